@@ -1,0 +1,34 @@
+# Every command that the README names. `make` alone lists them.
+SHELL := bash
+PYTHON ?= python3
+UV ?= .venv/bin/uv
+MEMBERS := kit operator $(sort $(wildcard services/*))
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lock lint types test run demo tools
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.ready ## the Python environment, exactly as requirements.lock has it
+.venv/.ready: requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %s: make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@test -x .venv/bin/uv || .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --require-hashes --requirement requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps $(addprefix --editable ./,$(MEMBERS))
+	@touch $@
+
+lock: ## pin every dependency anew into requirements.lock
+	uv pip compile pyproject.toml --group pyproject.toml:dev $(addsuffix /pyproject.toml,$(MEMBERS)) --all-extras \
+		--universal --generate-hashes --no-emit-package tidings --no-annotate --no-header --quiet --output-file requirements.lock
+
+lint: venv ## style, imports between layers
+	ruff format --check .
+	ruff check .
+	lint-imports
+
+types: venv ## mypy strict over every member and the tests
+	mypy kit/src operator/src
+	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
