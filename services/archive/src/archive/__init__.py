@@ -1,0 +1,1 @@
+"""The archive service of Plant-Based Pizza."""

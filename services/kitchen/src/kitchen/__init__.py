@@ -1,0 +1,1 @@
+"""The kitchen service of Plant-Based Pizza."""

@@ -1,0 +1,1 @@
+"""The loyalty service of Plant-Based Pizza."""

@@ -1,0 +1,1 @@
+"""The pickup service of Plant-Based Pizza."""
