@@ -1,0 +1,47 @@
+"""Every error the kit raises, in one hierarchy: catch `TidingsError` to catch them all."""
+
+from __future__ import annotations
+
+
+class TidingsError(Exception):
+    """Base of every error that the kit raises on purpose."""
+
+
+class DefinitionError(TidingsError):
+    """An event, a handler or a service is declared wrongly: raised while the program starts, not while it runs."""
+
+
+class MalformedEvent(TidingsError):
+    """What arrived is not a CloudEvents 1.0 envelope around JSON, or its data does not fit the handler's type."""
+
+
+class EventTooLarge(TidingsError):
+    """An event is larger than the broker would carry; raised before anything is stored or sent."""
+
+
+class Rejected(TidingsError):
+    """Raise it in a handler to dead-letter the event at once: trying again would change nothing."""
+
+
+class UnknownOutcome(TidingsError):
+    """A handler returned something that is no outcome, such as a `(body, 500)` tuple."""
+
+
+class SidecarError(TidingsError):
+    """The Dapr sidecar, or what stands behind it, could not do what was asked."""
+
+
+class SidecarUnavailable(SidecarError):
+    """The sidecar, broker or store did not answer in time or refused the connection: trying again may help."""
+
+
+class PublishRefused(SidecarError):
+    """The sidecar will not publish this: unknown component, forbidden topic, no stream. Trying again will not help."""
+
+
+class StateConflict(SidecarError):
+    """Somebody else wrote the document first: its etag is no longer the one that was read."""
+
+
+class OneDocument(DefinitionError):
+    """A unit of work saved two documents. See docs/decisions/0003-one-document-per-unit-of-work.md."""

@@ -1,0 +1,205 @@
+"""Events and commands as typed classes.
+
+A fact is declared with `@event`, an imperative with `@command`, above any class that msgspec can decode
+(`tidings.Event`, a `msgspec.Struct`, a dataclass) or a pydantic model. The same decorator serves the producer's
+class and the consumer's own, smaller one: a consumer declares only the fields it reads (tolerant reader).
+
+    @event("orders.orderConfirmed", version=2, subject="order_id")
+    class OrderConfirmed(Event):
+        order_id: str
+        items: list[Line]
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tidings.errors import DefinitionError, MalformedEvent
+
+T = TypeVar("T")
+Intent = Literal["fact", "command"]
+
+NAME = re.compile(r"^[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)+$")
+_ATTRIBUTE = "__tidings__"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A convenient base: immutable, keyword-only, `camelCase` on the wire. Using it is a choice, not a duty."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """What a class says about the messages it stands for."""
+
+    name: str
+    version: int
+    intent: Intent
+    topic: str
+    subject: str | None
+    model: type[Any]
+    upcasts: dict[int, tuple[type[Any], Callable[[Any], Any]]] = field(default_factory=dict, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The name and version as people and topics write them, such as `orders.orderConfirmed.v2`."""
+        return f"{self.name}.v{self.version}"
+
+    def subject_of(self, message: object) -> str | None:
+        """Which business entity the message is about: the value of the field named by `subject`."""
+        return None if self.subject is None else str(getattr(message, self.subject))
+
+    def versions(self) -> Iterator[int]:
+        """Every version that this class can be read from, its own first, then through upcasters."""
+        yield self.version
+        for source, _ in self.upcasts.values():
+            yield from message_type(source).versions()
+
+
+def event(
+    name: str, *, version: int = 1, subject: str | None = None, topic: str | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Declare a class as a business fact: `<domain>.<pastTense>`, such as `kitchen.pizzaBoxed`.
+
+    Args:
+        name: The event type, without its version.
+        version: The major version; a change that a reader of the old one would trip over needs a new one.
+        subject: The field that names the entity the fact is about; it becomes the CloudEvents `subject`.
+        topic: Where it is published; `<name>.v<version>` unless the EventType says otherwise.
+
+    Raises:
+        DefinitionError: The name is not `<domain>.<fact>`, the version is below 1 or the subject is no field.
+
+    """
+    return _declare(name, version, "fact", subject, topic)
+
+
+def command(
+    name: str, *, version: int = 1, subject: str | None = None, topic: str | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Declare a class as a command to one owner: `<owner>.<imperative>`, such as `payments.takePayment`.
+
+    The arguments and errors are those of `event`.
+    """
+    return _declare(name, version, "command", subject, topic)
+
+
+def _declare(
+    name: str, version: int, intent: Intent, subject: str | None, topic: str | None
+) -> Callable[[type[T]], type[T]]:
+    if not NAME.match(name):
+        raise DefinitionError(f"{name!r} is no event type: write <domain>.<fact>, such as orders.orderConfirmed")
+    if version < 1:
+        raise DefinitionError(f"{name}: the version is a major version, 1 or higher, not {version}")
+
+    def decorate(cls: type[T]) -> type[T]:
+        if subject is not None and subject not in typing.get_type_hints(cls):
+            raise DefinitionError(f"{name}: subject={subject!r} is no field of {cls.__qualname__}")
+        found = MessageType(name, version, intent, topic or f"{name}.v{version}", subject, cls)
+        setattr(cls, _ATTRIBUTE, found)
+        return cls
+
+    return decorate
+
+
+def message_type(cls: type[Any]) -> MessageType:
+    """Read a class's declaration.
+
+    Raises:
+        DefinitionError: The class carries no `@event` or `@command` of its own.
+
+    """
+    found = cls.__dict__.get(_ATTRIBUTE)
+    if not isinstance(found, MessageType):
+        raise DefinitionError(f"{cls.__qualname__} is no event: put @event(...) or @command(...) above it")
+    return found
+
+
+def upcaster(function: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Register a pure function from one version's class to the next one's, read from its type hints.
+
+    A handler of the newer version is then given older events too, through as many steps as are needed.
+
+    Raises:
+        DefinitionError: The two classes are not two versions of one event type.
+
+    """
+    hints = typing.get_type_hints(function)
+    returns = hints.pop("return", None)
+    if returns is None or len(hints) != 1:
+        raise DefinitionError(f"{function.__qualname__}: write the old class and the new one as type hints")
+    source, target = message_type(next(iter(hints.values()))), message_type(returns)
+    if source.name != target.name or source.version >= target.version:
+        raise DefinitionError(f"{function.__qualname__}: {source.label} cannot be upcast to {target.label}")
+    target.upcasts[source.version] = (source.model, function)
+    return function
+
+
+def decode(kind: MessageType, version: int, data: bytes | msgspec.Raw) -> Any:
+    """Decode an event's data, published as `version`, into the class of `kind`, through upcasters where needed.
+
+    Raises:
+        MalformedEvent: The data does not fit; the message names the field.
+        KeyError: There is no way from `version` to this class.
+
+    """
+    if version == kind.version:
+        return _decode(kind, data)
+    for source, function in kind.upcasts.values():
+        older = message_type(source)
+        if version in older.versions():
+            return function(decode(older, version, data))
+    raise KeyError(version)
+
+
+def _decode(kind: MessageType, data: bytes | msgspec.Raw) -> Any:
+    parse = getattr(kind.model, "model_validate_json", None)  # a pydantic model
+    if parse is not None:
+        try:
+            return parse(bytes(data))
+        except ValueError as error:
+            raise MalformedEvent(f"{kind.label}: {error}") from error
+    try:
+        return _decoder(kind.model).decode(data)
+    except msgspec.MsgspecError as error:
+        raise MalformedEvent(f"{kind.label}: {error}") from error
+
+
+_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(model: type[T]) -> msgspec.json.Decoder[T]:
+    decoder = _decoders.get(model)
+    if decoder is None:
+        decoder = _decoders[model] = msgspec.json.Decoder(model)
+    return decoder
+
+
+def encode(message: object) -> bytes:
+    """Encode an event's data as JSON."""
+    dump = getattr(message, "model_dump_json", None)
+    return dump(by_alias=True).encode() if dump is not None else msgspec.json.encode(message)
+
+
+def json_schema(cls: type[Any]) -> dict[str, Any]:
+    """Export the JSON Schema (2020-12) of an event's data, as it stands in `contracts/schemas`."""
+    kind = message_type(cls)
+    build = getattr(cls, "model_json_schema", None)
+    schema: dict[str, Any] = build(by_alias=True) if build is not None else _inline(msgspec.json.schema(cls))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.label,
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def _inline(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put the root model in the place of msgspec's reference to it; the others stay in `$defs`."""
+    definitions = dict(schema.get("$defs", {}))
+    root = definitions.pop(schema.get("$ref", "").removeprefix("#/$defs/"), schema)
+    return {**root, **({"$defs": definitions} if definitions else {})}
