@@ -1,0 +1,241 @@
+"""`tidings.yaml`: which services and programs make up a system. Read strictly; errors name line, column and field."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from tidings.up.errors import ProjectError
+
+FILE_NAME = "tidings.yaml"
+NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
+Scalar = str | int | float | bool
+MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?\Z", re.DOTALL)
+STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
+UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.+)`")
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A program of the system that is started from a folder, with a Dapr sidecar unless it takes no part in events."""
+
+    name: str
+    """Also its Dapr app id."""
+    folder: str = ""
+    """Where it is, relative to the project; found through `folders` where it is left out."""
+    module: str = ""
+    """Python package whose `main.app` is the ASGI application; by default the name, with `_` for `-`."""
+    command: list[str] = []
+    """Started instead of uvicorn; may hold `${...}` references."""
+    port: int | None = None
+    """HTTP port of the first replica; a free one where it is left out. Further replicas always get free ones."""
+    replicas: int = 1
+    sidecar: bool = True
+    ready: str = "/healthz"
+    """Path that answers 2xx once the service can work; Dapr asks it too."""
+    environment: dict[str, Scalar] = {}
+
+    @property
+    def package(self) -> str:
+        """The Python package that holds `main.app`."""
+        return self.module or self.name.replace("-", "_")
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Any other program that the system needs, such as a simulator of somebody else's service."""
+
+    name: str
+    command: list[str]
+    folder: str = "."
+    port: int | None = None
+    ports: dict[str, int | None] = {}
+    """Further ports by name; `${port:NAME.key}` refers to them. Null asks for a free one."""
+    ready: str | None = None
+    """Path asked for over HTTP on `port`; where it is left out, `port` taking connections is enough."""
+    environment: dict[str, Scalar] = {}
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of `tidings.yaml`."""
+
+    name: str
+    folders: list[str] = []
+    """Globs of service folders. Each is a service, named after its folder; `services` adds what differs."""
+    services: list[Service] = []
+    programs: list[Program] = []
+    environment: dict[str, Scalar] = {}
+    """Shared by all services and programs; a service's own wins."""
+    components: str = "components"
+    """Folder of the Dapr component sets."""
+    broker: str = "nats"
+    state: str = "sqlite"
+    open: str = ""
+    """Service whose address is printed when everything is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A project with the folder it stands in; services are complete, each with its folder."""
+
+    root: Path
+    project: Project
+    services: tuple[Service, ...]
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Programs that are no services."""
+        return tuple(self.project.programs)
+
+    def folder(self, part: Service | Program) -> Path:
+        """Absolute folder of a service or program."""
+        return (self.root / part.folder).resolve()
+
+    @property
+    def contracts(self) -> list[Path]:
+        """Folders that hold EventTypes and EventSubscriptions."""
+        folders = (self.folder(service) / "contracts" for service in self.services)
+        return [folder for folder in folders if folder.is_dir()]
+
+
+def load(root: Path) -> Home:
+    """Read the project in `root`.
+
+    Raises:
+        ProjectError: no file, malformed YAML, an unknown or wrong field, a name twice, a service without code.
+
+    """
+    file = root / FILE_NAME
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        message = (
+            f"{file}: there is no {FILE_NAME}; change to the project's folder, or write one (docs/reference/up.md)"
+        )
+        raise ProjectError(message) from None
+    return complete(root.resolve(), parse(text, str(file)))
+
+
+def parse(text: str, file: str) -> Project:
+    """Make a `Project` of YAML; `file` is only named in errors."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
+        raise ProjectError(f"{where}: not YAML: {error.problem}") from None
+    try:
+        project = msgspec.convert(document, Project)
+    except msgspec.ValidationError as error:
+        raise ProjectError(_located(str(error), node, file)) from None
+    problem = next(_problems(project), None)
+    if problem:
+        path, what = problem
+        raise ProjectError(f"{file}:{_position(node, path)}: {what}")
+    return project
+
+
+def complete(root: Path, project: Project) -> Home:
+    """Find the folders of all services and check that there is something to start in each."""
+    declared = {service.name: service for service in project.services}
+    found = {
+        folder.name: folder
+        for pattern in project.folders
+        for folder in sorted(root.glob(pattern))
+        if _is_service(folder)
+    }
+    services = [
+        _with_folder(declared.get(name) or Service(name=name), folder.relative_to(root))
+        for name, folder in found.items()
+    ]
+    services += [service for name, service in declared.items() if name not in found]
+    for service in services:
+        _check_code(root, service)
+    order = {name: index for index, name in enumerate(declared)}
+    services.sort(key=lambda service: (order.get(service.name, len(order)), service.name))
+    return Home(root, project, tuple(services))
+
+
+def _is_service(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / "pyproject.toml").is_file() or (folder / "src").is_dir())
+
+
+def _with_folder(service: Service, folder: Path) -> Service:
+    return service if service.folder else msgspec.structs.replace(service, folder=folder.as_posix())
+
+
+def _check_code(root: Path, service: Service) -> None:
+    if not service.folder:
+        raise ProjectError(
+            f"service {service.name}: no folder of `folders` is called so; "
+            "give it `folder:`, or take it out of `services`"
+        )
+    folder = root / service.folder
+    if not folder.is_dir():
+        raise ProjectError(f"service {service.name}: there is no folder {folder}; correct its `folder:`")
+    main = folder / "src" / service.package / "main.py"
+    if not service.command and not main.is_file() and not (folder / service.package / "main.py").is_file():
+        raise ProjectError(f"service {service.name}: there is no {main}; write it, or give `module:` or `command:`")
+
+
+def _problems(project: Project) -> Iterator[tuple[str, str]]:
+    parts: list[tuple[str, Service | Program]] = [
+        *((f"$.services[{index}]", service) for index, service in enumerate(project.services)),
+        *((f"$.programs[{index}]", program) for index, program in enumerate(project.programs)),
+    ]
+    names = Counter(part.name for _, part in parts)
+    for path, part in parts:
+        if not NAME.match(part.name):
+            yield (
+                f"{path}.name",
+                f"{part.name!r} is no name: use small letters, digits and `-`, beginning with a letter",
+            )
+        if names[part.name] > 1:
+            yield f"{path}.name", f"the name {part.name} is given twice"
+        if isinstance(part, Service) and part.replicas < 1:
+            yield f"{path}.replicas", "replicas must be 1 or more; leave a service out with --only"
+        if isinstance(part, Program) and not part.command:
+            yield f"{path}.command", "command must not be empty"
+        if part.port is not None and not 0 < part.port < 1 << 16:
+            yield f"{path}.port", f"{part.port} is no port: 1 to 65535"
+
+
+def _located(error: str, node: yaml.Node | None, file: str) -> str:
+    match = MESSAGE.match(error)
+    path, what = (match["path"] or "$", match["what"]) if match else ("$", error)
+    unknown = UNKNOWN.match(what)
+    if not unknown:
+        return f"{file}:{_position(node, path)}: {path[2:] or 'the document'}: {what}"
+    field = unknown["field"]
+    near = difflib.get_close_matches(field, _fields_at(path), n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(_fields_at(path))}"
+    return f"{file}:{_position(node, f'{path}.{field}', of_key=True)}: unknown field `{field}`{hint}"
+
+
+def _fields_at(path: str) -> tuple[str, ...]:
+    kind = Service if path.startswith("$.services") else Program if path.startswith("$.programs") else Project
+    return kind.__struct_fields__
+
+
+def _position(node: yaml.Node | None, path: str, *, of_key: bool = False) -> str:
+    """`line:column` of the deepest part of `path` (such as `$.services[2].port`) that the document has."""
+    at: Any = node
+    mark = node.start_mark if node else None
+    for step in STEP.finditer(path):
+        if step["index"] is not None and isinstance(at, yaml.SequenceNode):
+            at = at.value[int(step["index"])]
+            mark = at.start_mark
+            continue
+        pairs = at.value if isinstance(at, yaml.MappingNode) else []
+        pair = next(((key, value) for key, value in pairs if key.value == step["key"]), None)
+        if pair is None:
+            break
+        at, mark = pair[1], pair[0 if of_key else 1].start_mark
+    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
