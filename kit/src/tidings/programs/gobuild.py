@@ -1,0 +1,150 @@
+"""A program built from the Go module proxy, where no release can be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidings.programs.errors import ProgramError
+from tidings.programs.places import overlay_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidings.programs.pins import GoModule, Program
+
+TICK = 5  # seconds between two progress lines
+TAIL = 20  # lines of the compiler's output that an error shows
+_STAGED = re.compile(r"^\s*(?:replace )?(\S+) => \./staging/", re.MULTILINE)
+_GO_MISSING = (
+    "install Go (Debian: `apt-get install golang`, macOS: `brew install go`, or https://go.dev/dl), "
+    "or put {name} {version} on PATH"
+)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on"}
+
+
+def _run(command: list[str], folder: Path, what: str, report: Callable[[str], None]) -> str:
+    """Run Go in `folder`, reporting as it goes; its standard output. Raises ProgramError with its last lines."""
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
+        while True:
+            try:
+                output, _ = process.communicate(timeout=TICK)
+                break
+            except subprocess.TimeoutExpired:
+                report(f"{what}: {time.monotonic() - started:.0f} s")
+            except BaseException:  # Ctrl-C too: nothing that was started here may go on alone
+                process.kill()
+                raise
+        log.seek(0)
+        said = log.read()
+    if process.returncode == 0:
+        return output
+    lines = [line for line in said.splitlines() if not line.startswith("go: downloading")]
+    tail = "\n".join(f"    {line}" for line in [*lines, *output.splitlines()][-TAIL:])
+    raise ProgramError(
+        f"{what} failed: `{' '.join(command[:2])}` ended with {process.returncode}:\n{tail}",
+        mend="if it could not reach the module proxy, set GOPROXY to one that you reach; "
+        "if Go is too old for the module, install a newer one",
+    )
+
+
+def _source(module: GoModule, version: str, folder: Path, what: str, report: Callable[[str], None]) -> Path:
+    """The module's own folder in Go's module cache, fetched where it is not there yet. Read only."""
+    answer = _run(["go", "mod", "download", "-json", f"{module.path}@v{version}"], folder, what, report)
+    return Path(json.loads(answer)["Dir"])
+
+
+def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
+    """A copy of the module in which our own files stand in for some folders' content.
+
+    Go refuses to build a changed module in its cache, and `-overlay` may not touch it either.
+    """
+    tree = folder / "source"
+    shutil.copytree(
+        source,
+        tree,
+        ignore=shutil.ignore_patterns("*_test.go", "testdata"),
+        copy_function=shutil.copyfile,  # the cache's files are read-only, the copy is not
+    )
+    for target, file in module.overlay.items():
+        shutil.rmtree(tree / target)
+        (tree / target).mkdir()
+        (tree / target / Path(file).name).write_bytes(overlay_text(file))
+    return tree
+
+
+def wrapper(go_mod: str, module: GoModule, version: str) -> dict[str, str]:
+    """The files of a module that builds `module` as its dependency.
+
+    `go_mod` is the module's own go.mod: what it takes from its folder staging/ is taken as published instead.
+    """
+    staged = "v0." + version.split(".", 1)[1]
+    go = re.search(r"^go \S+", go_mod, re.MULTILINE)
+    replaced = sorted(set(_STAGED.findall(go_mod)))
+    lines = [
+        "module wrapper",
+        go.group() if go else "go 1.24",
+        f"require {module.path} v{version}",
+        *(f"replace {path} => {path} {staged}" for path in replaced),
+    ]
+    imports = f'//go:build tools\n\npackage tools\n\nimport _ "{module.package}"\n'
+    return {"go.mod": "\n\n".join(lines) + "\n", "tools.go": imports}
+
+
+def _wrapped(source: Path, module: GoModule, version: str, folder: Path) -> Path:
+    tree = folder / "source"
+    tree.mkdir()
+    for name, text in wrapper((source / "go.mod").read_text(), module, version).items():
+        (tree / name).write_text(text)
+    return tree
+
+
+def build(program: Program, module: GoModule, folder: Path, report: Callable[[str], None]) -> Path:
+    """The program, built in `folder`. Raises ProgramError where Go is missing or the build fails."""
+    version = program.version
+    if shutil.which("go") is None:
+        raise ProgramError(
+            f"{program.name} {version} must be built, and Go is not installed",
+            mend=_GO_MISSING.format(name=program.name, version=version),
+        )
+    what = f"building {program.name} {version} from the Go module proxy"
+    report(what)
+    source = _source(module, version, folder, what, report)
+    if module.overlay:
+        source = _overlaid(source, module, folder)
+    elif module.wrapped:
+        source = _wrapped(source, module, version, folder)
+    variables = [f"-X {name}={value.format(version=version)}" for name, value in module.variables.items()]
+    built = folder / program.name
+    _run(
+        [
+            "go",
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            *(["-mod=mod"] if module.wrapped else []),
+            f"-ldflags=-s -w {' '.join(variables)}",
+            f"-o={built}",
+            module.package,
+        ],
+        source,
+        what,
+        report,
+    )
+    return built
