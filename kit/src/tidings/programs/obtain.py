@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @contextmanager
 def _alone(program: Program, report: Callable[[str], None]) -> Iterator[None]:
     """Hold the right to make `program`; another process that makes it just now is waited for."""
-    lock = cached(program).with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    path = cached(program)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +101,7 @@ def _obtain(program: Program, report: Callable[[str], None]) -> Path:
         if found := locate(program.name):  # made by the process that was waited for
             return found
         path = _apt(program, report) if program.apt else _download_or_build(program, report)
-    report(f"{program.name} {program.version} is ready")
+    report(f"{program.name} is ready")
     return path
 
 
