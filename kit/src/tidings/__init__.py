@@ -1,1 +1,54 @@
-"""Event subscriptions for Dapr."""
+"""Event subscriptions for Dapr: publish facts, consume them once, and know who does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidings.context import Context as Context
+    from tidings.errors import Rejected as Rejected
+    from tidings.errors import TidingsError as TidingsError
+    from tidings.events import Event as Event
+    from tidings.events import command as command
+    from tidings.events import event as event
+    from tidings.events import upcaster as upcaster
+    from tidings.handlers import Handlers as Handlers
+    from tidings.outbox.log import StateContext as StateContext
+    from tidings.outcomes import DeadLetter as DeadLetter
+    from tidings.outcomes import Done as Done
+    from tidings.outcomes import Drop as Drop
+    from tidings.outcomes import Outcome as Outcome
+    from tidings.outcomes import Retry as Retry
+    from tidings.policy import RetryPolicy as RetryPolicy
+    from tidings.service import Service as Service
+    from tidings.settings import Settings as Settings
+
+# Imported when first asked for: the CLI must not pay for gRPC, nor a service for the CLI.
+_WHERE = {
+    "Context": "context",
+    "DeadLetter": "outcomes",
+    "Done": "outcomes",
+    "Drop": "outcomes",
+    "Event": "events",
+    "Handlers": "handlers",
+    "Outcome": "outcomes",
+    "Rejected": "errors",
+    "Retry": "outcomes",
+    "RetryPolicy": "policy",
+    "Service": "service",
+    "Settings": "settings",
+    "StateContext": "outbox.log",
+    "TidingsError": "errors",
+    "command": "events",
+    "event": "events",
+    "upcaster": "events",
+}
+__all__ = sorted(_WHERE)  # noqa: PLE0605 - the names stand above, once
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tidings' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tidings.{_WHERE[name]}"), name)

@@ -1,0 +1,168 @@
+"""What a handler is given beside its event: the metadata, and publishing.
+
+What a handler asks for here happens after it has returned, all together, or not at all. How, is the strategy's
+affair (`tidings.outbox`): each has a context of its own that adds what it can keep together with the messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from tidings import events, tracing
+from tidings.envelope import Envelope, new_id, timestamp
+from tidings.errors import DefinitionError, EventTooLarge
+from tidings.events import MessageType, message_type
+
+
+class AlreadyHandled(Exception):
+    """No error: it ends a handling that has happened before. Raised and caught by the kit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What is being handled, and by whom.
+
+    Attributes:
+        source: The service, as the CloudEvents `source` of what it publishes.
+        envelope: The event's metadata; for a request through an API, only a correlation id and a traceparent.
+        subscription: The EventSubscription that brought it; empty for a request.
+        attempt: 1 at first.
+        once: Whether the event's id is kept with the document, so that it is handled once in effect.
+
+    """
+
+    source: str
+    envelope: Envelope
+    subscription: str = ""
+    attempt: int = 1
+    once: bool = True
+
+    @property
+    def key(self) -> str | None:
+        """Under which name the handling is remembered; None for what may be handled again."""
+        if not self.once or not self.envelope.id:
+            return None
+        return f"{self.subscription}/{self.envelope.id}"
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """An encoded CloudEvent on its way to a topic."""
+
+    topic: str
+    event: msgspec.Raw
+
+
+@dataclass(slots=True)
+class Context:
+    """The unit of work around one event or request.
+
+    Attributes:
+        cause: What is being handled.
+        now: The moment at which handling began, in UTC: domain code is given it, it has no clock of its own.
+        max_event: The largest event that may be published, in bytes.
+        outgoing: What will be published.
+
+    """
+
+    cause: Cause
+    now: datetime
+    max_event: int
+    outgoing: list[Outgoing] = field(default_factory=list, init=False)
+
+    # -- metadata -----------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The event's id; empty for a request."""
+        return self.cause.envelope.id
+
+    @property
+    def correlation_id(self) -> str:
+        """What all events of one business transaction share."""
+        return self.cause.envelope.correlationid
+
+    @property
+    def subscription(self) -> str:
+        """The EventSubscription that brought the event."""
+        return self.cause.subscription
+
+    @property
+    def attempt(self) -> int:
+        """How often the event has been tried, this time included."""
+        return self.cause.attempt
+
+    @property
+    def metadata(self) -> Envelope:
+        """All attributes of the event."""
+        return self.cause.envelope
+
+    @property
+    def time(self) -> datetime:
+        """When the fact happened, as its producer says; `now` where it does not say."""
+        text = self.cause.envelope.time
+        return datetime.fromisoformat(text) if text else self.now
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    def publish(self, *representations: object) -> str:
+        """Publish one fact or command after the commit, given in one or several versions; answers its id.
+
+        Every version carries the same id: it is the same fact, and a consumer that reads two versions while it
+        moves from one to the other handles it once.
+
+        Raises:
+            DefinitionError: The classes are no events, or not versions of one and the same.
+            EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
+
+        """
+        kinds = [message_type(type(message)) for message in representations]
+        if len({kind.name for kind in kinds}) != 1:
+            raise DefinitionError(f"one fact in several versions, not {[kind.label for kind in kinds]}: publish each")
+        identity = new_id()
+        for kind, message in zip(kinds, representations, strict=True):
+            self.outgoing.append(Outgoing(kind.topic, self.encode(kind, message, identity)))
+        return identity
+
+    def encode(self, kind: MessageType, message: object, identity: str) -> msgspec.Raw:
+        """Put a message into its envelope.
+
+        Raises:
+            EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
+
+        """
+        cause = self.cause.envelope
+        traceparent, tracestate = tracing.producer(kind.label, identity, cause)
+        body = Envelope(
+            id=identity,
+            source=self.cause.source,
+            type=kind.name,
+            specversion="1.0",
+            version=str(kind.version),
+            subject=kind.subject_of(message) or "",
+            time=timestamp(self.now),
+            datacontenttype="application/json",
+            correlationid=cause.correlationid or identity,
+            causationid=cause.id,
+            traceparent=traceparent,
+            tracestate=tracestate,
+            data=msgspec.Raw(events.encode(message)),
+        ).encode()
+        if len(body) > self.max_event:
+            raise EventTooLarge(
+                f"{kind.label} has {len(body)} bytes, {self.max_event} is the limit: "
+                f"send a reference instead, or raise TIDINGS_MAX_EVENT and the broker's own limit"
+            )
+        return msgspec.Raw(body)
+
+
+def request(correlation_id: str = "", traceparent: str = "") -> Envelope:
+    """Metadata of something that is no event: a request through an API."""
+    return Envelope(correlationid=correlation_id, traceparent=traceparent, datacontenttype="application/json")
+
+
+def utc_now() -> datetime:
+    """The moment, in UTC."""
+    return datetime.now(UTC)

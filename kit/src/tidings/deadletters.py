@@ -1,0 +1,81 @@
+"""Dead letters: an event as it came, with why, where and how often it failed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from tidings.envelope import Envelope, timestamp
+from tidings.errors import SidecarError
+from tidings.outcomes import DeadLetter, Done, Outcome, Postponed
+from tidings.sidecar import Sidecar
+
+log = structlog.get_logger(__name__)
+
+_REMEMBERED = 10_000
+_DAPRS = ("pubsubname", "topic", "traceid", "expiration", "replayto")
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often each event was tried by each subscription of this process, and when first; bounded."""
+
+    _seen: OrderedDict[tuple[str, str], tuple[int, str]] = field(default_factory=OrderedDict)
+
+    def current(self, subscription: str, event: str) -> tuple[int, str]:
+        """The number of the attempt that is now under way, and when the first one was."""
+        count, first = self._seen.get((subscription, event), (0, ""))
+        return count + 1, first or timestamp()
+
+    def failed(self, subscription: str, event: str, first: str) -> None:
+        """Count an attempt."""
+        count, _ = self._seen.pop((subscription, event), (0, ""))
+        self._seen[subscription, event] = (count + 1, first)
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+
+    def forget(self, subscription: str, event: str) -> None:
+        """The event has its outcome."""
+        if self._seen:
+            self._seen.pop((subscription, event), None)
+
+
+def dead_letter(
+    body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: str
+) -> bytes:
+    """The event as it came, to the byte of its data, with its failure as extension attributes."""
+    attributes: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    failure = {
+        "failurereason": outcome.reason,
+        "failureclass": outcome.error,
+        "failureattempts": str(attempts),
+        "failuresubscription": subscription,
+        "failuretopic": envelope.topic,
+        "failurefirst": first,
+        "failurelast": timestamp(),
+    }
+    kept = {name: value for name, value in attributes.items() if name not in _DAPRS}
+    return msgspec.json.encode({**kept, **failure})
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """Publishes dead letters to a service's dead-letter topic."""
+
+    sidecar: Sidecar
+    topic: str
+
+    async def bury(
+        self, body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: str
+    ) -> Outcome:
+        """Publish a dead letter. While that is not possible the event stays where it is."""
+        try:
+            await self.sidecar.publish(self.topic, dead_letter(body, envelope, outcome, subscription, attempts, first))
+        except SidecarError as error:
+            log.error("event.not_buried", event=envelope.id, subscription=subscription, reason=str(error))
+            return Postponed(str(error))
+        log.error("event.dead_lettered", event=envelope.id, subscription=subscription, reason=outcome.reason)
+        return Done()

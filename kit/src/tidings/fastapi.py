@@ -1,0 +1,107 @@
+"""Tidings in a FastAPI application, and what `dapr.ext.fastapi` offers, under the same name and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tidings import logs
+from tidings.errors import EventTooLarge, SidecarError, StateConflict
+from tidings.ingress import PREFIX, Ingress
+from tidings.service import Service
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(
+    service: Service,
+    routers: Iterable[APIRouter] = (),
+    *,
+    lifespan: Any = None,
+    **options: Any,
+) -> FastAPI:
+    """Make the FastAPI application of a service: its API, its event ingress and its health endpoints.
+
+    Args:
+        service: What handles events and requests.
+        routers: The API.
+        lifespan: An async context manager function taking the service, for what else must be open meanwhile.
+        options: Passed on to FastAPI.
+
+    """
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        logs.configure(service.name, service.settings.tidings_log, service.settings.tidings_log_level)
+        async with AsyncExitStack() as stack:
+            if lifespan is not None:
+                more: AbstractAsyncContextManager[Any] = lifespan(service)
+                await stack.enter_async_context(more)
+            await service.start()
+            stack.push_async_callback(service.stop)
+            yield
+
+    app = FastAPI(title=service.name, lifespan=life, **options)
+    app.state.tidings = service
+    app.include_router(_health())
+    for router in routers:
+        app.include_router(router)
+    app.add_exception_handler(SidecarError, _unavailable)
+    app.add_exception_handler(EventTooLarge, _too_large)
+    app.add_middleware(EventIngress, ingress=service.ingress)
+    return app
+
+
+class EventIngress:
+    """ASGI middleware that takes deliveries out before FastAPI's routing sees them."""
+
+    def __init__(self, app: ASGIApp, ingress: Ingress) -> None:
+        self._app = app
+        self._ingress = ingress
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand deliveries to the ingress, all else to the application."""
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._ingress(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def current_service(request: Request) -> Service:
+    """The service behind a request."""
+    found: Service = request.app.state.tidings
+    return found
+
+
+CurrentService = Annotated[Service, Depends(current_service)]
+
+
+def _health() -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="The process lives and takes deliveries")
+    async def healthz(service: CurrentService) -> Response:
+        return JSONResponse({"status": "ok" if service.healthy else "stopping"}, 200 if service.healthy else 503)
+
+    @router.get("/readyz", summary="Commands can be accepted")
+    async def readyz(service: CurrentService) -> Response:
+        ready = await service.ready()
+        return JSONResponse({"status": "ready" if ready else "waiting for the sidecar"}, 200 if ready else 503)
+
+    return router
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    status = 409 if isinstance(error, StateConflict) else 503
+    log.warning("request.failed", path=request.url.path, reason=str(error))
+    return JSONResponse({"detail": str(error)}, status, headers={"Retry-After": "1"})
+
+
+async def _too_large(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 413)

@@ -1,0 +1,85 @@
+"""Which function handles which message. A `Handlers` is to events what an APIRouter is to requests."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tidings.errors import DefinitionError
+from tidings.events import MessageType, message_type
+from tidings.policy import RetryPolicy
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function, the message it takes, and how it wants to be called."""
+
+    function: Callable[[Any, Any], Awaitable[Any]]
+    kind: MessageType
+    paths: tuple[str, ...]
+    once: bool
+    retry: RetryPolicy | None
+    concurrency: int | None
+    versions: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """The function's name, for logs and traces."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@dataclass(slots=True)
+class Handlers:
+    """Collects handlers, so that they can be declared where they stand and be tested without a service."""
+
+    found: list[Handler] = field(default_factory=list)
+
+    def on(
+        self,
+        *models: type[Any],
+        path: str | None = None,
+        once: bool = True,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+    ) -> Callable[[Function], Function]:
+        """Register `async def handler(event, context)` for one or several event or command classes.
+
+        Args:
+            models: The consumer's own classes; where there are several they need nothing in common.
+            path: Where the sidecar delivers; `/events/<topic>` for every version unless the EventSubscription routes
+                elsewhere.
+            once: Handle each event once in effect: its id is kept in the document that the handler saves. Switch it
+                off where handling twice changes nothing anyhow and a rebuild by replay must be possible.
+            retry: For scheduled messages, how often and how far apart; an EventSubscription says it for events.
+            concurrency: For scheduled messages, how many are handled at once.
+
+        Raises:
+            DefinitionError: The function is not `async def` with two parameters, or a class is no event.
+
+        """
+
+        def decorate(function: Function) -> Function:
+            _check(function)
+            for model in models:
+                kind = message_type(model)
+                versions = frozenset(kind.versions())
+                topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
+                paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
+                self.found.append(Handler(function, kind, paths, once, retry, concurrency, versions))
+            return function
+
+        return decorate
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self.found)
+
+
+def _check(function: Callable[..., Any]) -> None:
+    parameters = len(inspect.signature(function).parameters)
+    if not inspect.iscoroutinefunction(function) or parameters != 2:  # noqa: PLR2004 - (event, context)
+        name = getattr(function, "__qualname__", function)
+        raise DefinitionError(f"{name}: a handler is `async def handler(event, context)`")

@@ -1,0 +1,218 @@
+"""Where the sidecar delivers events: a raw ASGI route with two-phase decoding.
+
+The metadata is decoded first; it says which handler is meant and so into what the data is decoded. FastAPI's
+per-request machinery is left out: it costs several times what an event needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tidings import envelope as envelopes
+from tidings import tracing
+from tidings.context import Cause
+from tidings.deadletters import Attempts, Burial
+from tidings.envelope import Envelope
+from tidings.errors import MalformedEvent
+from tidings.handlers import Handler
+from tidings.limits import Limiter
+from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
+from tidings.policy import Policy, SubscriptionPolicy
+from tidings.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/events/"
+REPLAY = "/events/replay"
+_SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
+_REFUSED = b'{"status":"DROP"}'  # the sidecar moves it to the dead-letter topic, unread
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Route:
+    """A handler at a path, under the subscription that feeds it."""
+
+    handler: Handler
+    policy: SubscriptionPolicy
+    limiter: Limiter | None
+
+    def takes(self, envelope: Envelope) -> bool:
+        """Whether the handler reads this type and version."""
+        return envelope.type == self.handler.kind.name and _version(envelope) in self.handler.versions
+
+
+class Ingress:
+    """Delivers events to handlers.
+
+    Args:
+        source: The service's name.
+        handlers: What it handles.
+        policy: What its EventSubscriptions ask for.
+        runner: Runs a handler as a unit of work.
+        burial: Publishes dead letters.
+        token: What the sidecar must send as `dapr-api-token`; None asks for nothing.
+
+    """
+
+    def __init__(
+        self,
+        source: str,
+        handlers: Iterable[Handler],
+        policy: Policy,
+        runner: Runner,
+        burial: Burial,
+        token: str | None = None,
+    ) -> None:
+        self._source = source
+        self._runner = runner
+        self._burial = burial
+        self._token = token.encode() if token else None
+        self._attempts = Attempts()
+        self._routes = _routes(handlers, policy)
+        self._replays = {route.policy.name: routes for routes in self._routes.values() for route in routes}
+        self.in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one delivery as an ASGI application."""
+        if self._token is not None and not _authorised(scope, self._token):
+            return await _answer(send, 401, b'{"error":"dapr-api-token is missing or wrong"}')
+        if scope["method"] != "POST":
+            return await _answer(send, 405, b'{"error":"events are delivered by POST"}')
+        body = await _body(receive)
+        if body is None:
+            return None
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            answer = await self.deliver(scope["path"], body)
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+        return await _answer(send, 200, answer)
+
+    async def drained(self, patience: float) -> bool:
+        """Wait up to `patience` seconds until nothing is being handled; whether that came about."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def deliver(self, path: str, body: bytes) -> bytes:
+        """Handle one CloudEvent that the sidecar delivered at a path; answers what the sidecar is told."""
+        try:
+            envelope = envelopes.decode(body)
+        except MalformedEvent as error:
+            log.error("event.malformed", path=path, reason=str(error))
+            return _REFUSED
+        routes = self._replays.get(envelope.replayto, []) if path == REPLAY else self._routes.get(path, [])
+        route = next((route for route in routes if route.takes(envelope)), None)
+        name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
+        attempt, first = self._attempts.current(name, envelope.id)
+        with tracing.consumer(envelope, name) as ended:
+            outcome = await self._outcome(route, envelope, attempt, name, path)
+            if isinstance(outcome, DeadLetter):
+                outcome = await self._burial.bury(body, envelope, outcome, name, attempt, first)
+            ended(outcome)
+        if not isinstance(outcome, Retry):
+            self._attempts.forget(name, envelope.id)
+            return _SUCCESS
+        if not isinstance(outcome, Postponed):
+            self._attempts.failed(name, envelope.id, first)
+        return _RETRY
+
+    async def _outcome(self, route: Route | None, envelope: Envelope, attempt: int, name: str, path: str) -> Outcome:
+        if route is None:
+            return _nobody(envelope, path)
+        with structlog.contextvars.bound_contextvars(
+            correlation_id=envelope.correlationid, event=envelope.id, type=envelope.label, subscription=name
+        ):
+            cause = Cause(self._source, envelope, name, attempt, route.handler.once)
+            if route.limiter is None:
+                return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+            async with route.limiter(_ordering_key(route.policy, envelope)):
+                return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+
+
+def _routes(handlers: Iterable[Handler], policy: Policy) -> dict[str, list[Route]]:
+    by_path = policy.by_path()
+    limiters: dict[str, Limiter | None] = {}
+    routes: dict[str, list[Route]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            for subscription in _feeding(handler, path, by_path):
+                if subscription.name not in limiters:
+                    limiters[subscription.name] = _limiter(subscription)
+                routes.setdefault(path, []).append(Route(handler, subscription, limiters[subscription.name]))
+    return routes
+
+
+def _feeding(handler: Handler, path: str, by_path: dict[str, list[SubscriptionPolicy]]) -> list[SubscriptionPolicy]:
+    """The subscriptions that deliver a handler's events at a path; without a policy, one with the defaults."""
+    found = [subscription for subscription in by_path.get(path, []) if subscription.type == handler.kind.name]
+    return found or [SubscriptionPolicy(name=path.removeprefix(PREFIX), type=handler.kind.name, path=path)]
+
+
+def _limiter(subscription: SubscriptionPolicy) -> Limiter | None:
+    ordered = subscription.ordering.mode.lower() != "none"
+    if not (subscription.max_concurrency or subscription.rate_limit or ordered):
+        return None
+    return Limiter(subscription.max_concurrency, subscription.rate_limit, ordered=ordered)
+
+
+def _ordering_key(policy: SubscriptionPolicy, envelope: Envelope) -> str:
+    return str(getattr(envelope, policy.ordering.key, "")) or envelope.subject
+
+
+def _version(envelope: Envelope) -> int:
+    """The event's major version; 0, which nobody reads, where it says none."""
+    return int(envelope.version) if envelope.version.isdecimal() else 0
+
+
+def _nobody(envelope: Envelope, path: str) -> Outcome:
+    if path == REPLAY:
+        return Drop(f"a replay for {envelope.replayto}, which is no subscription of this service")
+    if not envelope.version:
+        return DeadLetter("the event's metadata has no version", "MissingMetadata")
+    return DeadLetter(f"no handler at {path} reads {envelope.label}", "UnknownEventType")
+
+
+def _authorised(scope: Any, token: bytes) -> bool:
+    sent = next((value for name, value in scope["headers"] if name == b"dapr-api-token"), b"")
+    return secrets.compare_digest(sent, token)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole request body; None where the sidecar went away."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        return None
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts = [body]
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,80 @@
+"""Limits that a consumer keeps: concurrency, rate, and order per key. All wait; none drops or retries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from tidings.policy import RateLimit
+
+
+class TokenBucket:
+    """At most `limit.events` per `limit.per` seconds with bursts of `limit.burst`; waiters are served in order."""
+
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = limit.per / limit.events
+        self._burst = (max(limit.burst, 1) - 1) * self._interval
+        self._clock = clock
+        self._next = 0.0
+
+    def reserve(self) -> float:
+        """Take the next token; answers how many seconds to wait before using it."""
+        now = self._clock()
+        self._next = max(self._next, now - self._burst)
+        wait = self._next - now
+        self._next += self._interval
+        return max(wait, 0.0)
+
+    def pause(self, seconds: float) -> None:
+        """Hand out no token for that long: what a third party's `Retry-After` asks."""
+        self._next = max(self._next, self._clock() + seconds)
+
+    async def acquire(self) -> None:
+        """Wait for a token."""
+        wait = self.reserve()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+
+@dataclass(slots=True)
+class Keyed:
+    """One at a time per key, in the order of arrival; keys nobody waits for take no memory."""
+
+    _locks: dict[str, tuple[asyncio.Lock, list[None]]] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def __call__(self, key: str) -> AsyncIterator[None]:
+        """Hold the key."""
+        lock, users = self._locks.setdefault(key, (asyncio.Lock(), []))
+        users.append(None)
+        try:
+            async with lock:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self._locks[key]
+
+
+class Limiter:
+    """What one subscription may do at once and per second."""
+
+    def __init__(self, concurrency: int | None, rate: RateLimit | None, *, ordered: bool) -> None:
+        self._slots = asyncio.Semaphore(concurrency) if concurrency else None
+        self._bucket = TokenBucket(rate) if rate else None
+        self._keyed = Keyed() if ordered else None
+
+    @asynccontextmanager
+    async def __call__(self, key: str) -> AsyncIterator[None]:
+        """Wait until the event with that ordering key may be handled, and hold its place while it is."""
+        async with AsyncExitStack() as held:
+            if self._keyed:
+                await held.enter_async_context(self._keyed(key))
+            if self._slots:
+                await held.enter_async_context(self._slots)
+            if self._bucket:
+                await self._bucket.acquire()
+            yield

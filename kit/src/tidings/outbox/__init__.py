@@ -1,0 +1,1 @@
+"""Ways to publish that survive a crash between the write and the broker. `log` is the default."""

@@ -1,0 +1,385 @@
+"""The log strategy: messages wait in slots beside the document, in the same state transaction.
+
+Each run of a service has a *lane*: numbered slots `outbox/<lane>/<n>` that it alone writes. A unit of work puts its
+messages into a free slot in the transaction that writes its document; after the commit they are delivered at once
+and the slot is removed. One small directory lists the lanes with a lease each: a lane whose lease ran out is adopted
+by whichever instance sees it first, which reads its slots and delivers what is still there.
+
+What holds when something fails:
+
+- Before the commit: nothing was written, nothing is sent.
+- Between commit and publish: the slot is found by this service's next start, or by another instance once the lease
+  is over (15 s).
+- Between publish and acknowledgement, or before the slot is removed: published again with the same id; the broker or
+  the inbox drops the second.
+- Broker down: slots wait; publishing is tried again with growing pauses, in order per document; commands are
+  accepted all the while.
+- Sidecar or state store down: commands fail with `SidecarUnavailable`; a commit whose answer got lost is looked up as
+  soon as the store answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from tidings.context import Outgoing
+from tidings.documents import Pointer, Slot, read_document, read_slot
+from tidings.envelope import new_id
+from tidings.errors import PublishRefused, SidecarError, StateConflict
+from tidings.outbox.port import Deliver
+from tidings.sidecar import Delete, Sidecar, Upsert
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+DIRECTORY = "outbox/lanes"
+LEASE = 15.0  # seconds that an instance may be silent before its lane is adopted
+_FIRST_EXTENT = 256
+_CHUNK = 256  # slots read or removed in one call
+
+
+class Lease(msgspec.Struct):
+    """Who serves a lane, until when (seconds since 1970), and how many slots it may have."""
+
+    owner: str
+    until: float
+    extent: int
+
+
+class Directory(msgspec.Struct):
+    """All lanes of the app that may hold something."""
+
+    lanes: dict[str, Lease] = {}
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A committed unit of work with messages to deliver, in the order of their document."""
+
+    slot: str
+    content: Slot
+    after: tuple[Pointer, ...] = ()
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Lanes:
+    """One instance's lane and what it has adopted.
+
+    Args:
+        sidecar: Where slots are stored and events published.
+        instance: This replica's name, the same after a restart: its old lane is then taken over at once.
+        clock: Seconds since 1970.
+
+    """
+
+    def __init__(self, sidecar: Sidecar, instance: str, clock: Callable[[], float] = time.time) -> None:
+        self._sidecar = sidecar
+        self._instance = instance
+        self._clock = clock
+        self._lane = ""
+        self._extent = 0
+        self._used = 0
+        self._growing = asyncio.Lock()
+        self._free: list[str] = []
+        self._adopted: dict[str, set[str]] = {}
+        self._units: dict[str, _Unit] = {}
+        self._finished: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publishing = asyncio.Semaphore(64)
+        self._wake_cleaner = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self, deliver: Deliver) -> None:
+        """Take a lane, adopt those of a former self and of the dead, and keep the lease."""
+        self._deliver = deliver
+        self._lane = new_id().replace("-", "")
+        await self._until_stored(self._register)
+        self._opened.set()
+        self._start(self._keep_lease())
+        self._start(self._clean())
+
+    async def close(self, patience: float) -> None:
+        """Finish what is under way for up to `patience` seconds; what is left is adopted by another instance."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
+                    await unit.done.wait()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._opened.is_set():
+            with contextlib.suppress(SidecarError):
+                await self._remove_finished()
+                await self._release()
+
+    @property
+    def opened(self) -> asyncio.Event:
+        """Set once units of work can be committed."""
+        return self._opened
+
+    @property
+    def depth(self) -> int:
+        """How many units of work have messages that are not delivered yet."""
+        return len(self._units)
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- slots --------------------------------------------------------------------------------------------------
+
+    async def take(self, count: int) -> list[str]:
+        """Reserve free slots for a unit of work that is about to commit."""
+        await self._opened.wait()
+        slots: list[str] = []
+        while len(slots) < count:
+            if self._free:
+                slots.append(self._free.pop())
+                continue
+            if self._used >= self._extent:
+                await self._grow()
+                continue
+            slots.append(f"outbox/{self._lane}/{self._used}")
+            self._used += 1
+        return slots
+
+    def give_back(self, slots: Iterable[str], *, written: bool) -> None:
+        """Return slots of a unit of work that did not commit; `written` where the store may hold them all the same."""
+        if written:
+            self._finished.extend(slots)
+            self._wake_cleaner.set()
+        else:
+            self._free.extend(slots)
+
+    async def _grow(self) -> None:
+        async with self._growing:
+            if self._used < self._extent:
+                return
+            await self._directory(lambda lanes: self._lease(lanes, extent=self._extent * 2))
+            self._extent *= 2
+
+    # -- delivering ---------------------------------------------------------------------------------------------
+
+    def committed(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
+        """Deliver what a unit of work has committed: events in the order of their document, messages when due."""
+        earlier = tuple(after)
+        for slot, content in contents:
+            self._accept(_Unit(slot, content, earlier if content.outgoing else ()))
+
+    def _accept(self, unit: _Unit) -> None:
+        self._units[unit.slot] = unit
+        self._start(self._publish(unit) if unit.content.outgoing else self._serve(unit))
+
+    async def _publish(self, unit: _Unit) -> None:
+        for pointer in unit.after:
+            await self._wait_for(pointer)
+        for message in unit.content.outgoing:
+            await self._publish_one(message)
+        self._finish(unit)
+
+    async def _wait_for(self, pointer: Pointer) -> None:
+        """Let an earlier unit of work of the same document go first; one of a silent instance is published here."""
+        own = self._units.get(pointer.slot)
+        if own is not None and own.content.unit == pointer.unit:
+            if own.content.outgoing:
+                await own.done.wait()
+            return
+        if pointer.slot.startswith(f"outbox/{self._lane}/"):
+            return
+        item = await self._until_stored(lambda: self._sidecar.get(pointer.slot))
+        if item is not None and (content := read_slot(item)).unit == pointer.unit:
+            for message in content.outgoing:
+                await self._publish_one(message)
+
+    async def _publish_one(self, message: Outgoing) -> None:
+        pause = 0.05
+        while True:
+            try:
+                async with self._publishing:
+                    return await self._sidecar.publish(message.topic, bytes(message.event))
+            except SidecarError as error:
+                level = log.error if isinstance(error, PublishRefused) else log.warning
+                level("outbox.publish_failed", topic=message.topic, reason=str(error), again_in=round(pause, 2))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, 5.0)
+
+    async def _serve(self, unit: _Unit) -> None:
+        scheduled = unit.content.scheduled
+        if scheduled is not None:
+            await asyncio.sleep(max(scheduled.due - self._clock(), 0.0))
+            await self._deliver(scheduled)
+        self._finish(unit)
+
+    def _finish(self, unit: _Unit) -> None:
+        unit.done.set()
+        self._units.pop(unit.slot, None)
+        self._finished.append(unit.slot)
+        self._wake_cleaner.set()
+
+    def is_pending(self, pointer: Pointer) -> bool | None:
+        """Whether a unit's messages still wait; None where only the store can tell, since another lane has them."""
+        unit = self._units.get(pointer.slot)
+        if unit is not None:
+            return unit.content.unit == pointer.unit
+        return False if pointer.slot.startswith(f"outbox/{self._lane}/") else None
+
+    async def _clean(self) -> None:
+        while True:
+            await self._wake_cleaner.wait()
+            await self._until_stored(self._remove_finished)
+            await asyncio.sleep(0.02)  # what finishes meanwhile is removed in one transaction
+
+    async def _remove_finished(self) -> None:
+        self._wake_cleaner.clear()
+        while self._finished:
+            batch = self._finished[:_CHUNK]
+            await self._sidecar.transact([Delete(slot) for slot in batch])
+            del self._finished[: len(batch)]
+            own = f"outbox/{self._lane}/"
+            self._free.extend(slot for slot in batch if slot.startswith(own))
+            for slots in self._adopted.values():
+                slots.difference_update(batch)
+
+    # -- after a commit whose answer got lost -------------------------------------------------------------------
+
+    def uncertain(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
+        """Find out whether a unit of work was committed whose answer never came, and deliver it if so."""
+        self._start(self._resolve(list(contents), tuple(after)))
+
+    async def _resolve(self, contents: list[tuple[str, Slot]], after: tuple[Pointer, ...]) -> None:
+        document = contents[0][1].document
+        item = await self._until_stored(lambda: self._sidecar.get(document))
+        pending = {pointer.slot: pointer.unit for pointer in read_document(item).pending}
+        committed = [(slot, content) for slot, content in contents if pending.get(slot) == content.unit]
+        self.committed(committed, after)
+        kept = {slot for slot, _ in committed}
+        self.give_back([slot for slot, _ in contents if slot not in kept], written=True)
+
+    # -- leases -------------------------------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        def claim(lanes: dict[str, Lease]) -> None:
+            self._lease(lanes, extent=_FIRST_EXTENT)
+
+        await self._directory(claim)
+        self._extent = _FIRST_EXTENT
+        await self._adopt()
+
+    def _lease(self, lanes: dict[str, Lease], *, extent: int | None = None) -> None:
+        until = self._clock() + LEASE
+        lanes[self._lane] = Lease(self._instance, until, extent or self._extent)
+        for lane in self._adopted:
+            if lane in lanes:
+                lanes[lane] = Lease(self._instance, until, lanes[lane].extent)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE / 3)
+            await self._until_stored(self._renew)
+
+    async def _renew(self) -> None:
+        emptied = [lane for lane, slots in self._adopted.items() if not slots]
+
+        def renew(lanes: dict[str, Lease]) -> None:
+            self._lease(lanes)
+            for lane in emptied:
+                lanes.pop(lane, None)
+
+        await self._directory(renew)
+        for lane in emptied:
+            del self._adopted[lane]
+        await self._adopt()
+
+    async def _adopt(self) -> None:
+        """Take over the lanes of a former self and of instances that went silent, and deliver what they left."""
+        orphans: dict[str, int] = {}
+
+        def claim(lanes: dict[str, Lease]) -> bool:
+            orphans.clear()
+            now = self._clock()
+            for lane, lease in lanes.items():
+                mine = lease.owner == self._instance and lane != self._lane
+                if (mine or lease.until < now) and lane != self._lane and lane not in self._adopted:
+                    orphans[lane] = lease.extent
+                    lanes[lane] = Lease(self._instance, now + LEASE, lease.extent)
+            return bool(orphans)
+
+        await self._directory(claim)
+        for lane, extent in orphans.items():
+            found = await self._read_lane(lane, extent)
+            self._adopted[lane] = {slot for slot, _ in found}
+            if found:
+                log.info("outbox.adopted", lane=lane, units=len(found))
+            for slot, content in found:
+                self._start(self._resume(slot, content))
+
+    async def _read_lane(self, lane: str, extent: int) -> list[tuple[str, Slot]]:
+        """All slots of a lane that hold something."""
+        keys = [f"outbox/{lane}/{number}" for number in range(extent)]
+        found: list[tuple[str, Slot]] = []
+        for start in range(0, extent, _CHUNK):
+            items = await self._sidecar.get_many(keys[start : start + _CHUNK])
+            found.extend((key, read_slot(item)) for key, item in items.items())
+        return found
+
+    async def _resume(self, slot: str, content: Slot) -> None:
+        item = await self._until_stored(lambda: self._sidecar.get(content.document))
+        pending = read_document(item).pending
+        pointer = Pointer(content.unit, slot)
+        if pointer not in pending:
+            self.give_back([slot], written=True)
+            return
+        earlier = pending[: pending.index(pointer)]
+        self._accept(_Unit(slot, content, tuple(earlier) if content.outgoing else ()))
+
+    async def _release(self) -> None:
+        """Leave the directory; lanes that still hold something stay, free to be adopted at once."""
+        busy = {unit.slot.split("/")[1] for unit in self._units.values()}
+
+        def leave(lanes: dict[str, Lease]) -> None:
+            for lane in [self._lane, *self._adopted]:
+                if lane in busy and lane in lanes:
+                    lanes[lane] = Lease("", 0.0, lanes[lane].extent)
+                else:
+                    lanes.pop(lane, None)
+
+        await self._directory(leave)
+
+    async def _directory(self, change: Callable[[dict[str, Lease]], object]) -> None:
+        """Change the directory; where another instance was faster, again on what it wrote."""
+        while True:
+            item = await self._sidecar.get(DIRECTORY)
+            directory = Directory() if item is None else msgspec.json.decode(item.value, type=Directory)
+            if change(directory.lanes) is False:
+                return
+            value = msgspec.json.encode(directory)
+            try:
+                etag = None if item is None else item.etag
+                await self._sidecar.transact([Upsert(DIRECTORY, value, etag=etag, insert=item is None)])
+            except StateConflict:
+                await asyncio.sleep(random.uniform(0.0, 0.05))  # noqa: S311 - jitter
+            else:
+                return
+
+    async def _until_stored(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call until the state store answers."""
+        pause = 0.1
+        while True:
+            try:
+                return await call()
+            except SidecarError as error:
+                log.warning("outbox.store_unavailable", reason=str(error), again_in=round(pause, 2))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)

@@ -1,0 +1,180 @@
+"""The log strategy, the default: documents and messages in one state transaction.
+
+Works on every Dapr state store and every broker. What is guaranteed where stands in `tidings.outbox.lanes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+from tidings.context import AlreadyHandled, Cause, Context
+from tidings.documents import Document, Pointer, Scheduled, Slot, document_key, read_document, remembered, write
+from tidings.envelope import new_id
+from tidings.errors import DefinitionError, OneDocument, StateConflict
+from tidings.events import message_type
+from tidings.outbox.lanes import Lanes
+from tidings.outbox.port import Deliver
+from tidings.sidecar import Item, Operation, Sidecar, Upsert
+
+T = TypeVar("T")
+
+
+class LogOutbox:
+    """Publishes through the state store.
+
+    Args:
+        sidecar: Where documents are stored and events published.
+        instance: This replica's name, the same after a restart.
+        max_event: The largest event that may be published, in bytes.
+
+    """
+
+    def __init__(self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000) -> None:
+        self._sidecar = sidecar
+        self._lanes = Lanes(sidecar, instance)
+        self._max_event = max_event
+
+    async def start(self, deliver: Deliver) -> None:
+        """Take a lane, and deliver what a former self left."""
+        await self._lanes.open(deliver)
+
+    async def stop(self, patience: float) -> None:
+        """Deliver what is under way, for up to `patience` seconds."""
+        await self._lanes.close(patience)
+
+    @property
+    def depth(self) -> int:
+        """How many units of work have messages that are not delivered yet."""
+        return self._lanes.depth
+
+    @asynccontextmanager
+    async def unit(self, cause: Cause, now: datetime) -> AsyncIterator[StateContext]:
+        """Open a unit of work."""
+        yield StateContext(cause, now, self._max_event, self._sidecar, self._lanes)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    document: Document
+    item: Item | None
+
+
+@dataclass(slots=True)
+class StateContext(Context):
+    """A unit of work on one document of the state store."""
+
+    _sidecar: Sidecar
+    _lanes: Lanes
+    _loaded: dict[str, _Loaded] = field(default_factory=dict, init=False)
+    _saved: tuple[str, object] | None = field(default=None, init=False)
+    _scheduled: list[Scheduled] = field(default_factory=list, init=False)
+
+    async def load(self, model: type[T], key: str) -> T | None:
+        """Read an aggregate; None where there is none yet.
+
+        Raises:
+            SidecarUnavailable: The store did not answer.
+
+        """
+        name = document_key(model, key)
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            item = await self._sidecar.get(name)
+            loaded = self._loaded[name] = _Loaded(read_document(item), item)
+        if self.cause.key in loaded.document.handled:
+            raise AlreadyHandled
+        if loaded.item is None:
+            return None
+        return msgspec.json.decode(loaded.document.value, type=model)
+
+    def save(self, key: str, value: object) -> None:
+        """Write an aggregate that was loaded before, when the handler returns; one per unit of work.
+
+        The write holds only if nobody else has written it since it was loaded: otherwise the handler runs again.
+
+        Raises:
+            OneDocument: Another one is saved already, see docs/decisions/0003.
+            DefinitionError: It was not loaded in this unit of work.
+
+        """
+        name = document_key(type(value), key)
+        if name not in self._loaded:
+            raise DefinitionError(f"load {name} before saving it: the kit must know which version you change")
+        if self._saved is not None and self._saved[0] != name:
+            raise OneDocument(
+                f"{self._saved[0]} is saved already, {name} cannot be: publish or schedule a message for the second"
+            )
+        self._saved = (name, value)
+
+    def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
+        """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
+        kind = message_type(type(message))
+        identity = new_id()
+        due = (self.now + after).timestamp()
+        self._scheduled.append(Scheduled(due, self.encode(kind, message, identity)))
+        return identity
+
+    async def commit(self) -> None:
+        """Write the document, the inbox entry and the messages, then deliver the messages in the background.
+
+        Raises:
+            StateConflict: Somebody else wrote the document first; nothing has happened.
+            AlreadyHandled: Somebody else has handled this very event.
+            SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
+
+        """
+        if self._saved is None and not self.outgoing and not self._scheduled:
+            return
+        name, document, item = await self._document()
+        before = [pointer for pointer in document.pending if await self._still_pending(pointer)]
+        unit = new_id()
+        slots = await self._lanes.take(bool(self.outgoing) + len(self._scheduled))
+        contents = list(zip(slots, self._contents(name, unit), strict=True))
+        document.pending = [*before, *(Pointer(unit, slot) for slot in slots)]
+        if self.cause.key:
+            document.handled = remembered(document.handled, self.now.timestamp())
+            document.handled[self.cause.key] = int(self.now.timestamp())
+        write_document = Upsert(
+            name, write(document), etag=item.etag if item else None, insert=item is None, ttl=self._ttl()
+        )
+        operations: list[Operation] = [Upsert(slot, write(content)) for slot, content in contents]
+        try:
+            await self._sidecar.transact([write_document, *operations])
+        except StateConflict:
+            self._lanes.give_back(slots, written=True)
+            raise
+        except BaseException:  # also a cancelled call may have been carried out
+            if contents:
+                self._lanes.uncertain(contents, before)
+            raise
+        self._lanes.committed(contents, before)
+
+    def _contents(self, name: str, unit: str) -> Sequence[Slot]:
+        outgoing = [Slot(name, unit, outgoing=self.outgoing)] if self.outgoing else []
+        return [*outgoing, *(Slot(name, unit, scheduled=message) for message in self._scheduled)]
+
+    async def _document(self) -> tuple[str, Document, Item | None]:
+        """The document to write: the saved one, else a marker that remembers only this event."""
+        if self._saved is not None:
+            name, value = self._saved
+            loaded = self._loaded[name]
+            loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
+            return name, loaded.document, loaded.item
+        name = f"handled/{self.cause.key or new_id()}"
+        item = await self._sidecar.get(name) if self.cause.key else None
+        if item is not None:
+            raise AlreadyHandled
+        return name, Document(), None
+
+    def _ttl(self) -> int | None:
+        return None if self._saved is not None else 7 * 86_400
+
+    async def _still_pending(self, pointer: Pointer) -> bool:
+        known = self._lanes.is_pending(pointer)
+        return await self._sidecar.get(pointer.slot) is not None if known is None else known

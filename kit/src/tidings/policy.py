@@ -1,0 +1,85 @@
+"""The consumer policy: what a service's EventSubscriptions ask of the kit, as the plan core writes it.
+
+The operator (ConfigMap), `tidings up` and `tidings render` write the same JSON; `TIDINGS_POLICY` names the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tidings.errors import DefinitionError
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, rename="camel"):
+    """How often a subscription's event is tried again before it is dead-lettered. Durations are seconds."""
+
+    policy: str = "exponential"
+    duration: float = 0.5
+    max_interval: float = 10.0
+    max_retries: int = 5
+
+
+class RateLimit(msgspec.Struct, frozen=True, rename="camel"):
+    """At most `events` per `per` seconds, with bursts of up to `burst`."""
+
+    events: float
+    per: float = 1.0
+    burst: int = 1
+
+
+class Ordering(msgspec.Struct, frozen=True, rename="camel"):
+    """Which events are handled one after the other: those with the same `key`, by default the subject."""
+
+    mode: str = "none"
+    key: str = "subject"
+
+
+class SubscriptionPolicy(msgspec.Struct, frozen=True, rename="camel"):
+    """One EventSubscription, as far as the kit keeps it."""
+
+    name: str
+    type: str
+    path: str
+    topic: str = ""
+    versions: tuple[int, ...] = ()
+    pubsub: str = "pubsub"
+    max_concurrency: int | None = None
+    rate_limit: RateLimit | None = None
+    retry: RetryPolicy = RetryPolicy()
+    timeout: float | None = None
+    dead_letter_topic: str | None = None
+    ordering: Ordering = Ordering()
+    suspend: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True, rename="camel"):
+    """All subscriptions of one app."""
+
+    app: str = ""
+    subscriptions: tuple[SubscriptionPolicy, ...] = ()
+    dead_letter_topic: str | None = None
+    replay_topic: str | None = None
+
+    def by_path(self) -> dict[str, list[SubscriptionPolicy]]:
+        """The subscriptions that each ingress path serves: several where types or versions share one."""
+        found: dict[str, list[SubscriptionPolicy]] = {}
+        for subscription in self.subscriptions:
+            found.setdefault(subscription.path, []).append(subscription)
+        return found
+
+
+def read(path: Path | None) -> Policy:
+    """Read a policy file; without one, every handler is given the defaults.
+
+    Raises:
+        DefinitionError: The file is missing or not a policy; the message names the field.
+
+    """
+    if path is None:
+        return Policy()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Policy)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DefinitionError(f"TIDINGS_POLICY={path}: {error}: render it anew with `tidings render`") from error

@@ -1,0 +1,89 @@
+"""Runs one handler as one unit of work, again where somebody else wrote first."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from tidings import events, outcomes
+from tidings.context import AlreadyHandled, Cause
+from tidings.errors import MalformedEvent, Rejected, SidecarError, StateConflict
+from tidings.handlers import Handler
+from tidings.outbox.port import Outbox
+from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed, Retry
+from tidings.policy import RetryPolicy
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+_TRIES = 30
+
+
+class Runner:
+    """Opens units of work on an outbox.
+
+    Args:
+        outbox: The strategy that keeps writes and messages together.
+        clock: The moment, in UTC.
+
+    """
+
+    def __init__(self, outbox: Outbox, clock: Callable[[], datetime]) -> None:
+        self._outbox = outbox
+        self._clock = clock
+
+    async def execute(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
+        """Run a function as a unit of work and answer what it returned, once that is committed.
+
+        Raises:
+            StateConflict: Others kept writing the same document first.
+            AlreadyHandled: The event that caused it was handled before.
+
+        """
+        for attempt in range(_TRIES):
+            try:
+                async with self._outbox.unit(cause, self._clock()) as context:
+                    returned = await function(message, context)
+                    if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
+                        await context.commit()
+                    return returned
+            except StateConflict:
+                await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        raise StateConflict(f"{cause.source}: others wrote the same document first, {_TRIES} times over")
+
+    async def attempt(
+        self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
+    ) -> Outcome:
+        """Try a handler once on an event. Whatever goes wrong is an outcome, never an answer without one."""
+        try:
+            message = events.decode(handler.kind, int(cause.envelope.version), cause.envelope.data)
+            async with asyncio.timeout(timeout):
+                outcome = outcomes.read(await self.execute(handler.function, message, cause))
+        except AlreadyHandled:
+            return Done()
+        except (MalformedEvent, Rejected) as error:
+            return DeadLetter(str(error), type(error).__qualname__)
+        except SidecarError as error:
+            log.warning("event.postponed", handler=handler.name, reason=str(error))
+            return Postponed(str(error))
+        except Exception as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
+            return _failed(error, handler, cause, retry)
+        if isinstance(outcome, Retry) and cause.attempt > retry.max_retries:
+            return DeadLetter(outcome.reason, "Retry")
+        if isinstance(outcome, Drop):
+            log.info("event.dropped", handler=handler.name, reason=outcome.reason)
+        return outcome
+
+
+def _failed(error: Exception, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:
+    name = type(error).__qualname__
+    reason = f"{name}: {error}" if str(error) else name
+    if cause.attempt > retry.max_retries:
+        log.error("event.given_up", handler=handler.name, attempts=cause.attempt, exc_info=error)
+        return DeadLetter(reason, name)
+    log.warning("event.failed", handler=handler.name, attempt=cause.attempt, exc_info=error)
+    return Retry(reason)

@@ -1,0 +1,131 @@
+"""A service: its handlers, how it publishes, and its life beside a sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from tidings import policy as policies
+from tidings.context import Cause, request, utc_now
+from tidings.deadletters import Burial
+from tidings.errors import SidecarUnavailable
+from tidings.handlers import Handler
+from tidings.ingress import Ingress
+from tidings.outbox.log import LogOutbox
+from tidings.outbox.port import Outbox
+from tidings.policy import Policy
+from tidings.runner import Runner
+from tidings.scheduling import Scheduler
+from tidings.settings import Settings
+from tidings.sidecar import Sidecar
+from tidings.sidecar.dapr import DaprSidecar
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Service:
+    """Everything a service needs to take part.
+
+    Args:
+        name: The Dapr app id; the `source` of what it publishes.
+        handlers: What it handles, from one or several `Handlers`.
+        settings: By default from the environment.
+        sidecar: By default the real one; tests give `tidings.testing.MemorySidecar`.
+        outbox: How it publishes; by default the log strategy.
+        policy: By default what `TIDINGS_POLICY` names.
+        clock: The moment, in UTC.
+
+    Raises:
+        DefinitionError: The policy cannot be read.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handlers: Iterable[Handler] = (),
+        *,
+        settings: Settings | None = None,
+        sidecar: Sidecar | None = None,
+        outbox: Outbox | Callable[[Sidecar, Settings], Outbox] | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.name = name
+        self.settings = settings or Settings()
+        self.sidecar = sidecar or DaprSidecar.from_settings(self.settings)
+        self.outbox = self._outbox(outbox)
+        found = list(handlers)
+        read = policy or policies.read(self.settings.tidings_policy)
+        burial = Burial(self.sidecar, read.dead_letter_topic or f"deadletter.{name}")
+        self._runner = Runner(self.outbox, clock)
+        token = self.settings.app_api_token
+        self.ingress = Ingress(name, found, read, self._runner, burial, token.get_secret_value() if token else None)
+        self._scheduler = Scheduler(name, found, self._runner, burial)
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def _outbox(self, given: Outbox | Callable[[Sidecar, Settings], Outbox] | None) -> Outbox:
+        if given is None:
+            return LogOutbox(self.sidecar, self.settings.tidings_instance, self.settings.tidings_max_event)
+        return given(self.sidecar, self.settings) if callable(given) else given
+
+    async def start(self) -> None:
+        """Begin; the sidecar may come later: until it does, units of work fail with `SidecarUnavailable`."""
+        self._starting = asyncio.create_task(self.outbox.start(self._scheduler.deliver))
+
+    async def stop(self) -> None:
+        """Finish what is in flight, for up to `TIDINGS_DRAIN` seconds; what is not finished is returned."""
+        self._stopping = True
+        patience = self.settings.tidings_drain
+        if not await self.ingress.drained(patience):
+            log.warning("service.not_drained", in_flight=self.ingress.in_flight)
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await self.outbox.stop(patience)
+        await self.sidecar.close()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the sidecar may deliver: false while stopping, so that it brings nothing more."""
+        return not self._stopping
+
+    async def ready(self) -> bool:
+        """Whether commands can be accepted: the sidecar answers, and the outbox has started."""
+        started = self._starting is not None and self._starting.done() and self._starting.exception() is None
+        return started and self.healthy and await self.sidecar.ready()
+
+    async def execute(
+        self,
+        function: Callable[[Any, Any], Awaitable[T]],
+        message: object,
+        *,
+        correlation_id: str = "",
+        traceparent: str = "",
+    ) -> T:
+        """Run `async def function(message, context)` as a unit of work: what an API does with a request.
+
+        It runs again where somebody else wrote the same document first.
+
+        Raises:
+            SidecarUnavailable: Sidecar or store did not answer; it may have been carried out all the same.
+            StateConflict: Others kept writing the same document first.
+
+        """
+        await self._started()
+        return await self._runner.execute(function, message, Cause(self.name, request(correlation_id, traceparent)))
+
+    async def _started(self) -> None:
+        if self._starting is None:
+            raise SidecarUnavailable(f"{self.name} has not been started")
+        if not self._starting.done():
+            await asyncio.wait([self._starting], timeout=self.settings.tidings_deadline)
+            if not self._starting.done():
+                raise SidecarUnavailable(f"{self.name}: sidecar or state store do not answer")
+        self._starting.result()
