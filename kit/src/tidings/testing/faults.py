@@ -1,0 +1,84 @@
+"""Failures to order: which call of a sidecar fails, when, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from tidings.errors import SidecarUnavailable
+
+Call = Literal["publish", "get", "get_many", "transact"]
+When = Literal["before", "after"]
+
+
+class Crash(BaseException):  # no Exception: nothing in the program under test may handle its own death
+    """Raised where the process is to die: `sidecar.fail("transact", when="after", error=Crash())`."""
+
+
+@dataclass(slots=True)
+class _Fault:
+    call: Call | None
+    when: When
+    error: BaseException
+    times: int
+    skip: int
+
+
+class Faults:
+    """What a `MemorySidecar` does wrong, in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self.down = False
+        """While True every call fails as if nobody listened; set it to False to heal."""
+        self.calls: list[Call] = []
+        """Every call so far, failed ones included: to crash at each point in turn, run once and count."""
+        self._faults: list[_Fault] = []
+
+    def fail(
+        self,
+        call: Call | None = None,
+        *,
+        times: int = 1,
+        skip: int = 0,
+        when: When = "before",
+        error: BaseException | None = None,
+    ) -> None:
+        """Let the next calls fail.
+
+        Args:
+            call: Which call; any by default.
+            times: How many calls fail.
+            skip: How many calls pass first.
+            when: Before the call has an effect, or after it, so that the caller cannot know.
+            error: What is raised; `SidecarUnavailable` by default, `Crash()` for the death of the process.
+
+        """
+        self._faults.append(_Fault(call, when, error or SidecarUnavailable("as the test asked"), times, skip))
+
+    @contextmanager
+    def around(self, call: Call) -> Iterator[None]:
+        """Run a call's effect between what may fail before it and what may fail after it."""
+        self.calls.append(call)
+        if self.down:
+            raise SidecarUnavailable("the sidecar is down, as the test asked")
+        fault = self._due(call)
+        if fault is not None and fault.when == "before":
+            raise fault.error
+        yield
+        if fault is not None:
+            raise fault.error
+
+    def _due(self, call: Call) -> _Fault | None:
+        for fault in self._faults:
+            if fault.call not in (None, call):
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            fault.times -= 1
+            if not fault.times:
+                self._faults.remove(fault)
+            return fault
+        return None

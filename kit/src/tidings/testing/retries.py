@@ -1,0 +1,25 @@
+"""How often a message is delivered before it is given up, read from a Dapr Resiliency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def attempts(resiliency: dict[str, Any] | None, pubsub: str) -> int | None:
+    """Count the attempts that daprd makes for a message of a pub/sub component.
+
+    One where no retry policy is aimed at what comes in through the component, None (for ever) where one is and names
+    no maxRetries.
+    """
+    spec = (resiliency or {}).get("spec") or {}
+    target = _at(spec, "targets", "components", pubsub, "inbound", "retry")
+    if target is None:
+        return 1
+    maximum = _at(spec, "policies", "retries", target, "maxRetries")
+    return None if maximum is None or maximum < 0 else int(maximum) + 1
+
+
+def _at(value: Any, *path: str) -> Any:
+    for key in path:
+        value = (value or {}).get(key)
+    return value

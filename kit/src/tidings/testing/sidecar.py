@@ -1,0 +1,84 @@
+"""The sidecar's twin: `tidings.sidecar.Sidecar` in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from tidings.envelope import timestamp
+from tidings.errors import SidecarError
+from tidings.sidecar import Item, Operation
+from tidings.sidecar.tracecontext import keep_traceparent
+from tidings.testing.broker import MemoryBroker
+from tidings.testing.faults import Faults
+from tidings.testing.store import MemoryStore
+
+_SEPARATOR = "||"
+
+
+class MemorySidecar(Faults):
+    """One app's sidecar. Sidecars that are given the same broker make one system.
+
+        broker = MemoryBroker()
+        orders = MemorySidecar("orders", broker)
+        broker.attach("kitchen", kitchen_app, plan.apps["kitchen"].subscriptions)
+        await orders.publish("orders.orderConfirmed.v2", envelope.encode())
+        await broker.settle()
+
+    A service that is started anew in a test gets a new sidecar on the same broker and store. How a sidecar fails on
+    request is described at `Faults`.
+    """
+
+    def __init__(self, app_id: str, broker: MemoryBroker | None = None, store: MemoryStore | None = None) -> None:
+        super().__init__()
+        self.app_id = app_id
+        self.broker = MemoryBroker() if broker is None else broker
+        self.store = MemoryStore() if store is None else store
+
+    async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Hand one CloudEvent to the broker; the metadata, which is for real brokers, is not looked at."""
+        del metadata
+        with self.around("publish"):
+            self.broker.publish(topic, as_daprd_sends(data, self.broker.pubsub, topic))
+
+    async def get(self, key: str) -> Item | None:
+        """Read one key; None where there is nothing."""
+        with self.around("get"):
+            return self.store.read(self._owned(key))
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Item]:
+        """Read many keys at once; those with nothing are left out."""
+        with self.around("get_many"):
+            found = {key: self.store.read(self._owned(key)) for key in keys}
+            return {key: item for key, item in found.items() if item is not None}
+
+    async def transact(self, operations: Iterable[Operation]) -> None:
+        """Write several keys in one state transaction."""
+        with self.around("transact"):
+            self.store.transact([replace(each, key=self._owned(each.key)) for each in operations])
+
+    async def ready(self) -> bool:
+        """Whether the sidecar answers."""
+        return not self.down
+
+    async def close(self) -> None:
+        """Give the connection back: there is none."""
+
+    def _owned(self, key: str) -> str:
+        if _SEPARATOR in key:
+            raise SidecarError(f"{key}: a key cannot hold {_SEPARATOR!r}, which Dapr puts between app id and key")
+        return f"{self.app_id}{_SEPARATOR}{key}"
+
+
+def as_daprd_sends(event: bytes, pubsub: str, topic: str) -> bytes:
+    """Complete a CloudEvent as daprd does when it is published; the event's own data stays what it is to the byte."""
+    fields = msgspec.json.decode(keep_traceparent(event), type=dict[str, msgspec.Raw])
+    defaults = {"time": timestamp(), "source": "Dapr", "type": "com.dapr.event.sent", "specversion": "1.0"}
+    traces = {} if "traceid" in fields else {"traceid": "", "traceparent": ""}
+    encoded = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in {**defaults, **traces}.items()}
+    placed = {
+        name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (("topic", topic), ("pubsubname", pubsub))
+    }
+    return msgspec.json.encode({"tracestate": msgspec.Raw(b'""'), **encoded, **fields, **placed}, order="sorted")
