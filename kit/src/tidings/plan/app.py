@@ -1,0 +1,143 @@
+"""The plan of one app: a pure function of the inventory, so that an operator can redo just the app that changed."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date
+
+from tidings.plan import channels, conditions, keepers, overlaps, policies, resiliency, subscriptions
+from tidings.plan.channels import Channel
+from tidings.plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic, replay_topic
+from tidings.plan.model import AppPlan, Topics
+from tidings.resources.findings import Finding, has_errors, worst_first
+from tidings.resources.inventory import Inventory, Key, app_key, is_dead_letters, wanted_type
+from tidings.resources.subscription import EventSubscription
+
+Readers = list[tuple[EventSubscription, list[Channel]]]
+
+
+def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
+    """Plan one app (namespace and app id).
+
+    A subscription with an error programs nothing; the others of the app are planned as if it were not there.
+    """
+    namespace, name = app
+    findings: list[Finding] = []
+    readers: Readers = []
+    for subscription in inventory.of_app(app):
+        read, found = _judge(subscription, inventory, today)
+        if not has_errors(found):
+            found += _beside(subscription, read, readers)
+        if not has_errors(found):
+            readers.append((subscription, read))
+        findings += found
+    by_channel = _by_channel(readers)
+    replayed = _replayed(readers)
+    children = [subscriptions.merged(name, namespace, each, near) for each, near in by_channel.items()]
+    children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
+    return AppPlan(
+        app=name,
+        namespace=namespace,
+        subscriptions=tuple(sorted(children, key=lambda child: str(child["metadata"]["name"]))),
+        resiliency=resiliency.resiliency(name, namespace, _by_component(readers)),
+        policy=policies.consumer_policy(name, readers),
+        reads=_topics([*by_channel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
+        publishes=_topics(_published(app, inventory, readers)),
+        enforcement={each.metadata.name: keepers.keepers(each) for each, _ in readers},
+        findings=tuple(worst_first(findings)),
+    )
+
+
+def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
+    """Look at a subscription by itself."""
+    read, findings = channels.resolve(subscription, inventory, today)
+    findings += conditions.check(subscription)
+    findings += keepers.unkept(subscription)
+    findings += resiliency.check(subscription, [])
+    event_type = inventory.type(wanted_type(subscription))
+    if event_type and not has_errors(findings):
+        findings += conditions.probe(subscription, event_type, read)
+    if event_type and not event_type.spec.producers:
+        message = f"Nobody publishes {event_type.spec.type}: this subscription would wait for ever"
+        mend = f"Name its apps in spec.producers of {event_type.ref}."
+        at = ("spec", "eventTypeRef", "name")
+        findings.append(subscription.finding("warning", "unreachable-subscription", message, mend, at=at))
+    if event_type and event_type.spec.intent == "Command":
+        findings += _rival(subscription, inventory.consumers(event_type))
+    return read, findings
+
+
+def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:
+    """A command is done once: the first app that asked for it has it."""
+    owner = app_key(consumers[0])
+    if app_key(subscription) == owner:
+        return []
+    command = subscription.spec.event_type_ref.name
+    message = f"{command} is a command and {consumers[0].ref} (app {owner[1]}) already takes it"
+    mend = "A command has one consuming app; let others read the fact that results from it."
+    at = ("spec", "eventTypeRef", "name")
+    return [subscription.finding("error", "command-with-two-consumers", message, mend, at=at)]
+
+
+def _beside(subscription: EventSubscription, read: list[Channel], readers: Readers) -> list[Finding]:
+    """Look at a subscription beside those of the same app that are already planned."""
+    findings: list[Finding] = []
+    for senior, taken in readers:
+        places = {(each.pubsub, each.topic) for each in taken}
+        shared = [each for each in read if (each.pubsub, each.topic) in places]
+        if shared:
+            findings += overlaps.conflicts(subscription, senior, shared)
+            findings += subscriptions.check(subscription, [senior])
+        if {each.pubsub for each in read} & {each.pubsub for each in taken}:
+            findings += resiliency.check(subscription, [senior])
+    return findings
+
+
+def _by_channel(readers: Readers) -> dict[Channel, list[EventSubscription]]:
+    """Group by topic, leaving out what is suspended as a whole: the broker then keeps the events."""
+    found: dict[tuple[str, str], tuple[Channel, list[EventSubscription]]] = {}
+    for subscription, read in readers:
+        for channel in read:
+            found.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(subscription)
+    return {channel: near for channel, near in found.values() if not all(each.spec.suspend for each in near)}
+
+
+def _by_component(readers: Readers) -> dict[str, list[EventSubscription]]:
+    found: dict[str, list[EventSubscription]] = defaultdict(list)
+    for subscription, read in readers:
+        for pubsub in dict.fromkeys(channel.pubsub for channel in read):
+            found[pubsub].append(subscription)
+    return dict(found)
+
+
+def _replayed(readers: Readers) -> list[str]:
+    """Return the components on which something of this app may be sent again: only the kit can sort it out."""
+    return sorted(
+        {
+            channel.pubsub
+            for subscription, read in readers
+            for channel in read
+            if subscription.spec.delivery.dead_letter.replay and subscription.spec.consumer.kit
+        }
+    )
+
+
+def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Channel]:
+    """Return what the app must be allowed to publish. daprd publishes dead letters in the app's own name."""
+    for event_type in inventory.produced_by(app):
+        yield from channels.published(event_type)
+    for subscription, read in readers:
+        own = subscription.spec.delivery.dead_letter.topic
+        for pubsub in {channel.pubsub for channel in read}:
+            yield Channel(pubsub, dead_letter_topic(app[1]), "*")
+            if own:
+                yield Channel(pubsub, own, "*")
+        if is_dead_letters(subscription):
+            for channel in read:
+                yield Channel(channel.pubsub, replay_topic(channel.topic.removeprefix(DEAD_LETTER_PREFIX)), "*")
+
+
+def _topics(read: Iterable[Channel]) -> Topics:
+    found: dict[str, set[str]] = defaultdict(set)
+    for channel in read:
+        found[channel.pubsub].add(channel.topic)
+    return {pubsub: tuple(sorted(topics)) for pubsub, topics in sorted(found.items())}

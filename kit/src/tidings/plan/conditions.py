@@ -1,0 +1,159 @@
+"""A subscription's filters and routes as the conditions of its Dapr rules, checked, and probed with real data."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tidings.plan import cel, filters
+from tidings.plan.channels import Channel
+from tidings.resources.eventtype import EventType
+from tidings.resources.findings import Finding
+from tidings.resources.origin import Path, spell
+from tidings.resources.subscription import EventSubscription
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A Dapr route: a condition ("" for always) and the path, None for the default path of the topic."""
+
+    match: str
+    path: str | None
+    terms: frozenset[str] = frozenset()
+    """The conditions that must all hold: more of them is more specific."""
+
+
+def rules_of(subscription: EventSubscription) -> list[Rule]:
+    """Return what the subscription adds to the routes of each of its topics, in order."""
+    routes = subscription.spec.routes
+    wanted = [term.cel for term in filters.terms(subscription.spec.filters)]
+    found = [_rule([*wanted, route.match.strip()], route.path) for route in routes.rules]
+    return [*found, _rule(wanted, routes.default)]
+
+
+def check(subscription: EventSubscription) -> list[Finding]:
+    """Return every reason why a filter, a route or a circuit breaker may not be rendered."""
+    spec = subscription.spec
+    findings = [found for place, each in enumerate(spec.filters) for found in _shape(subscription, place)]
+    if findings:
+        return findings
+    written = [*filters.raw_cel(spec.filters)]
+    written += [
+        (route.match, ("spec", "routes", "rules", place, "match")) for place, route in enumerate(spec.routes.rules)
+    ]
+    findings = [found for expression, at in written if (found := _checked(subscription, expression, at))]
+    if spec.delivery.circuit_breaker:
+        at: Path = ("spec", "delivery", "circuitBreaker", "trip")
+        findings += _refused(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
+    return findings or _whole(subscription)
+
+
+def probe(subscription: EventSubscription, event_type: EventType, channels: list[Channel]) -> list[Finding]:
+    """Try the conditions on the published examples, and on the least that the schema promises.
+
+    A condition that fails to evaluate does not just miss an event: daprd then looks at no further rule and sends
+    the event to the dead letters, whichever of the app's subscriptions would have wanted it.
+    """
+    matches = [rule.match for rule in rules_of(subscription) if rule.match]
+    if not any(filters.raw_cel(subscription.spec.filters)) and not subscription.spec.routes.rules:
+        return []
+    majors = {channel.major for channel in channels}
+    events = [
+        _event(event_type, version.major, data)
+        for version in event_type.spec.versions
+        if version.major in majors
+        for data in _samples(version.schema, version.examples)
+    ]
+    for match in matches:
+        for event in events:
+            if isinstance(failure := cel.evaluate(match, event), str):
+                return [_may_fail(subscription, failure, event)]
+    return []
+
+
+def _rule(wanted: list[str], path: str | None) -> Rule:
+    parts = list(dict.fromkeys(wanted))
+    return Rule(filters.conjunction(parts), path, frozenset(parts))
+
+
+def _shape(subscription: EventSubscription, place: int) -> Iterator[Finding]:
+    stack = [(subscription.spec.filters[place], ("spec", "filters", place))]
+    while stack:
+        condition, at = stack.pop()
+        set_ = filters.operators(condition)
+        if len(set_) != 1:
+            message = f"{spell(at)} has {' and '.join(set_) if set_ else 'no operator'}: exactly one is needed"
+            mend = "Write one of exact, prefix, suffix, all, any, not, cel; a list of filters means all of them."
+            yield subscription.finding("error", "filter-operators", message, mend, at=at)
+        for name, parts in (("all", condition.all), ("any", condition.any)):
+            stack += [(each, (*at, name, index)) for index, each in enumerate(parts or [])]  # type: ignore[misc]
+        if condition.not_ is not None:
+            stack.append((condition.not_, (*at, "not")))  # type: ignore[arg-type]
+
+
+def _checked(subscription: EventSubscription, expression: str, at: Path) -> Finding | None:
+    return next(iter(_refused(subscription, cel.check(expression), at)), None)
+
+
+def _refused(subscription: EventSubscription, problem: cel.Problem | None, at: Path) -> list[Finding]:
+    if problem is None:
+        return []
+    place = subscription.origin.inside(at, problem.line, problem.column)
+    message = f"{spell(at)} is no valid CEL: {problem.message}"
+    return [subscription.finding("error", "malformed-cel", message, problem.mend, at=place)]
+
+
+def _whole(subscription: EventSubscription) -> list[Finding]:
+    """Check what is rendered too: each part may be fine and the whole too long or too deep."""
+    at: Path = ("spec", "filters")
+    return [
+        found for rule in rules_of(subscription) if rule.match and (found := _checked(subscription, rule.match, at))
+    ]
+
+
+def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
+    """Return the least that the envelope of every event of ours carries."""
+    return {
+        "specversion": "1.0",
+        "id": "0",
+        "source": "probe",
+        "type": event_type.spec.type,
+        "version": major,
+        "time": "2026-01-01T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
+    """Return the examples, whole and without what the schema does not require; without any, an empty object."""
+    if not examples:
+        return [{}]
+    return [sample for each in examples for sample in (each, _least(schema or {}, copy.deepcopy(each)))]
+
+
+def _least(schema: dict[str, Any], data: Any) -> Any:
+    if isinstance(data, dict):
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        return {name: _least(properties.get(name, {}), value) for name, value in data.items() if name in required}
+    if isinstance(data, list):
+        items = schema.get("items", {})
+        return [_least(items if isinstance(items, dict) else {}, each) for each in data]
+    return data
+
+
+def _may_fail(subscription: EventSubscription, failure: str, event: dict[str, Any]) -> Finding:
+    strict = subscription.spec.enforcement == "Strict"
+    raw = [at for _, at in filters.raw_cel(subscription.spec.filters)]
+    at = raw[0] if raw else ("spec", "routes", "rules", 0, "match")
+    message = (
+        f"A condition fails on {event['type']} v{event['version']} with data {_short(event['data'])}: {failure}. "
+        "daprd sends such an event to the dead letters"
+    )
+    mend = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
+    return subscription.finding("error" if strict else "warning", "cel-may-fail", message, mend, at=at)
+
+
+def _short(data: Any, limit: int = 80) -> str:
+    text = str(data)
+    return text if len(text) <= limit else f"{text[:limit]}..."

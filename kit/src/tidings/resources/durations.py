@@ -1,0 +1,19 @@
+"""Durations as Go and Dapr write them: `500ms`, `1m30s`, `2h`."""
+
+import re
+
+PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Return the length of a duration in seconds; raise ValueError where it is none."""
+    if not re.match(PATTERN, text):
+        raise ValueError(f"{text!r} is no duration: write 500ms, 30s, 1m30s or 2h")
+    return round(sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)), 6)
+
+
+def go(length: float) -> str:
+    """Write a length in seconds as a Go duration: whole seconds where possible, else milliseconds."""
+    return f"{int(length)}s" if length == int(length) else f"{round(length * 1000)}ms"

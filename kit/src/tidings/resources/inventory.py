@@ -1,0 +1,170 @@
+"""Everything that is known, with the indexes a plan needs: changes cost what they touch, not what there is."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tidings.resources.eventtype import EventType
+from tidings.resources.findings import Finding
+from tidings.resources.model import Resource
+from tidings.resources.replay import EventReplay
+from tidings.resources.subscription import EventSubscription
+
+Key = tuple[str, str]
+"""Namespace and name (of a resource), namespace and type (of an event type), namespace and app id."""
+
+
+class Inventory:
+    """All resources, by kind and key. Mutable: `put` and `remove` tell which apps must be planned anew."""
+
+    def __init__(self, resources: Iterable[Resource[Any]] = (), findings: Iterable[Finding] = ()) -> None:
+        self.types: dict[Key, EventType] = {}
+        self.subscriptions: dict[Key, EventSubscription] = {}
+        self.replays: dict[Key, EventReplay] = {}
+        self.findings: list[Finding] = list(findings)
+        self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
+        self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
+        self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
+        self._produced_by: dict[Key, dict[Key, EventType]] = defaultdict(dict)
+        self._wildcards: dict[Key, EventSubscription] = {}
+        for resource in resources:
+            self.put(resource)
+
+    def put(self, resource: Resource[Any]) -> frozenset[Key]:
+        """Add or replace a resource; return the apps whose plan it may change."""
+        touched = self.remove(resource.kind, resource.key)
+        if resource.kind == "EventType":
+            self.types[resource.key] = resource
+            self._claims[type_key(resource)][resource.key] = resource
+            for app in resource.spec.producers:
+                self._produced_by[resource.metadata.namespace, app][resource.key] = resource
+            return touched | self._apps_near(type_key(resource)) | _producers(resource)
+        if resource.kind == "EventSubscription":
+            before = self.apps
+            self.subscriptions[resource.key] = resource
+            self._of_app[app_key(resource)][resource.key] = resource
+            self._index_wish(resource)
+            return touched | self._apps_around(resource, before)
+        self.replays[resource.key] = resource
+        return touched
+
+    def remove(self, kind: str, key: Key) -> frozenset[Key]:
+        """Forget a resource, if it is known; return the apps whose plan that may change."""
+        if kind == "EventType" and (event_type := self.types.pop(key, None)):
+            del self._claims[type_key(event_type)][key]
+            for app in event_type.spec.producers:
+                self._produced_by[event_type.metadata.namespace, app].pop(key, None)
+            return self._apps_near(type_key(event_type)) | _producers(event_type)
+        if kind == "EventSubscription" and (subscription := self.subscriptions.pop(key, None)):
+            before = self.apps
+            del self._of_app[app_key(subscription)][key]
+            self._of_type[wanted_type(subscription)].pop(key, None)
+            self._wildcards.pop(key, None)
+            return self._apps_around(subscription, before)
+        if kind == "EventReplay":
+            self.replays.pop(key, None)
+        return frozenset()
+
+    @property
+    def apps(self) -> frozenset[Key]:
+        """Every app that reads or publishes something."""
+        return self.consuming_apps | {app for app, types in self._produced_by.items() if types}
+
+    @property
+    def consuming_apps(self) -> frozenset[Key]:
+        """Every app that has a subscription."""
+        return frozenset(app for app, subscriptions in self._of_app.items() if subscriptions)
+
+    def type(self, key: Key) -> EventType | None:
+        """Return the event type of that namespace and business name; of several, the oldest."""
+        claims = self._claims.get(key)
+        return min(claims.values(), key=seniority) if claims else None
+
+    def claims(self, key: Key) -> list[EventType]:
+        """All EventTypes that claim that name, the oldest first: more than one is a mistake."""
+        return sorted(self._claims.get(key, {}).values(), key=seniority)
+
+    def type_names(self, namespace: str) -> Iterator[str]:
+        """Yield the business names that a namespace knows."""
+        return (name for (space, name), claims in self._claims.items() if claims and space == namespace)
+
+    def matching_types(self, namespace: str, pattern: str) -> list[EventType]:
+        """Return the types of a namespace whose name matches a pattern such as `orders.*`, sorted by name."""
+        found = [name for name in self.type_names(namespace) if fnmatchcase(name, pattern)]
+        return [kind for name in sorted(found) if (kind := self.type((namespace, name)))]
+
+    def of_app(self, app: Key) -> list[EventSubscription]:
+        """Return an app's subscriptions, the oldest first."""
+        return sorted(self._of_app.get(app, {}).values(), key=seniority)
+
+    def consumers(self, event_type: EventType) -> list[EventSubscription]:
+        """Return the subscriptions that name the type (no wildcards), the oldest first."""
+        return sorted(self._of_type.get(type_key(event_type), {}).values(), key=seniority)
+
+    def observers(self, event_type: EventType) -> list[EventSubscription]:
+        """Return the wildcard subscriptions that read the type too."""
+        return [
+            each
+            for each in self._wildcards.values()
+            if wanted_type(each)[0] == event_type.metadata.namespace
+            and fnmatchcase(event_type.spec.type, wanted_type(each)[1])
+        ]
+
+    def wildcards(self) -> list[EventSubscription]:
+        """Return every subscription that reads by pattern, the oldest first."""
+        return sorted(self._wildcards.values(), key=seniority)
+
+    def produced_by(self, app: Key) -> list[EventType]:
+        """Return the types an app is named as a producer of."""
+        return sorted(self._produced_by.get(app, {}).values(), key=seniority)
+
+    def _index_wish(self, subscription: EventSubscription) -> None:
+        if subscription.spec.is_wildcard or is_dead_letters(subscription):
+            self._wildcards[subscription.key] = subscription
+        else:
+            self._of_type[wanted_type(subscription)][subscription.key] = subscription
+
+    def _apps_near(self, event_type: Key) -> frozenset[Key]:
+        named = self._of_type.get(event_type, {}).values()
+        return frozenset(app_key(each) for each in (*named, *self._wildcards.values()))
+
+    def _apps_around(self, subscription: EventSubscription, before: frozenset[Key]) -> frozenset[Key]:
+        """Return the subscription's app, its rivals for a command, and dead-letter readers of a new or gone app."""
+        near = frozenset({app_key(subscription)})
+        event_type = self.type(wanted_type(subscription))
+        if event_type and event_type.spec.intent == "Command":
+            near |= self._apps_near(type_key(event_type))
+        if before != self.apps:
+            near |= frozenset(app_key(each) for each in self._wildcards.values())
+        return near
+
+
+def seniority(resource: Resource[Any]) -> tuple[str, Key]:
+    """Sort key: the older resource first (where a cluster tells), then by name. The senior one wins a dispute."""
+    return resource.metadata.creation_timestamp, resource.key
+
+
+def type_key(event_type: EventType) -> Key:
+    """Namespace and business name of a type."""
+    return event_type.metadata.namespace, event_type.spec.type
+
+
+def app_key(subscription: EventSubscription) -> Key:
+    """Namespace and id of the app that reads."""
+    return subscription.metadata.namespace, subscription.spec.consumer.app_id
+
+
+def wanted_type(subscription: EventSubscription) -> Key:
+    """Namespace and business name (or pattern) that a subscription asks for."""
+    ref = subscription.spec.event_type_ref
+    return ref.namespace or subscription.metadata.namespace, ref.name
+
+
+def is_dead_letters(subscription: EventSubscription) -> bool:
+    """Whether the subscription reads dead letters rather than events."""
+    return subscription.spec.event_type_ref.name.startswith("deadletter.")
+
+
+def _producers(event_type: EventType) -> frozenset[Key]:
+    return frozenset((event_type.metadata.namespace, app) for app in event_type.spec.producers)

@@ -1,0 +1,42 @@
+"""Paths into an inventory: what a command line, a local run and a test begin with."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tidings.resources import reading, schemas
+from tidings.resources.findings import Finding
+from tidings.resources.inventory import Inventory
+from tidings.resources.model import Resource
+from tidings.resources.parsing import parse_resource
+
+
+def load(paths: Iterable[Path | str]) -> Inventory:
+    """Load every tidings.dev resource at or below the paths.
+
+    Nothing is raised for what is wrong: it stands in the inventory's findings, with file, line and column,
+    and the rest is loaded all the same. Two resources of one kind and name are such a finding; the first holds.
+    """
+    findings: list[Finding] = []
+    known: dict[tuple[str, str, str], Resource[Any]] = {}
+    for path in reading.files(Path(each) for each in paths):
+        documents, wrong = reading.read(path)
+        findings += wrong
+        for document in documents:
+            resource, wrong = parse_resource(document.data, document.origin)
+            findings += wrong
+            if resource and resource.kind == "EventType":
+                resource, wrong = schemas.resolve(resource)
+                findings += wrong
+            if resource:
+                _keep(resource, known, findings)
+    return Inventory(known.values(), findings)
+
+
+def _keep(resource: Resource[Any], known: dict[tuple[str, str, str], Resource[Any]], findings: list[Finding]) -> None:
+    first = known.setdefault((resource.kind, *resource.key), resource)
+    if first is not resource:
+        message = f"{resource.ref} is written twice, first at {first.origin.at()}"
+        findings.append(
+            resource.finding("error", "doubled-resource", message, "Rename or delete one.", at=("metadata", "name"))
+        )

@@ -1,0 +1,49 @@
+"""EventReplay: send events again, from dead letters or the archive, to one subscription."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tidings.resources.model import Major, NonEmpty, Part, Rate, Resource
+from tidings.resources.subscription import Filter
+
+
+class ReplaySource(Part, frozen=True, kw_only=True):
+    """Where the events come from: the target's dead letters, or everything the archive keeps."""
+
+    kind: Literal["DeadLetters", "Archive"] = "DeadLetters"
+
+
+class ReplayFilter(Part, frozen=True, kw_only=True):
+    """Which events: all given conditions must hold; times are of the event itself."""
+
+    type: str = ""
+    versions: tuple[Major, ...] = ()
+    ids: tuple[NonEmpty, ...] = ()
+    correlation_id: str = ""
+    reason: Annotated[str, Meta(description="Text within a dead letter's reason")] = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    match: tuple[Filter, ...] = ()
+
+
+class ReplayTarget(Part, frozen=True, kw_only=True):
+    """The one subscription that gets the events."""
+
+    subscription: NonEmpty
+    namespace: str = ""
+
+
+class EventReplaySpec(Part, frozen=True, kw_only=True):
+    """What an EventReplay says."""
+
+    source: ReplaySource = ReplaySource()
+    filter: ReplayFilter = ReplayFilter()
+    target: ReplayTarget
+    rate: Annotated[Rate, Meta(description="Events a second, at most")] = 50.0
+    dry_run: bool = False
+    requested_by: str = ""
+
+
+EventReplay = Resource[EventReplaySpec]
