@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -70,6 +71,8 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     """Why it is not ready yet."""
     log: str = ""
+    stop_signal: int = signal.SIGTERM
+    """What asks it to end in order."""
 
     @property
     def pid(self) -> int | None:
@@ -129,6 +132,8 @@ def read(run_dir: Path) -> RunState:
         return msgspec.json.decode((run_dir / FILE_NAME).read_bytes(), type=RunState)
     except FileNotFoundError:
         raise NotRunning(f"nothing was started in {run_dir}; start it with `tidings up`") from None
+    except msgspec.MsgspecError as error:
+        raise NotRunning(f"{run_dir / FILE_NAME} was written by another version ({error}); remove it") from None
 
 
 def write(run_dir: Path, state: RunState) -> None:

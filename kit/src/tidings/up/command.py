@@ -1,0 +1,220 @@
+"""The commands of the local run: `up`, `ps`, `logs`, `restart`, `stop`, `start`, `down`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from tidings.errors import TidingsError
+from tidings.up import control, state, system
+from tidings.up.errors import NotRunning
+from tidings.up.logs import follow, tail, understand
+from tidings.up.prepare import Prepared, prepared
+from tidings.up.run import Run
+from tidings.up.system import RUN_DIR, Options
+from tidings.up.view import View, log_line, table, table_rows
+
+REMIND_EVERY = 20.0
+"""Seconds between two reminders of what is still waited for at the start."""
+
+RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the run: its data, logs and state.")]
+Name = Annotated[str, typer.Argument(help="A process, as `tidings ps` names it: orders, orders.daprd, nats, …")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, with every field of the state file.")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say an error in plain words and leave with 1; a bug keeps its traceback."""
+    try:
+        yield
+    except TidingsError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def up(  # each option says what it means in its own help
+    *,
+    broker: Annotated[str, typer.Option(help="nats, redis, or an address of your own (nats://…, amqp://…).")] = "",
+    store: Annotated[str, typer.Option("--state", help="sqlite, redis, postgres, or an address of your own.")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="Start these services alone: a,b (may be repeated).")] = None,
+    replicas: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER (may be repeated).")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help=f"Where data, logs and state go; by default {RUN_DIR}.")] = None,
+    port_base: Annotated[int | None, typer.Option(help="Number the fixed ports from here on.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget the data of earlier runs.")] = False,
+    plain: Annotated[bool, typer.Option(help="Lines only: no table, no colours.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Show every line, also those of sidecars and broker.")] = False,
+    check: Annotated[bool, typer.Option(help="Only check the project and its events; start nothing.")] = False,
+) -> None:
+    """Start the whole system on this machine: broker, sidecars, services. Ctrl-C stops it."""
+    options = Options(
+        broker=broker,
+        state=store,
+        only=_split(only),
+        replicas=_counts(replicas),
+        run_dir=run_dir,
+        port_base=port_base,
+        fresh=fresh,
+    )
+    console = Console(no_color=True, force_terminal=False) if plain else Console()
+    view = View(console, verbose=verbose)
+    with _told():
+        if check:
+            _check(options, console)
+            return
+        with prepared(Path.cwd(), options, view) as ready_to_start:
+            view.width = max(len(each.name) for each in ready_to_start.processes)
+            asyncio.run(_until_stopped(ready_to_start, view))
+
+
+def _split(texts: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(name for text in texts or () for name in text.split(",") if name)
+
+
+def _counts(texts: Sequence[str] | None) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in _split(texts):
+        name, _, number = text.partition("=")
+        if not name or not number.isdigit() or int(number) < 1:
+            raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, such as orders=2", param_hint="--replicas")
+        found[name] = int(number)
+    return found
+
+
+def _check(options: Options, console: Console) -> None:
+    planned = system.read(Path.cwd(), options)
+    for finding in planned.plan.findings:
+        if finding.severity == "warning":
+            console.print(system.describe(finding), style="yellow", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"{planned.home.project.name}: {len(planned.instances)} services on {planned.broker.kind.name} and "
+        f"{planned.store.kind.name}, {len(planned.plan.topics)} topics; nothing was started"
+    )
+
+
+async def _until_stopped(ready_to_start: Prepared, view: View) -> None:
+    run = Run(ready_to_start, view)
+    stop = asyncio.Event()
+    _on_signals(run, stop, view)
+    showing = asyncio.create_task(view.show(lambda: run.state))
+    showing.add_done_callback(lambda _task: stop.set())  # the terminal is gone
+    starting = asyncio.create_task(_start(run, view))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()  # raises what went wrong
+            await stopping
+    finally:
+        starting.cancel()
+        view.note("stopping: services, sidecars, programs, broker; Ctrl-C again ends them at once")
+        await run.stop()
+        view.note("everything is stopped")
+        showing.cancel()
+        await asyncio.wait([showing, starting])
+        with suppress(OSError):  # the terminal is gone
+            view.flush()
+
+
+async def _start(run: Run, view: View) -> None:
+    reminding = asyncio.create_task(_remind(run, view))
+    try:
+        await run.start()
+    finally:
+        reminding.cancel()
+    found = run.state
+    view.note(f"ready in {found.ready_after:.1f} s")
+    if found.url:
+        view.note(f"open {found.url}")
+
+
+async def _remind(run: Run, view: View) -> None:
+    while True:
+        await asyncio.sleep(REMIND_EVERY)
+        for each in run.state.processes:
+            if each.state not in {"ready", "waiting"}:
+                view.note(f"waiting for {each.name} ({each.state}): {each.problem or each.last_exit}", level=2)
+
+
+def _on_signals(run: Run, stop: asyncio.Event, view: View) -> None:
+    def asked() -> None:
+        if stop.is_set():
+            view.note("ending everything at once", level=2)
+            run.kill_all()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked)
+
+
+def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
+    """Show what runs: state, addresses, pids, restarts, memory."""
+    with _told():
+        found = state.read(run_dir)
+        if as_json:
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        elif not found.running:
+            raise NotRunning(f"nothing runs in {run_dir} now; start it with `tidings up`")
+        else:
+            Console().print(table(found, table_rows(found.processes)))
+
+
+def logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Processes, as `tidings ps` names them; all by default.")
+    ] = None,
+    *,
+    run_dir: RunDir = Path(RUN_DIR),
+    following: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines to show of each.")] = 50,
+) -> None:
+    """Show the last lines of processes."""
+    with _told():
+        found = state.read(run_dir)
+        chosen = [found.find(name) for name in names or [each.name for each in found.processes]]
+        width = max(len(each.name) for each in chosen)
+        console = Console(soft_wrap=True, highlight=False)
+        for each in chosen:
+            for line in tail(Path(each.log), lines):
+                console.print(log_line(each.name, understand(line), "cyan", width))
+        with suppress(KeyboardInterrupt):
+            endless = zip(*(follow(Path(each.log)) for each in chosen), strict=True)
+            for written in endless if following else ():
+                for each, line in zip(chosen, written, strict=True):
+                    if line:
+                        console.print(log_line(each.name, understand(line), "cyan", width))
+
+
+def restart(name: Name, *, run_dir: RunDir = Path(RUN_DIR)) -> None:
+    """Stop a process; `tidings up` starts it again. Returns once it is ready."""
+    with _told():
+        typer.echo(f"{name} is ready again, pid {control.restart(run_dir.resolve(), name).pid}")
+
+
+def stop(name: Name, *, run_dir: RunDir = Path(RUN_DIR)) -> None:
+    """Stop a process and keep it away, to see how the others go on without it."""
+    with _told():
+        control.stop(run_dir.resolve(), name)
+        typer.echo(f"{name} is stopped; `tidings start {name}` starts it again")
+
+
+def start(name: Name, *, run_dir: RunDir = Path(RUN_DIR)) -> None:
+    """Start a process that was stopped. Returns once it is ready."""
+    with _told():
+        typer.echo(f"{name} is ready, pid {control.start(run_dir.resolve(), name).pid}")
+
+
+def down(*, run_dir: RunDir = Path(RUN_DIR)) -> None:
+    """Stop the whole system from another terminal, or clear away what a killed one has left."""
+    with _told():
+        control.down(run_dir.resolve(), typer.echo)
+        typer.echo("everything is stopped")

@@ -1,0 +1,86 @@
+"""The run folder: everything the local run writes.
+
+```
+state.json  lock
+resources/<app>/      what that app's sidecar loads: components, Subscriptions, Resiliency
+policies/<app>.json   the consumer policy that the kit reads
+data/<name>/          what a service, the broker or a store keeps
+logs/<process>.log
+```
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths in one run folder."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held as long as a `tidings up` runs."""
+        return self.path / "lock"
+
+    @property
+    def data_root(self) -> Path:
+        """What services, broker and stores keep between runs."""
+        return self.path / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.path / "logs"
+
+    @property
+    def held(self) -> Path:
+        """A file per process that `tidings stop` keeps from running."""
+        return self.path / "held"
+
+    def data(self, name: str) -> Path:
+        """What one service or backend keeps."""
+        return self.data_root / name
+
+    def resources(self, app: str) -> Path:
+        """What the sidecars of one app load."""
+        return self.path / "resources" / app
+
+    def policy(self, app: str) -> Path:
+        """The consumer policy of one app."""
+        return self.path / "policies" / f"{app}.json"
+
+    def log(self, process: str) -> Path:
+        """The log of one process."""
+        return self.logs / f"{process}.log"
+
+    def prepare(self, names: Iterable[str], *, fresh: bool) -> None:
+        """Make the folders that `names` keep data in, and forget what an earlier run generated.
+
+        With `fresh` the data that it left is forgotten too.
+        """
+        for generated in (self.path / "resources", self.path / "policies", self.held):
+            shutil.rmtree(generated, ignore_errors=True)
+        if fresh:
+            shutil.rmtree(self.data_root, ignore_errors=True)
+        for folder in (self.logs, self.held, *(self.data(name) for name in names)):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write_app(self, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
+        """Write what one app's sidecars load and what the kit reads."""
+        folder = self.resources(app)
+        folder.mkdir(parents=True, exist_ok=True)
+        for resource in resources:
+            file = folder / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
+            file.write_text(yaml.safe_dump(dict(resource), sort_keys=False), encoding="utf-8")
+        self.policy(app).parent.mkdir(parents=True, exist_ok=True)
+        self.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")

@@ -1,0 +1,144 @@
+"""Everything that must be right before the first process starts: the folder, the programs, the ports, the files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tidings import components, programs
+from tidings.up import backends, leftovers, ports, processes, state, system
+from tidings.up.errors import AlreadyRunning, NotRunning
+from tidings.up.folder import RunFolder
+from tidings.up.postgres import init_cluster
+from tidings.up.process import Process
+from tidings.up.processes import Surroundings
+from tidings.up.supervisor import Reporter
+from tidings.up.system import Options, System
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A system that can be started."""
+
+    system: System
+    folder: RunFolder
+    processes: tuple[Process, ...]
+    ports: Mapping[str, int]
+    dapr_api_token: str
+    app_api_token: str
+
+    @property
+    def broker_url(self) -> str:
+        """Where the broker is reached."""
+        return self.system.broker.url(self.ports)
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser, or empty."""
+        name = self.system.home.project.open
+        started = {instance.name for instance in self.system.instances}
+        return f"http://{ports.HOST}:{self.ports[name]}" if name in started else ""
+
+
+@contextmanager
+def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepared]:
+    """Prepare the project in `root`; the run folder and the ports are this run's own as long as the context lasts.
+
+    Raises:
+        UpError: what is wrong with the project, its plan, the ports or the folder.
+        tidings.programs.ProgramError: a program is missing and cannot be had.
+        tidings.components.ComponentError: a component set is.
+
+    """
+    planned = system.read(root, options)
+    for finding in planned.plan.findings:
+        if finding.severity == "warning":
+            report.note(system.describe(finding), level=2)
+    folder = RunFolder((options.run_dir or planned.home.root / system.RUN_DIR).resolve())
+    with _alone(folder, report), ports.block() as free:
+        numbers = ports.assign(planned.wanted_ports, free, options.port_base)
+        ports.check({name: numbers[name] for name in _fixed(planned)})
+        tools = programs.ensure(*planned.programs, report=report.note)
+        yield _write(planned, folder, numbers, tools, options)
+
+
+@contextmanager
+def _alone(folder: RunFolder, report: Reporter) -> Iterator[None]:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"a system already runs in {folder.path}: stop it with `tidings down`, or give another --run-dir"
+            ) from None
+        with suppress(NotRunning):  # the first run in this folder
+            leftovers.end(folder.path, state.read(folder.path), report.note)
+        yield
+
+
+def _fixed(planned: System) -> list[str]:
+    """Names of the fixed ports that will really be listened on: a service that is left out keeps its port free."""
+    started = {instance.name for instance in planned.instances}
+    out = {service.name for service in planned.home.services} - started
+    return [name for name, port in planned.wanted_ports.items() if port is not None and name not in out]
+
+
+def _write(
+    planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], options: Options
+) -> Prepared:
+    around = Surroundings(
+        home=planned.home,
+        folder=folder,
+        ports=numbers,
+        tools=tools,
+        environ=os.environ,
+        dapr_api_token=secrets.token_urlsafe(),
+        app_api_token=secrets.token_urlsafe(),
+        subscriptions=planned.subscriptions(),
+    )
+    made = [
+        *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root),
+        *processes.programs(around),
+        *processes.services(planned.instances, around),
+    ]
+    folder.prepare(
+        processes.holding((planned.broker, planned.store), planned.instances, planned.home), fresh=options.fresh
+    )
+    if planned.store.process == "postgres":
+        init_cluster(tools["initdb"], folder.data("postgres"))
+    for app in planned.apps:
+        folder.write_app(
+            app, [*_components(app, planned, folder, numbers), *planned.app_resources(app)], planned.policy(app)
+        )
+    mark = {leftovers.MARK: str(folder.path)}
+    return Prepared(
+        planned,
+        folder,
+        tuple(replace(each, env={**each.env, **_extra(each, options), **mark}) for each in made),
+        numbers,
+        around.dapr_api_token,
+        around.app_api_token,
+    )
+
+
+def _components(app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int]) -> list[dict[str, object]]:
+    sets = planned.home.root / planned.home.project.components
+    values = {
+        "STATE_FILE": str(folder.data(app) / "state.db"),
+        **planned.broker.values(numbers),
+    }
+    store_values = {**values, **planned.store.values(numbers)}
+    return [
+        *components.render(sets / planned.broker.kind.name, values),
+        *components.render(sets / f"state-{planned.store.kind.name}", store_values),
+    ]
+
+
+def _extra(process: Process, options: Options) -> Mapping[str, str]:
+    return options.environment if process.role == "service" else {}

@@ -1,0 +1,124 @@
+"""When a process counts as ready. A probe is data; `problem` asks it and answers with what is still wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+HOST = "127.0.0.1"
+DEADLINE = 2.0
+"""Seconds for one question to one process."""
+FIRST_ERROR = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Listens:
+    """Ready once the port takes connections. With `ask`, once the answer begins with `answer`."""
+
+    port: int
+    ask: bytes = b""
+    answer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Ready once the address answers 2xx or 3xx."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeds:
+    """Ready once the command ends with exit code 0."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarServes:
+    """Ready once daprd is healthy and has loaded every planned subscription, as its own metadata tells."""
+
+    url: str
+    token: str = field(repr=False)
+    subscriptions: frozenset[tuple[str, str]] = frozenset()
+    """Planned (pubsub, topic) pairs."""
+
+
+Probe = Listens | Answers | Succeeds | SidecarServes
+
+
+async def problem(probe: Probe, client: httpx.AsyncClient) -> str:
+    """Why the process is not ready; empty when it is."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            match probe:
+                case Listens():
+                    return await _listens(probe)
+                case Answers():
+                    return await _answers(probe.url, client)
+                case Succeeds():
+                    return await _succeeds(probe.argv)
+                case SidecarServes():
+                    return await _serves(probe, client)
+    except TimeoutError:
+        return f"no answer within {DEADLINE:g} s"
+
+
+async def _listens(probe: Listens) -> str:
+    try:
+        reader, writer = await asyncio.open_connection(HOST, probe.port)
+    except OSError:
+        return f"port {probe.port} takes no connections yet"
+    try:
+        if not probe.answer:
+            return ""
+        writer.write(probe.ask)
+        answer = await reader.read(len(probe.answer))
+    except OSError as error:
+        return f"port {probe.port}: {error}"
+    finally:
+        writer.close()
+    return "" if answer == probe.answer else f"answers {answer!r}, not {probe.answer!r}"
+
+
+async def _get(url: str, client: httpx.AsyncClient, headers: Mapping[str, str]) -> httpx.Response | str:
+    try:
+        return await client.get(url, headers=headers, timeout=DEADLINE)
+    except httpx.TransportError as error:
+        return f"{url}: {str(error) or type(error).__name__}"
+
+
+async def _answers(url: str, client: httpx.AsyncClient, headers: Mapping[str, str] | None = None) -> str:
+    response = await _get(url, client, headers or {})
+    if isinstance(response, str):
+        return response
+    return f"{url} answers {response.status_code}: {response.text[:200]}" if response.status_code >= FIRST_ERROR else ""
+
+
+async def _succeeds(argv: Sequence[str]) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return "" if process.returncode == 0 else output.decode(errors="replace").strip()
+
+
+async def _serves(probe: SidecarServes, client: httpx.AsyncClient) -> str:
+    headers = {"dapr-api-token": probe.token}
+    unhealthy = await _answers(f"{probe.url}/v1.0/healthz", client, headers)
+    if unhealthy:
+        return unhealthy
+    response = await _get(f"{probe.url}/v1.0/metadata", client, headers)
+    if isinstance(response, str):
+        return response
+    missing = sorted(topic for _, topic in probe.subscriptions - loaded(response.json()))
+    return f"not subscribed yet to {', '.join(missing)}" if missing else ""
+
+
+def loaded(metadata: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """The (pubsub, topic) pairs that a sidecar's metadata says it is subscribed to."""
+    return frozenset((each["pubsubname"], each["topic"]) for each in metadata.get("subscriptions") or ())

@@ -1,0 +1,122 @@
+"""What would be started, decided from the project's files alone: nothing is started, written or fetched here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidings import resources
+from tidings.plan import Plan, plan
+from tidings.resources.findings import Finding
+from tidings.up import project
+from tidings.up.backends import BROKERS, STORES, Backend, choose
+from tidings.up.errors import UpError
+from tidings.up.processes import Instance, instances, wanted_ports
+from tidings.up.project import Home
+
+RUN_DIR = ".run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the system is started; what is left out comes from `tidings.yaml`."""
+
+    broker: str = ""
+    """`nats`, `redis`, or an address such as `nats://10.0.0.7:4222`."""
+    state: str = ""
+    """`sqlite`, `redis`, `postgres`, or an address."""
+    only: tuple[str, ...] = ()
+    """Start these services alone."""
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    run_dir: Path | None = None
+    """By default `.run` in the project."""
+    port_base: int | None = None
+    """Fixed ports become this one and those after it."""
+    free_ports: bool = False
+    """No fixed ports at all: for tests, many of which run side by side."""
+    fresh: bool = False
+    """Forget the data of earlier runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the environment of every service; wins over `tidings.yaml`."""
+
+
+class PlanRefused(UpError):
+    """The EventTypes and EventSubscriptions have errors; the message lists them with file, line and column."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(map(describe, self.findings)))
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A project, planned."""
+
+    home: Home
+    plan: Plan
+    instances: tuple[Instance, ...]
+    broker: Backend
+    store: Backend
+    wanted_ports: Mapping[str, int | None]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Programs that must be on this machine to start it."""
+        daprd = ("daprd",) if any(each.service.sidecar for each in self.instances) else ()
+        return tuple(dict.fromkeys((*daprd, *self.broker.programs, *self.store.programs)))
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """Ids of the apps that are started with a sidecar."""
+        return tuple(dict.fromkeys(each.service.name for each in self.instances if each.service.sidecar))
+
+    def subscriptions(self) -> dict[str, frozenset[tuple[str, str]]]:
+        """Planned (pubsub, topic) pairs of every app."""
+        return {
+            name: frozenset((each["spec"]["pubsubname"], each["spec"]["topic"]) for each in app.subscriptions)
+            for name, app in self.plan.apps.items()
+        }
+
+    def app_resources(self, app: str) -> list[Mapping[str, Any]]:
+        """What the plan gives this app's sidecar to load."""
+        planned = self.plan.apps.get(app)
+        if planned is None:
+            return []
+        return [*planned.subscriptions, *([planned.resiliency] if planned.resiliency else [])]
+
+    def policy(self, app: str) -> Mapping[str, Any]:
+        """What the kit reads."""
+        planned = self.plan.apps.get(app)
+        return planned.policy if planned else {"app": app}
+
+
+def read(root: Path, options: Options) -> System:
+    """Read and plan the project in `root`.
+
+    Raises:
+        ProjectError: `tidings.yaml` is wrong.
+        PlanRefused: an EventType or EventSubscription is.
+        UpError: an option names something that is not there.
+
+    """
+    home = project.load(root)
+    planned = plan(resources.load(home.contracts))
+    errors = [finding for finding in planned.findings if finding.severity == "error"]
+    if errors:
+        raise PlanRefused(errors)
+    started = instances(home, options.only, options.replicas)
+    broker = choose(options.broker or home.project.broker, BROKERS, "broker")
+    store = choose(options.state or home.project.state, STORES, "state")
+    wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
+    if options.free_ports:
+        wanted = dict.fromkeys(wanted)
+    return System(home, planned, tuple(started), broker, store, wanted)
+
+
+def describe(finding: Finding) -> str:
+    """A finding as one line: where, what, and how to mend it."""
+    where = f"{finding.location}: " if str(finding.location) else ""
+    mend = f" ({finding.mend})" if finding.mend else ""
+    return f"{where}{finding.severity}: {finding.message}{mend} [{finding.rule}]"

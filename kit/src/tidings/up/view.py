@@ -1,0 +1,217 @@
+"""What people see: a live table of what is up, and above it one coloured log of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psutil
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tidings.up.logs import Entry, understand, worth_showing
+from tidings.up.process import Process
+from tidings.up.state import ProcessState, RunState
+
+FLUSH_EVERY = 0.1
+TABLE_EVERY = 1.0
+"""Seconds between two paintings of the table while nothing changes: memory and age go on."""
+BACKLOG = 400
+"""Lines that are shown per flush at most; a terminal is no place to read more, the files have them all."""
+COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
+LEVEL_STYLES = ("dim", "", "yellow", "red", "bold red")
+STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "yellow", "failing": "bold red"}
+ROOM_FOR_LOG = 6
+"""Lines of the terminal that the table must leave to the log, else a one-line summary stands in its place."""
+MIB = 1 << 20
+
+
+class View:
+    """A reporter that writes to a terminal; without one, or with `plain`, lines alone."""
+
+    def __init__(self, console: Console, *, verbose: bool = False, live: bool | None = None) -> None:
+        self._console, self._verbose = console, verbose
+        self._with_table = console.is_terminal if live is None else live
+        self._lines: deque[Text] = deque()
+        self._left_out = 0
+        self._changed = True
+        self._colours: dict[str, str] = {}
+        self._showing = False
+        self.width = 8
+        """Of the column of names."""
+
+    def line(self, process: Process, text: str) -> None:
+        """Show a line of a process, if it is worth it."""
+        entry = understand(text)
+        if worth_showing(entry, process.role, verbose=self._verbose):
+            self._add(log_line(process.name, entry, self._colour(process.app), self.width))
+
+    def note(self, text: str, *, level: int = 1) -> None:
+        """Show what the local run itself has to say."""
+        self._add(log_line("tidings", Entry(level, text), "bold", self.width))
+        if not self._showing:
+            self.flush()
+
+    def changed(self) -> None:
+        """Paint the table anew at the next occasion."""
+        self._changed = True
+
+    def flush(self) -> None:
+        """Write what has come; raises OSError when the terminal is gone."""
+        if self._left_out:
+            self._lines.append(Text(f"… {self._left_out} lines more, see the log files", style="dim"))
+        if self._lines:
+            self._console.print(Text("\n").join(self._lines), soft_wrap=True, highlight=False)
+        self._lines.clear()
+        self._left_out = 0
+
+    async def show(self, state: Callable[[], RunState]) -> None:
+        """Write and paint until cancelled; raises OSError when the terminal is gone."""
+        self._showing = True
+        if not self._with_table:
+            while True:
+                self.flush()
+                await asyncio.sleep(FLUSH_EVERY)
+        painted = 0.0
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                self.flush()
+                if self._changed or time.monotonic() - painted > TABLE_EVERY:
+                    self._changed = False
+                    painted = time.monotonic()
+                    live.update(self._picture(state()), refresh=True)
+                await asyncio.sleep(FLUSH_EVERY)
+
+    def _picture(self, state: RunState) -> Table | Text:
+        rows = table_rows(state.processes)
+        if len(rows) + 3 + ROOM_FOR_LOG > self._console.height:
+            return summary(state, rows)
+        return table(state, rows)
+
+    def _add(self, line: Text) -> None:
+        if len(self._lines) >= BACKLOG:
+            self._left_out += 1
+        else:
+            self._lines.append(line)
+
+    def _colour(self, app: str) -> str:
+        return self._colours.setdefault(app, COLOURS[len(self._colours) % len(COLOURS)])
+
+
+def log_line(name: str, entry: Entry, colour: str, width: int) -> Text:
+    """One line of the log: time, who, what, details, correlation id."""
+    line = Text()
+    line.append(f"{datetime.now():%H:%M:%S} ", style="dim")  # noqa: DTZ005  # the reader's own clock
+    line.append(f"{name:<{width}} ", style=colour)
+    line.append("│ ", style="dim")
+    line.append(entry.message, style=LEVEL_STYLES[entry.level])
+    for key, value in entry.details:
+        line.append(f" {key}=", style="dim")
+        line.append(value)
+    if entry.correlation:
+        line.append(f" [{entry.correlation}]", style="dim")
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a process with its sidecar, if it has one."""
+
+    main: ProcessState
+    sidecar: ProcessState | None = None
+
+    @property
+    def both(self) -> list[ProcessState]:
+        """The process and its sidecar."""
+        return [self.main, *([self.sidecar] if self.sidecar else [])]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of it is."""
+        return all(each.state == "ready" for each in self.both)
+
+    @property
+    def problem(self) -> str:
+        """Why it is not."""
+        return next((each.problem or each.last_exit for each in self.both if each.state != "ready"), "")
+
+
+def table_rows(processes: Sequence[ProcessState]) -> list[Row]:
+    """Put every sidecar beside its service."""
+    sidecars = {each.name.removesuffix(".daprd"): each for each in processes if each.role == "sidecar"}
+    return [Row(each, sidecars.get(each.name)) for each in processes if each.role != "sidecar"]
+
+
+def table(state: RunState, rows: Sequence[Row], *, now: float | None = None) -> Table:
+    """The table of what is up."""
+    drawn = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", caption_justify="left")
+    drawn.caption = summary(state, rows)
+    for heading in ("name", "state", "address", "pid", "sidecar", "sidecar's api", "pid"):
+        drawn.add_column(heading, no_wrap=True)
+    for heading in ("restarts", "memory", "up"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*_cells(row, time.time() if now is None else now))
+    return drawn
+
+
+def summary(state: RunState, rows: Sequence[Row]) -> Text:
+    """The table in one line."""
+    ready = sum(row.ready for row in rows)
+    line = Text.assemble(
+        (f"{state.project} ", "bold"),
+        (state.phase, STATE_STYLES.get(state.phase, "yellow")),
+        f" · {ready}/{len(rows)} up",
+    )
+    if state.phase == "ready" and state.url:
+        line.append(f" · {state.url}", style="bold")
+    waiting = [row.main.name for row in rows if not row.ready]
+    if waiting and state.phase in {"starting", "ready"}:
+        line.append(f" · waiting for {', '.join(waiting)}", style="yellow")
+    return line.append(" · Ctrl-C stops everything", style="dim")
+
+
+def _cells(row: Row, now: float) -> list[Text | str]:
+    main, sidecar = row.main, row.sidecar
+    return [
+        main.name,
+        _state(main),
+        f"127.0.0.1:{main.ports.get('app', '')}",
+        str(main.pid or ""),
+        _state(sidecar) if sidecar else "",
+        f"127.0.0.1:{sidecar.ports['http']}" if sidecar else "",
+        str(sidecar.pid or "") if sidecar else "",
+        str(sum(each.restarts for each in row.both) or ""),
+        memory(row.both),
+        age(now - main.process.started) if main.process else "",
+    ]
+
+
+def _state(each: ProcessState) -> Text:
+    return Text(each.state, style=STATE_STYLES.get(each.state, "red"))
+
+
+def memory(processes: Sequence[ProcessState]) -> str:
+    """Resident memory of processes together."""
+    total = 0
+    for each in processes:
+        try:
+            total += psutil.Process(each.pid).memory_info().rss if each.pid else 0
+        except psutil.Error:  # just died: it uses none
+            continue
+    return f"{total / MIB:.0f} MiB" if total else ""
+
+
+def age(seconds: float) -> str:
+    """A time span in two units at most."""
+    whole = max(0, int(seconds))
+    minutes, hours = whole // 60, whole // 3600
+    if hours:
+        return f"{hours} h {minutes % 60:02} min"
+    return f"{minutes} min {whole % 60:02} s" if minutes else f"{whole} s"
