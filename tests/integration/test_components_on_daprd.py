@@ -214,6 +214,10 @@ class Sidecar(NamedTuple):
         answer = self.http.post("/v1.0/state/state/transaction", json={"operations": operations})
         return answer.status_code
 
+    def insert(self, key: str, value: str) -> int:
+        document = {"key": key, "value": value, "options": {"concurrency": "first-write"}}
+        return self.http.post("/v1.0/state/state", json=[document]).status_code
+
     def get(self, key: str) -> httpx.Response:
         return self.http.get(f"/v1.0/state/state/{key}")
 
@@ -324,6 +328,10 @@ def test_what_a_state_set_keeps(name: str, server: Callable[[Path], Any], keeps:
         again = sidecar.transaction(upsert("inbox", "2", **first_write), upsert("effect", "twice"))
         assert (again >= 400) is keeps.insert_if_absent
         assert (sidecar.get("effect").status_code == 204) is keeps.insert_if_absent
+
+        assert sidecar.insert("document", "mine") == 204
+        assert sidecar.insert("document", "theirs") >= 400
+        assert sidecar.get("document").json() == "mine"
 
         assert sidecar.transaction(upsert("marker", "here", metadata={"ttlInSeconds": "1"})) == 204
         assert sidecar.get("marker").json() == "here"

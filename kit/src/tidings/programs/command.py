@@ -38,10 +38,10 @@ def tools(
     show: Annotated[bool, typer.Option("--list", help="Only tell which programs there are, and where.")] = False,
 ) -> None:
     """Get the programs that run beside the services: from PATH, the cache, their releases, or built from source."""
-    out, told = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
     if show:
-        out.print(_table())
+        Console(soft_wrap=True).print(_table())
         return
+    told = Console(stderr=True, soft_wrap=True)
     try:
         with told.status("looking for programs") as status:
             report = status.update if told.is_terminal else told.print
@@ -50,4 +50,4 @@ def tools(
         told.print(f"[red]error:[/] {error}", highlight=False)
         raise typer.Exit(1) from error
     for name, path in found.items():
-        out.print(f"{name}\t{path}", highlight=False)
+        typer.echo(f"{name}\t{path}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION_SECONDS = 30  # a program that takes longer to say its version is not asked again: it is passed over
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-_NUMBERS = re.compile(r"(?<![\w.])v?=?(\d+(?:\.\d+)+)(?![\w.]*-)")
+_VERSION = re.compile(r"(?<![\w.])v?=?(\d+(?:\.\d+)+)(-\w)?")
 
 
 def target() -> tuple[str, str]:
@@ -57,9 +57,9 @@ def cached(program: Program) -> Path:
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:
-    """The first version in what a program prints about itself; None where there is none, or only a pre-release."""
-    found = _NUMBERS.search(text)
-    return tuple(int(part) for part in found.group(1).split(".")) if found else None
+    """The first version in what a program prints about itself; None where there is none, or it is a pre-release."""
+    found = _VERSION.search(text)
+    return tuple(int(part) for part in found[1].split(".")) if found and not found[2] else None
 
 
 def fits(program: Program, path: Path) -> bool:

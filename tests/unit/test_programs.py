@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tidings.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain
+from tidings.programs.command import tools
+from tidings.programs.pins import GoModule, Program, Release
+from tidings.programs.places import cache_folder, cached, parse_version
+from tidings.programs.release import published_digest
+
+SAYS_ITS_VERSION = "#!/bin/sh\necho toy version {}\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with an empty cache and nothing of its own on PATH but what a shell script needs."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("TIDINGS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return tmp_path / "cache"
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def known(monkeypatch: pytest.MonkeyPatch, program: Program) -> Program:
+    monkeypatch.setitem(PROGRAMS, program.name, program)
+    return program
+
+
+TOY = Program(name="toy", version="1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("1.18.1\n", (1, 18, 1)),
+        ("edge\n", None),
+        ("1.18.1-rc.2\n", None),
+        ("nats-server: v2.15.1\n", (2, 15, 1)),
+        ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", (7, 0, 15)),
+        ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", (15, 18)),
+        ("Client Version: v1.34.4\nKustomize Version: v5.7.1", (1, 34, 4)),
+        ("Client Version: v1.34.4-gke.1\nKustomize Version: v5.7.1", None),
+        ('version.BuildInfo{Version:"v3.19.0", GoVersion:"go1.24.7"}', (3, 19, 0)),
+        ("kind v0.30.0 go1.24.6 linux/amd64", (0, 30, 0)),
+    ],
+)
+def test_the_version_that_a_program_says(says: str, version: tuple[int, ...] | None) -> None:
+    assert parse_version(says) == version
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"TIDINGS_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/tidings"),
+        ({"HOME": "/c"}, "/c/.cache/tidings"),
+    ],
+)
+def test_where_the_cache_is(environment: Mapping[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TIDINGS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("on_path", "pinned", "taken"),
+    [("1.2.3", True, True), ("1.2.4", True, False), ("1.2.4", False, True), ("1.2.2", False, False)],
+)
+def test_a_program_on_path_is_taken_in_a_version_that_will_do(
+    on_path: str, pinned: bool, taken: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known(monkeypatch, Program(name="toy", version="1.2.3", pinned=pinned))
+    path = script(tmp_path / "bin/toy", SAYS_ITS_VERSION.format(on_path))
+    assert locate("toy") == (path if taken else None)
+
+
+def test_a_program_that_does_not_run_is_passed_over_for_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy = known(monkeypatch, TOY)
+    script(tmp_path / "bin/toy", "no program at all")
+    assert locate("toy") is None
+    cached(toy).parent.mkdir(parents=True)
+    cached(toy).touch()
+    assert locate("toy") == cached(toy)
+    assert cached(toy).name == "toy-1.2.3"
+
+
+def test_what_is_compiled_in_is_part_of_the_cached_name() -> None:
+    assert re.fullmatch(r"daprd-1\.18\.1-[0-9a-f]{8}", cached(PROGRAMS["daprd"]).name)
+
+
+def test_an_unknown_name_is_an_error_before_any_work() -> None:
+    with pytest.raises(KeyError):
+        ensure("daprd", "no-such-program")
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [
+        ("ABC123\n", "abc123"),
+        ("abc123  toy.tar.gz\n", "abc123"),
+        ("abc123 *./toy.tar.gz", "abc123"),
+        ("000 other.tar.gz\nabc123 toy.tar.gz\n", "abc123"),
+        ("000 other.tar.gz\n", None),
+        ("", None),
+    ],
+)
+def test_the_published_checksum_is_found(text: str, digest: str | None) -> None:
+    assert published_digest(text, "toy.tar.gz") == digest
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address that it is served at."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def released(address: str, name: str, member: str = "") -> Program:
+    url = f"{address}/{name}"
+    return Program(name="toy", version="1.2.3", release=Release(url=url, checksums=f"{url}.sha256", member=member))
+
+
+def publish(folder: Path, name: str, content: bytes, digest: str | None = None) -> None:
+    (folder / name).write_bytes(content)
+    (folder / f"{name}.sha256").write_text(f"{digest or hashlib.sha256(content).hexdigest()}  {name}\n")
+
+
+def archive(member: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        entry = tarfile.TarInfo(member)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def test_a_release_is_fetched_checked_and_kept(
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    folder, address = site
+    publish(folder, "toy.tar.gz", archive("deep/toy", SAYS_ITS_VERSION.format("1.2.3").encode()))
+    toy = known(monkeypatch, released(address, "toy.tar.gz", member="deep/toy"))
+    told: list[str] = []
+    assert ensure("toy", report=told.append) == {"toy": cached(toy)}
+    assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stdout == "toy version 1.2.3\n"
+    assert told == ["downloading toy 1.2.3", "toy is ready"]
+    assert {file.name for file in (cache / "bin").iterdir()} == {"toy-1.2.3", "toy-1.2.3.lock"}
+
+    shutil.rmtree(folder)
+    assert ensure("toy", report=told.append) == {"toy": cached(toy)}, "found: nothing is fetched again"
+    assert len(told) == 2
+
+
+def test_a_wrong_checksum_is_an_error_and_never_passed_over(
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    folder, address = site
+    publish(folder, "toy", b"tampered with", digest="0" * 64)
+    known(monkeypatch, released(address, "toy"))
+    monkeypatch.setattr(obtain, "build", lambda *_: pytest.fail("it must not be built instead"))
+    with pytest.raises(ProgramError, match=f"published is {'0' * 64}"):
+        ensure("toy")
+    assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
+
+
+def test_a_release_of_another_version_is_not_kept(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, address = site
+    publish(folder, "toy", SAYS_ITS_VERSION.format("9.9.9").encode())
+    toy = known(monkeypatch, released(address, "toy"))
+    with pytest.raises(ProgramError, match="does not run here as that version"):
+        ensure("toy")
+    assert not cached(toy).exists()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", None], ids=["no route", "not published"])
+def test_without_release_and_go_the_error_names_both(
+    address: str | None, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = released(address or site[1], "toy")
+    known(monkeypatch, Program(**{**vars(program), "module": GoModule(path="example.org/toy", package=".")}))
+    monkeypatch.setenv("PATH", "/nowhere")
+    told: list[str] = []
+    with pytest.raises(ProgramError, match=r"Go is not installed\n  to mend it: install Go .*put toy 1\.2\.3 on PATH"):
+        ensure("toy", report=told.append)
+    assert "no release of toy 1.2.3 to be had from here" in told[-1]
+
+
+@pytest.fixture
+def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> GoModule:
+    """A Go module on a proxy of our own: a program that prints its version and who registered with it."""
+    go = shutil.which("go", path=os.defpath + ":/usr/local/go/bin:/opt/homebrew/bin")
+    if go is None:
+        pytest.skip("NOT TESTED, Go is not installed: building programs from source")
+    sources = {
+        "go.mod": "module example.org/toy\n\ngo 1.21\n",
+        "main.go": 'package main\n\nimport "example.org/toy/parts"\n\nvar version = "none"\n\n'
+        'func main() { println("toy version", version, parts.Names()) }\n',
+        "parts/one.go": 'package parts\n\nfunc Names() string { return "upstream" }\n',
+        "parts/two.go": "package parts\n\nvar more = 1\n",
+        "parts/one_test.go": "package parts\n\nthis is not compiled\n",
+    }
+    versions = tmp_path / "proxy/example.org/toy/@v"
+    versions.mkdir(parents=True)
+    (versions / "v1.2.3.info").write_text('{"Version": "v1.2.3"}')
+    (versions / "v1.2.3.mod").write_text(sources["go.mod"])
+    with zipfile.ZipFile(versions / "v1.2.3.zip", "w") as packed:
+        for name, text in sources.items():
+            packed.writestr(f"example.org/toy@v1.2.3/{name}", text)
+    gocache = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout.strip()
+    settings = {
+        "GOPROXY": f"file://{tmp_path / 'proxy'}",
+        "GONOSUMDB": "*",
+        "GOFLAGS": "-modcacherw",
+        "GOMODCACHE": str(tmp_path / "modules"),
+        "GOCACHE": gocache,
+        "PATH": f"{Path(go).parent}:{os.environ['PATH']}",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(gobuild, "TICK", 0.05)
+    return GoModule(path="example.org/toy", package=".", variables={"main.version": "{version}"})
+
+
+def test_a_program_is_built_with_its_version(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=go_module))
+    told: list[str] = []
+    ensure("toy", report=told.append)
+    said = subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr
+    assert said == "toy version 1.2.3 upstream\n"
+    assert re.fullmatch(r"building toy 1\.2\.3 from the Go module proxy: \d+ s", told[-2])
+
+
+def test_our_own_files_stand_in_for_a_folder_of_the_module(
+    go_module: GoModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = b'package parts\n\nfunc Names() string { return "ours" }\n'
+    monkeypatch.setattr(gobuild, "overlay_text", {"ours.go": ours}.get)
+    monkeypatch.setattr("tidings.programs.places.overlay_text", {"ours.go": ours}.get)
+    module = GoModule(**{**vars(go_module), "overlay": {"parts": "ours.go"}})
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
+    ensure("toy")
+    assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" ours\n")
+
+
+def test_a_program_is_built_as_a_dependency(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = GoModule(**{**vars(go_module), "wrapped": True, "package": "example.org/toy"})
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
+    monkeypatch.setenv("GOFLAGS", "-modcacherw")
+    ensure("toy")
+    assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" upstream\n")
+
+
+def test_a_build_that_fails_shows_what_go_said(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = GoModule(**{**vars(go_module), "package": "./missing"})
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
+    with pytest.raises(ProgramError, match=r"(?s)ended with 1:\n.*missing.*set GOPROXY"):
+        ensure("toy")
+    assert not cached(toy).exists()
+
+
+def test_kubernetes_takes_its_staged_modules_as_published() -> None:
+    module = GoModule(path="k8s.io/kubernetes", package="k8s.io/kubernetes/cmd/kubectl", wrapped=True)
+    go_mod = (
+        "go 1.24.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\tother => ./FORBIDDEN\n"
+        "\tfork => example.org/fork v1.0.0\n)\n"
+    )
+    text = gobuild.wrapper(go_mod, module, "1.34.4")["go.mod"]
+    assert text.split("\n\n")[1:] == [
+        "go 1.24.0",
+        "require k8s.io/kubernetes v1.34.4",
+        "replace k8s.io/api => k8s.io/api v0.34.4\n",
+    ]
+
+
+TWO_AT_ONCE = """
+import sys
+from pathlib import Path
+from tidings.programs import PROGRAMS, ensure, obtain
+from tidings.programs.pins import GoModule, Program
+import time
+
+def build(program, module, folder, report):
+    with open(sys.argv[1], "a") as log: log.write("built\\n")
+    time.sleep(1)
+    made = folder / "toy"
+    made.write_text("#!/bin/sh\\necho 1.2.3\\n")
+    return made
+
+obtain.build = build
+PROGRAMS["toy"] = Program(name="toy", version="1.2.3", module=GoModule(path="x", package="."))
+print(ensure("toy", report=lambda line: print(line, file=sys.stderr))["toy"])
+"""
+
+
+def test_two_processes_never_make_the_same_program_twice(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", TWO_AT_ONCE, str(log)]
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    answers = [process.communicate(timeout=30) for process in both]
+    assert log.read_text() == "built\n"
+    assert len({found for found, _ in answers}) == 1
+    assert sorted("waiting for another process" in told for _, told in answers) == [False, True]
+
+
+PACKAGED = Program(name="toy", version="1.2.3", pinned=False, apt="toy-server", brew="toy")
+
+
+def test_a_packaged_program_is_installed_where_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known(monkeypatch, PACKAGED)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    made = tmp_path / "bin/toy"
+    script(
+        tmp_path / "bin/apt-get",  # knows the package only once its lists were fetched, and starts no service
+        f"""#!/bin/sh
+        echo "$RUNLEVEL $*" >> {tmp_path}/log
+        case "$*" in
+          update) touch {tmp_path}/lists ;;
+          *) [ -e {tmp_path}/lists ] || exit 100; printf '#!/bin/sh\\necho 2.0\\n' > {made}; chmod +x {made} ;;
+        esac
+        """,
+    )
+    assert ensure("toy") == {"toy": made}
+    install = "1 install --yes --no-install-recommends toy-server"
+    assert (tmp_path / "log").read_text().splitlines() == [install, "1 update", install]
+
+
+@pytest.mark.parametrize(("user", "apt"), [(1000, True), (0, False)])
+def test_a_packaged_program_that_cannot_be_installed_is_named_per_platform(
+    user: int, apt: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known(monkeypatch, PACKAGED)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    if apt:
+        script(tmp_path / "bin/apt-get", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(ProgramError, match=r"apt-get install toy-server.*brew install toy"):
+        ensure("toy")
+
+
+def test_an_installation_that_fails_shows_what_it_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known(monkeypatch, PACKAGED)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    script(tmp_path / "bin/apt-get", "#!/bin/sh\necho no such package >&2\nexit 100\n")
+    with pytest.raises(ProgramError, match="no such package"):
+        ensure("toy")
+
+
+@pytest.fixture
+def command() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(tools)
+    return app
+
+
+def test_the_command_prints_where_each_program_is(
+    command: typer.Typer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known(monkeypatch, TOY)
+    path = script(tmp_path / "bin/toy", SAYS_ITS_VERSION.format("1.2.3"))
+    answer = CliRunner().invoke(command, ["toy"])
+    assert (answer.exit_code, answer.stdout) == (0, f"toy\t{path}\n")
+    assert "toy" in CliRunner().invoke(command, ["--list"]).stdout
+
+
+def test_the_commands_exit_codes(command: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = CliRunner().invoke(command, ["no-such-program"])
+    assert unknown.exit_code == 2
+    assert "daprd, nats-server" in " ".join(unknown.stderr.split())
+    known(monkeypatch, TOY)
+    missing = CliRunner().invoke(command, ["toy"])
+    assert missing.exit_code == 1
+    assert "to mend it" in missing.stderr
