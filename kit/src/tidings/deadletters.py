@@ -75,7 +75,7 @@ class Burial:
         try:
             await self.sidecar.publish(self.topic, dead_letter(body, envelope, outcome, subscription, attempts, first))
         except SidecarError as error:
-            log.error("event.not_buried", event=envelope.id, subscription=subscription, reason=str(error))
+            log.error("event.not_buried", event_id=envelope.id, subscription=subscription, reason=str(error))
             return Postponed(str(error))
-        log.error("event.dead_lettered", event=envelope.id, subscription=subscription, reason=outcome.reason)
+        log.error("event.dead_lettered", event_id=envelope.id, subscription=subscription, reason=outcome.reason)
         return Done()

@@ -138,7 +138,7 @@ class Ingress:
         if route is None:
             return _nobody(envelope, path)
         with structlog.contextvars.bound_contextvars(
-            correlation_id=envelope.correlationid, event=envelope.id, type=envelope.label, subscription=name
+            correlation_id=envelope.correlationid, event_id=envelope.id, type=envelope.label, subscription=name
         ):
             cause = Cause(self._source, envelope, name, attempt, route.handler.once)
             if route.limiter is None:

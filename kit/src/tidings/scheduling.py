@@ -70,7 +70,7 @@ class Scheduler:
         with (
             tracing.consumer(envelope, envelope.label) as ended,
             structlog.contextvars.bound_contextvars(
-                correlation_id=envelope.correlationid, event=envelope.id, type=envelope.label
+                correlation_id=envelope.correlationid, event_id=envelope.id, type=envelope.label
             ),
         ):
             if slots is None:

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
+import stamina
 import structlog
 
 from tidings import policy as policies
 from tidings.context import Cause, request, utc_now
 from tidings.deadletters import Burial
-from tidings.errors import SidecarUnavailable
+from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.handlers import Handler
 from tidings.ingress import Ingress
 from tidings.outbox.log import LogOutbox
@@ -39,6 +40,8 @@ class Service:
         outbox: How it publishes; by default the log strategy.
         policy: By default what `TIDINGS_POLICY` names.
         clock: The moment, in UTC.
+        opening: `async def opening(context)`, a unit of work that is run at each start as soon as the sidecar answers,
+            and again until it is committed; what it has done before, it must find in the document it loads.
 
     Raises:
         DefinitionError: The policy cannot be read.
@@ -55,6 +58,7 @@ class Service:
         outbox: Outbox | Callable[[Sidecar, Settings], Outbox] | None = None,
         policy: Policy | None = None,
         clock: Callable[[], datetime] = utc_now,
+        opening: Callable[[Any], Awaitable[object]] | None = None,
     ) -> None:
         self.name = name
         self.settings = settings or Settings()
@@ -67,7 +71,9 @@ class Service:
         token = self.settings.app_api_token
         self.ingress = Ingress(name, found, read, self._runner, burial, token.get_secret_value() if token else None)
         self._scheduler = Scheduler(name, found, self._runner, burial)
+        self._opening = opening
         self._starting: asyncio.Task[None] | None = None
+        self._opened: asyncio.Task[None] | None = None
         self._stopping = False
 
     def _outbox(self, given: Outbox | Callable[[Sidecar, Settings], Outbox] | None) -> Outbox:
@@ -78,6 +84,20 @@ class Service:
     async def start(self) -> None:
         """Begin; the sidecar may come later: until it does, units of work fail with `SidecarUnavailable`."""
         self._starting = asyncio.create_task(self.outbox.start(self._scheduler.deliver))
+        if self._opening is not None:
+            self._opened = asyncio.create_task(self._open(self._starting, self._opening))
+
+    async def _open(self, starting: asyncio.Task[None], opening: Callable[[Any], Awaitable[object]]) -> None:
+        await asyncio.wait([starting])
+        starting.result()
+        cause = Cause(self.name, request())
+        try:
+            async for attempt in stamina.retry_context(on=SidecarError, attempts=None, timeout=None):
+                with attempt:
+                    await self._runner.execute(lambda _message, context: opening(context), None, cause)
+        except Exception as error:
+            log.error("service.not_opened", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
+            raise
 
     async def stop(self) -> None:
         """Finish what is in flight, for up to `TIDINGS_DRAIN` seconds; what is not finished is returned."""
@@ -85,9 +105,10 @@ class Service:
         patience = self.settings.tidings_drain
         if not await self.ingress.drained(patience):
             log.warning("service.not_drained", in_flight=self.ingress.in_flight)
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
+        begun = [task for task in (self._starting, self._opened) if task is not None]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
         await self.outbox.stop(patience)
         await self.sidecar.close()
 
@@ -97,9 +118,9 @@ class Service:
         return not self._stopping
 
     async def ready(self) -> bool:
-        """Whether commands can be accepted: the sidecar answers, and the outbox has started."""
-        started = self._starting is not None and self._starting.done() and self._starting.exception() is None
-        return started and self.healthy and await self.sidecar.ready()
+        """Whether commands can be accepted: the sidecar answers, the outbox has started and the opening is done."""
+        opened = self._opening is None or _succeeded(self._opened)
+        return _succeeded(self._starting) and opened and self.healthy and await self.sidecar.ready()
 
     async def execute(
         self,
@@ -129,3 +150,7 @@ class Service:
             if not self._starting.done():
                 raise SidecarUnavailable(f"{self.name}: sidecar or state store do not answer")
         self._starting.result()
+
+
+def _succeeded(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and task.done() and not task.cancelled() and task.exception() is None

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     dapr_grpc_port: int = Field(default=50001, description="The sidecar's gRPC port")
     dapr_api_token: SecretStr | None = Field(default=None, description="Sent to the sidecar with every call")
     app_api_token: SecretStr | None = Field(
-        None, description="Asked of whoever delivers an event; the sidecar sends it"
+        default=None, description="Asked of whoever delivers an event; the sidecar sends it"
     )
 
     tidings_policy: Path | None = Field(default=None, description="The consumer policy that the plan core wrote")

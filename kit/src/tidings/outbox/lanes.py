@@ -93,7 +93,7 @@ class Lanes:
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
         self._finished: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._publishing = asyncio.Semaphore(64)
         self._wake_cleaner = asyncio.Event()
         self._opened = asyncio.Event()
@@ -136,7 +136,12 @@ class Lanes:
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("outbox.task_died", exc_info=task.exception())  # a bug: its slot stays, a restart resumes it
 
     # -- slots --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ Works on every Dapr state store and every broker. What is guaranteed where stand
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,12 +33,15 @@ class LogOutbox:
         sidecar: Where documents are stored and events published.
         instance: This replica's name, the same after a restart.
         max_event: The largest event that may be published, in bytes.
+        clock: Seconds since 1970.
 
     """
 
-    def __init__(self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000) -> None:
+    def __init__(
+        self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000, clock: Callable[[], float] = time.time
+    ) -> None:
         self._sidecar = sidecar
-        self._lanes = Lanes(sidecar, instance)
+        self._lanes = Lanes(sidecar, instance, clock)
         self._max_event = max_event
 
     async def start(self, deliver: Deliver) -> None:

@@ -1,0 +1,335 @@
+"""The log outbox and the inbox on the sidecar's twin, crashed between any two steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidings import DeadLetter, Event, Handlers, Retry, RetryPolicy, Service, StateContext, command, event
+from tidings.documents import read_document
+from tidings.envelope import Envelope, new_id
+from tidings.errors import DefinitionError, OneDocument, SidecarUnavailable, StateConflict
+from tidings.outbox import lanes
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@event("shop.itemCounted", subject="item")
+class Counted(Event):
+    item: str
+
+
+@event("shop.totalChanged", subject="item")
+class Changed(Event):
+    item: str
+    total: int
+
+
+@command("shop.recount", subject="item")
+class Recount(Event):
+    item: str
+
+
+class Total(msgspec.Struct):
+    count: int = 0
+
+
+async def count(message: Counted | Recount, context: StateContext) -> None:
+    total = await context.load(Total, message.item) or Total()
+    total.count += 1
+    context.save(message.item, total)
+    context.publish(Changed(item=message.item, total=total.count))
+
+
+class System:
+    """One app on a broker and a store that outlive its processes."""
+
+    def __init__(self, *, atomic: bool = True) -> None:
+        self.broker = MemoryBroker()
+        self.store = MemoryStore(atomic=atomic)
+        self.handlers = Handlers()
+        self.handlers.on(Counted, Recount)(count)
+
+    @asynccontextmanager
+    async def process(self, instance: str = "shop-0") -> AsyncIterator[tuple[Service, MemorySidecar]]:
+        """A process that dies at the end, without a word."""
+        sidecar = MemorySidecar("shop", self.broker, self.store)
+        service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
+        service.outbox._lanes._instance = instance
+        await service.start()
+        await service._starting
+        yield service, sidecar
+        for task in service.outbox._lanes._tasks:
+            task.cancel()
+
+    def published(self) -> list[dict[str, Any]]:
+        return self.broker.events("shop.totalChanged.v1")
+
+    def totals(self) -> list[int]:
+        return [each["data"]["total"] for each in self.published()]
+
+    def slots(self) -> list[str]:
+        return [key for key in list(self.store.keys()) if "outbox/" in key and not key.endswith("lanes")]
+
+    def count(self, item: str = "apple") -> int:
+        document = read_document(self.store.read(f"shop||total/{item}"))
+        return msgspec.json.decode(document.value, type=Total).count
+
+
+def counted(item: str = "apple", identity: str = "") -> Envelope:
+    return Envelope(
+        id=identity or new_id(), source="test", type="shop.itemCounted", specversion="1.0", version="1",
+        data=msgspec.Raw(msgspec.json.encode({"item": item})),
+    )  # fmt: skip
+
+
+async def deliver(service: Service, envelope: Envelope) -> bytes:
+    return await service.ingress.deliver("/events/shop.itemCounted.v1", envelope.encode())
+
+
+async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is awaited is the outcome, however it comes about
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=[True, False], ids=["atomic", "redis-like"])
+def system(request: pytest.FixtureRequest) -> System:
+    return System(atomic=request.param)
+
+
+async def test_commits_publishes_and_leaves_no_slot_behind(system: System) -> None:
+    async with system.process() as (service, _):
+        assert await deliver(service, counted()) == b'{"status":"SUCCESS"}'
+        await until(lambda: system.totals() == [1] and not system.slots())
+        assert system.count() == 1
+
+
+async def test_an_event_is_handled_once_however_often_it_comes(system: System) -> None:
+    again = counted()
+    async with system.process() as (service, _), system.process("shop-1") as (other, _):
+        answers = await asyncio.gather(*(deliver(each, again) for each in [service, other] * 5))
+        assert set(answers) == {b'{"status":"SUCCESS"}'}
+        await until(lambda: not system.slots())
+    assert system.count() == 1
+    assert len({each["id"] for each in system.published()}) == 1
+
+
+async def test_metadata_is_carried_from_the_cause_to_the_effect(system: System) -> None:
+    cause = msgspec.structs.replace(counted(), correlationid="c-1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    async with system.process() as (service, _):
+        await deliver(service, cause)
+        await until(system.published)
+    (effect,) = system.published()
+    assert (effect["correlationid"], effect["causationid"], effect["traceparent"]) == (
+        "c-1", cause.id, cause.traceparent,
+    )  # fmt: skip
+    assert (effect["source"], effect["subject"], effect["version"], effect["time"]) == (
+        "shop", "apple", "1", "2026-11-23T12:00:00Z",
+    )  # fmt: skip
+
+
+async def test_a_crash_before_the_publish_is_healed_by_the_next_start(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("publish", times=100, error=SidecarUnavailable("broker down"))
+        await deliver(service, counted())
+        await asyncio.sleep(0.02)
+        assert system.published() == []
+    async with system.process():
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_crash_after_the_publish_publishes_the_same_id_again(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("publish", times=100, error=SidecarUnavailable("answer lost"), when="after")
+        await deliver(service, counted())
+        await until(system.published)
+    async with system.process():
+        await until(lambda: not system.slots())
+    assert len(system.published()) >= 2
+    assert len({each["id"] for each in system.published()}) == 1
+
+
+async def test_another_instance_adopts_a_lane_once_its_lease_is_over(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LEASE", 0.2)
+    async with system.process("shop-0") as (service, sidecar):
+        sidecar.fail("publish", times=1000, error=SidecarUnavailable("cut off"))
+        await deliver(service, counted())
+    async with system.process("shop-1"):
+        assert system.published() == []
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_commit_whose_answer_was_lost_is_published_all_the_same(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("transact", times=1, error=SidecarUnavailable("answer lost"), when="after")
+        again = counted()
+        assert await deliver(service, again) == b'{"status":"RETRY"}'
+        assert await deliver(service, again) == b'{"status":"SUCCESS"}'
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_commit_that_never_arrived_is_tried_again_by_the_broker(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("transact", times=1, error=SidecarUnavailable("not sent"))
+        again = counted()
+        assert await deliver(service, again) == b'{"status":"RETRY"}'
+        assert await deliver(service, again) == b'{"status":"SUCCESS"}'
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_conflict_runs_the_handler_again_and_publishes_nothing_of_the_first_run(system: System) -> None:
+    async with system.process() as (service, _), system.process("shop-1") as (other, _):
+        await asyncio.gather(*(deliver(each, counted()) for each in [service, other] * 10))
+        await until(lambda: len({each["id"] for each in system.published()}) == 20 and not system.slots())
+    assert system.count() == 20
+    assert {each["data"]["total"] for each in system.published()} == set(range(1, 21))
+
+
+async def test_a_slot_of_a_commit_that_failed_is_never_published_even_after_a_crash() -> None:
+    system = System(atomic=False)
+    async with system.process() as (service, sidecar):
+        await deliver(service, counted())
+        await until(lambda: not system.slots())
+        other = MemorySidecar("shop", system.broker, system.store)
+
+        async def overtaken(message: Counted, context: StateContext) -> None:
+            await count(message, context)
+            (item,) = [await other.get("total/apple")]
+            assert item is not None
+            await other.transact([lanes.Upsert("total/apple", item.value)])
+            sidecar.fail("transact", times=1, error=BaseExceptionGroup("died", [KeyboardInterrupt()]), when="after")
+
+        with pytest.raises((BaseExceptionGroup, StateConflict)):
+            await service.execute(overtaken, Counted(item="apple"))
+    async with system.process():
+        await until(lambda: not system.slots())
+        await asyncio.sleep(0.05)
+    assert system.totals() == [1]
+
+
+async def test_order_is_kept_per_document_while_the_broker_fails(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("publish", times=6, error=SidecarUnavailable("broker down"))
+        for _ in range(5):
+            await deliver(service, counted())
+        await until(lambda: len(system.published()) == 5)
+    assert system.totals() == [1, 2, 3, 4, 5]
+
+
+async def test_order_is_kept_when_another_instance_goes_on_with_a_document(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("publish", times=1000, error=SidecarUnavailable("cut off"))
+        await deliver(service, counted())
+    async with system.process("shop-1") as (other, _):
+        await deliver(other, counted())
+        await until(lambda: len(system.published()) == 2)
+    assert system.totals() == [1, 2]
+
+
+async def test_many_units_wait_while_the_broker_is_down(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("publish", times=10_000, error=SidecarUnavailable("broker down"))
+        for number in range(lanes._FIRST_EXTENT + 50):
+            await deliver(service, counted(f"item-{number}"))
+        assert service.outbox.depth == lanes._FIRST_EXTENT + 50
+    async with system.process():
+        await until(lambda: len(system.published()) == lanes._FIRST_EXTENT + 50 and not system.slots(), 20)
+
+
+async def test_a_clean_stop_leaves_the_directory_empty(system: System) -> None:
+    async with system.process() as (service, _):
+        await deliver(service, counted())
+        await service.stop()
+        assert msgspec.json.decode(system.store.read("shop||outbox/lanes").value) == {"lanes": {}}
+        assert system.slots() == []
+
+
+async def test_handlers_without_a_document_are_handled_once_too(system: System) -> None:
+    async def forward(message: Counted, context: StateContext) -> None:
+        context.publish(Changed(item=message.item, total=7))
+
+    system.handlers = Handlers()
+    system.handlers.on(Counted)(forward)
+    again = counted()
+    async with system.process() as (service, _):
+        for _ in range(3):
+            assert await deliver(service, again) == b'{"status":"SUCCESS"}'
+        await until(lambda: not system.slots())
+    assert system.totals() == [7]
+
+
+async def test_a_unit_of_work_saves_one_document(system: System) -> None:
+    async def two(message: Counted, context: StateContext) -> None:
+        for key in ("a", "b"):
+            await context.load(Total, key)
+            context.save(key, Total())
+
+    async def unread(message: Counted, context: StateContext) -> None:
+        context.save("a", Total())
+
+    async with system.process() as (service, _):
+        with pytest.raises(OneDocument, match="total/a is saved already, total/b cannot be"):
+            await service.execute(two, Counted(item="x"))
+        with pytest.raises(DefinitionError, match="load total/a before saving it"):
+            await service.execute(unread, Counted(item="x"))
+
+
+# -- scheduled messages -------------------------------------------------------------------------------------------
+
+
+async def recount(message: Counted, context: StateContext) -> None:
+    context.schedule(Recount(item=message.item))
+
+
+async def test_a_scheduled_message_is_handled_once(system: System) -> None:
+    async with system.process() as (service, _):
+        await service.execute(recount, Counted(item="apple"))
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_scheduled_message_survives_a_crash(system: System) -> None:
+    async with system.process() as (service, sidecar):
+        sidecar.fail("get", times=1000, error=SidecarUnavailable("store down"))
+        await service.execute(recount, Counted(item="apple"))
+        await asyncio.sleep(0.02)
+    async with system.process():
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_a_scheduled_message_waits_until_it_is_due(system: System) -> None:
+    async def later(message: Counted, context: StateContext) -> None:
+        late = datetime.now(UTC) - NOW + timedelta(seconds=0.2)
+        context.schedule(Recount(item=message.item), after=late)
+
+    async with system.process() as (service, _):
+        await service.execute(later, Counted(item="apple"))
+        await asyncio.sleep(0.1)
+        assert system.totals() == []
+        await until(lambda: system.totals() == [1])
+
+
+async def test_a_scheduled_message_that_keeps_failing_is_dead_lettered(system: System) -> None:
+    tries = []
+
+    async def fail(message: Recount, context: StateContext) -> Retry | DeadLetter:
+        tries.append(context.attempt)
+        return Retry("not yet", after=0.001)
+
+    system.handlers = Handlers()
+    system.handlers.on(Recount, retry=RetryPolicy(max_retries=3))(fail)
+    async with system.process() as (service, _):
+        await service.execute(recount, Counted(item="apple"))
+        await until(lambda: system.broker.events("deadletter.shop") and not system.slots())
+    (letter,) = system.broker.events("deadletter.shop")
+    assert tries == [1, 2, 3, 4]
+    assert (letter["failurereason"], letter["failureattempts"], letter["type"]) == ("not yet", "4", "shop.recount")
