@@ -1,0 +1,60 @@
+"""A service's opening runs once the sidecar answers, again after failures, and readiness waits for it."""
+
+import asyncio
+
+import pytest
+
+from tidings import Event, Service, StateContext, event
+from tidings.testing import MemorySidecar
+
+
+@event("shop.shopOpened", subject="shop")
+class ShopOpened(Event):
+    shop: str
+
+
+class Shop(Event):
+    opened: int = 0
+
+
+async def opening(context: StateContext) -> None:
+    shop = await context.load(Shop, "main")
+    if shop is None:
+        context.save("main", Shop(opened=1))
+        context.publish(ShopOpened(shop="main"))
+
+
+async def opened(service: Service) -> None:
+    async with asyncio.timeout(5):
+        while not await service.ready():  # noqa: ASYNC110 - readiness is asked for, as by a probe
+            await asyncio.sleep(0.01)
+
+
+async def test_opening_is_repeated_until_it_is_committed_and_does_nothing_the_next_time():
+    first = MemorySidecar("shop")
+    service = Service("shop", sidecar=first, opening=opening)
+    first.fail("transact", skip=1, times=3)
+    await service.start()
+    assert not await service.ready()
+    await opened(service)
+    await service.stop()
+
+    again = Service("shop", sidecar=MemorySidecar("shop", first.broker, first.store), opening=opening)
+    await again.start()
+    await opened(again)
+    await again.stop()
+    assert [each["subject"] for each in first.broker.events("shop.shopOpened.v1")] == ["main"]
+
+
+async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets_ready(
+    capsys: pytest.CaptureFixture[str],
+):
+    async def broken(_context: StateContext) -> None:
+        raise ValueError("no menu in menu.yaml")
+
+    service = Service("shop", sidecar=MemorySidecar("shop"), opening=broken)
+    await service.start()
+    await asyncio.sleep(0.05)
+    assert not await service.ready()
+    assert "no menu in menu.yaml" in capsys.readouterr().out
+    await service.stop()
