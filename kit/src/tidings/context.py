@@ -6,7 +6,7 @@ affair (`tidings.outbox`): each has a context of its own that adds what it can k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -106,6 +106,15 @@ class Context:
         return datetime.fromisoformat(text) if text else self.now
 
     # -- messages -----------------------------------------------------------------------------------------------
+
+    def correlate(self, correlation_id: str) -> None:
+        """Let what is published from here on belong to that business transaction.
+
+        For a request about something that began earlier, and for a step that moves another entity on than the one
+        whose event caused it: a driver who is free again is given the next order.
+        """
+        envelope = msgspec.structs.replace(self.cause.envelope, correlationid=correlation_id)
+        self.cause = replace(self.cause, envelope=envelope)
 
     def publish(self, *representations: object) -> str:
         """Publish one fact or command after the commit, given in one or several versions; answers its id.

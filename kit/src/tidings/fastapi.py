@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import structlog
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tidings import logs
+from tidings import logs, problems
 from tidings.errors import EventTooLarge, SidecarError, StateConflict
 from tidings.ingress import PREFIX, Ingress
 from tidings.service import Service
@@ -52,6 +53,7 @@ def create_app(
     app.include_router(_health())
     for router in routers:
         app.include_router(router)
+    problems.install(app)
     app.add_exception_handler(SidecarError, _unavailable)
     app.add_exception_handler(EventTooLarge, _too_large)
     app.add_middleware(EventIngress, ingress=service.ingress)
@@ -100,8 +102,8 @@ def _health() -> APIRouter:
 async def _unavailable(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, StateConflict) else 503
     log.warning("request.failed", path=request.url.path, reason=str(error))
-    return JSONResponse({"detail": str(error)}, status, headers={"Retry-After": "1"})
+    return problems.problem(status, str(error), headers={"Retry-After": "1"})
 
 
 async def _too_large(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 413)
+    return problems.problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))

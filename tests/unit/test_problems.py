@@ -1,0 +1,86 @@
+"""Every service answers wrong requests with the same problem details."""
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, Field
+
+from tidings import Event, Service, event
+from tidings.fastapi import CurrentService, create_app
+from tidings.testing import MemorySidecar, lifespan
+
+router = APIRouter()
+
+
+class Greeting(BaseModel):
+    times: Annotated[int, Field(ge=1)]
+
+
+@event("shop.greeted", subject="name")
+class Greeted(Event):
+    name: str
+
+
+@router.post("/greet/{name}")
+async def greet(name: str, greeting: Greeting, service: CurrentService) -> None:
+    if name == "nobody":
+        raise HTTPException(404, "there is no nobody", headers={"Warning": "199"})
+    greeted = Greeted(name=name * greeting.times)
+
+    async def publish(_message: object, context: object) -> None:
+        context.publish(greeted)  # type: ignore[attr-defined]
+
+    await service.execute(publish, None)
+
+
+@pytest.fixture
+async def sidecar() -> MemorySidecar:
+    return MemorySidecar("shop")
+
+
+@pytest.fixture
+async def client(sidecar: MemorySidecar) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Service("shop", sidecar=sidecar), [router])
+    async with lifespan(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+        yield client
+
+
+async def test_what_a_route_raises(client: httpx.AsyncClient):
+    answer = await client.post("/greet/nobody", json={"times": 1})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json() == {"title": "Not Found", "status": 404, "detail": "there is no nobody"}
+    assert answer.headers["warning"] == "199"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [(b'{"times": 0}', "body.times"), (b"{}", "body.times"), (b'{"times"', "body.8")]
+)
+async def test_a_request_that_does_not_fit_names_the_field(client: httpx.AsyncClient, body: bytes, field: str):
+    answer = await client.post("/greet/ann", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["title"]) == (422, HTTPStatus(422).phrase)
+    assert answer.json()["errors"][0]["field"] == field
+    assert answer.json()["detail"].startswith(f"{field}: ")
+
+
+async def test_an_unknown_path_is_a_problem_too(client: httpx.AsyncClient):
+    answer = await client.get("/nowhere")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_a_sidecar_that_is_down(client: httpx.AsyncClient, sidecar: MemorySidecar):
+    await client.post("/greet/ann", json={"times": 1})
+    sidecar.down = True
+    answer = await client.post("/greet/ann", json={"times": 1})
+    sidecar.down = False
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "down" in answer.json()["detail"]
+
+
+async def test_an_event_that_is_too_large(client: httpx.AsyncClient):
+    answer = await client.post("/greet/ann", json={"times": 400_000})
+    assert answer.status_code == 413
+    assert "send a reference instead" in answer.json()["detail"]
