@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,15 @@ from tidings.up.errors import NotRunning
 from tidings.up.logs import follow, tail, understand
 from tidings.up.prepare import Prepared, prepared
 from tidings.up.run import Run
+from tidings.up.state import ProcessState
 from tidings.up.system import RUN_DIR, Options
 from tidings.up.view import View, log_line, table, table_rows
 
 REMIND_EVERY = 20.0
 """Seconds between two reminders of what is still waited for at the start."""
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks into log files that nobody writes to."""
 
 RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the run: its data, logs and state.")]
 Name = Annotated[str, typer.Argument(help="A process, as `tidings ps` names it: orders, orders.daprd, nats, …")]
@@ -170,7 +175,7 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
 
 def logs(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Processes, as `tidings ps` names them; all by default.")
+        list[str] | None, typer.Argument(help="Processes, named as by `tidings ps`; all by default.")
     ] = None,
     *,
     run_dir: RunDir = Path(RUN_DIR),
@@ -183,15 +188,26 @@ def logs(
         chosen = [found.find(name) for name in names or [each.name for each in found.processes]]
         width = max(len(each.name) for each in chosen)
         console = Console(soft_wrap=True, highlight=False)
+
+        def show(each: ProcessState, line: str) -> None:
+            entry = understand(line)
+            console.print(log_line(each.name, entry, "cyan", width, entry.time))
+
         for each in chosen:
             for line in tail(Path(each.log), lines):
-                console.print(log_line(each.name, understand(line), "cyan", width))
-        with suppress(KeyboardInterrupt):
-            endless = zip(*(follow(Path(each.log)) for each in chosen), strict=True)
-            for written in endless if following else ():
-                for each, line in zip(chosen, written, strict=True):
-                    if line:
-                        console.print(log_line(each.name, understand(line), "cyan", width))
+                show(each, line)
+        if following:
+            with suppress(KeyboardInterrupt):
+                _follow(chosen, show)
+
+
+def _follow(chosen: Sequence[ProcessState], show: Callable[[ProcessState, str], None]) -> None:
+    for written in zip(*(follow(Path(each.log)) for each in chosen), strict=True):
+        for each, line in zip(chosen, written, strict=True):
+            if line:
+                show(each, line)
+        if not any(written):
+            time.sleep(LOOK_EVERY)
 
 
 def restart(name: Name, *, run_dir: RunDir = Path(RUN_DIR)) -> None:

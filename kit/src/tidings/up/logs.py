@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,10 +30,19 @@ LEVELS = {
 }
 QUIET_ROLES: frozenset[Role] = frozenset({"sidecar", "broker", "store"})
 """What they say below a warning is for their files only, unless `--verbose`."""
+EXPECTED_OF_SIDECARS = (
+    "mTLS is disabled",
+    "The default value for 'spec.metric.http.increasedCardinality'",
+    "Actor runtime disabled",
+    "No scheduler host addresses provided",
+)
+"""Warnings of every daprd that runs without a control plane, as it does here on purpose."""
 
 MESSAGE_KEYS = ("event", "message", "msg")
 CORRELATION_KEYS = ("correlation_id", "correlationid", "correlationId")
-HIDDEN_KEYS = {"timestamp", "time", "ts", "level", "logger", "scope", "instance", "app_id", "type", "ver", "app"}
+TIME_KEYS = ("timestamp", "time", "ts")
+CLOCK = re.compile(r"[T ](\d\d:\d\d:\d\d)")
+HIDDEN_KEYS = {*TIME_KEYS, "level", "logger", "scope", "instance", "app_id", "type", "ver", "app"}
 
 
 class LogFile:
@@ -79,6 +88,8 @@ class Entry:
     correlation: str = ""
     details: tuple[tuple[str, str], ...] = ()
     """Further fields, in the order they stood."""
+    time: str = ""
+    """When it was written, as `HH:MM:SS` of the clock the program used; empty where the line does not say."""
 
     @property
     def text(self) -> str:
@@ -107,6 +118,7 @@ def _of_fields(fields: Mapping[str, Any]) -> Entry:
         str(fields.get(message, "")),
         correlation,
         tuple((key, _plain(value)) for key, value in fields.items() if key not in hidden),
+        next((match[1] for key in TIME_KEYS if (match := CLOCK.search(str(fields.get(key, ""))))), ""),
     )
 
 
@@ -116,7 +128,10 @@ def _plain(value: Any) -> str:
 
 def worth_showing(entry: Entry, role: Role, *, verbose: bool) -> bool:
     """Whether people should see the line while the system runs."""
-    return verbose or entry.level >= (2 if role in QUIET_ROLES else 1)
+    if verbose:
+        return True
+    expected = role == "sidecar" and entry.message.startswith(EXPECTED_OF_SIDECARS)
+    return entry.level >= (2 if role in QUIET_ROLES else 1) and not expected
 
 
 def tail(path: Path, lines: int) -> Iterable[str]:
@@ -129,10 +144,10 @@ def tail(path: Path, lines: int) -> Iterable[str]:
     return kept
 
 
-def follow(path: Path, every: float = 0.2) -> Iterator[str]:
+def follow(path: Path) -> Iterator[str]:
     """Lines as they are written from now on, over rotations; an empty text whenever there is nothing new."""
     file = path.open(encoding="utf-8", errors="replace")
-    file.seek(0, 2)
+    file.seek(0, os.SEEK_END)
     began = ""
     while True:
         began += file.readline()
@@ -144,4 +159,3 @@ def follow(path: Path, every: float = 0.2) -> Iterator[str]:
             file = path.open(encoding="utf-8", errors="replace")
         else:
             yield ""
-            time.sleep(every)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tidings import components, programs
 from tidings.up import backends, leftovers, ports, processes, state, system
@@ -127,16 +128,24 @@ def _write(
     )
 
 
-def _components(app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int]) -> list[dict[str, object]]:
+def _components(app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     sets = planned.home.root / planned.home.project.components
-    values = {
-        "STATE_FILE": str(folder.data(app) / "state.db"),
-        **planned.broker.values(numbers),
-    }
-    store_values = {**values, **planned.store.values(numbers)}
+    own = {"STATE_FILE": str(folder.data(app) / "state.db")}
+    pubsub = components.render(sets / planned.broker.kind.name, {**own, **planned.broker.values(numbers)})
+    store = components.render(sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers)})
+    for component in pubsub:
+        component["spec"]["metadata"] += _scopes(planned, component["metadata"]["name"])
+    return [*pubsub, *store]
+
+
+def _scopes(planned: System, pubsub: str) -> list[dict[str, str]]:
+    """Least rights, as on a cluster: who may publish and who may read what."""
+    found = planned.plan.scopes.get(pubsub)
+    if found is None:
+        return []
     return [
-        *components.render(sets / planned.broker.kind.name, values),
-        *components.render(sets / f"state-{planned.store.kind.name}", store_values),
+        {"name": "publishingScopes", "value": found.publishing},
+        {"name": "subscriptionScopes", "value": found.subscription},
     ]
 
 

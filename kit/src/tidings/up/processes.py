@@ -19,7 +19,8 @@ from tidings.up.references import fill
 
 SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
-    *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--no-access-log", "--lifespan", "on"),
+    *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--lifespan", "on"),
+    *("--no-access-log", "--log-level", "warning"),
     # An open event stream to a browser must not hold a stop for ever: after this many seconds it is cut.
     *("--timeout-graceful-shutdown", "5"),
 )

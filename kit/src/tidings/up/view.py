@@ -50,11 +50,11 @@ class View:
         """Show a line of a process, if it is worth it."""
         entry = understand(text)
         if worth_showing(entry, process.role, verbose=self._verbose):
-            self._add(log_line(process.name, entry, self._colour(process.app), self.width))
+            self._add(log_line(process.name, entry, self._colour(process.app), self.width, _clock()))
 
     def note(self, text: str, *, level: int = 1) -> None:
         """Show what the local run itself has to say."""
-        self._add(log_line("tidings", Entry(level, text), "bold", self.width))
+        self._add(log_line("tidings", Entry(level, text), "bold", self.width, _clock()))
         if not self._showing:
             self.flush()
 
@@ -104,10 +104,14 @@ class View:
         return self._colours.setdefault(app, COLOURS[len(self._colours) % len(COLOURS)])
 
 
-def log_line(name: str, entry: Entry, colour: str, width: int) -> Text:
+def _clock() -> str:
+    return f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005  # the reader's own clock
+
+
+def log_line(name: str, entry: Entry, colour: str, width: int, clock: str) -> Text:
     """One line of the log: time, who, what, details, correlation id."""
     line = Text()
-    line.append(f"{datetime.now():%H:%M:%S} ", style="dim")  # noqa: DTZ005  # the reader's own clock
+    line.append(f"{clock:8} ", style="dim")
     line.append(f"{name:<{width}} ", style=colour)
     line.append("│ ", style="dim")
     line.append(entry.message, style=LEVEL_STYLES[entry.level])

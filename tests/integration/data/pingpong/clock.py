@@ -1,0 +1,16 @@
+"""A program that is no service: tells the time to whoever asks."""
+
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Clock(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(time.time()).encode())
+
+
+if __name__ == "__main__":
+    HTTPServer(("127.0.0.1", int(sys.argv[1])), Clock).serve_forever()
