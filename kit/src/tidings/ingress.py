@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "/events/"
 REPLAY = "/events/replay"
+IGNORED = "/events/ignored"
+"""Where the sidecar brings what none of the service's filters wants; see `tidings.plan.conventions`."""
+
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 _REFUSED = b'{"status":"DROP"}'  # the sidecar moves it to the dead-letter topic, unread
 
@@ -113,6 +116,8 @@ class Ingress:
 
     async def deliver(self, path: str, body: bytes) -> bytes:
         """Handle one CloudEvent that the sidecar delivered at a path; answers what the sidecar is told."""
+        if path == IGNORED:
+            return _SUCCESS
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
