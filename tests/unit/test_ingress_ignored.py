@@ -1,6 +1,7 @@
 """What no filter wants is let go, not dead-lettered."""
 
 import pytest
+
 from tidings import Service
 from tidings.plan.conventions import IGNORED_PATH
 from tidings.testing import MemorySidecar, post
