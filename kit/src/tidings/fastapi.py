@@ -13,11 +13,14 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidings import logs, problems
+from tidings.daprapp import DaprApp
 from tidings.errors import EventTooLarge, SidecarError, StateConflict
 from tidings.ingress import PREFIX, Ingress
 from tidings.service import Service
 
 log = structlog.get_logger(__name__)
+
+__all__ = ["CurrentService", "DaprApp", "EventIngress", "create_app", "current_service"]
 
 
 def create_app(
