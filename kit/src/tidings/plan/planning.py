@@ -1,9 +1,10 @@
 """The whole plan: every app and every type, put together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 
+from tidings.plan import compatibility
 from tidings.plan.app import plan_app
 from tidings.plan.channels import published
 from tidings.plan.model import AppPlan, Plan, Scopes, Topics
@@ -12,12 +13,20 @@ from tidings.resources.findings import worst_first
 from tidings.resources.inventory import Inventory, Key
 
 
-def plan(inventory: Inventory, today: date | None = None) -> Plan:
-    """Plan everything in the inventory. `today` decides which deprecated versions are past their removal."""
+def plan(inventory: Inventory, today: date | None = None, history: Sequence[Inventory] = ()) -> Plan:
+    """Plan everything in the inventory.
+
+    Args:
+        inventory: What there is.
+        today: Decides which deprecated versions are past their removal; the current day (UTC) by default.
+        history: States of before, the oldest first, which changed schemas are held against.
+
+    """
     today = today or datetime.now(UTC).date()
     apps = {app: plan_app(app, inventory, today) for app in sorted(inventory.apps)}
     findings = [
         *inventory.findings,
+        *compatibility.check(inventory, history),
         *(each for planned in apps.values() for each in planned.findings),
         *(each for event_type in inventory.types.values() for each in plan_type(event_type, inventory, today)),
     ]

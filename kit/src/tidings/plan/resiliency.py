@@ -11,6 +11,8 @@ Facts from daprd 1.18.1 that shape it (pkg/resiliency, dapr/kit/retry, runtime/s
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from tidings.resources import durations
 from tidings.resources.findings import Finding
 from tidings.resources.subscription import Delivery, EventSubscription, Retry
@@ -38,7 +40,7 @@ def resiliency(app: str, namespace: str, readers: dict[str, list[EventSubscripti
         name = f"{app}-{pubsub}"
         deliveries = [each.spec.delivery for each in subscriptions]
         kit = subscriptions[0].spec.consumer.kit
-        retries[f"{name}-retry"] = _dapr_retry(KIT_RETRY if kit else strongest(deliveries))
+        retries[f"{name}-retry"] = _dapr_retry(_under_the_kit(deliveries) if kit else strongest(deliveries))
         timeouts[f"{name}-timeout"] = durations.go(_timeout(deliveries, kit=kit))
         inbound = {"retry": f"{name}-retry", "timeout": f"{name}-timeout"}
         breaker = None if kit else _breaker(deliveries)
@@ -67,6 +69,12 @@ def strongest(deliveries: Iterable[Delivery]) -> Retry:
     )
 
 
+def _under_the_kit(deliveries: Iterable[Delivery]) -> Retry:
+    """Return the net under the kit: it must not give up before the kit does, which counts its own attempts."""
+    most = max(each.retry.max_retries for each in deliveries)
+    return msgspec.structs.replace(KIT_RETRY, max_retries=max(KIT_RETRY.max_retries, 2 * most))
+
+
 def budget(delivery: Delivery) -> float:
     """Return the seconds that all attempts and the waits between them take at most."""
     retry = delivery.retry
@@ -83,6 +91,11 @@ def check(subscription: EventSubscription, neighbours: list[EventSubscription]) 
     """Yield what daprd will not do as written, for an app without the kit."""
     delivery = subscription.spec.delivery
     at = ("spec", "delivery", "retry")
+    exponential = subscription.spec.consumer.kit or delivery.retry.policy == "Exponential"
+    if exponential and budget(delivery) > DAPR_ELAPSED:
+        message = "daprd gives an event up after 15 minutes, sooner than these attempts and waits may take"
+        mend = "Lower maxRetries, the waits or the timeout: then an event ends with its reason, not without one."
+        yield subscription.finding("warning", "retry-not-kept", message, mend, at=at)
     if subscription.spec.consumer.kit:
         return
     if delivery.retry.policy == "Exponential" and delivery.retry.duration != "500ms":
@@ -90,9 +103,6 @@ def check(subscription: EventSubscription, neighbours: list[EventSubscription]) 
         yield subscription.finding(
             "warning", "retry-not-kept", message, "Leave duration out, or use Constant.", at=(*at, "duration")
         )
-    if delivery.retry.policy == "Exponential" and budget(delivery) > DAPR_ELAPSED:
-        message = "daprd ends every exponential retry after 15 minutes, sooner than these settings say"
-        yield subscription.finding("warning", "retry-not-kept", message, "Use Constant for longer.", at=at)
     if delivery.circuit_breaker:
         message = "While the circuit breaker is open, daprd dead-letters every event at once instead of waiting"
         mend = "Leave it out: the retry already slows down, and a closed app is not called more often."

@@ -86,7 +86,13 @@ class EventTypeSpec(Part, frozen=True, kw_only=True):
     classification: Literal["Public", "Internal", "Confidential", "Personal"] = "Internal"
     channel: Channel = Channel()
     producers: Annotated[tuple[AppId, ...], Meta(description="Apps that publish it")] = ()
-    compatibility: Compatibility = "Backward"
+    compatibility: Annotated[
+        Compatibility,
+        Meta(
+            description="Backward: the new schema reads old events (replay). Forward: today's consumers read new "
+            "events. Full: both. Transitive: against every earlier state, not only the last"
+        ),
+    ] = "Full"
     versions: Annotated[tuple[Version, ...], Meta(min_length=1)]
     access: Access = Access()
     policy: TypePolicy = TypePolicy()

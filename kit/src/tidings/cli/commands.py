@@ -1,0 +1,70 @@
+"""Which commands there are, and where: nothing of them is imported before one is called."""
+
+import importlib
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+
+class Command(NamedTuple):
+    """Where a command's function stands, and one line about it."""
+
+    module: str
+    function: str
+    help: str
+    panel: str
+
+
+EVENTS, RUN = "Events and subscriptions", "The local run"
+
+COMMANDS: dict[str, Command] = {
+    "lint": Command("tidings.cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
+    "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
+    "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
+    "up": Command("tidings.up.command", "up", "Start the whole system on this machine.", RUN),
+    "ps": Command("tidings.up.command", "ps", "Show the processes of the run.", RUN),
+    "logs": Command("tidings.up.command", "logs", "Show the run's log.", RUN),
+    "restart": Command("tidings.up.command", "restart", "Restart a process of the run.", RUN),
+    "stop": Command("tidings.up.command", "stop", "Stop a process of the run.", RUN),
+    "start": Command("tidings.up.command", "start", "Start a stopped process of the run.", RUN),
+    "down": Command("tidings.up.command", "down", "Stop the run.", RUN),
+    "tools": Command("tidings.programs.command", "tools", "Get the programs that run beside the services.", RUN),
+}
+
+
+class _Lazy(TyperGroup):
+    """Lists every command from the table; imports only the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is click's
+        for panel in dict.fromkeys(command.panel for command in COMMANDS.values()):
+            with formatter.section(panel):
+                formatter.write_dl([(name, each.help) for name, each in COMMANDS.items() if each.panel == panel])
+
+
+# Plain help for the list of commands: rich takes 200 ms to import. A command's own help is rich.
+app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def _tidings() -> None:
+    """Event subscriptions for Dapr: check them, plan them, run them."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="tidings")
+
+
+def _load(name: str) -> Any:
+    """Import a command and make it what typer would have made of it."""
+    known = COMMANDS[name]
+    function = getattr(importlib.import_module(known.module), known.function)
+    info = typer.models.CommandInfo(name=name, callback=function)
+    return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")

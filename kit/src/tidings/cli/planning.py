@@ -1,0 +1,78 @@
+"""`tidings plan`: what the files become, as a table of who reads what."""
+
+from typing import Any
+
+from rich.table import Table
+
+from tidings.cli import inputs, output
+from tidings.cli.inputs import Against, Paths
+from tidings.cli.output import Format
+from tidings.plan import AppPlan, Plan, plan
+from tidings.plan.conventions import event_path
+from tidings.resources import load
+
+
+def show(paths: Paths = None, against: Against = None, output_format: Format = "table") -> None:
+    """Show what the files become: each app's topics, paths and limits, and who keeps them.
+
+    Exit code 0: nothing wrong; 1: at least one error; 2: wrong usage.
+    """
+    chosen = inputs.chosen(paths)
+    planned = plan(load(chosen), history=inputs.history(against, chosen))
+    if output_format == "json":
+        output.dump(as_dict(planned))
+    else:
+        console = output.console()
+        console.print(_table(planned))
+        console.print(f"{len(planned.topics)} topics: {', '.join(planned.topics)}", style="dim")
+        output.show(planned.findings, output.console(error=True))
+    output.leave(planned.findings)
+
+
+def as_dict(planned: Plan) -> dict[str, Any]:
+    """Return the whole plan as JSON has it."""
+    return {
+        "apps": {name: _app(each) for name, each in planned.apps.items()},
+        "topics": {pubsub: list(topics) for pubsub, topics in planned.channels.items()},
+        "scopes": {
+            pubsub: {"publishingScopes": scopes.publishing, "subscriptionScopes": scopes.subscription}
+            for pubsub, scopes in planned.scopes.items()
+        },
+        "findings": [finding.to_dict() for finding in planned.findings],
+    }
+
+
+def _app(planned: AppPlan) -> dict[str, Any]:
+    return {
+        "namespace": planned.namespace,
+        "subscriptions": list(planned.subscriptions),
+        "resiliency": planned.resiliency,
+        "policy": planned.policy,
+        "reads": planned.reads,
+        "publishes": planned.publishes,
+        "enforcement": planned.enforcement,
+    }
+
+
+def _table(planned: Plan) -> Table:
+    table = Table("app", "subscription", "topic", "how", box=None, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for name, each in planned.apps.items():
+        for entry in each.policy["subscriptions"]:
+            table.add_row(name, entry["name"], entry["topic"], _how(entry))
+    return table
+
+
+def _how(entry: dict[str, Any]) -> str:
+    """Say what is not the same for everyone: a path of its own, retries, limits."""
+    rate, retry = entry["rateLimit"], entry["retry"]
+    parts = [
+        f"to {entry['path']}" if entry["path"] != event_path(entry["topic"]) else "",
+        f"{retry['maxRetries']} {retry['policy']} retries",
+        f"{entry['maxConcurrency']} at once" if entry["maxConcurrency"] else "",
+        f"{rate['events']:g}/s" if rate else "",
+        f"in order of {entry['ordering']['key']}" if entry["ordering"]["mode"] == "key" else "",
+        "suspended" if entry["suspend"] else "",
+    ]
+    return ", ".join(part for part in parts if part)
