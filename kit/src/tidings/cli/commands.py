@@ -23,12 +23,12 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
     "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
     "up": Command("tidings.up.command", "up", "Start the whole system on this machine.", RUN),
-    "ps": Command("tidings.up.command", "ps", "Show the processes of the run.", RUN),
-    "logs": Command("tidings.up.command", "logs", "Show the run's log.", RUN),
-    "restart": Command("tidings.up.command", "restart", "Restart a process of the run.", RUN),
-    "stop": Command("tidings.up.command", "stop", "Stop a process of the run.", RUN),
-    "start": Command("tidings.up.command", "start", "Start a stopped process of the run.", RUN),
-    "down": Command("tidings.up.command", "down", "Stop the run.", RUN),
+    "ps": Command("tidings.up.steering", "ps", "Show the processes of the run.", RUN),
+    "logs": Command("tidings.up.steering", "logs", "Show the run's log.", RUN),
+    "restart": Command("tidings.up.steering", "restart", "Restart a process of the run.", RUN),
+    "stop": Command("tidings.up.steering", "stop", "Stop a process of the run.", RUN),
+    "start": Command("tidings.up.steering", "start", "Start a stopped process of the run.", RUN),
+    "down": Command("tidings.up.steering", "down", "Stop the run.", RUN),
     "tools": Command("tidings.programs.command", "tools", "Get the programs that run beside the services.", RUN),
 }
 

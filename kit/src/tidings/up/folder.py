@@ -11,14 +11,13 @@ logs/<process>.log
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+RUN_DIR = ".run"
+"""Where it is unless somebody says otherwise: in the project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +73,3 @@ class RunFolder:
             shutil.rmtree(self.data_root, ignore_errors=True)
         for folder in (self.logs, self.held, *(self.data(name) for name in names)):
             folder.mkdir(parents=True, exist_ok=True)
-
-    def write_app(self, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
-        """Write what one app's sidecars load and what the kit reads."""
-        folder = self.resources(app)
-        folder.mkdir(parents=True, exist_ok=True)
-        for resource in resources:
-            file = folder / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
-            file.write_text(yaml.safe_dump(dict(resource), sort_keys=False), encoding="utf-8")
-        self.policy(app).parent.mkdir(parents=True, exist_ok=True)
-        self.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tidings import components, programs
 from tidings.up import backends, leftovers, ports, processes, state, system
 from tidings.up.errors import AlreadyRunning, NotRunning
-from tidings.up.folder import RunFolder
+from tidings.up.folder import RUN_DIR, RunFolder
 from tidings.up.postgres import init_cluster
 from tidings.up.process import Process
 from tidings.up.processes import Surroundings
@@ -60,7 +63,7 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
     for finding in planned.plan.findings:
         if finding.severity == "warning":
             report.note(system.describe(finding), level=2)
-    folder = RunFolder((options.run_dir or planned.home.root / system.RUN_DIR).resolve())
+    folder = RunFolder((options.run_dir or planned.home.root / RUN_DIR).resolve())
     with _alone(folder, report), ports.block() as free:
         numbers = ports.assign(planned.wanted_ports, free, options.port_base)
         ports.check({name: numbers[name] for name in _fixed(planned)})
@@ -114,8 +117,8 @@ def _write(
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder.data("postgres"))
     for app in planned.apps:
-        folder.write_app(
-            app, [*_components(app, planned, folder, numbers), *planned.app_resources(app)], planned.policy(app)
+        _write_app(
+            folder, app, [*_components(app, planned, folder, numbers), *planned.app_resources(app)], planned.policy(app)
         )
     mark = {leftovers.MARK: str(folder.path)}
     return Prepared(
@@ -151,3 +154,14 @@ def _scopes(planned: System, pubsub: str) -> list[dict[str, str]]:
 
 def _extra(process: Process, options: Options) -> Mapping[str, str]:
     return options.environment if process.role == "service" else {}
+
+
+def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
+    """Write what one app's sidecars load and what the kit reads."""
+    into = folder.resources(app)
+    into.mkdir(parents=True, exist_ok=True)
+    for resource in resources:
+        file = into / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
+        file.write_text(yaml.safe_dump(dict(resource), sort_keys=False), encoding="utf-8")
+    folder.policy(app).parent.mkdir(parents=True, exist_ok=True)
+    folder.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")

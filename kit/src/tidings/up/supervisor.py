@@ -14,7 +14,7 @@ from typing import Protocol
 import httpx
 
 from tidings.up import launch
-from tidings.up.logs import LogFile
+from tidings.up.logs import LogFile, understand
 from tidings.up.probes import problem
 from tidings.up.process import Process
 from tidings.up.state import Condition, Identity, ProcessState
@@ -216,7 +216,7 @@ class Supervisor:
         wait = pause(self._fast_deaths)
         failing = self._fast_deaths >= GIVE_WARNING
         self._become("failing" if failing else "restarting")
-        last = "".join(f"\n    {line}" for line in log.last())
+        last = "".join(f"\n    {understand(line).text}" for line in log.last())
         said = f"; it said last:{last}" if last else "; it said nothing"
         self._report.note(f"{name} died: {self._last_exit}{said}", level=3)
         again = f"it is started again in {wait:.1f} s"

@@ -16,8 +16,6 @@ from tidings.up.errors import UpError
 from tidings.up.processes import Instance, instances, wanted_ports
 from tidings.up.project import Home
 
-RUN_DIR = ".run"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
@@ -16,12 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tidings.up.logs import Entry, understand, worth_showing
-from tidings.up.process import Process
 from tidings.up.state import ProcessState, RunState
+
+if TYPE_CHECKING:  # the commands that only look need no more of it
+    from tidings.up.process import Process
 
 FLUSH_EVERY = 0.1
 TABLE_EVERY = 1.0
 """Seconds between two paintings of the table while nothing changes: memory and age go on."""
+REPEAT_EVERY = 5.0
+"""Seconds between two showings of the same line of one process, such as a sidecar's while its service is down."""
 BACKLOG = 400
 """Lines that are shown per flush at most; a terminal is no place to read more, the files have them all."""
 COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
@@ -29,6 +34,8 @@ LEVEL_STYLES = ("dim", "", "yellow", "red", "bold red")
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "yellow", "failing": "bold red"}
 ROOM_FOR_LOG = 6
 """Lines of the terminal that the table must leave to the log, else a one-line summary stands in its place."""
+WIDE = 104
+"""Columns that the whole table needs."""
 MIB = 1 << 20
 
 
@@ -42,6 +49,7 @@ class View:
         self._left_out = 0
         self._changed = True
         self._colours: dict[str, str] = {}
+        self._repeats: dict[tuple[str, str], tuple[float, int]] = {}
         self._showing = False
         self.width = 8
         """Of the column of names."""
@@ -49,7 +57,11 @@ class View:
     def line(self, process: Process, text: str) -> None:
         """Show a line of a process, if it is worth it."""
         entry = understand(text)
-        if worth_showing(entry, process.role, verbose=self._verbose):
+        if not worth_showing(entry, process.role, verbose=self._verbose):
+            return
+        again = self._times_again(process.name, entry)
+        if again is not None:
+            entry = replace(entry, details=(*entry.details, *again))
             self._add(log_line(process.name, entry, self._colour(process.app), self.width, _clock()))
 
     def note(self, text: str, *, level: int = 1) -> None:
@@ -92,13 +104,27 @@ class View:
         rows = table_rows(state.processes)
         if len(rows) + 3 + ROOM_FOR_LOG > self._console.height:
             return summary(state, rows)
-        return table(state, rows)
+        return table(state, rows, width=self._console.width)
 
     def _add(self, line: Text) -> None:
         if len(self._lines) >= BACKLOG:
             self._left_out += 1
         else:
             self._lines.append(line)
+
+    def _times_again(self, name: str, entry: Entry) -> tuple[tuple[str, str], ...] | None:
+        """What to add to a line that was left out before; None to leave it out now. Plain talk is never left out."""
+        if entry.level <= 1:
+            return ()
+        now, key = time.monotonic(), (name, entry.message)
+        shown, left_out = self._repeats.get(key, (-REPEAT_EVERY, 0))
+        if now - shown < REPEAT_EVERY:
+            self._repeats[key] = (shown, left_out + 1)
+            return None
+        if len(self._repeats) > BACKLOG:
+            self._repeats.clear()
+        self._repeats[key] = (now, 0)
+        return (("also_before", f"{left_out} times"),) if left_out else ()
 
     def _colour(self, app: str) -> str:
         return self._colours.setdefault(app, COLOURS[len(self._colours) % len(COLOURS)])
@@ -152,16 +178,17 @@ def table_rows(processes: Sequence[ProcessState]) -> list[Row]:
     return [Row(each, sidecars.get(each.name)) for each in processes if each.role != "sidecar"]
 
 
-def table(state: RunState, rows: Sequence[Row], *, now: float | None = None) -> Table:
-    """The table of what is up."""
-    drawn = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", caption_justify="left")
+def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None = None) -> Table:
+    """The table of what is up; in a narrow terminal without process ids."""
+    drawn = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left")
     drawn.caption = summary(state, rows)
-    for heading in ("name", "state", "address", "pid", "sidecar", "sidecar's api", "pid"):
+    wide = width >= WIDE
+    for heading in ("name", "state", "port", *(["pid"] if wide else []), "sidecar", "port", *(["pid"] if wide else [])):
         drawn.add_column(heading, no_wrap=True)
     for heading in ("restarts", "memory", "up"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        drawn.add_row(*_cells(row, time.time() if now is None else now))
+        drawn.add_row(*_cells(row, time.time() if now is None else now, wide=wide))
     return drawn
 
 
@@ -181,16 +208,16 @@ def summary(state: RunState, rows: Sequence[Row]) -> Text:
     return line.append(" · Ctrl-C stops everything", style="dim")
 
 
-def _cells(row: Row, now: float) -> list[Text | str]:
+def _cells(row: Row, now: float, *, wide: bool) -> list[Text | str]:
     main, sidecar = row.main, row.sidecar
     return [
         main.name,
         _state(main),
-        f"127.0.0.1:{main.ports.get('app', '')}",
-        str(main.pid or ""),
+        str(main.ports.get("app", "")),
+        *([str(main.pid or "")] if wide else []),
         _state(sidecar) if sidecar else "",
-        f"127.0.0.1:{sidecar.ports['http']}" if sidecar else "",
-        str(sidecar.pid or "") if sidecar else "",
+        str(sidecar.ports["http"]) if sidecar else "",
+        *([str(sidecar.pid or "") if sidecar else ""] if wide else []),
         str(sum(each.restarts for each in row.both) or ""),
         memory(row.both),
         age(now - main.process.started) if main.process else "",
