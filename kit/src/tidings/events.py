@@ -29,6 +29,8 @@ NAME = re.compile(r"^[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)+$")
 _ATTRIBUTE = "__tidings__"
 
 
+# Says to type checkers what msgspec does: what a subclass inherits, the base's metaclass cannot tell them.
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A convenient base: immutable, keyword-only, `camelCase` on the wire. Using it is a choice, not a duty."""
 
