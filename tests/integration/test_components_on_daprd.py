@@ -292,6 +292,16 @@ async def test_a_broker_loses_nothing_when_the_consuming_sidecar_is_killed(
             assert {app.received(), app.received()} == {"in flight", "while it is away"}
 
 
+async def test_changed_settings_reach_a_consumer_that_is_there(folder: Path, app: App) -> None:
+    with nats(folder) as values:
+        for components in (render(SETS / "nats", values), [*map(shortened, render(SETS / "nats", values))]):
+            await ensure_streams(values["NATS_URL"], [TOPIC], component=components[0])
+            with daprd("kitchen", [*components, SUBSCRIPTION], folder, app) as sidecar:
+                eventually("the subscription", ready(sidecar).subscribed)
+                sidecar.publish("received")
+                assert app.received() == "received"
+
+
 class Guarantees(NamedTuple):
     """What a transaction of a store keeps: all or nothing, and 'insert if absent' (first-write without an etag)."""
 

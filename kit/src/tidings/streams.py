@@ -7,8 +7,9 @@ The other brokers make what they need themselves.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nats
 import nats.errors
@@ -18,7 +19,7 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from tidings.errors import TidingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from nats.js import JetStreamContext
 
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
 MAX_AGE = timedelta(days=7)
 # A publisher that is unsure publishes again; within this time JetStream itself drops the copy by the event's id.
 DUPLICATE_WINDOW = timedelta(minutes=10)
+# nats-py tries on for two minutes by default; this answers within seconds whether the server is there.
+_ONE_MORE_TRY: dict[str, Any] = {
+    "connect_timeout": 5,
+    "allow_reconnect": False,
+    "max_reconnect_attempts": 1,
+    "reconnect_time_wait": 0.2,
+}
 _TOPIC = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 class StreamError(TidingsError):
@@ -41,6 +53,39 @@ def stream_name(topic: str) -> str:
     if not _TOPIC.fullmatch(topic):
         raise ValueError(f"{topic!r} is no topic: use letters, digits and dashes, with single dots between them")
     return topic.replace(".", "_")
+
+
+class ConsumerSettings(NamedTuple):
+    """What a Dapr component asks of its consumers that may change on those that are there; None: not set."""
+
+    ack_wait: float | None  # seconds
+    max_ack_pending: int | None
+
+    @classmethod
+    def of(cls, component: Mapping[str, Any]) -> ConsumerSettings:
+        """The settings of a rendered pubsub.jetstream component. Raises ValueError for a malformed duration."""
+        metadata = {item["name"]: item.get("value") for item in component["spec"]["metadata"]}
+        wait, pending = metadata.get("ackWait"), metadata.get("maxAckPending")
+        return cls(_seconds(wait) if wait else None, int(pending) if pending else None)
+
+
+def _seconds(duration: str) -> float:
+    found = _DURATION.fullmatch(duration)
+    if not found:
+        raise ValueError(f"ackWait {duration!r} is no duration: write one number and its unit, such as 20s or 2m")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+async def _retune(js: JetStreamContext, stream: str, settings: ConsumerSettings) -> None:
+    for consumer in await js.consumers_info(stream):
+        present = consumer.config
+        wanted = replace(
+            present,
+            ack_wait=settings.ack_wait or present.ack_wait,
+            max_ack_pending=settings.max_ack_pending or present.max_ack_pending,
+        )
+        if wanted != present:
+            await js.add_consumer(stream, wanted)
 
 
 async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
@@ -58,15 +103,19 @@ async def ensure_streams(
     url: str,
     topics: Iterable[str],
     *,
+    component: Mapping[str, Any] | None = None,
     max_age: timedelta = MAX_AGE,
     duplicate_window: timedelta = DUPLICATE_WINDOW,
     replicas: int = 1,
 ) -> None:
     """Make a stream for every topic, on disk, kept for `max_age` whether read or not; what is there already stays.
 
-    A stream whose age, duplicate window or replicas differ is changed in place: its events stay. Raises ValueError
-    for a malformed topic, and StreamError where NATS does not answer at `url`, has no JetStream, or refuses a stream.
+    A stream whose age, duplicate window or replicas differ is changed in place: its events stay. So are the consumers
+    that an earlier run left, where the rendered pubsub.jetstream `component` now asks for other settings: daprd does
+    not change them, it fails to subscribe ("consumer name already in use") for ever. Raises ValueError for a malformed
+    topic or setting, and StreamError where NATS does not answer at `url`, has no JetStream, or refuses a stream.
     """
+    settings = ConsumerSettings.of(component) if component else None
     wanted = [
         StreamConfig(
             name=stream_name(topic),
@@ -80,7 +129,7 @@ async def ensure_streams(
         for topic in sorted(set(topics))
     ]
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=5, error_cb=_silent)
+        client = await nats.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
     except (OSError, nats.errors.Error) as error:
         raise StreamError(
             f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
@@ -88,6 +137,8 @@ async def ensure_streams(
     try:
         for config in wanted:
             await _ensure(client.jetstream(), config)
+            if settings:
+                await _retune(client.jetstream(), str(config.name), settings)
     except (ServiceUnavailableError, nats.errors.NoRespondersError) as error:
         raise StreamError(f"NATS at {url} has no JetStream: start it with `--jetstream`") from error
     except APIError as error:

@@ -1,0 +1,129 @@
+"""The streams that JetStream needs, made on a real NATS server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js.api import StorageType, StreamInfo
+
+from tidings.programs import ensure
+from tidings.streams import ConsumerSettings, StreamError, ensure_streams, stream_name
+
+pytestmark = pytest.mark.real
+
+
+@contextmanager
+def server(*flags: str) -> Iterator[str]:
+    """A NATS server on a port of its own choice, as it says once it listens."""
+    command = [ensure("nats-server")["nats-server"], "-a", "127.0.0.1", "-p", "-1"]
+    with subprocess.Popen([*map(str, command), *flags], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        listening = next(line for line in process.stderr if "Listening for client connections on" in line)
+        next(line for line in process.stderr if "Server is ready" in line)
+        yield f"nats://{listening.split()[-1]}"
+        process.terminate()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with server("--jetstream", "--store_dir", str(tmp_path)) as address:
+        yield address
+
+
+async def streams(url: str) -> dict[str, StreamInfo]:
+    client = await nats.connect(url)
+    found = await client.jetstream().streams_info()
+    await client.close()
+    return {str(stream.config.name): stream for stream in found}
+
+
+async def publish(url: str, topic: str, message_id: str) -> None:
+    client = await nats.connect(url)
+    await client.jetstream().publish(topic, b"{}", headers={"Nats-Msg-Id": message_id})
+    await client.close()
+
+
+async def test_every_topic_gets_a_stream_that_keeps(url: str) -> None:
+    await ensure_streams(url, ["orders.orderPlaced.v1", "deadletter.order-desk", "orders.orderPlaced.v1"])
+    found = await streams(url)
+    assert {name: stream.config.subjects for name, stream in found.items()} == {
+        "orders_orderPlaced_v1": ["orders.orderPlaced.v1"],
+        "deadletter_order-desk": ["deadletter.order-desk"],
+    }
+    config = found["orders_orderPlaced_v1"].config
+    assert config.storage == StorageType.FILE
+    assert (config.max_age, config.duplicate_window) == (7 * 24 * 3600, 600)
+    assert (config.max_msgs, config.max_bytes) == (-1, -1)
+
+
+async def test_again_it_changes_only_what_differs_and_loses_nothing(url: str) -> None:
+    await ensure_streams(url, ["a.b"])
+    for message_id in ("1", "2", "2"):
+        await publish(url, "a.b", message_id)
+    before = (await streams(url))["a_b"]
+    assert before.state.messages == 2, "the second '2' is a duplicate"
+    await ensure_streams(url, ["a.b", "c"])
+    assert (await streams(url))["a_b"] == before
+
+    await ensure_streams(url, ["a.b"], max_age=timedelta(hours=1), duplicate_window=timedelta(minutes=2))
+    after = (await streams(url))["a_b"]
+    assert (after.config.max_age, after.config.duplicate_window, after.state.messages) == (3600, 120, 2)
+
+
+async def test_a_subject_of_another_stream_is_an_error_that_names_it(url: str) -> None:
+    client = await nats.connect(url)
+    await client.jetstream().add_stream(name="everything", subjects=["a.>"])
+    await client.close()
+    with pytest.raises(StreamError, match=r"refuses the stream a_b.*overlap"):
+        await ensure_streams(url, ["a.b"])
+
+
+async def test_without_jetstream_the_error_says_how_to_start_it() -> None:
+    with server() as url, pytest.raises(StreamError, match="--jetstream"):
+        await ensure_streams(url, ["a"])
+
+
+async def test_without_a_server_the_error_names_the_address() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"nats://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(StreamError, match=f"does not answer at {address}"):
+            await ensure_streams(address, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "settings"),
+    [
+        ({}, (None, None)),
+        ({"ackWait": "20s", "maxAckPending": "32"}, (20, 32)),
+        ({"ackWait": "1.5m"}, (90, None)),
+        ({"ackWait": "250ms"}, (0.25, None)),
+    ],
+)
+def test_the_settings_of_a_component(metadata: dict[str, str], settings: tuple[float | None, int | None]) -> None:
+    items = [{"name": name, "value": value} for name, value in metadata.items()]
+    assert ConsumerSettings.of({"spec": {"metadata": items}}) == settings
+
+
+@pytest.mark.parametrize("duration", ["20", "s", "1m30s", "-1s"])
+def test_a_malformed_duration_is_refused(duration: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        ConsumerSettings.of({"spec": {"metadata": [{"name": "ackWait", "value": duration}]}})
+
+
+@pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "a_b", "a b", "a.*", "a.>", "a/b", "a\n"])
+def test_a_malformed_topic_is_refused(topic: str) -> None:
+    with pytest.raises(ValueError, match="is no topic"):
+        stream_name(topic)
+
+
+def test_no_two_topics_share_a_stream() -> None:
+    topics = ["a.b.c", "a-b.c", "a.b-c", "a-b-c", "abc"]
+    assert len({stream_name(topic) for topic in topics}) == len(topics)
