@@ -129,6 +129,11 @@ class MemoryBroker:
         waiting = deque(self._kept[spec["topic"]])
         self._consumers[app_id, spec["topic"]] = _Consumer(app_id, spec["topic"], spec, waiting)
 
+    def add_topics(self, topics: Iterable[str]) -> None:
+        """Let topics exist, where they must be made before they can be published to."""
+        if self._topics is not None:
+            self._topics.update(topics)
+
     def detach(self, app_id: str) -> None:
         """Stop an app: what is published meanwhile waits for it."""
         self._apps[app_id].app = None
@@ -145,7 +150,7 @@ class MemoryBroker:
 
         """
         if self._topics is not None and topic not in self._topics:
-            raise PublishRefused(f"no stream for topic {topic}: name it in MemoryBroker(topics=…)")
+            raise PublishRefused(f"{topic}: there is no stream for it: name it in MemoryBroker(topics=…)")
         queued = (next(self._numbers), message)
         self._kept[topic].append(queued)
         for consumer in self._consumers.values():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from tidings.envelope import timestamp
-from tidings.errors import SidecarError
+from tidings.errors import PublishRefused, SidecarError
 from tidings.sidecar import Item, Operation
 from tidings.sidecar.tracecontext import keep_traceparent
 from tidings.testing.broker import MemoryBroker
@@ -28,12 +28,22 @@ class MemorySidecar(Faults):
         await broker.settle()
 
     A service that is started anew in a test gets a new sidecar on the same broker and store. How a sidecar fails on
-    request is described at `Faults`.
+    request is described at `Faults`. `pubsub` and `state` are the components that it asks for, as `DaprSidecar` does.
     """
 
-    def __init__(self, app_id: str, broker: MemoryBroker | None = None, store: MemoryStore | None = None) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        broker: MemoryBroker | None = None,
+        store: MemoryStore | None = None,
+        *,
+        pubsub: str = "pubsub",
+        state: str = "state",
+    ) -> None:
         super().__init__()
         self.app_id = app_id
+        self.pubsub = pubsub
+        self.state = state
         self.broker = MemoryBroker() if broker is None else broker
         self.store = MemoryStore() if store is None else store
 
@@ -41,6 +51,8 @@ class MemorySidecar(Faults):
         """Hand one CloudEvent to the broker; the metadata, which is for real brokers, is not looked at."""
         del metadata
         with self.around("publish"):
+            if self.pubsub != self.broker.pubsub:
+                raise PublishRefused(f"{topic}: there is no pub/sub component named {self.pubsub}")
             self.broker.publish(topic, as_daprd_sends(data, self.broker.pubsub, topic))
 
     async def get(self, key: str) -> Item | None:
@@ -61,12 +73,14 @@ class MemorySidecar(Faults):
 
     async def ready(self) -> bool:
         """Whether the sidecar answers."""
-        return not self.down
+        return not self.down and (self.pubsub, self.state) == (self.broker.pubsub, self.store.name)
 
     async def close(self) -> None:
         """Give the connection back: there is none."""
 
     def _owned(self, key: str) -> str:
+        if self.state != self.store.name:
+            raise SidecarError(f"{key}: there is no state store named {self.state}")
         if _SEPARATOR in key:
             raise SidecarError(f"{key}: a key cannot hold {_SEPARATOR!r}, which Dapr puts between app id and key")
         return f"{self.app_id}{_SEPARATOR}{key}"

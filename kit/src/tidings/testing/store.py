@@ -22,14 +22,16 @@ class MemoryStore:
 
     Args:
         clock: What times to live are counted on.
+        name: The component's name.
         atomic: True behaves as SQLite and PostgreSQL: a transaction with an operation that does not hold writes
             nothing. False behaves as Redis, which knows no rollback: the other operations of the transaction are
             written all the same, and an operation with an etag holds where its key is gone.
 
     """
 
-    def __init__(self, clock: Callable[[], float] | None = None, *, atomic: bool = True) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None, *, name: str = "state", atomic: bool = True) -> None:
         self.clock = clock or Clock()
+        self.name = name
         self.atomic = atomic
         self._entries: dict[str, _Entry] = {}
         self._etags = map(str, itertools.count(1))
