@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Self
 
 import msgspec
 
@@ -71,6 +72,12 @@ class Context:
     now: datetime
     max_event: int
     outgoing: list[Outgoing] = field(default_factory=list, init=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is held: what was not committed has not happened."""
 
     # -- metadata -----------------------------------------------------------------------------------------------
 

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from tidings import logs, problems
 from tidings.daprapp import DaprApp
 from tidings.errors import EventTooLarge, SidecarError, StateConflict
-from tidings.ingress import PREFIX, Ingress
+from tidings.ingress import PREFIX
 from tidings.service import Service
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["CurrentService", "DaprApp", "EventIngress", "create_app", "current_service"]
+__all__ = ["CurrentService", "DaprApp", "EventApp", "create_app", "current_service"]
 
 
 def create_app(
@@ -29,7 +29,7 @@ def create_app(
     *,
     lifespan: Any = None,
     **options: Any,
-) -> FastAPI:
+) -> EventApp:
     """Make the FastAPI application of a service: its API, its event ingress and its health endpoints.
 
     Args:
@@ -43,6 +43,7 @@ def create_app(
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         logs.configure(service.name, service.settings.tidings_log, service.settings.tidings_log_level)
+        tracing.configure()
         async with AsyncExitStack() as stack:
             if lifespan is not None:
                 more: AbstractAsyncContextManager[Any] = lifespan(service)
@@ -51,31 +52,30 @@ def create_app(
             stack.push_async_callback(service.stop)
             yield
 
-    app = FastAPI(title=service.name, lifespan=life, **options)
-    app.state.tidings = service
+    app = EventApp(service, lifespan=life, **options)
     app.include_router(_health())
     for router in routers:
         app.include_router(router)
     problems.install(app)
     app.add_exception_handler(SidecarError, _unavailable)
     app.add_exception_handler(EventTooLarge, _too_large)
-    app.add_middleware(EventIngress, ingress=service.ingress)
     return app
 
 
-class EventIngress:
-    """ASGI middleware that takes deliveries out before FastAPI's routing sees them."""
+class EventApp(FastAPI):
+    """A FastAPI application whose event deliveries go straight to the ingress, before any middleware."""
 
-    def __init__(self, app: ASGIApp, ingress: Ingress) -> None:
-        self._app = app
-        self._ingress = ingress
+    def __init__(self, service: Service, **options: Any) -> None:
+        super().__init__(title=service.name, **options)
+        self.state.tidings = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand deliveries to the ingress, all else to the application."""
+        """Hand deliveries to the ingress, all else to FastAPI."""
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self._ingress(scope, receive, send)
+            service: Service = self.state.tidings
+            await service.ingress(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
 
 
 def current_service(request: Request) -> Service:

@@ -142,14 +142,11 @@ class Ingress:
     async def _outcome(self, route: Route | None, envelope: Envelope, attempt: int, name: str, path: str) -> Outcome:
         if route is None:
             return _nobody(envelope, path)
-        with structlog.contextvars.bound_contextvars(
-            correlation_id=envelope.correlationid, event_id=envelope.id, type=envelope.label, subscription=name
-        ):
-            cause = Cause(self._source, envelope, name, attempt, route.handler.once)
-            if route.limiter is None:
-                return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
-            async with route.limiter(_ordering_key(route.policy, envelope)):
-                return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+        cause = Cause(self._source, envelope, name, attempt, route.handler.once)
+        if route.limiter is None:
+            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+        async with route.limiter(_ordering_key(route.policy, envelope)):
+            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
 
 
 def _routes(handlers: Iterable[Handler], policy: Policy) -> dict[str, list[Route]]:

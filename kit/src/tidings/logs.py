@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal
 
 import structlog
+
+from tidings.context import Cause
+
+handling: ContextVar[Cause | None] = ContextVar("handling", default=None)
+"""What is being handled: its ids are added to each line that is logged meanwhile, and cost nothing if none is."""
+
+
+def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of what is being handled to a log line."""
+    cause = handling.get()
+    if cause is not None:
+        envelope = cause.envelope
+        line.setdefault("correlation_id", envelope.correlationid)
+        if envelope.id:
+            line.update(event_id=envelope.id, event_type=envelope.label, subscription=cause.subscription)
+    return line
+
+
+def _add_service(service: str, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    line["service"] = service
+    return line
 
 
 def configure(service: str, form: Literal["json", "console"], level: str) -> None:
@@ -17,6 +41,8 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        partial(_add_service, service),
+        add_cause,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -37,7 +63,6 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = name != "uvicorn.access"
-    structlog.contextvars.bind_contextvars(service=service)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

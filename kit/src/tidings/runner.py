@@ -14,6 +14,7 @@ from tidings import events, outcomes
 from tidings.context import AlreadyHandled, Cause
 from tidings.errors import MalformedEvent, Rejected, SidecarError, StateConflict
 from tidings.handlers import Handler
+from tidings.logs import handling
 from tidings.outbox.port import Outbox
 from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
@@ -44,16 +45,23 @@ class Runner:
             AlreadyHandled: The event that caused it was handled before.
 
         """
-        for attempt in range(_TRIES):
-            try:
-                async with self._outbox.unit(cause, self._clock()) as context:
-                    returned = await function(message, context)
-                    if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
-                        await context.commit()
-                    return returned
-            except StateConflict:
-                await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        token = handling.set(cause)
+        try:
+            for attempt in range(_TRIES):
+                try:
+                    return await self._unit(function, message, cause)
+                except StateConflict:
+                    await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        finally:
+            handling.reset(token)
         raise StateConflict(f"{cause.source}: others wrote the same document first, {_TRIES} times over")
+
+    async def _unit(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
+        async with self._outbox.unit(cause, self._clock()) as context:
+            returned = await function(message, context)
+            if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
+                await context.commit()
+            return returned
 
     async def attempt(
         self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
@@ -61,8 +69,8 @@ class Runner:
         """Try a handler once on an event. Whatever goes wrong is an outcome, never an answer without one."""
         try:
             message = events.decode(handler.kind, int(cause.envelope.version), cause.envelope.data)
-            async with asyncio.timeout(timeout):
-                outcome = outcomes.read(await self.execute(handler.function, message, cause))
+            running = self.execute(handler.function, message, cause)
+            outcome = outcomes.read(await (running if timeout is None else asyncio.wait_for(running, timeout)))
         except AlreadyHandled:
             return Done()
         except (MalformedEvent, Rejected) as error:

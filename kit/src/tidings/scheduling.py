@@ -6,8 +6,6 @@ import asyncio
 import random
 from collections.abc import Iterable
 
-import structlog
-
 from tidings import envelope as envelopes
 from tidings import tracing
 from tidings.context import Cause
@@ -19,7 +17,6 @@ from tidings.outcomes import DeadLetter, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
 from tidings.runner import Runner
 
-log = structlog.get_logger(__name__)
 _DEFAULT = RetryPolicy(duration=0.5, max_interval=30.0, max_retries=100)
 
 
@@ -67,12 +64,7 @@ class Scheduler:
             return DeadLetter(f"no handler takes the scheduled {envelope.label}", "UnknownEventType")
         cause = Cause(self._source, envelope, envelope.label, attempt, handler.once)
         slots = self._slots.get(envelope.type)
-        with (
-            tracing.consumer(envelope, envelope.label) as ended,
-            structlog.contextvars.bound_contextvars(
-                correlation_id=envelope.correlationid, event_id=envelope.id, type=envelope.label
-            ),
-        ):
+        with tracing.consumer(envelope, envelope.label) as ended:
             if slots is None:
                 outcome = await self._runner.attempt(handler, cause, retry)
             else:

@@ -1,13 +1,15 @@
 """OpenTelemetry across publish and consume, by the messaging conventions: a consumer's span links to its producer's.
 
-Nothing is traced until the program installs a tracer provider (`tidings.fastapi` does where
-`OTEL_EXPORTER_OTLP_ENDPOINT` is set); the traceparent of what is being handled is then passed on as it is.
+A program that installs a tracer provider calls `configure` after it; `tidings.fastapi` does. Without one nothing is
+traced, at no cost, and the traceparent of what is being handled is passed on as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
@@ -19,22 +21,42 @@ from tidings.outcomes import DeadLetter, Outcome, Retry
 _tracer = trace.get_tracer("tidings")
 _propagator = TraceContextTextMapPropagator()
 
+Ending = Callable[[Outcome], None]
+"""Told how a handling ended."""
+
+
+@dataclass
+class _State:
+    on: bool = False
+
+
+_state = _State()
+
+
+def configure() -> None:
+    """Look whether a tracer provider is installed, and trace if so."""
+    _state.on = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+
 
 def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str]:
     """Record that an event is published; answers the traceparent and tracestate that it carries."""
+    if not _state.on:
+        return cause.traceparent, cause.tracestate
     attributes = {"messaging.system": "dapr", "messaging.message.id": identity}
     span = _tracer.start_span(f"publish {label}", kind=SpanKind.PRODUCER, attributes=attributes)
     span.end()
-    if not span.get_span_context().is_valid:
-        return cause.traceparent, cause.tracestate
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", ""), carrier.get("tracestate", "")
 
 
-@contextmanager
-def consumer(envelope: Envelope, subscription: str) -> Iterator[Ending]:
+def consumer(envelope: Envelope, subscription: str) -> AbstractContextManager[Ending]:
     """A span around the handling of an event, linked to the span that published it."""
+    return _span(envelope, subscription) if _state.on else _nothing
+
+
+@contextmanager
+def _span(envelope: Envelope, subscription: str) -> Iterator[Ending]:
     carrier = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
     published = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
     attributes = {
@@ -48,17 +70,17 @@ def consumer(envelope: Envelope, subscription: str) -> Iterator[Ending]:
     with _tracer.start_as_current_span(
         f"process {envelope.label}", kind=SpanKind.CONSUMER, links=links, attributes=attributes
     ) as span:
-        yield Ending(span)
+        yield partial(_end, span)
 
 
-class Ending:
-    """How a handling ended, told to its span."""
+def _end(span: trace.Span, outcome: Outcome) -> None:
+    span.set_attribute("tidings.outcome", type(outcome).__name__)
+    if isinstance(outcome, Retry | DeadLetter):
+        span.set_status(Status(StatusCode.ERROR, outcome.reason))
 
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
 
-    def __call__(self, outcome: Outcome) -> None:
-        """Mark the span as failed where the event was not handled."""
-        self._span.set_attribute("tidings.outcome", type(outcome).__name__)
-        if isinstance(outcome, Retry | DeadLetter):
-            self._span.set_status(Status(StatusCode.ERROR, outcome.reason))
+def _untold(_outcome: Outcome) -> None:
+    """Nobody traces."""
+
+
+_nothing = nullcontext(_untold)

@@ -6,8 +6,7 @@ Works on every Dapr state store and every broker. What is guaranteed where stand
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -57,10 +56,9 @@ class LogOutbox:
         """How many units of work have messages that are not delivered yet."""
         return self._lanes.depth
 
-    @asynccontextmanager
-    async def unit(self, cause: Cause, now: datetime) -> AsyncIterator[StateContext]:
+    def unit(self, cause: Cause, now: datetime) -> StateContext:
         """Open a unit of work."""
-        yield StateContext(cause, now, self._max_event, self._sidecar, self._lanes)
+        return StateContext(cause, now, self._max_event, self._sidecar, self._lanes)
 
 
 @dataclass(slots=True)

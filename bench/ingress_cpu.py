@@ -1,0 +1,112 @@
+"""CPU per event, from the request's bytes to the handler, against dapr-ext-fastapi with a pydantic model.
+
+Both applications are called as uvicorn calls them (ASGI), in one process, interleaved; the handlers do nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from typing import Any
+
+import msgspec
+from dapr.ext.fastapi import DaprApp
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from tidings import Event, Handlers, Service, StateContext, event
+from tidings.envelope import Envelope
+from tidings.fastapi import create_app
+from tidings.testing import MemorySidecar, post
+
+EVENTS, ROUNDS = 2_000, 9
+
+
+class Line(Event):
+    sku: str
+    name: str
+    quantity: int
+    unit_price_cents: int
+
+
+@event("orders.orderConfirmed", version=2, subject="order_id")
+class Confirmed(Event):
+    order_id: str
+    lines: list[Line]
+    total_cents: int
+
+
+class PydanticLine(BaseModel):
+    sku: str
+    name: str
+    quantity: int
+    unitPriceCents: int  # noqa: N815 - the wire's name
+
+
+class PydanticData(BaseModel):
+    orderId: str  # noqa: N815
+    lines: list[PydanticLine]
+    totalCents: int  # noqa: N815
+
+
+class PydanticEvent(BaseModel):
+    id: str
+    source: str
+    type: str
+    data: PydanticData
+
+
+def ours() -> Any:
+    handlers = Handlers()
+
+    @handlers.on(Confirmed)
+    async def handle(event: Confirmed, context: StateContext) -> None:
+        pass
+
+    return create_app(Service("kitchen", handlers, sidecar=MemorySidecar("kitchen")))
+
+
+def theirs() -> Any:
+    app = FastAPI()
+
+    @DaprApp(app).subscribe("pubsub", "orders.orderConfirmed.v2", route="/events/orders.orderConfirmed.v2")
+    async def handle(event: PydanticEvent) -> None:
+        pass
+
+    return app
+
+
+def body() -> bytes:
+    lines = [Line(sku=f"p{n}", name="Margherita", quantity=n + 1, unit_price_cents=950) for n in range(3)]
+    data = msgspec.json.encode(Confirmed(order_id="o-1", lines=lines, total_cents=5700))
+    return Envelope(
+        id="e-1", source="orders", type="orders.orderConfirmed", specversion="1.0", version="2",
+        datacontenttype="application/json", pubsubname="pubsub", topic="orders.orderConfirmed.v2",
+        time="2026-11-23T12:00:00Z", correlationid="c", data=msgspec.Raw(data),
+    ).encode()  # fmt: skip
+
+
+async def measure(app: Any, content: bytes) -> float:
+    headers = ((b"content-type", b"application/json"),)
+    started = time.process_time()
+    for _ in range(EVENTS):
+        status, _ = await post(app, "/events/orders.orderConfirmed.v2", content, headers)
+        assert status == 200
+    return (time.process_time() - started) / EVENTS * 1e6
+
+
+async def main() -> None:
+    apps, content = {"tidings": ours(), "dapr-ext-fastapi": theirs()}, body()
+    figures: dict[str, list[float]] = {name: [] for name in apps}
+    for _ in range(ROUNDS):
+        for name, app in apps.items():
+            figures[name].append(await measure(app, content))
+    for name, values in figures.items():
+        print(f"{name:18} {statistics.median(values):6.1f} µs per event ({min(values):.1f} to {max(values):.1f})")
+    ratios = [b / a for a, b in zip(figures["tidings"], figures["dapr-ext-fastapi"], strict=True)]
+    print(f"{'ratio':18} {statistics.median(ratios):6.1f}x ({min(ratios):.1f} to {max(ratios):.1f})")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
