@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from tidings import logs, problems
+from tidings import logs, problems, tracing
 from tidings.daprapp import DaprApp
 from tidings.errors import EventTooLarge, SidecarError, StateConflict
 from tidings.ingress import PREFIX
