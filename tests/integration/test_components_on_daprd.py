@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -200,7 +200,7 @@ def app() -> Iterator[App]:
 
 class Sidecar(NamedTuple):
     process: subprocess.Popen[bytes]
-    http: httpx.Client
+    http: httpx2.Client
     log: Path
 
     def publish(self, text: str) -> None:
@@ -218,7 +218,7 @@ class Sidecar(NamedTuple):
         document = {"key": key, "value": value, "options": {"concurrency": "first-write"}}
         return self.http.post("/v1.0/state/state", json=[document]).status_code
 
-    def get(self, key: str) -> httpx.Response:
+    def get(self, key: str) -> httpx2.Response:
         return self.http.get(f"/v1.0/state/state/{key}")
 
 
@@ -235,7 +235,7 @@ def daprd(app_id: str, resources: list[dict[str, Any]], folder: Path, app: App |
     command = [str(program("daprd")), *(f"--{flag}={value}" for flag, value in {**flags, **local}.items())]
     with (
         running(command, log, env=os.environ | {"DAPR_HOST_IP": "127.0.0.1"}) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=20) as client,
+        httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=20) as client,
     ):
         yield Sidecar(process, client, log)
 
@@ -243,7 +243,7 @@ def daprd(app_id: str, resources: list[dict[str, Any]], folder: Path, app: App |
 def ready(sidecar: Sidecar) -> Sidecar:
     def healthy() -> bool:
         assert sidecar.process.poll() is None, sidecar.log.read_text()[-3000:]
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             return sidecar.http.get("/v1.0/healthz/outbound").status_code == 204
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dapr.ext.fastapi
-import httpx
+import httpx2
 import pytest
 from fastapi import Body, FastAPI
 
@@ -13,12 +13,12 @@ import tidings.fastapi
 from tidings import Done, Drop, Retry
 
 
-def client(app: FastAPI) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://app")
+def client(app: FastAPI) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://app")
 
 
-def build(kind: Any) -> httpx.AsyncClient:
+def build(kind: Any) -> httpx2.AsyncClient:
     app = FastAPI()
     dapr_app = kind(app)
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
-import httpx
+import httpx2
 import pytest
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
@@ -43,13 +43,13 @@ async def sidecar() -> MemorySidecar:
 
 
 @pytest.fixture
-async def client(sidecar: MemorySidecar) -> AsyncIterator[httpx.AsyncClient]:
+async def client(sidecar: MemorySidecar) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app(Service("shop", sidecar=sidecar), [router])
-    async with lifespan(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+    async with lifespan(app), httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://shop") as client:
         yield client
 
 
-async def test_what_a_route_raises(client: httpx.AsyncClient):
+async def test_what_a_route_raises(client: httpx2.AsyncClient):
     answer = await client.post("/greet/nobody", json={"times": 1})
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert answer.json() == {"title": "Not Found", "status": 404, "detail": "there is no nobody"}
@@ -59,19 +59,19 @@ async def test_what_a_route_raises(client: httpx.AsyncClient):
 @pytest.mark.parametrize(
     ("body", "field"), [(b'{"times": 0}', "body.times"), (b"{}", "body.times"), (b'{"times"', "body.8")]
 )
-async def test_a_request_that_does_not_fit_names_the_field(client: httpx.AsyncClient, body: bytes, field: str):
+async def test_a_request_that_does_not_fit_names_the_field(client: httpx2.AsyncClient, body: bytes, field: str):
     answer = await client.post("/greet/ann", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["title"]) == (422, HTTPStatus(422).phrase)
     assert answer.json()["errors"][0]["field"] == field
     assert answer.json()["detail"].startswith(f"{field}: ")
 
 
-async def test_an_unknown_path_is_a_problem_too(client: httpx.AsyncClient):
+async def test_an_unknown_path_is_a_problem_too(client: httpx2.AsyncClient):
     answer = await client.get("/nowhere")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-async def test_a_sidecar_that_is_down(client: httpx.AsyncClient, sidecar: MemorySidecar):
+async def test_a_sidecar_that_is_down(client: httpx2.AsyncClient, sidecar: MemorySidecar):
     await client.post("/greet/ann", json={"times": 1})
     sidecar.down = True
     answer = await client.post("/greet/ann", json={"times": 1})
@@ -80,7 +80,7 @@ async def test_a_sidecar_that_is_down(client: httpx.AsyncClient, sidecar: Memory
     assert "down" in answer.json()["detail"]
 
 
-async def test_an_event_that_is_too_large(client: httpx.AsyncClient):
+async def test_an_event_that_is_too_large(client: httpx2.AsyncClient):
     answer = await client.post("/greet/ann", json={"times": 400_000})
     assert answer.status_code == 413
     assert "send a reference instead" in answer.json()["detail"]

@@ -6,7 +6,7 @@ import hashlib
 import tarfile
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 
 from tidings.programs.errors import ProgramError
 from tidings.programs.places import target
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tidings.programs.pins import Program, Release
 
-TIMEOUT = httpx.Timeout(60, connect=5)  # seconds: many machines have no way to these addresses; say so soon
+TIMEOUT = httpx2.Timeout(60, connect=5)  # seconds: many machines have no way to these addresses; say so soon
 
 
 class ReleaseUnreachable(Exception):
@@ -37,7 +37,7 @@ def published_digest(text: str, file: str) -> str | None:
     return lines[0][0].lower() if len(lines) == 1 and len(lines[0]) == 1 else None
 
 
-def _fetch(client: httpx.Client, url: str, into: Path) -> str:
+def _fetch(client: httpx2.Client, url: str, into: Path) -> str:
     """Download `url`; returns its SHA-256."""
     digest = hashlib.sha256()
     with client.stream("GET", url) as answer, into.open("wb") as file:
@@ -66,10 +66,10 @@ def download(program: Program, release: Release, folder: Path) -> Path:
     name = url.rpartition("/")[2]
     archive = folder / name
     try:
-        with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
+        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client:
             sums = client.get(_filled(release.checksums, program)).raise_for_status().text
             actual = _fetch(client, url, archive)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise ReleaseUnreachable(f"{url}: {error}") from error
     expected = published_digest(sums, name)
     if actual != expected:

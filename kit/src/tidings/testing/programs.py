@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 import yaml
 
 from tidings.errors import TidingsError
@@ -200,7 +200,7 @@ class Daprd:
         """
         self.process = self._launch()
         deadline = time.monotonic() + PATIENCE
-        async with httpx.AsyncClient(base_url=f"http://{HOST}:{self.http_port}", trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=f"http://{HOST}:{self.http_port}", trust_env=False) as client:
             while not await self._loaded(client):
                 _still_starting(self.process, self.log, deadline)
                 await asyncio.sleep(0.02)
@@ -209,12 +209,12 @@ class Daprd:
         with self.log.open("ab") as out:
             return subprocess.Popen(self.command, stdout=out, stderr=subprocess.STDOUT, env=self.environment)
 
-    async def _loaded(self, client: httpx.AsyncClient) -> bool:
+    async def _loaded(self, client: httpx2.AsyncClient) -> bool:
         token = {"dapr-api-token": self.environment["DAPR_API_TOKEN"]} if "DAPR_API_TOKEN" in self.environment else {}
         try:
             health = await client.get("/v1.0/healthz/outbound", headers=token)
             metadata = await client.get("/v1.0/metadata", headers=token)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
         loaded = len(metadata.json().get("subscriptions") or ()) if metadata.is_success else -1
         return health.is_success and loaded >= self.subscriptions
@@ -265,7 +265,8 @@ def daprd(
     """
     wanted = list(resources)
     (folder / "resources").mkdir(parents=True)
-    (folder / "resources" / "all.yaml").write_text(yaml.safe_dump_all(wanted))
+    for number, resource in enumerate(wanted):  # daprd reads a Resiliency only from a file of its own
+        (folder / "resources" / f"{number}.yaml").write_text(yaml.safe_dump(resource))
     http_port, grpc_port = ports.take(), ports.take()
     command = [
         str(_program("daprd")),

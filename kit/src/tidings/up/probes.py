@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 
 HOST = "127.0.0.1"
 DEADLINE = 2.0
@@ -51,7 +51,7 @@ class SidecarServes:
 Probe = Listens | Answers | Succeeds | SidecarServes
 
 
-async def problem(probe: Probe, client: httpx.AsyncClient) -> str:
+async def problem(probe: Probe, client: httpx2.AsyncClient) -> str:
     """Why the process is not ready; empty when it is."""
     try:
         async with asyncio.timeout(DEADLINE):
@@ -85,14 +85,14 @@ async def _listens(probe: Listens) -> str:
     return "" if answer == probe.answer else f"answers {answer!r}, not {probe.answer!r}"
 
 
-async def _get(url: str, client: httpx.AsyncClient, headers: Mapping[str, str]) -> httpx.Response | str:
+async def _get(url: str, client: httpx2.AsyncClient, headers: Mapping[str, str]) -> httpx2.Response | str:
     try:
         return await client.get(url, headers=headers, timeout=DEADLINE)
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         return f"{url}: {str(error) or type(error).__name__}"
 
 
-async def _answers(url: str, client: httpx.AsyncClient, headers: Mapping[str, str] | None = None) -> str:
+async def _answers(url: str, client: httpx2.AsyncClient, headers: Mapping[str, str] | None = None) -> str:
     response = await _get(url, client, headers or {})
     if isinstance(response, str):
         return response
@@ -107,7 +107,7 @@ async def _succeeds(argv: Sequence[str]) -> str:
     return "" if process.returncode == 0 else output.decode(errors="replace").strip()
 
 
-async def _serves(probe: SidecarServes, client: httpx.AsyncClient) -> str:
+async def _serves(probe: SidecarServes, client: httpx2.AsyncClient) -> str:
     headers = {"dapr-api-token": probe.token}
     unhealthy = await _answers(f"{probe.url}/v1.0/healthz", client, headers)
     if unhealthy:

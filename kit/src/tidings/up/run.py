@@ -4,7 +4,7 @@ Tests of a whole system use it like this:
 
 ```python
 async with running(root, Options(free_ports=True, run_dir=tmp_path, broker="redis")) as run:
-    async with httpx.AsyncClient(base_url=run.url("orders")) as orders:
+    async with httpx2.AsyncClient(base_url=run.url("orders")) as orders:
         await orders.post("/orders", json=...)
     await run.kill("kitchen")             # SIGKILL; it is started again
     await run.wait_ready("kitchen")
@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from tidings.streams import ensure_streams
 from tidings.up import state
@@ -64,7 +64,7 @@ class Run:
         self._ready_after: float | None = None
         self._changed = asyncio.Event()
         self._dirty = asyncio.Event()
-        self._client = httpx.AsyncClient(trust_env=False)
+        self._client = httpx2.AsyncClient(trust_env=False)
         self._supervisors = {each.name: self._supervisor(each) for each in system.processes}
         self._writer: asyncio.Task[None] | None = None
         self._identity = Identity.of(os.getpid())

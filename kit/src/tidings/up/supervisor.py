@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-import httpx
+import httpx2
 
 from tidings.up import launch
 from tidings.up.logs import LogFile, understand
@@ -62,7 +62,7 @@ def describe_exit(code: int) -> str:
 class Supervisor:
     """One process, kept alive until `stop`."""
 
-    def __init__(self, process: Process, log: Path, held: Path, client: httpx.AsyncClient, report: Reporter) -> None:
+    def __init__(self, process: Process, log: Path, held: Path, client: httpx2.AsyncClient, report: Reporter) -> None:
         self.process = process
         self.ready = asyncio.Event()
         self._log_path, self._held, self._client, self._report = log, held, client, report

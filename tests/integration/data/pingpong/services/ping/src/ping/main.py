@@ -3,7 +3,7 @@
 import json
 import os
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 
 app = FastAPI()
@@ -26,7 +26,7 @@ async def send(number: int) -> int:
         "version": "1",
         "data": {"number": number},
     }
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
         answer = await client.post(
             f"{SIDECAR}/v1.0/publish/pubsub/ping.ballServed.v1",
             content=json.dumps(event),

@@ -1,0 +1,344 @@
+"""What the plan core renders, under a real daprd: it loads, it subscribes, and events go where the plan says."""
+
+import itertools
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tidings.plan import AppPlan, plan
+from tidings.plan import cel as checker
+from tidings.plan.conventions import IGNORED_PATH, event_path
+from tidings.programs import ensure
+from tidings.resources import Inventory, parse_resource
+
+pytestmark = pytest.mark.real
+
+APP = "reader"
+COMPONENT = {
+    "apiVersion": "dapr.io/v1alpha1",
+    "kind": "Component",
+    "metadata": {"name": "pubsub"},
+    "spec": {"type": "pubsub.in-memory", "version": "v1", "metadata": []},
+}
+
+
+@pytest.fixture(scope="module")
+def daprd() -> Path:
+    return ensure("daprd", report=print)["daprd"]
+
+
+class App:
+    """A tiny app: remembers the path that each event id came to, and answers 200."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[str]] = {}
+        app = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
+                event = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                app.seen.setdefault(event["id"], []).append(self.path)
+                self._answer(200)
+
+            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+                self._answer(404)
+
+            def _answer(self, status: int) -> None:
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Keep the test's output clean."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+
+
+@contextmanager
+def running_app() -> Iterator[App]:
+    app = App()
+    thread = threading.Thread(target=app.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield app
+    finally:
+        app.server.shutdown()
+        app.server.server_close()
+        thread.join()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@contextmanager
+def sidecar(daprd: Path, folder: Path, app_port: int) -> Iterator[httpx2.Client]:
+    """Run daprd on a folder of resources; ends in an assertion with its log if it does not come up."""
+    http, grpc, internal, metrics = free_ports(4)
+    command = [
+        *(daprd, "--app-id", APP, "--app-port", app_port, "--app-protocol", "http", "--resources-path", folder),
+        *("--dapr-http-port", http, "--dapr-grpc-port", grpc, "--dapr-internal-grpc-port", internal),
+        *("--dapr-listen-addresses", "127.0.0.1", "--metrics-port", metrics),
+        *("--metrics-listen-address", "127.0.0.1", "--log-level", "info"),
+    ]
+    log = folder.parent / f"{folder.name}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "DAPR_HOST_IP": "127.0.0.1"},
+        )
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=10) as client:
+                _await_ready(process, client, log)
+                yield client
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(process: subprocess.Popen[bytes], client: httpx2.Client, log: Path) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        assert process.poll() is None, f"daprd died:\n{_complaints(log)}"
+        try:
+            if client.get("/v1.0/healthz/outbound").status_code == 204 and _subscriptions(client) is not None:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"daprd is not ready:\n{_complaints(log)}")
+
+
+def _complaints(log: Path) -> str:
+    lines = [line for line in log.read_text().splitlines() if "level=info" not in line]
+    return "\n".join(lines[-20:])
+
+
+def _subscriptions(client: httpx2.Client) -> list[dict[str, Any]] | None:
+    found: list[dict[str, Any]] | None = client.get("/v1.0/metadata").json().get("subscriptions")
+    return found
+
+
+def write(folder: Path, planned: AppPlan) -> None:
+    folder.mkdir()
+    resources = [COMPONENT, *planned.subscriptions, planned.resiliency]
+    for place, resource in enumerate(resources):
+        (folder / f"{place}.yaml").write_text(yaml.safe_dump(resource, allow_unicode=True))
+
+
+def inventory_of(specs: dict[str, dict[str, Any]]) -> Inventory:
+    """Build an inventory of one event type per subscription, so that each has a topic of its own."""
+    found = Inventory()
+    for name, spec in specs.items():
+        event_type = {
+            "apiVersion": "tidings.dev/v1alpha1",
+            "kind": "EventType",
+            "metadata": {"name": name},
+            "spec": {
+                "type": f"fuzz.{name}Seen",
+                "owner": {"team": "fuzz"},
+                "producers": ["writer"],
+                "versions": [{"name": "v1"}],
+            },
+        }
+        subscription = {
+            "apiVersion": "tidings.dev/v1alpha1",
+            "kind": "EventSubscription",
+            "metadata": {"name": name},
+            "spec": {
+                "eventTypeRef": {"name": f"fuzz.{name}Seen"},
+                "versions": {"accept": ["v1"]},
+                "consumer": {"appId": APP},
+                **spec,
+            },
+        }
+        for document in (event_type, subscription):
+            resource, findings = parse_resource(document)
+            assert resource is not None, findings
+            found.put(resource)
+    return found
+
+
+attributes = st.sampled_from(["subject", "type", "data.total", "data.channel", "data.customer.country", "data.a-b"])
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8) | st.sampled_from(
+    ["web", "DE", 'quo"te', "back\\slash", "new\nline", "tab\t", "'", "${x}", "\u2028", "\U0001f355", "\x7f"]
+)
+scalars = texts | st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+leaves = (
+    st.builds(lambda key, value: {"exact": {key: value}}, attributes, scalars)
+    | st.builds(lambda key, value: {"prefix": {key: value}}, attributes, texts)
+    | st.builds(lambda key, value: {"suffix": {key: value}}, attributes, texts)
+    | st.sampled_from(
+        [
+            {"cel": "has(event.data.total) && event.data.total > 20"},
+            {"cel": "has(event.data.items) && event.data.items.exists(item, has(item.count) && item.count > 1)"},
+            {"cel": "has(event.subject) && event.subject.matches('^1.*')"},
+            {"cel": "!has(event.data.channel) || event.data.channel in ['web', 'phone']"},
+            {"cel": "size(event.id) > 0 // a comment"},
+        ]
+    )
+)
+conditions = st.recursive(
+    leaves,
+    lambda inner: (
+        st.builds(lambda each: {"not": each}, inner)
+        | st.builds(lambda each: {"all": each}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda each: {"any": each}, st.lists(inner, min_size=1, max_size=3))
+    ),
+    max_leaves=5,
+)
+retries = st.fixed_dictionaries(
+    {
+        "policy": st.sampled_from(["Constant", "Exponential"]),
+        "duration": st.sampled_from(["500ms", "1.5s", "1m30s"]),
+        "maxInterval": st.sampled_from(["10s", "2h"]),
+        "maxRetries": st.integers(0, 500),
+    }
+)
+breaker = {"timeout": "5s", "interval": "1m", "trip": "consecutiveFailures > 3 && requests > 10"}
+deliveries = st.fixed_dictionaries(
+    {"retry": retries, "timeout": st.sampled_from(["100ms", "30s", "1h"])},
+    optional={"circuitBreaker": st.just(breaker)},
+)
+specs = st.fixed_dictionaries(
+    {"filters": st.lists(conditions, max_size=3), "delivery": deliveries, "enforcement": st.just("BestEffort")},
+    optional={
+        "routes": st.fixed_dictionaries(
+            {}, optional={"default": st.just("/mine"), "rules": st.just([{"match": "event.id != ''", "path": "/id"}])}
+        ),
+        "bulk": st.just({"maxMessages": 10, "maxAwait": "20ms"}),
+        "source": st.just({}),
+    },
+)
+orders = st.fixed_dictionaries(
+    {},
+    optional={
+        "total": st.integers(0, 40) | st.floats(0, 40) | texts,
+        "channel": st.sampled_from(["web", "phone", "shop"]),
+        "customer": st.fixed_dictionaries({}, optional={"country": st.sampled_from(["DE", "AT"]) | texts}),
+        "a-b": scalars,
+        "items": st.lists(st.fixed_dictionaries({}, optional={"count": st.integers(0, 3)}), max_size=2),
+    },
+)
+folders = itertools.count()
+
+
+@given(st.booleans(), st.lists(specs, min_size=30, max_size=60))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_daprd_loads_and_subscribes_to_whatever_is_planned(
+    daprd: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    kit: bool,
+    drawn: list[dict[str, Any]],  # noqa: FBT001
+) -> None:
+    named = {f"e{place}": {**each, "consumer": {"appId": APP, "kit": kit}} for place, each in enumerate(drawn)}
+    inventory = inventory_of(named)
+    planned = plan(inventory)
+    app = planned.apps[APP]
+    assert not [each for each in planned.findings if each.severity == "error"]
+    folder = tmp_path_factory.mktemp("fuzz") / str(next(folders))
+    write(folder, app)
+    with running_app() as served, sidecar(daprd, folder, served.port) as client:
+        live = {each["topic"]: each for each in _subscriptions(client) or []}
+    assert set(live) == set(app.reads["pubsub"])
+    for subscription in app.subscriptions:
+        spec = subscription["spec"]
+        told = [(rule["match"], rule["path"]) for rule in live[spec["topic"]]["rules"]]
+        rules = [(rule["match"], rule["path"]) for rule in spec["routes"].get("rules", [])]
+        assert told == [*rules, ("", spec["routes"]["default"])]
+        assert live[spec["topic"]]["deadLetterTopic"] == spec["deadLetterTopic"]
+    assert "resiliency" not in (folder.parent / f"{folder.name}.log").read_text().lower().replace(
+        "loading resiliency configuration", ""
+    )
+
+
+@given(st.lists(st.tuples(conditions, st.lists(orders, min_size=1, max_size=4)), min_size=20, max_size=40))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+def test_daprd_routes_events_as_the_filters_mean(
+    daprd: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[dict[str, Any], list[dict[str, Any]]]]
+) -> None:
+    inventory = inventory_of({f"e{place}": {"filters": [each]} for place, (each, _) in enumerate(drawn)})
+    app = plan(inventory).apps[APP]
+    by_topic = {each["spec"]["topic"]: each["spec"]["routes"] for each in app.subscriptions}
+    folder = tmp_path_factory.mktemp("routes") / str(next(folders))
+    write(folder, app)
+    expected: dict[str, list[str]] = {}
+    with running_app() as served, sidecar(daprd, folder, served.port) as client:
+        for place, (_, data) in enumerate(drawn):
+            topic = f"fuzz.e{place}Seen.v1"
+            for number, order in enumerate(data):
+                event = _event(f"{place}-{number}", topic, order)
+                content = "application/cloudevents+json"
+                client.post(
+                    f"/v1.0/publish/pubsub/{topic}", content=json.dumps(event), headers={"content-type": content}
+                ).raise_for_status()
+                matched = checker.evaluate(by_topic[topic]["rules"][0]["match"], event)
+                assert isinstance(matched, bool), matched
+                expected[event["id"]] = [event_path(topic) if matched else IGNORED_PATH]
+        end = time.monotonic() + 10
+        while served.seen.keys() != expected.keys() and time.monotonic() < end:
+            time.sleep(0.02)
+    assert served.seen == expected
+
+
+def _event(number: str, topic: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return an event in the form that daprd routes: it went through JSON once."""
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": number,
+        "source": "fuzz",
+        "type": topic.removesuffix(".v1"),
+        "version": "1",
+        "subject": number,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return event
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "event.type ==",
+        "(event.id",
+        "event.id = '1'",
+        "1 + 'a' == 2",
+        "event.`a-b` == 1",
+        "'\\/' == event.id",
+        "size(1) == 1",
+    ],
+)
+def test_what_kills_daprd_is_refused(daprd: Path, tmp_path: Path, expression: str) -> None:
+    """The reason for all the checking: daprd does not survive these, and we never let one through."""
+    assert checker.check(expression) is not None
+    app = plan(inventory_of({"e0": {}})).apps[APP]
+    app.subscriptions[0]["spec"]["routes"]["rules"] = [{"match": expression, "path": "/x"}]
+    write(tmp_path / "resources", app)
+    with (
+        running_app() as served,
+        pytest.raises(AssertionError, match="daprd died"),
+        sidecar(daprd, tmp_path / "resources", served.port),
+    ):
+        pass
