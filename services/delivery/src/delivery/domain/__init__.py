@@ -1,0 +1,18 @@
+"""What delivery decides: pure, without I/O and without a clock; `now` is always given."""
+
+from __future__ import annotations
+
+from delivery.domain.delivery import Address, Delivery, Failure, Status, WrongStep
+from delivery.domain.roster import Assignment, Driver, NotOnDuty, Roster
+
+__all__ = [
+    "Address",
+    "Assignment",
+    "Delivery",
+    "Driver",
+    "Failure",
+    "NotOnDuty",
+    "Roster",
+    "Status",
+    "WrongStep",
+]

@@ -1,0 +1,39 @@
+"""What delivery reads of others' events: only the fields it needs."""
+
+from __future__ import annotations
+
+from delivery.domain import Address
+from tidings import Event, event
+
+
+class Customer(Event):
+    """Who ordered."""
+
+    name: str
+
+
+@event("orders.orderConfirmed", version=2, subject="order_id")
+class OrderConfirmed(Event):
+    """The order is paid for and will be made; one for pickup has no address."""
+
+    order_id: str
+    customer: Customer
+    fulfilment: str
+    address: Address | None = None
+
+
+@event("orders.orderCancelled", subject="order_id")
+class OrderCancelled(Event):
+    """The order will not be carried out; `stage` is how far it had come."""
+
+    order_id: str
+    stage: str
+
+
+@event("kitchen.pizzaBoxed", subject="order_id")
+class PizzaBoxed(Event):
+    """The order is ready to leave the kitchen."""
+
+    order_id: str
+    fulfilment: str
+    boxes: int

@@ -1,0 +1,12 @@
+"""The delivery service, wired: `uvicorn delivery.main:app`."""
+
+from __future__ import annotations
+
+from delivery.api import router
+from delivery.handlers import handlers
+from delivery.rostering import open_roster
+from tidings import Service
+from tidings.fastapi import create_app
+
+service = Service("delivery", handlers, opening=open_roster)
+app = create_app(service, [router])

@@ -1,0 +1,81 @@
+"""What changes the roster: drivers who come and go, and deliveries that begin and end."""
+
+from __future__ import annotations
+
+from delivery import events
+from delivery.commands import HandOver
+from delivery.domain import Delivery, Driver, Roster
+from delivery.settings import settings
+from tidings import StateContext
+
+MAIN = "main"
+"""The key of the roster, of which there is only one."""
+
+
+async def open_roster(context: StateContext) -> None:
+    """Let the opening drivers come on duty, at the first start ever."""
+    if settings().opening_drivers and await context.load(Roster, MAIN) is None:
+        context.save(MAIN, await _roster(context))
+
+
+async def come_on_duty(driver_id: str, name: str, context: StateContext) -> Driver:
+    """Let a driver come; whoever waits is given to him. Twice is as once."""
+    roster = await _roster(context)
+    if roster.come_on_duty(driver_id, name, context.now):
+        _tell_arrival(driver_id, name, context)
+    _assign(roster, context)
+    context.save(MAIN, roster)
+    return roster.drivers[driver_id]
+
+
+async def go_off_duty(driver_id: str, context: StateContext) -> bool:
+    """Let a driver go; false where he finishes an order first.
+
+    Raises:
+        NotOnDuty: He is not there.
+
+    """
+    roster = await _roster(context)
+    gone = roster.go_off_duty(driver_id)
+    if gone:
+        context.publish(events.DriverWentOffDuty(driver_id=driver_id, at=context.now))
+    context.save(MAIN, roster)
+    return gone
+
+
+async def follow(order_id: str, context: StateContext) -> None:
+    """Bring the roster in line with a delivery.
+
+    The roster is loaded before the delivery and written each time: of two replicas the slower one conflicts and
+    looks at the delivery again, so the roster cannot stay behind.
+    """
+    roster = await _roster(context)
+    delivery = await context.load(Delivery, order_id)
+    if delivery is None:
+        return
+    gone = roster.reflect(delivery)
+    if gone is not None:
+        context.publish(events.DriverWentOffDuty(driver_id=gone.driver_id, at=context.now))
+    _assign(roster, context)
+    context.save(MAIN, roster)
+
+
+async def _roster(context: StateContext) -> Roster:
+    """The roster, for a change: a new one begins with the opening drivers, whose arrival is told with the change."""
+    roster = await context.load(Roster, MAIN)
+    if roster is not None:
+        return roster
+    roster = Roster()
+    for driver_id, name in settings().opening_drivers.items():
+        roster.come_on_duty(driver_id, name, context.now)
+        _tell_arrival(driver_id, name, context)
+    return roster
+
+
+def _assign(roster: Roster, context: StateContext) -> None:
+    for each in roster.assign():
+        context.schedule(HandOver(order_id=each.order_id, driver_id=each.driver_id, driver_name=each.driver_name))
+
+
+def _tell_arrival(driver_id: str, name: str, context: StateContext) -> None:
+    context.publish(events.DriverCameOnDuty(driver_id=driver_id, name=name, at=context.now))

@@ -1,0 +1,39 @@
+"""What pickup tells."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from tidings import Event, event
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""With an offset from UTC, as RFC 3339 asks."""
+
+
+@event("pickup.orderShelved", subject="order_id")
+class OrderShelved(Event):
+    """The order can be collected."""
+
+    order_id: str
+    shelf: str
+    code: str
+    shelved_at: Moment
+
+
+@event("pickup.orderCollected", subject="order_id")
+class OrderCollected(Event):
+    """The customer has the order."""
+
+    order_id: str
+    collected_at: Moment
+
+
+@event("pickup.collectionExpired", subject="order_id")
+class CollectionExpired(Event):
+    """Nobody came for the order in time."""
+
+    order_id: str
+    expired_at: Moment

@@ -1,0 +1,11 @@
+"""The pickup service, wired: `uvicorn pickup.main:app`."""
+
+from __future__ import annotations
+
+from pickup.api import router
+from pickup.handlers import handlers
+from tidings import Service
+from tidings.fastapi import create_app
+
+service = Service("pickup", handlers)
+app = create_app(service, [router])

@@ -1,0 +1,35 @@
+"""Settings of pickup, from the environment with the prefix `PICKUP_`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PickupSettings(BaseSettings):
+    """How the counter works."""
+
+    model_config = SettingsConfigDict(env_prefix="PICKUP_", frozen=True, env_ignore_empty=True)
+
+    autopilot: bool = Field(default=False, description="Customers come by themselves")
+    pace: float = Field(default=1.0, ge=0, description="Seconds until the autopilot's customer comes")
+    expiry: float = Field(default=3600.0, gt=0, description="Seconds that an order waits on its shelf")
+
+    @property
+    def walk(self) -> timedelta:
+        """How long the autopilot's customer takes."""
+        return timedelta(seconds=self.pace)
+
+    @property
+    def shelf_life(self) -> timedelta:
+        """How long an order waits on its shelf."""
+        return timedelta(seconds=self.expiry)
+
+
+@cache
+def settings() -> PickupSettings:
+    """Read once, when first asked for."""
+    return PickupSettings()
