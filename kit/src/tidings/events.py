@@ -29,9 +29,18 @@ NAME = re.compile(r"^[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)+$")
 _ATTRIBUTE = "__tidings__"
 
 
+class _KeywordOnly(msgspec.StructMeta):
+    """msgspec's `kw_only` holds for one class only: here it holds for every event below the base."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, kw_only: bool = True, **options: Any
+    ) -> Any:
+        return super().__new__(cls, name, bases, namespace, kw_only=kw_only, **options)
+
+
 # Says to type checkers what msgspec does: what a subclass inherits, the base's metaclass cannot tell them.
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
-class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Event(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, rename="camel"):
     """A convenient base: immutable, keyword-only, `camelCase` on the wire. Using it is a choice, not a duty."""
 
 
