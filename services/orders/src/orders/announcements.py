@@ -1,0 +1,106 @@
+"""From the domain's words into the contract's: what is told about an order once it has reached a status."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orders import events
+from orders.domain import Cancellation, Fulfilment, Line, Order, Reason, Status
+from tidings import Context
+
+EXPLANATIONS = {
+    Reason.PAYMENT_REFUSED: "your payment was refused",
+    Reason.PAYMENT_TIMEOUT: "your payment was not answered in time",
+    Reason.CUSTOMER_CANCELLED: "you cancelled it",
+    Reason.KITCHEN_CLOSED: "the kitchen is closed",
+    Reason.ITEM_SOLD_OUT: "something you ordered has sold out",
+    Reason.NO_DRIVER_AVAILABLE: "no driver was available",
+    Reason.NOT_COLLECTED: "it was not collected",
+    Reason.DELIVERY_FAILED: "it could not be delivered",
+    Reason.SERVICE_UNAVAILABLE: "a service that was needed did not answer",
+}
+
+
+def announce(order: Order, context: Context) -> None:
+    """Publish what the status that the order has just reached means to others; some mean nothing."""
+    if order.status is Status.CONFIRMED:
+        context.publish(*confirmed(order))
+        context.publish(email(order, "orderConfirmed"))
+    elif order.status is Status.COMPLETED:
+        context.publish(completed(order))
+        context.publish(email(order, "orderCompleted"))
+    elif order.cancellation is not None:
+        context.publish(cancelled(order, order.cancellation))
+        context.publish(email(order, "orderCancelled"))
+
+
+def placed(order: Order) -> events.OrderPlaced:
+    """Tell that an order was placed."""
+    return msgspec.convert(order, events.OrderPlaced, from_attributes=True)
+
+
+def confirmed(order: Order) -> tuple[events.OrderConfirmedV1, events.OrderConfirmed]:
+    """Tell that an order is confirmed, in both versions."""
+    return (
+        msgspec.convert(order, events.OrderConfirmedV1, from_attributes=True),
+        msgspec.convert(order, events.OrderConfirmed, from_attributes=True),
+    )
+
+
+def completed(order: Order) -> events.OrderCompleted:
+    """Tell that the customer has it."""
+    return msgspec.convert(order, events.OrderCompleted, from_attributes=True)
+
+
+def cancelled(order: Order, cancellation: Cancellation) -> events.OrderCancelled:
+    """Tell that an order has ended, why, and how far it had come."""
+    return msgspec.convert(
+        {
+            "orderId": order.order_id,
+            "customerId": order.customer.customer_id,
+            "reason": cancellation.reason.value,
+            "stage": cancellation.stage.value,
+            "cancelledAt": cancellation.at,
+        },
+        events.OrderCancelled,
+    )
+
+
+def payment(order: Order, token: str) -> events.TakePayment:
+    """Ask for the money."""
+    return events.TakePayment(
+        order_id=order.order_id,
+        customer_id=order.customer.customer_id,
+        amount_cents=order.total_cents,
+        payment_token=token,
+    )
+
+
+def email(order: Order, template: events.Template, **more: str) -> events.SendEmail:
+    """Ask for an e-mail to the customer; one of each kind for an order, however often it is asked for."""
+    return events.SendEmail(
+        email_id=f"{order.order_id}-{template}",
+        to=order.customer.email,
+        template=template,
+        order_id=order.order_id,
+        parameters={**_parameters(order), **more},
+    )
+
+
+def _parameters(order: Order) -> dict[str, str]:
+    parameters = {
+        "name": order.customer.name,
+        "items": ", ".join(_item(line) for line in order.lines),
+        "total": f"{order.total_cents // 100}.{order.total_cents % 100:02} {order.currency}",
+        "fulfilment": order.fulfilment.value,
+    }
+    if order.fulfilment is Fulfilment.DELIVERY and order.address is not None:
+        parameters["address"] = f"{order.address.street}, {order.address.postcode} {order.address.city}"
+    if order.cancellation is not None:
+        reason = order.cancellation.reason
+        parameters |= {"reason": reason.value, "explanation": EXPLANATIONS[reason]}
+    return parameters
+
+
+def _item(line: Line) -> str:
+    return f"{line.quantity} x {line.name}"

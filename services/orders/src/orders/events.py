@@ -1,0 +1,133 @@
+"""What orders publishes: its facts, and the commands it sends to payments and notifications."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tidings import Event, command, event
+
+Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
+Quantity = Annotated[int, Meta(ge=1)]
+Currency = Literal["EUR"]
+Fulfilment = Literal["pickup", "delivery"]
+Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
+
+
+class Customer(Event):
+    """Who ordered."""
+
+    customer_id: str
+    name: str
+    email: str
+
+
+class Address(Event):
+    """Where to deliver."""
+
+    street: str
+    city: str
+    postcode: str
+
+
+class Line(Event):
+    """So many of one pizza."""
+
+    sku: str
+    name: str
+    quantity: Quantity
+    unit_price_cents: Cents
+
+
+@event("orders.orderPlaced", subject="order_id")
+class OrderPlaced(Event):
+    """A customer has ordered; nothing is paid yet."""
+
+    order_id: str
+    customer: Customer
+    fulfilment: Fulfilment
+    lines: list[Line]
+    total_cents: Cents
+    placed_at: datetime
+    address: Address | None = None
+    currency: Currency = "EUR"
+
+
+@event("orders.orderConfirmed", version=1, subject="order_id")
+class OrderConfirmedV1(Event):
+    """The payment is authorised. Sparse: the rest is asked for at `GET /orders/{orderId}`."""
+
+    order_id: str
+    confirmed_at: datetime
+
+
+@event("orders.orderConfirmed", version=2, subject="order_id")
+class OrderConfirmed(Event):
+    """The payment is authorised. Fat: all that kitchen, pickup and delivery need."""
+
+    order_id: str
+    customer: Customer
+    fulfilment: Fulfilment
+    lines: list[Line]
+    total_cents: Cents
+    confirmed_at: datetime
+    address: Address | None = None
+    currency: Currency = "EUR"
+
+
+@event("orders.orderCancelled", subject="order_id")
+class OrderCancelled(Event):
+    """The order has ended without being completed."""
+
+    order_id: str
+    customer_id: str
+    reason: Literal[
+        "paymentRefused",
+        "paymentTimeout",
+        "customerCancelled",
+        "kitchenClosed",
+        "itemSoldOut",
+        "noDriverAvailable",
+        "notCollected",
+        "deliveryFailed",
+        "serviceUnavailable",
+    ]
+    stage: Literal["placed", "confirmed", "preparing", "boxed", "outForDelivery"]
+    cancelled_at: datetime
+
+
+@event("orders.orderCompleted", subject="order_id")
+class OrderCompleted(Event):
+    """The customer has the pizza."""
+
+    order_id: str
+    customer: Customer
+    fulfilment: Fulfilment
+    total_cents: Cents
+    placed_at: datetime
+    completed_at: datetime
+    currency: Currency = "EUR"
+
+
+@command("payments.takePayment", subject="order_id")
+class TakePayment(Event):
+    """Authorise what the order costs."""
+
+    order_id: str
+    customer_id: str
+    amount_cents: Cents
+    payment_token: str
+    currency: Currency = "EUR"
+
+
+@command("notifications.sendEmail", subject="email_id")
+class SendEmail(Event):
+    """Tell the customer. The id is the same whenever the same thing is told about the same order."""
+
+    email_id: str
+    to: str
+    template: Template
+    order_id: str
+    parameters: dict[str, str]

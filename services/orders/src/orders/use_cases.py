@@ -1,0 +1,103 @@
+"""What customers ask for, each a unit of work on one order."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+import msgspec
+
+from orders import announcements
+from orders.commands import ExpirePayment
+from orders.domain import Draft, Menu, Order, OrderUnknown
+from tidings import StateContext
+from tidings.envelope import new_id
+
+MENU = "current"
+"""The key of the one menu."""
+_KEYS = UUID("0193f0c4-6a2e-7c1b-9c52-5f0f3e1f8a4d")
+
+
+class Placing(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to place an order.
+
+    Attributes:
+        payment_token: What payments takes the money with; it is passed on and never stored.
+        pay_within: How long payments has to answer before the order is given up.
+
+    """
+
+    order_id: str
+    draft: Draft
+    payment_token: str
+    pay_within: timedelta
+
+    @property
+    def digest(self) -> str:
+        """The same for the same request only."""
+        return hashlib.sha256(msgspec.json.encode([self.draft, self.payment_token], order="sorted")).hexdigest()
+
+
+def order_id(customer_id: str, idempotency_key: str | None) -> str:
+    """Name a new order. The same customer's same key names the same order, so that it cannot be placed twice."""
+    return str(uuid5(_KEYS, f"{customer_id}\n{idempotency_key}")) if idempotency_key else new_id()
+
+
+async def place(placing: Placing, context: StateContext) -> Order:
+    """Place an order and ask for its payment; one that is placed already stays as it is.
+
+    Raises:
+        KeyReused: The idempotency key belongs to a different order.
+        MenuMissing: No recipe is known yet.
+        UnknownSku: Something is not on the menu.
+        SoldOut: Something is not to be had.
+
+    """
+    order, is_new = await record(placing, context)
+    if is_new:
+        context.publish(announcements.payment(order, placing.payment_token))
+    return order
+
+
+async def record(placing: Placing, context: StateContext) -> tuple[Order, bool]:
+    """Place an order without asking for its payment; says whether it is new. The errors are those of `place`."""
+    known = await context.load(Order, placing.order_id)
+    if known is not None:
+        known.check_repeated(placing.digest)
+        return known, False
+    menu = await context.load(Menu, MENU) or Menu()
+    lines = menu.lines(placing.draft.quantities)
+    order = Order.place(placing.order_id, placing.draft, lines, context.now, placing.digest)
+    context.save(order.order_id, order)
+    context.publish(announcements.placed(order))
+    context.schedule(ExpirePayment(order_id=order.order_id), after=placing.pay_within)
+    return order, True
+
+
+async def cancel(order_id: str, context: StateContext) -> Order:
+    """Cancel an order for its customer; one that is cancelled already stays as it is.
+
+    Raises:
+        OrderUnknown: There is none.
+        TooLate: It can no longer be cancelled.
+
+    """
+    order = await find(order_id, context)
+    if order.cancel(context.now):
+        context.save(order_id, order)
+        announcements.announce(order, context)
+    return order
+
+
+async def find(order_id: str, context: StateContext) -> Order:
+    """Read an order.
+
+    Raises:
+        OrderUnknown: There is none.
+
+    """
+    order = await context.load(Order, order_id)
+    if order is None:
+        raise OrderUnknown(order_id)
+    return order
