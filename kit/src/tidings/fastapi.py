@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import prometheus_client
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -98,6 +99,10 @@ def _health() -> APIRouter:
     async def readyz(service: CurrentService) -> Response:
         ready = await service.ready()
         return JSONResponse({"status": "ready" if ready else "waiting for the sidecar"}, 200 if ready else 503)
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def metrics() -> Response:
+        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     return router
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import structlog
 
 from tidings import envelope as envelopes
-from tidings import tracing
+from tidings import metrics, tracing
 from tidings.context import Cause
 from tidings.deadletters import Attempts, Burial
 from tidings.envelope import Envelope
@@ -127,11 +128,13 @@ class Ingress:
         route = next((route for route in routes if route.takes(envelope)), None)
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.id)
+        started = time.perf_counter()
         with tracing.consumer(envelope, name) as ended:
             outcome = await self._outcome(route, envelope, attempt, name, path)
-            if isinstance(outcome, DeadLetter):
-                outcome = await self._burial.bury(body, envelope, outcome, name, attempt, first)
             ended(outcome)
+        metrics.handled(name, outcome, time.perf_counter() - started)
+        if isinstance(outcome, DeadLetter):
+            outcome = await self._burial.bury(body, envelope, outcome, name, attempt, first)
         if not isinstance(outcome, Retry):
             self._attempts.forget(name, envelope.id)
             return _SUCCESS
@@ -145,7 +148,9 @@ class Ingress:
         cause = Cause(self._source, envelope, name, attempt, route.handler.once)
         if route.limiter is None:
             return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+        waiting = time.perf_counter()
         async with route.limiter(_ordering_key(route.policy, envelope)):
+            metrics.waited(name, time.perf_counter() - waiting)
             return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
 
 

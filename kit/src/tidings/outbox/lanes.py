@@ -31,6 +31,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from tidings import metrics
 from tidings.context import Outgoing
 from tidings.documents import Pointer, Slot, read_document, read_slot
 from tidings.envelope import new_id
@@ -69,6 +70,7 @@ class _Unit:
     content: Slot
     after: tuple[Pointer, ...] = ()
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    accepted: float = field(default_factory=time.perf_counter)
 
 
 class Lanes:
@@ -185,6 +187,7 @@ class Lanes:
 
     def _accept(self, unit: _Unit) -> None:
         self._units[unit.slot] = unit
+        metrics.OUTBOX_DEPTH.inc()
         self._start(self._publish(unit) if unit.content.outgoing else self._serve(unit))
 
     async def _publish(self, unit: _Unit) -> None:
@@ -213,9 +216,12 @@ class Lanes:
         while True:
             try:
                 async with self._publishing:
-                    return await self._sidecar.publish(message.topic, bytes(message.event))
+                    await self._sidecar.publish(message.topic, bytes(message.event))
+                return metrics.published(message.topic, "ok")
             except SidecarError as error:
-                level = log.error if isinstance(error, PublishRefused) else log.warning
+                refused = isinstance(error, PublishRefused)
+                metrics.published(message.topic, "refused" if refused else "unavailable")
+                level = log.error if refused else log.warning
                 level("outbox.publish_failed", topic=message.topic, reason=str(error), again_in=round(pause, 2))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, 5.0)
@@ -230,6 +236,9 @@ class Lanes:
     def _finish(self, unit: _Unit) -> None:
         unit.done.set()
         self._units.pop(unit.slot, None)
+        metrics.OUTBOX_DEPTH.dec()
+        if unit.content.outgoing:
+            metrics.OUTBOX_LAG.observe(time.perf_counter() - unit.accepted)
         self._finished.append(unit.slot)
         self._wake_cleaner.set()
 

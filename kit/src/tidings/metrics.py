@@ -1,0 +1,47 @@
+"""Prometheus metrics of a service; `tidings.fastapi` serves them at `/metrics`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from tidings.outcomes import Outcome
+
+_HANDLED = Counter("tidings_events_handled", "Deliveries by outcome", ["subscription", "outcome"])
+_SECONDS = Histogram(
+    "tidings_event_handling_seconds",
+    "From the delivery of an event to its outcome, waiting for limits included",
+    ["subscription"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
+)
+_PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
+_WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
+OUTBOX_DEPTH = Gauge("tidings_outbox_depth", "Units of work whose messages are not delivered yet")
+OUTBOX_LAG = Histogram(
+    "tidings_outbox_lag_seconds",
+    "From the commit of a unit of work to the broker's acknowledgement of its last event",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0),
+)
+
+# A label look-up costs more than the count itself.
+_handled = cache(_HANDLED.labels)
+_seconds = cache(_SECONDS.labels)
+_published = cache(_PUBLISHED.labels)
+_waited = cache(_WAITED.labels)
+
+
+def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
+    """Count a delivery."""
+    _handled(subscription, type(outcome).__name__).inc()
+    _seconds(subscription).observe(seconds)
+
+
+def published(topic: str, result: str) -> None:
+    """Count an event that was handed to the broker, or was not: `ok`, `refused`, `unavailable`."""
+    _published(topic, result).inc()
+
+
+def waited(subscription: str, seconds: float) -> None:
+    """Count the time that a delivery waited for its subscription's limits."""
+    _waited(subscription).inc(seconds)
