@@ -1,0 +1,112 @@
+"""What the kitchen publishes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from kitchen.domain.roster import Role
+from kitchen.domain.ticket import Fulfilment, Refusal
+from tidings import Event, event
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""With an offset from UTC, as RFC 3339 asks."""
+
+
+@event("kitchen.preparationStarted", subject="order_id")
+class PreparationStarted(Event):
+    """A cook has taken the order's ticket."""
+
+    order_id: str
+    started_at: Moment
+
+
+@event("kitchen.pizzaPrepared", subject="order_id")
+class PizzaPrepared(Event):
+    """Dough is rolled and topped; the pizzas can go into the oven."""
+
+    order_id: str
+    prepared_at: Moment
+
+
+@event("kitchen.pizzaBaked", subject="order_id")
+class PizzaBaked(Event):
+    """The pizzas are out of the oven."""
+
+    order_id: str
+    baked_at: Moment
+
+
+@event("kitchen.qualityChecked", subject="order_id")
+class QualityChecked(Event):
+    """Somebody has looked: boxed if passed, else baked again, and every second time made anew."""
+
+    order_id: str
+    passed: bool
+    attempt: int
+    checked_at: Moment
+
+
+@event("kitchen.pizzaBoxed", subject="order_id")
+class PizzaBoxed(Event):
+    """All pizzas of the order are in their boxes and leave the kitchen."""
+
+    order_id: str
+    fulfilment: Fulfilment
+    boxes: int
+    boxed_at: Moment
+
+
+@event("kitchen.orderRejected", subject="order_id")
+class OrderRejected(Event):
+    """The kitchen does not make the order; `skus` are those that cannot be made."""
+
+    order_id: str
+    reason: Refusal
+    rejected_at: Moment
+    skus: tuple[str, ...] = ()
+
+
+@event("kitchen.preparationStopped", subject="order_id")
+class PreparationStopped(Event):
+    """The order was cancelled while it was in work; `stage` is how far it had got."""
+
+    order_id: str
+    stage: Literal["preparing", "prepared", "baked", "checked"]
+    stopped_at: Moment
+
+
+@event("kitchen.ingredientRanOut", subject="ingredient")
+class IngredientRanOut(Event):
+    """Nothing is left of an ingredient."""
+
+    ingredient: str
+    ran_out_at: Moment
+
+
+@event("kitchen.ingredientDelivered", subject="ingredient")
+class IngredientDelivered(Event):
+    """An ingredient that had run out is there again."""
+
+    ingredient: str
+    delivered_at: Moment
+
+
+@event("staff.memberClockedIn", subject="member_id")
+class MemberClockedIn(Event):
+    """Somebody has come to work."""
+
+    member_id: str
+    name: str
+    role: Role
+    at: Moment
+
+
+@event("staff.memberClockedOut", subject="member_id")
+class MemberClockedOut(Event):
+    """Somebody has gone home."""
+
+    member_id: str
+    at: Moment

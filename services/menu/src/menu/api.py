@@ -1,0 +1,141 @@
+"""The menu's HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from menu import requests
+from menu.domain import Menu, Recipe, StillMissing, UnknownItem
+from menu.requests import Price
+from tidings.fastapi import CurrentService
+
+router = APIRouter(tags=["menu"])
+Name = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+Sku = Annotated[str, Path(max_length=60, pattern=Name, description="Such as margherita")]
+Cents = Annotated[int, Field(ge=1, le=100_000, strict=True, description="Cents of a euro")]
+Names = Annotated[list[Annotated[str, Field(max_length=60, pattern=Name)]], Field(max_length=50)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class RecipeBody(_Model):
+    """A pizza as it is to stand on the menu."""
+
+    name: str = Field(min_length=1, max_length=100)
+    description: str = Field(default="", max_length=1000)
+    price_cents: Cents
+    ingredients: Names = Field(min_length=1)
+    allergens: Names = []
+    image_hint: str = Field(default="", max_length=200)
+
+
+class PriceBody(_Model):
+    """What a pizza is to cost."""
+
+    price_cents: Cents
+
+
+class ItemView(_Model):
+    """A pizza on the menu; `missingIngredients` says why it may not be available."""
+
+    sku: str
+    name: str
+    description: str
+    price_cents: int
+    currency: str = "EUR"
+    ingredients: list[str]
+    allergens: list[str]
+    image_hint: str
+    available: bool
+    missing_ingredients: list[str]
+
+
+class MenuView(_Model):
+    """All pizzas, in the order in which they came onto the menu."""
+
+    items: list[ItemView]
+
+
+@router.get("/menu", summary="Everything on the menu")
+async def get_menu(service: CurrentService) -> MenuView:
+    """Answer all pizzas, those that cannot be had included."""
+    menu = await service.execute(requests.read_menu, None)
+    return MenuView(items=[_view(menu, sku) for sku in menu.items])
+
+
+@router.get("/menu/{sku}", summary="One pizza")
+async def get_item(sku: Sku, service: CurrentService) -> ItemView:
+    """Answer the pizza; 404 where there is none."""
+    with _refusals():
+        return _view(await service.execute(requests.read_menu, None), sku)
+
+
+@router.put("/menu/{sku}", summary="Add or change a pizza")
+async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemView:
+    """Answer the pizza as it stands now."""
+    recipe = Recipe(
+        sku=sku,
+        name=body.name,
+        description=body.description,
+        price_cents=body.price_cents,
+        ingredients=tuple(body.ingredients),
+        allergens=tuple(body.allergens),
+        image_hint=body.image_hint,
+    )
+    return _view(await service.execute(requests.put_recipe, recipe), sku)
+
+
+@router.put("/menu/{sku}/price", summary="Change a price")
+async def put_price(sku: Sku, body: PriceBody, service: CurrentService) -> ItemView:
+    """Answer the pizza as it stands now; 404 where there is none."""
+    with _refusals():
+        return _view(await service.execute(requests.set_price, Price(sku, body.price_cents)), sku)
+
+
+@router.post("/menu/{sku}/sold-out", summary="Take a pizza off for now")
+async def post_sold_out(sku: Sku, service: CurrentService) -> ItemView:
+    """Answer the pizza as it stands now; 404 where there is none."""
+    with _refusals():
+        return _view(await service.execute(requests.sold_out, sku), sku)
+
+
+@router.post("/menu/{sku}/restocked", summary="Offer a pizza again")
+async def post_restocked(sku: Sku, service: CurrentService) -> ItemView:
+    """Answer the pizza as it stands now; 404 where there is none, 409 while an ingredient is missing."""
+    with _refusals():
+        return _view(await service.execute(requests.restocked, sku), sku)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Answer what the menu refuses."""
+    try:
+        yield
+    except UnknownItem as error:
+        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
+    except StillMissing as error:
+        raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
+
+
+def _view(menu: Menu, sku: str) -> ItemView:
+    recipe = menu.item(sku).recipe
+    return ItemView(
+        sku=sku,
+        name=recipe.name,
+        description=recipe.description,
+        price_cents=recipe.price_cents,
+        ingredients=list(recipe.ingredients),
+        allergens=list(recipe.allergens),
+        image_hint=recipe.image_hint,
+        available=menu.available(sku),
+        missing_ingredients=menu.missing(sku),
+    )

@@ -1,0 +1,12 @@
+"""The menu as an ASGI application: `uvicorn menu.main:app`."""
+
+from __future__ import annotations
+
+from menu.api import router
+from menu.handlers import handlers
+from menu.telling import open_menu
+from tidings import Service
+from tidings.fastapi import create_app
+
+service = Service("menu", handlers, opening=open_menu)
+app = create_app(service, [router], description=__doc__)
