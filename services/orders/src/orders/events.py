@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from tidings import Event, command, event
 
+Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Quantity = Annotated[int, Meta(ge=1)]
 Currency = Literal["EUR"]
@@ -50,7 +51,7 @@ class OrderPlaced(Event):
     fulfilment: Fulfilment
     lines: list[Line]
     total_cents: Cents
-    placed_at: datetime
+    placed_at: Moment
     address: Address | None = None
     currency: Currency = "EUR"
 
@@ -60,7 +61,7 @@ class OrderConfirmedV1(Event):
     """The payment is authorised. Sparse: the rest is asked for at `GET /orders/{orderId}`."""
 
     order_id: str
-    confirmed_at: datetime
+    confirmed_at: Moment
 
 
 @event("orders.orderConfirmed", version=2, subject="order_id")
@@ -72,7 +73,7 @@ class OrderConfirmed(Event):
     fulfilment: Fulfilment
     lines: list[Line]
     total_cents: Cents
-    confirmed_at: datetime
+    confirmed_at: Moment
     address: Address | None = None
     currency: Currency = "EUR"
 
@@ -95,7 +96,7 @@ class OrderCancelled(Event):
         "serviceUnavailable",
     ]
     stage: Literal["placed", "confirmed", "preparing", "boxed", "outForDelivery"]
-    cancelled_at: datetime
+    cancelled_at: Moment
 
 
 @event("orders.orderCompleted", subject="order_id")
@@ -106,8 +107,8 @@ class OrderCompleted(Event):
     customer: Customer
     fulfilment: Fulfilment
     total_cents: Cents
-    placed_at: datetime
-    completed_at: datetime
+    placed_at: Moment
+    completed_at: Moment
     currency: Currency = "EUR"
 
 

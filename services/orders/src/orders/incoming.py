@@ -11,6 +11,7 @@ from tidings import Event, event
 
 OrderId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")]
 Sku = Annotated[str, Meta(min_length=1, max_length=64)]
+Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0)]
 
 
@@ -94,7 +95,7 @@ class RecipePublished(Event):
     name: str
     price_cents: Cents
     available: bool
-    published_at: datetime
+    published_at: Moment
 
 
 @event("menu.priceChanged", subject="sku")
@@ -103,7 +104,7 @@ class PriceChanged(Event):
 
     sku: Sku
     price_cents: Cents
-    changed_at: datetime
+    changed_at: Moment
 
 
 @event("menu.itemSoldOut", subject="sku")
@@ -111,7 +112,7 @@ class ItemSoldOut(Event):
     """A pizza is not to be had."""
 
     sku: Sku
-    since: datetime
+    since: Moment
 
 
 @event("menu.itemRestocked", subject="sku")
@@ -119,4 +120,4 @@ class ItemRestocked(Event):
     """A pizza is to be had again."""
 
     sku: Sku
-    since: datetime
+    since: Moment
