@@ -22,11 +22,14 @@ from tidings.testing.programs import daprd as prepare
 
 pytestmark = [pytest.mark.real]
 SETS = Path(__file__).parents[2] / "components"
-IN_MEMORY_STATE = {
-    "apiVersion": "dapr.io/v1alpha1",
-    "kind": "Component",
-    "metadata": {"name": "state"},
-    "spec": {"type": "state.in-memory", "version": "v1", "metadata": []},
+IN_MEMORY = {
+    kind: {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": kind},
+        "spec": {"type": f"{kind}.in-memory", "version": "v1", "metadata": []},
+    }
+    for kind in ("pubsub", "state")
 }
 
 
@@ -38,6 +41,7 @@ class DaprState:
         self.sidecar = DaprSidecar(orders.address)
         self._kitchen = DaprSidecar(kitchen.address)
         self._lost = DaprSidecar(orders.address, state="nowhere")
+        self._unreachable = DaprSidecar("127.0.0.1:1")
 
     def other(self) -> DaprSidecar:
         return self._kitchen
@@ -45,11 +49,14 @@ class DaprState:
     def without_store(self) -> DaprSidecar:
         return self._lost
 
+    def unreachable(self) -> DaprSidecar:
+        return self._unreachable
+
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        for sidecar in (self.sidecar, self._kitchen, self._lost):
+        for sidecar in (self.sidecar, self._kitchen, self._lost, self._unreachable):
             await sidecar.close()
 
 
@@ -66,7 +73,7 @@ async def pair(
     request: pytest.FixtureRequest, ports: Ports, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[str, Daprd, Daprd]]:
     folder = tmp_path_factory.mktemp(request.param)
-    components = render(SETS / request.param, _values(request.param, request, folder))
+    components = [*render(SETS / request.param, _values(request.param, request, folder)), IN_MEMORY["pubsub"]]
     apps = [prepare(name, folder / name, ports, resources=components) for name in ("orders", "kitchen")]
     for app in apps:
         await app.start()
@@ -108,7 +115,7 @@ class DaprPubSub:
         self._app = await self._serve(app)
         self._process = await self._daprd(
             "orders",
-            resources=[*self._components, IN_MEMORY_STATE, *wanted, *([resiliency] if resiliency else [])],
+            resources=[*self._components, IN_MEMORY["state"], *wanted, *([resiliency] if resiliency else [])],
             app_port=self._app.port,
             environment={"APP_API_TOKEN": token} if token else None,
         )

@@ -26,6 +26,11 @@ class MemoryState:
     def without_store(self) -> MemorySidecar:
         return MemorySidecar("orders", store=self.store, state="nowhere")
 
+    def unreachable(self) -> MemorySidecar:
+        sidecar = MemorySidecar("orders", store=self.store)
+        sidecar.down = True
+        return sidecar
+
     async def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 

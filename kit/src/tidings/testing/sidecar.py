@@ -9,7 +9,7 @@ import msgspec
 
 from tidings.envelope import timestamp
 from tidings.errors import PublishRefused, SidecarError
-from tidings.sidecar import Item, Operation
+from tidings.sidecar import Item, Operation, Upsert
 from tidings.sidecar.tracecontext import keep_traceparent
 from tidings.testing.broker import MemoryBroker
 from tidings.testing.faults import Faults
@@ -55,6 +55,17 @@ class MemorySidecar(Faults):
                 raise PublishRefused(f"{topic}: there is no pub/sub component named {self.pubsub}")
             self.broker.publish(topic, as_daprd_sends(data, self.broker.pubsub, topic))
 
+    async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
+        """Hand several CloudEvents to the broker; each counts as a `publish` for the faults that a test orders."""
+        return [await self._attempt(topic, each) for each in events]
+
+    async def _attempt(self, topic: str, data: bytes) -> SidecarError | None:
+        try:
+            await self.publish(topic, data)
+        except SidecarError as error:
+            return error
+        return None
+
     async def get(self, key: str) -> Item | None:
         """Read one key; None where there is nothing."""
         with self.around("get"):
@@ -69,7 +80,10 @@ class MemorySidecar(Faults):
     async def transact(self, operations: Iterable[Operation]) -> None:
         """Write several keys in one state transaction."""
         with self.around("transact"):
-            self.store.transact([replace(each, key=self._owned(each.key)) for each in operations])
+            owned = [replace(each, key=self._owned(each.key)) for each in operations]
+            if any(isinstance(each, Upsert) and not each.value for each in owned):
+                raise SidecarError(f"{owned}: an empty value cannot be stored")
+            self.store.transact(owned)
 
     async def ready(self) -> bool:
         """Whether the sidecar answers."""

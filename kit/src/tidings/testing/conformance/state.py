@@ -25,6 +25,9 @@ class StateWorld(Protocol):
     def without_store(self) -> Sidecar:
         """Give a sidecar that has no state store component of the name it asks for."""
 
+    def unreachable(self) -> Sidecar:
+        """Give a sidecar that nobody answers for."""
+
     async def wait(self, seconds: float) -> None:
         """Let time pass, as the store sees it."""
 
@@ -127,7 +130,8 @@ class StateConformance:
             etag = (await _there(world.sidecar, key)).etag
         writes = [Upsert(key, str(number).encode(), etag=etag, insert=etag is None) for number in range(12)]
         outcomes = await asyncio.gather(
-            *(world.sidecar.transact([write, Upsert(unique("other"), b"")]) for write in writes), return_exceptions=True
+            *(world.sidecar.transact([write, Upsert(unique("other"), b"1")]) for write in writes),
+            return_exceptions=True,
         )
         winners = [write.value for write, outcome in zip(writes, outcomes, strict=True) if outcome is None]
         assert winners == [(await _there(world.sidecar, key)).value], outcomes
@@ -176,18 +180,41 @@ class StateConformance:
 
     async def test_a_key_with_daprs_separator_is_refused(self, world: StateWorld) -> None:
         key = f"{unique('a')}||b"
-        for call in (world.sidecar.get(key), world.sidecar.get_many([key]), world.sidecar.transact([Upsert(key, b"")])):
+        for call in (
+            world.sidecar.get(key),
+            world.sidecar.get_many([key]),
+            world.sidecar.transact([Upsert(key, b"1")]),
+        ):
             with pytest.raises(SidecarError) as caught:
                 await call
             assert not isinstance(caught.value, SidecarUnavailable)
 
+    async def test_an_empty_value_is_refused(self, world: StateWorld) -> None:
+        """PostgreSQL would answer that NULL violates a constraint, the other stores would take it."""
+        with pytest.raises(SidecarError, match="empty") as caught:
+            await world.sidecar.transact([Upsert(unique("empty"), b"")])
+        assert not isinstance(caught.value, SidecarUnavailable | StateConflict)
+
     async def test_an_unknown_store_is_named_and_trying_again_is_not_suggested(self, world: StateWorld) -> None:
         lost = world.without_store()
-        for call in (lost.get("key"), lost.get_many(["key"]), lost.transact([Upsert("key", b"")])):
+        for call in (lost.get("key"), lost.get_many(["key"]), lost.transact([Upsert("key", b"1")])):
             with pytest.raises(SidecarError, match="nowhere") as caught:
                 await call
             assert not isinstance(caught.value, SidecarUnavailable | StateConflict)
         assert not await lost.ready()
+
+    async def test_a_sidecar_that_is_not_there_is_unavailable(self, world: StateWorld) -> None:
+        lost = world.unreachable()
+        for call in (
+            lost.get("key"),
+            lost.get_many(["key"]),
+            lost.transact([Upsert("key", b"1")]),
+            lost.publish("topic", b"{}"),
+        ):
+            with pytest.raises(SidecarUnavailable):
+                await call
+        assert not await lost.ready()
+        assert await world.sidecar.ready()
 
 
 async def _there(sidecar: Sidecar, key: str) -> Any:

@@ -1,0 +1,258 @@
+"""What only the real sidecar can show: how daprd, brokers and stores fail, and what of Dapr the kit works round."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+from dapr.proto import api_service_v1, api_v1
+from grpc import aio
+from pydantic import SecretStr
+
+from tidings.components import render
+from tidings.envelope import CONTENT_TYPE
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
+from tidings.settings import Settings
+from tidings.sidecar import Upsert
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.streams import ensure_streams
+from tidings.testing import MemoryBroker, MemorySidecar, programs
+from tidings.testing.conformance import Recorder, event, poll, subscription, unique
+from tidings.testing.conformance.pubsub import TRACEPARENT
+from tidings.testing.fixtures import Serve, StartDaprd
+from tidings.testing.programs import Ports
+
+pytestmark = [pytest.mark.real]
+SETS = Path(__file__).parents[2] / "components"
+Connect = Callable[..., DaprSidecar]
+
+
+@pytest_asyncio.fixture
+async def connect() -> AsyncIterator[Connect]:
+    opened: list[DaprSidecar] = []
+
+    def open_one(address: str, **how: Any) -> DaprSidecar:
+        opened.append(DaprSidecar(address, **how))
+        return opened[-1]
+
+    yield open_one
+    for sidecar in opened:
+        await sidecar.close()
+
+
+@pytest.fixture
+def on_nats(nats: str, tmp_path: Path) -> list[dict[str, Any]]:
+    values = {"NATS_URL": nats, "STATE_FILE": str(tmp_path / "state.db")}
+    return [*render(SETS / "nats", values), *render(SETS / "state-sqlite", values)]
+
+
+TRACED = {
+    "apiVersion": "dapr.io/v1alpha1",
+    "kind": "Configuration",
+    "metadata": {"name": "traced"},
+    "spec": {"tracing": {"samplingRate": "1", "stdout": True}},
+}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+async def test_the_events_own_traceparent_arrives_because_publish_repeats_it(
+    traced: bool, nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, tmp_path: Path
+) -> None:
+    """If the first two become TRACEPARENT in both cases, Dapr has mended it and `keep_traceparent` can go."""
+    app, topic = Recorder(), unique("orders.orderPlaced")
+    await ensure_streams(nats, [topic])
+    served = await serve(app)
+    (tmp_path / "traced.yaml").write_text(yaml.safe_dump(TRACED))
+    flags = ["--config", str(tmp_path / "traced.yaml")] if traced else []
+    resources = [*on_nats, subscription(topic, "/a")]
+    process = await daprd("orders", resources=resources, app_port=served.port, flags=flags)
+    async with aio.insecure_channel(process.address) as channel, DaprSidecar(process.address) as sidecar:
+        stub = api_service_v1.DaprStub(channel)  # type: ignore[no-untyped-call]
+        for identity, metadata in (("plain", []), ("with-metadata", [("traceparent", TRACEPARENT)])):
+            data = event(id=identity, traceparent=TRACEPARENT, tracestate="a=1").encode()
+            request = api_v1.PublishEventRequest(
+                pubsub_name="pubsub", topic=topic, data=data, data_content_type=CONTENT_TYPE
+            )
+            await stub.PublishEvent(request, metadata=metadata)
+        await sidecar.publish(topic, event(id="ours", traceparent=TRACEPARENT, tracestate="a=1").encode())
+    await poll(lambda: len(app.received) == 3)
+    arrived = {each["id"]: each["traceparent"] for each in app.at("/a")}
+    assert arrived["plain"] != TRACEPARENT
+    assert (arrived["with-metadata"] == TRACEPARENT) is not traced
+    assert arrived["ours"] == TRACEPARENT
+    assert {each["tracestate"] for each in app.at("/a")} == {"a=1"}
+
+
+async def test_a_sidecar_that_hangs_costs_the_deadline_and_no_more(
+    on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    process = await daprd("orders", resources=on_nats)
+    sidecar = connect(process.address, deadline=0.5)
+    assert await sidecar.ready()
+    process.send(signal.SIGSTOP)
+    for call in (sidecar.get("k"), sidecar.publish("t", b"{}"), sidecar.transact([Upsert("k", b"1")])):
+        began = time.monotonic()
+        with pytest.raises(SidecarUnavailable, match="DEADLINE_EXCEEDED"):
+            await call
+        assert 0.4 < time.monotonic() - began < 2
+    process.send(signal.SIGCONT)
+    assert await sidecar.get("k2") is None
+
+
+async def test_a_sidecar_that_comes_back_is_used_again_at_once(
+    on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    process = await daprd("orders", resources=on_nats)
+    sidecar = connect(process.address)
+    await sidecar.transact([Upsert("k", b"1")])
+    process.kill()
+    for _ in range(20):  # each refusal would lengthen gRPC's own pause, up to two minutes
+        with pytest.raises(SidecarUnavailable, match="UNAVAILABLE"):
+            await sidecar.get("k")
+        await asyncio.sleep(0.05)
+    await process.start()
+    began = time.monotonic()
+    while not await sidecar.ready():
+        assert time.monotonic() - began < 3
+        await asyncio.sleep(0.02)
+    item = await sidecar.get("k")
+    assert item is not None
+    assert item.value == b"1"
+
+
+async def test_the_token_is_sent_and_a_missing_one_is_named(
+    on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    process = await daprd("orders", resources=on_nats, environment={"DAPR_API_TOKEN": "right"})
+    settings = Settings(dapr_grpc_port=process.grpc_port, dapr_api_token=SecretStr("right"), tidings_deadline=3)
+    async with DaprSidecar.from_settings(settings) as sidecar:
+        assert await sidecar.ready()
+        await sidecar.transact([Upsert("k", b"1")])
+    for token in (None, "wrong"):
+        stranger = connect(process.address, token=token)
+        assert not await stranger.ready()
+        with pytest.raises(SidecarError, match="DAPR_API_TOKEN"):
+            await stranger.get("k")
+        with pytest.raises(PublishRefused, match="DAPR_API_TOKEN"):
+            await stranger.publish("t", b"{}")
+
+
+@pytest.mark.parametrize(("size", "says"), [(1_100_000, "maximum payload"), (5_000_000, "larger than max")])
+async def test_what_is_too_large_is_refused_and_the_limit_is_named(
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect, size: int, says: str
+) -> None:
+    topic = unique("orders.orderPlaced")
+    await ensure_streams(nats, [topic])
+    sidecar = connect((await daprd("orders", resources=on_nats)).address)
+    with pytest.raises(PublishRefused, match=rf"{says}.*limit"):
+        await sidecar.publish(topic, event(subject="x" * size).encode())
+
+
+async def test_a_topic_that_is_not_this_apps_is_refused(
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    mine, theirs = unique("orders.orderPlaced"), unique("payments.paymentTaken")
+    await ensure_streams(nats, [mine, theirs])
+    scopes = {"name": "publishingScopes", "value": f"orders={mine};payments={theirs}"}
+    on_nats[0]["spec"]["metadata"].append(scopes)
+    sidecar = connect((await daprd("orders", resources=on_nats)).address)
+    await sidecar.publish(mine, event().encode())
+    with pytest.raises(PublishRefused, match=rf"{theirs}.*publishingScopes"):
+        await sidecar.publish(theirs, event().encode())
+
+
+async def test_a_broker_that_is_gone_is_unavailable_and_works_again_when_it_is_back(
+    ports: Ports, tmp_path: Path, daprd: StartDaprd, connect: Connect
+) -> None:
+    port, topic = ports.take(), unique("orders.orderPlaced")
+    with programs.nats_server(tmp_path, port) as url:
+        await ensure_streams(url, [topic])
+        resources = render(SETS / "nats", {"NATS_URL": url})
+        sidecar = connect((await daprd("orders", resources=resources)).address, deadline=1)
+        await sidecar.publish(topic, event().encode())
+    with pytest.raises(SidecarUnavailable):
+        await sidecar.publish(topic, event().encode())
+    with programs.nats_server(tmp_path, port):
+        began = time.monotonic()
+        while True:
+            try:
+                await sidecar.publish(topic, event().encode())
+                break
+            except SidecarUnavailable:
+                assert time.monotonic() - began < 15
+
+
+async def test_a_store_that_is_gone_is_unavailable(
+    ports: Ports, tmp_path: Path, daprd: StartDaprd, connect: Connect
+) -> None:
+    with programs.redis_server(tmp_path, ports.take()) as address:
+        resources = render(SETS / "state-redis", {"REDIS_HOST": address, "REDIS_PASSWORD": ""})
+        sidecar = connect((await daprd("orders", resources=resources)).address, deadline=0.7)
+        await sidecar.transact([Upsert("k", b"1")])
+    for call in (sidecar.get("k"), sidecar.get_many(["k"]), sidecar.transact([Upsert("k", b"2")])):
+        with pytest.raises(SidecarUnavailable, match=r"k.*in state"):
+            await call
+
+
+async def test_jetstream_takes_an_id_once_and_redis_as_often_as_it_is_published(
+    nats: str, redis: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, connect: Connect
+) -> None:
+    """So a relay that is unsure may publish again; and a second dead letter or replay of an event within JetStream's
+    duplicate window is swallowed."""
+    on_redis = render(SETS / "redis", {"REDIS_HOST": redis, "REDIS_PASSWORD": ""})
+    seen: dict[str, list[str]] = {}
+    for name, resources in (("nats", on_nats), ("redis", on_redis)):
+        app, topic = Recorder(), unique("orders.orderPlaced")
+        await ensure_streams(nats, [topic])
+        served = await serve(app)
+        process = await daprd("orders", resources=[*resources, subscription(topic, "/a")], app_port=served.port)
+        sidecar = connect(process.address)
+        for identity in ("once", "once", "last"):
+            await sidecar.publish(topic, event(id=identity).encode())
+        await poll(lambda app=app: "last" in app.ids("/a"))  # type: ignore[misc]
+        seen[name] = sorted(app.ids("/a"))
+    assert seen == {"nats": ["last", "once"], "redis": ["last", "once", "once"]}
+
+
+async def test_without_a_dead_letter_topic_the_broker_brings_it_again(
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, connect: Connect
+) -> None:
+    app, topic = Recorder(), unique("orders.orderPlaced")
+    app.answers["/a"] = [(500, b""), (500, b""), (200, b"")]
+    settings = on_nats[0]["spec"]["metadata"]
+    settings[:] = [*(each for each in settings if each["name"] != "ackWait"), {"name": "ackWait", "value": "1s"}]
+    await ensure_streams(nats, [topic])
+    served = await serve(app)
+    process = await daprd("orders", resources=[*on_nats, subscription(topic, "/a")], app_port=served.port)
+    await connect(process.address).publish(topic, event(id="e-1").encode())
+    await poll(lambda: len(app.received) == 3)
+    assert app.ids("/a") == ["e-1"] * 3
+
+
+async def test_the_twin_sends_the_very_same_body(
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, connect: Connect
+) -> None:
+    real, twin, topic = Recorder(), Recorder(), unique("orders.orderPlaced")
+    await ensure_streams(nats, [topic])
+    served, broker = await serve(real), MemoryBroker()
+    process = await daprd("orders", resources=[*on_nats, subscription(topic, "/a")], app_port=served.port)
+    broker.attach("orders", twin, [subscription(topic, "/a")])
+    sent = [
+        event(id="bare", time="2026-11-23T12:00:00Z").encode(),
+        event(id="traced", time="2026-11-23T12:00:00Z", traceparent=TRACEPARENT, tracestate="a=1").encode(),
+        b'{"id": "poor", "time": "2026-11-23T12:00:00Z", "data": {"total": 12.50, "big": 12345678901234567890}}',
+        b'{"id": "overwritten", "time": "x", "topic": "t", "pubsubname": "p", "traceid": "", "specversion": "0.3"}',
+    ]
+    for each in sent:
+        await connect(process.address).publish(topic, each)
+        await MemorySidecar("orders", broker).publish(topic, each)
+    await broker.settle()
+    await poll(lambda: len(real.received) == len(sent))
+    assert sorted(twin.received, key=str) == sorted(real.received, key=str)

@@ -1,0 +1,119 @@
+"""The real sidecar's pure parts: what a refusal means, and how a trace context is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict
+from tidings.settings import Settings
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.sidecar.refusals import of_publish, of_state
+from tidings.sidecar.tracecontext import keep_traceparent
+
+TRANSACTION = "error while executing state transaction: "
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "says"),
+    [
+        (StatusCode.INTERNAL, TRANSACTION + "possible etag mismatch. error from state store", StateConflict, "order"),
+        (StatusCode.INTERNAL, TRANSACTION + "invalid etag value: strconv.Atoi", StateConflict, "order"),
+        (StatusCode.INTERNAL, TRANSACTION + "no item was updated", StateConflict, "order"),
+        (StatusCode.INTERNAL, TRANSACTION + "ERR user_script:10: failed to set key orders||k", StateConflict, "order"),
+        (StatusCode.INTERNAL, TRANSACTION + "ERR user_script:6: failed to delete orders||k", StateConflict, "order"),
+        (StatusCode.INTERNAL, TRANSACTION + "database is locked", SidecarUnavailable, "database is locked"),
+        (StatusCode.UNAVAILABLE, "connection refused", SidecarUnavailable, "UNAVAILABLE"),
+        (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", SidecarUnavailable, "DEADLINE_EXCEEDED"),
+        (StatusCode.INVALID_ARGUMENT, "state store state is not found", SidecarError, "loaded a component named state"),
+        (StatusCode.UNAUTHENTICATED, "invalid token", SidecarError, "DAPR_API_TOKEN"),
+        (StatusCode.UNIMPLEMENTED, "state store state doesn't support transactions", SidecarError, "transactions"),
+    ],
+)
+def test_what_a_failed_state_call_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:
+    error = of_state(code, text, "order/1", "state")
+    assert type(error) is kind
+    assert says in str(error)
+    assert "order/1" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "says"),
+    [
+        (
+            StatusCode.INTERNAL,
+            "error when publishing to topic t: nats: no response from stream",
+            PublishRefused,
+            "stream",
+        ),
+        (StatusCode.INTERNAL, "nats: maximum payload exceeded", PublishRefused, "raise the limit"),
+        (StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max", PublishRefused, "raise the limit"),
+        (StatusCode.INTERNAL, "nats: timeout", SidecarUnavailable, "nats: timeout"),
+        (StatusCode.UNAVAILABLE, "connection refused", SidecarUnavailable, "UNAVAILABLE"),
+        (StatusCode.INVALID_ARGUMENT, "pubsub pubsub is not found", PublishRefused, "loaded a component named pubsub"),
+        (StatusCode.PERMISSION_DENIED, "topic is not allowed for app id", PublishRefused, "publishingScopes"),
+        (StatusCode.UNAUTHENTICATED, "invalid token", PublishRefused, "DAPR_API_TOKEN"),
+    ],
+)
+def test_what_a_failed_publish_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:
+    error = of_publish(code, text, "orders.orderPlaced.v1", "pubsub")
+    assert type(error) is kind
+    assert says in str(error)
+    assert "orders.orderPlaced.v1" in str(error)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(
+    event=st.dictionaries(st.text(), json_values).map(lambda found: {**found, "traceparent": "00-a-b-01"}),
+    indent=st.sampled_from([None, 2]),
+)
+def test_only_a_missing_traceid_is_added(event: dict[str, Any], indent: int | None) -> None:
+    event.pop("traceid", None)
+    assert json.loads(keep_traceparent(json.dumps(event, indent=indent).encode())) == {**event, "traceid": "00-a-b-01"}
+
+
+@pytest.mark.parametrize("event", [b"{}", b'{"traceparent":""}', b'{"traceparent":"00-a-b-01","traceid":""}'])
+def test_what_has_no_trace_or_a_traceid_stays_as_it_is(event: bytes) -> None:
+    assert keep_traceparent(event) == event
+
+
+@pytest.mark.parametrize("event", [b"", b"[]", b'{"traceparent":', b'{"traceparent":1}', b"\xff"])
+def test_what_is_no_event_is_refused(event: bytes) -> None:
+    with pytest.raises(PublishRefused, match="structured CloudEvents"):
+        keep_traceparent(event)
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({"dapr_grpc_port": 4000}, "127.0.0.1:4000"),
+        (
+            {"dapr_grpc_port": 4000, "dapr_grpc_endpoint": "sidecar.example:443?tls=true"},
+            "sidecar.example:443?tls=true",
+        ),
+    ],
+)
+def test_the_environment_says_where_the_sidecar_is(settings: dict[str, Any], address: str) -> None:
+    assert DaprSidecar.from_settings(Settings(**settings)).address == address
+
+
+def test_an_address_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="invalid scheme"):
+        DaprSidecar("ftp://127.0.0.1:1")
+
+
+async def test_a_tls_endpoint_is_called_with_tls() -> None:
+    async with DaprSidecar("127.0.0.1:1?tls=true", deadline=1) as sidecar:
+        with pytest.raises(SidecarUnavailable):
+            await sidecar.get("key")
