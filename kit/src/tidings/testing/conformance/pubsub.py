@@ -218,6 +218,28 @@ class PubSubConformance:
         await world.until(lambda: len(app.received) >= len(names))
         assert sorted(app.ids("/events/a")) == sorted(names)
 
+    async def test_many_are_published_in_one_call(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
+        await world.run(app, [subscription(topic, "/events/a")], None, "")
+        names = [f"e-{number}" for number in range(50)]
+        sent = [event(id=name, traceparent=TRACEPARENT, correlationid=f"c-{name}").encode() for name in names]
+        assert await world.sidecar.publish_many(topic, sent) == [None] * len(names)
+        await world.until(lambda: len(app.received) >= len(names))
+        assert sorted(app.ids("/events/a")) == sorted(names)
+        assert {each["traceparent"] for each in app.at("/events/a")} == {TRACEPARENT}
+        assert all(each["correlationid"] == f"c-{each['id']}" for each in app.at("/events/a"))
+        assert await world.sidecar.publish_many(topic, []) == []
+
+    async def test_one_that_is_refused_does_not_hold_up_the_others(
+        self, world: PubSubWorld, app: Recorder, topic: str
+    ) -> None:
+        await world.run(app, [subscription(topic, "/events/a")], None, "")
+        sent = [event(id="first").encode(), b"no event", event(id="last").encode()]
+        first, refused, last = await world.sidecar.publish_many(topic, sent)
+        assert (first, last) == (None, None)
+        assert isinstance(refused, PublishRefused)
+        await world.until(lambda: len(app.received) >= 2)
+        assert sorted(app.ids("/events/a")) == ["first", "last"]
+
     async def test_an_unknown_topic_is_refused_by_brokers_that_create_none(
         self, world: PubSubWorld, app: Recorder, topic: str
     ) -> None:
@@ -227,6 +249,8 @@ class PubSubConformance:
         else:
             with pytest.raises(PublishRefused, match=rf"{topic}.*stream"):
                 await world.sidecar.publish(topic, event().encode())
+            failures = await world.sidecar.publish_many(topic, [event().encode(), event().encode()])
+            assert [type(failure) for failure in failures] == [PublishRefused] * 2
 
     async def test_an_unknown_component_is_refused(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
         await world.run(app, [subscription(topic, "/events/a")], None, "")

@@ -213,6 +213,8 @@ class StateConformance:
         ):
             with pytest.raises(SidecarUnavailable):
                 await call
+        failures = await lost.publish_many("topic", [b"{}", b"{}"])
+        assert [type(failure) for failure in failures] == [SidecarUnavailable] * 2
         assert not await lost.ready()
         assert await world.sidecar.ready()
 
