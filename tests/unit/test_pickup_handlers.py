@@ -1,0 +1,243 @@
+"""pickup as it runs: planned from its own contracts, fed with its producers' published examples, asked over HTTP."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from pickup.api import router
+from pickup.handlers import handlers
+from pickup.settings import settings
+from tidings import Service
+from tidings.envelope import Envelope, new_id
+from tidings.fastapi import create_app
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
+
+ROOT = Path(__file__).parents[2]
+INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+PLAN = plan(INVENTORY).apps["pickup"]
+ORDER = "order-17"
+PATIENCE = 2000  # looks, 5 ms apart
+
+
+class Counterside:
+    """The service on a broker of its own, and what a test says to it and hears from it."""
+
+    def __init__(self, *, atomic: bool = True) -> None:
+        self.broker = MemoryBroker()
+        self.sidecar = MemorySidecar("pickup", self.broker, MemoryStore(atomic=atomic))
+        self.http: httpx2.AsyncClient
+
+    async def run(self) -> AsyncIterator["Counterside"]:
+        service = Service("pickup", handlers, sidecar=self.sidecar, policy=msgspec.convert(PLAN.policy, Policy))
+        app = create_app(service, [router])
+        self.broker.attach("pickup", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+        transport = httpx2.ASGITransport(app)
+        async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://pickup") as self.http:
+            yield self
+
+    async def hear(self, *facts: bytes) -> None:
+        for body in facts:
+            version = msgspec.json.decode(body, type=Envelope)
+            self.broker.publish(f"{version.type}.v{version.version}", body)
+        await self.broker.settle()
+
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """The data of every fact that was published, once per id."""
+        found = {each["id"]: each["data"] for each in self.broker.events(f"pickup.{name}.v1")}
+        return list(found.values())
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        for _ in range(PATIENCE):
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+        pytest.fail(f"it did not come about; published: {self.broker.topics}")
+
+    async def shelf(self) -> list[dict[str, Any]]:
+        return (await self.http.get("/shelf")).json()["orders"]
+
+    async def until_shelf(self, *order_ids: str) -> list[dict[str, Any]]:
+        for _ in range(PATIENCE):
+            found = await self.shelf()
+            if {each["orderId"] for each in found} == set(order_ids):
+                return found
+            await asyncio.sleep(0.005)
+        pytest.fail(f"on the shelf are {found}")
+
+    async def shelved(self) -> dict[str, Any]:
+        await self.hear(confirmed(), boxed())
+        await self.until(lambda: self.told("orderShelved"))
+        await self.until_shelf(ORDER)
+        return self.told("orderShelved")[0]
+
+
+def fact(name: str, major: int, **changes: Any) -> bytes:
+    """A producer's published example, with changes."""
+    found = INVENTORY.type(("default", name))
+    assert found is not None, f"nobody publishes {name}"
+    version = next(each for each in found.spec.versions if each.major == str(major))
+    data = {**version.examples[0], **changes}
+    return Envelope(
+        id=new_id(),
+        source="test",
+        type=name,
+        specversion="1.0",
+        version=str(major),
+        subject=data["orderId"],
+        correlationid=f"correlation of {data['orderId']}",
+        datacontenttype="application/json",
+        data=msgspec.Raw(msgspec.json.encode(data)),
+    ).encode()
+
+
+def confirmed(order_id: str = ORDER, fulfilment: str = "pickup") -> bytes:
+    customer = {"customerId": "c-1", "name": "Ann", "email": "ann@pizza.example"}
+    return fact("orders.orderConfirmed", 2, orderId=order_id, fulfilment=fulfilment, customer=customer)
+
+
+def boxed(order_id: str = ORDER, fulfilment: str = "pickup") -> bytes:
+    return fact("kitchen.pizzaBoxed", 1, orderId=order_id, fulfilment=fulfilment, boxes=2)
+
+
+def cancelled(order_id: str = ORDER, stage: str = "preparing") -> bytes:
+    return fact("orders.orderCancelled", 1, orderId=order_id, stage=stage)
+
+
+@pytest.fixture(autouse=True)
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    for name, value in getattr(request, "param", {}).items():
+        monkeypatch.setenv(f"PICKUP_{name}", value)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(params=[True, False], ids=["atomic store", "store like Redis"])
+async def counter(request: pytest.FixtureRequest) -> AsyncIterator[Counterside]:
+    async for running in Counterside(atomic=request.param).run():
+        yield running
+
+
+AUTOPILOT = pytest.mark.parametrize("environment", [{"AUTOPILOT": "true", "PACE": "0"}], indirect=True)
+IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "0.05"}], indirect=True)
+
+
+@pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
+async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: Counterside, facts: list[bytes]):
+    await counter.hear(*facts, *facts)
+    (place,) = await counter.until_shelf(ORDER)
+    (told,) = counter.told("orderShelved")
+    assert (told["orderId"], told["shelf"]) == (ORDER, place["shelf"])
+    assert (place["customerName"], place["boxes"]) == ("Ann", 2)
+    assert "code" not in place
+    (event,) = counter.broker.events("pickup.orderShelved.v1")
+    assert (event["subject"], event["correlationid"]) == (ORDER, f"correlation of {ORDER}")
+
+
+async def test_orders_for_delivery_never_reach_the_counter(counter: Counterside):
+    await counter.hear(confirmed("to-deliver", "delivery"), boxed("to-deliver", "delivery"), confirmed(), boxed())
+    await counter.until_shelf(ORDER)
+    paths = Counter(each.path for each in counter.broker.deliveries)
+    assert paths["/events/ignored"] == 2
+    assert (await counter.http.get("/orders/to-deliver")).status_code == 404
+    assert counter.broker.events("deadletter.pickup") == []
+
+
+async def test_the_customer_collects_with_the_code_and_asking_again_changes_nothing(counter: Counterside):
+    told = await counter.shelved()
+    for _ in range(2):
+        answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": told["code"].lower()})
+        assert (answer.status_code, answer.json()["status"]) == (200, "collected")
+    await counter.until(lambda: counter.told("orderCollected"))
+    await counter.until_shelf()
+    (event,) = counter.broker.events("pickup.orderCollected.v1")
+    assert event["correlationid"] == f"correlation of {ORDER}"
+
+
+@pytest.mark.parametrize(
+    ("order_id", "body", "status", "detail"),
+    [
+        ("nowhere", {"code": "AAAAA"}, 404, "pickup knows no order nowhere"),
+        (ORDER, {"code": "AAAAA"}, 403, "'AAAAA' is not the code"),
+        (ORDER, {"code": ""}, 422, "body.code"),
+        (ORDER, {}, 422, "body.code"),
+    ],
+)
+async def test_what_is_refused_says_why(counter: Counterside, order_id: str, body: Any, status: int, detail: str):
+    await counter.shelved()
+    answer = await counter.http.post(f"/orders/{order_id}/collect", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert detail in answer.json()["detail"]
+    assert counter.told("orderCollected") == []
+
+
+async def test_an_order_that_is_not_there_yet_cannot_be_collected(counter: Counterside):
+    await counter.hear(confirmed())
+    answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
+    assert (answer.status_code, answer.json()["detail"][-29:]) == (409, "the kitchen still works on it")
+
+
+@pytest.mark.parametrize("after", [0, 1, 2], ids=["first of all", "when confirmed", "on the shelf"])
+async def test_a_cancelled_order_is_not_handed_out(counter: Counterside, after: int):
+    facts = [confirmed(), boxed()]
+    facts.insert(after, cancelled())
+    await counter.hear(*facts)
+    answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
+    assert (answer.status_code, answer.json()["detail"][-16:]) == (409, "it was cancelled")
+    await counter.until_shelf()
+
+
+async def test_an_order_cancelled_when_placed_leaves_nothing_behind(counter: Counterside):
+    await counter.hear(cancelled(stage="placed"))
+    assert (await counter.http.get(f"/orders/{ORDER}")).status_code == 404
+
+
+@AUTOPILOT
+async def test_the_autopilots_customers_come_for_all_of_a_burst(counter: Counterside):
+    orders = [f"order-{number}" for number in range(200)]
+    await counter.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
+    await counter.until(lambda: len(counter.told("orderCollected")) == len(orders))
+    await counter.until_shelf()
+    assert sorted(each["orderId"] for each in counter.told("orderCollected")) == sorted(orders)
+
+
+@IMPATIENT
+async def test_an_order_that_nobody_comes_for_expires(counter: Counterside):
+    await counter.hear(confirmed(), boxed())
+    await counter.until(lambda: counter.told("collectionExpired"))
+    await counter.until_shelf()
+    shown = (await counter.http.get(f"/orders/{ORDER}")).json()
+    assert (shown["status"], shown["orderId"]) == ("expired", ORDER)
+    await counter.hear(cancelled())  # what orders makes of it
+    assert (await counter.http.get(f"/orders/{ORDER}")).json()["status"] == "expired"
+
+
+@IMPATIENT
+async def test_an_order_that_was_collected_does_not_expire(counter: Counterside):
+    await counter.hear(confirmed(), boxed())
+    await counter.until(lambda: counter.told("orderShelved"))
+    code = counter.told("orderShelved")[0]["code"]
+    assert (await counter.http.post(f"/orders/{ORDER}/collect", json={"code": code})).status_code == 200
+    await asyncio.sleep(0.1)
+    assert (len(counter.told("orderCollected")), counter.told("collectionExpired")) == (1, [])
+
+
+@AUTOPILOT
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skip", range(10))
+async def test_a_failing_sidecar_loses_and_doubles_nothing(counter: Counterside, skip: int, when: Any):
+    await counter.hear(confirmed())
+    counter.sidecar.fail(skip=skip, times=2, when=when)
+    await counter.hear(boxed())
+    await counter.until(lambda: counter.told("orderCollected"))
+    await counter.until_shelf()
+    assert (len(counter.told("orderShelved")), len(counter.told("orderCollected"))) == (1, 1)
