@@ -127,7 +127,7 @@ def test_a_cancellation_says_how_far_the_order_had_come(reason: Reason, found: S
 
 @pytest.mark.parametrize("status", [OUT, COMPLETED])
 def test_too_late_says_why(status: Status):
-    with pytest.raises(TooLate, match="can no longer be cancelled: (the driver|it has been)"):
+    with pytest.raises(TooLate, match=r"can no longer be cancelled: (the driver|it has been)"):
         an_order(status).cancel(NOW)
 
 

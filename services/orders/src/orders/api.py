@@ -137,6 +137,7 @@ class OrderBody(OrderAccepted):
     placed_at: datetime
     confirmed_at: datetime | None
     completed_at: datetime | None
+    given_away_at: datetime | None
     cancellation: CancellationBody | None
 
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+import msgspec
 from pydantic import SecretStr
 
 from orders import announcements, use_cases
@@ -112,8 +113,10 @@ class Collaborators:
             return {}  # it answers, and knows nothing of it
         if not response.is_success:
             raise Unanswered(name, f"{method} {address} answered {response.status_code}")
-        answer: dict[str, Any] = response.json()
-        return answer
+        try:
+            return msgspec.json.decode(response.content, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise Unanswered(name, f"{method} {address} answered no JSON object: {error}") from error
 
 
 async def _encode(message: object, context: StateContext) -> bytes:

@@ -13,13 +13,16 @@ from tidings import Service
 from tidings.fastapi import create_app
 
 
-def application(service: Service, settings: OrdersSettings) -> FastAPI:
-    """Put the service together in the mode that the settings ask for."""
-    collaborators = Collaborators(settings, service.settings.app_api_token)
-    coupled = settings.mode == "coupled"
-    app = create_app(service, [router], lifespan=collaborators.opened if coupled else None)
+def application(service: Service, settings: OrdersSettings, collaborators: Collaborators | None = None) -> FastAPI:
+    """Put the service together in the mode that the settings ask for; tests give their own collaborators."""
+    if settings.mode == "coupled":
+        others = collaborators or Collaborators(settings, service.settings.app_api_token)
+        app = create_app(service, [router], lifespan=others.opened)
+        app.state.place = others.place
+    else:
+        app = create_app(service, [router])
+        app.state.place = place_by_events
     app.state.settings = settings
-    app.state.place = collaborators.place if coupled else place_by_events
     app.add_exception_handler(OrderError, refused)
     return app
 

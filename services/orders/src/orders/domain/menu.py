@@ -81,26 +81,17 @@ class Menu(msgspec.Struct):
         """
         if not any(item.published for item in self.items.values()):
             raise MenuMissing
-        unknown = [sku for sku in quantities if sku not in self.items or self.items[sku].published is None]
+        lines = {sku: self._line(sku, quantity) for sku, quantity in quantities.items()}
+        unknown = [sku for sku, line in lines.items() if line is None]
         if unknown:
             raise UnknownSku(unknown)
-        lines = [_line(sku, self.items[sku], quantity) for sku, quantity in quantities.items()]
-        sold_out = [line.name for line in lines if not _available(self.items[line.sku])]
+        priced = [line for line in lines.values() if line is not None]
+        sold_out = [line.name for line in priced if not _available(self.items[line.sku])]
         if sold_out:
             raise SoldOut(sold_out)
-        return lines
+        return priced
 
-    def _item(self, sku: str) -> Item:
-        return self.items.setdefault(sku, Item())
-
-
-def _line(sku: str, item: Item, quantity: int) -> Line:
-    if item.published is None or item.price is None:  # a recipe always brings a price
-        raise UnknownSku([sku])
-    return Line(sku=sku, name=item.published.name, quantity=quantity, unit_price_cents=item.price.cents)
-
-
-def _available(item: Item) -> bool:
+    def _available(item: Item) -> bool:
     return item.availability is not None and item.availability.available
 
 

@@ -1,0 +1,146 @@
+"""Orders in coupled mode: an order is placed only if payments, kitchen, loyalty and notifications all answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from orders.coupled import Collaborators
+from orders.handlers import handlers
+from orders.main import application
+from orders.settings import OrdersSettings
+from tidings import Service, Settings
+from tidings.testing import MemorySidecar, lifespan
+
+SETTINGS = OrdersSettings(
+    mode="coupled",
+    payments_url="http://payments",
+    kitchen_url="http://kitchen",
+    loyalty_url="http://loyalty",
+    notifications_url="http://notifications",
+)
+RECIPE = {"sku": "m", "name": "M", "priceCents": 950, "available": True, "publishedAt": "2026-11-23T12:00:00Z"}
+ORDER = {
+    "customer": {"customerId": "ada", "name": "Ada", "email": "ada@example.org"},
+    "fulfilment": "pickup",
+    "lines": [{"sku": "m", "quantity": 1}],
+    "paymentToken": "tok_ok",
+}
+
+
+class World:
+    """Orders and the four services that it calls."""
+
+    def __init__(self) -> None:
+        self.sidecar = MemorySidecar("orders")
+        self.calls: list[httpx.Request] = []
+        self.answers: dict[str, httpx.Response | Exception] = {}
+        self.payment = {"status": "authorised"}
+        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token="secret"))
+        token, transport = SecretStr("secret"), httpx.MockTransport(self._answer)
+        self.app = application(self.service, SETTINGS, Collaborators(SETTINGS, token, transport))
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://orders")
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(request)
+        prepared = self.answers.get(request.url.host)
+        if isinstance(prepared, Exception):
+            raise prepared
+        if prepared is not None:
+            return prepared
+        return httpx.Response(200, json={"status": "SUCCESS"} if request.method == "POST" else self.payment)
+
+    async def place(self, **headers: str) -> httpx.Response:
+        return await self.http.post("/orders", json=ORDER, headers=headers)
+
+    async def hear(self, kind: str, **data: Any) -> None:
+        event = {"id": kind, "source": "t", "type": kind, "specversion": "1.0", "version": "1", "data": data}
+        answer = await self.http.post(
+            f"/events/{kind}.v1", content=json.dumps(event), headers={"dapr-api-token": "secret"}
+        )
+        assert answer.json() == {"status": "SUCCESS"}
+
+    async def told(self, topic: str) -> list[dict[str, Any]]:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return self.sidecar.broker.events(topic)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    async with lifespan(world.app), world.http:
+        await world.hear("menu.recipePublished", **RECIPE)
+        yield world
+
+
+async def test_all_four_are_asked_one_after_the_other(world: World):
+    answer = await world.place()
+    order_id = answer.json()["orderId"]
+    assert (answer.status_code, answer.json()["status"]) == (202, "confirmed")
+    assert [f"{call.method} {call.url}" for call in world.calls] == [
+        "POST http://payments/events/payments.takePayment.v1",
+        f"GET http://payments/payments/{order_id}",
+        "POST http://kitchen/events/orders.orderConfirmed.v2",
+        "GET http://loyalty/members/ada",
+        "POST http://notifications/events/notifications.sendEmail.v1",
+    ]
+    assert {call.headers["dapr-api-token"] for call in world.calls} == {"secret"}
+    events = [json.loads(call.content) for call in world.calls if call.method == "POST"]
+    assert [event["correlationid"] for event in events] == [order_id] * 3
+    assert events[1]["data"]["lines"][0]["sku"] == "m"
+    # What nobody waits for is told as ever; what was asked for over HTTP is not asked for a second time.
+    assert len(await world.told("orders.orderPlaced.v1")) == len(await world.told("orders.orderConfirmed.v2")) == 1
+    assert await world.told("payments.takePayment.v1") == await world.told("notifications.sendEmail.v1") == []
+
+
+@pytest.mark.parametrize("name", ["payments", "kitchen", "loyalty", "notifications"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ConnectError("nobody listens"),
+        httpx.ReadTimeout("too slow"),
+        httpx.Response(500),
+        httpx.Response(200, text="no JSON"),
+    ],
+    ids=["down", "slow", "broken", "senseless"],
+)
+async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: httpx.Response | Exception):
+    world.answers[name] = answer
+    refused = await world.place()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["detail"].startswith(f"{name} did not answer")
+    [cancelled] = await world.told("orders.orderCancelled.v1")  # payments gives the money back, the kitchen stops
+    assert cancelled["data"]["reason"] == "serviceUnavailable"
+    [email] = await world.told("notifications.sendEmail.v1")
+    assert email["data"]["template"] == "orderCancelled"
+
+
+async def test_an_event_that_is_not_handled_at_once_fails_the_order(world: World):
+    world.answers["kitchen"] = httpx.Response(200, json={"status": "RETRY"})
+    assert "answered {'status': 'RETRY'}" in (await world.place()).json()["detail"]
+
+
+async def test_a_refused_payment_is_an_order_that_has_ended(world: World):
+    world.payment = {"status": "refused"}
+    answer = await world.place()
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    assert [call.url.host for call in world.calls] == ["payments", "payments"]
+
+
+async def test_a_customer_whom_loyalty_does_not_know_yet_is_no_failure(world: World):
+    world.answers["loyalty"] = httpx.Response(404)
+    assert (await world.place()).json()["status"] == "confirmed"
+
+
+async def test_the_same_key_calls_nobody_again(world: World):
+    first = await world.place(**{"Idempotency-Key": "k"})
+    calls = len(world.calls)
+    assert (await world.place(**{"Idempotency-Key": "k"})).json() == first.json()
+    assert len(world.calls) == calls

@@ -1,0 +1,368 @@
+"""The orders service as a whole, on the sidecar's twin: requests and events in, facts and commands out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from orders.handlers import handlers
+from orders.main import application
+from orders.settings import OrdersSettings
+from tidings import Service, Settings
+from tidings.testing import MemorySidecar, lifespan
+
+MARGHERITA = {
+    "sku": "margherita",
+    "name": "Margherita",
+    "priceCents": 950,
+    "available": True,
+    "publishedAt": "2026-11-23T12:00:00Z",
+}
+CUSTOMER = {"customerId": "ada", "name": "Ada", "email": "ada@example.org"}
+ADDRESS = {"street": "12 Analytical Row", "city": "Utrecht", "postcode": "3511 AB"}
+ORDER: dict[str, Any] = {
+    "customer": CUSTOMER,
+    "fulfilment": "delivery",
+    "address": ADDRESS,
+    "lines": [{"sku": "margherita", "quantity": 2}],
+    "paymentToken": "tok_ok",
+}
+
+
+class Shop:
+    """The running service, what it is told and what it tells."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.sidecar = MemorySidecar("orders")
+        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings())
+        self.app = application(self.service, OrdersSettings(**settings))
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://orders")
+        self._ids = map(str, itertools.count())
+
+    async def hear(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
+        """Deliver an event as the sidecar does; gives what the sidecar is told."""
+        event = {"id": id or next(self._ids), "source": "test", "type": kind, "specversion": "1.0", "version": "1"}
+        body = json.dumps({**event, "correlationid": "c-1", "data": data}).encode()
+        answer = await self.http.post(f"/events/{kind}.v1", content=body)
+        return str(answer.json()["status"])
+
+    async def place(self, **changes: Any) -> str:
+        answer = await self.http.post("/orders", json={**ORDER, **changes})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["orderId"])
+
+    async def look(self, order_id: str) -> dict[str, Any]:
+        answer = await self.http.get(f"/orders/{order_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def told(self, topic: str) -> list[dict[str, Any]]:
+        """What has been published to a topic, once the outbox has had its turns."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return self.sidecar.broker.events(topic)
+
+    async def emails(self) -> list[str]:
+        return [each["data"]["template"] for each in await self.told("notifications.sendEmail.v1")]
+
+
+@pytest.fixture
+async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    shop = Shop(**getattr(request, "param", {}))
+    async with lifespan(shop.app), shop.http:
+        assert await shop.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
+        yield shop
+
+
+async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
+    answer = await shop.http.post("/orders", json=ORDER)
+    order_id = answer.json()["orderId"]
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/orders/{order_id}")
+    assert answer.json() == {"orderId": order_id, "status": "placed", "totalCents": 1900}
+    [placed] = await shop.told("orders.orderPlaced.v1")
+    lines = [{"sku": "margherita", "name": "Margherita", "quantity": 2, "unitPriceCents": 950}]
+    assert (placed["subject"], placed["correlationid"], placed["source"]) == (order_id, order_id, "orders")
+    assert placed["data"].pop("placedAt")
+    assert placed["data"] == {
+        "orderId": order_id,
+        "customer": CUSTOMER,
+        "fulfilment": "delivery",
+        "address": ADDRESS,
+        "lines": lines,
+        "totalCents": 1900,
+        "currency": "EUR",
+    }
+    [payment] = await shop.told("payments.takePayment.v1")
+    assert payment["data"] == {
+        "orderId": order_id,
+        "customerId": "ada",
+        "amountCents": 1900,
+        "currency": "EUR",
+        "paymentToken": "tok_ok",
+    }
+    assert "tok_ok" not in json.dumps(await shop.look(order_id))
+
+
+async def test_a_confirmed_order_is_told_in_both_versions_under_one_id(shop: Shop):
+    order_id = await shop.place()
+    await shop.hear("payments.paymentAuthorised", orderId=order_id, paymentId="p-1", amountCents=1900)
+    [sparse], [fat] = await shop.told("orders.orderConfirmed.v1"), await shop.told("orders.orderConfirmed.v2")
+    assert sparse["id"] == fat["id"]
+    assert sorted(sparse["data"]) == ["confirmedAt", "orderId"]
+    assert (fat["data"]["lines"][0]["quantity"], fat["data"]["address"]) == (2, ADDRESS)
+    whole = await shop.look(order_id)  # what a reader of the sparse version comes for
+    assert {name: whole[name] for name in fat["data"]} == fat["data"]
+    [email] = await shop.told("notifications.sendEmail.v1")
+    assert email["data"]["emailId"] == f"{order_id}-orderConfirmed"
+    assert email["data"]["parameters"] == {
+        "name": "Ada",
+        "items": "2 x Margherita",
+        "total": "19.00 EUR",
+        "fulfilment": "delivery",
+        "address": "12 Analytical Row, 3511 AB Utrecht",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fulfilment", "way"),
+    [
+        ("pickup", ["kitchen.preparationStarted", "kitchen.pizzaBoxed", "pickup.orderCollected"]),
+        (
+            "delivery",
+            ["kitchen.preparationStarted", "kitchen.pizzaBoxed", "delivery.orderCollected", "delivery.orderDelivered"],
+        ),
+        ("delivery", ["delivery.orderDelivered", "delivery.orderCollected", "kitchen.pizzaBoxed"]),
+    ],
+)
+async def test_to_the_customer(shop: Shop, fulfilment: str, way: list[str]):
+    order_id = await shop.place(fulfilment=fulfilment)
+    for report in ["payments.paymentAuthorised", *way]:
+        assert await shop.hear(report, orderId=order_id) == "SUCCESS"
+    whole = await shop.look(order_id)
+    assert (whole["status"], whole["address"]) == ("completed", ADDRESS if fulfilment == "delivery" else None)
+    [completed] = await shop.told("orders.orderCompleted.v1")
+    assert (completed["data"]["customer"], completed["data"]["totalCents"]) == (CUSTOMER, 1900)
+    assert completed["data"]["completedAt"] == whole["completedAt"]
+    assert await shop.emails() == ["orderConfirmed", "orderCompleted"]
+
+
+CONFIRM = ("payments.paymentAuthorised", {})
+BOXED = ("kitchen.pizzaBoxed", {})
+
+
+@pytest.mark.parametrize(
+    ("reports", "reason", "stage"),
+    [
+        ([("payments.paymentRefused", {"reason": "cardDeclined"})], "paymentRefused", "placed"),
+        ([CONFIRM, ("kitchen.orderRejected", {"reason": "kitchenClosed"})], "kitchenClosed", "confirmed"),
+        ([CONFIRM, ("kitchen.orderRejected", {"reason": "itemSoldOut"})], "itemSoldOut", "confirmed"),
+        ([CONFIRM, ("kitchen.orderRejected", {"reason": "ovenOnFire"})], "kitchenClosed", "confirmed"),
+        ([CONFIRM, BOXED, ("pickup.collectionExpired", {})], "notCollected", "boxed"),
+        ([CONFIRM, BOXED, ("delivery.deliveryFailed", {"reason": "noDriverAvailable"})], "noDriverAvailable", "boxed"),
+        ([CONFIRM, ("delivery.deliveryFailed", {"reason": "nobodyHome"})], "deliveryFailed", "outForDelivery"),
+    ],
+)
+async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
+    shop: Shop, reports: list[tuple[str, dict[str, str]]], reason: str, stage: str
+):
+    order_id = await shop.place()
+    for kind, more in [*reports, reports[-1]]:
+        assert await shop.hear(kind, orderId=order_id, **more) == "SUCCESS"
+    [cancelled] = await shop.told("orders.orderCancelled.v1")
+    assert (cancelled["data"]["reason"], cancelled["data"]["stage"]) == (reason, stage)
+    assert cancelled["data"]["customerId"] == "ada"
+    email = (await shop.told("notifications.sendEmail.v1"))[-1]["data"]
+    assert (email["template"], email["parameters"]["reason"]) == ("orderCancelled", reason)
+    assert email["parameters"]["explanation"]
+    assert (await shop.look(order_id))["cancellation"]["reason"] == reason
+
+
+@pytest.mark.parametrize("shop", [{"payment_timeout": 0.05}], indirect=True)
+async def test_a_payment_that_is_never_answered_ends_the_order(shop: Shop):
+    hanging, paid = await shop.place(), await shop.place()
+    await shop.hear("payments.paymentAuthorised", orderId=paid)
+    async with asyncio.timeout(5):
+        while not await shop.told("orders.orderCancelled.v1"):  # noqa: ASYNC110 - what is told is what counts
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    [cancelled] = await shop.told("orders.orderCancelled.v1")
+    assert (cancelled["subject"], cancelled["data"]["reason"]) == (hanging, "paymentTimeout")
+    assert (await shop.look(paid))["status"] == "confirmed"
+    assert await shop.hear("payments.paymentAuthorised", orderId=hanging) == "SUCCESS"  # too late
+    assert (await shop.look(hanging))["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("reports", "status", "stage"),
+    [
+        ([], 200, "placed"),
+        (["payments.paymentAuthorised"], 200, "confirmed"),
+        (["payments.paymentAuthorised", "kitchen.preparationStarted"], 200, "preparing"),
+        (["payments.paymentAuthorised", "kitchen.pizzaBoxed"], 200, "boxed"),
+        (["payments.paymentAuthorised", "delivery.orderCollected"], 409, ""),
+        (["payments.paymentAuthorised", "pickup.orderCollected"], 409, ""),
+    ],
+)
+async def test_a_customer_cancels(shop: Shop, reports: list[str], status: int, stage: str):
+    order_id = await shop.place()
+    for report in reports:
+        await shop.hear(report, orderId=order_id)
+    answers = [await shop.http.post(f"/orders/{order_id}/cancel") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [status, status]
+    cancelled = await shop.told("orders.orderCancelled.v1")
+    if status == 200:
+        assert answers[0].json() == answers[1].json()
+        assert [each["data"]["stage"] for each in cancelled] == [stage]
+        assert (await shop.emails())[-1] == "orderCancelled"
+    else:
+        assert "can no longer be cancelled" in answers[0].json()["detail"]
+        assert cancelled == []
+
+
+async def test_a_pizza_that_is_handed_over_after_its_cancellation_is_known(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+):
+    order_id = await shop.place()
+    await shop.hear("payments.paymentAuthorised", orderId=order_id)
+    await shop.http.post(f"/orders/{order_id}/cancel")
+    assert await shop.hear("pickup.orderCollected", orderId=order_id) == "SUCCESS"
+    assert (await shop.look(order_id))["status"] == "cancelled"
+    assert (await shop.look(order_id))["givenAwayAt"]
+    assert "order.given_away" in caplog.text
+    assert await shop.told("orders.orderCompleted.v1") == []
+
+
+async def test_duplicates_change_nothing(shop: Shop):
+    order_id = await shop.place()
+    for report in ("payments.paymentAuthorised", "kitchen.pizzaBoxed", "pickup.orderCollected"):
+        for identity in ("same", "same", "told-again"):
+            assert await shop.hear(report, id=f"{report}-{identity}", orderId=order_id) == "SUCCESS"
+    assert len(await shop.told("orders.orderConfirmed.v2")) == len(await shop.told("orders.orderCompleted.v1")) == 1
+    assert await shop.emails() == ["orderConfirmed", "orderCompleted"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "reason"),
+    [
+        ("kitchen.pizzaBoxed", {"orderId": "unknown"}, "there is no order unknown"),
+        ("kitchen.pizzaBoxed", {"orderId": 7}, "orderId"),
+        ("kitchen.pizzaBoxed", {"orderId": "a||b"}, "orderId"),
+        ("kitchen.pizzaBoxed", {}, "missing required field `orderId`"),
+        ("menu.priceChanged", {"sku": "m", "priceCents": -1, "changedAt": "2026-11-23T12:00:00Z"}, "priceCents"),
+        ("menu.priceChanged", {"sku": "m", "priceCents": 1, "changedAt": "2026-11-23T12:00:00"}, "changedAt"),
+    ],
+)
+async def test_what_cannot_be_right_is_kept_as_a_dead_letter(shop: Shop, kind: str, data: dict[str, Any], reason: str):
+    assert await shop.hear(kind, **data) == "SUCCESS"
+    [dead] = await shop.told("deadletter.orders")
+    assert reason in dead["failurereason"]
+
+
+async def test_a_step_before_the_confirmation_is_a_dead_letter(shop: Shop):
+    order_id = await shop.place()
+    await shop.hear("kitchen.pizzaBoxed", orderId=order_id)
+    [dead] = await shop.told("deadletter.orders")
+    assert "is not confirmed yet" in dead["failurereason"]
+    assert (await shop.look(order_id))["status"] == "placed"
+
+
+# -- placing ------------------------------------------------------------------------------------------------------
+
+
+def an_order(**changes: Any) -> dict[str, Any]:
+    return {**ORDER, **changes}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (an_order(lines=[]), 422, "this one has 0"),
+        (an_order(lines=[{"sku": "margherita", "quantity": 0}]), 422, "body.lines.0.quantity"),
+        (an_order(lines=[{"sku": "margherita", "quantity": -1}]), 422, "body.lines.0.quantity"),
+        (an_order(lines=[{"sku": "margherita", "quantity": 10_000}]), 422, "body.lines.0.quantity"),
+        (an_order(lines=[{"sku": "margherita", "quantity": 60}] * 2), 422, "this one has 120"),
+        (an_order(lines=[{"sku": "margherita", "quantity": 1}] * 101), 422, "body.lines"),
+        (an_order(lines=[{"sku": "hawaii", "quantity": 1}]), 422, "not on the menu: hawaii"),
+        (an_order(lines=[{"sku": "margherita", "quantity": 1, "unitPriceCents": -5}]), 422, "unitPriceCents"),
+        (an_order(address=None), 422, "needs an address"),
+        (an_order(fulfilment="drone"), 422, "body.fulfilment"),
+        (an_order(customer={**CUSTOMER, "email": "ada"}), 422, "body.customer.email"),
+        (an_order(customer={**CUSTOMER, "name": "Ada\r\nBcc: all@example.org"}), 422, "body.customer.name"),
+        (an_order(customer={**CUSTOMER, "customerId": "a||b"}), 422, "body.customer.customerId"),
+        ({name: value for name, value in ORDER.items() if name != "paymentToken"}, 422, "body.paymentToken"),
+    ],
+)
+async def test_orders_that_are_refused(shop: Shop, body: dict[str, Any], status: int, detail: str):
+    answer = await shop.http.post("/orders", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert detail in answer.json()["detail"]
+    assert await shop.told("orders.orderPlaced.v1") == []
+
+
+async def test_malformed_json_is_refused(shop: Shop):
+    answer = await shop.http.post("/orders", content=b'{"customer"', headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_the_menu_is_followed(shop: Shop):
+    since = {"sku": "margherita", "since": "2026-11-23T13:00:00Z"}
+    await shop.hear("menu.itemSoldOut", **since)
+    answer = await shop.http.post("/orders", json=ORDER)
+    assert (answer.status_code, answer.json()["detail"][:19]) == (409, "sold out: Margherit")
+    await shop.hear("menu.itemRestocked", **since)  # the same moment: available, as it counts for more
+    await shop.hear("menu.priceChanged", sku="margherita", priceCents=1000, changedAt=since["since"])
+    assert (await shop.http.post("/orders", json=ORDER)).json()["totalCents"] == 2000
+
+
+async def test_before_the_menu_has_arrived_nothing_can_be_ordered():
+    shop = Shop()
+    async with lifespan(shop.app), shop.http:
+        answer = await shop.http.post("/orders", json=ORDER)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_an_unknown_order(shop: Shop, method: str):
+    path = "/orders/nothing" if method == "get" else "/orders/nothing/cancel"
+    answer = await shop.http.request(method, path)
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no order nothing")
+
+
+async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop):
+    orders = [
+        await shop.place(customer={"name": "Bo", "email": email}) for email in ("bo@example.org", "BO@example.org")
+    ]
+    ids = {(await shop.look(each))["customer"]["customerId"] for each in orders}
+    assert len(ids) == 1
+
+
+async def test_one_idempotency_key_is_one_order(shop: Shop):
+    async def send(key: str, **changes: Any) -> httpx.Response:
+        return await shop.http.post("/orders", json=an_order(**changes), headers={"Idempotency-Key": key})
+
+    first, *others = await asyncio.gather(*(send("k-1") for _ in range(5)))
+    assert {other.json()["orderId"] for other in others} == {first.json()["orderId"]}
+    assert len(await shop.told("orders.orderPlaced.v1")) == len(await shop.told("payments.takePayment.v1")) == 1
+    await shop.hear("payments.paymentAuthorised", orderId=first.json()["orderId"])
+    assert (await send("k-1")).json()["status"] == "confirmed"
+    changed = await send("k-1", lines=[{"sku": "margherita", "quantity": 3}])
+    assert (changed.status_code, "new key" in changed.json()["detail"]) == (422, True)
+    someone = await send("k-1", customer={**CUSTOMER, "customerId": "bo"})
+    assert someone.json()["orderId"] != first.json()["orderId"]
+    assert (await send("k-2")).json()["orderId"] != first.json()["orderId"]
+
+
+async def test_with_the_store_down_nothing_is_half_placed(shop: Shop):
+    shop.sidecar.fail("transact")
+    answer = await shop.http.post("/orders", json=ORDER, headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 503
+    assert await shop.told("orders.orderPlaced.v1") == []
+    again = await shop.http.post("/orders", json=ORDER, headers={"Idempotency-Key": "k"})
+    assert again.status_code == 202
+    assert len(await shop.told("orders.orderPlaced.v1")) == 1
