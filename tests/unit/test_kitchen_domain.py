@@ -1,0 +1,207 @@
+"""The kitchen's rules: what a ticket may do next, who is there, what is there."""
+
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kitchen.domain import (
+    Arrival,
+    Cookbook,
+    Line,
+    NotClockedIn,
+    Pantry,
+    Rail,
+    Roster,
+    Status,
+    Step,
+    Ticket,
+    WrongStep,
+    rail_of,
+    rails,
+)
+from kitchen.domain.ticket import FOLLOWS
+from kitchen.settings import KitchenSettings
+
+NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
+FINAL: tuple[Status, ...] = ("boxed", "stopped", "rejected")
+STEPS: tuple[Step, ...] = get_args(Step)
+
+
+def ticket(status: Status = "waiting", checks: int = 0) -> Ticket:
+    lines = [Line("margherita", 2), Line("funghi", 1)]
+    return Ticket(order_id="o-1", status=status, changed_at=NOW, lines=lines, checks=checks)
+
+
+def received(*, staffed: bool = True, sold_out: tuple[str, ...] = ()) -> Ticket:
+    return Ticket.receive(
+        "o-1", [Line("funghi", 1)], "pickup", confirmed_at=NOW, now=NOW, staffed=staffed, sold_out=sold_out
+    )
+
+
+@pytest.mark.parametrize("status", get_args(Status))
+@pytest.mark.parametrize("step", STEPS)
+def test_a_ticket_takes_the_step_that_comes_next_and_no_other(status: Status, step: Step) -> None:
+    expected = {
+        ("waiting", "started"): "preparing",
+        ("preparing", "prepared"): "prepared",
+        ("prepared", "baked"): "baked",
+        ("baked", "checked"): "checked",
+        ("checked", "boxed"): "boxed",
+    }.get((status, step))
+    found = ticket(status)
+    later = NOW + timedelta(minutes=1)
+    if expected is None:
+        with pytest.raises(WrongStep, match=f"o-1 is {status}: next comes .*not '{step}'"):
+            found.do(step, later)
+        assert found == ticket(status)
+    else:
+        found.do(step, later)
+        assert (found.status, found.moves, found.changed_at) == (expected, 1, later)
+
+
+@pytest.mark.parametrize(
+    ("failures", "way"),
+    [
+        (0, "started prepared baked checked boxed"),
+        (1, "started prepared baked checked baked checked boxed"),
+        (2, "started prepared baked checked baked checked prepared baked checked boxed"),
+        (3, "started prepared baked checked baked checked prepared baked checked baked checked boxed"),
+    ],
+)
+def test_a_failed_check_is_baked_again_and_every_second_one_made_anew(failures: int, way: str) -> None:
+    found, done = ticket(), []
+    while (step := found.next_step) is not None:
+        found.do(step, NOW, passed=found.passes({"funghi": failures, "diavola": 9}))
+        done.append(step)
+    assert (" ".join(done), found.status, found.checks) == (way, "boxed", failures + 1)
+
+
+@pytest.mark.parametrize("status", get_args(Status))
+def test_a_cancelled_order_is_stopped_where_it_is(status: Status) -> None:
+    found = ticket(status)
+    stage = found.stop(NOW)
+    assert stage == (None if status in FINAL else status)
+    assert found.status == (status if status in FINAL else "stopped")
+    assert found.stop(NOW) is None
+
+
+@given(st.lists(st.sampled_from([*STEPS, "failed", "stop"])))
+def test_whatever_is_asked_a_ticket_goes_one_way_and_never_leaves_its_end(asked: list[str]) -> None:
+    found = ticket()
+    for each in asked:
+        before = msgspec.structs.replace(found)
+        if each == "stop":
+            found.stop(NOW)
+        else:
+            step: Step = "checked" if each == "failed" else each  # type: ignore[assignment]
+            try:
+                found.do(step, NOW, passed=each != "failed")
+            except WrongStep:
+                assert found == before
+                continue
+            assert FOLLOWS[before.status] == step
+        assert found.moves == before.moves + before.in_work
+        assert before.in_work or found == before
+    assert found.in_work == (found.status not in FINAL)
+
+
+@pytest.mark.parametrize(
+    ("staffed", "sold_out", "status", "refusal"),
+    [
+        (True, (), "waiting", None),
+        (False, (), "rejected", "kitchenClosed"),
+        (True, ("funghi",), "rejected", "itemSoldOut"),
+        (False, ("funghi",), "rejected", "kitchenClosed"),
+    ],
+)
+def test_an_order_is_taken_or_rejected_at_once(
+    *, staffed: bool, sold_out: tuple[str, ...], status: str, refusal: str | None
+) -> None:
+    found = received(staffed=staffed, sold_out=sold_out)
+    assert (found.status, found.refusal) == (status, refusal)
+    assert found.sold_out == (["funghi"] if refusal == "itemSoldOut" else [])
+
+
+def test_a_ticket_says_how_many_boxes_it_will_need_and_survives_storage() -> None:
+    assert ticket().pizzas == 3
+    assert msgspec.json.decode(msgspec.json.encode(received()), type=Ticket) == received()
+    assert not Ticket.cancelled_unseen("o-2", NOW).in_work
+
+
+def test_the_roster_knows_who_is_there() -> None:
+    ana, ben = Arrival("ana", "Ana", "cook"), Arrival("ben", "Ben", "manager")
+    roster = Roster.of([ana], NOW)
+    assert not roster.clock_in(ana, NOW)
+    assert roster.clock_in(ben, NOW)
+    roster.clock_out("ana")
+    with pytest.raises(NotClockedIn, match="ana"):
+        roster.clock_out("ana")
+    assert roster.staffed
+    roster.clock_out("ben")
+    assert not roster.staffed
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-5, 5))))
+def test_an_ingredients_changes_are_told_once_each_and_dated_in_their_order(changes: list[tuple[bool, int]]) -> None:
+    pantry, told = Pantry(), []
+    for available, offset in changes:
+        now = NOW + timedelta(seconds=offset)  # clocks may go back
+        since = pantry.delivered("basil", now) if available else pantry.ran_out("basil", now)
+        if since is not None:
+            told.append((since, available))
+    assert told == sorted(told)
+    assert [available for _, available in told] == [bool(number % 2) for number in range(len(told))]
+    assert pantry.missing == ({"basil"} if told and not told[-1][1] else set())
+
+
+def test_the_cookbook_keeps_the_newest_recipe() -> None:
+    book = Cookbook()
+    assert book.learn("funghi", ["thyme", "oat-cream"], NOW)
+    assert not book.learn("funghi", ["basil"], NOW - timedelta(days=1))
+    assert book.needing(["oat-cream", "basil"]) == ["funghi"]
+    assert book.learn("funghi", ["basil"], NOW + timedelta(days=1))
+    assert book.needing(["oat-cream"]) == []
+
+
+def test_orders_hang_on_rails_evenly_and_always_on_the_same() -> None:
+    orders = [f"01981f2e-7c1a-7d55-9a53-{number:012x}" for number in range(200)]
+    load = dict.fromkeys(rails(), 0)
+    for order in orders:
+        load[rail_of(order)] += 1
+    assert max(load.values()) <= 30, load
+    assert rail_of("o-1") == rail_of("o-1") in rails()
+    rail = Rail()
+    rail.hang("o-1", NOW)
+    rail.take_down("o-1")
+    rail.take_down("o-1")
+    assert rail == Rail()
+
+
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITCHEN_PACE", "0.25")
+    monkeypatch.setenv("KITCHEN_OPENING_CREW", "ana:Ana:cook, ben:Ben B.:manager,")
+    monkeypatch.setenv("KITCHEN_FAILING_CHECKS", "funghi:1,diavola:2")
+    found = KitchenSettings()
+    assert found.opening_crew == (Arrival("ana", "Ana", "cook"), Arrival("ben", "Ben B.", "manager"))
+    assert found.failing_checks == {"funghi": 1, "diavola": 2}
+    assert found.step == timedelta(milliseconds=250)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("OPENING_CREW", "ana:Ana", "write id:Name:cook"),
+        ("OPENING_CREW", "ana:Ana:waiter", "Invalid enum value 'waiter'"),
+        ("FAILING_CHECKS", "funghi", "write sku:times"),
+        ("FAILING_CHECKS", "funghi:-1", "write sku:times"),
+        ("PACE", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_wrong_settings_are_told(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    monkeypatch.setenv(f"KITCHEN_{name}", value)
+    with pytest.raises(ValueError, match=message):
+        KitchenSettings()
