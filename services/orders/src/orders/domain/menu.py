@@ -91,7 +91,17 @@ class Menu(msgspec.Struct):
             raise SoldOut(sold_out)
         return priced
 
-    def _available(item: Item) -> bool:
+    def _line(self, sku: str, quantity: int) -> Line | None:
+        item = self.items.get(sku, Item())
+        if item.published is None or item.price is None:
+            return None
+        return Line(sku=sku, name=item.published.name, quantity=quantity, unit_price_cents=item.price.cents)
+
+    def _item(self, sku: str) -> Item:
+        return self.items.setdefault(sku, Item())
+
+
+def _available(item: Item) -> bool:
     return item.availability is not None and item.availability.available
 
 
