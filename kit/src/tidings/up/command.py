@@ -32,10 +32,14 @@ def up(  # each option says what it means in its own help
     replicas: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER (may be repeated).")] = None,
     run_dir: Annotated[Path | None, typer.Option(help=f"Where data, logs and state go; by default {RUN_DIR}.")] = None,
     port_base: Annotated[int | None, typer.Option(help="Number the fixed ports from here on.")] = None,
-    fresh: Annotated[bool, typer.Option(help="Forget the data of earlier runs.")] = False,
-    plain: Annotated[bool, typer.Option(help="Lines only: no table, no colours.")] = False,
-    verbose: Annotated[bool, typer.Option(help="Show every line, also those of sidecars and broker.")] = False,
-    check: Annotated[bool, typer.Option(help="Only check the project and its events; start nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines only: no table, no colours.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show every line, also those of sidecars and broker.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the project and its events; start nothing.")
+    ] = False,
 ) -> None:
     """Start the whole system on this machine: broker, sidecars, services. Ctrl-C stops it."""
     options = Options(

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -146,8 +146,15 @@ def tail(path: Path, lines: int) -> Iterable[str]:
 
 def follow(path: Path) -> Iterator[str]:
     """Lines as they are written from now on, over rotations; an empty text whenever there is nothing new."""
-    file = path.open(encoding="utf-8", errors="replace")
-    file.seek(0, os.SEEK_END)
+    whence = os.SEEK_END
+    while True:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            file.seek(0, whence)
+            yield from _until_rotated(file, path)
+        whence = os.SEEK_SET
+
+
+def _until_rotated(file: TextIO, path: Path) -> Iterator[str]:
     began = ""
     while True:
         began += file.readline()
@@ -155,7 +162,6 @@ def follow(path: Path) -> Iterator[str]:
             yield began.rstrip("\n")
             began = ""
         elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-            file.close()
-            file = path.open(encoding="utf-8", errors="replace")
+            return
         else:
             yield ""

@@ -134,7 +134,8 @@ class Run:
     async def _start(self, names: list[str], deadline: float | None) -> None:
         for name in names:
             self._supervisors[name].start()
-        await self.wait_ready(*names, deadline=deadline)
+        if names:
+            await self.wait_ready(*names, deadline=deadline)
 
     async def wait_ready(self, *names: str, deadline: float | None = 60.0) -> None:
         """Wait until these processes (without names: all) are ready.

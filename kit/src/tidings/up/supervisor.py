@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -150,22 +150,23 @@ class Supervisor:
         self._become("starting")
         began = time.monotonic()
         try:
-            child = self._child = await self._spawn()
+            child, output = await self._spawn()
         except OSError as error:  # no such folder or account, too many processes, …
             log.write(f"cannot be started: {error}\n".encode())
             self._ended(f"cannot be started: {error.strerror}", began)
             return
-        self._identity = Identity.of(child.pid)
+        self._child, self._identity = child, Identity.of(child.pid)
         self._report.changed()
         if self._stopping.is_set():  # the request to stop came while it was being started
             self.signal(self.process.stop_signal)
-        reading = asyncio.create_task(self._read(child, log))
+        reading = asyncio.create_task(self._read(output, log))
         probing = asyncio.create_task(self._probe())
         try:
             code = await child.wait()
         finally:
             probing.cancel()
             _kill_group(child.pid)
+        await asyncio.wait([probing])
         await asyncio.wait([reading], timeout=PIPE_GRACE)
         reading.cancel()
         self._ended(describe_exit(code), began)
@@ -176,25 +177,39 @@ class Supervisor:
         self._last_exit = how
         self._fast_deaths = self._fast_deaths + 1 if time.monotonic() - began < FAST else 0
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
-            *self.process.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=self.process.cwd,
-            env={**os.environ, **self.process.env},
-            start_new_session=True,  # Ctrl-C reaches us alone: we stop the others in order
-            limit=LINE_LIMIT,
-            user=self.process.user,
-        )
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, int]:
+        """Start the process; its output is read from the pipe that is returned.
 
-    async def _read(self, child: asyncio.subprocess.Process, log: LogFile) -> None:
-        if child.stdout is None:
-            return
-        while line := await _line(child.stdout):
-            self._report.line(self.process, log.write(line))
+        The pipe is our own: of one that asyncio makes, it waits for the end, which a child of the process may put off.
+        """
+        output, into = os.pipe()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
+                *self.process.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=into,
+                stderr=into,
+                cwd=self.process.cwd,
+                env={**os.environ, **self.process.env},
+                start_new_session=True,  # Ctrl-C reaches us alone: we stop the others in order
+                user=self.process.user,
+            )
+        except OSError:
+            os.close(output)
+            raise
+        finally:
+            os.close(into)
+        return child, output
+
+    async def _read(self, output: int, log: LogFile) -> None:
+        stream = asyncio.StreamReader(limit=LINE_LIMIT)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
+        )
+        with closing(transport):
+            while line := await _line(stream):
+                self._report.line(self.process, log.write(line))
 
     async def _probe(self) -> None:
         while True:

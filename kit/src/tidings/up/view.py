@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psutil
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -100,7 +100,7 @@ class View:
                     live.update(self._picture(state()), refresh=True)
                 await asyncio.sleep(FLUSH_EVERY)
 
-    def _picture(self, state: RunState) -> Table | Text:
+    def _picture(self, state: RunState) -> Group | Text:
         rows = table_rows(state.processes)
         if len(rows) + 3 + ROOM_FOR_LOG > self._console.height:
             return summary(state, rows)
@@ -178,10 +178,9 @@ def table_rows(processes: Sequence[ProcessState]) -> list[Row]:
     return [Row(each, sidecars.get(each.name)) for each in processes if each.role != "sidecar"]
 
 
-def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None = None) -> Table:
+def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None = None) -> Group:
     """The table of what is up; in a narrow terminal without process ids."""
-    drawn = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left")
-    drawn.caption = summary(state, rows)
+    drawn = Table(box=None, padding=(0, 2, 0, 0))
     wide = width >= WIDE
     for heading in ("name", "state", "port", *(["pid"] if wide else []), "sidecar", "port", *(["pid"] if wide else [])):
         drawn.add_column(heading, no_wrap=True)
@@ -189,7 +188,7 @@ def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None
         drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(*_cells(row, time.time() if now is None else now, wide=wide))
-    return drawn
+    return Group(drawn, summary(state, rows))
 
 
 def summary(state: RunState, rows: Sequence[Row]) -> Text:

@@ -1,0 +1,120 @@
+"""`tidings.yaml`: what is read, and how a mistake is told."""
+
+from pathlib import Path
+
+import pytest
+
+from tidings.up import project
+from tidings.up.errors import ProjectError
+from tidings.up.references import fill
+
+WHOLE = """\
+name: shop
+folders: [services/*]
+services:
+  - {name: orders, port: 8001, replicas: 2, environment: {LIMIT: 10}}
+  - name: web
+    folder: web
+    command: [node, server.js]
+    sidecar: false
+programs:
+  - {name: mail, command: [mail], ports: {smtp: 8025}}
+"""
+
+
+def shop(root: Path, text: str = WHOLE) -> Path:
+    (root / "tidings.yaml").write_text(text)
+    for name in ("menu", "orders"):
+        main = root / "services" / name / "src" / name / "main.py"
+        main.parent.mkdir(parents=True)
+        main.touch()
+    (root / "services" / "menu" / "contracts").mkdir()
+    (root / "services" / "__pycache__").mkdir()
+    (root / "web").mkdir()
+    return root
+
+
+def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path) -> None:
+    home = project.load(shop(tmp_path))
+    assert [(each.name, each.folder, each.port) for each in home.services] == [
+        ("orders", "services/orders", 8001),
+        ("web", "web", None),
+        ("menu", "services/menu", None),
+    ]
+    assert home.services[0].replicas == 2
+    assert home.contracts == [tmp_path / "services/menu/contracts"]
+    assert home.folder(home.services[1]) == tmp_path / "web"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "says"),
+    [
+        ("name: shop\nport: 1\n", "2:1", "unknown field `port`; known are name, folders"),
+        ("name: shop\nservices:\n  - name: a\n    prot: 1\n", "4:5", "unknown field `prot`; did you mean `port`?"),
+        ("name: shop\nservices:\n  - name: a\n    port: many\n", "4:11", "services[0].port: Expected `int | null`"),
+        ("name: shop\nprograms:\n  - name: a\n", "3:5", "missing required field `command`"),
+        ("name: shop\nprograms:\n  - {name: a, command: []}\n", "3:24", "command must not be empty"),
+        ("name: shop\nservices:\n  - {name: Orders}\n", "3:12", "'Orders' is no name"),
+        ("name: shop\nservices:\n  - {name: a}\n  - {name: a}\n", "3:12", "the name a is given twice"),
+        ("name: shop\nservices:\n  - {name: a, replicas: 0}\n", "3:25", "1 or more"),
+        ("name: shop\nservices:\n  - {name: a, port: 70000}\n", "3:21", "70000 is no port"),
+        ("name: [shop\n", "2:1", "not YAML"),
+        ("", "1:1", "the document: Expected `object`"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(text: str, place: str, says: str) -> None:
+    with pytest.raises(ProjectError) as caught:
+        project.parse(text, "tidings.yaml")
+    assert str(caught.value).startswith(f"tidings.yaml:{place}: ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("folder: web", "folder: wab"), "there is no folder"),
+        (("    folder: web\n", ""), "service web: no folder of `folders` is called so"),
+        (("    command: [node, server.js]\n", ""), "src/web/main.py; write it, or give `module:` or `command:`"),
+    ],
+)
+def test_a_service_without_code_is_told_before_anything_starts(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    with pytest.raises(ProjectError, match="service web") as caught:
+        project.load(shop(tmp_path, WHOLE.replace(*change)))
+    assert says in str(caught.value)
+
+
+def test_a_folder_without_project_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"there is no tidings.yaml; change to the project's folder"):
+        project.load(tmp_path)
+
+
+PORTS = {"orders": 8001, "mail.smtp": 8025, "orders.daprd.http": 3500}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("plain", "plain"),
+        ("${port}/${port:orders}/${port:mail.smtp}", "9/8001/8025"),
+        ("${url:orders}/menu", "http://127.0.0.1:8001/menu"),
+        ("${env:HOME} costs $$5", "/home/me costs $5"),
+    ],
+)
+def test_references(text: str, filled: str) -> None:
+    assert fill(text, {"port": "9"}, PORTS, {"HOME": "/home/me"}, where="x") == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("${port:order}", r"PONG of ping: \$\{port:order\} refers to nothing; ports are known for mail.smtp, orders$"),
+        ("${env:NOT_SET}", r"\$\{env:NOT_SET\} refers to nothing"),
+        ("${data}", r"\$\{data\} refers to nothing"),
+        ("$HOME", "write `\\$\\$` for a dollar"),
+    ],
+)
+def test_a_reference_to_nothing_is_an_error(text: str, says: str) -> None:
+    with pytest.raises(ProjectError, match=says):
+        fill(text, {"port": "9"}, PORTS, {}, where="PONG of ping")
