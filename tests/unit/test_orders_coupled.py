@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -39,24 +39,24 @@ class World:
 
     def __init__(self) -> None:
         self.sidecar = MemorySidecar("orders")
-        self.calls: list[httpx.Request] = []
-        self.answers: dict[str, httpx.Response | Exception] = {}
+        self.calls: list[httpx2.Request] = []
+        self.answers: dict[str, httpx2.Response | Exception] = {}
         self.payment = {"status": "authorised"}
         self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token="secret"))
-        token, transport = SecretStr("secret"), httpx.MockTransport(self._answer)
+        token, transport = SecretStr("secret"), httpx2.MockTransport(self._answer)
         self.app = application(self.service, SETTINGS, Collaborators(SETTINGS, token, transport))
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://orders")
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders")
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.calls.append(request)
         prepared = self.answers.get(request.url.host)
         if isinstance(prepared, Exception):
             raise prepared
         if prepared is not None:
             return prepared
-        return httpx.Response(200, json={"status": "SUCCESS"} if request.method == "POST" else self.payment)
+        return httpx2.Response(200, json={"status": "SUCCESS"} if request.method == "POST" else self.payment)
 
-    async def place(self, **headers: str) -> httpx.Response:
+    async def place(self, **headers: str) -> httpx2.Response:
         return await self.http.post("/orders", json=ORDER, headers=headers)
 
     async def hear(self, kind: str, **data: Any) -> None:
@@ -104,14 +104,14 @@ async def test_all_four_are_asked_one_after_the_other(world: World):
 @pytest.mark.parametrize(
     "answer",
     [
-        httpx.ConnectError("nobody listens"),
-        httpx.ReadTimeout("too slow"),
-        httpx.Response(500),
-        httpx.Response(200, text="no JSON"),
+        httpx2.ConnectError("nobody listens"),
+        httpx2.ReadTimeout("too slow"),
+        httpx2.Response(500),
+        httpx2.Response(200, text="no JSON"),
     ],
     ids=["down", "slow", "broken", "senseless"],
 )
-async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: httpx.Response | Exception):
+async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: httpx2.Response | Exception):
     world.answers[name] = answer
     refused = await world.place()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -123,7 +123,7 @@ async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: 
 
 
 async def test_an_event_that_is_not_handled_at_once_fails_the_order(world: World):
-    world.answers["kitchen"] = httpx.Response(200, json={"status": "RETRY"})
+    world.answers["kitchen"] = httpx2.Response(200, json={"status": "RETRY"})
     assert "answered {'status': 'RETRY'}" in (await world.place()).json()["detail"]
 
 
@@ -135,7 +135,7 @@ async def test_a_refused_payment_is_an_order_that_has_ended(world: World):
 
 
 async def test_a_customer_whom_loyalty_does_not_know_yet_is_no_failure(world: World):
-    world.answers["loyalty"] = httpx.Response(404)
+    world.answers["loyalty"] = httpx2.Response(404)
     assert (await world.place()).json()["status"] == "confirmed"
 
 

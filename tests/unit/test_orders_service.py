@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from orders.handlers import handlers
@@ -42,7 +42,7 @@ class Shop:
         self.sidecar = MemorySidecar("orders")
         self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings())
         self.app = application(self.service, OrdersSettings(**settings))
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://orders")
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders")
         self._ids = map(str, itertools.count())
 
     async def hear(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
@@ -343,7 +343,7 @@ async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop
 
 
 async def test_one_idempotency_key_is_one_order(shop: Shop):
-    async def send(key: str, **changes: Any) -> httpx.Response:
+    async def send(key: str, **changes: Any) -> httpx2.Response:
         return await shop.http.post("/orders", json=an_order(**changes), headers={"Idempotency-Key": key})
 
     first, *others = await asyncio.gather(*(send("k-1") for _ in range(5)))

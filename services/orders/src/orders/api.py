@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from orders import use_cases
+from orders import requests
 from orders.coupled import Unanswered
 from orders.domain import (
     Address,
@@ -30,7 +30,7 @@ from orders.domain import (
     TooLate,
     UnknownSku,
 )
-from orders.use_cases import Placing
+from orders.requests import Placing
 from tidings import Service
 from tidings.fastapi import CurrentService
 from tidings.problems import problem
@@ -153,7 +153,7 @@ async def place_order(
     """Accept an order; its payment is taken afterwards, and everything else follows from that."""
     draft = _draft(body)
     placing = Placing(
-        order_id=use_cases.order_id(draft.customer.customer_id, idempotency_key),
+        order_id=requests.order_id(draft.customer.customer_id, idempotency_key),
         draft=draft,
         payment_token=body.payment_token,
         pay_within=timedelta(seconds=request.app.state.settings.payment_timeout),
@@ -167,19 +167,19 @@ async def place_order(
 @router.get("/orders/{order_id}", summary="Look at an order")
 async def get_order(order_id: OrderId, service: CurrentService) -> OrderBody:
     """Answer all there is to know about an order, as orders sees it."""
-    return OrderBody.model_validate(await service.execute(use_cases.find, order_id))
+    return OrderBody.model_validate(await service.execute(requests.find, order_id))
 
 
 @router.post("/orders/{order_id}/cancel", summary="Cancel an order, until it has left the house")
 async def cancel_order(order_id: OrderId, service: CurrentService, traceparent: Traceparent = "") -> OrderBody:
     """Cancel an order; the kitchen stops, and payments gives back what it took."""
-    order = await service.execute(use_cases.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
+    order = await service.execute(requests.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
     return OrderBody.model_validate(order)
 
 
 async def place_by_events(service: Service, placing: Placing, traceparent: str) -> Order:
     """Place an order and wait for nobody."""
-    return await service.execute(use_cases.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
+    return await service.execute(requests.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
 
 
 async def refused(_request: Request, error: Exception) -> Response:

@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 from pydantic import SecretStr
 
-from orders import announcements, use_cases
+from orders import announcements, requests
 from orders.domain import Order, OrderError, Reason, Status
 from orders.handlers import fail
 from orders.settings import OrdersSettings
-from orders.use_cases import Placing
+from orders.requests import Placing
 from tidings import Service, StateContext
 from tidings.envelope import CONTENT_TYPE, new_id
 from tidings.events import message_type
@@ -45,11 +45,11 @@ class Collaborators:
     """
 
     def __init__(
-        self, settings: OrdersSettings, token: SecretStr | None, transport: httpx.AsyncBaseTransport | None = None
+        self, settings: OrdersSettings, token: SecretStr | None, transport: httpx2.AsyncBaseTransport | None = None
     ) -> None:
         self._settings = settings
         self._headers = {"dapr-api-token": token.get_secret_value()} if token else {}
-        self._client = httpx.AsyncClient(timeout=settings.patience, transport=transport, trust_env=False)
+        self._client = httpx2.AsyncClient(timeout=settings.patience, transport=transport, trust_env=False)
 
     @asynccontextmanager
     async def opened(self, _service: Service) -> AsyncIterator[None]:
@@ -62,11 +62,11 @@ class Collaborators:
 
         Raises:
             Unanswered: One of the four did not answer; the order is cancelled.
-            OrderError: What `use_cases.place` refuses.
+            OrderError: What `requests.place` refuses.
 
         """
         metadata = {"correlation_id": placing.order_id, "traceparent": traceparent}
-        order, is_new = await service.execute(use_cases.record, placing, **metadata)
+        order, is_new = await service.execute(requests.record, placing, **metadata)
         if not is_new:
             return order
         try:
@@ -107,7 +107,7 @@ class Collaborators:
         headers = {**self._headers, "content-type": CONTENT_TYPE}
         try:
             response = await self._client.request(method, address, content=body, headers=headers)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise Unanswered(name, f"{method} {address}: {type(error).__name__}: {error}") from error
         if response.status_code == HTTPStatus.NOT_FOUND and method == "GET":
             return {}  # it answers, and knows nothing of it
@@ -125,7 +125,7 @@ async def _encode(message: object, context: StateContext) -> bytes:
 
 async def _confirm(order_id: str, context: StateContext) -> Order:
     """Confirm an order that payments has just authorised, unless its event came first; the e-mail is sent apart."""
-    order = await use_cases.find(order_id, context)
+    order = await requests.find(order_id, context)
     if order.confirm(context.now):
         context.save(order_id, order)
         context.publish(*announcements.confirmed(order))

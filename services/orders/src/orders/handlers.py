@@ -21,7 +21,7 @@ from orders.incoming import (
     PizzaBoxed,
     PreparationStarted,
 )
-from orders.use_cases import find
+from orders.requests import find
 from tidings import Handlers, Rejected, StateContext
 
 log = structlog.get_logger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from orders.domain import Menu
 from orders.incoming import ItemRestocked, ItemSoldOut, PriceChanged, RecipePublished
-from orders.use_cases import MENU
+from orders.requests import MENU
 from tidings import Handlers, StateContext
 
 handlers = Handlers()
