@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock lint types test run demo tools
+.PHONY: help venv lock lint types test run demo coupling tools
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,3 +32,6 @@ lint: venv ## style, imports between layers
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
+
+coupling: venv ## stop loyalty, and count the orders accepted by events and in the coupled mode
+	python scenarios/coupling.py
