@@ -21,6 +21,11 @@ _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.+)")
 _TEXT = re.compile(
     r"[rRbB]{0,2}(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\")|//[^\n]*", re.DOTALL
 )
+# A macro's variable that stands for a type ("[int].exists(t, t == int)") passes every check and kills daprd:
+# "reference to undefined type". Only a collection that the expression itself builds can hold types.
+_BUILT = re.compile(r"[\])}]\s*\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
+_TYPE = re.compile(r"(?<![.\w])(?:type\s*\(|(?:bool|bytes|double|int|list|map|null_type|string|type|uint)\b(?!\s*\())")
+_MESSAGE = re.compile(r"(?<![.\w])\.?\s*google\s*\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,17 @@ class Problem:
 
 @lru_cache(maxsize=1)
 def _event_environment() -> Any:
+    # Any, as daprd declares it: with dyn, a macro over the envelope itself would pass here and kill daprd.
+    return cel.NewEnv(variables={"event": cel.Type("google.protobuf.Any")})
+
+
+@lru_cache(maxsize=1)
+def _bare_environment() -> Any:
+    return cel.NewEnv()
+
+
+@lru_cache(maxsize=1)
+def _evaluation_environment() -> Any:
     return cel.NewEnv(variables={"event": cel.Type.DYN})
 
 
@@ -57,7 +73,7 @@ def check_trip(expression: str) -> Problem | None:
 
 @lru_cache(maxsize=20_000)
 def _program(expression: str) -> Any:
-    return _event_environment().compile(expression)
+    return _evaluation_environment().compile(expression)
 
 
 def evaluate(expression: str, event: dict[str, Any]) -> bool | str:
@@ -71,10 +87,8 @@ def _check(expression: str, environment: Any, known: str) -> Problem | None:
         return Problem("the expression is empty: daprd would take it for 'always'", "Write a condition.")
     if len(expression) > MAX_LENGTH:
         return Problem(f"the expression is longer than {MAX_LENGTH} characters", "Split it into several filters.")
-    bare = _TEXT.sub(lambda found: " " * len(found[0]), expression)
-    if "`" in bare:
-        line, column = _position(bare, bare.index("`"))
-        return Problem("daprd's CEL knows no `quoted` field names", "Write event['field-name'].", line, column)
+    if problem := _beyond_daprd(_TEXT.sub(_blank, expression)):
+        return problem
     try:
         result = environment.compile(expression).return_type()
     except RuntimeError as error:
@@ -82,12 +96,43 @@ def _check(expression: str, environment: Any, known: str) -> Problem | None:
     if result != cel.Type.BOOL:
         mend = "Compare it with a value, such as event.data.paid == true."
         return Problem(f"the expression is of type {result.name().lower()}, not bool", mend)
+    return _first_pass(expression)
+
+
+def _first_pass(expression: str) -> Problem | None:
+    """Compile as daprd does first, knowing no variable: every complaint but that one ends it."""
+    try:
+        _bare_environment().compile(expression)
+    except RuntimeError as error:
+        for line, column, message in _ERROR.findall(str(error)):
+            if not message.startswith("undeclared reference to") and "*error*" not in message:
+                mend = "Do not mix a variable with values of a type in one ?: or list; compare fields instead."
+                return Problem(message, mend, int(line), int(column))
     return None
 
 
-def _position(text: str, offset: int) -> tuple[int, int]:
-    before = text[:offset]
-    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+def _beyond_daprd(bare: str) -> Problem | None:
+    """Find what the checker takes and daprd does not; `bare` has no texts and no comments."""
+    if found := re.search("`", bare):
+        return Problem(
+            "daprd's CEL knows no `quoted` field names", "Write event['field-name'].", *_position(bare, found)
+        )
+    if found := _MESSAGE.search(bare):
+        return Problem("events hold JSON, not protobuf messages", "Compare with plain values.", *_position(bare, found))
+    if (found := _BUILT.search(bare)) and _TYPE.search(bare):
+        mend = "Use the macro on a field of the event, or leave the type out."
+        return Problem("daprd dies of a macro over values whose type is asked for", mend, *_position(bare, found))
+    return None
+
+
+def _blank(found: re.Match[str]) -> str:
+    """Replace a text or comment by blanks of the same shape, so that positions stay."""
+    return re.sub(r"[^\n]", " ", found[0])
+
+
+def _position(text: str, found: re.Match[str]) -> tuple[int, int]:
+    before = text[: found.start()]
+    return before.count("\n") + 1, found.start() - (before.rfind("\n") + 1) + 1
 
 
 def _refused(text: str, known: str) -> Problem:

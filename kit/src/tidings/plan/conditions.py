@@ -27,7 +27,7 @@ def rules_of(subscription: EventSubscription) -> list[Rule]:
     """Return what the subscription adds to the routes of each of its topics, in order."""
     routes = subscription.spec.routes
     wanted = [term.cel for term in filters.terms(subscription.spec.filters)]
-    found = [_rule([*wanted, route.match.strip()], route.path) for route in routes.rules]
+    found = [_rule([*wanted, filters.written(route.match)], route.path) for route in routes.rules]
     return [*found, _rule(wanted, routes.default)]
 
 
@@ -73,7 +73,7 @@ def probe(subscription: EventSubscription, event_type: EventType, channels: list
 
 def _rule(wanted: list[str], path: str | None) -> Rule:
     parts = list(dict.fromkeys(wanted))
-    return Rule(filters.conjunction(parts), path, frozenset(parts))
+    return Rule(filters.conjunction(parts).strip(), path, frozenset(parts))
 
 
 def _shape(subscription: EventSubscription, place: int) -> Iterator[Finding]:

@@ -43,6 +43,12 @@ def conjunction(parts: list[str]) -> str:
     return " && ".join(_parenthesised(part) for part in parts) if len(parts) > 1 else "".join(parts)
 
 
+def written(expression: str) -> str:
+    """Return a hand-written expression fit to stand in parentheses: a comment must not swallow what follows."""
+    bare = expression.strip()
+    return f"{bare}\n" if "//" in bare else bare
+
+
 def operators(condition: Filter) -> list[str]:
     """Return the operators that are set: exactly one should be."""
     return [name for name in Filter.__struct_encode_fields__ if _value(condition, name) is not None]
@@ -68,7 +74,7 @@ def _terms(condition: Filter, at: Path) -> list[Term]:
     if condition.all is not None:
         return [term for index, each in enumerate(condition.all) for term in _terms(each, (*at, "all", index))]
     if condition.cel is not None:
-        return [Term(condition.cel.strip(), (*at, "cel"), raw=True)]
+        return [Term(written(condition.cel), (*at, "cel"), raw=True)]
     if condition.any is not None:
         ways = [conjunction([term.cel for term in _terms(each, at)]) for each in condition.any]
         return [Term(" || ".join(_parenthesised(way) for way in ways), (*at, "any"))]

@@ -44,7 +44,8 @@ class _Comparison:
         found: list[Problem] = []
         for written in _alternatives(writer, self.writer):
             judged = [[*self._way(way, written, at, depth)] for way in ways]
-            found += min(judged, key=_how_many) if judged else []
+            least: list[Problem] = min(judged, key=len, default=[])
+            found += least
         return list(dict.fromkeys(found))
 
     def _way(self, reader: Schema, writer: Schema, at: str, depth: int) -> Iterator[Problem]:
@@ -71,10 +72,6 @@ class _Comparison:
                 yield from self.between(_as_schema(known[name]), _as_schema(written[name]), f"{at}.{name}", depth + 1)
             elif others is False:
                 yield Problem(f"{at}.{name}", "is written, but the reader allows no further properties")
-
-
-def _how_many(found: list[Problem]) -> int:
-    return len(found)
 
 
 def _as_schema(schema: Any) -> Schema:
