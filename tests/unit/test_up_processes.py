@@ -90,7 +90,7 @@ def test_a_service_is_told_where_its_sidecar_and_its_neighbours_are(made: dict[s
             "APP_API_TOKEN": "to-app",
             "TIDINGS_POLICY": "/run/policies/orders.json",
             "TIDINGS_INSTANCE": "orders-1",
-            "TIDINGS_DATA_DIR": "/run/data/orders",
+            "TIDINGS_DATA": "/run/data/orders",
             "KITCHEN": "http://127.0.0.1:8002",
             "LIMIT": "true",
             "PYTHONPATH": "/shop/services/orders/src:/mine",

@@ -81,13 +81,18 @@ def test_a_service_without_code_is_told_before_anything_starts(
     tmp_path: Path, change: tuple[str, str], says: str
 ) -> None:
     with pytest.raises(ProjectError, match="service web") as caught:
-        project.load(shop(tmp_path, WHOLE.replace(*change)))
+        check_web(shop(tmp_path, WHOLE.replace(*change)))
     assert says in str(caught.value)
 
 
 def test_a_folder_without_project_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"there is no tidings.yaml; change to the project's folder"):
         project.load(tmp_path)
+
+
+def check_web(root: Path) -> None:
+    home = project.load(root)
+    project.check_code(home, home.services[1])
 
 
 PORTS = {"orders": 8001, "mail.smtp": 8025, "orders.daprd.http": 3500}

@@ -5,12 +5,12 @@
 | `project` | `tidings.yaml`, read strictly |
 | `ports` | which port everything listens on |
 | `backends` | the broker and the state store, started here or reached by address |
-| `processes` | what to start, with which arguments and environment: pure |
-| `folder` | the run folder: resources, policies, data, logs |
+| `system`, `processes` | what to start, with which arguments and environment: pure |
+| `folder`, `prepare` | the run folder: resources, policies, data, logs; all that must be right before the start |
 | `probes` | when a process counts as ready |
-| `supervisor` | one process kept alive: start, wait, restart with back-off, stop |
+| `supervisor`, `launch`, `leftovers` | one process kept alive: start, wait, restart with back-off, stop; nothing stays behind |
 | `run` | the system as a whole; `async with Run(project)` is what tests use |
-| `state` | `state.json`, by which other programs see what runs |
+| `state`, `control` | `state.json`, by which other programs see what runs, and steer it |
 | `logs`, `view` | log lines made readable, and the live table |
-| `command` | the commands `up`, `ps`, `logs`, `restart`, `stop`, `start`, `down` |
+| `command`, `steering` | the commands `up`; `ps`, `logs`, `restart`, `stop`, `start`, `down` |
 """

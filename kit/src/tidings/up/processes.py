@@ -221,7 +221,7 @@ def _common(own: Mapping[str, str], around: Surroundings) -> dict[str, str]:
         "APP_PORT": own["port"],
         "TIDINGS_INSTANCE": own["instance"],
         "TIDINGS_RUN_DIR": str(around.folder.path),
-        "TIDINGS_DATA_DIR": own["data"],
+        "TIDINGS_DATA": own["data"],
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -108,7 +108,7 @@ def load(root: Path) -> Home:
     """Read the project in `root`.
 
     Raises:
-        ProjectError: no file, malformed YAML, an unknown or wrong field, a name twice, a service without code.
+        ProjectError: no file, malformed YAML, an unknown or wrong field, a name twice, a service without folder.
 
     """
     file = root / FILE_NAME
@@ -143,7 +143,7 @@ def parse(text: str, file: str) -> Project:
 
 
 def complete(root: Path, project: Project) -> Home:
-    """Find the folders of all services and check that there is something to start in each."""
+    """Find the folders of all services."""
     declared = {service.name: service for service in project.services}
     found = {
         folder.name: folder
@@ -157,7 +157,7 @@ def complete(root: Path, project: Project) -> Home:
     ]
     services += [service for name, service in declared.items() if name not in found]
     for service in services:
-        _check_code(root, service)
+        _check_folder(root, service)
     order = {name: index for index, name in enumerate(declared)}
     services.sort(key=lambda service: (order.get(service.name, len(order)), service.name))
     return Home(root, project, tuple(services))
@@ -171,15 +171,24 @@ def _with_folder(service: Service, folder: Path) -> Service:
     return service if service.folder else msgspec.structs.replace(service, folder=folder.as_posix())
 
 
-def _check_code(root: Path, service: Service) -> None:
+def _check_folder(root: Path, service: Service) -> None:
     if not service.folder:
         raise ProjectError(
             f"service {service.name}: no folder of `folders` is called so; "
             "give it `folder:`, or take it out of `services`"
         )
-    folder = root / service.folder
-    if not folder.is_dir():
-        raise ProjectError(f"service {service.name}: there is no folder {folder}; correct its `folder:`")
+    if not (root / service.folder).is_dir():
+        raise ProjectError(f"service {service.name}: there is no folder {root / service.folder}; correct its `folder:`")
+
+
+def check_code(home: Home, service: Service) -> None:
+    """Make sure that there is something to start.
+
+    Raises:
+        ProjectError: no `main.py` where the service's command would look for it.
+
+    """
+    folder = home.folder(service)
     main = folder / "src" / service.package / "main.py"
     if not service.command and not main.is_file() and not (folder / service.package / "main.py").is_file():
         raise ProjectError(f"service {service.name}: there is no {main}; write it, or give `module:` or `command:`")

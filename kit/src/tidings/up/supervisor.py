@@ -93,6 +93,10 @@ class Supervisor:
             stop_signal=self.process.stop_signal,
         )
 
+    @property
+    def _is_failing(self) -> bool:
+        return self._fast_deaths >= GIVE_WARNING
+
     def start(self) -> None:
         """Begin to keep it alive."""
         self._task = asyncio.create_task(self._keep_alive(), name=self.process.name)
@@ -147,7 +151,7 @@ class Supervisor:
 
     async def _one_life(self, log: LogFile) -> None:
         log.begin()
-        self._become("starting")
+        self._become("failing" if self._is_failing else "starting")
         began = time.monotonic()
         try:
             child, output = await self._spawn()
@@ -229,7 +233,7 @@ class Supervisor:
             return 0
         self._restarts += 1
         wait = pause(self._fast_deaths)
-        failing = self._fast_deaths >= GIVE_WARNING
+        failing = self._is_failing
         self._become("failing" if failing else "restarting")
         last = "".join(f"\n    {understand(line).text}" for line in log.last())
         said = f"; it said last:{last}" if last else "; it said nothing"

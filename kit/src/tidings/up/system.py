@@ -45,7 +45,9 @@ class PlanRefused(UpError):
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)
-        super().__init__("\n".join(map(describe, self.findings)))
+        super().__init__(
+            "\n".join(["the events cannot be planned, so nothing was started:", *map(describe, self.findings)])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +102,24 @@ def read(root: Path, options: Options) -> System:
 
     """
     home = project.load(root)
-    planned = plan(resources.load(home.contracts))
+    planned = plan(resources.load(map(_near, home.contracts)))
     errors = [finding for finding in planned.findings if finding.severity == "error"]
     if errors:
         raise PlanRefused(errors)
     started = instances(home, options.only, options.replicas)
+    for instance in started:
+        project.check_code(home, instance.service)
     broker = choose(options.broker or home.project.broker, BROKERS, "broker")
     store = choose(options.state or home.project.state, STORES, "state")
     wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
     if options.free_ports:
         wanted = dict.fromkeys(wanted)
     return System(home, planned, tuple(started), broker, store, wanted)
+
+
+def _near(path: Path) -> Path:
+    """The path as somebody in the present folder would write it: findings are shown with it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def describe(finding: Finding) -> str:
