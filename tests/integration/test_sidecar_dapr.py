@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +95,18 @@ async def test_a_sidecar_that_hangs_costs_the_deadline_and_no_more(
     process = await daprd("orders", resources=on_nats)
     sidecar = connect(process.address, deadline=0.5)
     assert await sidecar.ready()
-    process.send(signal.SIGSTOP)
-    for call in (sidecar.get("k"), sidecar.publish("t", b"{}"), sidecar.transact([Upsert("k", b"1")])):
+    await process.suspend()
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: sidecar.get("k"),
+        lambda: sidecar.publish("t", b"{}"),
+        lambda: sidecar.transact([Upsert("k", b"1")]),
+    ]
+    for call in calls:
         began = time.monotonic()
         with pytest.raises(SidecarUnavailable, match="DEADLINE_EXCEEDED"):
-            await call
+            await call()
         assert 0.4 < time.monotonic() - began < 2
-    process.send(signal.SIGCONT)
+    process.resume()
     assert await sidecar.get("k2") is None
 
 

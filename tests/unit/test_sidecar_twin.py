@@ -164,6 +164,7 @@ async def test_a_loop_of_events_is_found() -> None:
     [
         [subscription("t", "/a"), subscription("t", "/b")],
         [{"spec": {"pubsubname": "other", "topic": "t", "routes": {"default": "/a"}}}],
+        [subscription("t", {"rules": [{"match": "event.type ==", "path": "/a"}]})],
     ],
 )
 def test_a_programme_that_daprd_would_not_carry_out_is_refused(programme: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from tidings.errors import DefinitionError, PublishRefused
 from tidings.testing.asgi import App, post
 from tidings.testing.retries import attempts
-from tidings.testing.rules import NoVerdict, read, route
+from tidings.testing.rules import NoVerdict, complaints, read, route
 
 Verdict = Literal["done", "drop", "retry"]
 Queued = tuple[int, bytes]
@@ -107,7 +107,7 @@ class MemoryBroker:
 
         Raises:
             DefinitionError: A subscription is to another pub/sub component, or a second one to the same topic, which
-                daprd would silently ignore.
+                daprd would silently ignore; or a rule is malformed, which daprd would die of.
 
         """
         self._apps[app_id] = _App(app, token, attempts(resiliency, self.pubsub))
@@ -118,6 +118,8 @@ class MemoryBroker:
                 continue
             if spec["pubsubname"] != self.pubsub or spec["topic"] in topics:
                 raise DefinitionError(f"{app_id}: a second subscription to {spec['topic']}, or not on {self.pubsub}")
+            if wrong := complaints(spec["routes"]):
+                raise DefinitionError(f"{app_id}: no rule for a sidecar: {'; '.join(wrong)}")
             topics.add(spec["topic"])
             self._subscribe(app_id, spec)
 

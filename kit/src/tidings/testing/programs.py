@@ -9,6 +9,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,10 +20,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+import psutil
 import yaml
 
 from tidings.errors import TidingsError
 from tidings.programs import ensure
+from tidings.up import launch
 from tidings.up.ports import HOST, block
 
 PATIENCE = 30.0  # seconds; on a busy machine with two cores a PostgreSQL takes five to start
@@ -144,7 +147,7 @@ def running(
 
     """
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, user=user)
+        process = subprocess.Popen(command if user else tied(command), stdout=out, stderr=subprocess.STDOUT, user=user)
     try:
         deadline = time.monotonic() + PATIENCE
         while not ready():
@@ -153,6 +156,11 @@ def running(
         yield process
     finally:
         end(process, stop)
+
+
+def tied(command: list[str]) -> list[str]:
+    """Let the kernel end a program with this process, also where this one is killed (Linux)."""
+    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *command]
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
@@ -207,7 +215,7 @@ class Daprd:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as out:
-            return subprocess.Popen(self.command, stdout=out, stderr=subprocess.STDOUT, env=self.environment)
+            return subprocess.Popen(tied(self.command), stdout=out, stderr=subprocess.STDOUT, env=self.environment)
 
     async def _loaded(self, client: httpx2.AsyncClient) -> bool:
         token = {"dapr-api-token": self.environment["DAPR_API_TOKEN"]} if "DAPR_API_TOKEN" in self.environment else {}
@@ -222,19 +230,26 @@ class Daprd:
     async def stop(self) -> None:
         """Stop it gracefully."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
+            self.resume()
             await asyncio.to_thread(end, self.process)
 
     def kill(self) -> None:
         """End it as a crash does (kill -9)."""
-        self.send(signal.SIGKILL)
         if self.process is not None:
+            self.process.kill()
             self.process.wait()
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP makes it hang, SIGCONT lets it go on."""
+    async def suspend(self) -> None:
+        """Let it hang: it keeps its connections and answers nothing; returns once it does."""
         if self.process is not None:
-            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGSTOP)
+            while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # the kernel tells nobody
+                await asyncio.sleep(0.005)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
 
     def lines(self) -> list[dict[str, Any]]:
         """Read what it logged."""

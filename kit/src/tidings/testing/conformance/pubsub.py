@@ -103,11 +103,9 @@ class PubSubConformance:
         dead = unique("dead")
         app.answers["/events/a"] = [answer]
         await world.run(app, [subscription(topic, "/events/a", dead), subscription(dead, "/d")], retry_policy(2), "")
-        for name in ("e-1", "e-2"):
-            await world.sidecar.publish(topic, event(id=name).encode())
-        await world.until(lambda: len(app.received) >= 2)
+        await _one_after_the_other(world, app, topic, "e-1", "e-2")
+        assert app.received == [("/events/a", each) for each in app.at("/events/a")]
         assert app.ids("/events/a") == ["e-1", "e-2"]
-        assert app.ids("/d") == []
 
     async def test_anything_else_is_tried_again(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
         failures = [(500, b""), (200, RETRY), (200, b'{"status":"WHATEVER"}'), (401, b""), (302, b"")]
@@ -158,9 +156,7 @@ class PubSubConformance:
     ) -> None:
         app.answers["/events/a"] = [(200, DROP), (200, DONE)]
         await world.run(app, [subscription(topic, "/events/a")], retry_policy(5), "")
-        for name in ("e-1", "e-2"):
-            await world.sidecar.publish(topic, event(id=name).encode())
-        await world.until(lambda: "e-2" in app.ids("/events/a"))
+        await _one_after_the_other(world, app, topic, "e-1", "e-2")
         assert app.ids("/events/a") == ["e-1", "e-2"]
 
     async def test_the_first_rule_that_is_true_routes(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
@@ -186,7 +182,6 @@ class PubSubConformance:
             'event.version == "1"',
             "event.nothing == 1",
             "has(event.data.total)",  # the event has no data at all
-            "event.version",
         ],
     )
     async def test_what_no_rule_takes_or_a_rule_fails_on_is_a_dead_letter(
@@ -266,3 +261,10 @@ class PubSubConformance:
         await world.run(app, [subscription(topic, "/events/a")], None, "")
         with pytest.raises(PublishRefused):
             await world.sidecar.publish(topic, body)
+
+
+async def _one_after_the_other(world: PubSubWorld, app: Recorder, topic: str, *names: str) -> None:
+    """Publish each event once the one before was delivered: brokers promise no order."""
+    for name in names:
+        await world.sidecar.publish(topic, event(id=name).encode())
+        await world.until(lambda name=name: name in app.ids("/events/a"))  # type: ignore[misc]
