@@ -75,7 +75,11 @@ class Burial:
         try:
             await self.sidecar.publish(self.topic, dead_letter(body, envelope, outcome, subscription, attempts, first))
         except SidecarError as error:
-            log.error("event.not_buried", event_id=envelope.id, subscription=subscription, reason=str(error))
+            log.error("event.not_buried", **_ids(envelope, subscription), reason=str(error))
             return Postponed(str(error))
-        log.error("event.dead_lettered", event_id=envelope.id, subscription=subscription, reason=outcome.reason)
+        log.error("event.dead_lettered", **_ids(envelope, subscription), reason=outcome.reason)
         return Done()
+
+
+def _ids(envelope: Envelope, subscription: str) -> dict[str, str]:
+    return {"event_id": envelope.id, "correlation_id": envelope.correlationid, "subscription": subscription}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from tidings import events, outcomes
+from tidings import outcomes
 from tidings.context import AlreadyHandled, Cause
 from tidings.errors import MalformedEvent, Rejected, SidecarError, StateConflict
 from tidings.handlers import Handler
@@ -47,13 +47,16 @@ class Runner:
         """
         token = handling.set(cause)
         try:
-            for attempt in range(_TRIES):
-                try:
-                    return await self._unit(function, message, cause)
-                except StateConflict:
-                    await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+            return await self._unit_again(function, message, cause)
         finally:
             handling.reset(token)
+
+    async def _unit_again(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return await self._unit(function, message, cause)
+            except StateConflict:
+                await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
         raise StateConflict(f"{cause.source}: others wrote the same document first, {_TRIES} times over")
 
     async def _unit(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
@@ -61,15 +64,17 @@ class Runner:
             returned = await function(message, context)
             if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
                 await context.commit()
+                context.committed()
             return returned
 
     async def attempt(
         self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
     ) -> Outcome:
         """Try a handler once on an event. Whatever goes wrong is an outcome, never an answer without one."""
+        token = handling.set(cause)  # until the outcome is logged: a failure without its ids cannot be followed
         try:
-            message = events.decode(handler.kind, int(cause.envelope.version), cause.envelope.data)
-            running = self.execute(handler.function, message, cause)
+            message = handler.read(cause)
+            running = self._unit_again(handler.function, message, cause)
             outcome = outcomes.read(await (running if timeout is None else asyncio.wait_for(running, timeout)))
         except AlreadyHandled:
             return Done()
@@ -80,11 +85,18 @@ class Runner:
             return Postponed(str(error))
         except Exception as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
             return _failed(error, handler, cause, retry)
-        if isinstance(outcome, Retry) and cause.attempt > retry.max_retries:
-            return DeadLetter(outcome.reason, "Retry")
-        if isinstance(outcome, Drop):
-            log.info("event.dropped", handler=handler.name, reason=outcome.reason)
-        return outcome
+        else:
+            return _judged(outcome, handler, cause, retry)
+        finally:
+            handling.reset(token)
+
+
+def _judged(outcome: Outcome, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:
+    if isinstance(outcome, Retry) and cause.attempt > retry.max_retries:
+        return DeadLetter(outcome.reason, "Retry")
+    if isinstance(outcome, Drop):
+        log.info("event.dropped", handler=handler.name, reason=outcome.reason)
+    return outcome
 
 
 def _failed(error: Exception, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:

@@ -13,6 +13,7 @@ from tidings.deadletters import Burial
 from tidings.documents import Scheduled
 from tidings.envelope import Envelope, timestamp
 from tidings.handlers import Handler
+from tidings.logs import handling
 from tidings.outcomes import DeadLetter, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
 from tidings.runner import Runner
@@ -47,6 +48,8 @@ class Scheduler:
         """Handle one message that is due; returns once it has an outcome."""
         body = bytes(scheduled.event)
         envelope = envelopes.decode(body)
+        # This task was begun while another event was handled: what it logs is about its own message.
+        handling.set(Cause(self._source, envelope, envelope.label))
         handler = self._handlers.get((envelope.type, int(envelope.version)))
         retry = handler.retry or _DEFAULT if handler else _DEFAULT
         attempt, first = 1, timestamp()
