@@ -12,12 +12,12 @@ import httpx2
 import pytest
 
 from kitchen.api import router
-from kitchen.commands import TakeStep
+from kitchen.commands import FileTicket, TakeStep
 from kitchen.domain import rails
-from kitchen.handlers import handlers, take_step
+from kitchen.handlers import file_ticket, handlers, take_step
 from kitchen.requests import open_kitchen
 from kitchen.settings import settings
-from tidings import Event, Service, event
+from tidings import Event, Service, Settings, StateContext, event
 from tidings.context import Cause, Context, request
 from tidings.events import message_type
 from tidings.fastapi import create_app
@@ -54,12 +54,12 @@ class RecipePublished(Event):
 class Kitchen:
     """One replica of the kitchen on its sidecar's twin."""
 
-    def __init__(self, broker: MemoryBroker, store: MemoryStore, instance: str) -> None:
+    def __init__(self, broker: MemoryBroker, store: MemoryStore, instance: str, *, opens: bool) -> None:
         self.broker, self.store = broker, store
-        self.service = Service(
-            "kitchen", handlers, sidecar=MemorySidecar("kitchen", broker, store), opening=open_kitchen
-        )
-        self.service.settings.__dict__["tidings_instance"] = instance
+        sidecar = MemorySidecar("kitchen", broker, store)
+        chosen = Settings(tidings_instance=instance)
+        opening = open_kitchen if opens else None
+        self.service = Service("kitchen", handlers, settings=chosen, sidecar=sidecar, opening=opening)
         self.app = create_app(self.service, [router])
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://kitchen")
 
@@ -103,6 +103,11 @@ class Kitchen:
         ]
         return sorted(found, key=lambda each: str(each["id"]))
 
+    def hanging(self) -> list[str]:
+        """The rails that hold anything, as stored."""
+        documents = [self.store.read(f"kitchen||rail/{key}") for key in rails()]
+        return [str(item.value) for item in documents if item is not None and b'"orders":{}' not in item.value]
+
     def names(self, subject: str = "o-1") -> list[str]:
         return [each["type"].rpartition(".")[2] for each in self.facts(subject)]
 
@@ -117,12 +122,12 @@ async def kitchens(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     started: list[Kitchen] = []
     async with AsyncExitStack() as stack:
 
-        async def start(*, shuffle: int | None = None, **chosen: object) -> Kitchen:
+        async def start(*, shuffle: int | None = None, opens: bool = True, **chosen: object) -> Kitchen:
             broker._shuffle = None if shuffle is None else random.Random(shuffle)
             for name, value in {"opening_crew": "ana:Ana:cook", "pace": 0, **chosen}.items():
                 monkeypatch.setenv(f"KITCHEN_{name.upper()}", str(value))
             settings.cache_clear()
-            kitchen = Kitchen(broker, store, f"kitchen-{len(started)}")
+            kitchen = Kitchen(broker, store, f"kitchen-{len(started)}", opens=opens)
             started.append(kitchen)
             await stack.enter_async_context(lifespan(kitchen.app))
             stack.push_async_callback(kitchen.api.aclose)
@@ -156,7 +161,7 @@ async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: O
     assert {each["correlationid"] for each in kitchen.facts()} == {"c-1"}
     boxed = kitchen.facts()[-1]["data"]
     assert (boxed["boxes"], boxed["fulfilment"]) == (3, "pickup")
-    assert (await kitchen.status(), await kitchen.board()) == ("boxed", [])
+    assert (await kitchen.status(), await kitchen.board(), kitchen.hanging()) == ("boxed", [], [])
 
 
 @pytest.mark.parametrize("failures", [1, 2])
@@ -281,6 +286,27 @@ async def test_the_opening_crew_clocks_in_at_the_first_start_only(kitchens: Open
     ]
 
 
+async def test_a_backlog_that_comes_in_before_the_kitchen_has_opened_finds_its_crew(kitchens: Open) -> None:
+    kitchen = await kitchens(opens=False)
+    await kitchen.told(confirmed())
+    assert await kitchen.status() == "waiting"
+
+
+async def test_a_ticket_that_is_finished_while_it_is_being_hung_does_not_stay_on_its_rail(kitchens: Open) -> None:
+    kitchen = await kitchens()
+    await kitchen.told(confirmed())
+    overtaken: list[str] = []
+
+    async def hang(message: FileTicket, context: StateContext) -> None:
+        await file_ticket(message, context)
+        if not overtaken:  # another replica is faster
+            overtaken.append(message.order_id)
+            await kitchen.told(OrderCancelled(order_id=message.order_id))
+
+    await kitchen.service.execute(hang, FileTicket(order_id="o-1"))
+    assert (overtaken, kitchen.hanging()) == (["o-1"], [])
+
+
 async def test_a_burst_of_orders_hangs_on_the_board_and_leaves_nothing_behind(kitchens: Open) -> None:
     kitchen = await kitchens()
     orders = [f"o-{number}" for number in range(200)]
@@ -288,9 +314,7 @@ async def test_a_burst_of_orders_hangs_on_the_board_and_leaves_nothing_behind(ki
     assert len(await kitchen.board()) == 200
     assert len((await kitchen.api.get("/board?limit=7")).json()["tickets"]) == 7
     await kitchen.told(*(OrderCancelled(order_id=order) for order in orders))
-    assert await kitchen.board() == []
-    rail_documents = [kitchen.store.read(f"kitchen||rail/{key}") for key in rails()]
-    assert all(item is not None and b'"orders":{}' in item.value for item in rail_documents)
+    assert (await kitchen.board(), kitchen.hanging()) == ([], [])
 
 
 async def test_every_replica_shows_the_same_board(kitchens: Open) -> None:
