@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -42,13 +42,16 @@ class World:
         self.calls: list[httpx2.Request] = []
         self.answers: dict[str, httpx2.Response | Exception] = {}
         self.payment = {"status": "authorised"}
+        self.meanwhile: Callable[[str], Awaitable[object]] | None = None  # what else happens to the order by its id
         self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token="secret"))
         token, transport = SecretStr("secret"), httpx2.MockTransport(self._answer)
         self.app = application(self.service, SETTINGS, Collaborators(SETTINGS, token, transport))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders")
 
-    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.calls.append(request)
+        if request.url.path.startswith("/payments/") and self.meanwhile is not None:
+            await self.meanwhile(request.url.path.removeprefix("/payments/"))
         prepared = self.answers.get(request.url.host)
         if isinstance(prepared, Exception):
             raise prepared
@@ -144,3 +147,18 @@ async def test_the_same_key_calls_nobody_again(world: World):
     calls = len(world.calls)
     assert (await world.place(**{"Idempotency-Key": "k"})).json() == first.json()
     assert len(world.calls) == calls
+
+
+async def test_the_payments_own_event_may_come_first(world: World):
+    world.meanwhile = lambda order_id: world.hear("payments.paymentAuthorised", orderId=order_id)
+    assert (await world.place()).json()["status"] == "confirmed"
+    assert len(await world.told("orders.orderConfirmed.v2")) == 1
+    # The e-mail has been asked for both ways, under the same id: notifications sends it once.
+    asked = [json.loads(world.calls[-1].content), *await world.told("notifications.sendEmail.v1")]
+    assert len({each["data"]["emailId"] for each in asked}) == 1
+
+
+async def test_a_customer_who_cancels_meanwhile_ends_the_calls(world: World):
+    world.meanwhile = lambda order_id: world.http.post(f"/orders/{order_id}/cancel")
+    assert (await world.place()).json()["status"] == "cancelled"
+    assert {call.url.host for call in world.calls} == {"payments"}
