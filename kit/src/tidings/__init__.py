@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidings.context import Context as Context
+    from tidings.envelope import Received as Received
     from tidings.errors import Rejected as Rejected
     from tidings.errors import TidingsError as TidingsError
     from tidings.events import Event as Event
@@ -33,6 +34,7 @@ _WHERE = {
     "Event": "events",
     "Handlers": "handlers",
     "Outcome": "outcomes",
+    "Received": "envelope",
     "Rejected": "errors",
     "Retry": "outcomes",
     "RetryPolicy": "policy",

@@ -6,6 +6,7 @@ affair (`tidings.outbox`): each has a context of its own that adds what it can k
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -13,7 +14,7 @@ from typing import Self
 import msgspec
 
 from tidings import events, tracing
-from tidings.envelope import Envelope, new_id, timestamp
+from tidings.envelope import Envelope, Received, new_id, timestamp
 from tidings.errors import DefinitionError, EventTooLarge
 from tidings.events import MessageType, message_type
 
@@ -32,6 +33,7 @@ class Cause:
         subscription: The EventSubscription that brought it; empty for a request.
         attempt: 1 at first.
         once: Whether the event's id is kept with the document, so that it is handled once in effect.
+        received: The event whole, where it was delivered to a handler of any.
 
     """
 
@@ -40,6 +42,7 @@ class Cause:
     subscription: str = ""
     attempt: int = 1
     once: bool = True
+    received: Received | None = None
 
     @property
     def key(self) -> str | None:
@@ -72,6 +75,7 @@ class Context:
     now: datetime
     max_event: int
     outgoing: list[Outgoing] = field(default_factory=list, init=False)
+    _after: list[Callable[[], object]] = field(default_factory=list, init=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,6 +145,18 @@ class Context:
         for kind, message in zip(kinds, representations, strict=True):
             self.outgoing.append(Outgoing(kind.topic, self.encode(kind, message, identity)))
         return identity
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call that once the unit of work is committed, in this process: to wake who is looking on.
+
+        Nothing may depend on it: a process that dies in between never calls it, and other replicas do not either.
+        """
+        self._after.append(callback)
+
+    def committed(self) -> None:
+        """Call what waits for the commit. For the kit's own use."""
+        for callback in self._after:
+            callback()
 
     def encode(self, kind: MessageType, message: object, identity: str) -> msgspec.Raw:
         """Put a message into its envelope.

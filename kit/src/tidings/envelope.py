@@ -5,6 +5,8 @@ The data stays raw bytes here: it is decoded only once the metadata has said int
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -32,7 +34,8 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     """The attributes of one event. All are strings, as CloudEvents has them; absent ones are empty.
 
     `id` is given once, when the fact is recorded, and is the same in every version that the fact is published in,
-    in every retry, dead letter and replay. `replayto` names the one subscription that a replayed event is for.
+    in every retry, dead letter and replay. `replayto` names the one subscription that a replayed event is for; `*` is
+    whichever subscription of the app reads its type.
     """
 
     id: str = ""
@@ -63,6 +66,18 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
         return _encoder.encode(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event whole, for a handler that takes any: its metadata, and the body as it was delivered, to the byte.
+
+    `topic` is the one that the subscription reads; the attribute of that name is where the event was published first.
+    """
+
+    envelope: Envelope
+    body: bytes
+    topic: str
+
+
 _decoder = msgspec.json.Decoder(Envelope)
 _encoder = msgspec.json.Encoder()
 
@@ -84,6 +99,23 @@ def decode(body: bytes) -> Envelope:
     if envelope.specversion != "1.0":
         raise MalformedEvent(f"CloudEvents {envelope.specversion} is not understood, 1.0 is")
     return envelope
+
+
+def salvage(body: bytes, reason: str) -> Envelope:
+    """Read what can be read of an event that `decode` refuses with that reason, for who keeps it all the same.
+
+    One without an id is given one made from its content, so that it is the same at each delivery.
+    """
+    try:
+        found = msgspec.json.decode(body, type=dict[str, object])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = {}
+    known = {name: value for name in Envelope.__struct_fields__ if isinstance(value := found.get(name), str) and value}
+    identity = known.get("id") or f"malformed-{hashlib.sha256(body).hexdigest()[:32]}"
+    failure = {"failurereason": reason, "failureclass": MalformedEvent.__name__}
+    attributes = {**failure, **known, "id": identity}
+    attributes.pop("data", None)
+    return msgspec.convert(attributes, Envelope)
 
 
 def new_id() -> str:

@@ -7,16 +7,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tidings import events
+from tidings.context import Cause
+from tidings.envelope import Received
 from tidings.errors import DefinitionError
 from tidings.events import MessageType, message_type
 from tidings.policy import RetryPolicy
 
+_ANY = MessageType("*", 0, "fact", "*", None, Received)
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function, the message it takes, and how it wants to be called."""
+    """A function, the message it takes, and how it wants to be called.
+
+    `subscriptions` names those of which it takes whatever they deliver; most handlers take a type instead.
+    """
 
     function: Callable[[Any, Any], Awaitable[Any]]
     kind: MessageType
@@ -25,6 +32,18 @@ class Handler:
     retry: RetryPolicy | None
     concurrency: int | None
     versions: frozenset[int]
+    subscriptions: frozenset[str] = frozenset()
+
+    def read(self, cause: Cause) -> object:
+        """Make the handler's message of an event.
+
+        Raises:
+            MalformedEvent: The event's data does not fit the handler's class.
+
+        """
+        if self.subscriptions:
+            return cause.received
+        return events.decode(self.kind, int(cause.envelope.version), cause.envelope.data)
 
     @property
     def name(self) -> str:
@@ -70,6 +89,32 @@ class Handlers:
                 topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
                 paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
                 self.found.append(Handler(function, kind, paths, once, retry, concurrency, versions))
+            return function
+
+        return decorate
+
+    def any(self, *subscriptions: str, once: bool = True) -> Callable[[Function], Function]:
+        """Register `async def handler(received, context)` for whatever those EventSubscriptions deliver.
+
+        For who keeps or hands on events without knowing their types; it is given `Received`, the event whole, and also
+        what no other handler could read. Replays are for handlers that know what they handle: it is given none.
+
+        Args:
+            subscriptions: Names of EventSubscriptions that read by pattern: `*`, `orders.*`, `deadletter.*`.
+            once: Handle each event once in effect. One fact published in two versions has one id: switch it off where
+                each version counts.
+
+        Raises:
+            DefinitionError: The function is not `async def` with two parameters, or no subscription is named.
+
+        """
+        if not subscriptions:
+            raise DefinitionError("Handlers.any: name the EventSubscriptions that it takes everything of")
+
+        def decorate(function: Function) -> Function:
+            _check(function)
+            named = frozenset(subscriptions)
+            self.found.append(Handler(function, _ANY, (), once, None, None, frozenset(), named))
             return function
 
         return decorate

@@ -19,7 +19,7 @@ from tidings import envelope as envelopes
 from tidings import metrics, tracing
 from tidings.context import Cause
 from tidings.deadletters import Attempts, Burial
-from tidings.envelope import Envelope
+from tidings.envelope import Envelope, Received
 from tidings.errors import MalformedEvent
 from tidings.handlers import Handler
 from tidings.limits import Limiter
@@ -51,6 +51,8 @@ class Route:
 
     def takes(self, envelope: Envelope) -> bool:
         """Whether the handler reads this type and version."""
+        if self.handler.subscriptions:
+            return True
         return envelope.type == self.handler.kind.name and _version(envelope) in self.handler.versions
 
 
@@ -82,7 +84,7 @@ class Ingress:
         self._token = token.encode() if token else None
         self._attempts = Attempts()
         self._routes = _routes(handlers, policy)
-        self._replays = {route.policy.name: routes for routes in self._routes.values() for route in routes}
+        self._replays = _replays(self._routes)
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -119,18 +121,22 @@ class Ingress:
         """Handle one CloudEvent that the sidecar delivered at a path; answers what the sidecar is told."""
         if path == IGNORED:
             return _SUCCESS
+        routes = self._routes.get(path, [])
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
             log.error("event.malformed", path=path, reason=str(error))
-            return _REFUSED
-        routes = self._replays.get(envelope.replayto, []) if path == REPLAY else self._routes.get(path, [])
+            if not any(route.handler.subscriptions for route in routes):
+                return _REFUSED
+            envelope = envelopes.salvage(body, str(error))
+        if path == REPLAY:
+            routes = self._replays.get(envelope.replayto, [])
         route = next((route for route in routes if route.takes(envelope)), None)
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.id)
         started = time.perf_counter()
         with tracing.consumer(envelope, name) as ended:
-            outcome = await self._outcome(route, envelope, attempt, name, path)
+            outcome = await self._outcome(route, envelope, body, attempt, name, path)
             ended(outcome)
         metrics.handled(name, outcome, time.perf_counter() - started)
         if isinstance(outcome, DeadLetter):
@@ -142,10 +148,13 @@ class Ingress:
             self._attempts.failed(name, envelope.id, first)
         return _RETRY
 
-    async def _outcome(self, route: Route | None, envelope: Envelope, attempt: int, name: str, path: str) -> Outcome:
+    async def _outcome(
+        self, route: Route | None, envelope: Envelope, body: bytes, attempt: int, name: str, path: str
+    ) -> Outcome:
         if route is None:
             return _nobody(envelope, path)
-        cause = Cause(self._source, envelope, name, attempt, route.handler.once)
+        whole = Received(envelope, body, route.policy.topic) if route.handler.subscriptions else None
+        cause = Cause(self._source, envelope, name, attempt, route.handler.once, whole)
         if route.limiter is None:
             return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
         waiting = time.perf_counter()
@@ -158,13 +167,30 @@ def _routes(handlers: Iterable[Handler], policy: Policy) -> dict[str, list[Route
     by_path = policy.by_path()
     limiters: dict[str, Limiter | None] = {}
     routes: dict[str, list[Route]] = {}
-    for handler in handlers:
-        for path in handler.paths:
-            for subscription in _feeding(handler, path, by_path):
-                if subscription.name not in limiters:
-                    limiters[subscription.name] = _limiter(subscription)
-                routes.setdefault(path, []).append(Route(handler, subscription, limiters[subscription.name]))
+    for handler in sorted(handlers, key=lambda each: bool(each.subscriptions)):  # who knows the type goes first
+        for subscription in _all_feeding(handler, policy, by_path):
+            if subscription.name not in limiters:
+                limiters[subscription.name] = _limiter(subscription)
+            route = Route(handler, subscription, limiters[subscription.name])
+            routes.setdefault(subscription.path, []).append(route)
     return routes
+
+
+def _replays(routes: dict[str, list[Route]]) -> dict[str, list[Route]]:
+    """The routes of each subscription by its name, and all of them by `*`."""
+    found: dict[str, list[Route]] = {}
+    for route in (each for near in routes.values() for each in near if not each.handler.subscriptions):
+        found.setdefault(route.policy.name, []).append(route)
+        found.setdefault("*", []).append(route)
+    return found
+
+
+def _all_feeding(
+    handler: Handler, policy: Policy, by_path: dict[str, list[SubscriptionPolicy]]
+) -> list[SubscriptionPolicy]:
+    if handler.subscriptions:
+        return [each for each in policy.subscriptions if each.name in handler.subscriptions]
+    return [subscription for path in handler.paths for subscription in _feeding(handler, path, by_path)]
 
 
 def _feeding(handler: Handler, path: str, by_path: dict[str, list[SubscriptionPolicy]]) -> list[SubscriptionPolicy]:
@@ -191,7 +217,7 @@ def _version(envelope: Envelope) -> int:
 
 def _nobody(envelope: Envelope, path: str) -> Outcome:
     if path == REPLAY:
-        return Drop(f"a replay for {envelope.replayto}, which is no subscription of this service")
+        return Drop(f"a replay for {envelope.replayto}, which reads no {envelope.label} in this service")
     if not envelope.version:
         return DeadLetter("the event's metadata has no version", "MissingMetadata")
     return DeadLetter(f"no handler at {path} reads {envelope.label}", "UnknownEventType")

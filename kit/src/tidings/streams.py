@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MAX_AGE = timedelta(days=7)
 # A publisher that is unsure publishes again; within this time JetStream itself drops the copy by the event's id.
 DUPLICATE_WINDOW = timedelta(minutes=10)
+# The same event may well be dead-lettered or replayed twice within minutes, under its one id, and each time counts:
+# there JetStream must drop nothing; the consumers do. 100 ms is the shortest window that it takes.
+_AGAIN = ("deadletter.", "replay.")
+_SHORTEST_WINDOW = timedelta(milliseconds=100)
 # nats-py tries on for two minutes by default; this answers within seconds whether the server is there.
 _ONE_MORE_TRY: dict[str, Any] = {
     "connect_timeout": 5,
@@ -123,7 +127,7 @@ async def ensure_streams(
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
             max_age=max_age.total_seconds(),
-            duplicate_window=duplicate_window.total_seconds(),
+            duplicate_window=(_SHORTEST_WINDOW if topic.startswith(_AGAIN) else duplicate_window).total_seconds(),
             num_replicas=replicas,
         )
         for topic in sorted(set(topics))

@@ -75,6 +75,7 @@ class StateContext(Context):
     _lanes: Lanes
     _loaded: dict[str, _Loaded] = field(default_factory=dict, init=False)
     _saved: tuple[str, object] | None = field(default=None, init=False)
+    _keep: int | None = field(default=None, init=False)
     _scheduled: list[Scheduled] = field(default_factory=list, init=False)
 
     async def load(self, model: type[T], key: str) -> T | None:
@@ -95,10 +96,12 @@ class StateContext(Context):
             return None
         return msgspec.json.decode(loaded.document.value, type=model)
 
-    def save(self, key: str, value: object) -> None:
+    def save(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """Write an aggregate that was loaded before, when the handler returns; one per unit of work.
 
         The write holds only if nobody else has written it since it was loaded: otherwise the handler runs again.
+        With `ttl` the store forgets the document that long after its last write, with what it has handled and what it
+        has yet to tell: for read models that can be built again.
 
         Raises:
             OneDocument: Another one is saved already, see docs/decisions/0003.
@@ -113,6 +116,7 @@ class StateContext(Context):
                 f"{self._saved[0]} is saved already, {name} cannot be: publish or schedule a message for the second"
             )
         self._saved = (name, value)
+        self._keep = None if ttl is None else max(int(ttl.total_seconds()), 1)
 
     def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
         """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
@@ -175,7 +179,7 @@ class StateContext(Context):
         return name, Document(), None
 
     def _ttl(self) -> int | None:
-        return None if self._saved is not None else 7 * 86_400
+        return self._keep if self._saved is not None else 7 * 86_400
 
     async def _still_pending(self, pointer: Pointer) -> bool:
         known = self._lanes.is_pending(pointer)
