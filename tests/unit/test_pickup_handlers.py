@@ -34,11 +34,13 @@ class Counterside:
     def __init__(self, *, atomic: bool = True) -> None:
         self.broker = MemoryBroker()
         self.sidecar = MemorySidecar("pickup", self.broker, MemoryStore(atomic=atomic))
+        self.service: Service
         self.http: httpx2.AsyncClient
 
     async def run(self) -> AsyncIterator["Counterside"]:
-        service = Service("pickup", handlers, sidecar=self.sidecar, policy=msgspec.convert(PLAN.policy, Policy))
-        app = create_app(service, [router])
+        policy = msgspec.convert(PLAN.policy, Policy)
+        self.service = Service("pickup", handlers, sidecar=self.sidecar, policy=policy)
+        app = create_app(self.service, [router])
         self.broker.attach("pickup", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
         transport = httpx2.ASGITransport(app)
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://pickup") as self.http:
@@ -128,7 +130,7 @@ async def counter(request: pytest.FixtureRequest) -> AsyncIterator[Counterside]:
 
 
 AUTOPILOT = pytest.mark.parametrize("environment", [{"AUTOPILOT": "true", "PACE": "0"}], indirect=True)
-IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "0.05"}], indirect=True)
+IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "1"}], indirect=True)
 
 
 @pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
@@ -227,7 +229,7 @@ async def test_an_order_that_was_collected_does_not_expire(counter: Counterside)
     await counter.until(lambda: counter.told("orderShelved"))
     code = counter.told("orderShelved")[0]["code"]
     assert (await counter.http.post(f"/orders/{ORDER}/collect", json={"code": code})).status_code == 200
-    await asyncio.sleep(0.1)
+    await counter.until(lambda: not counter.service.outbox.depth)  # the time was over, and nothing waits any more
     assert (len(counter.told("orderCollected")), counter.told("collectionExpired")) == (1, [])
 
 

@@ -1,0 +1,381 @@
+"""delivery as it runs: planned from its own contracts, fed with its producers' published examples, asked over HTTP."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from pydantic import ValidationError
+
+from delivery.api import router
+from delivery.handlers import handlers
+from delivery.rostering import open_roster
+from delivery.settings import DeliverySettings, settings
+from tidings import Service, Settings
+from tidings.envelope import Envelope, new_id
+from tidings.fastapi import create_app
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
+
+ROOT = Path(__file__).parents[2]
+INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+PLAN = plan(INVENTORY).apps["delivery"]
+ORDER = "order-17"
+PATIENCE = 2000  # looks, 5 ms apart
+
+
+class Garage:
+    """The service on a broker and store of its own, and what a test says to it and hears from it."""
+
+    def __init__(self, *, atomic: bool = True) -> None:
+        self.broker = MemoryBroker()
+        self.store = MemoryStore(atomic=atomic)
+        self.sidecar: MemorySidecar
+        self.service: Service
+        self.http: httpx2.AsyncClient
+
+    @asynccontextmanager
+    async def running(self, instance: str = "delivery-0") -> AsyncIterator[httpx2.AsyncClient]:
+        """Start an instance; the last one started is the one that the broker delivers to."""
+        self.sidecar = MemorySidecar("delivery", self.broker, self.store)
+        self.service = Service(
+            "delivery",
+            handlers,
+            settings=Settings(tidings_instance=instance),
+            sidecar=self.sidecar,
+            policy=msgspec.convert(PLAN.policy, Policy),
+            opening=open_roster,
+        )
+        app = create_app(self.service, [router])
+        self.broker.attach("delivery", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+        transport = httpx2.ASGITransport(app)
+        async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://delivery") as self.http:
+            yield self.http
+
+    async def hear(self, *facts: bytes) -> None:
+        for body in facts:
+            envelope = msgspec.json.decode(body, type=Envelope)
+            self.broker.publish(f"{envelope.type}.v{envelope.version}", body)
+        await self.broker.settle()
+
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """The data of every fact that was published, once per id."""
+        found = {each["id"]: each["data"] for each in self.broker.events(f"delivery.{name}.v1")}
+        return list(found.values())
+
+    async def until(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
+        """Wait until a fact was published that often; gives what it said."""
+        await self._until(lambda: len(self.told(name)) >= times, lambda: f"{name}: {self.told(name)}")
+        return self.told(name)
+
+    async def until_roster(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        for _ in range(PATIENCE):
+            answer = await self.http.get("/drivers")
+            if answer.status_code == 200 and holds(answer.json()):  # 503 where a test lets the store fail
+                found: dict[str, Any] = answer.json()
+                return found
+            await asyncio.sleep(0.005)
+        pytest.fail(f"the roster is {answer.text}")
+
+    async def until_idle(self) -> None:
+        """Wait until every driver on duty is free and no order waits."""
+        await self.until_roster(lambda it: not it["waiting"] and not any(each["orderId"] for each in it["drivers"]))
+
+    async def until_quiet(self) -> None:
+        await self._until(lambda: not self.service.outbox.depth, lambda: f"{self.service.outbox.depth} wait")
+
+    async def comes(self, driver_id: str = "dan") -> None:
+        answer = await self.http.post(f"/drivers/{driver_id}/on-duty", json={"name": driver_id.title()})
+        assert answer.status_code == 200
+
+    async def assigned(self) -> None:
+        await self.comes()
+        await self.hear(confirmed(), boxed())
+        await self.until("driverAssigned")
+
+    async def step(self, step: str, body: Any = None, order_id: str = ORDER) -> httpx2.Response:
+        return await self.http.post(f"/orders/{order_id}/{step}", json=body)
+
+    async def status(self, order_id: str = ORDER) -> str:
+        return str((await self.http.get(f"/orders/{order_id}")).json()["status"])
+
+    async def _until(self, holds: Callable[[], bool], what: Callable[[], str]) -> None:
+        for _ in range(PATIENCE):
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+        pytest.fail(f"it did not come about; {what()}")
+
+
+def fact(name: str, major: int, **changes: Any) -> bytes:
+    """A producer's published example, with changes."""
+    found = INVENTORY.type(("default", name))
+    assert found is not None, f"nobody publishes {name}"
+    version = next(each for each in found.spec.versions if each.major == str(major))
+    data = {**version.examples[0], **changes}
+    return Envelope(
+        id=new_id(),
+        source="test",
+        type=name,
+        specversion="1.0",
+        version=str(major),
+        subject=data["orderId"],
+        correlationid=f"correlation of {data['orderId']}",
+        datacontenttype="application/json",
+        data=msgspec.Raw(msgspec.json.encode(data)),
+    ).encode()
+
+
+def confirmed(order_id: str = ORDER, fulfilment: str = "delivery", **changes: Any) -> bytes:
+    address = {"street": "1 Elm Street", "city": "Leeds", "postcode": "LS1 1AA"}
+    said = {"orderId": order_id, "fulfilment": fulfilment, "address": address, **changes}
+    return fact("orders.orderConfirmed", 2, **said)
+
+
+def boxed(order_id: str = ORDER, fulfilment: str = "delivery") -> bytes:
+    return fact("kitchen.pizzaBoxed", 1, orderId=order_id, fulfilment=fulfilment, boxes=2)
+
+
+def cancelled(order_id: str = ORDER, stage: str = "preparing") -> bytes:
+    return fact("orders.orderCancelled", 1, orderId=order_id, stage=stage)
+
+
+@pytest.fixture(autouse=True)
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    for name, value in getattr(request, "param", {}).items():
+        monkeypatch.setenv(f"DELIVERY_{name}", value)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(params=[True, False], ids=["atomic store", "store like Redis"])
+async def garage(request: pytest.FixtureRequest) -> AsyncIterator[Garage]:
+    garage = Garage(atomic=request.param)
+    async with garage.running():
+        yield garage
+
+
+def given(**environment: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("environment", [environment], indirect=True)
+
+
+AUTOPILOT = given(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Dan,eve:Eve,fay:Fay")
+
+
+@pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
+async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Garage, facts: list[bytes]):
+    await garage.comes()
+    await garage.hear(*facts, *facts)
+    (told,) = await garage.until("driverAssigned")
+    assert (told["orderId"], told["driverId"], told["driverName"]) == (ORDER, "dan", "Dan")
+    for step, status in [("collect", "collected"), ("deliver", "delivered")]:
+        for _ in range(2):  # a driver with a bad connection says it twice
+            answer = await garage.step(step)
+            assert (answer.status_code, answer.json()["status"]) == (200, status)
+    await garage.until("orderDelivered")
+    await garage.until_idle()
+    assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
+    for name in ("driverAssigned", "orderCollected", "orderDelivered"):
+        (event,) = garage.broker.events(f"delivery.{name}.v1")
+        assert (event["subject"], event["correlationid"]) == (ORDER, f"correlation of {ORDER}")
+
+
+async def test_the_next_order_keeps_its_own_correlation_though_another_one_freed_the_driver(garage: Garage):
+    await garage.assigned()
+    await garage.hear(confirmed("next"), boxed("next"))
+    await garage.until_roster(lambda it: [each["orderId"] for each in it["waiting"]] == ["next"])
+    await garage.step("collect")
+    await garage.step("deliver")
+    await garage.until("driverAssigned", times=2)
+    event = garage.broker.events("delivery.driverAssigned.v1")[1]
+    assert (event["subject"], event["correlationid"]) == ("next", "correlation of next")
+
+
+async def test_orders_for_pickup_never_reach_a_driver(garage: Garage):
+    await garage.hear(confirmed("to-pick-up", "pickup"), boxed("to-pick-up", "pickup"))
+    await garage.assigned()
+    assert Counter(each.path for each in garage.broker.deliveries)["/events/ignored"] == 2
+    assert (await garage.http.get("/orders/to-pick-up")).status_code == 404
+    assert garage.broker.events("deadletter.delivery") == []
+
+
+async def test_a_delivery_without_an_address_is_a_dead_letter_with_the_reason(garage: Garage):
+    await garage.hear(confirmed(address=None))
+    (dead,) = garage.broker.events("deadletter.delivery")
+    assert dead["failurereason"] == f"order {ORDER} is for delivery and has no address"
+    assert dead["failuresubscription"] == "delivery-order-confirmed"
+
+
+@given(PATIENCE="0.05")
+async def test_without_a_driver_the_order_fails_and_waits_no_more(garage: Garage):
+    await garage.hear(confirmed(), boxed())
+    (told,) = await garage.until("deliveryFailed")
+    assert (told["orderId"], told["reason"]) == (ORDER, "noDriverAvailable")
+    await garage.until_idle()
+    await garage.hear(cancelled(stage="boxed"))  # what orders makes of it
+    await garage.comes()
+    shown = (await garage.http.get(f"/orders/{ORDER}")).json()
+    assert (shown["status"], shown["failure"]) == ("failed", "noDriverAvailable")
+    assert garage.told("driverAssigned") == []
+
+
+@given(PATIENCE="1")
+async def test_an_order_that_has_its_driver_does_not_fail_for_want_of_one(garage: Garage):
+    await garage.assigned()
+    await garage.until_quiet()  # its patience was over, and nothing waits any more
+    assert (await garage.status(), garage.told("deliveryFailed")) == ("assigned", [])
+
+
+@pytest.mark.parametrize("collected", [False, True])
+@pytest.mark.parametrize("reason", ["addressNotFound", "nobodyHome"])
+async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage, reason: str, collected: bool):
+    await garage.assigned()
+    if collected:
+        await garage.step("collect")
+    for _ in range(2):
+        assert (await garage.step("fail", {"reason": reason})).json()["failure"] == reason
+    (told,) = await garage.until("deliveryFailed")
+    assert told["reason"] == reason
+    await garage.until_idle()
+
+
+@pytest.mark.parametrize(
+    ("order_id", "step", "body", "status", "detail"),
+    [
+        ("nowhere", "collect", None, 404, "delivery knows no order nowhere"),
+        (ORDER, "deliver", None, 409, "order order-17 is assigned, not collected"),
+        (ORDER, "fail", {"reason": "tired"}, 422, "body.reason"),
+        (ORDER, "fail", {"reason": "noDriverAvailable"}, 422, "body.reason"),
+    ],
+)
+async def test_what_is_refused_says_why(garage: Garage, order_id: str, step: str, body: Any, status: int, detail: str):
+    await garage.assigned()
+    answer = await garage.step(step, body, order_id)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert detail in answer.json()["detail"]
+    assert await garage.status() == "assigned"
+
+
+@pytest.mark.parametrize("before", [["confirm"], ["confirm", "box"], ["confirm", "box", "driver"]])
+async def test_a_cancelled_order_goes_nowhere_and_holds_nobody(garage: Garage, before: list[str]):
+    await garage.hear(confirmed())
+    if "box" in before:
+        await garage.hear(boxed())
+    if "driver" in before:
+        await garage.comes()
+        await garage.until("driverAssigned")
+    await garage.hear(cancelled(), boxed())
+    await garage.until_idle()
+    assert await garage.status() == "cancelled"
+    assert (await garage.step("collect")).status_code == 409
+
+
+async def test_a_cancellation_that_comes_first_is_remembered_unless_nothing_can_follow(garage: Garage):
+    await garage.comes()
+    await garage.hear(cancelled(), confirmed(), boxed(), cancelled("never-confirmed", "placed"))
+    assert await garage.status() == "cancelled"
+    assert (await garage.http.get("/orders/never-confirmed")).status_code == 404
+    await garage.until_idle()
+
+
+async def test_drivers_come_and_go_and_finish_what_they_have(garage: Garage):
+    await garage.comes()
+    await garage.assigned()
+    await garage.comes("eve")
+    assert (await garage.http.post("/drivers/eve/off-duty")).json() == {"driverId": "eve", "status": "gone"}
+    assert (await garage.http.post("/drivers/eve/off-duty")).status_code == 404
+    assert (await garage.http.post("/drivers/dan/off-duty")).json() == {"driverId": "dan", "status": "leaving"}
+    await garage.step("collect")
+    await garage.step("deliver")
+    await garage.until_roster(lambda it: it["drivers"] == [])
+    told = await garage.until("driverWentOffDuty", times=2)
+    assert [each["driverId"] for each in told] == ["eve", "dan"]
+    assert [each["name"] for each in garage.told("driverCameOnDuty")] == ["Dan", "Eve"]
+
+
+@pytest.mark.parametrize("driver_id", ["da n", "-", "d" * 65])
+async def test_a_driver_needs_an_id_and_a_name(garage: Garage, driver_id: str):
+    assert (await garage.http.post(f"/drivers/{driver_id}/on-duty", json={"name": "Dan"})).status_code == 422
+    assert (await garage.http.post("/drivers/dan/on-duty", json={"name": " "})).status_code == 422
+
+
+@AUTOPILOT
+async def test_a_burst_is_delivered_by_three_drivers(garage: Garage):
+    orders = [f"order-{number}" for number in range(200)]
+    await garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
+    told = await garage.until("orderDelivered", times=len(orders))
+    assert sorted(each["orderId"] for each in told) == sorted(orders)
+    assert Counter(each["driverId"] for each in told).keys() == {"dan", "eve", "fay"}
+    await garage.until_idle()
+    assert len(garage.told("driverAssigned")) == len(orders)
+
+
+@AUTOPILOT
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skip", range(0, 24, 2))
+async def test_a_failing_sidecar_loses_and_doubles_nothing(garage: Garage, skip: int, when: Any):
+    await garage.hear(confirmed())
+    garage.sidecar.fail(skip=skip, times=2, when=when)
+    await garage.hear(boxed())
+    await garage.until("orderDelivered")
+    await garage.until_idle()
+    assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
+
+
+@given(AUTOPILOT="true", PACE="0.05", OPENING_DRIVERS="dan:Dan")
+async def test_a_restart_in_the_middle_goes_on_where_it_was():
+    garage = Garage()
+    async with garage.running():
+        await garage.hear(confirmed(), boxed())
+        await garage.until("driverAssigned")
+    async with garage.running():
+        await garage.until("orderDelivered")
+        await garage.until_idle()
+    assert [len(garage.told(name)) for name in ("driverCameOnDuty", "orderCollected", "orderDelivered")] == [1, 1, 1]
+
+
+@AUTOPILOT
+async def test_two_instances_share_the_roster():
+    garage = Garage()
+    orders = [f"order-{number}" for number in range(40)]
+    async with garage.running("delivery-0") as first, garage.running("delivery-1"):
+
+        async def guests() -> None:
+            for number in range(20):
+                assert (await first.post(f"/drivers/guest-{number}/on-duty", json={"name": "Gus"})).status_code == 200
+                assert (await first.post(f"/drivers/guest-{number}/off-duty")).status_code == 200
+
+        burst = garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
+        await asyncio.gather(burst, guests())
+        await garage.until("orderDelivered", times=len(orders))
+        roster = await garage.until_roster(lambda it: len(it["drivers"]) == 3 and not it["waiting"])
+        await garage.until_idle()
+    assert {each["driverId"] for each in roster["drivers"]} == {"dan", "eve", "fay"}
+    assert len(garage.told("driverAssigned")) == len(orders)
+    assert len(garage.told("driverCameOnDuty")) == len(garage.told("driverWentOffDuty")) + 3 == 23
+
+
+@pytest.mark.parametrize("given_", ["dan", "dan:", ":Dan", "dan:Dan,eve"])
+def test_opening_drivers_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, given_: str):
+    monkeypatch.setenv("DELIVERY_OPENING_DRIVERS", given_)
+    with pytest.raises(ValidationError, match="write id:Name, separated by commas"):
+        DeliverySettings()
+
+
+@given(OPENING_DRIVERS="dan:Dan")
+async def test_opening_drivers_come_only_at_the_first_start():
+    garage = Garage()
+    async with garage.running() as http:
+        await garage.until("driverCameOnDuty")
+        assert (await http.post("/drivers/dan/off-duty")).status_code == 200
+    async with garage.running() as http:
+        assert (await http.get("/drivers")).json() == {"drivers": [], "waiting": []}
+    assert len(garage.told("driverCameOnDuty")) == 1
