@@ -13,16 +13,17 @@ import pytest
 from pydantic import ValidationError
 
 from delivery.api import router
+from delivery.domain import Roster
 from delivery.handlers import handlers
-from delivery.rostering import open_roster
+from delivery.rostering import MAIN, open_roster
 from delivery.settings import DeliverySettings, settings
-from tidings import Service, Settings
+from tidings import Service, Settings, StateContext
 from tidings.envelope import Envelope, new_id
 from tidings.fastapi import create_app
 from tidings.plan import plan
 from tidings.policy import Policy
 from tidings.resources import load
-from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan, post
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
@@ -284,6 +285,29 @@ async def test_a_cancellation_that_comes_first_is_remembered_unless_nothing_can_
     assert await garage.status() == "cancelled"
     assert (await garage.http.get("/orders/never-confirmed")).status_code == 404
     await garage.until_idle()
+
+
+async def test_a_driver_who_was_given_a_cancelled_order_is_taken_off_it(garage: Garage):
+    async def list_it_all_the_same(_message: object, context: StateContext) -> None:
+        roster = await context.load(Roster, MAIN) or Roster()
+        roster.waiting[ORDER] = None
+        context.save(MAIN, roster)
+
+    await garage.hear(confirmed(), boxed(), cancelled())
+    await garage.until_idle()
+    await garage.service.execute(list_it_all_the_same, None)
+    await garage.comes()
+    await garage.until_idle()
+    assert garage.told("driverAssigned") == []
+
+
+async def test_a_delivery_that_a_filter_would_have_kept_out_changes_nothing(garage: Garage):
+    for body, topic in [
+        (confirmed(fulfilment="pickup"), "orders.orderConfirmed.v2"),
+        (boxed(fulfilment="pickup"), "kitchen.pizzaBoxed.v1"),
+    ]:
+        assert await post(garage.service.ingress, f"/events/{topic}", body) == (200, b'{"status":"SUCCESS"}')
+    assert (await garage.http.get(f"/orders/{ORDER}")).status_code == 404
 
 
 async def test_drivers_come_and_go_and_finish_what_they_have(garage: Garage):

@@ -19,7 +19,7 @@ from tidings.fastapi import create_app
 from tidings.plan import plan
 from tidings.policy import Policy
 from tidings.resources import load
-from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan, post
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
@@ -152,6 +152,15 @@ async def test_orders_for_delivery_never_reach_the_counter(counter: Counterside)
     assert paths["/events/ignored"] == 2
     assert (await counter.http.get("/orders/to-deliver")).status_code == 404
     assert counter.broker.events("deadletter.pickup") == []
+
+
+async def test_an_order_that_a_filter_would_have_kept_out_changes_nothing(counter: Counterside):
+    for body, topic in [
+        (confirmed(fulfilment="delivery"), "orders.orderConfirmed.v2"),
+        (boxed(fulfilment="delivery"), "kitchen.pizzaBoxed.v1"),
+    ]:
+        assert await post(counter.service.ingress, f"/events/{topic}", body) == (200, b'{"status":"SUCCESS"}')
+    assert (await counter.http.get(f"/orders/{ORDER}")).status_code == 404
 
 
 async def test_the_customer_collects_with_the_code_and_asking_again_changes_nothing(counter: Counterside):
