@@ -8,8 +8,8 @@
 | `system`, `processes` | what to start, with which arguments and environment: pure |
 | `folder`, `prepare` | the run folder: resources, policies, data, logs; all that must be right before the start |
 | `probes` | when a process counts as ready |
-| `supervisor`, `launch`, `leftovers` | one process kept alive: start, wait, restart with back-off, stop; nothing stays behind |
-| `run` | the system as a whole; `async with Run(project)` is what tests use |
+| `supervisor`, `launch`, `leftovers` | one process kept alive, and nothing left behind |
+| `run` | the system as a whole; `async with running(root)` is what tests use |
 | `state`, `control` | `state.json`, by which other programs see what runs, and steer it |
 | `logs`, `view` | log lines made readable, and the live table |
 | `command`, `steering` | the commands `up`; `ps`, `logs`, `restart`, `stop`, `start`, `down` |
