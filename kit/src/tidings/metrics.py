@@ -37,9 +37,9 @@ def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
     _seconds(subscription).observe(seconds)
 
 
-def published(topic: str, result: str) -> None:
-    """Count an event that was handed to the broker, or was not: `ok`, `refused`, `unavailable`."""
-    _published(topic, result).inc()
+def published(topic: str, result: str, events: int = 1) -> None:
+    """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`."""
+    _published(topic, result).inc(events)
 
 
 def waited(subscription: str, seconds: float) -> None:

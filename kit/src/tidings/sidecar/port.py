@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tidings.errors import SidecarError
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -52,6 +54,12 @@ class Sidecar(Protocol):
             SidecarUnavailable: no sidecar, no broker, or no answer in time; the event may or may not be out.
             PublishRefused: unknown component, topic not allowed for this app, or no stream for it.
 
+        """
+
+    async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
+        """Hand several CloudEvents to the broker in one call, **in no order**; answers for each what went wrong.
+
+        None is an event that the broker has acknowledged. The errors are those of `publish`; none is raised.
         """
 
     async def get(self, key: str) -> Item | None:

@@ -1,0 +1,313 @@
+"""The table strategy: messages in a table beside the service's own rows, in the same transaction.
+
+For services whose data is relational. Works on SQLite and PostgreSQL, with every broker.
+
+A unit of work is one transaction: the inbox entry, whatever the handler writes through `context.connection`, and the
+rows of the outbox. After the commit the instance is woken and publishes its rows in batches. Rows stand in *lanes*,
+one for each run of an instance, under a lease: only the holder publishes them, so nobody waits for anybody's row
+locks. A lane whose lease ran out is adopted, with `SKIP LOCKED`, by whichever instance sees it first.
+
+What holds when something fails:
+
+- Before the commit: nothing was written, nothing is sent; the broker brings the event again.
+- The answer to the commit gets lost: the event comes again and is found in the inbox, or is handled now if the
+  commit did not arrive; the rows, if they are there, are published by the next look, which follows at once.
+- Between commit and publish: the rows are published by this service's next start, or by another instance once the
+  lease is over (15 s).
+- Between publish and acknowledgement, or before the row is removed: published again with the same id; the broker or
+  the inbox drops the second. The same goes for the last rows removed before a machine lost its power: removing
+  does not wait for the disk.
+- Broker or sidecar down: rows wait, which counts for none of them; looked at again with growing pauses up to 5 s.
+- An event is refused (no such topic, too large): it waits with growing pauses and its subject behind it; all others
+  go on. After 20 tries, about twelve minutes, it is parked with the reason and its subject goes on without it.
+- Database down: commands fail with `SidecarUnavailable`, events are brought again by the broker.
+
+Order: rows of one subject are published in the order of their commits, across instances too, as long as the units of
+work that write them exclude each other, as they do when they lock or change the same row before they commit.
+An instance that was suspended for longer than its lease may publish what another one has adopted, with the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import stamina
+import structlog
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidings.context import AlreadyHandled, Cause, Context, Outgoing
+from tidings.envelope import new_id
+from tidings.errors import SidecarError, SidecarUnavailable
+from tidings.events import message_type
+from tidings.outbox import table_lease
+from tidings.outbox.port import Deliver
+from tidings.outbox.table_agenda import Agenda
+from tidings.outbox.table_lease import Lease
+from tidings.outbox.table_relay import Relay
+from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
+from tidings.settings import Settings
+from tidings.sidecar import Sidecar
+from tidings.sql import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A message that was refused too often. `written` and `parked_at` are in seconds since 1970."""
+
+    id: int
+    subject: str
+    topic: str
+    event: str
+    written: float
+    attempts: int
+    reason: str
+    parked_at: float
+
+
+class TableOutbox:
+    """Publishes from a table in the service's own database, which no other service shares.
+
+        service = Service("payments", handlers, outbox=TableOutbox.on("postgresql://…", tables=metadata))
+
+    Args:
+        database: The database or its URL; it is closed with the outbox.
+        sidecar: Where events are published.
+        instance: This replica's name, the same after a restart.
+        max_event: The largest event that may be published, in bytes.
+        tables: The service's own tables; made at the start where they are missing.
+        clock: Seconds since 1970.
+
+    Raises:
+        DefinitionError: Not the URL of a SQLite file or a PostgreSQL database.
+
+    """
+
+    def __init__(
+        self,
+        database: Database | str,
+        sidecar: Sidecar,
+        instance: str,
+        max_event: int = 1_000_000,
+        *,
+        tables: sa.MetaData | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = Database(database) if isinstance(database, str) else database
+        self._max_event = max_event
+        self._tables = [metadata] if tables is None else [metadata, tables]
+        self._lease = Lease(self.database, instance, clock)
+        self._relay = Relay(self.database, self._lease, sidecar, clock)
+        self._agenda = Agenda(self.database, self._lease, clock)
+        self._opened = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def on(cls, url: str, *, tables: sa.MetaData | None = None) -> Callable[[Sidecar, Settings], TableOutbox]:
+        """Say to a `Service` that it publishes from a table in the database at that URL."""
+
+        def make(sidecar: Sidecar, settings: Settings) -> TableOutbox:
+            database = Database(url, deadline=settings.tidings_deadline)
+            return cls(database, sidecar, settings.tidings_instance, settings.tidings_max_event, tables=tables)
+
+        return make
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, deliver: Deliver) -> None:
+        """Make the tables that are missing, take a lane, and deliver what a former self left."""
+        async for attempt in stamina.retry_context(on=SidecarError, attempts=None, timeout=None, wait_max=5.0):
+            with attempt:
+                await self.database.create(*self._tables)
+                await self._relay.begin()
+        self._opened.set()
+        self._begin(self._relay.run())
+        self._begin(self._agenda.run(deliver))
+        self._begin(self._keep_lease())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Take no more work where rows would not be published any more: these tasks end only by being cancelled."""
+        if not task.cancelled():
+            self._failure = task.exception()
+            log.critical("outbox.failed", exc_info=self._failure)
+
+    async def stop(self, patience: float) -> None:
+        """Publish what is under way, for up to `patience` seconds; what is left is adopted by another instance."""
+        if self._opened.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._relay.emptied()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._opened.is_set():
+            try:
+                await self._agenda.stop()
+                await self._lease.release()
+            except SidecarError as error:
+                log.warning("outbox.not_released", reason=str(error))
+        await self.database.close()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(table_lease.LEASE / 3)
+            try:
+                await self._relay.renew()
+                await self._lease.forget_handled()
+            except SidecarError as error:
+                log.warning("outbox.lease_not_renewed", reason=str(error))
+            if self._lease.adopted:
+                self._agenda.wake()
+
+    @property
+    def depth(self) -> int:
+        """How many messages are committed and not published yet, or (scheduled ones) being handled."""
+        return self._relay.depth + self._agenda.depth
+
+    # -- units of work ------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def unit(self, cause: Cause, now: datetime) -> AsyncIterator[SqlContext]:
+        """Open a unit of work: one transaction, rolled back unless it is committed.
+
+        Where the same event is being handled elsewhere at this moment, this waits for the outcome there.
+
+        Raises:
+            AlreadyHandled: The event has been handled.
+            SidecarUnavailable: The database does not answer.
+            StateConflict: Another transaction was in the way (deadlock, serialization failure).
+
+        """
+        if not self._opened.is_set():
+            raise SidecarUnavailable("the outbox has not started: its database has not answered yet")
+        if self._failure is not None:
+            raise SidecarUnavailable(f"the outbox has failed, restart the service: {self._failure!r}")
+        async with self.database.connect() as connection:
+            if cause.key is not None:
+                await self._remember(connection, cause, now)
+            yield SqlContext(cause, now, self._max_event, connection, self._lease, self._relay, self._agenda)
+
+    async def _remember(self, connection: AsyncConnection, cause: Cause, now: datetime) -> None:
+        values = {"subscription": cause.subscription, "event": cause.envelope.id, "handled_at": now.timestamp()}
+        inserted = await connection.execute(_remember[self.database.dialect], values)
+        if inserted.first() is None:
+            raise AlreadyHandled
+
+    # -- parked messages ----------------------------------------------------------------------------------------
+
+    async def parked(self, limit: int = 100) -> list[Parked]:
+        """The oldest messages that were refused too often.
+
+        Raises:
+            SidecarUnavailable: The database does not answer.
+
+        """
+        async with self.database.connect(write=False) as connection:
+            oldest = sa.select(parked).order_by(parked.c.id).limit(limit)
+            return [Parked(**row) for row in (await connection.execute(oldest)).mappings()]
+
+    async def unpark(self, *ids: int) -> int:
+        """Publish parked messages after all, with their ids, behind what waits; how many there were.
+
+        Raises:
+            SidecarUnavailable: The database does not answer.
+
+        """
+        chosen = parked.c.id.in_(ids)
+        async with self.database.transaction() as connection:
+            rows = (await connection.execute(sa.delete(parked).where(chosen).returning(parked))).mappings().all()
+            kept = [{name: row[name] for name in ("subject", "topic", "event", "written")} for row in rows]
+            with self._relay.committing(len(kept)):
+                if kept:
+                    await connection.execute(sa.insert(outbox), [{**row, "lane": self._lease.lane} for row in kept])
+                await connection.commit()
+        return len(kept)
+
+
+_remember = {
+    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.event),
+    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.event),
+}
+
+
+class _About(msgspec.Struct):
+    id: str
+    subject: str = ""
+
+
+_about = msgspec.json.Decoder(_About)
+
+
+@dataclass(slots=True)
+class SqlContext(Context):
+    """A unit of work that is one transaction of a relational database.
+
+    Attributes:
+        connection: Runs the handler's own statements; committed, or rolled back, together with its messages.
+
+    """
+
+    connection: AsyncConnection
+    _lease: Lease
+    _relay: Relay
+    _agenda: Agenda
+    _scheduled: list[dict[str, object]] = field(default_factory=list, init=False)
+
+    def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
+        """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
+        kind = message_type(type(message))
+        identity = new_id()
+        event = bytes(self.encode(kind, message, identity)).decode()
+        self._scheduled.append({"id": identity, "due": (self.now + after).timestamp(), "event": event})
+        return identity
+
+    async def commit(self) -> None:
+        """Commit the inbox entry, the handler's writes and the messages; then deliver these in the background.
+
+        Raises:
+            SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
+
+        """
+        lane = self._lease.lane
+        if self.outgoing:
+            written = self._relay.clock()
+            await self._insert(outbox, [_row(message, lane, written) for message in self.outgoing])
+        if self._scheduled:
+            await self._insert(scheduled, [{**message, "lane": lane} for message in self._scheduled])
+        try:
+            with self._relay.committing(len(self.outgoing)):
+                await self.connection.commit()
+        finally:
+            if self._scheduled:
+                self._agenda.wake()
+
+    async def _insert(self, table: sa.Table, rows: list[dict[str, object]]) -> None:
+        await self.connection.execute(sa.insert(table), rows[0] if len(rows) == 1 else rows)
+
+
+def _row(message: Outgoing, lane: int, written: float) -> dict[str, object]:
+    about = _about.decode(message.event)
+    return {
+        "lane": lane,
+        "subject": about.subject or about.id,
+        "topic": message.topic,
+        "event": bytes(message.event).decode(),
+        "written": written,
+    }

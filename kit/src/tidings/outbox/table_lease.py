@@ -1,0 +1,135 @@
+"""Which rows an instance delivers: those of its own lane, and of lanes whose instance has gone silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidings.documents import INBOX_DAYS
+from tidings.envelope import new_id
+from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
+from tidings.sql import Database
+
+log = structlog.get_logger(__name__)
+
+LEASE = 15.0  # seconds that an instance may be silent before its lanes are adopted
+_REMEMBERED = timedelta(days=INBOX_DAYS).total_seconds()
+_FORGOTTEN = timedelta(days=1).total_seconds()  # no transaction is open for so long: nothing comes into an old lane
+_CHUNK = 5_000
+
+_holds_something = sa.or_(
+    sa.exists().where(outbox.c.lane == lanes.c.lane), sa.exists().where(scheduled.c.lane == lanes.c.lane)
+)
+
+
+class Lease:
+    """One run's lane and what it has adopted.
+
+    Args:
+        database: Where the lanes stand.
+        instance: This replica's name, the same after a restart: what its former self left is adopted at once.
+        clock: Seconds since 1970.
+
+    """
+
+    def __init__(self, database: Database, instance: str, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._instance = instance
+        self._clock = clock
+        self._run = new_id()
+        self._until = 0.0
+        self._keeping = asyncio.Lock()
+        self.lane = 0
+        self.adopted: set[int] = set()
+
+    @property
+    def lanes(self) -> list[int]:
+        """The lanes that this run delivers: adopted ones first, they are older."""
+        return [*sorted(self.adopted), self.lane]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can have taken over: false after a pause longer than the lease."""
+        return self._clock() < self._until
+
+    async def begin(self) -> int:
+        """Take a lane, and adopt those of a former self and of the silent; how many messages are in those."""
+        return await self._keep(former_self=True)
+
+    async def keep(self) -> int:
+        """Renew the lease, adopt the lanes of the silent; how many messages are in those."""
+        return await self._keep(former_self=False)
+
+    async def _keep(self, *, former_self: bool) -> int:
+        now = self._clock()
+        async with self._keeping, self._database.transaction(durable=False) as connection:
+            kept = await self._renew(connection, now)
+            lane = self.lane if self.lane in kept else await self._new_lane(connection, now)
+            emptied = await self._let_go(connection, lane, now)
+            gained = await self._adopt(connection, now, former_self=former_self)
+            await connection.execute(sa.delete(lanes).where(lanes.c.until < now - _FORGOTTEN, ~_holds_something))
+            inherited = sa.select(sa.func.count()).where(outbox.c.lane.in_(gained))
+            messages: int = (await connection.execute(inherited)).scalar_one() if gained else 0
+            await connection.commit()
+            self.lane, self.adopted = lane, (kept | gained) - emptied - {lane}
+            self._until = now + LEASE
+        return messages
+
+    async def _renew(self, connection: AsyncConnection, now: float) -> set[int]:
+        renew = sa.update(lanes).where(lanes.c.run == self._run).values(until=now + LEASE).returning(lanes.c.lane)
+        return set((await connection.execute(renew)).scalars())
+
+    async def _new_lane(self, connection: AsyncConnection, now: float) -> int:
+        """Take a lane of its own: at the start, and where another instance has adopted it during a long pause."""
+        insert = sa.insert(lanes).values(instance=self._instance, run=self._run, until=now + LEASE)
+        lane: int = (await connection.execute(insert.returning(lanes.c.lane))).scalar_one()
+        return lane
+
+    async def _let_go(self, connection: AsyncConnection, lane: int, now: float) -> set[int]:
+        """Leave adopted lanes that are empty; should a transaction of old still add to one, it is adopted again."""
+        empty = sa.and_(lanes.c.run == self._run, lanes.c.lane != lane, ~_holds_something)
+        leave = sa.update(lanes).where(empty).values(until=now).returning(lanes.c.lane)
+        return set((await connection.execute(leave)).scalars())
+
+    async def _adopt(self, connection: AsyncConnection, now: float, *, former_self: bool) -> set[int]:
+        free = lanes.c.until <= now
+        if former_self:
+            free = sa.or_(free, lanes.c.instance == self._instance)
+        orphans = (
+            sa.select(lanes.c.lane)
+            .where(free, lanes.c.run != self._run, _holds_something)
+            .order_by(lanes.c.lane)
+            .with_for_update(skip_locked=True)
+        )
+        claim = sa.update(lanes).where(lanes.c.lane.in_(orphans)).returning(lanes.c.lane)
+        claim = claim.values(instance=self._instance, run=self._run, until=now + LEASE)
+        gained = set((await connection.execute(claim)).scalars())
+        if gained:
+            log.info("outbox.adopted", lanes=sorted(gained))
+            again = sa.update(scheduled).where(scheduled.c.lane.in_(gained), scheduled.c.taken)
+            await connection.execute(again.values(taken=False))
+        return gained
+
+    async def forget_handled(self) -> None:
+        """Remove what the inbox has remembered for long enough."""
+        oldest = (
+            sa.select(inbox.c.subscription, inbox.c.event)
+            .where(inbox.c.handled_at < self._clock() - _REMEMBERED)
+            .limit(_CHUNK)
+            .with_for_update(skip_locked=True)
+        )
+        forget = sa.delete(inbox).where(sa.tuple_(inbox.c.subscription, inbox.c.event).in_(oldest))
+        removed = _CHUNK
+        while removed == _CHUNK:
+            async with self._database.transaction(durable=False) as connection:
+                removed = (await connection.execute(forget)).rowcount
+
+    async def release(self) -> None:
+        """Let go of every lane: what is still in them may be adopted at once."""
+        async with self._database.transaction() as connection:
+            await connection.execute(sa.update(lanes).where(lanes.c.run == self._run).values(until=self._clock()))

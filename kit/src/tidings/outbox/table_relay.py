@@ -1,0 +1,353 @@
+"""Publishes the rows of the outbox: in batches, in order per subject, with pauses after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidings import metrics
+from tidings.errors import PublishRefused, SidecarError
+from tidings.outbox.table_lease import Lease
+from tidings.outbox.table_schema import outbox, parked
+from tidings.sidecar import Sidecar
+from tidings.sql import Database
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500  # rows read, published and removed together
+TRIES = 20  # of one row, over about twelve minutes, before it is parked
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds between the tries of one row
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.05, 5.0  # seconds until rows that could not go are looked at again
+_AT_ONCE = 100  # events in one call to the sidecar
+_LENGTH_AT_ONCE = 1_000_000  # characters, of up to four bytes: gRPC's messages are limited to 4 MiB
+
+_rows = (
+    sa.select(outbox)
+    .where(
+        outbox.c.lane == sa.bindparam("lane"),
+        outbox.c.id > sa.bindparam("after"),
+        outbox.c.due <= sa.bindparam("now"),
+    )
+    .order_by(outbox.c.id)
+    .limit(sa.bindparam("batch"))
+    .subquery("rows")
+)
+_earlier = outbox.alias("earlier")
+_waits_for = (  # the lane of an earlier row that is put off, or another's; looked up for each row of a batch by index
+    sa.select(_earlier.c.lane)
+    .where(
+        _earlier.c.subject == _rows.c.subject,
+        _earlier.c.id < _rows.c.id,
+        sa.or_(_earlier.c.lane != _rows.c.lane, _earlier.c.due > sa.bindparam("now")),
+    )
+    .limit(1)
+    .scalar_subquery()
+)
+_batch = sa.select(
+    _rows.c.id, _rows.c.subject, _rows.c.topic, _rows.c.event, _rows.c.written, _rows.c.attempts, _waits_for
+).order_by(_rows.c.id)
+
+Errors = dict[int, SidecarError]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message on its way."""
+
+    id: int
+    subject: str
+    topic: str
+    event: str
+    written: float
+    attempts: int
+    waits_for: int | None
+
+
+class Relay:
+    """Publishes what stands in the lanes of a lease.
+
+    Args:
+        database: Where the rows stand.
+        lease: Which lanes are to be served.
+        sidecar: Where the events go.
+        clock: Seconds since 1970.
+
+    """
+
+    def __init__(self, database: Database, lease: Lease, sidecar: Sidecar, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._lease = lease
+        self._sidecar = sidecar
+        self.clock = clock
+        self._awake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._away = False
+        self._others = False
+        self._committing = 0
+        self._commits = 0
+        self._depth = 0
+
+    @property
+    def depth(self) -> int:
+        """How many messages are committed and not published yet."""
+        return self._depth
+
+    def _set_depth(self, depth: int) -> None:
+        self._depth = depth
+        metrics.OUTBOX_DEPTH.set(depth)
+
+    @contextmanager
+    def committing(self, messages: int) -> Iterator[None]:
+        """Surround a commit that adds messages: afterwards, whatever became of it, the relay looks for them."""
+        self._committing += 1
+        try:
+            yield
+        finally:
+            self._committing -= 1
+            self._commits += 1
+            if messages:
+                self._add(messages)
+
+    async def begin(self) -> None:
+        """Take a lane, and take over what a former self left.
+
+        Raises:
+            SidecarUnavailable: The database does not answer.
+
+        """
+        self._add(await self._lease.begin())
+
+    async def renew(self) -> None:
+        """Renew the lease, and take over what has been adopted.
+
+        Raises:
+            SidecarUnavailable: The database does not answer.
+
+        """
+        if adopted := await self._lease.keep():
+            self._add(adopted)
+
+    def _add(self, messages: int) -> None:
+        self._set_depth(self._depth + messages)
+        self._empty.clear()
+        self._awake.set()
+
+    async def emptied(self) -> None:
+        """Wait until everything is published."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        pause = _SHORTEST_LOOK
+        while True:
+            self._awake.clear()
+            went = await self._look()
+            if went and self.depth:
+                continue
+            pause = _SHORTEST_LOOK if went or self._others else min(pause * 2, _LONGEST_LOOK)
+            await self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def _look(self) -> int:
+        """Publish what can go, once through every lane; how many rows went."""
+        self._away = self._others = False
+        try:
+            went = sum([await self._sweep(lane) for lane in self._lease.lanes])
+            if self.depth and not went:
+                await self._count()
+        except SidecarError as error:
+            log.warning("outbox.waits_for_database", reason=str(error))
+            self._away = True
+            return 0
+        return went
+
+    async def _rest(self, pause: float) -> None:
+        """Sleep until there is something new, or until what could not go is looked at again."""
+        if self._away:  # with every commit that comes meanwhile it would be away again
+            await asyncio.sleep(pause)
+        elif self.depth:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):  # not wait_for, which may swallow a cancellation in Python 3.11
+                    await self._awake.wait()
+        else:
+            self._empty.set()
+            await self._awake.wait()
+
+    async def _count(self) -> None:
+        """Set the depth right after a commit whose answer was lost."""
+        before = self._commits
+        async with self._database.connect(write=False) as connection:
+            mine = outbox.c.lane.in_(self._lease.lanes)
+            found = (await connection.execute(sa.select(sa.func.count()).where(mine))).scalar_one()
+        if not self._committing and self._commits == before:
+            self._set_depth(found)
+
+    async def _sweep(self, lane: int) -> int:
+        # One moment for the whole sweep: a row that becomes due meanwhile must not let those behind it overtake.
+        went, after, now = 0, 0, self.clock()
+        while True:
+            if not self._lease.holds:
+                await self.renew()
+            rows = await self._read(lane, after, now)
+            gone = await self._publish([row for row in rows if row.waits_for is None])
+            went += gone
+            self._others |= any(row.waits_for not in {None, lane} for row in rows)
+            if len(rows) < BATCH or self._away:
+                return went
+            after = rows[-1].id
+
+    async def _read(self, lane: int, after: int, now: float) -> list[Row]:
+        values = {"lane": lane, "after": after, "now": now, "batch": BATCH}
+        async with self._database.connect(write=False, durable=False) as connection:
+            return [Row(*row) for row in await connection.execute(_batch, values)]
+
+    async def _publish(self, rows: Sequence[Row]) -> int:
+        """Publish rows and remove those that went; how many that were."""
+        if not rows:
+            return 0
+        went, failed = await publish(self._sidecar, rows)
+        if failed:
+            log.warning("outbox.publish_failed", rows=len(failed), reason=str(next(iter(failed.values()))))
+        blamed = _blamed(failed, len(went))
+        self._away = len(blamed) < len(failed)
+        put_off = [row for row in rows if row.id in blamed and row.attempts + 1 < TRIES]
+        given_up = [row for row in rows if row.id in blamed and row.attempts + 1 >= TRIES]
+        if went or blamed:
+            async with self._database.transaction(durable=False) as connection:
+                await self._remove(connection, [*went, *(row.id for row in given_up)])
+                await self._put_off(connection, put_off, blamed)
+                await self._park(connection, given_up, blamed)
+            self._set_depth(self._depth - len(went) - len(given_up))
+            self._measure(rows, set(went))
+        return len(went)
+
+    def _measure(self, rows: Sequence[Row], went: set[int]) -> None:
+        now = self.clock()
+        for row in rows:
+            if row.id in went:
+                metrics.OUTBOX_LAG.observe(now - row.written)
+
+    async def _remove(self, connection: AsyncConnection, ids: list[int]) -> None:
+        if ids:
+            await connection.execute(sa.delete(outbox).where(self._database.among(outbox.c.id, ids)))
+
+    async def _put_off(self, connection: AsyncConnection, rows: list[Row], errors: Errors) -> None:
+        """Let rows wait, and their subjects with them."""
+        now = self.clock()
+        values = [
+            {
+                "row": row.id,
+                "attempts": row.attempts + 1,
+                "due": now + min(_FIRST_PAUSE * 2**row.attempts, _LONGEST_PAUSE),
+                "reason": str(errors[row.id]),
+            }
+            for row in rows
+        ]
+        if values:
+            await connection.execute(sa.update(outbox).where(outbox.c.id == sa.bindparam("row")), values)
+
+    async def _park(self, connection: AsyncConnection, rows: list[Row], errors: Errors) -> None:
+        """Put rows aside that were tried often enough, so that their subjects go on."""
+        values = [
+            {
+                "id": row.id,
+                "subject": row.subject,
+                "topic": row.topic,
+                "event": row.event,
+                "written": row.written,
+                "attempts": row.attempts + 1,
+                "reason": str(errors[row.id]),
+                "parked_at": self.clock(),
+            }
+            for row in rows
+        ]
+        if values:
+            await connection.execute(sa.insert(parked), values)
+            log.error("outbox.parked", ids=[row.id for row in rows], reason=values[0]["reason"])
+
+
+def _blamed(failed: Errors, went: int) -> Errors:
+    """The failures that count as a row's own: it was refused, or it failed while at least as many others went.
+
+    Otherwise the sidecar or the broker is away, and every row will go once it is back.
+    """
+    unavailable = sum(not isinstance(error, PublishRefused) for error in failed.values())
+    if unavailable <= went:
+        return failed
+    return {id_: error for id_, error in failed.items() if isinstance(error, PublishRefused)}
+
+
+async def publish(sidecar: Sidecar, rows: Sequence[Row]) -> tuple[list[int], Errors]:
+    """Publish rows in order per subject; answers the ids that went, and the errors of those that did not.
+
+    What stands behind a failed row of the same subject is not tried: it is in neither.
+    """
+    went: list[int] = []
+    failed: Errors = {}
+    stopped: set[str] = set()
+    for wave in _waves(rows):
+        ready = [row for row in wave if row.subject not in stopped]
+        calls = list(_calls(ready))
+        answers = await asyncio.gather(*(_send(sidecar, call) for call in calls))
+        for row, error in zip(chain(*calls), chain(*answers), strict=True):
+            if error is None:
+                went.append(row.id)
+            else:
+                failed[row.id] = error
+                stopped.add(row.subject)
+    return went, failed
+
+
+def _waves(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that may be under way at once: the first of each subject, then the second of each, and so on."""
+    turns: Counter[str] = Counter()
+    waves: list[list[Row]] = []
+    for row in rows:
+        turn = turns[row.subject]
+        turns[row.subject] = turn + 1
+        if turn == len(waves):
+            waves.append([])
+        waves[turn].append(row)
+    return waves
+
+
+def _calls(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Group rows into calls of one topic each, none of them too large."""
+    topics: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        topics[row.topic].append(row)
+    for found in topics.values():
+        waiting = iter(found)
+        while call := list(islice(waiting, _AT_ONCE)):
+            yield from _halved(call)
+
+
+def _halved(call: list[Row]) -> Iterator[list[Row]]:
+    if len(call) > 1 and sum(len(row.event) for row in call) > _LENGTH_AT_ONCE:
+        yield from _halved(call[: len(call) // 2])
+        yield from _halved(call[len(call) // 2 :])
+    else:
+        yield call
+
+
+async def _send(sidecar: Sidecar, call: Sequence[Row]) -> Sequence[SidecarError | None]:
+    topic = call[0].topic
+    errors = await sidecar.publish_many(topic, [row.event.encode() for row in call])
+    for result, count in Counter(map(_result, errors)).items():
+        metrics.published(topic, result, count)
+    return errors
+
+
+def _result(error: SidecarError | None) -> str:
+    if error is None:
+        return "ok"
+    return "refused" if isinstance(error, PublishRefused) else "unavailable"

@@ -1,0 +1,225 @@
+"""A relational database under a service: SQLite in a file, or PostgreSQL.
+
+What every part of the kit and of a service that keeps rows needs, and nothing of what the rows mean: an engine with
+settings that keep what was committed, transactions, tables made at start, and errors that say whether trying again
+may help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tidings.errors import DefinitionError, SidecarUnavailable, StateConflict
+
+Dialect = Literal["sqlite", "postgresql"]
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_READS = "tidings_reads"
+_CREATING = 7_463_214_501  # any number, the same everywhere: it names the lock under which tables are made
+_AGAIN = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+_AWAY = {"08", "53", "57"}  # classes: connection exception, insufficient resources, operator intervention
+_READ_ONLY = "25006"  # a PostgreSQL that is only a standby yet
+_BOOKKEEPING = {
+    "synchronous_commit": "off",
+    # A queue is empty whenever statistics are taken, so that PostgreSQL, a million rows later, would still sort them
+    # all for every batch. Rows are read in the order of an index, and statements are too short to be compiled.
+    "enable_sort": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+_BUSY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+class Database:
+    """One database and how it is used.
+
+    A commit is on disk when it returns: SQLite keeps a write-ahead log with `synchronous=FULL`, PostgreSQL its own
+    `synchronous_commit`. SQLite has one writer: within this process writers queue up in order, others are waited for.
+
+    Args:
+        url: `sqlite:///path/to/file.db` or `postgresql://user@host/name`.
+        deadline: Seconds to wait for a connection, a lock or (PostgreSQL) the answer to a statement.
+        pool: How many connections are kept; as many again are opened when all are busy.
+
+    Raises:
+        DefinitionError: Not the URL of a SQLite file or a PostgreSQL database.
+
+    """
+
+    def __init__(self, url: str | sa.URL, *, deadline: float = 5.0, pool: int = 10) -> None:
+        self.url = _checked(url)
+        self.dialect: Dialect = "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
+        self._deadline = deadline
+        self._pool = pool
+        self._writing = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
+        self.engine = self._open(durable=True)
+        self._hasty: AsyncEngine | None = None
+
+    def _open(self, *, durable: bool) -> AsyncEngine:
+        opened = _sqlite if self.dialect == "sqlite" else _postgresql
+        return opened(self.url, self._deadline, self._pool, durable=durable)
+
+    @asynccontextmanager
+    async def connect(self, *, write: bool = True, durable: bool = True) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that is rolled back unless `await connection.commit()` is called.
+
+        Args:
+            write: False where nothing is written: then SQLite needs not wait for its writer.
+            durable: False for the kit's bookkeeping, short statements over a queue, which may be forgotten when the
+                machine (not only the process) dies just after the commit: it does not wait for the disk.
+
+        Raises:
+            SidecarUnavailable: The database does not answer; what was being committed may or may not be.
+            StateConflict: Another transaction was in the way; nothing has happened, and again it may pass.
+
+        """
+        engine = self.engine if durable else self._without_waiting()
+        with _translated(self.url):
+            async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:
+                yield connection if write else await connection.execution_options(**{_READS: True})
+
+    @asynccontextmanager
+    async def transaction(self, *, durable: bool = True) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that is committed at the end, and rolled back on an error.
+
+        The arguments and errors are those of `connect`.
+        """
+        async with self.connect(durable=durable) as connection:
+            yield connection
+            await connection.commit()
+
+    async def create(self, *tables: sa.MetaData) -> None:
+        """Make the tables that are not there yet; several processes may do it at once.
+
+        Raises:
+            SidecarUnavailable: The database does not answer.
+
+        """
+        async with self.transaction() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+            for each in tables:
+                await connection.run_sync(each.create_all)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+        if self._hasty is not None:
+            await self._hasty.dispose()
+
+    def _without_waiting(self) -> AsyncEngine:
+        if self._hasty is None:
+            self._hasty = self._open(durable=False)
+        return self._hasty
+
+    def among(self, column: sa.Column[Any], values: Sequence[int]) -> sa.ColumnElement[bool]:
+        """Whether a column is one of many numbers, sent as one parameter however many they are."""
+        if self.dialect == "postgresql":
+            return column == sa.any_(sa.bindparam(None, list(values), postgresql.ARRAY(sa.BigInteger)))
+        found = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(sa.select(found.c.value))
+
+
+def _checked(url: str | sa.URL) -> sa.URL:
+    try:
+        read = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise DefinitionError(f"no database URL: {error}: write sqlite:///file.db or postgresql://…") from error
+    name = read.get_backend_name()
+    if name not in _DRIVERS:
+        raise DefinitionError(f"{name} is not supported: use sqlite:///file.db or postgresql://user@host/name")
+    if name == "sqlite" and (not read.database or ":memory:" in read.database):
+        raise DefinitionError("a SQLite database in memory would keep nothing over a restart: name a file")
+    return read.set(drivername=_DRIVERS[name])
+
+
+def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=pool, max_overflow=pool, pool_timeout=deadline, connect_args={"timeout": deadline}
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # BEGIN is said below: the driver would begin only at the first write
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A reader that becomes a writer fails at once where another has written meanwhile: writers begin as such.
+        reads = connection.get_execution_options().get(_READS)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncEngine:
+    options = {"statement_timeout": str(int(deadline * 1000)), **({} if durable else _BOOKKEEPING)}
+    given = url.query.get("options")
+    return create_async_engine(
+        url,
+        pool_size=pool,
+        max_overflow=pool,
+        pool_timeout=deadline,
+        pool_pre_ping=False,  # it would cost a round trip a transaction: a broken connection is an error like others
+        connect_args={
+            "connect_timeout": max(int(deadline), 2),
+            "options": " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(given or "")]),
+        },
+    )
+
+
+@contextmanager
+def _translated(url: sa.URL) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise SidecarUnavailable(f"{_place(url)}: every connection is busy") from error
+    except sa.exc.DBAPIError as error:
+        reason = f"{_place(url)}: {error.orig}"
+        if _conflicts(error.orig):
+            raise StateConflict(reason) from error
+        if error.connection_invalidated or _is_away(error.orig):
+            raise SidecarUnavailable(reason) from error
+        raise
+
+
+def _place(url: sa.URL) -> str:
+    return f"database {url.render_as_string(hide_password=True)}"
+
+
+def _conflicts(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) in _AGAIN
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether the database, not the statement, is what failed."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _BUSY
+    state = getattr(error, "sqlstate", None)
+    if state is None:  # the driver's own: it could not connect
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return state[:2] in _AWAY or state == _READ_ONLY

@@ -1,0 +1,134 @@
+"""The table outbox on a real PostgreSQL: the suite that SQLite passes too, and what only a server can do."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
+
+from tidings import Event, event
+from tidings.context import Cause, request, utc_now
+from tidings.errors import SidecarUnavailable, StateConflict
+from tidings.outbox import table_relay, table_schema
+from tidings.outbox.table import TableOutbox
+from tidings.sql import Database
+from tidings.testing import MemorySidecar
+from tidings.testing.conformance.table import Shop, TableConformance, counted, deliver, published
+
+pytestmark = pytest.mark.real
+
+
+@event("shop.doorOpened", subject="door")
+class Opened(Event, kw_only=True):
+    door: str
+
+
+@pytest.fixture
+async def database_url(postgres: str) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    name = f"shop_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
+        await server.execute(f'create database "{name}"')
+        yield sa.make_url(postgres).set(database=name).render_as_string()
+        await server.execute(f'drop database "{name}" with (force)')
+
+
+class TestTableOnPostgresql(TableConformance):
+    pass
+
+
+async def sessions(database_url: str, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(make_conninfo(database_url), autocommit=True) as other:
+        await other.execute(statement)
+
+
+async def test_connections_that_the_server_ends_are_opened_anew(database_url: str) -> None:
+    shop = Shop(database_url)
+    async with shop.process() as (service, _):
+        await deliver(service, counted())
+        await published(service)
+        await sessions(
+            database_url,
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where pid <> pg_backend_pid() and datname = current_database()",
+        )
+        again = counted()
+        answers = [await deliver(service, again) for _ in range(3)]
+        assert answers[0] == b'{"status":"RETRY"}', "the first finds the connection broken"
+        assert answers[-1] == b'{"status":"SUCCESS"}'
+        await published(service)
+    assert shop.told() == [1, 2]
+
+
+async def test_a_deadlock_is_a_conflict_and_a_long_statement_a_database_that_does_not_answer(
+    database_url: str,
+) -> None:
+    database = Database(database_url, deadline=2.0)
+    numbers = sa.Table("numbers", sa.MetaData(), sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
+    await database.create(numbers.metadata)
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(numbers), [{"n": 1, "v": ""}, {"n": 2, "v": ""}])
+
+    async def change(first: int, second: int) -> None:
+        async with database.transaction() as connection:
+            for number in (first, second):
+                await connection.execute(sa.update(numbers).where(numbers.c.n == number).values(v="x"))
+                await asyncio.sleep(0.2)
+
+    outcomes = await asyncio.gather(change(1, 2), change(2, 1), return_exceptions=True)
+    assert sorted(map(type, outcomes), key=str) == [type(None), StateConflict]
+    with pytest.raises(SidecarUnavailable, match="timeout"):
+        async with database.connect() as connection:
+            await connection.execute(sa.select(sa.func.pg_sleep(30)))
+    with pytest.raises(sa.exc.ProgrammingError):
+        async with database.connect() as connection:
+            await connection.execute(sa.text("select nothing from nowhere"))
+    await database.close()
+
+
+async def test_several_processes_make_the_tables_at_once(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(5)]
+    await asyncio.gather(*(each.create(table_schema.metadata) for each in databases))
+    for each in databases:
+        await each.close()
+
+
+async def test_a_database_that_is_not_there_is_waited_for() -> None:
+    outbox = TableOutbox("postgresql://nobody@127.0.0.1:1/nothing", MemorySidecar("shop"), "shop-0")
+
+    async def never(_: object) -> None:
+        raise AssertionError
+
+    starting = asyncio.create_task(outbox.start(never))
+    await asyncio.sleep(0.3)
+    assert not starting.done()
+    with pytest.raises(SidecarUnavailable, match="has not started"):
+        async with outbox.unit(Cause("shop", request()), utc_now()):
+            pass
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await outbox.stop(0.1)
+
+
+async def test_a_million_rows_do_not_slow_a_batch_down(database_url: str) -> None:
+    """PostgreSQL has no statistics of a table that was empty a moment ago: the plan must be good without."""
+    outbox = TableOutbox(database_url, MemorySidecar("shop"), "shop-0")
+    await outbox.database.create(table_schema.metadata)
+    async with outbox.database.transaction() as connection:
+        fill = """
+            insert into tidings_outbox (lane, subject, topic, event, written)
+            select n % 2, 's' || n, 't', '{}', 0 from generate_series(1, 300000) n"""
+        await connection.execute(sa.text(fill))
+    async with outbox.database.connect(durable=False) as connection:
+        values = {"lane": 1, "after": 0, "now": 1.0, "batch": table_relay.BATCH}
+        query = table_relay._batch.compile(dialect=outbox.database.engine.dialect)
+        text = str(query)
+        explained = await connection.exec_driver_sql(f"explain (analyze, format json) {text}", query.params | values)
+        ((plan,),) = explained.all()
+    await outbox.database.close()
+    assert plan[0]["Execution Time"] < 200, plan
