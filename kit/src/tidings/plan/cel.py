@@ -25,6 +25,10 @@ _TEXT = re.compile(
 # "reference to undefined type". Only a collection that the expression itself builds can hold types.
 _BUILT = re.compile(r"[\])}]\s*\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
 _TYPE = re.compile(r"(?<![.\w])(?:type\s*\(|(?:bool|bytes|double|int|list|map|null_type|string|type|uint)\b(?!\s*\())")
+_AFTER_VALUE = re.compile(r"(?:[)\]]|\b(?!in\b)\w+)\s*$")
+_CONSTANT = re.compile(
+    r"(?<![.\w])(?:true|false|null|[rbRB]{1,2}(?=\s)|0x[0-9a-fA-F]+u?|[0-9.]+(?:[eE][+-]?[0-9]+)?[uU]?)(?!\w)"
+)
 _MESSAGE = re.compile(r"(?<![.\w])\.?\s*google\s*\.")
 
 
@@ -72,6 +76,18 @@ def check_trip(expression: str) -> Problem | None:
 
 
 @lru_cache(maxsize=20_000)
+def check_whole(expression: str) -> Problem | None:
+    """Compile a conjunction whose parts were checked: together they may still be too long or too deep."""
+    if len(expression) > MAX_LENGTH:
+        return _too_long()
+    try:
+        _program(expression)
+    except RuntimeError as error:
+        return _refused(str(error), "event")
+    return None
+
+
+@lru_cache(maxsize=512)
 def _program(expression: str) -> Any:
     return _evaluation_environment().compile(expression)
 
@@ -86,8 +102,9 @@ def _check(expression: str, environment: Any, known: str) -> Problem | None:
     if not expression.strip():
         return Problem("the expression is empty: daprd would take it for 'always'", "Write a condition.")
     if len(expression) > MAX_LENGTH:
-        return Problem(f"the expression is longer than {MAX_LENGTH} characters", "Split it into several filters.")
-    if problem := _beyond_daprd(_TEXT.sub(_blank, expression)):
+        return _too_long()
+    bare = _TEXT.sub(_blank, expression)
+    if problem := _beyond_daprd(bare):
         return problem
     try:
         result = environment.compile(expression).return_type()
@@ -96,11 +113,19 @@ def _check(expression: str, environment: Any, known: str) -> Problem | None:
     if result != cel.Type.BOOL:
         mend = "Compare it with a value, such as event.data.paid == true."
         return Problem(f"the expression is of type {result.name().lower()}, not bool", mend)
-    return _first_pass(expression)
+    return _first_pass(expression) if "?" in bare else None
+
+
+def _too_long() -> Problem:
+    return Problem(f"the expression is longer than {MAX_LENGTH} characters", "Split it into several filters.")
 
 
 def _first_pass(expression: str) -> Problem | None:
-    """Compile as daprd does first, knowing no variable: every complaint but that one ends it."""
+    """Compile as daprd does first, knowing no variable: every complaint but that one ends it.
+
+    That differs from what it does next only where types are joined: an unknown one gives way to any other. Here
+    that is done for ?:, while lists of anything but constants are refused before.
+    """
     try:
         _bare_environment().compile(expression)
     except RuntimeError as error:
@@ -119,9 +144,30 @@ def _beyond_daprd(bare: str) -> Problem | None:
         )
     if found := _MESSAGE.search(bare):
         return Problem("events hold JSON, not protobuf messages", "Compare with plain values.", *_position(bare, found))
+    if found := re.search("{", bare):
+        return Problem("daprd's CEL takes no maps here", "Compare the fields one by one.", *_position(bare, found))
+    if found := _list_of_more_than_constants(bare):
+        mend = "Compare the fields one by one, with ||; a list may hold texts, numbers, true and false."
+        message = "a list may hold constants only: daprd mistakes the type of fields in it"
+        return Problem(message, mend, *_position(bare, found))
     if (found := _BUILT.search(bare)) and _TYPE.search(bare):
         mend = "Use the macro on a field of the event, or leave the type out."
         return Problem("daprd dies of a macro over values whose type is asked for", mend, *_position(bare, found))
+    return None
+
+
+def _list_of_more_than_constants(bare: str) -> re.Match[str] | None:
+    """Find the bracket of such a list; an index, which follows a value, is none."""
+    names = _CONSTANT.sub(_blank, bare)
+    for found in re.finditer(r"\[", bare):
+        depth = 0
+        for place in range(found.start(), len(names)):
+            depth += {"[": 1, "]": -1}.get(names[place], 0)
+            if depth == 0:
+                break
+        inside = names[found.start() : place]
+        if not _AFTER_VALUE.search(bare[: found.start()]) and re.search(r"[A-Za-z_]", inside):
+            return found
     return None
 
 

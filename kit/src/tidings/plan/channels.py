@@ -7,7 +7,7 @@ from datetime import date
 from tidings.plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings.resources.eventtype import EventType, Version
 from tidings.resources.findings import Finding, Severity
-from tidings.resources.inventory import Inventory, app_key, is_dead_letters, wanted_type
+from tidings.resources.inventory import Inventory, app_key, is_dead_letters, type_key, wanted_type
 from tidings.resources.subscription import EventSubscription
 from tidings.resources.suggesting import did_you_mean
 
@@ -81,7 +81,9 @@ def _dead_letters(subscription: EventSubscription, inventory: Inventory) -> list
 
 def _everything(subscription: EventSubscription, inventory: Inventory) -> list[Channel]:
     namespace, pattern = wanted_type(subscription)
-    types = inventory.matching_types(namespace, pattern)
+    # What its app reads by name goes there only: an event goes to one subscription of an app.
+    named = {wanted_type(each) for each in inventory.of_app(app_key(subscription)) if not each.spec.is_wildcard}
+    types = [each for each in inventory.matching_types(namespace, pattern) if type_key(each) not in named]
     allowed = [each for each in types if not any(_access(subscription, each))]
     return sorted(channel for each in allowed for channel in published(each))
 

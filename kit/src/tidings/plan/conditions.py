@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tidings.plan import cel, filters
@@ -23,12 +24,13 @@ class Rule:
     """The conditions that must all hold: more of them is more specific."""
 
 
-def rules_of(subscription: EventSubscription) -> list[Rule]:
+@lru_cache(maxsize=1024)
+def rules_of(subscription: EventSubscription) -> tuple[Rule, ...]:
     """Return what the subscription adds to the routes of each of its topics, in order."""
     routes = subscription.spec.routes
     wanted = [term.cel for term in filters.terms(subscription.spec.filters)]
     found = [_rule([*wanted, filters.written(route.match)], route.path) for route in routes.rules]
-    return [*found, _rule(wanted, routes.default)]
+    return (*found, _rule(wanted, routes.default))
 
 
 def check(subscription: EventSubscription) -> list[Finding]:
@@ -104,11 +106,9 @@ def _refused(subscription: EventSubscription, problem: cel.Problem | None, at: P
 
 
 def _whole(subscription: EventSubscription) -> list[Finding]:
-    """Check what is rendered too: each part may be fine and the whole too long or too deep."""
     at: Path = ("spec", "filters")
-    return [
-        found for rule in rules_of(subscription) if rule.match and (found := _checked(subscription, rule.match, at))
-    ]
+    wholes = [rule.match for rule in rules_of(subscription) if rule.match]
+    return [found for match in wholes for found in _refused(subscription, cel.check_whole(match), at)]
 
 
 def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Facts from daprd 1.18.1 that shape it (pkg/resiliency, dapr/kit/retry, runtime/s
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -75,6 +76,7 @@ def _under_the_kit(deliveries: Iterable[Delivery]) -> Retry:
     return msgspec.structs.replace(KIT_RETRY, max_retries=max(KIT_RETRY.max_retries, 2 * most))
 
 
+@lru_cache(maxsize=1024)
 def budget(delivery: Delivery) -> float:
     """Return the seconds that all attempts and the waits between them take at most."""
     retry = delivery.retry

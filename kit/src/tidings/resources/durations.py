@@ -1,12 +1,14 @@
 """Durations as Go and Dapr write them: `500ms`, `1m30s`, `2h`."""
 
 import re
+from functools import lru_cache
 
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+@lru_cache(maxsize=1024)
 def seconds(text: str) -> float:
     """Return the length of a duration in seconds; raise ValueError where it is none."""
     if not re.match(PATTERN, text):

@@ -37,31 +37,31 @@ class Inventory:
         if resource.kind == "EventType":
             self.types[resource.key] = resource
             self._claims[type_key(resource)][resource.key] = resource
-            for app in resource.spec.producers:
-                self._produced_by[resource.metadata.namespace, app][resource.key] = resource
+            for app in _producers(resource):
+                self._produced_by[app][resource.key] = resource
             return touched | self._apps_near(type_key(resource)) | _producers(resource)
         if resource.kind == "EventSubscription":
-            before = self.apps
+            is_new = app_key(resource) not in self._of_app
             self.subscriptions[resource.key] = resource
             self._of_app[app_key(resource)][resource.key] = resource
             self._index_wish(resource)
-            return touched | self._apps_around(resource, before)
+            return touched | self._apps_around(resource, dead_letters_differ=is_new)
         self.replays[resource.key] = resource
         return touched
 
     def remove(self, kind: str, key: Key) -> frozenset[Key]:
         """Forget a resource, if it is known; return the apps whose plan that may change."""
         if kind == "EventType" and (event_type := self.types.pop(key, None)):
-            del self._claims[type_key(event_type)][key]
-            for app in event_type.spec.producers:
-                self._produced_by[event_type.metadata.namespace, app].pop(key, None)
+            _drop(self._claims, type_key(event_type), key)
+            for app in _producers(event_type):
+                _drop(self._produced_by, app, key)
             return self._apps_near(type_key(event_type)) | _producers(event_type)
         if kind == "EventSubscription" and (subscription := self.subscriptions.pop(key, None)):
-            before = self.apps
-            del self._of_app[app_key(subscription)][key]
-            self._of_type[wanted_type(subscription)].pop(key, None)
+            _drop(self._of_app, app_key(subscription), key)
+            _drop(self._of_type, wanted_type(subscription), key)
             self._wildcards.pop(key, None)
-            return self._apps_around(subscription, before)
+            is_gone = app_key(subscription) not in self._of_app
+            return self._apps_around(subscription, dead_letters_differ=is_gone)
         if kind == "EventReplay":
             self.replays.pop(key, None)
         return frozenset()
@@ -69,12 +69,12 @@ class Inventory:
     @property
     def apps(self) -> frozenset[Key]:
         """Every app that reads or publishes something."""
-        return self.consuming_apps | {app for app, types in self._produced_by.items() if types}
+        return self.consuming_apps | self._produced_by.keys()
 
     @property
     def consuming_apps(self) -> frozenset[Key]:
         """Every app that has a subscription."""
-        return frozenset(app for app, subscriptions in self._of_app.items() if subscriptions)
+        return frozenset(self._of_app)
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type of that namespace and business name; of several, the oldest."""
@@ -87,7 +87,7 @@ class Inventory:
 
     def type_names(self, namespace: str) -> Iterator[str]:
         """Yield the business names that a namespace knows."""
-        return (name for (space, name), claims in self._claims.items() if claims and space == namespace)
+        return (name for space, name in self._claims if space == namespace)
 
     def matching_types(self, namespace: str, pattern: str) -> list[EventType]:
         """Return the types of a namespace whose name matches a pattern such as `orders.*`, sorted by name."""
@@ -129,13 +129,13 @@ class Inventory:
         named = self._of_type.get(event_type, {}).values()
         return frozenset(app_key(each) for each in (*named, *self._wildcards.values()))
 
-    def _apps_around(self, subscription: EventSubscription, before: frozenset[Key]) -> frozenset[Key]:
-        """Return the subscription's app, its rivals for a command, and dead-letter readers of a new or gone app."""
+    def _apps_around(self, subscription: EventSubscription, *, dead_letters_differ: bool) -> frozenset[Key]:
+        """Return the subscription's app, its rivals for a command, and who reads the dead letters of its app."""
         near = frozenset({app_key(subscription)})
         event_type = self.type(wanted_type(subscription))
         if event_type and event_type.spec.intent == "Command":
             near |= self._apps_near(type_key(event_type))
-        if before != self.apps:
+        if dead_letters_differ:
             near |= frozenset(app_key(each) for each in self._wildcards.values())
         return near
 
@@ -164,6 +164,15 @@ def wanted_type(subscription: EventSubscription) -> Key:
 def is_dead_letters(subscription: EventSubscription) -> bool:
     """Whether the subscription reads dead letters rather than events."""
     return subscription.spec.event_type_ref.name.startswith("deadletter.")
+
+
+def _drop(index: dict[Key, dict[Key, Any]], at: Key, key: Key) -> None:
+    """Take an entry out of an index; a group that becomes empty goes too."""
+    group = index.get(at)
+    if group is not None:
+        group.pop(key, None)
+        if not group:
+            del index[at]
 
 
 def _producers(event_type: EventType) -> frozenset[Key]:

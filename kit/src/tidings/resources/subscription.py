@@ -27,7 +27,8 @@ Affixes = Annotated[dict[NonEmpty, NonEmpty], Meta(min_length=1)]
 class EventTypeRef(Part, frozen=True, kw_only=True):
     """The type that is read, by its business name.
 
-    `*` and `<domain>.*` read every version of all such types (an archive's way, no consumer of a command);
+    `*` and `<domain>.*` read every version of all such types (an archive's way, no consumer of a command), but those
+    that the app reads by name;
     `deadletter.*` and `deadletter.<app>` read the dead letters of other apps.
     """
 

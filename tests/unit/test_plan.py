@@ -1,0 +1,508 @@
+"""The plan core by tables: what is planned, what is said, and that one bad resource never harms a good one."""
+
+import random
+import re
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings.plan import AppPlan, Plan, plan, plan_app
+from tidings.plan.conventions import IGNORED_PATH, subscription_name
+from tidings.policy import Policy
+from tidings.resources import Inventory, load, parse_resource
+
+TODAY = date(2026, 11, 23)
+DATA = "tests/unit/data/shop"
+Document = dict[str, Any]
+
+
+def event_type(name: str = "orders.orderConfirmed", versions: str = "v1:Active v2:Active", **spec: Any) -> Document:
+    states = [each.split(":") for each in versions.split()]
+    return {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventType",
+        "metadata": {"name": name.lower(), **spec.pop("metadata", {})},
+        "spec": {
+            "type": name,
+            "owner": {"team": "sales"},
+            "producers": ["orders"],
+            "versions": [{"name": version, "state": state, "schema": {}} for version, state in states],
+            **spec,
+        },
+    }
+
+
+def subscription(name: str = "one", app: str = "kitchen", **spec: Any) -> Document:
+    kit = spec.pop("kit", True)
+    return {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventSubscription",
+        "metadata": {"name": name, **spec.pop("metadata", {})},
+        "spec": {
+            "eventTypeRef": {"name": "orders.orderConfirmed"},
+            "versions": {"accept": ["v2"]},
+            "consumer": {"appId": app, "kit": kit},
+            **spec,
+        },
+    }
+
+
+def inventory(*documents: Document) -> Inventory:
+    found = Inventory()
+    for document in documents:
+        resource, findings = parse_resource(document)
+        assert resource is not None, findings
+        found.put(resource)
+    return found
+
+
+def planned(*documents: Document) -> Plan:
+    return plan(inventory(*documents), TODAY)
+
+
+def said(plan_: Plan) -> set[str]:
+    return {f"{each.severity} {each.rule}" for each in plan_.findings}
+
+
+def retired_on(removal: str, **spec: Any) -> Document:
+    document = event_type(**spec)
+    old = {"effective": "2026-01-01", "removal": removal, "alternative": "v2"}
+    document["spec"]["versions"][0].update(state="Deprecated", deprecation=old)
+    return document
+
+
+FAR = {
+    "metadata": {"namespace": "far"},
+    "eventTypeRef": {"name": "orders.orderConfirmed", "namespace": "default"},
+}
+V1 = {"versions": {"accept": ["v1"]}}
+COMMAND = event_type("payments.takePayment", "v1:Active", intent="Command")
+TAKES = {"eventTypeRef": {"name": "payments.takePayment"}, **V1}
+WEB, PHONE = {"filters": [{"exact": {"data.channel": "web"}}]}, {"filters": [{"exact": {"data.channel": "phone"}}]}
+BEST = {"enforcement": "BestEffort"}
+ARCHIVE = subscription("all", "archive", eventTypeRef={"name": "*"}, versions={})
+
+
+def at(path: str) -> dict[str, Any]:
+    return {"routes": {"default": path}}
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        pytest.param([event_type(), subscription()], set(), id="fine"),
+        pytest.param([subscription()], {"error unknown-type"}, id="no type"),
+        pytest.param([event_type(), subscription(versions={})], {"error version-missing"}, id="no version"),
+        pytest.param([event_type(), subscription(versions={"accept": ["v9"]})], {"error unknown-version"}, id="v9"),
+        pytest.param(
+            [event_type(), subscription(versions={"accept": ["v2", "v9"]}, **BEST)],
+            {"warning unknown-version"},
+            id="best effort reads what there is",
+        ),
+        pytest.param(
+            [event_type(), subscription(versions={"accept": ["v9"]}, **BEST)],
+            {"error unknown-version"},
+            id="nothing left",
+        ),
+        pytest.param([event_type(versions="v2:Draft"), subscription()], {"error draft-version"}, id="draft"),
+        pytest.param([event_type(versions="v2:Retired"), subscription()], {"error retired-version"}, id="retired"),
+        pytest.param(
+            [event_type(versions="v2:Deprecated"), subscription()],
+            {"warning deprecated-version", "warning deprecation-missing"},
+            id="deprecated without a date",
+        ),
+        pytest.param([retired_on("2026-11-24"), subscription(**V1)], {"warning deprecated-version"}, id="a day before"),
+        pytest.param([retired_on("2026-11-23"), subscription(**V1)], {"error past-removal"}, id="past removal"),
+        pytest.param(
+            [retired_on("2026-11-23", policy={"afterRemoval": "Warn"}), subscription(**V1)],
+            {"warning past-removal"},
+            id="past removal, tolerated",
+        ),
+        pytest.param(
+            [event_type(), subscription(versions={"accept": ["v1"], "pin": "v2"})], {"error pin-not-accepted"}, id="pin"
+        ),
+        pytest.param(
+            [event_type(), subscription(**FAR)],
+            {"error access-denied"},
+            id="foreign namespace",
+        ),
+        pytest.param(
+            [event_type(access={"namespaces": ["far"]}), subscription(**FAR)],
+            set(),
+            id="invited namespace",
+        ),
+        pytest.param(
+            [event_type(), subscription("one"), subscription("two")], {"error duplicate-subscription"}, id="twice"
+        ),
+        pytest.param([event_type(), subscription("one"), subscription("two", "other")], set(), id="two apps"),
+        pytest.param(
+            [event_type(), subscription("one", **WEB), subscription("two", **WEB, **at("/two"))],
+            {"error shadowed-filter"},
+            id="same filter",
+        ),
+        pytest.param(
+            [event_type(), subscription("one", **WEB), subscription("two", **PHONE)],
+            {"error same-path"},
+            id="same path",
+        ),
+        pytest.param(
+            [event_type(), subscription("one", **WEB), subscription("two", **PHONE, **at("/two"))], set(), id="disjoint"
+        ),
+        pytest.param(
+            [event_type(), subscription("one"), subscription("two", **WEB, **at("/two"))],
+            {"info takes-the-rest"},
+            id="rest",
+        ),
+        pytest.param(
+            [
+                event_type(),
+                subscription("one", **WEB),
+                subscription("two", filters=[{"prefix": {"subject": "1"}}], **at("/two")),
+            ],
+            {"warning overlapping-filters"},
+            id="overlap",
+        ),
+        pytest.param(
+            [
+                event_type(),
+                subscription("one", **WEB),
+                subscription("two", filters=[{"not": WEB["filters"][0]}], **at("/two")),
+            ],
+            set(),
+            id="a filter and its opposite",
+        ),
+        pytest.param(
+            [event_type(), subscription("one", **V1), subscription("two", kit=False, **WEB)],
+            set(),
+            id="kit, other topics",
+        ),
+        pytest.param(
+            [event_type(), subscription("one"), subscription("two", kit=False, **WEB, **at("/two"))],
+            {"error conflicting-policies", "info takes-the-rest"},
+            id="kit and no kit",
+        ),
+        pytest.param([COMMAND, subscription("one", "payments", **TAKES)], set(), id="command"),
+        pytest.param(
+            [COMMAND, subscription("one", "payments", **TAKES), subscription("two", "other", **TAKES)],
+            {"error command-with-two-consumers"},
+            id="command with two apps",
+        ),
+        pytest.param(
+            [COMMAND, subscription("one", "payments", **TAKES), ARCHIVE],
+            set(),
+            id="an archive is no consumer of a command",
+        ),
+        pytest.param([COMMAND], {"warning command-without-consumer"}, id="command nobody takes"),
+        pytest.param([event_type()], {"info unconsumed-type"}, id="fact nobody reads"),
+        pytest.param(
+            [event_type(producers=[]), subscription()],
+            {"warning no-producer", "warning unreachable-subscription"},
+            id="nobody publishes",
+        ),
+        pytest.param(
+            [event_type(), event_type(metadata={"name": "second"}), subscription()],
+            {"error doubled-type"},
+            id="two claims",
+        ),
+        pytest.param(
+            [event_type(versions="v2:Active v2:Active"), subscription()], {"error doubled-version"}, id="version twice"
+        ),
+        pytest.param(
+            [event_type(channel={"topic": "all"}), subscription()], {"error shared-topic"}, id="one topic for two"
+        ),
+        pytest.param([event_type(domain="sales"), subscription()], {"error bad-name"}, id="domain"),
+        pytest.param(
+            [event_type(), subscription(eventTypeRef={"name": "*"})],
+            {"error versions-of-a-pattern", "info unconsumed-type"},
+            id="pattern with versions",
+        ),
+        pytest.param(
+            [event_type(), subscription(filters=[{"exact": {"a": 1}, "cel": "true"}])],
+            {"error filter-operators"},
+            id="two operators",
+        ),
+        pytest.param([event_type(), subscription(filters=[{"all": [{}]}])], {"error filter-operators"}, id="none"),
+        pytest.param([event_type(), subscription(startFrom="Latest")], {"error not-kept"}, id="start from"),
+        pytest.param([event_type(), subscription(startFrom="Latest", **BEST)], {"warning not-kept"}, id="best effort"),
+        pytest.param(
+            [event_type(), subscription(kit=False, rateLimit={"eventsPerSecond": 5})],
+            {"error not-kept"},
+            id="no kit, no rate",
+        ),
+        pytest.param(
+            [event_type(), subscription(delivery={"circuitBreaker": {}})], {"error not-kept"}, id="breaker with the kit"
+        ),
+        pytest.param(
+            [event_type(), subscription(kit=False, delivery={"circuitBreaker": {}})],
+            {"warning breaker-dead-letters"},
+            id="breaker without the kit",
+        ),
+        pytest.param(
+            [event_type(), subscription(kit=False, delivery={"circuitBreaker": {"trip": "failures >"}})],
+            {"error malformed-cel", "warning breaker-dead-letters"},
+            id="malformed trip: daprd would drop the whole Resiliency",
+        ),
+        pytest.param(
+            [event_type(), subscription(kit=False, delivery={"retry": {"duration": "5s"}})],
+            {"warning retry-not-kept"},
+            id="exponential duration",
+        ),
+        pytest.param(
+            [event_type(), subscription(delivery={"retry": {"maxRetries": 60}})],
+            {"warning retry-not-kept"},
+            id="15 minutes",
+        ),
+        pytest.param(
+            [event_type(), subscription(kit=False, **V1, delivery={"timeout": "5s"}), subscription("two", kit=False)],
+            {"warning conflicting-policies"},
+            id="one component, two timeouts",
+        ),
+        pytest.param(
+            [
+                event_type(),
+                subscription(kit=False, delivery={"deadLetter": {"topic": "a"}}),
+                subscription("two", kit=False, **WEB, **at("/two")),
+            ],
+            {"warning conflicting-policies", "info takes-the-rest"},
+            id="one topic, two dead-letter topics",
+        ),
+        pytest.param(
+            [event_type(), subscription(bulk={}), subscription("two", **WEB, **at("/two"))],
+            {"warning conflicting-policies", "info takes-the-rest"},
+            id="bulk for one",
+        ),
+    ],
+)
+def test_findings(documents: list[Document], expected: set[str]):
+    assert said(planned(*documents)) == expected
+
+
+def test_every_finding_says_where_and_how_to_mend():
+    found = planned(subscription(), event_type("shop.rowUpdated"), event_type("a.b", versions="v1:Deprecated")).findings
+    assert {each.rule for each in found if each.severity != "info"} == {
+        *("unknown-type", "technical-name", "not-past-tense", "deprecation-missing")
+    }
+    for each in found:
+        assert each.resource
+        assert each.location.field.startswith("spec")
+        assert each.mend or each.severity == "info"
+
+
+def test_an_unknown_type_is_corrected():
+    misspelt = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderConfirmd"})).findings
+    versioned = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderPlaced.v1"})).findings
+    assert misspelt[0].mend == "Did you mean 'orders.orderConfirmed'?"
+    assert "versions stand under spec.versions.accept" in versioned[0].mend
+
+
+def test_the_shop_becomes_what_its_files_say():
+    result = plan(load([DATA]), TODAY)
+    assert said(result) == {"info takes-the-rest"}
+    kitchen = result.apps["kitchen"]
+    first, replay = kitchen.subscriptions
+    assert first == {
+        "apiVersion": "dapr.io/v2alpha1",
+        "kind": "Subscription",
+        "metadata": {"name": "kitchen.orders.order-confirmed.v2", "namespace": "default"},
+        "spec": {
+            "pubsubname": "pubsub",
+            "topic": "orders.orderConfirmed.v2",
+            "routes": {
+                "rules": [
+                    {
+                        "match": 'has(event.data) && has(event.data.channel) && event.data.channel == "web"',
+                        "path": "/events/web-orders",
+                    }
+                ],
+                "default": "/events/orders.orderConfirmed.v2",
+            },
+            "deadLetterTopic": "deadletter.kitchen",
+        },
+        "scopes": ["kitchen"],
+    }
+    assert (replay["spec"]["topic"], replay["spec"]["routes"]) == ("replay.kitchen", {"default": "/events/replay"})
+    assert kitchen.resiliency is not None
+    assert kitchen.resiliency["spec"]["policies"]["retries"] == {
+        "kitchen-pubsub-retry": {"policy": "exponential", "maxInterval": "10s", "maxRetries": 100}
+    }
+    assert kitchen.resiliency["spec"]["targets"]["components"]["pubsub"]["inbound"] == {
+        "retry": "kitchen-pubsub-retry",
+        "timeout": "kitchen-pubsub-timeout",
+    }
+    assert kitchen.topics == {"orders.orderConfirmed.v2", "replay.kitchen", "deadletter.kitchen"}
+    assert kitchen.enforcement["kitchen-web-orders"]["filters"] == "daprd"
+
+
+def test_the_policy_is_what_the_kit_reads():
+
+    result = plan(load([DATA]), TODAY)
+    policy = msgspec.convert(result.apps["payments"].policy, Policy, strict=True)
+    (entry,) = policy.subscriptions
+    assert (entry.type, entry.versions, entry.path) == ("payments.takePayment", (1,), "/events/payments.takePayment.v1")
+    assert (entry.rate_limit.events, entry.rate_limit.burst) == (50, 10)  # type: ignore[union-attr]
+    assert (entry.ordering.mode, entry.timeout, entry.retry.max_retries) == ("key", 30.0, 5)
+    assert (policy.dead_letter_topic, policy.replay_topic) == ("deadletter.payments", "replay.payments")
+
+
+def test_an_archive_reads_every_event_and_the_dead_letters_of_others():
+    result = plan(load([DATA]), TODAY)
+    assert result.apps["archive"].reads == {
+        "pubsub": (
+            *("deadletter.kitchen", "deadletter.payments", "orders.orderConfirmed.v1", "orders.orderConfirmed.v2"),
+            *("payments.takePayment.v1", "replay.archive"),
+        )
+    }
+    assert result.topics == (
+        *("deadletter.archive", "deadletter.kitchen", "deadletter.payments", "orders.orderConfirmed.v1"),
+        *("orders.orderConfirmed.v2", "payments.takePayment.v1", "replay.archive", "replay.kitchen", "replay.payments"),
+    )
+
+
+def test_scopes_are_the_least_that_works():
+    scopes = plan(load([DATA]), TODAY).scopes["pubsub"]
+    assert scopes.publishing.split(";") == [
+        "archive=deadletter.archive,replay.kitchen,replay.payments",  # who keeps dead letters may replay them
+        "kitchen=deadletter.kitchen",  # daprd publishes dead letters in the app's name
+        "orders=orders.orderConfirmed.v1,orders.orderConfirmed.v2,payments.takePayment.v1",
+        "payments=deadletter.payments",
+    ]
+    assert "orders=" in scopes.subscription.split(";"), "named with nothing: may do nothing"
+
+
+def test_what_no_filter_wants_is_ignored_and_no_dead_letter():
+    (merged, _) = planned(event_type(), subscription(**WEB)).apps["kitchen"].subscriptions
+    assert merged["spec"]["routes"]["default"] == IGNORED_PATH
+
+
+def test_rules_are_merged_from_the_most_specific_to_the_least():
+    both = {"filters": [*WEB["filters"], {"prefix": {"subject": "1"}}]}
+    result = planned(
+        event_type(), subscription("a", **WEB, **at("/a")), subscription("b"), subscription("z", **both, **at("/z"))
+    )
+    routes = result.apps["kitchen"].subscriptions[0]["spec"]["routes"]
+    assert [rule["path"] for rule in routes["rules"]] == ["/z", "/a"]
+    assert routes["default"] == "/events/orders.orderConfirmed.v2"
+
+
+def test_routes_stand_before_the_default_of_their_filter():
+    routes = {"rules": [{"match": "event.subject == 'x'", "path": "/x"}], "default": "/rest"}
+    result = planned(event_type(), subscription(routes=routes, **BEST, **WEB))
+    rules = result.apps["kitchen"].subscriptions[0]["spec"]["routes"]["rules"]
+    assert [rule["path"] for rule in rules] == ["/x", "/rest"]
+    assert [entry["path"] for entry in result.apps["kitchen"].policy["subscriptions"]] == ["/rest", "/x"]
+
+
+def test_a_suspended_subscription_leaves_its_events_with_the_broker():
+    suspended = planned(event_type(), subscription(suspend=True)).apps["kitchen"]
+    assert [each["spec"]["topic"] for each in suspended.subscriptions] == ["replay.kitchen"]
+    assert suspended.policy["subscriptions"][0]["suspend"] is True
+
+
+def test_without_the_kit_daprd_keeps_the_strongest_of_each():
+    first = {"retry": {"policy": "Constant", "duration": "2s", "maxRetries": 9}, "timeout": "5s"}
+    second = {
+        "retry": {"policy": "Constant", "duration": "3s", "maxRetries": 4},
+        "timeout": "1m",
+        "deadLetter": {"topic": "mine"},
+    }
+    app = planned(
+        event_type(), subscription("a", kit=False, **V1, delivery=first), subscription("b", kit=False, delivery=second)
+    ).apps["kitchen"]
+    policies = app.resiliency["spec"]["policies"]  # type: ignore[index]
+    assert policies["retries"] == {"kitchen-pubsub-retry": {"policy": "constant", "duration": "3s", "maxRetries": 9}}
+    assert policies["timeouts"] == {"kitchen-pubsub-timeout": "60s"}
+    assert [each["spec"]["deadLetterTopic"] for each in app.subscriptions] == ["deadletter.kitchen", "mine"]
+    assert "mine" in app.publishes["pubsub"]
+
+
+def test_source_overrides_the_channel_of_the_type():
+    app = planned(event_type(), subscription(source={"pubsub": "kafka", "topic": "legacy"})).apps["kitchen"]
+    assert app.reads == {"kafka": ("legacy", "replay.kitchen")}
+    assert app.resiliency["spec"]["targets"]["components"].keys() == {"kafka"}  # type: ignore[index]
+
+
+def test_apps_of_two_namespaces_are_kept_apart():
+    far = {"metadata": {"namespace": "far"}}
+    result = planned(event_type(), subscription(), event_type(**far), subscription(**far))
+    assert {"kitchen", "far/kitchen", "orders", "far/orders"} == result.apps.keys()
+    assert result.apps["far/kitchen"].subscriptions[0]["metadata"]["namespace"] == "far"
+
+
+bad = [
+    subscription("bad-type", "kitchen", eventTypeRef={"name": "no.thing"}),
+    subscription("bad-cel", "kitchen", filters=[{"cel": "event.type =="}]),
+    subscription("bad-version", "payments", versions={"accept": ["v7"]}),
+    subscription("bad-kept", "stranger", startFrom="Latest"),
+    event_type("orders.rowUpdated"),
+]
+
+
+@given(st.sets(st.integers(0, len(bad) - 1)), st.randoms())
+def test_one_bad_resource_never_harms_a_good_one(chosen: set[int], order: random.Random):
+    good = [event_type(), COMMAND, subscription("z"), subscription("y", "payments", **TAKES)]
+    documents = [*good, *(bad[place] for place in chosen)]
+    order.shuffle(documents)
+    alone, mixed = planned(*good), planned(*documents)
+    for name, app in alone.apps.items():
+        assert mixed.apps[name].subscriptions == app.subscriptions
+        assert mixed.apps[name].resiliency == app.resiliency
+        assert mixed.apps[name].policy == app.policy
+
+
+pool = [
+    *(event_type(), event_type(versions="v1:Active v2:Retired"), COMMAND, ARCHIVE),
+    subscription("letters", "archive", eventTypeRef={"name": "deadletter.*"}, versions={}),
+    *(subscription("one"), subscription("one", "other"), subscription("two", **WEB, **at("/two"))),
+    *(subscription("pay", "payments", **TAKES), subscription("rival", "other", **TAKES)),
+]
+
+
+def told(app: AppPlan) -> tuple[Any, ...]:
+    """Return everything but the mends: what somebody may have meant depends on every type there is."""
+    findings = [(each.severity, each.rule, each.message) for each in app.findings]
+    return app.subscriptions, app.resiliency, app.policy, app.reads, app.publishes, findings
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, len(pool) - 1)), max_size=14))
+def test_an_inventory_that_grew_by_changes_plans_as_a_fresh_one(steps: list[tuple[bool, int]]):
+    """What the operator does: redo only the apps that a change touched."""
+
+    grown, kept = Inventory(), dict[tuple[str, str], AppPlan]()
+    for is_put, place in steps:
+        resource, _ = parse_resource(pool[place])
+        assert resource is not None
+        touched = grown.put(resource) if is_put else grown.remove(resource.kind, resource.key)
+        for app in touched:
+            kept.pop(app, None)
+            if app in grown.apps:
+                kept[app] = plan_app(app, grown, TODAY)
+    fresh = plan(Inventory([*grown.types.values(), *grown.subscriptions.values()]), TODAY)
+    assert {name: told(kept["default", name]) for name in fresh.apps} == {
+        name: told(app) for name, app in fresh.apps.items()
+    }
+    assert len(kept) == len(fresh.apps)
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._{}-]{0,300}", fullmatch=True), st.sampled_from(["pubsub", "other"]))
+def test_names_of_dapr_subscriptions_are_kubernetes_names(topic: str, pubsub: str):
+
+    name = subscription_name("kitchen", pubsub, topic)
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+    assert len(name) <= 253
+
+
+def test_names_of_dapr_subscriptions_differ_where_topics_do():
+    topics = [
+        "a.orderConfirmed.v1",
+        "a.orderconfirmed.v1",
+        "a.order-confirmed.v1",
+        "a.order_confirmed.v1",
+        "a.OrderConfirmed.v1",
+    ]
+    names = {subscription_name("kitchen", pubsub, topic) for topic in topics for pubsub in ("pubsub", "other")}
+    assert len(names) == 10
+    assert "kitchen.a.order-confirmed.v1" in names
