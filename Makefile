@@ -33,5 +33,27 @@ types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
+tools: venv ## daprd and whatever else the local run needs, found or built
+	tidings tools
+
+test: venv tools ## everything but the cluster: unit, contract, integration on real programs, browser
+	coverage erase
+	pytest tests/unit tests/contract -n 2 --cov --cov-report=
+	pytest tests/integration -n 2 --cov --cov-append --cov-report=
+	pytest tests/e2e tests/chaos
+	coverage report --skip-covered --skip-empty --fail-under=90
+
+chaos: venv tools ## kill each service and each sidecar in turn while orders flow
+	pytest tests/chaos
+
+run: venv tools ## the whole system on this machine; Ctrl-C stops it (BROKER=redis for Redis Streams)
+	tidings up $(if $(BROKER),--broker $(BROKER))
+
+demo: venv tools ## a burst of orders, each one's way and times (ORDERS=200)
+	python scenarios/demo.py --orders $(or $(ORDERS),200)
+
 coupling: venv ## stop loyalty, and count the orders accepted by events and in the coupled mode
 	python scenarios/coupling.py
+
+bench: venv ## what the kit costs, against its peers
+	python bench/ingress_cpu.py
