@@ -137,6 +137,14 @@ async def test_a_refused_payment_is_an_order_that_has_ended(world: World):
     assert [call.url.host for call in world.calls] == ["payments", "payments"]
 
 
+@pytest.mark.parametrize("payment", [{}, {"status": "expected"}])
+async def test_without_an_authorisation_nothing_is_confirmed(world: World, payment: dict[str, str]):
+    world.payment = payment
+    answer = await world.place()
+    assert (answer.status_code, "neither authorised nor refused" in answer.json()["detail"]) == (503, True)
+    assert await world.told("orders.orderConfirmed.v2") == []
+
+
 async def test_a_customer_whom_loyalty_does_not_know_yet_is_no_failure(world: World):
     world.answers["loyalty"] = httpx2.Response(404)
     assert (await world.place()).json()["status"] == "confirmed"

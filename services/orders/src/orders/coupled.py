@@ -85,6 +85,8 @@ class Collaborators:
         payment = await self._ask("payments", f"{settings.payments_url}/payments/{order.order_id}")
         if payment.get("status") == "refused":
             return await service.execute(_refuse, order.order_id, **metadata)
+        if payment.get("status") != "authorised":
+            raise Unanswered("payments", f"the payment is neither authorised nor refused but {payment}")
         order = await service.execute(_confirm, order.order_id, **metadata)
         if order.status is Status.CANCELLED:  # by its customer, meanwhile
             return order
