@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from orders import announcements, requests
 from orders.domain import Order, OrderError, Reason, Status
 from orders.handlers import fail
-from orders.settings import OrdersSettings
 from orders.requests import Placing
+from orders.settings import OrdersSettings
 from tidings import Service, StateContext
 from tidings.envelope import CONTENT_TYPE, new_id
 from tidings.events import message_type
