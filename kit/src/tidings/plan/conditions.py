@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from tidings.plan import cel, filters
+from tidings.plan.celsubset import Problem
 from tidings.plan.channels import Channel
 from tidings.resources.eventtype import EventType
 from tidings.resources.findings import Finding
@@ -97,7 +98,7 @@ def _checked(subscription: EventSubscription, expression: str, at: Path) -> Find
     return next(iter(_refused(subscription, cel.check(expression), at)), None)
 
 
-def _refused(subscription: EventSubscription, problem: cel.Problem | None, at: Path) -> list[Finding]:
+def _refused(subscription: EventSubscription, problem: Problem | None, at: Path) -> list[Finding]:
     if problem is None:
         return []
     place = subscription.origin.inside(at, problem.line, problem.column)

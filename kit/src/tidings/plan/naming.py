@@ -16,7 +16,7 @@ from tidings.resources.findings import Finding
 
 ACCEPTED = "tidings.dev/naming"
 _SHAPE = re.compile(r"[a-z][a-zA-Z0-9]*\.[a-z][a-zA-Z0-9]*")
-_WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +41,7 @@ def check(event_type: EventType) -> Iterator[Finding]:
         message = f"spec.domain is {event_type.spec.domain}, but the type begins with {domain}"
         yield event_type.finding("error", "bad-name", message, "Write the same twice.", at=("spec", "domain"))
     if event_type.metadata.annotations.get(ACCEPTED) != "accepted":
-        words = [word.lower() for word in _WORDS.findall(fact)]
+        words = [word.lower() for word in WORDS.findall(fact)]
         yield from _command(event_type, words) if event_type.spec.intent == "Command" else _fact(event_type, words)
 
 

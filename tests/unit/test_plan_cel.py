@@ -1,0 +1,176 @@
+"""Filters into CEL, and which hand-written CEL is let through. tests/integration holds both against a real daprd."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings.plan import cel, filters
+from tidings.plan.naming import WORDS, is_past, is_technical
+from tidings.resources.subscription import Filter
+
+
+def rendered(*conditions: dict[str, Any]) -> str:
+    compiled = [term.cel for term in filters.terms(msgspec.convert(conditions, tuple[Filter, ...]))]
+    return filters.conjunction(compiled)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"exact": {"subject": "42"}}, 'has(event.subject) && event.subject == "42"'),
+        (
+            {"exact": {"data.order.total": 9.5}},
+            "has(event.data) && has(event.data.order) && has(event.data.order.total) && event.data.order.total == 9.5",
+        ),
+        ({"exact": {"data.in": True}}, 'has(event.data) && "in" in event.data && event.data["in"] == true'),
+        (
+            {"prefix": {"subject": 'a"b'}},
+            'has(event.subject) && type(event.subject) == string && event.subject.startsWith("a\\"b")',
+        ),
+        (
+            {"suffix": {"subject": "é"}},
+            'has(event.subject) && type(event.subject) == string && event.subject.endsWith("é")',
+        ),
+        ({"not": {"cel": "event.id == '1'"}}, "!(event.id == '1')"),
+        ({"any": [{"cel": "true"}, {"cel": "false // no"}]}, "(true) || (false // no\n)"),
+        ({"all": [{"cel": "true"}, {"cel": "false"}]}, "(true) && (false)"),
+    ],
+)
+def test_filters_become_guarded_cel(condition: dict[str, Any], expected: str):
+    assert rendered(condition) == expected
+    assert cel.check_whole(expected) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"data": {"total": 25, "channel": "web"}}, True),
+        ({"data": {"total": 25.0, "channel": "phone"}}, True),
+        ({"data": {"total": 20, "channel": "web"}}, False),
+        ({"data": {"total": 25, "channel": "shop"}}, False),
+        ({"data": {"total": 25}}, False),
+        ({"data": {}}, False),
+        ({}, False),
+    ],
+)
+def test_filters_mean_what_they_say(event: dict[str, Any], expected: bool):
+    ways = [{"exact": {"data.channel": each}} for each in ("web", "phone")]
+    match = rendered({"any": ways}, {"not": {"exact": {"data.total": 20}}})
+    assert cel.evaluate(match, event) is expected
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))  # YAML has no NUL either
+scalars = texts | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(scalars)
+def test_every_value_is_compared_with_itself(value: Any):
+    assert cel.evaluate(rendered({"exact": {"data.value": value}}), {"data": {"value": value}}) is True
+
+
+@given(texts.filter(lambda key: key and "." not in key), st.dictionaries(texts, scalars))
+def test_no_key_and_no_event_makes_a_filter_fail(key: str, data: dict[str, Any]):
+    for condition in ({"exact": {f"data.{key}": 1}}, {"prefix": {f"data.{key}": "a"}}, {"suffix": {key: "a"}}):
+        assert isinstance(cel.evaluate(rendered(condition), {"data": data}), bool)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "event.type == 'a'",
+        "has(event.data.items) && event.data.items.exists(item, item.count > 1)",
+        "event.data.items.all(item, type(item) == string)",
+        "event.data.country in ['DE', \"AT\", r'\\d']",
+        "event['data'].total in [1, -2, 3.5, 1e3, 0x1F, 7u, true, null, [4]]",
+        "event.data.prices[event.data.index[0]] > 3.0",
+        "timestamp(event.time) > timestamp('2026-01-01T00:00:00Z') // new ones",
+        "event.subject.matches('^[0-9]+$') || size(event.id) == 26",
+    ],
+)
+def test_good_cel_is_let_through(expression: str):
+    assert cel.check(expression) is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "place"),
+    [
+        ("", "empty", (1, 1)),
+        ("event.type ==", "Syntax error", (1, 14)),
+        ("event.a\n  && (", "Syntax error", (2, 7)),
+        ("event.type", "type dyn, not bool", (1, 1)),
+        ("1 + 1", "type int, not bool", (1, 1)),
+        ("type == 'x'", "no matching overload", (1, 6)),
+        ("lower(event.type) == 'x'", "undeclared reference to 'lower'", (1, 6)),
+        ("events.type == 'x'", "undeclared reference to 'events", (1, 7)),
+        ("event.type.lowerAscii() == 'x'", "undeclared reference to 'lowerAscii'", (1, 22)),
+        ("event.data.`a-b` == 1", "`quoted`", (1, 12)),
+        ("event.type ==\n'a' && event.`b` == 1", "`quoted`", (2, 14)),
+        ("event.all(key, key == 'a')", "cannot be the range of a comprehension", (1, 1)),
+        ("!(event.data.x ? 2.5 : event)", "type of ?:", (1, 16)),
+        ("[event.a, 'x'].exists(x, x == 1u)", "constants only", (1, 1)),
+        ("event.a in [event.l[0], 1]", "constants only", (1, 12)),
+        ("{'k': event.a}.k == 1", "type of maps", (1, 1)),
+        ("[].exists(x, x == int)", "dies of a macro", (1, 2)),
+        ("event.l.map(x, type(x)).exists(y, y == int)", "dies of a macro", (1, 23)),
+        ("google.protobuf.Duration == event.a", "protobuf", (1, 1)),
+        ("(" * 40 + "true" + ")" * 40, "recursion limit", (1, 1)),
+        ("true || " * 600 + "true", "longer than", (1, 1)),
+    ],
+)
+def test_bad_cel_is_refused_with_its_place(expression: str, message: str, place: tuple[int, int]):
+    problem = cel.check(expression)
+    assert problem is not None
+    assert message in problem.message
+    assert (problem.line, problem.column) == place
+    assert problem.mend
+
+
+@pytest.mark.parametrize(
+    "expression", ["'[event.a, 1]' == event.a", 'event.a == "`{" // [event.a]', "event.a == '''[\n{?'''"]
+)
+def test_texts_and_comments_are_no_code(expression: str):
+    assert cel.check(expression) is None
+
+
+@pytest.mark.parametrize(
+    ("trip", "good"),
+    [
+        ("consecutiveFailures > 5", True),
+        ("requests > 10 && totalFailures * 2 > requests", True),
+        ("consecutiveFailures >", False),
+        ("failures > 5", False),
+        ("requests", False),
+    ],
+)
+def test_trips_look_at_daprds_counts_only(trip: str, good: bool):
+    assert (cel.check_trip(trip) is None) is good
+
+
+@pytest.mark.parametrize(
+    ("name", "past"),
+    [
+        *(("orderConfirmed", True), ("memberClockedIn", True), ("orderPickedUp", True), ("itemSoldOut", True)),
+        *(("paymentTaken", True), ("pizzaQualityChecked", True), ("orderSent", True), ("deliveryLeftShop", True)),
+        *(("takePayment", False), ("orderConfirmation", False), ("needSpeed", False), ("order", False)),
+    ],
+)
+def test_past_tense(name: str, past: bool):
+    assert is_past(words(name)) is past
+
+
+@pytest.mark.parametrize(
+    ("name", "technical"),
+    [
+        *(("buttonClicked", True), ("rowUpdated", True), ("orderCreated", True), ("customerDeleted", True)),
+        *(("cacheCleared", True), ("orderConfirmed", False), ("tableReserved", False), ("priceChanged", False)),
+    ],
+)
+def test_technical_names(name: str, technical: bool):
+    assert bool(is_technical(words(name))) is technical
+
+
+def words(name: str) -> list[str]:
+    return [word.lower() for word in WORDS.findall(name)]

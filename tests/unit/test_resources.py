@@ -1,0 +1,188 @@
+"""Reading resources: strict, and every mistake with its place and its mend."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tidings.plan import plan
+from tidings.resources import Inventory, load, parse_resource, worst_first
+from tidings.resources.durations import go, seconds
+from tidings.resources.reading import parse
+
+GOOD = """\
+apiVersion: tidings.dev/v1alpha1
+kind: EventSubscription
+metadata: {name: one}
+spec:
+  eventTypeRef: {name: orders.orderConfirmed}
+  versions: {accept: [v2]}
+  consumer: {appId: kitchen}
+"""
+
+
+def findings(text: str) -> list[tuple[str, str, str]]:
+    documents, found = parse(text, "x.yaml")
+    for document in documents:
+        found += parse_resource(document.data, document.origin)[1]
+    return [
+        (each.rule, f"{each.location.line}:{each.location.column} {each.message}", each.mend)
+        for each in worst_first(found)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule", "place", "mend"),
+    [
+        (
+            "kind: EventSubscription",
+            "kind: EventSubscripton",
+            "unknown-kind",
+            "2:7 ",
+            "Did you mean 'EventSubscription'?",
+        ),
+        ("v1alpha1", "v2", "unknown-api-version", "1:13 apiVersion tidings.dev/v2", "Write tidings.dev/v1alpha1."),
+        ("spec:", "sepc:", "unknown-field", "4:1 Unknown field sepc", "Did you mean 'spec'?"),
+        ("name: one", "name: One", "wrong-value", "3:18 metadata.name: 'One' is not a Kubernetes name", "Correct"),
+        ("appId: k", "appid: k", "unknown-field", "7:14 Unknown field spec.consumer.appid", "Did you mean 'appId'?"),
+        ("appId: kitchen", "appId: My App", "wrong-value", "7:21 spec.consumer.appId: 'My App' is not a Dapr app", "C"),
+        (
+            "consumer: {appId: kitchen}",
+            "suspend: true",
+            "missing-field",
+            "5:3 spec.consumer is missing",
+            "Add consumer.",
+        ),
+        ("[v2]", "[2]", "wrong-value", "6:23 spec.versions.accept[0]: expected str, got int", "Quote it"),
+        ("[v2]", "['2']", "wrong-value", "6:23 spec.versions.accept[0]: '2' is not a major version such as v1", "C"),
+        ("[v2]", "v2", "wrong-value", "6:22 spec.versions.accept: expected array", "Correct the value."),
+        ("appId: kitchen", "appId: k, criticality: Hihg", "wrong-value", "7:37 ", "Did you mean 'High'?"),
+        (
+            "  versions",
+            "  delivery: {timeout: 5 min}\n  versions",
+            "wrong-value",
+            "6:23 spec.delivery.timeout: '5 min'",
+            "C",
+        ),
+        ("  versions", "  filters: [{exat: {a: b}}]\n  versions", "unknown-field", "6:14 ", "Did you mean 'exact'?"),
+        (
+            "  versions",
+            "  maxConcurrency: 0\n  versions",
+            "wrong-value",
+            "6:19 spec.maxConcurrency: expected int >= 1",
+            "C",
+        ),
+        ("metadata: {name: one}", "metadata: {}", "missing-field", "3:11 metadata.name is missing", "Add name."),
+        (GOOD[GOOD.index("spec:") :], "spec: 5\n", "wrong-value", "4:7 spec: expected object, got int", "Correct"),
+        ("{accept: [v2]}", "{accept: [v2", "yaml-syntax", "", "Check indentation"),
+        ("metadata:", "kind: Other\nmetadata:", "yaml-doubled-field", "3:1 The field 'kind' stands twice", "Keep one"),
+        ("kind: EventSubscription\n", "", "not-a-resource", "1:1 This is no resource", "Begin with"),
+    ],
+)
+def test_mistakes(before: str, after: str, rule: str, place: str, mend: str):
+    assert before in GOOD
+    found = findings(GOOD.replace(before, after, 1))
+    assert any(each[0] == rule and each[1].startswith(place) and each[2].startswith(mend) for each in found), found
+
+
+def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
+    assert findings(GOOD + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n---\n") == []
+
+
+def test_all_unknown_fields_are_told_at_once():
+    text = GOOD.replace("  versions", "  verions: {}\n  sorce: {}\n  versions").replace(
+        "appId", "appId: x, kitt: 1, owner"
+    )
+    assert [each[0] for each in findings(text)] == ["unknown-field"] * 3
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("event.type =", (9, 23)),
+        ("'event.type ='", (9, 24)),
+        ("|\n        event.id == '1' &&\n        event.type =", (11, 20)),
+        (">-\n        event.type =", (10, 20)),
+    ],
+)
+def test_cel_is_located_inside_its_text(written: str, place: tuple[int, int]):
+    """The place is that of the `=` which CEL does not know."""
+    documents, _ = parse(f"{GOOD}  filters:\n    - cel: {written}\n", "x.yaml")
+    resource, wrong = parse_resource(documents[0].data, documents[0].origin)
+    assert resource is not None, wrong
+    (found,) = [each for each in plan(Inventory([resource])).findings if each.rule == "malformed-cel"]
+    assert (found.location.line, found.location.column) == place
+    assert (found.location.file, found.location.field) == ("x.yaml", "spec.filters[0].cel")
+
+
+def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
+    (tmp_path / "s.json").write_text('{"type": "object"}')
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "e.json").write_text("[1]")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "events.yml").write_text(
+        dedent("""\
+        apiVersion: tidings.dev/v1alpha1
+        kind: EventType
+        metadata: {name: a}
+        spec:
+          type: a.bDone
+          owner: {team: t}
+          versions:
+            - {name: v1, schema: ../s.json, examples: [{a: 1}, ../e.json]}
+            - {name: v2, schema: ../broken.json}
+            - {name: v3, schema: ../missing.json}
+        """)
+    )
+    inventory = load([tmp_path, tmp_path / "deep"])
+    versions = inventory.types["default", "a"].spec.versions
+    assert [each.schema for each in versions] == [{"type": "object"}, None, None]
+    assert versions[0].examples == ({"a": 1},)
+    assert [(each.location.line, each.location.field) for each in inventory.findings] == [
+        (8, "spec.versions[0].examples[1]"),
+        (9, "spec.versions[1].schema"),
+        (10, "spec.versions[2].schema"),
+    ]
+
+
+def test_a_name_written_twice_is_kept_once_and_told(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(GOOD.replace("kitchen", "other"))
+    inventory = load([tmp_path])
+    assert [each.spec.consumer.app_id for each in inventory.subscriptions.values()] == ["kitchen"]
+    (found,) = inventory.findings
+    assert (found.rule, found.location.file) == ("doubled-resource", str(tmp_path / "b.yaml"))
+    assert "a.yaml:1:1" in found.message
+
+
+def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path):
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
+    inventory = load([tmp_path, tmp_path / "none.yaml"])
+    assert [each.rule for each in inventory.findings] == ["file-unreadable"] * 2
+
+
+def test_a_resource_of_a_cluster_is_read_without_a_file():
+    """A cluster's metadata has fields that no file has; findings then know only the field."""
+    data = {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventReplay",
+        "metadata": {"name": "r", "namespace": "shop", "uid": "1", "creationTimestamp": "2026-11-23T00:00:00Z"},
+        "spec": {"target": {"subscription": "one"}, "filter": {"since": "2026-11-01T00:00:00Z"}},
+        "status": {"anything": 1},
+    }
+    resource, wrong = parse_resource(data)
+    assert resource is not None, wrong
+    assert (resource.key, resource.ref) == (("shop", "r"), "EventReplay/shop/r")
+    assert resource.finding("info", "x", "y", at=("spec", "rate")).location.field == "spec.rate"
+    assert Inventory([resource]).replays == {("shop", "r"): resource}
+
+
+@pytest.mark.parametrize(("text", "length"), [("500ms", 0.5), ("30s", 30), ("1m30s", 90), ("1.5h", 5400)])
+def test_durations(text: str, length: float):
+    assert seconds(text) == length
+    assert seconds(go(length)) == length
+
+
+def test_a_duration_that_is_none():
+    with pytest.raises(ValueError, match="write 500ms"):
+        seconds("5 minutes")
