@@ -71,8 +71,8 @@ class EventApp(FastAPI):
         self.state.tidings = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand deliveries to the ingress, all else to FastAPI."""
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        """Hand deliveries to the ingress, all else to FastAPI; `GET /events/…` may be part of an API."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
             service: Service = self.state.tidings
             await service.ingress(scope, receive, send)
         else:
