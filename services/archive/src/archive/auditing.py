@@ -1,0 +1,40 @@
+"""Who did what, when: written in the transaction of the deed itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archive.tables import audit
+
+
+class Deed(BaseModel):
+    """One line of the audit."""
+
+    at: datetime
+    who: str
+    action: str
+    target: str
+    detail: str
+
+
+async def note(connection: AsyncConnection, now: datetime, who: str, action: str, target: str, detail: str) -> None:
+    """Write a deed down."""
+    row = {"at": now.timestamp(), "who": who, "action": action, "target": target, "detail": detail}
+    await connection.execute(sa.insert(audit), row)
+
+
+async def deeds(connection: AsyncConnection, target: str | None = None, limit: int = 100) -> list[Deed]:
+    """The latest deeds, of one target or of all, the latest first."""
+    wanted = sa.select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if target is not None:
+        wanted = wanted.where(audit.c.target == target)
+    return [
+        Deed(
+            at=datetime.fromtimestamp(row.at, UTC), who=row.who, action=row.action, target=row.target, detail=row.detail
+        )
+        for row in await connection.execute(wanted)
+    ]

@@ -1,0 +1,137 @@
+"""What people do with dead letters, each as one unit of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archive import auditing
+from archive.domain import deadletter
+from archive.domain.deadletter import DeadLetterError, Standing
+from archive.domain.replaying import addressed, replay_topic
+from archive.searching import moment, opened
+from archive.tables import dead_letters
+from tidings.context import Outgoing
+from tidings.outbox.table import SqlContext
+
+_EXACT = ("app", "subscription", "type", "state", "correlation_id", "id")
+_COLUMNS = [column for column in dead_letters.c if column.name != "body"]
+
+
+class UnknownDeadLetter(DeadLetterError):
+    """There is no dead letter of that number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person wants done with a dead letter, who it is and why; `subscription` only where none is known."""
+
+    number: int
+    by: str
+    reason: str = ""
+    subscription: str | None = None
+
+
+async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
+    """Send a dead letter again, to the consumer that failed and no other.
+
+    Raises:
+        DeadLetterError: There is none, or it may not be replayed.
+
+    """
+    row = await _locked(context.connection, decision.number)
+    target = deadletter.replay(_standing(row), decision.subscription)
+    try:
+        event = addressed(row["body"], target)
+    except ValueError as error:
+        raise DeadLetterError(f"it cannot be sent again: {error}") from error
+    context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
+    return await _decide(context, row, "replayed", decision, f"to {target}")
+
+
+async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
+    """Decide that nobody needs a dead letter; it stays readable.
+
+    Raises:
+        DeadLetterError: There is none, or it was replayed.
+
+    """
+    row = await _locked(context.connection, decision.number)
+    deadletter.discard(_standing(row))
+    return await _decide(context, row, "discarded", decision, decision.reason)
+
+
+async def found(
+    connection: AsyncConnection, wanted: dict[str, str | None], limit: int, before: int | None
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Dead letters by app, subscription, type, state, correlation_id and id, the latest first; where to go on."""
+    query = sa.select(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
+    query = query.where(*(dead_letters.c[name] == wanted[name] for name in _EXACT if wanted.get(name) is not None))
+    if before is not None:
+        query = query.where(dead_letters.c.seq < before)
+    rows = (await connection.execute(query)).mappings().all()
+    return [_shown(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else None
+
+
+async def whole(connection: AsyncConnection, number: int) -> dict[str, Any]:
+    """One dead letter with its event and all that was done about it.
+
+    Raises:
+        UnknownDeadLetter: There is none of that number.
+
+    """
+    row = _there(await connection.execute(sa.select(dead_letters).where(dead_letters.c.seq == number)), number)
+    deeds = await auditing.deeds(connection, f"deadletter/{number}")
+    return {**_shown(row), "event": opened(row["body"]), "audit": [each.model_dump(mode="json") for each in deeds]}
+
+
+async def _locked(connection: AsyncConnection, number: int) -> sa.RowMapping:
+    return _there(
+        await connection.execute(sa.select(dead_letters).where(dead_letters.c.seq == number).with_for_update()), number
+    )
+
+
+def _there(result: sa.CursorResult[Any], number: int) -> sa.RowMapping:
+    row = result.mappings().one_or_none()
+    if row is None:
+        raise UnknownDeadLetter(f"there is no dead letter {number}")
+    return row
+
+
+def _standing(row: sa.RowMapping) -> Standing:
+    return Standing(row["state"], row["subscription"], row["last"])
+
+
+async def _decide(
+    context: SqlContext, row: sa.RowMapping, state: deadletter.State, decision: Decision, detail: str
+) -> dict[str, Any]:
+    changed = sa.update(dead_letters).where(dead_letters.c.seq == row["seq"]).values(state=state)
+    await context.connection.execute(changed)
+    await auditing.note(context.connection, context.now, decision.by, state, f"deadletter/{row['seq']}", detail)
+    return {**_shown(row), "state": state}
+
+
+def _shown(row: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "number": row["seq"],
+        "state": row["state"],
+        "app": row["app"],
+        "subscription": row["subscription"] or None,
+        "eventId": row["id"],
+        "type": row["type"],
+        "version": row["version"],
+        "subject": row["subject"],
+        "correlationId": row["correlation_id"],
+        "topic": row["topic"],
+        "reason": row["reason"],
+        "error": row["error"],
+        "attempts": row["attempts"],
+        "failures": row["failures"],
+        "firstAttempt": row["first"] or None,
+        "lastAttempt": row["last"] or None,
+        "receivedAt": moment(row["received"]),
+    }

@@ -1,0 +1,94 @@
+"""Writes what arrives: events once, dead letters once for each subscription and event."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archive.auditing import note
+from archive.domain.deadletter import UNKNOWN_REASON, Standing, fails_again
+from archive.tables import dead_letters, events
+from tidings import Received
+from tidings.envelope import Envelope
+
+_DEAD_LETTER_TOPIC = "deadletter."
+
+
+async def keep_event(connection: AsyncConnection, received: Received, now: datetime) -> None:
+    """Keep an event whole; the same version of it from the same topic only once."""
+    row = {
+        **_about(received.envelope),
+        "topic": received.topic,
+        "happened": _seconds(received.envelope.time, now),
+        "received": now.timestamp(),
+        "body": _text(received.body),
+    }
+    await _insert(connection, events, row)
+
+
+async def keep_dead_letter(connection: AsyncConnection, received: Received, now: datetime) -> None:
+    """Keep a dead letter; where the same subscription failed on the same event again, it is open again."""
+    letter = received.envelope
+    row = {
+        **_about(letter),
+        "app": received.topic.removeprefix(_DEAD_LETTER_TOPIC),
+        "subscription": letter.failuresubscription,
+        "topic": letter.failuretopic or letter.topic,
+        "reason": letter.failurereason or UNKNOWN_REASON,
+        "error": letter.failureclass,
+        "attempts": int(letter.failureattempts) if letter.failureattempts.isdecimal() else 0,
+        "first": letter.failurefirst,
+        "last": letter.failurelast,
+        "failures": 1,
+        "state": "open",
+        "received": now.timestamp(),
+        "body": _text(received.body),
+    }
+    if not await _insert(connection, dead_letters, row):
+        await _failed_again(connection, row, now)
+
+
+async def _failed_again(connection: AsyncConnection, row: dict[str, Any], now: datetime) -> None:
+    key = [dead_letters.c[name] == row[name] for name in ("app", "subscription", "id", "version")]
+    found = (await connection.execute(sa.select(dead_letters).where(*key).with_for_update())).mappings().one()
+    if not fails_again(Standing(found["state"], found["subscription"], found["last"]), row["last"]):
+        return
+    changed = {name: row[name] for name in ("reason", "error", "attempts", "last", "state", "received", "body")}
+    again = sa.update(dead_letters).where(dead_letters.c.seq == found["seq"])
+    await connection.execute(again.values(**changed, failures=dead_letters.c.failures + 1))
+    await note(connection, now, row["app"], "failed again", f"deadletter/{found['seq']}", row["reason"])
+
+
+async def _insert(connection: AsyncConnection, table: sa.Table, row: dict[str, Any]) -> bool:
+    """Insert a row unless its key is there; whether it was not."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return bool((await connection.execute(dialect.insert(table).on_conflict_do_nothing(), row)).rowcount)
+
+
+def _about(envelope: Envelope) -> dict[str, Any]:
+    return {
+        "id": envelope.id,
+        "version": int(envelope.version) if envelope.version.isdecimal() else 0,
+        "type": envelope.type,
+        "source": envelope.source,
+        "subject": envelope.subject,
+        "correlation_id": envelope.correlationid,
+    }
+
+
+def _seconds(time: str, now: datetime) -> float:
+    """When an event happened: as its producer says, else as late as it can have been."""
+    try:
+        said = datetime.fromisoformat(time)
+    except ValueError:
+        return now.timestamp()
+    return said.timestamp() if said.tzinfo else now.timestamp()
+
+
+def _text(body: bytes) -> str:
+    """The body as text that every database takes: PostgreSQL knows no NUL, which JSON has only escaped."""
+    return body.decode(errors="replace").replace("\0", "\ufffd")

@@ -1,0 +1,14 @@
+"""The archive service, wired: `uvicorn archive.main:app`."""
+
+from __future__ import annotations
+
+from archive import api, api_deadletters, api_replays
+from archive.handlers import handlers
+from archive.settings import settings
+from archive.tables import metadata
+from tidings import Service
+from tidings.fastapi import create_app
+from tidings.outbox.table import TableOutbox
+
+service = Service("archive", handlers, outbox=TableOutbox.on(settings().database, tables=metadata))
+app = create_app(service, [api.router, api_deadletters.router, api_replays.router])

@@ -1,0 +1,45 @@
+"""Settings of archive, from the environment with the prefix `ARCHIVE_`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ArchiveSettings(BaseSettings):
+    """Where the archive is kept, and how replays are paced."""
+
+    model_config = SettingsConfigDict(env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True)
+
+    database_url: str = Field(
+        default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
+    )
+    data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    replay_rate: float = Field(
+        default=500.0, gt=0, le=5000, description="Events a second of a replay that asks for no rate; never more"
+    )
+    replay_settle: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds a replay waits for events that had happened when it was asked for and were not here yet",
+    )
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'archive.db'}"
+
+    @property
+    def settle(self) -> timedelta:
+        """How long a replay waits for latecomers."""
+        return timedelta(seconds=self.replay_settle)
+
+
+@cache
+def settings() -> ArchiveSettings:
+    """Read once, when first asked for."""
+    return ArchiveSettings()

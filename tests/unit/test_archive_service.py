@@ -1,0 +1,451 @@
+"""The archive as it runs: planned from the contracts, on a SQLite file, fed over a broker, asked over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from archive import api, api_deadletters, api_replays, consumers, replays
+from archive.handlers import handlers
+from archive.settings import ArchiveSettings, settings
+from archive.tables import metadata
+from tidings import Service, Settings
+from tidings.envelope import new_id, timestamp
+from tidings.fastapi import create_app
+from tidings.outbox.table import TableOutbox
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker, MemorySidecar, lifespan
+
+ROOT = Path(__file__).parents[2]
+PLAN = plan(load(sorted(ROOT.glob("services/*/contracts")))).apps["archive"]
+PLACED, V1, V2 = "orders.orderPlaced.v1", "orders.orderConfirmed.v1", "orders.orderConfirmed.v2"
+COMMAND = "archive.replayEvents.v1"
+NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+PATIENCE = 2000  # looks, 5 ms apart
+
+
+def fact(on: str, identity: str = "", **attributes: Any) -> dict[str, Any]:
+    name, _, version = on.rpartition(".v")
+    standard = {"id": identity or new_id(), "source": "orders", "type": name, "specversion": "1.0", "version": version}
+    return {**standard, "time": timestamp(NOON), "data": {"orderId": "o-1"}, **attributes}
+
+
+def dead(identity: str = "", **attributes: Any) -> dict[str, Any]:
+    failure = {
+        "failurereason": "no such shelf",
+        "failureclass": "Rejected",
+        "failureattempts": "3",
+        "failuresubscription": "pickup-pizza-boxed",
+        "failuretopic": "kitchen.pizzaBoxed.v1",
+        "failurefirst": "2026-03-14T12:00:00Z",
+        "failurelast": "2026-03-14T12:00:09Z",
+    }
+    return fact("kitchen.pizzaBoxed.v1", identity, **{**failure, **attributes})
+
+
+class Archive:
+    """One run of the service."""
+
+    def __init__(self, broker: MemoryBroker, service: Service, http: httpx2.AsyncClient) -> None:
+        self.broker = broker
+        self.service = service
+        self.http = http
+        self._sender = MemorySidecar("orders", broker)
+
+    async def hear(self, topic: str, *events: dict[str, Any]) -> None:
+        for each in events:
+            await self._sender.publish(topic, json.dumps(each).encode())
+        await self.broker.settle()
+
+    async def get(self, path: str, **query: Any) -> Any:
+        answer = await self.http.get(path, params={key: value for key, value in query.items() if value is not None})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def ids(self, **query: Any) -> list[str]:
+        return [each["id"] for each in (await self.get("/events", **query))["events"]]
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        for _ in range(PATIENCE):
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+        pytest.fail(f"it did not come about; published: {self.broker.topics}")
+
+    async def ended(self, replay_id: str) -> dict[str, Any]:
+        for _ in range(PATIENCE):
+            found: dict[str, Any] = await self.get(f"/replays/{replay_id}")
+            if found["state"] != "running":
+                return found
+            await asyncio.sleep(0.005)
+        pytest.fail(f"it goes on and on: {found}")
+
+    def sent(self, consumer: str) -> list[dict[str, Any]]:
+        return self.broker.events(f"replay.{consumer}")
+
+
+@asynccontextmanager
+async def running(folder: Path, broker: MemoryBroker | None = None) -> AsyncIterator[Archive]:
+    broker = broker or MemoryBroker()
+    service = Service(
+        "archive",
+        handlers,
+        settings=Settings(tidings_instance="one"),
+        sidecar=MemorySidecar("archive", broker),
+        outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
+        policy=msgspec.convert(PLAN.policy, Policy),
+    )
+    app = create_app(service, [api.router, api_deadletters.router, api_replays.router])
+    broker.attach("archive", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
+    async with lifespan(app), client as http:
+        while not await service.ready():  # noqa: ASYNC110 - asked, as by a probe
+            await asyncio.sleep(0.005)
+        yield Archive(broker, service, http)
+        broker.detach("archive")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ArchiveSettings(replay_settle=0.0, replay_rate=5000)
+    monkeypatch.setattr(replays, "settings", lambda: found)
+    monkeypatch.setattr(consumers, "known", lambda: frozenset({"loyalty", "tracking", "pickup"}))
+
+
+@pytest.fixture
+async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
+    async with running(tmp_path) as found:
+        yield found
+
+
+# -- keeping ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_kept_whole_and_once(archive: Archive) -> None:
+    placed = fact(PLACED, "e-1", correlationid="c", subject="o-1", odd="x", data={"total": 1.5, "name": "Zoë"})
+    await archive.hear(PLACED, placed, placed)
+    [found] = (await archive.get("/events"))["events"]
+    assert {name: found[name] for name in placed} == placed
+    assert found["topic"] == PLACED
+    assert datetime.fromisoformat(found["receivedAt"]).tzinfo
+    assert await archive.get("/counts") == {PLACED: 1}
+
+
+async def test_a_fact_in_two_versions_is_two_rows_under_one_id(archive: Archive) -> None:
+    await archive.hear(V1, fact(V1, "e-1"))
+    await archive.hear(V2, fact(V2, "e-1"))
+    assert [each["version"] for each in (await archive.get("/events/e-1"))["events"]] == ["1", "2"]
+    assert (await archive.http.get("/events/e-2")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "odd", [{"type": "nobody.knowsThis", "version": ""}, {"version": 7}, {"data": "\0"}, {"time": "yesterday"}]
+)
+async def test_what_cannot_be_read_is_kept_too(archive: Archive, odd: dict[str, Any]) -> None:
+    await archive.hear(PLACED, {**fact(PLACED, "e-1"), **odd})
+    assert await archive.ids() == ["e-1"]
+    assert archive.broker.events("deadletter.archive") == []
+
+
+async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
+    asked = {"replayId": "r-1", "consumer": "loyalty", "dryRun": True}
+    await archive.hear(COMMAND, fact(COMMAND, "e-1", data=asked))
+    assert "e-1" in await archive.ids(type="archive.*")
+
+
+# -- searching --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, ["d", "c", "b", "a"]),
+        ({"type": "orders.orderPlaced"}, ["b", "a"]),
+        ({"type": "orders.orderConfirmed.v2"}, ["d"]),
+        ({"type": ["orders.orderConfirmed.v1", "orders.orderPlaced"]}, ["c", "b", "a"]),
+        ({"type": "orders.*"}, ["d", "c", "b", "a"]),
+        ({"type": "kitchen.*"}, []),
+        ({"correlationId": "c-2"}, ["b"]),
+        ({"subject": "o-1"}, ["c", "a"]),
+        ({"source": "kitchen"}, []),
+        ({"topic": V2}, ["d"]),
+        ({"since": "2026-03-14T12:01:00Z"}, ["c", "b"]),
+        ({"until": "2026-03-14T13:01:00+01:00"}, ["d", "a"]),
+        ({"since": "2026-03-14T12:01:00Z", "until": "2026-03-14T12:02:00Z"}, ["b"]),
+        ({"q": "ANN@"}, ["b"]),
+        ({"q": "%"}, ["d"]),
+    ],
+)
+async def test_events_are_found_by(archive: Archive, query: dict[str, Any], found: list[str]) -> None:
+    later = (timestamp(NOON + timedelta(minutes=minutes)) for minutes in (1, 2))
+    await archive.hear(PLACED, fact(PLACED, "a", subject="o-1"))
+    await archive.hear(
+        PLACED, fact(PLACED, "b", correlationid="c-2", time=next(later), data={"email": "ann@x.example"})
+    )
+    await archive.hear(V1, fact(V1, "c", subject="o-1", time=next(later)))
+    await archive.hear(V2, fact(V2, "d", data={"share": "100%"}))
+    assert await archive.ids(**query) == found
+    assert sum((await archive.get("/counts", **query)).values()) == len(found)
+
+
+async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) -> None:
+    await archive.hear(PLACED, *(fact(PLACED, f"e-{number}") for number in range(7)))
+    seen, cursor = [], None
+    while True:
+        page = await archive.get("/events", limit=3, cursor=cursor)
+        seen += [each["id"] for each in page["events"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+        await archive.hear(PLACED, fact(PLACED))
+    assert seen == [f"e-{number}" for number in reversed(range(7))]
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ({"type": "Orders"}, "is no type"),
+        ({"since": "2026-03-14T12:00:00Z", "until": "2026-03-14T11:00:00Z"}, "nothing happened"),
+        ({"since": "2026-03-14T12:00:00"}, "timezone"),
+        ({"limit": 0}, "greater than or equal to 1"),
+    ],
+)
+async def test_a_search_that_makes_no_sense_is_refused(archive: Archive, query: dict[str, Any], complaint: str) -> None:
+    answer = await archive.http.get("/events", params=query)
+    assert answer.status_code == 422
+    assert complaint in answer.text
+
+
+# -- dead letters -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    [letter] = (await archive.get("/deadletters"))["deadLetters"]
+    assert letter["app"] == "pickup"
+    assert (letter["reason"], letter["error"], letter["attempts"]) == ("no such shelf", "Rejected", 3)
+    assert (letter["subscription"], letter["topic"]) == ("pickup-pizza-boxed", "kitchen.pizzaBoxed.v1")
+
+    path = f"/deadletters/{letter['number']}"
+    answer = await archive.http.post(f"{path}/replay", json={"by": "ann"})
+    assert (answer.status_code, answer.json()["state"]) == (202, "replayed")
+    await archive.until(lambda: archive.sent("pickup"))
+    [again] = archive.sent("pickup")
+    assert (again["id"], again["replayto"], again["data"]) == ("e-1", "pickup-pizza-boxed", {"orderId": "o-1"})
+    assert not [name for name in again if name.startswith("failure")]
+
+    found = await archive.get(path)
+    assert [(deed["who"], deed["action"], deed["detail"]) for deed in found["audit"]] == [
+        ("ann", "replayed", "to pickup-pizza-boxed")
+    ]
+    assert found["event"]["failurereason"] == "no such shelf"
+    assert (await archive.get("/deadletters"))["deadLetters"] == []
+
+
+async def test_a_dead_letter_that_fails_again_is_open_again(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.http.post("/deadletters/1/replay", json={})
+    await archive.hear("deadletter.pickup", dead("e-1"))  # the first one, delivered twice
+    assert (await archive.get("/deadletters/1"))["state"] == "replayed"
+    await archive.hear("deadletter.pickup", dead("e-1", failurereason="still", failurelast="2026-03-14T12:09:00Z"))
+    found = await archive.get("/deadletters/1")
+    assert (found["state"], found["failures"], found["reason"]) == ("open", 2, "still")
+    assert [deed["action"] for deed in found["audit"]] == ["failed again", "replayed"]
+
+
+async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"), dead("e-1", failuresubscription="pickup-order-confirmed"))
+    await archive.hear("deadletter.kitchen", dead("e-1", failuresubscription="kitchen-x"))
+    listed = (await archive.get("/deadletters", eventId="e-1"))["deadLetters"]
+    assert [each["subscription"] for each in listed] == [
+        "kitchen-x",
+        "pickup-order-confirmed",
+        "pickup-pizza-boxed",
+    ]
+    assert len((await archive.get("/deadletters", app="pickup"))["deadLetters"]) == 2
+    page = await archive.get("/deadletters", limit=2)
+    assert [each["number"] for each in page["deadLetters"]] == [3, 2]
+    assert [each["number"] for each in (await archive.get("/deadletters", cursor=page["next"]))["deadLetters"]] == [1]
+
+
+async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", fact("kitchen.pizzaBoxed.v1", "e-1", topic="kitchen.pizzaBoxed.v1"))
+    await archive.hear(
+        "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": 1}
+    )
+    listed = (await archive.get("/deadletters"))["deadLetters"]
+    assert [each["eventId"] for each in listed] == ["e-2", "e-1"]
+    assert "no CloudEvents envelope" in listed[0]["reason"]
+    assert "records no reason" in listed[1]["reason"]
+    refused = await archive.http.post("/deadletters/1/replay", json={})
+    assert (refused.status_code, "name the one" in refused.text) == (409, True)
+    answer = await archive.http.post("/deadletters/1/replay", json={"subscription": "pickup-pizza-boxed"})
+    assert answer.status_code == 202
+    await archive.until(lambda: archive.sent("pickup"))
+
+
+async def test_discarding_is_remembered_with_who_and_why(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    answer = await archive.http.post("/deadletters/1/discard", json={"by": "ben", "reason": "a test order"})
+    assert answer.json()["state"] == "discarded"
+    assert (await archive.http.post("/deadletters/1/replay", json={})).status_code == 409
+    assert [each["number"] for each in (await archive.get("/deadletters", state="any"))["deadLetters"]] == [1]
+    deeds = (await archive.get("/audit"))["deeds"]
+    assert [(deed["who"], deed["target"], deed["detail"]) for deed in deeds] == [
+        ("ben", "deadletter/1", "a test order")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/deadletters/9/replay", {}, 404),
+        ("/deadletters/9/discard", {"reason": "x"}, 404),
+        ("/deadletters/1/discard", {}, 422),
+        ("/deadletters/1/replay", {"to": "everyone"}, 422),
+    ],
+)
+async def test_refusals(archive: Archive, path: str, body: dict[str, Any], status: int) -> None:
+    assert (await archive.http.post(path, json=body)).status_code == status
+    assert archive.broker.topics == []
+
+
+# -- replays ----------------------------------------------------------------------------------------------------------
+
+
+async def several(archive: Archive, number: int = 5) -> None:
+    await archive.hear(PLACED, *(fact(PLACED, f"p-{each}", subject=f"o-{each}") for each in range(number)))
+    await archive.hear(V1, fact(V1, "k-1", correlationid="c"))
+    await archive.hear(V2, fact(V2, "k-1", correlationid="c"))
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        ({"types": ["orders.orderPlaced"]}, [("p-0", "1"), ("p-1", "1"), ("p-2", "1")]),
+        ({"types": ["orders.orderConfirmed"]}, [("k-1", "2")]),
+        ({"types": ["orders.orderConfirmed.v1"]}, [("k-1", "1")]),
+        ({"types": ["orders.orderConfirmed.v1", "orders.orderPlaced"], "until": "2026-03-14T12:00:00Z"}, []),
+        ({"correlationId": "c"}, [("k-1", "2")]),
+        ({"types": ["orders.*"]}, [("p-0", "1"), ("p-1", "1"), ("p-2", "1"), ("k-1", "2")]),
+    ],
+)
+async def test_a_replay_sends_what_was_asked_for_as_it_was(
+    archive: Archive, body: dict[str, Any], sent: list[tuple[str, str]]
+) -> None:
+    await several(archive, 3)
+    counted = await archive.http.post("/replays", json={"consumer": "loyalty", "dryRun": True, **body})
+    assert (counted.status_code, counted.json()["matched"]) == (200, len(sent))
+    asked = await archive.http.post("/replays", json={"consumer": "loyalty", "by": "ann", **body})
+    assert asked.status_code == 202, asked.text
+    ended = await archive.ended(asked.json()["replayId"])
+    assert (ended["state"], ended["matched"], ended["sent"]) == ("completed", len(sent), len(sent))
+    await archive.until(lambda: len(archive.sent("loyalty")) == len(sent))
+    assert [(each["id"], each["version"]) for each in archive.sent("loyalty")] == sent
+    assert {each["replayto"] for each in archive.sent("loyalty")} <= {"*"}
+    await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
+    [told] = archive.broker.events("archive.replayCompleted.v1")
+    assert (told["data"]["count"], told["data"]["consumer"]) == (len(sent), "loyalty")
+    actions = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
+    assert actions == [("archive", "completed"), ("ann", "replay")]
+
+
+async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> None:
+    await several(archive)
+    asked = {"replayId": "r-1", "consumer": "tracking", "subscription": "tracking-order-placed"}
+    for identity in ("m-1", "m-2"):
+        await archive.hear(
+            COMMAND, fact(COMMAND, identity, source="tracking", data={**asked, "types": ["orders.orderPlaced"]})
+        )
+    ended = await archive.ended("r-1")
+    assert (ended["sent"], ended["requestedBy"]) == (5, "tracking")
+    await archive.until(lambda: len(archive.sent("tracking")) >= 5)
+    assert {each["replayto"] for each in archive.sent("tracking")} == {"tracking-order-placed"}
+    assert len((await archive.get("/replays"))["replays"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [({"consumer": "nobody"}, "reads no events"), ({"consumer": "loyalty", "types": ["x y"]}, "is no type")],
+)
+async def test_a_replay_that_cannot_be_is_refused_and_written_down(
+    archive: Archive, body: dict[str, Any], complaint: str
+) -> None:
+    answer = await archive.http.post("/replays", json=body)
+    assert (answer.status_code, complaint in answer.text) == (422, True)
+    await archive.hear(COMMAND, fact(COMMAND, source="tracking", data={"replayId": "r-1", **body}))
+    [deed] = (await archive.get("/audit"))["deeds"]
+    assert (deed["who"], deed["action"]) == ("tracking", "refused")
+    assert (await archive.http.get("/replays/r-1")).status_code == 404
+
+
+async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive) -> None:
+    await several(archive)
+    await archive.hear(
+        COMMAND, fact(COMMAND, data={"replayId": "r-1", "consumer": "loyalty", "dryRun": True, "types": ["orders.*"]})
+    )
+    await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
+    [told] = archive.broker.events("archive.replayCompleted.v1")
+    assert (told["data"]["count"], told["data"]["dryRun"]) == (6, True)
+    assert archive.sent("loyalty") == []
+
+
+async def test_a_replay_goes_on_after_a_crash_where_it_was(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(tmp_path, broker) as first:
+        await first.hear(PLACED, *(fact(PLACED, f"p-{each}") for each in range(40)))
+        await first.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty", "ratePerSecond": 40})
+        await first.until(lambda: len(first.sent("loyalty")) >= 10)
+    assert len(broker.events("replay.loyalty")) < 40
+    async with running(tmp_path, broker) as second:
+        ended = await second.ended("r-1")
+        assert (ended["state"], ended["sent"]) == ("completed", 40)
+        await second.until(lambda: len(second.sent("loyalty")) >= 40)
+        assert [each["id"] for each in second.sent("loyalty")] == [f"p-{each}" for each in range(40)]
+
+
+async def test_a_replay_is_no_faster_than_its_rate_and_can_be_ended(archive: Archive) -> None:
+    await archive.hear(PLACED, *(fact(PLACED) for _ in range(30)))
+    began = asyncio.get_running_loop().time()
+    await archive.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty", "ratePerSecond": 20})
+    await archive.until(lambda: len(archive.sent("loyalty")) >= 15)
+    assert asyncio.get_running_loop().time() - began >= 0.5  # 5 every 250 ms: the third 5 go after two pauses
+    ended = await archive.http.post("/replays/r-1/cancel", params={"by": "ann"})
+    assert ended.json()["state"] == "cancelled"
+    sent = ended.json()["sent"]
+    await asyncio.sleep(0.4)
+    assert len(archive.sent("loyalty")) == sent < 30
+    assert (await archive.http.post("/replays/r-2/cancel")).status_code == 404
+
+
+async def test_what_arrives_late_is_part_of_a_replay_that_waits_for_it(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.7, replay_rate=100))
+    await archive.hear(PLACED, fact(PLACED, "p-0"))
+    await archive.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty"})
+    await archive.until(lambda: archive.sent("loyalty"))
+    await archive.hear(PLACED, fact(PLACED, "p-1"))
+    await archive.until(lambda: len(archive.sent("loyalty")) == 2)
+    assert (await archive.ended("r-1"))["sent"] == 2
+
+
+def test_settings_have_a_place_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_DATA", "/somewhere")
+    settings.cache_clear()
+    assert settings().database == "sqlite:////somewhere/archive.db"
+    monkeypatch.setenv("ARCHIVE_DATABASE_URL", "postgresql://archive@host/archive")
+    settings.cache_clear()
+    assert settings().database == "postgresql://archive@host/archive"
+    settings.cache_clear()
