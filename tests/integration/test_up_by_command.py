@@ -128,3 +128,13 @@ def test_a_service_that_cannot_start_is_shown_with_its_traceback(project: Path, 
         main.write_text(main.read_text().removeprefix("import no_such_module\n"))
         read_until(started, " ready in ")  # mended while it runs
         started.terminate()
+
+
+def test_it_stops_in_order_when_nobody_reads_its_output_any_more(project: Path, tmp_path: Path, base: int) -> None:
+    with up(project, tmp_path, "--port-base", str(base), "--verbose") as started:
+        assert started.stdout
+        started.stdout.readline()
+        started.stdout.close()
+        started.wait(timeout=60)
+    assert ours(tmp_path) == []
+    assert state.read(tmp_path).phase == "stopped"

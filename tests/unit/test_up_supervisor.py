@@ -158,7 +158,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     launcher = [sys.executable, "-I", "-S", launch.__file__]
     code = (
         "import os, subprocess, sys\n"
-        "child = subprocess.Popen([*sys.argv[1:], str(os.getpid()), 'sleep', '60'], stdout=subprocess.DEVNULL)\n"
+        "child = subprocess.Popen([*sys.argv[1:], str(os.getpid()), '-', 'sleep', '60'], stdout=subprocess.DEVNULL)\n"
         "print(child.pid, flush=True); child.wait()"
     )
     with subprocess.Popen([sys.executable, "-c", code, *launcher], stdout=subprocess.PIPE) as parent:

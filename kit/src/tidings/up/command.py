@@ -18,7 +18,7 @@ from tidings.up.prepare import Prepared, prepared
 from tidings.up.run import Run
 from tidings.up.steering import told
 from tidings.up.system import Options
-from tidings.up.view import View
+from tidings.up.view import Terminal, View
 
 REMIND_EVERY = 20.0
 """Seconds between two reminders of what is still waited for at the start."""
@@ -51,7 +51,7 @@ def up(  # each option says what it means in its own help
         port_base=port_base,
         fresh=fresh,
     )
-    console = Console(no_color=True, force_terminal=False) if plain else Console()
+    console = Terminal(no_color=True, force_terminal=False) if plain else Terminal()
     view = View(console, verbose=verbose)
     with told():
         if check:
@@ -102,12 +102,15 @@ async def _until_stopped(ready_to_start: Prepared, view: View) -> None:
             await stopping
     finally:
         starting.cancel()
+        await asyncio.wait([starting])
         view.note("stopping: services, sidecars, programs, broker; Ctrl-C again ends them at once")
         await run.stop()
         view.note("everything is stopped")
         showing.cancel()
-        await asyncio.wait([showing, starting])
+        await asyncio.wait([showing])
         with suppress(OSError):  # the terminal is gone
+            if not showing.cancelled():
+                showing.result()
             view.flush()
 
 

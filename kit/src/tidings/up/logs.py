@@ -35,14 +35,16 @@ EXPECTED_OF_SIDECARS = (
     "The default value for 'spec.metric.http.increasedCardinality'",
     "Actor runtime disabled",
     "No scheduler host addresses provided",
+    "Redis does not support transaction rollbacks",  # of actors; docs/decisions/0003 says how we live with it
+    "nats: error while unsubscribing from topic",  # it was already closed: at every stop
 )
-"""Warnings of every daprd that runs without a control plane, as it does here on purpose."""
+"""Warnings of every daprd that runs without a control plane, as it does here on purpose, and is stopped."""
 
 MESSAGE_KEYS = ("event", "message", "msg")
 CORRELATION_KEYS = ("correlation_id", "correlationid", "correlationId")
 TIME_KEYS = ("timestamp", "time", "ts")
 CLOCK = re.compile(r"[T ](\d\d:\d\d:\d\d)")
-HIDDEN_KEYS = {*TIME_KEYS, "level", "logger", "scope", "instance", "app_id", "type", "ver", "app"}
+HIDDEN_KEYS = {*TIME_KEYS, "level", "service", "logger", "scope", "instance", "app_id", "type", "ver", "app"}
 
 
 class LogFile:

@@ -190,6 +190,7 @@ class Supervisor:
         try:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
+                self.process.user or launch.NOBODY_ELSE,
                 *self.process.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into,
@@ -197,7 +198,6 @@ class Supervisor:
                 cwd=self.process.cwd,
                 env={**os.environ, **self.process.env},
                 start_new_session=True,  # Ctrl-C reaches us alone: we stop the others in order
-                user=self.process.user,
             )
         except OSError:
             os.close(output)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +39,15 @@ ROOM_FOR_LOG = 6
 WIDE = 104
 """Columns that the whole table needs."""
 MIB = 1 << 20
+
+
+class Terminal(Console):
+    """A console whose reader may go away: that is an OSError like others, where rich would leave the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Give what is still unwritten to nobody, as Python's own documentation advises, and say what happened."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
 
 class View:
