@@ -1,0 +1,34 @@
+"""What is told of a payment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from payments import events
+from payments.domain import Movement, Payment, Refusal
+
+
+def moved(payment: Payment, movement: Movement, now: datetime) -> object:
+    """Tell that money has moved."""
+    about: dict[str, Any] = {
+        "payment_id": payment.payment_id,
+        "order_id": payment.order_id,
+        "amount_cents": payment.amount_cents,
+    }
+    match movement:
+        case Movement.AUTHORISED:
+            return events.PaymentAuthorised(**about, authorised_at=now)
+        case Movement.SETTLED:
+            return events.PaymentSettled(**about, settled_at=now)
+        case Movement.VOIDED:
+            return events.PaymentVoided(**about, voided_at=now)
+        case Movement.REFUNDED:
+            return events.PaymentRefunded(**about, refunded_at=now)
+
+
+def refused(payment: Payment, reason: Refusal, now: datetime) -> events.PaymentRefused:
+    """Tell that the card was not charged."""
+    return events.PaymentRefused(
+        payment_id=payment.payment_id, order_id=payment.order_id, reason=reason.value, refused_at=now
+    )

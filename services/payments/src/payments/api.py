@@ -1,0 +1,85 @@
+"""The HTTP API of payments: it only answers questions, money moves by events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from payments import books
+from payments.domain import Account, Movement, Payment, Refusal, Status, Totals
+from tidings.fastapi import CurrentService
+from tidings.outbox.table import SqlContext
+
+router = APIRouter()
+Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+
+
+class PaymentView(_Model):
+    """The payment of an order; without an amount as long as none was to be taken."""
+
+    payment_id: str
+    order_id: str
+    status: Status
+    amount_cents: int | None
+    refusal: Refusal | None
+    changed_at: datetime
+    currency: Literal["EUR"] = "EUR"
+
+
+class LedgerView(_Model):
+    """All that was booked so far, in cents; `balanced` says that the books agree with themselves."""
+
+    authorised_cents: int
+    settled_cents: int
+    voided_cents: int
+    refunded_cents: int
+    open_cents: int
+    revenue_cents: int
+    accounts: dict[Account, int]
+    payments: dict[Status, int]
+    balanced: bool
+    currency: Literal["EUR"] = "EUR"
+
+
+@router.get("/payments/{order_id}", tags=["payments"], summary="The payment of an order")
+async def payment(order_id: Id, service: CurrentService) -> PaymentView:
+    """Answer the payment; 404 where nothing was heard of the order."""
+    found = await service.execute(_find, order_id)
+    if found is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"nothing is to be paid, or was, for an order {order_id}")
+    return PaymentView.model_validate(found)
+
+
+@router.get("/ledger", tags=["ledger"], summary="The books, added up")
+async def ledger(service: CurrentService) -> LedgerView:
+    """Answer totals by movement and by account, and how many payments there are by status."""
+    totals, counts = await service.execute(_add_up, None)
+    moved = totals.movements
+    return LedgerView(
+        authorised_cents=moved[Movement.AUTHORISED],
+        settled_cents=moved[Movement.SETTLED],
+        voided_cents=moved[Movement.VOIDED],
+        refunded_cents=moved[Movement.REFUNDED],
+        open_cents=totals.open_cents,
+        revenue_cents=totals.revenue_cents,
+        accounts=dict(totals.accounts),
+        payments=counts,
+        balanced=totals.balanced,
+    )
+
+
+async def _find(order_id: str, context: SqlContext) -> Payment | None:
+    return await books.find(context.connection, order_id)
+
+
+async def _add_up(_: None, context: SqlContext) -> tuple[Totals, dict[Status, int]]:
+    return await books.totals(context.connection), await books.counts(context.connection)

@@ -1,0 +1,77 @@
+"""Where payments and postings are kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payments import tables
+from payments.domain import Account, Movement, Payment, Status, Totals, postings
+from tidings.sql import insert_new
+
+
+async def find(connection: AsyncConnection, order_id: str) -> Payment | None:
+    """Read the payment of an order; None where nothing was heard of it."""
+    return await _read(connection, sa.select(tables.payments).where(tables.payments.c.order_id == order_id))
+
+
+async def claim(connection: AsyncConnection, order_id: str, payment_id: str, now: datetime) -> Payment:
+    """Read the payment of an order and lock it until the end of the transaction; where there is none, begin one.
+
+    Whatever else arrives about the same order meanwhile, on this instance or another, waits.
+    """
+    locked = sa.select(tables.payments).where(tables.payments.c.order_id == order_id).with_for_update()
+    found = await _read(connection, locked)
+    if found is not None:
+        return found
+    new = Payment(payment_id=payment_id, order_id=order_id, changed_at=now)
+    if await insert_new(connection, tables.payments, _row(new)):
+        return new
+    return cast("Payment", await _read(connection, locked))  # another transaction was faster, and has ended
+
+
+async def keep(connection: AsyncConnection, payment: Payment) -> None:
+    """Write a payment that was claimed."""
+    itself = tables.payments.c.order_id == payment.order_id
+    await connection.execute(sa.update(tables.payments).where(itself).values(_row(payment)))
+
+
+async def book(connection: AsyncConnection, payment: Payment, movement: Movement, now: datetime) -> None:
+    """Book a movement of a payment's whole amount."""
+    about = {"payment_id": payment.payment_id, "order_id": payment.order_id, "movement": movement}
+    rows = [
+        {**about, "account": account, "amount_cents": cents, "booked_at": now.timestamp()}
+        for account, cents in postings(movement, payment.amount_cents or 0).items()
+    ]
+    await connection.execute(sa.insert(tables.postings), rows)
+
+
+async def totals(connection: AsyncConnection) -> Totals:
+    """Add up the ledger. One statement, so that all of it is as of one moment."""
+    booked = tables.postings.c
+    sums = sa.select(booked.movement, booked.account, sa.func.sum(booked.amount_cents))
+    rows = await connection.execute(sums.group_by(booked.movement, booked.account))
+    return Totals.of((Movement(movement), cast("Account", account), int(cents)) for movement, account, cents in rows)
+
+
+async def counts(connection: AsyncConnection) -> dict[Status, int]:
+    """How many payments there are, by status."""
+    status = tables.payments.c.status
+    rows = await connection.execute(sa.select(status, sa.func.count()).group_by(status))
+    return dict.fromkeys(Status, 0) | {Status(name): count for name, count in rows}
+
+
+def _row(payment: Payment) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(payment), "changed_at": payment.changed_at.timestamp()}
+
+
+async def _read(connection: AsyncConnection, query: sa.Select[Any]) -> Payment | None:
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        return None
+    moment = datetime.fromtimestamp(row["changed_at"], UTC)
+    return msgspec.convert({**row, "changed_at": moment}, Payment)

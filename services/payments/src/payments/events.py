@@ -1,0 +1,67 @@
+"""What payments publishes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tidings import Event, event
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""With an offset from UTC, as RFC 3339 asks."""
+Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
+Currency = Literal["EUR"]
+
+
+@event("payments.paymentAuthorised", subject="order_id")
+class PaymentAuthorised(Event):
+    """The card's issuer holds the amount for us; the order can be made."""
+
+    payment_id: str
+    order_id: str
+    amount_cents: Cents
+    authorised_at: Moment
+    currency: Currency = "EUR"
+
+
+@event("payments.paymentRefused", subject="order_id")
+class PaymentRefused(Event):
+    """The order cannot be paid this way."""
+
+    payment_id: str
+    order_id: str
+    reason: Literal["cardDeclined", "invalidToken", "limitExceeded"]
+    refused_at: Moment
+
+
+@event("payments.paymentSettled", subject="order_id")
+class PaymentSettled(Event):
+    """The customer has the order, and we have the money."""
+
+    payment_id: str
+    order_id: str
+    amount_cents: Cents
+    settled_at: Moment
+    currency: Currency = "EUR"
+
+
+@event("payments.paymentVoided", subject="order_id")
+class PaymentVoided(Event):
+    """The order was cancelled before the money was ours: the card is not charged."""
+
+    payment_id: str
+    order_id: str
+    amount_cents: Cents
+    voided_at: Moment
+
+
+@event("payments.paymentRefunded", subject="order_id")
+class PaymentRefunded(Event):
+    """The order was cancelled after the money was ours: it is given back."""
+
+    payment_id: str
+    order_id: str
+    amount_cents: Cents
+    refunded_at: Moment

@@ -1,0 +1,14 @@
+"""The payments service as an ASGI application: `uvicorn payments.main:app`."""
+
+from __future__ import annotations
+
+from payments.api import router
+from payments.handlers import handlers
+from payments.settings import settings
+from payments.tables import metadata
+from tidings import Service
+from tidings.fastapi import create_app
+from tidings.outbox.table import TableOutbox
+
+service = Service("payments", handlers, outbox=TableOutbox.on(settings().database, tables=metadata))
+app = create_app(service, [router], description=__doc__)

@@ -1,0 +1,32 @@
+"""Settings of payments, from the environment with the prefix `PAYMENTS_`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PaymentsSettings(BaseSettings):
+    """Where the ledger is kept, and what the card processor's model allows."""
+
+    model_config = SettingsConfigDict(env_prefix="PAYMENTS_", frozen=True, env_ignore_empty=True)
+
+    database_url: str = Field(
+        default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
+    )
+    data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    limit_cents: int = Field(default=100_000, ge=0, description="Larger amounts are refused: limitExceeded")
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'payments.db'}"
+
+
+@cache
+def settings() -> PaymentsSettings:
+    """Read the environment, once."""
+    return PaymentsSettings()

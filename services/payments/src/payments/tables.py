@@ -1,0 +1,35 @@
+"""The tables of payments. Those of the outbox and the inbox stand beside them (`tidings.outbox.table_schema`)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in a column of type INTEGER
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("order_id", sa.Text, primary_key=True),
+    sa.Column("payment_id", sa.Text, nullable=False, unique=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("amount_cents", sa.BigInteger, nullable=True),
+    sa.Column("refusal", sa.Text, nullable=True),
+    sa.Column("completed", sa.Boolean, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False, comment="seconds since 1970"),
+)
+
+postings = sa.Table(
+    "postings",
+    metadata,
+    sa.Column("id", _number, primary_key=True),
+    sa.Column("payment_id", sa.Text, nullable=False),
+    sa.Column("order_id", sa.Text, nullable=False, index=True),
+    sa.Column("movement", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("amount_cents", sa.BigInteger, nullable=False, comment="debits are positive, credits negative"),
+    sa.Column("booked_at", sa.Float, nullable=False, comment="seconds since 1970"),
+    sa.UniqueConstraint("payment_id", "movement", "account"),  # the last guard: nothing is ever booked twice
+)
