@@ -285,21 +285,34 @@ def test_daprd_routes_events_as_the_filters_mean(
     write(folder, app)
     expected: dict[str, list[str]] = {}
     with running_app() as served, sidecar(daprd, folder, served.port) as client:
+        _await_subscribed(served, client, list(by_topic))
         for place, (_, data) in enumerate(drawn):
             topic = f"fuzz.e{place}Seen.v1"
             for number, order in enumerate(data):
                 event = _event(f"{place}-{number}", topic, order)
-                content = "application/cloudevents+json"
-                client.post(
-                    f"/v1.0/publish/pubsub/{topic}", content=json.dumps(event), headers={"content-type": content}
-                ).raise_for_status()
+                _publish(client, topic, event)
                 matched = checker.evaluate(by_topic[topic]["rules"][0]["match"], event)
                 if isinstance(matched, bool):  # else it fails to evaluate: daprd dead-letters it
                     expected[event["id"]] = [event_path(topic) if matched else IGNORED_PATH]
         end = time.monotonic() + 10
         while not served.seen.keys() >= expected.keys() and time.monotonic() < end:
             time.sleep(0.02)
-    assert served.seen == expected
+    assert {number: paths for number, paths in served.seen.items() if number not in by_topic} == expected
+
+
+def _publish(client: httpx2.Client, topic: str, event: dict[str, Any]) -> None:
+    headers = {"content-type": "application/cloudevents+json"}
+    client.post(f"/v1.0/publish/pubsub/{topic}", content=json.dumps(event), headers=headers).raise_for_status()
+
+
+def _await_subscribed(served: App, client: httpx2.Client, topics: list[str]) -> None:
+    """Wait until an event comes through on every topic: the in-memory broker keeps none for who is not there yet."""
+    end = time.monotonic() + 20
+    while missing := [topic for topic in topics if topic not in served.seen]:
+        assert time.monotonic() < end, f"nothing comes through on {missing}"
+        for topic in missing:
+            _publish(client, topic, _event(topic, topic, {}))
+        time.sleep(0.1)
 
 
 atoms = st.sampled_from(
