@@ -22,7 +22,8 @@ Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 class Handler:
     """A function, the message it takes, and how it wants to be called.
 
-    `subscriptions` names those of which it takes whatever they deliver; most handlers take a type instead.
+    `subscriptions` names those of which it takes whatever they deliver; most handlers take a type instead. `together`
+    is how many scheduled messages it takes at once; most take one.
     """
 
     function: Callable[[Any, Any], Awaitable[Any]]
@@ -33,6 +34,7 @@ class Handler:
     concurrency: int | None
     versions: frozenset[int]
     subscriptions: frozenset[str] = frozenset()
+    together: int = 0
 
     def read(self, cause: Cause) -> object:
         """Make the handler's message of an event.
@@ -89,6 +91,35 @@ class Handlers:
                 topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
                 paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
                 self.found.append(Handler(function, kind, paths, once, retry, concurrency, versions))
+            return function
+
+        return decorate
+
+    def together(
+        self, model: type[Any], *, limit: int = 100, retry: RetryPolicy | None = None
+    ) -> Callable[[Function], Function]:
+        """Register `async def handler(messages, context)` for scheduled messages that change one and the same document.
+
+        All that wait in this process are given to it as a list, in one unit of work, and one unit runs at a time: a
+        burst costs few writes instead of fighting for the document. A message may come again after a crash, so
+        handling it twice must change nothing. Where a list fails, its messages are tried one by one.
+
+        Args:
+            model: The class of the messages, as `context.schedule` is given them.
+            limit: The most that one unit of work takes.
+            retry: How often and how far apart.
+
+        Raises:
+            DefinitionError: The function is not `async def` with two parameters, or the class is no event.
+
+        """
+
+        def decorate(function: Function) -> Function:
+            _check(function)
+            kind = message_type(model)
+            self.found.append(
+                Handler(function, kind, (), False, retry, None, frozenset(kind.versions()), together=limit)
+            )
             return function
 
         return decorate

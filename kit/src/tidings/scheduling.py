@@ -17,6 +17,7 @@ from tidings.logs import handling
 from tidings.outcomes import DeadLetter, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
 from tidings.runner import Runner
+from tidings.together import Together
 
 _DEFAULT = RetryPolicy(duration=0.5, max_interval=30.0, max_retries=100)
 
@@ -38,11 +39,14 @@ class Scheduler:
         self._burial = burial
         self._handlers: dict[tuple[str, int], Handler] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._together: dict[str, Together] = {}
         for handler in handlers:
             for version in handler.versions:
                 self._handlers.setdefault((handler.kind.name, version), handler)
             if handler.concurrency:
                 self._slots[handler.kind.name] = asyncio.Semaphore(handler.concurrency)
+            if handler.together:
+                self._together[handler.kind.name] = Together(runner, handler)
 
     async def deliver(self, scheduled: Scheduled) -> None:
         """Handle one message that is due; returns once it has an outcome."""
@@ -66,9 +70,11 @@ class Scheduler:
         if handler is None:
             return DeadLetter(f"no handler takes the scheduled {envelope.label}", "UnknownEventType")
         cause = Cause(self._source, envelope, envelope.label, attempt, handler.once)
-        slots = self._slots.get(envelope.type)
+        slots, together = self._slots.get(envelope.type), self._together.get(envelope.type)
         with tracing.consumer(envelope, envelope.label) as ended:
-            if slots is None:
+            if together is not None:
+                outcome = await together.attempt(cause, retry)
+            elif slots is None:
                 outcome = await self._runner.attempt(handler, cause, retry)
             else:
                 async with slots:
