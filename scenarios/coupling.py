@@ -26,7 +26,7 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from tidings.up.errors import UpError
+from tidings.up.errors import StartFailed, UpError
 from tidings.up.run import Run, running
 from tidings.up.system import Options
 
@@ -126,10 +126,17 @@ async def measure(mode: Mode, count: int, run_dir: Path) -> Outcome:
 
 
 async def until_taken(orders: httpx2.AsyncClient) -> None:
-    """Wait until the menu has arrived and orders are taken."""
-    async with asyncio.timeout(SETTLE):
-        while not (await place(orders, "first", 1)).accepted:  # noqa: ASYNC110 - asked for as a customer would
-            await asyncio.sleep(0.2)
+    """Wait until the menu has arrived and orders are taken.
+
+    Raises:
+        StartFailed: That has not come about; says what a customer was told.
+
+    """
+    end = time.monotonic() + SETTLE
+    while not (first := await place(orders, "first", 1)).accepted:
+        if time.monotonic() > end:
+            raise StartFailed(f"no order was accepted within {SETTLE:.0f} s: {first.refusal}")
+        await asyncio.sleep(0.2)
 
 
 async def points(run: Run, client: httpx2.AsyncClient, customer: str, due: int) -> int:
