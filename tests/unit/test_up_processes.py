@@ -49,7 +49,7 @@ def surroundings() -> Surroundings:
 @pytest.fixture
 def made() -> dict[str, Process]:
     around = surroundings()
-    everything = [*processes.programs(around), *services(instances(HOME, (), {}), around)]
+    everything = [*processes.programs(HOME.programs, around), *services(instances(HOME, (), {}), around)]
     return {each.name: each for each in everything}
 
 
@@ -65,9 +65,16 @@ def test_instances(only: tuple[str, ...], replicas: dict[str, int], names: list[
     assert [each.name for each in instances(HOME, only, replicas)] == names
 
 
+def test_only_may_name_programs_too() -> None:
+    assert [each.name for each in processes.companions(HOME, ("orders",))] == []
+    assert [each.name for each in processes.companions(HOME, ("mail",))] == ["mail"]
+    assert [each.name for each in processes.companions(HOME, ())] == ["mail"]
+    assert instances(HOME, ("mail",), {}) == []
+
+
 @pytest.mark.parametrize(("only", "replicas"), [(("kitche",), {}), ((), {"kitche": 2})])
 def test_an_unknown_service_is_told_with_the_likely_one(only: tuple[str, ...], replicas: dict[str, int]) -> None:
-    with pytest.raises(UpError, match=r"no service is called kitche; did you mean kitchen\?"):
+    with pytest.raises(UpError, match=r"nothing is called kitche; did you mean kitchen\?"):
         instances(HOME, only, replicas)
 
 

@@ -54,7 +54,7 @@ def fake(folder: Path, name: str, role: Role, code: str = LIVES, ready: Probe | 
 def system(folder: Path, *processes: Process) -> Prepared:
     home = Home(folder, Project(name="shop", open="orders"), (Service(name="orders"),))
     backends = choose("redis", BROKERS, "broker"), choose("sqlite", STORES, "state")
-    whole = System(home, Plan({}, (), {}, {}), (), *backends, {})
+    whole = System(home, Plan({}, (), {}, {}), (), (), *backends, {})
     run_folder = RunFolder(folder)
     run_folder.prepare([], fresh=False)
     return Prepared(whole, run_folder, processes, {"orders": 7001, "redis": 7000}, "to-dapr", "to-app")

@@ -66,8 +66,8 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
     folder = RunFolder((options.run_dir or planned.home.root / RUN_DIR).resolve())
     with _alone(folder, report), ports.block() as free:
         numbers = ports.assign(planned.wanted_ports, free, options.port_base)
-        ports.check({name: numbers[name] for name in _fixed(planned)})
-        tools = programs.ensure(*planned.programs, report=report.note)
+        ports.check({name: numbers[name] for name in planned.fixed_ports})
+        tools = programs.ensure(*planned.tools, report=report.note)
         yield _write(planned, folder, numbers, tools, options)
 
 
@@ -86,13 +86,6 @@ def _alone(folder: RunFolder, report: Reporter) -> Iterator[None]:
         yield
 
 
-def _fixed(planned: System) -> list[str]:
-    """Names of the fixed ports that will really be listened on: a service that is left out keeps its port free."""
-    started = {instance.name for instance in planned.instances}
-    out = {service.name for service in planned.home.services} - started
-    return [name for name, port in planned.wanted_ports.items() if port is not None and name not in out]
-
-
 def _write(
     planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], options: Options
 ) -> Prepared:
@@ -108,12 +101,10 @@ def _write(
     )
     made = [
         *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root),
-        *processes.programs(around),
+        *processes.programs(planned.programs, around),
         *processes.services(planned.instances, around),
     ]
-    folder.prepare(
-        processes.holding((planned.broker, planned.store), planned.instances, planned.home), fresh=options.fresh
-    )
+    folder.prepare(planned.keeping, fresh=options.fresh)
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder.data("postgres"))
     for app in planned.apps:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidings.up.backends import Backend
 from tidings.up.errors import UpError
 from tidings.up.folder import RunFolder
 from tidings.up.ports import HOST
@@ -86,18 +85,15 @@ class Surroundings:
 
 
 def instances(home: Home, only: Collection[str], replicas: Mapping[str, int]) -> list[Instance]:
-    """The replicas to start.
+    """The replicas to start: of all services, or of those in `only`, which may name programs too.
 
     Raises:
-        UpError: a name in `only` or `replicas` that no service has.
+        UpError: a name in `only` or `replicas` that is not there.
 
     """
-    known = [service.name for service in home.services]
-    for name in (*only, *replicas):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UpError(f"no service is called {name}; {hint}")
+    services = [service.name for service in home.services]
+    _check_names(replicas, services)
+    _check_names(only, [*services, *(program.name for program in home.programs)])
     return [
         Instance(service, replica)
         for service in home.services
@@ -106,10 +102,23 @@ def instances(home: Home, only: Collection[str], replicas: Mapping[str, int]) ->
     ]
 
 
+def companions(home: Home, only: Collection[str]) -> list[Program]:
+    """The programs to start: all, or those in `only`."""
+    return [program for program in home.programs if not only or program.name in only]
+
+
+def _check_names(names: Collection[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UpError(f"nothing is called {name}; {hint}")
+
+
 def wanted_ports(home: Home, started: Sequence[Instance], backends: Collection[str]) -> dict[str, int | None]:
     """Every port by name, with the number that is asked for; None takes a free one.
 
-    Services that are left out keep their port's name, so that references to them still mean something.
+    What is left out keeps its port's name, so that references to it still mean something.
     """
     wanted: dict[str, int | None] = {service.name: service.port for service in home.services}
     wanted |= {instance.name: None for instance in started if instance.replica}
@@ -123,9 +132,9 @@ def wanted_ports(home: Home, started: Sequence[Instance], backends: Collection[s
     return wanted
 
 
-def programs(surroundings: Surroundings) -> list[Process]:
+def programs(started: Sequence[Program], surroundings: Surroundings) -> list[Process]:
     """The project's programs, such as simulators."""
-    return [_program(each, surroundings) for each in surroundings.home.programs]
+    return [_program(each, surroundings) for each in started]
 
 
 def services(started: Sequence[Instance], surroundings: Surroundings) -> list[Process]:
@@ -256,12 +265,3 @@ def _environment(
 
 def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def holding(backends: Sequence[Backend], started: Sequence[Instance], home: Home) -> list[str]:
-    """Names of everything that keeps data in the run folder."""
-    return [
-        *(backend.process for backend in backends if backend.process),
-        *dict.fromkeys(instance.service.name for instance in started),
-        *(program.name for program in home.programs),
-    ]

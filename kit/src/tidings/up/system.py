@@ -13,8 +13,8 @@ from tidings.resources.findings import Finding
 from tidings.up import project
 from tidings.up.backends import BROKERS, STORES, Backend, choose
 from tidings.up.errors import UpError
-from tidings.up.processes import Instance, instances, wanted_ports
-from tidings.up.project import Home
+from tidings.up.processes import Instance, companions, instances, wanted_ports
+from tidings.up.project import Home, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Options:
     state: str = ""
     """`sqlite`, `redis`, `postgres`, or an address."""
     only: tuple[str, ...] = ()
-    """Start these services alone."""
+    """Start these services and programs alone, with the broker and the store."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     run_dir: Path | None = None
     """By default `.run` in the project."""
@@ -57,13 +57,14 @@ class System:
     home: Home
     plan: Plan
     instances: tuple[Instance, ...]
+    programs: tuple[Program, ...]
     broker: Backend
     store: Backend
     wanted_ports: Mapping[str, int | None]
 
     @property
-    def programs(self) -> tuple[str, ...]:
-        """Programs that must be on this machine to start it."""
+    def tools(self) -> tuple[str, ...]:
+        """What must be on this machine to start it."""
         daprd = ("daprd",) if any(each.service.sidecar for each in self.instances) else ()
         return tuple(dict.fromkeys((*daprd, *self.broker.programs, *self.store.programs)))
 
@@ -71,6 +72,20 @@ class System:
     def apps(self) -> tuple[str, ...]:
         """Ids of the apps that are started with a sidecar."""
         return tuple(dict.fromkeys(each.service.name for each in self.instances if each.service.sidecar))
+
+    @property
+    def keeping(self) -> tuple[str, ...]:
+        """Names of everything that keeps data in the run folder."""
+        backends = (each.process for each in (self.broker, self.store) if each.process)
+        return (*backends, *(each.service.name for each in self.instances), *(each.name for each in self.programs))
+
+    @property
+    def fixed_ports(self) -> list[str]:
+        """Names of the fixed ports that will be listened on: what is left out keeps none."""
+        started = {*(each.name for each in self.instances), *(each.name for each in self.programs)}
+        return [
+            name for name, port in self.wanted_ports.items() if port is not None and name.partition(".")[0] in started
+        ]
 
     def subscriptions(self) -> dict[str, frozenset[tuple[str, str]]]:
         """Planned (pubsub, topic) pairs of every app."""
@@ -114,7 +129,7 @@ def read(root: Path, options: Options) -> System:
     wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
     if options.free_ports:
         wanted = dict.fromkeys(wanted)
-    return System(home, planned, tuple(started), broker, store, wanted)
+    return System(home, planned, tuple(started), tuple(companions(home, options.only)), broker, store, wanted)
 
 
 def _near(path: Path) -> Path:
