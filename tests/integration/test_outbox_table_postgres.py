@@ -99,7 +99,8 @@ async def test_several_processes_make_the_tables_at_once(database_url: str) -> N
 
 
 async def test_a_database_that_is_not_there_is_waited_for() -> None:
-    outbox = TableOutbox("postgresql://nobody@127.0.0.1:1/nothing", MemorySidecar("shop"), "shop-0")
+    database = Database("postgresql://nobody@127.0.0.1:1/nothing", deadline=0.2)
+    outbox = TableOutbox(database, MemorySidecar("shop"), "shop-0")
 
     async def never(_: object) -> None:
         raise AssertionError

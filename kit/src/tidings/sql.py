@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tidings.errors import DefinitionError, SidecarUnavailable, StateConflict
@@ -68,7 +69,7 @@ class Database:
     def __init__(self, url: str | sa.URL, *, deadline: float = 5.0, pool: int = 10) -> None:
         self.url = _checked(url)
         self.dialect: Dialect = "sqlite" if self.url.get_backend_name() == "sqlite" else "postgresql"
-        self._deadline = deadline
+        self.deadline = deadline
         self._pool = pool
         self._writing = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
         self.engine = self._open(durable=True)
@@ -76,7 +77,7 @@ class Database:
 
     def _open(self, *, durable: bool) -> AsyncEngine:
         opened = _sqlite if self.dialect == "sqlite" else _postgresql
-        return opened(self.url, self._deadline, self._pool, durable=durable)
+        return opened(self.url, self.deadline, self._pool, durable=durable)
 
     @asynccontextmanager
     async def connect(self, *, write: bool = True, durable: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -137,6 +138,21 @@ class Database:
             return column == sa.any_(sa.bindparam(None, list(values), postgresql.ARRAY(sa.BigInteger)))
         found = sa.func.json_each(json.dumps(list(values))).table_valued("value")
         return column.in_(sa.select(found.c.value))
+
+
+async def insert_new(connection: AsyncConnection, table: sa.Table, row: Mapping[str, object]) -> bool:
+    """Insert a row unless its key is there; whether it was not.
+
+    Where another transaction is inserting the same key, this waits until that one has ended. The answer is told by
+    what was returned: `rowcount` says nothing of an INSERT on PostgreSQL.
+    """
+    return (await connection.execute(_insert_new(table, connection.dialect.name), dict(row))).first() is not None
+
+
+@cache
+def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
 
 
 def _checked(url: str | sa.URL) -> sa.URL:

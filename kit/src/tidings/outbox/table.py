@@ -42,7 +42,6 @@ import msgspec
 import sqlalchemy as sa
 import stamina
 import structlog
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings.context import AlreadyHandled, Cause, Context, Outgoing
@@ -57,7 +56,7 @@ from tidings.outbox.table_relay import Relay
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
 from tidings.sidecar import Sidecar
-from tidings.sql import Database
+from tidings.sql import Database, insert_new
 
 log = structlog.get_logger(__name__)
 
@@ -195,20 +194,20 @@ class TableOutbox:
             StateConflict: Another transaction was in the way (deadlock, serialization failure).
 
         """
-        if not self._opened.is_set():
-            raise SidecarUnavailable("the outbox has not started: its database has not answered yet")
-        if self._failure is not None:
-            raise SidecarUnavailable(f"the outbox has failed, restart the service: {self._failure!r}")
+        await self._serving()
         async with self.database.connect() as connection:
             if cause.key is not None:
-                await self._remember(connection, cause, now)
+                await _remember(connection, cause, now)
             yield SqlContext(cause, now, self._max_event, connection, self._lease, self._relay, self._agenda)
 
-    async def _remember(self, connection: AsyncConnection, cause: Cause, now: datetime) -> None:
-        values = {"subscription": cause.subscription, "event": cause.envelope.id, "handled_at": now.timestamp()}
-        inserted = await connection.execute(_remember[self.database.dialect], values)
-        if inserted.first() is None:
-            raise AlreadyHandled
+    async def _serving(self) -> None:
+        try:
+            async with asyncio.timeout(self.database.deadline):
+                await self._opened.wait()
+        except TimeoutError as error:
+            raise SidecarUnavailable("the outbox has not started: its database has not answered yet") from error
+        if self._failure is not None:
+            raise SidecarUnavailable(f"the outbox has failed, restart the service: {self._failure!r}")
 
     # -- parked messages ----------------------------------------------------------------------------------------
 
@@ -241,10 +240,10 @@ class TableOutbox:
         return len(kept)
 
 
-_remember = {
-    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.event),
-    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.event),
-}
+async def _remember(connection: AsyncConnection, cause: Cause, now: datetime) -> None:
+    values = {"subscription": cause.subscription, "event": cause.envelope.id, "handled_at": now.timestamp()}
+    if not await insert_new(connection, inbox, values):
+        raise AlreadyHandled
 
 
 class _About(msgspec.Struct):

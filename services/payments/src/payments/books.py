@@ -73,5 +73,5 @@ async def _read(connection: AsyncConnection, query: sa.Select[Any]) -> Payment |
     row = (await connection.execute(query)).mappings().first()
     if row is None:
         return None
-    moment = datetime.fromtimestamp(row["changed_at"], UTC)
-    return msgspec.convert({**row, "changed_at": moment}, Payment)
+    values = {str(name): value for name, value in row.items()}  # SQLAlchemy's names are of a type of its own
+    return msgspec.convert({**values, "changed_at": datetime.fromtimestamp(row["changed_at"], UTC)}, Payment)

@@ -1,0 +1,91 @@
+"""Two replicas of payments on a real PostgreSQL, whose transactions meet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator
+
+import msgspec
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from payments import books
+from payments.domain import Status
+from payments.handlers import handlers
+from payments.tables import metadata
+from tidings import Service, Settings
+from tidings.envelope import Envelope, new_id
+from tidings.outbox.table import SqlContext, TableOutbox
+from tidings.testing import MemoryBroker, MemorySidecar
+from tidings.testing.conformance import poll
+
+pytestmark = pytest.mark.real
+PATIENCE = 30.0
+
+
+@pytest.fixture
+async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
+    """Two that share a broker and a database."""
+    name, broker = f"payments_{uuid.uuid4().hex}", MemoryBroker()
+    url = sa.make_url(postgres).set(database=name).render_as_string()
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
+        await server.execute(f'create database "{name}"')
+        started = [
+            Service(
+                "payments",
+                handlers,
+                settings=Settings(tidings_instance=f"payments-{number}"),
+                sidecar=MemorySidecar("payments", broker),
+                outbox=TableOutbox.on(url, tables=metadata),
+            )
+            for number in range(2)
+        ]
+        for each in started:
+            await each.start()
+        yield started
+        for each in started:
+            await each.stop()
+        await server.execute(f'drop database "{name}" with (force)')
+
+
+def message(kind: str, order: str, **data: object) -> tuple[str, bytes]:
+    """Where it is delivered, and the event."""
+    body = msgspec.Raw(msgspec.json.encode({"orderId": order, **data}))
+    attributes = {"id": new_id(), "source": "orders", "type": kind, "specversion": "1.0", "version": "1"}
+    return f"/events/{kind}.v1", Envelope(**attributes, data=body).encode()
+
+
+async def test_whatever_meets_the_books_agree(replicas: list[Service]) -> None:
+    messages = []
+    for number in range(100):
+        order = f"o-{number}"
+        messages.append(
+            message("payments.takePayment", order, customerId="c", amountCents=1000 + number, paymentToken="tok_ok")
+        )
+        messages.append(message("orders.orderCompleted", order))
+        if number % 2:
+            messages.append(message("orders.orderCancelled", order))
+    deliveries = messages * 2
+    random.Random(11).shuffle(deliveries)
+    answers = await asyncio.gather(
+        *(replicas[index % 2].ingress.deliver(*each) for index, each in enumerate(deliveries))
+    )
+    again = [each for each, answer in zip(deliveries, answers, strict=True) if answer != b'{"status":"SUCCESS"}']
+    assert {await replicas[0].ingress.deliver(*each) for each in again} <= {b'{"status":"SUCCESS"}'}
+
+    async def look(_: None, context: SqlContext) -> None:
+        totals, counts = await books.totals(context.connection), await books.counts(context.connection)
+        assert totals.balanced
+        assert (totals.open_cents, totals.revenue_cents) == (0, sum(1000 + number for number in range(0, 100, 2)))
+        assert counts[Status.SETTLED] == 50
+        assert counts[Status.REFUNDED] + counts[Status.VOIDED] + counts[Status.FORESTALLED] == 50
+
+    await replicas[0].execute(look, None)
+    await poll(lambda: all(each.outbox.depth == 0 for each in replicas), PATIENCE)
+    sidecar = replicas[0].sidecar
+    assert isinstance(sidecar, MemorySidecar)
+    settled = [each["subject"] for each in sidecar.broker.events("payments.paymentSettled.v1")]
+    assert len(settled) == len(set(settled)) >= 50
