@@ -31,7 +31,7 @@ from tidings.up.run import Run, running
 from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = ("orders", "menu", "payments", "kitchen", "pickup", "loyalty", "notifications")
+PARTS = ("orders", "menu", "payments", "kitchen", "pickup", "loyalty", "notifications", "saas", "smtp")
 ENVIRONMENT = {
     "KITCHEN_AUTOPILOT": "true",
     "KITCHEN_PACE": "0",
@@ -112,7 +112,7 @@ def an_order(customer: str) -> dict[str, object]:
 async def measure(mode: Mode, count: int, run_dir: Path) -> Outcome:
     """Start the system in a mode, and send orders with loyalty up and with loyalty stopped."""
     options = Options(
-        only=SERVICES, free_ports=True, fresh=True, run_dir=run_dir, environment={**ENVIRONMENT, "ORDERS_MODE": mode}
+        only=PARTS, free_ports=True, fresh=True, run_dir=run_dir, environment={**ENVIRONMENT, "ORDERS_MODE": mode}
     )
     customer = f"ada-{mode}"
     async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
