@@ -1,0 +1,232 @@
+"""A mail server, played: keeps the e-mails it is given, knows one that it has been given before, fails on request.
+
+    python smtp.py --port 8102 --control-port 8103
+
+SMTP on one port, and for whoever tests with it HTTP on the other:
+    GET    /mails?order=ID&to=ADDRESS  the e-mails, oldest first, each once with how many copies came
+    DELETE /mails                      forget them
+    GET    /control                    how many came, how many were copies, how many were refused; and the fault
+    PUT    /control                    {"fault": "none|temporary|permanent|down", "at": "rcpt|data", "times": 3}
+
+The latest 20,000 e-mails are kept, in memory. Whatever the order, it is told by the header X-Order-Id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import email
+import email.policy
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+import msgspec
+import uvicorn
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from msgspec import Meta
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+_KEPT = 20_000
+_ACCEPTED = "250 OK"
+
+
+class Fault(msgspec.Struct, forbid_unknown_fields=True):
+    """What goes wrong, and how often; without `times` until another one is set.
+
+    `temporary` answers 451 and `permanent` 550, at the recipient or after the content; `down` closes the SMTP port.
+    """
+
+    fault: Literal["none", "temporary", "permanent", "down"] = "none"
+    at: Literal["rcpt", "data"] = "rcpt"
+    times: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Mail(msgspec.Struct, kw_only=True, rename="camel"):
+    """An e-mail as it came."""
+
+    message_id: str
+    order_id: str
+    sender: str
+    to: list[str]
+    subject: str
+    headers: dict[str, str]
+    text: str
+    html: str
+    received_at: datetime
+    copies: int = 1
+
+
+class Mailbox:
+    """Keeps e-mails; a handler for aiosmtpd, whose hooks are named as it asks for."""
+
+    def __init__(self) -> None:
+        self.fault = Fault()
+        self.counts: Counter[str] = Counter()
+        self._mails: dict[str, Mail] = {}
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        """Take or refuse a recipient."""
+        refusal = self._refusal("rcpt")
+        if refusal is None:
+            envelope.rcpt_tos.append(address)
+        return refusal or _ACCEPTED
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
+        """Take or refuse the content."""
+        refusal = self._refusal("data")
+        if refusal is None:
+            self._keep(envelope)
+        return refusal or _ACCEPTED
+
+    def _refusal(self, at: str) -> str | None:
+        fault = self.fault
+        if fault.fault not in ("temporary", "permanent") or fault.at != at:
+            return None
+        if fault.times is not None:
+            fault.times -= 1
+            self.fault = fault if fault.times else Fault()
+        self.counts[fault.fault] += 1
+        return "451 4.3.0 Not now, try again" if fault.fault == "temporary" else "550 5.1.1 No such mailbox here"
+
+    def _keep(self, envelope: Envelope) -> None:
+        content = envelope.original_content or b""
+        message = email.message_from_bytes(content, policy=email.policy.default)
+        mail = _mail(message, envelope)
+        self.counts["received"] += 1
+        known = self._mails.get(mail.message_id)
+        if known is not None:
+            self.counts["copies"] += 1
+            known.copies += 1
+            return
+        self._mails[mail.message_id] = mail
+        if len(self._mails) > _KEPT:
+            del self._mails[next(iter(self._mails))]
+
+    def find(self, order: str | None, to: str | None) -> list[Mail]:
+        """The e-mails about an order, or to an address, or all."""
+        return [
+            mail
+            for mail in self._mails.values()
+            if (order is None or mail.order_id == order) and (to is None or to in mail.to)
+        ]
+
+    def clear(self) -> None:
+        """Forget the e-mails and the counts."""
+        self._mails.clear()
+        self.counts.clear()
+
+
+def _mail(message: EmailMessage, envelope: Envelope) -> Mail:
+    return Mail(
+        message_id=str(message["message-id"]),
+        order_id=str(message["x-order-id"] or ""),
+        sender=envelope.mail_from or "",
+        to=list(envelope.rcpt_tos),
+        subject=str(message["subject"]),
+        headers={name: str(value) for name, value in message.items()},
+        text=_part(message, "plain"),
+        html=_part(message, "html"),
+        received_at=datetime.now(UTC),
+    )
+
+
+def _part(message: EmailMessage, kind: str) -> str:
+    found = message.get_body((kind,))
+    return "" if found is None else str(found.get_content())
+
+
+class MailServer:
+    """The SMTP port and the routes that control it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.mailbox = Mailbox()
+        self._where = (host, port)
+        self._server: asyncio.Server | None = None
+
+    @asynccontextmanager
+    async def serving(self, _app: Starlette) -> AsyncIterator[None]:
+        """Listen for SMTP while the control is up."""
+        await self._listen()
+        yield
+        self._shut()
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: SMTP(self.mailbox, hostname="mail.example", enable_SMTPUTF8=True), *self._where
+            )
+
+    def _shut(self) -> None:
+        """Listen no more; who is connected may finish."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def mails(self, request: Request) -> Response:
+        """Answer e-mails."""
+        found = self.mailbox.find(request.query_params.get("order"), request.query_params.get("to"))
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    async def forget(self, _request: Request) -> Response:
+        """Forget e-mails."""
+        self.mailbox.clear()
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def state(self, _request: Request) -> Response:
+        """Answer what has happened."""
+        names = ("received", "copies", "temporary", "permanent")
+        return JSONResponse(
+            {**msgspec.to_builtins(self.mailbox.fault), **{name: self.mailbox.counts[name] for name in names}}
+        )
+
+    async def set_fault(self, request: Request) -> Response:
+        """Let something go wrong from now on."""
+        try:
+            self.mailbox.fault = msgspec.json.decode(await request.body(), type=Fault)
+        except msgspec.MsgspecError as error:
+            return JSONResponse({"detail": str(error)}, HTTPStatus.UNPROCESSABLE_ENTITY)
+        if self.mailbox.fault.fault == "down":
+            self._shut()
+        else:
+            await self._listen()
+        return await self.state(request)
+
+
+def create(host: str, port: int) -> Starlette:
+    """Make the control as an ASGI application; SMTP is served on `port` while it runs."""
+    server = MailServer(host, port)
+    return Starlette(
+        routes=[
+            Route("/mails", server.mails, methods=["GET"]),
+            Route("/mails", server.forget, methods=["DELETE"]),
+            Route("/control", server.state, methods=["GET"]),
+            Route("/control", server.set_fault, methods=["PUT"]),
+        ],
+        lifespan=server.serving,
+    )
+
+
+def main() -> None:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(description="A mail server, played.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8102, help="SMTP")
+    parser.add_argument("--control-port", type=int, default=8103, help="HTTP")
+    arguments = parser.parse_args()
+    app = create(arguments.host, arguments.port)
+    uvicorn.run(app, host=arguments.host, port=arguments.control_port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
