@@ -1,0 +1,1 @@
+"""How loyalty speaks with the world: here alone is known what the SaaS calls things."""

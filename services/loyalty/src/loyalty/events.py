@@ -1,0 +1,37 @@
+"""What loyalty publishes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from loyalty.domain import Reason
+from tidings import Event, event
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""With an offset from UTC, as RFC 3339 asks."""
+Points = Annotated[int, Meta(ge=1)]
+
+
+@event("loyalty.pointsAdded", subject="customer_id")
+class PointsAdded(Event):
+    """A customer has been given the points for an order; `balance` is what they had then."""
+
+    customer_id: str
+    order_id: str
+    points: Points
+    balance: int
+    added_at: Moment
+
+
+@event("loyalty.pointsRejected", subject="customer_id")
+class PointsRejected(Event):
+    """The points for an order will not be given."""
+
+    customer_id: str
+    order_id: str
+    points: Points
+    reason: Reason
+    rejected_at: Moment
