@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock lint types test run demo coupling tools
+.PHONY: help venv lock contracts lint types test run demo coupling tools
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ lint: venv ## style, imports between layers
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
+
+contracts: venv ## write every service's schema files anew from its classes
+	for service in $(filter-out storefront,$(notdir $(wildcard services/*))); do \
+		tidings export $$service.events --folder services/$$service/contracts/schemas || exit 1; done
 
 tools: venv ## daprd and whatever else the local run needs, found or built
 	tidings tools

@@ -22,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "lint": Command("tidings.cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
     "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
     "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
+    "export": Command("tidings.cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
     "up": Command("tidings.up.command", "up", "Start the whole system on this machine.", RUN),
     "ps": Command("tidings.up.steering", "ps", "Show the processes of the run.", RUN),
     "logs": Command("tidings.up.steering", "logs", "Show the run's log.", RUN),

@@ -1,0 +1,171 @@
+"""Code, schema, example and YAML say the same, in every service and between any two of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tidings import events
+from tidings.cli.export import declared, stale
+from tidings.events import MessageType
+from tidings.handlers import Handler
+from tidings.plan import Plan, plan
+from tidings.resources import Inventory, load
+
+ROOT = Path(__file__).parents[2]
+SERVICES = sorted(path.parents[1].name for path in ROOT.glob("services/*/contracts/events.yaml"))
+READERS = sorted(path.parents[1].name for path in ROOT.glob("services/*/contracts/subscriptions.yaml"))
+SHAPE = ("README.md", "pyproject.toml", "contracts/events.yaml", "contracts/subscriptions.yaml")
+MODULES = ("main.py", "api.py", "handlers.py", "events.py")
+
+UNCONSUMED = {"archive.replayCompleted": "told to whoever asked for the replay, on the archive's page"}
+"""Event types that no service but the archive reads, and why they are published all the same."""
+
+
+@pytest.fixture(scope="module")
+def inventory() -> Inventory:
+    return load(sorted(ROOT.glob("services/*/contracts")))
+
+
+@pytest.fixture(scope="module")
+def planned(inventory: Inventory) -> Plan:
+    return plan(inventory)
+
+
+def schema_of(label: str) -> Path:
+    (found,) = ROOT.glob(f"services/*/contracts/schemas/{label}.json")
+    return found
+
+
+def examples_of(label: str) -> list[Path]:
+    return sorted(ROOT.glob(f"services/*/contracts/examples/{label}.json")) + sorted(
+        ROOT.glob(f"services/*/contracts/examples/{label}.*.json")
+    )
+
+
+LABELS = sorted(path.stem for path in ROOT.glob("services/*/contracts/schemas/*.json"))
+
+
+def readers() -> Iterator[tuple[str, Handler]]:
+    for service in READERS:
+        for handler in importlib.import_module(f"{service}.main").handlers:
+            yield service, handler
+
+
+def internal(kind: MessageType) -> bool:
+    """A command that a service schedules for itself: nobody else sees it, so it has no contract."""
+    return kind.intent == "command" and kind.label not in LABELS
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_the_same_shape(service: str) -> None:
+    folder = ROOT / "services" / service
+    missing = [name for name in SHAPE if not (folder / name).is_file()]
+    missing += [name for name in MODULES if not (folder / "src" / service / name).is_file()]
+    missing += [] if any((folder / "src" / service).glob("domain*")) else ["domain"]
+    assert missing == []
+    assert importlib.import_module(f"{service}.main").app.title == service
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_schema_files_are_what_the_classes_say(service: str) -> None:
+    folder = ROOT / "services" / service / "contracts" / "schemas"
+    outdated = [path.name for path, _ in stale(f"{service}.events", folder)]
+    assert outdated == [], "write them anew with `make contracts`"
+    assert {path.stem for path in folder.glob("*.json")} == set(declared(f"{service}.events"))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_yaml_names_every_schema_and_example_and_no_other(service: str, inventory: Inventory) -> None:
+    versions = {
+        f"{kind.spec.type}.{version.name}": version
+        for kind in inventory.types.values()
+        if service in (kind.spec.owner.team, *(() if kind.spec.intent == "Command" else kind.spec.producers))
+        for version in kind.spec.versions
+    }
+    folder = ROOT / "services" / service / "contracts"
+    assert set(versions) == {path.stem for path in folder.glob("schemas/*.json")}
+    assert all(version.examples for version in versions.values())
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_examples_keep_to_their_schema(label: str) -> None:
+    schema = json.loads(schema_of(label).read_text())
+    found = examples_of(label)
+    assert found, f"{label} has no example"
+    for path in found:
+        jsonschema.validate(
+            json.loads(path.read_text()), schema, jsonschema.Draft202012Validator,
+            format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("service", "handler"),
+    [pytest.param(*each, id=f"{each[0]}-{each[1].kind.label}") for each in readers() if not internal(each[1].kind)],
+)
+def test_every_reader_reads_every_example_of_every_version_it_accepts(service: str, handler: Handler) -> None:
+    for version in handler.versions:
+        found = examples_of(f"{handler.kind.name}.v{version}")
+        assert found
+        for path in found:
+            decoded = events.decode(handler.kind, version, path.read_bytes())
+            assert handler.kind.subject_of(decoded) != ""
+
+
+def test_a_message_that_a_service_sends_fits_the_schema_of_its_owner() -> None:
+    """Commands are declared by their senders too, in classes of their own: they must say what the owner reads."""
+    for service in SERVICES:
+        for module in ("commands", "announcements"):
+            try:
+                classes = declared(f"{service}.{module}")
+            except ModuleNotFoundError:
+                continue
+            for label, cls in classes.items():
+                if label not in LABELS:
+                    continue
+                owner = json.loads(schema_of(label).read_text())
+                sent = events.json_schema(cls)
+                assert set(owner["required"]) <= set(sent["required"]), f"{service} sends {label}"
+                for name, kind in owner["properties"].items():
+                    assert _type(sent["properties"][name]) == _type(kind), f"{service} sends {label}.{name}"
+
+
+def _type(schema: dict[str, Any]) -> Any:
+    return schema.get("type", schema.get("enum", schema.get("$ref", schema)))
+
+
+@pytest.mark.parametrize("service", READERS)
+def test_handlers_and_subscriptions_are_the_same(service: str, planned: Plan) -> None:
+    policy = planned.apps[service].policy
+    fed = {(entry["type"], entry["topic"]) for entry in policy["subscriptions"]}
+    handled = set()
+    for handler in importlib.import_module(f"{service}.main").handlers:
+        if not internal(handler.kind):
+            handled |= {(handler.kind.name, f"{handler.kind.name}.v{version}") for version in handler.versions}
+    if service == "archive":  # reads whatever there is: tests/contract/test_archive_covers_everything.py
+        handled = {each for each in handled if each in fed}
+        fed &= handled
+    assert handled == fed
+
+
+def test_the_contracts_of_all_services_fit_together(planned: Plan) -> None:
+    problems = [str(each) for each in planned.findings if each.severity != "info"]
+    expected = [each for each in problems if "deprecated" in each]
+    assert [each for each in problems if each not in expected] == []
+
+
+def test_somebody_reads_every_event(inventory: Inventory) -> None:
+    read = {
+        subscription.spec.event_type_ref.name
+        for subscription in inventory.subscriptions.values()
+        if subscription.spec.consumer.app_id != "archive"
+    }
+    unread = {kind.spec.type for kind in inventory.types.values()} - read
+    assert unread == set(UNCONSUMED)
