@@ -432,6 +432,61 @@ def test_apps_of_two_namespaces_are_kept_apart():
     assert result.apps["far/kitchen"].subscriptions[0]["metadata"]["namespace"] == "far"
 
 
+def replay(**spec: Any) -> Document:
+    target = {"subscription": "one"}
+    return {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventReplay",
+        "metadata": {"name": "again"},
+        "spec": {"target": target, **spec},
+    }
+
+
+BACKWARDS = {"since": "2026-11-02T00:00:00Z", "until": "2026-11-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "again", "expected"),
+    [
+        (subscription(), replay(), set()),
+        (subscription(), replay(target={"subscription": "onne"}), {"error unknown-target"}),
+        (subscription(kit=False), replay(), {"error replay-without-kit"}),
+        (subscription(delivery={"deadLetter": {"replay": False}}), replay(), {"error replay-not-allowed"}),
+        (subscription(), replay(filter=BACKWARDS), {"error replay-times"}),
+        (subscription(), replay(filter={"match": [{"cel": "event.type =="}]}), {"error malformed-cel"}),
+        (subscription(), replay(filter={"match": [{"not": {}}]}), {"error filter-operators"}),
+    ],
+)
+def test_replays(reader: Document, again: Document, expected: set[str]):
+    assert said(planned(event_type(), reader, again)) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "examples", "cel", "expected"),
+    [
+        pytest.param({}, [], "event.data.total > 1", {"error cel-may-fail"}, id="nothing is promised"),
+        pytest.param({}, [{"total": 5}], "event.data.total > 1", {"error cel-may-fail"}, id="an example is no promise"),
+        pytest.param(
+            {"required": ["total"]}, [{"total": 5}], "event.data.total > 1", set(), id="the schema promises it"
+        ),
+        pytest.param(
+            {"required": ["total"]}, [{"total": "5"}], "event.data.total > 1", {"error cel-may-fail"}, id="type"
+        ),
+        pytest.param({}, [], "has(event.data.total) && event.data.total > 1", set(), id="guarded"),
+        pytest.param({}, [], "event.type == 'other' && event.data.total > 1", set(), id="never asked"),
+    ],
+)
+def test_conditions_that_would_fail_on_real_events(
+    schema: Document, examples: list[Document], cel: str, expected: set[str]
+):
+    """daprd dead-letters an event on which a condition fails, also when another subscription would have had it."""
+    kind = event_type(versions="v2:Active")
+    kind["spec"]["versions"][0].update(schema=schema, examples=examples)
+    assert said(planned(kind, subscription(filters=[{"cel": cel}]))) == expected
+    tolerated = {each.replace("error", "warning") for each in expected}
+    assert said(planned(kind, subscription(filters=[{"cel": cel}], **BEST))) == tolerated
+
+
 bad = [
     subscription("bad-type", "kitchen", eventTypeRef={"name": "no.thing"}),
     subscription("bad-cel", "kitchen", filters=[{"cel": "event.type =="}]),

@@ -153,7 +153,7 @@ def test_trips_look_at_daprds_counts_only(trip: str, good: bool):
     ("name", "past"),
     [
         *(("orderConfirmed", True), ("memberClockedIn", True), ("orderPickedUp", True), ("itemSoldOut", True)),
-        *(("paymentTaken", True), ("pizzaQualityChecked", True), ("orderSent", True), ("deliveryLeftShop", True)),
+        *(("paymentTaken", True), ("pizzaQualityChecked", True), ("orderSent", True), ("driverCameOnDuty", True)),
         *(("takePayment", False), ("orderConfirmation", False), ("needSpeed", False), ("order", False)),
     ],
 )

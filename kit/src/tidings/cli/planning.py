@@ -11,6 +11,9 @@ from tidings.plan import AppPlan, Plan, plan
 from tidings.plan.conventions import event_path
 from tidings.resources import load
 
+MANY = 3
+"""Topics of one subscription that are still listed one by one."""
+
 
 def show(paths: Paths = None, against: Against = None, output_format: Format = "table") -> None:
     """Show what the files become: each app's topics, paths and limits, and who keeps them.
@@ -59,8 +62,12 @@ def _table(planned: Plan) -> Table:
     for column in table.columns:
         column.overflow = "fold"
     for name, each in planned.apps.items():
+        read: dict[tuple[str, str], list[str]] = {}
         for entry in each.policy["subscriptions"]:
-            table.add_row(name, entry["name"], entry["topic"], _how(entry))
+            read.setdefault((entry["name"], _how(entry)), []).append(entry["topic"])
+        for (subscription, how), topics in read.items():
+            shown = ", ".join(topics) if len(topics) <= MANY else f"{len(topics)} topics: {topics[0]}, …"
+            table.add_row(name, subscription, shown, how)
     return table
 
 

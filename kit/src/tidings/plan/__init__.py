@@ -7,6 +7,7 @@ does on a change (`Inventory.put` and `Inventory.remove` tell it which apps a ch
 from tidings.plan.app import plan_app
 from tidings.plan.model import AppPlan, Plan, Scopes
 from tidings.plan.planning import plan, scopes, topics
+from tidings.plan.replays import plan_replay
 from tidings.plan.types import plan_type
 
-__all__ = ["AppPlan", "Plan", "Scopes", "plan", "plan_app", "plan_type", "scopes", "topics"]
+__all__ = ["AppPlan", "Plan", "Scopes", "plan", "plan_app", "plan_replay", "plan_type", "scopes", "topics"]

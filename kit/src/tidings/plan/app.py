@@ -52,7 +52,7 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     read, findings = channels.resolve(subscription, inventory, today)
     findings += conditions.check(subscription)
     findings += keepers.unkept(subscription)
-    findings += resiliency.check(subscription, [])
+    findings += resiliency.check(subscription)
     event_type = inventory.type(wanted_type(subscription))
     if event_type and not has_errors(findings):
         findings += conditions.probe(subscription, event_type, read)
@@ -86,9 +86,9 @@ def _beside(subscription: EventSubscription, read: list[Channel], readers: Reade
         shared = [each for each in read if (each.pubsub, each.topic) in places]
         if shared:
             findings += overlaps.conflicts(subscription, senior, shared)
-            findings += subscriptions.check(subscription, [senior])
+            findings += subscriptions.disagreement(subscription, senior)
         if {each.pubsub for each in read} & {each.pubsub for each in taken}:
-            findings += resiliency.check(subscription, [senior])
+            findings += resiliency.disagreement(subscription, senior)
     return findings
 
 

@@ -11,8 +11,9 @@ from tidings.plan.celsubset import Problem
 from tidings.plan.channels import Channel
 from tidings.resources.eventtype import EventType
 from tidings.resources.findings import Finding
+from tidings.resources.model import Resource
 from tidings.resources.origin import Path, spell
-from tidings.resources.subscription import EventSubscription
+from tidings.resources.subscription import EventSubscription, Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,21 @@ def rules_of(subscription: EventSubscription) -> tuple[Rule, ...]:
 def check(subscription: EventSubscription) -> list[Finding]:
     """Return every reason why a filter, a route or a circuit breaker may not be rendered."""
     spec = subscription.spec
-    findings = [found for place, each in enumerate(spec.filters) for found in _shape(subscription, place)]
-    if findings:
-        return findings
-    written = [*filters.raw_cel(spec.filters)]
-    written += [
-        (route.match, ("spec", "routes", "rules", place, "match")) for place, route in enumerate(spec.routes.rules)
-    ]
-    findings = [found for expression, at in written if (found := _checked(subscription, expression, at))]
+    findings = check_filters(subscription, spec.filters, ("spec", "filters"))
+    for place, route in enumerate(spec.routes.rules):
+        findings += _refused(subscription, cel.check(route.match), ("spec", "routes", "rules", place, "match"))
     if spec.delivery.circuit_breaker:
         at: Path = ("spec", "delivery", "circuitBreaker", "trip")
         findings += _refused(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
     return findings or _whole(subscription)
+
+
+def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
+    """Return what is wrong with a list of filters: not one operator each, or CEL that is refused."""
+    findings = [found for place, each in enumerate(written) for found in _shape(resource, each, (*at, place))]
+    for expression, place in filters.raw_cel(written, at):
+        findings += _refused(resource, cel.check(expression), place)
+    return findings
 
 
 def probe(subscription: EventSubscription, event_type: EventType, channels: list[Channel]) -> list[Finding]:
@@ -79,31 +83,25 @@ def _rule(wanted: list[str], path: str | None) -> Rule:
     return Rule(filters.conjunction(parts).strip(), path, frozenset(parts))
 
 
-def _shape(subscription: EventSubscription, place: int) -> Iterator[Finding]:
-    stack = [(subscription.spec.filters[place], ("spec", "filters", place))]
-    while stack:
-        condition, at = stack.pop()
-        set_ = filters.operators(condition)
-        if len(set_) != 1:
-            message = f"{spell(at)} has {' and '.join(set_) if set_ else 'no operator'}: exactly one is needed"
-            mend = "Write one of exact, prefix, suffix, all, any, not, cel; a list of filters means all of them."
-            yield subscription.finding("error", "filter-operators", message, mend, at=at)
-        for name, parts in (("all", condition.all), ("any", condition.any)):
-            stack += [(each, (*at, name, index)) for index, each in enumerate(parts or [])]  # type: ignore[misc]
-        if condition.not_ is not None:
-            stack.append((condition.not_, (*at, "not")))  # type: ignore[arg-type]
+def _shape(resource: Resource[Any], condition: Filter, at: Path) -> Iterator[Finding]:
+    operators = filters.operators(condition)
+    if len(operators) != 1:
+        message = f"{spell(at)} has {' and '.join(operators) or 'no operator'}: exactly one is needed"
+        mend = "Write one of exact, prefix, suffix, all, any, not, cel; a list of filters means all of them."
+        yield resource.finding("error", "filter-operators", message, mend, at=at)
+    for name, parts in (("all", condition.all), ("any", condition.any)):
+        for index, part in enumerate(parts or ()):
+            yield from _shape(resource, part, (*at, name, index))
+    if condition.not_ is not None:
+        yield from _shape(resource, condition.not_, (*at, "not"))
 
 
-def _checked(subscription: EventSubscription, expression: str, at: Path) -> Finding | None:
-    return next(iter(_refused(subscription, cel.check(expression), at)), None)
-
-
-def _refused(subscription: EventSubscription, problem: Problem | None, at: Path) -> list[Finding]:
+def _refused(resource: Resource[Any], problem: Problem | None, at: Path) -> list[Finding]:
     if problem is None:
         return []
-    place = subscription.origin.inside(at, problem.line, problem.column)
+    place = resource.origin.inside(at, problem.line, problem.column)
     message = f"{spell(at)} is no valid CEL: {problem.message}"
-    return [subscription.finding("error", "malformed-cel", message, problem.mend, at=place)]
+    return [resource.finding("error", "malformed-cel", message, problem.mend, at=place)]
 
 
 def _whole(subscription: EventSubscription) -> list[Finding]:

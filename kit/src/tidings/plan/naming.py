@@ -1,8 +1,8 @@
 """Names of business events: `<domain>.<fact>` in the past tense, commands imperative, nothing technical.
 
-The words are data (words.json). The tense is a heuristic: a verb form ending in -ed, or a known irregular one,
-as the last word or the last but one (`orderConfirmed`, `memberClockedIn`). What it gets wrong belongs into the
-word list, or into the annotation `tidings.dev/naming: accepted` of the one EventType.
+The words are data (words.json). The tense is a heuristic: behind the first word, which names who or what, stands a
+verb form in -ed or a known irregular one (`orderConfirmed`, `memberClockedIn`, `driverCameOnDuty`). What it gets wrong
+belongs into the word list, or into the annotation `tidings.dev/naming: accepted` of the one EventType.
 """
 
 import json
@@ -60,7 +60,7 @@ def is_technical(words: list[str]) -> str:
 def is_past(words: list[str]) -> bool:
     """Whether the words tell of something that has happened."""
     irregular, exceptions = _lists()["irregularPast"], _lists()["notPast"]
-    return any((word.endswith("ed") and word not in exceptions) or word in irregular for word in words[-2:])
+    return any((word.endswith("ed") and word not in exceptions) or word in irregular for word in words[1:] or words)
 
 
 def _fact(event_type: EventType, words: list[str]) -> Iterator[Finding]:

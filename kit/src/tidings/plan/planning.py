@@ -8,6 +8,7 @@ from tidings.plan import compatibility
 from tidings.plan.app import plan_app
 from tidings.plan.channels import published
 from tidings.plan.model import AppPlan, Plan, Scopes, Topics
+from tidings.plan.replays import plan_replay
 from tidings.plan.types import plan_type
 from tidings.resources.findings import worst_first
 from tidings.resources.inventory import Inventory, Key
@@ -28,6 +29,7 @@ def plan(inventory: Inventory, today: date | None = None, history: Sequence[Inve
         *inventory.findings,
         *compatibility.check(inventory, history),
         *(each for planned in apps.values() for each in planned.findings),
+        *(each for replay in inventory.replays.values() for each in plan_replay(replay, inventory)),
         *(each for event_type in inventory.types.values() for each in plan_type(event_type, inventory, today)),
     ]
     return Plan(

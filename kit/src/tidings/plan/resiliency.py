@@ -89,33 +89,33 @@ def budget(delivery: Delivery) -> float:
     return total
 
 
-def check(subscription: EventSubscription, neighbours: list[EventSubscription]) -> Iterator[Finding]:
-    """Yield what daprd will not do as written, for an app without the kit."""
-    delivery = subscription.spec.delivery
-    at = ("spec", "delivery", "retry")
-    exponential = subscription.spec.consumer.kit or delivery.retry.policy == "Exponential"
-    if exponential and budget(delivery) > DAPR_ELAPSED:
+def check(subscription: EventSubscription) -> Iterator[Finding]:
+    """Yield what daprd will not do as written."""
+    spec = subscription.spec
+    retry, at = spec.delivery.retry, ("spec", "delivery", "retry")
+    exponential = retry.policy == "Exponential"
+    if (spec.consumer.kit or exponential) and budget(spec.delivery) > DAPR_ELAPSED:
         message = "daprd gives an event up after 15 minutes, sooner than these attempts and waits may take"
         mend = "Lower maxRetries, the waits or the timeout: then an event ends with its reason, not without one."
         yield subscription.finding("warning", "retry-not-kept", message, mend, at=at)
-    if subscription.spec.consumer.kit:
-        return
-    if delivery.retry.policy == "Exponential" and delivery.retry.duration != "500ms":
-        message = f"daprd begins every exponential retry at 500ms: duration {delivery.retry.duration} is not kept"
-        yield subscription.finding(
-            "warning", "retry-not-kept", message, "Leave duration out, or use Constant.", at=(*at, "duration")
-        )
-    if delivery.circuit_breaker:
+    if not spec.consumer.kit and exponential and retry.duration != "500ms":
+        message = f"daprd begins every exponential retry at 500ms: duration {retry.duration} is not kept"
+        mend = "Leave duration out, or use Constant."
+        yield subscription.finding("warning", "retry-not-kept", message, mend, at=(*at, "duration"))
+    if not spec.consumer.kit and spec.delivery.circuit_breaker:
         message = "While the circuit breaker is open, daprd dead-letters every event at once instead of waiting"
         mend = "Leave it out: the retry already slows down, and a closed app is not called more often."
-        yield subscription.finding(
-            "warning", "breaker-dead-letters", message, mend, at=("spec", "delivery", "circuitBreaker")
-        )
-    for other in neighbours:
-        if (delivery.retry, delivery.timeout) != (other.spec.delivery.retry, other.spec.delivery.timeout):
-            message = f"Its retry or timeout differs from that of {other.ref}: daprd keeps one per component"
-            mend = "Write the same in both; until then the stronger of each is kept."
-            yield subscription.finding("warning", "conflicting-policies", message, mend, at=("spec", "delivery"))
+        place = ("spec", "delivery", "circuitBreaker")
+        yield subscription.finding("warning", "breaker-dead-letters", message, mend, at=place)
+
+
+def disagreement(subscription: EventSubscription, other: EventSubscription) -> Iterator[Finding]:
+    """Yield where two subscriptions of an app without the kit want different policies of one component."""
+    mine, theirs = subscription.spec.delivery, other.spec.delivery
+    if not subscription.spec.consumer.kit and (mine.retry, mine.timeout) != (theirs.retry, theirs.timeout):
+        message = f"Its retry or timeout differs from that of {other.ref}: daprd keeps one per component"
+        mend = "Write the same in both; until then the stronger of each is kept."
+        yield subscription.finding("warning", "conflicting-policies", message, mend, at=("spec", "delivery"))
 
 
 def _dapr_retry(retry: Retry) -> dict[str, Any]:

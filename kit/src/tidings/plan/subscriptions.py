@@ -39,19 +39,18 @@ def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:
     return _subscription(app, namespace, channel, {"default": REPLAY_PATH}, dead_letter_topic(app), None)
 
 
-def check(subscription: EventSubscription, neighbours: list[EventSubscription]) -> Iterator[Finding]:
-    """Yield where two subscriptions of an app disagree about what a Dapr Subscription has only once."""
-    delivery = subscription.spec.delivery
-    for other in neighbours:
-        if not subscription.spec.consumer.kit and delivery.dead_letter.topic != other.spec.delivery.dead_letter.topic:
-            message = f"Its dead-letter topic differs from that of {other.ref} on the same topic"
-            mend = f"Write the same in both; until then that of {other.ref} is kept."
-            place = subscription.origin.at("spec", "delivery", "deadLetter")
-            yield subscription.finding("warning", "conflicting-policies", message, mend, at=place)
-        if (subscription.spec.bulk is None) != (other.spec.bulk is None):
-            message = f"One of this and {other.ref} asks for bulk delivery, and they share a topic: neither gets it"
-            place = subscription.origin.at("spec", "bulk")
-            yield subscription.finding("warning", "conflicting-policies", message, "Write it in both.", at=place)
+def disagreement(subscription: EventSubscription, other: EventSubscription) -> Iterator[Finding]:
+    """Yield where two subscriptions of an app want differently what a Dapr Subscription has only once."""
+    spec, mine, theirs = subscription.spec, subscription.spec.delivery.dead_letter, other.spec.delivery.dead_letter
+    if not spec.consumer.kit and mine.topic != theirs.topic:
+        message = f"Its dead-letter topic differs from that of {other.ref} on the same topic"
+        mend = f"Write the same in both; until then that of {other.ref} is kept."
+        place = subscription.origin.at("spec", "delivery", "deadLetter")
+        yield subscription.finding("warning", "conflicting-policies", message, mend, at=place)
+    if (spec.bulk is None) != (other.spec.bulk is None):
+        message = f"One of this and {other.ref} asks for bulk delivery, and they share a topic: neither gets it"
+        place = subscription.origin.at("spec", "bulk")
+        yield subscription.finding("warning", "conflicting-policies", message, "Write it in both.", at=place)
 
 
 def _dead_letters(app: str, readers: list[EventSubscription]) -> str:

@@ -1,0 +1,45 @@
+"""The rules of an EventReplay: that its target is there, may be replayed to, and that its filter means something."""
+
+from collections.abc import Iterator
+
+from tidings.plan import conditions
+from tidings.resources.findings import Finding
+from tidings.resources.inventory import Inventory
+from tidings.resources.replay import EventReplay
+from tidings.resources.subscription import EventSubscription
+from tidings.resources.suggesting import did_you_mean
+
+
+def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
+    """Return what there is to say about a replay; with an error it must not run."""
+    target = replay.spec.target
+    namespace = target.namespace or replay.metadata.namespace
+    subscription = inventory.subscriptions.get((namespace, target.subscription))
+    findings = list(_times(replay))
+    findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
+    if subscription is None:
+        known = [name for space, name in inventory.subscriptions if space == namespace]
+        message = f"No EventSubscription is named {target.subscription}"
+        mend = did_you_mean(target.subscription, known)
+        at = ("spec", "target", "subscription")
+        return [*findings, replay.finding("error", "unknown-target", message, mend, at=at)]
+    return [*findings, *_reachable(replay, subscription)]
+
+
+def _times(replay: EventReplay) -> Iterator[Finding]:
+    since, until = replay.spec.filter.since, replay.spec.filter.until
+    if since and until and (since.timestamp() >= until.timestamp()):
+        message = f"It ends at {until}, before it begins at {since}: nothing would be sent"
+        yield replay.finding("error", "replay-times", message, "Correct the times.", at=("spec", "filter", "until"))
+
+
+def _reachable(replay: EventReplay, subscription: EventSubscription) -> Iterator[Finding]:
+    at = ("spec", "target", "subscription")
+    if not subscription.spec.consumer.kit:
+        message = f"{subscription.ref} has no kit, which tells a replayed event from a new one"
+        mend = "Use the kit in its app, or let the app read the dead-letter topic itself."
+        yield replay.finding("error", "replay-without-kit", message, mend, at=at)
+    elif not subscription.spec.delivery.dead_letter.replay:
+        message = f"{subscription.ref} does not allow replays"
+        mend = "Set its spec.delivery.deadLetter.replay to true."
+        yield replay.finding("error", "replay-not-allowed", message, mend, at=at)
