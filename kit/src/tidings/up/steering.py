@@ -52,7 +52,7 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
             raise NotRunning(f"nothing runs in {run_dir} now; start it with `tidings up`")
         else:
             console = Console()
-            width = console.width if console.is_terminal else WIDE
+            width = console.width if console.is_terminal else 2 * WIDE  # a pipe has no edge
             console.print(table(found, table_rows(found.processes), width=width), width=width)
 
 

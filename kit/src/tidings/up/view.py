@@ -36,7 +36,7 @@ LEVEL_STYLES = ("dim", "", "yellow", "red", "bold red")
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "yellow", "failing": "bold red"}
 ROOM_FOR_LOG = 6
 """Lines of the terminal that the table must leave to the log, else a one-line summary stands in its place."""
-WIDE = 104
+WIDE = 112
 """Columns that the whole table needs."""
 MIB = 1 << 20
 
