@@ -50,13 +50,10 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
     context.save(delivery.order_id, delivery)
 
 
-@handlers.on(UpdateRoster, once=False, concurrency=1)
-async def update_roster(command: UpdateRoster, context: StateContext) -> None:
-    """Bring the roster in line with a delivery, one at a time: all orders share it.
-
-    It takes no note of what it has handled: twice is as once, and the notes would grow with every order.
-    """
-    await rostering.follow(command.order_id, context)
+@handlers.together(UpdateRoster)
+async def update_roster(commands: list[UpdateRoster], context: StateContext) -> None:
+    """Bring the roster in line with all deliveries that have changed since: they share it."""
+    await rostering.follow([command.order_id for command in commands], context)
 
 
 @handlers.on(HandOver)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+
 from delivery import events
 from delivery.commands import HandOver
 from delivery.domain import Delivery, Driver, Roster
@@ -43,19 +46,18 @@ async def go_off_duty(driver_id: str, context: StateContext) -> bool:
     return gone
 
 
-async def follow(order_id: str, context: StateContext) -> None:
-    """Bring the roster in line with a delivery.
+async def follow(order_ids: Iterable[str], context: StateContext) -> None:
+    """Bring the roster in line with deliveries, and give drivers to whoever waits.
 
-    The roster is loaded before the delivery and written each time: of two replicas the slower one conflicts and
-    looks at the delivery again, so the roster cannot stay behind.
+    The roster is loaded before the deliveries and written each time: of two replicas the slower one conflicts and
+    looks at the deliveries again, so the roster cannot stay behind.
     """
     roster = await _roster(context)
-    delivery = await context.load(Delivery, order_id)
-    if delivery is None:
-        return
-    gone = roster.reflect(delivery)
-    if gone is not None:
-        context.publish(events.DriverWentOffDuty(driver_id=gone.driver_id, at=context.now))
+    deliveries = await asyncio.gather(*(context.load(Delivery, order_id) for order_id in dict.fromkeys(order_ids)))
+    for delivery in deliveries:
+        gone = roster.reflect(delivery) if delivery is not None else None
+        if gone is not None:
+            context.publish(events.DriverWentOffDuty(driver_id=gone.driver_id, at=context.now))
     _assign(roster, context)
     context.save(MAIN, roster)
 

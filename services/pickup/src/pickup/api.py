@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Annotated
 
@@ -10,8 +9,8 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from pickup.domain import SHELVES, NotOnShelf, Shelf, ShelvedOrder, Status, WrongCode
-from pickup.handlers import hand_out
+from pickup.domain import NotOnShelf, Rack, ShelvedOrder, Status, WrongCode
+from pickup.handlers import MAIN, hand_out
 from tidings import StateContext
 from tidings.fastapi import CurrentService
 
@@ -61,7 +60,17 @@ class ShelfAnswer(Model):
 @router.get("/shelf", summary="All that can be collected now; an order appears here moments after it was shelved")
 async def shelf(service: CurrentService) -> ShelfAnswer:
     """List what lies on all shelves, the longest waiting first."""
-    places = await service.execute(_places, None)
+    rack = await service.execute(_rack, None)
+    places = [
+        PlaceAnswer(
+            order_id=order_id,
+            shelf=place.shelf,
+            customer_name=place.customer_name,
+            boxes=place.boxes,
+            shelved_at=place.shelved_at,
+        )
+        for order_id, place in rack.orders.items()
+    ]
     return ShelfAnswer(orders=sorted(places, key=lambda place: (str(place.shelved_at), place.order_id)))
 
 
@@ -100,16 +109,5 @@ async def _show(order_id: str, context: StateContext) -> OrderAnswer:
     return OrderAnswer.model_validate(await _known(order_id, context))
 
 
-async def _places(_message: object, context: StateContext) -> list[PlaceAnswer]:
-    shelves = await asyncio.gather(*(context.load(Shelf, letter) for letter in SHELVES))
-    return [
-        PlaceAnswer(
-            order_id=order_id,
-            shelf=letter,
-            customer_name=place.customer_name,
-            boxes=place.boxes,
-            shelved_at=place.shelved_at,
-        )
-        for letter, found in zip(SHELVES, shelves, strict=True)
-        for order_id, place in (found.orders if found else {}).items()
-    ]
+async def _rack(_message: object, context: StateContext) -> Rack:
+    return await context.load(Rack, MAIN) or Rack()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from tidings import Event, command
 
 
-@command("pickup.updateShelf", subject="order_id")
-class UpdateShelf(Event):
-    """Bring a shelf's list in line with an order."""
+@command("pickup.updateRack", subject="order_id")
+class UpdateRack(Event):
+    """Bring the list of what lies on the shelves in line with an order."""
 
     order_id: str
-    shelf: str
 
 
 @command("pickup.expireCollection", subject="order_id")

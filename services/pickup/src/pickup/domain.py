@@ -129,24 +129,25 @@ _WHY = {
 class Place(msgspec.Struct, frozen=True):
     """An order as it lies on a shelf."""
 
+    shelf: str
     customer_name: str
     boxes: int
     shelved_at: datetime | None
 
 
-class Shelf(msgspec.Struct):
-    """What lies on one shelf now: a list for the counter, made from the orders themselves."""
+class Rack(msgspec.Struct):
+    """What lies on all shelves now: a list for the counter, made from the orders themselves."""
 
     orders: dict[str, Place] = {}
 
     def reflect(self, order: ShelvedOrder) -> None:
-        """Show the order if it is on the shelf, else do not. Doing it twice changes nothing."""
+        """Show the order if it is on its shelf, else do not. Doing it twice changes nothing."""
         if order.status is Status.SHELVED:
-            self.orders[order.order_id] = Place(order.customer_name, order.boxes, order.shelved_at)
+            self.orders[order.order_id] = Place(order.shelf, order.customer_name, order.boxes, order.shelved_at)
         else:
             self.orders.pop(order.order_id, None)
 
 
 def shelf_of(order_id: str) -> str:
-    """The shelf of an order, the same whoever asks: so that no list of free places must be fought for."""
+    """The shelf of an order, the same whoever asks: so that nobody has to keep a list of free places."""
     return SHELVES[crc32(order_id.encode()) % len(SHELVES)]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
-from pickup.commands import CollectOrder, ExpireCollection, UpdateShelf
-from pickup.domain import Shelf, ShelvedOrder, Status
+from pickup.commands import CollectOrder, ExpireCollection, UpdateRack
+from pickup.domain import Rack, ShelvedOrder, Status
 from pickup.events import CollectionExpired, OrderCollected, OrderShelved
 from pickup.incoming import OrderCancelled, OrderConfirmed, PizzaBoxed
 from pickup.settings import settings
 from tidings import Handlers, StateContext
 
 handlers = Handlers()
+MAIN = "main"
+"""The key of the rack, of which there is only one."""
+
 # Easily said and heard: no letter or digit that is taken for another one.
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_LENGTH = 5
@@ -50,7 +54,7 @@ async def cancel(event: OrderCancelled, context: StateContext) -> None:
         return
     order = await _order(event.order_id, context)
     if order.cancel(context.now):
-        _update_shelf(order, context)
+        _update_rack(order, context)
     context.save(order.order_id, order)
 
 
@@ -68,22 +72,23 @@ async def expire(step: ExpireCollection, context: StateContext) -> None:
     order = await context.load(ShelvedOrder, step.order_id)
     if order is not None and order.expire(context.now):
         context.publish(CollectionExpired(order_id=order.order_id, expired_at=context.now))
-        _update_shelf(order, context)
+        _update_rack(order, context)
         context.save(order.order_id, order)
 
 
-@handlers.on(UpdateShelf, once=False, concurrency=1)
-async def update_shelf(step: UpdateShelf, context: StateContext) -> None:
-    """Bring the counter's list in line with an order, one at a time: many orders share a list.
+@handlers.together(UpdateRack)
+async def update_rack(commands: list[UpdateRack], context: StateContext) -> None:
+    """Bring the counter's list in line with all orders that have changed since: they share it.
 
-    The list is loaded before the order and written each time: of two replicas the slower one conflicts and looks at
-    the order again, so the list cannot stay behind. It takes no note of what it has handled, as it would grow.
+    The list is loaded before the orders and written each time: of two replicas the slower one conflicts and looks at
+    the orders again, so the list cannot stay behind.
     """
-    shelf = await context.load(Shelf, step.shelf) or Shelf()
-    order = await context.load(ShelvedOrder, step.order_id)
-    if order is not None:
-        shelf.reflect(order)
-        context.save(step.shelf, shelf)
+    rack = await context.load(Rack, MAIN) or Rack()
+    changed = dict.fromkeys(command.order_id for command in commands)
+    for order in await asyncio.gather(*(context.load(ShelvedOrder, order_id) for order_id in changed)):
+        if order is not None:
+            rack.reflect(order)
+    context.save(MAIN, rack)
 
 
 def hand_out(order: ShelvedOrder, code: str, context: StateContext) -> None:
@@ -95,7 +100,7 @@ def hand_out(order: ShelvedOrder, code: str, context: StateContext) -> None:
     """
     if order.collect(code, context.now):
         context.publish(OrderCollected(order_id=order.order_id, collected_at=context.now))
-        _update_shelf(order, context)
+        _update_rack(order, context)
         context.save(order.order_id, order)
 
 
@@ -107,14 +112,14 @@ async def _order(order_id: str, context: StateContext) -> ShelvedOrder:
 def _shelved(order: ShelvedOrder, context: StateContext) -> None:
     """Tell that the order can be collected, and see to it that it does not lie there for ever."""
     context.publish(OrderShelved(order_id=order.order_id, shelf=order.shelf, code=order.code, shelved_at=context.now))
-    _update_shelf(order, context)
+    _update_rack(order, context)
     context.schedule(ExpireCollection(order_id=order.order_id), after=settings().shelf_life)
     if settings().autopilot:
         context.schedule(CollectOrder(order_id=order.order_id), after=settings().walk)
 
 
-def _update_shelf(order: ShelvedOrder, context: StateContext) -> None:
-    context.schedule(UpdateShelf(order_id=order.order_id, shelf=order.shelf))
+def _update_rack(order: ShelvedOrder, context: StateContext) -> None:
+    context.schedule(UpdateRack(order_id=order.order_id))
 
 
 def _new_code() -> str:
