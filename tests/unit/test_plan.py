@@ -281,6 +281,72 @@ def test_findings(documents: list[Document], expected: set[str]):
     assert said(planned(*documents)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "intent", "expected"),
+    [
+        ("orders.orderConfirmed", "Fact", set()),
+        ("OrderConfirmed", "Fact", {"bad-name"}),
+        ("orders.orderConfirmed.v1", "Fact", {"bad-name"}),
+        ("deadletter.orderConfirmed", "Fact", {"bad-name"}),
+        ("shop.buttonClicked", "Fact", {"technical-name"}),
+        ("orders.orderUpdated", "Fact", {"technical-name"}),
+        ("orders.confirmOrder", "Fact", {"not-past-tense"}),
+        ("payments.takePayment", "Command", set()),
+        ("payments.tookPayment", "Command", {"not-imperative"}),
+        ("payments.getPayment", "Command", {"not-imperative"}),
+        ("shop.scrollScreen", "Command", {"technical-name"}),
+    ],
+)
+def test_names(name: str, intent: str, expected: set[str]):
+    named = planned(event_type(name, intent=intent)).findings
+    assert {each.rule for each in named if each.severity == "error"} == expected
+    accepted = {"name": "x", "annotations": {"tidings.dev/naming": "accepted"}}
+    tolerated = planned(event_type(name, intent=intent, metadata=accepted)).findings
+    assert {each.rule for each in tolerated if each.severity == "error"} == expected & {"bad-name"}
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ({"schema": {}}, set()),
+        ({}, {"schema-missing"}),
+        ({"state": "Draft"}, set()),
+        (
+            {"deprecation": {"effective": "2026-02-01", "removal": "2026-01-01"}},
+            {"deprecation-dates", "deprecation-due"},
+        ),
+        ({"deprecation": {"effective": "2027-02-01", "removal": "2027-03-01"}}, set()),
+        (
+            {"deprecation": {"effective": "2027-02-01", "removal": "2027-03-01", "alternative": "v9"}},
+            {"deprecation-alternative"},
+        ),
+    ],
+)
+def test_versions_of_a_type(version: Document, expected: set[str]):
+    kind = event_type(versions="v1:Active")
+    kind["spec"]["versions"] = [{"name": "v1", **({"schema": {}} if "deprecation" in version else {}), **version}]
+    assert {each.rule for each in planned(kind).findings} - {"unconsumed-type"} == expected
+
+
+def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
+    asks = {"maxMessages": 10, "maxAwait": "20ms"}
+    readers = [subscription(bulk=asks), subscription("two", bulk={}, **WEB, **at("/two"))]
+    merged = planned(event_type(), *readers).apps["kitchen"].subscriptions[0]
+    assert merged["spec"]["bulkSubscribe"] == {"enabled": True, "maxMessagesCount": 100, "maxAwaitDurationMs": 100}
+
+
+@pytest.mark.parametrize("wide", [{"any": [{"exact": {"subject": "x" * 50}}] * 60}, {"any": [WEB["filters"][0]] * 120}])
+def test_filters_that_grow_too_large_together_are_refused(wide: Document):
+    assert said(planned(event_type(), subscription(filters=[wide]))) == {"error malformed-cel"}
+
+
+def test_filters_that_nest_too_deep_are_refused():
+    deep: Document = {"exact": {"subject": "1"}}
+    for _ in range(40):
+        deep = {"not": deep}
+    assert said(planned(event_type(), subscription(filters=[deep]))) == {"error malformed-cel"}
+
+
 def test_every_finding_says_where_and_how_to_mend():
     found = planned(subscription(), event_type("shop.rowUpdated"), event_type("a.b", versions="v1:Deprecated")).findings
     assert {each.rule for each in found if each.severity != "info"} == {

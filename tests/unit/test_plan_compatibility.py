@@ -139,11 +139,19 @@ schemas = st.recursive(
 )
 
 
-@given(schemas, schemas, schemas)
-def test_reading_is_reflexive_and_transitive(one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]):
-    assert problems(one, one) == []
-    if not problems(one, two) and not problems(two, three):
-        assert problems(one, three) == []
+@given(schemas)
+def test_every_schema_reads_itself_and_who_asks_for_nothing_reads_all(schema: dict[str, Any]):
+    assert problems(schema, schema) == problems({}, schema) == []
+    assert problems(schema, {"allOf": [schema]}) == problems({"anyOf": [schema]}, schema) == []
+
+
+@given(schemas, schemas)
+def test_a_new_optional_field_suits_both_and_a_new_required_one_only_the_old_reader(
+    one: dict[str, Any], two: dict[str, Any]
+):
+    old, optional, required = thing("a", a=one), thing("a", a=one, b=two), thing("a b", a=one, b=two)
+    assert problems(old, optional) == problems(optional, old) == problems(old, required) == []
+    assert [each.field for each in problems(required, old)] == ["data.b"]
 
 
 def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is_there: bool = True) -> Inventory:

@@ -72,6 +72,13 @@ def findings(text: str) -> list[tuple[str, str, str]]:
             "6:19 spec.maxConcurrency: expected int >= 1",
             "C",
         ),
+        (
+            "  versions",
+            "  ordering: {key: data.id}\n  versions",
+            "wrong-value",
+            "6:19 spec.ordering.key: 'data.id'",
+            "C",
+        ),
         ("metadata: {name: one}", "metadata: {}", "missing-field", "3:11 metadata.name is missing", "Add name."),
         (GOOD[GOOD.index("spec:") :], "spec: 5\n", "wrong-value", "4:7 spec: expected object, got int", "Correct"),
         ("{accept: [v2]}", "{accept: [v2", "yaml-syntax", "", "Check indentation"),

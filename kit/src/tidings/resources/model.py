@@ -25,6 +25,7 @@ Major = Annotated[str, Meta(pattern=r"^v[1-9][0-9]*$")]
 RoutePath = Annotated[str, Meta(pattern=r"^/[^\s?#]*$")]
 Topic = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._{}-]*$", max_length=249)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Attribute = Annotated[str, Meta(pattern=r"^[a-z0-9]{1,20}$")]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -34,6 +35,7 @@ PATTERNS: Mapping[str, str] = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "a Dapr app id: lower-case letters, digits and '-', such as kitchen",
     durations.PATTERN: "a duration such as 500ms, 30s, 1m30s or 2h",
     r"^v[1-9][0-9]*$": "a major version such as v1 or v2",
+    r"^[a-z0-9]{1,20}$": "a CloudEvents attribute: lower-case letters and digits, such as subject",
     r"^/[^\s?#]*$": "a path that begins with '/', such as /events/orders",
     r"^[A-Za-z0-9][A-Za-z0-9._{}-]*$": "a topic name: letters, digits, '.', '_' and '-'",
     r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$": "a Kubernetes name: lower-case letters, digits, '-' and '.'",

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from tidings.resources.model import (
     AppId,
+    Attribute,
     Count,
     Duration,
     Major,
@@ -157,7 +158,7 @@ class Ordering(Part, frozen=True, kw_only=True):
     """`Key`: events with the same key are handled one after the other, in the order of their arrival."""
 
     mode: Literal["None", "Key"] = "None"
-    key: Annotated[NonEmpty, Meta(description="Envelope attribute or data.<field>")] = "subject"
+    key: Annotated[Attribute, Meta(description="Attribute of the envelope")] = "subject"
 
 
 class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
