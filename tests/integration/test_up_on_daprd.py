@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import itertools
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -13,6 +15,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from tidings.programs import locate
 from tidings.up import state
 from tidings.up.errors import AlreadyRunning
 from tidings.up.run import Run, running
@@ -21,6 +24,7 @@ from tidings.up.system import Options
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 PINGPONG = Path(__file__).parent / "data" / "pingpong"
 TIDINGS = str(Path(sys.executable).with_name("tidings"))
+CHOICES = {"nats": {"broker": "nats"}, "redis": {"broker": "redis", "state": "redis"}}
 NUMBERS = itertools.count(1)
 
 
@@ -34,7 +38,7 @@ async def pingpong(run_dir: Path, **options: str | dict[str, int]) -> AsyncItera
 @pytest_asyncio.fixture(scope="module", params=["nats", "redis"], loop_scope="module")
 async def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     folder = tmp_path_factory.mktemp(request.param)
-    async with pingpong(folder, broker=request.param) as started:
+    async with pingpong(folder, **CHOICES[request.param]) as started:
         yield started
 
 
@@ -122,6 +126,21 @@ async def test_a_second_run_in_the_same_folder_is_refused(run: Run) -> None:
     with pytest.raises(AlreadyRunning, match=r"a system already runs in .*: stop it with `tidings down`"):
         async with pingpong(run.run_dir):
             pass
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """As root, PostgreSQL runs under another account, which must be able to enter."""
+    folder = Path(tempfile.mkdtemp(prefix="tidings-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(locate("postgres") is None, reason="PostgreSQL is not on this machine: `tidings tools postgres`")
+async def test_postgres_keeps_state(open_folder: Path) -> None:
+    async with pingpong(open_folder, state="postgres") as run:
+        assert await arrives(run, await publish(run), patience=10)
 
 
 async def test_replicas_share_the_work_and_a_restart_keeps_the_data(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """Whether the supervising `tidings up` is alive."""
-        return self.supervisor.alive
+        """Whether it is not stopped, and whoever supervises it is alive."""
+        return self.phase != "stopped" and self.supervisor.alive
 
 
 def read(run_dir: Path) -> RunState:

@@ -1,0 +1,165 @@
+"""The commands themselves, on a project that needs no sidecar and whose broker is somebody else's."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import typer
+
+from tidings.up import command, control, ports, state, steering
+from tidings.up.errors import NotRunning
+
+SERVICE = """\
+import http.server, json, sys
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+print(json.dumps({"level": "info", "event": "opened", "correlation_id": "c-1"}), flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Web).serve_forever()
+"""
+PROJECT = """\
+name: shop
+broker: redis://127.0.0.1:1
+open: web
+services:
+  - {name: web, folder: web, sidecar: false, command: ["${python}", "-I", "-S", web.py, "${port}"], port: PORT}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "web.py").write_text(SERVICE)
+    with ports.block() as free:
+        (tmp_path / "tidings.yaml").write_text(PROJECT.replace("PORT", str(next(free))))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ready(run_dir: Path) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with suppress(NotRunning):
+            if control.running(run_dir).phase == "ready":
+                return
+        time.sleep(0.05)
+    raise AssertionError("it does not become ready")
+
+
+def while_it_runs(steer: Callable[[Path], object], **options: bool) -> None:
+    """Run `tidings up` here, where signals arrive, and steer it from a thread; ends with Ctrl-C."""
+    went_wrong: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            ready(Path(".run"))
+            steer(Path(".run"))
+        except BaseException as error:  # noqa: BLE001  # told below, in the test's own thread
+            went_wrong.append(error)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    command.up(**options)  # type: ignore[arg-type]
+    thread.join()
+    if went_wrong:
+        raise went_wrong[0]
+
+
+def nothing(_run_dir: Path) -> None:
+    """Only end it."""
+
+
+def test_up_says_when_it_is_ready_and_ctrl_c_ends_it(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    while_it_runs(nothing)
+    said = capsys.readouterr().out
+    port = state.read(shop / ".run").find("web").ports["app"]
+    assert "web │ opened [c-1]" in said
+    assert " ready in " in said
+    assert f"open http://127.0.0.1:{port}" in said
+    assert said.splitlines()[-1].endswith("everything is stopped")
+
+
+def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def steer(run_dir: Path) -> None:
+        steering.ps(run_dir=run_dir)
+        steering.logs(["web"], run_dir=run_dir)
+
+    while_it_runs(steer)
+    said = capsys.readouterr().out
+    assert "shop ready · 1/1 up" in said
+    assert "\n         web │ opened [c-1]" in said  # a program that does not say when has no time in the log
+
+
+def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    while_it_runs(lambda run_dir: steering.ps(run_dir=run_dir, as_json=True))
+    said = capfdbinary.readouterr().out
+    told = json.JSONDecoder().raw_decode(said[said.index(b"{\n") :].decode())[0]
+    assert [each["name"] for each in told["processes"]] == ["web"]
+
+
+def test_steering(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def steer(run_dir: Path) -> None:
+        steering.restart("web", run_dir=run_dir)
+        steering.stop("web", run_dir=run_dir)
+        steering.start("web", run_dir=run_dir)
+        with pytest.raises(typer.Exit):
+            steering.restart("wep", run_dir=run_dir)
+
+    while_it_runs(steer)
+    said = capsys.readouterr()
+    for line in ("web is ready again, pid ", "web is stopped; `tidings start web`", "web is ready, pid "):
+        assert line in said.out
+    assert "error: nothing in this run is called wep; there are web" in said.err
+
+
+def test_down_stops_it_from_elsewhere(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def steer(run_dir: Path) -> None:
+        os.kill(control.running(run_dir).supervisor.pid, signal.SIGTERM)  # `down` would wait for this very process
+
+    while_it_runs(steer)
+    steering.down(run_dir=shop / ".run")
+    assert capsys.readouterr().out.splitlines()[-1] == "everything is stopped"
+
+
+def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.up(check=True)
+    assert capsys.readouterr().out == "shop: 1 services on redis and sqlite, 0 topics; nothing was started\n"
+    assert not (shop / ".run").exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (steering.ps, "nothing was started in .run; start it with `tidings up`"),
+        (lambda: command.up(only=["wep"]), "nothing is called wep; did you mean web?"),
+        (lambda: command.up(store="mysql"), "--state mysql: unknown; use sqlite, redis, postgres"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_1(
+    shop: Path, capsys: pytest.CaptureFixture[str], act: Callable[[], None], says: str
+) -> None:
+    with pytest.raises(typer.Exit) as left:
+        act()
+    assert left.value.exit_code == 1
+    assert capsys.readouterr().err.startswith(f"error: {says}")
+
+
+@pytest.mark.parametrize("given", ["orders", "orders=none", "=2", "orders=0"])
+def test_replicas_are_told_how_to_be_written(given: str) -> None:
+    with pytest.raises(typer.BadParameter, match="write NAME=NUMBER, such as orders=2"):
+        command.up(replicas=[given])
+
+
+def test_a_finished_run_is_not_taken_for_a_running_one(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    while_it_runs(nothing, plain=True)
+    with pytest.raises(typer.Exit):
+        steering.ps(run_dir=shop / ".run")
