@@ -1,0 +1,1 @@
+"""How notifications speaks with the world: what its e-mails look like, and how they are handed over."""

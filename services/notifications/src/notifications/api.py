@@ -1,0 +1,42 @@
+"""The HTTP API of notifications."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from notifications import requests
+from notifications.domain import Status, Template
+from notifications.requests import UnknownEmail
+from tidings.fastapi import CurrentService
+
+router = APIRouter()
+Id = Annotated[str, Path(min_length=1, max_length=200)]
+
+
+class EmailView(BaseModel):
+    """What has become of an e-mail; neither its address nor what it says."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+
+    email_id: str
+    order_id: str
+    template: Template
+    status: Status
+    reason: str | None
+    asked_at: datetime
+    settled_at: datetime | None
+
+
+@router.get("/emails/{email_id}", tags=["emails"], summary="What has become of an e-mail")
+async def email(email_id: Id, service: CurrentService) -> EmailView:
+    """Answer whether it waits, was sent or was refused; 404 where nobody has asked for it."""
+    try:
+        return EmailView.model_validate(await service.execute(requests.read_email, email_id))
+    except UnknownEmail as error:
+        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error

@@ -1,0 +1,89 @@
+"""What notifications decides: that an e-mail goes out once, and when it is given up.
+
+Pure: no I/O and no clock; `now` is always given.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
+Status = Literal["waiting", "sent", "refused"]
+
+_ADDRESS = re.compile(r"[^@\s,;<>\x00-\x1f]+@[^@\s,;<>\x00-\x1f]+")
+
+
+def deliverable(address: str) -> bool:
+    """Whether it is one e-mail address at all; whether there is such a mailbox, only its server knows."""
+    return _ADDRESS.fullmatch(address) is not None
+
+
+def message_id(email_id: str, host: str) -> str:
+    """The `Message-ID` of an e-mail, the same for each sending: who has it already need not keep it twice.
+
+    Every id gives another one, and each is a `dot-atom` as RFC 5322, 3.6.4, asks.
+    """
+    return f"<{quote(email_id, safe='').replace('.', '%2E')}@{host}>"
+
+
+class AlreadySettled(Exception):
+    """The e-mail has been sent or refused before."""
+
+
+class Email(msgspec.Struct, kw_only=True):
+    """An e-mail to one customer.
+
+    Attributes:
+        asked_at: When it was asked for: its date, however late it goes out.
+        reason: Why it was refused.
+
+    """
+
+    email_id: str
+    to: str
+    template: Template
+    order_id: str
+    asked_at: datetime
+    parameters: dict[str, str] = {}
+    status: Status = "waiting"
+    settled_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has yet to go out."""
+        return self.status == "waiting"
+
+    def overdue(self, now: datetime, patience: timedelta) -> bool:
+        """Whether it has waited so long that nobody would want it any more."""
+        return now - self.asked_at >= patience
+
+    def sent(self, now: datetime) -> None:
+        """Note that the mail server has taken it.
+
+        Raises:
+            AlreadySettled: It has been sent or refused before.
+
+        """
+        self._settle("sent", now)
+
+    def refuse(self, reason: str, now: datetime) -> None:
+        """Note that it will not go out.
+
+        Raises:
+            AlreadySettled: It has been sent or refused before.
+
+        """
+        self._settle("refused", now)
+        self.reason = reason
+
+    def _settle(self, status: Status, now: datetime) -> None:
+        if not self.waiting:
+            raise AlreadySettled(f"e-mail {self.email_id} is {self.status} already, not {status}")
+        self.status = status
+        self.settled_at = now
