@@ -1,0 +1,179 @@
+"""What is known of an order's way: facts merged in whatever order and however often they arrive.
+
+Everything kept only grows: facts are a set, the stage is the furthest one, the rest is told once. So two replicas,
+a replay and a live event, an old and a new generation of the model always come to the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+import msgspec
+
+
+class Stage(StrEnum):
+    """How far an order is, in the order in which an order gets there. Pickup and delivery take different ways."""
+
+    PLACED = "placed"
+    PAID = "paid"
+    CONFIRMED = "confirmed"
+    PREPARING = "preparing"
+    BAKING = "baking"
+    CHECKED = "checked"
+    BOXED = "boxed"
+    SHELVED = "shelved"
+    DRIVER_ASSIGNED = "driverAssigned"
+    OUT_FOR_DELIVERY = "outForDelivery"
+    COLLECTED = "collected"
+    DELIVERED = "delivered"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def rank(self) -> int:
+        """The place on the way; a cancelled order goes no further, whatever is still heard of it."""
+        return _WAY.index(self)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be done for the order."""
+        return self in (Stage.COMPLETED, Stage.CANCELLED)
+
+
+_WAY = list(Stage)
+
+
+class Line(msgspec.Struct, frozen=True, rename="camel"):
+    """So many of one pizza."""
+
+    sku: str
+    name: str
+    quantity: int
+    unit_price_cents: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact of the timeline, in words for people."""
+
+    id: str
+    type: str
+    version: int
+    time: datetime
+    source: str
+    words: str
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What was ordered."""
+
+    fulfilment: str
+    total_cents: int
+    lines: tuple[Line, ...]
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """What a timeline entry says beyond its words: how far the order is, what it holds, why it ended."""
+
+    stage: Stage | None = None
+    content: Content | None = None
+    reason: str | None = None
+
+
+class TrackedOrder(msgspec.Struct, kw_only=True):
+    """All that is known of one order."""
+
+    order_id: str
+    timeline: dict[str, Entry] = {}
+    stage: Stage = Stage.PLACED
+    content: Content | None = None
+    reason: str | None = None
+
+    @property
+    def changes(self) -> int:
+        """The number of the last change: how many facts are known. The same wherever the same facts are."""
+        return len(self.timeline)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The timeline, by the time at which things happened."""
+        return sorted(self.timeline.values(), key=lambda entry: (entry.time, entry.id))
+
+    @property
+    def updated_at(self) -> datetime:
+        """When the latest known thing happened."""
+        return max(entry.time for entry in self.timeline.values())
+
+    def add(self, entry: Entry, fact: Fact) -> bool:
+        """Learn a fact; whether it was new."""
+        if entry.id in self.timeline:
+            return False
+        self.timeline[entry.id] = entry
+        self._learn(fact.stage, fact.content, fact.reason)
+        return True
+
+    def merge(self, other: Self) -> None:
+        """Learn all that another copy of the same order knows."""
+        self.timeline = {**other.timeline, **self.timeline}
+        self._learn(other.stage, other.content, other.reason)
+
+    def _learn(self, stage: Stage | None, content: Content | None, reason: str | None) -> None:
+        self.stage = max(self.stage, stage or self.stage, key=lambda each: each.rank)
+        self.content = self.content or content
+        self.reason = self.reason or reason
+
+
+class ReadModel(msgspec.Struct, kw_only=True):
+    """Which generation of the model is read, and whether a newer one is being built.
+
+    While one is being built, events go into it and readers see both: nobody's order vanishes meanwhile.
+    """
+
+    generation: int = 1
+    building: int | None = None
+    replay_id: str = ""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    replayed: int | None = None
+
+    @property
+    def written(self) -> int:
+        """The generation that events go into."""
+        return self.building or self.generation
+
+    @property
+    def readable(self) -> list[int]:
+        """The generations that together are the answer, the newest first."""
+        return [self.building, self.generation] if self.building else [self.generation]
+
+    def rebuild(self, replay_id: str, now: datetime) -> None:
+        """Begin a new generation; one that is being built already is given up."""
+        self.building = self.written + 1
+        self.replay_id = replay_id
+        self.started_at = now
+        self.completed_at = self.replayed = None
+
+    def complete(self, replay_id: str, count: int, now: datetime) -> bool:
+        """Let the new generation stand alone once its replay is over; whether that was the one waited for."""
+        if self.building is None or replay_id != self.replay_id:
+            return False
+        self.generation, self.building = self.building, None
+        self.completed_at, self.replayed = now, count
+        return True
+
+
+class Latest(msgspec.Struct):
+    """Which orders changed last, the latest last, and how many changes of each there are: what replicas share."""
+
+    orders: dict[str, int] = {}
+
+    def note(self, changes: dict[str, int], most: int) -> bool:
+        """Add what changed, and forget the oldest beyond `most`; whether anything is new."""
+        news = {key: count for key, count in changes.items() if count > self.orders.get(key, 0)}
+        for key, count in news.items():
+            self.orders.pop(key, None)
+            self.orders[key] = count
+        for key in list(self.orders)[: max(len(self.orders) - most, 0)]:
+            del self.orders[key]
+        return bool(news)

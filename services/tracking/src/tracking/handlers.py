@@ -1,0 +1,43 @@
+"""What tracking does when something happens: it notes it. Twice is as once, and any order will do."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tidings import Handlers, StateContext
+from tracking import model
+from tracking.domain import Entry
+from tracking.incoming import OrderEvent, ReplayCompleted
+from tracking.live import Live
+from tracking.model import CURRENT, News, read_model
+from tracking.settings import settings
+from tracking.telling import READ, tell
+
+handlers = Handlers()
+
+
+@cache
+def live() -> Live:
+    """What this replica's streams watch."""
+    return Live(settings().latest)
+
+
+@handlers.on(*READ, once=False)
+async def note(event: OrderEvent, context: StateContext) -> None:
+    """Note an event of an order's way, and wake who watches; what is replayed is news to nobody."""
+    words, fact = tell(event)
+    about = context.metadata
+    entry = Entry(
+        id=about.id, type=about.type, version=int(about.version), time=context.time, source=about.source, words=words
+    )
+    order = await model.note(News(event.order_id, entry, fact), context)
+    if order is not None and not about.replayto:
+        context.after_commit(lambda: live().changed(order))
+
+
+@handlers.on(ReplayCompleted)
+async def complete_rebuild(completed: ReplayCompleted, context: StateContext) -> None:
+    """Let the rebuilt model stand alone."""
+    current = await read_model(context)
+    if current.complete(completed.replay_id, completed.count, context.now):
+        context.save(CURRENT, current)

@@ -1,0 +1,95 @@
+"""How an order is shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from tracking import words
+from tracking.domain import Stage, TrackedOrder
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class LineView(_View):
+    """So many of one pizza."""
+
+    sku: str
+    name: str
+    quantity: int
+    unit_price_cents: int
+
+
+class EntryView(_View):
+    """One thing that happened."""
+
+    id: str
+    type: str
+    version: int
+    time: datetime
+    source: str
+    words: str
+
+
+class Summary(_View):
+    """Where an order is, for a person: what is the case, and what happens next."""
+
+    order_id: str
+    stage: Stage
+    finished: bool
+    message: str
+    next: str | None
+    reason: str | None
+    fulfilment: str | None
+    total_cents: int | None
+    lines: list[LineView]
+    updated_at: datetime
+
+
+class OrderView(Summary):
+    """Where an order is, with all that happened to it."""
+
+    timeline: list[EntryView]
+
+
+class Orders(_View):
+    """Several orders, the one that changed last first."""
+
+    orders: list[Summary]
+
+
+def summary(order: TrackedOrder) -> Summary:
+    """Show an order without its timeline."""
+    message, following = words.message(order)
+    content = order.content
+    return Summary(
+        order_id=order.order_id,
+        stage=order.stage,
+        finished=order.stage.finished,
+        message=message,
+        next=following,
+        reason=order.reason,
+        fulfilment=content.fulfilment if content else None,
+        total_cents=content.total_cents if content else None,
+        lines=[_line(line.sku, line.name, line.quantity, line.unit_price_cents) for line in content.lines]
+        if content
+        else [],
+        updated_at=order.updated_at,
+    )
+
+
+def whole(order: TrackedOrder) -> OrderView:
+    """Show an order with its timeline."""
+    timeline = [
+        EntryView(id=it.id, type=it.type, version=it.version, time=it.time, source=it.source, words=it.words)
+        for it in order.entries
+    ]
+    return OrderView(**dict(summary(order)), timeline=timeline)
+
+
+def _line(sku: str, name: str, quantity: int, unit_price_cents: int) -> LineView:
+    return LineView(sku=sku, name=name, quantity=quantity, unit_price_cents=unit_price_cents)

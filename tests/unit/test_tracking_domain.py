@@ -1,0 +1,126 @@
+"""What is known of an order, merged: every order of arrival, duplicates, two copies, two generations."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracking import words
+from tracking.domain import Content, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder
+
+NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+CONTENT = Content(fulfilment="delivery", total_cents=950, lines=(Line("margherita", "Margherita", 1, 950),))
+
+facts = st.builds(Fact, stage=st.none() | st.sampled_from(Stage), content=st.none() | st.just(CONTENT))
+histories = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 90), facts), min_size=1, unique_by=lambda each: each[0]
+)
+
+
+def entry(number: int, minute: int = 0) -> Entry:
+    time = NOON + timedelta(minutes=minute)
+    return Entry(id=f"e-{number:02}", type="a.b", version=1, time=time, source="a", words="It happened.")
+
+
+def told(history: list[tuple[int, int, Fact]]) -> TrackedOrder:
+    order = TrackedOrder(order_id="o-1")
+    for number, minute, fact in history:
+        order.add(entry(number, minute), fact)
+    return order
+
+
+@given(histories, st.randoms(use_true_random=False))
+def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[Any], chance: Any) -> None:
+    other = [*history, *chance.choices(history, k=3)]
+    chance.shuffle(other)
+    one, two = told(history), told(other)
+    assert one.entries == two.entries
+    assert (one.stage, one.content, one.changes) == (two.stage, two.content, two.changes)
+    assert one.entries == sorted(one.entries, key=lambda each: (each.time, each.id))
+    assert one.updated_at == one.entries[-1].time
+
+
+@given(histories, st.data())
+def test_two_copies_that_know_a_part_each_know_all_together(history: list[Any], data: Any) -> None:
+    mine = data.draw(st.lists(st.sampled_from(history)))
+    theirs = [each for each in history if each not in mine] + data.draw(st.lists(st.sampled_from(history)))
+    one, two = told(mine), told(theirs)
+    before = copy.deepcopy(two)
+    one.merge(two)
+    assert two == before
+    assert (one.entries, one.stage, one.content) == ((whole := told(history)).entries, whole.stage, whole.content)
+
+
+def test_the_number_of_a_change_grows_with_each_new_fact_only() -> None:
+    order = TrackedOrder(order_id="o-1")
+    assert [order.add(entry(number), Fact()) for number in (1, 2, 1)] == [True, True, False]
+    assert order.changes == 2
+
+
+def test_nothing_heard_late_moves_a_cancelled_order() -> None:
+    order = told([(1, 0, Fact(stage=Stage.PLACED)), (2, 1, Fact(stage=Stage.CANCELLED, reason="kitchenClosed"))])
+    order.add(entry(3, 2), Fact(stage=Stage.BOXED))
+    assert (order.stage, order.reason, order.stage.finished) == (Stage.CANCELLED, "kitchenClosed", True)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("content", [None, CONTENT])
+def test_every_stage_is_told_in_words_with_what_happens_next(stage: Stage, content: Content | None) -> None:
+    message, following = words.message(TrackedOrder(order_id="o-1", stage=stage, content=content))
+    assert message.endswith((".", "!"))
+    arrived = (Stage.COLLECTED, Stage.DELIVERED, Stage.COMPLETED)
+    assert (following is None) == (stage in arrived)
+
+
+@pytest.mark.parametrize(
+    ("fulfilment", "following"),
+    [("pickup", "We put it on the shelf for you."), ("delivery", "We are finding a driver for it.")],
+)
+def test_a_boxed_order_goes_to_the_shelf_or_to_a_driver(fulfilment: str, following: str) -> None:
+    content = Content(fulfilment=fulfilment, total_cents=1, lines=())
+    assert words.message(TrackedOrder(order_id="o", stage=Stage.BOXED, content=content))[1] == following
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("kitchenClosed", "the kitchen is closed"),
+        ("notCollected", "nobody came"),
+        ("meteor", "Your order was cancelled."),
+    ],
+)
+def test_a_cancelled_order_says_why(reason: str, said: str) -> None:
+    order = TrackedOrder(order_id="o", stage=Stage.CANCELLED, reason=reason)
+    assert said in words.message(order)[0]
+    assert words.because(reason)
+
+
+def test_a_rebuild_is_read_together_with_the_former_until_its_own_replay_is_over() -> None:
+    model = ReadModel()
+    assert (model.written, model.readable) == (1, [1])
+    model.rebuild("r-1", NOON)
+    assert (model.written, model.readable) == (2, [2, 1])
+    model.rebuild("r-2", NOON)  # somebody was impatient
+    assert (model.written, model.readable) == (3, [3, 1])
+    assert not model.complete("r-1", 7, NOON)
+    assert model.complete("r-2", 7, NOON)
+    assert (model.written, model.readable, model.replayed) == (3, [3], 7)
+    assert not model.complete("r-2", 7, NOON)
+
+
+def test_the_latest_orders_are_kept_and_the_oldest_forgotten() -> None:
+    latest = Latest()
+    assert latest.note({"a": 1, "b": 1, "c": 1}, most=3)
+    assert not latest.note({"a": 1}, most=3)
+    assert latest.note({"a": 2, "d": 1}, most=3)
+    assert latest.orders == {"c": 1, "a": 2, "d": 1}
+
+
+@pytest.mark.parametrize(("cents", "written"), [(0, "€0.00"), (5, "€0.05"), (123456, "€1234.56")])
+def test_money(cents: int, written: str) -> None:
+    assert words.euros(cents) == written

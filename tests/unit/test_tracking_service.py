@@ -1,0 +1,418 @@
+"""Tracking as it runs: planned from the contracts, fed with its producers' published examples, watched over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from tidings import Service, Settings
+from tidings.envelope import Envelope, timestamp
+from tidings.errors import SidecarUnavailable
+from tidings.events import message_type
+from tidings.fastapi import create_app
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+from tracking import api, handlers, sharing, telling
+from tracking.live import Live
+from tracking.settings import TrackingSettings
+
+ROOT = Path(__file__).parents[2]
+INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+PLAN = plan(INVENTORY).apps["tracking"]
+NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
+COMPLETED = "archive.replayCompleted.v1"
+FAST = TrackingSettings(poll=0.05)
+
+
+def example(label: str, order_id: str = "o-1", **changed: Any) -> dict[str, Any]:
+    found = sorted(ROOT.glob(f"services/*/contracts/examples/{label}.json"))
+    return {**json.loads(found[0].read_text()), "orderId": order_id, **changed}
+
+
+class Fed:
+    """Events as their producers send them, each a second after the other."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._seconds = itertools.count()
+        self._broker = broker
+        self._sender = MemorySidecar("orders", broker)
+        self.sent: list[tuple[str, bytes]] = []
+
+    async def hear(self, *labels: str, order_id: str = "o-1", **changed: Any) -> None:
+        for label in labels:
+            await self.raw(label, self.event(label, example(label, order_id, **changed)))
+
+    def event(self, label: str, data: dict[str, Any]) -> Envelope:
+        kind, _, version = label.rpartition(".v")
+        second = next(self._seconds)
+        return Envelope(
+            id=f"e-{second:03}",
+            source=kind.split(".")[0],
+            type=kind,
+            specversion="1.0",
+            version=version,
+            time=timestamp(NOON + timedelta(seconds=second)),
+            data=msgspec.Raw(msgspec.json.encode(data)),
+        )
+
+    async def raw(self, topic: str, event: Envelope) -> None:
+        self.sent.append((topic, event.encode()))
+        await self._sender.publish(topic, event.encode())
+        await self._broker.settle()
+
+
+class Tracking(Fed):
+    """One replica behind a real HTTP server, for streams."""
+
+    def __init__(self, broker: MemoryBroker, sidecar: MemorySidecar, http: httpx2.AsyncClient) -> None:
+        super().__init__(broker)
+        self.broker = broker
+        self.sidecar = sidecar
+        self.http = http
+
+    async def order(self, order_id: str = "o-1") -> dict[str, Any]:
+        answer = await self.http.get(f"/track/{order_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    @asynccontextmanager
+    async def stream(self, path: str, last_id: str | None = None) -> AsyncIterator[AsyncIterator[dict[str, str]]]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        async with self.http.stream("GET", path, headers=headers) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            yield frames(answer.aiter_lines())
+
+
+async def frames(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, str]]:
+    frame: dict[str, str] = {}
+    async for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            frame[name] = value
+        elif "data" in frame:
+            yield frame
+            frame = {}
+
+
+async def following(stream: AsyncIterator[dict[str, str]]) -> dict[str, str]:
+    return await asyncio.wait_for(anext(stream), 5)
+
+
+@asynccontextmanager
+async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> AsyncIterator[Tracking]:
+    sidecar = MemorySidecar("tracking", broker, store)
+    policy = msgspec.convert(PLAN.policy, Policy)
+    service = Service("tracking", handlers.handlers, settings=Settings(), sidecar=sidecar, policy=policy)
+    app = create_app(service, [api.router], lifespan=sharing.sharing)
+    broker.attach("tracking", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+    server = Served(app, ports.take())
+    await server.start()
+    async with httpx2.AsyncClient(base_url=server.url, timeout=10) as http:
+        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - asked, as by a probe
+            await asyncio.sleep(0.01)
+        yield Tracking(broker, sidecar, http)
+    await server.stop()
+
+
+@pytest.fixture
+def free() -> Any:
+    with Ports() as ports:
+        yield ports
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers.live.cache_clear()
+    for module in (api, sharing):
+        monkeypatch.setattr(module, "settings", lambda: FAST)
+
+
+@pytest.fixture
+async def tracking(free: Ports) -> AsyncIterator[Tracking]:
+    async with replica(MemoryBroker(), MemoryStore(), free) as found:
+        yield found
+
+
+TO_THE_OVEN = (
+    "orders.orderPlaced.v1",
+    "payments.paymentAuthorised.v1",
+    "orders.orderConfirmed.v2",
+    "kitchen.preparationStarted.v1",
+    "kitchen.pizzaPrepared.v1",
+    "kitchen.pizzaBaked.v1",
+    "kitchen.qualityChecked.v1",
+    "kitchen.pizzaBoxed.v1",
+)
+DELIVERED = (
+    *TO_THE_OVEN,
+    "delivery.driverAssigned.v1",
+    "delivery.orderCollected.v1",
+    "delivery.orderDelivered.v1",
+    "orders.orderCompleted.v1",
+)
+STAGES = [
+    *("placed", "paid", "confirmed", "preparing", "baking", "baking", "checked", "boxed"),
+    *("driverAssigned", "outForDelivery", "delivered", "completed"),
+]
+
+
+async def test_an_order_is_told_at_every_step(tracking: Tracking) -> None:
+    assert (await tracking.http.get("/track/o-1")).status_code == 404
+    seen = []
+    for number, label in enumerate(DELIVERED, start=1):
+        await tracking.hear(label)
+        order = await tracking.order()
+        seen.append(order["stage"])
+        assert len(order["timeline"]) == number
+        assert order["message"]
+        assert order["finished"] is (label == "orders.orderCompleted.v1")
+    assert seen == STAGES
+    assert order["fulfilment"] == "delivery"
+    assert order["totalCents"] == sum(line["quantity"] * line["unitPriceCents"] for line in order["lines"]) > 0
+    assert order["updatedAt"] == order["timeline"][-1]["time"]
+    assert set(order["timeline"][0]) == {"id", "type", "version", "time", "source", "words"}
+    assert [entry["type"] for entry in order["timeline"]] == [label.rpartition(".v")[0] for label in DELIVERED]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_order_of_arrival_comes_to_the_same(tracking: Tracking, seed: int) -> None:
+    await tracking.hear(*DELIVERED)
+    expected = await tracking.order()
+    events = [*tracking.sent, *tracking.sent]
+    random.Random(seed).shuffle(events)
+    for topic, body in events:
+        moved = body.replace(b'"o-1"', b'"o-2"').replace(b'"id":"e-', b'"id":"f-')
+        await tracking._sender.publish(topic, moved)
+    await tracking.broker.settle()
+    order = await tracking.order("o-2")
+    same = [name for name in expected if name not in ("orderId", "timeline")]
+    assert {name: order[name] for name in same} == {name: expected[name] for name in same}
+    assert [each["words"] for each in order["timeline"]] == [each["words"] for each in expected["timeline"]]
+
+
+@pytest.mark.parametrize("model", telling.READ, ids=lambda model: message_type(model).label)
+async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
+    label = message_type(model).label
+    for path in ROOT.glob(f"services/*/contracts/examples/{label}*.json"):
+        words, _ = telling.tell(msgspec.json.decode(path.read_bytes(), type=model))
+        assert words.endswith(".")
+        assert "_" not in words
+    assert label in {entry["topic"] for entry in PLAN.policy["subscriptions"]} or not INVENTORY.type(
+        ("default", label.rpartition(".v")[0])
+    )
+
+
+async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
+    await tracking.hear("orders.orderPlaced.v1", "payments.paymentRefused.v1")
+    await tracking.hear("orders.orderCancelled.v1", reason="paymentRefused")
+    order = await tracking.order()
+    assert (order["stage"], order["reason"], order["finished"]) == ("cancelled", "paymentRefused", True)
+    assert "refused" in order["message"]
+
+
+async def test_the_latest_orders_are_listed(tracking: Tracking) -> None:
+    for number in (1, 2, 3, 1):
+        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+    found = (await tracking.http.get("/track", params={"limit": 2})).json()["orders"]
+    assert [each["orderId"] for each in found] == ["o-1", "o-3"]
+    assert "timeline" not in found[0]
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_tells_every_change_and_goes_on_where_it_was(tracking: Tracking) -> None:
+    await tracking.hear("orders.orderPlaced.v1")
+    async with tracking.stream("/track/o-1/stream") as stream:
+        first = await following(stream)
+        assert (first["event"], first["id"]) == ("order", "1")
+        assert json.loads(first["data"]) == await tracking.order()
+        await tracking.hear("payments.paymentAuthorised.v1")
+        assert (await following(stream))["id"] == "2"
+    await tracking.hear("orders.orderConfirmed.v2")
+    async with tracking.stream("/track/o-1/stream", last_id="2") as stream:
+        again = await following(stream)
+        assert (again["id"], json.loads(again["data"])["stage"]) == ("3", "confirmed")
+    async with tracking.stream("/track/o-1/stream", last_id="3") as stream:
+        nothing = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.2)
+        assert not nothing.done()
+        await tracking.hear("kitchen.preparationStarted.v1")
+        assert (await asyncio.wait_for(nothing, 5))["id"] == "4"
+
+
+async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store_that_is_away(
+    tracking: Tracking,
+) -> None:
+    async with tracking.stream("/track/o-9/stream") as stream:
+        waiting = asyncio.ensure_future(anext(stream))
+        tracking.sidecar.down = True
+        await asyncio.sleep(0.15)
+        tracking.sidecar.down = False
+        assert not waiting.done()
+        await tracking.hear("orders.orderPlaced.v1", order_id="o-9")
+        assert json.loads((await asyncio.wait_for(waiting, 5))["data"])["orderId"] == "o-9"
+
+
+async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tracking: Tracking) -> None:
+    async with tracking.stream("/stream") as stream:
+        ahead = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.05)
+        await tracking.hear("orders.orderPlaced.v1")
+        first = await asyncio.wait_for(ahead, 5)
+        assert "timeline" not in json.loads(first["data"])
+        await tracking.hear("orders.orderPlaced.v1", order_id="o-2")
+        second = await following(stream)
+    await tracking.hear("payments.paymentAuthorised.v1")
+    for last_id, expected in (
+        (first["id"], [("o-2", "placed"), ("o-1", "paid")]),
+        (second["id"], [("o-1", "paid")]),
+        ("another-run-7", [("o-2", "placed"), ("o-1", "paid")]),
+    ):
+        async with tracking.stream("/stream", last_id=last_id) as stream:
+            for order_id, stage in expected:
+                data = json.loads((await following(stream))["data"])
+                assert (data["orderId"], data["stage"]) == (order_id, stage)
+
+
+async def test_a_slow_watcher_holds_no_more_than_the_latest_of_each_order() -> None:
+    live = Live(most=3)
+    with live.watch_all(None) as mailbox:
+        for changes in range(1, 50):
+            for name in "abcde":
+                live.changed(tracked(name, changes))
+        assert [(order.order_id, order.changes) for _, order in await mailbox.take()] == [
+            ("c", 49),
+            ("d", 49),
+            ("e", 49),
+        ]
+    live.changed(tracked("f", 1))
+    assert [order.order_id for order in live.latest(10)] == ["f", "e", "d"]
+
+
+def tracked(order_id: str, changes: int) -> Any:
+    from tracking.domain import Entry, Fact, TrackedOrder  # noqa: PLC0415
+
+    order = TrackedOrder(order_id=order_id)
+    for number in range(changes):
+        order.add(Entry(id=str(number), type="a.b", version=1, time=NOON, source="a", words="It."), Fact())
+    return order
+
+
+async def test_a_change_that_is_older_than_what_is_known_is_no_news() -> None:
+    live = Live(most=3)
+    live.changed(tracked("a", 2))
+    with live.watch_all(None) as mailbox:
+        live.changed(tracked("a", 1))
+        live.changed(tracked("a", 3), shared=True)
+        assert [order.changes for _, order in await mailbox.take()] == [3]
+    assert live.take_unshared() == {"a": 2}
+
+
+async def test_replicas_and_a_later_start_see_what_another_replica_noted(free: Ports) -> None:
+    broker, store, other = MemoryBroker(), MemoryStore(), Live(500)
+    async with replica(broker, store, free) as one:
+        service = Service("tracking", (), sidecar=MemorySidecar("tracking", broker, store))
+        await service.start()
+        await one.hear("orders.orderPlaced.v1", "payments.paymentAuthorised.v1")
+        with other.watch_all(None) as mailbox:
+            while not other.latest(1):
+                await asyncio.sleep(0.01)  # until the first replica has shared
+                await sharing.share(service, other)
+            assert [(order.order_id, order.changes) for _, order in await mailbox.take()] == [("o-1", 2)]
+        assert other.take_unshared() == {}
+        await service.stop()
+
+
+async def test_what_could_not_be_shared_is_shared_next_time() -> None:
+    sidecar, live = MemorySidecar("tracking"), Live(500)
+    service = Service("tracking", (), sidecar=sidecar)
+    await service.start()
+    await service.execute(sharing.exchange, {})
+    live.changed(tracked("a", 1))
+    sidecar.down = True
+    with pytest.raises(SidecarUnavailable):
+        await sharing.share(service, live)
+    sidecar.down = False
+    assert live.take_unshared() == {"a": 1}
+    await service.stop()
+
+
+# -- rebuilding -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_order(tracking: Tracking) -> None:
+    await tracking.hear(*DELIVERED[:5])
+    before = await tracking.order()
+    began = (await tracking.http.post("/rebuild")).json()
+    assert (began["generation"], began["building"]) == (1, 2)
+    assert await tracking.order() == before
+    [asked] = await until(lambda: tracking.broker.events("archive.replayEvents.v1"))
+    assert asked["data"]["consumer"] == "tracking"
+    assert set(asked["data"]["types"]) >= set(DELIVERED)
+
+    await tracking.hear("kitchen.pizzaBaked.v1")  # goes into the new generation; readers see both
+    assert len((await tracking.order())["timeline"]) == 6
+    for _, body in tracking.sent[:5]:
+        again = {**json.loads(body), "replayto": "*"}
+        await tracking._sender.publish("replay.tracking", json.dumps(again).encode())
+    await tracking.broker.settle()
+    rebuilt = await tracking.order()
+
+    data = {"replayId": asked["data"]["replayId"], "consumer": "tracking", "count": 5, "completedAt": timestamp(NOON)}
+    await tracking.raw(COMPLETED, tracking.event(COMPLETED, data))
+    state = (await tracking.http.get("/rebuild")).json()
+    assert (state["generation"], state["building"], state["replayed"]) == (2, None, 5)
+    assert await tracking.order() == rebuilt
+    assert [each["type"] for each in rebuilt["timeline"][:5]] == [each["type"] for each in before["timeline"]]
+
+
+async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_gone(tracking: Tracking) -> None:
+    await tracking.hear("orders.orderPlaced.v1")
+    replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]
+    data = {"replayId": replay_id, "consumer": "tracking", "count": 0, "completedAt": timestamp(NOON)}
+    await tracking.raw(COMPLETED, tracking.event(COMPLETED, data))
+    assert (await tracking.http.get("/track/o-1")).status_code == 404
+
+
+async def test_what_is_replayed_is_no_news_to_who_watches_all(tracking: Tracking) -> None:
+    event = tracking.event("orders.orderPlaced.v1", example("orders.orderPlaced.v1"))
+    await tracking.raw("replay.tracking", msgspec.structs.replace(event, replayto="*"))
+    assert (await tracking.order())["stage"] == "placed"
+    assert (await tracking.http.get("/track")).json()["orders"] == []
+
+
+async def test_an_order_is_forgotten_some_weeks_after_the_last_news(free: Ports) -> None:
+    store = MemoryStore()
+    async with replica(MemoryBroker(), store, free) as tracking:
+        await tracking.hear("orders.orderPlaced.v1")
+        store.clock.advance(29 * 86_400)  # type: ignore[attr-defined]
+        await tracking.hear("payments.paymentAuthorised.v1")
+        store.clock.advance(29 * 86_400)  # type: ignore[attr-defined]
+        assert len((await tracking.order())["timeline"]) == 2
+        store.clock.advance(2 * 86_400)  # type: ignore[attr-defined]
+        assert (await tracking.http.get("/track/o-1")).status_code == 404
+
+
+async def until(asked: Any) -> Any:
+    for _ in range(1000):
+        if found := asked():
+            return found
+        await asyncio.sleep(0.005)
+    pytest.fail("it did not come about")
