@@ -30,7 +30,28 @@ from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
-console = Console()
+STEPS = {
+    "orders.orderPlaced": "placed",
+    "payments.paymentAuthorised": "paid",
+    "payments.paymentRefused": "refused",
+    "orders.orderConfirmed": "confirmed",
+    "kitchen.preparationStarted": "started",
+    "kitchen.pizzaPrepared": "prepared",
+    "kitchen.pizzaBaked": "baked",
+    "kitchen.qualityChecked": "checked",
+    "kitchen.pizzaBoxed": "boxed",
+    "pickup.orderShelved": "shelved",
+    "pickup.orderCollected": "collected",
+    "delivery.driverAssigned": "assigned",
+    "delivery.orderCollected": "collected",
+    "delivery.orderDelivered": "delivered",
+    "orders.orderCompleted": "completed",
+    "orders.orderCancelled": "cancelled",
+    "payments.paymentSettled": "settled",
+    "loyalty.pointsAdded": "points",
+}
+"""The facts of an order's way, in a word each."""
+console = Console(width=None if sys.stdout.isatty() else 190)
 
 
 @asynccontextmanager
@@ -54,11 +75,11 @@ def ways(told: dict[str, Follow], burst: Burst) -> Table:
     table = Table("order", "answered in", "way", "ended", "took", box=None)
     for placed in burst.placed:
         each = told[placed.order_id]
-        steps = [entry["type"].split(".")[1] for entry in each["timeline"] if not entry["type"].startswith("notif")]
+        steps = [STEPS[entry["type"]] for entry in each["timeline"] if entry["type"] in STEPS]
         begin, end = (each["timeline"][where]["time"] for where in (0, -1))
         took = _seconds(begin, end)
         reason = f"{each['stage']}: {each['reason']}" if each["reason"] else each["stage"]
-        table.add_row(placed.order_id[-8:], f"{placed.answered * 1000:.0f} ms", " → ".join(steps), reason, took)
+        table.add_row(placed.order_id[-8:], f"{placed.answered * 1000:.0f} ms", " ".join(steps), reason, took)
     return table
 
 
@@ -94,6 +115,7 @@ async def run(count: int, concurrency: int, patience: float) -> list[str]:
         took = time.perf_counter() - began
         wrong = [f"refused: {reason} ({number} times)" for reason, number in burst.refusals.items()]
         wrong += await until_agreed(client, url, before, burst.due())
+        told = await follow(client, url, ids, patience=patience)  # with what came after the end: money and points
     console.print(ways(told, burst))
     console.print(times(told))
     console.print(f"all {len(told)} orders converged in {took:.1f} s")
