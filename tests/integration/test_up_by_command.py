@@ -90,6 +90,7 @@ def test_kill_9_of_the_whole_leaves_nothing(project: Path, tmp_path: Path, base:
 
 def test_a_taken_port_is_one_clear_line(project: Path, tmp_path: Path, base: int) -> None:
     with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", base + 1))
         holder.listen()
         with up(project, tmp_path, "--port-base", str(base)) as started:

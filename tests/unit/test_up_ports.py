@@ -14,6 +14,7 @@ from tidings.up.errors import PortTaken
 def taken() -> Iterator[int]:
     with ports.block() as free, socket.socket() as server:
         port = next(free)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: an old connection is no bar
         server.bind((ports.HOST, port))
         server.listen()
         yield port
