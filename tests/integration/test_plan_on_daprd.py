@@ -93,7 +93,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def sidecar(daprd: Path, folder: Path, app_port: int) -> Iterator[httpx2.Client]:
+def sidecar(daprd: Path, folder: Path, app_port: int, patience: float = 30) -> Iterator[httpx2.Client]:
     """Run daprd on a folder of resources; ends in an assertion with its log if it does not come up."""
     http, grpc, internal, metrics = free_ports(4)
     command = [
@@ -112,15 +112,15 @@ def sidecar(daprd: Path, folder: Path, app_port: int) -> Iterator[httpx2.Client]
         )
         try:
             with httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=10) as client:
-                _await_ready(process, client, log)
+                _await_ready(process, client, log, patience)
                 yield client
         finally:
             process.kill()
             process.wait()
 
 
-def _await_ready(process: subprocess.Popen[bytes], client: httpx2.Client, log: Path) -> None:
-    end = time.monotonic() + 30
+def _await_ready(process: subprocess.Popen[bytes], client: httpx2.Client, log: Path, patience: float) -> None:
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         assert process.poll() is None, f"daprd died:\n{_complaints(log)}"
         try:
@@ -352,6 +352,7 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         "has",
         "abs",
         "nope",
+        "_in_",
     ]
     macros = ["exists", "all", "exists_one", "map", "filter", "existsOne", "sortBy"]
     return st.one_of(
@@ -422,5 +423,20 @@ def test_what_kills_daprd_is_refused(daprd: Path, tmp_path: Path, expression: st
         running_app() as served,
         pytest.raises(AssertionError, match="daprd died"),
         sidecar(daprd, tmp_path / "resources", served.port),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("expression", ["lower(event.type) == 'x'", "_in_(event.type, event.data)"])
+def test_what_hangs_daprd_is_refused(daprd: Path, tmp_path: Path, expression: str) -> None:
+    """daprd takes an unknown function for a variable it has to declare, and compiles again, for ever."""
+    assert checker.check(expression) is not None
+    app = plan(inventory_of({"e0": {}})).apps[APP]
+    app.subscriptions[0]["spec"]["routes"]["rules"] = [{"match": expression, "path": "/x"}]
+    write(tmp_path / "resources", app)
+    with (
+        running_app() as served,
+        pytest.raises(pytest.fail.Exception, match="daprd is not ready"),
+        sidecar(daprd, tmp_path / "resources", served.port, patience=3),
     ):
         pass

@@ -108,6 +108,7 @@ def test_good_cel_is_let_through(expression: str):
         ("event.type.lowerAscii() == 'x'", "undeclared reference to 'lowerAscii'", (1, 22)),
         ("event.data.`a-b` == 1", "`quoted`", (1, 12)),
         ("event.type ==\n'a' && event.`b` == 1", "`quoted`", (2, 14)),
+        ("_in_(event.a, event.b)", "hangs for ever", (1, 1)),
         ("event.all(key, key == 'a')", "cannot be the range of a comprehension", (1, 1)),
         ("!(event.data.x ? 2.5 : event)", "type of ?:", (1, 16)),
         ("[event.a, 'x'].exists(x, x == 1u)", "constants only", (1, 1)),

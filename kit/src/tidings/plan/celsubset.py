@@ -17,6 +17,7 @@ _TYPE = re.compile(r"(?<![.\w])(?:type\s*\(|(?:bool|bytes|double|int|list|map|nu
 _REFUSED = (
     (re.compile("`"), "daprd's CEL knows no `quoted` field names", "Write event['field-name']."),
     (re.compile(r"\?"), "daprd mistakes the type of ?:", "Write (condition && a) || (!condition && b)."),
+    (re.compile(r"(?<!\w)_\w*\s*\("), "daprd hangs for ever on functions that it does not know", "Write a in b."),
     (re.compile("{"), "daprd mistakes the type of maps and messages", "Compare the fields one by one."),
     (
         re.compile(r"(?<![.\w])\.?\s*google\s*\."),
