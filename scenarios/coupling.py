@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("orders", "menu", "payments", "kitchen", "pickup", "loyalty", "notifications", "saas", "smtp")
 ENVIRONMENT = {
     "KITCHEN_AUTOPILOT": "true",
-    "KITCHEN_PACE": "0",
+    "KITCHEN_PACE": "0.2",  # seconds a step: nobody gets a pizza before orders has found loyalty silent
     "KITCHEN_OPENING_CREW": "ana:Ana:cook",
     "PICKUP_AUTOPILOT": "true",
     "PICKUP_PACE": "0",

@@ -166,6 +166,17 @@ async def test_the_payments_own_event_may_come_first(world: World):
     assert len({each["data"]["emailId"] for each in asked}) == 1
 
 
+async def test_an_order_that_is_completed_meanwhile_is_not_called_failed(world: World):
+    async def all_the_way(order_id: str) -> None:
+        await world.hear("payments.paymentAuthorised", orderId=order_id)
+        await world.hear("pickup.orderCollected", orderId=order_id)
+
+    world.meanwhile = all_the_way
+    world.answers["loyalty"] = httpx2.ConnectError("nobody listens")
+    answer = await world.place()
+    assert (answer.status_code, answer.json()["status"]) == (202, "completed")
+
+
 async def test_a_customer_who_cancels_meanwhile_ends_the_calls(world: World):
     world.meanwhile = lambda order_id: world.http.post(f"/orders/{order_id}/cancel")
     assert (await world.place()).json()["status"] == "cancelled"

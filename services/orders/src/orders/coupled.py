@@ -72,7 +72,9 @@ class Collaborators:
         try:
             return await self._see_through(service, placing, order, metadata)
         except Unanswered:
-            await service.execute(_give_up, placing.order_id, **metadata)
+            order = await service.execute(_give_up, placing.order_id, **metadata)
+            if order.status is Status.COMPLETED:  # the others were faster: the customer has it
+                return order
             raise
 
     async def _see_through(self, service: Service, placing: Placing, order: Order, metadata: dict[str, str]) -> Order:
