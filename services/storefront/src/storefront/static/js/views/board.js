@@ -1,0 +1,119 @@
+/** Every order of the shop, live: a column for each part of the way. */
+
+import { ask, Problem } from "../api.js";
+import { fill, h } from "../dom.js";
+import { icon } from "../icons.js";
+import { follow } from "../live.js";
+import { ago, COLUMNS, money, pizzas, shortId, stageName } from "../words.js";
+
+const MOST = 300; // orders kept; the oldest finished ones go first
+const SHOWN = 12; // in a column
+const MINUTE = 60_000;
+
+export function board(main) {
+  const known = new Map();
+  const moved = new Set();
+  const link = h("span", { class: "link", role: "status" }, "Connecting…");
+  const figures = h("dl", { class: "figures" });
+  const columns = h("div", { class: "board", role: "region", "aria-label": "Orders by where they are", tabindex: 0 });
+  const note = h("div", { "aria-live": "polite" });
+  main.append(h("div", { class: "board-head" }, h("h1", { tabindex: -1 }, "Live board"), link), figures, note, columns);
+
+  const draw = () => {
+    const orders = [...known.values()].sort((one, other) => Date.parse(other.updatedAt) - Date.parse(one.updatedAt));
+    fill(figures, figuresOf(orders));
+    fill(columns, COLUMNS.map((column) => columnOf(column, orders.filter((order) => column.stages.includes(order.stage)), moved)));
+    moved.clear();
+  };
+  const soon = once(draw);
+  const take = (order) => {
+    const before = known.get(order.orderId);
+    if (before && Date.parse(before.updatedAt) > Date.parse(order.updatedAt)) return;
+    if (before?.stage !== order.stage) moved.add(order.orderId);
+    known.set(order.orderId, order);
+    trim(known);
+    soon();
+  };
+  const load = async () => {
+    try {
+      const { orders } = await ask("/api/track?limit=100");
+      orders.forEach(take);
+      moved.clear();
+      fill(note);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      fill(note, h("p", { class: "alert mild" }, icon("warning"), h("strong", null, "The board cannot be read."), h("span", null, error.message)));
+    }
+  };
+  const stop = follow("/api/stream", take, (state) => {
+    link.dataset.state = state;
+    link.textContent = { connecting: "Connecting…", live: "Live", waiting: "Reconnecting…", hidden: "Paused" }[state];
+    if (state === "live") load(); // what happened before, and while nobody listened
+  });
+  const timer = setInterval(soon, MINUTE / 2);
+  draw();
+  return () => {
+    stop();
+    clearInterval(timer);
+  };
+}
+
+/** Many changes, one drawing: at the next frame. */
+function once(draw) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      draw();
+    });
+  };
+}
+
+function trim(known) {
+  if (known.size <= MOST) return;
+  const [oldest] = [...known.values()].sort((one, other) => Number(other.finished) - Number(one.finished) || Date.parse(one.updatedAt) - Date.parse(other.updatedAt));
+  known.delete(oldest.orderId);
+}
+
+function figuresOf(orders) {
+  const open = orders.filter((order) => !order.finished);
+  const done = orders.filter((order) => order.finished && order.stage !== "cancelled");
+  const lately = orders.filter((order) => Date.now() - Date.parse(order.updatedAt) < MINUTE);
+  const figure = (number, name) => h("div", null, h("dt", null, name), h("dd", null, number));
+  return [
+    figure(open.length, "on the way"),
+    figure(done.length, "done"),
+    figure(orders.length - open.length - done.length, "cancelled"),
+    figure(lately.length, "moved in the last minute"),
+    figure(money(done.reduce((sum, order) => sum + (order.totalCents ?? 0), 0)), "earned"),
+  ];
+}
+
+function columnOf({ name }, orders, moved) {
+  const id = `column-${name.toLowerCase().replaceAll(" ", "-")}`;
+  return h(
+    "section",
+    { class: "column", "aria-labelledby": id },
+    h("h2", { id }, name, h("span", { class: "number" }, orders.length)),
+    h("ul", null, orders.slice(0, SHOWN).map((order) => ticket(order, moved.has(order.orderId)))),
+    orders.length > SHOWN && h("p", { class: "more" }, `and ${orders.length - SHOWN} more`),
+  );
+}
+
+function ticket(order, moved) {
+  const count = order.lines.reduce((sum, line) => sum + line.quantity, 0);
+  const delivery = order.fulfilment === "delivery";
+  return h(
+    "li",
+    null,
+    h(
+      "a",
+      { class: `ticket${moved ? " moved" : ""}`, href: `/orders/${order.orderId}`, "data-key": order.orderId, "data-stage": order.stage },
+      h("span", { class: "top-line" }, shortId(order.orderId), icon(delivery ? "bike" : "shop"), h("span", { class: "unseen" }, delivery ? "for delivery" : "to collect")),
+      h("span", null, count ? `${pizzas(count)}, ${money(order.totalCents)}` : "not read yet"),
+      h("span", { class: "told" }, stageName(order.stage), ", ", h("time", { datetime: order.updatedAt }, ago(order.updatedAt))),
+    ),
+  );
+}
