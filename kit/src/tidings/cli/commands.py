@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 
 class Command(NamedTuple):
-    """Where a command's function stands, and one line about it."""
+    """Where a command's function, or its group of commands, stands, and one line about it."""
 
     module: str
     function: str
@@ -16,13 +16,15 @@ class Command(NamedTuple):
     panel: str
 
 
-EVENTS, RUN = "Events and subscriptions", "The local run"
+EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead letters", "The local run"
 
 COMMANDS: dict[str, Command] = {
     "lint": Command("tidings.cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
     "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
     "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
     "export": Command("tidings.cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
+    "dlq": Command("tidings.cli.dlq", "app", "List, read, replay and discard dead letters.", ARCHIVE),
+    "replay": Command("tidings.cli.replay", "replay", "Send archived events to one consumer again.", ARCHIVE),
     "up": Command("tidings.up.command", "up", "Start the whole system on this machine.", RUN),
     "ps": Command("tidings.up.steering", "ps", "Show the processes of the run.", RUN),
     "logs": Command("tidings.up.steering", "logs", "Show the run's log.", RUN),
@@ -67,5 +69,7 @@ def _load(name: str) -> Any:
     """Import a command and make it what typer would have made of it."""
     known = COMMANDS[name]
     function = getattr(importlib.import_module(known.module), known.function)
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
     info = typer.models.CommandInfo(name=name, callback=function)
     return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")

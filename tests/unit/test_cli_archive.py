@@ -1,0 +1,207 @@
+"""`tidings dlq` and `tidings replay` against the real archive on a SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from archive import api, api_deadletters, api_replays, consumers, replays
+from archive.handlers import handlers
+from archive.settings import ArchiveSettings
+from archive.tables import metadata
+from tidings import Service, Settings
+from tidings.cli.commands import app
+from tidings.fastapi import create_app
+from tidings.outbox.table import TableOutbox
+from tidings.policy import Policy, SubscriptionPolicy
+from tidings.testing import MemorySidecar
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+
+
+def entry(name: str, topic: str) -> SubscriptionPolicy:
+    return SubscriptionPolicy(name=name, type="*", path=f"/events/{topic}", topic=topic)
+
+
+POLICY = Policy(
+    "archive", (entry("archive-everything", "shop.itemSold.v1"), entry("archive-dead-letters", "deadletter.shop"))
+)
+
+
+class Archive:
+    """The service behind HTTP in a thread of its own, and the command line before it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.sidecar = MemorySidecar("archive")
+        outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata)
+        self.service = Service(
+            "archive", handlers, settings=Settings(), sidecar=self.sidecar, outbox=outbox, policy=POLICY
+        )
+        routers = [api.router, api_deadletters.router, api_replays.router]
+        self._server = Served(create_app(self.service, routers), port)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.run(self._server.start())
+        while not self.run(self.service.ready()):
+            pass
+
+    def stop(self) -> None:
+        self.run(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def hear(self, topic: str, identity: str, **attributes: str) -> None:
+        standard = {"id": identity, "source": "t", "type": "shop.itemSold", "specversion": "1.0", "version": "1"}
+        body = json.dumps({**standard, "time": "2026-03-14T12:00:00Z", "data": {"item": "pie"}, **attributes})
+        assert b"SUCCESS" in self.run(self.service.ingress.deliver(f"/events/{topic}", body.encode()))
+
+    def died(self, identity: str, **attributes: str) -> None:
+        failure = {"failurereason": "no [such] shelf", "failuresubscription": "shop-sold", "failureattempts": "3"}
+        self.hear("deadletter.shop", identity, **{**failure, **attributes})
+
+    def tidings(self, *words: str, typed: str = "") -> Result:
+        return CliRunner().invoke(app, [*words, "--archive", self._server.url], input=typed)
+
+    def json(self, *words: str) -> Any:
+        result = self.tidings(*words, "-o", "json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def replayed(self) -> list[str]:
+        for _ in range(400):
+            if not self.service.outbox.depth:
+                break
+            self.run(asyncio.sleep(0.005))
+        return [event["id"] for event in self.sidecar.broker.events("replay.shop")]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.0))
+    monkeypatch.setattr(consumers, "known", lambda: frozenset({"shop"}))
+    with Ports() as ports:
+        found = Archive(tmp_path, ports.take())
+        found.start()
+        yield found
+        found.stop()
+
+
+def test_dead_letters_are_listed_and_shown(archive: Archive) -> None:
+    archive.died("e-1")
+    archive.died("e-2", failuresubscription="shop-counted")
+    listed = archive.tidings("dlq", "list").output
+    assert [word in listed for word in ("e-1", "shop-sold", "shop-counted", "no [such] shelf")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert [each["eventId"] for each in archive.json("dlq", "list")] == ["e-2", "e-1"]
+    assert [each["eventId"] for each in archive.json("dlq", "list", "--subscription", "shop-sold")] == ["e-1"]
+    assert "more than 1" in archive.tidings("dlq", "list", "--limit", "1").output
+    shown = archive.tidings("dlq", "show", "1").output
+    assert "no [such] shelf" in shown
+    assert '"item": "pie"' in shown
+    assert archive.json("dlq", "show", "1")["event"]["id"] == "e-1"
+
+
+def test_a_dead_letter_is_replayed_after_a_person_has_agreed(archive: Archive) -> None:
+    archive.died("e-1")
+    assert archive.tidings("dlq", "replay", "1", typed="n\n").exit_code == 1
+    assert archive.replayed() == []
+    assert "1 done, 0 refused" in archive.tidings("dlq", "replay", "1", typed="y\n").output
+    assert archive.replayed() == ["e-1"]
+    assert "@" in archive.json("dlq", "show", "1")["audit"][0]["who"]
+
+
+def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(archive: Archive) -> None:
+    for number in range(5):
+        archive.died(f"e-{number}")
+    archive.died("other", failuresubscription="shop-counted")
+    assert (
+        "Would replay 5 dead letters"
+        in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--dry-run").output
+    )
+    begun = archive._loop.time()
+    results = archive.json("dlq", "replay", "--subscription", "shop-sold", "--rate", "20", "--yes")
+    assert archive._loop.time() - begun >= 4 / 20
+    assert [(each["number"], each["state"]) for each in results] == [(number, "replayed") for number in range(1, 6)]
+    assert archive.replayed() == [f"e-{number}" for number in range(5)]
+    assert "nothing to do" in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--yes").output
+
+
+def test_what_is_refused_is_said_and_the_others_go_on(archive: Archive) -> None:
+    archive.died("e-1", failuresubscription="")
+    archive.died("e-2")
+    result = archive.tidings("dlq", "replay", "--all", "--yes")
+    assert result.exit_code == 1
+    assert "1: it does not say which subscription failed" in result.output
+    assert archive.replayed() == ["e-2"]
+    assert archive.tidings("dlq", "replay", "1", "--to", "shop-sold", "--yes").exit_code == 0
+    assert archive.replayed() == ["e-2", "e-1"]
+
+
+def test_discarding_needs_a_reason(archive: Archive) -> None:
+    archive.died("e-1")
+    assert archive.tidings("dlq", "discard", "1", "--yes").exit_code == 2
+    assert archive.json("dlq", "discard", "1", "--reason", "a test", "--yes") == [{"number": 1, "state": "discarded"}]
+    assert archive.json("dlq", "list") == []
+    assert [each["state"] for each in archive.json("dlq", "list", "--state", "discarded")] == ["discarded"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (("dlq", "show", "9"), 1, "there is no dead letter 9"),
+        (("dlq", "replay"), 2, "by number"),
+        (("dlq", "replay", "1", "--all"), 2, "by number"),
+        (("replay", "nobody", "--yes"), 1, "nobody reads no events"),
+        (("replay", "shop", "--type", "X"), 1, "is no type"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(archive: Archive, words: tuple[str, ...], code: int, complaint: str) -> None:
+    result = archive.tidings(*words)
+    assert (result.exit_code, complaint in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "complaint"), [("http://127.0.0.1:9", 1, "no archive answers"), ("nowhere", 2, "is no address")]
+)
+def test_an_archive_that_is_not_there_is_said_in_one_line(url: str, code: int, complaint: str) -> None:
+    result = CliRunner().invoke(app, ["dlq", "list", "--archive", url])
+    assert (result.exit_code, complaint in result.output) == (code, True), result.output
+
+
+def test_events_are_replayed_to_one_consumer(archive: Archive) -> None:
+    for number in range(3):
+        archive.hear("shop.itemSold.v1", f"e-{number}")
+    counted = archive.tidings("replay", "shop", "--dry-run").output
+    assert "3  shop.itemSold.v1" in counted
+    assert archive.tidings("replay", "shop", typed="n\n").exit_code == 1
+    assert archive.replayed() == []
+    result = archive.tidings("replay", "shop", "--type", "shop.itemSold", "--yes")
+    assert "completed, 3 of 3 sent" in result.output, result.output
+    assert archive.replayed() == ["e-0", "e-1", "e-2"]
+
+
+def test_a_replay_is_bounded_in_time_and_need_not_be_waited_for(archive: Archive) -> None:
+    archive.hear("shop.itemSold.v1", "e-1")
+    since = archive.json("replay", "shop", "--since", "2026-03-14T12:00:01", "--dry-run")
+    until = archive.json("replay", "shop", "--until", "2026-03-14T13:00:01+01:00", "--dry-run")
+    assert (since["matched"], until["matched"]) == (0, 1)
+    begun = archive.json("replay", "shop", "--correlation-id", "c", "--no-wait", "--yes")
+    assert (begun["correlationId"], begun["matched"]) == ("c", 0)
