@@ -215,6 +215,7 @@ class Relay:
         if not rows:
             return 0
         went, failed = await publish(self._sidecar, rows)
+        self._measure(rows, set(went))
         if failed:
             log.warning("outbox.publish_failed", rows=len(failed), reason=str(next(iter(failed.values()))))
         blamed = _blamed(failed, len(went))
@@ -227,7 +228,6 @@ class Relay:
                 await self._put_off(connection, put_off, blamed)
                 await self._park(connection, given_up, blamed)
             self._set_depth(self._depth - len(went) - len(given_up))
-            self._measure(rows, set(went))
         return len(went)
 
     def _measure(self, rows: Sequence[Row], went: set[int]) -> None:
