@@ -238,11 +238,19 @@ def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str,
     return {name: after[name] - before.get(name, 0) for name in sorted(after) if after[name] != before.get(name, 0)}
 
 
-async def counts(client: httpx2.AsyncClient, url: URLs) -> dict[str, int]:
-    """How many events of each type archive has."""
-    answer = await client.get(f"{url('archive')}/counts")
-    found: dict[str, int] = answer.raise_for_status().json()
-    return found
+async def counts(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) -> dict[str, int]:
+    """How many events of each type archive has; waits for an archive that is being restarted."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            answer = await client.get(f"{url('archive')}/counts")
+            found: dict[str, int] = answer.raise_for_status().json()
+        except httpx2.HTTPError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return found
 
 
 def expected(due: Mapping[str, int]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import pytest_asyncio
 from scenarios.ordering import counts, follow, place, until_agreed
 
 from tidings.up.run import Run, running
@@ -24,14 +25,14 @@ PATIENCE = 120.0  # seconds; what a killed sidecar had taken comes back after th
 pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     folder = tmp_path_factory.mktemp("run")
     async with running(ROOT, Options(free_ports=True, fresh=True, run_dir=folder, environment=FAST)) as run:
         yield run
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(timeout=10, trust_env=False) as found:
         yield found
