@@ -1,0 +1,170 @@
+"""A database under a service: SQLite here, PostgreSQL in tests/integration/test_outbox_table_postgres.py."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tidings.errors import DefinitionError, SidecarUnavailable
+from tidings.sql import Database, insert_new
+
+_tables = sa.MetaData()
+numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "some.db"
+
+
+@pytest.fixture
+async def database(file: Path) -> AsyncIterator[Database]:
+    opened = Database(f"sqlite:///{file}", deadline=0.3, pool=2)
+    await opened.create(_tables)
+    yield opened
+    await opened.close()
+
+
+async def add(database: Database, number: int, *, fails: bool = False) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(numbers).values(n=number))
+        if fails:
+            raise ZeroDivisionError
+
+
+async def stored(database: Database) -> list[int]:
+    async with database.connect(write=False) as connection:
+        return list((await connection.execute(sa.select(numbers.c.n).order_by(numbers.c.n))).scalars())
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite://", "keep nothing over a restart"),
+        ("sqlite:///:memory:", "keep nothing over a restart"),
+        ("mysql://db/shop", "mysql is not supported"),
+        ("shop.db", "no database URL"),
+    ],
+)
+def test_what_cannot_hold_an_outbox_is_refused_at_once(url: str, why: str) -> None:
+    with pytest.raises(DefinitionError, match=why):
+        Database(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("sqlite:///a.db", "sqlite+aiosqlite"),
+        ("postgres://db/a", "postgresql+psycopg"),
+        ("postgresql+asyncpg://db/a", "postgresql+psycopg"),
+    ],
+)
+def test_the_driver_is_the_kits_choice(url: str, driver: str) -> None:
+    assert Database(url).url.drivername == driver
+
+
+async def test_nothing_stays_unless_it_is_committed(database: Database) -> None:
+    async with database.connect() as connection:
+        await connection.execute(sa.insert(numbers).values(n=1))
+    with pytest.raises(ZeroDivisionError):
+        await add(database, 2, fails=True)
+    await add(database, 3)
+    assert await stored(database) == [3]
+
+
+async def test_only_a_new_row_is_inserted(database: Database) -> None:
+    async with database.transaction() as connection:
+        assert await insert_new(connection, numbers, {"n": 1, "v": "first"})
+        assert not await insert_new(connection, numbers, {"n": 1, "v": "second"})
+        assert (await connection.execute(sa.select(numbers.c.v))).scalars().all() == ["first"]
+
+
+async def test_many_numbers_are_one_parameter(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(numbers), [{"n": n, "v": ""} for n in range(50_000)])
+        gone = sa.delete(numbers).where(database.among(numbers.c.n, range(1, 50_000)))
+        assert (await connection.execute(gone)).rowcount == 49_999
+    assert await stored(database) == [0]
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
+async def test_a_commit_waits_for_the_disk_unless_it_may_be_forgotten(
+    database: Database, *, durable: bool, synchronous: int
+) -> None:
+    async with database.connect(durable=durable) as connection:
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == synchronous
+        assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+
+
+async def test_a_reader_waits_for_no_writer(database: Database) -> None:
+    async with database.connect() as connection:
+        await connection.execute(sa.insert(numbers).values(n=1))
+        assert await stored(database) == []
+
+
+async def test_writers_of_one_process_queue_up_however_long_the_queue(database: Database) -> None:
+    async def count(number: int) -> None:
+        async with database.transaction() as connection:
+            found = (await connection.execute(sa.select(sa.func.count()).select_from(numbers))).scalar_one()
+            await asyncio.sleep(0.005)
+            await connection.execute(sa.insert(numbers).values(n=number, v=str(found)))
+
+    await asyncio.gather(*(count(number) for number in range(100)))
+    async with database.connect(write=False) as connection:
+        seen = (await connection.execute(sa.select(numbers.c.v))).scalars()
+        assert sorted(map(int, seen)) == list(range(100)), "each saw what those before it had written"
+
+
+async def test_another_process_that_writes_for_too_long_makes_it_unavailable(database: Database, file: Path) -> None:
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    with pytest.raises(SidecarUnavailable, match=r"some\.db.*locked"):
+        await add(database, 1)
+    assert 0.25 < time.monotonic() - began < 3
+    other.execute("ROLLBACK")
+    other.close()
+    await add(database, 1)
+    assert await stored(database) == [1]
+
+
+async def test_a_connection_that_nobody_gives_back_makes_it_unavailable(database: Database) -> None:
+    async def read() -> None:
+        async with database.connect(write=False):
+            await asyncio.sleep(0.6)
+
+    outcomes = await asyncio.gather(*(read() for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in outcomes if each] == [SidecarUnavailable], "two are kept, two more are opened"
+
+
+async def test_a_wrong_statement_is_the_callers_error(database: Database) -> None:
+    for statement in ("select * from nowhere", "selec"):
+        with pytest.raises(sa.exc.OperationalError):
+            async with database.connect() as connection:
+                await connection.exec_driver_sql(statement)
+    with pytest.raises(sa.exc.IntegrityError):
+        async with database.transaction() as connection:
+            await connection.execute(sa.insert(numbers), [{"n": 1}, {"n": 1}])
+
+
+async def test_a_file_that_cannot_be_opened_makes_it_unavailable(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/missing/some.db")
+    with pytest.raises(SidecarUnavailable, match="unable to open database file"):
+        await database.create(_tables)
+    await database.close()
+
+
+async def test_an_error_shows_no_password() -> None:
+    database = Database("postgresql://shop:s3cret@127.0.0.1:1/shop", deadline=2.0)
+    with pytest.raises(SidecarUnavailable) as caught:
+        async with database.connect():
+            pass
+    assert "s3cret" not in str(caught.value)
+    assert "shop:***@127.0.0.1:1/shop" in str(caught.value)
+    await database.close()
