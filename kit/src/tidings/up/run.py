@@ -243,6 +243,8 @@ async def running(
 ) -> AsyncIterator[Run]:
     """Start the project in `root`, wait until it is ready, and stop it at the end.
 
+    The thread that runs the event loop must outlive the run: Linux ends the processes with the thread that began them.
+
     Raises:
         StartFailed: not ready within `deadline` seconds; everything has been stopped.
         UpError: see `tidings.up.prepare.prepared`.
