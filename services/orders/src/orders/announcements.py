@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from orders import events
+from orders.commands import SendEmail, TakePayment, Template
 from orders.domain import Cancellation, Fulfilment, Line, Order, Reason, Status
 from tidings import Context
 
@@ -66,9 +67,9 @@ def cancelled(order: Order, cancellation: Cancellation) -> events.OrderCancelled
     )
 
 
-def payment(order: Order, token: str) -> events.TakePayment:
+def payment(order: Order, token: str) -> TakePayment:
     """Ask for the money."""
-    return events.TakePayment(
+    return TakePayment(
         order_id=order.order_id,
         customer_id=order.customer.customer_id,
         amount_cents=order.total_cents,
@@ -76,9 +77,9 @@ def payment(order: Order, token: str) -> events.TakePayment:
     )
 
 
-def email(order: Order, template: events.Template, **more: str) -> events.SendEmail:
+def email(order: Order, template: Template, **more: str) -> SendEmail:
     """Ask for an e-mail to the customer; one of each kind for an order, however often it is asked for."""
-    return events.SendEmail(
+    return SendEmail(
         email_id=f"{order.order_id}-{template}",
         to=order.customer.email,
         template=template,

@@ -1,4 +1,4 @@
-"""What orders publishes: its facts, and the commands it sends to payments and notifications."""
+"""The facts that orders publishes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import Event, command, event
+from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Quantity = Annotated[int, Meta(ge=1)]
 Currency = Literal["EUR"]
 Fulfilment = Literal["pickup", "delivery"]
-Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
 
 
 class Customer(Event):
@@ -110,25 +109,3 @@ class OrderCompleted(Event):
     placed_at: Moment
     completed_at: Moment
     currency: Currency = "EUR"
-
-
-@command("payments.takePayment", subject="order_id")
-class TakePayment(Event):
-    """Authorise what the order costs."""
-
-    order_id: str
-    customer_id: str
-    amount_cents: Cents
-    payment_token: str
-    currency: Currency = "EUR"
-
-
-@command("notifications.sendEmail", subject="email_id")
-class SendEmail(Event):
-    """Tell the customer. The id is the same whenever the same thing is told about the same order."""
-
-    email_id: str
-    to: str
-    template: Template
-    order_id: str
-    parameters: dict[str, str]
