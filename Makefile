@@ -34,7 +34,7 @@ types: venv ## mypy strict over every member and the tests
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes
-	for service in $(filter-out storefront,$(notdir $(wildcard services/*))); do \
+	for service in $(patsubst services/%/contracts/events.yaml,%,$(wildcard services/*/contracts/events.yaml)); do \
 		tidings export $$service.events --folder services/$$service/contracts/schemas || exit 1; done
 
 tools: venv ## daprd and whatever else the local run needs, found or built

@@ -1,4 +1,4 @@
-"""What payments publishes."""
+"""What payments publishes, and the command it owns."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import Event, event
+from tidings import Event, command, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 """With an offset from UTC, as RFC 3339 asks."""
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Currency = Literal["EUR"]
+
+
+@command("payments.takePayment", subject="order_id")
+class TakePayment(Event):
+    """Authorise what an order costs; answered by `paymentAuthorised` or `paymentRefused`."""
+
+    order_id: Annotated[str, Meta(min_length=1)]
+    customer_id: str
+    amount_cents: Cents
+    payment_token: Annotated[str, Meta(description="What the card was given by the shop's payment form")]
+    currency: Currency = "EUR"
 
 
 @event("payments.paymentAuthorised", subject="order_id")

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from payments import announcements, books
 from payments.domain import DifferentTerms, Movement, Payment, decide
-from payments.incoming import OrderCancelled, OrderCompleted, TakePayment
+from payments.events import TakePayment
+from payments.incoming import OrderCancelled, OrderCompleted
 from payments.settings import settings
 from tidings import Handlers, Rejected
 from tidings.envelope import new_id

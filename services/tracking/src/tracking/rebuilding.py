@@ -5,8 +5,8 @@ from __future__ import annotations
 from tidings import StateContext
 from tidings.envelope import new_id
 from tidings.events import message_type
+from tracking.commands import ReplayEvents
 from tracking.domain import ReadModel
-from tracking.events import ReplayEvents
 from tracking.model import CURRENT, read_model
 from tracking.telling import READ
 
