@@ -1,0 +1,212 @@
+"""Dead letters and replays on real sidecars and a real broker, with the archive killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import nats
+import pytest
+import pytest_asyncio
+from typer.testing import CliRunner, Result
+
+from tidings.cli.commands import app
+from tidings.envelope import Envelope, new_id, timestamp
+from tidings.up.run import Run, running
+from tidings.up.system import Options
+
+ROOT = Path(__file__).parents[2]
+ONLY = ("orders", "menu", "payments", "kitchen", "pickup", "tracking", "archive")
+RATE = 40  # events a second: a replay lasts for some seconds
+ENVIRONMENT = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "ARCHIVE_REPLAY_RATE": str(RATE), "ARCHIVE_REPLAY_SETTLE": "1"}
+PATIENCE = 90.0  # seconds; what a killed sidecar had taken comes back after the broker's ackWait of 20 s
+ORDERS = 8
+CANCELLED = "orders.orderCancelled.v1"
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    folder = tmp_path_factory.mktemp("run")
+    options = Options(only=ONLY, free_ports=True, fresh=True, run_dir=folder, environment=ENVIRONMENT)
+    async with running(ROOT, options) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def orders(run: Run, http: httpx2.AsyncClient) -> list[str]:
+    """Orders that have come to their end, and all that was told about them."""
+    await eventually(lambda: menu_is_known(run, http))
+    body = {
+        "customer": {"name": "Ada", "email": "ada@pizza.example"},
+        "fulfilment": "pickup",
+        "lines": [{"sku": (await http.get(f"{run.url('menu')}/menu")).json()["items"][0]["sku"], "quantity": 1}],
+        "paymentToken": "tok_ok",
+    }
+    placed = [(await http.post(f"{run.url('orders')}/orders", json=body)).json()["orderId"] for _ in range(ORDERS)]
+    await eventually(lambda: all_settled(run, http, placed))
+    return placed
+
+
+async def menu_is_known(run: Run, http: httpx2.AsyncClient) -> bool:
+    counts = (await http.get(f"{run.url('archive')}/counts")).json()
+    return bool(counts.get("menu.recipePublished.v1"))
+
+
+async def all_settled(run: Run, http: httpx2.AsyncClient, ids: list[str]) -> bool:
+    counts = (await http.get(f"{run.url('archive')}/counts")).json()
+    stages = [(await tracked(run, http, each)).get("stage") for each in ids]
+    return stages == ["completed"] * len(ids) and counts.get("payments.paymentSettled.v1") == len(ids)
+
+
+async def tracked(run: Run, http: httpx2.AsyncClient, order_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = (await http.get(f"{run.url('tracking')}/track/{order_id}")).json()
+    return found
+
+
+async def eventually(holds: Callable[[], Awaitable[object]], patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    seen: object = None
+    while time.monotonic() < end:
+        try:
+            if seen := await holds():
+                return
+        except (httpx2.TransportError, ValueError) as error:  # a service that was killed
+            seen = error
+        await asyncio.sleep(0.2)
+    pytest.fail(f"it did not come about within {patience:g} s: {seen}")
+
+
+async def tidings(run: Run, *words: str) -> Result:
+    """Run a command against the archive; it blocks, so it has a thread."""
+    return await asyncio.to_thread(CliRunner().invoke, app, [*words, "--archive", run.url("archive"), "-o", "json"])
+
+
+async def listed(run: Run, *words: str) -> list[dict[str, Any]]:
+    result = await tidings(run, "dlq", "list", *words)
+    assert result.exit_code == 0, result.output
+    found: list[dict[str, Any]] = json.loads(result.stdout)
+    return found
+
+
+async def test_everything_that_was_told_is_in_the_archive_and_in_the_timeline(
+    run: Run, http: httpx2.AsyncClient, orders: list[str]
+) -> None:
+    for order_id in orders:
+        found = (await http.get(f"{run.url('archive')}/events", params={"subject": order_id})).json()["events"]
+        kept = {each["id"] for each in found}
+        shown = (await tracked(run, http, order_id))["timeline"]
+        assert {each["id"] for each in shown} <= kept
+        assert len(shown) == 12
+        assert len({each["correlationid"] for each in found}) == 1
+
+
+async def test_the_read_model_is_rebuilt_although_the_archive_is_killed_on_the_way(
+    run: Run, http: httpx2.AsyncClient, orders: list[str]
+) -> None:
+    before = [await tracked(run, http, each) for each in orders]
+    began = (await http.post(f"{run.url('tracking')}/rebuild")).json()
+    archive = f"{run.url('archive')}/replays/{began['replayId']}"
+
+    async def under_way() -> bool:
+        return bool((await http.get(archive)).json().get("sent"))
+
+    await eventually(under_way)
+    await run.kill("archive")
+    await run.wait_ready("archive")
+
+    async def rebuilt() -> bool:
+        state = (await http.get(f"{run.url('tracking')}/rebuild")).json()
+        return bool(state["generation"] == began["building"])
+
+    await eventually(rebuilt)
+    replay = (await http.get(archive)).json()
+    assert (replay["state"], replay["sent"]) == ("completed", replay["matched"])
+    assert replay["sent"] > RATE
+
+    async def same() -> bool:
+        return [await tracked(run, http, each) for each in orders] == before
+
+    await eventually(same, 30)
+
+
+async def test_what_succeeded_before_changes_nothing_when_it_is_replayed(
+    run: Run, http: httpx2.AsyncClient, orders: list[str]
+) -> None:
+    async def counts() -> dict[str, int]:
+        found: dict[str, int] = (await http.get(f"{run.url('archive')}/counts")).json()
+        return {name: count for name, count in found.items() if not name.startswith("archive.")}
+
+    before = await counts()
+    for consumer in ("pickup", "payments"):
+        result = await tidings(run, "replay", consumer, "--type", "orders.*", "--type", "kitchen.pizzaBoxed", "--yes")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["sent"] >= 3 * len(orders)
+    await asyncio.sleep(2)  # the time in which they would have told something new
+    assert await counts() == before
+    assert await listed(run) == []
+
+
+async def test_a_dead_letter_is_replayed_to_who_failed_and_is_open_again_when_it_fails_again(
+    run: Run, http: httpx2.AsyncClient
+) -> None:
+    """Twice under one id within JetStream's window for duplicates: neither replay nor second failure may be dropped."""
+    poison = Envelope(
+        id=new_id(), source="orders", type="orders.orderCancelled", specversion="1.0", version="1", subject="o-poison",
+        time=timestamp(), data=msgspec.Raw(b'{"orderId": 7}'),
+    )  # fmt: skip
+    await to_the_broker(run.broker_url, CANCELLED, poison.encode())
+
+    async def failures() -> dict[str, int]:
+        return {each["subscription"]: each["failures"] for each in await listed(run, "--type", "orders.orderCancelled")}
+
+    await eventually(lambda: holds(failures, {"pickup-order-cancelled", "kitchen-order-cancelled"}))
+    [letter] = await listed(run, "--subscription", "pickup-order-cancelled")
+    assert "orderId" in letter["reason"]
+    assert letter["eventId"] == poison.id
+
+    result = await tidings(run, "dlq", "replay", str(letter["number"]), "--yes")
+    assert result.exit_code == 0, result.output
+
+    async def failed_again() -> bool:
+        return (await failures()).get("pickup-order-cancelled") == 2
+
+    await eventually(failed_again)
+    assert (await failures())["kitchen-order-cancelled"] == 1
+    result = await tidings(run, "dlq", "discard", "--type", "orders.orderCancelled", "--reason", "poison", "--yes")
+    assert result.exit_code == 0, result.output
+    assert await listed(run) == []
+    shown = json.loads((await tidings(run, "dlq", "show", str(letter["number"]))).stdout)
+    assert [deed["action"] for deed in shown["audit"]] == ["discarded", "failed again", "replayed"]
+
+
+async def holds(failures: Callable[[], Awaitable[dict[str, int]]], wanted: set[str]) -> bool:
+    return wanted <= set(await failures())
+
+
+async def to_the_broker(url: str, topic: str, event: bytes) -> None:
+    """Publish as a stranger does who uses neither the kit nor a sidecar."""
+    client = await nats.connect(url)
+    await client.jetstream().publish(topic, event)
+    await client.close()
+
+
+async def test_an_order_is_pushed_to_who_watches_it(run: Run, http: httpx2.AsyncClient, orders: list[str]) -> None:
+    async with http.stream("GET", f"{run.url('tracking')}/track/{orders[0]}/stream") as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                assert json.loads(line.removeprefix("data: ")) == await tracked(run, http, orders[0])
+                break
