@@ -44,7 +44,7 @@ def create_app(
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         logs.configure(service.name, service.settings.tidings_log, service.settings.tidings_log_level)
-        tracing.configure()
+        tracing.configure(service.name)
         async with AsyncExitStack() as stack:
             if lifespan is not None:
                 more: AbstractAsyncContextManager[Any] = lifespan(service)

@@ -1,21 +1,27 @@
 """OpenTelemetry across publish and consume, by the messaging conventions: a consumer's span links to its producer's.
 
-A program that installs a tracer provider calls `configure` after it; `tidings.fastapi` does. Without one nothing is
-traced, at no cost, and the traceparent of what is being handled is passed on as it is.
+Spans go where `OTEL_EXPORTER_OTLP_ENDPOINT` says (OTLP over HTTP, `tidings[otlp]`), or to the tracer provider that the
+program itself has installed. With neither nothing is traced, at no cost, and the traceparent of what is being handled
+is passed on as it is.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tidings.envelope import Envelope
+from tidings.errors import DefinitionError
 from tidings.outcomes import DeadLetter, Outcome, Retry
 
 _tracer = trace.get_tracer("tidings")
@@ -33,9 +39,32 @@ class _State:
 _state = _State()
 
 
-def configure() -> None:
-    """Look whether a tracer provider is installed, and trace if so."""
-    _state.on = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+def configure(service: str) -> None:
+    """Trace where a tracer provider is installed; install one that exports where the environment names an endpoint.
+
+    Raises:
+        DefinitionError: `OTEL_EXPORTER_OTLP_ENDPOINT` is set, but the exporter is not installed.
+
+    """
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and _none_installed():
+        _install(service)
+    _state.on = not _none_installed()
+
+
+def _none_installed() -> bool:
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+
+
+def _install(service: str) -> None:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise DefinitionError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing can export to it: install tidings[otlp]"
+        ) from error
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
 
 
 def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str]:
