@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archive.auditing import note
@@ -14,6 +13,7 @@ from archive.domain.deadletter import UNKNOWN_REASON, Standing, fails_again
 from archive.tables import dead_letters, events
 from tidings import Received
 from tidings.envelope import Envelope
+from tidings.sql import insert_new
 
 _DEAD_LETTER_TOPIC = "deadletter."
 
@@ -27,7 +27,7 @@ async def keep_event(connection: AsyncConnection, received: Received, now: datet
         "received": now.timestamp(),
         "body": _text(received.body),
     }
-    await _insert(connection, events, row)
+    await insert_new(connection, events, row)
 
 
 async def keep_dead_letter(connection: AsyncConnection, received: Received, now: datetime) -> None:
@@ -48,7 +48,7 @@ async def keep_dead_letter(connection: AsyncConnection, received: Received, now:
         "received": now.timestamp(),
         "body": _text(received.body),
     }
-    if not await _insert(connection, dead_letters, row):
+    if not await insert_new(connection, dead_letters, row):
         await _failed_again(connection, row, now)
 
 
@@ -61,12 +61,6 @@ async def _failed_again(connection: AsyncConnection, row: dict[str, Any], now: d
     again = sa.update(dead_letters).where(dead_letters.c.seq == found["seq"])
     await connection.execute(again.values(**changed, failures=dead_letters.c.failures + 1))
     await note(connection, now, row["app"], "failed again", f"deadletter/{found['seq']}", row["reason"])
-
-
-async def _insert(connection: AsyncConnection, table: sa.Table, row: dict[str, Any]) -> bool:
-    """Insert a row unless its key is there; whether it was not."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return bool((await connection.execute(dialect.insert(table).on_conflict_do_nothing(), row)).rowcount)
 
 
 def _about(envelope: Envelope) -> dict[str, Any]:
