@@ -1,0 +1,139 @@
+"""Two replicas of the archive on a real PostgreSQL: each thing is kept once, and what one leaves the other ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from archive import api, api_deadletters, api_replays, consumers, replays
+from archive.handlers import handlers
+from archive.settings import ArchiveSettings
+from archive.tables import metadata
+from tidings import Service, Settings
+from tidings.fastapi import create_app
+from tidings.outbox.table import TableOutbox
+from tidings.policy import Policy, SubscriptionPolicy
+from tidings.testing import MemoryBroker, MemorySidecar
+
+pytestmark = pytest.mark.real
+PLACED = "orders.orderPlaced.v1"
+PATIENCE = 30.0
+
+
+def entry(name: str, topic: str) -> SubscriptionPolicy:
+    return SubscriptionPolicy(name=name, type="*", path=f"/events/{topic}", topic=topic)
+
+
+POLICY = Policy("archive", (entry("archive-everything", PLACED), entry("archive-dead-letters", "deadletter.pickup")))
+
+
+class Replica:
+    """One replica, by what its sidecar brings it and by HTTP."""
+
+    def __init__(self, url: str, broker: MemoryBroker, name: str) -> None:
+        outbox = TableOutbox.on(url, tables=metadata)
+        sidecar, settings = MemorySidecar("archive", broker), Settings(tidings_instance=name)
+        self.service = Service("archive", handlers, settings=settings, sidecar=sidecar, outbox=outbox, policy=POLICY)
+        app = create_app(self.service, [api.router, api_deadletters.router, api_replays.router])
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
+
+    async def hear(self, topic: str, body: bytes) -> bytes:
+        return await self.service.ingress.deliver(f"/events/{topic}", body)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        return (await self.http.get(path, params=query)).json()
+
+
+@pytest.fixture
+async def replicas(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Replica, Replica, MemoryBroker]]:
+    monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.0, replay_rate=1000))
+    monkeypatch.setattr(consumers, "known", frozenset[str])
+    name, broker = f"archive_{uuid.uuid4().hex}", MemoryBroker()
+    url = sa.make_url(postgres).set(database=name).render_as_string()
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
+        await server.execute(f'create database "{name}"')
+        one, two = Replica(url, broker, "one"), Replica(url, broker, "two")
+        for each in (one, two):
+            await each.service.start()
+            await eventually(each.service.ready)
+        yield one, two, broker
+        for each in (one, two):
+            await each.http.aclose()
+            await each.service.stop()
+        await server.execute(f'drop database "{name}" with (force)')
+
+
+def fact(identity: str, **attributes: Any) -> bytes:
+    standard = {"id": identity, "source": "orders", "type": "orders.orderPlaced", "specversion": "1.0", "version": "1"}
+    data = {"orderId": identity, "name": "Zoë", "odd": "\0"}
+    return json.dumps(
+        {**standard, "time": "2026-03-14T12:00:00Z", "data": data, **attributes}, ensure_ascii=False
+    ).encode()
+
+
+async def test_what_both_are_brought_is_kept_once_and_found(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
+    one, two, _ = replicas
+    events = [fact(f"e-{number}", subject=f"o-{number % 7}") for number in range(100)]
+    answers = await asyncio.gather(*(each.hear(PLACED, event) for event in events for each in (one, two)))
+    assert set(answers) == {b'{"status":"SUCCESS"}'}
+    assert await two.get("/counts") == {PLACED: 100}
+    assert len((await one.get("/events", subject="o-3", type="orders.*", q="zoë"))["events"]) == 14
+    page = await one.get("/events", limit=30)
+    assert len((await two.get("/events", limit=100, cursor=page["next"]))["events"]) == 70
+
+
+async def test_a_dead_letter_that_both_are_brought_is_decided_about_once(
+    replicas: tuple[Replica, Replica, MemoryBroker],
+) -> None:
+    one, two, broker = replicas
+    failure = {"failuresubscription": "pickup-x", "failurereason": "odd"}
+    for last in ("2026-03-14T12:00:00Z", "2026-03-14T12:01:00Z"):
+        letter = fact("e-1", **failure, failurelast=last)
+        await asyncio.gather(*(each.hear("deadletter.pickup", letter) for each in (one, two)))
+    [found] = (await one.get("/deadletters"))["deadLetters"]
+    assert found["failures"] == 2
+    asked = [each.http.post(f"/deadletters/{found['number']}/discard", json={"reason": "x"}) for each in (one, two)]
+    asked.append(one.http.post(f"/deadletters/{found['number']}/replay", json={}))
+    statuses = sorted(answer.status_code for answer in await asyncio.gather(*asked))
+    assert statuses in ([200, 200, 409], [202, 409, 409])  # whoever came first
+    expected = int(statuses[0] == 202)
+    await eventually(lambda: sent(broker, expected))
+    assert len(broker.events("replay.pickup")) == expected
+
+
+async def test_a_replay_that_one_began_is_ended_by_the_other(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
+    one, two, broker = replicas
+    for number in range(60):
+        await one.hear(PLACED, fact(f"e-{number:02}"))
+    await one.http.post("/replays", json={"replayId": "r-1", "consumer": "pickup", "ratePerSecond": 40})
+    await eventually(lambda: sent(broker, 10))
+    await one.service.stop()
+
+    async def ended() -> bool:
+        return bool((await two.get("/replays/r-1"))["state"] == "completed")
+
+    await eventually(ended)
+    await eventually(lambda: sent(broker, 60))
+    ids = [event["id"] for event in broker.events("replay.pickup")]
+    assert sorted(set(ids)) == [f"e-{number:02}" for number in range(60)]
+    assert len(ids) == 60
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await holds():  # noqa: ASYNC110 - asked, as by a probe
+            await asyncio.sleep(0.01)
+
+
+async def sent(broker: MemoryBroker, number: int) -> bool:
+    return len(broker.events("replay.pickup")) >= number
