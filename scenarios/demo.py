@@ -55,7 +55,7 @@ console = Console(width=None if sys.stdout.isatty() else 190)
 
 
 @asynccontextmanager
-async def system() -> AsyncIterator[URLs]:
+async def system(broker: str) -> AsyncIterator[URLs]:
     """The running system, or one that is started for the purpose, in which people and ovens take no time."""
     try:
         found = state.read(ROOT / ".run")
@@ -66,7 +66,7 @@ async def system() -> AsyncIterator[URLs]:
     except NotRunning:
         pass  # then one is started
     console.print("starting the system, in which people and ovens take no time ...")
-    async with running(ROOT, Options(free_ports=True, environment=PACE)) as run:
+    async with running(ROOT, Options(free_ports=True, environment=PACE, broker=broker)) as run:
         yield run.url
 
 
@@ -99,9 +99,9 @@ def times(told: dict[str, Follow]) -> Table:
     return table
 
 
-async def run(count: int, concurrency: int, patience: float) -> list[str]:
+async def run(count: int, concurrency: int, patience: float, broker: str) -> list[str]:
     """Place the burst, follow it to its end, print it; answers what does not add up."""
-    async with system() as url, httpx2.AsyncClient(timeout=10, trust_env=False) as client:
+    async with system(broker) as url, httpx2.AsyncClient(timeout=10, trust_env=False) as client:
         before = await counts(client, url)
         began = time.perf_counter()
         burst = await place(client, url, count, concurrency=concurrency, seed=time.time_ns())
@@ -128,9 +128,10 @@ def main() -> int:
     parser.add_argument("--orders", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--concurrency", type=int, default=16, help="how many at once (default 16)")
     parser.add_argument("--patience", type=float, default=300, help="seconds until an order counts as lost")
+    parser.add_argument("--broker", default="", help="nats or redis, where the system is started for the purpose")
     arguments = parser.parse_args()
     try:
-        wrong = asyncio.run(run(arguments.orders, arguments.concurrency, arguments.patience))
+        wrong = asyncio.run(run(arguments.orders, arguments.concurrency, arguments.patience, arguments.broker))
     except UpError as error:
         console.print(f"[red]{error}")
         return 1
