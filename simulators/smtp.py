@@ -128,7 +128,7 @@ class Mailbox:
 
 def _mail(message: EmailMessage, envelope: Envelope) -> Mail:
     return Mail(
-        message_id=str(message["message-id"]),
+        message_id=str(message["message-id"]).strip(),
         order_id=str(message["x-order-id"] or ""),
         sender=envelope.mail_from or "",
         to=list(envelope.rcpt_tos),

@@ -63,15 +63,11 @@ def test_one_address_and_nothing_besides(address: str, fine: bool):
     assert deliverable(address) is fine
 
 
-def test_the_message_id_of_an_orders_email_can_be_read():
-    assert message_id("0198-13-orderConfirmed", "pizza.example") == "<0198-13-orderConfirmed@pizza.example>"
-
-
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_each_email_id_has_a_message_id_of_its_own_that_mail_servers_take(one: str, two: str):
     try:
         ids = [message_id(each, "pizza.example") for each in (one, two)]
     except UnicodeEncodeError:  # half a surrogate pair: no JSON carries it
         return
-    assert all(DOT_ATOM.fullmatch(each) for each in ids)
+    assert all(DOT_ATOM.fullmatch(each) and len(f"Message-ID: {each}") <= 78 for each in ids)
     assert (ids[0] == ids[1]) == (one == two)

@@ -15,7 +15,7 @@ from simulators.smtp import Fault, Mailbox
 
 from notifications.adapters.composing import compose
 from notifications.adapters.smtp import SmtpMailer
-from notifications.domain import Email, Template
+from notifications.domain import Email, Template, message_id
 from notifications.mailer import NotNow, Refused
 from notifications.settings import NotificationsSettings
 from tidings.testing.programs import Ports
@@ -41,7 +41,7 @@ def parts(message: Any) -> tuple[str, str]:
 
 def test_its_headers_say_who_when_and_which():
     headers = dict(compose(email(), SENDER).items())
-    assert headers["Message-ID"] == "<o-1-orderConfirmed@pizza.example>"
+    assert headers["Message-ID"] == message_id("o-1-orderConfirmed", "pizza.example")
     assert headers["Date"] == "Sat, 14 Mar 2026 18:02:00 +0000"
     assert [headers[name] for name in ("From", "To", "Subject", "X-Order-Id", "Auto-Submitted")] == [
         SENDER,
@@ -123,6 +123,27 @@ async def serve() -> AsyncIterator[Serve]:
             return SmtpMailer(NotificationsSettings.model_validate({"smtp_port": port, **(settings or {})}))
 
         yield start
+
+
+class Simple(Mailbox):
+    """Reads headers line by line, as simple mail programs do."""
+
+    headers: list[bytes]
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.headers = envelope.original_content.partition(b"\r\n\r\n")[0].splitlines()
+        return await super().handle_DATA(server, session, envelope)
+
+
+async def test_its_message_id_stands_on_one_line(serve: Serve):
+    mailbox = Simple()
+    mailer = await serve(mailbox)
+    long = email()
+    long.email_id = "01a208dd-60ef-743e-926b-fd217aae54e2-orderConfirmed"
+    await mailer.send(long)
+    expected = message_id(long.email_id, "pizza.example")
+    assert f"Message-ID: {expected}".encode() in mailbox.headers
+    assert [mail.message_id for mail in mailbox.find("o-1", None)] == [expected]
 
 
 async def test_an_email_arrives_and_a_second_sending_is_known(serve: Serve):
