@@ -24,7 +24,7 @@ export function checkout(main, { go }) {
   const known = read("customer", {});
   const address = h("div", { class: "fields", id: "address" }, ADDRESS.map((name) => field(name, known[name])));
   form.append(
-    h("div", { class: "alert-place", "aria-live": "assertive" }),
+    h("div", { class: "alert-place" }),
     h("fieldset", { class: "card" }, h("legend", { class: "unseen" }, "Who orders"), h("p", { class: "legend", "aria-hidden": "true" }, "Who orders"), h("div", { class: "fields" }, ["name", "email"].map((name) => field(name, known[name], "half"))), remember(known)),
     h(
       "fieldset",
@@ -206,7 +206,7 @@ function alertIn(form, problem, wait) {
   const place = form.querySelector(".alert-place");
   const title = wait !== null ? "Not answered yet: trying again…" : problem.passing ? "Your order has not been placed." : "This cannot be ordered as it is.";
   const comfort = problem.passing ? " Your basket is kept, and however often it is sent, it is ordered and paid once." : "";
-  fill(place, h("div", { class: `alert${problem.passing ? " mild" : ""}`, "data-problem": problem.status }, icon("warning"), h("strong", null, title), h("span", null, sentence(problem.message) + comfort), problem.passing && wait === null && h("div", { class: "row" }, h("button", { type: "submit", class: "button" }, "Try again"))));
+  fill(place, h("div", { class: `alert${problem.passing ? " mild" : ""}`, role: "alert", "data-problem": problem.status }, icon("warning"), h("strong", null, title), h("span", null, sentence(problem.message) + comfort), problem.passing && wait === null && h("div", { class: "row" }, h("button", { type: "submit", class: "button" }, "Try again"))));
   if (wait === null) place.scrollIntoView({ block: "center", behavior: "smooth" });
 }
 
