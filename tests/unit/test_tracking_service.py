@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,8 +30,10 @@ from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 from tracking import api, handlers, sharing, telling
+from tracking.life import life
 from tracking.live import Live
 from tracking.settings import TrackingSettings
+from tracking.stopping import at_stop
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
@@ -119,7 +123,7 @@ async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> Asy
     sidecar = MemorySidecar("tracking", broker, store)
     policy = msgspec.convert(PLAN.policy, Policy)
     service = Service("tracking", handlers.handlers, settings=Settings(), sidecar=sidecar, policy=policy)
-    app = create_app(service, [api.router], lifespan=sharing.sharing)
+    app = create_app(service, [api.router], lifespan=life)
     broker.attach("tracking", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
     server = Served(app, ports.take())
     await server.start()
@@ -352,6 +356,39 @@ async def test_what_could_not_be_shared_is_shared_next_time() -> None:
     sidecar.down = False
     assert live.take_unshared() == {"a": 1}
     await service.stop()
+
+
+async def test_streams_end_when_the_process_is_asked_to_stop(tracking: Tracking) -> None:
+    await tracking.hear("orders.orderPlaced.v1")
+    async with tracking.stream("/track/o-1/stream") as one, tracking.stream("/stream", last_id="x-1") as every:
+        await following(one)
+        await following(every)
+        handlers.live().close()
+        for stream in (one, every):
+            assert [frame async for frame in stream] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_stop_is_passed_on(number: signal.Signals) -> None:
+    heard: list[str] = []
+    closed = asyncio.Event()
+    before = signal.signal(number, lambda *_: heard.append("server"))
+    try:
+        with at_stop(closed.set):
+            os.kill(os.getpid(), number)
+            await asyncio.wait_for(closed.wait(), 5)
+        os.kill(os.getpid(), number)
+        assert heard == ["server", "server"]
+    finally:
+        signal.signal(number, before)
+
+
+async def test_signals_are_the_main_threads() -> None:
+    def elsewhere() -> None:
+        with at_stop(pytest.fail):
+            pass
+
+    await asyncio.to_thread(elsewhere)
 
 
 # -- rebuilding -------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ async def stream_order(
     """
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
     with live().watch(order_id) as changed:
-        while True:
+        while not live().closed:
             changed.clear()
             order = await _find(service, order_id)
             if order is not None and order.changes > seen:
@@ -83,7 +83,7 @@ async def stream_order(
 async def stream_all(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
     """Send each order that changes, without its timeline; who comes back is sent what changed meanwhile."""
     with live().watch_all(last_event_id) as mailbox:
-        while True:
+        while not live().closed:
             for number, order in await mailbox.take():
                 yield _sent(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
 

@@ -30,6 +30,10 @@ class Mailbox:
             self._waiting.popitem(last=False)
         self._filled.set()
 
+    def wake(self) -> None:
+        """Let `take` answer, with nothing if there is nothing."""
+        self._filled.set()
+
     async def take(self) -> list[tuple[int, TrackedOrder]]:
         """Wait for changes and take them all, in their order."""
         await self._filled.wait()
@@ -55,6 +59,7 @@ class Live:
         self._unshared: dict[str, int] = {}
         self._mailboxes: set[Mailbox] = set()
         self._watched: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.closed = False
 
     def changed(self, order: TrackedOrder, *, shared: bool = False) -> None:
         """Tell everybody who watches of an order's change; `shared` where other replicas know it already."""
@@ -71,6 +76,14 @@ class Live:
         for mailbox in self._mailboxes:
             mailbox.put(self._number, order, self._most)
         for event in self._watched.get(order.order_id, ()):
+            event.set()
+
+    def close(self) -> None:
+        """Let every stream end: who watches comes back to another replica, or to this one once it is up again."""
+        self.closed = True
+        for mailbox in self._mailboxes:
+            mailbox.wake()
+        for event in (each for events in self._watched.values() for each in events):
             event.set()
 
     def latest(self, limit: int) -> list[TrackedOrder]:

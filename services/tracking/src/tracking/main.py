@@ -6,7 +6,7 @@ from tidings import Service
 from tidings.fastapi import create_app
 from tracking.api import router
 from tracking.handlers import handlers
-from tracking.sharing import sharing
+from tracking.life import life
 
 service = Service("tracking", handlers)
-app = create_app(service, [router], lifespan=sharing)
+app = create_app(service, [router], lifespan=life)
