@@ -99,6 +99,12 @@ def _judged(outcome: Outcome, handler: Handler, cause: Cause, retry: RetryPolicy
     return outcome
 
 
+async def _within(seconds: float, running: Awaitable[T]) -> T:
+    """Not `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation."""
+    async with asyncio.timeout(seconds):
+        return await running
+
+
 def _failed(error: Exception, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:
     name = type(error).__qualname__
     reason = f"{name}: {error}" if str(error) else name
