@@ -1,0 +1,186 @@
+"""The commands of README.md and docs/tutorial.md, run as a newcomer would run them: on a fresh copy of the tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`(?P<path>[\w./-]+)`:\s*\Z")
+PORT = re.compile(r"(?<=[:\s])8[01]\d\d\b")
+NOT_COPIED = (".*", "__pycache__")
+START, BLOCK, STOP = 300.0, 120.0, 60.0
+"""Seconds for a start from nothing (programs are there already), for any other block, and for an end."""
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: shell to run, a file to write, a change to make, or what the block before it prints."""
+
+    language: str
+    background: bool
+    path: str
+    text: str
+
+
+def blocks(markdown: str) -> list[Block]:
+    found = []
+    for fence in FENCE.finditer(markdown):
+        named = FILE.search(markdown[: fence.start()])
+        path = named["path"] if named else ""
+        found.append(Block(fence["language"], "background" in fence["info"], path, fence["text"]))
+    return found
+
+
+def section(markdown: str, title: str) -> str:
+    """The part of a document under a heading of the second level."""
+    return markdown.split(f"\n## {title}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        listening = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in listening]
+
+
+def missing(expected: str, output: str) -> list[str]:
+    """The lines that were not printed, in their order; `…` stands for anything."""
+    lost, rest = [], output
+    for line in expected.splitlines():
+        found = re.search(".*".join(map(re.escape, line.split("…"))), rest)
+        if found is None:
+            lost.append(line)
+        else:
+            rest = rest[found.end() :]
+    return lost
+
+
+@dataclass
+class Newcomer:
+    """Works in a copy of the tree, with free ports in place of the documents' own."""
+
+    home: Path
+    scratch: Path
+    ports: dict[str, str]
+    running: subprocess.Popen[bytes] | None = None
+    output: str = ""
+    starts: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def adapted(self, text: str) -> str:
+        return PORT.sub(lambda found: self.ports[found[0]], text).replace("/tmp/", f"{self.scratch}/")  # noqa: S108
+
+    def follow(self, markdown: str) -> None:
+        steps = blocks(self.adapted(markdown))
+        assert steps
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            expected = following.text if following and following.language == "text" else ""
+            if step.background:
+                self.start(step.text, expected)
+            elif step.language == "sh":
+                self.run(step.text, expected)
+            elif step.language == "diff":
+                subprocess.run(["git", "apply"], cwd=self.home, input=step.text.encode(), check=True)
+            elif step.language != "text":
+                assert step.path, f"no file is named before\n{step.text}"
+                (self.home / step.path).parent.mkdir(parents=True, exist_ok=True)
+                (self.home / step.path).write_text(step.text)
+
+    def run(self, script: str, expected: str) -> None:
+        """Run a block; variables last from one block to the next, as in one terminal."""
+        kept = self.scratch / "variables"
+        kept.touch()
+        whole = f"set -ea; . {kept}; {{ {script}\n}}; export -p > {kept}"
+        done = subprocess.run(
+            ["bash", "-c", whole], cwd=self.home, env=self.environment, timeout=BLOCK, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{self.said()}"
+        assert missing(expected, done.stdout) == [], f"{script}\nprinted\n{done.stdout}"
+
+    def start(self, command: str, expected: str) -> None:
+        """Run a block in the other terminal, where what ran there before is stopped first."""
+        self.stop()
+        self.starts += 1
+        with self.log.open("wb") as log:
+            self.running = subprocess.Popen(
+                ["bash", "-c", command], cwd=self.home, env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        end = time.monotonic() + START
+        while missing(expected or "ready in … s", self.said()):
+            assert self.running.poll() is None, f"{command} has ended:\n{self.said()}"
+            assert time.monotonic() < end, f"{command} is not ready:\n{self.said()}"
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Ctrl-C in the other terminal."""
+        if self.running is None:
+            return
+        os.killpg(self.running.pid, signal.SIGINT)
+        self.running.wait(STOP)
+        self.running = None
+        assert "everything is stopped" in self.said()
+
+    @property
+    def log(self) -> Path:
+        return self.scratch / f"terminal-{self.starts}.log"
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.starts else ""
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+    scratch = tmp_path_factory.mktemp("newcomer")
+    home = scratch / "pizza"
+    shutil.copytree(ROOT, home, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    wanted = {port for name in ("README.md", "docs/tutorial.md", "tidings.yaml") for port in PORT.findall(_read(name))}
+    ports = dict(zip(sorted(wanted), map(str, free_ports(len(wanted))), strict=True))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL_ENV"))}
+    newcomer = Newcomer(home, scratch, ports, environment=kept)
+    (home / "tidings.yaml").write_text(newcomer.adapted(_read("tidings.yaml")))
+    try:
+        yield newcomer
+    finally:
+        newcomer.stop()
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_the_readme_orders_a_pizza(newcomer: Newcomer) -> None:
+    newcomer.follow(section(_read("README.md"), "Run it"))
+
+
+def test_the_tutorial_adds_a_service(newcomer: Newcomer) -> None:
+    newcomer.follow(_read("docs/tutorial.md"))
+    newcomer.stop()
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "lost"),
+    [
+        ("a … c", "a b c", []),
+        ("one\ntwo", "two\none", ["two"]),
+        ("…5 of 7", "there are 5 of 7 (all)", []),
+        ("5+", "55", ["5+"]),
+    ],
+)
+def test_what_a_block_prints_is_compared_line_by_line(expected: str, output: str, lost: list[str]) -> None:
+    assert missing(expected, output) == lost
