@@ -5,27 +5,19 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 
 from tidings.cli import inputs, output
+from tidings.cli.documents import as_yaml
 from tidings.cli.inputs import Paths
-from tidings.plan import AppPlan, plan
+from tidings.plan import AppPlan, plan, system_map
 from tidings.plan.configmap import config_map
 from tidings.resources import has_errors, load
 
-Format = Annotated[Literal["yaml", "json"], typer.Option("-o", "--output", help="YAML documents, or a JSON list.")]
+Format = Annotated[
+    Literal["yaml", "json", "map"],
+    typer.Option("-o", "--output", help="YAML documents, a JSON list, or the map that the archive's console draws."),
+]
 App = Annotated[str, typer.Option("--app", help="Only this app's resources.", show_default=False)]
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, so that a policy can be read and compared."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
 
 
 def render(paths: Paths = None, output_format: Format = "yaml", app: App = "") -> None:
@@ -33,14 +25,17 @@ def render(paths: Paths = None, output_format: Format = "yaml", app: App = "") -
 
     What has an error is left out, as the operator does; it stands on standard error and the exit code is 1.
     """
-    planned = plan(load(inputs.chosen(paths)))
+    inventory = load(inputs.chosen(paths))
+    planned = plan(inventory)
     if app and app not in planned.apps:
         raise typer.BadParameter(f"no app {app}: there are {', '.join(planned.apps)}", param_hint="--app")
     resources = rendered([planned.apps[app]] if app else planned.apps.values())
-    if output_format == "json":
+    if output_format == "map":
+        output.dump(system_map(inventory, planned))
+    elif output_format == "json":
         output.dump(resources)
     else:
-        yaml.dump_all(resources, sys.stdout, _Dumper, sort_keys=False, allow_unicode=True, width=1000)
+        sys.stdout.write(as_yaml(resources))
     findings = [each for each in planned.findings if each.severity != "info"]
     output.show(findings, output.console(error=True))
     if has_errors(findings):

@@ -8,6 +8,7 @@ from tidings.plan.app import plan_app
 from tidings.plan.model import AppPlan, Plan, Scopes
 from tidings.plan.planning import plan, scopes, topics
 from tidings.plan.replays import plan_replay
+from tidings.plan.systemmap import system_map
 from tidings.plan.types import plan_type
 
-__all__ = ["AppPlan", "Plan", "Scopes", "plan", "plan_app", "plan_replay", "plan_type", "scopes", "topics"]
+__all__ = ["AppPlan", "Plan", "Scopes", "plan", "plan_app", "plan_replay", "plan_type", "scopes", "system_map", "topics"]

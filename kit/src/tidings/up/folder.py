@@ -4,6 +4,7 @@
 state.json  lock
 resources/<app>/      what that app's sidecar loads: components, Subscriptions, Resiliency
 policies/<app>.json   the consumer policy that the kit reads
+map.json              the whole system: types, who reads them, what is deprecated
 data/<name>/          what a service, the broker or a store keeps
 logs/<process>.log
 ```
@@ -57,6 +58,11 @@ class RunFolder:
     def policy(self, app: str) -> Path:
         """The consumer policy of one app."""
         return self.path / "policies" / f"{app}.json"
+
+    @property
+    def map(self) -> Path:
+        """The system's map, for a service that shows it."""
+        return self.path / "map.json"
 
     def log(self, process: str) -> Path:
         """The log of one process."""

@@ -107,6 +107,7 @@ def _write(
     folder.prepare(planned.keeping, fresh=options.fresh)
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder.data("postgres"))
+    folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")
     for app in planned.apps:
         _write_app(
             folder, app, [*_components(app, planned, folder, numbers), *planned.app_resources(app)], planned.policy(app)

@@ -222,6 +222,7 @@ def _own(name: str, instance: str, around: Surroundings, app: str = "") -> dict[
         "instance": instance,
         "port": str(around.ports[name]),
         "run": str(around.folder.path),
+        "map": str(around.folder.map),
         "data": str(around.folder.data(app or name)),
         "python": sys.executable,
     }

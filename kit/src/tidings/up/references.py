@@ -6,6 +6,7 @@
 | `${url:NAME}` | `http://127.0.0.1:<port>` |
 | `${port}`, `${name}`, `${instance}` | of the process itself; an instance is `<name>-<replica>` |
 | `${run}`, `${data}` | the run folder; in it, the folder of this service for what it keeps |
+| `${map}` | the file with the system as a whole: types, who reads them, what is deprecated |
 | `${python}` | the Python interpreter that runs `tidings` |
 | `${env:NAME}` | a variable of the environment `tidings` was started in |
 | `$$` | a dollar sign |

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings import resources
-from tidings.plan import Plan, plan
+from tidings.plan import Plan, plan, system_map
 from tidings.resources.findings import Finding
 from tidings.up import project
 from tidings.up.backends import BROKERS, STORES, Backend, choose
@@ -61,6 +61,8 @@ class System:
     broker: Backend
     store: Backend
     wanted_ports: Mapping[str, int | None]
+    map: Mapping[str, Any] = field(default_factory=dict)
+    """What a page about the whole system is drawn from (`tidings.plan.system_map`)."""
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -117,7 +119,8 @@ def read(root: Path, options: Options) -> System:
 
     """
     home = project.load(root)
-    planned = plan(resources.load(map(_near, home.contracts)))
+    inventory = resources.load(map(_near, home.contracts))
+    planned = plan(inventory)
     errors = [finding for finding in planned.findings if finding.severity == "error"]
     if errors:
         raise PlanRefused(errors)
@@ -129,7 +132,8 @@ def read(root: Path, options: Options) -> System:
     wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
     if options.free_ports:
         wanted = dict.fromkeys(wanted)
-    return System(home, planned, tuple(started), tuple(companions(home, options.only)), broker, store, wanted)
+    drawn = system_map(inventory, planned)
+    return System(home, planned, tuple(started), tuple(companions(home, options.only)), broker, store, wanted, drawn)
 
 
 def _near(path: Path) -> Path:

@@ -1,0 +1,134 @@
+"""The system's map: what the archive's console is drawn from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tidings.cli.commands import app as tidings
+from tidings.plan import plan, system_map
+from tidings.resources import Inventory, load, parse_resource
+from tidings.up import system
+from tidings.up.system import Options
+
+ROOT = Path(__file__).parents[2]
+Document = dict[str, Any]
+
+
+def resource(kind: str, name: str, **spec: Any) -> Document:
+    return {"apiVersion": "tidings.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def reader(app: str, name: str, wanted: str = "orders.orderConfirmed", **spec: Any) -> Document:
+    given = {"eventTypeRef": {"name": wanted}, "consumer": {"appId": app}, **spec}
+    return resource("EventSubscription", name, **given)
+
+
+CONFIRMED = resource(
+    "EventType",
+    "confirmed",
+    type="orders.orderConfirmed",
+    description="An order is certain.",
+    owner={"team": "sales", "contact": "sales@pizza.example"},
+    producers=["orders"],
+    versions=[
+        {
+            "name": "v1",
+            "schema": {},
+            "state": "Deprecated",
+            "deprecation": {"effective": "2026-01-01", "removal": "2036-07-01", "alternative": "v2"},
+        },
+        {"name": "v2", "schema": {}},
+    ],
+)
+LATE = reader("loyalty", "loyalty-confirmed", versions={"accept": ["v1"]})
+BOTH = reader("pickup", "pickup-confirmed", versions={"accept": ["v2", "v1"]}, rateLimit={"eventsPerSecond": 5})
+MODERN = reader("kitchen", "kitchen-confirmed", versions={"accept": ["v2"]}, suspend=True)
+EVERYTHING = reader("archive", "archive-everything", "*")
+DEAD_LETTERS = reader("archive", "archive-dead-letters", "deadletter.*")
+WRONG = reader("menu", "menu-confirmed", versions={"accept": ["v9"]})
+
+
+def drawn(*documents: Document) -> Document:
+    found = Inventory()
+    for document in documents:
+        parsed, findings = parse_resource(document)
+        assert parsed is not None, findings
+        found.put(parsed)
+    answer = system_map(found, plan(found))
+    assert json.loads(json.dumps(answer)) == answer  # plain data, nothing that JSON changes
+    return answer
+
+
+def test_a_type_says_whose_it_is_and_where_each_version_travels() -> None:
+    [found] = drawn(CONFIRMED)["types"]
+    assert found["producers"] == ["orders"]
+    assert (found["owner"], found["contact"], found["intent"]) == ("sales", "sales@pizza.example", "Fact")
+    assert found["versions"] == [
+        {"name": "v1", "state": "Deprecated", "pubsub": "pubsub", "topic": "orders.orderConfirmed.v1"},
+        {"name": "v2", "state": "Active", "pubsub": "pubsub", "topic": "orders.orderConfirmed.v2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "app", "reads", "about"),
+    [
+        (LATE, "loyalty", ["v1"], {"pattern": False, "suspended": False, "eventsPerSecond": None}),
+        (BOTH, "pickup", ["v1", "v2"], {"eventsPerSecond": 5.0}),
+        (EVERYTHING, "archive", ["v1", "v2"], {"pattern": True}),
+    ],
+)
+def test_a_subscription_says_what_it_reads(document: Document, app: str, reads: list[str], about: Document) -> None:
+    [found] = drawn(CONFIRMED, document)["subscriptions"]
+    assert found["app"] == app
+    assert found["reads"] == {"orders.orderConfirmed": reads}
+    assert about.items() <= found.items()
+
+
+def test_what_is_suspended_stays_on_the_map() -> None:
+    [found] = drawn(CONFIRMED, MODERN)["subscriptions"]
+    assert found["suspended"] is True
+
+
+def test_what_has_an_error_reads_nothing_and_dead_letters_are_no_events() -> None:
+    assert [each["name"] for each in drawn(CONFIRMED, LATE, WRONG, DEAD_LETTERS)["subscriptions"]] == [
+        LATE["metadata"]["name"]
+    ]
+
+
+def test_a_deprecated_version_names_who_reads_it_but_not_who_reads_by_pattern() -> None:
+    [found] = drawn(CONFIRMED, LATE, BOTH, MODERN, EVERYTHING)["deprecated"]
+    assert found == {
+        "type": "orders.orderConfirmed",
+        "version": "v1",
+        "effective": "2026-01-01",
+        "removal": "2036-07-01",
+        "alternative": "v2",
+        "readers": [
+            {"app": "loyalty", "subscription": "loyalty-confirmed"},
+            {"app": "pickup", "subscription": "pickup-confirmed"},
+        ],
+    }
+
+
+def test_a_version_deprecated_without_a_date_is_told_too() -> None:
+    undated = {**CONFIRMED["spec"], "versions": [{"name": "v1", "schema": {}, "state": "Deprecated"}]}
+    [found] = drawn({**CONFIRMED, "spec": undated})["deprecated"]
+    assert (found["effective"], found["removal"], found["alternative"]) == (None, None, None)
+
+
+def test_the_command_line_prints_the_map_of_the_pizza_system() -> None:
+    contracts = sorted(str(folder) for folder in ROOT.glob("services/*/contracts"))
+    answer = CliRunner().invoke(tidings, ["render", "-o", "map", *contracts])
+    assert answer.exit_code == 0, answer.output
+    inventory = load(map(Path, contracts))
+    assert json.loads(answer.stdout) == system_map(inventory, plan(inventory))
+
+
+def test_the_local_run_draws_the_same_map_and_gives_it_to_the_archive() -> None:
+    found = system.read(ROOT, Options())
+    assert {each["type"] for each in found.map["types"]} >= {"orders.orderPlaced", "kitchen.pizzaBoxed"}
+    [archive] = {each.service.name: each.service for each in found.instances if each.service.name == "archive"}.values()
+    assert archive.environment["ARCHIVE_MAP"] == "${map}"
