@@ -1,0 +1,21 @@
+"""The strategies on the sidecar's twin and on SQLite, held to the suite that real programs are held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidings.testing.conformance.outbox import OutboxConformance, TableWorld, World
+
+
+class TestLog(OutboxConformance):
+    @pytest.fixture(params=[True, False], ids=["atomic", "redis-like"])
+    def world(self, request: pytest.FixtureRequest) -> World:
+        return World(atomic=request.param)
+
+
+class TestTable(OutboxConformance):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> World:
+        return TableWorld(f"sqlite:///{tmp_path / 'shop.db'}")
