@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -156,11 +157,17 @@ class Ingress:
         whole = Received(envelope, body, route.policy.topic) if route.handler.subscriptions else None
         cause = Cause(self._source, envelope, name, attempt, route.handler.once, whole)
         if route.limiter is None:
-            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
-        waiting = time.perf_counter()
-        async with route.limiter(_ordering_key(route.policy, envelope)):
-            metrics.waited(name, time.perf_counter() - waiting)
-            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+            return await self._attempt(route, cause)
+        return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause))
+
+    async def _within_limits(self, route: Route, limiter: Limiter, cause: Cause) -> Outcome:
+        with metrics.waiting(route.policy.name) as admitted:
+            async with limiter(_ordering_key(route.policy, cause.envelope)):
+                admitted()
+                return await self._attempt(route, cause)
+
+    async def _attempt(self, route: Route, cause: Cause) -> Outcome:
+        return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
 
 
 def _routes(handlers: Iterable[Handler], policy: Policy) -> dict[str, list[Route]]:

@@ -1,14 +1,23 @@
-"""Limits that a consumer keeps: concurrency, rate, and order per key. All wait; none drops or retries."""
+"""Limits that a consumer keeps: concurrency, rate, and order per key. All wait; none drops or retries.
+
+They hold for one replica. What waits here is a delivery that the sidecar has not had its answer to, so the broker
+brings no more than it may have under way, and the rest stays with the broker. A broker that waits long enough for an
+answer delivers again what still waits here: see `Once`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from tidings.outcomes import Done, Drop, Outcome, Postponed
 from tidings.policy import RateLimit
+
+_REMEMBERED = 10_000
 
 
 class TokenBucket:
@@ -59,13 +68,51 @@ class Keyed:
                 del self._locks[key]
 
 
+@dataclass(slots=True)
+class Once:
+    """Lets what is delivered again while it waits use up nothing: it shares the outcome of the first delivery.
+
+    Without it a slow consumer's redeliveries would take its tokens and its slots, and slow it down further. It saves
+    work only: that an event has its effect once is the inbox's affair.
+    """
+
+    _under_way: dict[str, asyncio.Future[Outcome]] = field(default_factory=dict)
+    _handled: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    async def __call__(self, key: str | None, handle: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Handle a delivery, unless the one with that key is under way or was handled here lately."""
+        if key is None:
+            return await handle()
+        if key in self._handled:
+            return Done()
+        if key in self._under_way:
+            return await asyncio.shield(self._under_way[key])
+        return await self._first(key, handle)
+
+    async def _first(self, key: str, handle: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        mine: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._under_way[key] = mine
+        outcome: Outcome = Postponed("the delivery of it that was under way has been broken off")
+        try:
+            outcome = await handle()
+        finally:
+            del self._under_way[key]
+            mine.set_result(outcome)
+        if isinstance(outcome, Done | Drop):
+            self._handled[key] = None
+            if len(self._handled) > _REMEMBERED:
+                self._handled.popitem(last=False)
+        return outcome
+
+
 class Limiter:
-    """What one subscription may do at once and per second."""
+    """What one subscription may do at once and per second, on one replica."""
 
     def __init__(self, concurrency: int | None, rate: RateLimit | None, *, ordered: bool) -> None:
         self._slots = asyncio.Semaphore(concurrency) if concurrency else None
         self._bucket = TokenBucket(rate) if rate else None
         self._keyed = Keyed() if ordered else None
+        self.once = Once()
 
     @asynccontextmanager
     async def __call__(self, key: str) -> AsyncIterator[None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,6 +20,7 @@ _SECONDS = Histogram(
 )
 _PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
 _WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
+_WAITING = Gauge("tidings_limit_waiting", "Deliveries that wait for a limit now", ["subscription"])
 OUTBOX_DEPTH = Gauge("tidings_outbox_depth", "Units of work whose messages are not delivered yet")
 OUTBOX_LAG = Histogram(
     "tidings_outbox_lag_seconds",
@@ -29,6 +33,7 @@ _handled = cache(_HANDLED.labels)
 _seconds = cache(_SECONDS.labels)
 _published = cache(_PUBLISHED.labels)
 _waited = cache(_WAITED.labels)
+_waiting = cache(_WAITING.labels)
 
 
 def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
@@ -42,6 +47,21 @@ def published(topic: str, result: str, events: int = 1) -> None:
     _published(topic, result).inc(events)
 
 
-def waited(subscription: str, seconds: float) -> None:
-    """Count the time that a delivery waited for its subscription's limits."""
-    _waited(subscription).inc(seconds)
+@contextmanager
+def waiting(subscription: str) -> Iterator[Callable[[], None]]:
+    """Count a delivery among those that wait for their subscription's limits, until what this gives is called."""
+    began, gauge = time.perf_counter(), _waiting(subscription)
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        if not ended:
+            ended = True
+            gauge.dec()
+            _waited(subscription).inc(time.perf_counter() - began)
+
+    gauge.inc()
+    try:
+        yield end
+    finally:
+        end()

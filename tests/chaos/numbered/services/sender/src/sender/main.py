@@ -1,0 +1,80 @@
+"""Tells the numbers of a parcel, each in exactly one unit of work, however often it is asked to."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from tidings import Event, Service, StateContext, event
+from tidings.fastapi import CurrentService, create_app
+
+
+class _Number(Event):
+    parcel: str
+    number: int
+    poison: bool = False
+
+
+@event("sender.numberTold", subject="parcel")
+class NumberTold(_Number):
+    """Taken without limits."""
+
+
+@event("sender.numberPaced", subject="parcel")
+class NumberPaced(_Number):
+    """Taken at one a second."""
+
+
+@event("sender.numberShared", subject="parcel")
+class NumberShared(_Number):
+    """Taken by two at once."""
+
+
+@event("sender.numberQueued", subject="parcel")
+class NumberQueued(_Number):
+    """Taken one after the other within a parcel."""
+
+
+class Sent(Event):
+    """How many numbers of a parcel have been told."""
+
+    told: int = 0
+
+
+class Order(Event):
+    """Tell a parcel's numbers up to `size`; `poisoned` is the number that nobody can handle, or -1."""
+
+    kind: str
+    parcel: str
+    size: int
+    poisoned: int
+    at_once: int
+
+
+KINDS = {"told": NumberTold, "paced": NumberPaced, "shared": NumberShared, "queued": NumberQueued}
+router = APIRouter()
+
+
+async def tell_on(order: Order, context: StateContext) -> int:
+    """Tell the next numbers; how many are told by now."""
+    key = f"{order.kind}-{order.parcel}"
+    sent = await context.load(Sent, key) or Sent()
+    until = min(sent.told + order.at_once, order.size)
+    for number in range(sent.told, until):
+        context.publish(KINDS[order.kind](parcel=order.parcel, number=number, poison=number == order.poisoned))
+    if until > sent.told:
+        context.save(key, Sent(told=until))
+    return until
+
+
+@router.post("/parcels/{kind}/{parcel}")
+async def post_parcel(
+    kind: str, parcel: str, service: CurrentService, size: int, poisoned: int = -1, at_once: int = 1
+) -> int:
+    """Answer how many numbers have been told once all have; asked again, it goes on where it was."""
+    order = Order(kind=kind, parcel=parcel, size=size, poisoned=poisoned, at_once=at_once)
+    while await service.execute(tell_on, order) < size:
+        pass
+    return size
+
+
+app = create_app(Service("sender"), [router])
