@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock contracts lint types test run demo coupling tools
+.PHONY: help venv lock contracts docs lint types test chaos run demo coupling tools bench
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +31,16 @@ lint: venv ## style, imports between layers
 
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
+	mypy tests bench simulators
+	cd scenarios && mypy *.py
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes
 	for service in $(patsubst services/%/contracts/events.yaml,%,$(wildcard services/*/contracts/events.yaml)); do \
 		tidings export $$service.events --folder services/$$service/contracts/schemas || exit 1; done
+
+docs: venv ## write the generated pages of docs/reference anew
+	python docs/reference/generate.py
 
 tools: venv ## daprd and whatever else the local run needs, found or built
 	tidings tools

@@ -70,9 +70,10 @@ def ours() -> Any:
 def theirs() -> Any:
     app = FastAPI()
 
-    @DaprApp(app).subscribe("pubsub", "orders.orderConfirmed.v2", route="/events/orders.orderConfirmed.v2")
     async def handle(event: PydanticEvent) -> None:
         pass
+
+    DaprApp(app).subscribe("pubsub", "orders.orderConfirmed.v2", route="/events/orders.orderConfirmed.v2")(handle)
 
     return app
 

@@ -59,7 +59,7 @@ WAYS = {
     Status.FAILED: [confirm, box, assign, collect, fail],
     Status.CANCELLED: [confirm, box, assign, cancel],
 }
-MOVES = {
+MOVES: dict[tuple[Status, Happens], tuple[bool, Status]] = {
     (Status.NEW, confirm): (False, Status.CONFIRMED),
     (Status.NEW, box): (False, Status.BOXED),
     (Status.NEW, cancel): (False, Status.CANCELLED),

@@ -120,7 +120,9 @@ def fact(name: str, major: int, **changes: Any) -> bytes:
     found = INVENTORY.type(("default", name))
     assert found is not None, f"nobody publishes {name}"
     version = next(each for each in found.spec.versions if each.major == str(major))
-    data = {**version.examples[0], **changes}
+    example = version.examples[0]
+    assert isinstance(example, dict)
+    data = {**example, **changes}
     return Envelope(
         id=new_id(),
         source="test",

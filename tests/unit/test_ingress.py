@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tidings import DeadLetter, Done, Drop, Event, Handlers, Rejected, Retry, Service, Settings, event, upcaster
 from tidings.context import Context
@@ -48,7 +49,7 @@ class Shop:
         self.sidecar = MemorySidecar("shop")
         handlers = Handlers()
         handlers.on(Sold)(self.handle)
-        settings = Settings(app_api_token=token)
+        settings = Settings(app_api_token=SecretStr(token) if token else None)
         self.service = Service("shop", handlers, sidecar=self.sidecar, policy=policy, settings=settings)
 
     async def handle(self, message: Sold, context: Context) -> Any:
@@ -218,7 +219,8 @@ def test_a_handler_is_refused_while_the_program_starts() -> None:
     async def unknown(message: int, context: Context) -> None: ...
 
     handlers = Handlers()
-    for function in (synchronous, one):
+    wrong: tuple[Any, ...] = (synchronous, one)
+    for function in wrong:
         with pytest.raises(DefinitionError, match="async def handler"):
             handlers.on(Sold)(function)
     with pytest.raises(DefinitionError, match="is no event"):

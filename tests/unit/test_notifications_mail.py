@@ -36,7 +36,7 @@ def email(template: Template = "orderConfirmed", **parameters: str) -> Email:
 
 
 def parts(message: Any) -> tuple[str, str]:
-    return tuple(message.get_body((kind,)).get_content() for kind in ("plain", "html"))  # type: ignore[return-value]
+    return tuple(message.get_body((kind,)).get_content() for kind in ("plain", "html"))
 
 
 def test_its_headers_say_who_when_and_which():

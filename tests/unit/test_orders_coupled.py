@@ -43,7 +43,9 @@ class World:
         self.answers: dict[str, httpx2.Response | Exception] = {}
         self.payment = {"status": "authorised"}
         self.meanwhile: Callable[[str], Awaitable[object]] | None = None  # what else happens to the order by its id
-        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token="secret"))
+        self.service = Service(
+            "orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token=SecretStr("secret"))
+        )
         token, transport = SecretStr("secret"), httpx2.MockTransport(self._answer)
         self.app = application(self.service, SETTINGS, Collaborators(SETTINGS, token, transport))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders")

@@ -17,7 +17,7 @@ from orders.settings import OrdersSettings
 from tidings import Service, Settings
 from tidings.testing import MemorySidecar, lifespan
 
-MARGHERITA = {
+MARGHERITA: dict[str, Any] = {
     "sku": "margherita",
     "name": "Margherita",
     "priceCents": 950,
@@ -152,8 +152,8 @@ async def test_to_the_customer(shop: Shop, fulfilment: str, way: list[str]):
     assert await shop.emails() == ["orderConfirmed", "orderCompleted"]
 
 
-CONFIRM = ("payments.paymentAuthorised", {})
-BOXED = ("kitchen.pizzaBoxed", {})
+CONFIRM: tuple[str, dict[str, Any]] = ("payments.paymentAuthorised", {})
+BOXED: tuple[str, dict[str, Any]] = ("kitchen.pizzaBoxed", {})
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from tidings.documents import read_document
 from tidings.envelope import Envelope, new_id
 from tidings.errors import DefinitionError, OneDocument, SidecarUnavailable, StateConflict
 from tidings.outbox import lanes
+from tidings.outbox.log import LogOutbox
+from tidings.sidecar import Upsert
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -62,11 +64,14 @@ class System:
         """A process that dies at the end, without a word."""
         sidecar = MemorySidecar("shop", self.broker, self.store)
         service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
-        service.outbox._lanes._instance = instance
+        outbox = service.outbox
+        assert isinstance(outbox, LogOutbox)
+        outbox._lanes._instance = instance
         await service.start()
+        assert service._starting is not None
         await service._starting
         yield service, sidecar
-        for task in service.outbox._lanes._tasks:
+        for task in outbox._lanes._tasks:
             task.cancel()
 
     def published(self) -> list[dict[str, Any]]:
@@ -206,7 +211,7 @@ async def test_a_slot_of_a_commit_that_failed_is_never_published_even_after_a_cr
             await count(message, context)
             (item,) = [await other.get("total/apple")]
             assert item is not None
-            await other.transact([lanes.Upsert("total/apple", item.value)])
+            await other.transact([Upsert("total/apple", item.value)])
             sidecar.fail("transact", times=1, error=BaseExceptionGroup("died", [KeyboardInterrupt()]), when="after")
 
         with pytest.raises((BaseExceptionGroup, StateConflict)):
@@ -250,7 +255,9 @@ async def test_a_clean_stop_leaves_the_directory_empty(system: System) -> None:
     async with system.process() as (service, _):
         await deliver(service, counted())
         await service.stop()
-        assert msgspec.json.decode(system.store.read("shop||outbox/lanes").value) == {"lanes": {}}
+        directory = system.store.read("shop||outbox/lanes")
+        assert directory is not None
+        assert msgspec.json.decode(directory.value) == {"lanes": {}}
         assert system.slots() == []
 
 

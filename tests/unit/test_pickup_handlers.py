@@ -65,7 +65,8 @@ class Counterside:
         pytest.fail(f"it did not come about; published: {self.broker.topics}")
 
     async def shelf(self) -> list[dict[str, Any]]:
-        return (await self.http.get("/shelf")).json()["orders"]
+        found: list[dict[str, Any]] = (await self.http.get("/shelf")).json()["orders"]
+        return found
 
     async def until_shelf(self, *order_ids: str) -> list[dict[str, Any]]:
         for _ in range(PATIENCE):
@@ -87,7 +88,9 @@ def fact(name: str, major: int, **changes: Any) -> bytes:
     found = INVENTORY.type(("default", name))
     assert found is not None, f"nobody publishes {name}"
     version = next(each for each in found.spec.versions if each.major == str(major))
-    data = {**version.examples[0], **changes}
+    example = version.examples[0]
+    assert isinstance(example, dict)
+    data = {**example, **changes}
     return Envelope(
         id=new_id(),
         source="test",

@@ -75,15 +75,16 @@ def retired_on(removal: str, **spec: Any) -> Document:
     return document
 
 
-FAR = {
+FAR: Document = {
     "metadata": {"namespace": "far"},
     "eventTypeRef": {"name": "orders.orderConfirmed", "namespace": "default"},
 }
-V1 = {"versions": {"accept": ["v1"]}}
+V1: Document = {"versions": {"accept": ["v1"]}}
 COMMAND = event_type("payments.takePayment", "v1:Active", intent="Command")
-TAKES = {"eventTypeRef": {"name": "payments.takePayment"}, **V1}
-WEB, PHONE = {"filters": [{"exact": {"data.channel": "web"}}]}, {"filters": [{"exact": {"data.channel": "phone"}}]}
-BEST = {"enforcement": "BestEffort"}
+TAKES: Document = {"eventTypeRef": {"name": "payments.takePayment"}, **V1}
+WEB: Document = {"filters": [{"exact": {"data.channel": "web"}}]}
+PHONE: Document = {"filters": [{"exact": {"data.channel": "phone"}}]}
+BEST: Document = {"enforcement": "BestEffort"}
 ARCHIVE = subscription("all", "archive", eventTypeRef={"name": "*"}, versions={})
 
 
@@ -492,7 +493,7 @@ def test_source_overrides_the_channel_of_the_type():
 
 
 def test_apps_of_two_namespaces_are_kept_apart():
-    far = {"metadata": {"namespace": "far"}}
+    far: Document = {"metadata": {"namespace": "far"}}
     result = planned(event_type(), subscription(), event_type(**far), subscription(**far))
     assert {"kitchen", "far/kitchen", "orders", "far/orders"} == result.apps.keys()
     assert result.apps["far/kitchen"].subscriptions[0]["metadata"]["namespace"] == "far"
@@ -508,7 +509,7 @@ def replay(**spec: Any) -> Document:
     }
 
 
-BACKWARDS = {"since": "2026-11-02T00:00:00Z", "until": "2026-11-01T00:00:00Z"}
+BACKWARDS: Document = {"since": "2026-11-02T00:00:00Z", "until": "2026-11-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize(
