@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from tidings.cli import output
+from tidings.cli.output import refusal
 
 _DEADLINE = 30.0
 _PAGE = 500
@@ -67,12 +67,6 @@ class Archive:
         except httpx2.TransportError as error:
             message = f"no archive answers at {self._url} ({error}): start it, or say where it is with --archive"
             raise refusal(message) from error
-
-
-def refusal(message: str) -> typer.Exit:
-    """Print why a command cannot be carried out; raise the answer, which is exit code 1."""
-    output.console(error=True).print(message, style="bold red", markup=False)
-    return typer.Exit(1)
 
 
 def confirm(question: str, *, yes: bool) -> None:

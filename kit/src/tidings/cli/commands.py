@@ -21,6 +21,10 @@ EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead let
 COMMANDS: dict[str, Command] = {
     "lint": Command("tidings.cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
     "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
+    "impact": Command("tidings.cli.impact", "impact", "Show who breaks if changed schemas are published.", EVENTS),
+    "consumers": Command("tidings.cli.consumers", "consumers", "Show who consumes what, and whom to ask.", EVENTS),
+    "rfc": Command("tidings.cli.rfc", "app", "Write a request for comments on a changed event.", EVENTS),
+    "asyncapi": Command("tidings.cli.asyncapi", "asyncapi", "Print an AsyncAPI 3.0 document of the system.", EVENTS),
     "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
     "export": Command("tidings.cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
     "dlq": Command("tidings.cli.dlq", "app", "List, read, replay and discard dead letters.", ARCHIVE),
@@ -63,6 +67,11 @@ def _tidings() -> None:
 def main() -> None:
     """Run the command line."""
     app(prog_name="tidings")
+
+
+def kubectl() -> None:
+    """Run the command line as kubectl's plugin: `kubectl tidings …`. It asks the current cluster unless told not to."""
+    app(prog_name="kubectl tidings", default_map={name: {"live": True} for name in ("plan", "impact", "consumers")})
 
 
 def _load(name: str) -> Any:

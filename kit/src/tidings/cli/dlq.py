@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tidings.cli import output
-from tidings.cli.archive import DEFAULT, Archive, DryRun, Url, Yes, confirm, me, refusal
-from tidings.cli.output import Format
+from tidings.cli.archive import DEFAULT, Archive, DryRun, Url, Yes, confirm, me
+from tidings.cli.output import Format, refusal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Dead letters: list, read, replay, discard.")
 

@@ -49,6 +49,12 @@ def dump(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def refusal(message: str) -> typer.Exit:
+    """Print why a command cannot be carried out, and return what to raise: exit code 1."""
+    console(error=True).print(message, style="bold red", markup=False)
+    return typer.Exit(1)
+
+
 def leave(findings: Iterable[Finding]) -> None:
     """End the command with exit code 1 if a finding is an error."""
     if has_errors(findings):

@@ -1,10 +1,13 @@
-"""`tidings plan`: what the files become, as a table of who reads what."""
+"""`tidings plan`: what the files become, as a table of who reads what; or what they would change on a cluster."""
 
+from pathlib import Path
 from typing import Any
 
+import typer
 from rich.table import Table
 
-from tidings.cli import inputs, output
+from tidings.cli import applying, cluster, inputs, output
+from tidings.cli.cluster import Cluster, Context, Live, Namespace
 from tidings.cli.inputs import Against, Paths
 from tidings.cli.output import Format
 from tidings.plan import AppPlan, Plan, plan
@@ -15,12 +18,25 @@ MANY = 3
 """Topics of one subscription that are still listed one by one."""
 
 
-def show(paths: Paths = None, against: Against = None, output_format: Format = "table") -> None:
+def show(
+    paths: Paths = None,
+    against: Against = None,
+    live: Live = False,
+    context: Context = None,
+    namespace: Namespace = None,
+    output_format: Format = "table",
+) -> None:
     """Show what the files become: each app's topics, paths and limits, and who keeps them.
 
-    Exit code 0: nothing wrong; 1: at least one error; 2: wrong usage.
+    With --live, --context or -n: what applying them would change on the cluster, as a diff.
+    Exit code 0: nothing wrong, and on a cluster no change; 1: at least one error; 2: wrong usage; 3: it would change.
     """
     chosen = inputs.chosen(paths)
+    if asked := cluster.chosen(live=live, context=context, namespace=namespace):
+        if against:
+            raise typer.BadParameter("a cluster is itself the earlier state", param_hint="--against")
+        _compare(asked, chosen, output_format)
+        return
     planned = plan(load(chosen), history=inputs.history(against, chosen))
     if output_format == "json":
         output.dump(as_dict(planned))
@@ -30,6 +46,18 @@ def show(paths: Paths = None, against: Against = None, output_format: Format = "
         console.print(f"{len(planned.topics)} topics: {', '.join(planned.topics)}", style="dim")
         output.show(planned.findings, output.console(error=True))
     output.leave(planned.findings)
+
+
+def _compare(asked: Cluster, paths: list[Path], output_format: str) -> None:
+    outcome = applying.compare(asked, paths)
+    if output_format == "json":
+        changes = [change.to_dict() for change in outcome.changes]
+        output.dump({"changes": changes, "findings": [finding.to_dict() for finding in outcome.findings]})
+    else:
+        applying.show(outcome)
+        output.show(outcome.findings, output.console(error=True))
+    if outcome.code:
+        raise typer.Exit(outcome.code)
 
 
 def as_dict(planned: Plan) -> dict[str, Any]:

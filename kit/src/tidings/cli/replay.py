@@ -10,8 +10,8 @@ import typer
 from rich.progress import Progress
 
 from tidings.cli import output
-from tidings.cli.archive import DEFAULT, Archive, DryRun, Url, Yes, confirm, me, refusal
-from tidings.cli.output import Format
+from tidings.cli.archive import DEFAULT, Archive, DryRun, Url, Yes, confirm, me
+from tidings.cli.output import Format, refusal
 
 _LOOK = 0.5  # seconds between looks at how far it is
 _FORMATS = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"]

@@ -11,8 +11,8 @@ from tidings.resources.model import Resource
 from tidings.resources.parsing import parse_resource
 
 
-def load(paths: Iterable[Path | str]) -> Inventory:
-    """Load every tidings.dev resource at or below the paths.
+def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventory:
+    """Load every tidings.dev resource at or below the paths; one that names no namespace is in the given one.
 
     Nothing is raised for what is wrong: it stands in the inventory's findings, with file, line and column,
     and the rest is loaded all the same. Two resources of one kind and name are such a finding; the first holds.
@@ -23,7 +23,7 @@ def load(paths: Iterable[Path | str]) -> Inventory:
         documents, wrong = reading.read(path)
         findings += wrong
         for document in documents:
-            resource, wrong = parse_resource(document.data, document.origin)
+            resource, wrong = parse_resource(_placed(document.data, namespace), document.origin)
             findings += wrong
             if resource and resource.kind == "EventType":
                 resource, wrong = schemas.resolve(resource)
@@ -31,6 +31,12 @@ def load(paths: Iterable[Path | str]) -> Inventory:
             if resource:
                 _keep(resource, known, findings)
     return Inventory(known.values(), findings)
+
+
+def _placed(data: Any, namespace: str) -> Any:
+    """Give a document its namespace, unless it has one or is not what it should be."""
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    return {**data, "metadata": {"namespace": namespace, **metadata}} if isinstance(metadata, dict) else data
 
 
 def _keep(resource: Resource[Any], known: dict[tuple[str, str, str], Resource[Any]], findings: list[Finding]) -> None:

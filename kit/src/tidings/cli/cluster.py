@@ -1,0 +1,166 @@
+"""A live cluster, for the commands that ask one: what is declared there, and what has become of it.
+
+The `kubernetes` package takes most of a second to import: only a command that asks a cluster pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from tidings.cli import output
+from tidings.resources import Inventory, parse_resource
+from tidings.resources.inventory import Key
+from tidings.resources.model import GROUP
+
+_PAGE = 500
+_DEADLINE = (5.0, 60.0)
+"""Seconds to connect, and to wait for an answer."""
+_FORBIDDEN, _NOT_FOUND = 403, 404
+
+Live = Annotated[bool, typer.Option("--live/--files", help="Ask the cluster of the current context, too.")]
+Context = Annotated[str | None, typer.Option("--context", help="Ask the cluster of this kubeconfig context.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Ask the cluster; the namespace of what names none.")
+]
+
+
+class _Api(NamedTuple):
+    group: str
+    version: str
+    plural: str
+
+
+_DECLARED = {
+    "EventType": _Api(GROUP, "v1alpha1", "eventtypes"),
+    "EventSubscription": _Api(GROUP, "v1alpha1", "eventsubscriptions"),
+}
+_CHILDREN = {
+    "Subscription": _Api("dapr.io", "v2alpha1", "subscriptions"),
+    "Resiliency": _Api("dapr.io", "v1alpha1", "resiliencies"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a cluster declares, and whether each subscription is Ready (`True`, `False`, `Unknown`), with the reason."""
+
+    inventory: Inventory
+    ready: dict[Key, str] = field(default_factory=dict)
+
+
+class Cluster:
+    """The cluster of a kubeconfig context. What cannot be had from it ends the command with exit code 1."""
+
+    def __init__(self, context: str | None, namespace: str | None) -> None:
+        from kubernetes import client, config  # noqa: PLC0415 - see the module's docstring
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with the same package
+
+        self._refused, self._unreachable = client.ApiException, HTTPError
+        try:
+            everything, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+            api = config.new_client_from_config(context=context)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            message = f"No cluster: {error}. Name a context of your kubeconfig with --context, or set KUBECONFIG."
+            raise output.refusal(message) from error
+        api.configuration.retries = False
+        self._objects, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+        self.name: str = context or current["name"]
+        own = next(each["context"] for each in everything if each["name"] == self.name)
+        self.namespace: str = namespace or own.get("namespace") or "default"
+
+    def state(self) -> State:
+        """Read every EventType and EventSubscription: of all namespaces, or of one's own where that is forbidden."""
+        found = [item for kind, api in _DECLARED.items() for item in self._all(kind, api)]
+        parsed = [parse_resource(item) for item in found]
+        inventory = Inventory(
+            (resource for resource, _ in parsed if resource), [each for _, findings in parsed for each in findings]
+        )
+        ready = {_key(item): _ready(item) for item in found if item["kind"] == "EventSubscription"}
+        return State(inventory, ready)
+
+    def child(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a Dapr Subscription, a Resiliency or a ConfigMap, or None where there is none."""
+        try:
+            if kind == "ConfigMap":
+                found = self._core.read_namespaced_config_map(name, namespace, _request_timeout=_DEADLINE)
+                head = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+                return {**head, "data": found.data or {}}
+            item: Any = self._objects.get_namespaced_custom_object(
+                *_CHILDREN[kind][:2], namespace, _CHILDREN[kind].plural, name, _request_timeout=_DEADLINE
+            )
+        except self._refused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise self._refusal(error, f"{kind} {namespace}/{name}") from error
+        except self._unreachable as error:
+            raise self._no_answer(error) from error
+        return dict(item)
+
+    def _all(self, kind: str, api: _Api) -> list[dict[str, Any]]:
+        try:
+            items = _pages(lambda **page: self._objects.list_cluster_custom_object(*api, **page))
+        except self._refused as error:
+            if error.status != _FORBIDDEN:
+                raise self._refusal(error, api.plural) from error
+            items = self._own(api)
+        except self._unreachable as error:
+            raise self._no_answer(error) from error
+        return [{"apiVersion": f"{api.group}/{api.version}", "kind": kind, **item} for item in items]
+
+    def _own(self, api: _Api) -> list[dict[str, Any]]:
+        """Read the one namespace; say so, because who reads from elsewhere is then not known."""
+        message = f"You may list {api.plural} only by namespace: those of {self.namespace} are looked at, no others."
+        output.console(error=True).print(message, style="yellow", markup=False)
+        try:
+            return _pages(
+                lambda **page: self._objects.list_namespaced_custom_object(
+                    api.group, api.version, self.namespace, api.plural, **page
+                )
+            )
+        except self._refused as error:
+            raise self._refusal(error, f"{api.plural} of {self.namespace}") from error
+
+    def _refusal(self, error: Any, what: str) -> typer.Exit:
+        if error.status == _NOT_FOUND:
+            return output.refusal(f"The cluster {self.name} knows no {what}: apply operator/manifests/crds.yaml first.")
+        return output.refusal(f"The cluster {self.name} refuses to show {what}: {error.status} {error.reason}")
+
+    def _no_answer(self, error: Exception) -> typer.Exit:
+        return output.refusal(f"The cluster {self.name} does not answer: {error}")
+
+
+def chosen(*, live: bool, context: str | None, namespace: str | None) -> Cluster | None:
+    """Return the cluster that the options ask for, if they ask for one: naming a context or a namespace does."""
+    return Cluster(context, namespace) if live or context or namespace else None
+
+
+def _pages(ask: Callable[..., Any]) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    following = ""
+    while True:
+        more = {"_continue": following} if following else {}
+        page = ask(limit=_PAGE, _request_timeout=_DEADLINE, **more)
+        items += page["items"]
+        following = page["metadata"].get("continue", "")
+        if not following:
+            return items
+
+
+def _key(item: dict[str, Any]) -> Key:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _ready(item: dict[str, Any]) -> str:
+    """Say `True`, or `False: Reason`; of a spec that the operator has not looked at yet, `Unknown`."""
+    status = item.get("status", {})
+    if status.get("observedGeneration") != item["metadata"].get("generation"):
+        return "Unknown"
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "Ready":
+            reason = f": {condition['reason']}" if condition["status"] != "True" else ""
+            return f"{condition['status']}{reason}"
+    return "Unknown"
