@@ -34,6 +34,7 @@ class Cause:
         attempt: 1 at first.
         once: Whether the event's id is kept with the document, so that it is handled once in effect.
         received: The event whole, where it was delivered to a handler of any.
+        beside: The metadata of the other messages of a list that is handled together.
 
     """
 
@@ -43,6 +44,7 @@ class Cause:
     attempt: int = 1
     once: bool = True
     received: Received | None = None
+    beside: tuple[Envelope, ...] = ()
 
     @property
     def key(self) -> str | None:
@@ -50,6 +52,13 @@ class Cause:
         if not self.once or not self.envelope.id:
             return None
         return f"{self.subscription}/{self.envelope.id}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Under which names the handling of all messages of a list is remembered."""
+        if self.key is None:
+            return ()
+        return (self.key, *(f"{self.subscription}/{each.id}" for each in self.beside))
 
 
 class Outgoing(msgspec.Struct, frozen=True):

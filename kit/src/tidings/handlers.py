@@ -96,18 +96,20 @@ class Handlers:
         return decorate
 
     def together(
-        self, model: type[Any], *, limit: int = 100, retry: RetryPolicy | None = None
+        self, model: type[Any], *, limit: int = 100, retry: RetryPolicy | None = None, once: bool = False
     ) -> Callable[[Function], Function]:
         """Register `async def handler(messages, context)` for scheduled messages that change one and the same document.
 
         All that wait in this process are given to it as a list, in one unit of work, and one unit runs at a time: a
-        burst costs few writes instead of fighting for the document. A message may come again after a crash, so
-        handling it twice must change nothing. Where a list fails, its messages are tried one by one.
+        burst costs few writes instead of fighting for the document. Where a list fails, its messages are tried one
+        by one. A message may come again after a crash: handling it twice must change nothing, or `once` be set.
 
         Args:
             model: The class of the messages, as `context.schedule` is given them.
             limit: The most that one unit of work takes.
             retry: How often and how far apart.
+            once: Handle each message once in effect, all of a list. The document then keeps the ids of seven days: for
+                one that many messages change, choose a handler that may be repeated; a table keeps them at no cost.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or the class is no event.
@@ -118,7 +120,7 @@ class Handlers:
             _check(function)
             kind = message_type(model)
             self.found.append(
-                Handler(function, kind, (), False, retry, None, frozenset(kind.versions()), together=limit)
+                Handler(function, kind, (), once, retry, None, frozenset(kind.versions()), together=limit)
             )
             return function
 

@@ -76,8 +76,8 @@ class Runner:
             message = handler.read(cause)
             running = self._unit_again(handler.function, message, cause)
             outcome = outcomes.read(await (running if timeout is None else asyncio.wait_for(running, timeout)))
-        except AlreadyHandled:
-            return Done()
+        except AlreadyHandled:  # of a list, only some may have been: `Together` then tries them one by one
+            return Retry("some of a list have been handled before") if cause.beside else Done()
         except (MalformedEvent, Rejected) as error:
             return DeadLetter(str(error), type(error).__qualname__)
         except SidecarError as error:

@@ -40,7 +40,7 @@ class Together:
         outcome = await self._try(causes, retry)
         if len(taken) == 1 or isinstance(outcome, Done | Postponed):
             outcomes = [outcome] * len(taken)
-        else:  # one of them may have spoilt it for all
+        else:  # one of them may have spoilt it for all, or have been handled before
             outcomes = [await self._try([cause], retry) for cause in causes]
         del self._waiting[: len(taken)]
         for (_, future), each in zip(taken, outcomes, strict=True):
@@ -50,4 +50,6 @@ class Together:
         async def all_of_them(_first: object, context: object) -> object:
             return await self.handler.function([self.handler.read(cause) for cause in causes], context)
 
-        return await self.runner.attempt(replace(self.handler, function=all_of_them), causes[0], retry)
+        first, *others = causes
+        cause = replace(first, beside=tuple(each.envelope for each in others))
+        return await self.runner.attempt(replace(self.handler, function=all_of_them), cause, retry)

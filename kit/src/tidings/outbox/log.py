@@ -90,7 +90,7 @@ class StateContext(Context):
         if loaded is None:
             item = await self._sidecar.get(name)
             loaded = self._loaded[name] = _Loaded(read_document(item), item)
-        if self.cause.key in loaded.document.handled:
+        if not loaded.document.handled.keys().isdisjoint(self.cause.keys):
             raise AlreadyHandled
         if loaded.item is None:
             return None
@@ -132,6 +132,7 @@ class StateContext(Context):
         Raises:
             StateConflict: Somebody else wrote the document first; nothing has happened.
             AlreadyHandled: Somebody else has handled this very event.
+            OneDocument: Messages were handled together, once each, and no document that remembers them is saved.
             SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
 
         """
@@ -145,7 +146,7 @@ class StateContext(Context):
         document.pending = [*before, *(Pointer(unit, slot) for slot in slots)]
         if self.cause.key:
             document.handled = remembered(document.handled, self.now.timestamp())
-            document.handled[self.cause.key] = int(self.now.timestamp())
+            document.handled |= dict.fromkeys(self.cause.keys, int(self.now.timestamp()))
         write_document = Upsert(
             name, write(document), etag=item.etag if item else None, insert=item is None, ttl=self._ttl()
         )
@@ -172,6 +173,8 @@ class StateContext(Context):
             loaded = self._loaded[name]
             loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
             return name, loaded.document, loaded.item
+        if len(self.cause.keys) > 1:
+            raise OneDocument("messages that are handled together, once each, must save the document that they change")
         name = f"handled/{self.cause.key or new_id()}"
         item = await self._sidecar.get(name) if self.cause.key else None
         if item is not None:

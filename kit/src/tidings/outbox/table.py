@@ -241,9 +241,11 @@ class TableOutbox:
 
 
 async def _remember(connection: AsyncConnection, cause: Cause, now: datetime) -> None:
-    values = {"subscription": cause.subscription, "event": cause.envelope.id, "handled_at": now.timestamp()}
-    if not await insert_new(connection, inbox, values):
-        raise AlreadyHandled
+    # In one order everywhere: two replicas that are given the same messages wait for, and do not block, each other.
+    for identity in sorted({cause.envelope.id, *(each.id for each in cause.beside)}):
+        values = {"subscription": cause.subscription, "event": identity, "handled_at": now.timestamp()}
+        if not await insert_new(connection, inbox, values):
+            raise AlreadyHandled
 
 
 class _About(msgspec.Struct):
