@@ -42,6 +42,12 @@ class Prepared:
         return self.system.broker.url(self.ports)
 
     @property
+    def pubsubs(self) -> list[dict[str, Any]]:
+        """The broker's components."""
+        sets = self.system.home.root / self.system.home.project.components
+        return components.render(sets / self.system.broker.kind.name, self.system.broker.values(self.ports))
+
+    @property
     def url(self) -> str:
         """What to open in a browser, or empty."""
         name = self.system.home.project.open

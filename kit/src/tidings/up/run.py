@@ -126,7 +126,8 @@ class Run:
         backends = [name for name, each in self._supervisors.items() if each.process.role in BACKENDS]
         await self._start(backends, BACKEND_DEADLINE)
         if self._system.system.broker.kind.name == "nats":
-            await ensure_streams(self.broker_url, self._system.system.plan.topics)
+            (component,) = self._system.pubsubs  # consumers of an earlier run are given its present settings
+            await ensure_streams(self.broker_url, self._system.system.plan.topics, component=component)
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._become("ready")
