@@ -446,7 +446,7 @@ def test_what_no_filter_wants_is_ignored_and_no_dead_letter():
 
 
 def test_rules_are_merged_from_the_most_specific_to_the_least():
-    both = {"filters": [*WEB["filters"], {"prefix": {"subject": "1"}}]}
+    both: Document = {"filters": [*WEB["filters"], {"prefix": {"subject": "1"}}]}
     result = planned(
         event_type(), subscription("a", **WEB, **at("/a")), subscription("b"), subscription("z", **both, **at("/z"))
     )
