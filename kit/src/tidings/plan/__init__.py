@@ -11,4 +11,15 @@ from tidings.plan.replays import plan_replay
 from tidings.plan.systemmap import system_map
 from tidings.plan.types import plan_type
 
-__all__ = ["AppPlan", "Plan", "Scopes", "plan", "plan_app", "plan_replay", "plan_type", "scopes", "system_map", "topics"]
+__all__ = [
+    "AppPlan",
+    "Plan",
+    "Scopes",
+    "plan",
+    "plan_app",
+    "plan_replay",
+    "plan_type",
+    "scopes",
+    "system_map",
+    "topics",
+]
