@@ -31,7 +31,7 @@ lint: venv ## style, imports between layers
 
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
-	mypy tests bench simulators
+	mypy tests bench simulators docs/reference/generate.py
 	cd scenarios && mypy *.py
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
