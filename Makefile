@@ -43,7 +43,7 @@ docs: venv ## write the generated pages of docs/reference anew
 	python docs/reference/generate.py
 
 tools: venv ## daprd and whatever else the local run needs, found or built
-	tidings tools
+	@tidings tools
 
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, browser
 	coverage erase
@@ -56,7 +56,7 @@ chaos: venv tools ## kill each service and each sidecar in turn while orders flo
 	pytest tests/chaos
 
 run: venv tools ## the whole system on this machine; Ctrl-C stops it (BROKER=redis for Redis Streams)
-	tidings up $(if $(BROKER),--broker $(BROKER))
+	@tidings up $(if $(BROKER),--broker $(BROKER)) || [ $$? = 130 ] # Ctrl-C is how it ends
 
 demo: venv tools ## a burst of orders, each one's way and times (ORDERS=200)
 	python scenarios/demo.py --orders $(or $(ORDERS),200)
