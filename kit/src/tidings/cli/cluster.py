@@ -5,6 +5,7 @@ The `kubernetes` package takes most of a second to import: only a command that a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -60,13 +61,15 @@ class Cluster:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with the same package
 
         self._refused, self._unreachable = client.ApiException, HTTPError
+        file = os.environ.get("KUBECONFIG", config.KUBE_CONFIG_DEFAULT_LOCATION)
+        settings = client.Configuration()
+        settings.retries = False  # a person can ask again, and wants to be told at once
         try:
-            everything, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-            api = config.new_client_from_config(context=context)  # type: ignore[no-untyped-call]
+            everything, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
+            api = config.new_client_from_config(file, context, client_configuration=settings)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             message = f"No cluster: {error}. Name a context of your kubeconfig with --context, or set KUBECONFIG."
             raise output.refusal(message) from error
-        api.configuration.retries = False
         self._objects, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
         self.name: str = context or current["name"]
         own = next(each["context"] for each in everything if each["name"] == self.name)

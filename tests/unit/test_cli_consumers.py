@@ -1,0 +1,132 @@
+"""`tidings consumers`: who consumes what, from files and from a cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.cluster import FakeCluster
+from typer.testing import CliRunner, Result
+
+from tidings.cli.commands import app
+from tidings.plan import difference
+from tidings.resources import load
+
+SHOP = Path("tests/unit/data/shop").resolve()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["consumers", *(str(argument) for argument in arguments)])
+
+
+def table(*arguments: object) -> list[list[str]]:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return [line.split() for line in result.stdout.splitlines()]
+
+
+def names(result: Result) -> list[str]:
+    return [f"{each['type']}.{each['version']}" for each in json.loads(result.stdout)]
+
+
+def test_every_version_with_its_readers():
+    lines = table("-f", SHOP)
+    assert lines[0] == ["type", "version", "app", "subscription", "owner", "contact"]
+    assert lines[1][:5] == ["orders.orderConfirmed", "v1", "Deprecated,", "ends", "2099-03-01"]
+    assert lines[1][5:] == ["archive", "archive-everything", "(observes)"]
+    assert lines[2] == ["orders.orderConfirmed", "v2", "kitchen", "kitchen-order-confirmed", "kitchen"]
+    assert lines[3] == ["kitchen", "kitchen-web-orders", "kitchen"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("orders.orderConfirmed", ["orders.orderConfirmed.v1", "orders.orderConfirmed.v2"]),
+        ("orders.orderConfirmed.v2", ["orders.orderConfirmed.v2"]),
+        ("payments.*", ["payments.takePayment.v1"]),
+        ("*.v1", ["orders.orderConfirmed.v1", "payments.takePayment.v1"]),
+    ],
+)
+def test_only_what_is_asked_for(wanted: str, found: list[str]):
+    assert names(run(wanted, "-f", SHOP, "-o", "json")) == found
+
+
+def test_for_programs():
+    (found,) = json.loads(run("orders.orderConfirmed.v2", "-f", SHOP, "-o", "json").stdout)
+    consumers, observers = found.pop("consumers"), found.pop("observers")
+    assert found == {
+        "type": "orders.orderConfirmed",
+        "version": "v2",
+        "namespace": "default",
+        "state": "Active",
+        "removal": None,
+        "owner": {"team": "orders", "contact": "orders@pizza.example"},
+        "producers": ["orders"],
+    }
+    assert [(each["app"], each["criticality"]) for each in consumers] == [("kitchen", "High"), ("kitchen", "Normal")]
+    assert [each["subscription"] for each in observers] == ["archive-everything"]
+    assert "ready" not in consumers[0], "files do not know"
+
+
+def test_nobody_is_said(tmp_path: Path):
+    (tmp_path / "events.yaml").write_text((SHOP / "events.yaml").read_text())
+    (tmp_path / "schemas").symlink_to(SHOP / "schemas")
+    assert table("payments.takePayment", "-f", tmp_path)[1] == ["payments.takePayment", "v1", "nobody"]
+
+
+def test_a_type_that_is_not_there_is_wrong_usage():
+    result = run("orders.orderConfirmd", "-f", SHOP)
+    said = " ".join(result.output.replace("│", " ").split())
+    assert (result.exit_code, "Did you mean 'orders.orderConfirmed'?" in said) == (2, True), result.output
+
+
+def test_what_cannot_be_read_is_1_and_the_rest_is_shown(tmp_path: Path):
+    (tmp_path / "more.yaml").write_text("kind: [")
+    result = run("-f", SHOP, "-f", tmp_path)
+    assert result.exit_code == 1
+    assert "kitchen-order-confirmed" in result.stdout
+    assert "yaml-syntax" in result.stderr
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    with FakeCluster() as found:
+        monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path / "config")))
+        for namespace in ("east", "west"):
+            inventory = load([SHOP], namespace=namespace)
+            found.put(map(difference.manifest, difference.known(inventory).values()), namespace)
+        yield found
+
+
+def condition(status: str, reason: str) -> dict[str, Any]:
+    return {"type": "Ready", "status": status, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [
+        ({}, "Unknown"),
+        ({"observedGeneration": 1, "conditions": [condition("True", "Programmed")]}, "True"),
+        ({"observedGeneration": 1, "conditions": [condition("False", "UnknownType")]}, "False: UnknownType"),
+        ({"observedGeneration": 0, "conditions": [condition("True", "Programmed")]}, "Unknown"),
+        ({"observedGeneration": 1, "conditions": []}, "Unknown"),
+    ],
+)
+def test_a_cluster_also_says_whether_it_works(cluster: FakeCluster, status: dict[str, Any], ready: str):
+    cluster.objects["eventsubscriptions", "east", "kitchen-order-confirmed"]["status"] = status
+    result = run("orders.orderConfirmed.v2", "--live", "-n", "east", "-o", "json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert (found["namespace"], found["consumers"][0]["ready"]) == ("east", ready)
+    lines = table("orders.orderConfirmed.v2", "-n", "east")
+    assert lines[0][-1] == "ready"
+    assert lines[1][5:] == ready.split()
+
+
+def test_a_namespace_is_a_filter_and_without_one_all_are_shown(cluster: FakeCluster):
+    shown = [each["namespace"] for each in json.loads(run("--context", "test", "-o", "json").stdout)]
+    assert shown.count("east") == shown.count("west") == 3
+    only = [each["namespace"] for each in json.loads(run("-n", "west", "-o", "json").stdout)]
+    assert set(only) == {"west"}
+    assert [each for each in cluster.asked if "continue=2" in each], "lists come in pages"
