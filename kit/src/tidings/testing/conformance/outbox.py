@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import Context, Event, Handlers, Service, StateContext, event
@@ -252,7 +253,8 @@ def counting_steps(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr(Faults, "around", stepping_around)
     for name in ("execute", "commit"):
         patch.setattr(AsyncConnection, name, stepping(getattr(AsyncConnection, name)))
-    yield
+    with structlog.testing.capture_logs():  # of every death a traceback would be written
+        yield
 
 
 # -- worlds -----------------------------------------------------------------------------------------------------------

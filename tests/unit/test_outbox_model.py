@@ -1,0 +1,332 @@
+"""A model of the outbox and the inbox: two replicas that Hypothesis crashes between any two steps, on a virtual clock.
+
+What must hold after every rule: a cause has one effect with one id, however often it is told, and the effects of an
+item are told in the order of their commits. What must hold in the end, once everything works again: no effect is
+missing, what is stored is what was told, and the outbox keeps nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, ClassVar, TypeVar
+
+import aiosqlite.core
+import hypothesis.strategies as st
+import msgspec
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tidings.documents import read_document
+from tidings.envelope import Envelope
+from tidings.errors import SidecarUnavailable
+from tidings.outbox.log import LogOutbox
+from tidings.outbox.table import TableOutbox
+from tidings.settings import Settings
+from tidings.sidecar import Sidecar
+from tidings.sql import Database
+from tidings.testing.conformance import outbox as suite
+from tidings.testing.conformance.outbox import Make, Process, TableWorld, Total, World, counted
+
+T = TypeVar("T")
+EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+INSTANCES = st.sampled_from(["shop-0", "shop-1"])
+ITEMS = st.sampled_from(["apple", "pear"])
+STEPS = st.integers(0, 30)
+
+
+# -- virtual time -----------------------------------------------------------------------------------------------------
+
+
+class Instant(selectors.DefaultSelector):
+    """Waits for threads; for a timer it does not wait, it lets time pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.in_flight = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        if self.in_flight or timeout is None:
+            return super().select(timeout and 10.0)
+        ready = super().select(0)
+        if not ready:
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on which an hour is over at once."""
+
+    def __init__(self) -> None:
+        self.instant = Instant()
+        super().__init__(self.instant)
+
+    def time(self) -> float:
+        return self.instant.now
+
+    def clock(self) -> float:
+        return EPOCH + self.instant.now
+
+    def queue(self) -> SimpleQueue[Any]:
+        """A queue to a thread: while it holds something, time stands still."""
+        instant = self.instant
+
+        class Counted(SimpleQueue[Any]):
+            def put_nowait(self, item: Any) -> None:
+                if item[0] is not None:
+                    instant.in_flight += 1
+                    item[0].add_done_callback(self.done)
+                super().put_nowait(item)
+
+            def done(self, _: object) -> None:
+                instant.in_flight -= 1
+
+        return Counted()
+
+
+# -- the model --------------------------------------------------------------------------------------------------------
+
+
+class LogModel(World):
+    """The log strategy on the machine's clock."""
+
+    def __init__(self, clock: Callable[[], float], *, atomic: bool) -> None:
+        super().__init__(atomic=atomic)
+        self.clock = self.store.clock = clock
+
+    def outbox(self) -> Make:
+        def make(sidecar: Sidecar, given: Settings) -> LogOutbox:
+            return LogOutbox(sidecar, given.tidings_instance, clock=self.clock)
+
+        return make
+
+    def surroundings(self) -> dict[str, Any]:
+        return {"clock": lambda: datetime.fromtimestamp(self.clock(), UTC)}
+
+    async def stored(self) -> dict[str, int]:
+        keys = [key for key in list(self.store.keys()) if key.startswith("shop||total/")]
+        values = {key: read_document(self.store.read(key)).value for key in keys}
+        return {key.split("/")[1]: msgspec.json.decode(value, type=Total).count for key, value in values.items()}
+
+
+class TableModel(TableWorld):
+    """The table strategy on the machine's clock."""
+
+    def __init__(self, clock: Callable[[], float], url: str) -> None:
+        super().__init__(url)
+        self.clock = clock
+
+    def outbox(self) -> Make:
+        def make(sidecar: Sidecar, given: Settings) -> TableOutbox:
+            return TableOutbox(self.url, sidecar, given.tidings_instance, tables=suite.tables, clock=self.clock)
+
+        return make
+
+    async def stored(self) -> dict[str, int]:
+        database = Database(self.url)
+        async with database.connect(write=False) as connection:
+            rows = await connection.execute(sa.select(suite.totals))
+            found = {str(item): int(total) for item, total in rows}
+        await database.close()
+        return found
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Two replicas, a broker that brings again what was not acknowledged, and everything that can go wrong."""
+
+    atomic: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.loop.set_task_factory(suite._own)
+        self.around = ExitStack()
+        patch = self.around.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(aiosqlite.core, "SimpleQueue", self.loop.queue)
+        self.around.enter_context(suite.counting_steps(patch))
+        self.world = self.make()
+        self.causes: list[Envelope] = []
+        self.waiting: list[Envelope] = []
+        self.running: dict[str, tuple[Process, AsyncExitStack]] = {}
+
+    def make(self) -> LogModel | TableModel:
+        return LogModel(self.loop.clock, atomic=self.atomic)
+
+    def run(self, work: Awaitable[T]) -> T:
+        async def await_it() -> T:
+            return await work
+
+        return self.loop.run_until_complete(await_it())
+
+    def alive(self, instance: str) -> Process | None:
+        process = self.running[instance][0] if instance in self.running else None
+        if process is not None and process.dead:
+            self.run(self._end(instance))
+            return None
+        return process
+
+    async def _end(self, instance: str) -> None:
+        _, stack = self.running.pop(instance)
+        await stack.aclose()
+
+    async def _deliver(self, process: Process, *causes: Envelope) -> None:
+        answers = await asyncio.gather(*(process.deliver(cause) for cause in causes))
+        for cause, acknowledged in zip(causes, answers, strict=True):
+            if acknowledged and cause in self.waiting:
+                self.waiting.remove(cause)
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    @initialize()
+    def begins(self) -> None:
+        self.starts("shop-0")
+
+    @rule(instance=INSTANCES)
+    def starts(self, instance: str) -> None:
+        async def start() -> None:
+            stack = AsyncExitStack()
+            self.running[instance] = await stack.enter_async_context(self.world.process(instance)), stack
+
+        if self.alive(instance) is None:
+            self.run(start())
+
+    @rule(instance=INSTANCES)
+    def is_killed(self, instance: str) -> None:
+        if self.alive(instance):
+            self.run(self._end(instance))
+
+    @rule(instance=INSTANCES)
+    def is_stopped(self, instance: str) -> None:
+        async def stop(process: Process) -> None:
+            with process.inside():
+                stopping = asyncio.ensure_future(process.service.stop())
+            await asyncio.wait([stopping])
+            await self._end(instance)
+
+        if process := self.alive(instance):
+            self.run(stop(process))
+
+    @rule(instance=INSTANCES, items=st.lists(ITEMS, min_size=1, max_size=4))
+    def are_placed(self, instance: str, items: list[str]) -> None:
+        """Several at once: they race for the same documents and rows."""
+        causes = [counted(item, len(self.causes)) for item in items]
+        self.causes += causes
+        self.waiting += causes
+        if process := self.alive(instance):
+            self.run(self._deliver(process, *causes))
+
+    @rule(instance=INSTANCES, number=st.integers(0, 40))
+    def comes_again(self, instance: str, number: int) -> None:
+        """Whether it was acknowledged or not."""
+        process = self.alive(instance)
+        if process and self.causes:
+            self.run(self._deliver(process, self.causes[-1 - number % len(self.causes)]))
+
+    @rule(number=st.integers(0, 40))
+    def comes_to_both_at_once(self, number: int) -> None:
+        both = [process for process in map(self.alive, ("shop-0", "shop-1")) if process]
+        if both and self.causes:
+            cause = self.causes[-1 - number % len(self.causes)]
+
+            async def deliver() -> None:
+                await asyncio.gather(*(self._deliver(process, cause) for process in both))
+
+            self.run(deliver())
+
+    @rule(instance=INSTANCES, steps=STEPS)
+    def will_die(self, instance: str, steps: int) -> None:
+        if process := self.alive(instance):
+            process.dies_after(steps)
+
+    @rule(instance=INSTANCES, steps=STEPS)
+    def will_fail(self, instance: str, steps: int) -> None:
+        if process := self.alive(instance):
+            process.fails_after(steps)
+
+    @rule(instance=INSTANCES, times=st.integers(1, 8), late=st.booleans())
+    def cannot_publish(self, instance: str, times: int, late: bool) -> None:
+        if process := self.alive(instance):
+            error = SidecarUnavailable("broker down")
+            process.sidecar.fail("publish", times=times, when="after" if late else "before", error=error)
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 6.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    # -- what holds -------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def each_cause_has_one_effect_told_in_order(self) -> None:
+        told = self.run(self.world.published())
+        ids = {each["causationid"]: each["id"] for each in told}
+        assert len({each["id"] for each in told}) == len(ids), "one id for each cause"
+        assert ids.keys() <= {cause.id for cause in self.causes}
+        for item, numbers in self.run(self.world.effects()).items():
+            assert numbers == list(range(1, len(numbers) + 1)), item
+
+    def teardown(self) -> None:
+        try:
+            self._all_is_well_in_the_end()
+        finally:
+            for instance in list(self.running):
+                self.run(self._end(instance))
+            self.around.close()
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+
+    def _all_is_well_in_the_end(self) -> None:
+        for instance in list(self.running):
+            self.run(self._end(instance))
+        self.starts("shop-0")
+        (process, _) = self.running["shop-0"]
+        for _ in range(20):
+            if self.waiting:
+                self.run(self._deliver(process, *self.waiting))
+                self.time_passes(1.0)
+        self.time_passes(60.0)
+        self.each_cause_has_one_effect_told_in_order()
+        assert self.waiting == []
+        assert {each["causationid"] for each in self.run(self.world.published())} == {each.id for each in self.causes}
+        totals = {item: len(numbers) for item, numbers in self.run(self.world.effects()).items()}
+        assert self.run(self.world.stored()) == totals
+        assert self.run(self.world.left()) == []
+        assert process.service.outbox.depth == 0
+
+
+class RedisLikeMachine(OutboxMachine):
+    """The log strategy on a store whose transactions do not roll back."""
+
+    atomic = False
+
+
+class TableMachine(OutboxMachine):
+    """The table strategy on SQLite."""
+
+    def make(self) -> TableModel:
+        folder = Path(tempfile.mkdtemp(prefix="tidings-model-"))
+        self.around.callback(shutil.rmtree, folder)
+        return TableModel(self.loop.clock, f"sqlite:///{folder / 'shop.db'}")
+
+
+@pytest.mark.parametrize(
+    ("machine", "examples"), [(OutboxMachine, 150), (RedisLikeMachine, 150), (TableMachine, 20)], ids=lambda each: each
+)
+def test_nothing_is_lost_and_nothing_has_a_second_effect(machine: type[OutboxMachine], examples: int) -> None:
+    unhurried = settings(
+        max_examples=examples,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    run_state_machine_as_test(machine, settings=unhurried)
