@@ -95,20 +95,26 @@ class Pizzeria:
 
     async def stop(self) -> None:
         """Close for today."""
-        for name in self.services:
-            await self.away(name)
-        await self.page.stop()
+        self._close()
+        for server in (*self.services.values(), self.page):
+            await server.stop()
 
-    async def away(self, name: str) -> None:
-        """Let a service go away, its streams with it."""
-        self.closing = name == "tracking"
+    def _close(self) -> None:
+        """End all streams."""
+        self.closing = True
         for event in self._changed.values():
             event.set()
+
+    async def away(self, name: str) -> None:
+        """Let a service go away; tracking's streams go with it."""
+        if name == "tracking":
+            self._close()
         await self.services[name].stop()
 
     async def back(self, name: str) -> None:
         """Let it come back."""
         self.closing = False
+        self._changed.clear()
         await self.services[name].start()
 
     def item(self, sku: str) -> dict[str, Any]:

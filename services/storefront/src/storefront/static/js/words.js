@@ -107,7 +107,7 @@ export function fromOrders(order) {
  */
 export function merge(tracked, asked) {
   if (!tracked || !asked) return tracked ?? asked;
-  const rank = (told) => (told.finished ? 99 : steps(told).findIndex(({ state }) => state === "now"));
+  const rank = (told) => (told.finished ? 99 : steps(told).findLastIndex(({ state }) => state !== "ahead"));
   const [ahead, behind] = rank(asked) > rank(tracked) ? [asked, tracked] : [tracked, asked];
   const types = new Set(tracked.timeline.map(({ type }) => type));
   return {

@@ -20,7 +20,7 @@ const ADDRESS = ["street", "postcode", "city"];
 const MAIL = /^[^@\s,;<>]+@[^@\s,;<>]+$/; // as orders asks for it
 
 export function checkout(main, { go }) {
-  const form = h("form", { class: "form", novalidate: true, onsubmit: (event) => submit(event, form, go) });
+  const form = h("form", { id: "checkout", class: "form", novalidate: true, onsubmit: (event) => submit(event, form, go) });
   const known = read("customer", {});
   const address = h("div", { class: "fields", id: "address" }, ADDRESS.map((name) => field(name, known[name])));
   form.append(
@@ -72,7 +72,7 @@ function foot(lines, form) {
   const busy = form.dataset.busy === "yes";
   return [
     gone.length > 0 && h("p", { class: "alert mild" }, icon("warning"), h("span", null, `${together(gone)} cannot be had now.`)),
-    h("button", { type: "button", class: "button wide", id: "order", "data-key": "order", disabled: gone.length > 0 || busy, onclick: () => form.requestSubmit() }, busy ? [h("span", { class: "spin" }), "Sending…"] : "Order now, and pay"),
+    h("button", { type: "submit", form: "checkout", class: "button wide", id: "order", "data-key": "order", disabled: gone.length > 0 || busy }, busy ? [h("span", { class: "spin" }), "Sending…"] : "Order now, and pay"),
     h("p", { class: "soft small" }, "The final price is the one on our menu at the moment you order."),
   ];
 }
