@@ -37,6 +37,9 @@ from tidings.up.system import Options
 
 BACKEND_DEADLINE = 30.0
 """Seconds that the broker and the store are given; nothing can start without them."""
+GIVEN_UP = 100.0
+"""Seconds without NATS after which a sidecar may have given its connection up for good (after 60 attempts, 2 s apart)
+while it still calls itself healthy."""
 STATE_EVERY = 0.05
 """Seconds between two writings of the state file at most: many changes come at once."""
 
@@ -67,6 +70,7 @@ class Run:
         self._client = httpx2.AsyncClient(trust_env=False)
         self._supervisors = {each.name: self._supervisor(each) for each in system.processes}
         self._writer: asyncio.Task[None] | None = None
+        self._minder: asyncio.Task[None] | None = None
         self._identity = Identity.of(os.getpid())
 
     @property
@@ -131,6 +135,8 @@ class Run:
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._become("ready")
+        if "nats" in backends:
+            self._minder = asyncio.create_task(self._mind_outages(self._supervisors["nats"]))
 
     async def _start(self, names: list[str], deadline: float | None) -> None:
         for name in names:
@@ -164,6 +170,9 @@ class Run:
     async def stop(self) -> None:
         """Stop everything in order: services drain, then sidecars, then programs, then the broker and the store."""
         self._become("stopping")
+        if self._minder:
+            self._minder.cancel()
+            await asyncio.wait([self._minder])
         for roles in STOPPING:
             await asyncio.gather(*(each.stop() for each in self._supervisors.values() if each.process.role in roles))
         self._become("stopped")
@@ -203,6 +212,20 @@ class Run:
         finally:
             held.unlink(missing_ok=True)
             await self.wait_ready(name)
+
+    async def _mind_outages(self, broker: Supervisor) -> None:
+        """Start every sidecar anew that a long outage of the broker may have left without a connection."""
+        last_ready = time.monotonic()
+        while True:
+            if broker.ready.is_set():
+                away = time.monotonic() - last_ready
+                if away > GIVEN_UP:
+                    self.note(f"{broker.process.name} was away for {away:.0f} s: sidecars are started anew", level=2)
+                    for each in self._supervisors.values():
+                        if each.process.role == "sidecar":
+                            each.signal(each.process.stop_signal)
+                last_ready = time.monotonic()
+            await asyncio.sleep(1)
 
     def _supervisor(self, process: Process) -> Supervisor:
         folder = self._system.folder
