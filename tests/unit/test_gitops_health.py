@@ -8,7 +8,7 @@ import yaml
 from cel_expr_python import cel  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
-from lupa.lua51 import LuaRuntime
+from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]  # has no stubs
 
 HEALTH = Path("operator/health").resolve()
 KINDS = ("EventType", "EventSubscription", "EventReplay")
@@ -88,7 +88,7 @@ DONE = {"Reconciling": "False", "Stalled": "False"}
         pytest.param(conditions(None, Ready="True"), "Healthy", "ReadyReason", id="ready, without a message"),
         pytest.param(conditions(2, Ready="True", **DONE), "Progressing", "latest change", id="ready before the change"),
         pytest.param(
-            conditions(Ready="False no such type", Stalled="True no such type", Reconciling="False"),
+            conditions(Ready="False no such type", Stalled="True", Reconciling="False"),
             "Degraded",
             "no such type",
             id="stalled",

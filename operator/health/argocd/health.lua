@@ -16,11 +16,14 @@ local function condition(wanted)
   return {status = "Unknown"}
 end
 
-local function said(each, otherwise)
-  if each.message ~= nil and each.message ~= "" then
-    return each.message
+-- The first message that there is, else the first reason: Stalled may leave it to Ready to say what is wrong.
+local function said(first, second)
+  for _, each in ipairs({first, second}) do
+    if each.message ~= nil and each.message ~= "" then
+      return each.message
+    end
   end
-  return each.reason or otherwise
+  return first.reason or "Waiting for the Tidings operator"
 end
 
 if obj.status == nil or obj.status.conditions == nil then
@@ -32,18 +35,18 @@ end
 
 local ready, reconciling, stalled = condition("Ready"), condition("Reconciling"), condition("Stalled")
 if reconciling.status == "True" then
-  return answer("Progressing", said(reconciling, "Reconciling"))
+  return answer("Progressing", said(reconciling, ready))
 end
 if stalled.status == "True" then
-  return answer("Degraded", said(stalled, "Stalled"))
+  return answer("Degraded", said(stalled, ready))
 end
 if ready.status == "True" then
   if obj.spec ~= nil and obj.spec.suspend == true then
     return answer("Suspended", "Suspended by spec.suspend: the broker keeps the events")
   end
-  return answer("Healthy", said(ready, "Ready"))
+  return answer("Healthy", said(ready))
 end
 if ready.status == "False" then
-  return answer("Degraded", said(ready, "Not ready"))
+  return answer("Degraded", said(ready))
 end
-return answer("Progressing", said(ready, "Waiting for the Tidings operator"))
+return answer("Progressing", said(ready))
