@@ -23,7 +23,7 @@ AppId = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Duration = Annotated[str, Meta(pattern=durations.PATTERN)]
 Major = Annotated[str, Meta(pattern=r"^v[1-9][0-9]*$")]
 RoutePath = Annotated[str, Meta(pattern=r"^/[^\s?#]*$")]
-Topic = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._{}-]*$", max_length=249)]
+Topic = Annotated[str, Meta(pattern=r"^[A-Za-z0-9{][A-Za-z0-9._{}-]*$", max_length=249)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Attribute = Annotated[str, Meta(pattern=r"^[a-z0-9]{1,20}$")]
 NonEmpty = Annotated[str, Meta(min_length=1)]
@@ -37,7 +37,7 @@ PATTERNS: Mapping[str, str] = {
     r"^v[1-9][0-9]*$": "a major version such as v1 or v2",
     r"^[a-z0-9]{1,20}$": "a CloudEvents attribute: lower-case letters and digits, such as subject",
     r"^/[^\s?#]*$": "a path that begins with '/', such as /events/orders",
-    r"^[A-Za-z0-9][A-Za-z0-9._{}-]*$": "a topic name: letters, digits, '.', '_' and '-'",
+    r"^[A-Za-z0-9{][A-Za-z0-9._{}-]*$": "a topic name: letters, digits, '.', '_' and '-'",
     r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$": "a Kubernetes name: lower-case letters, digits, '-' and '.'",
 }
 """What each pattern means, for people: a regular expression is no error message."""
