@@ -1,0 +1,1 @@
+"""The operator: EventSubscriptions, EventTypes and EventReplays into what Dapr and the kit understand."""

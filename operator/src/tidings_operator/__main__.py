@@ -1,0 +1,9 @@
+"""`python -m tidings_operator`: run the operator, in a cluster or with the current kubeconfig."""
+
+import importlib
+import sys
+
+if __name__ == "__main__":
+    # kopf imports the `kubernetes` package where it is installed: 25 MB that nobody here uses. The CLI does use it.
+    sys.modules["kubernetes"] = None  # type: ignore[assignment]
+    importlib.import_module("tidings_operator.process").main()

@@ -1,0 +1,212 @@
+"""The children of an app: what its plan becomes in the cluster, and how a live child differs from it. Pure."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from tidings.plan import AppPlan
+from tidings.plan.configmap import config_map
+from tidings.resources import API_VERSION, EventSubscription
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+APP = "tidings.dev/app"
+HASH = "tidings.dev/hash"
+SUBSCRIPTIONS = "tidings.dev/subscriptions"
+RETAINED = "tidings.dev/retained"
+MANAGER = "tidings"
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+BLOCKS = ("spec", "scopes", "data", "binaryData")
+"""What of a child is ours alone: whatever else stands there is drift."""
+
+
+class Name(NamedTuple):
+    """A child within its namespace."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A child as it should be."""
+
+    manifest: dict[str, Any]
+    content: bytes
+    hash: str
+
+    @property
+    def name(self) -> Name:
+        """Kind and name."""
+        return Name(self.manifest["kind"], self.manifest["metadata"]["name"])
+
+    @property
+    def subscriptions(self) -> frozenset[str]:
+        """The EventSubscriptions that it is made from."""
+        return _names(self.manifest["metadata"]["annotations"], SUBSCRIPTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A child as it is: just enough to tell a difference."""
+
+    name: Name
+    namespace: str
+    app: str
+    uid: str
+    version: int
+    hash: str
+    content: bytes
+    subscriptions: frozenset[str]
+    retained: frozenset[str]
+    is_ours: bool
+
+
+Action = Literal["create", "update", "repair", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One write."""
+
+    action: Action
+    desired: Desired | None = None
+    live: Live | None = None
+
+    @property
+    def name(self) -> Name:
+        """The child that it is about."""
+        if self.desired:
+            return self.desired.name
+        if self.live:
+            return self.live.name
+        raise ValueError("a step is about a desired or a live child")
+
+
+def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Mapping[str, str]) -> list[Desired]:
+    """Return all children of an app; `uids` are those of its EventSubscriptions, by name."""
+    known = {each.metadata.name: each for each in subscriptions}
+    if not known:
+        return []
+    on_topic = _by_topic(planned)
+    readers = frozenset(entry["name"] for entry in planned.policy["subscriptions"])
+    found = [
+        (manifest, on_topic.get((manifest["spec"]["pubsubname"], manifest["spec"]["topic"]), readers))
+        for manifest in planned.subscriptions
+    ]
+    if planned.resiliency:
+        found.append((planned.resiliency, readers))
+    # The policy stands as long as the app wants to read anything: a pod that mounts it could not start without.
+    found.append((config_map(planned), frozenset(known)))
+    return [_desired(manifest, planned.app, names, known, uids) for manifest, names in found]
+
+
+def live(item: Mapping[str, Any]) -> Live:
+    """Read a child that the API server sent."""
+    metadata = item["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return Live(
+        name=Name(item["kind"], metadata["name"]),
+        namespace=metadata["namespace"],
+        app=labels.get(APP, ""),
+        uid=metadata["uid"],
+        version=int(metadata["resourceVersion"]),
+        hash=annotations.get(HASH, ""),
+        content=content(item),
+        subscriptions=_names(annotations, SUBSCRIPTIONS),
+        retained=_names(annotations, RETAINED),
+        is_ours=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
+    )
+
+
+def content(item: Mapping[str, Any]) -> bytes:
+    """Return what of a child is ours, in one spelling; what others may add (labels, annotations) is left out."""
+    metadata = item["metadata"]
+    labels = metadata.get("labels") or {}
+    annotations = metadata.get("annotations") or {}
+    owners = [
+        (owner["uid"], owner["name"])
+        for owner in metadata.get("ownerReferences") or ()
+        if owner["apiVersion"] == API_VERSION
+    ]
+    return msgspec.json.encode(
+        {
+            **{block: item[block] for block in BLOCKS if item.get(block)},
+            "labels": {name: labels.get(name) for name in (MANAGED_BY, APP)},
+            "annotations": {name: annotations.get(name, "") for name in (SUBSCRIPTIONS, RETAINED)},
+            "owners": sorted(owners),
+        },
+        order="deterministic",
+    )
+
+
+def steps(
+    desired: Iterable[Desired],
+    present: Mapping[Name, Live],
+    settled: Mapping[Name, tuple[str, bytes]],
+    existing: frozenset[str],
+) -> list[Step]:
+    """Return the writes that make what is present what is desired; none where nothing differs.
+
+    Args:
+        desired: The children as they should be.
+        present: Those that there are.
+        settled: By child, the hash that was last written or seen right, and what the server made of it.
+        existing: Names of the app's EventSubscriptions: what belonged to one that is gone may have to be kept.
+
+    """
+    wanted = {each.name: each for each in desired}
+    found = [_step(each, present.get(name), settled.get(name)) for name, each in wanted.items()]
+    extra = [each for name, each in present.items() if name not in wanted and not each.retained - existing]
+    return [*(step for step in found if step), *(Step("delete", live=each) for each in extra)]
+
+
+def _step(desired: Desired, present: Live | None, settled: tuple[str, bytes] | None) -> Step | None:
+    before, made_of_it = settled or ("", b"")
+    if present is None:
+        return Step("repair" if before == desired.hash else "create", desired)
+    if present.hash == desired.hash and present.content in (desired.content, made_of_it):
+        return None
+    is_drift = desired.hash in (present.hash, before)
+    return Step("repair" if is_drift else "update", desired, present)
+
+
+def _by_topic(planned: AppPlan) -> dict[tuple[str, str], frozenset[str]]:
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry in planned.policy["subscriptions"]:
+        found[entry["pubsub"], entry["topic"]].add(entry["name"])
+    return {topic: frozenset(names) for topic, names in found.items()}
+
+
+def _desired(
+    manifest: Mapping[str, Any],
+    app: str,
+    names: frozenset[str],
+    known: Mapping[str, EventSubscription],
+    uids: Mapping[str, str],
+) -> Desired:
+    retained = {name for name in names if known[name].spec.deletion_policy == "Retain"}
+    # The cluster's garbage collector deletes a child when its last owner is gone: of a retained one, it must not.
+    owners = [] if retained else [_owner(name, uids[name]) for name in sorted(names)]
+    metadata = {
+        **manifest["metadata"],
+        "labels": {MANAGED_BY: MANAGER, APP: app},
+        "annotations": {SUBSCRIPTIONS: ",".join(sorted(names)), RETAINED: ",".join(sorted(retained))},
+        "ownerReferences": owners,
+    }
+    whole = {**manifest, "metadata": metadata}
+    written = content(whole)
+    digest = hashlib.sha256(written).hexdigest()[:16]
+    metadata["annotations"] = {**metadata["annotations"], HASH: digest}
+    return Desired(whole, written, digest)
+
+
+def _owner(name: str, uid: str) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": "EventSubscription", "name": name, "uid": uid}
+
+
+def _names(annotations: Mapping[str, str], which: str) -> frozenset[str]:
+    return frozenset(filter(None, annotations.get(which, "").split(",")))

@@ -1,0 +1,255 @@
+"""The Kubernetes API over aiohttp: just the requests that the operator makes.
+
+The `kubernetes` package would be 60% of the operator's memory, and it blocks; aiohttp is there anyway, kopf uses it.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from kopf import ConnectionInfo
+
+MANAGER = "tidings"
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+TIMEOUT = 30.0
+"""Seconds that a request may take."""
+PAGE = 500
+
+Login = Callable[[], ConnectionInfo]
+
+
+class ApiError(Exception):
+    """The API server refused, or could not be reached (`status` 0)."""
+
+    def __init__(self, status: int, message: str, reason: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request would be refused again: what it says must change first."""
+        return self.status in (
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.METHOD_NOT_ALLOWED,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A kind as the API server knows it."""
+
+    group_version: str
+    plural: str
+    kind: str
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Return where the kind, or one object of it, is found."""
+        root = f"/apis/{self.group_version}" if "/" in self.group_version else f"/api/{self.group_version}"
+        inside = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{inside}/{self.plural}" + "".join(f"/{step}" for step in (name, subresource) if step)
+
+
+SUBSCRIPTIONS = Api("dapr.io/v2alpha1", "subscriptions", "Subscription")
+RESILIENCIES = Api("dapr.io/v1alpha1", "resiliencies", "Resiliency")
+CONFIG_MAPS = Api("v1", "configmaps", "ConfigMap")
+EVENTS = Api("events.k8s.io/v1", "events", "Event")
+LEASES = Api("coordination.k8s.io/v1", "leases", "Lease")
+PODS = Api("v1", "pods", "Pod")
+CHILDREN: Mapping[str, Api] = {each.kind: each for each in (SUBSCRIPTIONS, RESILIENCIES, CONFIG_MAPS)}
+OWN: Mapping[str, Api] = {
+    kind: Api("tidings.dev/v1alpha1", plural, kind)
+    for kind, plural in (
+        ("EventType", "eventtypes"),
+        ("EventSubscription", "eventsubscriptions"),
+        ("EventReplay", "eventreplays"),
+    )
+}
+
+
+class Client:
+    """One session with the API server. Credentials are read anew when they are refused: tokens are rotated."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = JSON,
+        accept: str = JSON,
+        params: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Make a request and return its answer; raise ApiError for any other than 2xx."""
+        data = None if body is None else msgspec.json.encode(body)
+        for attempt in (1, 2):
+            try:
+                async with self._opened().request(
+                    method,
+                    self._server + path,
+                    data=data,
+                    params=params,
+                    headers={"Content-Type": content_type, "Accept": accept},
+                    timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                ) as response:
+                    answer = await response.read()
+                    if response.status == HTTPStatus.UNAUTHORIZED and attempt == 1:
+                        await self._reopen()
+                        continue
+                    return _checked(response, answer)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ApiError(0, f"{self._server} cannot be reached: {_said(error)}") from error
+        raise AssertionError("unreachable")
+
+    async def get(self, api: Api, namespace: str, name: str) -> Any:
+        """Return an object, or None where there is none."""
+        try:
+            return await self.request("GET", api.path(namespace, name))
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def apply(self, manifest: Mapping[str, Any]) -> Any:
+        """Apply an object server-side, also where another manager has set the same fields."""
+        metadata = manifest["metadata"]
+        path = CHILDREN[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+        params = {"fieldManager": MANAGER, "force": "true"}
+        return await self.request("PATCH", path, manifest, content_type=APPLY, params=params)
+
+    async def replace(self, manifest: Mapping[str, Any]) -> Any:
+        """Replace an object as a whole."""
+        metadata = manifest["metadata"]
+        path = CHILDREN[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+        return await self.request("PUT", path, manifest, params={"fieldManager": MANAGER})
+
+    async def delete(self, api: Api, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this object; that it is gone or another one already is no error."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            await self.request("DELETE", api.path(namespace, name), options)
+        except ApiError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def write_status(self, api: Api, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> Any:
+        """Replace an object's status as a whole; another object of that name is left alone (422)."""
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        path = api.path(namespace, name, "status")
+        return await self.request("PATCH", path, patch, content_type=JSON_PATCH, params={"fieldManager": MANAGER})
+
+    async def count(self, api: Api, namespace: str = "") -> int:
+        """Return how many objects of a kind there are, without reading them."""
+        page = await self.request("GET", api.path(namespace), params={"limit": "1"})
+        return len(page["items"] or []) + int(page["metadata"].get("remainingItemCount") or 0)
+
+    async def list(
+        self, api: Api, namespace: str = "", *, selector: str = "", metadata_only: bool = False
+    ) -> tuple[list[Any], str]:
+        """Return all objects of a kind, and the resource version of the list."""
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" if metadata_only else JSON
+        params = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        items: list[Any] = []
+        while True:
+            page = await self.request("GET", api.path(namespace), accept=accept, params=params)
+            items += page["items"] or []  # Go writes an empty list of metadata as null
+            if not page["metadata"].get("continue"):
+                return items, page["metadata"]["resourceVersion"]
+            params = {**params, "continue": page["metadata"]["continue"]}
+
+    async def watch(
+        self, api: Api, namespace: str, *, selector: str, version: str, seconds: int
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield changes since a resource version, until the server ends the watch after so many seconds."""
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+            "labelSelector": selector,
+        }
+        # A server that says nothing for longer than the whole watch may last is not there any more.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=seconds + TIMEOUT)
+        try:
+            async with self._opened().get(
+                self._server + api.path(namespace), params=params, timeout=timeout
+            ) as response:
+                if response.status == HTTPStatus.UNAUTHORIZED:
+                    await self._reopen()
+                if response.status != HTTPStatus.OK:
+                    _checked(response, await response.read())
+                async for line in _lines(response.content):
+                    yield msgspec.json.decode(line)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ApiError(0, f"the watch of {api.plural} broke: {_said(error)}") from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is used before it is entered")
+        return self._session
+
+    def _open(self) -> None:
+        info = self._login()
+        self._server = info.server.rstrip("/")
+        secured: ssl.SSLContext | bool = info.as_ssl_context() if self._server.startswith("https") else False
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=secured, limit=0), headers=info.as_http_headers()
+        )
+
+    async def _reopen(self) -> None:
+        """Take up new credentials; requests that are under way end with the old session."""
+        old = self._session
+        self._open()
+        if old:
+            await old.close()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or "no answer in time"
+
+
+def _checked(response: aiohttp.ClientResponse, body: bytes) -> Any:
+    if response.ok:
+        return msgspec.json.decode(body)
+    message, reason = body[:500].decode(errors="replace"), ""
+    if response.content_type == JSON:
+        answer = msgspec.json.decode(body)
+        if isinstance(answer, dict):
+            message, reason = str(answer.get("message", message)), str(answer.get("reason", ""))
+    after = response.headers.get("Retry-After", "")
+    raise ApiError(response.status, message, reason, float(after) if after.isdigit() else 0.0)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Split a stream into lines of any length: aiohttp's own refuses long ones, and a ConfigMap may be one."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line

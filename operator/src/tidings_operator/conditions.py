@@ -1,0 +1,74 @@
+"""Conditions as kstatus and people read them: made from findings, with times that only change when a status does."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tidings.resources import Finding
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One statement about an object."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is true."""
+        return self.status == "True"
+
+
+def reason(rule: str) -> str:
+    """Write a finding's rule as a reason: `unknown-type` is `UnknownType`."""
+    return "".join(word.capitalize() for word in rule.split("-"))
+
+
+def told(finding: Finding) -> str:
+    """Say a finding in one line: the field, what is wrong with it, and what mends it."""
+    field = finding.location.field
+    named = finding.message if not field or field in finding.message else f"{field}: {finding.message}"
+    end = "" if named.endswith(".") else "."
+    return f"{named}{end} {finding.mend}".strip()
+
+
+def judged(kind: str, findings: Sequence[Finding], good: tuple[str, str]) -> Condition:
+    """Say False for the first error, True with the first warning's reason, or True with `good`."""
+    for severity, status in (("error", "False"), ("warning", "True")):
+        worst = next((each for each in findings if each.severity == severity), None)
+        if worst:
+            return Condition(kind, "False" if status == "False" else "True", reason(worst.rule), told(worst))
+    return Condition(kind, "True", *good)
+
+
+def kstatus(ready: Condition, *, reconciling: bool) -> list[Condition]:
+    """Return Ready with the two conditions that tools which know nothing of us look at."""
+    stalled = ready.status == "False" and not reconciling
+    progress = Condition("Reconciling", "True" if reconciling else "False", ready.reason if reconciling else "Done")
+    end = Condition("Stalled", "True" if stalled else "False", ready.reason if stalled else "Progressing")
+    return [ready, progress, end if stalled or reconciling else Condition("Stalled", "False", "Done")]
+
+
+def dated(
+    conditions: Iterable[Condition], before: Mapping[str, Any], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """Write conditions as the API has them; the time of one whose status is as before stays."""
+    known = {each.get("type"): each for each in before.get("conditions") or ()}
+    return [_dated(each, known.get(each.type) or {}, generation, now) for each in conditions]
+
+
+def _dated(condition: Condition, before: Mapping[str, Any], generation: int, now: str) -> dict[str, Any]:
+    same = before.get("status") == condition.status
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "observedGeneration": generation,
+        "lastTransitionTime": before.get("lastTransitionTime", now) if same else now,
+        "reason": condition.reason,
+        "message": condition.message,
+    }

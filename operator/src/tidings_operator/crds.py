@@ -1,0 +1,351 @@
+"""The CustomResourceDefinitions, generated from the models that the whole of Tidings reads resources with.
+
+`python -m tidings_operator.crds > operator/manifests/crds.yaml` writes them anew; a test says when that is due.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import yaml
+
+from tidings.resources import EventReplaySpec, EventSubscriptionSpec, EventTypeSpec
+from tidings.resources.model import GROUP
+
+VERSION = "v1alpha1"
+DEPTH = 3
+"""How deep filters within filters are spelled out: a structural schema cannot recur. Below, the operator checks."""
+
+ANY = {"x-kubernetes-preserve-unknown-fields": True}
+LONGEST_LIST = 64
+"""Bound of every list: CEL rules over unbounded ones are too expensive for the API server."""
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`; those with a priority above 0 only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    priority: int = 0
+    description: str = ""
+
+    def render(self) -> dict[str, Any]:
+        """Write it as a CRD has it."""
+        more = {"priority": self.priority} if self.priority else {}
+        text = {"description": self.description} if self.description else {}
+        return {"name": self.name, "type": self.type, "jsonPath": self.path, **more, **text}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind: its model, its names, and what a table of it shows."""
+
+    name: str
+    plural: str
+    short: str
+    spec: type[msgspec.Struct]
+    description: str
+    status: Mapping[str, Schema]
+    columns: tuple[Column, ...]
+
+
+def _condition(kind: str, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{kind}")].{field}'
+
+
+READY = Column("Ready", _condition("Ready", "status"), description="Does it work?")
+REASON = Column("Reason", _condition("Ready", "reason"), description="If not, why?")
+MESSAGE = Column("Message", _condition("Ready", "message"), priority=1, description="And what mends it?")
+AGE = Column("Age", ".metadata.creationTimestamp", "date")
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "integer", "format": "int64"}
+_TEXTS: Schema = {"type": "array", "items": _TEXT}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_CONDITION: Schema = {
+    "type": "object",
+    "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+    "properties": {
+        "type": _TEXT,
+        "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+        "observedGeneration": _NUMBER,
+        "lastTransitionTime": _TIME,
+        "reason": _TEXT,
+        "message": _TEXT,
+    },
+}
+_COMMON: Mapping[str, Schema] = {
+    "observedGeneration": {**_NUMBER, "description": "The generation of the spec that this status speaks of"},
+    "conditions": {
+        "type": "array",
+        "items": _CONDITION,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    },
+    "warnings": {**_TEXTS, "description": "What works, but is worth a look"},
+}
+_CHILD: Schema = {
+    "type": "object",
+    "properties": {"apiVersion": _TEXT, "kind": _TEXT, "name": _TEXT, "hash": _TEXT},
+}
+
+SUBSCRIPTION_STATUS: Mapping[str, Schema] = {
+    **_COMMON,
+    "topics": {**_TEXTS, "description": "What is read"},
+    "children": {"type": "array", "items": _CHILD, "description": "What it became"},
+    "enforcement": {
+        "type": "object",
+        "additionalProperties": _TEXT,
+        "description": "Who keeps each field that is asked for: daprd, kit, broker or nobody",
+    },
+}
+TYPE_STATUS: Mapping[str, Schema] = {
+    **_COMMON,
+    "consumers": {**_TEXTS, "description": "Subscriptions that name it: namespace/name (app)"},
+    "observers": {**_TEXTS, "description": "Subscriptions that read it by a pattern"},
+    "consumerCount": _NUMBER,
+    "deprecated": {
+        "type": "array",
+        "description": "Versions that end, and who still reads them",
+        "items": {
+            "type": "object",
+            "properties": {"version": _TEXT, "removal": _TEXT, "alternative": _TEXT, "consumers": _TEXTS},
+        },
+    },
+}
+REPLAY_STATUS: Mapping[str, Schema] = {
+    **_COMMON,
+    "phase": {"type": "string", "enum": ["Pending", "Running", "Completed", "Failed", "Cancelled"]},
+    "replayId": _TEXT,
+    "matched": _NUMBER,
+    "sent": _NUMBER,
+    "startedAt": _TIME,
+    "completedAt": _TIME,
+    "audit": {"type": "array", "items": {"type": "object", "properties": {"at": _TIME, "what": _TEXT, "by": _TEXT}}},
+}
+
+KINDS = (
+    Kind(
+        "EventSubscription",
+        "eventsubscriptions",
+        "esub",
+        EventSubscriptionSpec,
+        "One app's wish to read an event type, and how it wants it delivered.",
+        SUBSCRIPTION_STATUS,
+        (
+            Column("Type", ".spec.eventTypeRef.name", description="What is read"),
+            Column("App", ".spec.consumer.appId", description="Who reads"),
+            READY,
+            REASON,
+            Column("Programmed", _condition("Programmed", "status"), priority=1),
+            Column("Observed", _condition("Observed", "status"), priority=1),
+            Column("Owner", ".spec.consumer.owner", priority=1, description="Whom to ask"),
+            MESSAGE,
+            AGE,
+        ),
+    ),
+    Kind(
+        "EventType",
+        "eventtypes",
+        "evtype",
+        EventTypeSpec,
+        "One business event or command: who owns it, its versions, and who may read it.",
+        TYPE_STATUS,
+        (
+            Column("Type", ".spec.type"),
+            Column("Versions", ".spec.versions[*].name"),
+            Column("Owner", ".spec.owner.team", description="Whom to ask"),
+            Column("Consumers", ".status.consumerCount", "integer", description="Does anybody read it?"),
+            READY,
+            REASON,
+            MESSAGE,
+            AGE,
+        ),
+    ),
+    Kind(
+        "EventReplay",
+        "eventreplays",
+        "ereplay",
+        EventReplaySpec,
+        "Send events again, from dead letters or the archive, to one subscription.",
+        REPLAY_STATUS,
+        (
+            Column("Target", ".spec.target.subscription"),
+            Column("Source", ".spec.source.kind"),
+            Column("Phase", ".status.phase"),
+            Column("Sent", ".status.sent", "integer"),
+            Column("Matched", ".status.matched", "integer"),
+            REASON,
+            MESSAGE,
+            AGE,
+        ),
+    ),
+)
+
+_IMMUTABLE = {"rule": "self == oldSelf", "message": "a replay is an order that was given: make a new one instead"}
+_ONE_OPERATOR = " + ".join(
+    f"(has(self.{name}) ? 1 : 0)" for name in ("exact", "prefix", "suffix", "all", "any", "not", "cel")
+)
+RULES: Mapping[str, tuple[Mapping[str, str], ...]] = {
+    "Versions": (
+        {
+            "rule": "!has(self.pin) || !has(self.accept) || size(self.accept) == 0 || self.pin in self.accept",
+            "message": "pin must be one of accept",
+        },
+    ),
+    "Filter": (
+        {
+            "rule": f"{_ONE_OPERATOR} == 1",
+            "message": "a filter has exactly one of exact, prefix, suffix, all, any, not, cel",
+        },
+    ),
+    "Deprecation": ({"rule": "self.removal > self.effective", "message": "removal must be later than effective"},),
+    "ReplayFilter": (
+        {
+            "rule": "!has(self.since) || !has(self.until) || self.since < self.until",
+            "message": "since must be before until",
+        },
+    ),
+    "EventTypeSpec": (
+        {
+            "rule": "self.type == oldSelf.type",
+            "message": "a type's name is what its readers hold on to: make another EventType instead",
+        },
+        {
+            "rule": "!has(self.domain) || self.domain == '' || self.type.startsWith(self.domain + '.')",
+            "message": "domain must be the first part of type",
+        },
+    ),
+    "EventReplaySpec": (_IMMUTABLE,),
+}
+"""CEL rules by model: what the API server itself can refuse, also while the operator is down."""
+
+
+def definitions() -> list[dict[str, Any]]:
+    """Return the CustomResourceDefinitions of all kinds."""
+    return [_definition(kind) for kind in KINDS]
+
+
+def _definition(kind: Kind) -> dict[str, Any]:
+    names = {
+        "kind": kind.name,
+        "listKind": f"{kind.name}List",
+        "plural": kind.plural,
+        "singular": kind.name.lower(),
+        "shortNames": [kind.short],
+        "categories": ["eda"],
+    }
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [column.render() for column in kind.columns],
+        "schema": {"openAPIV3Schema": _whole(kind)},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}", "labels": {"app.kubernetes.io/part-of": "tidings"}},
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def _whole(kind: Kind) -> Schema:
+    (_,), models = msgspec.json.schema_components([kind.spec])
+    return {
+        "description": kind.description,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": _TEXT,
+            "kind": _TEXT,
+            "metadata": {"type": "object"},
+            "spec": _model(kind.spec.__name__, models, ()),
+            "status": {"type": "object", "properties": dict(kind.status)},
+        },
+    }
+
+
+def _model(name: str, models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
+    if above.count(name) >= DEPTH:
+        return dict(ANY, type="object")
+    model = models[name]
+    below = (*above, name)
+    schema: Schema = {"type": "object", "description": " ".join(model.get("description", name).split())}
+    if model.get("required"):
+        schema["required"] = model["required"]
+    schema["properties"] = {field: _field(each, models, below) for field, each in model["properties"].items()}
+    # A filter's rule stands at the outermost one only: below, its cost would be multiplied; the operator checks there.
+    if name in RULES and name not in above:
+        schema["x-kubernetes-validations"] = [dict(rule) for rule in RULES[name]]
+    return schema
+
+
+def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
+    """Turn a field's JSON Schema into a structural one."""
+    if "$ref" in field:
+        schema = _model(field["$ref"].rpartition("/")[2], models, above)
+    elif "anyOf" in field:
+        schema = _either([each for each in field["anyOf"] if each.get("type") != "null"], models, above)
+    else:
+        schema = _plain(field, models, above)
+    if "description" in field:
+        schema["description"] = field["description"]
+    default = _without_nulls(field.get("default"))
+    if default not in (None, "", [], ()):
+        schema["default"] = default
+    return schema
+
+
+def _either(choices: list[Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
+    """One choice is itself; several kinds of value have no structural schema, the operator checks them."""
+    return _field(choices[0], models, above) if len(choices) == 1 else dict(ANY)
+
+
+def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
+    schema = {name: value for name, value in field.items() if name not in ("default", "propertyNames", "title")}
+    if "enum" in schema:
+        schema["type"] = "string"
+    if schema.get("type") == "array":
+        schema["items"] = _field(schema["items"], models, above)
+        schema["maxItems"] = LONGEST_LIST
+    if "additionalProperties" in schema:
+        values = _field(schema.pop("additionalProperties") or {}, models, above)
+        # CEL does not see a map of values without a type, but it does see an object of unknown fields.
+        schema.update({"additionalProperties": values} if "type" in values else ANY)
+    elif schema.get("type") == "object":
+        schema.update(ANY)
+    if "exclusiveMinimum" in schema:
+        schema["minimum"], schema["exclusiveMinimum"] = schema["exclusiveMinimum"], True
+    return schema if "type" in schema else dict(ANY)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each not in (None, "", [])}
+    return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes the same block in full wherever it stands: a CRD is read by people, too."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        """Never write an alias."""
+        return True
+
+
+def text() -> str:
+    """Return the CRDs as YAML."""
+    header = "# Generated by `python -m tidings_operator.crds`; do not edit.\n"
+    return header + yaml.dump_all(definitions(), Dumper=_Dumper, sort_keys=False, width=120)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

@@ -1,0 +1,117 @@
+"""Leader election by a Lease, as Kubernetes' own controllers do it: of several operators, one writes."""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from tidings_operator import metrics
+from tidings_operator.client import LEASES, ApiError, Client
+
+LOG = logging.getLogger(__name__)
+NAME = "tidings-operator"
+
+
+class Lease:
+    """The right to write, held for `duration` seconds after each renewal."""
+
+    def __init__(self, client: Client, *, namespace: str, identity: str, duration: float) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._identity = identity
+        self._duration = duration
+        self._until = 0.0
+        self._seen = ("", 0.0)
+        self.taken = asyncio.Event()
+        """Set whenever the lease has been taken after not having it."""
+
+    @property
+    def held(self) -> bool:
+        """Whether this operator may write, by its own clock: two thirds of the duration, for others' faster clocks."""
+        return time.monotonic() < self._until
+
+    async def keep(self) -> None:
+        """Take the lease when it is free and renew it, for ever."""
+        while True:
+            asked = time.monotonic()
+            try:
+                if await self._try():
+                    if not self.held:
+                        LOG.info("this operator (%s) writes now", self._identity)
+                        self.taken.set()
+                    self._until = asked + self._duration * 2 / 3
+            except ApiError as error:
+                LOG.warning("the lease could not be renewed: %s", error)
+            metrics.LEADER.set(self.held)
+            await asyncio.sleep(self._duration / 5)
+
+    async def release(self) -> None:
+        """Give the lease away, so that the next operator need not wait."""
+        if self.held:
+            self._until = 0.0
+            lease = await self._client.get(LEASES, self._namespace, NAME)
+            if lease and lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"]["holderIdentity"] = ""
+                await self._put(lease)
+
+    async def _try(self) -> bool:
+        lease = await self._client.get(LEASES, self._namespace, NAME)
+        if lease is None:
+            return await self._create()
+        if not self._is_mine(lease["spec"]) and not self._is_free(lease["spec"]):
+            return False
+        lease["spec"] = self._spec(lease["spec"])
+        return await self._put(lease)
+
+    def _is_mine(self, spec: dict[str, Any]) -> bool:
+        return spec.get("holderIdentity") == self._identity
+
+    def _is_free(self, spec: dict[str, Any]) -> bool:
+        """Whether its holder has not renewed it for its duration, measured here: clocks of two machines differ."""
+        if not spec.get("holderIdentity"):
+            return True
+        renewed = str(spec.get("renewTime"))
+        if self._seen[0] != renewed:
+            self._seen = (renewed, time.monotonic())
+        return time.monotonic() - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._duration)
+
+    def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        mine = self._is_mine(before)
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(1, round(timedelta(seconds=self._duration).total_seconds())),
+            "acquireTime": before.get("acquireTime", now) if mine else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions", 0)) + (0 if mine else 1),
+        }
+
+    async def _create(self) -> bool:
+        body = {
+            "apiVersion": LEASES.group_version,
+            "kind": LEASES.kind,
+            "metadata": {"name": NAME, "namespace": self._namespace},
+            "spec": self._spec({}),
+        }
+        return await self._written("POST", LEASES.path(self._namespace), body)
+
+    async def _put(self, lease: dict[str, Any]) -> bool:
+        return await self._written("PUT", LEASES.path(self._namespace, NAME), lease)
+
+    async def _written(self, method: str, path: str, body: dict[str, Any]) -> bool:
+        """Write it; a conflict means that another operator was faster."""
+        try:
+            await self._client.request(method, path, body)
+        except ApiError as error:
+            if error.status == HTTPStatus.CONFLICT:
+                return False
+            raise
+        return True
+
+
+class Alone:
+    """The right to write of an operator that has no rivals."""
+
+    held = True

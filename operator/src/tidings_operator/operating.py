@@ -1,0 +1,230 @@
+"""One operator: kopf feeds the inventory, watches feed the cache of children, workers reconcile."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import kopf
+
+from tidings.resources.model import GROUP
+from tidings_operator import metrics, server, watching
+from tidings_operator.children import SELECTOR
+from tidings_operator.client import CHILDREN, OWN, ApiError, Client
+from tidings_operator.lease import Alone, Lease
+from tidings_operator.reconciling import Reconciler
+from tidings_operator.settings import Settings
+from tidings_operator.watching import watch
+from tidings_operator.workqueue import WorkQueue
+from tidings_operator.world import Place, World
+
+LOG = logging.getLogger(__name__)
+LOOK = 0.1
+RELIST = 5.0
+"""Seconds between two lists while the first events are still coming in."""
+GRACE = 5.0
+"""Seconds that kopf gets to end."""
+HEARTBEAT = 20.0
+"""Seconds between two looks at how many objects the API server has."""
+
+
+class Operator:
+    """All parts, wired. `run` lives until it is cancelled."""
+
+    def __init__(self, settings: Settings, login: Callable[[], kopf.ConnectionInfo]) -> None:
+        self.settings = settings
+        self._login = login
+        self.client = Client(login)
+        self.queue = WorkQueue()
+        self.world = World(self.queue.add)
+        self.lease: Lease | Alone = (
+            Lease(
+                self.client,
+                namespace=settings.namespace,
+                identity=settings.identity,
+                duration=settings.lease_duration,
+            )
+            if settings.lease
+            else Alone()
+        )
+        self.reconciler = Reconciler(
+            self.world,
+            self.queue,
+            self.client,
+            identity=settings.identity,
+            may_write=lambda: self.lease.held,
+        )
+        self.synced = asyncio.Event()
+        self.port = 0
+        self._signs: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Watch and reconcile until cancelled; an error in any part ends the whole."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.client)
+            runner, self.port = await server.serve(
+                server.application(self.dead, self.unready),
+                self.settings.host,
+                self.settings.port,
+            )
+            stack.push_async_callback(runner.cleanup)
+            if isinstance(self.lease, Lease):
+                stack.push_async_callback(self._release, self.lease)
+            async with asyncio.TaskGroup() as tasks:
+                for part in self._parts():
+                    tasks.create_task(part)
+
+    def _parts(self) -> list[Any]:
+        namespaces = self.settings.namespaces or ("",)
+        watches = [
+            watch(self.client, api, namespace, SELECTOR, self.world, self._alive(f"{api.plural} {namespace}"))
+            for api in CHILDREN.values()
+            for namespace in namespaces
+        ]
+        leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
+        return [self._kopf(), *watches, *leading, self._start(), self._resync(), self._heartbeat()]
+
+    async def _kopf(self) -> None:
+        configured = kopf.OperatorSettings()
+        configured.posting.enabled = False  # kopf would post an event for every log line of a handler
+        tasks = await kopf.spawn_tasks(
+            registry=self.registry(),
+            settings=configured,
+            standalone=True,
+            clusterwide=not self.settings.namespaces,
+            namespaces=self.settings.namespaces,
+        )
+        # Not kopf.operator(): on its way out it waits for every task of the loop, and so for ours, which wait for it.
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            raise RuntimeError("kopf has ended by itself")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=GRACE)
+
+    def registry(self) -> kopf.OperatorRegistry:
+        """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(self._logged_in)
+        for api in OWN.values():
+            kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=registry)(self._saw)
+        return registry
+
+    def _logged_in(self, **_: Any) -> kopf.ConnectionInfo:
+        return self._login()
+
+    async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._signs["kopf"] = time.monotonic()
+        self.world.saw(event["type"], event["object"])
+
+    async def _start(self) -> None:
+        """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
+        begun = time.monotonic()
+        expected = len(CHILDREN) * len(self.settings.namespaces or ("",))
+        there = await self._attempt(self._versions)
+        while self._late(there) or len(self.world.listings) < expected:
+            await asyncio.sleep(LOOK)
+            if time.monotonic() > begun + RELIST:
+                begun, there = time.monotonic(), await self._attempt(self._versions)  # some may be gone by now
+        self.synced.set()
+        metrics.SYNCED.set(1)
+        LOG.info("all %d objects seen", len(self.world.objects))
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self.settings.workers):
+                workers.create_task(self._work_while_leading())
+
+    async def _work_while_leading(self) -> None:
+        while not self.lease.held:  # noqa: ASYNC110 - it is a matter of time, not an event
+            await asyncio.sleep(LOOK)
+        await self.reconciler.work()
+
+    def _late(self, there: dict[Place, int]) -> list[Place]:
+        """Return the objects that the API server has and no event has told of, or not of their present state."""
+        known = self.world.objects
+        return [place for place, version in there.items() if place not in known or known[place].version < version]
+
+    async def _versions(self) -> dict[Place, int]:
+        found = {}
+        for kind, api in OWN.items():
+            for namespace in self.settings.namespaces or ("",):
+                items, _ = await self.client.list(api, namespace, metadata_only=True)
+                for item in items:
+                    metadata = item["metadata"]
+                    found[kind, metadata["namespace"], metadata["name"]] = int(metadata["resourceVersion"])
+        return found
+
+    async def _resync(self) -> None:
+        """Look at everything again, now and then: dates pass, and a lost event must not be lost for ever."""
+        await self.synced.wait()
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            before = self._late(await self._attempt(self._versions))
+            await asyncio.sleep(HEARTBEAT if before else 0)
+            for place in set(before) & set(self._late(await self._attempt(self._versions)) if before else ()):
+                await self._catch_up(place)
+            for key in self.world.everything():
+                self.queue.add(key)
+
+    async def _catch_up(self, place: Place) -> None:
+        """Read what a watch has kept to itself."""
+        kind, namespace, name = place
+        body = await self._attempt(lambda: self.client.get(OWN[kind], namespace, name))
+        if body:
+            metrics.ERRORS.labels(kind, "lost-event").inc()
+            LOG.error("the watch did not tell of %s %s/%s", kind, namespace, name)
+            self.world.saw("MODIFIED", body)
+
+    async def _heartbeat(self) -> None:
+        """Compare how many objects there are with how many are known: equal is as good a sign of life as an event."""
+        await self.synced.wait()
+        while True:
+            if await self._attempt(self._count) == len(self.world.objects):
+                self._signs["kopf"] = time.monotonic()
+            metrics.WATCH_AGE.set(self.watch_age())
+            metrics.DECLARED.set(len(self.world.inventory.subscriptions))
+            await asyncio.sleep(HEARTBEAT)
+
+    async def _count(self) -> int:
+        namespaces = self.settings.namespaces or ("",)
+        return sum([await self.client.count(api, namespace) for api in OWN.values() for namespace in namespaces])
+
+    async def _attempt(self, request: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a request until it succeeds."""
+        while True:
+            try:
+                return await request()
+            except ApiError as error:
+                LOG.warning("%s", error)
+                await asyncio.sleep(1.0)
+
+    def _alive(self, what: str) -> Callable[[float], None]:
+        def sign(moment: float) -> None:
+            self._signs[what] = moment
+
+        return sign
+
+    def watch_age(self) -> float:
+        """Return the seconds since the watch that is silent for the longest gave a sign of life."""
+        return time.monotonic() - min(self._signs.values(), default=time.monotonic())
+
+    def dead(self) -> str:
+        """Say why the operator should be restarted, if it should."""
+        age = self.watch_age()
+        limit = self.settings.stale + watching.SECONDS
+        return f"a watch has been silent for {age:.0f} s" if age > limit else ""
+
+    def unready(self) -> str:
+        """Say why the operator is of no use yet, if it is not."""
+        return "" if self.synced.is_set() else "not everything has been seen yet"
+
+    @staticmethod
+    async def _release(lease: Lease) -> None:
+        try:
+            await lease.release()
+        except ApiError as error:
+            LOG.warning("the lease could not be released: %s", error)

@@ -1,0 +1,42 @@
+"""The process: where the API server is, the settings, the signals."""
+
+import asyncio
+import logging
+import signal
+
+import kopf
+import uvloop
+
+from tidings_operator.operating import Operator
+from tidings_operator.settings import SettingsError, read
+
+
+def login() -> kopf.ConnectionInfo:
+    """Return how the API server is reached: as the pod's service account, else as the kubeconfig says."""
+    settings = kopf.OperatorSettings()
+    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
+        raise SystemExit("no API server: run it in a pod with a service account, or set KUBECONFIG")
+    return info
+
+
+async def run() -> None:
+    """Run until SIGTERM or SIGINT."""
+    try:
+        settings = read()
+    except SettingsError as error:
+        raise SystemExit(str(error)) from error
+    operating = asyncio.ensure_future(Operator(settings, login).run())
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, operating.cancel)
+    try:
+        await operating
+    except asyncio.CancelledError:
+        logging.getLogger(__name__).info("stopped")
+
+
+def main() -> None:
+    """Run the operator."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvloop.run(run())

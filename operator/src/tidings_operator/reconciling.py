@@ -1,0 +1,263 @@
+"""From what is known to what is written: decide purely, write what differs, say what came of it."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, date, datetime
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from tidings.plan import plan_app, plan_type
+from tidings.resources import EventSubscription
+from tidings_operator import children, events, metrics, statuses
+from tidings_operator.children import Desired, Name, Step
+from tidings_operator.client import CHILDREN, OWN, ApiError, Client
+from tidings_operator.statuses import Failure, Outcome
+from tidings_operator.workqueue import Key, WorkQueue
+from tidings_operator.world import Place, Tracked, World
+
+LOG = logging.getLogger(__name__)
+PATIENCE = 3
+"""Failed attempts after which a status says that the API server cannot be written to."""
+SECOND_LOOK = 60.0
+"""Seconds after which something that was refused for good is tried all the same: rights and owners change."""
+
+Clock = Callable[[], datetime]
+Handler = Callable[[Key], Awaitable[None]]
+
+
+class NotLeaderError(Exception):
+    """Another operator writes now."""
+
+
+class Reconciler:
+    """Works through a queue with several workers, which write only while `may_write` says so."""
+
+    def __init__(
+        self,
+        world: World,
+        queue: WorkQueue,
+        client: Client,
+        *,
+        identity: str,
+        may_write: Callable[[], bool],
+        clock: Clock = lambda: datetime.now(UTC),
+    ) -> None:
+        self.world = world
+        self.queue = queue
+        self._client = client
+        self._identity = identity
+        self._may_write = may_write
+        self._clock = clock
+        self._attempts: dict[Key, int] = {}
+        self.handlers: dict[str, Handler] = {
+            "app": self._app,
+            "EventType": self._type,
+            "EventSubscription": self._unreadable,
+            "EventReplay": self._unreadable,
+        }
+
+    async def work(self) -> None:
+        """Look at one thing after the other, for ever."""
+        while True:
+            key, waited = await self.queue.get()
+            metrics.WAITED.observe(waited)
+            metrics.QUEUE.set(len(self.queue))
+            started = time.perf_counter()
+            try:
+                await self.handlers[key.what](key)
+            except (ApiError, NotLeaderError) as error:
+                self._failed(key, error)
+            except BaseException:
+                self.queue.failed(key)
+                raise
+            else:
+                self._attempts.pop(key, None)
+                self.queue.done(key)
+            metrics.RECONCILE.labels(key.what).observe(time.perf_counter() - started)
+
+    def _failed(self, key: Key, error: ApiError | NotLeaderError) -> None:
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        delay = self.queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
+        why = str(error.status) if isinstance(error, ApiError) else "not-leader"
+        metrics.ERRORS.labels(key.what, why).inc()
+        LOG.warning("%s %s/%s: %s; again in %.1f s", key.what, key.namespace, key.name, error, delay)
+
+    async def _app(self, key: Key) -> None:
+        """Program one app, and say so on each of its subscriptions."""
+        app, state = (key.namespace, key.name), self.world.apps[key.namespace, key.name]
+        subscriptions = self.world.inventory.of_app(app)
+        planned = plan_app(app, self.world.inventory, self._today())
+        uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
+        desired = children.build(planned, subscriptions, uids)
+        existing = frozenset(name for space, name in self.world.inventory.subscriptions if space == key.namespace)
+        failures: dict[Name, Failure] = {}
+        broken: ApiError | None = None
+        for step in children.steps(desired, state.children, state.settled, existing):
+            try:
+                await self._take(app, step, subscriptions)
+            except ApiError as error:
+                failures[step.name] = _failure(error)
+                broken = broken if error.is_final else error
+        for each in desired:
+            if each.name not in failures and state.settled.get(each.name, ("",))[0] != each.hash:
+                state.settled[each.name] = (each.hash, each.content)
+        if broken and self._attempts.get(key, 0) < PATIENCE:
+            raise broken
+        outcome = Outcome(planned, desired, failures, state.observation)
+        for subscription in subscriptions:
+            if self.world.inventory.subscriptions.get(subscription.key) is not subscription:
+                continue  # changed or deleted meanwhile: its app comes again
+            before = self._tracked(subscription).decoded()
+            status = statuses.subscription(subscription, outcome, self.world.inventory, before, self._now())
+            await self.say(("EventSubscription", *subscription.key), status)
+        if broken:
+            raise broken
+        if failures:
+            self.queue.later(key, SECOND_LOOK)
+        self.world.drop_if_empty(app)
+
+    async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
+        """Carry out one step, and remember what the server made of it."""
+        self._must_lead()
+        state = self.world.apps[app]
+        if step.desired is None:
+            if step.live:
+                await self._client.delete(CHILDREN[step.live.name.kind], app[0], step.live.name.name, step.live.uid)
+                state.settled.pop(step.live.name, None)
+                metrics.WRITES.labels(step.live.name.kind, "delete").inc()
+            return
+        answer = await self._apply(step)
+        now = children.live(answer)
+        if now.content != step.desired.content:
+            # Applying leaves alone what others have added; what the sidecar reads must be ours alone.
+            answer = await self._client.replace(_replacement(step.desired, answer))
+            now = children.live(answer)
+        self.world.child(now)
+        state.settled[step.name] = (step.desired.hash, now.content)
+        metrics.WRITES.labels(step.name.kind, step.action).inc()
+        if step.action == "repair":
+            await self._tell_drift(step, subscriptions)
+
+    async def _apply(self, step: Step) -> Any:
+        """Apply a child; one of that name that is not ours is left alone."""
+        assert step.desired is not None  # noqa: S101 - for the type checker: the caller has looked
+        kind, name = step.name
+        if step.live is None:
+            there = await self._client.get(CHILDREN[kind], step.desired.manifest["metadata"]["namespace"], name)
+            if there and not children.live({**there, "kind": kind}).is_ours:
+                message = (
+                    f"{kind} {name} exists and is not ours: what it says would be lost. "
+                    f"Delete it, or label it {children.SELECTOR} to hand it over."
+                )
+                raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, message, "ForeignObject")
+        return await self._client.apply(step.desired.manifest)
+
+    async def _tell_drift(self, step: Step, subscriptions: list[EventSubscription]) -> None:
+        kind, name = step.name
+        metrics.DRIFT.labels(kind).inc()
+        what = "was changed" if step.live else "was deleted"
+        note = f"{kind} {name} {what} by somebody else and is as declared again: change the EventSubscription instead"
+        LOG.warning("%s", note)
+        names = step.desired.subscriptions if step.desired else frozenset()
+        for each in subscriptions:
+            if each.metadata.name in names:
+                await self.tell(("EventSubscription", *each.key), "DriftRepaired", note)
+
+    async def _type(self, key: Key) -> None:
+        """Say on an event type who reads it."""
+        this = self.world.inventory.types.get((key.namespace, key.name))
+        if this is None:
+            await self._unreadable(key)
+            return
+        findings = plan_type(this, self.world.inventory, self._today())
+        place: Place = ("EventType", key.namespace, key.name)
+        before = self.world.objects[place].decoded()
+        status = statuses.event_type(this, findings, self.world.inventory, before, self._now(), self._today())
+        await self.say(place, status)
+
+    async def _unreadable(self, key: Key) -> None:
+        """Say on an object what of its spec could not be read."""
+        place: Place = (key.what, key.namespace, key.name)
+        tracked = self.world.objects.get(place)
+        if tracked and tracked.findings:
+            status = statuses.unreadable(tracked.generation, tracked.findings, tracked.decoded(), self._now())
+            await self.say(place, status)
+
+    async def say(self, place: Place, status: Mapping[str, Any]) -> None:
+        """Write a status, if it differs from the one that is there."""
+        tracked = self.world.objects.get(place)
+        if tracked is None or msgspec.json.encode(status, order="deterministic") == tracked.status:
+            return
+        self._must_lead()
+        warned = _newly_stalled(tracked.decoded(), status)
+        kind, namespace, name = place
+        try:
+            answer = await self._client.write_status(OWN[kind], namespace, name, tracked.uid, status)
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return  # deleted meanwhile: the watch will say so
+            raise
+        self.world.wrote(place, answer)
+        metrics.WRITES.labels(kind, "status").inc()
+        if warned:
+            await self.tell(place, warned["reason"], warned["message"])
+
+    async def tell(self, place: Place, reason: str, note: str, *, warning: bool = True) -> None:
+        """Post an event about one of our objects. Where that fails it is only logged: the status says it too."""
+        tracked = self.world.objects.get(place)
+        if tracked is None:
+            return
+        kind: events.Type = "Warning" if warning else "Normal"
+        built = events.event(
+            place, tracked.uid, reason=reason, note=note, kind=kind, by=self._identity, now=self._clock()
+        )
+        try:
+            await events.post(self._client, built)
+        except ApiError as error:
+            LOG.warning("event about %s %s/%s: %s", *place, error)
+
+    def _must_lead(self) -> None:
+        if not self._may_write():
+            raise NotLeaderError("another operator writes now")
+
+    def _tracked(self, subscription: EventSubscription) -> Tracked:
+        return self.world.objects["EventSubscription", *subscription.key]
+
+    def _today(self) -> date:
+        return self._clock().astimezone(UTC).date()
+
+    def _now(self) -> str:
+        return self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _failure(error: ApiError) -> Failure:
+    if error.reason == "ForeignObject":
+        return Failure("ForeignObject", str(error), is_final=True)
+    if error.is_final:
+        return Failure("Refused", f"The API server refuses it: {error}", is_final=True)
+    return Failure("ApiServerFails", f"It is tried again: {error}", is_final=False)
+
+
+def _replacement(desired: Desired, there: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what others may have (labels, annotations, finalizers), and take what is ours."""
+    metadata = {**there["metadata"], "ownerReferences": desired.manifest["metadata"]["ownerReferences"]}
+    for block in ("labels", "annotations"):
+        metadata[block] = {**(metadata.get(block) or {}), **desired.manifest["metadata"][block]}
+    metadata.pop("managedFields", None)
+    return {**desired.manifest, "metadata": metadata}
+
+
+def _newly_stalled(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return Ready where it has just become False, or its reason has changed."""
+    was = _ready(before)
+    now = _ready(status)
+    if now is None or now["status"] != "False":
+        return None
+    return None if was and (was["status"], was["reason"]) == ("False", now["reason"]) else now
+
+
+def _ready(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((each for each in status.get("conditions") or () if each["type"] == "Ready"), None)

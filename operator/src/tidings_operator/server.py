@@ -1,0 +1,42 @@
+"""What the operator tells over HTTP: whether it lives, whether it is ready, and its metrics."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from tidings_operator import metrics
+
+Check = Callable[[], str]
+"""Returns what is wrong, or nothing."""
+
+
+def application(alive: Check, ready: Check) -> web.Application:
+    """Build the application."""
+    app = web.Application()
+    app.router.add_get("/healthz", _checked(alive))
+    app.router.add_get("/readyz", _checked(ready))
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+    """Start serving; returns the runner, to be cleaned up, and the port (of its own choice for 0)."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    return runner, int(runner.addresses[0][1])
+
+
+def _checked(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_request: web.Request) -> web.Response:
+        wrong = check()
+        return web.Response(status=503 if wrong else 200, text=wrong or "ok")
+
+    return answer
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,0 +1,73 @@
+"""What an operator can be told, by environment variables: TIDINGS_OPERATOR_<FIELD>."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+PREFIX = "TIDINGS_OPERATOR_"
+
+
+class SettingsError(Exception):
+    """A variable holds what cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Durations are seconds. A plain dataclass: pydantic would cost the operator a tenth of its memory."""
+
+    namespaces: tuple[str, ...] = ()
+    """Only these; none means the whole cluster."""
+    namespace: str = "tidings-system"
+    """Where the operator itself lives: its lease, its webhook's service."""
+    identity: str = socket.gethostname()
+    """Which of several operators this is: the pod's name."""
+    workers: int = 8
+    resync: float = 600.0
+    """How often everything is looked at again, and compared with what the API server has."""
+    host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
+    port: int = 8080
+    """Serves /healthz, /readyz and /metrics; 0 takes a free one."""
+    stale: float = 120.0
+    """After so long without a sign from a watch, the operator calls itself dead."""
+    lease: bool = True
+    """Whether only the holder of a lease writes. Without it there must be only one operator."""
+    lease_duration: float = 15.0
+    webhook_port: int = 0
+    """Serves the admission webhooks; 0 leaves them out."""
+    webhook_service: str = "tidings-operator"
+    archive_url: str = "http://archive.default.svc"
+    """Where replays are asked for."""
+    archive_app: str = "archive"
+    replay_poll: float = 2.0
+    observe: float = 60.0
+    """How often the sidecars are asked what they are subscribed to; 0 is never."""
+    sidecar_port: int = 3500
+
+
+def read(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; raise SettingsError for what is no number, or unknown."""
+    known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
+    given: dict[str, Any] = {}
+    for name, value in environment.items():
+        if name not in known:
+            if name.startswith(PREFIX):
+                raise SettingsError(f"{name} is unknown: there are {', '.join(sorted(known))}")
+            continue
+        field = known[name]
+        given[field.name] = _parse(name, value, getattr(Settings(), field.name))
+    return Settings(**given)
+
+
+def _parse(name: str, value: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise SettingsError(f"{name}={value}: write true or false")
+        return value.lower() == "true"
+    try:
+        return type(default)(value)
+    except ValueError as error:
+        raise SettingsError(f"{name}={value}: not a number") from error

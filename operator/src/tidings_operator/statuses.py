@@ -1,0 +1,249 @@
+"""The status of an EventSubscription and of an EventType, as pure functions of what was decided and what came of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from tidings.plan import AppPlan
+from tidings.plan.conventions import dead_letter_topic
+from tidings.resources import EventSubscription, EventType, Finding, Inventory
+from tidings.resources.inventory import is_dead_letters, wanted_type
+from tidings_operator.children import Desired, Name
+from tidings_operator.conditions import Condition, dated, judged, kstatus, told
+
+RESOLUTION = ("unknown-type", "access-denied", "command-with-two-consumers", "unreachable-subscription")
+VERSIONS = (
+    "unknown-version",
+    "draft-version",
+    "retired-version",
+    "past-removal",
+    "deprecated-version",
+    "version-missing",
+    "pin-not-accepted",
+    "versions-of-a-pattern",
+)
+MANY = 100
+"""How many names a list in a status holds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a child could not be written."""
+
+    reason: str
+    message: str
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an app's sidecars say they are subscribed to, or why they could not be asked."""
+
+    subscribed: frozenset[tuple[str, str]] = frozenset()
+    """Pub/sub component and topic; only what every sidecar of the app has."""
+    sidecars: int = 0
+    unreachable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an app's plan."""
+
+    planned: AppPlan
+    desired: Sequence[Desired]
+    failures: Mapping[Name, Failure] = field(default_factory=dict)
+    observation: Observation | None = None
+
+
+def subscription(
+    this: EventSubscription, outcome: Outcome, inventory: Inventory, before: Mapping[str, Any], now: str
+) -> dict[str, Any]:
+    """Return the status of a subscription."""
+    findings = [each for each in outcome.planned.findings if each.resource == this.ref]
+    mine = [each for each in outcome.desired if this.metadata.name in each.subscriptions]
+    failure = next((outcome.failures[each.name] for each in mine if each.name in outcome.failures), None)
+    accepted = _accepted(this, findings)
+    programmed = _programmed(this, outcome.planned, accepted, failure)
+    topics = _topics(this, outcome.planned)
+    ready = next((_as_ready(each) for each in (*accepted, programmed) if not each.holds), None)
+    ready = ready or _ready(this, topics)
+    busy = failure is not None and not failure.is_final and all(each.holds for each in accepted)
+    conditions = [
+        *kstatus(ready, reconciling=busy),
+        *accepted,
+        programmed,
+        _observed(this, outcome, topics, programmed),
+        _dead_letters(this, inventory, programmed),
+    ]
+    generation = this.metadata.generation
+    return {
+        "observedGeneration": generation,
+        "conditions": dated(conditions, before, generation, now),
+        "topics": [topic for _, topic in topics][:MANY],
+        "children": [_child(each) for each in mine] if programmed.holds else [],
+        "enforcement": dict(outcome.planned.enforcement.get(this.metadata.name, {})),
+        "warnings": [told(each) for each in findings if each.severity == "warning"],
+    }
+
+
+def unreadable(generation: int, findings: Sequence[Finding], before: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Return the status of an object whose spec could not be read."""
+    ready = judged("Ready", findings, ("", ""))
+    return {
+        "observedGeneration": generation,
+        "conditions": dated(kstatus(ready, reconciling=False), before, generation, now),
+        "warnings": [told(each) for each in findings[1:]],
+    }
+
+
+def event_type(
+    this: EventType,
+    findings: Sequence[Finding],
+    inventory: Inventory,
+    before: Mapping[str, Any],
+    now: str,
+    today: date,
+) -> dict[str, Any]:
+    """Return the status of an event type: above all, who reads it."""
+    is_valid = inventory.type((this.metadata.namespace, this.spec.type)) is this
+    consumers = inventory.consumers(this) if is_valid else []
+    errors = [each for each in findings if each.severity == "error"]
+    ready = judged("Ready", errors, ("Accepted", f"{len(consumers)} subscriptions name it"))
+    generation = this.metadata.generation
+    return {
+        "observedGeneration": generation,
+        "conditions": dated(kstatus(ready, reconciling=False), before, generation, now),
+        "consumers": _listed(consumers),
+        "observers": _listed(inventory.observers(this)) if is_valid else [],
+        "consumerCount": len(consumers),
+        "deprecated": _deprecated(this, consumers, today),
+        "warnings": [told(each) for each in findings if each.severity == "warning"],
+    }
+
+
+def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:
+    wanted = this.spec.event_type_ref.name
+    resolution = [each for each in findings if each.rule in RESOLUTION]
+    versions = [each for each in findings if each.rule in VERSIONS]
+    policy = [each for each in findings if each.rule not in (*RESOLUTION, *VERSIONS) and each.severity != "info"]
+    names = ", ".join(this.spec.versions.wanted) or "every version"
+    return [
+        judged("EventTypeResolved", resolution, ("Resolved", f"{wanted} is known")),
+        judged("VersionAccepted", versions, ("Accepted", names)),
+        judged("PolicyAccepted", policy, ("Accepted", "All that is asked for is kept: see status.enforcement")),
+    ]
+
+
+def _programmed(
+    this: EventSubscription, planned: AppPlan, accepted: Sequence[Condition], failure: Failure | None
+) -> Condition:
+    wrong = next((each for each in accepted if not each.holds), None)
+    if wrong:
+        return Condition("Programmed", "False", "NotAccepted", f"Nothing is programmed while {wrong.type} is False")
+    if failure:
+        return Condition("Programmed", "False", failure.reason, failure.message)
+    if not any(entry["name"] == this.metadata.name for entry in planned.policy["subscriptions"]):
+        message = "spec.eventTypeRef.name: it matches no type yet. Add an EventType, or correct the pattern."
+        return Condition("Programmed", "True", "NothingToRead", message)
+    return Condition("Programmed", "True", "Programmed", f"The sidecar of {planned.app} has its routes and policies")
+
+
+def _as_ready(wrong: Condition) -> Condition:
+    return Condition("Ready", "False", wrong.reason, wrong.message)
+
+
+def _ready(this: EventSubscription, topics: Sequence[tuple[str, str]]) -> Condition:
+    app = this.spec.consumer.app_id
+    if this.spec.suspend:
+        return Condition("Ready", "True", "Suspended", "spec.suspend is true: events wait at the broker")
+    if not topics:
+        return Condition("Ready", "True", "NothingToRead", f"{this.spec.event_type_ref.name} matches nothing yet")
+    named = ", ".join(topic for _, topic in topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
+    return Condition("Ready", "True", "Programmed", f"{app} reads {named}")
+
+
+def _topics(this: EventSubscription, planned: AppPlan) -> list[tuple[str, str]]:
+    name = this.metadata.name
+    entries = (entry for entry in planned.policy["subscriptions"] if entry["name"] == name)
+    return sorted({(entry["pubsub"], entry["topic"]) for entry in entries})
+
+
+def _observed(
+    this: EventSubscription, outcome: Outcome, topics: Sequence[tuple[str, str]], programmed: Condition
+) -> Condition:
+    seen = outcome.observation
+    unknown = _unobserved(this, seen, programmed)
+    if unknown or seen is None:
+        return Condition("Observed", "Unknown", *(unknown or ("NotAsked", "The sidecars have not been asked yet")))
+    declared = {(each.manifest["spec"]["pubsubname"], each.manifest["spec"]["topic"]) for each in _routes(outcome)}
+    wanted = set(topics) & declared
+    missing = sorted(topic for _, topic in wanted - seen.subscribed)
+    if missing:
+        message = f"Declared but not subscribed: {', '.join(missing)}. Look at the log of the sidecar."
+        return Condition("Observed", "False", "NotSubscribed", message)
+    surplus = sorted(topic for _, topic in seen.subscribed - declared)
+    if surplus:
+        message = f"Subscribed but not declared: {', '.join(surplus)}. The app subscribes by itself: let it not."
+        return Condition("Observed", "True", "MoreThanDeclared", message)
+    return Condition("Observed", "True", "Subscribed", f"{seen.sidecars} sidecars have it")
+
+
+def _unobserved(this: EventSubscription, seen: Observation | None, programmed: Condition) -> tuple[str, str] | None:
+    if not programmed.holds:
+        return "NotProgrammed", "There is nothing to observe"
+    if seen and seen.unreachable:
+        return "Unreachable", seen.unreachable
+    if seen and not seen.sidecars:
+        return "NoSidecar", f"No pod of app {this.spec.consumer.app_id} runs"
+    return None
+
+
+def _routes(outcome: Outcome) -> Iterable[Desired]:
+    return (each for each in outcome.desired if each.name.kind == "Subscription")
+
+
+def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Condition) -> Condition:
+    namespace, app = this.metadata.namespace, this.spec.consumer.app_id
+    own = dead_letter_topic(app)
+    topic = this.spec.delivery.dead_letter.topic or own
+    if not programmed.holds:
+        return Condition("DeadLetterReady", "Unknown", "NotProgrammed")
+    if is_dead_letters(this):
+        return Condition("DeadLetterReady", "True", "KeepsOthers", f"Its own dead letters stay in {topic}")
+    if topic != own:
+        return Condition("DeadLetterReady", "True", "OwnTopic", f"Dead letters go to {topic}, which is its owner's")
+    for reader in inventory.wildcards():
+        space, pattern = wanted_type(reader)
+        if is_dead_letters(reader) and space == namespace and pattern in ("deadletter.*", own):
+            return Condition("DeadLetterReady", "True", "Kept", f"{reader.ref} keeps what arrives in {topic}")
+    message = f"Dead letters go to {topic} and nobody reads it. Add a subscription of deadletter.*, as the archive has."
+    return Condition("DeadLetterReady", "False", "NobodyReads", message)
+
+
+def _child(child: Desired) -> dict[str, str]:
+    manifest = child.manifest
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "name": manifest["metadata"]["name"],
+        "hash": child.hash,
+    }
+
+
+def _listed(subscriptions: Iterable[EventSubscription]) -> list[str]:
+    named = [f"{each.metadata.namespace}/{each.metadata.name} ({each.spec.consumer.app_id})" for each in subscriptions]
+    return sorted(named)[:MANY]
+
+
+def _deprecated(this: EventType, consumers: Sequence[EventSubscription], today: date) -> list[dict[str, Any]]:
+    return [
+        {
+            "version": version.name,
+            "removal": version.deprecation.removal.isoformat(),
+            "alternative": version.deprecation.alternative,
+            "consumers": _listed(each for each in consumers if version.name in each.spec.versions.wanted),
+        }
+        for version in this.spec.versions
+        if version.deprecation and (version.state == "Deprecated" or version.deprecation.effective <= today)
+    ]

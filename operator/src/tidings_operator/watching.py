@@ -1,0 +1,59 @@
+"""List and watch of the children, by label: kopf would fetch every ConfigMap of the cluster to find ours."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from tidings_operator.client import Api, ApiError, Client
+
+LOG = logging.getLogger(__name__)
+SECONDS = 60
+"""How long one watch lasts: its end and the next one's beginning are a sign of life."""
+PAUSE = (0.2, 10.0)
+"""Shortest and longest wait after a failure, in seconds."""
+
+
+class Sink(Protocol):
+    """Where what is seen goes."""
+
+    def listed(self, api: Api, namespace: str, items: list[Any]) -> None:
+        """Take everything that is there; what is not in the list is gone."""
+
+    def changed(self, api: Api, change: str, item: Any) -> None:
+        """Take one change: ADDED, MODIFIED or DELETED."""
+
+
+async def watch(
+    client: Client, api: Api, namespace: str, selector: str, sink: Sink, alive: Callable[[float], None]
+) -> None:
+    """Keep a sink informed, for ever; `alive` is called with the monotonic time of every sign of life."""
+    version, pause = "", PAUSE[0]
+    while True:
+        try:
+            if not version:
+                items, version = await client.list(api, namespace, selector=selector)
+                sink.listed(api, namespace, items)
+                alive(time.monotonic())
+            async for event in client.watch(api, namespace, selector=selector, version=version, seconds=SECONDS):
+                alive(time.monotonic())
+                version = _take(api, event, sink)
+            alive(time.monotonic())
+            pause = PAUSE[0]
+        except ApiError as error:
+            if error.status in (HTTPStatus.GONE, HTTPStatus.BAD_REQUEST):
+                version = ""  # too old to go on from: begin anew
+            LOG.info("watching %s: %s; again in %.1f s", api.plural, error, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, PAUSE[1])
+
+
+def _take(api: Api, event: dict[str, Any], sink: Sink) -> str:
+    item = event["object"]
+    if event["type"] == "ERROR":
+        raise ApiError(int(item.get("code", 0)), str(item.get("message", "")), str(item.get("reason", "")))
+    if event["type"] != "BOOKMARK":
+        sink.changed(api, event["type"], item)
+    return str(item["metadata"]["resourceVersion"])

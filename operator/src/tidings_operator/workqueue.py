@@ -1,0 +1,94 @@
+"""What is to be done: each key once, never twice at the same time, and later and later after a failure."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import NamedTuple
+
+FIRST_DELAY, LONGEST_DELAY = 0.25, 60.0
+
+
+class Key(NamedTuple):
+    """One thing to look at: an app, or an object by its kind."""
+
+    what: str
+    namespace: str
+    name: str
+
+
+class WorkQueue:
+    """A queue of keys. A key that is added while it is worked on comes again when that is done."""
+
+    def __init__(self) -> None:
+        self._order: deque[Key] = deque()
+        self._waiting: dict[Key, float] = {}
+        self._active: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._more = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued, worked on, or waiting for another try."""
+        return not (self._order or self._active or self._timers)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the longest waiting key has waited."""
+        return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
+
+    def add(self, key: Key) -> None:
+        """Ask for a key to be looked at."""
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting[key] = time.monotonic()
+            self._order.append(key)
+            self._more.set()
+
+    def later(self, key: Key, delay: float) -> None:
+        """Ask for it in so many seconds; of several wishes, the earliest holds."""
+        when = asyncio.get_running_loop().time() + delay
+        known = self._timers.get(key)
+        if known is None or when < known.when():
+            if known:
+                known.cancel()
+            self._timers[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+
+    async def get(self) -> tuple[Key, float]:
+        """Wait for the next key; also return the seconds it had waited. `done` or `failed` must follow."""
+        while not self._order:
+            self._more.clear()
+            await self._more.wait()
+        key = self._order.popleft()
+        self._active.add(key)
+        return key, time.monotonic() - self._waiting.pop(key)
+
+    def done(self, key: Key) -> None:
+        """Say that it was looked at."""
+        self._failures.pop(key, None)
+        self._finish(key)
+
+    def failed(self, key: Key, retry_after: float = 0.0) -> float:
+        """Say that it must be tried again; return in how many seconds."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(FIRST_DELAY * 2.0 ** min(failures - 1, 10), LONGEST_DELAY)
+        delay = max(delay * random.uniform(0.75, 1.25), retry_after)  # noqa: S311 - no secret
+        self._finish(key)
+        self.later(key, delay)
+        return delay
+
+    def _finish(self, key: Key) -> None:
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)

@@ -1,0 +1,194 @@
+"""What the operator knows of the cluster, and what must be looked at when something in it changes. No I/O."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tidings.resources import EventSubscription, Finding, Inventory, parse_resource
+from tidings.resources.inventory import app_key, type_key, wanted_type
+from tidings_operator import children
+from tidings_operator.children import Live, Name
+from tidings_operator.client import Api
+from tidings_operator.statuses import Observation
+from tidings_operator.workqueue import Key
+
+Place = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One of our own objects, as it was last seen; its spec is in the inventory, if it could be read."""
+
+    uid: str
+    generation: int
+    version: int
+    status: bytes
+    findings: tuple[Finding, ...] = ()
+
+    def decoded(self) -> dict[str, Any]:
+        """Return the status."""
+        found: dict[str, Any] = msgspec.json.decode(self.status)
+        return found
+
+
+@dataclass(slots=True)
+class AppState:
+    """What is known of an app beyond its subscriptions."""
+
+    children: dict[Name, Live] = field(default_factory=dict)
+    settled: dict[Name, tuple[str, bytes]] = field(default_factory=dict)
+    """By child, the hash that was written or seen right, and what the server made of it."""
+    observation: Observation | None = None
+
+
+class World:
+    """Everything that was seen. `dirty` is called with each key that must be looked at."""
+
+    def __init__(self, dirty: Callable[[Key], None]) -> None:
+        self.inventory = Inventory()
+        self.objects: dict[Place, Tracked] = {}
+        self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
+        self.listings: set[tuple[str, str]] = set()
+        """Kinds of children (and namespaces) that have been listed once."""
+        self.last_sign = time.monotonic()
+        self._dirty = dirty
+
+    def saw(self, change: str | None, body: Mapping[str, Any]) -> None:
+        """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED."""
+        self.last_sign = time.monotonic()
+        metadata = body["metadata"]
+        place: Place = (body["kind"], metadata["namespace"], metadata["name"])
+        known = self.objects.get(place)
+        if change == "DELETED":
+            if known and known.uid == metadata["uid"]:
+                self._forget(place)
+            return
+        if known and known.uid == metadata["uid"] and known.version >= int(metadata["resourceVersion"]):
+            return
+        self._keep(place, known, body)
+
+    def wrote(self, place: Place, body: Mapping[str, Any]) -> None:
+        """Remember what the server answered to a write of a status, before the watch tells it."""
+        known = self.objects.get(place)
+        version = int(body["metadata"]["resourceVersion"])
+        if known and known.uid == body["metadata"]["uid"] and known.version < version:
+            known.status, known.version = _encoded(body.get("status")), version
+
+    def listed(self, api: Api, namespace: str, items: Iterable[Any]) -> None:
+        """Take the list of all children of a kind; those that are not in it are gone."""
+        found = [children.live({**item, "kind": api.kind}) for item in items]
+        there = {(each.namespace, each.app, each.name) for each in found}
+        for (space, app), state in self.apps.items():
+            for name in [each for each in state.children if each.kind == api.kind]:
+                if (not namespace or space == namespace) and (space, app, name) not in there:
+                    self._lost(space, app, name)
+        for each in found:
+            self.child(each)
+        self.listings.add((api.kind, namespace))
+
+    def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
+        """Take an event about a child."""
+        each = children.live({**item, "kind": api.kind})
+        if change != "DELETED":
+            self.child(each)
+            return
+        known = self.apps[each.namespace, each.app].children.get(each.name)
+        if known and known.uid == each.uid:
+            self._lost(each.namespace, each.app, each.name)
+
+    def child(self, each: Live) -> None:
+        """Keep a child as it is now; what is older than what is known is left out."""
+        state = self.apps[each.namespace, each.app]
+        known = state.children.get(each.name)
+        if known and known.uid == each.uid and known.version >= each.version:
+            return
+        state.children[each.name] = each
+        if known is None or (known.content, known.hash) != (each.content, each.hash):
+            self._dirty(Key("app", each.namespace, each.app))
+
+    def observed(self, app: tuple[str, str], observation: Observation) -> None:
+        """Keep what an app's sidecars say."""
+        state = self.apps[app]
+        if state.observation != observation:
+            state.observation = observation
+            self._dirty(Key("app", *app))
+
+    def everything(self) -> list[Key]:
+        """Return every key there is."""
+        return [
+            *(Key("app", *app) for app in self.inventory.consuming_apps | self.apps.keys()),
+            *(Key("EventType", *key) for key in self.inventory.types),
+            *(Key("EventReplay", *key) for key in self.inventory.replays),
+            *(Key(*place) for place, each in self.objects.items() if each.findings),
+        ]
+
+    def drop_if_empty(self, app: tuple[str, str]) -> None:
+        """Forget an app that reads nothing and has nothing any more."""
+        if app not in self.inventory.consuming_apps and app in self.apps and not self.apps[app].children:
+            del self.apps[app]
+
+    def _keep(self, place: Place, known: Tracked | None, body: Mapping[str, Any]) -> None:
+        metadata, status = body["metadata"], _encoded(body.get("status"))
+        version, generation = int(metadata["resourceVersion"]), metadata.get("generation", 0)
+        if known and (known.uid, known.generation) == (metadata["uid"], generation):
+            known.version = version
+            if known.status != status:
+                # Somebody else wrote our status: it is said anew.
+                known.status = status
+                self._dirty(self._key(place))
+            return
+        resource, findings = parse_resource(body)
+        self.objects[place] = Tracked(metadata["uid"], generation, version, status, tuple(findings))
+        near = self._types_near(place)
+        kind, key = place[0], place[1:]
+        touched = self.inventory.put(resource) if resource else self.inventory.remove(kind, key)
+        self._touch(place, touched, near)
+
+    def _forget(self, place: Place) -> None:
+        del self.objects[place]
+        near = self._types_near(place)
+        self._touch(place, self.inventory.remove(place[0], place[1:]), near)
+
+    def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
+        for app in apps:
+            if app in self.inventory.consuming_apps or app in self.apps:
+                self._dirty(Key("app", *app))
+        for key in types | self._types_near(place):
+            self._dirty(Key("EventType", *key))
+        if place[0] == "EventSubscription":
+            for key, replay in self.inventory.replays.items():
+                if replay.spec.target.subscription == place[2]:
+                    self._dirty(Key("EventReplay", *key))
+        self._dirty(self._key(place))
+
+    def _key(self, place: Place) -> Key:
+        """Return what looks after an object: a subscription's app, else the object itself."""
+        subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
+        return Key("app", *app_key(subscription)) if subscription else Key(*place)
+
+    def _types_near(self, place: Place) -> set[tuple[str, str]]:
+        """Return the types whose status speaks of an object, and rivals for a type's name."""
+        if place[0] == "EventType":
+            this = self.inventory.types.get(place[1:])
+            return {each.key for each in self.inventory.claims(type_key(this))} if this else set()
+        subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
+        return {each.key for each in self._read_by(subscription)} if subscription else set()
+
+    def _read_by(self, subscription: EventSubscription) -> Iterable[Any]:
+        namespace, wanted = wanted_type(subscription)
+        if subscription.spec.is_wildcard:
+            return self.inventory.matching_types(namespace, wanted)
+        return self.inventory.claims((namespace, wanted))
+
+    def _lost(self, namespace: str, app: str, name: Name) -> None:
+        if self.apps[namespace, app].children.pop(name, None):
+            self._dirty(Key("app", namespace, app))
+
+
+def _encoded(status: Any) -> bytes:
+    return msgspec.json.encode(status or {}, order="deterministic")

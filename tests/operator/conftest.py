@@ -1,0 +1,109 @@
+"""One cluster for each test process; each test has a namespace of its own, and an operator that looks only there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kopf
+import pytest
+import pytest_asyncio
+import yaml
+from tests.operator.cluster import MANIFESTS, OPERATOR, Cluster, running
+
+from tidings.programs import ProgramError, ensure
+from tidings.testing.fixtures import ports
+from tidings.testing.programs import Ports
+from tidings_operator.client import Client
+from tidings_operator.operating import Operator
+from tidings_operator.settings import Settings
+
+__all__ = ["ports"]
+PATIENCE = 20.0
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with our kinds, Dapr's kinds, and the operator's rights."""
+    try:
+        ensure("kube-apiserver", "etcd", report=print)
+    except ProgramError as error:
+        pytest.skip(f"NOT TESTED, no API server can be had here: {error}")
+    with running(tmp_path_factory.mktemp("cluster"), ports) as started:
+        for name in ("namespace", "rbac"):
+            for manifest in yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text()):
+                started.apply(manifest)
+        yield started
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    """A namespace that only this test uses; without controllers it could not be deleted, and need not be."""
+    name = f"test-{next(_numbers)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+def login(cluster: Cluster, token: str = OPERATOR) -> Callable[[], kopf.ConnectionInfo]:
+    """How the operator reaches the cluster."""
+    ca = str(cluster.folder / "certs" / "apiserver.crt")
+    return lambda: kopf.ConnectionInfo(server=cluster.url, token=token, ca_path=ca)
+
+
+Start = Callable[..., Awaitable[Operator]]
+
+
+@pytest_asyncio.fixture
+async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start]:
+    """Start operators in this process: `await operator()`; they end with the test."""
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING, "httpx2")
+    started: list[tuple[Operator, asyncio.Task[None]]] = []
+
+    async def start(**how: Any) -> Operator:
+        given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
+        made = Operator(Settings(**given), login(cluster))
+        task = asyncio.create_task(made.run())
+        started.append((made, task))
+        await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything")
+        if task.done():
+            task.result()
+        return made
+
+    yield start
+    died = [task for _, task in started if task.done() and not task.cancelled()]
+    for _, task in started:
+        task.cancel()
+    await asyncio.gather(*(task for _, task in started), return_exceptions=True)
+    for task in died:
+        task.result()
+
+
+@pytest_asyncio.fixture
+async def client(cluster: Cluster) -> AsyncIterator[Client]:
+    """The operator's own client, as the operator."""
+    async with Client(login(cluster)) as opened:
+        yield opened
+
+
+async def until(check: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Wait for a check to give something; the cluster's other side runs in this loop, so never block."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = await asyncio.to_thread(check)
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {patience:.0f} s: {what}")
+        await asyncio.sleep(0.05)
+
+
+def manifest(name: str, folder: Path = MANIFESTS) -> list[Any]:
+    """All documents of one of the operator's manifests."""
+    return list(yaml.safe_load_all((folder / f"{name}.yaml").read_text()))

@@ -1,0 +1,119 @@
+"""The command line and the GitOps health checks on a real API server, beside a real operator."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.operator import shop
+from tests.operator.cluster import ADMIN, Cluster, path_of
+from tests.operator.conftest import Start, until
+from tests.unit.test_gitops_health import argo, flux
+from typer.testing import CliRunner, Result
+
+from tidings.cli.commands import app
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def wishes(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a type and a subscription that name no namespace, and a kubeconfig that leads to the cluster."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(ADMIN)))
+    documents = [shop.event_type(namespace), shop.subscription(namespace, maxConcurrency=3)]
+    for each in documents:
+        each["metadata"].pop("namespace")
+    path = tmp_path / "wishes" / "all.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump_all(documents))
+    return path
+
+
+async def tidings(*arguments: object) -> Result:
+    """Run a command in a thread: the operator lives in this loop."""
+    return await asyncio.to_thread(CliRunner().invoke, app, [str(each) for each in arguments])
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
+
+
+def applied(cluster: Cluster, path: Path, namespace: str) -> list[dict[str, Any]]:
+    """What `kubectl apply -n` does with a file."""
+    documents = list(yaml.safe_load_all(path.read_text()))
+    for each in documents:
+        each["metadata"]["namespace"] = namespace
+    return [cluster.apply(each) for each in documents]
+
+
+async def programmed(cluster: Cluster, resources: list[dict[str, Any]]) -> None:
+    for each in resources:
+        await until(
+            functools.partial(_is_ready, cluster, each),
+            f"{each['metadata']['name']} is Ready",
+        )
+
+
+def _is_ready(cluster: Cluster, resource: dict[str, Any]) -> bool:
+    return bool(shop.conditions(cluster, resource).get("Ready", {}).get("status") == "True")
+
+
+async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Start, wishes: Path):
+    """What a plan says would be made is made; then it says that nothing is left to do, until a file changes."""
+    before = await tidings("plan", wishes, "-n", namespace, "-o", "json")
+    assert before.exit_code == 3, before.output
+    planned = {each["object"] for each in json.loads(before.stdout)["changes"]}
+    await operator()
+    await programmed(cluster, applied(cluster, wishes, namespace))
+    after = await tidings("plan", wishes, "-n", namespace)
+    assert (after.exit_code, after.stdout) == (0, "No change.\n"), after.output
+    there = {
+        f"{kind}/{namespace}/{name}"
+        for kind, found in (
+            ("Subscription", shop.dapr_subscriptions(cluster, namespace)),
+            ("Resiliency", shop.resiliencies(cluster, namespace)),
+            ("ConfigMap", shop.config_maps(cluster, namespace)),
+        )
+        for name in found
+    }
+    assert there == {each for each in planned if not each.startswith("Event")}
+
+    edit(wishes, "maxConcurrency: 3", "maxConcurrency: 4")
+    changed = await tidings("plan", wishes, "-n", namespace, "-o", "json")
+    assert [each["object"].partition("/")[0] for each in json.loads(changed.stdout)["changes"]] == [
+        "EventSubscription",
+        "ConfigMap",
+    ]
+    await programmed(cluster, applied(cluster, wishes, namespace))
+    assert (await tidings("plan", wishes, "-n", namespace)).exit_code == 0
+
+
+async def test_consumers_and_health_tell_what_the_operator_says(
+    cluster: Cluster, namespace: str, operator: Start, wishes: Path
+):
+    good = applied(cluster, wishes, namespace)
+    bad = cluster.apply(
+        shop.subscription(namespace, "broken", versions={"accept": ["v9"]}, consumer={"appId": "broken"})
+    )
+    assert {argo(cluster.get(path_of(each)))[0] for each in (*good, bad)} == {"Progressing"}
+    await operator()
+    await programmed(cluster, good)
+    await until(lambda: shop.conditions(cluster, bad), "the broken one has a status")
+
+    result = await tidings("consumers", "orders.orderConfirmed", "-n", namespace, "-o", "json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert [(each["subscription"], each["ready"]) for each in found["consumers"]] == [
+        ("kitchen-order-confirmed", "True")
+    ]
+    for each in good:
+        there = cluster.get(path_of(each))
+        assert (argo(there)[0], flux(there)) == ("Healthy", "Current"), there
+    there = cluster.get(path_of(bad))
+    assert (argo(there)[0], flux(there)) == ("Degraded", "Failed"), there
+    assert "v9" in argo(there)[1]

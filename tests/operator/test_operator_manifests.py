@@ -1,0 +1,98 @@
+"""The committed manifests are what the models say, and the API server refuses by them what it can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import MANIFESTS, Cluster
+from tests.operator.conftest import manifest
+
+from tidings_operator import crds
+
+
+def test_the_committed_crds_are_current():
+    said = "run: python -m tidings_operator.crds > operator/manifests/crds.yaml"
+    assert (MANIFESTS / "crds.yaml").read_text() == crds.text(), said
+
+
+def test_the_pod_is_restricted():
+    (deployment,) = manifest("deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("resource", "said"),
+    [
+        (shop.subscription("x", versions={"accept": ["v1"], "pin": "v2"}), "pin must be one of accept"),
+        (shop.subscription("x", versions={"accept": ["1"]}), "spec.versions.accept[0]"),
+        (shop.subscription("x", filters=[{"cel": "true", "exact": {"data.a": 1}}]), "exactly one of exact"),
+        (shop.subscription("x", delivery={"timeout": "soon"}), "spec.delivery.timeout"),
+        (shop.subscription("x", consumer={"appId": "Kitchen"}), "spec.consumer.appId"),
+        (shop.subscription("x", enforcement="Loose"), "spec.enforcement"),
+        (shop.event_type("x", domain="kitchen"), "domain must be the first part"),
+        (shop.event_type("x", versions=[]), "spec.versions"),
+        (shop.event_type("x", channel={"topic": "no spaces"}), "spec.channel.topic"),
+        (
+            shop.event_type(
+                "x",
+                versions=[{"name": "v1", "deprecation": {"effective": "2026-02-01", "removal": "2026-01-01"}}],
+            ),
+            "removal must be later",
+        ),
+        (shop.replay("x", rate=0), "spec.rate"),
+        (
+            shop.replay("x", filter={"since": "2026-02-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}),
+            "since must be before until",
+        ),
+    ],
+)
+def test_the_api_server_refuses(cluster: Cluster, namespace: str, resource: dict[str, Any], said: str):
+    resource["metadata"]["namespace"] = namespace
+    with pytest.raises(httpx2.HTTPStatusError) as refused:
+        cluster.apply(resource)
+    assert refused.value.response.status_code == 422
+    assert said in refused.value.response.json()["message"]
+
+
+@pytest.mark.real
+def test_defaults_are_filled_in_and_an_order_given_stays(cluster: Cluster, namespace: str):
+    given = cluster.apply(shop.subscription(namespace))["spec"]
+    assert given["delivery"]["retry"] == {
+        "policy": "Exponential",
+        "duration": "500ms",
+        "maxInterval": "10s",
+        "maxRetries": 5,
+    }
+    assert given["consumer"]["kit"] is True
+    assert cluster.apply(shop.event_type(namespace))["spec"]["channel"]["topic"] == "{type}.v{version}"
+    cluster.apply(shop.replay(namespace))
+    with pytest.raises(httpx2.HTTPStatusError, match="make a new one"):
+        cluster.apply(shop.replay(namespace, rate=10))
+
+
+@pytest.mark.real
+def test_a_table_says_whether_it_works_and_why_not(cluster: Cluster, namespace: str):
+    cluster.apply(shop.subscription(namespace))
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    path = f"/apis/{shop.GROUP}/namespaces/{namespace}/eventsubscriptions"
+    table = cluster.request("GET", path, headers=accept)
+    shown = [each["name"] for each in table["columnDefinitions"] if not each["priority"]]
+    assert shown == ["Name", "Type", "App", "Ready", "Reason", "Age"]
+    found = cluster.get("/apis/tidings.dev/v1alpha1")["resources"]
+    names = {
+        each["name"]: (each.get("shortNames"), each.get("categories")) for each in found if "/" not in each["name"]
+    }
+    assert names["eventsubscriptions"] == (["esub"], ["eda"])
+    assert names["eventtypes"] == (["evtype"], ["eda"])
