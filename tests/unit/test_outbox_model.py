@@ -11,7 +11,7 @@ import asyncio
 import selectors
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +32,11 @@ from tidings.errors import SidecarUnavailable
 from tidings.outbox.log import LogOutbox
 from tidings.outbox.table import TableOutbox
 from tidings.settings import Settings
-from tidings.sidecar import Sidecar
+from tidings.sidecar import Operation, Sidecar
 from tidings.sql import Database
+from tidings.testing import MemorySidecar
 from tidings.testing.conformance import outbox as suite
+from tidings.testing.conformance import poll
 from tidings.testing.conformance.outbox import Make, Process, TableWorld, Total, World, counted
 
 T = TypeVar("T")
@@ -318,6 +320,7 @@ class TableMachine(OutboxMachine):
         return TableModel(self.loop.clock, f"sqlite:///{folder / 'shop.db'}")
 
 
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")  # the dead's
 @pytest.mark.parametrize(
     ("machine", "examples"), [(OutboxMachine, 150), (RedisLikeMachine, 150), (TableMachine, 20)], ids=lambda each: each
 )
@@ -330,3 +333,33 @@ def test_nothing_is_lost_and_nothing_has_a_second_effect(machine: type[OutboxMac
         print_blob=True,
     )
     run_state_machine_as_test(machine, settings=unhurried)
+
+
+async def test_what_is_committed_is_not_taken_for_delivered_while_its_answer_is_on_the_way() -> None:
+    """The model found it: the next unit of work dropped the pointer, and the event was lost."""
+    world, late = World(), asyncio.Event()
+
+    class Slow(MemorySidecar):
+        async def transact(self, operations: Iterable[Operation]) -> None:
+            wanted = list(operations)
+            await super().transact(wanted)
+            held.append(wanted)
+            if len(held) == 1:
+                await late.wait()
+                raise SidecarUnavailable("the answer got lost")
+
+    held: list[list[Operation]] = []
+    async with world.process() as process:
+        one = counted(number=1)
+        slow = Slow("shop", world.broker, world.store)
+        outbox = process.service.outbox
+        assert isinstance(outbox, LogOutbox)
+        outbox._sidecar = slow
+        first = asyncio.ensure_future(process.deliver(one))
+        await poll(lambda: held)
+        second = asyncio.ensure_future(process.deliver(counted(number=2)))
+        await asyncio.sleep(0.05)
+        assert await world.effects() == {}, "the first goes first"
+        late.set()
+        assert (await first, await second) == (False, True)
+        await world.until({"apple": [1, 2]})

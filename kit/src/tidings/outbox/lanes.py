@@ -73,6 +73,14 @@ class _Unit:
     accepted: float = field(default_factory=time.perf_counter)
 
 
+@dataclass(frozen=True, slots=True)
+class _Deciding:
+    """A unit of work that may be in the store although nobody here knows it yet."""
+
+    unit: str
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Lanes:
     """One instance's lane and what it has adopted.
 
@@ -94,6 +102,7 @@ class Lanes:
         self._free: list[str] = []
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
+        self._deciding: dict[str, _Deciding] = {}
         self._finished: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._publishing = asyncio.Semaphore(64)
@@ -164,6 +173,8 @@ class Lanes:
 
     def give_back(self, slots: Iterable[str], *, written: bool) -> None:
         """Return slots of a unit of work that did not commit; `written` where the store may hold them all the same."""
+        slots = list(slots)
+        self._decide(slots)
         if written:
             self._finished.extend(slots)
             self._wake_cleaner.set()
@@ -177,6 +188,18 @@ class Lanes:
             await self._directory(lambda lanes: self._lease(lanes, extent=self._extent * 2))
             self._extent *= 2
 
+    def committing(self, contents: Iterable[tuple[str, Slot]]) -> None:
+        """Note a unit of work that is about to be written, until it is `committed` or its slots are given back.
+
+        Others may read its document before the answer is here: they must not take its messages for delivered.
+        """
+        self._deciding.update({slot: _Deciding(content.unit) for slot, content in contents})
+
+    def _decide(self, slots: Iterable[str]) -> None:
+        for slot in slots:
+            if (deciding := self._deciding.pop(slot, None)) is not None:
+                deciding.decided.set()
+
     # -- delivering ---------------------------------------------------------------------------------------------
 
     def committed(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
@@ -184,6 +207,7 @@ class Lanes:
         earlier = tuple(after)
         for slot, content in contents:
             self._accept(_Unit(slot, content, earlier if content.outgoing else ()))
+        self._decide(slot for slot, _ in contents)
 
     def _accept(self, unit: _Unit) -> None:
         self._units[unit.slot] = unit
@@ -199,6 +223,9 @@ class Lanes:
 
     async def _wait_for(self, pointer: Pointer) -> None:
         """Let an earlier unit of work of the same document go first; one of a silent instance is published here."""
+        deciding = self._deciding.get(pointer.slot)
+        if deciding is not None and deciding.unit == pointer.unit:
+            await deciding.decided.wait()
         own = self._units.get(pointer.slot)
         if own is not None and own.content.unit == pointer.unit:
             if own.content.outgoing:
@@ -244,6 +271,9 @@ class Lanes:
 
     def is_pending(self, pointer: Pointer) -> bool | None:
         """Whether a unit's messages still wait; None where only the store can tell, since another lane has them."""
+        deciding = self._deciding.get(pointer.slot)
+        if deciding is not None and deciding.unit == pointer.unit:
+            return True
         unit = self._units.get(pointer.slot)
         if unit is not None:
             return unit.content.unit == pointer.unit

@@ -151,6 +151,7 @@ class StateContext(Context):
             name, write(document), etag=item.etag if item else None, insert=item is None, ttl=self._ttl()
         )
         operations: list[Operation] = [Upsert(slot, write(content)) for slot, content in contents]
+        self._lanes.committing(contents)
         try:
             await self._sidecar.transact([write_document, *operations])
         except StateConflict:
