@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tidings.testing.conformance.outbox import OutboxConformance, TableWorld, World
+from tidings.testing.conformance.outbox import DirectWorld, OutboxConformance, TableWorld, World
 
 
 class TestLog(OutboxConformance):
@@ -19,3 +19,9 @@ class TestTable(OutboxConformance):
     @pytest.fixture
     def world(self, tmp_path: Path) -> World:
         return TableWorld(f"sqlite:///{tmp_path / 'shop.db'}")
+
+
+class TestDirect(OutboxConformance):
+    @pytest.fixture
+    def world(self) -> World:
+        return DirectWorld()

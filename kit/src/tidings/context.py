@@ -136,11 +136,12 @@ class Context:
         envelope = msgspec.structs.replace(self.cause.envelope, correlationid=correlation_id)
         self.cause = replace(self.cause, envelope=envelope)
 
-    def publish(self, *representations: object) -> str:
+    def publish(self, *representations: object, identity: str = "") -> str:
         """Publish one fact or command after the commit, given in one or several versions; answers its id.
 
         Every version carries the same id: it is the same fact, and a consumer that reads two versions while it
-        moves from one to the other handles it once.
+        moves from one to the other handles it once. `identity` is the id of a fact that was recorded before and is
+        told again.
 
         Raises:
             DefinitionError: The classes are no events, or not versions of one and the same.
@@ -150,7 +151,7 @@ class Context:
         kinds = [message_type(type(message)) for message in representations]
         if len({kind.name for kind in kinds}) != 1:
             raise DefinitionError(f"one fact in several versions, not {[kind.label for kind in kinds]}: publish each")
-        identity = new_id()
+        identity = identity or new_id()
         for kind, message in zip(kinds, representations, strict=True):
             self.outgoing.append(Outgoing(kind.topic, self.encode(kind, message, identity)))
         return identity

@@ -32,7 +32,14 @@ class SidecarError(TidingsError):
 
 
 class SidecarUnavailable(SidecarError):
-    """The sidecar, broker or store did not answer in time or refused the connection: trying again may help."""
+    """The sidecar, broker or store did not answer in time or refused the connection: trying again may help.
+
+    Attributes:
+        after: Seconds after which it may.
+
+    """
+
+    after: float = 1.0
 
 
 class PublishRefused(SidecarError):

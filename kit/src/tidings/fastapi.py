@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tidings import logs, problems, tracing
 from tidings.daprapp import DaprApp
-from tidings.errors import EventTooLarge, SidecarError, StateConflict
+from tidings.errors import EventTooLarge, SidecarError, SidecarUnavailable, StateConflict
 from tidings.ingress import PREFIX
 from tidings.service import Service
 
@@ -110,7 +111,8 @@ def _health() -> APIRouter:
 async def _unavailable(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, StateConflict) else 503
     log.warning("request.failed", path=request.url.path, reason=str(error))
-    return problems.problem(status, str(error), headers={"Retry-After": "1"})
+    after = error.after if isinstance(error, SidecarUnavailable) else 1.0
+    return problems.problem(status, str(error), headers={"Retry-After": str(math.ceil(after))})
 
 
 async def _too_large(_request: Request, error: Exception) -> Response:

@@ -28,6 +28,7 @@ from tidings import Context, Event, Handlers, Service, StateContext, event
 from tidings.envelope import Envelope, new_id
 from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.outbox import lanes, table_lease
+from tidings.outbox.direct import DirectOutbox
 from tidings.outbox.port import Outbox
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.settings import Settings
@@ -399,6 +400,25 @@ class TableWorld(World):
         outbox = process.service.outbox
         assert isinstance(outbox, TableOutbox)
         await outbox.database.close()
+
+
+class DirectWorld(World):
+    """The direct strategy: nothing is stored."""
+
+    accepts = frozenset()
+    stores = False
+
+    def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
+        """Tell what came."""
+        return pass_on
+
+    def outbox(self) -> Make:
+        """The direct strategy, whose breaker opens and closes quickly."""
+
+        def make(sidecar: Sidecar, _: Settings) -> DirectOutbox:
+            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02)
+
+        return make
 
 
 # -- the suite --------------------------------------------------------------------------------------------------------
