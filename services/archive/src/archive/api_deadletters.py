@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from archive import deadletters
@@ -32,6 +32,7 @@ class ReplayBody(_Body):
     subscription: str | None = Field(
         default=None, description="Needed where the sidecar gave the event up: then nobody knows which one failed"
     )
+    dry_run: bool = Field(default=False, alias="dryRun", description="Only say what would be sent, and to whom")
 
 
 class DiscardBody(_Body):
@@ -75,11 +76,21 @@ async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str
 
 
 @router.post("/{number}/replay", status_code=202, summary="Send it again")
-async def post_replay(number: Number, body: ReplayBody, service: CurrentService) -> dict[str, Any]:
-    """Send it again to the consumer that failed and no other; 404 where there is none, 409 where it may not be."""
+async def post_replay(
+    number: Number, body: ReplayBody, service: CurrentService, database: CurrentDatabase, response: Response
+) -> dict[str, Any]:
+    """Send it again to the consumer that failed and no other; 404 where there is none, 409 where it may not be.
+
+    A dry run answers what would be sent (200), and is refused as the replay itself would be.
+    """
     decision = Decision(number, body.by, subscription=body.subscription)
     with _refusals():
-        return await service.execute(deadletters.replay, decision)
+        if not body.dry_run:
+            return await service.execute(deadletters.replay, decision)
+        async with database.connect(write=False) as connection:
+            found = await deadletters.preview(connection, decision)
+    response.status_code = HTTPStatus.OK
+    return found
 
 
 @router.post("/{number}/discard", summary="Decide that nobody needs it")

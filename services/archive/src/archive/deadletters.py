@@ -44,13 +44,23 @@ async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
 
     """
     row = await _locked(context.connection, decision.number)
-    target = deadletter.replay(_standing(row), decision.subscription)
-    try:
-        event = addressed(row["body"], target)
-    except ValueError as error:
-        raise DeadLetterError(f"it cannot be sent again: {error}") from error
+    target, event = _addressed(row, decision)
     context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
     return await _decide(context, row, "replayed", decision, f"to {target}")
+
+
+async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, Any]:
+    """What a replay would send, and where; nothing is sent.
+
+    Raises:
+        DeadLetterError: There is none, or it may not be replayed.
+
+    """
+    wanted = sa.select(dead_letters).where(dead_letters.c.seq == decision.number)
+    row = _there(await connection.execute(wanted), decision.number)
+    target, event = _addressed(row, decision)
+    sent = {"app": row["app"], "subscription": target, "topic": replay_topic(row["app"])}
+    return {"dryRun": True, **sent, "event": msgspec.json.decode(event)}
 
 
 async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
@@ -87,6 +97,22 @@ async def whole(connection: AsyncConnection, number: int) -> dict[str, Any]:
     row = _there(await connection.execute(sa.select(dead_letters).where(dead_letters.c.seq == number)), number)
     deeds = await auditing.deeds(connection, f"deadletter/{number}")
     return {**_shown(row), "event": opened(row["body"]), "audit": [each.model_dump(mode="json") for each in deeds]}
+
+
+async def open_by_app(connection: AsyncConnection) -> dict[str, int]:
+    """How many dead letters wait for a decision, by app."""
+    counted = sa.select(dead_letters.c.app, sa.func.count()).where(dead_letters.c.state == "open")
+    rows = await connection.execute(counted.group_by(dead_letters.c.app).order_by(dead_letters.c.app))
+    return {app: int(count) for app, count in rows}
+
+
+def _addressed(row: sa.RowMapping, decision: Decision) -> tuple[str, bytes]:
+    """The subscription that a dead letter goes to, and the event as it is sent there."""
+    target = deadletter.replay(_standing(row), decision.subscription)
+    try:
+        return target, addressed(row["body"], target)
+    except ValueError as error:
+        raise DeadLetterError(f"it cannot be sent again: {error}") from error
 
 
 async def _locked(connection: AsyncConnection, number: int) -> sa.RowMapping:

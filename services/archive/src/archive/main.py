@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from archive import api, api_deadletters, api_replays
+from fastapi import Depends
+
+from archive import api, api_deadletters, api_replays, console
 from archive.handlers import handlers
 from archive.settings import settings
 from archive.tables import metadata
@@ -11,4 +13,9 @@ from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
 
 service = Service("archive", handlers, outbox=TableOutbox.on(settings().database, tables=metadata))
-app = create_app(service, [api.router, api_deadletters.router, api_replays.router])
+app = create_app(
+    service,
+    [api.router, api_deadletters.router, api_replays.router],
+    dependencies=[Depends(console.same_site)],
+)
+console.install(app)

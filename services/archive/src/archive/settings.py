@@ -19,6 +19,9 @@ class ArchiveSettings(BaseSettings):
         default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
     )
     data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    map: Path | None = Field(
+        default=None, description="File that `tidings render -o map` writes: what the console's map is drawn from"
+    )
     replay_rate: float = Field(
         default=500.0, gt=0, le=5000, description="Events a second of a replay that asks for no rate; never more"
     )

@@ -1,0 +1,112 @@
+"""The console: a page for those who run the system. Files of this package, served as they are, and what they ask for.
+
+It holds no rights of its own: it does what the archive's API lets everybody do who can reach it, so whoever puts the
+archive where people are lets them through a proxy that asks who they are.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from archive import deadletters, searching
+from archive.api import CurrentDatabase
+from archive.settings import ArchiveSettings, settings
+from archive.tables import events
+
+STATIC = str(files("archive") / "static")
+VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/versions")
+"""Addresses that the page's own router knows."""
+WINDOW = 60.0
+"""Seconds over which what happens is counted."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    # File names carry no version: a browser keeps them and asks whether they have changed.
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter(tags=["console"])
+
+
+def same_site(request: Request) -> None:
+    """Refuse what another site makes a browser send: it could discard dead letters unseen."""
+    origin = request.headers.get("sec-fetch-site", "none")
+    if request.method not in SAFE and origin not in ("same-origin", "none"):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this can only be asked for from the archive's own page")
+
+
+class Live(BaseModel):
+    """What goes on now."""
+
+    window: float = Field(description="Seconds that are counted")
+    events: dict[str, int] = Field(description="Events that happened in them, by type and version")
+    dead_letters: dict[str, int] = Field(serialization_alias="deadLetters", description="Open ones, by app")
+
+
+@router.get("/console/live", summary="What goes on now")
+async def get_live(database: CurrentDatabase) -> Live:
+    """Answer the counts of the last minute, by the archive's clock, and what waits for a decision."""
+    async with database.connect(write=False) as connection:
+        lately = await searching.counts(connection, events.c.happened >= time.time() - WINDOW)
+        return Live(window=WINDOW, events=lately, dead_letters=await deadletters.open_by_app(connection))
+
+
+@router.get("/console/map", summary="The system: types, who reads them, what is deprecated")
+async def get_map(chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Response:
+    """Answer the file that ARCHIVE_MAP names, as `tidings render -o map` writes it; 404 where there is none."""
+    if chosen.map is None:
+        detail = "no map is known here: write one with `tidings render -o map > map.json`, and name it in ARCHIVE_MAP"
+        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
+    if not chosen.map.is_file():
+        detail = f"there is no file {chosen.map}: ARCHIVE_MAP names it, and `tidings render -o map` writes it"
+        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
+    return FileResponse(chosen.map, media_type="application/json", headers={"Cache-Control": "no-cache"})
+
+
+async def page() -> FileResponse:
+    """Answer the page; its script shows the view that the address names."""
+    return FileResponse(f"{STATIC}/index.html", headers=HEADERS)
+
+
+for view in VIEWS:
+    router.add_api_route(view, page, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+class Assets(StaticFiles):
+    """The page's files."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Answer a file, or that the browser's copy is still good."""
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
+
+
+def install(app: FastAPI) -> None:
+    """Add the console to an application."""
+    app.include_router(router)
+    app.mount("/console/assets", Assets())

@@ -1,0 +1,55 @@
+/** Parts that several views are made of. */
+
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
+import { connection, spelled } from "./api.js";
+import { follow, state } from "./state.js";
+import { everyone } from "./system.js";
+
+/** The address of the events that a query is about. */
+export const eventsAt = (query) => `/console/events${spelled(query)}`;
+export const deadLettersAt = (query) => `/console/dead-letters${spelled(query)}`;
+
+/** The head of a view; answers it and how to end what goes on in it. */
+export function head(title, lead) {
+  const link = h("span", { class: "live", role: "status" });
+  const show = () => {
+    const now = connection.away ? "waiting" : state.known ? "on" : "connecting";
+    if (link.dataset.state === now) return;
+    link.dataset.state = now;
+    link.textContent = { on: "Live", waiting: "Reconnecting…", connecting: "Connecting…" }[now];
+  };
+  const stop = follow(["live"], show);
+  connection.addEventListener("change", show);
+  const element = h("div", { class: "head" }, h("div", null, h("h1", { tabindex: -1 }, title), h("p", { class: "lead" }, lead)), link);
+  const end = () => {
+    stop();
+    connection.removeEventListener("change", show);
+  };
+  return [element, end];
+}
+
+/** One of the apps, always in the same colour. */
+export function service(name) {
+  return h("span", { class: "service", "data-hue": hue(name) }, name);
+}
+
+/** Which of the twelve colours a service has: by its place among all, so that neighbours differ. */
+export function hue(name) {
+  const place = everyone(state.map).indexOf(name);
+  return (place < 0 ? name.length : place) % 12;
+}
+
+/** Nothing to show, and why. */
+export const nothing = (name, title, ...words) => h("div", { class: "lonely" }, h("span", { class: "lonely-icon" }, icon(name)), h("h2", null, title), h("p", null, words));
+
+export const alert = (title, message) => h("p", { class: "alert", role: "alert" }, icon("warning"), h("strong", null, title), h("span", null, message));
+
+/** A version, marked where it is not simply in use. */
+export const version = ({ name, state: stands }) => h("span", { class: `version ${stands.toLowerCase()}` }, name, stands === "Active" ? null : ` ${stands.toLowerCase()}`);
+
+/** JSON for people to read. */
+export const json = (value) => h("pre", { class: "json", tabindex: 0, role: "region", "aria-label": "JSON" }, JSON.stringify(value, null, 2));
+
+/** A word that leads to all events of one correlation. */
+export const story = (id) => h("a", { href: eventsAt({ correlationId: id }) }, "Whole story");

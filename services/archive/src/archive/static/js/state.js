@@ -1,0 +1,65 @@
+/** What every view shares: the map, and what goes on now; asked for as long as the page is open. */
+
+import { ask, Problem, repeatedly } from "./api.js";
+import { NOTHING, sum } from "./system.js";
+
+const LIVE_EVERY = 2000; // milliseconds
+const MAP_EVERY = 60_000;
+const TOTALS_EVERY = 30_000;
+const MOST_LOOKS = 90; // kept for the little curve: three minutes
+
+/** Dispatches `map` and `live`. */
+class State extends EventTarget {
+  map = NOTHING;
+  /** Why there is no map, in words of the archive. */
+  unmapped = null;
+  live = { window: 60, events: {}, deadLetters: {} };
+  totals = {};
+  looks = [];
+  known = false;
+
+  start() {
+    repeatedly((signal) => this.#askMap(signal), MAP_EVERY);
+    repeatedly((signal) => this.look(signal), LIVE_EVERY);
+    repeatedly(async (signal) => {
+      this.totals = await ask("/counts", { signal });
+      this.#tell("live");
+    }, TOTALS_EVERY);
+  }
+
+  /** Look at once: something was just done. */
+  async look(signal) {
+    this.live = await ask("/console/live", { signal });
+    this.known = true;
+    this.looks = [...this.looks, sum(this.live.events)].slice(-MOST_LOOKS);
+    this.#tell("live");
+  }
+
+  get dead() {
+    return sum(this.live.deadLetters);
+  }
+
+  async #askMap(signal) {
+    try {
+      const map = await ask("/console/map", { signal });
+      if (JSON.stringify(map) === JSON.stringify(this.map)) return;
+      Object.assign(this, { map, unmapped: null });
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== 404) throw error;
+      Object.assign(this, { map: NOTHING, unmapped: error.message });
+    }
+    this.#tell("map");
+  }
+
+  #tell(name) {
+    this.dispatchEvent(new Event(name));
+  }
+}
+export const state = new State();
+
+/** Call a function now and at each change of these; answers how to stop that. */
+export function follow(names, listener) {
+  names.forEach((name) => state.addEventListener(name, listener));
+  listener();
+  return () => names.forEach((name) => state.removeEventListener(name, listener));
+}

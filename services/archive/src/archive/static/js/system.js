@@ -1,0 +1,58 @@
+/** The system's map as the plan has it, and what goes on in it. Pure: what is asked for and drawn stands elsewhere. */
+
+export const NOTHING = { types: [], subscriptions: [], deprecated: [] };
+const key = (from, to) => `${from} ${to}`;
+
+/**
+ * Who tells whom what: services, and one line from each producer to each of its readers.
+ * @param {typeof NOTHING} map
+ * @param {boolean} everything whether those who read by pattern, who would be at the end of every line, are drawn too
+ */
+export function graph(map, everything) {
+  const readers = map.subscriptions.filter((each) => everything || !each.pattern);
+  const lines = new Map();
+  for (const { type, intent, producers } of map.types) {
+    for (const { app } of readers.filter((each) => type in each.reads)) {
+      for (const producer of producers.filter((each) => each !== app)) {
+        const line = lines.get(key(producer, app)) ?? { id: key(producer, app), from: producer, to: app, types: [] };
+        line.types.push({ type, intent });
+        lines.set(line.id, line);
+      }
+    }
+  }
+  return { services: everyone(map), lines: [...lines.values()] };
+}
+
+/** Every service that publishes or reads something, sorted. */
+export const everyone = (map) => [...new Set([...map.types.flatMap(({ producers }) => producers), ...map.subscriptions.map(({ app }) => app)])].sort();
+
+/** Counts of all versions of a type: the API counts `orders.orderConfirmed.v2`. */
+export function ofType(counts, type) {
+  return Object.entries(counts).reduce((sum, [kind, count]) => (kind.replace(/\.v\d+$/, "") === type ? sum + count : sum), 0);
+}
+
+export const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
+
+/** What a line carries: the latest version of each fact is one event, and a reader takes one version of it. */
+export function carried(map, line, counts) {
+  const reads = map.subscriptions.filter(({ app }) => app === line.to);
+  return line.types.reduce((total, { type }) => {
+    const versions = new Set(reads.flatMap((each) => each.reads[type] ?? []));
+    return total + [...versions].reduce((events, version) => events + (counts[`${type}.${version}`] ?? 0), 0);
+  }, 0);
+}
+
+/** What a service publishes and reads, by type. */
+export function of(map, service) {
+  return {
+    publishes: map.types.filter(({ producers }) => producers.includes(service)),
+    reads: map.subscriptions.filter(({ app }) => app === service),
+  };
+}
+
+/** The readers of a type, those by name first. */
+export const readersOf = (map, type) =>
+  map.subscriptions.filter((each) => type in each.reads).sort((one, other) => Number(one.pattern) - Number(other.pattern) || one.app.localeCompare(other.app));
+
+/** Deprecated versions, and among them those that somebody still reads by name. */
+export const stillRead = (map) => map.deprecated.filter(({ readers }) => readers.length > 0);

@@ -1,0 +1,157 @@
+/** What could not be handled, why, and what a person decides about it. */
+
+import { ask, Problem, repeatedly } from "../api.js";
+import { fill, h, speak } from "../dom.js";
+import { icon } from "../icons.js";
+import { alert, deadLettersAt, head, json, nothing, service, story } from "../parts.js";
+import { state } from "../state.js";
+import { ago, many, moment } from "../words.js";
+import { discard, replay } from "./decisions.js";
+
+const EVERY = 3000; // milliseconds
+const PAGE = 50;
+const STATES = { open: "Open", replayed: "Sent again", discarded: "Discarded", any: "All" };
+
+export function deadLetters(main, { go, query }) {
+  const wanted = { app: query.get("app") ?? "", state: query.get("state") ?? "open" };
+  const chosen = new Set(); // numbers
+  const details = new Map(); // by number, as far as they are open
+  let letters = [];
+  let limit = PAGE;
+  let next = null;
+  let seen = "";
+
+  const [top, end] = head("Dead letters", "What a subscription could not handle waits here until a person sends it again or discards it.");
+  const filters = h("div", { class: "filters" });
+  const bulk = h("div", { class: "bulk", role: "region", "aria-label": "With the chosen ones" });
+  const result = h("div", { class: "result" });
+  const audit = deeds();
+  main.append(top, filters, bulk, result, audit.element);
+
+  const done = () => {
+    chosen.clear();
+    details.clear();
+    stop();
+    stop = repeatedly(look, EVERY);
+    state.look().catch(passing);
+    audit.look();
+  };
+
+  function draw() {
+    const open = letters.filter(({ state: stands }) => stands === "open");
+    const picked = letters.filter(({ number }) => chosen.has(number));
+    fill(bulk, open.length > 1 && [
+      h("label", { class: "switch" }, h("input", { type: "checkbox", "data-key": "every", checked: picked.length === open.length, onchange: ({ target }) => chooseAll(open, target.checked) }), "All shown"),
+      h("span", { class: "soft" }, picked.length ? `${picked.length} chosen` : `${many(open.length, "open dead letter")}`),
+      h("button", { class: "button small-button", type: "button", disabled: !picked.length, onclick: () => replay(picked, done) }, icon("replay"), "Send chosen again"),
+      h("button", { class: "button warn small-button", type: "button", disabled: !picked.length, onclick: () => discard(picked, done) }, icon("discard"), "Discard chosen"),
+    ]);
+    if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "Nothing waits for you" : "None", wanted.app ? `No dead letters of ${wanted.app} here.` : "Everything that was sent has been handled or decided."));
+    return fill(result, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
+  }
+
+  function drawFilters() {
+    const apps = [...new Set([...Object.keys(state.live.deadLetters), wanted.app, ...letters.map(({ app }) => app)])].filter(Boolean).sort();
+    const pick = h("select", { id: "app", class: "field", "data-key": "app", onchange: () => go(deadLettersAt({ ...wanted, app: pick.value })) }, h("option", { value: "" }, "Every service"), apps.map((app) => h("option", { value: app, selected: app === wanted.app }, app)));
+    fill(filters, h("div", { class: "tabs", role: "group", "aria-label": "State" }, Object.entries(STATES).map(([name, label]) => h("a", { href: deadLettersAt({ ...wanted, state: name }), "aria-current": name === wanted.state && "page", "data-key": name }, label))), h("label", { class: "unseen", for: "app" }, "Service"), pick);
+  }
+
+  function chooseAll(open, all) {
+    open.forEach(({ number }) => (all ? chosen.add(number) : chosen.delete(number)));
+    draw();
+  }
+
+  async function toggle(letter) {
+    if (details.has(letter.number)) details.delete(letter.number);
+    else details.set(letter.number, await ask(`/deadletters/${letter.number}`));
+    draw();
+  }
+
+  function card(letter) {
+    const whole = details.get(letter.number);
+    const id = `letter-${letter.number}`;
+    const isOpen = letter.state === "open";
+    const check = ({ target }) => {
+      if (target.checked) chosen.add(letter.number);
+      else chosen.delete(letter.number);
+      draw();
+    };
+    return h(
+      "li",
+      null,
+      h(
+        "article",
+        { class: `letter card ${letter.state}`, "aria-labelledby": id },
+        isOpen && h("input", { class: "pick", type: "checkbox", checked: chosen.has(letter.number), "data-key": `pick ${letter.number}`, "aria-label": `Choose dead letter ${letter.number}`, onchange: check }),
+        h(
+          "div",
+          { class: "letter-main" },
+          h("h2", { id }, letter.type, h("span", { class: "version active" }, `v${letter.version}`), !isOpen && h("span", { class: "tag" }, STATES[letter.state].toLowerCase())),
+          h("p", { class: "failed" }, service(letter.app), h("span", null, letter.subscription ?? "some subscription of it"), h("span", { class: "soft" }, "failed ", h("time", { datetime: letter.receivedAt, title: moment(letter.receivedAt) }, ago(letter.receivedAt)))),
+          h("p", { class: "reason" }, letter.error && h("b", null, `${letter.error}: `), letter.reason),
+          h("p", { class: "soft small" }, [letter.attempts ? many(letter.attempts, "attempt") : null, letter.failures > 1 ? `failed ${letter.failures} times` : null, letter.subject && `about ${letter.subject}`].filter(Boolean).join(" · ")),
+        ),
+        h(
+          "div",
+          { class: "letter-actions" },
+          letter.state !== "discarded" && h("button", { class: "button small-button", type: "button", "data-key": `replay ${letter.number}`, onclick: () => replay([letter], done) }, icon("replay"), "Send again"),
+          isOpen && h("button", { class: "button warn small-button", type: "button", "data-key": `discard ${letter.number}`, onclick: () => discard([letter], done) }, icon("discard"), "Discard"),
+          h("button", { class: "text-button", type: "button", "data-key": `show ${letter.number}`, "aria-expanded": String(Boolean(whole)), onclick: () => toggle(letter).catch(passing) }, whole ? "Less" : "Event and audit"),
+          letter.correlationId && story(letter.correlationId),
+        ),
+        whole && h("div", { class: "inside" }, json(whole.event), whole.audit.length > 0 && list(whole.audit)),
+      ),
+    );
+  }
+
+  async function look(signal) {
+    try {
+      const page = await ask("/deadletters", { query: { ...wanted, limit }, signal });
+      const now = JSON.stringify([page, state.live.deadLetters]);
+      if (now === seen) return;
+      if (seen && page.deadLetters.length > letters.length) speak(`${many(page.deadLetters.length, "dead letter")} now`);
+      seen = now;
+      letters = page.deadLetters;
+      ({ next } = page);
+      const there = new Set(letters.map(({ number }) => number));
+      chosen.forEach((number) => there.has(number) || chosen.delete(number));
+      drawFilters();
+      draw();
+    } catch (error) {
+      if (error instanceof Problem && error.status) fill(result, alert("The dead letters cannot be read.", error.message));
+      throw error;
+    }
+  }
+
+  async function more() {
+    limit = Math.min(limit + PAGE, 1000);
+    await look().catch(passing);
+  }
+
+  drawFilters();
+  let stop = repeatedly(look, EVERY);
+  return () => {
+    stop();
+    end();
+  };
+}
+
+/** Who is away is told at the top of the page. */
+function passing(error) {
+  if (!(error instanceof Problem)) throw error;
+  speak(error.message);
+}
+
+const list = (audit) => h("ol", { class: "audit" }, audit.map(({ at, who, action, target, detail }) => h("li", null, h("time", { datetime: at, title: moment(at) }, ago(at)), h("b", null, who), h("span", null, `${action}${target ? ` ${target}` : ""}`), detail && h("span", { class: "soft" }, detail))));
+
+/** Who did what lately, asked for once it is opened. */
+function deeds() {
+  const inside = h("div");
+  const look = async () => {
+    if (!element.open) return;
+    const { deeds: found } = await ask("/audit", { query: { limit: 30 } });
+    fill(inside, found.length ? list(found) : h("p", { class: "soft" }, "Nobody has decided anything yet."));
+  };
+  const element = h("details", { class: "deeds", ontoggle: () => look().catch(passing) }, h("summary", null, "Who did what"), inside);
+  return { element, look: () => look().catch(passing) };
+}

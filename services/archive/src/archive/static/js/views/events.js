@@ -1,0 +1,161 @@
+/** What happened: found by correlation id, type, subject, time or any text; one correlation is told as a story. */
+
+import { ask, Problem, repeatedly, spelled } from "../api.js";
+import { fill, h, speak } from "../dom.js";
+import { icon } from "../icons.js";
+import { alert, eventsAt, head, json, nothing, service } from "../parts.js";
+import { follow, state } from "../state.js";
+import { timeline } from "../timeline.js";
+import { ago, clock, many, moment, span } from "../words.js";
+
+const EVERY = 3000; // milliseconds between two looks for more
+const PAGE = 50;
+const STORY = 500; // events of one correlation
+const NAMES = ["correlationId", "type", "subject", "q", "since", "until"];
+
+export function events(main, { go, query }) {
+  const wanted = Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
+  const isStory = wanted.correlationId !== "";
+  const open = new Set();
+  let shown = [];
+  let next = null;
+  let older = []; // pages asked for by hand
+  const [top, end] = head("Events", "Everything that happened, found by what it belongs to, what it is, whom it is about, or when.");
+  const result = h("div", { class: "result" });
+  const form = search(wanted, (asked) => go(eventsAt(asked)));
+  main.append(top, form.element, result);
+
+  const choose = (id) => {
+    shown.filter((event) => event.id === id).forEach((event) => open.add(rowId(event)));
+    draw();
+    const row = result.querySelector(`[data-event="${CSS.escape(id)}"]`);
+    row.scrollIntoView({ block: "center" });
+    row.querySelector("summary").focus({ preventScroll: true });
+  };
+
+  function draw() {
+    const all = [...shown, ...older];
+    if (all.length === 0) return fill(result, nothing("search", "Nothing found", isStory ? "No event of this correlation has arrived." : "No event fits. Loosen a condition, or wait: what arrives is shown at once."));
+    return fill(result, isStory ? told(all, open, result.clientWidth || 900, choose) : listed(all, open), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
+  }
+
+  async function look(signal) {
+    const { correlationId, type, subject, q } = wanted;
+    const [since, until] = [wanted.since, wanted.until].map(instant);
+    const limit = isStory ? STORY : PAGE;
+    try {
+      const page = await ask("/events", { query: { correlationId, type, subject, q, since, until, limit }, signal });
+      if (JSON.stringify(page.events) === JSON.stringify(shown) && shown.length) return;
+      const first = shown.length === 0;
+      shown = page.events;
+      if (older.length === 0) ({ next } = page);
+      else older = older.filter((event) => !shown.some((each) => rowId(each) === rowId(event)));
+      draw();
+      if (first) speak(`${many(shown.length, "event")}${page.next === null ? "" : " and more"} found`);
+    } catch (error) {
+      if (!(error instanceof Problem) || (error.status === 0 && shown.length)) throw error;
+      fill(result, alert("This could not be searched.", error.message));
+      if (error.status === 0) throw error;
+    }
+  }
+
+  async function more() {
+    const { correlationId, type, subject, q } = wanted;
+    const [since, until] = [wanted.since, wanted.until].map(instant);
+    try {
+      const page = await ask("/events", { query: { correlationId, type, subject, q, since, until, limit: PAGE, cursor: next } });
+      older = [...older, ...page.events];
+      ({ next } = page);
+      draw();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      speak(error.message);
+    }
+  }
+
+  result.addEventListener("toggle", ({ target }) => (target.open ? open.add(target.dataset.open) : open.delete(target.dataset.open)), true);
+  const stop = repeatedly(look, EVERY);
+  const unfollow = follow(["map"], form.suggest);
+  return () => {
+    [stop, unfollow, end].forEach((each) => each());
+  };
+}
+
+/** The versions of one fact share its id and are a row each. */
+const rowId = ({ id, version, topic }) => `${id} ${version} ${topic}`;
+
+/** What a field for date and time says, as the archive reads it: with a zone. */
+const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");
+
+function search(wanted, search) {
+  const types = h("datalist", { id: "types" });
+  const fields = Object.fromEntries(NAMES.map((name) => [name, h("input", { id: `find-${name}`, name, class: "field", autocomplete: "off", value: wanted[name], ...SPECIAL[name] })]));
+  const labelled = (name, label) => h("div", { class: `find find-${name}` }, h("label", { for: `find-${name}` }, label), fields[name]);
+  const narrow = NAMES.some((name) => name !== "correlationId" && wanted[name]);
+  const element = h(
+    "form",
+    {
+      class: "search card",
+      role: "search",
+      onsubmit: (event) => {
+        event.preventDefault();
+        search(Object.fromEntries(NAMES.map((name) => [name, fields[name].value.trim()])));
+      },
+    },
+    h("div", { class: "search-main" }, labelled("correlationId", "Correlation id, such as an order's"), h("button", { class: "button", type: "submit" }, icon("search"), "Find"), NAMES.some((name) => wanted[name]) && h("a", { class: "button plain", href: "/console/events" }, "All events")),
+    h("details", { class: "more-conditions", open: narrow }, h("summary", null, "More conditions"), h("div", { class: "fields" }, labelled("type", "Type"), labelled("subject", "Subject"), labelled("q", "Text anywhere"), labelled("since", "Happened from"), labelled("until", "Happened before"))),
+    types,
+  );
+  const suggest = () => fill(types, state.map.types.flatMap(({ type, versions }) => [h("option", { value: type }), ...versions.map(({ name }) => h("option", { value: `${type}.${name}` }))]));
+  return { element, suggest };
+}
+
+const SPECIAL = {
+  correlationId: { type: "search", placeholder: "0193f0c4-6a2e-…", spellcheck: "false" },
+  type: { list: "types", placeholder: "orders.orderPlaced, or orders.*", spellcheck: "false" },
+  since: { type: "datetime-local", step: 1 },
+  until: { type: "datetime-local", step: 1 },
+};
+
+/** The latest first. */
+function listed(found, open) {
+  return [h("p", { class: "soft small" }, "The latest first; what arrives is added at the top."), h("ol", { class: "events card" }, found.map((event) => row(event, open, moment(event.time), h("span", { class: "about" }, event.subject), h("span", { class: "soft" }, ago(event.time)))))];
+}
+
+/** One correlation, from its first event to its last. */
+function told(found, open, width, choose) {
+  const ordered = [...found].reverse().sort((one, other) => Date.parse(one.time) - Date.parse(other.time));
+  const start = Date.parse(ordered[0].time);
+  const types = new Map(ordered.map((event) => [event.id, event.type]));
+  const took = Date.parse(ordered.at(-1).time) - start;
+  return [
+    h("div", { class: "summary" }, h("h2", null, "The whole story"), h("p", { class: "soft" }, `${many(ordered.length, "event")} of ${many(new Set(ordered.map(({ source }) => source)).size, "service")} in ${span(took)}, from ${moment(ordered[0].time)}`)),
+    h("div", { class: "story-scroll card", tabindex: 0, role: "region", "aria-label": "The story as a picture" }, timeline(ordered, Math.max(620, width - 34), choose)),
+    h("ol", { class: "events card timeline" }, ordered.map((event) => row(event, open, `+${span(Date.parse(event.time) - start)}`, cause(event, types)))),
+  ];
+}
+
+const cause = ({ causationid }, types) => (types.has(causationid) ? h("span", { class: "soft" }, `after ${types.get(causationid)}`) : h("span"));
+
+function row(event, open, when, ...aside) {
+  const id = rowId(event);
+  const { data, raw, ...attributes } = event;
+  return h(
+    "li",
+    { "data-event": event.id },
+    h(
+      "details",
+      { "data-open": id, open: open.has(id) },
+      h("summary", { "data-key": id }, h("time", { datetime: event.time, title: clock(event.time) }, when), service(event.source ?? "unknown"), h("span", { class: "what" }, h("b", null, event.type ?? "not readable"), event.version && h("span", { class: "version active" }, `v${event.version}`)), aside),
+      h(
+        "div",
+        { class: "inside" },
+        h("dl", { class: "facts" }, Object.entries(attributes).filter(([, value]) => value !== "").map(([name, value]) => [h("dt", null, name), h("dd", null, attribute(name, value))])),
+        json(raw ?? data ?? null),
+      ),
+    ),
+  );
+}
+
+const LINKED = { correlationid: "correlationId", subject: "subject", type: "type" };
+const attribute = (name, value) => (name in LINKED && typeof value === "string" && value ? h("a", { href: `/console/events${spelled({ [LINKED[name]]: value })}` }, value) : typeof value === "string" ? value : JSON.stringify(value));

@@ -1,0 +1,45 @@
+/** What is on its way out: deprecated versions, who still reads them, until when, and whether they are still told. */
+
+import { fill, h } from "../dom.js";
+import { eventsAt, head, nothing, service } from "../parts.js";
+import { follow, state } from "../state.js";
+import { date, daysUntil, many, number } from "../words.js";
+
+export function versions(main) {
+  const [top, end] = head("Deprecated versions", "What is on its way out, who still reads it, and what to read instead.");
+  const result = h("div", { class: "result" });
+  main.append(top, result);
+  const draw = () => {
+    const { deprecated } = state.map;
+    if (state.unmapped) return fill(result, nothing("warning", "There is no map yet", state.unmapped));
+    if (!deprecated.length) return fill(result, nothing("check", "Nothing is deprecated", "Every version that is published is here to stay."));
+    const sorted = [...deprecated].sort((one, other) => other.readers.length - one.readers.length || String(one.removal).localeCompare(String(other.removal)));
+    return fill(result, h("ul", { class: "letters" }, sorted.map((each) => h("li", null, card(each)))));
+  };
+  const stop = follow(["map", "live"], draw);
+  return () => {
+    stop();
+    end();
+  };
+}
+
+function card({ type, version, removal, alternative, readers }) {
+  const kind = `${type}.${version}`;
+  const days = removal && daysUntil(removal);
+  const id = `old-${kind}`;
+  return h(
+    "article",
+    { class: `old card ${readers.length ? "used" : "free"}`, "aria-labelledby": id },
+    h("div", { class: "letter-main" },
+      h("h2", { id }, type, h("span", { class: "version deprecated" }, version), alternative && h("span", { class: "instead" }, "read ", h("span", { class: "version active" }, alternative), " instead")),
+      h("p", { class: readers.length ? "verdict used" : "verdict" }, readers.length ? `${many(readers.length, "subscription")} still ${readers.length === 1 ? "reads" : "read"} it` : "Nobody reads it by name any more"),
+      readers.length > 0 && h("ul", { class: "plain" }, readers.map(({ app, subscription }) => h("li", null, service(app), h("span", null, subscription)))),
+    ),
+    h("dl", { class: "facts" },
+      h("dt", null, "Removed"),
+      h("dd", null, removal ? [h("time", { datetime: removal }, date(removal)), h("span", { class: days < 0 ? "tag mild" : "tag" }, days < 0 ? `${many(-days, "day")} ago` : `in ${many(days, "day")}`)] : "nobody says when"),
+      h("dt", null, "Still published"),
+      h("dd", null, `${number(state.live.events[kind] ?? 0)} in the last minute, `, h("a", { href: eventsAt({ type: kind }), "data-key": kind }, `${number(state.totals[kind] ?? 0)} kept`)),
+    ),
+  );
+}

@@ -1,0 +1,158 @@
+"""An archive with a console, on a SQLite file, and the whole pizza system's news to fill it with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import Depends
+
+from archive import api, api_deadletters, api_replays, console
+from archive.handlers import handlers
+from archive.settings import ArchiveSettings, settings
+from archive.tables import metadata
+from tidings import Service, Settings
+from tidings.envelope import new_id, timestamp
+from tidings.fastapi import EventApp, create_app
+from tidings.outbox.table import TableOutbox
+from tidings.plan import plan, system_map
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker, MemorySidecar
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+
+PATIENCE = 2000  # looks, 5 ms apart
+ROOT = Path(__file__).parents[2]
+INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+PLANNED = plan(INVENTORY)
+ARCHIVE = PLANNED.apps["archive"]
+DELIVERY = (
+    ("orders.orderPlaced.v1", 0.0),
+    ("payments.takePayment.v1", 0.012),
+    ("payments.paymentAuthorised.v1", 0.31),
+    ("orders.orderConfirmed.v1", 0.36),
+    ("orders.orderConfirmed.v2", 0.36),
+    ("notifications.sendEmail.v1", 0.362),
+    ("notifications.emailSent.v1", 0.7),
+    ("kitchen.preparationStarted.v1", 1.4),
+    ("kitchen.pizzaPrepared.v1", 2.5),
+    ("kitchen.pizzaBaked.v1", 3.6),
+    ("kitchen.qualityChecked.v1", 4.6),
+    ("kitchen.pizzaBoxed.v1", 5.6),
+    ("delivery.driverAssigned.v1", 5.9),
+    ("delivery.orderCollected.v1", 7.0),
+    ("delivery.orderDelivered.v1", 9.2),
+    ("orders.orderCompleted.v1", 9.3),
+    ("payments.paymentSettled.v1", 9.6),
+    ("loyalty.pointsAdded.v1", 9.9),
+)
+"""The topics of an order that is delivered, and when each comes, in seconds."""
+
+
+def contract_map() -> dict[str, Any]:
+    """The pizza system's map."""
+    return system_map(INVENTORY, PLANNED)
+
+
+def application(service: Service, chosen: ArchiveSettings) -> EventApp:
+    """The archive's application, wired as its main module does."""
+    routers = [api.router, api_deadletters.router, api_replays.router]
+    app = create_app(service, routers, dependencies=[Depends(console.same_site)])
+    console.install(app)
+    app.dependency_overrides[settings] = lambda: chosen
+    return app
+
+
+class Newsroom:
+    """One running archive."""
+
+    def __init__(self, folder: Path, ports: Ports) -> None:
+        self.broker = MemoryBroker()
+        self.map = folder / "map.json"
+        self.map.write_text(json.dumps(contract_map()))
+        service = Service(
+            "archive",
+            handlers,
+            settings=Settings(tidings_instance="one"),
+            sidecar=MemorySidecar("archive", self.broker),
+            outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
+            policy=msgspec.convert(ARCHIVE.policy, Policy),
+        )
+        app = application(service, ArchiveSettings(map=self.map))
+        self.broker.attach("archive", app, ARCHIVE.subscriptions, resiliency=ARCHIVE.resiliency)
+        self._server = Served(app, ports.take())
+        self._sender = MemorySidecar("orders", self.broker)
+
+    @property
+    def url(self) -> str:
+        return f"{self._server.url}/console"
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def hear(self, topic: str, **attributes: Any) -> dict[str, Any]:
+        """Let one event arrive, with the data of its contract's example; answers it."""
+        event = self.event(topic, **attributes)
+        await self._sender.publish(topic, json.dumps(event).encode())
+        await self.broker.settle()
+        return event
+
+    async def order(self, correlation: str, start: datetime | None = None) -> list[dict[str, Any]]:
+        """Let all events of one delivered order arrive, each caused by the one before."""
+        start = start or datetime.now(UTC) - timedelta(seconds=12)
+        told: list[dict[str, Any]] = []
+        for topic, after in DELIVERY:
+            time = timestamp(start + timedelta(seconds=after))
+            cause = told[-1]["id"] if told else ""
+            about = {"correlationid": correlation, "causationid": cause, "subject": f"order-{correlation}"}
+            told.append(await self.hear(topic, time=time, **about))
+        return told
+
+    async def died(self, app: str, topic: str, reason: str, **attributes: Any) -> dict[str, Any]:
+        """Let a dead letter of an app arrive."""
+        now = timestamp(datetime.now(UTC))
+        failure = {
+            "failurereason": reason,
+            "failureclass": "Rejected",
+            "failureattempts": "6",
+            "failuretopic": topic,
+            "failurefirst": now,
+            "failurelast": now,
+        }
+        event = {**self.event(topic), **failure, **attributes}
+        await self._sender.publish(f"deadletter.{app}", json.dumps(event).encode())
+        await self.broker.settle()
+        return event
+
+    def event(self, topic: str, **attributes: Any) -> dict[str, Any]:
+        name, _, version = topic.rpartition(".v")
+        examples = list(ROOT.glob(f"services/*/contracts/examples/{topic}.json"))
+        source = next(each.spec.producers[0] for each in INVENTORY.types.values() if each.spec.type == name)
+        return {
+            "specversion": "1.0",
+            "id": new_id(),
+            "type": name,
+            "version": version,
+            "source": source,
+            "subject": "order-17",
+            "correlationid": "c-17",
+            "time": timestamp(datetime.now(UTC)),
+            "data": json.loads(examples[0].read_text()) if examples else {"orderId": "o-17"},
+            **attributes,
+        }
+
+    async def sent(self, app: str, count: int) -> list[dict[str, Any]]:
+        """What was sent to an app again, once it is so many events: the outbox sends after the answer."""
+        for _ in range(PATIENCE):
+            if len(found := self.broker.events(f"replay.{app}")) >= count:
+                return found
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"{len(found)} events were sent to {app} again, not {count}")

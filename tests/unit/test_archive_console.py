@@ -1,0 +1,186 @@
+"""The console's files, its headers, and what it asks the archive for."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.support.newsroom import ROOT, Newsroom, contract_map
+
+from archive.console import CONTENT_SECURITY_POLICY, STATIC, VIEWS, WINDOW
+from archive.settings import ArchiveSettings
+from tidings.envelope import timestamp
+from tidings.testing.programs import Ports
+
+FILES = [file for file in sorted(Path(STATIC).rglob("*")) if file.is_file()]
+VENDORED = Path(STATIC) / "vendor"
+OWN = [file for file in FILES if VENDORED not in file.parents]
+SHARED = ("css/base.css", "css/frame.css", "js/dom.js", "js/theme.js", "icon.svg")
+
+
+@pytest.fixture
+async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
+    with Ports() as ports:
+        room = Newsroom(tmp_path, ports)
+        await room.start()
+        yield room
+        await room.stop()
+
+
+@pytest.fixture
+async def http(newsroom: Newsroom) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as client:
+        yield client
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_policy_allows_nothing_inline_and_nobody_else() -> None:
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    assert "http" not in CONTENT_SECURITY_POLICY
+    assert CONTENT_SECURITY_POLICY.startswith("default-src 'none'")
+
+
+def test_the_page_asks_nobody_else_and_writes_no_markup() -> None:
+    for file in OWN:
+        text = file.read_text()
+        assert [word for word in text.split() if "://" in word and "www.w3.org" not in word] == [], file
+        assert "style=" not in text, file
+        assert "innerHTML" not in text, file
+
+
+def test_every_file_that_a_file_names_is_there() -> None:
+    index = (Path(STATIC) / "index.html").read_text()
+    for named in re.findall(r'(?:href|src)="/console/assets/([^"]+)"', index):
+        assert (Path(STATIC) / named).is_file(), named
+    for file in OWN:
+        for named in re.findall(r'from "(\.[^"]+)"', file.read_text()):
+            assert (file.parent / named).is_file(), (file, named)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_the_console_is_the_storefronts_sister(name: str) -> None:
+    storefront = ROOT / "services/storefront/src/storefront/static" / name
+    assert (Path(STATIC) / name).read_bytes() == storefront.read_bytes(), f"copy {storefront} here again"
+
+
+def test_the_library_is_the_published_one_with_its_licence() -> None:
+    library = (VENDORED / "dagre.esm.js").read_bytes()
+    assert hashlib.sha256(library).hexdigest() in (VENDORED / "README.md").read_text()
+    assert "Permission is hereby granted" in (VENDORED / "dagre.LICENSE").read_text()
+    assert re.search(rb"\beval\(|new Function", library) is None
+
+
+# -- served -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_every_view_is_the_page_kept_to_itself(http: httpx2.AsyncClient, view: str) -> None:
+    answer = await http.get(view)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "<main" in answer.text
+
+
+async def test_a_file_is_asked_for_again_only_when_it_has_changed(http: httpx2.AsyncClient) -> None:
+    first = await http.get("/console/assets/js/main.js")
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = await http.get("/console/assets/js/main.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await http.get("/console/assets/../console.py")).status_code == 404
+
+
+async def test_the_map_is_the_file_as_it_is_now(newsroom: Newsroom, http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/console/map")).json() == contract_map()
+    newsroom.map.write_text('{"types": []}')
+    assert (await http.get("/console/map")).json() == {"types": []}
+    newsroom.map.unlink()
+    answer = await http.get("/console/map")
+    assert answer.status_code == 404
+    assert "tidings render -o map" in answer.json()["detail"]
+
+
+def test_without_a_file_there_is_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHIVE_MAP", "")
+    assert ArchiveSettings().map is None
+    monkeypatch.setenv("ARCHIVE_MAP", "/run/map.json")
+    assert ArchiveSettings().map == Path("/run/map.json")
+
+
+async def test_live_counts_the_last_minute_and_open_dead_letters(newsroom: Newsroom, http: httpx2.AsyncClient) -> None:
+    long_ago = timestamp(datetime.now(UTC) - timedelta(seconds=WINDOW + 5))
+    await newsroom.hear("orders.orderPlaced.v1")
+    await newsroom.hear("orders.orderPlaced.v1")
+    await newsroom.hear("orders.orderCompleted.v1", time=long_ago)
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    discarded = await newsroom.died("loyalty", "orders.orderCompleted.v1", "no", failuresubscription="l")
+    [letter] = (await http.get("/deadletters", params={"eventId": discarded["id"]})).json()["deadLetters"]
+    await http.post(f"/deadletters/{letter['number']}/discard", json={"by": "ada", "reason": "a test"})
+    assert (await http.get("/console/live")).json() == {
+        "window": WINDOW,
+        "events": {"orders.orderPlaced.v1": 2},
+        "deadLetters": {"pickup": 1},
+    }
+
+
+# -- deciding ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202), (None, 202)]
+)
+async def test_no_other_site_decides(
+    newsroom: Newsroom, http: httpx2.AsyncClient, site: str | None, status: int
+) -> None:
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    headers = {} if site is None else {"Sec-Fetch-Site": site}
+    answer = await http.post("/deadletters/1/replay", json={"by": "ada"}, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert (await http.get("/console/live", headers=headers)).status_code == 200
+    assert len(await newsroom.sent("pickup", int(status == 202))) == (status == 202)
+
+
+async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
+    newsroom: Newsroom, http: httpx2.AsyncClient
+) -> None:
+    died = await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    dry = await http.post("/deadletters/1/replay", json={"by": "ada", "dryRun": True})
+    assert dry.status_code == 200
+    told: dict[str, Any] = dry.json()
+    event = told.pop("event")
+    assert told == {"dryRun": True, "app": "pickup", "subscription": "pickup-pizza-boxed", "topic": "replay.pickup"}
+    assert (event["id"], event["data"], event["replayto"]) == (died["id"], died["data"], "pickup-pizza-boxed")
+    assert (await http.get("/deadletters/1")).json()["audit"] == []
+
+    assert (await http.post("/deadletters/1/replay", json={"by": "ada"})).status_code == 202
+    [sent] = await newsroom.sent("pickup", 1)  # this one alone, and nothing of the dry run before it
+    assert {name: sent[name] for name in event} == event
+
+
+@pytest.mark.parametrize(
+    ("attributes", "body", "status", "why"),
+    [
+        ({"failuresubscription": ""}, {}, 409, "name the one"),
+        ({"failuresubscription": ""}, {"subscription": "pickup-pizza-boxed"}, 200, None),
+        ({"failuresubscription": "pickup-pizza-boxed"}, {"subscription": "another"}, 409, "only pickup-pizza-boxed"),
+    ],
+)
+async def test_a_dry_run_is_refused_as_the_replay_would_be(
+    newsroom: Newsroom,
+    http: httpx2.AsyncClient,
+    attributes: dict[str, str],
+    body: dict[str, str],
+    status: int,
+    why: str | None,
+) -> None:
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", **attributes)
+    answer = await http.post("/deadletters/1/replay", json={"dryRun": True, **body})
+    assert answer.status_code == status
+    assert why is None or why in answer.json()["detail"]
+    assert (await http.post("/deadletters/99/replay", json={"dryRun": True})).status_code == 404
