@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,3 +220,11 @@ def test_what_differs_is_what_changes(before: dict[str, Any], after: dict[str, A
         **dict.fromkeys(before.keys() - after.keys(), "delete"),
         **{name: "update" for name in before.keys() & after.keys() if before[name] != after[name]},
     }
+
+
+def test_who_asks_no_cluster_does_not_pay_for_its_client(shop: Path):
+    code = "import sys; from tidings.cli.commands import app; app(['plan'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "tidings.cli.planning" in loaded
+    assert not loaded & {"kubernetes", "jinja2", "httpx2"}
