@@ -101,12 +101,12 @@ async def test_the_board_shows_an_order_on_its_way(system: Run, visit: Open) -> 
 async def test_pizzas_are_ordered_and_made_while_half_of_the_house_is_away(system: Run, visit: Open) -> None:
     page = await visit(system.url("storefront"))
     await expect(page.get_by_role("article").first).to_be_visible()
-    async with system.stopped("menu"), system.stopped("loyalty"), system.stopped("notifications"):
-        async with system.stopped("tracking"):
-            await page.reload()
-            await expect(page.locator("#notices")).to_contain_text("ordering still works")
-            await order(page)
-            await expect(page.locator("#where")).to_have_text("All done. Enjoy your pizza!", timeout=COOKED)
+    menu, loyalty, mail, tracking = map(system.stopped, ("menu", "loyalty", "notifications", "tracking"))
+    async with menu, loyalty, mail, tracking:
+        await page.reload()
+        await expect(page.locator("#notices")).to_contain_text("ordering still works")
+        await order(page)
+        await expect(page.locator("#where")).to_have_text("All done. Enjoy your pizza!", timeout=COOKED)
     await page.reload()
     await completed(page)
     await expect(page.locator(".timeline")).to_contain_text("You earned", timeout=COOKED)

@@ -3,7 +3,7 @@
 import { ask, Problem } from "./api.js";
 import { read, write } from "./store.js";
 
-const EVERY = 20_000; // milliseconds: what sells out is seen soon, and ordering it would be refused anyway
+const EVERY = 10_000; // milliseconds: what sells out is seen soon, and ordering it would be refused anyway
 
 class Catalogue extends EventTarget {
   #kept = read("menu", { items: [], at: null });
