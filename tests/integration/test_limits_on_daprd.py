@@ -1,0 +1,172 @@
+"""Limits from an EventSubscription's YAML, kept by back-pressure on real sidecars and brokers.
+
+A consumer that takes one event a second while hundreds wait: it keeps its rate, nothing is delivered twice, its other
+topics flow, and the producer does not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import statistics
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import nats
+import pytest
+import pytest_asyncio
+import yaml
+
+from tidings.streams import stream_name
+from tidings.up.run import Run, running
+from tidings.up.system import Options
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITED = 26.0  # seconds; longer than the 20 s after which the brokers deliver again what has no answer
+WAITING = 600
+TOPIC = "sender.numberPaced.v1"
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
+
+
+def project(folder: Path, broker: str) -> Path:
+    """The counting services; on Redis the slow subscription reads through the component that the README describes."""
+    copy = folder / "numbered"
+    shutil.copytree(ROOT / "tests/chaos/numbered", copy)
+    shutil.copytree(ROOT / "components", folder / "components")
+    described = yaml.safe_load((copy / "tidings.yaml").read_text())
+    (copy / "tidings.yaml").write_text(yaml.safe_dump({**described, "components": str(folder / "components")}))
+    if broker == "redis":
+        component = yaml.safe_load((ROOT / "components/redis/pubsub.yaml").read_text())
+        component["metadata"]["name"] = "slow"
+        for setting in component["spec"]["metadata"]:
+            setting["value"] = {"concurrency": "4", "queueDepth": "1"}.get(setting["name"], setting["value"])
+        (folder / "components/redis/slow.yaml").write_text(yaml.safe_dump(component))
+        file = copy / "services/receiver/contracts/subscriptions.yaml"
+        subscriptions = list(yaml.safe_load_all(file.read_text()))
+        for each in subscriptions:
+            if "rateLimit" in each["spec"]:
+                each["spec"]["source"] = {"pubsub": "slow"}
+        file.write_text(yaml.safe_dump_all(subscriptions))
+    return copy
+
+
+@pytest_asyncio.fixture(scope="module", params=["nats", "redis"], loop_scope="module")
+async def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    folder = tmp_path_factory.mktemp(request.param)
+    options = Options(
+        free_ports=True, run_dir=folder / "run", broker=request.param, environment={"RECEIVER_WORK": "0.02"}
+    )
+    async with running(project(folder, request.param), options) as run:
+        yield run
+
+
+class Counting:
+    """The two services, as a test talks to them."""
+
+    def __init__(self, run: Run, client: httpx2.AsyncClient) -> None:
+        self.run, self.client = run, client
+
+    async def send(self, kind: str, parcel: str, size: int) -> float:
+        """Tell a parcel's numbers; answers how many were told in a second."""
+        began = time.perf_counter()
+        answer = await self.client.post(f"{self.run.url('sender')}/parcels/{kind}/{parcel}", params={"size": size})
+        answer.raise_for_status()
+        return size / (time.perf_counter() - began)
+
+    async def counted(self, kind: str, parcel: str) -> dict[str, int]:
+        answer = await self.client.get(f"{self.run.url('receiver')}/parcels/{kind}/{parcel}")
+        found: dict[str, int] = answer.raise_for_status().json()["counted"]
+        return found
+
+    async def arrives(self, kind: str, parcel: str, size: int, patience: float = 30.0) -> float:
+        """Wait until a parcel has been counted, each number once; how many seconds that took."""
+        began = time.monotonic()
+        while len(found := await self.counted(kind, parcel)) < size:
+            assert time.monotonic() - began < patience, f"{len(found)} of {size} within {patience} s"
+            await asyncio.sleep(0.02)
+        assert set(found.values()) == {1}
+        return time.monotonic() - began
+
+    async def watched(self, kind: str) -> dict[str, int]:
+        found: dict[str, int] = (await self.client.get(f"{self.run.url('receiver')}/watched/{kind}")).json()
+        return found
+
+    async def began(self) -> list[float]:
+        found: list[float] = (await self.client.get(f"{self.run.url('receiver')}/watched/paced")).json()["began"]
+        return found
+
+    async def metric(self, name: str) -> float:
+        text = (await self.client.get(f"{self.run.url('receiver')}/metrics")).text
+        return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def counting(system: Run) -> AsyncIterator[Counting]:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+        yield Counting(system, client)
+
+
+async def delivered_again(run: Run) -> int:
+    """How many messages the broker has delivered more than once and still counts as unanswered."""
+    if run.state.broker == "nats":
+        client = await nats.connect(run.broker_url)
+        info = await client.jetstream().consumer_info(stream_name(TOPIC), "receiver")
+        await client.close()
+        return info.num_redelivered or 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", run.find("redis").ports["app"])
+    writer.write(f"XPENDING {TOPIC} receiver - + 100\r\nPING\r\n".encode())
+    answer = await reader.readuntil(b"+PONG\r\n")
+    writer.close()
+    numbers = [int(line[1:]) for line in answer.split(b"\r\n") if line.startswith(b":")]  # idle, deliveries, …
+    assert numbers, "somewhat must wait"
+    return sum(deliveries > 1 for deliveries in numbers[1::2])
+
+
+async def test_a_rate_is_kept_and_nobody_else_notices(system: Run, counting: Counting) -> None:
+    await counting.send("told", "warm", 300)
+    free, limited = [], []
+    for number in range(6):
+        free.append(await counting.send("told", f"free-{number}", WAITING // 6))
+        limited.append(await counting.send("paced", f"slow-{number}", WAITING // 6))
+    ratio = statistics.median(a / b for a, b in zip(limited, free, strict=True))
+    assert ratio > 0.7, f"publishing to a limited consumer goes at {ratio:.2f} of the speed"
+
+    for number in range(6):
+        await counting.arrives("told", f"free-{number}", WAITING // 6)
+    for number in range(5):  # another topic of the same consumer
+        await counting.send("told", f"other-{number}", 20)
+        assert await counting.arrives("told", f"other-{number}", 20) < 2
+
+    first = (await counting.began())[0]
+    await asyncio.sleep(max(first + WAITED - time.time(), 0))
+    began = await counting.began()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
+    assert len(began) == pytest.approx(time.time() - first, abs=2), "the rate is used to the full"
+    # One that a busy machine began late is followed by one in time: the sum is what must hold.
+    assert all(moment - first > number - 0.5 for number, moment in enumerate(began)), "and never exceeded"
+    assert statistics.median(pauses) == pytest.approx(1, abs=0.02)
+    assert await delivered_again(system) == 0
+    # What this process's metrics say of it: seconds waited, and how many wait now. The rest waits with the broker.
+    assert await counting.metric('tidings_limit_wait_seconds_total{subscription="receiver-paced"}') > WAITED - 3
+    assert 1 <= await counting.metric('tidings_limit_waiting{subscription="receiver-paced"}') <= 8
+
+
+async def test_no_more_than_may_be_are_handled_at_once(system: Run, counting: Counting) -> None:
+    await counting.send("shared", "1", 60)
+    await counting.arrives("shared", "1", 60)
+    most = (await counting.watched("shared"))["mostAtOnce"]
+    assert most == (1 if system.state.broker == "nats" else 2)  # JetStream's component brings one at a time
+
+
+async def test_one_key_is_handled_one_after_the_other(system: Run, counting: Counting) -> None:
+    parcels = [f"p{number}" for number in range(4)]
+    await asyncio.gather(*(counting.send("queued", parcel, 15) for parcel in parcels))
+    for parcel in parcels:
+        await counting.arrives("queued", parcel, 15)
+    watched = await counting.watched("queued")
+    assert watched["mostOfOneParcel"] == 1
+    assert system.state.broker == "nats" or watched["mostAtOnce"] > 1
