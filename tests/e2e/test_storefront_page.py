@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -290,6 +291,35 @@ async def test_offline_and_back(pizzeria: Pizzeria, visit: Open) -> None:
     await notice(page).to_contain_text("Everything is back.")
     await headline(page).to_have_text("The kitchen is making it.")
     await notice(page).to_be_empty()
+
+
+async def test_nobody_is_told_anything_while_nobody_looks(pizzeria: Pizzeria, visit: Open) -> None:
+    """A browser has six connections to a server: a tab that is not looked at must not keep one."""
+    look = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); \
+        document.dispatchEvent(new Event('visibilitychange')); }"
+    page = await visit(pizzeria.url)
+    order_id = await order(page, "Marinara")
+    await page.evaluate(look, True)
+    await expect(page.locator(".link")).to_have_text("Paused")
+    pizzeria.go_on(order_id, 3)
+    await headline(page).to_have_text("We have your order.")
+    await page.evaluate(look, False)
+    await headline(page).to_have_text("The kitchen is making it.")
+    assert pizzeria.resumed == [None, "1"]
+
+
+async def test_a_stream_that_has_gone_silent_is_opened_anew(pizzeria: Pizzeria, visit: Open) -> None:
+    """As one that a firewall has forgotten: nobody tells the browser that it is dead."""
+    page = await visit(pizzeria.url)
+    await page.clock.install()
+    await order(page, "Marinara")
+    assert pizzeria.resumed == [None]
+    await page.clock.run_for(50_000)
+    async with asyncio.timeout(10):
+        while len(pizzeria.resumed) == 1:
+            await asyncio.sleep(0.05)
+    assert pizzeria.resumed == [None, "1"]
+    await expect(page.locator(".link")).to_have_text("Live")
 
 
 async def test_two_tabs_have_one_basket(pizzeria: Pizzeria, visit: Open) -> None:
