@@ -47,9 +47,10 @@ export function events(main, { go, query }) {
       const page = await ask("/events", { query: { correlationId, type, subject, q, since, until, limit }, signal });
       if (JSON.stringify(page.events) === JSON.stringify(shown) && shown.length) return;
       const first = shown.length === 0;
+      const kept = pushedOut(shown, page.events);
+      if (older.length === 0 || kept === null) [older, next] = [[], page.next];
+      else older = [...kept, ...older];
       shown = page.events;
-      if (older.length === 0) ({ next } = page);
-      else older = older.filter((event) => !shown.some((each) => rowId(each) === rowId(event)));
       draw();
       if (first) speak(`${many(shown.length, "event")}${page.next === null ? "" : " and more"} found`);
     } catch (error) {
@@ -83,6 +84,16 @@ export function events(main, { go, query }) {
 
 /** The versions of one fact share its id and are a row each. */
 const rowId = ({ id, version, topic }) => `${id} ${version} ${topic}`;
+
+/**
+ * What of the first page has gone to the second, since something new came; null where so much came that there may be a
+ * gap between this first page and that one.
+ */
+function pushedOut(before, now) {
+  const there = new Set(now.map(rowId));
+  const gone = before.filter((event) => !there.has(rowId(event)));
+  return gone.length === before.length && before.length ? null : gone;
+}
 
 /** What a field for date and time says, as the archive reads it: with a zone. */
 const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");

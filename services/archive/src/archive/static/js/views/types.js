@@ -26,7 +26,7 @@ export function typesTable() {
     "section",
     { class: "types", "aria-labelledby": "types-title" },
     h("div", { class: "head" }, h("h2", { id: "types-title" }, "Event types"), h("div", { class: "filter" }, h("label", { class: "unseen", for: "type-filter" }, "Filter types"), field)),
-    h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-labelledby": "types-title" }, h("table", null, h("thead", null, h("tr", null, heads.map((name, index) => h("th", { scope: "col", class: index > 2 ? "right" : null }, name)))), rows)),
+    h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Table of event types" }, h("table", null, h("thead", null, h("tr", null, heads.map((name, index) => h("th", { scope: "col", class: index > 2 ? "right" : null }, name)))), rows)),
     h("div", { class: "after" }, found, more),
   );
 

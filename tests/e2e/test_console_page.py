@@ -1,0 +1,338 @@
+"""Watching, searching and deciding through the console, as people do, on a real archive."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Locator, Page, expect
+from tests.e2e.conftest import Open
+from tests.support.newsroom import DELIVERY, Newsroom
+
+from tidings.testing.programs import Ports
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+SHELF = {"failuresubscription": "pickup-pizza-boxed"}
+BOXED = "kitchen.pizzaBoxed.v1"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
+    with Ports() as ports:
+        room = Newsroom(tmp_path, ports)
+        await room.start()
+        yield room
+        await room.stop()
+
+
+def box(page: Page, name: str) -> Locator:
+    return page.locator(f'[data-service="{name}"]')
+
+
+def line(page: Page, way: str) -> Locator:
+    return page.locator(f'[data-line="{way}"]')
+
+
+def figure(page: Page, name: str) -> Locator:
+    return page.locator(".figures div", has=page.get_by_text(name, exact=True)).locator("dd")
+
+
+# -- map --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_map_shows_who_tells_whom_what_and_what_happens_now(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url)
+    await expect(page.locator(".live")).to_have_text("Live")
+    await expect(page.locator(".box")).to_have_count(10)
+    await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "none")
+    await expect(line(page, "orders archive")).to_have_count(0)
+
+    await newsroom.hear(BOXED)
+    await newsroom.hear(BOXED)
+    await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "slow")
+    await expect(line(page, "kitchen pickup").locator("text")).to_have_text("2")
+    await expect(line(page, "payments orders")).to_have_attribute("data-flow", "none")
+    await expect(box(page, "kitchen")).to_contain_text("2 a minute")
+    await expect(figure(page, "events in the last minute")).to_have_text("2")
+
+    await page.get_by_label("Show who reads everything").check()
+    await expect(line(page, "orders archive")).to_have_count(1)
+
+
+async def test_a_service_is_chosen_by_keyboard_and_tells_what_it_publishes_and_reads(
+    newsroom: Newsroom, visit: Open
+) -> None:
+    await newsroom.hear(BOXED)
+    page = await visit(newsroom.url)
+    panel = page.get_by_role("complementary", name="What is chosen")
+    await expect(panel).to_contain_text("Right now")
+    await box(page, "kitchen").focus()
+    await page.keyboard.press("Enter")
+    await expect(box(page, "kitchen")).to_have_attribute("aria-pressed", "true")
+    await expect(panel.get_by_role("heading", name="kitchen")).to_be_visible()
+    await expect(panel.locator("li", has_text="pizzaBoxed")).to_contain_text("1")
+    await expect(panel.locator("li", has_text="memberClockedIn")).to_contain_text("unread")
+    await expect(panel.locator("li", has_text="orderConfirmed")).to_contain_text("v2")
+    await expect(box(page, "loyalty")).to_have_class(re.compile("faded"))
+    await page.keyboard.press("Escape")
+    await expect(panel).to_contain_text("Right now")
+    await line(page, "orders payments").locator(".pill").click()
+    await expect(panel.locator("li", has_text="takePayment")).to_contain_text("command")
+
+
+async def test_a_dead_letter_shows_up_on_the_map_and_in_the_menu(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url)
+    await expect(figure(page, "open dead letters")).to_have_text("0")
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await expect(box(page, "pickup").locator(".dead text")).to_have_text("1")
+    await expect(box(page, "pickup")).to_have_accessible_name(re.compile("1 open dead letter"))
+    await expect(page.get_by_role("link", name="Dead letters 1 open")).to_be_visible()
+    await page.get_by_role("link", name="1 dead letter", exact=True).click()
+    await page.wait_for_url("**/console/dead-letters?app=pickup")
+    await expect(page.get_by_role("heading", name="Dead letters")).to_be_focused()
+
+
+async def test_the_table_of_types_is_filtered(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url)
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(12)
+    await page.get_by_role("button", name=re.compile(r"Show all \d+ types")).click()
+    assert await rows.count() == len(json.loads(newsroom.map.read_text())["types"])
+    await page.get_by_label("Filter types").fill("orderconfirmed")
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text("v1 deprecated")
+    await expect(rows.locator("td").nth(1)).to_contain_text("kitchen")
+
+
+async def test_without_a_map_the_page_says_how_to_have_one(newsroom: Newsroom, visit: Open) -> None:
+    newsroom.map.unlink()
+    page = await visit(newsroom.url)
+    await expect(page.get_by_role("heading", name="There is no map yet")).to_be_visible()
+    await expect(page.locator(".canvas")).to_contain_text("tidings render -o map")
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_correlation_is_told_as_a_story(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.order("c-1")
+    await newsroom.order("c-2")
+    page = await visit(f"{newsroom.url}/events")
+    await page.get_by_label("Correlation id").fill("c-1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/events?correlationId=c-1")
+    rows = page.locator(".timeline > li")
+    await expect(rows).to_have_count(len(DELIVERY))
+    await expect(page.locator(".summary")).to_contain_text("18 events of 6 services in 9.90 s")
+    shown = [text.strip() for text in await rows.locator(".what b").all_text_contents()]
+    assert shown == [topic.rpartition(".v")[0] for topic, _ in DELIVERY]
+    await expect(rows.nth(1).locator("time")).to_have_text("+12 ms")
+    await expect(rows.nth(1)).to_contain_text("after orders.orderPlaced")
+
+    picture = page.get_by_role("img", name=re.compile("18 events of 6 services"))
+    await expect(picture.locator(".spot")).to_have_count(len(DELIVERY))
+    await expect(picture.locator(".cause")).to_have_count(len(DELIVERY) - 1)
+    assert await picture.locator(".lane-name").all_text_contents() == [
+        "orders", "payments", "notifications", "kitchen", "delivery", "loyalty",
+    ]  # fmt: skip
+    await picture.locator(".spot").last.click()
+    await expect(rows.last.locator("summary")).to_be_focused()
+    await expect(rows.last.get_by_label("JSON")).to_contain_text("points")
+
+
+async def test_events_are_found_by_type_and_text_and_new_ones_come_by_themselves(
+    newsroom: Newsroom, visit: Open
+) -> None:
+    await newsroom.hear("orders.orderPlaced.v1", subject="order-1")
+    await newsroom.hear("orders.orderCompleted.v1", subject="order-1")
+    page = await visit(f"{newsroom.url}/events")
+    rows = page.locator(".events > li")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("orders.orderCompleted")
+    await page.get_by_text("More conditions").click()
+    await page.get_by_label("Type").fill("orders.orderPlaced")
+    await page.get_by_role("button", name="Find").click()
+    await expect(rows).to_have_count(1)
+    await rows.first.locator("summary").click()
+    await newsroom.hear("orders.orderPlaced.v1", subject="order-2")
+    await expect(rows).to_have_count(2)
+    await expect(rows.last.get_by_label("JSON")).to_be_visible()  # stays open
+
+    await page.get_by_label("Type").fill("no type")
+    await page.get_by_role("button", name="Find").click()
+    await expect(page.get_by_role("alert")).to_contain_text("is no type")
+    await page.goto(f"{newsroom.url}/events?subject=order-2")
+    await expect(rows).to_have_count(1)
+    await page.goto(f"{newsroom.url}/events?q=nowhere-to-be-found")
+    await expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+
+
+async def test_more_than_a_page_is_asked_for(newsroom: Newsroom, visit: Open) -> None:
+    for _ in range(55):
+        await newsroom.hear(BOXED)
+    page = await visit(f"{newsroom.url}/events")
+    rows = page.locator(".events > li")
+    await expect(rows).to_have_count(50)
+    await page.get_by_role("button", name="Older ones").click()
+    await expect(rows).to_have_count(55)
+    await expect(page.get_by_role("button", name="Older ones")).to_have_count(0)
+    await newsroom.hear(BOXED)
+    await expect(rows).to_have_count(56)  # none lost between the pages
+
+
+async def test_what_an_event_says_is_text_whatever_it_is(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.hear(BOXED, subject="<img src=x onerror=alert(1)>", correlationid='"><script>')
+    await newsroom.died("pickup", BOXED, "<img src=x onerror=alert(2)>", **SHELF)
+    page = await visit(f"{newsroom.url}/events")
+    await expect(page.locator(".events > li")).to_contain_text("<img src=x onerror=alert(1)>")
+    await page.goto(f"{newsroom.url}/dead-letters")
+    await expect(page.locator(".reason")).to_contain_text("<img src=x onerror=alert(2)>")
+    await expect(page.locator("main img")).to_have_count(0)
+
+
+# -- dead letters -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_is_sent_again_after_a_dry_run_and_who_did_it_is_written_down(
+    newsroom: Newsroom, visit: Open
+) -> None:
+    died = await newsroom.died("pickup", BOXED, "no free shelf: all 12 are taken", **SHELF)
+    page = await visit(f"{newsroom.url}/dead-letters")
+    letter = page.get_by_role("article", name=re.compile("kitchen.pizzaBoxed"))
+    await expect(letter).to_contain_text("Rejected: no free shelf: all 12 are taken")
+    await expect(letter).to_contain_text("6 attempts")
+    await letter.get_by_role("button", name="Send again").click()
+    dialog = page.get_by_role("dialog", name="Send 1 event again?")
+    await expect(dialog).to_contain_text("Dry run: 1 event would go to")
+    await expect(dialog).to_contain_text("on replay.pickup")
+    await dialog.get_by_role("button", name="Send again").click()
+    await expect(dialog).to_contain_text("Say who decides this")
+    await expect(dialog.get_by_label("Who decides this")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+
+    await letter.get_by_role("button", name="Send again").click()
+    await dialog.get_by_label("Who decides this").fill("Ada")
+    await dialog.get_by_role("button", name="Send again").click()
+    await expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
+    [sent] = await newsroom.sent("pickup", 1)
+    assert (sent["id"], sent["replayto"], sent["data"]) == (died["id"], "pickup-pizza-boxed", died["data"])
+    await page.get_by_role("link", name="Sent again").click()
+    await page.get_by_role("button", name="Event and audit").click()
+    await expect(page.locator(".letter .audit")).to_contain_text("Ada")
+
+
+async def test_several_are_discarded_with_a_reason(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.died("loyalty", "orders.orderCompleted.v1", "unknown tier", failuresubscription="l")
+    page = await visit(f"{newsroom.url}/dead-letters")
+    await expect(page.locator(".letter")).to_have_count(3)
+    await expect(page.get_by_role("button", name="Discard chosen")).to_be_disabled()
+    await page.get_by_label("Service", exact=True).select_option("pickup")
+    await expect(page.locator(".letter")).to_have_count(2)
+    await page.get_by_label("All shown").check()
+    await page.get_by_role("button", name="Discard chosen").click()
+    dialog = page.get_by_role("dialog", name="Discard 2 dead letters?")
+    await dialog.get_by_label("Who decides this").fill("Ada")
+    await dialog.get_by_role("button", name="Discard").click()
+    await expect(dialog.get_by_label("Reason")).to_be_focused()
+    await dialog.get_by_label("Reason").fill("the shop was closed")
+    await dialog.get_by_role("button", name="Discard").click()
+    await expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
+    await expect(page.get_by_role("link", name="Dead letters 1 open")).to_be_visible()
+    await page.get_by_text("Who did what").click()
+    await expect(page.locator(".deeds li").first).to_contain_text("the shop was closed")
+    await expect(page.locator(".deeds li")).to_have_count(2)
+
+
+async def test_what_the_sidecar_gave_up_is_sent_where_a_person_says(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.died("pickup", BOXED, "", failuresubscription="")
+    page = await visit(f"{newsroom.url}/dead-letters")
+    await page.get_by_role("button", name="Send again").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("It does not say which subscription failed").select_option("pickup-pizza-boxed")
+    await expect(dialog).to_contain_text("1 event would go to")
+    await dialog.get_by_label("Who decides this").fill("Ada")
+    await dialog.get_by_role("button", name="Send again").click()
+    [sent] = await newsroom.sent("pickup", 1)
+    assert sent["replayto"] == "pickup-pizza-boxed"
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+
+
+async def test_deprecated_versions_say_who_still_reads_them(newsroom: Newsroom, visit: Open) -> None:
+    drawn: dict[str, Any] = json.loads(newsroom.map.read_text())
+    [old] = drawn["deprecated"]
+    await newsroom.hear("orders.orderConfirmed.v1")
+    page = await visit(f"{newsroom.url}/versions")
+    card = page.get_by_role("article", name=re.compile("orders.orderConfirmed"))
+    await expect(card).to_contain_text("Nobody reads it by name any more")
+    await expect(card).to_contain_text("1 in the last minute")
+    old["readers"] = [{"app": "pickup", "subscription": "pickup-order-confirmed"}]
+    old["removal"] = "2020-01-01"
+    newsroom.map.write_text(json.dumps(drawn))
+    await page.reload()
+    await expect(card).to_contain_text("1 subscription still reads it")
+    await expect(card).to_contain_text("pickup-order-confirmed")
+    await expect(card).to_contain_text("days ago")
+    await expect(page.get_by_role("link", name="Versions 1 deprecated and still read")).to_be_visible()
+
+
+# -- for everybody ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_archive_away_is_said_and_its_return_noticed(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url)
+    await expect(page.locator(".live")).to_have_text("Live")
+    await page.context.set_offline(True)
+    await expect(page.locator("#notices")).to_contain_text("The archive does not answer")
+    await expect(page.locator(".live")).to_have_text("Reconnecting…")
+    await expect(page.locator(".box")).to_have_count(10)
+    await page.context.set_offline(False)
+    await expect(page.locator(".live")).to_have_text("Live")
+    await expect(page.locator("#notices")).to_be_empty()
+
+
+async def test_colours_are_chosen_and_kept(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url, color_scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = await page.evaluate(paper)
+    await page.get_by_role("button", name="Change to light").click()
+    await page.get_by_role("button", name="Change to dark").click()
+    assert await page.evaluate(paper) != light
+    await page.reload()
+    assert await page.evaluate(paper) != light
+
+
+async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.hear(BOXED)
+    page = await visit(newsroom.url, reduced_motion="reduce")
+    flow = line(page, "kitchen pickup").locator(".flow")
+    await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "slow")
+    assert await flow.evaluate("element => getComputedStyle(element).animationName") == "none"
+
+
+@pytest.mark.parametrize("view", ["", "/events?correlationId=c-1", "/dead-letters", "/versions"])
+@pytest.mark.parametrize(
+    "how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
+)
+async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, how: dict[str, Any]) -> None:
+    await newsroom.order("c-1")
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    page = await visit(f"{newsroom.url}{view}", reduced_motion="reduce", **how)
+    await expect(page.locator(".live")).to_have_text("Live")
+    await expect(page.locator(".box, .events > li, .letter, .old").first).to_be_visible()
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
