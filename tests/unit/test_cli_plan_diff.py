@@ -127,6 +127,18 @@ def test_a_schema_that_breaks_the_clusters_own_readers_is_an_error(shop: Path, c
     assert "breaks kitchen-order-confirmed (app kitchen), kitchen-web-orders (app kitchen)" in result.output
 
 
+def test_a_schema_that_is_only_a_file_name_there_is_said(shop: Path, cluster: FakeCluster):
+    """What `kubectl apply` of the bare files leaves: it differs, and cannot be compared."""
+    apply(cluster, shop)
+    versions = cluster.objects["eventtypes", "shop", "orders-order-confirmed"]["spec"]["versions"]
+    versions[1]["schema"] = "schemas/orders.orderConfirmed.v2.json"
+    result = run("plan", "--live")
+    assert result.exit_code == 3
+    assert "[schema-not-inline]" in result.stderr
+    impact = run("impact", "--live")
+    assert (impact.exit_code, "What differs cannot be told" in impact.stdout) == (0, True), impact.output
+
+
 def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: FakeCluster):
     """A file has no age: what is new must not win a dispute that it would lose on the cluster."""
     apply(cluster, shop)

@@ -54,7 +54,9 @@ def compare(cluster: Cluster, paths: list[Path]) -> Outcome:
     ]
     changes += _children(cluster, there, wanted, touched)
     refs = {resource.ref for resource in found.values()}
-    return Outcome(changes, list(_new(plan(wanted, history=[there]), plan(there), refs)))
+    findings = [*_new(plan(wanted, history=[there]), plan(there), refs)]
+    findings += (each for key in given.types if key in there.types for each in difference.unreadable(there.types[key]))
+    return Outcome(changes, findings)
 
 
 def applied(there: Inventory, paths: list[Path], namespace: str) -> tuple[Inventory, frozenset[Key]]:

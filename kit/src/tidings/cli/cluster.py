@@ -68,8 +68,8 @@ class Cluster:
             everything, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
             api = config.new_client_from_config(file, context, client_configuration=settings)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
-            message = f"No cluster: {error}. Name a context of your kubeconfig with --context, or set KUBECONFIG."
-            raise output.refusal(message) from error
+            why = str(error).rstrip(".")
+            raise output.refusal(f"No cluster: {why}. Name a context with --context, or set KUBECONFIG.") from error
         self._objects, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
         self.name: str = context or current["name"]
         own = next(each["context"] for each in everything if each["name"] == self.name)

@@ -1,11 +1,13 @@
 """What would change if files were applied to what a cluster has, without asking the cluster to try."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 
+from tidings.resources.eventtype import EventType
+from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory, Key
 from tidings.resources.model import API_VERSION, Resource
 
@@ -51,8 +53,18 @@ def manifest(resource: Resource[Any]) -> dict[str, Any]:
         "apiVersion": API_VERSION,
         "kind": resource.kind,
         "metadata": {"name": resource.metadata.name, "namespace": resource.metadata.namespace},
-        "spec": msgspec.to_builtins(resource.spec),
+        "spec": _without_nulls(msgspec.to_builtins(resource.spec)),
     }
+
+
+def unreadable(live: EventType) -> Iterator[Finding]:
+    """Yield a finding for each version whose schema is the name of a file: in a cluster nobody can read it."""
+    for place, version in enumerate(live.spec.versions):
+        if isinstance(version.schema, str):
+            message = f"In the cluster, the schema of {version.name} is only the name of a file: {version.schema}"
+            mend = "Apply the EventType with its schemas inline, as the chart has it."
+            at = ("spec", "versions", place, "schema")
+            yield live.finding("warning", "schema-not-inline", message, mend, at=at)
 
 
 def known(inventory: Inventory) -> dict[tuple[str, Key], Resource[Any]]:
@@ -79,6 +91,13 @@ def applied(live: Inventory, given: Inventory, now: str) -> tuple[Inventory, fro
 def objects(resources: Iterable[Manifest]) -> dict[tuple[str, str, str], Manifest]:
     """Return manifests by kind, namespace and name."""
     return {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]): each for each in resources}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out what is null: an API server does not keep it."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _bare(whole: Manifest | None) -> Manifest | None:

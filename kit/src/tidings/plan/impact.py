@@ -180,12 +180,18 @@ def _before(name: str, versions: dict[str, Version]) -> Version | None:
 
 def _differences(mode: Compatibility, olds: Sequence[Version], new: Version | None) -> list[Difference]:
     found: list[Difference] = []
-    written = new.schema if new else None
     for old in olds:
-        for side, reader, writer in _both_sides(old.schema, written):
+        if new is None or not (_is_told(old) and _is_told(new)):
+            continue
+        for side, reader, writer in _both_sides(old.schema, new.schema):
             forbidden = mode.startswith(_RULED_OUT_BY[side])
             found += (Difference(each.field, each.message, side, forbidden) for each in problems(reader, writer))
     return list(dict.fromkeys(found))
+
+
+def _is_told(version: Version | None) -> bool:
+    """Whether there is a schema to compare: a cluster may hold the name of a file, which nobody can read there."""
+    return version is not None and isinstance(version.schema, dict)
 
 
 def _both_sides(old: Any, new: Any) -> tuple[tuple[Side, Any, Any], ...]:
@@ -226,6 +232,9 @@ def _keep(impact: Impact, who: str) -> Iterator[str]:
 def _change(impact: Impact, who: str) -> Iterator[str]:
     sides = {each.side for each in impact.differences}
     following = next_version(impact.event_type)
+    if not (_is_told(impact.old) and _is_told(impact.new)):
+        yield "What differs cannot be told: before or now, there is no schema to compare."
+        return
     if not sides:
         yield "Nothing to do: readers skip what they do not know, and old events can still be read."
         return
