@@ -17,7 +17,7 @@ WAITED = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60),
     registry=REGISTRY,
 )
-QUEUE = Gauge("tidings_operator_queue_length", "Things that wait to be looked at", registry=REGISTRY)
+QUEUE = Gauge("tidings_operator_queue_length", "Things that are being looked at, or wait for it", registry=REGISTRY)
 ERRORS = Counter(
     "tidings_operator_errors_total", "Failed attempts, by what and why", ["what", "why"], registry=REGISTRY
 )

@@ -11,10 +11,12 @@ import kopf
 
 from tidings.resources.model import GROUP
 from tidings_operator import metrics, server, watching
+from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
 from tidings_operator.lease import Alone, Lease
 from tidings_operator.reconciling import Reconciler
+from tidings_operator.replaying import Replayer
 from tidings_operator.settings import Settings
 from tidings_operator.watching import watch
 from tidings_operator.workqueue import WorkQueue
@@ -56,6 +58,9 @@ class Operator:
             identity=settings.identity,
             may_write=lambda: self.lease.held,
         )
+        self.archive = Archive(settings.archive_url)
+        self.reconciler.handlers["EventReplay"] = Replayer(self.reconciler, self.archive, poll=settings.replay_poll)
+        metrics.QUEUE.set_function(lambda: self.queue.outstanding)
         self.synced = asyncio.Event()
         self.port = 0
         self._signs: dict[str, float] = {}
@@ -64,6 +69,7 @@ class Operator:
         """Watch and reconcile until cancelled; an error in any part ends the whole."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
+            await stack.enter_async_context(self.archive)
             runner, self.port = await server.serve(
                 server.application(self.dead, self.unready),
                 self.settings.host,
@@ -136,12 +142,7 @@ class Operator:
         LOG.info("all %d objects seen", len(self.world.objects))
         async with asyncio.TaskGroup() as workers:
             for _ in range(self.settings.workers):
-                workers.create_task(self._work_while_leading())
-
-    async def _work_while_leading(self) -> None:
-        while not self.lease.held:  # noqa: ASYNC110 - it is a matter of time, not an event
-            await asyncio.sleep(LOOK)
-        await self.reconciler.work()
+                workers.create_task(self.reconciler.work())
 
     def _late(self, there: dict[Place, int]) -> list[Place]:
         """Return the objects that the API server has and no event has told of, or not of their present state."""

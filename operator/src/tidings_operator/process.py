@@ -38,5 +38,7 @@ async def run() -> None:
 
 def main() -> None:
     """Run the operator."""
+    # kopf logs a line for every event of every object.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     uvloop.run(run())

@@ -1,5 +1,6 @@
 """From what is known to what is written: decide purely, write what differs, say what came of it."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,8 @@ from tidings_operator.world import Place, Tracked, World
 LOG = logging.getLogger(__name__)
 PATIENCE = 3
 """Failed attempts after which a status says that the API server cannot be written to."""
+IDLE = 0.1
+"""Seconds between two looks at whether this operator may write."""
 SECOND_LOOK = 60.0
 """Seconds after which something that was refused for good is tried all the same: rights and owners change."""
 
@@ -55,16 +58,17 @@ class Reconciler:
         self.handlers: dict[str, Handler] = {
             "app": self._app,
             "EventType": self._type,
-            "EventSubscription": self._unreadable,
-            "EventReplay": self._unreadable,
+            "EventSubscription": self.unreadable,
+            "EventReplay": self.unreadable,
         }
 
     async def work(self) -> None:
         """Look at one thing after the other, for ever."""
         while True:
+            while not self._may_write():  # noqa: ASYNC110 - a lease ends by time passing, which nobody signals
+                await asyncio.sleep(IDLE)
             key, waited = await self.queue.get()
             metrics.WAITED.observe(waited)
-            metrics.QUEUE.set(len(self.queue))
             started = time.perf_counter()
             try:
                 await self.handlers[key.what](key)
@@ -170,7 +174,7 @@ class Reconciler:
         """Say on an event type who reads it."""
         this = self.world.inventory.types.get((key.namespace, key.name))
         if this is None:
-            await self._unreadable(key)
+            await self.unreadable(key)
             return
         findings = plan_type(this, self.world.inventory, self._today())
         place: Place = ("EventType", key.namespace, key.name)
@@ -178,7 +182,7 @@ class Reconciler:
         status = statuses.event_type(this, findings, self.world.inventory, before, self._now(), self._today())
         await self.say(place, status)
 
-    async def _unreadable(self, key: Key) -> None:
+    async def unreadable(self, key: Key) -> None:
         """Say on an object what of its spec could not be read."""
         place: Place = (key.what, key.namespace, key.name)
         tracked = self.world.objects.get(place)

@@ -39,7 +39,6 @@ class Settings:
     webhook_service: str = "tidings-operator"
     archive_url: str = "http://archive.default.svc"
     """Where replays are asked for."""
-    archive_app: str = "archive"
     replay_poll: float = 2.0
     observe: float = 60.0
     """How often the sidecars are asked what they are subscribed to; 0 is never."""

@@ -33,14 +33,14 @@ class WorkQueue:
         return len(self._order)
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is queued, worked on, or waiting for another try."""
-        return not (self._order or self._active or self._timers)
+    def outstanding(self) -> int:
+        """How many keys are queued, worked on, or wait for another try."""
+        return len(self._order) + len(self._active) + len(self._timers)
 
     @property
-    def oldest(self) -> float:
-        """Seconds that the longest waiting key has waited."""
-        return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.outstanding
 
     def add(self, key: Key) -> None:
         """Ask for a key to be looked at."""

@@ -1,0 +1,201 @@
+"""EventReplays: asked for at the archive under the object's own uid, so that an order is carried out once.
+
+Events of the archive are sent by the archive, at the rate asked for. Dead letters are released one by one by the
+operator: the archive takes each out of the open ones as it sends it, so an operator that was restarted goes on with
+those that are left. What fails again becomes an open dead letter again, but a later one: it is not sent twice.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from tidings.plan import plan_replay
+from tidings.resources import EventReplay, EventSubscription, Finding, worst_first
+from tidings_operator.archive import Archive, ArchiveError
+from tidings_operator.conditions import Condition, dated, judged
+from tidings_operator.reconciling import Reconciler
+from tidings_operator.workqueue import Key
+from tidings_operator.world import Place
+
+ENDED = ("Completed", "Failed", "Cancelled")
+STEP = 1.0
+"""Seconds that one step's dead letters are spread over."""
+OUTAGE = 10.0
+"""Seconds between two attempts to reach the archive."""
+STATES = {"running": "Running", "completed": "Completed", "cancelled": "Cancelled"}
+
+Status = dict[str, Any]
+
+
+class Replayer:
+    """Carries out EventReplays."""
+
+    def __init__(self, reconciler: Reconciler, archive: Archive, *, poll: float) -> None:
+        self._reconciler = reconciler
+        self._archive = archive
+        self._poll = poll
+
+    async def __call__(self, key: Key) -> None:
+        """Take a replay one step further, and come back for the next."""
+        place: Place = ("EventReplay", key.namespace, key.name)
+        replay = self._reconciler.world.inventory.replays.get((key.namespace, key.name))
+        tracked = self._reconciler.world.objects.get(place)
+        if replay is None or tracked is None:
+            await self._reconciler.unreadable(key)
+            return
+        before = tracked.decoded()
+        if before.get("phase") in ENDED:
+            return
+        findings = worst_first([*plan_replay(replay, self._reconciler.world.inventory), *_unkept(replay)])
+        target = self._target(replay)
+        if target is None or any(each.severity == "error" for each in findings):
+            await self._say(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
+            return
+        try:
+            after = await self._step(place, replay, target, tracked.uid, before)
+        except ArchiveError as error:
+            phase = "Failed" if error.is_final else before.get("phase", "Pending")
+            reason = "Refused" if error.is_final else "ArchiveUnreachable"
+            await self._say(place, replay, {**before, "phase": phase}, Condition("Ready", "False", reason, str(error)))
+            self._reconciler.queue.later(key, OUTAGE)
+            return
+        await self._say(place, replay, after, _condition(replay, after))
+        if after["phase"] not in ENDED:
+            self._reconciler.queue.later(key, STEP if replay.spec.source.kind == "DeadLetters" else self._poll)
+
+    async def _step(
+        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+    ) -> Status:
+        if before.get("phase") != "Running":
+            started = {**before, "phase": "Running", "startedAt": _now(), "replayId": uid, "sent": 0}
+            started["audit"] = [{"at": _now(), "what": "started", "by": replay.spec.requested_by or "unknown"}]
+            if not replay.spec.dry_run:
+                # Written before anything is sent: whoever goes on after a crash knows when it began.
+                await self._say(place, replay, started, _condition(replay, started))
+            before = started
+        if replay.spec.source.kind == "Archive":
+            return await self._from_archive(replay, target, uid, before)
+        return await self._from_dead_letters(replay, target, before)
+
+    async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
+        answer = await self._archive.begin(_order(replay, target, uid))
+        if replay.spec.dry_run:
+            return _ended({**before, "matched": answer["matched"]}, "counted")
+        after = {**before, "matched": answer["matched"], "sent": answer["sent"]}
+        state = STATES[answer["state"]]
+        return {**after, "phase": state} if state == "Running" else _ended({**after, "phase": state}, state.lower())
+
+    async def _from_dead_letters(self, replay: EventReplay, target: EventSubscription, before: Status) -> Status:
+        wanted = {"app": target.spec.consumer.app_id, **_exactly(replay)}
+        started = datetime.fromisoformat(before["startedAt"])
+        letters = [
+            each
+            async for each in self._archive.open_dead_letters(wanted)
+            if each["subscription"] in (None, target.metadata.name) and _is_meant(replay, each, started)
+        ]
+        matched = before["matched"] if "matched" in before else len(letters)
+        if replay.spec.dry_run:
+            return _ended({**before, "matched": matched}, "counted")
+        now = letters[: max(1, int(replay.spec.rate * STEP))]
+        for each in now:
+            by = f"EventReplay {replay.metadata.name} ({replay.spec.requested_by or 'unknown'})"
+            await self._archive.replay_dead_letter(each["number"], by, target.metadata.name)
+        left = len(letters) - len(now)
+        after = {**before, "matched": matched, "sent": max(matched - left, 0)}
+        return after if left else _ended(after, "completed")
+
+    def _target(self, replay: EventReplay) -> EventSubscription | None:
+        namespace = replay.spec.target.namespace or replay.metadata.namespace
+        return self._reconciler.world.inventory.subscriptions.get((namespace, replay.spec.target.subscription))
+
+    async def _say(self, place: Place, replay: EventReplay, status: Status, ready: Condition) -> None:
+        tracked = self._reconciler.world.objects.get(place)
+        if tracked is None:
+            return
+        generation = replay.metadata.generation
+        ended = status["phase"] == "Completed"
+        stalled = ready.status == "False" and status["phase"] != "Running"
+        conditions = [
+            ready,
+            Condition("Reconciling", "False" if ended or stalled else "True", ready.reason, ready.message),
+            Condition("Stalled", "True" if stalled else "False", ready.reason),
+        ]
+        said = dated(conditions, tracked.decoded(), generation, _now())
+        await self._reconciler.say(place, {**status, "observedGeneration": generation, "conditions": said})
+
+
+def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str, Any]:
+    """Write a replay as the archive takes it."""
+    wanted = replay.spec.filter
+    order = {
+        "replayId": uid,
+        "consumer": target.spec.consumer.app_id,
+        "subscription": target.metadata.name,
+        "types": [f"{wanted.type}.{each}" for each in wanted.versions] or ([wanted.type] if wanted.type else []),
+        "since": wanted.since.isoformat() if wanted.since else None,
+        "until": wanted.until.isoformat() if wanted.until else None,
+        "correlationId": wanted.correlation_id or None,
+        "ratePerSecond": replay.spec.rate,
+        "dryRun": replay.spec.dry_run,
+        "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
+    }
+    return {name: value for name, value in order.items() if value is not None}
+
+
+def _exactly(replay: EventReplay) -> dict[str, str]:
+    wanted = replay.spec.filter
+    found = {"type": wanted.type, "correlationId": wanted.correlation_id}
+    return {name: value for name, value in found.items() if value}
+
+
+def _is_meant(replay: EventReplay, letter: Mapping[str, Any], started: datetime) -> bool:
+    """Whether a dead letter is one that this replay is about, and did not fail after it had begun."""
+    wanted, last = replay.spec.filter, letter["lastAttempt"] or letter["receivedAt"]
+    return (
+        datetime.fromisoformat(last) <= started
+        and (not wanted.ids or letter["eventId"] in wanted.ids)
+        and wanted.reason in (letter["reason"] or "")
+        and (not wanted.versions or f"v{letter['version']}" in wanted.versions)
+    )
+
+
+def _unkept(replay: EventReplay) -> list[Finding]:
+    """Return a finding for each filter that nobody applies to this source: a wider replay must not run unnoticed."""
+    wanted = replay.spec.filter
+    dead = replay.spec.source.kind == "DeadLetters"
+    given = {
+        "match": bool(wanted.match),
+        "since": dead and wanted.since is not None,
+        "until": dead and wanted.until is not None,
+        "ids": not dead and bool(wanted.ids),
+        "reason": not dead and bool(wanted.reason),
+    }
+    source = "dead letters" if dead else "the archive"
+    return [
+        replay.finding(
+            "error",
+            "filter-not-kept",
+            f"spec.filter.{name} is not applied to {source} yet",
+            "Leave it out, and narrow the replay by type, versions or correlationId.",
+            at=("spec", "filter", name),
+        )
+        for name, is_given in given.items()
+        if is_given
+    ]
+
+
+def _ended(status: Status, what: str) -> Status:
+    phase = status["phase"] if status["phase"] in ENDED else "Completed"
+    audit = [*status.get("audit", []), {"at": _now(), "what": what, "by": "tidings-operator"}]
+    return {**status, "phase": phase, "completedAt": _now(), "audit": audit}
+
+
+def _condition(replay: EventReplay, status: Status) -> Condition:
+    done = status["phase"] in ENDED
+    count = f"{status.get('sent', 0)} of {status.get('matched', 0)} events sent to {replay.spec.target.subscription}"
+    text = f"{status.get('matched', 0)} events would be sent" if replay.spec.dry_run else count
+    return Condition("Ready", "True" if done else "False", status["phase"], text)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

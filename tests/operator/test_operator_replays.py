@@ -1,0 +1,194 @@
+"""EventReplays against an archive that is played: each is carried out once, also when the operator ends in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from tests.operator import shop
+from tests.operator.cluster import Cluster
+from tests.operator.conftest import Start, until
+from tidings_operator.server import serve
+
+pytestmark = pytest.mark.real
+PAST, FUTURE = "2020-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+
+
+@dataclass
+class Archive:
+    """Keeps orders and dead letters as the real one does: an id is one replay, a released letter is not open."""
+
+    url: str = ""
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    replays: dict[str, dict[str, Any]] = field(default_factory=dict)
+    letters: dict[int, dict[str, Any]] = field(default_factory=dict)
+    released: list[int] = field(default_factory=list)
+    is_down: bool = False
+
+    def letter(self, number: int, **how: Any) -> None:
+        self.letters[number] = {
+            "number": number, "state": "open", "subscription": "kitchen-order-confirmed", "eventId": f"e{number}",
+            "type": "orders.orderConfirmed", "version": 1, "reason": "boom", "lastAttempt": PAST, "receivedAt": PAST, **how,
+        }  # fmt: skip
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._outage])
+        app.router.add_post("/replays", self._begin)
+        app.router.add_get("/deadletters", self._open)
+        app.router.add_post("/deadletters/{number}/replay", self._release)
+        return app
+
+    @web.middleware
+    async def _outage(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.is_down:
+            return web.json_response({"detail": "down"}, status=503)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        order = await request.json()
+        self.orders.append(order)
+        if order.get("dryRun"):
+            return web.json_response({"dryRun": True, "matched": 7})
+        known = self.replays.setdefault(order["replayId"], {"state": "running", "matched": 7, "sent": 0})
+        return web.json_response(known, status=202)
+
+    async def _open(self, request: web.Request) -> web.Response:
+        found = [each for each in self.letters.values() if each["state"] == "open"]
+        return web.json_response({"deadLetters": found, "next": None})
+
+    async def _release(self, request: web.Request) -> web.Response:
+        number = int(request.match_info["number"])
+        self.released.append(number)
+        self.letters[number]["state"] = "replayed"
+        return web.json_response({}, status=202)
+
+
+@pytest_asyncio.fixture
+async def archive() -> AsyncIterator[Archive]:
+    made = Archive()
+    runner, port = await serve(made.app(), "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{port}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+def target(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(shop.event_type(namespace))
+    cluster.apply(shop.subscription(namespace))
+
+
+def phase(cluster: Cluster, order: dict[str, Any], wanted: str) -> bool:
+    return shop.status(cluster, order).get("phase") == wanted
+
+
+async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
+):
+    how = {"archive_url": archive.url, "replay_poll": 0.05}
+    order = cluster.apply(
+        shop.replay(
+            namespace,
+            source={"kind": "Archive"},
+            filter={"type": "orders.orderConfirmed", "versions": ["v1"], "since": "2026-01-01T00:00:00Z"},
+            rate=25,
+        )
+    )
+    await operator(**how)
+    await until(lambda: phase(cluster, order, "Running"), "it runs")
+    await operator(**how)  # a second one goes on with it
+    uid = order["metadata"]["uid"]
+    await until(lambda: len(archive.orders) > 3, "it is asked again and again")
+    archive.replays[uid].update(sent=3)
+    await until(lambda: shop.status(cluster, order).get("sent") == 3, "progress is told")
+    archive.replays[uid].update(sent=7, state="completed")
+    await until(lambda: phase(cluster, order, "Completed"), "it is done")
+
+    assert {each["replayId"] for each in archive.orders} == {uid}
+    assert archive.orders[0] == {
+        "replayId": uid,
+        "consumer": "kitchen",
+        "subscription": "kitchen-order-confirmed",
+        "types": ["orders.orderConfirmed.v1"],
+        "since": "2026-01-01T00:00:00+00:00",
+        "ratePerSecond": 25.0,
+        "dryRun": False,
+        "by": "ada",
+    }
+    said = shop.status(cluster, order)
+    assert (said["sent"], said["matched"]) == (7, 7)
+    assert [each["what"] for each in said["audit"]] == ["started", "completed"]
+    assert shop.conditions(cluster, order)["Ready"]["status"] == "True"
+
+
+async def test_dead_letters_are_released_at_the_rate_and_never_twice(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
+):
+    for number in range(1, 6):
+        archive.letter(number)
+    archive.letter(6, subscription="another")
+    archive.letter(7, reason="other trouble")
+    archive.letter(8, lastAttempt=FUTURE)  # failed after the replay had begun
+    order = cluster.apply(shop.replay(namespace, rate=2, filter={"reason": "boom"}))
+    first = await operator(archive_url=archive.url)
+    await until(lambda: archive.released, "some are released")
+    assert len(archive.released) <= 2
+    first.reconciler._may_write = lambda: False  # it has lost its lease in the middle
+    await operator(archive_url=archive.url)
+    await until(lambda: phase(cluster, order, "Completed"), "it is done")
+    assert sorted(archive.released) == [1, 2, 3, 4, 5]
+    assert shop.status(cluster, order)["sent"] == 5
+
+
+@pytest.mark.parametrize("source", ["Archive", "DeadLetters"])
+async def test_a_dry_run_only_counts(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None, source: str
+):
+    for number in range(1, 8):
+        archive.letter(number)
+    order = cluster.apply(shop.replay(namespace, source={"kind": source}, dryRun=True))
+    await operator(archive_url=archive.url)
+    await until(lambda: phase(cluster, order, "Completed"), "it is counted")
+    assert shop.status(cluster, order)["matched"] == 7
+    assert not archive.released
+    assert not archive.replays
+
+
+async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: str, operator: Start, archive: Archive):
+    archive.is_down = True
+    order = cluster.apply(shop.replay(namespace))
+    made = await operator(archive_url=archive.url)
+    await until(lambda: shop.conditions(cluster, order).get("Ready", {}).get("reason") == "UnknownTarget", "no target")
+    cluster.apply(shop.event_type(namespace))
+    cluster.apply(shop.subscription(namespace))
+    await until(
+        lambda: (
+            shop.conditions(cluster, order)["Ready"]["reason"] == "ArchiveUnreachable"
+            or shop.conditions(cluster, order)["Ready"]["reason"] == "Refused"
+        ),
+        "the archive is down",
+    )
+    archive.is_down = False
+    archive.letter(1)
+    for key in made.world.everything():
+        made.queue.add(key)
+    await until(lambda: phase(cluster, order, "Completed"), "it is done after all")
+    assert archive.released == [] or archive.released == [1]
+
+
+async def test_a_filter_that_nobody_applies_is_refused(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
+):
+    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, filter={"reason": "boom"}))
+    await operator(archive_url=archive.url)
+    await until(lambda: shop.conditions(cluster, order), "it is looked at")
+    said = shop.conditions(cluster, order)["Ready"]
+    assert said["reason"] == "FilterNotKept"
+    assert "spec.filter.reason" in said["message"]
+    assert not archive.orders
