@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from delivery import progress, rostering
+from delivery import progress, rostering, telling
 from delivery.domain import Delivery, Driver, Failure, NotOnDuty, Roster, Status, WrongStep
 from tidings import Service, StateContext
 from tidings.fastapi import CurrentService
@@ -93,12 +93,17 @@ class DeliveryAnswer(Model):
 
 @router.post("/drivers/{driver_id}/on-duty", summary="A driver comes to work")
 async def on_duty(driver_id: DriverId, request: OnDuty, service: CurrentService) -> DriverAnswer:
-    """Let a driver come, and give him an order if one waits."""
+    """Let a driver come, and give him an order if one waits.
+
+    Where that cannot be told at this moment the answer is 503: he is on duty all the same, and asking again tells it.
+    """
 
     async def run(_message: object, context: StateContext) -> Driver:
         return await rostering.come_on_duty(driver_id, request.name, context)
 
-    return DriverAnswer.model_validate(await service.execute(run, request))
+    driver = await service.execute(run, request)
+    await telling.arrival(driver, service)
+    return DriverAnswer.model_validate(driver)
 
 
 @router.post("/drivers/{driver_id}/off-duty", summary="A driver goes home, after the order he has")

@@ -10,6 +10,7 @@ from delivery.commands import HandOver
 from delivery.domain import Delivery, Driver, Roster
 from delivery.settings import settings
 from tidings import StateContext
+from tidings.envelope import new_id
 
 MAIN = "main"
 """The key of the roster, of which there is only one."""
@@ -22,10 +23,9 @@ async def open_roster(context: StateContext) -> None:
 
 
 async def come_on_duty(driver_id: str, name: str, context: StateContext) -> Driver:
-    """Let a driver come; whoever waits is given to him. Twice is as once."""
+    """Let a driver come; whoever waits is given to him. Twice is as once. Who asked for it then tells it."""
     roster = await _roster(context)
-    if roster.come_on_duty(driver_id, name, context.now):
-        _tell_arrival(driver_id, name, context)
+    roster.come_on_duty(driver_id, name, context.now, new_id())
     _assign(roster, context)
     context.save(MAIN, roster)
     return roster.drivers[driver_id]
@@ -69,15 +69,11 @@ async def _roster(context: StateContext) -> Roster:
         return roster
     roster = Roster()
     for driver_id, name in settings().opening_drivers.items():
-        roster.come_on_duty(driver_id, name, context.now)
-        _tell_arrival(driver_id, name, context)
+        told = context.publish(events.DriverCameOnDuty(driver_id=driver_id, name=name, at=context.now))
+        roster.come_on_duty(driver_id, name, context.now, told)
     return roster
 
 
 def _assign(roster: Roster, context: StateContext) -> None:
     for each in roster.assign():
         context.schedule(HandOver(order_id=each.order_id, driver_id=each.driver_id, driver_name=each.driver_name))
-
-
-def _tell_arrival(driver_id: str, name: str, context: StateContext) -> None:
-    context.publish(events.DriverCameOnDuty(driver_id=driver_id, name=name, at=context.now))

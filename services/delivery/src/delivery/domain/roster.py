@@ -19,6 +19,7 @@ class Driver(msgspec.Struct, kw_only=True):
     Attributes:
         order_id: The order that is his; empty while he is free.
         leaving: He goes home once that order is done.
+        arrival: The id of the fact that he came, which may be told again.
 
     """
 
@@ -27,6 +28,7 @@ class Driver(msgspec.Struct, kw_only=True):
     since: datetime
     order_id: str = ""
     leaving: bool = False
+    arrival: str = ""
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -43,13 +45,13 @@ class Roster(msgspec.Struct):
     drivers: dict[str, Driver] = {}
     waiting: dict[str, datetime | None] = {}
 
-    def come_on_duty(self, driver_id: str, name: str, now: datetime) -> bool:
+    def come_on_duty(self, driver_id: str, name: str, now: datetime, arrival: str = "") -> bool:
         """Take a driver in; false where he is there already. One who was about to leave stays."""
         known = self.drivers.get(driver_id)
         if known is not None:
             known.leaving = False
             return False
-        self.drivers[driver_id] = Driver(driver_id=driver_id, name=name, since=now)
+        self.drivers[driver_id] = Driver(driver_id=driver_id, name=name, since=now, arrival=arrival)
         return True
 
     def go_off_duty(self, driver_id: str) -> bool:
