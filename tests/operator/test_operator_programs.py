@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ UNKNOWN = {"eventTypeRef": {"name": "orders.orderConfirmd"}}
 async def settled(cluster: Cluster, *resources: dict[str, Any]) -> list[dict[str, Any]]:
     """Wait until every resource has a status of its present generation; return their conditions."""
     for each in resources:
-        await until(lambda each=each: shop.conditions(cluster, each), f"a status of {each['metadata']['name']}")
+        await until(partial(shop.conditions, cluster, each), f"a status of {each['metadata']['name']}")
     return [shop.conditions(cluster, each) for each in resources]
 
 
