@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock contracts docs lint types test chaos run demo coupling tools bench charts chart-test chart-security doctor images sbom
+.PHONY: help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +69,12 @@ demo: venv tools ## a burst of orders, each one's way and times (ORDERS=200)
 coupling: venv ## stop loyalty, and count the orders accepted by events and in the coupled mode
 	python scenarios/coupling.py
 
-bench: venv ## what the kit costs, against its peers
+soak: venv tools ## EVENTS=1000000 events through it all with kills on the way; goes on where it was stopped
+	python scenarios/soak.py $(if $(EVENTS),--events $(EVENTS))
+
+bench: venv tools ## what the kit costs, against its peers; writes docs/reference/benchmarks.md
 	python bench/ingress_cpu.py
+	python bench/run.py
 
 charts: venv ## write anew what the charts hold of the contracts, components, CRDs and values
 	python charts/sync.py

@@ -1,0 +1,92 @@
+"""HTTP events per second on one core, against dapr-ext-fastapi with a pydantic model.
+
+Each side is a uvicorn process that is bound to the last core; a client on the other ones keeps eight connections busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from ingress_cpu import body
+from rounds import Comparison, Side, compare
+
+from tidings.testing.programs import Ports, listens, tied
+
+CONNECTIONS, SECONDS = 8, 1.5
+PATH = "/events/orders.orderConfirmed.v2"
+HERE = Path(__file__).parent
+
+
+@contextlib.asynccontextmanager
+async def served(side: str, ports: Ports) -> AsyncIterator[int]:
+    """Run `ingress_cpu.ours` or `.theirs` behind uvicorn."""
+    port = ports.take()
+    server = [sys.executable, "-m", "uvicorn", "--factory", f"ingress_cpu:{side}", "--port", str(port)]
+    command = tied([*server, "--no-access-log", "--log-level", "error"])
+    core = max(os.sched_getaffinity(0))
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=HERE, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+    )
+    try:
+        while not await asyncio.to_thread(listens, port):
+            assert process.returncode is None, f"{side} did not start"
+            await asyncio.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def events_per_second(port: int) -> float:
+    """Deliver on all connections for some seconds."""
+    content = body()
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/cloudevents+json\r\n"
+    request = f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+    began = time.perf_counter()
+    counts = await asyncio.gather(*(_deliver(port, request, began + SECONDS) for _ in range(CONNECTIONS)))
+    return sum(counts) / (time.perf_counter() - began)
+
+
+async def _deliver(port: int, request: bytes, end: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    count = 0
+    while time.perf_counter() < end:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        count += 1
+    writer.close()
+    return count
+
+
+async def run() -> list[Comparison]:
+    """Measure."""
+    with Ports() as ports:
+        async with served("ours", ports) as ours, served("theirs", ports) as theirs:
+
+            def side(port: int) -> Side:
+                return lambda: events_per_second(port)
+
+            return [
+                await compare(
+                    "HTTP events/s on one core",
+                    {"tidings": side(ours), "dapr-ext-fastapi": side(theirs)},
+                    unit="events/s",
+                    bar="at least 2.3x",
+                    wanted=2.3,
+                    settings="no broker, no store; uvicorn, 8 connections",
+                )
+            ]
+
+
+if __name__ == "__main__":
+    for found in asyncio.run(run()):
+        print(found.row())

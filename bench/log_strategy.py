@@ -1,0 +1,190 @@
+"""The log strategy on a real daprd, NATS and SQLite: what it adds to a bare publish, and to a bare write.
+
+At 200 events a second: from the return of the commit to the broker's acknowledgement of the event, against the time
+that a bare publish takes until its acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rounds import Comparison, compare, p99
+
+from tidings import Event, Service, StateContext, event
+from tidings.components import render
+from tidings.envelope import Envelope, new_id
+from tidings.sidecar import Operation
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.streams import ensure_streams
+from tidings.testing.programs import Ports, daprd, nats_server
+
+SETS = Path(__file__).resolve().parents[1] / "components"
+TOPIC = "shop.itemSold.v1"
+EVENTS, PER_SECOND, WRITES, TASKS = 300, 200, 300, 8
+SETTINGS = "NATS JetStream, file storage, flushed every 2 min; SQLite, WAL, as daprd opens it"
+
+
+@event("shop.itemSold", subject="item")
+class Sold(Event):
+    item: str
+
+
+class Timed(DaprSidecar):
+    """Notes when the last commit and each acknowledgement came back."""
+
+    committed: dict[str, float]
+    acknowledged: dict[str, float]
+
+    def forget(self) -> None:
+        self.committed, self.acknowledged = {}, {}
+
+    async def transact(self, operations: Iterable[Operation]) -> None:
+        wanted = list(operations)
+        await super().transact(wanted)
+        self.committed[_subject(wanted)] = time.perf_counter()
+
+    async def publish(self, topic: str, data: bytes, *, metadata: Any = None) -> None:
+        await super().publish(topic, data, metadata=metadata)
+        self._note(data)
+
+    async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[Any]:
+        results = await super().publish_many(topic, events)
+        for each in events:
+            self._note(each)
+        return results
+
+    def _note(self, data: bytes) -> None:
+        self.acknowledged[_item(data)] = time.perf_counter()
+
+
+def _item(data: bytes) -> str:
+    return data.split(b'"item":"')[1].split(b'"')[0].decode()
+
+
+def _subject(operations: Sequence[Operation]) -> str:
+    found = (getattr(each, "value", b"") or b"" for each in operations)
+    return next((_item(value) for value in found if b'"item":"' in value), "")
+
+
+async def tell(item: str, context: StateContext) -> None:
+    await context.load(Sold, item)
+    context.save(item, Sold(item=item))
+    context.publish(Sold(item=item))
+
+
+async def keep(item: str, context: StateContext) -> None:
+    await context.load(Sold, item)
+    context.save(item, Sold(item=item))
+
+
+async def paced(act: Any) -> None:
+    """Call it so often a second, whether or not earlier calls have ended."""
+    began = time.perf_counter()
+    tasks = []
+    for number in range(EVENTS):
+        await asyncio.sleep(max(began + number / PER_SECOND - time.perf_counter(), 0))
+        tasks.append(asyncio.create_task(act(new_id())))
+    await asyncio.gather(*tasks)
+
+
+async def emptied(service: Service) -> None:
+    while service.outbox.depth:  # noqa: ASYNC110 - the outbox tells nobody
+        await asyncio.sleep(0.01)
+
+
+async def through_the_log(service: Service, sidecar: Timed) -> float:
+    """The 99th percentile in milliseconds."""
+    sidecar.forget()
+    await paced(lambda item: service.execute(tell, item))
+    await emptied(service)
+    waits = [sidecar.acknowledged[item] - when for item, when in sidecar.committed.items() if item]
+    assert len(waits) >= EVENTS
+    return p99(waits) * 1000
+
+
+async def bare(sidecar: Timed) -> float:
+    """The 99th percentile in milliseconds."""
+    waits = []
+
+    async def publish(item: str) -> None:
+        body = Envelope(
+            id=item, source="shop", type="shop.itemSold", specversion="1.0", version="1",
+            datacontenttype="application/json",
+        ).encode()  # fmt: skip
+        began = time.perf_counter()
+        await DaprSidecar.publish(sidecar, TOPIC, body)
+        waits.append(time.perf_counter() - began)
+
+    await paced(publish)
+    return p99(waits) * 1000
+
+
+async def writes(service: Service, function: Any) -> float:
+    """Units of work a second, some at a time, the outbox emptied at the end."""
+    items = iter([new_id() for _ in range(WRITES)])
+
+    async def work() -> None:
+        for item in items:
+            await service.execute(function, item)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(TASKS)))
+    seconds = time.perf_counter() - began
+    await emptied(service)
+    return WRITES / seconds
+
+
+async def measured(sidecar: Timed) -> list[Comparison]:
+    service = Service("shop", sidecar=sidecar)
+    await service.start()
+    latency = await compare(
+        f"log: commit to acknowledgement at {PER_SECOND}/s, p99",
+        {"log": lambda: through_the_log(service, sidecar), "bare publish": lambda: bare(sidecar)},
+        unit="ms",
+        bar="at most 5 ms above",
+        settings=SETTINGS,
+        less_is_better=True,
+    )
+    writing = await compare(
+        "write rate with outbox (log)",
+        {"with": lambda: writes(service, tell), "without": lambda: writes(service, keep)},
+        unit="units of work/s",
+        bar="at least 0.6x",
+        wanted=0.6,
+        settings=f"{SETTINGS}; {TASKS} at a time",
+    )
+    await service.stop()
+    return [latency, writing]
+
+
+async def run() -> list[Comparison]:
+    """Measure."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = stack.enter_context(Ports())
+        (folder / "nats").mkdir()
+        url = stack.enter_context(nats_server(folder / "nats", ports.take()))
+        await ensure_streams(url, [TOPIC])
+        resources = [
+            *render(SETS / "nats", {"NATS_URL": url}),
+            *render(SETS / "state-sqlite", {"STATE_FILE": str(folder / "state.db")}),
+        ]
+        runtime = daprd("shop", folder / "daprd", ports, resources=resources)
+        await runtime.start()
+        try:
+            sidecar = Timed(runtime.address)
+            sidecar.forget()
+            return await measured(sidecar)
+        finally:
+            await runtime.stop()
+
+
+if __name__ == "__main__":
+    for found in asyncio.run(run()):
+        print(found.row())

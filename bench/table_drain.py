@@ -1,0 +1,174 @@
+"""How fast the table outbox drains, against one row at a time; and what recording an event costs a write.
+
+Row at a time is what a first outbox does: read a row, publish it, delete it, commit. Publishing costs nothing on both
+sides (a sidecar in memory), so what is compared is the work on the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from rounds import Comparison, compare
+
+from tidings import Event, Service, event
+from tidings.outbox.table import SqlContext, TableOutbox
+from tidings.outbox.table_schema import lanes, outbox
+from tidings.sql import Database
+from tidings.testing import MemorySidecar
+from tidings.testing.programs import Ports, postgres_server, public_folder
+
+ROWS, ONE_BY_ONE, WRITES, TASKS = 20_000, 500, 400, 4
+SETTINGS = {
+    "SQLite": "SQLite, WAL, commits synchronous=FULL (the outbox's bookkeeping NORMAL); publishing free",
+    "PostgreSQL": "PostgreSQL, fsync off (a throw-away server); publishing free",
+}
+EVENT = '{"id":"%d","source":"shop","type":"shop.itemSold","specversion":"1.0","subject":"s%d","data":{"price":950}}'
+metadata = sa.MetaData()
+sales = sa.Table("sales", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("price", sa.Integer))
+
+
+@event("shop.itemSold", subject="item")
+class Sold(Event):
+    item: str
+    price: int
+
+
+class Nowhere(MemorySidecar):
+    """Takes every event at once and keeps none."""
+
+    async def publish(self, topic: str, data: bytes, *, metadata: Any = None) -> None:
+        pass
+
+    async def publish_many(self, topic: str, events: Any) -> list[Any]:  # noqa: ARG002 - a port's signature
+        return [None] * len(events)
+
+
+def rows(count: int) -> list[dict[str, object]]:
+    now = time.time()
+    return [
+        {"subject": f"s{n}", "topic": "shop.itemSold.v1", "event": EVENT % (n, n), "written": now} for n in range(count)
+    ]
+
+
+@asynccontextmanager
+async def shop(url: str) -> AsyncIterator[Service]:
+    service = Service("shop", sidecar=Nowhere("shop"), outbox=TableOutbox.on(url, tables=metadata))
+    await service.start()
+    await service.execute(start_up, None)
+    yield service
+    await service.stop()
+
+
+async def no_event(price: int, context: SqlContext) -> None:
+    await context.connection.execute(sa.insert(sales), {"price": price})
+
+
+async def with_event(price: int, context: SqlContext) -> None:
+    await context.connection.execute(sa.insert(sales), {"price": price})
+    context.publish(Sold(item=f"i{price}", price=price))
+
+
+async def start_up(_: None, context: SqlContext) -> None:
+    """Wait for the tables and the lanes."""
+
+
+async def left_by_the_dead(database: Database, count: int) -> None:
+    """Fill the lane of an instance that is gone."""
+    async with database.transaction() as connection:
+        gone = sa.insert(lanes).values(instance="gone", run="gone", until=0.0).returning(lanes.c.lane)
+        lane = (await connection.execute(gone)).scalar_one()
+        await connection.execute(sa.insert(outbox), [{**row, "lane": lane} for row in rows(count)])
+
+
+async def drained(url: str) -> float:
+    """Rows a second by the kit, from its start to the last row's removal."""
+    database = Database(url)
+    await left_by_the_dead(database, ROWS)
+    began = time.perf_counter()
+    async with shop(url) as service:
+        while service.outbox.depth:  # noqa: ASYNC110 - the outbox tells nobody
+            await asyncio.sleep(0.002)
+        seconds = time.perf_counter() - began
+    assert not await remaining(database)
+    await database.close()
+    return ROWS / seconds
+
+
+async def one_by_one(url: str) -> float:
+    """Rows a second, each read, published, deleted and committed for itself."""
+    database, sidecar = Database(url), Nowhere("shop")
+    await left_by_the_dead(database, ONE_BY_ONE)
+    began = time.perf_counter()
+    while True:
+        async with database.transaction() as connection:
+            first = sa.select(outbox).order_by(outbox.c.id).limit(1).with_for_update(skip_locked=True)
+            row = (await connection.execute(first)).mappings().first()
+            if row is None:
+                break
+            await sidecar.publish(row["topic"], row["event"].encode())
+            await connection.execute(sa.delete(outbox).where(outbox.c.id == row["id"]))
+    seconds = time.perf_counter() - began
+    await database.close()
+    return ONE_BY_ONE / seconds
+
+
+async def remaining(database: Database) -> int:
+    async with database.connect(write=False) as connection:
+        return int((await connection.execute(sa.select(sa.func.count()).select_from(outbox))).scalar_one())
+
+
+async def writes(service: Service, function: Callable[[Any, Any], Any]) -> float:
+    """Units of work a second, some at a time."""
+    numbers = iter(range(WRITES))
+
+    async def work() -> None:
+        for number in numbers:
+            await service.execute(function, number)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(TASKS)))
+    return WRITES / (time.perf_counter() - began)
+
+
+async def on(kind: str, url: str) -> list[Comparison]:
+    async with shop(url):
+        pass  # the tables are there
+    draining = await compare(
+        f"table drain, {kind}",
+        {"tidings": lambda: drained(url), "row at a time": lambda: one_by_one(url)},
+        unit="rows/s",
+        bar="at least 8x; 25,000 rows/s",
+        wanted=8,
+        settings=SETTINGS[kind],
+    )
+    async with shop(url) as service:
+        writing = await compare(
+            f"write rate with outbox (table, {kind})",
+            {"with": lambda: writes(service, with_event), "without": lambda: writes(service, no_event)},
+            unit="units of work/s",
+            bar="at least 0.9x",
+            wanted=0.9,
+            settings=f"{SETTINGS[kind]}; {TASKS} at a time",
+        )
+    return [draining, writing]
+
+
+async def run() -> list[Comparison]:
+    """Measure on both databases."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports, public = stack.enter_context(Ports()), stack.enter_context(public_folder())
+        postgres = stack.enter_context(postgres_server(public, ports.take()))
+        return [*await on("SQLite", f"sqlite:///{folder}/shop.db"), *await on("PostgreSQL", postgres)]
+
+
+if __name__ == "__main__":
+    for found in asyncio.run(run()):
+        print(found.row())
