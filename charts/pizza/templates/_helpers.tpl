@@ -1,0 +1,152 @@
+{{/* Labels of everything; of a part where `part` is given: (dict "root" $ "part" "orders"). */}}
+{{- define "pizza.labels" -}}
+{{ include "pizza.selector" . }}
+app.kubernetes.io/part-of: pizza
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "pizza.selector" -}}
+{{- if .part -}}
+app.kubernetes.io/name: {{ .part }}
+{{ end -}}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end }}
+
+{{/* Every service that is switched on, with the defaults filled in: YAML of a map by name. */}}
+{{- define "pizza.services" -}}
+{{- $all := dict -}}
+{{- range $name, $own := .Values.services -}}
+{{- $service := mustMergeOverwrite (deepCopy $.Values.defaults) (deepCopy ($own | default dict)) -}}
+{{- $_ := set $service "sidecar" (ne (toString $service.sidecar) "false") -}}
+{{- if eq ($service.database | default "") "sqlite" -}}
+{{- if gt (int (($own | default dict).replicas | default 1)) 1 -}}
+{{- fail (printf "services.%s: SQLite on a volume has one copy; for %d, set database: external and give %s_DATABASE_URL by environmentFrom" $name (int $own.replicas) (upper $name)) -}}
+{{- end -}}
+{{- $_ := set $service "replicas" (min 1 (int $service.replicas)) -}}
+{{- end -}}
+{{- if ne (toString $service.enabled) "false" -}}
+{{- $_ := set $all $name $service -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $all }}
+{{- end }}
+
+{{- define "pizza.image" -}}
+{{- $image := .root.Values.image -}}
+{{- index $image.overrides .part | default (printf "%s/%s:%s" $image.repository .part ($image.tag | default .root.Chart.AppVersion)) -}}
+{{- end }}
+
+{{- define "pizza.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "pizza.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .user }}
+runAsGroup: {{ .user }}
+fsGroup: {{ .user }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "pizza.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ not .writable }}
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "pizza.tokenSecret" -}}
+{{ .Values.tokens.existingSecret | default "pizza-token" }}
+{{- end }}
+
+{{/* What is shipped, and which Secret says where the broker and the store are. */}}
+{{- define "pizza.shipsNats" -}}
+{{- if and (eq .Values.broker.kind "nats") (not .Values.broker.existingSecret) -}}true{{- end -}}
+{{- end }}
+{{- define "pizza.shipsRedis" -}}
+{{- if or (and (eq .Values.broker.kind "redis") (not .Values.broker.existingSecret)) (and (eq .Values.state.kind "redis") (not .Values.state.existingSecret)) -}}true{{- end -}}
+{{- end }}
+{{- define "pizza.brokerSecret" -}}
+{{ .Values.broker.existingSecret | default (printf "pizza-%s" .Values.broker.kind) }}
+{{- end }}
+{{- define "pizza.stateSecret" -}}
+{{ .Values.state.existingSecret | default (printf "pizza-%s" .Values.state.kind) }}
+{{- end }}
+
+{{/* Who may do what: the plan, and what `scopes.additional` grants beyond it. YAML of a map by app. */}}
+{{- define "pizza.rights" -}}
+{{- $apps := (.Files.Get "files/plan.json" | fromJson).apps -}}
+{{- $planned := keys $apps -}}
+{{- range $app, $more := .Values.scopes.additional -}}
+{{- $now := index $apps $app | default (dict "publish" (list) "subscribe" (list)) -}}
+{{- $publish := concat $now.publish ($more.publish | default list) -}}
+{{- $subscribe := concat $now.subscribe ($more.subscribe | default list) -}}
+{{- if not (has $app $planned) -}}
+{{- $publish = append $publish (printf "deadletter.%s" $app) -}}
+{{- $subscribe = append $subscribe (printf "replay.%s" $app) -}}
+{{- range $keeper := $planned -}}
+{{- $its := index $apps $keeper -}}
+{{- if regexMatch "(^|,)deadletter\\." (join "," $its.subscribe) -}}
+{{- $_ := set $its "subscribe" (append $its.subscribe (printf "deadletter.%s" $app)) -}}
+{{- $_ := set $its "publish" (append $its.publish (printf "replay.%s" $app)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $apps $app (dict "publish" (uniq $publish | sortAlpha) "subscribe" (uniq $subscribe | sortAlpha)) -}}
+{{- end -}}
+{{ toYaml $apps }}
+{{- end }}
+
+{{/* Rights as Dapr writes them: (dict "apps" $apps "what" "publish"). */}}
+{{- define "pizza.scopes" -}}
+{{- $each := list -}}
+{{- range $app, $rights := .apps -}}
+{{- $each = append $each (printf "%s=%s" $app (join "," (index $rights $.what))) -}}
+{{- end -}}
+{{ join ";" $each }}
+{{- end }}
+
+{{/* Every topic that must have a stream. */}}
+{{- define "pizza.topics" -}}
+{{- $topics := (.Files.Get "files/plan.json" | fromJson).topics -}}
+{{- range $app, $rights := (include "pizza.rights" . | fromYaml) -}}
+{{- $topics = concat $topics $rights.publish $rights.subscribe -}}
+{{- end -}}
+{{ uniq $topics | sortAlpha | toJson }}
+{{- end }}
+
+{{/* A component of files/components, its placeholders taken from a Secret: (dict "root" $ "set" "nats" "secret" "…"). */}}
+{{- define "pizza.component" -}}
+{{- $component := .root.Files.Get (printf "files/components/%s.yaml" .set) | fromYaml -}}
+{{- $items := list -}}
+{{- range $item := $component.spec.metadata -}}
+{{- $place := regexFind "^\\$\\{[A-Z_]+\\}$" (toString $item.value) -}}
+{{- if $place -}}
+{{- $items = append $items (dict "name" $item.name "secretKeyRef" (dict "name" $.secret "key" (regexFind "[A-Z_]+" $place))) -}}
+{{- else -}}
+{{- $items = append $items $item -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $component.spec "metadata" (concat $items (.metadata | default list)) -}}
+{{- $_ := set $component.metadata "labels" (include "pizza.labels" (dict "root" .root) | fromYaml) -}}
+{{- $apps := .root.Values.scopes.enabled | ternary (dict "scopes" (keys .apps | sortAlpha)) dict -}}
+{{ toYaml (merge $component $apps (dict "auth" (dict "secretStore" "kubernetes"))) }}
+{{- end }}
+
+{{/* A secret value: what is in the cluster is kept, so that an upgrade changes no password. */}}
+{{- define "pizza.kept" -}}
+{{- $found := (lookup "v1" "Secret" .root.Release.Namespace .name).data | default dict -}}
+{{- if hasKey $found .key -}}{{ index $found .key | b64dec }}{{- else -}}{{ randAlphaNum 32 }}{{- end -}}
+{{- end -}}
+
+{{/* A part of this release, as a peer of a NetworkPolicy. */}}
+{{- define "pizza.peer" -}}
+podSelector: {matchLabels: {app.kubernetes.io/instance: {{ .root.Release.Name }}, app.kubernetes.io/name: {{ .part }}}}
+{{- end }}

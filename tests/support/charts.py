@@ -1,0 +1,101 @@
+"""What the charts become: rendered once for each set of values, and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+from charts.rendered import render
+
+Resource = dict[str, Any]
+
+SECRET = "mine"
+VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
+    "defaults": {},
+    "redis": {"broker": {"kind": "redis"}},
+    "kafka": {"broker": {"kind": "kafka", "existingSecret": SECRET}},
+    "rabbitmq": {"broker": {"kind": "rabbitmq", "existingSecret": SECRET}},
+    "own": {
+        "broker": {"existingSecret": SECRET, "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        "state": {"kind": "postgres", "existingSecret": SECRET},
+        "tokens": {"existingSecret": SECRET},
+        "simulators": {"enabled": False},
+    },
+    "two": {
+        "defaults": {"replicas": 2},
+        "services": {"archive": {"database": "external", "environmentFrom": ["archive-database"]}},
+    },
+    "hpa": {"autoscaling": {"kind": "hpa", "minReplicas": 2}},
+    "keda": {"autoscaling": {"kind": "keda"}},
+    "keda-redis": {"autoscaling": {"kind": "keda"}, "broker": {"kind": "redis"}},
+    "seen": {
+        "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
+        "metrics": {"podMonitor": True},
+        "tracing": {"endpoint": "http://collector.monitoring:4318"},
+        "dapr": {"observable": True},
+    },
+    "dev": {"dev": {"reload": True}},
+    "few": {"services": {"loyalty": {"enabled": False}, "notifications": {"enabled": False}}},
+    "bare": {
+        "networkPolicies": {"enabled": False},
+        "scopes": {"enabled": False},
+        "podDisruptionBudget": {"enabled": False},
+    },
+}
+"""Values of the chart pizza by name: every switch is thrown in one of them."""
+
+
+@cache
+def _rendered(chart: str, values: str) -> tuple[Resource, ...]:
+    given = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
+    done = render(chart, *given)
+    assert done.returncode == 0, done.stderr
+    return tuple(each for each in yaml.safe_load_all(done.stdout) if each)
+
+
+def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resource, ...]:
+    """Every resource that the chart becomes with these values."""
+    return _rendered(chart, json.dumps(values or {}, sort_keys=True))
+
+
+def failure(chart: str, values: Mapping[str, Any], *arguments: str) -> str:
+    """What Helm says where it refuses."""
+    done = render(chart, *(f"--set-json={key}={json.dumps(value)}" for key, value in values.items()), *arguments)
+    assert done.returncode != 0, "Helm took it"
+    return done.stderr
+
+
+def of_kind(resources: tuple[Resource, ...], *kinds: str) -> dict[str, Resource]:
+    """Those of some kinds, by name."""
+    return {each["metadata"]["name"]: each for each in resources if each["kind"] in kinds}
+
+
+def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
+    """The pod template of every workload, with the workload's name."""
+    for name, each in of_kind(resources, "Deployment", "StatefulSet", "Job").items():
+        yield name, each["spec"]["template"]
+
+
+def insecure(template: Resource, *, token: bool = False) -> list[str]:
+    """What keeps a pod from the restricted pod security standard, a read-only file system, or having no token."""
+    spec = template["spec"]
+    security = spec.get("securityContext", {})
+    wrong = []
+    if not security.get("runAsNonRoot") or not security.get("runAsUser"):
+        wrong.append("runs as root")
+    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        wrong.append("no seccomp profile")
+    if spec.get("automountServiceAccountToken") is not token:
+        wrong.append("a service account token")
+    for container in (*spec["containers"], *spec.get("initContainers", ())):
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False or own.get("capabilities") != {"drop": ["ALL"]}:
+            wrong.append(f"{container['name']} may gain rights")
+        if own.get("readOnlyRootFilesystem") is not True:
+            wrong.append(f"{container['name']} may write to its root file system")
+        if "memory" not in container["resources"]["limits"] or "cpu" not in container["resources"]["requests"]:
+            wrong.append(f"{container['name']} has no bounds")
+    return wrong

@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from charts import sync
+from charts.rendered import KUBERNETES
+from jsonschema import Draft202012Validator
+from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
+
+from tidings.plan import plan
+from tidings.resources import load
+
+ROOT = Path(__file__).parents[2]
+PIZZA = ROOT / "charts/pizza"
+SIDECARS = {
+    "orders",
+    "payments",
+    "kitchen",
+    "pickup",
+    "delivery",
+    "loyalty",
+    "notifications",
+    "tracking",
+    "archive",
+    "menu",
+}
+SERVICES = SIDECARS | {"storefront"}
+FOREIGN = ("dapr.io/", "keda.sh/", "monitoring.coreos.com/")
+"""Kinds of others, whose schemas no registry has."""
+
+
+def test_the_charts_hold_what_the_repository_says() -> None:
+    assert sync.drifted() == [], "run `make charts`"
+
+
+def test_drift_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "pizza/files/contracts/gone.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("of a service that is no more")
+    wanted = tmp_path / "pizza/files/plan.json"
+    monkeypatch.setattr(sync, "CHARTS", tmp_path)
+    monkeypatch.setattr(sync, "expected", lambda: {wanted: "{}"})
+    assert sync.drifted() == [file, wanted]
+    wanted.write_text("{}")
+    assert sync.drifted() == [file]
+
+
+def test_the_packaged_contracts_are_the_same_plan() -> None:
+    """Schemas are inline there and files here: what becomes of them is one and the same."""
+    packaged, written = plan(load([PIZZA / "files/contracts"])), plan(load(sorted(ROOT.glob("services/*/contracts"))))
+    assert packaged.apps == written.apps
+    assert packaged.scopes == written.scopes
+    assert [each for each in packaged.findings if each.severity == "error"] == []
+
+
+@cache
+def _own() -> Mapping[str, Any]:
+    """Validators of our own kinds, by kind."""
+    return {
+        each["spec"]["names"]["kind"]: Draft202012Validator(
+            _structural(each["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+        )
+        for each in yaml.safe_load_all((ROOT / "operator/manifests/crds.yaml").read_text())
+    }
+
+
+@cache
+def _validate(text: str) -> None:
+    """Hold one resource against its schema; most are the same with all values, and schemas are slow."""
+    resource = json.loads(text)
+    if resource["kind"] in _own():
+        _own()[resource["kind"]].validate(resource)
+    elif not resource["apiVersion"].startswith(FOREIGN):
+        kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
+
+
+@pytest.mark.timeout(300)
+def test_every_resource_is_valid() -> None:
+    for values in VALUE_SETS.values():
+        for resource in rendered("pizza", values):
+            stringless = resource if resource["kind"] != "Secret" else {**resource, "stringData": {"": ""}}
+            _validate(json.dumps(stringless))
+
+
+def _structural(schema: Any) -> Any:
+    """Refuse what a structural schema does not name, as the API server's strict validation does."""
+    if isinstance(schema, list):
+        return [_structural(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {
+        key: {name: _structural(each) for name, each in value.items()} if key == "properties" else _structural(value)
+        for key, value in schema.items()
+        if key not in ("exclusiveMinimum", "exclusiveMaximum")
+    }
+    is_closed = "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields")
+    is_closed = is_closed and "name" not in inner.get("properties", {}).get("metadata", {})
+    return {**inner, **({"additionalProperties": False} if is_closed else {})}
+
+
+def test_a_strange_field_would_be_noticed() -> None:
+    deployment = of_kind(rendered("pizza"), "Deployment")["menu"]
+    strange = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(strange, KUBERNETES.rpartition(".")[0], strict=True)
+
+
+@pytest.mark.parametrize("name", sorted(VALUE_SETS.keys() - {"dev"}))
+def test_every_pod_is_restricted(name: str) -> None:
+    assert {
+        pod: insecure(template) for pod, template in pods(rendered("pizza", VALUE_SETS[name])) if insecure(template)
+    } == {}
+
+
+def test_only_for_skaffold_dev_may_services_write_where_they_run() -> None:
+    templates = dict(pods(rendered("pizza", VALUE_SETS["dev"])))
+    assert insecure(templates["menu"]) == ["menu may write to its root file system"]
+    assert insecure(templates["nats"]) == []
+
+
+def test_services_are_those_of_the_local_run() -> None:
+    local = yaml.safe_load((ROOT / "tidings.yaml").read_text())["services"]
+    values = yaml.safe_load((PIZZA / "values.yaml").read_text())["services"]
+    assert {each["name"]: each.get("sidecar", True) for each in local} == {
+        name: (given or {}).get("sidecar", True) for name, given in values.items()
+    }
+
+
+def test_settings_are_known_to_the_services() -> None:
+    values = yaml.safe_load((PIZZA / "values.yaml").read_text())["services"]
+    for name, given in values.items():
+        for variable in (given or {}).get("environment", {}):
+            owner, _, field = variable.lower().partition("_")
+            assert owner in SERVICES, variable
+            models = vars(importlib.import_module(f"{owner}.settings"))
+            assert field in models[f"{owner.capitalize()}Settings"].model_fields, f"{variable} of {name}"
+
+
+def _rights(component: Resource, kind: str) -> str:
+    (found,) = [each["value"] for each in component["spec"]["metadata"] if each["name"] == kind]
+    return str(found)
+
+
+def test_scopes_are_those_of_the_plan() -> None:
+    component = of_kind(rendered("pizza"), "Component")["pubsub"]
+    scopes = plan(load(sorted(ROOT.glob("services/*/contracts")))).scopes["pubsub"]
+    assert _rights(component, "publishingScopes") == scopes.publishing
+    assert _rights(component, "subscriptionScopes") == scopes.subscription
+    assert set(component["scopes"]) == SIDECARS
+
+
+def test_a_newcomer_gets_what_it_is_given_and_its_dead_letters_are_kept() -> None:
+    resources = rendered("pizza", {"scopes": {"additional": {"fraud": {"subscribe": ["orders.orderConfirmed.v2"]}}}})
+    component = of_kind(resources, "Component")["pubsub"]
+    subscribe = dict(each.split("=") for each in _rights(component, "subscriptionScopes").split(";"))
+    publish = dict(each.split("=") for each in _rights(component, "publishingScopes").split(";"))
+    assert subscribe["fraud"] == "orders.orderConfirmed.v2,replay.fraud"
+    assert publish["fraud"] == "deadletter.fraud"
+    assert "deadletter.fraud" in subscribe["archive"]
+    assert "replay.fraud" in publish["archive"]
+    assert "fraud" in component["scopes"]
+    (streams,) = [each for name, each in of_kind(resources, "ConfigMap").items() if name.startswith("streams-")]
+    assert {"deadletter.fraud", "replay.fraud"} <= set(json.loads(streams["data"]["topics.json"]))
+
+
+def test_more_rights_for_an_app_of_the_plan_are_added_to_its_own() -> None:
+    more = {"scopes": {"additional": {"tracking": {"subscribe": ["staff.memberClockedIn.v1"]}}}}
+    before, after = (
+        dict(
+            each.split("=") for each in _rights(of_kind(found, "Component")["pubsub"], "subscriptionScopes").split(";")
+        )
+        for found in (rendered("pizza"), rendered("pizza", more))
+    )
+    assert set(after["tracking"].split(",")) == {*before["tracking"].split(","), "staff.memberClockedIn.v1"}
+    assert {app for app in after if after[app] != before[app]} == {"tracking"}
+
+
+@pytest.mark.parametrize("name", ["defaults", "redis", "kafka", "rabbitmq", "own"])
+def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: str) -> None:
+    resources = rendered("pizza", VALUE_SETS[name])
+    values = VALUE_SETS[name]
+    sets = {
+        "pubsub": values.get("broker", {}).get("kind", "nats"),
+        "state": f"state-{values.get('state', {}).get('kind', 'redis')}",
+    }
+    secrets = of_kind(resources, "Secret")
+    for component, folder in sets.items():
+        found = of_kind(resources, "Component")[component]
+        (file,) = (ROOT / "components" / folder).glob("*.yaml")
+        wanted = yaml.safe_load(file.read_text())
+        assert (found["spec"]["type"], found["spec"]["version"]) == (wanted["spec"]["type"], wanted["spec"]["version"])
+        given = {each["name"]: each for each in found["spec"]["metadata"]}
+        for item in wanted["spec"]["metadata"]:
+            if item["value"].startswith("${"):
+                reference = given[item["name"]]["secretKeyRef"]
+                assert f"${{{reference['key']}}}" == item["value"]
+                assert reference["name"] == SECRET or reference["key"] in secrets[reference["name"]]["stringData"]
+            else:
+                assert given[item["name"]] == item
+
+
+def test_no_secret_stands_outside_of_secrets() -> None:
+    resources = rendered("pizza")
+    passwords = [
+        of_kind(resources, "Secret")[name]["stringData"] for name in ("pizza-nats", "pizza-redis", "pizza-token")
+    ]
+    words = [passwords[0]["password"], passwords[1]["REDIS_PASSWORD"], passwords[2]["token"]]
+    assert len({*words}) == 3
+    for resource in resources:
+        if resource["kind"] != "Secret":
+            assert not [word for word in words if word in json.dumps(resource)], resource["metadata"]["name"]
+
+
+def test_tokens_are_shown_both_ways() -> None:
+    for name, template in pods(rendered("pizza")):
+        annotations = template["metadata"].get("annotations", {})
+        env = {each["name"]: each for each in template["spec"]["containers"][0].get("env", ())}
+        if name in SIDECARS:
+            assert annotations["dapr.io/api-token-secret"] == annotations["dapr.io/app-token-secret"] == "pizza-token"
+            for variable in ("APP_API_TOKEN", "DAPR_API_TOKEN"):
+                assert env[variable]["valueFrom"]["secretKeyRef"] == {"name": "pizza-token", "key": "token"}
+        else:
+            assert "dapr.io/enabled" not in annotations
+            assert "DAPR_API_TOKEN" not in env
+
+
+@pytest.mark.parametrize("name", ["defaults", "two", "hpa", "keda"])
+def test_what_keeps_sqlite_has_one_copy_and_its_volume(name: str) -> None:
+    resources = rendered("pizza", VALUE_SETS[name])
+    payments = of_kind(resources, "Deployment")["payments"]["spec"]
+    assert (payments["replicas"], payments["strategy"]) == (1, {"type": "Recreate"})
+    assert "payments-data" in of_kind(resources, "PersistentVolumeClaim")
+    assert "payments" not in of_kind(resources, "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget")
+
+
+def test_two_of_everything() -> None:
+    resources = rendered("pizza", VALUE_SETS["two"])
+    copies = {name: each["spec"]["replicas"] for name, each in of_kind(resources, "Deployment").items()}
+    assert {name for name, many in copies.items() if many == 2} == SERVICES - {"payments"}
+    assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES - {"payments"}
+    assert {"secretRef": {"name": "archive-database"}} in of_kind(resources, "Deployment")["archive"]["spec"][
+        "template"
+    ]["spec"]["containers"][0]["envFrom"]
+
+
+@pytest.mark.parametrize("name", ["hpa", "keda", "keda-redis"])
+def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
+    resources = rendered("pizza", VALUE_SETS[name])
+    scaled = SERVICES - {"payments", "archive"}
+    assert set(of_kind(resources, "HorizontalPodAutoscaler", "ScaledObject")) == scaled
+    assert not [app for app in scaled if "replicas" in of_kind(resources, "Deployment")[app]["spec"]]
+
+
+def test_keda_looks_at_each_topic_that_an_app_reads() -> None:
+    triggers = of_kind(rendered("pizza", VALUE_SETS["keda"]), "ScaledObject")["kitchen"]["spec"]["triggers"]
+    assert [each["metadata"]["stream"] for each in triggers] == [
+        "menu_recipePublished_v1", "orders_orderCancelled_v1", "orders_orderConfirmed_v2", "replay_kitchen",
+    ]  # fmt: skip
+    assert {each["metadata"]["consumer"] for each in triggers} == {"kitchen"}
+
+
+def test_a_service_that_is_switched_off_leaves_nothing() -> None:
+    resources = rendered("pizza", VALUE_SETS["few"])
+    labelled = [
+        each["metadata"]["name"]
+        for each in resources
+        if each["metadata"]["labels"].get("app.kubernetes.io/name") in ("loyalty", "notifications")
+    ]
+    assert labelled == []
+
+
+WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "kafka without address": (
+        {"broker": {"kind": "kafka"}},
+        "name the Secret with KAFKA_BROKERS in broker.existingSecret",
+    ),
+    "postgres without address": ({"state": {"kind": "postgres"}}, "name the Secret with POSTGRES_URL"),
+    "sqlite twice": ({"services": {"payments": {"replicas": 2}}}, "SQLite on a volume has one copy"),
+    "keda and kafka": (
+        {"autoscaling": {"kind": "keda"}, "broker": {"kind": "kafka", "existingSecret": "x"}},
+        "keda knows nats and redis, not kafka",
+    ),
+    "misspelt": ({"simulator": {"enabled": False}}, "simulator"),
+    "misspelt in a service": ({"services": {"menu": {"replica": 2}}}, "replica"),
+    "no such broker": ({"broker": {"kind": "mqtt"}}, "mqtt|one of|nats"),
+    "no number": ({"defaults": {"replicas": "two"}}, "replicas"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_are_refused_with_their_name(name: str) -> None:
+    values, words = WRONG[name]
+    said = failure("pizza", values)
+    assert any(word in said for word in words.split("|")), said
+
+
+def test_redis_state_may_not_be_sqlite() -> None:
+    assert "state" in failure("pizza", {"state": {"kind": "sqlite"}})
+
+
+# --- who may talk to whom ---
+
+
+def _chosen(selector: Resource, labels: Mapping[str, str]) -> bool:
+    by_label = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return by_label and all(labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", ()))
+
+
+def _lets(rules: list[Resource], side: str, labels: Mapping[str, str], port: int) -> bool:
+    for rule in rules:
+        peers = rule.get(side)
+        reaches = peers is None or any("podSelector" in peer and _chosen(peer["podSelector"], labels) for peer in peers)
+        if reaches and ("ports" not in rule or port in [each.get("port") for each in rule["ports"]]):
+            return True
+    return False
+
+
+def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
+    """Every connection between pods of the release that the policies let through, as a network plugin decides."""
+    policies = [each["spec"] for each in of_kind(resources, "NetworkPolicy").values()]
+    labels = {name: template["metadata"]["labels"] for name, template in pods(resources)}
+    for source, its in labels.items():
+        leaving = [policy for policy in policies if _chosen(policy["podSelector"], its)]
+        out = [rule for policy in leaving if "Egress" in policy["policyTypes"] for rule in policy.get("egress", ())]
+        for target, theirs in labels.items():
+            arriving = [policy for policy in policies if _chosen(policy["podSelector"], theirs)]
+            into = [
+                rule for policy in arriving if "Ingress" in policy["policyTypes"] for rule in policy.get("ingress", ())
+            ]
+            for port in (2525, 3500, 4222, 6379, 8080, 8222, 9090):
+                if source != target and _lets(out, "to", theirs, port) and _lets(into, "from", its, port):
+                    yield source.partition("-")[0], target, port
+
+
+def test_pods_reach_only_what_they_need() -> None:
+    wanted = {(app, "nats", 4222) for app in SIDECARS | {"streams"}} | {(app, "redis", 6379) for app in SIDECARS}
+    wanted |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
+    wanted |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
+    assert set(_edges(rendered("pizza"))) == wanted
+
+
+def test_with_redis_for_both_nobody_looks_for_nats() -> None:
+    edges = set(_edges(rendered("pizza", VALUE_SETS["redis"])))
+    assert {(app, "redis", 6379) for app in SIDECARS} <= edges
+    assert "nats" not in {target for _, target, _ in edges}

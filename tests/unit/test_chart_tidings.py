@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from charts.rendered import CHARTS, KUBERNETES, render
+from tests.support.charts import failure, insecure, of_kind, pods, rendered
+
+from tidings.programs import ensure
+from tidings_operator import settings
+
+MANIFESTS = CHARTS.parent / "operator/manifests"
+
+
+@pytest.mark.parametrize("chart", ["tidings", "pizza"])
+def test_helm_finds_nothing_to_complain_of(chart: str) -> None:
+    helm = str(ensure("helm")["helm"])
+    done = subprocess.run(
+        [helm, "lint", "--strict", "--kube-version", KUBERNETES, str(CHARTS / chart)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chart", "present", "missing", "mend"),
+    [
+        ("tidings", (), "Dapr is not in this cluster", "dapr init -k"),
+        ("pizza", (), "Dapr is not in this cluster", "dapr init -k"),
+        ("pizza", ("dapr.io/v1alpha1",), "Tidings is not in this cluster", "helm upgrade --install tidings"),
+    ],
+)
+def test_what_the_cluster_lacks_is_said_in_one_line(
+    chart: str, present: tuple[str, ...], missing: str, mend: str, tmp_path: Path
+) -> None:
+    helm = str(ensure("helm")["helm"])
+    apis = [word for api in present for word in ("--api-versions", api)]
+    done = subprocess.run(
+        [helm, "template", chart, str(CHARTS / chart), "--kube-version", KUBERNETES, *apis],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    (line,) = [each for each in done.stderr.splitlines() if missing in each]
+    assert mend in line
+
+
+def test_crds_are_the_operators_and_stay_on_uninstall() -> None:
+    written = {each["metadata"]["name"]: each for each in yaml.safe_load_all((MANIFESTS / "crds.yaml").read_text())}
+    shipped = of_kind(rendered("tidings"), "CustomResourceDefinition")
+    assert shipped.keys() == written.keys()
+    for name, crd in shipped.items():
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        assert crd["spec"] == written[name]["spec"]
+    assert not of_kind(rendered("tidings", {"crds": {"enabled": False}}), "CustomResourceDefinition")
+    for crd in of_kind(rendered("tidings", {"crds": {"keep": False}}), "CustomResourceDefinition").values():
+        assert "annotations" not in crd["metadata"]
+
+
+def test_rights_are_those_that_the_operator_is_tested_with() -> None:
+    written = list(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
+    for kind in ("ClusterRole", "Role"):
+        (rules,) = [each["rules"] for each in written if each["kind"] == kind]
+        (shipped,) = of_kind(rendered("tidings"), kind).values()
+        assert shipped["rules"] == rules
+    for kind in ("ClusterRoleBinding", "RoleBinding"):
+        (binding,) = of_kind(rendered("tidings"), kind).values()
+        assert {each["namespace"] for each in binding["subjects"]} == {"tidings"}  # the release's own
+
+
+def test_the_operator_is_restricted_and_alone_has_a_token() -> None:
+    ((name, template),) = pods(rendered("tidings"))
+    assert (name, insecure(template, token=True)) == ("tidings-operator", [])
+
+
+def test_every_resource_is_valid() -> None:
+    values: dict[str, Any] = {"namespaces": ["a", "b"], "replicas": 1}
+    for resource in (*rendered("tidings"), *rendered("tidings", values)):
+        kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
+
+
+def test_settings_reach_the_operator_as_it_reads_them() -> None:
+    values = {"namespaces": ["a", "b"], "environment": {"TIDINGS_OPERATOR_WORKERS": 3}, "archive": {"url": "http://x"}}
+    data = of_kind(rendered("tidings", values), "ConfigMap")["tidings-operator-settings"]["data"]
+    read = settings.read(data)
+    assert (read.namespaces, read.workers, read.archive_url) == (("a", "b"), 3, "http://x")
+
+
+def test_one_replica_has_no_disruption_budget() -> None:
+    assert not of_kind(rendered("tidings", {"replicas": 1}), "PodDisruptionBudget")
+    assert of_kind(rendered("tidings"), "PodDisruptionBudget")
+
+
+def test_wrong_values_are_refused() -> None:
+    assert "replica" in failure("tidings", {"replica": 2})
+    assert "replicas" in failure("tidings", {"replicas": 0})
+    assert render("tidings").returncode == 0
