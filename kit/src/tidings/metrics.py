@@ -27,6 +27,8 @@ OUTBOX_LAG = Histogram(
     "From the commit of a unit of work to the broker's acknowledgement of its last event",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0),
 )
+SLOT_LAG = Gauge("tidings_outbox_slot_lag_bytes", "Write-ahead log that PostgreSQL keeps for the cdc outbox")
+SLOT_LEFT = Gauge("tidings_outbox_slot_left_bytes", "Write-ahead log that may follow until the cdc slot is lost")
 
 # A label look-up costs more than the count itself.
 _handled = cache(_HANDLED.labels)

@@ -8,7 +8,11 @@ from payments.settings import settings
 from payments.tables import metadata
 from tidings import Service
 from tidings.fastapi import create_app
+from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.table import TableOutbox
 
-service = Service("payments", handlers, outbox=TableOutbox.on(settings().database, tables=metadata))
+_STRATEGIES = {"table": TableOutbox, "cdc": CdcOutbox}
+
+strategy = _STRATEGIES[settings().outbox]
+service = Service("payments", handlers, outbox=strategy.on(settings().database, tables=metadata))
 app = create_app(service, [router], description=__doc__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +19,9 @@ class PaymentsSettings(BaseSettings):
         default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
     )
     data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    outbox: Literal["table", "cdc"] = Field(
+        default="table", description="How events leave the database: by a table, or by PostgreSQL's log (cdc)"
+    )
     limit_cents: int = Field(default=100_000, ge=0, description="Larger amounts are refused: limitExceeded")
 
     @property

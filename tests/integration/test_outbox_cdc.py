@@ -1,0 +1,183 @@
+"""The table and cdc strategies on a real PostgreSQL with `wal_level=logical`."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
+
+from tidings import metrics
+from tidings.errors import DefinitionError, PublishRefused
+from tidings.outbox import cdc
+from tidings.outbox.cdc import CdcOutbox
+from tidings.outbox.table import TableOutbox
+from tidings.programs import ProgramError, ensure
+from tidings.testing import MemorySidecar, programs
+from tidings.testing.conformance import poll
+from tidings.testing.conformance.outbox import CdcWorld, OutboxConformance, TableWorld, World, counted
+from tidings.testing.programs import Ports
+
+pytestmark = [
+    pytest.mark.real,
+    # The dead return and close no connections.
+    pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning"),
+    pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="session")
+def logical(ports: Ports) -> Iterator[str]:
+    try:
+        ensure("initdb", "postgres", report=print)
+    except ProgramError as error:
+        pytest.skip(f"NOT TESTED, PostgreSQL cannot be had here: {error}")
+    settings = ("wal_level=logical", "max_slot_wal_keep_size=64MB", "max_replication_slots=200")
+    with (
+        programs.public_folder() as folder,
+        programs.postgres_server(folder, ports.take(), *settings) as url,
+    ):
+        yield url
+
+
+async def ask(url: str, statement: str) -> list[tuple[object, ...]]:
+    async with await psycopg.AsyncConnection.connect(make_conninfo(url), autocommit=True) as other:
+        answer = await other.execute(statement)
+        return list(await answer.fetchall()) if answer.description else []
+
+
+@pytest.fixture
+async def database_url(logical: str) -> AsyncIterator[str]:
+    """A database of the test's own, and the slot with it."""
+    name = f"shop_{uuid.uuid4().hex}"
+    await ask(logical, f'create database "{name}"')
+    url = sa.make_url(logical).set(database=name).render_as_string()
+    yield url
+    dropping = (
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()"
+    )
+    await ask(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+                   "and pid <> pg_backend_pid()")  # fmt: skip
+    await asyncio.sleep(0.1)
+    await ask(url, dropping)
+    await ask(logical, f'drop database "{name}" with (force)')
+
+
+class TestCdc(OutboxConformance):
+    @pytest.fixture
+    def world(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> World:
+        monkeypatch.setattr(cdc, "_STANDBY", 0.05)
+        return CdcWorld(database_url)
+
+
+class TestTable(OutboxConformance):
+    @pytest.fixture
+    def world(self, database_url: str) -> World:
+        return TableWorld(database_url)
+
+
+async def test_between_table_and_cdc_a_service_may_change_at_any_time(database_url: str) -> None:
+    table, log = TableWorld(database_url), CdcWorld(database_url)
+    log.broker = table.broker
+    expected: list[int] = []
+    for number, world in enumerate([table, log, table, log], 1):
+        async with world.process() as process:
+            await world.until({"apple": expected} if expected else {})
+            process.sidecar.down = True
+            assert await process.deliver(counted(number=number))
+        expected.append(number)
+    async with log.process():
+        await log.until({"apple": expected})
+
+
+async def test_one_instance_streams_for_all_and_another_goes_on_when_its_session_ends(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cdc, "_STANDBY", 0.05)
+    world = CdcWorld(database_url)
+    async with world.process("shop-0") as one, world.process("shop-1") as other:
+        for number, process in enumerate([one, other] * 3, 1):
+            assert await process.deliver(counted(number=number))
+        await world.until({"apple": [1, 2, 3, 4, 5, 6]})
+        await poll(lambda: one.service.outbox.depth == other.service.outbox.depth == 0)
+        ended = await ask(database_url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+        assert ended
+        for number, process in enumerate([one, other], 7):
+            for _ in range(20):
+                if await process.deliver(counted(number=number)):
+                    break
+        await world.until({"apple": [1, 2, 3, 4, 5, 6, 7, 8]})
+
+
+async def test_a_slot_that_lost_its_log_is_made_anew_and_nothing_is_lost(database_url: str) -> None:
+    world = CdcWorld(database_url)
+    async with world.process() as process:
+        assert await process.deliver(counted())
+        await world.until({"apple": [1]})
+        process.sidecar.down = True
+        assert await process.deliver(counted(number=2))
+        await poll(lambda: process.service.outbox.depth == 1)
+    await ask(database_url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots "
+                            "where database = current_database()")  # fmt: skip
+    async with world.process():
+        await world.until({"apple": [1, 2]})
+
+
+async def test_the_log_is_let_go_and_its_lag_is_shown(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cdc, "_CHECK", 0.05)
+    world = CdcWorld(database_url)
+    async with world.process() as process:
+        process.sidecar.down = True
+        assert await process.deliver(counted())
+        await ask(database_url, "create table big as select repeat('x', 1000) x from generate_series(1, 5000)")
+        await poll(lambda: metrics.SLOT_LAG._value.get() > 1_000_000)
+        assert 0 < metrics.SLOT_LEFT._value.get() < 80_000_000
+        process.sidecar.down = False
+        await world.until({"apple": [1]})
+        await poll(lambda: metrics.SLOT_LAG._value.get() < 1_000_000)
+
+
+async def test_what_is_refused_is_parked_and_the_stream_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cdc, "TRIES", 2)
+    send = MemorySidecar.publish
+
+    async def refusing(sidecar: MemorySidecar, topic: str, data: bytes, **how: object) -> None:
+        if b'"total":1}' in data:
+            raise PublishRefused("too large for the broker")
+        await send(sidecar, topic, data)
+
+    monkeypatch.setattr(MemorySidecar, "publish", refusing)
+    world = CdcWorld(database_url)
+    async with world.process() as process:
+        for number in (1, 2):
+            assert await process.deliver(counted(number=number))
+        await world.until({"apple": [2]})
+        outbox = process.service.outbox
+        assert isinstance(outbox, TableOutbox)
+        (parked,) = await outbox.parked()
+        assert (parked.subject, parked.reason) == ("apple", "too large for the broker")
+        monkeypatch.setattr(MemorySidecar, "publish", send)
+        assert await outbox.unpark(parked.id) == 1
+        await world.until({"apple": [2, 1]})
+
+
+async def test_a_server_without_logical_decoding_is_named_at_the_start(postgres: str) -> None:
+    outbox = CdcOutbox(postgres, MemorySidecar("shop"), "shop-0")
+
+    async def never(_: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(DefinitionError, match="set wal_level=logical"):
+        await outbox.start(never)
+    await outbox.stop(0.1)
+
+
+def test_sqlite_has_no_log_to_read() -> None:
+    with pytest.raises(DefinitionError, match="use TableOutbox"):
+        CdcOutbox("sqlite:///shop.db", MemorySidecar("shop"), "shop-0")
