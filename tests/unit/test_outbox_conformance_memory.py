@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tidings.testing.conformance.outbox import DirectWorld, OutboxConformance, TableWorld, World
+from tidings.testing.conformance.outbox import DaprWorld, DirectWorld, OutboxConformance, TableWorld, World
 
 
 class TestLog(OutboxConformance):
@@ -25,3 +25,9 @@ class TestDirect(OutboxConformance):
     @pytest.fixture
     def world(self) -> World:
         return DirectWorld()
+
+
+class TestDapr(OutboxConformance):
+    @pytest.fixture
+    def world(self) -> World:
+        return DaprWorld()

@@ -15,6 +15,8 @@ import uuid_utils
 from tidings.errors import MalformedEvent
 
 CONTENT_TYPE = "application/cloudevents+json"
+DAPR_OUTBOX = "outbox-"
+"""How the id of every event begins that Dapr's own outbox sends."""
 _NOTHING = msgspec.Raw()
 
 
@@ -35,7 +37,8 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
 
     `id` is given once, when the fact is recorded, and is the same in every version that the fact is published in,
     in every retry, dead letter and replay. `replayto` names the one subscription that a replayed event is for; `*` is
-    whichever subscription of the app reads its type.
+    whichever subscription of the app reads its type. `eventid` is the id of an event that Dapr's own outbox has sent,
+    which gives each an id of its own.
     """
 
     id: str = ""
@@ -51,6 +54,7 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     traceparent: str = ""
     tracestate: str = ""
     replayto: str = ""
+    eventid: str = ""
     pubsubname: str = ""
     topic: str = ""
     data_base64: str = ""
@@ -98,6 +102,8 @@ def decode(body: bytes) -> Envelope:
         raise MalformedEvent(f"no CloudEvents envelope: {', '.join(missing)} missing")
     if envelope.specversion != "1.0":
         raise MalformedEvent(f"CloudEvents {envelope.specversion} is not understood, 1.0 is")
+    if envelope.eventid and envelope.id.startswith(DAPR_OUTBOX):
+        return msgspec.structs.replace(envelope, id=envelope.eventid, eventid="")
     return envelope
 
 

@@ -68,15 +68,13 @@ class _Loaded:
 
 
 @dataclass(slots=True)
-class StateContext(Context):
-    """A unit of work on one document of the state store."""
+class DocumentContext(Context):
+    """A unit of work on one document of the state store, whoever publishes what it tells."""
 
     _sidecar: Sidecar
-    _lanes: Lanes
     _loaded: dict[str, _Loaded] = field(default_factory=dict, init=False)
     _saved: tuple[str, object] | None = field(default=None, init=False)
     _keep: int | None = field(default=None, init=False)
-    _scheduled: list[Scheduled] = field(default_factory=list, init=False)
 
     async def load(self, model: type[T], key: str) -> T | None:
         """Read an aggregate; None where there is none yet.
@@ -118,6 +116,37 @@ class StateContext(Context):
         self._saved = (name, value)
         self._keep = None if ttl is None else max(int(ttl.total_seconds()), 1)
 
+    def _remember(self, document: Document) -> None:
+        if self.cause.key:
+            document.handled = remembered(document.handled, self.now.timestamp())
+            document.handled |= dict.fromkeys(self.cause.keys, int(self.now.timestamp()))
+
+    async def _document(self) -> tuple[str, Document, Item | None]:
+        """The document to write: the saved one, else a marker that remembers only this event."""
+        if self._saved is not None:
+            name, value = self._saved
+            loaded = self._loaded[name]
+            loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
+            return name, loaded.document, loaded.item
+        if len(self.cause.keys) > 1:
+            raise OneDocument("messages that are handled together, once each, must save the document that they change")
+        name = f"handled/{self.cause.key or new_id()}"
+        item = await self._sidecar.get(name) if self.cause.key else None
+        if item is not None:
+            raise AlreadyHandled
+        return name, Document(), None
+
+    def _ttl(self) -> int | None:
+        return self._keep if self._saved is not None else 7 * 86_400
+
+
+@dataclass(slots=True)
+class StateContext(DocumentContext):
+    """A unit of work on one document, with messages in the same transaction."""
+
+    _lanes: Lanes
+    _scheduled: list[Scheduled] = field(default_factory=list, init=False)
+
     def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
         """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
         kind = message_type(type(message))
@@ -144,9 +173,7 @@ class StateContext(Context):
         slots = await self._lanes.take(bool(self.outgoing) + len(self._scheduled))
         contents = list(zip(slots, self._contents(name, unit), strict=True))
         document.pending = [*before, *(Pointer(unit, slot) for slot in slots)]
-        if self.cause.key:
-            document.handled = remembered(document.handled, self.now.timestamp())
-            document.handled |= dict.fromkeys(self.cause.keys, int(self.now.timestamp()))
+        self._remember(document)
         write_document = Upsert(
             name, write(document), etag=item.etag if item else None, insert=item is None, ttl=self._ttl()
         )
@@ -166,24 +193,6 @@ class StateContext(Context):
     def _contents(self, name: str, unit: str) -> Sequence[Slot]:
         outgoing = [Slot(name, unit, outgoing=self.outgoing)] if self.outgoing else []
         return [*outgoing, *(Slot(name, unit, scheduled=message) for message in self._scheduled)]
-
-    async def _document(self) -> tuple[str, Document, Item | None]:
-        """The document to write: the saved one, else a marker that remembers only this event."""
-        if self._saved is not None:
-            name, value = self._saved
-            loaded = self._loaded[name]
-            loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
-            return name, loaded.document, loaded.item
-        if len(self.cause.keys) > 1:
-            raise OneDocument("messages that are handled together, once each, must save the document that they change")
-        name = f"handled/{self.cause.key or new_id()}"
-        item = await self._sidecar.get(name) if self.cause.key else None
-        if item is not None:
-            raise AlreadyHandled
-        return name, Document(), None
-
-    def _ttl(self) -> int | None:
-        return self._keep if self._saved is not None else 7 * 86_400
 
     async def _still_pending(self, pointer: Pointer) -> bool:
         known = self._lanes.is_pending(pointer)

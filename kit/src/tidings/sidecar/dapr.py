@@ -275,8 +275,9 @@ def _item(found: Any) -> Item | None:
 
 
 def _operation(operation: Operation, *, redis: bool) -> api_v1.TransactionalStateOperation:
-    etag, options, metadata = operation.etag, None, {}
+    etag, options, metadata = operation.etag, None, dict[str, str]()
     if isinstance(operation, Upsert):
+        metadata.update(operation.metadata or {})
         if not operation.value:  # daprd makes nothing of it, and PostgreSQL takes that for NULL
             raise SidecarError(
                 f"{operation.key}: an empty value cannot be stored: write {{}} or null, or delete the key"

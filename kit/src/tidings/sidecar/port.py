@@ -23,7 +23,7 @@ class Upsert:
 
     `etag` None and `insert` False writes whatever is there; `etag` set writes only over that version;
     `insert` True writes only where nothing is (Dapr: first-write concurrency without an etag).
-    `ttl` is in seconds; None keeps the value for ever.
+    `ttl` is in seconds; None keeps the value for ever. `metadata` is for the component.
     """
 
     key: str
@@ -31,6 +31,7 @@ class Upsert:
     etag: str | None = None
     insert: bool = False
     ttl: int | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
