@@ -1,0 +1,85 @@
+"""The fault proxy: what it passes on, cuts, and keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tidings.testing.programs import Ports
+from tidings.testing.proxy import FaultProxy
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[FaultProxy]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    with Ports() as ports:
+        port, target = ports.take(), ports.take()
+        server = await asyncio.start_server(echo, "127.0.0.1", target)
+        async with FaultProxy(port, target) as found:
+            yield found
+        server.close()
+
+
+async def connect(proxy: FaultProxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", proxy.port)
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(b"hello")
+    return await asyncio.wait_for(reader.read(100), 1)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the connection ends, which the system tells in either of two ways."""
+    try:
+        return await asyncio.wait_for(reader.read(100), 2) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_bytes_pass_both_ways(proxy: FaultProxy) -> None:
+    reader, writer = await connect(proxy)
+    assert await ask(reader, writer) == b"hello"
+    writer.close()
+
+
+async def test_a_cut_ends_connections_and_refuses_new_ones(proxy: FaultProxy) -> None:
+    reader, writer = await connect(proxy)
+    assert await ask(reader, writer) == b"hello"
+    async with proxy.failing("cut"):
+        assert await ended(reader)
+        with pytest.raises(OSError, match=r"(?i)connect"):
+            await connect(proxy)
+    writer.close()
+    again = await connect(proxy)
+    assert await ask(*again) == b"hello"
+    again[1].close()
+
+
+async def test_silence_answers_nobody_until_it_is_over(proxy: FaultProxy) -> None:
+    old = await connect(proxy)
+    assert await ask(*old) == b"hello"
+    async with proxy.failing("silent"):
+        new = await connect(proxy)
+        for each in (old, new):
+            with pytest.raises(TimeoutError):
+                await ask(*each)
+    for _, writer in (old, new):
+        writer.close()
+    again = await connect(proxy)
+    assert await ask(*again) == b"hello"
+    again[1].close()
+
+
+async def test_a_server_that_is_away_ends_the_connection(proxy: FaultProxy) -> None:
+    with Ports() as ports:
+        async with FaultProxy(ports.take(), ports.take()) as nowhere:
+            reader, writer = await connect(nowhere)
+            assert await ended(reader)
+            writer.close()
