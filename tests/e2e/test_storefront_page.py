@@ -316,7 +316,7 @@ async def test_a_stream_that_has_gone_silent_is_opened_anew(pizzeria: Pizzeria, 
     async with page.expect_response("**/stream"):
         await page.clock.run_for(50_000)
     assert pizzeria.resumed == [None, "1"]
-    await expect(page.locator(".link")).to_have_text("Live")  # noqa: ASYNC110 - what the page does is looked at
+    await expect(page.locator(".link")).to_have_text("Live")
 
 
 async def test_two_tabs_have_one_basket(pizzeria: Pizzeria, visit: Open) -> None:
