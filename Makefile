@@ -36,8 +36,9 @@ lint: venv ## style, imports between layers
 
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
-	mypy tests bench simulators docs/reference/generate.py
+	mypy tests simulators docs/reference/generate.py
 	cd scenarios && mypy *.py
+	cd bench && mypy *.py
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes
