@@ -82,7 +82,7 @@ charts: venv ## write anew what the charts hold of the contracts, components, CR
 
 chart-test: venv ## the charts: drift, helm lint, what they render, Kubernetes' schemas
 	python charts/sync.py --check
-	pytest tests/unit/test_chart_pizza.py tests/unit/test_chart_tidings.py tests/unit/test_chart_monitoring.py tests/unit/test_images.py
+	pytest tests/unit/test_chart_pizza.py tests/unit/test_chart_tidings.py tests/unit/test_chart_monitoring.py tests/unit/test_images.py tests/unit/test_doctor.py tests/integration/test_chart_backends.py
 
 chart-security: venv ## checkov over the rendered charts; exceptions stand in charts/.checkov.yaml
 	python charts/rendered.py .run/rendered
