@@ -11,7 +11,7 @@ export const BOX = { width: 150, height: 62 };
  */
 export function laidOut({ services, lines }, tall) {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: tall ? "TB" : "LR", nodesep: tall ? 16 : 30, ranksep: tall ? 62 : 96, edgesep: tall ? 10 : 18, marginx: 16, marginy: 20 });
+  graph.setGraph({ rankdir: tall ? "TB" : "LR", nodesep: tall ? 16 : 30, ranksep: tall ? 62 : 68, edgesep: tall ? 10 : 18, marginx: 16, marginy: 20 });
   graph.setDefaultEdgeLabel(() => ({}));
   // Lines go in circles, and dagre turns those around that lead back to where it began: begin where most lines do.
   const told = (name) => lines.filter(({ from }) => from === name).length;
