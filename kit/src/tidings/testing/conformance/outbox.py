@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -270,13 +270,12 @@ class World:
 
     Attributes:
         accepts: What may be away while events are accepted: `broker`, `sidecar`.
-        stores: Whether a total is kept with the messages.
+        name: The service, by which its events are known.
 
     """
 
+    name = "shop"
     accepts: frozenset[str] = frozenset({"broker"})
-    stores = True
-    broker_calls: tuple[Any, ...] = ("publish",)
 
     def __init__(self, *, atomic: bool = True) -> None:
         self.broker = MemoryBroker()
@@ -334,7 +333,7 @@ class World:
         process.sidecar = sidecar = self.sidecar()
         settings = Settings(tidings_instance=instance, tidings_drain=5.0)
         process.service = Service(
-            "shop", self.handlers, sidecar=sidecar, settings=settings, outbox=self.outbox(), **self.surroundings()
+            self.name, self.handlers, sidecar=sidecar, settings=settings, outbox=self.outbox(), **self.surroundings()
         )
         with process.inside():
             await process.service.start()
@@ -463,7 +462,6 @@ class DirectWorld(World):
     """The direct strategy: nothing is stored."""
 
     accepts = frozenset()
-    stores = False
 
     def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
         """Tell what came."""
@@ -503,7 +501,7 @@ class OutboxConformance:
             await process.told()
             (told, *_) = await world.published()
             assert (told["causationid"], told["correlationid"], told["type"]) == (cause.id, "c", "shop.totalChanged")
-            assert (told["source"], told["subject"], told["version"]) == ("shop", "apple", "1")
+            assert (told["source"], told["subject"], told["version"]) == (world.name, "apple", "1")
             await world.until_nothing_is_left()
 
     async def test_a_cause_that_comes_again_has_no_second_effect(self, world: World) -> None:
@@ -528,7 +526,7 @@ class OutboxConformance:
     async def test_while_the_broker_is_away_events_are_kept_or_refused_and_none_is_lost(self, world: World) -> None:
         causes = [counted(number=number) for number in (1, 2, 3)]
         async with world.process() as process:
-            with self.away(process, *world.broker_calls):
+            with self.away(process):
                 accepted = [await process.deliver(cause) for cause in causes]
                 assert accepted == ["broker" in world.accepts] * 3
                 assert (process.service.outbox.depth > 0) == ("broker" in world.accepts)
@@ -583,7 +581,7 @@ class OutboxConformance:
         world.hurry(monkeypatch)
         cause = counted()
         async with world.process("shop-0") as process:
-            with self.away(process, *world.broker_calls):
+            with self.away(process):
                 accepted = await process.deliver(cause)
                 await process.kill()
         async with world.process("shop-1") as process:
@@ -606,7 +604,7 @@ class OutboxConformance:
         cause = counted()
         async with world.process() as process:
             process.service.settings.__dict__["tidings_drain"] = 0.05
-            with self.away(process, *world.broker_calls):
+            with self.away(process):
                 accepted = await process.deliver(cause)
                 with process.inside():
                     await asyncio.wait_for(process.service.stop(), 5)
@@ -615,17 +613,12 @@ class OutboxConformance:
                 assert await process.deliver(cause)
             await world.until({"apple": [1]})
 
-    def away(self, process: Process, *calls: Any) -> AbstractContextManager[None]:
-        """Let calls of a process's sidecar fail for as long as the context lasts."""
-
-        @contextmanager
-        def failing() -> Iterator[None]:
-            for call in calls:
-                process.sidecar.fail(call, times=1_000_000)
-            yield
-            process.sidecar._faults.clear()  # noqa: SLF001 - all of them
-
-        return failing()
+    @contextmanager
+    def away(self, process: Process) -> Iterator[None]:
+        """Let the broker be away for as long as the context lasts."""
+        process.sidecar.fail("publish", times=1_000_000)
+        yield
+        process.sidecar._faults.clear()  # noqa: SLF001 - all of them
 
     async def bring(self, process: Process, causes: Sequence[Envelope]) -> None:
         """Deliver as a broker does: in order, each until it is acknowledged."""

@@ -1,0 +1,143 @@
+"""Dapr's own outbox on a real sidecar with NATS: what the kit makes of it, and the limits that the how-to names."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tidings import Handlers
+from tidings.components import render
+from tidings.errors import DefinitionError
+from tidings.outbox.dapr import DaprContext, DaprOutbox
+from tidings.settings import Settings
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.streams import ensure_streams
+from tidings.testing.conformance import Recorder, poll, subscription, unique
+from tidings.testing.conformance.outbox import TOPIC, Changed, Counted, Failing, Make, Total, World, counted
+from tidings.testing.fixtures import Serve, StartDaprd
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+SETS = Path(__file__).parents[2] / "components"
+
+
+class RuntimesWorld(World):
+    """An app whose sidecar publishes from the state store, and another app that writes down what it is brought."""
+
+    accepts = frozenset()
+
+    def __init__(self, address: str, recorder: Recorder) -> None:
+        super().__init__()
+        self.name = unique("shop")
+        self.address = address
+        self.recorder = recorder
+
+    def sidecar(self) -> Failing:
+        return Failing(DaprSidecar(self.address))
+
+    def outbox(self) -> Make:
+        def make(sidecar: Any, settings: Settings) -> DaprOutbox:
+            return DaprOutbox(sidecar, {TOPIC: Failing(DaprSidecar(self.address, state="telling"))})
+
+        return make
+
+    async def published(self) -> list[dict[str, Any]]:
+        mine = [each for each in self.recorder.at("/watch") if each["source"] == self.name]
+        return [{**each, "id": each["eventid"]} for each in mine]
+
+    async def bury(self, process: Any) -> None:
+        await super().bury(process)
+        await process.service.outbox.stop(0)
+
+
+@pytest_asyncio.fixture
+async def world(nats: str, daprd: StartDaprd, serve: Serve, tmp_path: Path) -> AsyncIterator[RuntimesWorld]:
+    app_id = unique("shop")
+    await ensure_streams(nats, [TOPIC, f"default{app_id}{TOPIC}outbox"])
+    recorder = Recorder()
+    app = await serve(recorder)
+    pubsub = render(SETS / "nats", {"NATS_URL": nats})
+    (state,) = render(SETS / "state-sqlite", {"STATE_FILE": str(tmp_path / "state.db")})
+    outbox = {"outboxPublishPubsub": "pubsub", "outboxPublishTopic": TOPIC}
+    more = [{"name": name, "value": value} for name, value in outbox.items()]
+    spec = {**state["spec"], "metadata": [*state["spec"]["metadata"], *more]}
+    telling = {**state, "metadata": {"name": "telling"}, "spec": spec}
+    await daprd(unique("watcher"), resources=[*pubsub, subscription(TOPIC, "/watch")], app_port=app.port)
+    quiet = await serve(Recorder())
+    shop = await daprd(app_id, resources=[*pubsub, state, telling], app_port=quiet.port)
+    yield RuntimesWorld(shop.address, recorder)
+
+
+async def test_events_keep_their_ids_and_metadata_and_take_a_second_each(world: RuntimesWorld) -> None:
+    async with world.process() as process:
+        began = time.monotonic()
+        causes = [counted(number=number) for number in (1, 2, 3)]
+        for cause in [*causes, causes[0]]:
+            assert await process.deliver(cause)
+        await world.until({"apple": [1, 2, 3]})
+        took = time.monotonic() - began
+    told = await world.published()
+    assert [each["causationid"] for each in told] == [cause.id for cause in causes]
+    assert {(each["type"], each["version"], each["correlationid"]) for each in told} == {
+        ("shop.totalChanged", "1", "c")
+    }
+    raw = world.recorder.at("/watch")
+    assert all(each["id"].startswith("outbox-") and each["id"] != each["eventid"] for each in raw)
+    assert took >= 3.0, "the sidecar sleeps a second before each"
+
+
+async def test_a_call_whose_answer_is_lost_is_told_once(world: RuntimesWorld) -> None:
+    async with world.process() as process:
+        outbox = process.service.outbox
+        assert isinstance(outbox, DaprOutbox)
+        sidecar = outbox._publishing[TOPIC]
+        assert isinstance(sidecar, Failing)
+        sidecar.fail("transact", when="after")
+        cause = counted()
+        assert [await process.deliver(cause) for _ in range(2)] == [False, True]
+        await world.until({"apple": [1]})
+        await asyncio.sleep(1.5)
+        assert len(await world.published()) == 1
+
+
+async def test_what_tells_nothing_is_written_through_the_plain_component(world: RuntimesWorld) -> None:
+    async def keep(message: Counted, context: DaprContext) -> None:
+        await context.load(Total, message.item)
+        context.save(message.item, Total(count=7))
+
+    async def read(_: object, context: DaprContext) -> int:
+        return (await context.load(Total, "apple") or Total()).count
+
+    world.handlers = Handlers()
+    world.handlers.on(Counted)(keep)
+    async with world.process() as process:
+        assert await process.deliver(counted())
+        assert await process.service.execute(read, None) == 7
+        await asyncio.sleep(2.0)
+    assert await world.published() == []
+
+
+async def test_a_unit_of_work_publishes_to_one_topic(world: RuntimesWorld) -> None:
+    async def both(message: Counted, context: DaprContext) -> None:
+        context.publish(Changed(item=message.item, total=1))
+        context.publish(message)
+
+    async with world.process() as process:
+        with pytest.raises(DefinitionError, match="one topic for each state component"):
+            await process.service.execute(both, Counted(item="apple", number=1))
+
+
+async def test_several_events_of_a_unit_are_all_told(world: RuntimesWorld) -> None:
+    async def three(message: Counted, context: DaprContext) -> None:
+        for total in (1, 2, 3):
+            context.publish(Changed(item=message.item, total=total))
+
+    async with world.process() as process:
+        await process.service.execute(three, Counted(item="apple", number=1))
+        await poll(lambda: len(world.recorder.at("/watch")) >= 3)
+        await world.until({"apple": [1, 2, 3]})

@@ -1,0 +1,78 @@
+"""The log strategy on real sidecars: three state stores, two brokers, one suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tidings.components import render
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.streams import ensure_streams
+from tidings.testing.conformance import Recorder, subscription, unique
+from tidings.testing.conformance.outbox import TOPIC, Failing, OutboxConformance, World
+from tidings.testing.fixtures import Serve, StartDaprd
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+SETS = Path(__file__).parents[2] / "components"
+STORES = ["state-sqlite", "state-redis", "state-postgres"]
+
+
+class RealWorld(World):
+    """An app's sidecar, and another app that writes down what it is brought."""
+
+    def __init__(self, address: str, recorder: Recorder) -> None:
+        super().__init__()
+        self.name = unique("shop")
+        self.address = address
+        self.recorder = recorder
+
+    def sidecar(self) -> Failing:
+        return Failing(DaprSidecar(self.address))
+
+    async def published(self) -> list[dict[str, Any]]:
+        return [each for each in self.recorder.at("/watch") if each["source"] == self.name]
+
+    async def left(self) -> list[str]:
+        """Lanes are in the directory for as long as they hold something, or their instance lives."""
+        sidecar = DaprSidecar(self.address)
+        try:
+            found: list[str] = []
+            item = await sidecar.get("outbox/lanes")
+            for lane in [] if item is None else _lanes(item.value):
+                found += await sidecar.get_many([f"outbox/{lane}/{number}" for number in range(16)])
+            return found
+        finally:
+            await sidecar.close()
+
+
+def _lanes(value: bytes) -> list[str]:
+    return list(msgspec.json.decode(value)["lanes"])
+
+
+class TestLog(OutboxConformance):
+    @pytest_asyncio.fixture(params=[("nats", store) for store in STORES] + [("redis", "state-sqlite")], ids="-".join)
+    async def world(
+        self, request: pytest.FixtureRequest, daprd: StartDaprd, serve: Serve, tmp_path: Path
+    ) -> AsyncIterator[World]:
+        broker, store = request.param
+        where = request.getfixturevalue(broker)
+        values = {"NATS_URL": where, "REDIS_HOST": where, "REDIS_PASSWORD": ""}
+        values["STATE_FILE"] = str(tmp_path / "state.db")
+        if store == "state-postgres":
+            values["POSTGRES_URL"] = request.getfixturevalue("postgres")
+        pubsub = render(SETS / broker, values)
+        if store == "state-redis":
+            values["REDIS_HOST"] = request.getfixturevalue("redis")
+        if broker == "nats":
+            await ensure_streams(where, [TOPIC])
+        recorder = Recorder()
+        app = await serve(recorder)
+        watching = [*pubsub, subscription(TOPIC, "/watch")]
+        await daprd(unique("watcher"), resources=watching, app_port=app.port)
+        shop = await daprd(unique("shop"), resources=[*pubsub, *render(SETS / store, values)])
+        yield RealWorld(shop.address, recorder)
