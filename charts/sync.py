@@ -4,6 +4,7 @@
 - pizza/files/contracts/<service>.yaml    from services/*/contracts, schemas and examples inline
 - pizza/files/components/<set>.yaml       from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
+- pizza/files/map.json                    what the archive's console draws
 - <chart>/README.md, values.schema.json   from <chart>/values.yaml and <chart>/README.head.md
 
 A chart is packaged without the rest of the repository, so it cannot look outside its own folder.
@@ -21,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from tidings.plan import Plan, plan
+from tidings.plan import Plan, plan, system_map
 from tidings.resources import load
 from tidings.streams import stream_name
 
@@ -42,7 +43,10 @@ def expected() -> dict[Path, str]:
     for name in (*BROKERS, *STATES):
         (component,) = (ROOT / "components" / name).glob("*.yaml")
         files[pizza / f"files/components/{name}.yaml"] = component.read_text()
-    files[pizza / "files/plan.json"] = _json(planned(plan(load(sorted(ROOT.glob("services/*/contracts"))))))
+    inventory = load(sorted(ROOT.glob("services/*/contracts")))
+    whole = plan(inventory)
+    files[pizza / "files/plan.json"] = _json(planned(whole))
+    files[pizza / "files/map.json"] = _json(system_map(inventory, whole))
     for chart in (pizza, CHARTS / "tidings"):
         values = read_values((chart / "values.yaml").read_text())
         files[chart / "values.schema.json"] = _json(schema(values))
@@ -232,8 +236,8 @@ def _leaves(values: Mapping[str, Value], path: tuple[str, ...]) -> Iterator[tupl
 def drifted() -> list[Path]:
     """Files that are not as they should be, or should not be there at all."""
     wanted = expected()
-    kept = [*CHARTS.glob("*/files/**/*.yaml"), CHARTS / "pizza/files/plan.json"]
-    surplus = [path for path in kept if path not in wanted and "monitoring" not in path.parts]
+    kept = [*CHARTS.glob("*/files/**/*.yaml")]
+    surplus = [path for path in kept if path not in wanted]
     return surplus + [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
 
 

@@ -15,7 +15,7 @@ from charts.rendered import KUBERNETES
 from jsonschema import Draft202012Validator
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
 
-from tidings.plan import plan
+from tidings.plan import plan, system_map
 from tidings.resources import load
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +205,17 @@ def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: st
                 assert reference["name"] == SECRET or reference["key"] in secrets[reference["name"]]["stringData"]
             else:
                 assert given[item["name"]] == item
+
+
+def test_the_archive_has_the_map_for_its_console() -> None:
+    resources = rendered("pizza")
+    container = of_kind(resources, "Deployment")["archive"]["spec"]["template"]["spec"]["containers"][0]
+    (given,) = [each["value"] for each in container["env"] if each["name"] == "ARCHIVE_MAP"]
+    (mount,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "map"]
+    data = of_kind(resources, "ConfigMap")["pizza-map"]["data"]
+    assert given == f"{mount}/map.json"
+    inventory = load(sorted(ROOT.glob("services/*/contracts")))
+    assert json.loads(data["map.json"]) == json.loads(json.dumps(system_map(inventory, plan(inventory)), default=str))
 
 
 def test_no_secret_stands_outside_of_secrets() -> None:
