@@ -38,7 +38,7 @@ types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
 	mypy tests simulators docs/reference/generate.py
 	cd scenarios && mypy *.py
-	cd bench && mypy *.py
+	cd bench && MYPYPATH=$(CURDIR) mypy *.py
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes

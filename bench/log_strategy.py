@@ -148,6 +148,7 @@ async def measured(sidecar: Timed) -> list[Comparison]:
         {"log": lambda: through_the_log(service, sidecar), "bare publish": lambda: bare(sidecar)},
         unit="ms",
         bar="at most 5 ms above",
+        above=5,
         settings=SETTINGS,
         less_is_better=True,
     )

@@ -17,6 +17,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.operator import shop  # noqa: E402
+import tests.operator.shop as shop  # noqa: E402, PLR0402 - a namespace package has no attributes
 from tests.operator.cluster import ADMIN, MANIFESTS, OPERATOR, Cluster, running  # noqa: E402
 
 from tidings.testing.programs import Ports  # noqa: E402
@@ -116,9 +118,6 @@ class Process:
     def rss(self) -> float:
         return _status(self._pid(), "VmRSS") / 1024
 
-    def peak(self) -> float:
-        return _status(self._pid(), "VmHWM") / 1024
-
     def cpu(self) -> float:
         fields = Path(f"/proc/{self._pid()}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -201,28 +200,35 @@ async def changes(client: Client, size: int, seconds: float) -> list[float]:
     return sorted(seen_at.get(each, float("inf")) - begun for each, begun in sent.items())
 
 
+@asynccontextmanager
+async def operating(cluster: Cluster) -> AsyncIterator[Process]:
+    """Run an operator; it ends, whatever happens."""
+    operator = Process(cluster)
+    await operator.start()
+    try:
+        yield operator
+    finally:
+        await operator.stop()
+
+
 async def measure(cluster: Cluster, client: Client, sizes: list[int], seconds: float) -> list[Figures]:
     found, there = [], 0
     for size in sizes:
         figures = Figures(size)
         await fill(client, there, size)
         there = size
-        operator = Process(cluster)
-        await operator.start()
-        figures.first = await operator.until_done()
-        await operator.stop()
-        operator = Process(cluster)
-        await operator.start()
-        figures.cold = await operator.until_done()
-        figures.cold_cpu, figures.cold_writes = operator.cpu(), await operator.writes()
-        waits = await changes(client, size, seconds)
-        figures.p50, figures.p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99) - 1]
-        await operator.until_done()
-        before = await operator.writes()
-        await asyncio.sleep(10)
-        figures.idle_writes = await operator.writes() - before
-        figures.rss = operator.rss()
-        await operator.stop()
+        async with operating(cluster) as operator:
+            figures.first = await operator.until_done()
+        async with operating(cluster) as operator:
+            figures.cold = await operator.until_done()
+            figures.cold_cpu, figures.cold_writes = operator.cpu(), await operator.writes()
+            waits = await changes(client, size, seconds)
+            figures.p50, figures.p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99) - 1]
+            await operator.until_done()
+            before = await operator.writes()
+            await asyncio.sleep(10)
+            figures.idle_writes = await operator.writes() - before
+            figures.rss = operator.rss()
         print(row(figures), flush=True)
         found.append(figures)
     return found

@@ -25,18 +25,30 @@ class Comparison:
     values: dict[str, list[float]]
     ratios: list[float]
     wanted: float | None = None
-    """The least ratio; None where the bar is a difference."""
+    """The least ratio."""
+    least: float | None = None
+    """The least that our side must reach by itself."""
+    above: float | None = None
+    """By how much our side may be above theirs at most."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the medians keep to every bar that is set."""
+        ours, theirs = (statistics.median(self.values[side]) for side in (self.ours, self.theirs))
+        ratio = self.wanted is None or statistics.median(self.ratios) >= self.wanted
+        return (
+            ratio and (self.least is None or ours >= self.least) and (self.above is None or ours - theirs <= self.above)
+        )
 
     def row(self) -> str:
         """One row of the table."""
-        met = "" if self.wanted is None else "yes" if statistics.median(self.ratios) >= self.wanted else "**no**"
         cells = [
             self.name,
             f"{self.ours}: {spread(self.values[self.ours])} {self.unit}",
             f"{self.theirs}: {spread(self.values[self.theirs])} {self.unit}",
             f"{spread(self.ratios)}x",
             self.bar,
-            met,
+            "yes" if self.met else "**no**",
             self.settings,
         ]
         return f"| {' | '.join(cells)} |"
@@ -69,6 +81,8 @@ async def compare(
     bar: str,
     settings: str,
     wanted: float | None = None,
+    least: float | None = None,
+    above: float | None = None,
     less_is_better: bool = False,
     rounds: int = ROUNDS,
 ) -> Comparison:
@@ -82,4 +96,4 @@ async def compare(
                 values[side].append(value)
     pairs = zip(values[ours], values[theirs], strict=True)
     ratios = [b / a if less_is_better else a / b for a, b in pairs]
-    return Comparison(name, ours, theirs, unit, bar, settings, values, ratios, wanted)
+    return Comparison(name, ours, theirs, unit, bar, settings, values, ratios, wanted, least, above)

@@ -146,6 +146,7 @@ async def on(kind: str, url: str) -> list[Comparison]:
         unit="rows/s",
         bar="at least 8x; 25,000 rows/s",
         wanted=8,
+        least=25_000,
         settings=SETTINGS[kind],
     )
     async with shop(url) as service:

@@ -181,3 +181,29 @@ async def test_a_server_without_logical_decoding_is_named_at_the_start(postgres:
 def test_sqlite_has_no_log_to_read() -> None:
     with pytest.raises(DefinitionError, match="use TableOutbox"):
         CdcOutbox("sqlite:///shop.db", MemorySidecar("shop"), "shop-0")
+
+
+async def test_who_is_silent_loses_the_stream_and_who_is_slow_keeps_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suspended process says nothing; one whose broker is slow still does."""
+    monkeypatch.setattr(cdc, "_SILENCE", "1s")
+    monkeypatch.setattr(cdc, "_BEAT", 0.3)
+    monkeypatch.setattr(cdc, "_STANDBY", 0.05)
+    send = MemorySidecar.publish
+
+    async def slow(sidecar: MemorySidecar, topic: str, data: bytes, **how: object) -> None:
+        await asyncio.sleep(2.0)
+        await send(sidecar, topic, data)
+
+    world = CdcWorld(database_url)
+    async with world.process("shop-0") as one, world.process("shop-1"):
+        monkeypatch.setattr(MemorySidecar, "publish", slow)
+        assert await one.deliver(counted())
+        await world.until({"apple": [1]})
+        assert len(await world.published()) == 1, "nobody took over meanwhile"
+        monkeypatch.setattr(cdc, "_BEAT", 60.0)
+        assert await one.deliver(counted(number=2))
+        await world.until({"apple": [1, 2]})
+        await poll(lambda: one.service.outbox.depth == 0)
+        assert len(await world.published()) > 2, "the silent one was taken for dead: told twice, with one id"

@@ -81,6 +81,7 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
     for _, task in started:
         task.cancel()
     await asyncio.gather(*(task for _, task in started), return_exceptions=True)
+    await asyncio.sleep(0.25)  # aiohttp closes TLS connections some ticks after their session, kopf's too
     for task in died:
         task.result()
 

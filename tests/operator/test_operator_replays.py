@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-
 from tests.operator import shop
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
+
 from tidings_operator.server import serve
 
 pytestmark = pytest.mark.real
@@ -32,9 +32,17 @@ class Archive:
 
     def letter(self, number: int, **how: Any) -> None:
         self.letters[number] = {
-            "number": number, "state": "open", "subscription": "kitchen-order-confirmed", "eventId": f"e{number}",
-            "type": "orders.orderConfirmed", "version": 1, "reason": "boom", "lastAttempt": PAST, "receivedAt": PAST, **how,
-        }  # fmt: skip
+            "number": number,
+            "state": "open",
+            "subscription": "kitchen-order-confirmed",
+            "eventId": f"e{number}",
+            "type": "orders.orderConfirmed",
+            "version": 1,
+            "reason": "boom",
+            "lastAttempt": PAST,
+            "receivedAt": PAST,
+            **how,
+        }
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._outage])
@@ -179,7 +187,7 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
     for key in made.world.everything():
         made.queue.add(key)
     await until(lambda: phase(cluster, order, "Completed"), "it is done after all")
-    assert archive.released == [] or archive.released == [1]
+    assert archive.released == [1]
 
 
 async def test_a_filter_that_nobody_applies_is_refused(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tidings.testing.conformance.outbox import DaprWorld, DirectWorld, OutboxConformance, TableWorld, World
+pytest.register_assert_rewrite("tidings.testing.conformance")
+
+from tidings.testing.conformance.outbox import DaprWorld, DirectWorld, OutboxConformance, TableWorld, World  # noqa: E402
 
 
 class TestLog(OutboxConformance):

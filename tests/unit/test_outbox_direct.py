@@ -17,7 +17,10 @@ from tidings.errors import PublishRefused, SidecarUnavailable
 from tidings.fastapi import CurrentService, create_app
 from tidings.outbox.direct import DirectOutbox, PublishingPaused
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-from tidings.testing.conformance.outbox import TOPIC, Changed
+
+pytest.register_assert_rewrite("tidings.testing.conformance")
+
+from tidings.testing.conformance.outbox import TOPIC, Changed  # noqa: E402
 
 router = APIRouter()
 

@@ -35,9 +35,12 @@ from tidings.settings import Settings
 from tidings.sidecar import Operation, Sidecar
 from tidings.sql import Database
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance import outbox as suite
-from tidings.testing.conformance import poll
-from tidings.testing.conformance.outbox import Make, Process, TableWorld, Total, World, counted
+
+pytest.register_assert_rewrite("tidings.testing.conformance")
+
+from tidings.testing.conformance import outbox as suite  # noqa: E402
+from tidings.testing.conformance import poll  # noqa: E402
+from tidings.testing.conformance.outbox import Make, Process, TableWorld, Total, World, counted  # noqa: E402
 
 T = TypeVar("T")
 EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z

@@ -32,6 +32,10 @@ HEARTBEAT = 20.0
 """Seconds between two looks at how many objects the API server has."""
 
 
+class Stopped(Exception):
+    """The process was asked to end."""
+
+
 class Operator:
     """All parts, wired. `run` lives until it is cancelled."""
 
@@ -78,9 +82,12 @@ class Operator:
             stack.push_async_callback(runner.cleanup)
             if isinstance(self.lease, Lease):
                 stack.push_async_callback(self._release, self.lease)
-            async with asyncio.TaskGroup() as tasks:
-                for part in self._parts():
-                    tasks.create_task(part)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for part in self._parts():
+                        tasks.create_task(part)
+            except* Stopped:
+                LOG.info("asked to stop")
 
     def _parts(self) -> list[Any]:
         namespaces = self.settings.namespaces or ("",)
@@ -107,7 +114,7 @@ class Operator:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
-            raise RuntimeError("kopf has ended by itself")
+            raise Stopped  # kopf has taken the signals of the process to itself
         finally:
             for task in tasks:
                 task.cancel()

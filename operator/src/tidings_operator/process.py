@@ -1,8 +1,6 @@
-"""The process: where the API server is, the settings, the signals."""
+"""The process: where the API server is, the settings, the log. SIGTERM and SIGINT are kopf's: it then ends."""
 
-import asyncio
 import logging
-import signal
 
 import kopf
 import uvloop
@@ -26,14 +24,7 @@ async def run() -> None:
         settings = read()
     except SettingsError as error:
         raise SystemExit(str(error)) from error
-    operating = asyncio.ensure_future(Operator(settings, login).run())
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, operating.cancel)
-    try:
-        await operating
-    except asyncio.CancelledError:
-        logging.getLogger(__name__).info("stopped")
+    await Operator(settings, login).run()
 
 
 def main() -> None:

@@ -65,9 +65,9 @@ class Reconciler:
     async def work(self) -> None:
         """Look at one thing after the other, for ever."""
         while True:
+            key, waited = await self.queue.get()
             while not self._may_write():  # noqa: ASYNC110 - a lease ends by time passing, which nobody signals
                 await asyncio.sleep(IDLE)
-            key, waited = await self.queue.get()
             metrics.WAITED.observe(waited)
             started = time.perf_counter()
             try:
@@ -125,7 +125,7 @@ class Reconciler:
 
     async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
         """Carry out one step, and remember what the server made of it."""
-        self._must_lead()
+        self.must_lead()
         state = self.world.apps[app]
         if step.desired is None:
             if step.live:
@@ -195,7 +195,7 @@ class Reconciler:
         tracked = self.world.objects.get(place)
         if tracked is None or msgspec.json.encode(status, order="deterministic") == tracked.status:
             return
-        self._must_lead()
+        self.must_lead()
         warned = _newly_stalled(tracked.decoded(), status)
         kind, namespace, name = place
         try:
@@ -223,7 +223,8 @@ class Reconciler:
         except ApiError as error:
             LOG.warning("event about %s %s/%s: %s", *place, error)
 
-    def _must_lead(self) -> None:
+    def must_lead(self) -> None:
+        """Raise NotLeaderError unless this operator is the one that writes: call it before every effect."""
         if not self._may_write():
             raise NotLeaderError("another operator writes now")
 

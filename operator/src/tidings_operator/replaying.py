@@ -75,7 +75,7 @@ class Replayer:
             before = started
         if replay.spec.source.kind == "Archive":
             return await self._from_archive(replay, target, uid, before)
-        return await self._from_dead_letters(replay, target, before)
+        return await self._from_dead_letters(place, replay, target, before)
 
     async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
         answer = await self._archive.begin(_order(replay, target, uid))
@@ -85,7 +85,9 @@ class Replayer:
         state = STATES[answer["state"]]
         return {**after, "phase": state} if state == "Running" else _ended({**after, "phase": state}, state.lower())
 
-    async def _from_dead_letters(self, replay: EventReplay, target: EventSubscription, before: Status) -> Status:
+    async def _from_dead_letters(
+        self, place: Place, replay: EventReplay, target: EventSubscription, before: Status
+    ) -> Status:
         wanted = {"app": target.spec.consumer.app_id, **_exactly(replay)}
         started = datetime.fromisoformat(before["startedAt"])
         letters = [
@@ -97,7 +99,13 @@ class Replayer:
         if replay.spec.dry_run:
             return _ended({**before, "matched": matched}, "counted")
         now = letters[: max(1, int(replay.spec.rate * STEP))]
+        if "matched" not in before:
+            # Known before the first is sent: whoever goes on after a crash could not count those that are gone.
+            await self._say(
+                place, replay, {**before, "matched": matched}, _condition(replay, {**before, "matched": matched})
+            )
         for each in now:
+            self._reconciler.must_lead()
             by = f"EventReplay {replay.metadata.name} ({replay.spec.requested_by or 'unknown'})"
             await self._archive.replay_dead_letter(each["number"], by, target.metadata.name)
         left = len(letters) - len(now)

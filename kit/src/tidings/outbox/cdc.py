@@ -54,6 +54,7 @@ PUBLICATION = "tidings_outbox"
 TRIES = 5  # of a refused event, before it is parked
 _LEADER = 7_463_214_502  # any number, the same everywhere: it names the lock of who streams
 _SILENCE = "15s"  # after which PostgreSQL ends the session of who streams
+_BEAT = 5.0  # seconds between signs of life while events are published
 _LOOK = 0.1  # seconds until what other instances have committed is looked for
 _STANDBY = 1.0  # seconds until an instance looks whether it may stream
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries
@@ -222,7 +223,7 @@ class Stream(Relay):
         """Publish rows in order until all are gone; what is refused again and again is parked."""
         waiting, pause, tries = list(rows), _FIRST_PAUSE, 0
         while waiting:
-            went, failed = await publish(self._sidecar, waiting)
+            went, failed = await self._publish_alive(connection, waiting)
             self._measure(waiting, set(went))
             refused: Errors = {each: error for each, error in failed.items() if isinstance(error, PublishRefused)}
             tries += bool(refused)
@@ -235,6 +236,16 @@ class Stream(Relay):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 await self._check(connection)  # and PostgreSQL hears that this session lives
+
+    async def _publish_alive(self, connection: AsyncConnection, rows: Sequence[Row]) -> tuple[list[int], Errors]:
+        """Publish, and let PostgreSQL hear meanwhile that this session lives, however slow the broker is."""
+        publishing = asyncio.create_task(publish(self._sidecar, rows))
+        try:
+            while not (await asyncio.wait([publishing], timeout=_BEAT))[0]:
+                await self._check(connection)
+            return publishing.result()
+        finally:
+            publishing.cancel()
 
     async def _gone(self, rows: Sequence[Row], went: list[int], given_up: list[Row], errors: Errors) -> None:
         if not went and not given_up:

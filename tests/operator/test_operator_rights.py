@@ -1,0 +1,75 @@
+"""The rights in operator/manifests/rbac.yaml are those that the operator uses: none is missing, none is left over."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import OPERATOR_USER, Cluster, path_of
+from tests.operator.conftest import Start, manifest, until
+
+pytestmark = pytest.mark.real
+Right = tuple[str, str, str]
+RARE = {
+    ("apiextensions.k8s.io", "customresourcedefinitions", "watch"),
+    ("coordination.k8s.io", "leases", "update"),
+}
+"""Used, but not within the few seconds of this test."""
+
+
+def granted() -> set[Right]:
+    """Every right of the manifest."""
+    return {
+        (group, resource, verb)
+        for each in manifest("rbac")
+        for rule in each.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(cluster: Cluster) -> tuple[set[Right], set[Right]]:
+    """What the operator did by the API server's own audit log, and what it was refused."""
+    done: set[Right] = set()
+    refused: set[Right] = set()
+    for line in cluster.audit_log.read_text().splitlines():
+        entry = json.loads(line)
+        asked = entry.get("objectRef") or {}
+        if entry["user"]["username"] != OPERATOR_USER or "resource" not in asked:
+            continue
+        subresource = f"/{asked['subresource']}" if asked.get("subresource") else ""
+        right = (asked.get("apiGroup", ""), asked["resource"] + subresource, entry["verb"])
+        (refused if entry["responseStatus"]["code"] == 403 else done).add(right)
+    return done, refused
+
+
+async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: str, operator: Start):
+    kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
+    order = cluster.apply(shop.replay(namespace))
+    made = await operator(lease=True, archive_url="http://127.0.0.1:9")
+    for each in (kind, wish, order):
+        await until(partial(shop.conditions, cluster, each), "all are looked at")
+    route = next(iter(shop.dapr_subscriptions(cluster, namespace).values()))
+    cluster.patch(path_of(route), {"spec": {"metadata": {"a": "b"}}})
+    await until(lambda: any(e["reason"] == "DriftRepaired" for e in shop.events(cluster, namespace)), "drift is told")
+    cluster.delete(path_of(wish))
+    await until(lambda: not shop.config_maps(cluster, namespace), "all is cleared up")
+    await until(lambda: made.queue.outstanding <= 1, "all is done")
+
+    done, refused = used(cluster)
+    assert not refused
+    assert done <= granted()
+    every = {verb for _, _, verb in granted()}
+    idle = {
+        right
+        for right in granted() - done - RARE
+        # A kind of child that was not edited here was not replaced either; the same code does it.
+        if right[1] not in ("resiliencies", "configmaps") or right[2] not in ("update", "get", "delete")
+        # To apply what is not there yet, the API server asks for `create` too, and audits a `patch`.
+        if right[1] not in ("subscriptions", "resiliencies", "configmaps") or right[2] != "create"
+    }
+    assert not {right for right in idle if right[2] not in ("get", "watch")}, f"of {every}: never used: {idle}"
+    assert not any(resource.startswith("secrets") for _, resource, _ in granted())
