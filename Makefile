@@ -104,3 +104,6 @@ sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.
 	mkdir -p .run/sbom
 	for lock in services operator; do uv tool run --quiet --from cyclonedx-bom@7.5.0 cyclonedx-py requirements images/$$lock.lock \
 		--output-reproducible --output-file .run/sbom/$$lock.cdx.json || exit 1; done
+
+bench-operator: venv ## the operator with thousands of subscriptions on a real API server
+	python bench/operator_scale.py

@@ -14,7 +14,7 @@ NOT_OURS = {".venv", ".run", ".git", ".cache", "node_modules"}
 DOCUMENTS = sorted(path for path in ROOT.rglob("*.md") if not NOT_OURS & set(path.relative_to(ROOT).parts))
 FENCED = re.compile(r"^(?P<margin> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-MAKE = re.compile(r"\bmake ((?:[a-z]+ ?)+)")
+MAKE = re.compile(r"\bmake ((?:[a-z-]+ ?)+)")
 
 
 def name(path: Path) -> str:
