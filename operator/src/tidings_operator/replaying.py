@@ -5,6 +5,7 @@ operator: the archive takes each out of the open ones as it sends it, so an oper
 those that are left. What fails again becomes an open dead letter again, but a later one: it is not sent twice.
 """
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +35,8 @@ class Replayer:
         self._reconciler = reconciler
         self._archive = archive
         self._poll = poll
+        self._due: dict[str, float] = {}
+        """By uid, the monotonic time before which a replay takes no further step, whatever asks for one."""
 
     async def __call__(self, key: Key) -> None:
         """Take a replay one step further, and come back for the next."""
@@ -45,12 +48,19 @@ class Replayer:
             return
         before = tracked.decoded()
         if before.get("phase") in ENDED:
+            self._due.pop(tracked.uid, None)
+            return
+        if (wait := self._due.get(tracked.uid, 0.0) - time.monotonic()) > 0:
+            self._reconciler.queue.later(key, wait)
             return
         findings = worst_first([*plan_replay(replay, self._reconciler.world.inventory), *_unkept(replay)])
         target = self._target(replay)
         if target is None or any(each.severity == "error" for each in findings):
             await self._say(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
             return
+        pause = STEP if replay.spec.source.kind == "DeadLetters" else self._poll
+        # Rates below one a second: a step sends one event at least.
+        self._due[tracked.uid] = time.monotonic() + max(pause, 1 / replay.spec.rate)
         try:
             after = await self._step(place, replay, target, tracked.uid, before)
         except ArchiveError as error:
@@ -61,7 +71,7 @@ class Replayer:
             return
         await self._say(place, replay, after, _condition(replay, after))
         if after["phase"] not in ENDED:
-            self._reconciler.queue.later(key, STEP if replay.spec.source.kind == "DeadLetters" else self._poll)
+            self._reconciler.queue.later(key, max(self._due[tracked.uid] - time.monotonic(), 0.0))
 
     async def _step(
         self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status

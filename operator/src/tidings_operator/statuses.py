@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from tidings.plan import AppPlan
-from tidings.plan.conventions import dead_letter_topic
+from tidings.plan.conventions import dead_letter_topic, replay_topic
 from tidings.resources import EventSubscription, EventType, Finding, Inventory
 from tidings.resources.inventory import is_dead_letters, wanted_type
 from tidings_operator.children import Desired, Name
@@ -222,13 +222,18 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
 
 
 def _child(child: Desired) -> dict[str, str]:
+    """Name a child; with its hash where it is of this topic alone.
+
+    What an app has one of (policy, Resiliency) changes with each subscription of the app: its hash stands on the child,
+    for here it would make each change a write to all of them.
+    """
     manifest = child.manifest
-    return {
-        "apiVersion": manifest["apiVersion"],
-        "kind": manifest["kind"],
-        "name": manifest["metadata"]["name"],
-        "hash": child.hash,
-    }
+    named = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "name": manifest["metadata"]["name"]}
+    return {**named, "hash": child.hash} if child.name.kind == "Subscription" and not _is_replay(child) else named
+
+
+def _is_replay(child: Desired) -> bool:
+    return str(child.manifest["spec"]["topic"]) == replay_topic(child.manifest["scopes"][0])
 
 
 def _listed(subscriptions: Iterable[EventSubscription]) -> list[str]:
