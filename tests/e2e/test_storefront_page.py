@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 from tests.e2e.conftest import Open
-from tests.support.pizzeria import Pizzeria
+from tests.support.pizzeria import COMMON, PICKUP_CODE, Pizzeria
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -244,6 +244,19 @@ async def test_menu_away_at_the_first_visit(pizzeria: Pizzeria, visit: Open) -> 
     await pizzeria.away("menu")
     page = await visit(pizzeria.url)
     await expect(page.locator("[data-menu=missing]")).to_contain_text("We keep trying.")
+
+
+async def test_who_collects_an_order_is_shown_the_code_for_as_long_as_it_waits(pizzeria: Pizzeria, visit: Open) -> None:
+    page = await visit(pizzeria.url)
+    order_id = await order(page, "Marinara")
+    pizzeria.go_on(order_id, len(COMMON))
+    await headline(page).to_have_text("Your order is in its box.")
+    await expect(page.locator(".now .code")).to_have_count(0)
+    pizzeria.go_on(order_id)
+    await expect(page.locator(".now")).to_contain_text("Your code at the counter")
+    await expect(page.locator(".now .code b")).to_have_text(PICKUP_CODE)
+    pizzeria.go_on(order_id)
+    await expect(page.locator(".now .code")).to_have_count(0)
 
 
 async def test_tracking_away_the_order_desk_is_asked(pizzeria: Pizzeria, visit: Open) -> None:

@@ -20,6 +20,7 @@ from tidings import problems
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 
+PICKUP_CODE = "7K2QM"
 START = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 
 # Stage, message, what is next, and the fact of the timeline with its words: as tracking tells them.
@@ -155,6 +156,7 @@ class Pizzeria:
         )
         order |= {"stage": stage, "message": message, "next": following, "updatedAt": now, "reason": reason or None}
         order["finished"] = stage in ("completed", "cancelled")
+        order["pickupCode"] = PICKUP_CODE if stage == "shelved" else None
         for watched in (order_id, ""):
             self._changed.pop(watched, asyncio.Event()).set()
 
@@ -237,7 +239,7 @@ class Pizzeria:
         return StreamingResponse(self._all_changes(), media_type="text/event-stream")
 
     def _summary(self, order: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in order.items() if name != "timeline"}
+        return {name: value for name, value in order.items() if name not in ("timeline", "pickupCode")}
 
     async def _changes(self, order_id: str, seen: int) -> AsyncIterator[str]:
         yield ": welcome\n\n"

@@ -16,7 +16,12 @@ from tracking.domain import Content, Entry, Fact, Latest, Line, ReadModel, Stage
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CONTENT = Content(fulfilment="delivery", total_cents=950, lines=(Line("margherita", "Margherita", 1, 950),))
 
-facts = st.builds(Fact, stage=st.none() | st.sampled_from(Stage), content=st.none() | st.just(CONTENT))
+facts = st.builds(
+    Fact,
+    stage=st.none() | st.sampled_from(Stage),
+    content=st.none() | st.just(CONTENT),
+    pickup_code=st.none() | st.just("7K2QM"),
+)
 histories = st.lists(
     st.tuples(st.integers(0, 30), st.integers(0, 90), facts), min_size=1, unique_by=lambda each: each[0]
 )
@@ -41,6 +46,7 @@ def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[
     one, two = told(history), told(other)
     assert one.entries == two.entries
     assert (one.stage, one.content, one.changes) == (two.stage, two.content, two.changes)
+    assert one.pickup_code == two.pickup_code
     assert one.entries == sorted(one.entries, key=lambda each: (each.time, each.id))
     assert one.updated_at == one.entries[-1].time
 

@@ -222,6 +222,18 @@ async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
     )
 
 
+async def test_the_pickup_code_is_shown_to_who_knows_the_order_while_it_waits(tracking: Tracking) -> None:
+    await tracking.hear("orders.orderConfirmed.v2")
+    assert (await tracking.order())["pickupCode"] is None
+    async with tracking.stream("/stream") as board:
+        await tracking.hear("pickup.orderShelved.v1", code="7K2QM")
+        assert "7K2QM" not in (await following(board))["data"]
+    assert (await tracking.order())["pickupCode"] == "7K2QM"
+    assert "7K2QM" not in (await tracking.http.get("/track")).text
+    await tracking.hear("pickup.orderCollected.v1")
+    assert (await tracking.order())["pickupCode"] is None
+
+
 async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
     await tracking.hear("orders.orderPlaced.v1", "payments.paymentRefused.v1")
     await tracking.hear("orders.orderCancelled.v1", reason="paymentRefused")

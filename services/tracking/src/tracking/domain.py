@@ -74,11 +74,12 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a timeline entry says beyond its words: how far the order is, what it holds, why it ended."""
+    """What a timeline entry says beyond its words: how far the order is, what it holds, why it ended, its code."""
 
     stage: Stage | None = None
     content: Content | None = None
     reason: str | None = None
+    pickup_code: str | None = None
 
 
 class TrackedOrder(msgspec.Struct, kw_only=True):
@@ -89,6 +90,7 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
     stage: Stage = Stage.PLACED
     content: Content | None = None
     reason: str | None = None
+    pickup_code: str | None = None
 
     @property
     def changes(self) -> int:
@@ -110,18 +112,19 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
         if entry.id in self.timeline:
             return False
         self.timeline[entry.id] = entry
-        self._learn(fact.stage, fact.content, fact.reason)
+        self._learn(fact)
         return True
 
     def merge(self, other: Self) -> None:
         """Learn all that another copy of the same order knows."""
         self.timeline = {**other.timeline, **self.timeline}
-        self._learn(other.stage, other.content, other.reason)
+        self._learn(other)
 
-    def _learn(self, stage: Stage | None, content: Content | None, reason: str | None) -> None:
-        self.stage = max(self.stage, stage or self.stage, key=lambda each: each.rank)
-        self.content = self.content or content
-        self.reason = self.reason or reason
+    def _learn(self, told: Fact | Self) -> None:
+        self.stage = max(self.stage, told.stage or self.stage, key=lambda each: each.rank)
+        self.content = self.content or told.content
+        self.reason = self.reason or told.reason
+        self.pickup_code = self.pickup_code or told.pickup_code
 
 
 class ReadModel(msgspec.Struct, kw_only=True):

@@ -124,9 +124,10 @@ class PreparationStopped(OrderEvent):
 
 @event("pickup.orderShelved", subject="order_id")
 class OrderShelved(OrderEvent):
-    """It waits for its customer. The code is for the customer's eyes, and not read here."""
+    """It waits for its customer, who says the code to be given it."""
 
     shelf: str
+    code: str
 
 
 @event("pickup.orderCollected", subject="order_id")

@@ -41,7 +41,10 @@ _TOLD: dict[type[Any], Callable[[Any], tuple[str, Fact]]] = {
     read.PizzaBoxed: lambda it: (f"It is in {_boxes(it.boxes)}.", Fact(stage=Stage.BOXED)),
     read.OrderRejected: lambda it: (f"The kitchen cannot make it: {because(it.reason)}.", Fact()),
     read.PreparationStopped: lambda _: ("The kitchen stopped working on it.", Fact()),
-    read.OrderShelved: lambda it: (f"It waits for you on shelf {it.shelf}.", Fact(stage=Stage.SHELVED)),
+    read.OrderShelved: lambda it: (
+        f"It waits for you on shelf {it.shelf}.",
+        Fact(stage=Stage.SHELVED, pickup_code=it.code),
+    ),
     read.OrderPickedUp: lambda _: ("You collected it.", Fact(stage=Stage.COLLECTED)),
     read.CollectionExpired: lambda _: ("Nobody came to collect it in time.", Fact()),
     read.DriverAssigned: lambda it: (f"{it.driver_name} will bring it to you.", Fact(stage=Stage.DRIVER_ASSIGNED)),

@@ -51,8 +51,14 @@ class Summary(_View):
 
 
 class OrderView(Summary):
-    """Where an order is, with all that happened to it."""
+    """Where an order is, with all that happened to it, for its customer: who knows its id.
 
+    Attributes:
+        pickup_code: What to say at the counter while the order waits there; the list of all orders never shows it.
+
+    """
+
+    pickup_code: str | None
     timeline: list[EntryView]
 
 
@@ -83,12 +89,13 @@ def summary(order: TrackedOrder) -> Summary:
 
 
 def whole(order: TrackedOrder) -> OrderView:
-    """Show an order with its timeline."""
+    """Show an order with its timeline, and how to be given it while it waits for that."""
     timeline = [
         EntryView(id=it.id, type=it.type, version=it.version, time=it.time, source=it.source, words=it.words)
         for it in order.entries
     ]
-    return OrderView(**dict(summary(order)), timeline=timeline)
+    code = order.pickup_code if order.stage is Stage.SHELVED else None
+    return OrderView(**dict(summary(order)), pickup_code=code, timeline=timeline)
 
 
 def _line(sku: str, name: str, quantity: int, unit_price_cents: int) -> LineView:

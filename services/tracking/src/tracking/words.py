@@ -14,7 +14,7 @@ _BOTH: dict[Stage, tuple[str, str | None]] = {
     Stage.PREPARING: ("The kitchen is making your order.", "It goes into the oven next."),
     Stage.BAKING: ("Your order is in the oven.", "We check it when it comes out."),
     Stage.CHECKED: ("Your order is baked and has passed our check.", "It is put into its box."),
-    Stage.SHELVED: ("Your order is ready to be picked up.", "Come and collect it while it is hot."),
+    Stage.SHELVED: ("Your order is ready to be picked up.", "Come and say your code while it is hot."),
     Stage.DRIVER_ASSIGNED: ("A driver is coming for your order.", "The driver collects it and sets off."),
     Stage.OUT_FOR_DELIVERY: ("Your order is on its way to you.", "The driver rings your bell."),
     Stage.COLLECTED: ("You have your order. Enjoy your meal!", None),

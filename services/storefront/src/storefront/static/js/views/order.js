@@ -92,6 +92,7 @@ function whereItIs(told, refusal, actions) {
     h("p", { class: "overline" }, cancelled ? "Cancelled" : told.finished ? "Done" : "Right now"),
     h("h2", { id: "where" }, told.message),
     told.next && h("p", { class: "next" }, !cancelled && h("b", null, "Next: "), told.next),
+    told.stage === "shelved" && told.pickupCode && h("p", { class: "code" }, h("span", null, "Your code at the counter"), h("b", null, told.pickupCode)),
     h("ol", { class: "steps", "aria-label": "Steps" }, steps(told).map(step)),
     refusal && !told.finished && h("div", { class: "alert", role: "alert" }, icon("warning"), h("strong", null, "It was not cancelled."), h("span", null, refusal)),
     h(
