@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom
+.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom e2e e2e-images
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 	coverage erase
 	pytest tests/unit tests/contract -n 2 --cov --cov-report=
 	pytest tests/integration -n 2 --cov --cov-append --cov-report=
-	pytest tests/e2e tests/chaos/test_kill_each.py
+	pytest tests/e2e tests/chaos/test_kill_each.py --ignore tests/e2e/cluster
 	coverage report --skip-covered --skip-empty --fail-under=90
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
@@ -94,10 +94,19 @@ chart-security: venv ## checkov over the rendered charts; exceptions stand in ch
 doctor: venv ## is here what the cluster needs; if not, what mends it
 	python charts/doctor.py
 
+e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluster must be named: CONTEXT=… REPOSITORY=registry/of/images
+	E2E_CONTEXT=$(or $(CONTEXT),current) E2E_REPOSITORY=$(or $(REPOSITORY),plant-based-pizza) E2E_TAG=$(TAG) pytest -s tests/e2e/cluster
+
+e2e-images: images
+	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
+		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators numbered $(notdir $(wildcard services/*)))
+
 # BASE names another base image, TAG another tag, DOCKER_BUILD further options of `docker build`.
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)
 TAG ?= 0.1.0
-images: ## build every image (BASE=…, TAG=…, DOCKER_BUILD="--network host")
+DOCKER_BUILD ?= --network host
+images: ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
 	$(IMAGES) -f images/operator.Dockerfile -t plant-based-pizza/operator:$(TAG) .
 	$(IMAGES) -f images/simulators.Dockerfile -t plant-based-pizza/simulators:$(TAG) .
 	for service in $(notdir $(wildcard services/*)); do \

@@ -65,26 +65,28 @@ class Numbers:
         size: int = PARCEL,
         poisoned: int = -1,
         at_once: int = 1,
+        pause: float = 0.0,
         concurrency: int = 4,
         patience: float = 120.0,
     ) -> None:
-        """Have every parcel sent whole, however often the services fail meanwhile.
+        """Have every parcel sent whole, `pause` seconds between numbers, however often the services fail meanwhile.
 
         Raises:
             TimeoutError: A parcel could not be sent within `patience` seconds.
 
         """
         waiting = list(reversed(list(parcels)))
+        how = {"size": size, "poisoned": poisoned, "at_once": at_once, "pause": pause}
 
         async def work() -> None:
             while waiting:
-                await self._send(waiting.pop(), {"size": size, "poisoned": poisoned, "at_once": at_once}, patience)
+                await self._send(waiting.pop(), how, patience)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
 
-    async def _send(self, parcel: str, how: dict[str, int], patience: float) -> None:
+    async def _send(self, parcel: str, how: dict[str, float], patience: float) -> None:
         async with asyncio.timeout(patience):
             while True:
                 try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 
 from tidings import Event, Service, StateContext, event
@@ -68,12 +70,21 @@ async def tell_on(order: Order, context: StateContext) -> int:
 
 @router.post("/parcels/{kind}/{parcel}")
 async def post_parcel(
-    kind: str, parcel: str, service: CurrentService, size: int, poisoned: int = -1, at_once: int = 1
+    kind: str,
+    parcel: str,
+    service: CurrentService,
+    size: int,
+    poisoned: int = -1,
+    at_once: int = 1,
+    pause: float = 0.0,
 ) -> int:
-    """Answer how many numbers have been told once all have; asked again, it goes on where it was."""
+    """Answer how many numbers have been told once all have; asked again, it goes on where it was.
+
+    `pause` are the seconds from one number to the next.
+    """
     order = Order(kind=kind, parcel=parcel, size=size, poisoned=poisoned, at_once=at_once)
-    while await service.execute(tell_on, order) < size:
-        pass
+    while await service.execute(tell_on, order) < size:  # noqa: ASYNC110 - the pace, not a wait for anything
+        await asyncio.sleep(pause)
     return size
 
 

@@ -1,0 +1,132 @@
+"""Both charts on a live cluster. Only `make e2e` runs these: they install, kill and uninstall.
+
+E2E_CONTEXT names the context (`current`: the one at hand, which must be kind's), E2E_REPOSITORY and E2E_TAG the images.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.livecluster import CURRENT, Cluster, chosen, current_context, until
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+CONTEXT = os.environ.get("E2E_CONTEXT", "")
+REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
+SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
+NUMBERED = ROOT / "tests/chaos/numbered/services"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(900))
+            if not CONTEXT:
+                item.add_marker(pytest.mark.skip("NOT TESTED, no cluster was named: make e2e"))
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Both releases, on one cluster."""
+
+    tidings: Cluster
+    pizza: Cluster
+
+    def install_tidings(self, *more: str) -> str:
+        """Install or upgrade the operator; what Helm says."""
+        given = [
+            f"image.repository={REPOSITORY}/operator",
+            f"image.tag={TAG}",
+            f"archive.url=http://archive.{PIZZA}.svc",
+        ]
+        return self._install(self.tidings, "tidings", *given, more=more)
+
+    def install_pizza(self, *more: str) -> str:
+        """Install or upgrade the pizzeria; what Helm says."""
+        numbered = f"{REPOSITORY}/numbered:{TAG}"
+        given = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
+        given += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
+        return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
+
+    def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:
+        words = [word for each in given for word in ("--set", each)]
+        return cluster.helm(
+            "upgrade", "--install", chart, str(ROOT / "charts" / chart), "--create-namespace", *words, *more
+        )
+
+    def uninstall(self) -> None:
+        """Take away what an earlier run has left, or this one."""
+        for cluster, release in ((self.pizza, "pizza"), (self.tidings, "tidings")):
+            cluster.helm("uninstall", release, "--wait", "--ignore-not-found")
+
+
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Installed]:
+    """Both charts, installed anew, everything ready."""
+    context = chosen(CONTEXT, current_context()) if CONTEXT == CURRENT else CONTEXT
+    found = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
+    found.uninstall()
+    found.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=120s")
+    found.install_tidings("--wait")
+    found.install_pizza()
+    found.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
+    found.pizza.roll_out()
+    yield found
+    found.uninstall()
+    found.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=120s")
+
+
+class Guest:
+    """Orders at the storefront, and follows what becomes of it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def order(self, *, deliver: bool = True, patience: float = 60.0) -> str:
+        """Place an order, again where nobody answers; its id."""
+        body = {
+            "customer": {"name": "Ada", "email": "ada@example.org"},
+            "fulfilment": "delivery" if deliver else "pickup",
+            "address": {"street": "Analytical Row 1", "city": "London", "postcode": "N1"} if deliver else None,
+            "lines": [{"sku": "margherita", "quantity": 1}],
+            "paymentToken": "tok_ok",
+        }
+        headers = {"Idempotency-Key": secrets.token_hex(8)}
+        answer = until("an order is taken", lambda: self._ask("POST", "/api/orders", body, headers), patience)
+        return str(answer["orderId"])
+
+    def stage(self, order: str) -> str:
+        """Where it is, by the page."""
+        found = self._ask("GET", f"/api/track/{order}")
+        return str(found["stage"]) if found else ""
+
+    def eaten(self, *orders: str, patience: float = 180.0) -> None:
+        """Wait until all are completed."""
+        waiting = set(orders)
+        end = time.monotonic() + patience
+        while waiting:
+            waiting = {order for order in waiting if self.stage(order) != "completed"}
+            assert time.monotonic() < end, f"not delivered: { {order: self.stage(order) for order in waiting} }"
+            time.sleep(0.5)
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        with self.cluster.http() as http:
+            answer = http.request(method, self.cluster.url("storefront") + path, json=body, headers=headers)
+        assert answer.status_code < 400 or answer.status_code >= 500 or answer.status_code == 404, answer.text
+        found: dict[str, Any] | None = answer.json() if answer.is_success else None
+        return found
+
+
+@pytest.fixture
+def guest(installed: Installed) -> Guest:
+    return Guest(installed.pizza)

@@ -1,0 +1,118 @@
+"""What a user does with an installed system: order, apply, wait, delete; and what a mistake does not do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+import yaml
+from scenarios.counting import PARCEL, Numbers
+from tests.e2e.cluster.conftest import NUMBERED, Guest, Installed
+from tests.support.livecluster import Cluster, until
+
+TOLD: dict[str, Any] = next(yaml.safe_load_all((NUMBERED / "receiver/contracts/subscriptions.yaml").read_text()))
+PARCELS = map("running-{}".format, itertools.count())
+RELOADS = ("Closing existing", "Adding Subscription", "Adding Component", "Fatal", "level=fatal")
+
+
+def apply(cluster: Cluster, *manifests: object, check: bool = True) -> str:
+    return cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests), check=check)
+
+
+def broken(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """A subscription of a real app with something wrong."""
+    reads = {"eventTypeRef": {"name": "orders.orderPlaced"}, "versions": {"accept": ["v1"]}}
+    consumer = {"appId": "loyalty"}
+    return {**TOLD, "metadata": {"name": name}, "spec": {**reads, "consumer": consumer, **spec}}
+
+
+def test_everything_is_ready(installed: Installed) -> None:
+    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
+    installed.pizza.kubectl("wait", "--for=condition=Ready", "evtype", "--all", "--timeout=120s")
+    bare = {
+        pod.metadata.labels["app.kubernetes.io/name"]
+        for pod in installed.pizza.pods()
+        if "daprd" not in {each.name for each in [*pod.spec.containers, *(pod.spec.init_containers or ())]}
+    }
+    assert bare == {"storefront", "saas", "smtp", "nats", "redis"}
+
+
+@pytest.mark.parametrize("deliver", [True, False], ids=["delivered", "picked-up"])
+def test_an_order_is_completed(guest: Guest, deliver: bool) -> None:
+    guest.eaten(guest.order(deliver=deliver))
+
+
+async def test_a_subscription_brings_a_consumer_into_play_and_its_end_takes_it_out(installed: Installed) -> None:
+    cluster = installed.pizza
+    before = cluster.lives()
+    early, late, after = (next(PARCELS) for _ in range(3))
+    async with cluster.http_async() as client:
+        numbers = Numbers(cluster.url, client)
+        await numbers.send([early])  # nobody reads it yet
+        apply(cluster, TOLD)
+        cluster.kubectl("wait", "--for=condition=Ready", "esub/receiver-told", "--timeout=60s")
+        await numbers.send([late])
+        report = await numbers.settled([early, late], patience=60)
+        assert report.faultless, str(report)
+        cluster.kubectl("delete", "esub/receiver-told")
+        until("it has no Subscription any more", lambda: not _subscriptions(cluster, "receiver"))
+        until("its sidecar reads no more", lambda: "receiver-told" not in _reads(cluster, "receiver"))
+        await numbers.send([after])
+        await asyncio.sleep(5)  # long enough for what would still come
+        gone = await numbers.report([after])
+    assert (gone.received, len(gone.lost)) == (0, PARCEL)
+    assert cluster.lives() == before, "something was started again"
+
+
+def _subscriptions(cluster: Cluster, app: str) -> list[str]:
+    return cluster.kubectl("get", "subscriptions.dapr.io", "-l", f"tidings.dev/app={app}", "-o", "name").split()
+
+
+def _reads(cluster: Cluster, app: str) -> str:
+    """What the app's sidecar says that it is subscribed to."""
+    asked = (
+        "import os, urllib.request as u; r = u.Request('http://127.0.0.1:3500/v1.0/metadata',"
+        " headers={'dapr-api-token': os.environ['DAPR_API_TOKEN']}); print(u.urlopen(r).read().decode())"
+    )
+    said = cluster.kubectl("exec", f"deployment/{app}", "-c", app, "--", "python", "-c", asked)
+    return json.dumps(json.loads(said.splitlines()[0])["subscriptions"])
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "cel-malformed": ({"filters": [{"cel": "event.data.totalCents >"}]}, "totalCents >"),
+    "route-malformed": ({"routes": {"rules": [{"match": "event.type ==", "path": "/x"}]}}, "event.type =="),
+    "version-unknown": ({"versions": {"accept": ["v9"]}}, "v9"),
+    "type-unknown": ({"eventTypeRef": {"name": "orders.orderEaten"}}, "orders.orderEaten"),
+}
+
+
+def test_a_broken_subscription_never_touches_a_sidecar(installed: Installed, guest: Guest) -> None:
+    cluster = installed.pizza
+    before, began = cluster.lives(), time.monotonic()
+    children = _subscriptions(cluster, "loyalty")
+    said = {name: apply(cluster, broken(name, spec), check=False) for name, (spec, _) in MISTAKES.items()}
+    try:
+        for name, (_, word) in MISTAKES.items():
+            if "created" in said[name]:
+                said[name] = until(f"{name} is refused in its status", partial(_refusal, cluster, name))
+            assert word in said[name], said[name]
+        time.sleep(5)
+        assert cluster.lives() == before
+        assert _subscriptions(cluster, "loyalty") == children
+        logs = cluster.sidecar_logs(round(time.monotonic() - began))
+        assert {
+            pod: line for pod, log in logs.items() for line in log.splitlines() if any(map(line.count, RELOADS))
+        } == {}
+        guest.eaten(guest.order())
+    finally:
+        cluster.kubectl("delete", "esub", *MISTAKES, "--ignore-not-found")
+
+
+def _refusal(cluster: Cluster, name: str) -> str:
+    ready = cluster.conditions("eventsubscriptions", name).get("Ready", {})
+    return f"{ready['reason']}: {ready['message']}" if ready.get("status") == "False" else ""

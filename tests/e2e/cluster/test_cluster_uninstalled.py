@@ -1,0 +1,46 @@
+"""The end: nothing is left but the CustomResourceDefinitions, which would take everybody's resources with them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.e2e.cluster.conftest import Installed
+from tests.support.livecluster import Cluster, until
+
+OTHERS = ("kube-root-ca.crt", "default", "dapr-trust-bundle")
+"""What Kubernetes and Dapr put into every namespace."""
+
+
+def test_nothing_is_left_but_the_definitions(installed: Installed) -> None:
+    installed.pizza.kubectl("delete", "evtype,esub", "--all", "--timeout=60s")  # the tests' own
+    installed.uninstall()
+    for cluster in (installed.pizza, installed.tidings):
+        until(f"nothing in {cluster.namespace}", partial(_is_empty, cluster), patience=90)
+    assert _wide(installed.pizza) == {
+        "customresourcedefinition.apiextensions.k8s.io/eventreplays.tidings.dev",
+        "customresourcedefinition.apiextensions.k8s.io/eventsubscriptions.tidings.dev",
+        "customresourcedefinition.apiextensions.k8s.io/eventtypes.tidings.dev",
+    }
+
+
+def _is_empty(cluster: Cluster) -> bool:
+    return not _left(cluster)
+
+
+def _left(cluster: Cluster) -> list[str]:
+    """Everything in the namespace, of whatever kind; events tell what was, and are gone within the hour."""
+    kinds = cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+    asked = ",".join(kind for kind in kinds if kind.partition(".")[0] != "events")
+    found = cluster.kubectl("get", asked, "--ignore-not-found", "-o", "name").split()
+    return [name for name in found if name.rpartition("/")[2] not in OTHERS]
+
+
+def _wide(cluster: Cluster) -> set[str]:
+    """What is of Tidings or the pizzeria beyond namespaces."""
+    kinds = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "-o", "name").split()
+    words = cluster.kubectl("get", ",".join(kinds), "--ignore-not-found", "-o", "name").split()
+    return {
+        name
+        for name in words
+        if "tidings" in name and not name.startswith(("namespace/", "node/", "persistentvolume/"))
+    }

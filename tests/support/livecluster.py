@@ -1,0 +1,167 @@
+"""A live cluster, as the end-to-end tests use it: kubectl and helm by name, pods and services over its API."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import httpx2
+from kubernetes import client, config
+
+from tidings.programs import ensure
+
+KIND = "kind-"
+CURRENT = "current"
+"""Stands for the context of the kubeconfig at hand, if it is kind's."""
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """These tests install, kill and uninstall: not on a cluster that nobody has named."""
+
+
+def chosen(named: str, current: str) -> str:
+    """The context to work on: one that is named, or the current one where it is kind's."""
+    if named != CURRENT:
+        return named
+    if current.startswith(KIND):
+        return current
+    raise Refused(f"the current context is {current}, not kind's: name it, if you mean it: make e2e CONTEXT={current}")
+
+
+def current_context() -> str:
+    """The context that kubectl would use."""
+    _, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    return str(current["name"])
+
+
+def until(what: str, look: Callable[[], T | None], patience: float = 120.0, pause: float = 0.5) -> T:
+    """Look again until there is something to see; fails, saying what was waited for."""
+    end = time.monotonic() + patience
+    while not (found := look()):
+        assert time.monotonic() < end, f"{patience:.0f} s, and still not: {what}"
+        time.sleep(pause)
+    return found
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One namespace of a cluster."""
+
+    context: str
+    namespace: str
+    _programs: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def api(self) -> Any:
+        """The `kubernetes` package's client of this context."""
+        return config.new_client_from_config(context=self.context)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def core(self) -> Any:
+        """Pods and the like."""
+        return client.CoreV1Api(self.api)
+
+    def run(self, program: str, *words: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl or helm here; what it said on both streams. Fails where it does, unless `check` is off."""
+        path = str(ensure(program)[program])
+        where = ["--context" if program == "kubectl" else "--kube-context", self.context, "--namespace", self.namespace]
+        done = subprocess.run(
+            [path, *where, *words], input=stdin, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert done.returncode == 0 or not check, f"{program} {' '.join(words)}: {done.stderr or done.stdout}"
+        return done.stdout + done.stderr
+
+    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl in this namespace."""
+        return self.run("kubectl", *words, stdin=stdin, check=check)
+
+    def helm(self, *words: str, check: bool = True) -> str:
+        """Run helm in this namespace."""
+        return self.run("helm", *words, check=check)
+
+    def url(self, service: str) -> str:
+        """Where a service is, through the API server: no port is taken, and the next pod is found by itself."""
+        return f"{self.api.configuration.host}/api/v1/namespaces/{self.namespace}/services/{service}:http/proxy"
+
+    def _http(self) -> dict[str, Any]:
+        settings = self.api.configuration
+        tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
+        if settings.cert_file:
+            tls.load_cert_chain(settings.cert_file, settings.key_file)
+        # A token may be short-lived: the package gets a new one when it is asked for it.
+        token = settings.get_api_key_with_prefix("authorization")
+        headers = {"Authorization": token} if token else {}
+        return {"verify": tls, "headers": headers, "timeout": 30.0, "trust_env": False}
+
+    @contextmanager
+    def http(self) -> Iterator[httpx2.Client]:
+        """A client that `url` can be asked with."""
+        with httpx2.Client(**self._http()) as found:
+            yield found
+
+    def http_async(self) -> httpx2.AsyncClient:
+        """The same, for asyncio."""
+        return httpx2.AsyncClient(**self._http())
+
+    def pods(self) -> list[Any]:
+        """Every pod that is meant to run on: no job's."""
+        found = self.core.list_namespaced_pod(self.namespace).items
+        return [
+            pod
+            for pod in found
+            if not any(owner.kind == "Job" for owner in pod.metadata.owner_references or ())
+            and not pod.metadata.deletion_timestamp
+        ]
+
+    def lives(self) -> dict[str, int]:
+        """How often each container of each pod was started again; a replaced pod has another name."""
+        return {
+            f"{pod.metadata.name}/{status.name}": status.restart_count
+            for pod in self.pods()
+            for status in pod.status.container_statuses or ()
+        }
+
+    def sidecar_logs(self, since: int) -> dict[str, str]:
+        """What every sidecar has said in the last so many seconds, by pod."""
+        return {
+            pod.metadata.name: self.core.read_namespaced_pod_log(
+                pod.metadata.name, self.namespace, container="daprd", since_seconds=max(1, since)
+            )
+            for pod in self.pods()
+            if any(each.name == "daprd" for each in [*pod.spec.containers, *(pod.spec.init_containers or ())])
+        }
+
+    def conditions(self, kind: str, name: str) -> dict[str, dict[str, Any]]:
+        """The conditions of one of Tidings' resources, by type."""
+        found: Any = client.CustomObjectsApi(self.api).get_namespaced_custom_object(
+            "tidings.dev", "v1alpha1", self.namespace, kind, name
+        )
+        return {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
+
+    def roll_out(self, patience: int = 300) -> None:
+        """Wait until every workload is as it should be."""
+        for kind in ("statefulset", "deployment"):
+            names = self.kubectl("get", kind, "-o", "name").split()
+            for name in names:
+                self.kubectl("rollout", "status", name, f"--timeout={patience}s")
+
+
+def load(context: str, *images: str) -> None:
+    """Put images that Docker has onto kind's nodes."""
+    if not context.startswith(KIND):
+        raise Refused(f"images are loaded into kind only: push them, then make e2e CONTEXT={context} REPOSITORY=…")
+    kind = str(ensure("kind")["kind"])
+    subprocess.run([kind, "load", "docker-image", "--name", context.removeprefix(KIND), *images], check=True)
+
+
+if __name__ == "__main__":
+    wanted, *given = sys.argv[1:]
+    load(chosen(wanted, current_context()), *given)
