@@ -19,7 +19,9 @@ from tidings.outbox.table import TableOutbox
 from tidings.programs import ProgramError, ensure
 from tidings.testing import MemorySidecar, programs
 from tidings.testing.conformance import poll
-from tidings.testing.conformance.outbox import TOPIC, CdcWorld, OutboxConformance, TableWorld, World, counted
+from tidings.testing.conformance.outbox import OutboxConformance
+from tidings.testing.conformance.shop import TOPIC, counted
+from tidings.testing.conformance.worlds import CdcWorld, TableWorld, World
 from tidings.testing.programs import Ports
 
 pytestmark = [

@@ -19,7 +19,9 @@ from tidings.settings import Settings
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.streams import ensure_streams
 from tidings.testing.conformance import Recorder, poll, subscription, unique
-from tidings.testing.conformance.outbox import TOPIC, Changed, Counted, Failing, Make, Total, World, counted
+from tidings.testing.conformance.processes import Failing
+from tidings.testing.conformance.shop import TOPIC, Changed, Counted, Total, counted
+from tidings.testing.conformance.worlds import Make, World
 from tidings.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]

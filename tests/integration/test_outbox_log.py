@@ -14,7 +14,10 @@ from tidings.components import render
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.streams import ensure_streams
 from tidings.testing.conformance import Recorder, subscription, unique
-from tidings.testing.conformance.outbox import TOPIC, Failing, OutboxConformance, World
+from tidings.testing.conformance.outbox import OutboxConformance
+from tidings.testing.conformance.processes import Failing
+from tidings.testing.conformance.shop import TOPIC
+from tidings.testing.conformance.worlds import World
 from tidings.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

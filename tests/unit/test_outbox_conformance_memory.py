@@ -8,7 +8,8 @@ import pytest
 
 pytest.register_assert_rewrite("tidings.testing.conformance")
 
-from tidings.testing.conformance.outbox import DaprWorld, DirectWorld, OutboxConformance, TableWorld, World  # noqa: E402
+from tidings.testing.conformance.outbox import OutboxConformance  # noqa: E402
+from tidings.testing.conformance.worlds import DaprWorld, DirectWorld, TableWorld, World  # noqa: E402
 
 
 class TestLog(OutboxConformance):

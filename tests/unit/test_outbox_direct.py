@@ -20,7 +20,7 @@ from tidings.testing import MemoryBroker, MemorySidecar, lifespan
 
 pytest.register_assert_rewrite("tidings.testing.conformance")
 
-from tidings.testing.conformance.outbox import TOPIC, Changed  # noqa: E402
+from tidings.testing.conformance.shop import TOPIC, Changed  # noqa: E402
 
 router = APIRouter()
 

@@ -38,9 +38,10 @@ from tidings.testing import MemorySidecar
 
 pytest.register_assert_rewrite("tidings.testing.conformance")
 
-from tidings.testing.conformance import outbox as suite  # noqa: E402
 from tidings.testing.conformance import poll  # noqa: E402
-from tidings.testing.conformance.outbox import Make, Process, TableWorld, Total, World, counted  # noqa: E402
+from tidings.testing.conformance.processes import Process, counting_steps, owned  # noqa: E402
+from tidings.testing.conformance.shop import Total, counted, tables, totals  # noqa: E402
+from tidings.testing.conformance.worlds import Make, TableWorld, World  # noqa: E402
 
 T = TypeVar("T")
 EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -133,14 +134,14 @@ class TableModel(TableWorld):
 
     def outbox(self) -> Make:
         def make(sidecar: Sidecar, given: Settings) -> TableOutbox:
-            return TableOutbox(self.url, sidecar, given.tidings_instance, tables=suite.tables, clock=self.clock)
+            return TableOutbox(self.url, sidecar, given.tidings_instance, tables=tables, clock=self.clock)
 
         return make
 
     async def stored(self) -> dict[str, int]:
         database = Database(self.url)
         async with database.connect(write=False) as connection:
-            rows = await connection.execute(sa.select(suite.totals))
+            rows = await connection.execute(sa.select(totals))
             found = {str(item): int(total) for item, total in rows}
         await database.close()
         return found
@@ -154,11 +155,11 @@ class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualLoop()
-        self.loop.set_task_factory(suite._own)
+        self.loop.set_task_factory(owned)
         self.around = ExitStack()
         patch = self.around.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(aiosqlite.core, "SimpleQueue", self.loop.queue)
-        self.around.enter_context(suite.counting_steps(patch))
+        self.around.enter_context(counting_steps(patch))
         self.world = self.make()
         self.causes: list[Envelope] = []
         self.waiting: list[Envelope] = []

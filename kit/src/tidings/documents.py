@@ -40,13 +40,14 @@ class Slot(msgspec.Struct, omit_defaults=True):
     """Messages of one unit of work, from its commit until they are delivered.
 
     Valid only while the document points back at it: on a store without real transactions the slot may have been
-    written by a unit of work whose document was not.
+    written by a unit of work whose document was not. What is `parked` was refused so often that nothing waits for it.
     """
 
     document: str
     unit: str
     outgoing: list[Outgoing] = []
     scheduled: Scheduled | None = None
+    parked: bool = False
 
 
 class Scheduled(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
 
 
 def published(topic: str, result: str, events: int = 1) -> None:
-    """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`."""
+    """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`, `parked`."""
     _published(topic, result).inc(events)
 
 

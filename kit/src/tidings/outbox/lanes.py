@@ -14,6 +14,9 @@ What holds when something fails:
   the inbox drops the second.
 - Broker down: slots wait; publishing is tried again with growing pauses, in order per document; commands are
   accepted all the while.
+- An event is refused (no such topic, too large): its document's later events wait for it, up to 20 tries in about
+  twelve minutes. Then it is parked: it stays in its slot, and is tried once a minute and at every start, so it goes
+  out by itself once its cause is mended; what follows no longer waits for it.
 - Sidecar or state store down: commands fail with `SidecarUnavailable`; a commit whose answer got lost is looked up as
   soon as the store answers.
 """
@@ -33,7 +36,7 @@ import structlog
 
 from tidings import metrics
 from tidings.context import Outgoing
-from tidings.documents import Pointer, Slot, read_document, read_slot
+from tidings.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.envelope import new_id
 from tidings.errors import PublishRefused, SidecarError, StateConflict
 from tidings.outbox.port import Deliver
@@ -44,6 +47,8 @@ T = TypeVar("T")
 
 DIRECTORY = "outbox/lanes"
 LEASE = 15.0  # seconds that an instance may be silent before its lane is adopted
+TRIES = 20  # of a refused event, over about twelve minutes, before others wait for it no more
+_FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between tries
 _FIRST_EXTENT = 256
 _CHUNK = 256  # slots read or removed in one call
 
@@ -217,9 +222,25 @@ class Lanes:
     async def _publish(self, unit: _Unit) -> None:
         for pointer in unit.after:
             await self._wait_for(pointer)
-        for message in unit.content.outgoing:
-            await self._publish_one(message)
+        tries = 1 if unit.content.parked else TRIES
+        refused = [message for message in unit.content.outgoing if not await self._publish_one(message, tries)]
+        if refused:
+            await self._park(unit, refused)
         self._finish(unit)
+
+    async def _park(self, unit: _Unit, refused: list[Outgoing]) -> None:
+        """Let what follows go first, and go on trying."""
+        if not unit.content.parked:
+            # What went is taken out: it must not go again on a day when nobody remembers it any more.
+            content = msgspec.structs.replace(unit.content, outgoing=refused, parked=True)
+            await self._until_stored(lambda: self._sidecar.transact([Upsert(unit.slot, write(content))]))
+            for message in refused:
+                metrics.published(message.topic, "parked")
+            log.error("outbox.parked", slot=unit.slot, topics=[message.topic for message in refused], tries=TRIES)
+        unit.done.set()
+        while refused:
+            await asyncio.sleep(_LONGEST_REFUSED)
+            refused = [message for message in refused if not await self._publish_one(message, 1)]
 
     async def _wait_for(self, pointer: Pointer) -> None:
         """Let an earlier unit of work of the same document go first; one of a silent instance is published here."""
@@ -234,24 +255,30 @@ class Lanes:
         if pointer.slot.startswith(f"outbox/{self._lane}/"):
             return
         item = await self._until_stored(lambda: self._sidecar.get(pointer.slot))
-        if item is not None and (content := read_slot(item)).unit == pointer.unit:
+        if item is not None and (content := read_slot(item)).unit == pointer.unit and not content.parked:
             for message in content.outgoing:
-                await self._publish_one(message)
+                await self._publish_one(message, TRIES)
 
-    async def _publish_one(self, message: Outgoing) -> None:
-        pause = 0.05
+    async def _publish_one(self, message: Outgoing, tries: int) -> bool:
+        """Publish an event; False where it was refused `tries` times."""
+        pause = _FIRST_PAUSE
         while True:
             try:
                 async with self._publishing:
                     await self._sidecar.publish(message.topic, bytes(message.event))
-                return metrics.published(message.topic, "ok")
             except SidecarError as error:
                 refused = isinstance(error, PublishRefused)
                 metrics.published(message.topic, "refused" if refused else "unavailable")
                 level = log.error if refused else log.warning
                 level("outbox.publish_failed", topic=message.topic, reason=str(error), again_in=round(pause, 2))
+                tries -= refused
+                if not tries:
+                    return False
+            else:
+                metrics.published(message.topic, "ok")
+                return True
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            pause = min(pause * 2, 5.0)
+            pause = min(pause * 2, _LONGEST_REFUSED if refused else _LONGEST_AWAY)
 
     async def _serve(self, unit: _Unit) -> None:
         scheduled = unit.content.scheduled

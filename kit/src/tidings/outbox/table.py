@@ -56,7 +56,7 @@ from tidings.outbox.table_relay import Relay
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
 from tidings.sidecar import Sidecar
-from tidings.sql import Database, insert_new
+from tidings.sql import Database, insert_all_new
 
 log = structlog.get_logger(__name__)
 
@@ -241,11 +241,10 @@ class TableOutbox:
 
 
 async def _remember(connection: AsyncConnection, cause: Cause, now: datetime) -> None:
-    # In one order everywhere: two replicas that are given the same messages wait for, and do not block, each other.
-    for identity in sorted({cause.envelope.id, *(each.id for each in cause.beside)}):
-        values = {"subscription": cause.subscription, "event": identity, "handled_at": now.timestamp()}
-        if not await insert_new(connection, inbox, values):
-            raise AlreadyHandled
+    ids = sorted({cause.envelope.id, *(each.id for each in cause.beside)})
+    rows = [{"subscription": cause.subscription, "event": each, "handled_at": now.timestamp()} for each in ids]
+    if await insert_all_new(connection, inbox, rows) < len(rows):
+        raise AlreadyHandled
 
 
 class _About(msgspec.Struct):

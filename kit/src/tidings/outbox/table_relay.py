@@ -272,6 +272,8 @@ class Relay:
         ]
         if values:
             await connection.execute(sa.insert(parked), values)
+            for row in rows:
+                metrics.published(row.topic, "parked")
             log.error("outbox.parked", ids=[row.id for row in rows], reason=values[0]["reason"])
 
 
