@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import Depends
 
-from archive import api, api_deadletters, api_replays, console
+from archive import access, api, api_deadletters, api_replays, console
 from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
@@ -59,12 +60,12 @@ def contract_map() -> dict[str, Any]:
     return system_map(INVENTORY, PLANNED)
 
 
-def application(service: Service, chosen: ArchiveSettings) -> EventApp:
+def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
     routers = [api.router, api_deadletters.router, api_replays.router]
-    app = create_app(service, routers, dependencies=[Depends(console.same_site)])
+    app = create_app(service, routers, dependencies=[Depends(access.same_site)])
     console.install(app)
-    app.dependency_overrides[settings] = lambda: chosen
+    app.dependency_overrides[settings] = chosen
     return app
 
 
@@ -83,7 +84,8 @@ class Newsroom:
             outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
             policy=msgspec.convert(ARCHIVE.policy, Policy),
         )
-        app = application(service, ArchiveSettings(map=self.map))
+        self.settings = ArchiveSettings(map=self.map)
+        app = application(service, lambda: self.settings)
         self.broker.attach("archive", app, ARCHIVE.subscriptions, resiliency=ARCHIVE.resiliency)
         self._server = Served(app, ports.take())
         self._sender = MemorySidecar("orders", self.broker)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from archive import api, api_deadletters, api_replays, consumers, replays
 from archive.handlers import handlers
-from archive.settings import ArchiveSettings
+from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
 from tidings import Service, Settings
 from tidings.cli.commands import app
@@ -45,7 +46,10 @@ class Archive:
             "archive", handlers, settings=Settings(), sidecar=self.sidecar, outbox=outbox, policy=POLICY
         )
         routers = [api.router, api_deadletters.router, api_replays.router]
-        self._server = Served(create_app(self.service, routers), port)
+        application = create_app(self.service, routers)
+        application.dependency_overrides[settings] = lambda: self.settings
+        self.settings = ArchiveSettings()
+        self._server = Served(application, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -205,3 +209,15 @@ def test_a_replay_is_bounded_in_time_and_need_not_be_waited_for(archive: Archive
     assert (since["matched"], until["matched"]) == (0, 1)
     begun = archive.json("replay", "shop", "--correlation-id", "c", "--no-wait", "--yes")
     assert (begun["correlationId"], begun["matched"]) == ("c", 0)
+
+
+def test_an_archive_that_asks_for_a_token_is_sent_it(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.settings = ArchiveSettings(token=SecretStr("s3cret"))
+    archive.died("e-1")
+    refused = archive.tidings("replay", "shop", "--yes")
+    assert refused.exit_code == 1
+    assert "TIDINGS_ARCHIVE_TOKEN" in refused.output
+    assert "TIDINGS_ARCHIVE_TOKEN" in archive.tidings("dlq", "replay", "1", "--yes").output
+    monkeypatch.setenv("TIDINGS_ARCHIVE_TOKEN", "s3cret")
+    assert archive.tidings("dlq", "replay", "1", "--yes").exit_code == 0
+    assert archive.replayed() == ["e-1"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import httpx2
@@ -23,6 +25,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 DEFAULT = "http://127.0.0.1:8009"
 
 
+TOKEN_VARIABLE = "TIDINGS_ARCHIVE_TOKEN"  # noqa: S105 - its name
+"""Environment variable with the token of an archive that asks for one: an argument would stand in the process list."""
+
+
 class Archive:
     """The archive at an address. What it refuses ends the command with exit code 1."""
 
@@ -30,6 +36,8 @@ class Archive:
         if not url.startswith(("http://", "https://")):
             raise typer.BadParameter(f"{url!r} is no address of an archive: write http://HOST:PORT")
         self._url = url.rstrip("/")
+        token = os.environ.get(TOKEN_VARIABLE)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Ask for something; values that are None are left out."""
@@ -63,7 +71,7 @@ class Archive:
 
     def _answer(self, method: str, path: str, **how: Any) -> httpx2.Response:
         try:
-            return httpx2.request(method, f"{self._url}{path}", timeout=_DEADLINE, **how)
+            return httpx2.request(method, f"{self._url}{path}", headers=self._headers, timeout=_DEADLINE, **how)
         except httpx2.TransportError as error:
             message = f"no archive answers at {self._url} ({error}): start it, or say where it is with --archive"
             raise refusal(message) from error
@@ -86,4 +94,5 @@ def _why(answer: httpx2.Response) -> str:
         detail = answer.json().get("detail")
     except (ValueError, AttributeError):
         detail = None
-    return str(detail or f"{answer.status_code} {answer.reason_phrase}")
+    why = str(detail or f"{answer.status_code} {answer.reason_phrase}")
+    return f"{why} (sent is what {TOKEN_VARIABLE} holds)" if answer.status_code == HTTPStatus.UNAUTHORIZED else why

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from archive import deadletters
+from archive.access import LONGEST_NAME, CurrentVisitor
 from archive.api import CurrentDatabase, Cursor, Limit
 from archive.deadletters import Decision, UnknownDeadLetter
 from archive.domain.deadletter import DeadLetterError, State
@@ -23,7 +24,9 @@ Number = Annotated[int, Path(ge=1)]
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    by: str = Field(default="unknown", min_length=1, max_length=200, description="Who decides this, for the audit")
+    by: str = Field(
+        default="unknown", min_length=1, max_length=LONGEST_NAME, description="Who decides this, for the audit"
+    )
 
 
 class ReplayBody(_Body):
@@ -77,13 +80,19 @@ async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str
 
 @router.post("/{number}/replay", status_code=202, summary="Send it again")
 async def post_replay(
-    number: Number, body: ReplayBody, service: CurrentService, database: CurrentDatabase, response: Response
+    number: Number,
+    body: ReplayBody,
+    visitor: CurrentVisitor,
+    service: CurrentService,
+    database: CurrentDatabase,
+    response: Response,
 ) -> dict[str, Any]:
     """Send it again to the consumer that failed and no other; 404 where there is none, 409 where it may not be.
 
     A dry run answers what would be sent (200), and is refused as the replay itself would be.
     """
-    decision = Decision(number, body.by, subscription=body.subscription)
+    by = body.by if body.dry_run else visitor.deciding(body.by)
+    decision = Decision(number, by, subscription=body.subscription)
     with _refusals():
         if not body.dry_run:
             return await service.execute(deadletters.replay, decision)
@@ -94,10 +103,13 @@ async def post_replay(
 
 
 @router.post("/{number}/discard", summary="Decide that nobody needs it")
-async def post_discard(number: Number, body: DiscardBody, service: CurrentService) -> dict[str, Any]:
+async def post_discard(
+    number: Number, body: DiscardBody, visitor: CurrentVisitor, service: CurrentService
+) -> dict[str, Any]:
     """Put it away; it can still be read. 404 where there is none, 409 where it was replayed."""
+    decision = Decision(number, visitor.deciding(body.by), body.reason)
     with _refusals():
-        return await service.execute(deadletters.discard, Decision(number, body.by, body.reason))
+        return await service.execute(deadletters.discard, decision)
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from archive import replays
+from archive.access import LONGEST_NAME, CurrentVisitor
 from archive.api import CurrentDatabase, Limit
 from archive.events import ReplayEvents
 from archive.replays import Asked, ReplayError, UnknownReplay
@@ -19,6 +20,7 @@ from tidings.envelope import new_id
 from tidings.fastapi import CurrentService
 
 router = APIRouter(prefix="/replays", tags=["replays"])
+By = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME, description="Who ends it, for the audit")]
 
 
 class ReplayBody(BaseModel):
@@ -37,7 +39,7 @@ class ReplayBody(BaseModel):
     correlation_id: str | None = None
     rate_per_second: float | None = Field(default=None, gt=0, description="At most so many events a second")
     dry_run: bool = Field(default=False, description="Only count")
-    by: str = Field(default="unknown", min_length=1, max_length=200, description="Who asks, for the audit")
+    by: str = Field(default="unknown", min_length=1, max_length=LONGEST_NAME, description="Who asks, for the audit")
 
     def request(self) -> ReplayEvents:
         """The command that this body stands for."""
@@ -56,12 +58,16 @@ class ReplayBody(BaseModel):
 
 @router.post("", status_code=202, summary="Send archived events again")
 async def post_replay(
-    body: ReplayBody, service: CurrentService, database: CurrentDatabase, response: Response
+    body: ReplayBody,
+    visitor: CurrentVisitor,
+    service: CurrentService,
+    database: CurrentDatabase,
+    response: Response,
 ) -> dict[str, Any]:
     """Begin a replay; a dry run only counts (200). 422 where it cannot be carried out."""
     with _refusals():
         if not body.dry_run:
-            return await service.execute(replays.begin, Asked(body.request(), body.by))
+            return await service.execute(replays.begin, Asked(body.request(), visitor.deciding(body.by)))
         async with database.connect(write=False) as connection:
             counts = await replays.preview(connection, body.request())
     response.status_code = HTTPStatus.OK
@@ -84,10 +90,12 @@ async def get_replay(replay_id: str, database: CurrentDatabase) -> dict[str, Any
 
 
 @router.post("/{replay_id}/cancel", summary="End a replay")
-async def post_cancel(replay_id: str, service: CurrentService, by: str = "unknown") -> dict[str, Any]:
+async def post_cancel(
+    replay_id: str, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
+) -> dict[str, Any]:
     """Send nothing more of it; one that has ended stays as it is. 404 where there is none."""
     with _refusals():
-        return await service.execute(replays.cancel, (replay_id, by))
+        return await service.execute(replays.cancel, (replay_id, visitor.deciding(by)))
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The console: a page for those who run the system. Files of this package, served as they are, and what they ask for.
 
-It holds no rights of its own: it does what the archive's API lets everybody do who can reach it, so whoever puts the
-archive where people are lets them through a proxy that asks who they are.
+It holds no rights of its own: it does what the archive's API lets its visitor do (`archive.access`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from archive import deadletters, searching
+from archive.access import CurrentVisitor
 from archive.api import CurrentDatabase
 from archive.settings import ArchiveSettings, settings
 from archive.tables import events
@@ -28,7 +28,6 @@ VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/versi
 """Addresses that the page's own router knows."""
 WINDOW = 60.0
 """Seconds over which what happens is counted."""
-SAFE = ("GET", "HEAD", "OPTIONS")
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -49,11 +48,11 @@ HEADERS = {
 router = APIRouter(tags=["console"])
 
 
-def same_site(request: Request) -> None:
-    """Refuse what another site makes a browser send: it could discard dead letters unseen."""
-    origin = request.headers.get("sec-fetch-site", "none")
-    if request.method not in SAFE and origin not in ("same-origin", "none"):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "this can only be asked for from the archive's own page")
+class Me(BaseModel):
+    """What the archive knows of its visitor."""
+
+    name: str | None = Field(description="As an authenticating proxy says; null: whoever decides says it themselves")
+    missing: str | None = Field(description="Why this visitor may change nothing; null: they may")
 
 
 class Live(BaseModel):
@@ -62,6 +61,12 @@ class Live(BaseModel):
     window: float = Field(description="Seconds that are counted")
     events: dict[str, int] = Field(description="Events that happened in them, by type and version")
     dead_letters: dict[str, int] = Field(serialization_alias="deadLetters", description="Open ones, by app")
+
+
+@router.get("/console/me", summary="Who asks, and what they may do")
+async def get_me(visitor: CurrentVisitor) -> Me:
+    """Answer who this is by the proxy's word, and what is missing for them to change something."""
+    return Me(name=visitor.name, missing=visitor.missing)
 
 
 @router.get("/console/live", summary="What goes on now")

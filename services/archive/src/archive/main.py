@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import Depends
 
-from archive import api, api_deadletters, api_replays, console
+from archive import access, api, api_deadletters, api_replays, console
 from archive.handlers import handlers
 from archive.settings import settings
 from archive.tables import metadata
@@ -16,6 +16,6 @@ service = Service("archive", handlers, outbox=TableOutbox.on(settings().database
 app = create_app(
     service,
     [api.router, api_deadletters.router, api_replays.router],
-    dependencies=[Depends(console.same_site)],
+    dependencies=[Depends(access.same_site)],
 )
 console.install(app)

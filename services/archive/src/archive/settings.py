@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,6 +21,15 @@ class ArchiveSettings(BaseSettings):
     data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
     map: Path | None = Field(
         default=None, description="File that `tidings render -o map` writes: what the console's map is drawn from"
+    )
+    token: SecretStr | None = Field(
+        default=None, description="Asked of whoever changes something, as `Authorization: Bearer …`"
+    )
+    user_header: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which an authenticating proxy says who it let through, such as X-Auth-Request-User; "
+        "the audit has that name, and nobody changes anything without it or the token",
     )
     replay_rate: float = Field(
         default=500.0, gt=0, le=5000, description="Events a second of a replay that asks for no rate; never more"

@@ -1,0 +1,74 @@
+"""Who may change something, and as whom it is written down: a token, a proxy's word, and never another site.
+
+The archive knows no passwords. `ARCHIVE_TOKEN` is asked of whoever changes something; `ARCHIVE_USER_HEADER` names the
+header in which an authenticating proxy says who it let through. A proxy that sends both is believed by the token;
+with the header alone, whoever reaches the archive past the proxy can write any name into it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException, Request
+from pydantic import SecretStr
+
+from archive.settings import ArchiveSettings, settings
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+LONGEST_NAME = 200
+"""Characters of a name in the audit."""
+
+
+def same_site(request: Request) -> None:
+    """Refuse what another site makes a browser send: it could discard dead letters unseen.
+
+    Browsers say `Sec-Fetch-Site` over HTTPS and to this machine only, else `Origin` (Fetch Metadata, section 2).
+    """
+    if request.method in SAFE:
+        return
+    origin = request.headers.get("origin")
+    own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if request.headers.get("sec-fetch-site", "none" if own else "cross-site") not in ("same-origin", "none"):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this can only be asked for from the archive's own page")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks: their name where a proxy says it, and what is missing for them to change something."""
+
+    name: str | None
+    missing: str | None
+
+    def deciding(self, said: str) -> str:
+        """The name under which a change is written down: the proxy's word, else what the visitor says.
+
+        Raises:
+            HTTPException: 401, the visitor may not change anything.
+
+        """
+        if self.missing:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, self.missing, headers={"WWW-Authenticate": "Bearer"})
+        return self.name or said
+
+
+def visitor(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Visitor:
+    """Who asks; a name without the token, where one is asked for, is nobody's."""
+    if chosen.token and not _brings(request, chosen.token):
+        return Visitor(None, "the token that ARCHIVE_TOKEN holds is needed: Authorization: Bearer …")
+    said = request.headers.get(chosen.user_header, "")[:LONGEST_NAME] if chosen.user_header else ""
+    if chosen.user_header and not said and not chosen.token:
+        return Visitor(None, f"sign in first: no proxy says in {chosen.user_header} who this is")
+    return Visitor(said or None, None)
+
+
+def _brings(request: Request, token: SecretStr) -> bool:
+    scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+    wanted = token.get_secret_value().encode()
+    return scheme.lower() == "bearer" and secrets.compare_digest(sent.strip().encode(), wanted)
+
+
+CurrentVisitor = Annotated[Visitor, Depends(visitor)]

@@ -1,0 +1,97 @@
+"""Who may change something in the archive, and under which name it is written down."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from pydantic import SecretStr, ValidationError
+from tests.support.newsroom import Newsroom
+
+from archive.settings import ArchiveSettings
+from tidings.testing.programs import Ports
+
+NOBODY: dict[str, str] = {}
+TOKEN = {"Authorization": "Bearer s3cret"}
+ADA = {"X-Forwarded-User": "ada"}
+OPEN = ArchiveSettings()
+WITH_TOKEN = ArchiveSettings(token=SecretStr("s3cret"))
+WITH_PROXY = ArchiveSettings(user_header="X-Forwarded-User")
+WITH_BOTH = ArchiveSettings(token=SecretStr("s3cret"), user_header="X-Forwarded-User")
+CASES = [
+    # settings, what the visitor brings, under which name it is written down: None where it is refused
+    (OPEN, NOBODY, "said"),
+    (OPEN, ADA, "said"),
+    (WITH_TOKEN, NOBODY, None),
+    (WITH_TOKEN, {"Authorization": "Bearer s3cre"}, None),
+    (WITH_TOKEN, {"Authorization": "Bearer"}, None),
+    (WITH_TOKEN, {"Authorization": "Basic s3cret"}, None),
+    (WITH_TOKEN, {"Authorization": "bearer s3cret"}, "said"),
+    (WITH_TOKEN, ADA | TOKEN, "said"),
+    (WITH_PROXY, NOBODY, None),
+    (WITH_PROXY, {"X-Forwarded-User": ""}, None),
+    (WITH_PROXY, ADA, "ada"),
+    (WITH_PROXY, {"X-Forwarded-User": "a" * 300}, "a" * 200),
+    (WITH_BOTH, ADA, None),  # a name that anybody could write
+    (WITH_BOTH, ADA | TOKEN, "ada"),
+    (WITH_BOTH, TOKEN, "said"),  # a program
+]
+
+
+@pytest.fixture
+async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
+    with Ports() as ports:
+        room = Newsroom(tmp_path, ports)
+        await room.start()
+        yield room
+        await room.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "case"),
+    [
+        *(("/deadletters/1/discard", case) for case in CASES),
+        *(("/deadletters/1/replay", case) for case in (CASES[2], CASES[13])),
+        *(("/replays", case) for case in (CASES[2], CASES[13])),
+        *(("/replays/r-1/cancel", case) for case in (CASES[2], CASES[13])),
+    ],
+)
+async def test_changes_are_for_who_may_and_have_a_name(
+    newsroom: Newsroom, path: str, case: tuple[ArchiveSettings, dict[str, str], str | None]
+) -> None:
+    chosen, brought, name = case
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    base = newsroom.url.removesuffix("/console")
+    async with httpx2.AsyncClient(base_url=base, trust_env=False) as http:
+        replay = {"replayId": "r-1", "consumer": "pickup", "ratePerSecond": 0.001}
+        if path.endswith("cancel"):
+            await http.post("/replays", json=replay)
+        newsroom.settings = chosen
+        bodies = {"/deadletters/1/discard": {"by": "said", "reason": "old"}, "/replays": {**replay, "by": "said"}}
+        params = {"by": "said"} if path.endswith("cancel") else {}
+        answer = await http.post(path, json=bodies.get(path, {"by": "said"}), params=params, headers=brought)
+        deeds = (await http.get("/audit")).json()["deeds"]
+        who = [each["who"] for each in deeds if each["action"] != "completed"]
+        me = (await http.get("/console/me", headers=brought)).json()
+    assert answer.is_success == (name is not None), answer.text
+    assert (me["missing"] is None) == (name is not None)
+    if name is None:
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert "said" not in who
+    else:
+        assert who[0] == name
+        assert me["name"] == (None if name == "said" else name)
+
+
+async def test_reading_and_dry_runs_are_for_everybody_who_gets_here(newsroom: Newsroom) -> None:
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    newsroom.settings = WITH_BOTH
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+        assert (await http.get("/deadletters")).status_code == 200
+        assert (await http.post("/deadletters/1/replay", json={"dryRun": True})).status_code == 200
+        assert (await http.post("/replays", json={"consumer": "pickup", "dryRun": True})).status_code == 200
+
+
+def test_a_header_is_named_as_headers_are() -> None:
+    with pytest.raises(ValidationError, match="user_header"):
+        ArchiveSettings(user_header="X Forwarded: User")
