@@ -234,6 +234,7 @@ PLURALS = {
     "ClusterRoleBinding": "clusterrolebindings",
     "CustomResourceDefinition": "customresourcedefinitions",
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
+    "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "EventSubscription": "eventsubscriptions",
     "EventType": "eventtypes",

@@ -6,9 +6,11 @@ import json
 from functools import partial
 
 import pytest
-from tests.operator import shop
+from tests.operator import shop, webhooks
 from tests.operator.cluster import OPERATOR_USER, Cluster, path_of
 from tests.operator.conftest import Start, manifest, until
+
+from tidings.testing.programs import Ports
 
 pytestmark = pytest.mark.real
 Right = tuple[str, str, str]
@@ -46,10 +48,13 @@ def used(cluster: Cluster) -> tuple[set[Right], set[Right]]:
     return done, refused
 
 
-async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: str, operator: Start):
+async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: str, operator: Start, ports: Ports):
     kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
     order = cluster.apply(shop.replay(namespace))
-    made = await operator(lease=True, archive_url="http://127.0.0.1:9")
+    port = ports.take()
+    async with webhooks.configured(cluster, namespace, port):
+        made = await operator(lease=True, archive_url="http://127.0.0.1:9", webhook_port=port)
+        await webhooks.watching(cluster, namespace)
     for each in (kind, wish, order):
         await until(partial(shop.conditions, cluster, each), "all are looked at")
     route = next(iter(shop.dapr_subscriptions(cluster, namespace).values()))

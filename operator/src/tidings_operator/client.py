@@ -65,6 +65,12 @@ CONFIG_MAPS = Api("v1", "configmaps", "ConfigMap")
 EVENTS = Api("events.k8s.io/v1", "events", "Event")
 LEASES = Api("coordination.k8s.io/v1", "leases", "Lease")
 PODS = Api("v1", "pods", "Pod")
+VALIDATING_WEBHOOKS = Api(
+    "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration"
+)
+MUTATING_WEBHOOKS = Api(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"
+)
 CHILDREN: Mapping[str, Api] = {each.kind: each for each in (SUBSCRIPTIONS, RESILIENCIES, CONFIG_MAPS)}
 OWN: Mapping[str, Api] = {
     kind: Api("tidings.dev/v1alpha1", plural, kind)

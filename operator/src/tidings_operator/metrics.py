@@ -25,6 +25,9 @@ WRITES = Counter("tidings_operator_writes_total", "Writes to the API server", ["
 DRIFT = Counter(
     "tidings_operator_drift_repaired_total", "Children that somebody had changed", ["kind"], registry=REGISTRY
 )
+ADMISSIONS = Counter(
+    "tidings_operator_admissions_total", "Changes that the webhook judged", ["kind", "verdict"], registry=REGISTRY
+)
 WATCH_AGE = Gauge(
     "tidings_operator_watch_age_seconds", "Seconds since a watch last gave a sign of life", registry=REGISTRY
 )

@@ -10,7 +10,7 @@ from typing import Any
 import kopf
 
 from tidings.resources.model import GROUP
-from tidings_operator import metrics, server, watching
+from tidings_operator import metrics, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
@@ -97,7 +97,10 @@ class Operator:
             for namespace in namespaces
         ]
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
-        return [self._kopf(), *watches, *leading, self._start(), self._resync(), self._heartbeat()]
+        judging = (
+            [webhooks.serve(self.settings, self.world, self.client, self.unready)] if self.settings.webhook_port else []
+        )
+        return [self._kopf(), *watches, *leading, *judging, self._start(), self._resync(), self._heartbeat()]
 
     async def _kopf(self) -> None:
         configured = kopf.OperatorSettings()

@@ -1,5 +1,6 @@
 """What the operator tells over HTTP: whether it lives, whether it is ready, and its metrics."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -21,11 +22,13 @@ def application(alive: Check, ready: Check) -> web.Application:
     return app
 
 
-async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+async def serve(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> tuple[web.AppRunner, int]:
     """Start serving; returns the runner, to be cleaned up, and the port (of its own choice for 0)."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    site = web.TCPSite(runner, host, port, ssl_context=tls)
     await site.start()
     return runner, int(runner.addresses[0][1])
 

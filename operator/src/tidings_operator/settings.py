@@ -20,7 +20,7 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     """Only these; none means the whole cluster."""
     namespace: str = "tidings-system"
-    """Where the operator itself lives: its lease, its webhook's service."""
+    """Where the operator itself lives: its lease."""
     identity: str = socket.gethostname()
     """Which of several operators this is: the pod's name."""
     workers: int = 8
@@ -36,7 +36,13 @@ class Settings:
     lease_duration: float = 15.0
     webhook_port: int = 0
     """Serves the admission webhooks; 0 leaves them out."""
-    webhook_service: str = "tidings-operator"
+    webhook_configuration: str = "tidings"
+    """Name of the Validating- and of the MutatingWebhookConfiguration: the operator lets them trust its certificate."""
+    webhook_certificate: str = ""
+    """File with a certificate that something else keeps, such as cert-manager; without one the operator makes its own,
+    and renews it."""
+    webhook_key: str = ""
+    """File with the certificate's key."""
     archive_url: str = "http://archive.default.svc"
     """Where replays are asked for."""
     replay_poll: float = 2.0

@@ -1,0 +1,215 @@
+"""What is refused, warned of and filled in before the API server keeps an object. Pure: the rules are the plan core's.
+
+A change is held against what it was before: an error that is there already is no reason to refuse a change of something
+else, only a warning.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Literal
+
+import msgspec
+
+from tidings.plan import compatibility, plan_app, plan_replay, plan_type
+from tidings.plan.impact import impacts
+from tidings.resources import EventReplay, EventSubscription, EventType, Finding, Inventory, Key, parse_resource
+from tidings.resources.inventory import app_key, type_key
+from tidings_operator.conditions import told
+
+Operation = Literal["CREATE", "UPDATE", "DELETE"]
+AWAITED = "tidings.dev/await-type"
+"""Annotation: its type, or the version of it, is applied later; `"true"` turns the refusal into a warning."""
+MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version")
+
+Part = tuple[str, Key, Any]
+"""Kind, key, and the resource, None for one that is not there."""
+
+
+class GroupVersionKind(msgspec.Struct, frozen=True):
+    """A kind, as a review names it."""
+
+    kind: str
+
+
+class UserInfo(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    username: str = ""
+
+
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    """The request of an AdmissionReview (admission.k8s.io/v1), as far as it is looked at."""
+
+    uid: str
+    kind: GroupVersionKind
+    operation: Operation
+    namespace: str = ""
+    user_info: UserInfo = UserInfo()
+    name: str = ""
+    object: dict[str, Any] | None = None
+    old_object: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What somebody asks the API server to do with one object. What is on its way out is not there any more."""
+
+    kind: str
+    key: Key
+    operation: Operation
+    new: Any = None
+    old: Any = None
+    unreadable: tuple[Finding, ...] = ()
+    """Why the new object could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with a change (nothing: it may go on), and what its author should know."""
+
+    errors: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read(request: Request, now: str) -> Change:
+    """Read a request; an object that is not created yet is created now (ISO 8601)."""
+    new, findings = _resource(None if request.operation == "DELETE" else request.object, now)
+    old, _ = _resource(request.old_object, now)
+    name = new.metadata.name if new else request.name
+    return Change(request.kind.kind, (request.namespace, name), request.operation, new, old, tuple(findings))
+
+
+def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Part] = ()) -> Verdict:
+    """Judge a change beside everything that is there; `fresh` is what the inventory does not know yet."""
+    if change.unreadable:
+        return Verdict(change.unreadable)
+    if change.new is None and (change.kind != "EventType" or change.old is None or change.operation == "UPDATE"):
+        return Verdict()
+    with supposing(inventory, fresh):
+        if change.kind == "EventType":
+            return _type(change, inventory, today)
+        if change.kind == "EventSubscription":
+            return _subscription(change, inventory, today)
+        return _verdict(plan_replay(change.new, inventory) if change.operation == "CREATE" else [])
+
+
+def defaults(kind: str, operation: Operation, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
+    """Return what is filled into a spec, and the schema's own defaults cannot say.
+
+    Not what the plan takes from the EventType (component, topic): it would stay as it was when the type changes.
+    """
+    if kind == "EventType" and not spec.get("domain") and "." in str(spec.get("type")):
+        return {"domain": str(spec["type"]).partition(".")[0]}
+    if kind == "EventReplay" and operation == "CREATE" and not spec.get("requestedBy"):
+        return {"requestedBy": user}
+    return {}
+
+
+@contextmanager
+def supposing(inventory: Inventory, parts: Iterable[Part]) -> Iterator[None]:
+    """Let the inventory be as if these were so. Never await within: others would see it."""
+    before: list[Part] = []
+    try:
+        for kind, key, resource in parts:
+            before.append((kind, key, _known(inventory, kind, key)))
+            _set(inventory, kind, key, resource)
+        yield
+    finally:
+        for each in reversed(before):
+            _set(inventory, *each)
+
+
+def _resource(body: Any, now: str) -> tuple[Any, list[Finding]]:
+    """Parse an object; None without a finding where there is none, or where it is on its way out."""
+    if not body or body["metadata"].get("deletionTimestamp"):
+        return None, []
+    metadata = {**body["metadata"], "creationTimestamp": body["metadata"].get("creationTimestamp") or now}
+    # With generateName, the name is given after this.
+    metadata.setdefault("name", metadata.get("generateName", "").rstrip("-.") or "unnamed")
+    return parse_resource({**body, "metadata": metadata})
+
+
+def _subscription(change: Change, inventory: Inventory, today: date) -> Verdict:
+    new: EventSubscription = change.new
+    app = app_key(new)
+    with supposing(inventory, [(change.kind, change.key, change.old)]):
+        before = plan_app(app, inventory, today).findings
+    with supposing(inventory, [(change.kind, change.key, new)]):
+        after = plan_app(app, inventory, today).findings
+    own = [_awaited(each, new) for each in after if each.resource == new.ref]
+    return _verdict([*_ratcheted(own, before), *_broken(before, after, {new.ref})])
+
+
+def _awaited(finding: Finding, subscription: EventSubscription) -> Finding:
+    """Let what time mends be a warning, where the subscription says that it waits."""
+    waits = subscription.metadata.annotations.get(AWAITED) == "true" or subscription.spec.enforcement == "BestEffort"
+    if finding.severity != "error" or finding.rule not in MENDED_BY_TIME:
+        return finding
+    if waits:
+        return replace(finding, severity="warning", mend="It is programmed as soon as that is there.")
+    return replace(finding, mend=f'{finding.mend} If it is applied later: annotate {AWAITED}: "true".'.lstrip())
+
+
+def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
+    this: EventType = change.new or change.old
+    place = (change.kind, change.key)
+    with supposing(inventory, [(*place, change.old)]):
+        in_use = change.old if change.old and inventory.type(type_key(this)) is change.old else None
+        consumers = inventory.consumers(this)
+        apps = dict.fromkeys(app_key(each) for each in consumers)
+        before = [each for app in apps for each in plan_app(app, inventory, today).findings]
+        known = plan_type(change.old, inventory, today) if change.old else []
+    with supposing(inventory, [(*place, change.new)]):
+        told_of = plan_type(change.new, inventory, today) if change.new else []
+        after = [each for app in apps for each in plan_app(app, inventory, today).findings]
+        left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
+        near = Inventory([*left, *consumers])
+    history = [Inventory([in_use])] if in_use else []
+    against = compatibility.check(near, history)
+    if not any(each.severity == "error" for each in against):
+        against += _broken(before, after, set())
+    leaving = [
+        this.finding("warning", "deprecated", f"{this.spec.type} {each.version} is deprecated", " ".join(each.advice))
+        for each in impacts(near, history)
+        if each.effect == "deprecated" and each.consumers
+    ]
+    return _verdict([*_ratcheted(told_of, known), *against, *leaving])
+
+
+def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterator[Finding]:
+    """Let errors that were there before be warnings."""
+    known = {(each.rule, each.message) for each in before if each.severity == "error"}
+    for each in findings:
+        is_old = each.severity == "error" and (each.rule, each.message) in known
+        yield replace(each, severity="warning") if is_old else each
+
+
+def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) -> Iterator[Finding]:
+    """Yield the first error of each other subscription that had none before."""
+    stalled = {each.resource for each in before if each.severity == "error"} | own
+    for each in after:
+        if each.severity == "error" and each.resource not in stalled:
+            stalled.add(each.resource)
+            message = f"This breaks {each.resource}: {each.message}"
+            yield replace(each, rule="breaks-subscription", message=message)
+
+
+def _verdict(findings: Iterable[Finding]) -> Verdict:
+    found = list(dict.fromkeys(findings))
+    warnings = tuple(told(each) for each in found if each.severity == "warning")
+    return Verdict(tuple(each for each in found if each.severity == "error"), warnings)
+
+
+def _known(inventory: Inventory, kind: str, key: Key) -> EventType | EventSubscription | EventReplay | None:
+    if kind == "EventType":
+        return inventory.types.get(key)
+    return inventory.subscriptions.get(key) if kind == "EventSubscription" else inventory.replays.get(key)
+
+
+def _set(inventory: Inventory, kind: str, key: Key, resource: Any) -> None:
+    if resource is None:
+        inventory.remove(kind, key)
+    else:
+        inventory.put(resource)

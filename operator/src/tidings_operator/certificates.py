@@ -1,0 +1,232 @@
+"""The webhooks' certificate: the operator's own, or files that cert-manager keeps.
+
+Its own is made in memory by each operator and trusted by itself: the operator adds it to the `caBundle` of the webhook
+configurations, beside those of the other operators. No Secret is read, no key leaves the process, and operators need
+not agree. Before one expires, the next is added to the bundle, and then served. Why so: docs/decisions/0005.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import logging
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tidings_operator.client import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, ApiError, Client
+
+LOG = logging.getLogger(__name__)
+LIFE = timedelta(days=7)
+BACKDATED = timedelta(minutes=5)
+"""For an API server whose clock is behind."""
+CHECK = 20.0
+"""Seconds between two looks at whether the certificate is still good and still trusted."""
+SETTLE = 5.0
+"""Seconds after which every API server has seen a changed configuration, and trusts the new certificate."""
+STRATEGIC = "application/strategic-merge-patch+json"
+
+Clock = Callable[[], datetime]
+
+
+class Certificates(Protocol):
+    """Where the certificate comes from."""
+
+    async def begin(self, context: ssl.SSLContext) -> None:
+        """Load the first certificate."""
+
+    async def keep(self, context: ssl.SSLContext) -> None:
+        """See to it that there is always a good one, for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that is its own authority."""
+
+    certificate: bytes
+    """PEM."""
+    key: bytes
+    """PEM."""
+    hosts: frozenset[str]
+    renewal: datetime
+    """When the next one is due: after two thirds of its life."""
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Serve new connections with it. OpenSSL reads files only; this one is gone at once."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.certificate + self.key)
+            file.flush()
+            context.load_cert_chain(file.name)
+
+
+class OwnCertificates:
+    """Makes its own, and lets the API server trust them."""
+
+    def __init__(
+        self,
+        client: Client,
+        configuration: str,
+        identity: str,
+        *,
+        life: timedelta = LIFE,
+        clock: Clock = lambda: datetime.now(UTC),
+        settle: float = SETTLE,
+    ) -> None:
+        self._client = client
+        self._configuration = configuration
+        self._identity = identity
+        self._life = life
+        self._clock = clock
+        self._settle = settle
+        self._current: Issued | None = None
+        self._said = ""
+
+    async def begin(self, context: ssl.SSLContext) -> None:
+        """Load the first one and let it be trusted, waiting for the configurations to be there."""
+        while not await self.look(context):  # noqa: ASYNC110 - nobody signals that somebody has applied them
+            await asyncio.sleep(1.0)
+
+    async def keep(self, context: ssl.SSLContext) -> None:
+        """Renew it, and add it to the bundles again wherever somebody has taken it out."""
+        while True:
+            await asyncio.sleep(CHECK)
+            await self.look(context)
+
+    async def look(self, context: ssl.SSLContext) -> bool:
+        """Look once, and do what is due; return whether the API server trusts what is served."""
+        try:
+            found = [await self._client.get(api, "", self._configuration) for api in _KINDS]
+            configurations = [each for each in found if each]
+            if not configurations:
+                self._say(f"no webhook configuration is named {self._configuration}: nothing is validated")
+                return False
+            now, current = self._clock(), self._current
+            served = hosts(configurations)
+            due = current is None or now >= current.renewal or served != current.hosts
+            fresh = issue(self._identity, served, now, self._life) if due else current
+            trusted = [each.certificate for each in dict.fromkeys((fresh, current)) if each]
+            for api, configuration in zip(_KINDS, found, strict=True):
+                if configuration:
+                    await self._trust(api, configuration, trusted, now)
+        except ApiError as error:
+            self._say(f"the webhooks' certificate could not be looked after: {error}")
+            return False
+        self._said = ""
+        if due and fresh:
+            if current:
+                await asyncio.sleep(self._settle)
+            fresh.load(context)
+            self._current = fresh
+            LOG.info("a certificate for %s is served, to be renewed on %s", ", ".join(sorted(served)), fresh.renewal)
+        return True
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._said:
+            LOG.warning("%s", trouble)
+        self._said = trouble
+
+    async def _trust(self, api: Any, configuration: Mapping[str, Any], mine: list[bytes], now: datetime) -> None:
+        """Add certificates to each bundle of a configuration; of two operators at once, the later looks again."""
+        changed = []
+        for webhook in configuration["webhooks"]:
+            before = base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
+            after = bundle(before, mine, self._identity, now)
+            if after != before:
+                encoded = base64.b64encode(after).decode()
+                changed.append({"name": webhook["name"], "clientConfig": {"caBundle": encoded}})
+        if changed:
+            version = configuration["metadata"]["resourceVersion"]
+            patch = {"metadata": {"resourceVersion": version}, "webhooks": changed}
+            path = api.path("", configuration["metadata"]["name"])
+            await self._client.request("PATCH", path, patch, content_type=STRATEGIC)
+
+
+class MountedCertificates:
+    """Reads them from files, as cert-manager renews them; its injector keeps the bundles."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = (certificate, key)
+        self._loaded: tuple[float, ...] = ()
+
+    async def begin(self, context: ssl.SSLContext) -> None:
+        """Load what is there; raises OSError where nothing is."""
+        self.look(context)
+
+    async def keep(self, context: ssl.SSLContext) -> None:
+        """Load them again whenever they have changed."""
+        while True:
+            await asyncio.sleep(CHECK)
+            try:
+                self.look(context)
+            except (OSError, ssl.SSLError) as error:
+                # Between two renames the one file may belong to the other's predecessor.
+                LOG.warning("the certificate in %s cannot be read, the one before is served: %s", self._files[0], error)
+
+    def look(self, context: ssl.SSLContext) -> None:
+        """Load them if they have changed since they were loaded."""
+        changed = tuple(Path(each).stat().st_mtime for each in self._files)
+        if changed != self._loaded:
+            context.load_cert_chain(*self._files)
+            self._loaded = changed
+
+
+_KINDS = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
+
+
+def hosts(configurations: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names by which the API server calls the webhooks."""
+    found = set()
+    for configuration in configurations:
+        for webhook in configuration["webhooks"]:
+            service = webhook["clientConfig"].get("service")
+            url = webhook["clientConfig"].get("url")
+            found.add(f"{service['name']}.{service['namespace']}.svc" if service else urlsplit(url).hostname or "")
+    return frozenset(found)
+
+
+def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta) -> Issued:
+    """Make a certificate for these hosts that is valid from now on."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity[:64])])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectAlternativeName([_alternative(each) for each in sorted(served)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Issued(certificate.public_bytes(pem), private, served, now + life * 2 / 3)
+
+
+def bundle(before: bytes, mine: list[bytes], identity: str, now: datetime) -> bytes:
+    """Return a bundle with these certificates of ours: others' stay until they expire, our earlier ones go."""
+    others = []
+    for each in x509.load_pem_x509_certificates(before) if before.strip() else []:
+        names = each.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if each.not_valid_after_utc > now and (not names or names[0].value != identity[:64]):
+            others.append(each.public_bytes(serialization.Encoding.PEM))
+    return b"".join([*others, *mine])
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,179 @@
+"""The admission webhooks over HTTPS: /validate and /default take an AdmissionReview each.
+
+Nothing is written and nothing is kept, so a dry run is as any other. Each operator answers, also one that waits for the
+lease: all of them have seen everything.
+"""
+
+import asyncio
+import base64
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from tidings.resources import parse_resource
+from tidings_operator import admission, metrics, server
+from tidings_operator.admission import Change, Part, Request, Verdict
+from tidings_operator.client import OWN, ApiError, Client
+from tidings_operator.conditions import told
+from tidings_operator.settings import Settings
+from tidings_operator.world import World
+
+if TYPE_CHECKING:
+    from tidings_operator.certificates import Certificates
+
+LOG = logging.getLogger(__name__)
+LARGEST = 16 * 1024 * 1024
+"""Bytes of a review: the object as it was and as it will be, each of at most 3 MiB, and some air."""
+MOST_WARNINGS, LONGEST_WARNING = 10, 256
+"""The API server cuts off more."""
+
+Response = dict[str, Any]
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Review(msgspec.Struct, rename="camel"):
+    """An AdmissionReview as it is sent."""
+
+    api_version: str
+    kind: str
+    request: Request
+
+
+async def serve(settings: Settings, world: World, client: Client, unready: Callable[[], str]) -> None:
+    """Serve the webhooks until cancelled, with the certificate that the settings ask for."""
+    # Only here: what makes certificates takes memory.
+    from tidings_operator.certificates import MountedCertificates, OwnCertificates  # noqa: PLC0415
+
+    certificates: Certificates = (
+        MountedCertificates(settings.webhook_certificate, settings.webhook_key)
+        if settings.webhook_certificate
+        else OwnCertificates(client, settings.webhook_configuration, settings.identity)
+    )
+    webhooks = Webhooks(world, client, certificates, namespaces=settings.namespaces, unready=unready)
+    await webhooks.run(settings.host, settings.webhook_port)
+
+
+class Webhooks:
+    """Judges what the API server is asked to keep by what the operator has seen."""
+
+    def __init__(
+        self,
+        world: World,
+        client: Client,
+        certificates: "Certificates",
+        *,
+        namespaces: tuple[str, ...],
+        unready: Callable[[], str],
+    ) -> None:
+        self._world = world
+        self._client = client
+        self._certificates = certificates
+        self._namespaces = namespaces
+        self._unready = unready
+
+    async def run(self, host: str, port: int) -> None:
+        """Serve until cancelled, with a certificate that the API server trusts."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        await self._certificates.begin(context)
+        runner, _ = await server.serve(self.application(), host, port, context)
+        try:
+            await self._certificates.keep(context)
+        finally:
+            await runner.cleanup()
+
+    def application(self) -> web.Application:
+        """Build the application."""
+        app = web.Application(client_max_size=LARGEST)
+        app.router.add_post("/validate", _reviewed(self.validate))
+        app.router.add_post("/default", _reviewed(self.default))
+        return app
+
+    async def validate(self, request: Request) -> Response:
+        """Say whether a request may go on."""
+        if wrong := self._unready():
+            raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
+        if self._namespaces and request.namespace not in self._namespaces:
+            return {"allowed": True}
+        now = datetime.now(UTC)
+        change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        verdict = admission.judge(change, self._world.inventory, now.date())
+        if verdict.errors and not change.unreadable:
+            # The watch may be behind: nobody is refused for what the API server knows better.
+            fresh = await self._unseen({change.key[0], _home(change)})
+            verdict = admission.judge(change, self._world.inventory, now.date(), fresh)
+        metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
+        return _response(change, verdict)
+
+    async def default(self, request: Request) -> Response:
+        """Fill in what the schema's defaults cannot say."""
+        spec = (request.object or {}).get("spec") or {}
+        filled = admission.defaults(request.kind.kind, request.operation, spec, request.user_info.username)
+        if not spec or not filled:
+            return {"allowed": True}
+        patch = [{"op": "add", "path": f"/spec/{name}", "value": value} for name, value in filled.items()]
+        encoded = base64.b64encode(msgspec.json.encode(patch)).decode()
+        return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+    async def _unseen(self, namespaces: set[str]) -> list[Part]:
+        """Return what the API server has otherwise than the inventory; where it cannot be asked, nothing is."""
+        try:
+            found = [
+                await self._differing(kind, each) for kind in ("EventType", "EventSubscription") for each in namespaces
+            ]
+        except ApiError as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
+        return [part for parts in found for part in parts]
+
+    async def _differing(self, kind: str, namespace: str) -> list[Part]:
+        items, _ = await self._client.list(OWN[kind], namespace, metadata_only=True)
+        there = {each["metadata"]["name"]: int(each["metadata"]["resourceVersion"]) for each in items}
+        known = {
+            name: each.version
+            for (of, space, name), each in self._world.objects.items()
+            if (of, space) == (kind, namespace)
+        }
+        gone: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - there.keys()]
+        late = [name for name, version in there.items() if known.get(name, 0) < version]
+        bodies = await asyncio.gather(*(self._client.get(OWN[kind], namespace, name) for name in late))
+        return [*gone, *((kind, (namespace, name), _parsed(body)) for name, body in zip(late, bodies, strict=True))]
+
+
+def _home(change: Change) -> str:
+    """Return the namespace of the type that a change is about."""
+    ref = change.new.spec.event_type_ref.namespace if change.kind == "EventSubscription" and change.new else ""
+    return str(ref) or change.key[0]
+
+
+def _parsed(body: Any) -> Any:
+    return parse_resource(body)[0] if body else None
+
+
+def _response(change: Change, verdict: Verdict) -> Response:
+    warnings = [each[:LONGEST_WARNING] for each in verdict.warnings[:MOST_WARNINGS]]
+    if not verdict.errors:
+        return {"allowed": True, "warnings": warnings}
+    code = HTTPStatus.CONFLICT if change.operation == "DELETE" else HTTPStatus.UNPROCESSABLE_ENTITY
+    reason = "Conflict" if change.operation == "DELETE" else "Invalid"
+    message = " | ".join(told(each) for each in verdict.errors)
+    return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}
+
+
+def _reviewed(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Take an AdmissionReview and give it back with a response."""
+
+    async def handle(http: web.Request) -> web.Response:
+        try:
+            review = msgspec.json.decode(await http.read(), type=Review)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=f"this is no AdmissionReview of admission.k8s.io/v1: {error}") from error
+        response = {"uid": review.request.uid, **await answer(review.request)}
+        body = {"apiVersion": review.api_version, "kind": review.kind, "response": response}
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    return handle

@@ -1,0 +1,267 @@
+"""What the webhooks refuse, warn of and fill in, as the API server tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+from tests.operator import shop, webhooks
+from tests.operator.cluster import ADMIN, Cluster, path_of
+from tests.operator.conftest import Start, until
+
+from tidings.programs import ensure
+from tidings.testing.programs import Ports
+from tidings_operator.operating import Operator
+
+pytestmark = pytest.mark.real
+V1 = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
+RETIRED = [{"name": "v1", "schema": V1}, {"name": "v2", "schema": V1, "state": "Retired"}]
+ENDING = {"effective": "2026-01-01", "removal": "2999-01-01", "alternative": "v2"}
+
+Guarded = Callable[..., Awaitable[Operator]]
+
+
+@pytest_asyncio.fixture
+async def guarded(cluster: Cluster, namespace: str, operator: Start, ports: Ports) -> AsyncIterator[Guarded]:
+    """Start an operator whose webhooks the API server asks: `await guarded()`."""
+    port = ports.take()
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**how: Any) -> Operator:
+            await stack.enter_async_context(webhooks.configured(cluster, namespace, port, failurePolicy="Fail"))
+            made = await operator(webhook_port=port, **how)
+            await webhooks.watching(cluster, namespace)
+            return made
+
+        yield start
+
+
+def versions(**how: Any) -> list[dict[str, Any]]:
+    return [{"name": "v1", "schema": V1, **how}, {"name": "v2", "schema": V1}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"filters": webhooks.MALFORMED}, ("spec.filters[0].cel", "no valid CEL")),
+        ({"filters": [{"cel": "event.data.total"}]}, ("spec.filters[0].cel", "not bool")),
+        ({"filters": [{"not": {"not": {"not": {"not": {"exakt": {"a": 1}}}}}}]}, ("exakt", "exact")),
+        ({"eventTypeRef": {"name": "orders.orderConfirmd"}}, ("spec.eventTypeRef.name", "orders.orderConfirmed")),
+        ({"versions": {"accept": ["v2"]}}, ("spec.versions.accept[0]", "retired", "v1")),
+        ({"versions": {"accept": ["v3"]}}, ("spec.versions.accept[0]", "Known: v1, v2")),
+        ({"consumer": {"appId": "kitchen", "kit": False}}, ("consumer.kit", "EventSubscription/", "/first")),
+        ({}, ("/first already reads", "give each a filter")),
+        ({"startFrom": "Latest"}, ("spec.startFrom", "BestEffort")),
+    ],
+)  # fmt: skip
+async def test_a_wrong_subscription_is_refused_with_its_mend(
+    cluster: Cluster, namespace: str, guarded: Guarded, spec: dict[str, Any], said: tuple[str, ...]
+):
+    cluster.apply(shop.event_type(namespace, versions=RETIRED))
+    cluster.apply(shop.subscription(namespace, "first"))
+    await guarded()
+    for dry in (True, False):
+        refused = await webhooks.refusal(cluster, shop.subscription(namespace, "second", **spec), dry=dry)
+        assert not [each for each in ("validate.tidings.dev", *said) if each not in refused], refused
+    assert cluster.get(path_of(shop.subscription(namespace, "second"))) is None
+
+
+async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace: str, guarded: Guarded):
+    """No time passes between them: who comes second must not be judged by an older state."""
+    await guarded()
+    for fact in ("Placed", "Paid", "Baked", "Boxed", "Delivered"):
+        name, app = f"orders.order{fact}", fact.lower()
+        wish = shop.subscription(namespace, app, eventTypeRef={"name": name}, consumer={"appId": app})
+        await webhooks.asked(cluster, shop.event_type(namespace, name))
+        await webhooks.asked(cluster, wish)
+        assert not await _deletion(cluster, wish)
+        assert not await _deletion(cluster, shop.event_type(namespace, name)), "its only reader is gone already"
+
+
+@pytest.mark.parametrize(
+    ("how", "warned"),
+    [
+        ({"enforcement": "BestEffort"}, "as soon as"),
+        ({"annotations": {"tidings.dev/await-type": "true"}}, "as soon as"),
+    ],
+)
+async def test_a_subscription_may_wait_for_its_type(
+    cluster: Cluster, namespace: str, guarded: Guarded, how: dict[str, Any], warned: str
+):
+    """For tools that apply subscriptions before types, as Helm does."""
+    await guarded()
+    wish = shop.subscription(namespace)
+    wish["metadata"]["annotations"] = how.get("annotations", {})
+    wish["spec"] |= {name: value for name, value in how.items() if name != "annotations"}
+    _, warnings = await webhooks.asked(cluster, wish)
+    assert any(warned in each for each in warnings), warnings
+    await webhooks.asked(cluster, shop.event_type(namespace))
+    await until(lambda: shop.dapr_subscriptions(cluster, namespace), "it is programmed after all")
+
+
+CHANGES = {
+    "a field is taken away": ([{"name": "v1", "schema": {"type": "object"}}], "total"),
+    "a field changes its type": (
+        [{"name": "v1", "schema": {**V1, "properties": {"total": {"type": "string"}}}}],
+        "total",
+    ),
+    "a version is taken away": ([{"name": "v2", "schema": V1}], "v1 was Active and is gone"),
+    "a version is retired": ([{"name": "v1", "schema": V1, "state": "Retired"}], "retired"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_breaks(
+    cluster: Cluster, namespace: str, guarded: Guarded, change: str
+):
+    after, said = CHANGES[change]
+    kind = cluster.apply(shop.event_type(namespace, versions=versions()))
+    for app in ("kitchen", "archive-of-orders"):
+        cluster.apply(shop.subscription(namespace, f"{app}-wish", consumer={"appId": app}))
+    later = shop.subscription(namespace, "later", versions={"accept": ["v2"]}, consumer={"appId": "later"})
+    cluster.apply(later)
+    await guarded()
+    refused = await webhooks.refusal(
+        cluster, shop.event_type(namespace, versions=[*after, *([] if after[0]["name"] == "v2" else versions()[1:])])
+    )
+    assert said in refused
+    assert "kitchen-wish" in refused
+    assert "archive-of-orders-wish" in refused
+    assert "later" not in refused
+    assert cluster.get(path_of(kind))["spec"] == kind["spec"]
+
+    optional = {**V1, "properties": {"total": {"type": "integer"}, "note": {"type": "string"}}}
+    wider = [{"name": "v1", "schema": optional}, *versions()[1:]]
+    await webhooks.asked(cluster, shop.event_type(namespace, versions=wider))
+
+
+async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespace: str, guarded: Guarded):
+    kind, wish = shop.event_type(namespace), shop.subscription(namespace)
+    cluster.apply(kind), cluster.apply(wish)
+    await guarded()
+    refused = await _deletion(cluster, kind)
+    assert "kitchen-order-confirmed (app kitchen)" in refused
+    assert "deprecate" in refused
+    assert not await _deletion(cluster, wish)
+    assert not await _deletion(cluster, kind)
+    assert cluster.get(path_of(kind)) is None
+
+
+async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
+    cluster: Cluster, namespace: str, guarded: Guarded
+):
+    cluster.apply(shop.event_type(namespace, versions=RETIRED))
+    stalled: dict[str, Any] = {"versions": {"accept": ["v2"]}}
+    cluster.apply(shop.subscription(namespace, **stalled))  # before there was a webhook
+    await guarded()
+    _, warnings = await webhooks.asked(cluster, shop.subscription(namespace, **stalled, maxConcurrency=3))
+    assert any("retired" in each for each in warnings), warnings
+    assert "no valid CEL" in await webhooks.refusal(
+        cluster, shop.subscription(namespace, **stalled, filters=webhooks.MALFORMED)
+    )
+
+
+async def test_deprecation_is_warned_of_at_both_ends(
+    cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path
+):
+    """As a person sees it: kubectl prints the warnings."""
+    cluster.apply(shop.event_type(namespace, versions=versions()))
+    cluster.apply(shop.subscription(namespace))
+    await guarded()
+    kind = shop.event_type(namespace, versions=versions(state="Deprecated", deprecation=ENDING))
+    late = shop.subscription(namespace, "late", consumer={"appId": "late"})
+
+    deprecated = await _kubectl(cluster, tmp_path, kind)
+    assert "Warning: orders.orderConfirmed v1 is deprecated" in deprecated
+    assert "kitchen-order-confirmed (app kitchen)" in deprecated
+    told = await _kubectl(cluster, tmp_path, late)
+    assert "Warning: spec.versions.accept[0]: orders.orderConfirmed v1 is deprecated" in told
+    assert "Read v2 instead" in told
+    assert "serverside-applied" in told
+
+
+async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace: str, guarded: Guarded):
+    await guarded()
+    for dry in (True, False):
+        kept, _ = await webhooks.asked(cluster, shop.event_type(namespace), dry=dry)
+        assert kept["spec"]["domain"] == "orders"
+    await webhooks.asked(cluster, shop.subscription(namespace))
+    order = shop.replay(namespace)
+    named, _ = await webhooks.asked(cluster, order, dry=True)
+    assert named["spec"]["requestedBy"] == "ada", "what is given stays"
+    del order["spec"]["requestedBy"]
+    kept, _ = await webhooks.asked(cluster, order)
+    assert kept["spec"]["requestedBy"] == "admin", "the user of the request"
+    assert "No EventSubscription is named nobody" in await webhooks.refusal(
+        cluster, shop.replay(namespace, "lost", target={"subscription": "nobody"})
+    )
+
+
+async def test_with_the_webhook_down_nothing_wrong_is_programmed(
+    cluster: Cluster, namespace: str, operator: Start, ports: Ports
+):
+    wrong: dict[str, dict[str, Any]] = {
+        "malformed": {"filters": webhooks.MALFORMED},
+        "unknown": {"eventTypeRef": {"name": "orders.orderConfirmd"}},
+        "retired": {"versions": {"accept": ["v2"]}},
+    }
+    async with webhooks.configured(cluster, namespace, ports.take()):  # nobody listens there
+        await webhooks.asked(cluster, shop.event_type(namespace, versions=RETIRED))
+        kept = [
+            (await webhooks.asked(cluster, shop.subscription(namespace, app, consumer={"appId": app}, **spec)))[0]
+            for app, spec in wrong.items()
+        ]
+        good, _ = await webhooks.asked(cluster, shop.subscription(namespace))
+        await operator()
+        for each in (*kept, good):
+            await until(lambda each=each: shop.conditions(cluster, each), "it has a status")  # type: ignore[misc]
+    assert {shop.conditions(cluster, each)["Ready"]["reason"] for each in kept} == {
+        "MalformedCel", "UnknownType", "RetiredVersion",
+    }  # fmt: skip
+    assert shop.resiliencies(cluster, namespace).keys() == {"kitchen"}
+    assert all(each["scopes"] == ["kitchen"] for each in shop.dapr_subscriptions(cluster, namespace).values())
+
+
+async def test_who_has_not_seen_everything_does_not_judge(cluster: Cluster, namespace: str, guarded: Guarded):
+    made = await guarded()
+    made.synced.clear()
+    refused = await webhooks.refusal(cluster, shop.event_type(namespace))
+    assert "failed calling webhook" in refused
+    made.synced.set()
+    await webhooks.asked(cluster, shop.event_type(namespace))
+
+
+async def _deletion(cluster: Cluster, resource: dict[str, Any]) -> str:
+    """Delete a resource; return why not, if it is refused."""
+
+    def delete() -> str:
+        response = cluster.http.delete(path_of(resource), headers={"Authorization": f"Bearer {ADMIN}"})
+        return str(response.json()["message"]) if response.is_error else ""
+
+    return await asyncio.to_thread(delete)
+
+
+async def _kubectl(cluster: Cluster, folder: Path, resource: dict[str, Any]) -> str:
+    """Apply with kubectl and return all that it prints."""
+    file = folder / "resource.yaml"
+    file.write_text(yaml.safe_dump(resource))
+    kubectl = ensure("kubectl", report=print)["kubectl"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [kubectl, "apply", "--server-side", "--force-conflicts", "--field-manager=test", "-f", file],
+            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig(ADMIN)), "HOME": str(folder)},
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    done = await asyncio.to_thread(run)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

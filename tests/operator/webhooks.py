@@ -1,0 +1,82 @@
+"""The committed webhook configurations on the tests' API server: they lead to this process, for one namespace only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+from tests.operator import shop
+from tests.operator.cluster import Cluster, path_of
+from tests.operator.conftest import manifest, until
+
+MALFORMED = [{"cel": "event.data.total >"}]
+
+
+def configurations(namespace: str, port: int, **how: Any) -> list[dict[str, Any]]:
+    """Both configurations of the manifest, by URL in place of a service."""
+    found = [each for each in manifest("webhooks") if each["kind"].endswith("Configuration")]
+    for each in found:
+        for webhook in each["webhooks"]:
+            path = webhook["clientConfig"]["service"]["path"]
+            webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}
+            webhook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+            webhook.update(how)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def configured(cluster: Cluster, namespace: str, port: int, **how: Any) -> AsyncIterator[None]:
+    """Both configurations, as long as they are needed."""
+    made = [await asyncio.to_thread(cluster.apply, each) for each in configurations(namespace, port, **how)]
+    try:
+        yield
+    finally:
+        for each in made:
+            await asyncio.to_thread(cluster.delete, path_of(each))
+
+
+async def asked(cluster: Cluster, resource: dict[str, Any], *, dry: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Apply a resource as a person would, in a thread: the webhooks answer in this loop.
+
+    Returns what the API server keeps, and its warnings; raises HTTPStatusError for a refusal.
+    """
+    return await asyncio.to_thread(_apply, cluster, resource, dry)
+
+
+async def refusal(cluster: Cluster, resource: dict[str, Any], *, dry: bool = False) -> str:
+    """Apply a resource that is refused, and return why."""
+    try:
+        await asked(cluster, resource, dry=dry)
+    except httpx2.HTTPStatusError as error:
+        return str(error.response.json()["message"])
+    raise AssertionError(f"it was taken: {resource}")
+
+
+async def watching(cluster: Cluster, namespace: str) -> None:
+    """Wait until the API server asks the webhook, and believes its certificate."""
+    probe = shop.subscription(namespace, "probe", filters=MALFORMED)
+
+    def refuses() -> bool:
+        try:
+            _apply(cluster, probe, True)
+        except httpx2.HTTPStatusError as error:
+            return "validate.tidings.dev" in error.response.text and "denied" in error.response.text
+        return False
+
+    await until(refuses, "the webhook refuses")
+
+
+def _apply(cluster: Cluster, resource: dict[str, Any], dry: bool) -> tuple[dict[str, Any], list[str]]:
+    params = {"fieldManager": "person", "force": "true", **({"dryRun": "All"} if dry else {})}
+    response = cluster.http.patch(
+        path_of(resource),
+        json=resource,
+        params=params,
+        headers={"Authorization": "Bearer admin-token", "Content-Type": "application/apply-patch+yaml"},
+    )
+    if response.is_error:
+        raise httpx2.HTTPStatusError(response.text, request=response.request, response=response)
+    return response.json(), response.headers.get_list("warning")
