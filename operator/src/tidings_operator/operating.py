@@ -9,11 +9,11 @@ from typing import Any
 
 import kopf
 
-from tidings.resources.model import GROUP
 from tidings_operator import metrics, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
+from tidings_operator.feeding import Stopped, feed
 from tidings_operator.lease import Alone, Lease
 from tidings_operator.reconciling import Reconciler
 from tidings_operator.replaying import Replayer
@@ -26,14 +26,8 @@ LOG = logging.getLogger(__name__)
 LOOK = 0.1
 RELIST = 5.0
 """Seconds between two lists while the first events are still coming in."""
-GRACE = 5.0
-"""Seconds that kopf gets to end."""
 HEARTBEAT = 20.0
 """Seconds between two looks at how many objects the API server has."""
-
-
-class Stopped(Exception):
-    """The process was asked to end."""
 
 
 class Operator:
@@ -100,39 +94,8 @@ class Operator:
         judging = (
             [webhooks.serve(self.settings, self.world, self.client, self.unready)] if self.settings.webhook_port else []
         )
-        return [self._kopf(), *watches, *leading, *judging, self._start(), self._resync(), self._heartbeat()]
-
-    async def _kopf(self) -> None:
-        configured = kopf.OperatorSettings()
-        configured.posting.enabled = False  # kopf would post an event for every log line of a handler
-        tasks = await kopf.spawn_tasks(
-            registry=self.registry(),
-            settings=configured,
-            standalone=True,
-            clusterwide=not self.settings.namespaces,
-            namespaces=self.settings.namespaces,
-        )
-        # Not kopf.operator(): on its way out it waits for every task of the loop, and so for ours, which wait for it.
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
-            raise Stopped  # kopf has taken the signals of the process to itself
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=GRACE)
-
-    def registry(self) -> kopf.OperatorRegistry:
-        """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
-        registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry)(self._logged_in)
-        for api in OWN.values():
-            kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=registry)(self._saw)
-        return registry
-
-    def _logged_in(self, **_: Any) -> kopf.ConnectionInfo:
-        return self._login()
+        kopf_feed = feed(self._login, self._saw, self.settings.namespaces)
+        return [kopf_feed, *watches, *leading, *judging, self._start(), self._resync(), self._heartbeat()]
 
     async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()

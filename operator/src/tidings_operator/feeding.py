@@ -1,0 +1,82 @@
+"""kopf as the source of events: what it is told to watch, and how it is kept from spending more than that takes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from tidings.resources.model import GROUP
+from tidings_operator.client import OWN
+
+GRACE = 5.0
+"""Seconds that kopf gets to end."""
+CHUNK = 100
+"""Objects in one page of a list: kopf has one page, and what its workers hold of it, in memory at a time."""
+LINGER = 0.5
+"""Seconds that kopf's worker of an object waits for a further event, holding the last one: by default 5."""
+
+Saw = Callable[..., Awaitable[None]]
+Login = Callable[[], kopf.ConnectionInfo]
+
+
+class Stopped(Exception):
+    """The process was asked to end."""
+
+
+class NoDifferences(kopf.DiffBaseStorage):
+    """Keeps kopf from a deep copy of each object at each event: only its change handlers need one, and we have none."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Return nothing to compare with."""
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings: those that cost nothing for what is not used."""
+    configured = kopf.OperatorSettings()
+    configured.posting.enabled = False  # kopf would post an event for every log line of a handler
+    configured.watching.chunk_size = CHUNK
+    configured.queueing.idle_timeout = LINGER
+    configured.persistence.diffbase_storage = NoDifferences()
+    return configured
+
+
+def registry(login: Login, saw: Saw) -> kopf.OperatorRegistry:
+    """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
+
+    def logged_in(**_: Any) -> kopf.ConnectionInfo:
+        return login()
+
+    made = kopf.OperatorRegistry()
+    kopf.on.login(registry=made)(logged_in)
+    for api in OWN.values():
+        kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=made)(saw)
+    return made
+
+
+async def feed(login: Login, saw: Saw, namespaces: tuple[str, ...]) -> None:
+    """Run kopf until it ends; raise Stopped when the process was asked to."""
+    tasks = await kopf.spawn_tasks(
+        registry=registry(login, saw),
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )
+    # Not kopf.operator(): on its way out it waits for every task of the loop, and so for ours, which wait for it.
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+        raise Stopped  # kopf has taken the signals of the process to itself
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=GRACE)
