@@ -7,7 +7,7 @@ affair (`tidings.outbox`): each has a context of its own that adds what it can k
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
@@ -23,15 +23,14 @@ class AlreadyHandled(Exception):
     """No error: it ends a handling that has happened before. Raised and caught by the kit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """What is being handled, and by whom.
 
     Attributes:
         source: The service, as the CloudEvents `source` of what it publishes.
         envelope: The event's metadata; for a request through an API, only a correlation id and a traceparent.
         subscription: The EventSubscription that brought it; empty for a request.
-        attempt: 1 at first.
+        attempt: 1 at first; 0 for a list, of which each message counts its own.
         once: Whether the event's id is kept with the document, so that it is handled once in effect.
         received: The event whole, where it was delivered to a handler of any.
         beside: The metadata of the other messages of a list that is handled together.
@@ -111,7 +110,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """How often the event has been tried, this time included."""
+        """How often the event has been tried, this time included; 0 for a list that is handled together."""
         return self.cause.attempt
 
     @property
@@ -134,7 +133,7 @@ class Context:
         whose event caused it: a driver who is free again is given the next order.
         """
         envelope = msgspec.structs.replace(self.cause.envelope, correlationid=correlation_id)
-        self.cause = replace(self.cause, envelope=envelope)
+        self.cause = msgspec.structs.replace(self.cause, envelope=envelope)
 
     def publish(self, *representations: object, identity: str = "") -> str:
         """Publish one fact or command after the commit, given in one or several versions; answers its id.

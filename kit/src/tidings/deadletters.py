@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -23,16 +25,18 @@ _DAPRS = ("pubsubname", "topic", "traceid", "expiration", "replayto")
 class Attempts:
     """How often each event was tried by each subscription of this process, and when first; bounded."""
 
-    _seen: OrderedDict[tuple[str, str], tuple[int, str]] = field(default_factory=OrderedDict)
+    _seen: OrderedDict[tuple[str, str], tuple[int, float]] = field(default_factory=OrderedDict)
 
-    def current(self, subscription: str, event: str) -> tuple[int, str]:
-        """The number of the attempt that is now under way, and when the first one was."""
-        count, first = self._seen.get((subscription, event), (0, ""))
-        return count + 1, first or timestamp()
+    def current(self, subscription: str, event: str) -> tuple[int, float]:
+        """The number of the attempt that is now under way, and when the first one was (seconds since 1970)."""
+        if not self._seen:  # as a rule nothing has failed
+            return 1, time.time()
+        count, first = self._seen.get((subscription, event), (0, 0.0))
+        return count + 1, first or time.time()
 
-    def failed(self, subscription: str, event: str, first: str) -> None:
+    def failed(self, subscription: str, event: str, first: float) -> None:
         """Count an attempt."""
-        count, _ = self._seen.pop((subscription, event), (0, ""))
+        count, _ = self._seen.pop((subscription, event), (0, 0.0))
         self._seen[subscription, event] = (count + 1, first)
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
@@ -44,9 +48,12 @@ class Attempts:
 
 
 def dead_letter(
-    body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: str
+    body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: float
 ) -> bytes:
-    """The event as it came, to the byte of its data, with its failure as extension attributes."""
+    """The event as it came, to the byte of its data, with its failure as extension attributes.
+
+    `first` is when it was tried first, in seconds since 1970.
+    """
     attributes: dict[str, msgspec.Raw] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     failure = {
         "failurereason": outcome.reason,
@@ -54,7 +61,7 @@ def dead_letter(
         "failureattempts": str(attempts),
         "failuresubscription": subscription,
         "failuretopic": envelope.topic,
-        "failurefirst": first,
+        "failurefirst": timestamp(datetime.fromtimestamp(first, UTC)),
         "failurelast": timestamp(),
     }
     kept = {name: value for name, value in attributes.items() if name not in _DAPRS}
@@ -69,7 +76,7 @@ class Burial:
     topic: str
 
     async def bury(
-        self, body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: str
+        self, body: bytes, envelope: Envelope, outcome: DeadLetter, subscription: str, attempts: int, first: float
     ) -> Outcome:
         """Publish a dead letter. While that is not possible the event stays where it is."""
         try:

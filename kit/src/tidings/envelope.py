@@ -97,8 +97,8 @@ def decode(body: bytes) -> Envelope:
         envelope = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"no CloudEvents envelope: {error}") from error
-    missing = [name for name in ("id", "source", "type", "specversion") if not getattr(envelope, name)]
-    if missing:
+    if not (envelope.id and envelope.source and envelope.type and envelope.specversion):
+        missing = [name for name in ("id", "source", "type", "specversion") if not getattr(envelope, name)]
         raise MalformedEvent(f"no CloudEvents envelope: {', '.join(missing)} missing")
     if envelope.specversion != "1.0":
         raise MalformedEvent(f"CloudEvents {envelope.specversion} is not understood, 1.0 is")

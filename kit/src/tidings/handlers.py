@@ -23,18 +23,19 @@ class Handler:
     """A function, the message it takes, and how it wants to be called.
 
     `subscriptions` names those of which it takes whatever they deliver; most handlers take a type instead. `together`
-    is how many scheduled messages it takes at once; most take one.
+    is how many messages it takes at once, as a list; 0 is one, not as a list. `per_subject` keeps lists to one subject.
     """
 
     function: Callable[[Any, Any], Awaitable[Any]]
     kind: MessageType
     paths: tuple[str, ...]
     once: bool
-    retry: RetryPolicy | None
-    concurrency: int | None
-    versions: frozenset[int]
+    retry: RetryPolicy | None = None
+    concurrency: int | None = None
+    versions: frozenset[int] = frozenset()
     subscriptions: frozenset[str] = frozenset()
     together: int = 0
+    per_subject: bool = False
 
     def read(self, cause: Cause) -> object:
         """Make the handler's message of an event.
@@ -86,29 +87,38 @@ class Handlers:
         def decorate(function: Function) -> Function:
             _check(function)
             for model in models:
-                kind = message_type(model)
-                versions = frozenset(kind.versions())
-                topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
-                paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
-                self.found.append(Handler(function, kind, paths, once, retry, concurrency, versions))
+                self.found.append(_handler(function, model, path, once=once, retry=retry, concurrency=concurrency))
             return function
 
         return decorate
 
     def together(
-        self, model: type[Any], *, limit: int = 100, retry: RetryPolicy | None = None, once: bool = False
+        self,
+        model: type[Any],
+        *,
+        path: str | None = None,
+        limit: int = 100,
+        per_subject: bool = False,
+        retry: RetryPolicy | None = None,
+        once: bool = True,
     ) -> Callable[[Function], Function]:
-        """Register `async def handler(messages, context)` for scheduled messages that change one and the same document.
+        """Register `async def handler(messages, context)`: all that wait in this process are one unit of work.
 
-        All that wait in this process are given to it as a list, in one unit of work, and one unit runs at a time: a
-        burst costs few writes instead of fighting for the document. Where a list fails, its messages are tried one
-        by one. A message may come again after a crash: handling it twice must change nothing, or `once` be set.
+        They are given to it as a list, and one unit runs at a time: what comes while it commits is the next list, and
+        nobody waits for a longer one. A burst costs few commits instead of one each, and nobody fights for a document
+        that all of them change. Each message is answered for itself after the commit. Where a list fails, its messages
+        are tried one by one, each as its own attempt, so that a bad one harms no other; what the handler returns
+        counts for the whole list. `context` tells the metadata of the first.
 
         Args:
-            model: The class of the messages, as `context.schedule` is given them.
+            model: The consumer's own class of an event, or of a message that `context.schedule` is given.
+            path: Where the sidecar delivers, as for `on`.
             limit: The most that one unit of work takes.
-            retry: How often and how far apart.
-            once: Handle each message once in effect, all of a list. The document then keeps the ids of seven days: for
+            per_subject: A list holds messages of one subject only, and other subjects' lists run beside it: for
+                documents, of which a unit of work saves one. Without it, what a list changes must be one document, or
+                rows.
+            retry: For scheduled messages, how often and how far apart.
+            once: Handle each message once in effect, all of a list. A document then keeps the ids of seven days: for
                 one that many messages change, choose a handler that may be repeated; a table keeps them at no cost.
 
         Raises:
@@ -118,15 +128,13 @@ class Handlers:
 
         def decorate(function: Function) -> Function:
             _check(function)
-            kind = message_type(model)
-            self.found.append(
-                Handler(function, kind, (), once, retry, None, frozenset(kind.versions()), together=limit)
-            )
+            how = {"once": once, "retry": retry, "together": limit, "per_subject": per_subject}
+            self.found.append(_handler(function, model, path, **how))
             return function
 
         return decorate
 
-    def any(self, *subscriptions: str, once: bool = True) -> Callable[[Function], Function]:
+    def any(self, *subscriptions: str, once: bool = True, together: int = 0) -> Callable[[Function], Function]:
         """Register `async def handler(received, context)` for whatever those EventSubscriptions deliver.
 
         For who keeps or hands on events without knowing their types; it is given `Received`, the event whole, and also
@@ -136,6 +144,7 @@ class Handlers:
             subscriptions: Names of EventSubscriptions that read by pattern: `*`, `orders.*`, `deadletter.*`.
             once: Handle each event once in effect. One fact published in two versions has one id: switch it off where
                 each version counts.
+            together: Take up to so many at once, as a list in one unit of work: see `together` above.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or no subscription is named.
@@ -147,13 +156,21 @@ class Handlers:
         def decorate(function: Function) -> Function:
             _check(function)
             named = frozenset(subscriptions)
-            self.found.append(Handler(function, _ANY, (), once, None, None, frozenset(), named))
+            self.found.append(Handler(function, _ANY, (), once, subscriptions=named, together=together))
             return function
 
         return decorate
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self.found)
+
+
+def _handler(function: Callable[..., Any], model: type[Any], path: str | None, **how: Any) -> Handler:
+    kind = message_type(model)
+    versions = frozenset(kind.versions())
+    topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
+    paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
+    return Handler(function, kind, paths, versions=versions, **how)
 
 
 def _check(function: Callable[..., Any]) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import structlog
 
+from tidings import bulk, metrics, tracing
 from tidings import envelope as envelopes
-from tidings import metrics, tracing
 from tidings.context import Cause
 from tidings.deadletters import Attempts, Burial
 from tidings.envelope import Envelope, Received
@@ -27,6 +27,7 @@ from tidings.limits import Limiter
 from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
 from tidings.policy import Policy, SubscriptionPolicy
 from tidings.runner import Runner
+from tidings.together import Together
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ IGNORED = "/events/ignored"
 
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 _REFUSED = b'{"status":"DROP"}'  # the sidecar moves it to the dead-letter topic, unread
+_NONE: list[Route] = []
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -49,6 +51,7 @@ class Route:
     handler: Handler
     policy: SubscriptionPolicy
     limiter: Limiter | None
+    together: Together | None
 
     def takes(self, envelope: Envelope) -> bool:
         """Whether the handler reads this type and version."""
@@ -84,7 +87,7 @@ class Ingress:
         self._burial = burial
         self._token = token.encode() if token else None
         self._attempts = Attempts()
-        self._routes = _routes(handlers, policy)
+        self._routes = _routes(handlers, policy, runner)
         self._replays = _replays(self._routes)
         self.in_flight = 0
         self._idle = asyncio.Event()
@@ -119,19 +122,31 @@ class Ingress:
         return True
 
     async def deliver(self, path: str, body: bytes) -> bytes:
-        """Handle one CloudEvent that the sidecar delivered at a path; answers what the sidecar is told."""
-        if path == IGNORED:
-            return _SUCCESS
-        routes = self._routes.get(path, [])
+        """Handle what the sidecar delivered at a path, one CloudEvent or many; answers what the sidecar is told."""
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
-            log.error("event.malformed", path=path, reason=str(error))
-            if not any(route.handler.subscriptions for route in routes):
-                return _REFUSED
-            envelope = envelopes.salvage(body, str(error))
+            entries = bulk.entries(body)
+            if entries is None:
+                return await self._malformed(path, body, str(error))
+            answers = await asyncio.gather(*(self.deliver(path, bytes(entry.event)) for entry in entries))
+            return bulk.answer(entries, answers)
+        if path == IGNORED:
+            return _SUCCESS
+        return await self._handle(path, self._routes.get(path, _NONE), envelope, body)
+
+    async def _malformed(self, path: str, body: bytes, reason: str) -> bytes:
+        if path == IGNORED:
+            return _SUCCESS
+        log.error("event.malformed", path=path, reason=reason)
+        routes = self._routes.get(path, _NONE)
+        if not any(route.handler.subscriptions for route in routes):
+            return _REFUSED
+        return await self._handle(path, routes, envelopes.salvage(body, reason), body)
+
+    async def _handle(self, path: str, routes: list[Route], envelope: Envelope, body: bytes) -> bytes:
         if path == REPLAY:
-            routes = self._replays.get(envelope.replayto, [])
+            routes = self._replays.get(envelope.replayto, _NONE)
         route = next((route for route in routes if route.takes(envelope)), None)
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.id)
@@ -167,19 +182,23 @@ class Ingress:
                 return await self._attempt(route, cause)
 
     async def _attempt(self, route: Route, cause: Cause) -> Outcome:
-        return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
+        policy = route.policy
+        if route.together is not None:
+            return await route.together.attempt(cause, policy.retry, policy.timeout)
+        return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
 
 
-def _routes(handlers: Iterable[Handler], policy: Policy) -> dict[str, list[Route]]:
+def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict[str, list[Route]]:
     by_path = policy.by_path()
-    limiters: dict[str, Limiter | None] = {}
+    limiters: dict[str, Limiter] = {}
     routes: dict[str, list[Route]] = {}
     for handler in sorted(handlers, key=lambda each: bool(each.subscriptions)):  # who knows the type goes first
+        lists: dict[str, Together] = {}  # by subscription: each remembers by its own name what it has handled
         for subscription in _all_feeding(handler, policy, by_path):
-            if subscription.name not in limiters:
-                limiters[subscription.name] = _limiter(subscription)
-            route = Route(handler, subscription, limiters[subscription.name])
-            routes.setdefault(subscription.path, []).append(route)
+            name = subscription.name
+            limiter = limiters.setdefault(name, _limiter(subscription)) if _limits(subscription, handler) else None
+            together = lists.setdefault(name, Together(runner, handler)) if handler.together else None
+            routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, together))
     return routes
 
 
@@ -206,11 +225,19 @@ def _feeding(handler: Handler, path: str, by_path: dict[str, list[SubscriptionPo
     return found or [SubscriptionPolicy(name=path.removeprefix(PREFIX), type=handler.kind.name, path=path)]
 
 
-def _limiter(subscription: SubscriptionPolicy) -> Limiter | None:
-    ordered = subscription.ordering.mode.lower() != "none"
-    if not (subscription.max_concurrency or subscription.rate_limit or ordered):
-        return None
-    return Limiter(subscription.max_concurrency, subscription.rate_limit, ordered=ordered)
+def _limits(subscription: SubscriptionPolicy, handler: Handler) -> bool:
+    """Whether deliveries go through a limiter: also those of a list, which must not hold one event twice."""
+    return bool(
+        handler.together or subscription.max_concurrency or subscription.rate_limit or _is_ordered(subscription)
+    )
+
+
+def _is_ordered(subscription: SubscriptionPolicy) -> bool:
+    return subscription.ordering.mode.lower() != "none"
+
+
+def _limiter(subscription: SubscriptionPolicy) -> Limiter:
+    return Limiter(subscription.max_concurrency, subscription.rate_limit, ordered=_is_ordered(subscription))
 
 
 def _ordering_key(policy: SubscriptionPolicy, envelope: Envelope) -> str:

@@ -24,6 +24,8 @@ def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mut
         line.setdefault("correlation_id", envelope.correlationid)
         if envelope.id:
             line.update(event_id=envelope.id, event_type=envelope.label, subscription=cause.subscription)
+        if cause.beside:
+            line.setdefault("beside", len(cause.beside))  # so many others are handled together with that event
     return line
 
 

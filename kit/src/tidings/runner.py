@@ -75,7 +75,7 @@ class Runner:
         try:
             message = handler.read(cause)
             running = self._unit_again(handler.function, message, cause)
-            outcome = outcomes.read(await (running if timeout is None else asyncio.wait_for(running, timeout)))
+            outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
         except AlreadyHandled:  # of a list, only some may have been: `Together` then tries them one by one
             return Retry("some of a list have been handled before") if cause.beside else Done()
         except (MalformedEvent, Rejected) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterable
 
 from tidings import envelope as envelopes
@@ -11,7 +12,7 @@ from tidings import tracing
 from tidings.context import Cause
 from tidings.deadletters import Burial
 from tidings.documents import Scheduled
-from tidings.envelope import Envelope, timestamp
+from tidings.envelope import Envelope
 from tidings.handlers import Handler
 from tidings.logs import handling
 from tidings.outcomes import DeadLetter, Outcome, Postponed, Retry
@@ -56,7 +57,7 @@ class Scheduler:
         handling.set(Cause(self._source, envelope, envelope.label))
         handler = self._handlers.get((envelope.type, int(envelope.version)))
         retry = handler.retry or _DEFAULT if handler else _DEFAULT
-        attempt, first = 1, timestamp()
+        attempt, first = 1, time.time()
         while True:
             outcome = await self._attempt(handler, envelope, attempt, retry)
             if isinstance(outcome, DeadLetter):

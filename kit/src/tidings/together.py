@@ -1,55 +1,75 @@
-"""Scheduled messages that change one and the same document: those that wait are handled in one unit of work."""
+"""Messages that are handled together: those that wait are handled in one unit of work."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from functools import wraps
+
+import msgspec
 
 from tidings.context import Cause
 from tidings.handlers import Handler
+from tidings.limits import Keyed
 from tidings.outcomes import Done, Outcome, Postponed
 from tidings.policy import RetryPolicy
 from tidings.runner import Runner
 
+_Waiting = list[tuple[Cause, asyncio.Future[Outcome]]]
+
 
 @dataclass(slots=True)
 class Together:
-    """The messages of one type that wait in this process, handled one unit of work at a time.
+    """The messages that wait in this process for one handler, one unit of work at a time.
 
-    The one that comes first handles all that came until its turn, the others find their outcome when theirs comes.
-    Nothing waits longer for the sake of a larger unit.
+    They are those of one subscription, or of one scheduled type. The one that comes first handles all that came until
+    its turn, the others find their outcome when theirs comes. Nothing waits longer for the sake of a larger unit.
     """
 
     runner: Runner
     handler: Handler
-    _waiting: list[tuple[Cause, asyncio.Future[Outcome]]] = field(default_factory=list, init=False)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _lines: dict[str, _Waiting] = field(default_factory=dict, init=False)
+    _turns: Keyed = field(default_factory=Keyed, init=False)
 
-    async def attempt(self, cause: Cause, retry: RetryPolicy) -> Outcome:
-        """Try a message once, with those that wait beside it."""
+    async def attempt(self, cause: Cause, retry: RetryPolicy, timeout: float | None = None) -> Outcome:
+        """Try a message once, with those that wait beside it; `timeout` is in seconds, and for all of them."""
         mine: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((cause, mine))
-        async with self._turn:
+        key = cause.envelope.subject if self.handler.per_subject else ""
+        line = self._lines.setdefault(key, [])
+        line.append((cause, mine))
+        async with self._turns(key):
             while not mine.done():
-                await self._handle(retry)
+                await self._handle(line, retry, timeout)
+            if not self._lines.get(key):
+                self._lines.pop(key, None)
         return mine.result()
 
-    async def _handle(self, retry: RetryPolicy) -> None:
-        taken = self._waiting[: self.handler.together]  # they stay in line until they have an outcome
+    async def _handle(self, line: _Waiting, retry: RetryPolicy, timeout: float | None) -> None:
+        taken = line[: self.handler.together]  # they stay in line until they have an outcome
         causes = [cause for cause, _ in taken]
-        outcome = await self._try(causes, retry)
-        if len(taken) == 1 or isinstance(outcome, Done | Postponed):
+        outcome = await self._try(causes, retry, timeout)
+        if len(taken) == 1 or isinstance(outcome, Done):
             outcomes = [outcome] * len(taken)
         else:  # one of them may have spoilt it for all, or have been handled before
-            outcomes = [await self._try([cause], retry) for cause in causes]
-        del self._waiting[: len(taken)]
+            outcomes = await self._one_by_one(causes, retry, timeout)
+        del line[: len(taken)]
         for (_, future), each in zip(taken, outcomes, strict=True):
             future.set_result(each)
 
-    async def _try(self, causes: list[Cause], retry: RetryPolicy) -> Outcome:
+    async def _one_by_one(self, causes: list[Cause], retry: RetryPolicy, timeout: float | None) -> list[Outcome]:
+        """Try each for itself, until a second one must wait for sidecar or store: then it is no message's fault."""
+        outcomes: list[Outcome] = []
+        for cause in causes:
+            away = sum(isinstance(each, Postponed) for each in outcomes) > 1
+            outcomes.append(outcomes[-1] if away else await self._try([cause], retry, timeout))
+        return outcomes
+
+    async def _try(self, causes: list[Cause], retry: RetryPolicy, timeout: float | None) -> Outcome:
+        @wraps(self.handler.function)
         async def all_of_them(_first: object, context: object) -> object:
             return await self.handler.function([self.handler.read(cause) for cause in causes], context)
 
         first, *others = causes
-        cause = replace(first, beside=tuple(each.envelope for each in others))
-        return await self.runner.attempt(replace(self.handler, function=all_of_them), cause, retry)
+        attempt = 0 if others else first.attempt  # a list that fails is nobody's attempt yet
+        cause = msgspec.structs.replace(first, attempt=attempt, beside=tuple(each.envelope for each in others))
+        return await self.runner.attempt(replace(self.handler, function=all_of_them), cause, retry, timeout)

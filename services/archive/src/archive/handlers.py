@@ -6,34 +6,37 @@ from archive import replays
 from archive.auditing import note
 from archive.commands import ContinueReplay
 from archive.events import ReplayCompleted, ReplayEvents
-from archive.keeping import keep_dead_letter, keep_event
+from archive.keeping import in_one_order, keep_dead_letter, keep_events
 from archive.replays import Asked, ReplayError
 from tidings import Handlers, Received
 from tidings.events import message_type
 from tidings.outbox.table import SqlContext
 
 handlers = Handlers()
+AT_ONCE = 200
 _REPLAY_TOPIC = message_type(ReplayEvents).topic
 
 
 # once=False: a row's own key says that it is there already; all versions of a fact, each a row, share one id.
-@handlers.any("archive-everything", once=False)
-async def keep_everything(received: Received, context: SqlContext) -> None:
-    """Keep an event of whatever type."""
-    await keep_event(context.connection, received, context.now)
+# together: a commit waits for the disk, and what arrives meanwhile, from whatever topic, needs only one more.
+@handlers.any("archive-everything", once=False, together=AT_ONCE)
+async def keep_everything(events: list[Received], context: SqlContext) -> None:
+    """Keep events of whatever type."""
+    await keep_events(context.connection, events, context.now)
 
 
-@handlers.any("archive-dead-letters", once=False)
-async def keep_dead_letters(received: Received, context: SqlContext) -> None:
-    """Keep what another app could not handle, until a person decides about it."""
-    await keep_dead_letter(context.connection, received, context.now)
+@handlers.any("archive-dead-letters", once=False, together=AT_ONCE)
+async def keep_dead_letters(letters: list[Received], context: SqlContext) -> None:
+    """Keep what other apps could not handle, until a person decides about it."""
+    for letter in in_one_order(letters):
+        await keep_dead_letter(context.connection, letter, context.now)
 
 
 @handlers.on(ReplayEvents)
 async def replay_events(request: ReplayEvents, context: SqlContext) -> None:
     """Begin a replay that another service asked for, and keep its command, which no other handler sees."""
     whole = Received(context.metadata, context.metadata.encode(), _REPLAY_TOPIC)
-    await keep_event(context.connection, whole, context.now)
+    await keep_events(context.connection, [whole], context.now)
     try:
         await _begin(request, context)
     except ReplayError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,21 +14,29 @@ from archive.domain.deadletter import UNKNOWN_REASON, Standing, fails_again
 from archive.tables import dead_letters, events
 from tidings import Received
 from tidings.envelope import Envelope
-from tidings.sql import insert_new
+from tidings.sql import insert_all_new, insert_new
 
 _DEAD_LETTER_TOPIC = "deadletter."
 
 
-async def keep_event(connection: AsyncConnection, received: Received, now: datetime) -> None:
-    """Keep an event whole; the same version of it from the same topic only once."""
-    row = {
+async def keep_events(connection: AsyncConnection, received: Iterable[Received], now: datetime) -> None:
+    """Keep events whole; the same version of one from the same topic only once."""
+    await insert_all_new(connection, events, [_event(each, now) for each in in_one_order(received)])
+
+
+def in_one_order(received: Iterable[Received]) -> list[Received]:
+    """In the same order in every replica: two that keep the same then wait for, and do not block, each other."""
+    return sorted(received, key=lambda each: (each.envelope.id, each.topic, each.envelope.failuresubscription))
+
+
+def _event(received: Received, now: datetime) -> dict[str, Any]:
+    return {
         **_about(received.envelope),
         "topic": received.topic,
         "happened": _seconds(received.envelope.time, now),
         "received": now.timestamp(),
         "body": _text(received.body),
     }
-    await insert_new(connection, events, row)
 
 
 async def keep_dead_letter(connection: AsyncConnection, received: Received, now: datetime) -> None:

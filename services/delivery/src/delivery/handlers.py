@@ -50,7 +50,7 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
     context.save(delivery.order_id, delivery)
 
 
-@handlers.together(UpdateRoster)
+@handlers.together(UpdateRoster, once=False)
 async def update_roster(commands: list[UpdateRoster], context: StateContext) -> None:
     """Bring the roster in line with all deliveries that have changed since: they share it."""
     await rostering.follow([command.order_id for command in commands], context)

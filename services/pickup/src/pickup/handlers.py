@@ -76,7 +76,7 @@ async def expire(step: ExpireCollection, context: StateContext) -> None:
         context.save(order.order_id, order)
 
 
-@handlers.together(UpdateRack)
+@handlers.together(UpdateRack, once=False)
 async def update_rack(commands: list[UpdateRack], context: StateContext) -> None:
     """Bring the counter's list in line with all orders that have changed since: they share it.
 

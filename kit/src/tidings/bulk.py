@@ -1,0 +1,43 @@
+"""Many events in one delivery, as the sidecar brings them where a Subscription has `bulkSubscribe`.
+
+The sidecar has read and written each event anew: whole numbers beyond 2**53 have lost digits by then, and the order of
+fields is the alphabet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, rename="camel"):
+    """One event of a delivery, under the name that its answer must carry."""
+
+    entry_id: str
+    event: msgspec.Raw
+
+
+class _Bulk(msgspec.Struct, frozen=True):
+    type: Literal["com.dapr.event.sent.bulk"]
+    entries: list[Entry]
+
+
+_decoder = msgspec.json.Decoder(_Bulk)
+
+
+def entries(body: bytes) -> list[Entry] | None:
+    """The events of a delivery of many; None where it is something else."""
+    try:
+        return _decoder.decode(body).entries
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def answer(found: Sequence[Entry], answers: Iterable[bytes]) -> bytes:
+    """Say of each event what became of it: an event without an answer would come again."""
+    statuses = [
+        {"entryId": entry.entry_id, **msgspec.json.decode(each)} for entry, each in zip(found, answers, strict=True)
+    ]
+    return msgspec.json.encode({"statuses": statuses})
