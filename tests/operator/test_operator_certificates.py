@@ -1,0 +1,223 @@
+"""The API server goes on trusting the webhooks: over renewals, several operators, restarts and files of cert-manager."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.operator import shop, webhooks
+from tests.operator.cluster import Cluster
+from tests.operator.conftest import Start, until
+
+from tidings.testing.programs import Ports
+from tidings_operator import certificates
+from tidings_operator.certificates import MountedCertificates, OwnCertificates
+from tidings_operator.client import Client
+from tidings_operator.server import serve
+
+pytestmark = pytest.mark.real
+LIFE = timedelta(days=7)
+HOSTS = frozenset({"127.0.0.1"})
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class Webhook:
+    """Answers every review with yes, with whatever certificate its context has."""
+
+    port: int
+    context: ssl.SSLContext = field(default_factory=lambda: ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        review = await request.json()
+        return web.json_response({**review, "response": {"uid": review["request"]["uid"], "allowed": True}})
+
+    async def served(self) -> x509.Certificate:
+        """The certificate that new connections get."""
+        pem = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", self.port), timeout=10)
+        return x509.load_pem_x509_certificate(pem.encode())
+
+
+@pytest_asyncio.fixture
+async def webhook(cluster: Cluster, namespace: str, ports: Ports) -> AsyncIterator[Webhook]:
+    """A webhook that the API server must ask (failurePolicy: Fail)."""
+    made = Webhook(ports.take())
+    app = web.Application()
+    app.router.add_post("/{path}", made.answer)
+    runner, _ = await serve(app, "127.0.0.1", made.port, made.context)
+    async with webhooks.configured(cluster, namespace, made.port, failurePolicy="Fail"):
+        yield made
+    await runner.cleanup()
+
+
+def bundles(cluster: Cluster) -> list[list[str]]:
+    """The common names in the bundle of each webhook."""
+    found = []
+    for kind in ("validating", "mutating"):
+        there = cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/tidings")
+        for each in there["webhooks"]:
+            pem = base64.b64decode(each["clientConfig"].get("caBundle", ""))
+            names = [one.subject.rfc4514_string() for one in x509.load_pem_x509_certificates(pem)] if pem else []
+            found.append(sorted(names))
+    return found
+
+
+def trusted(cluster: Cluster, namespace: str) -> str:
+    """Apply something; return nothing, or why the webhook could not be asked."""
+    try:
+        cluster.apply(shop.event_type(namespace))
+    except httpx2.HTTPStatusError as error:
+        return error.response.text
+    return ""
+
+
+async def trusts(cluster: Cluster, namespace: str) -> None:
+    await until(lambda: not trusted(cluster, namespace), "the API server trusts the webhook", 10.0)
+
+
+async def test_a_certificate_is_renewed_before_it_expires(
+    cluster: Cluster, namespace: str, webhook: Webhook, client: Client
+):
+    clock = Clock(datetime.now(UTC) - timedelta(days=6))
+    own = OwnCertificates(client, "tidings", "one", life=LIFE, clock=clock, settle=1.0)
+    await own.begin(webhook.context)
+    await trusts(cluster, namespace)
+    first = await webhook.served()
+    clock.now += LIFE * 2 / 3 - timedelta(minutes=1)
+    assert await own.look(webhook.context)
+    assert await webhook.served() == first, "it is not due yet"
+
+    clock.now = datetime.now(UTC)
+    assert first.not_valid_after_utc > clock.now, "it is renewed while it is good"
+    await own.look(webhook.context)
+    second = await webhook.served()
+    assert second != first
+    assert second.not_valid_after_utc > clock.now + LIFE - timedelta(minutes=1)
+    assert bundles(cluster) == [["CN=one", "CN=one"]] * 2, "the one before is trusted as long as somebody may see it"
+    await trusts(cluster, namespace)
+    await own.look(webhook.context)
+    assert bundles(cluster) == [["CN=one"]] * 2
+
+
+async def test_no_request_fails_over_many_renewals(
+    cluster: Cluster, namespace: str, webhook: Webhook, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """A life of six seconds, while somebody applies something all the time."""
+    monkeypatch.setattr(certificates, "CHECK", 0.2)
+    own = OwnCertificates(client, "tidings", "one", life=timedelta(seconds=6), settle=0.5)
+    await own.begin(webhook.context)
+    await trusts(cluster, namespace)
+    keeping = asyncio.create_task(own.keep(webhook.context))
+    seen, answers, end = set(), [], time.monotonic() + 14
+    while time.monotonic() < end:
+        answers.append(await asyncio.to_thread(trusted, cluster, namespace))
+        seen.add((await webhook.served()).serial_number)
+        await asyncio.sleep(0.1)
+    keeping.cancel()
+    assert len(seen) >= 3
+    assert not [each for each in answers if each]
+    assert len(answers) > 30
+
+
+async def test_several_operators_and_a_restart_leave_each_other_alone(
+    cluster: Cluster, namespace: str, webhook: Webhook, client: Client
+):
+    clock = Clock()
+    contexts = [webhook.context, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)]
+    one, two = (OwnCertificates(client, "tidings", name, life=LIFE, clock=clock) for name in ("one", "two"))
+    await asyncio.gather(*(each.begin(context) for each, context in zip((one, two), contexts, strict=True)))
+    assert bundles(cluster) == [["CN=one", "CN=two"]] * 2
+    await trusts(cluster, namespace)
+
+    again = OwnCertificates(client, "tidings", "two", life=LIFE, clock=clock)
+    await again.begin(webhook.context)
+    assert bundles(cluster) == [["CN=one", "CN=two"]] * 2, "a restarted pod replaces its own"
+    await trusts(cluster, namespace)
+
+    for each in webhooks.configurations(namespace, webhook.port):
+        for hook in each["webhooks"]:
+            hook["clientConfig"]["caBundle"] = ""
+        cluster.apply(each)
+    assert bundles(cluster) == [[], []]
+    await asyncio.gather(one.look(contexts[1]), again.look(webhook.context))
+    await asyncio.gather(one.look(contexts[1]), again.look(webhook.context))
+    assert bundles(cluster) == [["CN=one", "CN=two"]] * 2, "what somebody took out is back"
+
+    clock.now += LIFE + timedelta(hours=1)
+    await again.look(webhook.context)
+    assert {name for each in bundles(cluster) for name in each} == {"CN=two"}, "what has expired goes"
+
+
+async def test_without_configurations_it_waits_for_them(
+    cluster: Cluster, namespace: str, operator: Start, ports: Ports, caplog: pytest.LogCaptureFixture
+):
+    port = ports.take()
+    await operator(webhook_port=port)
+    await until(lambda: "no webhook configuration is named tidings" in caplog.text, "it says so")
+    async with webhooks.configured(cluster, namespace, port):
+        await webhooks.watching(cluster, namespace)
+
+
+async def test_files_that_something_else_keeps_are_read_again(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    ports: Ports,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """As with cert-manager: the Secret's files change, and its injector keeps the bundle."""
+    monkeypatch.setattr(certificates, "CHECK", 0.2)
+    port, files = ports.take(), (tmp_path / "tls.crt", tmp_path / "tls.key")
+
+    def renew(name: str) -> certificates.Issued:
+        made = certificates.issue(name, HOSTS, datetime.now(UTC), LIFE)
+        files[0].write_bytes(made.certificate)
+        files[1].write_bytes(made.key)
+        return made
+
+    first, seen = renew("first"), Webhook(port)
+    async with webhooks.configured(cluster, namespace, port):
+        await operator(webhook_port=port, webhook_certificate=str(files[0]), webhook_key=str(files[1]))
+        await until(lambda: _answers(port), "it serves")
+        assert (await seen.served()).public_bytes(Encoding.PEM) == first.certificate
+        assert bundles(cluster) == [[], []], "the bundle is not the operator's then"
+        renew("second")
+        deadline = time.monotonic() + 10
+        while (await seen.served()).subject.rfc4514_string() != "CN=second":
+            assert time.monotonic() < deadline, "the new files are not served"
+            await asyncio.sleep(0.1)
+
+
+def test_files_that_are_not_there_end_the_operator(tmp_path: Path):
+    mounted = MountedCertificates(str(tmp_path / "tls.crt"), str(tmp_path / "tls.key"))
+    with pytest.raises(FileNotFoundError):
+        mounted.look(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+
+
+def _answers(port: int) -> bool:
+    try:
+        return bool(ssl.get_server_certificate(("127.0.0.1", port), timeout=5))
+    except OSError:
+        return False
