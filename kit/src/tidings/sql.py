@@ -149,6 +149,17 @@ async def insert_new(connection: AsyncConnection, table: sa.Table, row: Mapping[
     return (await connection.execute(_insert_new(table, connection.dialect.name), dict(row))).first() is not None
 
 
+async def insert_all_new(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> int:
+    """Insert the rows whose keys are not there, in few statements; how many that were.
+
+    Give them in one order everywhere: then two transactions that insert the same ones wait for, and do not block, each
+    other.
+    """
+    if not rows:
+        return 0
+    return len((await connection.execute(_insert_new(table, connection.dialect.name), list(map(dict, rows)))).all())
+
+
 @cache
 def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
