@@ -1,4 +1,4 @@
-"""The API server goes on trusting the webhooks: over renewals, several operators, restarts and files of cert-manager."""
+"""The API server goes on trusting the webhooks: over renewals, beside other operators, with files of cert-manager."""
 
 from __future__ import annotations
 
