@@ -3,10 +3,12 @@
 import random
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -334,6 +336,33 @@ def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
     readers = [subscription(bulk=asks), subscription("two", bulk={}, **WEB, **at("/two"))]
     merged = planned(event_type(), *readers).apps["kitchen"].subscriptions[0]
     assert merged["spec"]["bulkSubscribe"] == {"enabled": True, "maxMessagesCount": 100, "maxAwaitDurationMs": 100}
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "expected"), [("Strict", {"error not-kept"}), ("BestEffort", {"warning not-kept"})]
+)
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [("jetstream", "concurrency", "single"), ("rabbitmq", "concurrencyMode", "single"), ("redis", "concurrency", "1")],
+)
+def test_bulk_is_no_use_where_one_message_comes_at_a_time(
+    enforcement: str, expected: set[str], kind: str, setting: str, value: str, tmp_path: Path
+):
+    spec = {"type": f"pubsub.{kind}", "version": "v1", "metadata": [{"name": setting, "value": value}]}
+    component = {"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "pubsub"}, "spec": spec}
+    documents = [event_type(), subscription(bulk={}, enforcement=enforcement), component]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
+    found = plan(load([tmp_path]))
+    if kind == "redis":
+        assert "bulkSubscribe" in found.apps["kitchen"].subscriptions[0]["spec"]
+        assert not {each.rule for each in found.findings} & {"not-kept"}
+        return
+    assert expected <= said(found)
+    [finding] = [each for each in found.findings if each.rule == "not-kept"]
+    assert "one message at a time" in finding.message
+    if enforcement == "BestEffort":
+        assert "bulkSubscribe" not in found.apps["kitchen"].subscriptions[0]["spec"]
+        assert found.apps["kitchen"].enforcement["one"]["bulk"] == "nobody"
 
 
 @pytest.mark.parametrize("wide", [{"any": [{"exact": {"subject": "x" * 50}}] * 60}, {"any": [WEB["filters"][0]] * 120}])

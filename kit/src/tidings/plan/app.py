@@ -32,7 +32,10 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
         findings += found
     by_channel = _by_channel(readers)
     replayed = _replayed(readers)
-    children = [subscriptions.merged(name, namespace, each, near) for each, near in by_channel.items()]
+    children = [
+        subscriptions.merged(name, namespace, each, near, bulk=each.pubsub not in inventory.serial)
+        for each, near in by_channel.items()
+    ]
     children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
     return AppPlan(
         app=name,
@@ -42,7 +45,9 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
         policy=policies.consumer_policy(name, readers),
         reads=_topics([*by_channel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
         publishes=_topics(_published(app, inventory, readers)),
-        enforcement={each.metadata.name: keepers.keepers(each) for each, _ in readers},
+        enforcement={
+            each.metadata.name: keepers.keepers(each, serial=_is_serial(read, inventory)) for each, read in readers
+        },
         findings=tuple(worst_first(findings)),
     )
 
@@ -51,7 +56,7 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     """Look at a subscription by itself."""
     read, findings = channels.resolve(subscription, inventory, today)
     findings += conditions.check(subscription)
-    findings += keepers.unkept(subscription)
+    findings += keepers.unkept(subscription, serial=_is_serial(read, inventory))
     findings += resiliency.check(subscription)
     event_type = inventory.type(wanted_type(subscription))
     if event_type and not has_errors(findings):
@@ -64,6 +69,10 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     if event_type and event_type.spec.intent == "Command":
         findings += _rival(subscription, inventory.consumers(event_type))
     return read, findings
+
+
+def _is_serial(read: list[Channel], inventory: Inventory) -> bool:
+    return any(channel.pubsub in inventory.serial for channel in read)
 
 
 def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:

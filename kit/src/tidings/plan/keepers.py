@@ -10,8 +10,11 @@ from tidings.resources.subscription import EventSubscription
 Keeper = Literal["daprd", "kit", "broker", "nobody"]
 
 
-def keepers(subscription: EventSubscription) -> dict[str, Keeper]:
-    """Return the keeper of every field that is asked for, by the field's path below spec."""
+def keepers(subscription: EventSubscription, *, serial: bool = False) -> dict[str, Keeper]:
+    """Return the keeper of every field that is asked for, by the field's path below spec.
+
+    `serial` is whether it reads from a component that brings one message at a time.
+    """
     spec = subscription.spec
     own: Keeper = "kit" if spec.consumer.kit else "daprd"
     only_kit: Keeper = "kit" if spec.consumer.kit else "nobody"
@@ -25,7 +28,8 @@ def keepers(subscription: EventSubscription) -> dict[str, Keeper]:
         "maxConcurrency": (spec.max_concurrency is not None, only_kit),
         "rateLimit": (spec.rate_limit is not None, only_kit),
         "ordering": (spec.ordering.mode == "Key", only_kit),
-        "bulk": (spec.bulk is not None, "daprd"),
+        # Dapr would hold each message back for the whole of maxAwait, and the next comes only after its answer.
+        "bulk": (spec.bulk is not None, "nobody" if serial else "daprd"),
         # Where a durable consumer begins is a setting of the component, the same for all its topics.
         "startFrom": (spec.start_from == "Latest", "nobody"),
         "suspend": (spec.suspend, only_kit),
@@ -33,10 +37,10 @@ def keepers(subscription: EventSubscription) -> dict[str, Keeper]:
     return {field: keeper for field, (wanted, keeper) in asked.items() if wanted}
 
 
-def unkept(subscription: EventSubscription) -> Iterator[Finding]:
+def unkept(subscription: EventSubscription, *, serial: bool = False) -> Iterator[Finding]:
     """Yield a finding for each field that nobody keeps: an error where enforcement is Strict."""
     strict = subscription.spec.enforcement == "Strict"
-    for field, keeper in keepers(subscription).items():
+    for field, keeper in keepers(subscription, serial=serial).items():
         if keeper == "nobody":
             path: Path = ("spec", *field.split("."))
             message = f"spec.{field} is kept by nobody {_why(field)}"
@@ -53,4 +57,6 @@ def _why(field: str) -> str:
         return "with the kit: daprd's would dead-letter every event while it is open"
     if field == "startFrom":
         return "per subscription: it is a setting of the pub/sub component (deliverPolicy, initialOffset)"
+    if field == "bulk":
+        return "on its pub/sub component, which brings one message at a time: each would wait maxAwait for no other"
     return "without the kit (spec.consumer.kit: false)"

@@ -19,9 +19,12 @@ from tidings.resources.findings import Finding
 from tidings.resources.subscription import EventSubscription
 
 
-def merged(app: str, namespace: str, channel: Channel, readers: list[EventSubscription]) -> dict[str, Any]:
+def merged(
+    app: str, namespace: str, channel: Channel, readers: list[EventSubscription], *, bulk: bool = True
+) -> dict[str, Any]:
     """Build the one Dapr Subscription of an app for a topic, from all its subscriptions there, the senior first.
 
+    `bulk` is whether the component can bring several messages at once.
     The default path is always given: daprd sends what no rule matches and no default takes to the dead letters.
     """
     topic = channel.topic
@@ -30,7 +33,8 @@ def merged(app: str, namespace: str, channel: Channel, readers: list[EventSubscr
     always = next((rule for rule in ordered if not rule.match), Rule("", IGNORED_PATH))
     rules = [{"match": rule.match, "path": rule.path or event_path(topic)} for rule in ordered if rule.match]
     routes = {**({"rules": rules} if rules else {}), "default": always.path or event_path(topic)}
-    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), _bulk(readers))
+    wishes = _bulk(readers) if bulk else None
+    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), wishes)
 
 
 def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:

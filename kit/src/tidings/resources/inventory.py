@@ -23,6 +23,8 @@ class Inventory:
         self.subscriptions: dict[Key, EventSubscription] = {}
         self.replays: dict[Key, EventReplay] = {}
         self.findings: list[Finding] = list(findings)
+        self.serial: set[str] = set()
+        """The pub/sub components that bring an app one message at a time, as far as is known."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
         self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
         self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings.resources import reading, schemas
+from tidings.resources.brokers import one_at_a_time
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.model import Resource
@@ -14,11 +15,13 @@ from tidings.resources.parsing import parse_resource
 def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventory:
     """Load every tidings.dev resource at or below the paths; one that names no namespace is in the given one.
 
+    Of Dapr's Components that lie there, too, it is read how they deliver: what is planned must be possible on them.
     Nothing is raised for what is wrong: it stands in the inventory's findings, with file, line and column,
     and the rest is loaded all the same. Two resources of one kind and name are such a finding; the first holds.
     """
     findings: list[Finding] = []
     known: dict[tuple[str, str, str], Resource[Any]] = {}
+    serial: set[str] = set()
     for path in reading.files(Path(each) for each in paths):
         documents, wrong = reading.read(path)
         findings += wrong
@@ -30,7 +33,11 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
                 findings += wrong
             if resource:
                 _keep(resource, known, findings)
-    return Inventory(known.values(), findings)
+            elif component := one_at_a_time(document.data):
+                serial.add(component)
+    inventory = Inventory(known.values(), findings)
+    inventory.serial |= serial
+    return inventory
 
 
 def _placed(data: Any, namespace: str) -> Any:

@@ -119,7 +119,9 @@ def read(root: Path, options: Options) -> System:
 
     """
     home = project.load(root)
-    inventory = resources.load(map(_near, home.contracts))
+    broker = choose(options.broker or home.project.broker, BROKERS, "broker")
+    brought = home.root / home.project.components / broker.kind.name
+    inventory = resources.load(map(_near, [*home.contracts, *([brought] if brought.is_dir() else [])]))
     planned = plan(inventory)
     errors = [finding for finding in planned.findings if finding.severity == "error"]
     if errors:
@@ -127,7 +129,6 @@ def read(root: Path, options: Options) -> System:
     started = instances(home, options.only, options.replicas)
     for instance in started:
         project.check_code(home, instance.service)
-    broker = choose(options.broker or home.project.broker, BROKERS, "broker")
     store = choose(options.state or home.project.state, STORES, "state")
     wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
     if options.free_ports:
