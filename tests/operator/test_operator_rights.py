@@ -53,7 +53,7 @@ async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: s
     order = cluster.apply(shop.replay(namespace))
     port = ports.take()
     async with webhooks.configured(cluster, namespace, port):
-        made = await operator(lease=True, archive_url="http://127.0.0.1:9", webhook_port=port)
+        made = await operator(lease=True, archive_url="http://127.0.0.1:9", webhook_port=port, observe=1.0)
         await webhooks.watching(cluster, namespace)
     for each in (kind, wish, order):
         await until(partial(shop.conditions, cluster, each), "all are looked at")

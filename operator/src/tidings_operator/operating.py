@@ -15,6 +15,7 @@ from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
 from tidings_operator.feeding import Stopped, feed
 from tidings_operator.lease import Alone, Lease
+from tidings_operator.observing import Observer
 from tidings_operator.reconciling import Reconciler
 from tidings_operator.replaying import Replayer
 from tidings_operator.settings import Settings
@@ -94,8 +95,10 @@ class Operator:
         judging = (
             [webhooks.serve(self.settings, self.world, self.client, self.unready)] if self.settings.webhook_port else []
         )
+        observer = Observer(self.settings, self.world, self.client, lambda: self.lease.held)
+        observing = [observer.run(self.synced)] if self.settings.observe else []
         kopf_feed = feed(self._login, self._saw, self.settings.namespaces)
-        return [kopf_feed, *watches, *leading, *judging, self._start(), self._resync(), self._heartbeat()]
+        return [kopf_feed, *watches, *leading, *judging, *observing, self._start(), self._resync(), self._heartbeat()]
 
     async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()

@@ -47,8 +47,11 @@ class Settings:
     """Where replays are asked for."""
     replay_poll: float = 2.0
     observe: float = 60.0
-    """How often the sidecars are asked what they are subscribed to; 0 is never."""
+    """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""
     sidecar_port: int = 3500
+    """Where a sidecar has its HTTP API."""
+    sidecar_token: str = ""
+    """The API token of the sidecars (DAPR_API_TOKEN), if they ask for one."""
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:

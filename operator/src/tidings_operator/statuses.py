@@ -44,6 +44,8 @@ class Observation:
     """Pub/sub component and topic; only what every sidecar of the app has."""
     sidecars: int = 0
     unreachable: str = ""
+    routes: frozenset[tuple[str, str]] = frozenset()
+    """Name and hash of each Dapr Subscription that there was when they were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def subscription(
         *kstatus(ready, reconciling=busy),
         *accepted,
         programmed,
-        _observed(this, outcome, topics, programmed),
+        _observed(this, outcome, topics, programmed, before),
         _dead_letters(this, inventory, programmed),
     ]
     generation = this.metadata.generation
@@ -170,37 +172,61 @@ def _topics(this: EventSubscription, planned: AppPlan) -> list[tuple[str, str]]:
 
 
 def _observed(
-    this: EventSubscription, outcome: Outcome, topics: Sequence[tuple[str, str]], programmed: Condition
+    this: EventSubscription,
+    outcome: Outcome,
+    topics: Sequence[tuple[str, str]],
+    programmed: Condition,
+    before: Mapping[str, Any],
 ) -> Condition:
-    seen = outcome.observation
-    unknown = _unobserved(this, seen, programmed)
-    if unknown or seen is None:
-        return Condition("Observed", "Unknown", *(unknown or ("NotAsked", "The sidecars have not been asked yet")))
-    declared = {(each.manifest["spec"]["pubsubname"], each.manifest["spec"]["topic"]) for each in _routes(outcome)}
-    wanted = set(topics) & declared
-    missing = sorted(topic for _, topic in wanted - seen.subscribed)
-    if missing:
-        message = f"Declared but not subscribed: {', '.join(missing)}. Look at the log of the sidecar."
-        return Condition("Observed", "False", "NotSubscribed", message)
-    surplus = sorted(topic for _, topic in seen.subscribed - declared)
-    if surplus:
-        message = f"Subscribed but not declared: {', '.join(surplus)}. The app subscribes by itself: let it not."
-        return Condition("Observed", "True", "MoreThanDeclared", message)
-    return Condition("Observed", "True", "Subscribed", f"{seen.sidecars} sidecars have it")
-
-
-def _unobserved(this: EventSubscription, seen: Observation | None, programmed: Condition) -> tuple[str, str] | None:
     if not programmed.holds:
-        return "NotProgrammed", "There is nothing to observe"
-    if seen and seen.unreachable:
+        return Condition("Observed", "Unknown", "NotProgrammed", "There is nothing to observe")
+    seen, routes = outcome.observation, _routes(outcome)
+    if seen is None:
+        return _as_before(this, before)
+    if unknown := _unobserved(this, seen):
+        return Condition("Observed", "Unknown", *unknown)
+    known = {(each.name.name, each.hash) for each in routes}
+    mine = {(each.name.name, each.hash) for each in routes if this.metadata.name in each.subscriptions}
+    if not mine <= seen.routes:
+        return Condition("Observed", "Unknown", "NotAsked", "Its routes have changed: the sidecars are asked soon")
+    declared = {(each.manifest["spec"]["pubsubname"], each.manifest["spec"]["topic"]) for each in routes}
+    missing = (set(topics) & declared) - seen.subscribed
+    surplus = seen.subscribed - declared if known == seen.routes else frozenset()
+    return _compared(this, missing, surplus)
+
+
+def _unobserved(this: EventSubscription, seen: Observation) -> tuple[str, str] | None:
+    if seen.unreachable:
         return "Unreachable", seen.unreachable
-    if seen and not seen.sidecars:
-        return "NoSidecar", f"No pod of app {this.spec.consumer.app_id} runs"
+    if not seen.sidecars:
+        return "NoSidecar", f"No pod of app {this.spec.consumer.app_id} with a sidecar is ready"
     return None
 
 
-def _routes(outcome: Outcome) -> Iterable[Desired]:
-    return (each for each in outcome.desired if each.name.kind == "Subscription")
+def _compared(
+    this: EventSubscription, missing: Iterable[tuple[str, str]], surplus: Iterable[tuple[str, str]]
+) -> Condition:
+    if missing:
+        named = ", ".join(sorted(topic for _, topic in missing))
+        message = f"Declared but not subscribed: {named}. Look at the log of the sidecar."
+        return Condition("Observed", "False", "NotSubscribed", message)
+    if surplus:
+        named = ", ".join(sorted(topic for _, topic in surplus))
+        message = f"Subscribed but not declared: {named}. The app subscribes by itself: let it not."
+        return Condition("Observed", "True", "MoreThanDeclared", message)
+    return Condition("Observed", "True", "Subscribed", f"Every sidecar of {this.spec.consumer.app_id} has it")
+
+
+def _as_before(this: EventSubscription, before: Mapping[str, Any]) -> Condition:
+    """Say again what an operator before this one has seen of this generation, until it is asked anew."""
+    known = next((each for each in before.get("conditions") or () if each["type"] == "Observed"), None)
+    if known and known["observedGeneration"] == this.metadata.generation and known["reason"] != "NotProgrammed":
+        return Condition("Observed", known["status"], known["reason"], known["message"])
+    return Condition("Observed", "Unknown", "NotAsked", "The sidecars have not been asked yet")
+
+
+def _routes(outcome: Outcome) -> list[Desired]:
+    return [each for each in outcome.desired if each.name.kind == "Subscription"]
 
 
 def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Condition) -> Condition:

@@ -1,0 +1,155 @@
+"""What the sidecars themselves say they are subscribed to, asked now and then: declared is not yet received."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from tidings_operator import metrics
+from tidings_operator.client import PODS, ApiError, Client
+from tidings_operator.settings import Settings
+from tidings_operator.statuses import Observation
+from tidings_operator.world import World
+
+LOG = logging.getLogger(__name__)
+INJECTED = "dapr.io/sidecar-injected"
+"""Label that Dapr's injector gives to each pod that got a sidecar: other pods are not even listed."""
+TIMEOUT = 3.0
+"""Seconds that a sidecar has to answer."""
+AT_ONCE = 16
+"""How many sidecars are asked at the same time."""
+SOON = 12
+"""So much sooner than at the next round is an app asked whose routes have changed: 5 s of 60."""
+
+App = tuple[str, str]
+"""Namespace and app id."""
+Routes = frozenset[tuple[str, str]]
+"""Name and hash of each Dapr Subscription of an app."""
+
+
+class Subscribed(msgspec.Struct):
+    """One live subscription of a sidecar."""
+
+    pubsubname: str
+    topic: str
+
+
+class Metadata(msgspec.Struct):
+    """What a sidecar says of itself (GET /v1.0/metadata), as far as it is looked at."""
+
+    subscriptions: list[Subscribed] | None = None
+
+
+class Unreachable(Exception):
+    """A sidecar did not say what it is subscribed to; the message says why, and what mends it."""
+
+
+class Observer:
+    """Asks the sidecars of all apps that subscribe, and tells the world."""
+
+    def __init__(self, settings: Settings, world: World, client: Client, may_write: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._world = world
+        self._client = client
+        self._may_write = may_write
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self, synced: asyncio.Event) -> None:
+        """Ask for ever: everybody each `observe` seconds, and sooner those whose routes have changed since."""
+        await synced.wait()
+        headers = {"dapr-api-token": self._settings.sidecar_token} if self._settings.sidecar_token else {}
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            due = 0.0
+            while True:
+                is_due = time.monotonic() >= due
+                apps = self._world.inventory.consuming_apps if is_due else self._outdated()
+                # Who does not write need not know: whoever takes over asks at once.
+                if apps and self._may_write():
+                    await self._look(session, apps)
+                    due = time.monotonic() + self._settings.observe if is_due else due
+                await asyncio.sleep(self._settings.observe / SOON)
+
+    def _outdated(self) -> list[App]:
+        """Return the apps that have not been asked yet, or had other routes then."""
+        return [app for app in self._world.inventory.consuming_apps if self._asked_about(app) != self._routes(app)]
+
+    def _asked_about(self, app: App) -> Routes | None:
+        state = self._world.apps.get(app)
+        return state.observation.routes if state and state.observation else None
+
+    def _routes(self, app: App) -> Routes:
+        state = self._world.apps.get(app)
+        settled = state.settled.items() if state else ()
+        return frozenset((name.name, written[0]) for name, written in settled if name.kind == "Subscription")
+
+    async def _look(self, session: aiohttp.ClientSession, apps: Iterable[App]) -> None:
+        try:
+            pods = await self._pods()
+        except ApiError as error:
+            LOG.warning("the pods cannot be listed, so nobody is asked what it is subscribed to: %s", error)
+            return
+        found = await asyncio.gather(*(self._ask_app(session, app, pods.get(app, [])) for app in apps))
+        metrics.OBSERVED.set(sum(1 for each in found if each.sidecars and not each.unreachable))
+
+    async def _pods(self) -> dict[App, list[Any]]:
+        """Return the ready pods that have a sidecar, by app."""
+        pods: dict[App, list[Any]] = defaultdict(list)
+        for namespace in self._settings.namespaces or ("",):
+            items, _ = await self._client.list(PODS, namespace, selector=f"{INJECTED}=true")
+            for pod in filter(_is_ready, items):
+                pods[pod["metadata"]["namespace"], _app_id(pod["metadata"])].append(pod)
+        return pods
+
+    async def _ask_app(self, session: aiohttp.ClientSession, app: App, pods: list[Any]) -> Observation:
+        routes = self._routes(app)
+        answers = await asyncio.gather(*(self._ask(session, each) for each in pods), return_exceptions=True)
+        failed = [str(each) for each in answers if isinstance(each, Unreachable)]
+        for each in answers:
+            if isinstance(each, BaseException) and not isinstance(each, Unreachable):
+                raise each
+        told = [each for each in answers if isinstance(each, frozenset)]
+        common = frozenset.intersection(*told) if told else frozenset()
+        observation = Observation(common, len(pods), min(failed, default=""), routes)
+        self._world.observed(app, observation)
+        return observation
+
+    async def _ask(self, session: aiohttp.ClientSession, pod: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+        name, address = pod["metadata"]["name"], pod["status"]["podIP"]
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{self._settings.sidecar_port}/v1.0/metadata"
+        try:
+            async with self._slots, session.get(url) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            mend = 'Annotate its pods dapr.io/sidecar-listen-addresses: "0.0.0.0", and let the operator in.'
+            raise Unreachable(f"The sidecar of pod {name} cannot be reached at {url}. {mend}") from error
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            mend = "Set TIDINGS_OPERATOR_SIDECAR_TOKEN to its API token."
+            raise Unreachable(f"The sidecar of pod {name} asks for a token. {mend}")
+        if not response.ok:
+            raise Unreachable(f"The sidecar of pod {name} answers {response.status} at {url}.")
+        try:
+            found = msgspec.json.decode(body, type=Metadata)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
+        return frozenset((each.pubsubname, each.topic) for each in found.subscriptions or ())
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod can be asked: one that starts, ends or fails has nothing to say yet, or any more."""
+    conditions = pod["status"].get("conditions") or ()
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and bool(pod["status"].get("podIP")) and not pod["metadata"].get("deletionTimestamp")
+
+
+def _app_id(metadata: Mapping[str, Any]) -> str:
+    """Return the pod's app id: what it asks for, else what the injector gave it."""
+    asked = (metadata.get("annotations") or {}).get("dapr.io/app-id")
+    return str(asked or metadata["labels"].get("dapr.io/app-id", ""))

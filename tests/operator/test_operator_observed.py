@@ -1,0 +1,186 @@
+"""Observed: what a real sidecar says it is subscribed to, behind a pod that is only an object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import Cluster, path_of
+from tests.operator.conftest import Start, until
+
+from tidings.testing.asgi import App
+from tidings.testing.fixtures import Serve, StartDaprd, daprd, serve
+from tidings.testing.programs import Daprd
+from tidings_operator import metrics, observing
+
+__all__ = ["daprd", "serve"]
+pytestmark = pytest.mark.real
+PUBSUB: dict[str, Any] = {
+    "apiVersion": "dapr.io/v1alpha1",
+    "kind": "Component",
+    "metadata": {"name": "pubsub"},
+    "spec": {"type": "pubsub.in-memory", "version": "v1", "metadata": []},
+}
+TOPIC = "orders.orderConfirmed.v1"
+UNDECLARED: dict[str, Any] = {
+    "apiVersion": "dapr.io/v2alpha1",
+    "kind": "Subscription",
+    "metadata": {"name": "by-hand"},
+    "spec": {"pubsubname": "pubsub", "topic": "orders.somethingElse", "routes": {"default": "/else"}},
+}
+
+
+async def answers(scope: Any, receive: Any, send: Any) -> None:
+    """An app that takes everything and subscribes to nothing by itself."""
+    if scope["type"] != "http":
+        return
+    body = b"[]" if scope["path"] == "/dapr/subscribe" else b"{}"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def pod(cluster: Cluster, namespace: str, name: str = "kitchen-1", **how: Any) -> dict[str, Any]:
+    """A pod as the injector and the kubelet leave it, with this machine as its address."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {observing.INJECTED: "true", "dapr.io/app-id": "kitchen"},
+            "annotations": {"dapr.io/enabled": "true", "dapr.io/app-id": "kitchen"},
+            **how,
+        },
+        "spec": {"containers": [{"name": "app", "image": "none"}]},
+    }
+    cluster.apply(made)
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "conditions": [ready]}
+    cluster.patch(f"{path_of(made)}/status", {"status": status})
+    return made
+
+
+@pytest.fixture
+def wish(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """A subscription of the kitchen, and its type."""
+    cluster.apply(shop.event_type(namespace))
+    applied: dict[str, Any] = cluster.apply(shop.subscription(namespace))
+    return applied
+
+
+@pytest.fixture
+def observed(cluster: Cluster, wish: dict[str, Any]) -> Callable[[str], Any]:
+    """Wait for a reason of Observed; gives the condition."""
+
+    async def wait(reason: str) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            found = shop.conditions(cluster, wish).get("Observed")
+            return found if found and found["reason"] == reason else None
+
+        return dict(await until(there, f"Observed says {reason}"))
+
+    return wait
+
+
+async def sidecar(start: StartDaprd, serve: Serve, cluster: Cluster, namespace: str, *more: Any, **how: Any) -> Daprd:
+    """A sidecar of the kitchen with what the operator has made for it."""
+    made = [
+        {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": {"name": each["metadata"]["name"]},
+         "spec": each["spec"], "scopes": each["scopes"]}
+        for found in (shop.dapr_subscriptions(cluster, namespace), shop.resiliencies(cluster, namespace))
+        for each in found.values()
+    ]  # fmt: skip
+    app: App = answers
+    served = await serve(app)
+    return await start("kitchen", resources=[PUBSUB, *made, *more], app_port=served.port, **how)
+
+
+async def test_what_a_sidecar_has_is_observed(
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
+) -> None:
+    first = await operator()
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    running = await sidecar(daprd, serve, cluster, namespace)
+    assert shop.conditions(cluster, wish)["Observed"]["reason"] == "NotAsked"
+    how = {"observe": 1.0, "sidecar_port": running.http_port}
+    await operator(**how)
+    assert (await observed("NoSidecar"))["status"] == "Unknown"
+    pod(cluster, namespace)
+    assert (await observed("Subscribed"))["status"] == "True"
+    assert metrics.OBSERVED._value.get() == 1
+
+    # A restart says again what was seen, and does not write it anew.
+    before = shop.versions(cluster, namespace)
+    first.reconciler._may_write = lambda: False
+    await operator(**how)
+    await asyncio.sleep(1.5)
+    assert shop.versions(cluster, namespace) == before
+
+    await running.stop()
+    unreachable = await observed("Unreachable")
+    assert unreachable["status"] == "Unknown"
+    assert "kitchen-1" in unreachable["message"]
+    assert "dapr.io/sidecar-listen-addresses" in unreachable["message"]
+    assert shop.conditions(cluster, wish)["Ready"]["status"] == "True", "what is programmed does not hang on it"
+
+
+async def test_declared_but_not_subscribed_and_the_other_way_round(
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
+) -> None:
+    await operator()
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    running = await sidecar(daprd, serve, cluster, namespace, UNDECLARED)
+    pod(cluster, namespace)
+    made = await operator(observe=1.0, sidecar_port=running.http_port)
+    assert "orders.somethingElse" in (await observed("MoreThanDeclared"))["message"]
+
+    # The sidecar is not told of what is declared now: its files are those of before.
+    paid = cluster.apply(shop.event_type(namespace, "orders.orderPaid"))
+    other = cluster.apply(shop.subscription(namespace, "paid", eventTypeRef={"name": "orders.orderPaid"}))
+    await until(lambda: _reason(cluster, other) == "NotSubscribed", "the new one is missed")
+    said = shop.conditions(cluster, other)["Observed"]
+    assert said["status"] == "False"
+    assert "orders.orderPaid.v1" in said["message"]
+    assert _reason(cluster, wish) == "MoreThanDeclared", "the app's others stay as they were"
+    assert paid
+    assert made.world.apps[namespace, "kitchen"].observation
+
+
+async def test_a_sidecar_with_a_token_is_asked_with_it(
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
+) -> None:
+    await operator()
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    running = await sidecar(daprd, serve, cluster, namespace, environment={"DAPR_API_TOKEN": "secret"})
+    pod(cluster, namespace)
+    first = await operator(observe=1.0, sidecar_port=running.http_port)
+    assert "TIDINGS_OPERATOR_SIDECAR_TOKEN" in (await observed("Unreachable"))["message"]
+    first.reconciler._may_write = lambda: False
+    await operator(observe=1.0, sidecar_port=running.http_port, sidecar_token="secret")
+    await observed("Subscribed")
+
+
+async def test_a_sidecar_that_hangs_holds_up_nobody(
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(observing, "TIMEOUT", 1.0)
+    await operator()
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    running = await sidecar(daprd, serve, cluster, namespace)
+    for number in range(20):
+        pod(cluster, namespace, f"kitchen-{number}")
+    await running.suspend()
+    await operator(observe=0.5, sidecar_port=running.http_port)
+    assert (await observed("Unreachable"))["status"] == "Unknown"
+    late = cluster.apply(shop.subscription(namespace, "late", consumer={"appId": "late"}))
+    await until(lambda: shop.conditions(cluster, late).get("Ready", {}).get("status") == "True", "work goes on", 5.0)
+    running.resume()
+    await observed("Subscribed")
+
+
+def _reason(cluster: Cluster, resource: dict[str, Any]) -> str:
+    return str(shop.conditions(cluster, resource).get("Observed", {}).get("reason", ""))
