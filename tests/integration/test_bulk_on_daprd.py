@@ -1,0 +1,131 @@
+"""`spec.bulk`, all the way: the plan's Subscription in a real sidecar on Redis, one POST, an answer for each event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidings import Event, Handlers, Rejected, Service, event
+from tidings.components import render
+from tidings.envelope import new_id
+from tidings.fastapi import create_app
+from tidings.plan import plan
+from tidings.plan.conventions import IGNORED_PATH
+from tidings.policy import Policy
+from tidings.resources import Inventory, parse_resource
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.testing import MemorySidecar
+from tidings.testing.fixtures import Serve, StartDaprd
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+SETS = Path(__file__).parents[2] / "components"
+NAME = f"shop.itemSold{new_id()[-6:]}"
+EVENTS, POISON, ONCE_MORE, UNWANTED = 200, 7, 11, 13
+
+
+@event(NAME)
+class Sold(Event):
+    number: int
+
+
+class Till(Event):
+    sold: tuple[int, ...] = ()
+
+
+def planned() -> Any:
+    meta = {"apiVersion": "tidings.dev/v1alpha1"}
+    kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
+    wish = {
+        "eventTypeRef": {"name": NAME},
+        "versions": {"accept": ["v1"]},
+        "consumer": {"appId": "till"},
+        "bulk": {"maxMessages": 25, "maxAwait": "50ms"},
+        "filters": [{"not": {"exact": {"data.number": UNWANTED}}}],
+    }
+    inventory = Inventory()
+    for name, spec in (("EventType", kind), ("EventSubscription", wish)):
+        resource, findings = parse_resource({**meta, "kind": name, "metadata": {"name": "sold"}, "spec": spec})
+        assert resource is not None, findings
+        inventory.put(resource)
+    return plan(inventory).apps["till"]
+
+
+class Recording:
+    """Hands every delivery on, and keeps the ids of each by path."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.deliveries: list[tuple[str, list[int]]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = bytearray()
+
+        async def heard() -> Any:
+            message = await receive()
+            body.extend(message.get("body", b""))
+            if body and not message.get("more_body") and scope["path"].startswith("/events/"):
+                found = json.loads(body)
+                entries = [each["event"] for each in found["entries"]] if "entries" in found else [found]
+                self.deliveries.append((scope["path"], [each["data"]["number"] for each in entries]))
+            return message
+
+        await self.app(scope, heard, send)
+
+
+async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: StartDaprd, serve: Serve) -> None:
+    handlers, tries, lists = Handlers(), Counter[int](), []
+
+    @handlers.together(Sold)
+    async def handle(events: list[Sold], context: Any) -> None:
+        numbers = [each.number for each in events]
+        lists.append(numbers)
+        await asyncio.sleep(0.002)  # a store takes its time: meanwhile others come
+        till = await context.load(Till, "main") or Till()
+        if POISON in numbers:
+            raise Rejected("poison")
+        if ONCE_MORE in numbers and len(numbers) == 1:
+            tries[ONCE_MORE] += 1
+        if ONCE_MORE in numbers and tries[ONCE_MORE] < 2:
+            raise ValueError("not yet")
+        context.save("main", Till(sold=(*till.sold, *numbers)))
+
+    app_plan, memory = planned(), MemorySidecar("till")
+    service = Service("till", handlers, sidecar=memory, policy=msgspec.convert(app_plan.policy, Policy))
+    app = Recording(create_app(service))
+    served = await serve(app)
+    resources = [*render(SETS / "redis", {"REDIS_HOST": redis, "REDIS_PASSWORD": ""})]
+    resources += [*app_plan.subscriptions, app_plan.resiliency]
+    process = await daprd("till", resources=resources, app_port=served.port)
+
+    async with DaprSidecar(process.address) as sidecar:
+        bodies = [
+            json.dumps({
+                "id": f"{NAME}-{number}", "source": "t", "type": NAME, "specversion": "1.0", "version": "1",
+                "datacontenttype": "application/json", "data": {"number": number},
+            }).encode()
+            for number in range(EVENTS)
+        ]  # fmt: skip
+        assert await sidecar.publish_many(f"{NAME}.v1", bodies) == [None] * EVENTS
+
+    async def sold(_: None, context: Any) -> list[int]:
+        return sorted((await context.load(Till, "main") or Till()).sold)
+
+    expected = [number for number in range(EVENTS) if number not in (POISON, UNWANTED)]
+    async with asyncio.timeout(60):
+        while await service.execute(sold, None) != expected:  # noqa: ASYNC110 - asked, as by a user
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # what was answered wrongly would come again
+    assert await service.execute(sold, None) == expected
+    [letter] = memory.broker.events("deadletter.till")
+    assert (letter["data"]["number"], letter["failurereason"]) == (POISON, "poison")
+    brought = Counter(number for _, numbers in app.deliveries for number in numbers)
+    assert brought == Counter(dict.fromkeys(range(EVENTS), 1)) + Counter({ONCE_MORE: 1})
+    assert [UNWANTED] in [numbers for path, numbers in app.deliveries if path == IGNORED_PATH]
+    assert max(len(numbers) for _, numbers in app.deliveries) > 5
+    assert max(map(len, lists)) > 5, "a delivery of many is one list for who takes lists"

@@ -1,0 +1,78 @@
+"""Two replicas that are brought the same events in lists, on a real PostgreSQL: each event counts once, none blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from tidings import Event, Handlers, Rejected, Service, Settings, event
+from tidings.outbox.table import TableOutbox
+from tidings.testing import MemorySidecar
+
+pytestmark = pytest.mark.real
+PATH, BAD = "/events/shop.itemSold.v1", 50
+metadata = sa.MetaData()
+sold = sa.Table("sold", metadata, sa.Column("number", sa.Integer), sa.Column("id", sa.Integer, primary_key=True))
+lists: list[int] = []
+
+
+@event("shop.itemSold")
+class Sold(Event):
+    number: int
+
+
+async def keep(events: list[Sold], context: Any) -> None:
+    lists.append(len(events))
+    if any(each.number == BAD for each in events):
+        raise Rejected("bad")
+    await context.connection.execute(sa.insert(sold), [{"number": each.number} for each in events])
+
+
+async def kept(_: None, context: Any) -> list[int]:
+    return list((await context.connection.execute(sa.select(sold.c.number))).scalars())
+
+
+def body(number: int) -> bytes:
+    attributes = {"id": f"e-{number}", "source": "t", "type": "shop.itemSold", "specversion": "1.0", "version": "1"}
+    return json.dumps({**attributes, "data": {"number": number}}).encode()
+
+
+@pytest.fixture
+async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
+    name, handlers = f"shop_{uuid.uuid4().hex}", Handlers()
+    handlers.together(Sold, limit=40)(keep)
+    url = sa.make_url(postgres).set(database=name).render_as_string()
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server, AsyncExitStack() as stack:
+        await server.execute(f'create database "{name}"')
+        stack.push_async_callback(server.execute, f'drop database "{name}" with (force)')
+        services = []
+        for instance in ("one", "two"):
+            settings, outbox = Settings(tidings_instance=instance), TableOutbox.on(url, tables=metadata)
+            services.append(Service("shop", handlers, settings=settings, sidecar=MemorySidecar("shop"), outbox=outbox))
+            await services[-1].start()
+            stack.push_async_callback(services[-1].stop)
+        yield services
+
+
+async def test_each_counts_once_whichever_replica_is_first(replicas: list[Service]) -> None:
+    async def hear(service: Service, seed: int) -> None:
+        numbers = list(range(200))
+        random.Random(seed).shuffle(numbers)
+        waiting = set(numbers)
+        while waiting:  # as the sidecar does
+            order = [number for number in numbers if number in waiting]
+            answers = await asyncio.gather(*(service.ingress.deliver(PATH, body(number)) for number in order))
+            waiting -= {number for number, given in zip(order, answers, strict=True) if b"SUCCESS" in given}
+
+    await asyncio.gather(*(hear(service, seed) for seed, service in enumerate(replicas)))
+    assert sorted(await replicas[0].execute(kept, None)) == [number for number in range(200) if number != BAD]
+    assert max(lists) == 40
