@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Locator, Page, expect
+from pydantic import SecretStr
 from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
 
+from archive.settings import ArchiveSettings
 from tidings.testing.programs import Ports
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -267,6 +270,95 @@ async def test_what_the_sidecar_gave_up_is_sent_where_a_person_says(newsroom: Ne
     assert sent["replayto"] == "pickup-pizza-boxed"
 
 
+async def test_the_proxys_word_stands_for_who_decides(newsroom: Newsroom, visit: Open) -> None:
+    newsroom.settings = ArchiveSettings(map=newsroom.map, user_header="X-Auth-Request-User")
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    page = await visit(f"{newsroom.url}/dead-letters")
+    await page.get_by_role("button", name="Send again").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("sign in first")
+    await dialog.get_by_label("Who decides this").fill("Mallory")
+    await dialog.get_by_role("button", name="Send again").click()
+    assert newsroom.broker.events("replay.pickup") == []
+    await page.context.set_extra_http_headers({"X-Auth-Request-User": "ada@example.org"})
+    await page.reload()
+    await page.get_by_role("button", name="Send again").click()
+    await expect(dialog).to_contain_text("You are ada@example.org")
+    await expect(dialog.get_by_label("Who decides this")).to_be_hidden()
+    await dialog.get_by_role("button", name="Send again").click()
+    await newsroom.sent("pickup", 1)
+    await page.get_by_text("Who did what").click()
+    await expect(page.locator(".deeds li")).to_contain_text("ada@example.org")
+
+
+# -- replays ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_story_is_sent_to_a_consumer_again_after_a_dry_run_and_with_the_token(
+    newsroom: Newsroom, visit: Open
+) -> None:
+    newsroom.settings = ArchiveSettings(map=newsroom.map, token=SecretStr("s3cret"))
+    told = await newsroom.order("c-1")
+    await newsroom.order("c-2")
+    page = await visit(f"{newsroom.url}/events?correlationId=c-1")
+    await page.get_by_role("link", name="Send to a consumer again").click()
+    await expect(page.get_by_label("Correlation id")).to_have_value("c-1")
+    await page.get_by_label("Consumer").select_option("kitchen")
+    await expect(page.get_by_label("orders.orderConfirmed.v2")).to_be_visible()
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.locator(".dry")).to_contain_text("1 event would go to kitchen")
+    assert newsroom.broker.events("replay.kitchen") == []
+
+    await page.get_by_role("button", name="Send 1 event again").click()
+    dialog = page.get_by_role("dialog", name="Send 1 event to kitchen again?")
+    await dialog.get_by_label("Who decides this").fill("Ada")
+    await dialog.get_by_label("Access token").fill("guessed")
+    await dialog.get_by_role("button", name="Send again").click()
+    await expect(dialog).to_contain_text("This is not the archive's access token")
+    await expect(dialog.get_by_label("Access token")).to_be_focused()
+    await dialog.get_by_label("Access token").fill("s3cret")
+    await dialog.get_by_role("button", name="Send again").click()
+    run = page.get_by_role("article", name=re.compile("kitchen"))
+    await expect(run).to_contain_text("1 of 1 event")
+    await expect(run).to_contain_text("Ada asked for it")
+    await expect(page.locator(".dry")).to_have_count(0)
+    [sent] = await newsroom.sent("kitchen", 1)
+    assert sent["id"] in {each["id"] for each in told if each["type"] == "orders.orderConfirmed"}
+    assert sent["version"] == "2"
+
+
+async def test_a_replay_by_type_time_and_rate_is_ended_while_it_runs(newsroom: Newsroom, visit: Open) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    await newsroom.order("c-0", start=long_ago)
+    for number in range(9):
+        await newsroom.order(f"c-{number + 1}")
+    page = await visit(f"{newsroom.url}/replays?consumer=tracking&type=orders.orderPlaced.v1")
+    await expect(page.get_by_label("orders.orderPlaced.v1")).to_be_checked()
+    await page.get_by_label("orders.orderCompleted.v1").check()
+    await page.get_by_label("Subscription").select_option("tracking-order-placed")
+    await expect(page.get_by_label("orders.orderCompleted.v1")).to_have_count(0)
+    await page.get_by_label("Happened from").fill(f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%S}")
+    await page.get_by_label("Events a second, at most").fill("0.2")
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.locator(".dry")).to_contain_text("9 events would go to tracking, in 45 s or more")
+    await page.get_by_label("Happened before").fill("2020-01-01T00:00:00")
+    await expect(page.locator(".dry")).to_have_count(0)  # it was about something else
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.get_by_role("alert")).to_contain_text("nothing happened from")
+    await page.get_by_label("Happened before").fill("")
+    await page.get_by_role("button", name="Dry run").click()
+    await page.get_by_role("button", name="Send 9 events again").click()
+    await page.get_by_label("Who decides this").fill("Ada")
+    await page.get_by_role("dialog").get_by_role("button", name="Send again").click()
+    run = page.get_by_role("article", name=re.compile("tracking"))
+    await expect(run).to_contain_text("running")
+    await run.get_by_role("button", name="End it").click()
+    await page.get_by_role("dialog", name="End this replay?").get_by_role("button", name="End it").click()
+    await expect(run).to_contain_text("cancelled")
+    await expect(run.get_by_role("button", name="End it")).to_have_count(0)
+    assert len(newsroom.broker.events("replay.tracking")) < 9
+
+
 # -- versions ---------------------------------------------------------------------------------------------------------
 
 
@@ -322,7 +414,7 @@ async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: 
     assert await flow.evaluate("element => getComputedStyle(element).animationName") == "none"
 
 
-@pytest.mark.parametrize("view", ["", "/events?correlationId=c-1", "/dead-letters", "/versions"])
+@pytest.mark.parametrize("view", ["", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions"])
 @pytest.mark.parametrize(
     "how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
 )
@@ -332,7 +424,7 @@ async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, 
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     page = await visit(f"{newsroom.url}{view}", reduced_motion="reduce", **how)
     await expect(page.locator(".live")).to_have_text("Live")
-    await expect(page.locator(".box, .events > li, .letter, .old").first).to_be_visible()
+    await expect(page.locator(".box, .events > li, .letter, .kinds label, .old").first).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     found = await Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

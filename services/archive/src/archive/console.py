@@ -24,7 +24,7 @@ from archive.settings import ArchiveSettings, settings
 from archive.tables import events
 
 STATIC = str(files("archive") / "static")
-VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/versions")
+VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/replays", "/console/versions")
 """Addresses that the page's own router knows."""
 WINDOW = 60.0
 """Seconds over which what happens is counted."""
@@ -46,6 +46,7 @@ HEADERS = {
 }
 
 router = APIRouter(tags=["console"])
+Chosen = Annotated[ArchiveSettings, Depends(settings)]
 
 
 class Me(BaseModel):
@@ -53,6 +54,7 @@ class Me(BaseModel):
 
     name: str | None = Field(description="As an authenticating proxy says; null: whoever decides says it themselves")
     missing: str | None = Field(description="Why this visitor may change nothing; null: they may")
+    token: bool = Field(description="Whether the archive asks for a token")
 
 
 class Live(BaseModel):
@@ -64,9 +66,9 @@ class Live(BaseModel):
 
 
 @router.get("/console/me", summary="Who asks, and what they may do")
-async def get_me(visitor: CurrentVisitor) -> Me:
+async def get_me(visitor: CurrentVisitor, chosen: Chosen) -> Me:
     """Answer who this is by the proxy's word, and what is missing for them to change something."""
-    return Me(name=visitor.name, missing=visitor.missing)
+    return Me(name=visitor.name, missing=visitor.missing, token=chosen.token is not None)
 
 
 @router.get("/console/live", summary="What goes on now")
@@ -78,7 +80,7 @@ async def get_live(database: CurrentDatabase) -> Live:
 
 
 @router.get("/console/map", summary="The system: types, who reads them, what is deprecated")
-async def get_map(chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Response:
+async def get_map(chosen: Chosen) -> Response:
     """Answer the file that ARCHIVE_MAP names, as `tidings render -o map` writes it; 404 where there is none."""
     if chosen.map is None:
         detail = "no map is known here: write one with `tidings render -o map > map.json`, and name it in ARCHIVE_MAP"

@@ -10,6 +10,9 @@ export class Problem extends Error {
   }
 }
 
+/** What shows that this visitor may change something, until the page is closed; kept nowhere else. */
+export const credentials = { token: "" };
+
 /** Whether the archive answers. Dispatches `change`. */
 class Connection extends EventTarget {
   away = null;
@@ -31,7 +34,8 @@ export const connection = new Connection();
  */
 export async function ask(path, { query = {}, body, signal } = {}) {
   const given = signal ? [signal] : [];
-  const told = body === undefined ? {} : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const headers = credentials.token ? { Authorization: `Bearer ${credentials.token}` } : {};
+  const told = body === undefined ? { headers } : { method: "POST", body: JSON.stringify(body), headers: { ...headers, "Content-Type": "application/json" } };
   try {
     const response = await fetch(`${path}${spelled(query)}`, { ...told, cache: "no-cache", signal: AbortSignal.any([...given, AbortSignal.timeout(PATIENCE)]) });
     const answer = await response.json();

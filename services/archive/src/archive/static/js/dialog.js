@@ -2,7 +2,7 @@
 
 import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
-import { read, write } from "./memory.js";
+import { identity } from "./identity.js";
 
 /**
  * @param {{title: string, action: string, icon: string, warn?: boolean, content: unknown[], ready?: () => boolean,
@@ -11,34 +11,26 @@ import { read, write } from "./memory.js";
  * @returns {{element: HTMLDialogElement, allow: (allowed: boolean) => void}}
  */
 export function sure({ title, action, icon: picture, warn = false, content, ready = () => true, work }) {
-  const who = h("input", { id: "who", class: "field", value: read("who", ""), maxlength: 200, autocomplete: "username", required: true, placeholder: "Your name or e-mail" });
   const told = h("div", { "aria-live": "assertive" });
   const go = h("button", { class: `button${warn ? " warn" : ""}`, type: "submit" }, icon(picture), action);
   const leave = h("button", { class: "button plain", type: "button", onclick: () => dialog.close() }, "Leave it");
   const say = (text, isProblem = true) => fill(told, text && h("p", { class: isProblem ? "problem" : "soft" }, text));
+  const visitor = identity();
 
   async function submit(event) {
     event.preventDefault();
-    const name = who.value.trim();
-    who.toggleAttribute("aria-invalid", !name);
-    if (!name) {
-      say("Say who decides this: it is written down.");
-      return who.focus();
-    }
-    if (!ready()) return undefined;
-    write("who", name);
     go.disabled = true;
-    const refused = await work(name, (text) => say(text, false));
+    const { name, problem } = await visitor.check();
+    const refused = problem ?? (ready() ? await work(name, (text) => say(text, false)) : "");
     go.disabled = false;
     if (refused === null) dialog.close();
     else say(refused);
-    return undefined;
   }
 
   const dialog = h(
     "dialog",
     { class: "sure card", "aria-labelledby": "sure-title", onclose: () => dialog.remove() },
-    h("form", { novalidate: true, onsubmit: submit }, h("h2", { id: "sure-title" }, title), content, h("div", { class: "asked" }, h("label", { for: "who" }, "Who decides this"), who, h("p", { class: "soft small" }, "Written into the audit; this browser remembers it.")), told, h("div", { class: "row" }, go, leave)),
+    h("form", { novalidate: true, onsubmit: submit }, h("h2", { id: "sure-title" }, title), content, visitor.element, told, h("div", { class: "row" }, go, leave)),
   );
   document.body.append(dialog);
   dialog.showModal();

@@ -9,6 +9,7 @@ import { stillRead } from "./system.js";
 import { deadLetters } from "./views/deadletters.js";
 import { events } from "./views/events.js";
 import { map } from "./views/map.js";
+import { replays } from "./views/replays.js";
 import { versions } from "./views/versions.js";
 
 /** A view fills `main` and answers how to leave it. */
@@ -16,6 +17,7 @@ const VIEWS = {
   "/console": { nav: "map", title: "Live map", show: map },
   "/console/events": { nav: "events", title: "Events", show: events },
   "/console/dead-letters": { nav: "dead-letters", title: "Dead letters", show: deadLetters },
+  "/console/replays": { nav: "replays", title: "Replays", show: replays },
   "/console/versions": { nav: "versions", title: "Deprecated versions", show: versions },
 };
 const main = document.getElementById("view");

@@ -9,6 +9,7 @@ import { everyone } from "./system.js";
 /** The address of the events that a query is about. */
 export const eventsAt = (query) => `/console/events${spelled(query)}`;
 export const deadLettersAt = (query) => `/console/dead-letters${spelled(query)}`;
+export const replaysAt = (query) => `/console/replays${spelled(query)}`;
 
 /** The head of a view; answers it and how to end what goes on in it. */
 export function head(title, lead) {

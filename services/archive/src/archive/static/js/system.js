@@ -54,5 +54,21 @@ export function of(map, service) {
 export const readersOf = (map, type) =>
   map.subscriptions.filter((each) => type in each.reads).sort((one, other) => Number(one.pattern) - Number(other.pattern) || one.app.localeCompare(other.app));
 
+/** The apps that can be sent something again, sorted: those that read a type by its name. */
+export const consumers = (map) => [...new Set(map.subscriptions.filter(({ pattern }) => !pattern).map(({ app }) => app))].sort();
+
+/**
+ * What a consumer reads by name, each as a replay names it: the type where it reads several of its versions, each fact
+ * then being sent once in its newest; else the one version that it reads.
+ * @param {string} [subscription] only what this one reads
+ */
+export function kindsOf(map, app, subscription = "") {
+  const versions = {};
+  for (const each of map.subscriptions.filter((one) => one.app === app && !one.pattern && (!subscription || one.name === subscription))) {
+    for (const [type, read] of Object.entries(each.reads)) versions[type] = new Set([...(versions[type] ?? []), ...read]);
+  }
+  return Object.entries(versions).map(([type, read]) => (read.size === 1 ? `${type}.${[...read][0]}` : type)).sort();
+}
+
 /** Deprecated versions, and among them those that somebody still reads by name. */
 export const stillRead = (map) => map.deprecated.filter(({ readers }) => readers.length > 0);

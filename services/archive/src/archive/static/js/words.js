@@ -34,5 +34,8 @@ export function ago(time, now = Date.now()) {
   return moment(time);
 }
 
+/** What a field for date and time says, as the archive reads it: with a zone. */
+export const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");
+
 /** Whole days from today until a day; negative once it is past. */
 export const daysUntil = (day, now = Date.now()) => Math.ceil((Date.parse(day) - now) / DAY);

@@ -3,10 +3,10 @@
 import { ask, Problem, repeatedly, spelled } from "../api.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
-import { alert, eventsAt, head, json, nothing, service } from "../parts.js";
+import { alert, eventsAt, head, json, nothing, replaysAt, service } from "../parts.js";
 import { follow, state } from "../state.js";
 import { timeline } from "../timeline.js";
-import { ago, clock, many, moment, span } from "../words.js";
+import { ago, clock, instant, many, moment, span } from "../words.js";
 
 const EVERY = 3000; // milliseconds between two looks for more
 const PAGE = 50;
@@ -95,9 +95,6 @@ function pushedOut(before, now) {
   return gone.length === before.length && before.length ? null : gone;
 }
 
-/** What a field for date and time says, as the archive reads it: with a zone. */
-const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");
-
 function search(wanted, search) {
   const types = h("datalist", { id: "types" });
   const fields = Object.fromEntries(NAMES.map((name) => [name, h("input", { id: `find-${name}`, name, class: "field", autocomplete: "off", value: wanted[name], ...SPECIAL[name] })]));
@@ -140,7 +137,7 @@ function told(found, open, width, choose) {
   const types = new Map(ordered.map((event) => [event.id, event.type]));
   const took = Date.parse(ordered.at(-1).time) - start;
   return [
-    h("div", { class: "summary" }, h("h2", null, "The whole story"), h("p", { class: "soft" }, `${many(ordered.length, "event")} of ${many(new Set(ordered.map(({ source }) => source)).size, "service")} in ${span(took)}, from ${moment(ordered[0].time)}`)),
+    h("div", { class: "summary" }, h("div", null, h("h2", null, "The whole story"), h("p", { class: "soft" }, `${many(ordered.length, "event")} of ${many(new Set(ordered.map(({ source }) => source)).size, "service")} in ${span(took)}, from ${moment(ordered[0].time)}`)), h("a", { class: "button plain small-button", href: replaysAt({ correlationId: ordered[0].correlationid }) }, icon("replay"), "Send to a consumer again")),
     h("div", { class: "story-scroll card", tabindex: 0, role: "region", "aria-label": "The story as a picture" }, timeline(ordered, Math.max(620, width - 34), choose)),
     h("ol", { class: "events card timeline" }, ordered.map((event) => row(event, open, `+${span(Date.parse(event.time) - start)}`, cause(event, types)))),
   ];

@@ -1,0 +1,179 @@
+/** Archived events to one consumer again: which, to whom, how fast; counted by a dry run, then sent. */
+
+import { ask, Problem, repeatedly } from "../api.js";
+import { sure } from "../dialog.js";
+import { fill, h, speak } from "../dom.js";
+import { icon } from "../icons.js";
+import { alert, head, nothing, service } from "../parts.js";
+import { follow, state } from "../state.js";
+import { consumers, kindsOf } from "../system.js";
+import { ago, instant, many, moment, number } from "../words.js";
+
+const EVERY = 2000; // milliseconds
+const LATEST = 20;
+const WHICHEVER = "*";
+
+export function replays(main, { query }) {
+  const [top, end] = head("Replays", "Send events of the archive to one consumer again. What it has handled already, it drops.");
+  const past = latest();
+  const form = order(query, past.look);
+  main.append(top, form.element, h("h2", { class: "after-form" }, "The latest"), past.element);
+  const unfollow = follow(["map"], form.draw);
+  return () => [past.stop, unfollow, end].forEach((each) => each());
+}
+
+/** What is to be sent; a change of it puts the last dry run aside. */
+function order(query, done) {
+  let consumer = query.get("consumer") ?? "";
+  let subscription = "";
+  const chosen = new Set(query.getAll("type"));
+  const who = h("div", { class: "fields" });
+  const kinds = h("fieldset", { class: "kinds" });
+  const outcome = h("div", { "aria-live": "polite" });
+  const aside = () => fill(outcome);
+  const field = (name, props) => h("input", { id: `replay-${name}`, class: "field", autocomplete: "off", oninput: aside, ...props });
+  const about = {
+    correlationId: field("correlation", { type: "search", spellcheck: "false", value: query.get("correlationId") ?? "" }),
+    since: field("since", { type: "datetime-local", step: 1 }),
+    until: field("until", { type: "datetime-local", step: 1 }),
+    rate: field("rate", { type: "number", min: 0.1, step: "any", inputmode: "decimal", placeholder: "as the archive is set" }),
+  };
+  const labelled = (input, label) => h("div", { class: "find" }, h("label", { for: input.id }, label), input);
+  const select = (id, names, onchange) => h("select", { id, class: "field", "data-key": id, onchange: ({ target }) => { onchange(target.value); aside(); draw(); } }, names);
+
+  function draw() {
+    const apps = consumers(state.map);
+    if (!apps.length) return fill(element, nothing("warning", "There is no map yet", state.unmapped ?? "One moment…"));
+    if (!apps.includes(consumer)) [consumer] = apps;
+    const own = state.map.subscriptions.filter(({ app, pattern }) => app === consumer && !pattern).map(({ name }) => name).sort();
+    if (!own.includes(subscription)) subscription = "";
+    const options = kindsOf(state.map, consumer, subscription);
+    chosen.forEach((kind) => options.includes(kind) || chosen.delete(kind));
+    fill(
+      who,
+      labelled(select("replay-consumer", apps.map((app) => h("option", { value: app, selected: app === consumer }, app)), (value) => { consumer = value; }), "Consumer"),
+      labelled(select("replay-subscription", [h("option", { value: "" }, "Whichever reads the type"), own.map((name) => h("option", { value: name, selected: name === subscription }, name))], (value) => { subscription = value; }), "Subscription"),
+    );
+    fill(kinds, h("legend", null, "Types ", h("span", { class: "soft" }, "none chosen: all that it reads")), options.map(kind));
+    return fill(element, ...parts);
+  }
+
+  const kind = (name) => h("label", { class: "switch" }, h("input", { type: "checkbox", checked: chosen.has(name), "data-key": `kind ${name}`, onchange: ({ target }) => { aside(); return target.checked ? chosen.add(name) : chosen.delete(name); } }), name);
+
+  const asked = () => ({
+    consumer,
+    subscription: subscription || null,
+    types: chosen.size ? [...chosen] : kindsOf(state.map, consumer, subscription),
+    since: instant(about.since.value) || null,
+    until: instant(about.until.value) || null,
+    correlationId: about.correlationId.value.trim() || null,
+    ratePerSecond: about.rate.value ? Number(about.rate.value) : null,
+  });
+
+  async function rehearse(event) {
+    event.preventDefault();
+    const wanted = asked();
+    try {
+      const counted = await ask("/replays", { body: { ...wanted, dryRun: true } });
+      fill(outcome, rehearsed(counted, wanted, () => send(wanted, counted.matched, () => { aside(); done(); })));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      fill(outcome, alert("This cannot be sent again.", error.message));
+    }
+  }
+
+  const parts = [
+    who,
+    kinds,
+    h("div", { class: "fields" }, labelled(about.correlationId, "Correlation id"), labelled(about.since, "Happened from"), labelled(about.until, "Happened before"), labelled(about.rate, "Events a second, at most")),
+    h("div", { class: "row" }, h("button", { class: "button plain", type: "submit" }, icon("search"), "Dry run"), h("span", { class: "soft small" }, "Counts only; nothing is sent.")),
+    outcome,
+  ];
+  const element = h("form", { class: "search card", "aria-label": "What is to be sent again", novalidate: true, onsubmit: rehearse });
+  return { element, draw };
+}
+
+function rehearsed({ matched, counts, consumer }, { ratePerSecond }, send) {
+  if (!matched) return h("p", { class: "dry" }, "Dry run: no event fits, so there is nothing to send.");
+  return h(
+    "div",
+    { class: "dry" },
+    h("p", null, "Dry run: ", h("b", null, many(matched, "event")), " would go to ", service(consumer), ratePerSecond && `, in ${number(Math.ceil(matched / ratePerSecond))} s or more`),
+    h("ul", { class: "plain counts" }, Object.entries(counts).map(([kind, count]) => h("li", null, kind, h("span", { class: "number count" }, number(count))))),
+    h("div", { class: "row" }, h("button", { class: "button", type: "button", onclick: send }, icon("replay"), `Send ${many(matched, "event")} again`)),
+  );
+}
+
+function send(wanted, matched, done) {
+  sure({
+    title: `Send ${many(matched, "event")} to ${wanted.consumer} again?`,
+    action: "Send again",
+    icon: "replay",
+    content: [h("p", null, "Only this consumer gets them, with their ids and times unchanged. You can end it while it runs.")],
+    work: (by) => carriedOut(() => ask("/replays", { body: { ...wanted, by } }), done),
+  });
+}
+
+function cancel({ replayId, consumer, sent, matched }, done) {
+  sure({
+    title: "End this replay?",
+    action: "End it",
+    icon: "cross",
+    warn: true,
+    content: [h("p", null, `${number(sent)} of ${many(matched, "event")} have been sent to ${consumer}, and stay sent; the rest is not.`)],
+    work: (by) => carriedOut(() => ask(`/replays/${encodeURIComponent(replayId)}/cancel`, { query: { by }, body: {} }), done),
+  });
+}
+
+/** Do it; answers null once it is done, or why it was refused. */
+async function carriedOut(work, done) {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return error.message;
+  }
+  done();
+  return null;
+}
+
+/** The latest replays, and how far they are. */
+function latest() {
+  const element = h("div", { class: "result" });
+  let seen = "";
+  const look = async (signal) => {
+    const { replays: found } = await ask("/replays", { query: { limit: LATEST }, signal });
+    const now = JSON.stringify(found);
+    if (now === seen) return;
+    seen = now;
+    fill(element, found.length ? h("ul", { class: "letters" }, found.map((each) => h("li", null, card(each, again)))) : nothing("replay", "Nothing was sent again yet", "What is sent is listed here, with who asked for it and how far it is."));
+  };
+  let stop = repeatedly(look, EVERY);
+  const again = () => {
+    speak("Done");
+    stop();
+    stop = repeatedly(look, EVERY);
+  };
+  return { element, look: again, stop: () => stop() };
+}
+
+const MARKS = { running: "open", completed: "replayed", cancelled: "discarded" };
+
+function card(replay, done) {
+  const { replayId, state: stands, consumer, subscription, types, since, until, correlationId, ratePerSecond, matched, sent, requestedAt, requestedBy } = replay;
+  const id = `replay-${replayId}`;
+  const terms = [types.length && many(types.length, "type"), since && `from ${moment(since)}`, until && `before ${moment(until)}`, correlationId && `correlation ${correlationId}`, `at most ${number(ratePerSecond)} a second`];
+  return h(
+    "article",
+    { class: `letter run card ${MARKS[stands]}`, "aria-labelledby": id },
+    h(
+      "div",
+      { class: "letter-main" },
+      h("h2", { id }, service(consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
+      h("p", { class: "sent" }, h("progress", { max: Math.max(matched, sent, 1), value: sent, "aria-label": "Sent" }), h("span", { class: "number" }, `${number(sent)} of ${many(matched, "event")}`)),
+      h("p", { class: "soft small" }, terms.filter(Boolean).join(" · ")),
+      h("p", { class: "soft small" }, h("b", null, requestedBy), " asked for it ", h("time", { datetime: requestedAt, title: moment(requestedAt) }, ago(requestedAt))),
+    ),
+    stands === "running" && h("div", { class: "letter-actions" }, h("button", { class: "button warn small-button", type: "button", "data-key": `cancel ${replayId}`, onclick: () => cancel(replay, done) }, icon("cross"), "End it")),
+  );
+}
