@@ -89,6 +89,7 @@ class Ingress:
         self._attempts = Attempts()
         self._routes = _routes(handlers, policy, runner)
         self._replays = _replays(self._routes)
+        self._readers = _readers(policy)
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,6 +133,8 @@ class Ingress:
             answers = await asyncio.gather(*(self.deliver(path, bytes(entry.event)) for entry in entries))
             return bulk.answer(entries, answers)
         if path == IGNORED:
+            for name in self._readers.get(envelope.topic, ()):
+                metrics.ignored(name)
             return _SUCCESS
         return await self._handle(path, self._routes.get(path, _NONE), envelope, body)
 
@@ -151,6 +154,8 @@ class Ingress:
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.id)
         started = time.perf_counter()
+        if attempt == 1 and path != REPLAY:
+            metrics.aged(name, envelope.time, first)
         with tracing.consumer(envelope, name) as ended:
             outcome = await self._outcome(route, envelope, body, attempt, name, path)
             ended(outcome)
@@ -200,6 +205,16 @@ def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict
             together = lists.setdefault(name, Together(runner, handler)) if handler.together else None
             routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, together))
     return routes
+
+
+def _readers(policy: Policy) -> dict[str, set[str]]:
+    """The subscriptions that read each topic."""
+    found: dict[str, set[str]] = {}
+    for each in policy.subscriptions:
+        if not each.suspend:
+            found.setdefault(each.topic, set()).add(each.name)
+            metrics.reads(each.name, each.topic)
+    return found
 
 
 def _replays(routes: dict[str, list[Route]]) -> dict[str, list[Route]]:

@@ -5,18 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from tidings.outcomes import Outcome
 
-_HANDLED = Counter("tidings_events_handled", "Deliveries by outcome", ["subscription", "outcome"])
+_HANDLED = Counter(
+    "tidings_events_handled", "Deliveries by outcome; Ignored is what no filter wants", ["subscription", "outcome"]
+)
 _SECONDS = Histogram(
     "tidings_event_handling_seconds",
     "From the delivery of an event to its outcome, waiting for limits included",
     ["subscription"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
+)
+_AGE = Histogram(
+    "tidings_event_age_seconds",
+    "From the time an event says to its first delivery here: how far a consumer is behind; replays are left out",
+    ["subscription"],
+    buckets=(0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0),
+)
+_READS = Gauge(
+    "tidings_subscription_reads",
+    "1 for each topic that a subscription reads, unless it is suspended",
+    ["subscription", "topic"],
 )
 _PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
 _WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
@@ -33,6 +47,7 @@ SLOT_LEFT = Gauge("tidings_outbox_slot_left_bytes", "Write-ahead log that may fo
 # A label look-up costs more than the count itself.
 _handled = cache(_HANDLED.labels)
 _seconds = cache(_SECONDS.labels)
+_age = cache(_AGE.labels)
 _published = cache(_PUBLISHED.labels)
 _waited = cache(_WAITED.labels)
 _waiting = cache(_WAITING.labels)
@@ -42,6 +57,27 @@ def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
     """Count a delivery."""
     _handled(subscription, type(outcome).__name__).inc()
     _seconds(subscription).observe(seconds)
+
+
+def aged(subscription: str, happened: str, now: float) -> None:
+    """Note how old an event is that is delivered for the first time, `now`; one that does not say when is left out."""
+    try:
+        seconds = now - datetime.fromisoformat(happened).timestamp()
+    except ValueError:
+        return
+    _age(subscription).observe(max(seconds, 0.0))
+
+
+def reads(subscription: str, topic: str) -> None:
+    """Say that a subscription reads a topic, and has been delivered nothing yet: who stays at that is behind."""
+    _READS.labels(subscription, topic).set(1)
+    _age(subscription)
+    _handled(subscription, "Ignored")
+
+
+def ignored(subscription: str) -> None:
+    """Count a delivery that none of a subscription's filters wants: it reads, and is not behind."""
+    _handled(subscription, "Ignored").inc()
 
 
 def published(topic: str, result: str, events: int = 1) -> None:
