@@ -25,8 +25,9 @@ class ArchiveError(Exception):
 class Archive:
     """One archive; a session of its own, which carries no credentials of the API server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self._url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,10 +68,9 @@ class Archive:
         if self._session is None:
             raise RuntimeError("the archive is used before it is entered")
         data = None if body is None else msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json"}
         url = self._url + path
         try:
-            async with self._session.request(method, url, data=data, params=params, headers=headers) as response:
+            async with self._session.request(method, url, data=data, params=params, headers=self._headers) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             said = str(error) or "no answer in time"

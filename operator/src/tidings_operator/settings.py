@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 PREFIX = "TIDINGS_OPERATOR_"
@@ -45,6 +45,8 @@ class Settings:
     """File with the certificate's key."""
     archive_url: str = "http://archive.default.svc"
     """Where replays are asked for."""
+    archive_token: str = field(default="", repr=False)
+    """What the archive's ARCHIVE_TOKEN asks for."""
     replay_poll: float = 2.0
     observe: float = 60.0
     """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""
