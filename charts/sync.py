@@ -1,6 +1,6 @@
 """Writes what the charts hold of things that stand elsewhere; `--check` only says what has drifted.
 
-- tidings/files/{crds,rbac}.yaml          from operator/manifests
+- tidings/files/{crds,rbac,webhooks}.yaml  from operator/manifests
 - pizza/files/contracts/<service>.yaml    from services/*/contracts, schemas and examples inline
 - pizza/files/components/<set>.yaml       from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
@@ -28,7 +28,7 @@ from tidings.streams import stream_name
 
 CHARTS = Path(__file__).resolve().parent
 ROOT = CHARTS.parent
-MANIFESTS = ("crds.yaml", "rbac.yaml")
+MANIFESTS = ("crds.yaml", "rbac.yaml", "webhooks.yaml")
 BROKERS = ("nats", "redis", "rabbitmq", "kafka")
 STATES = ("state-redis", "state-postgres")
 MADE = "# Made by `make charts`; do not edit.\n"

@@ -1,61 +1,35 @@
-"""What the chart tells NATS and Redis, told to real ones; and its job makes every stream on that NATS."""
+"""What the chart tells NATS and Redis, told to real ones."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
-import nats
 import pytest
 from tests.support.charts import VALUE_SETS, of_kind, rendered
 
 from tidings.programs import ensure
-from tidings.streams import stream_name
+from tidings.streams import ensure_streams
 from tidings.testing.programs import Ports, listens, running
 
 pytestmark = pytest.mark.real
 
 
-async def _streams(url: str) -> set[str | None]:
-    connection = await nats.connect(url)
-    try:
-        return {each.config.name for each in await connection.jetstream().streams_info()}
-    finally:
-        await connection.close()
-
-
-def test_the_job_makes_a_stream_for_every_topic_on_a_nats_with_the_charts_settings(tmp_path: Path) -> None:
-    resources = rendered("pizza")
-    secret = of_kind(resources, "Secret")["pizza-nats"]["stringData"]
+def test_nats_takes_the_charts_settings_and_asks_for_its_password(tmp_path: Path) -> None:
+    secret = of_kind(rendered("pizza"), "Secret")["pizza-nats"]["stringData"]
     with Ports() as ports:
         client, monitor = ports.take(), ports.take()
         config = secret["nats.conf"].replace("4222", str(client)).replace("8222", str(monitor))
         (tmp_path / "nats.conf").write_text(config.replace('"/data"', f'"{tmp_path}/data"'))
         url = secret["NATS_URL"].replace("nats:4222", f"127.0.0.1:{client}")
-        (job,) = [each for name, each in of_kind(resources, "ConfigMap").items() if name.startswith("streams-")]
-        for name, text in job["data"].items():
-            (tmp_path / name).write_text(text)
         command = [str(ensure("nats-server")["nats-server"]), "--config", str(tmp_path / "nats.conf")]
         with running(command, tmp_path / "nats.log", lambda: listens(client)):
-            for _ in range(2):  # an upgrade runs it again
-                done = subprocess.run(
-                    [sys.executable, str(tmp_path / "make_streams.py")],
-                    env={**os.environ, "NATS_URL": url, "REPLICAS": "1"},
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                assert done.returncode == 0, done.stderr
-            streams = asyncio.run(_streams(url))
+            asyncio.run(ensure_streams(url, ["orders.orderPlaced.v1"]))
             with socket.create_connection(("127.0.0.1", client), timeout=5) as stranger:
                 assert b'"auth_required":true' in stranger.recv(4096)
-    topics = json.loads(job["data"]["topics.json"])
-    assert streams == {stream_name(topic) for topic in topics}
 
 
 def test_redis_keeps_what_it_accepts_and_asks_for_its_password(tmp_path: Path) -> None:

@@ -68,12 +68,31 @@ def test_crds_are_the_operators_and_stay_on_uninstall() -> None:
 def test_rights_are_those_that_the_operator_is_tested_with() -> None:
     written = list(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
     for kind in ("ClusterRole", "Role"):
-        (rules,) = [each["rules"] for each in written if each["kind"] == kind]
-        (shipped,) = of_kind(rendered("tidings"), kind).values()
-        assert shipped["rules"] == rules
+        rules = {each["metadata"]["name"]: each["rules"] for each in written if each["kind"] == kind}
+        assert {name: each["rules"] for name, each in of_kind(rendered("tidings"), kind).items()} == rules
     for kind in ("ClusterRoleBinding", "RoleBinding"):
-        (binding,) = of_kind(rendered("tidings"), kind).values()
-        assert {each["namespace"] for each in binding["subjects"]} == {"tidings"}  # the release's own
+        for binding in of_kind(rendered("tidings"), kind).values():
+            assert {each["namespace"] for each in binding["subjects"]} == {"tidings"}  # the release's own
+
+
+def test_the_api_server_finds_the_webhooks() -> None:
+    chosen = {"webhooks": {"failurePolicy": "Fail", "certificateSecret": "tls", "injectCaFrom": "a/b"}}
+    for values, policy in (({}, "Ignore"), (chosen, "Fail")):
+        resources = rendered("tidings", values)
+        kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+        found = [each for each in resources if each["kind"] in kinds]
+        read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
+        assert [each["metadata"]["name"] for each in found] == [read.webhook_configuration] * 2
+        ((_, template),) = pods(resources)
+        (container,) = template["spec"]["containers"]
+        assert {"name": "webhooks", "containerPort": read.webhook_port} in container["ports"]
+        for webhook in (each for configuration in found for each in configuration["webhooks"]):
+            service = of_kind(resources, "Service")[webhook["clientConfig"]["service"]["name"]]
+            assert webhook["clientConfig"]["service"]["namespace"] == "tidings"  # the release's own
+            assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+            assert (webhook["failurePolicy"], service["spec"]["ports"][0]["targetPort"]) == (policy, "webhooks")
+    without = rendered("tidings", {"webhooks": {"enabled": False}})
+    assert not of_kind(without, "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
 
 def test_the_operator_is_restricted_and_alone_has_a_token() -> None:

@@ -113,15 +113,6 @@ capabilities: {drop: [ALL]}
 {{ join ";" $each }}
 {{- end }}
 
-{{/* Every topic that must have a stream. */}}
-{{- define "pizza.topics" -}}
-{{- $topics := (.Files.Get "files/plan.json" | fromJson).topics -}}
-{{- range $app, $rights := (include "pizza.rights" . | fromYaml) -}}
-{{- $topics = concat $topics $rights.publish $rights.subscribe -}}
-{{- end -}}
-{{ uniq $topics | sortAlpha | toJson }}
-{{- end }}
-
 {{/* A component of files/components, its placeholders taken from a Secret: (dict "root" $ "set" "nats" "secret" "…"). */}}
 {{- define "pizza.component" -}}
 {{- $component := .root.Files.Get (printf "files/components/%s.yaml" .set) | fromYaml -}}
@@ -136,7 +127,8 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- $_ := set $component.spec "metadata" (concat $items (.metadata | default list)) -}}
 {{- $_ := set $component.metadata "labels" (include "pizza.labels" (dict "root" .root) | fromYaml) -}}
-{{- $apps := .root.Values.scopes.enabled | ternary (dict "scopes" (keys .apps | sortAlpha)) dict -}}
+{{- $apps := dict -}}
+{{- if and .apps .root.Values.scopes.enabled -}}{{- $apps = dict "scopes" (keys .apps | sortAlpha) -}}{{- end -}}
 {{ toYaml (merge $component $apps (dict "auth" (dict "secretStore" "kubernetes"))) }}
 {{- end }}
 

@@ -1,0 +1,189 @@
+"""The keeper of a system's broker: streams and rights follow its EventTypes and EventSubscriptions as they come and go.
+
+A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it. Both
+follow from the plan, so nobody has to be asked when a consumer is added. Sidecars take a changed component without a
+restart: they close it and open it again, which costs them some 10 ms.
+
+Runs in the system's namespace (`python -m tidings_operator.keeper`, charts/pizza), with the right to read both kinds
+and to patch one Component; the operator itself needs no password of any broker.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tidings.plan import Plan, plan
+from tidings.resources import Inventory, parse_resource
+from tidings.streams import StreamError, ensure_streams
+from tidings_operator.client import OWN, Api, ApiError, Client
+from tidings_operator.process import login
+from tidings_operator.watching import watch
+
+LOG = logging.getLogger(__name__)
+COMPONENTS = Api("dapr.io/v1alpha1", "components", "Component")
+MERGE = "application/merge-patch+json"
+SETTLE = 0.3
+"""Seconds to wait after a change: `kubectl apply -f folder/` makes many."""
+AGAIN, RESYNC = 2.0, 300.0
+"""Seconds until the next try, and until everything is looked at again although nothing has changed."""
+SCOPES = {"publishingScopes": "publish", "subscriptionScopes": "subscribe"}
+
+Rights = dict[str, dict[str, list[str]]]
+"""By app: what it may `publish`, and to what it may `subscribe`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to keep."""
+
+    namespace: str
+    component: str
+    granted: Rights
+    """Rights that hold whatever the plan says: those of the chart."""
+    scopes: bool
+    """Whether the component's scopes are kept."""
+    nats_url: str
+    """Where streams are kept; empty: the broker makes its topics by itself."""
+    replicas: int
+    ready: Path
+    """Made once everything is as it should be."""
+
+
+def rights(whole: Plan, component: str, granted: Rights) -> Rights:
+    """Return what every app may do: what the plan says, and what it has been granted beyond."""
+    found: dict[str, dict[str, set[str]]] = {
+        app: {what: set(given.get(what, ())) for what in SCOPES.values()} for app, given in granted.items()
+    }
+    for planned in whole.apps.values():
+        own = found.setdefault(planned.app, {what: set() for what in SCOPES.values()})
+        own["publish"].update(planned.publishes.get(component, ()))
+        own["subscribe"].update(planned.reads.get(component, ()))
+    return {app: {what: sorted(own[what]) for what in SCOPES.values()} for app, own in sorted(found.items())}
+
+
+def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
+    """Return the patch that gives a component these rights, or None where it has them."""
+    written = {
+        name: ";".join(f"{app}={','.join(own[what])}" for app, own in allowed.items()) for name, what in SCOPES.items()
+    }
+    others = [item for item in component["spec"].get("metadata") or () if item["name"] not in SCOPES]
+    metadata = [*others, *({"name": name, "value": value} for name, value in written.items())]
+    if component["spec"].get("metadata") == metadata and component.get("scopes") == list(allowed):
+        return None
+    version = {"resourceVersion": component["metadata"]["resourceVersion"]}
+    return {"metadata": version, "spec": {"metadata": metadata}, "scopes": list(allowed)}
+
+
+def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
+    """Return every topic that must have a stream."""
+    return {topic for own in allowed.values() for given in own.values() for topic in given} | set(more)
+
+
+class Keeper:
+    """Sees both kinds (a `watching.Sink`) and keeps the broker."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._seen: dict[tuple[str, str], Any] = {}
+        self._listed: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def listed(self, api: Api, _namespace: str, items: list[Any]) -> None:
+        """Take everything of a kind."""
+        self._seen = {key: item for key, item in self._seen.items() if key[0] != api.kind}
+        self._seen |= {(api.kind, item["metadata"]["name"]): item for item in items}
+        self._listed.add(api.kind)
+        self._changed.set()
+
+    def changed(self, api: Api, change: str, item: Any) -> None:
+        """Take one change; that of a status changes nothing here."""
+        key = (api.kind, item["metadata"]["name"])
+        before = self._seen.pop(key, None)
+        if change != "DELETED":
+            self._seen[key] = item
+        if change == "DELETED" or not before or _generation(before) != _generation(item):
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Keep, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for kind in ("EventType", "EventSubscription"):
+                group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
+            group.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):  # what somebody else has taken away is put back
+                await asyncio.wait_for(self._changed.wait(), RESYNC)
+            await asyncio.sleep(SETTLE)
+            self._changed.clear()
+            if len(self._listed) < 2:  # noqa: PLR2004 - half the truth would take rights away
+                continue
+            try:
+                await self._once()
+            except (ApiError, StreamError) as error:
+                LOG.warning("%s; again in %.0f s", self._hidden(str(error)), AGAIN)
+                await asyncio.sleep(AGAIN)
+                self._changed.set()
+
+    async def _once(self) -> None:
+        chosen = self._settings
+        parsed = [
+            parse_resource({"apiVersion": OWN[kind].group_version, "kind": kind, **item})
+            for (kind, _), item in self._seen.items()
+        ]
+        whole = plan(Inventory((resource for resource, _ in parsed if resource), ()))
+        allowed = rights(whole, chosen.component, chosen.granted)
+        component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
+        if component is None:
+            raise ApiError(0, f"there is no Component {chosen.component}")
+        if chosen.nats_url:  # first, or a sidecar would try to read what is not there
+            wanted = topics(allowed, whole.channels.get(chosen.component, ()))
+            await ensure_streams(chosen.nats_url, wanted, component=component, replicas=chosen.replicas)
+        patch = scoped(component, allowed) if chosen.scopes else None
+        if patch:
+            path = COMPONENTS.path(chosen.namespace, chosen.component)
+            await self._client.request("PATCH", path, patch, content_type=MERGE)
+        LOG.info("%d apps have their rights%s", len(allowed), ", changed" if patch else "")
+        chosen.ready.touch()
+
+    def _hidden(self, text: str) -> str:
+        """Leave out the address, which holds a password."""
+        return text.replace(self._settings.nats_url, "NATS_URL") if self._settings.nats_url else text
+
+
+def _generation(item: Mapping[str, Any]) -> Any:
+    return item["metadata"].get("generation")
+
+
+def read(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings: KEEPER_<FIELD>, NATS_URL; KEEPER_GRANTED names a JSON file. A missing one is a KeyError."""
+    return Settings(
+        namespace=environment["KEEPER_NAMESPACE"],
+        component=environment["KEEPER_COMPONENT"],
+        granted=json.loads(Path(environment["KEEPER_GRANTED"]).read_text()),
+        scopes=environment.get("KEEPER_SCOPES", "true") == "true",
+        nats_url=environment.get("NATS_URL", ""),
+        replicas=int(environment.get("KEEPER_REPLICAS", "1")),
+        ready=Path(environment.get("KEEPER_READY", "/tmp/kept")),  # noqa: S108 - a pod's own volume
+    )
+
+
+async def run() -> None:
+    """Keep the broker of one namespace."""
+    async with Client(login) as client:
+        await Keeper(client, read()).run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvloop.run(run())

@@ -1,0 +1,145 @@
+"""The keeper of a broker's streams and rights: what it decides, and that it acts on what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+import yaml
+from charts.sync import planned
+from tests.support.charts import of_kind, rendered
+
+from tidings.plan import plan
+from tidings.resources import load
+from tidings.streams import stream_name
+from tidings.testing.programs import Ports, nats_server
+from tidings_operator.client import OWN
+from tidings_operator.keeper import Keeper, Settings, read, rights, scoped, topics
+
+pytestmark = pytest.mark.real
+ROOT = Path(__file__).parents[2]
+WHOLE = plan(load(sorted(ROOT.glob("services/*/contracts"))))
+GRANTED = planned(WHOLE)["apps"]
+NEWCOMER: dict[str, Any] = {
+    "apiVersion": "tidings.dev/v1alpha1",
+    "kind": "EventSubscription",
+    "metadata": {"name": "fraud-order-placed", "namespace": "pizza", "generation": 1},
+    "spec": {
+        "eventTypeRef": {"name": "orders.orderPlaced"},
+        "versions": {"accept": ["v1"]},
+        "consumer": {"appId": "fraud"},
+    },
+}
+
+
+def component() -> dict[str, Any]:
+    """The chart's own, as the API server answers it."""
+    found = deepcopy(of_kind(rendered("pizza"), "Component")["pubsub"])
+    return {**found, "metadata": {**found["metadata"], "resourceVersion": "7"}}
+
+
+def test_the_charts_component_needs_no_patch_for_the_charts_contracts() -> None:
+    assert scoped(component(), rights(WHOLE, "pubsub", GRANTED)) is None
+    assert rights(WHOLE, "pubsub", {}) == GRANTED
+
+
+def test_rights_that_were_granted_beyond_the_plan_stay() -> None:
+    found = rights(WHOLE, "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
+    assert found["fraud"] == {"publish": [], "subscribe": ["orders.orderPlaced.v1"]}
+    assert found.keys() == {*GRANTED, "fraud"}
+
+
+@pytest.mark.parametrize("spoilt", ["scopes", "subscriptionScopes", "both"])
+def test_what_somebody_else_has_taken_away_is_put_back(spoilt: str) -> None:
+    live = component()
+    if spoilt != "subscriptionScopes":
+        del live["scopes"]
+    if spoilt != "scopes":
+        live["spec"]["metadata"] = [each for each in live["spec"]["metadata"] if each["name"] != "subscriptionScopes"]
+    patch = scoped(live, GRANTED)
+    assert patch is not None
+    assert patch["metadata"] == {"resourceVersion": "7"}, "or it could undo what is newer"
+    assert {**live, "spec": {**live["spec"], **patch["spec"]}, "scopes": patch["scopes"]} == component()
+
+
+class Server:
+    """The one Component, and what was written to it."""
+
+    def __init__(self) -> None:
+        self.live = component()
+        self.written = asyncio.Event()
+
+    async def get(self, *_: object) -> dict[str, Any]:
+        return self.live
+
+    async def request(self, _method: str, _path: str, patch: Mapping[str, Any], **_: object) -> None:
+        self.live = {**self.live, "scopes": patch["scopes"], "spec": {**self.live["spec"], **patch["spec"]}}
+        self.written.set()
+
+
+def manifests(kind: str) -> list[dict[str, Any]]:
+    """The chart's contracts of a kind, as a list of the API server has them."""
+    found = [
+        each
+        for file in sorted((ROOT / "charts/pizza/files/contracts").glob("*.yaml"))
+        for each in yaml.safe_load_all(file.read_text())
+    ]
+    added = {"namespace": "pizza", "generation": 1}
+    return [{"metadata": {**each["metadata"], **added}, "spec": each["spec"]} for each in found if each["kind"] == kind]
+
+
+async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_goes(tmp_path: Path) -> None:
+    with Ports() as ports, nats_server(tmp_path, ports.take()) as url:
+        server, subscriptions = Server(), OWN["EventSubscription"]
+        settings = Settings(
+            namespace="pizza",
+            component="pubsub",
+            granted={},
+            scopes=True,
+            nats_url=url,
+            replicas=1,
+            ready=tmp_path / "ready",
+        )
+        keeper = Keeper(server, settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(keeper._keep())
+        keeper.listed(subscriptions, "", manifests("EventSubscription"))
+        await asyncio.sleep(0.6)
+        assert not settings.ready.exists(), "without the types, that is half the truth"
+        keeper.listed(OWN["EventType"], "", manifests("EventType"))
+        async with asyncio.timeout(30):
+            while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.05)
+        assert not server.written.is_set()
+        keeper.changed(subscriptions, "ADDED", NEWCOMER)
+        await server.written.wait()
+        assert "fraud" in server.live["scopes"]
+        client = await nats.connect(url)
+        made = {each.config.name for each in await client.jetstream().streams_info()}
+        await client.close()
+        assert {stream_name(topic) for topic in ("deadletter.fraud", "replay.fraud", *WHOLE.topics)} <= made
+        server.written.clear()
+        keeper.changed(subscriptions, "MODIFIED", {**NEWCOMER, "status": {"conditions": []}})  # the operator's word
+        keeper.changed(subscriptions, "DELETED", NEWCOMER)
+        await server.written.wait()
+        assert server.live == component()
+        keeping.cancel()
+
+
+def test_topics_are_those_of_rights_and_types() -> None:
+    assert topics({"a": {"publish": ["x"], "subscribe": ["y"]}}, ["z"]) == {"x", "y", "z"}
+
+
+def test_settings_come_from_the_chart(tmp_path: Path) -> None:
+    (deployment,) = [of_kind(rendered("pizza"), "Deployment")["keeper"]]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each.get("value", "nats://u:p@nats:4222") for each in container["env"]}
+    (tmp_path / "granted.json").write_text(json.dumps(GRANTED))
+    found = read({**given, "KEEPER_GRANTED": str(tmp_path / "granted.json")})
+    assert (found.namespace, found.component, found.scopes, found.replicas) == ("pizza", "pubsub", True, 1)
+    assert found.granted == GRANTED
