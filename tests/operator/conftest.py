@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING, "httpx2")
     started: list[tuple[Operator, asyncio.Task[None]]] = []
 
-    async def start(**how: Any) -> Operator:
+    async def start(clock: Callable[[], datetime] = lambda: datetime.now(UTC), **how: Any) -> Operator:
         given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
-        made = Operator(Settings(**given), login(cluster))
+        made = Operator(Settings(**given), login(cluster), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
         await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything")

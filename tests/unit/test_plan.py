@@ -70,10 +70,10 @@ def said(plan_: Plan) -> set[str]:
     return {f"{each.severity} {each.rule}" for each in plan_.findings}
 
 
-def retired_on(removal: str, **spec: Any) -> Document:
+def retired_on(removal: str, state: str = "Deprecated", **spec: Any) -> Document:
     document = event_type(**spec)
     old = {"effective": "2026-01-01", "removal": removal, "alternative": "v2"}
-    document["spec"]["versions"][0].update(state="Deprecated", deprecation=old)
+    document["spec"]["versions"][0].update(state=state, deprecation=old)
     return document
 
 
@@ -120,6 +120,11 @@ def at(path: str) -> dict[str, Any]:
         ),
         pytest.param([retired_on("2026-11-24"), subscription(**V1)], {"warning deprecated-version"}, id="a day before"),
         pytest.param([retired_on("2026-11-23"), subscription(**V1)], {"error past-removal"}, id="past removal"),
+        pytest.param(
+            [retired_on("2026-11-24", state="Active"), subscription(**V1)],
+            {"warning deprecated-version", "warning deprecation-due"},
+            id="deprecated by its date",
+        ),
         pytest.param(
             [retired_on("2026-11-23", policy={"afterRemoval": "Warn"}), subscription(**V1)],
             {"warning past-removal"},

@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
 
-from tidings_operator import metrics, server, watching, webhooks
+from tidings_operator import dates, metrics, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
@@ -34,8 +35,14 @@ HEARTBEAT = 20.0
 class Operator:
     """All parts, wired. `run` lives until it is cancelled."""
 
-    def __init__(self, settings: Settings, login: Callable[[], kopf.ConnectionInfo]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        login: Callable[[], kopf.ConnectionInfo],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.settings = settings
+        self._clock = clock
         self._login = login
         self.client = Client(login)
         self.queue = WorkQueue()
@@ -56,6 +63,7 @@ class Operator:
             self.client,
             identity=settings.identity,
             may_write=lambda: self.lease.held,
+            clock=clock,
         )
         self.archive = Archive(settings.archive_url)
         self.reconciler.handlers["EventReplay"] = Replayer(self.reconciler, self.archive, poll=settings.replay_poll)
@@ -97,8 +105,10 @@ class Operator:
         )
         observer = Observer(self.settings, self.world, self.client, lambda: self.lease.held)
         observing = [observer.run(self.synced)] if self.settings.observe else []
+        days = dates.turn(self.world.inventory, self.queue.add, self._clock)
         kopf_feed = feed(self._login, self._saw, self.settings.namespaces)
-        return [kopf_feed, *watches, *leading, *judging, *observing, self._start(), self._resync(), self._heartbeat()]
+        optional = [*leading, *judging, *observing]
+        return [kopf_feed, *watches, *optional, days, self._start(), self._resync(), self._heartbeat()]
 
     async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()

@@ -196,7 +196,7 @@ class Reconciler:
         if tracked is None or msgspec.json.encode(status, order="deterministic") == tracked.status:
             return
         self.must_lead()
-        warned = _newly_stalled(tracked.decoded(), status)
+        warned = _newly_wrong(tracked.decoded(), status)
         kind, namespace, name = place
         try:
             answer = await self._client.write_status(OWN[kind], namespace, name, tracked.uid, status)
@@ -255,14 +255,22 @@ def _replacement(desired: Desired, there: Mapping[str, Any]) -> dict[str, Any]:
     return {**desired.manifest, "metadata": metadata}
 
 
-def _newly_stalled(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return Ready where it has just become False, or its reason has changed."""
-    was = _ready(before)
-    now = _ready(status)
-    if now is None or now["status"] != "False":
-        return None
-    return None if was and (was["status"], was["reason"]) == ("False", now["reason"]) else now
+def _newly_wrong(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return Ready where it has just become False, or a version that ends from now on; also where the reason is new."""
+    for kind, is_wrong in (("Ready", _is_false), ("VersionAccepted", _is_ending)):
+        was, now = _condition(before, kind), _condition(status, kind)
+        if is_wrong(now):
+            return None if is_wrong(was) and was["reason"] == now["reason"] else now
+    return None
 
 
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((each for each in status.get("conditions") or () if each["type"] == "Ready"), None)
+def _is_false(condition: Mapping[str, Any]) -> bool:
+    return bool(condition.get("status") == "False")
+
+
+def _is_ending(condition: Mapping[str, Any]) -> bool:
+    return condition.get("reason") in ("DeprecatedVersion", "PastRemoval")
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    return next((each for each in status.get("conditions") or () if each["type"] == kind), {})

@@ -276,5 +276,5 @@ def _deprecated(this: EventType, consumers: Sequence[EventSubscription], today: 
             "consumers": _listed(each for each in consumers if version.name in each.spec.versions.wanted),
         }
         for version in this.spec.versions
-        if version.deprecation and (version.state == "Deprecated" or version.deprecation.effective <= today)
+        if version.deprecation and version.is_ending(today)
     ]

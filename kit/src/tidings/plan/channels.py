@@ -158,7 +158,7 @@ def _judge(
                 _instead(event_type, version),
             )
         ]
-    if version.state == "Deprecated":
+    if version.is_ending(today):
         return [_deprecated(subscription, event_type, version, today)]
     return []
 

@@ -57,6 +57,11 @@ class Version(Part, frozen=True, kw_only=True):
         """The major number as the CloudEvent attribute `version` carries it: "2" for v2."""
         return self.name.removeprefix("v")
 
+    def is_ending(self, today: date) -> bool:
+        """Whether it is deprecated: by its state, or because the day has come that its deprecation names."""
+        due = self.deprecation is not None and self.deprecation.effective <= today
+        return self.state == "Deprecated" or (self.state == "Active" and due)
+
 
 class Access(Part, frozen=True, kw_only=True):
     """Which namespaces may subscribe. Empty: the type's own; "*": every namespace."""

@@ -1,0 +1,40 @@
+"""What a new day changes: versions become deprecated, and reach their removal, without anybody touching them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+
+from tidings.resources import EventType, Inventory
+from tidings.resources.inventory import app_key
+from tidings_operator.workqueue import Key
+
+LOOK = 30.0
+"""Seconds between two looks at the clock: it may be set, and a machine may sleep."""
+
+
+def due(inventory: Inventory, after: date, until: date) -> Iterator[Key]:
+    """Yield what a date in (after, until] speaks of: types, and the apps that read them."""
+    for key, event_type in inventory.types.items():
+        if any(after < each <= until for each in _dates(event_type)):
+            yield Key("EventType", *key)
+            for app in dict.fromkeys(app_key(each) for each in inventory.consumers(event_type)):
+                yield Key("app", *app)
+
+
+async def turn(inventory: Inventory, add: Callable[[Key], None], clock: Callable[[], datetime]) -> None:
+    """Ask for what is due to be looked at, at each day's beginning (UTC), for ever."""
+    seen = clock().astimezone(UTC).date()
+    while True:
+        now = clock().astimezone(UTC)
+        for key in list(due(inventory, seen, now.date())):
+            add(key)
+        seen = max(seen, now.date())
+        midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+        await asyncio.sleep(min(LOOK, (midnight - now).total_seconds()))
+
+
+def _dates(event_type: EventType) -> Iterator[date]:
+    for version in event_type.spec.versions:
+        if version.deprecation:
+            yield version.deprecation.effective
+            yield version.deprecation.removal

@@ -1,0 +1,117 @@
+"""A version's last months: nobody touches it, only the clock moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import Cluster
+from tests.operator.conftest import Start, until
+
+from tidings.resources import Inventory, parse_resource
+from tidings_operator import dates
+
+ENDS = {"effective": "2026-03-01", "removal": "2026-06-01", "alternative": "v2"}
+VERSIONS = [
+    {"name": "v1", "schema": {"type": "object"}, "deprecation": ENDS},
+    {"name": "v2", "schema": {"type": "object"}},
+]
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves, and that goes on from there by itself: days begin while the operator sleeps."""
+
+    begun: datetime
+    shown: datetime
+
+    @classmethod
+    def at(cls, shown: str) -> Clock:
+        return cls(datetime.now(UTC), datetime.fromisoformat(shown).replace(tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.shown + (datetime.now(UTC) - self.begun)
+
+    def set(self, shown: str) -> None:
+        """Let it be then; never at midnight: so it is the day's beginning that is noticed."""
+        self.begun, self.shown = datetime.now(UTC), datetime.fromisoformat(shown).replace(tzinfo=UTC)
+
+
+def said(cluster: Cluster, wish: dict[str, Any]) -> tuple[str, str]:
+    """Ready, and why the version is accepted or not."""
+    found = shop.conditions(cluster, wish)
+    return (found["Ready"]["status"], found["VersionAccepted"]["reason"]) if found else ("", "")
+
+
+def names(cluster: Cluster, namespace: str) -> set[str]:
+    return {each["spec"]["topic"] for each in shop.dapr_subscriptions(cluster, namespace).values()}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("after_removal", ["Stall", "Warn"])
+async def test_from_active_to_its_removal(
+    cluster: Cluster, namespace: str, operator: Start, monkeypatch: pytest.MonkeyPatch, after_removal: str
+):
+    monkeypatch.setattr(dates, "LOOK", 0.2)
+    kind = cluster.apply(shop.event_type(namespace, versions=VERSIONS, policy={"afterRemoval": after_removal}))
+    wish = cluster.apply(shop.subscription(namespace))
+    modern = cluster.apply(
+        shop.subscription(namespace, "modern", versions={"accept": ["v2"]}, consumer={"appId": "modern"})
+    )
+    clock = Clock.at("2026-02-27T12:00:00")
+    await operator(clock=clock, resync=3600.0)
+    await until(lambda: said(cluster, wish) == ("True", "Accepted"), "nothing is wrong yet")
+    assert shop.status(cluster, kind)["deprecated"] == []
+    before = shop.versions(cluster, namespace)
+    clock.set("2026-02-28T23:59:58")
+    assert shop.versions(cluster, namespace) == before, "a day on which nothing happens writes nothing"
+
+    await until(lambda: said(cluster, wish) == ("True", "DeprecatedVersion"), "the day of its deprecation")
+    warning = shop.conditions(cluster, wish)["VersionAccepted"]["message"]
+    assert "will be removed on 2026-06-01" in warning
+    assert "Read v2 instead" in warning
+    await until(lambda: shop.status(cluster, kind)["deprecated"], "the type lists who must move")
+    assert shop.status(cluster, kind)["deprecated"] == [
+        {
+            "version": "v1",
+            "removal": "2026-06-01",
+            "alternative": "v2",
+            "consumers": [f"{namespace}/kitchen-order-confirmed (kitchen)"],
+        }
+    ]
+    await until(lambda: "DeprecatedVersion" in _events(cluster, namespace), "its consumer is warned in an event")
+    assert said(cluster, modern) == ("True", "Accepted")
+
+    clock.set("2026-05-31T23:59:58")
+    stalls = after_removal == "Stall"
+    await until(lambda: said(cluster, wish) == ("False" if stalls else "True", "PastRemoval"), "the day of its removal")
+    assert (shop.conditions(cluster, wish)["Stalled"]["status"] == "True") is stalls
+    await until(lambda: ("orders.orderConfirmed.v1" in names(cluster, namespace)) is not stalls, "as the policy says")
+    assert "orders.orderConfirmed.v2" in names(cluster, namespace)
+    assert "PastRemoval" in _events(cluster, namespace)
+
+
+@pytest.mark.parametrize(
+    ("after", "until_", "found"),
+    [
+        ("2026-02-27", "2026-02-28", set()),
+        ("2026-02-28", "2026-03-01", {"EventType", "app"}),
+        ("2026-03-01", "2026-03-01", set()),
+        ("2026-03-01", "2026-05-31", set()),
+        ("2026-01-01", "2027-01-01", {"EventType", "app"}),
+        ("2026-05-31", "2026-06-01", {"EventType", "app"}),
+    ],
+)
+def test_a_date_is_due_once(after: str, until_: str, found: set[str]):
+    resources = [parse_resource(each)[0] for each in (shop.event_type("x", versions=VERSIONS), shop.subscription("x"))]
+    keys = dates.due(
+        Inventory([each for each in resources if each]), date.fromisoformat(after), date.fromisoformat(until_)
+    )
+    assert {each.what for each in keys} == found
+
+
+def _events(cluster: Cluster, namespace: str) -> set[str]:
+    return {each["reason"] for each in shop.events(cluster, namespace)}
