@@ -116,3 +116,26 @@ def test_a_broken_subscription_never_touches_a_sidecar(installed: Installed, gue
 def _refusal(cluster: Cluster, name: str) -> str:
     ready = cluster.conditions("eventsubscriptions", name).get("Ready", {})
     return f"{ready['reason']}: {ready['message']}" if ready.get("status") == "False" else ""
+
+
+def test_a_schema_change_that_breaks_readers_is_refused_with_their_names(installed: Installed) -> None:
+    cluster = installed.pizza
+    types = json.loads(cluster.kubectl("get", "evtype", "-o", "json"))["items"]
+    placed = next(each for each in types if each["spec"]["type"] == "orders.orderPlaced")
+    name = placed["metadata"]["name"]
+    subscriptions = json.loads(cluster.kubectl("get", "esub", "-o", "json"))["items"]
+    readers = {
+        each["metadata"]["name"]
+        for each in subscriptions
+        if each["spec"]["eventTypeRef"].get("name") == "orders.orderPlaced"
+    }
+    assert readers
+    schema = placed["spec"]["versions"][0]["schema"]
+    lost = schema["required"].pop()
+    del schema["properties"][lost]
+    said = cluster.kubectl("replace", "-f", "-", stdin=json.dumps(placed), check=False)
+    assert "denied the request" in said
+    assert {reader for reader in readers if reader not in said} == set(), said
+    assert "denied the request" in cluster.kubectl("delete", "evtype", name, check=False)
+    now = json.loads(cluster.kubectl("get", "evtype", name, "-o", "json"))
+    assert now["metadata"]["generation"] == placed["metadata"]["generation"]
