@@ -240,6 +240,46 @@ async def test_without_a_dead_letter_topic_the_broker_brings_it_again(
     assert app.ids("/a") == ["e-1"] * 3
 
 
+@pytest.mark.parametrize(("status", "times"), [("200 OK", 1), ("503 Service Unavailable", 2)])
+async def test_a_success_that_breaks_off_is_taken_for_one_whatever_its_body_was_to_say(
+    status: str,
+    times: int,
+    nats: str,
+    on_nats: list[dict[str, Any]],
+    daprd: StartDaprd,
+    connect: Connect,
+    ports: Ports,
+) -> None:
+    """So RETRY is not safe in the body of a 200: an app that dies in the middle of it would lose the event."""
+    delivered: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST /a"):
+            delivered.append(head)
+            first = len(delivered) == 1
+            body = b'{"status":"RET' if first else b'{"status":"SUCCESS"}'
+            length = 18 if first else len(body)
+            writer.write(
+                f"HTTP/1.1 {status if first else '200 OK'}\r\ncontent-length: {length}\r\n\r\n".encode() + body
+            )
+        else:
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    topic, port = unique("orders.orderPlaced"), ports.take()
+    settings = on_nats[0]["spec"]["metadata"]
+    settings[:] = [*(each for each in settings if each["name"] != "ackWait"), {"name": "ackWait", "value": "1s"}]
+    await ensure_streams(nats, [topic])
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        process = await daprd("orders", resources=[*on_nats, subscription(topic, "/a")], app_port=port)
+        await connect(process.address).publish(topic, event(id="e-1").encode())
+        await poll(lambda: len(delivered) == times)
+        await asyncio.sleep(3)
+        assert len(delivered) == times
+
+
 async def test_the_twin_sends_the_very_same_body(
     nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, connect: Connect
 ) -> None:

@@ -225,3 +225,19 @@ def test_a_handler_is_refused_while_the_program_starts() -> None:
             handlers.on(Sold)(function)
     with pytest.raises(DefinitionError, match="is no event"):
         handlers.on(int)(unknown)
+
+
+@pytest.mark.parametrize(
+    ("result", "content", "status"),
+    [
+        (None, body(), 200),
+        (Retry("not now"), body(), 503),
+        (SidecarUnavailable("away"), body(), 503),
+        (None, b"{", 404),
+    ],
+)
+async def test_what_is_not_done_is_said_by_the_status_not_by_the_body_alone(
+    result: Any, content: bytes, status: int
+) -> None:
+    """daprd takes a 200 that breaks off for success: tests/integration/test_sidecar_dapr.py."""
+    assert (await post(Shop(result).service.ingress, PATH, content))[0] == status

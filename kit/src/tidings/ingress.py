@@ -38,6 +38,9 @@ IGNORED = "/events/ignored"
 
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 _REFUSED = b'{"status":"DROP"}'  # the sidecar moves it to the dead-letter topic, unread
+# daprd takes a 200 whose body it cannot read to the end for success, and the event is gone where that body said RETRY
+# (daprd 1.18, subscription/postman/http): what is not done is said by the status, which comes first.
+_STATUS = {_RETRY: 503, _REFUSED: 404}
 _NONE: list[Route] = []
 
 Receive = Callable[[], Awaitable[Any]]
@@ -111,7 +114,7 @@ class Ingress:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
-        return await _answer(send, 200, answer)
+        return await _answer(send, _STATUS.get(answer, 200), answer)
 
     async def drained(self, patience: float) -> bool:
         """Wait up to `patience` seconds until nothing is being handled; whether that came about."""
