@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom e2e e2e-images
+.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom e2e e2e-images audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,12 @@ chart-test: venv ## the charts: drift, helm lint, what they render, Kubernetes' 
 chart-security: venv ## checkov over the rendered charts; exceptions stand in charts/.checkov.yaml
 	python charts/rendered.py .run/rendered
 	uv tool run --quiet checkov@3.3.30 --config-file charts/.checkov.yaml --directory .run/rendered
+
+audit: venv ## known vulnerabilities in what requirements.lock pins
+	.ci/audit
+
+pictures: venv tools ## docs/images anew, from a system that is started for it (Chromium on PATH)
+	python scenarios/pictures.py
 
 doctor: venv ## is here what the cluster needs; if not, what mends it
 	python charts/doctor.py

@@ -1,0 +1,34 @@
+"""The audit tells what is sound from what was never looked up."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOUND = "jinja2 3.1.2 PYSEC-2024-1 3.1.3"
+# What the played pip-audit says of the canary and of the lock, and how it ends.
+CASES = [
+    (("No known vulnerabilities found", 0), ("", 0), 3, "NOT AUDITED"),
+    (("no route to host", 1), ("", 0), 3, "NOT AUDITED"),
+    ((FOUND, 1), ("No known vulnerabilities found", 0), 0, "No known vulnerabilities found"),
+    ((FOUND, 1), ("pyyaml 5.3 PYSEC-2021-142 5.4", 1), 1, "pyyaml"),
+    ((FOUND, 1), ("msgspec could not be audited", 1), 1, "msgspec"),
+]
+
+
+@pytest.mark.parametrize(("canary", "lock", "ends", "says"), CASES)
+def test_each_outcome_has_its_exit_code(
+    tmp_path: Path, canary: tuple[str, int], lock: tuple[str, int], ends: int, says: str
+) -> None:
+    played = tmp_path / "pip-audit"
+    played.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--strict*--require-hashes*requirements.lock) echo "{lock[0]}"; exit {lock[1]};; esac\n'
+        f'echo "{canary[0]}"; exit {canary[1]}\n'
+    )
+    played.chmod(0o755)
+    environment = {**os.environ, "PIP_AUDIT": str(played)}
+    audit = subprocess.run([ROOT / ".ci/audit"], env=environment, capture_output=True, text=True, check=False)
+    assert (audit.returncode, says in audit.stdout) == (ends, True), audit
