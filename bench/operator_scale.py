@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -196,7 +197,8 @@ async def changes(client: Client, size: int, seconds: float) -> list[float]:
     while sent.keys() - seen_at.keys() and time.monotonic() < deadline:  # noqa: ASYNC110 - the last ones are awaited
         await asyncio.sleep(0.1)
     listener.cancel()
-    await asyncio.gather(listener, return_exceptions=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await listener
     return sorted(seen_at.get(each, float("inf")) - begun for each, begun in sent.items())
 
 

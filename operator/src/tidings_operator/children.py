@@ -1,8 +1,9 @@
 """The children of an app: what its plan becomes in the cluster, and how a live child differs from it. Pure."""
 
 import hashlib
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -35,8 +36,8 @@ class Desired:
     """A child as it should be."""
 
     manifest: dict[str, Any]
-    content: bytes
     hash: str
+    """Of what of it is ours alone."""
 
     @property
     def name(self) -> Name:
@@ -59,9 +60,10 @@ class Live:
     uid: str
     version: int
     hash: str
-    content: bytes
-    subscriptions: frozenset[str]
-    retained: frozenset[str]
+    """The one it was written with."""
+    content: str
+    """The hash of what it really holds: thousands of bodies would fill the memory."""
+    retained: tuple[str, ...]
     is_ours: bool
 
 
@@ -108,22 +110,22 @@ def live(item: Mapping[str, Any]) -> Live:
     """Read a child that the API server sent."""
     metadata = item["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    written, found = annotations.get(HASH, ""), content(item)
     return Live(
-        name=Name(item["kind"], metadata["name"]),
-        namespace=metadata["namespace"],
-        app=labels.get(APP, ""),
+        name=Name(sys.intern(item["kind"]), metadata["name"]),
+        namespace=sys.intern(metadata["namespace"]),
+        app=sys.intern(labels.get(APP, "")),
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
-        hash=annotations.get(HASH, ""),
-        content=content(item),
-        subscriptions=_names(annotations, SUBSCRIPTIONS),
-        retained=_names(annotations, RETAINED),
+        hash=found if written == found else written,  # one text in memory, not two
+        content=found,
+        retained=tuple(_names(annotations, RETAINED)),
         is_ours=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
     )
 
 
-def content(item: Mapping[str, Any]) -> bytes:
-    """Return what of a child is ours, in one spelling; what others may add (labels, annotations) is left out."""
+def content(item: Mapping[str, Any]) -> str:
+    """Return the hash of what of a child is ours; what others may add (labels, annotations) is left out."""
     metadata = item["metadata"]
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
@@ -132,7 +134,7 @@ def content(item: Mapping[str, Any]) -> bytes:
         for owner in metadata.get("ownerReferences") or ()
         if owner["apiVersion"] == API_VERSION
     ]
-    return msgspec.json.encode(
+    whole = msgspec.json.encode(
         {
             **{block: item[block] for block in BLOCKS if item.get(block)},
             "labels": {name: labels.get(name) for name in (MANAGED_BY, APP)},
@@ -141,34 +143,35 @@ def content(item: Mapping[str, Any]) -> bytes:
         },
         order="deterministic",
     )
+    return hashlib.sha256(whole).hexdigest()[:16]
 
 
 def steps(
     desired: Iterable[Desired],
     present: Mapping[Name, Live],
-    settled: Mapping[Name, tuple[str, bytes]],
-    existing: frozenset[str],
+    settled: Mapping[Name, tuple[str, str]],
+    exists: Callable[[str], bool],
 ) -> list[Step]:
     """Return the writes that make what is present what is desired; none where nothing differs.
 
     Args:
         desired: The children as they should be.
         present: Those that there are.
-        settled: By child, the hash that was last written or seen right, and what the server made of it.
-        existing: Names of the app's EventSubscriptions: what belonged to one that is gone may have to be kept.
+        settled: By child, the hash that was last written or seen right, and that of what the server made of it.
+        exists: Whether there is an EventSubscription of that name: what belonged to one that is gone may be kept.
 
     """
     wanted = {each.name: each for each in desired}
     found = [_step(each, present.get(name), settled.get(name)) for name, each in wanted.items()]
-    extra = [each for name, each in present.items() if name not in wanted and not each.retained - existing]
+    extra = [each for name, each in present.items() if name not in wanted and all(map(exists, each.retained))]
     return [*(step for step in found if step), *(Step("delete", live=each) for each in extra)]
 
 
-def _step(desired: Desired, present: Live | None, settled: tuple[str, bytes] | None) -> Step | None:
-    before, made_of_it = settled or ("", b"")
+def _step(desired: Desired, present: Live | None, settled: tuple[str, str] | None) -> Step | None:
+    before, made_of_it = settled or ("", "")
     if present is None:
         return Step("repair" if before == desired.hash else "create", desired)
-    if present.hash == desired.hash and present.content in (desired.content, made_of_it):
+    if present.hash == desired.hash and present.content in (desired.hash, made_of_it):
         return None
     is_drift = desired.hash in (present.hash, before)
     return Step("repair" if is_drift else "update", desired, present)
@@ -198,10 +201,9 @@ def _desired(
         "ownerReferences": owners,
     }
     whole = {**manifest, "metadata": metadata}
-    written = content(whole)
-    digest = hashlib.sha256(written).hexdigest()[:16]
+    digest = content(whole)
     metadata["annotations"] = {**metadata["annotations"], HASH: digest}
-    return Desired(whole, written, digest)
+    return Desired(whole, digest)
 
 
 def _owner(name: str, uid: str) -> dict[str, Any]:

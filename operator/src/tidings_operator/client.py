@@ -3,8 +3,9 @@
 The `kubernetes` package would be 60% of the operator's memory, and it blocks; aiohttp is there anyway, kopf uses it.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
@@ -19,8 +20,15 @@ APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 TIMEOUT = 30.0
 """Seconds that a request may take."""
-PAGE = 500
+PAGE = 100
+"""Objects in a page of a list: what is in memory at a time."""
+METADATA_PAGE = 500
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+IN_FLIGHT = 16
+"""Requests at a time: more would only wait in the API server, and each new connection costs it a handshake."""
 
+Page = tuple[Sequence[Any], str]
+"""Objects, and the resource version of the list that they are part of."""
 Login = Callable[[], ConnectionInfo]
 
 
@@ -89,6 +97,7 @@ class Client:
         self._login = login
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -112,14 +121,17 @@ class Client:
         data = None if body is None else msgspec.json.encode(body)
         for attempt in (1, 2):
             try:
-                async with self._opened().request(
-                    method,
-                    self._server + path,
-                    data=data,
-                    params=params,
-                    headers={"Content-Type": content_type, "Accept": accept},
-                    timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                ) as response:
+                async with (
+                    self._slots,
+                    self._opened().request(
+                        method,
+                        self._server + path,
+                        data=data,
+                        params=params,
+                        headers={"Content-Type": content_type, "Accept": accept},
+                        timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                    ) as response,
+                ):
                     answer = await response.read()
                     if response.status == HTTPStatus.UNAUTHORIZED and attempt == 1:
                         await self._reopen()
@@ -178,15 +190,26 @@ class Client:
         self, api: Api, namespace: str = "", *, selector: str = "", metadata_only: bool = False
     ) -> tuple[list[Any], str]:
         """Return all objects of a kind, and the resource version of the list."""
-        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" if metadata_only else JSON
-        params = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
-        items: list[Any] = []
+        pages = [each async for each in self.pages(api, namespace, selector=selector, metadata_only=metadata_only)]
+        return [item for items, _ in pages for item in items], pages[-1][1]
+
+    async def pages(
+        self, api: Api, namespace: str = "", *, selector: str = "", metadata_only: bool = False
+    ) -> AsyncIterator[Page]:
+        """Yield all objects of a kind page by page, each with the resource version of the list."""
+        accept = METADATA if metadata_only else JSON
+        size = METADATA_PAGE if metadata_only else PAGE
+        params = {"limit": str(size), **({"labelSelector": selector} if selector else {})}
         while True:
             page = await self.request("GET", api.path(namespace), accept=accept, params=params)
-            items += page["items"] or []  # Go writes an empty list of metadata as null
+            yield (
+                page["items"] or [],
+                page["metadata"]["resourceVersion"],
+            )  # Go writes an empty list of metadata as null
             if not page["metadata"].get("continue"):
-                return items, page["metadata"]["resourceVersion"]
+                return
             params = {**params, "continue": page["metadata"]["continue"]}
+            del page
 
     async def watch(
         self, api: Api, namespace: str, *, selector: str, version: str, seconds: int

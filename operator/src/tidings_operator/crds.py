@@ -268,7 +268,8 @@ def _whole(kind: Kind) -> Schema:
             "kind": _TEXT,
             "metadata": {"type": "object"},
             "spec": _model(kind.spec.__name__, models, ()),
-            "status": {"type": "object", "properties": dict(kind.status)},
+            # One writer, as a whole: the API server then need not keep account of who has set each field of it.
+            "status": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": dict(kind.status)},
         },
     }
 

@@ -24,6 +24,8 @@ class Lease:
         self._duration = duration
         self._until = 0.0
         self._seen = ("", 0.0)
+        self._mine: dict[str, Any] | None = None
+        """The lease as this operator last wrote it: renewing it then takes one request."""
         self.taken = asyncio.Event()
         """Set whenever the lease has been taken after not having it."""
 
@@ -37,7 +39,7 @@ class Lease:
         while True:
             asked = time.monotonic()
             try:
-                if await self._try():
+                if await self._in_time():
                     if not self.held:
                         LOG.info("this operator (%s) writes now", self._identity)
                         self.taken.set()
@@ -56,7 +58,19 @@ class Lease:
                 lease["spec"]["holderIdentity"] = ""
                 await self._put(lease)
 
+    async def _in_time(self) -> bool:
+        """Try, and not for so long that the next try would come too late."""
+        try:
+            async with asyncio.timeout(self._duration / 3):
+                return await self._try()
+        except TimeoutError as error:
+            self._mine = None
+            raise ApiError(0, f"no answer within {self._duration / 3:.1f} s") from error
+
     async def _try(self) -> bool:
+        known, self._mine = self._mine, None
+        if known and await self._put({**known, "spec": self._spec(known["spec"])}):
+            return True
         lease = await self._client.get(LEASES, self._namespace, NAME)
         if lease is None:
             return await self._create()
@@ -101,11 +115,11 @@ class Lease:
         return await self._written("PUT", LEASES.path(self._namespace, NAME), lease)
 
     async def _written(self, method: str, path: str, body: dict[str, Any]) -> bool:
-        """Write it; a conflict means that another operator was faster."""
+        """Write it; a conflict means that another operator was faster, not found that it is gone."""
         try:
-            await self._client.request(method, path, body)
+            self._mine = await self._client.request(method, path, body)
         except ApiError as error:
-            if error.status == HTTPStatus.CONFLICT:
+            if error.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 return False
             raise
         return True

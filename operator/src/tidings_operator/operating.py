@@ -22,12 +22,12 @@ from tidings_operator.replaying import Replayer
 from tidings_operator.settings import Settings
 from tidings_operator.watching import watch
 from tidings_operator.workqueue import WorkQueue
-from tidings_operator.world import Place, World
+from tidings_operator.world import Place, World, live
 
 LOG = logging.getLogger(__name__)
 LOOK = 0.1
 RELIST = 5.0
-"""Seconds between two lists while the first events are still coming in."""
+"""Seconds without progress after which another look is taken at what there is to be seen."""
 HEARTBEAT = 20.0
 """Seconds between two looks at how many objects the API server has."""
 
@@ -47,9 +47,11 @@ class Operator:
         self.client = Client(login)
         self.queue = WorkQueue()
         self.world = World(self.queue.add)
+        self._urgent = Client(login)
+        """A session of its own, for the lease: its renewal waits for no other request."""
         self.lease: Lease | Alone = (
             Lease(
-                self.client,
+                self._urgent,
                 namespace=settings.namespace,
                 identity=settings.identity,
                 duration=settings.lease_duration,
@@ -65,9 +67,12 @@ class Operator:
             may_write=lambda: self.lease.held,
             clock=clock,
         )
-        self.archive = Archive(settings.archive_url)
+        self.archive = Archive(settings.archive_url, settings.archive_token)
         self.reconciler.handlers["EventReplay"] = Replayer(self.reconciler, self.archive, poll=settings.replay_poll)
         metrics.QUEUE.set_function(lambda: self.queue.outstanding)
+        metrics.WATCH_AGE.set_function(self.watch_age)
+        metrics.DECLARED.set_function(lambda: len(self.world.inventory.subscriptions))
+        metrics.READY.set_function(self.world.ready)
         self.synced = asyncio.Event()
         self.port = 0
         self._signs: dict[str, float] = {}
@@ -76,6 +81,7 @@ class Operator:
         """Watch and reconcile until cancelled; an error in any part ends the whole."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
+            await stack.enter_async_context(self._urgent)
             await stack.enter_async_context(self.archive)
             runner, self.port = await server.serve(
                 server.application(self.dead, self.unready),
@@ -95,7 +101,9 @@ class Operator:
     def _parts(self) -> list[Any]:
         namespaces = self.settings.namespaces or ("",)
         watches = [
-            watch(self.client, api, namespace, SELECTOR, self.world, self._alive(f"{api.plural} {namespace}"))
+            watch(
+                self.client, api, namespace, SELECTOR, self.world, self._alive(f"{api.plural} {namespace}"), slim=live
+            )
             for api in CHILDREN.values()
             for namespace in namespaces
         ]
@@ -116,13 +124,15 @@ class Operator:
 
     async def _start(self) -> None:
         """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
-        begun = time.monotonic()
         expected = len(CHILDREN) * len(self.settings.namespaces or ("",))
-        there = await self._attempt(self._versions)
-        while self._late(there) or len(self.world.listings) < expected:
+        there, since = self._late(await self._attempt(self._versions)), time.monotonic()
+        while there or len(self.world.listings) < expected:
             await asyncio.sleep(LOOK)
-            if time.monotonic() > begun + RELIST:
-                begun, there = time.monotonic(), await self._attempt(self._versions)  # some may be gone by now
+            late = self._late(there)
+            if late and len(late) == len(there) and time.monotonic() > since + RELIST:
+                late = self._late(await self._attempt(self._versions))  # some may be gone by now
+            since = time.monotonic() if len(late) != len(there) else since
+            there = late
         self.synced.set()
         metrics.SYNCED.set(1)
         LOG.info("all %d objects seen", len(self.world.objects))
@@ -130,19 +140,20 @@ class Operator:
             for _ in range(self.settings.workers):
                 workers.create_task(self.reconciler.work())
 
-    def _late(self, there: dict[Place, int]) -> list[Place]:
+    def _late(self, there: dict[Place, int]) -> dict[Place, int]:
         """Return the objects that the API server has and no event has told of, or not of their present state."""
         known = self.world.objects
-        return [place for place, version in there.items() if place not in known or known[place].version < version]
+        return {
+            place: version for place, version in there.items() if place not in known or known[place].version < version
+        }
 
     async def _versions(self) -> dict[Place, int]:
         found = {}
         for kind, api in OWN.items():
             for namespace in self.settings.namespaces or ("",):
-                items, _ = await self.client.list(api, namespace, metadata_only=True)
-                for item in items:
-                    metadata = item["metadata"]
-                    found[kind, metadata["namespace"], metadata["name"]] = int(metadata["resourceVersion"])
+                async for page, _ in self.client.pages(api, namespace, metadata_only=True):
+                    for metadata in (item["metadata"] for item in page):
+                        found[kind, metadata["namespace"], metadata["name"]] = int(metadata["resourceVersion"])
         return found
 
     async def _resync(self) -> None:
@@ -172,8 +183,6 @@ class Operator:
         while True:
             if await self._attempt(self._count) == len(self.world.objects):
                 self._signs["kopf"] = time.monotonic()
-            metrics.WATCH_AGE.set(self.watch_age())
-            metrics.DECLARED.set(len(self.world.inventory.subscriptions))
             await asyncio.sleep(HEARTBEAT)
 
     async def _count(self) -> int:

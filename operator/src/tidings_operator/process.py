@@ -5,6 +5,7 @@ import logging
 import kopf
 import uvloop
 
+from tidings import logs
 from tidings_operator.operating import Operator
 from tidings_operator.settings import SettingsError, read
 
@@ -18,18 +19,13 @@ def login() -> kopf.ConnectionInfo:
     return info
 
 
-async def run() -> None:
-    """Run until SIGTERM or SIGINT."""
+def main() -> None:
+    """Run the operator until SIGTERM or SIGINT."""
     try:
         settings = read()
     except SettingsError as error:
         raise SystemExit(str(error)) from error
-    await Operator(settings, login).run()
-
-
-def main() -> None:
-    """Run the operator."""
+    logs.configure("tidings-operator", "json" if settings.log == "json" else "console", settings.log_level)
     # kopf logs a line for every event of every object.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    uvloop.run(run())
+    uvloop.run(Operator(settings, login).run())

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
+from structlog.contextvars import bind_contextvars
 
 from tidings.plan import plan_app, plan_type
 from tidings.resources import EventSubscription
@@ -17,7 +17,7 @@ from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
-from tidings_operator.world import Place, Tracked, World
+from tidings_operator.world import Place, Tracked, World, said
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 3
@@ -70,6 +70,7 @@ class Reconciler:
                 await asyncio.sleep(IDLE)
             metrics.WAITED.observe(waited)
             started = time.perf_counter()
+            bind_contextvars(kind=key.what, namespace=key.namespace, name=key.name)  # onto each line that is logged
             try:
                 await self.handlers[key.what](key)
             except (ApiError, NotLeaderError) as error:
@@ -81,6 +82,7 @@ class Reconciler:
                 self._attempts.pop(key, None)
                 self.queue.done(key)
             metrics.RECONCILE.labels(key.what).observe(time.perf_counter() - started)
+            await asyncio.sleep(0)  # where nothing had to be written, nothing was waited for: let others run too
 
     def _failed(self, key: Key, error: ApiError | NotLeaderError) -> None:
         self._attempts[key] = self._attempts.get(key, 0) + 1
@@ -96,32 +98,44 @@ class Reconciler:
         planned = plan_app(app, self.world.inventory, self._today())
         uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
         desired = children.build(planned, subscriptions, uids)
-        existing = frozenset(name for space, name in self.world.inventory.subscriptions if space == key.namespace)
-        failures: dict[Name, Failure] = {}
-        broken: ApiError | None = None
-        for step in children.steps(desired, state.children, state.settled, existing):
-            try:
-                await self._take(app, step, subscriptions)
-            except ApiError as error:
-                failures[step.name] = _failure(error)
-                broken = broken if error.is_final else error
+        steps = children.steps(desired, state.children, state.settled, self._exists_in(key.namespace))
+        failures = await self._carry_out(app, steps, subscriptions)
+        broken = next((each for each in failures.values() if not each.is_final), None)
         for each in desired:
             if each.name not in failures and state.settled.get(each.name, ("",))[0] != each.hash:
-                state.settled[each.name] = (each.hash, each.content)
+                state.settled[each.name] = (each.hash, each.hash)
         if broken and self._attempts.get(key, 0) < PATIENCE:
             raise broken
-        outcome = Outcome(planned, desired, failures, state.observation)
-        for subscription in subscriptions:
-            if self.world.inventory.subscriptions.get(subscription.key) is not subscription:
-                continue  # changed or deleted meanwhile: its app comes again
-            before = self._tracked(subscription).decoded()
-            status = statuses.subscription(subscription, outcome, self.world.inventory, before, self._now())
-            await self.say(("EventSubscription", *subscription.key), status)
+        told = {name: _failure(error) for name, error in failures.items()}
+        outcome = Outcome(planned, desired, told, state.observation)
+        ended = await asyncio.gather(*(self._say_of(each, outcome) for each in subscriptions), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
         if broken:
             raise broken
         if failures:
             self.queue.later(key, SECOND_LOOK)
         self.world.drop_if_empty(app)
+
+    async def _carry_out(
+        self, app: tuple[str, str], steps: Sequence[Step], subscriptions: list[EventSubscription]
+    ) -> dict[Name, ApiError]:
+        """Carry out all steps side by side; return what went wrong, by child."""
+        ended = await asyncio.gather(*(self._take(app, step, subscriptions) for step in steps), return_exceptions=True)
+        failures: dict[Name, ApiError] = {}
+        for step, error in zip(steps, ended, strict=True):
+            if isinstance(error, ApiError):
+                failures[step.name] = error
+            elif error:
+                raise error
+        return failures
+
+    async def _say_of(self, subscription: EventSubscription, outcome: Outcome) -> None:
+        """Say what came of a subscription, unless it was changed or deleted meanwhile: its app then comes again."""
+        if self.world.inventory.subscriptions.get(subscription.key) is subscription:
+            before = self._tracked(subscription).status.decoded()
+            status = statuses.subscription(subscription, outcome, self.world.inventory, before, self._now())
+            await self.say(("EventSubscription", *subscription.key), status)
 
     async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
         """Carry out one step, and remember what the server made of it."""
@@ -135,7 +149,7 @@ class Reconciler:
             return
         answer = await self._apply(step)
         now = children.live(answer)
-        if now.content != step.desired.content:
+        if now.content != step.desired.hash:
             # Applying leaves alone what others have added; what the sidecar reads must be ours alone.
             answer = await self._client.replace(_replacement(step.desired, answer))
             now = children.live(answer)
@@ -178,7 +192,7 @@ class Reconciler:
             return
         findings = plan_type(this, self.world.inventory, self._today())
         place: Place = ("EventType", key.namespace, key.name)
-        before = self.world.objects[place].decoded()
+        before = self.world.objects[place].status.decoded()
         status = statuses.event_type(this, findings, self.world.inventory, before, self._now(), self._today())
         await self.say(place, status)
 
@@ -187,16 +201,16 @@ class Reconciler:
         place: Place = (key.what, key.namespace, key.name)
         tracked = self.world.objects.get(place)
         if tracked and tracked.findings:
-            status = statuses.unreadable(tracked.generation, tracked.findings, tracked.decoded(), self._now())
+            status = statuses.unreadable(tracked.generation, tracked.findings, tracked.status.decoded(), self._now())
             await self.say(place, status)
 
     async def say(self, place: Place, status: Mapping[str, Any]) -> None:
         """Write a status, if it differs from the one that is there."""
         tracked = self.world.objects.get(place)
-        if tracked is None or msgspec.json.encode(status, order="deterministic") == tracked.status:
+        if tracked is None or said(place[0], status) == tracked.status:
             return
         self.must_lead()
-        warned = _newly_wrong(tracked.decoded(), status)
+        warned = _newly_wrong(tracked.status.decoded(), status)
         kind, namespace, name = place
         try:
             answer = await self._client.write_status(OWN[kind], namespace, name, tracked.uid, status)
@@ -227,6 +241,9 @@ class Reconciler:
         """Raise NotLeaderError unless this operator is the one that writes: call it before every effect."""
         if not self._may_write():
             raise NotLeaderError("another operator writes now")
+
+    def _exists_in(self, namespace: str) -> Callable[[str], bool]:
+        return lambda name: (namespace, name) in self.world.inventory.subscriptions
 
     def _tracked(self, subscription: EventSubscription) -> Tracked:
         return self.world.objects["EventSubscription", *subscription.key]

@@ -46,7 +46,7 @@ class Replayer:
         if replay is None or tracked is None:
             await self._reconciler.unreadable(key)
             return
-        before = tracked.decoded()
+        before = tracked.status.decoded()
         if before.get("phase") in ENDED:
             self._due.pop(tracked.uid, None)
             return
@@ -138,7 +138,7 @@ class Replayer:
             Condition("Reconciling", "False" if ended or stalled else "True", ready.reason, ready.message),
             Condition("Stalled", "True" if stalled else "False", ready.reason),
         ]
-        said = dated(conditions, tracked.decoded(), generation, _now())
+        said = dated(conditions, tracked.status.decoded(), generation, _now())
         await self._reconciler.say(place, {**status, "observedGeneration": generation, "conditions": said})
 
 

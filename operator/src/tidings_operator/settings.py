@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 PREFIX = "TIDINGS_OPERATOR_"
+ALLOWED = {"log": ("json", "console"), "log_level": ("DEBUG", "INFO", "WARNING", "ERROR")}
+"""Values of those that cannot have any."""
 
 
 class SettingsError(Exception):
@@ -23,6 +25,9 @@ class Settings:
     """Where the operator itself lives: its lease."""
     identity: str = socket.gethostname()
     """Which of several operators this is: the pod's name."""
+    log: str = "json"
+    """`json` (one object a line) or `console`."""
+    log_level: str = "INFO"
     workers: int = 8
     resync: float = 600.0
     """How often everything is looked at again, and compared with what the API server has."""
@@ -67,6 +72,8 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             continue
         field = known[name]
         given[field.name] = _parse(name, value, getattr(Settings(), field.name))
+        if value not in ALLOWED.get(field.name, (value,)):
+            raise SettingsError(f"{name}={value}: write {' or '.join(ALLOWED[field.name])}")
     return Settings(**given)
 
 

@@ -20,21 +20,39 @@ class Sink(Protocol):
     """Where what is seen goes."""
 
     def listed(self, api: Api, namespace: str, items: list[Any]) -> None:
-        """Take everything that is there; what is not in the list is gone."""
+        """Take everything that is there, as `slim` has left it; what is not in the list is gone."""
 
     def changed(self, api: Api, change: str, item: Any) -> None:
         """Take one change: ADDED, MODIFIED or DELETED."""
 
 
 async def watch(
-    client: Client, api: Api, namespace: str, selector: str, sink: Sink, alive: Callable[[float], None]
+    client: Client,
+    api: Api,
+    namespace: str,
+    selector: str,
+    sink: Sink,
+    alive: Callable[[float], None],
+    *,
+    slim: Callable[[Api, Any], Any] = lambda _, item: item,
 ) -> None:
-    """Keep a sink informed, for ever; `alive` is called with the monotonic time of every sign of life."""
+    """Keep a sink informed, for ever.
+
+    Args:
+        client: The session with the API server.
+        api: The kind.
+        namespace: Where; empty is everywhere.
+        selector: Labels.
+        sink: Who is told.
+        alive: Is called with the monotonic time of every sign of life.
+        slim: What is kept of a listed item: the next page is read when this one's bodies are gone from memory.
+
+    """
     version, pause = "", PAUSE[0]
     while True:
         try:
             if not version:
-                items, version = await client.list(api, namespace, selector=selector)
+                items, version = await _listed(client, api, namespace, selector, slim)
                 sink.listed(api, namespace, items)
                 alive(time.monotonic())
             async for event in client.watch(api, namespace, selector=selector, version=version, seconds=SECONDS):
@@ -48,6 +66,17 @@ async def watch(
             LOG.info("watching %s: %s; again in %.1f s", api.plural, error, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, PAUSE[1])
+
+
+async def _listed(
+    client: Client, api: Api, namespace: str, selector: str, slim: Callable[[Api, Any], Any]
+) -> tuple[list[Any], str]:
+    items: list[Any] = []
+    of_list = ""
+    async for page, version in client.pages(api, namespace, selector=selector):
+        items += [slim(api, item) for item in page]
+        of_list = version
+    return items, of_list
 
 
 def _take(api: Api, event: dict[str, Any], sink: Sink) -> str:

@@ -1,15 +1,19 @@
 """What the operator knows of the cluster, and what must be looked at when something in it changes. No I/O."""
 
+import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from tidings.resources import EventSubscription, Finding, Inventory, parse_resource
 from tidings.resources.inventory import app_key, type_key, wanted_type
+from tidings.resources.model import Resource
+from tidings.resources.origin import Origin
 from tidings_operator import children
 from tidings_operator.children import Live, Name
 from tidings_operator.client import Api
@@ -18,6 +22,70 @@ from tidings_operator.workqueue import Key
 
 Place = tuple[str, str, str]
 """Kind, namespace and name."""
+T = TypeVar("T", bound=Hashable)
+NOWHERE = Origin()
+REMEMBERED = ("type", "status", "reason", "lastTransitionTime")
+"""Fields of a condition that a later status depends on; of Observed, which may be kept as it is, all."""
+SHARED = (
+    "event_type_ref",
+    "versions",
+    "consumer",
+    "source",
+    "routes",
+    "delivery",
+    "ordering",
+    "start_from",
+    "deletion_policy",
+    "enforcement",
+)
+"""Fields of an EventSubscription's spec that many have in common."""
+
+
+class Said(NamedTuple):
+    """A status that was written: thousands of them would fill the memory."""
+
+    digest: bytes
+    rest: bytes
+    """What the next one depends on: of most kinds, only the times of its conditions."""
+
+    def decoded(self) -> dict[str, Any]:
+        """Return the rest."""
+        found: dict[str, Any] = msgspec.json.decode(self.rest)
+        return found
+
+
+def said(kind: str, status: Any) -> Said:
+    """Keep of a status what is needed to tell a difference, and to write the next one."""
+    whole = msgspec.json.encode(status or {}, order="deterministic")
+    digest = hashlib.sha256(whole).digest()[:16]
+    if kind == "EventReplay" or not status:
+        return Said(digest, whole)
+    conditions = [
+        each if each["type"] == "Observed" else {field: each.get(field) for field in REMEMBERED}
+        for each in status.get("conditions") or ()
+    ]
+    return Said(digest, shared(msgspec.json.encode({"conditions": conditions})))
+
+
+@lru_cache(maxsize=4096)
+def is_ready(rest: bytes) -> bool:
+    """Whether what is kept of a status says Ready."""
+    conditions = msgspec.json.decode(rest).get("conditions", ())
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+@lru_cache(maxsize=4096)
+def shared(value: T) -> T:
+    """Return one and the same object for equal ones: most subscriptions are alike in most of what they say."""
+    return value
+
+
+def slim(resource: Resource[Any]) -> Resource[Any]:
+    """Return a resource that shares with others what it has in common with them."""
+    if resource.kind != "EventSubscription":
+        return resource
+    same = {name: shared(getattr(resource.spec, name)) for name in SHARED}
+    return replace(resource, origin=NOWHERE, spec=msgspec.structs.replace(resource.spec, **same))
 
 
 @dataclass(slots=True)
@@ -27,13 +95,13 @@ class Tracked:
     uid: str
     generation: int
     version: int
-    status: bytes
+    status: Said
     findings: tuple[Finding, ...] = ()
 
-    def decoded(self) -> dict[str, Any]:
-        """Return the status."""
-        found: dict[str, Any] = msgspec.json.decode(self.status)
-        return found
+
+def live(api: Api, item: Mapping[str, Any]) -> Live:
+    """Read a child as a list has it, where items have no kind."""
+    return children.live({**item, "kind": api.kind})
 
 
 @dataclass(slots=True)
@@ -41,8 +109,8 @@ class AppState:
     """What is known of an app beyond its subscriptions."""
 
     children: dict[Name, Live] = field(default_factory=dict)
-    settled: dict[Name, tuple[str, bytes]] = field(default_factory=dict)
-    """By child, the hash that was written or seen right, and what the server made of it."""
+    settled: dict[Name, tuple[str, str]] = field(default_factory=dict)
+    """By child, the hash that was written or seen right, and that of what the server made of it."""
     observation: Observation | None = None
 
 
@@ -77,11 +145,10 @@ class World:
         known = self.objects.get(place)
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
-            known.status, known.version = _encoded(body.get("status")), version
+            known.status, known.version = said(place[0], body.get("status")), version
 
-    def listed(self, api: Api, namespace: str, items: Iterable[Any]) -> None:
+    def listed(self, api: Api, namespace: str, found: Sequence[Live]) -> None:
         """Take the list of all children of a kind; those that are not in it are gone."""
-        found = [children.live({**item, "kind": api.kind}) for item in items]
         there = {(each.namespace, each.app, each.name) for each in found}
         for (space, app), state in self.apps.items():
             for name in [each for each in state.children if each.kind == api.kind]:
@@ -93,7 +160,7 @@ class World:
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
         """Take an event about a child."""
-        each = children.live({**item, "kind": api.kind})
+        each = live(api, item)
         if change != "DELETED":
             self.child(each)
             return
@@ -127,13 +194,19 @@ class World:
             *(Key(*place) for place, each in self.objects.items() if each.findings),
         ]
 
+    def ready(self) -> int:
+        """Return how many EventSubscriptions are Ready by their status."""
+        return sum(
+            place[0] == "EventSubscription" and is_ready(each.status.rest) for place, each in self.objects.items()
+        )
+
     def drop_if_empty(self, app: tuple[str, str]) -> None:
         """Forget an app that reads nothing and has nothing any more."""
-        if app not in self.inventory.consuming_apps and app in self.apps and not self.apps[app].children:
+        if app in self.apps and not self.apps[app].children and not self.inventory.of_app(app):
             del self.apps[app]
 
     def _keep(self, place: Place, known: Tracked | None, body: Mapping[str, Any]) -> None:
-        metadata, status = body["metadata"], _encoded(body.get("status"))
+        metadata, status = body["metadata"], said(place[0], body.get("status"))
         version, generation = int(metadata["resourceVersion"]), metadata.get("generation", 0)
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
             known.version = version
@@ -143,6 +216,7 @@ class World:
                 self._dirty(self._key(place))
             return
         resource, findings = parse_resource(body)
+        resource = slim(resource) if resource else None
         self.objects[place] = Tracked(metadata["uid"], generation, version, status, tuple(findings))
         near = self._types_near(place)
         kind, key = place[0], place[1:]
@@ -156,7 +230,7 @@ class World:
 
     def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
         for app in apps:
-            if app in self.inventory.consuming_apps or app in self.apps:
+            if app in self.apps or self.inventory.of_app(app):
                 self._dirty(Key("app", *app))
         for key in types | self._types_near(place):
             self._dirty(Key("EventType", *key))
@@ -188,7 +262,3 @@ class World:
     def _lost(self, namespace: str, app: str, name: Name) -> None:
         if self.apps[namespace, app].children.pop(name, None):
             self._dirty(Key("app", namespace, app))
-
-
-def _encoded(status: Any) -> bytes:
-    return msgspec.json.encode(status or {}, order="deterministic")
