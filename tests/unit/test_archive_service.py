@@ -339,6 +339,14 @@ async def several(archive: Archive, number: int = 5) -> None:
         ({"types": ["orders.orderConfirmed.v1", "orders.orderPlaced"], "until": "2026-03-14T12:00:00Z"}, []),
         ({"correlationId": "c"}, [("k-1", "2")]),
         ({"types": ["orders.*"]}, [("p-0", "1"), ("p-1", "1"), ("p-2", "1"), ("k-1", "2")]),
+        ({"ids": ["p-1", "k-1", "nobody"]}, [("p-1", "1"), ("k-1", "2")]),
+        ({"match": [{"exact": {"subject": "o-1"}}]}, [("p-1", "1")]),
+        ({"match": [{"prefix": {"type": "orders.orderC"}}]}, [("k-1", "2")]),
+        (
+            {"match": [{"not": {"any": [{"suffix": {"subject": "-0"}}, {"exact": {"correlationid": "c"}}]}}]},
+            [("p-1", "1"), ("p-2", "1")],
+        ),
+        ({"ids": ["p-0", "p-1"], "match": [{"exact": {"subject": "o-1"}}]}, [("p-1", "1")]),
     ],
 )
 async def test_a_replay_sends_what_was_asked_for_as_it_was(
@@ -361,6 +369,19 @@ async def test_a_replay_sends_what_was_asked_for_as_it_was(
     assert actions == [("archive", "completed"), ("ann", "replay")]
 
 
+async def test_few_that_match_among_many_do_not_wait_for_those_that_do_not(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its rate, 240 events would take four minutes; those that are left out take no time."""
+    monkeypatch.setattr(replays, "_PAGE", 7)
+    monkeypatch.setattr(replays, "_MOST_LOOKED_AT", 50)
+    await several(archive, 240)
+    body = {"consumer": "loyalty", "ratePerSecond": 1, "match": [{"exact": {"subject": "o-239"}}]}
+    asked = await archive.http.post("/replays", json=body)
+    ended = await archive.ended(asked.json()["replayId"])
+    assert (ended["state"], ended["matched"], ended["sent"]) == ("completed", 1, 1)
+
+
 async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> None:
     await several(archive)
     asked = {"replayId": "r-1", "consumer": "tracking", "subscription": "tracking-order-placed"}
@@ -377,7 +398,12 @@ async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> 
 
 @pytest.mark.parametrize(
     ("body", "complaint"),
-    [({"consumer": "nobody"}, "reads no events"), ({"consumer": "loyalty", "types": ["x y"]}, "is no type")],
+    [
+        ({"consumer": "nobody"}, "reads no events"),
+        ({"consumer": "loyalty", "types": ["x y"]}, "is no type"),
+        ({"consumer": "loyalty", "match": [{"exakt": {"subject": "o-1"}}]}, "exakt"),
+        ({"consumer": "loyalty", "match": [{"not": {"cel": "event.id == 'p-1'"}}]}, "reads no CEL"),
+    ],
 )
 async def test_a_replay_that_cannot_be_is_refused_and_written_down(
     archive: Archive, body: dict[str, Any], complaint: str

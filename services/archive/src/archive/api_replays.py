@@ -37,6 +37,10 @@ class ReplayBody(BaseModel):
     since: AwareDatetime | None = Field(default=None, description="Happened then or later")
     until: AwareDatetime | None = Field(default=None, description="Happened before")
     correlation_id: str | None = None
+    ids: list[str] = Field(default=[], max_length=1000, description="Of events; none means whichever")
+    match: list[dict[str, Any]] = Field(
+        default=[], max_length=64, description="Filters as an EventSubscription has them, but no CEL; all must hold"
+    )
     rate_per_second: float | None = Field(default=None, gt=0, description="At most so many events a second")
     dry_run: bool = Field(default=False, description="Only count")
     by: str = Field(default="unknown", min_length=1, max_length=LONGEST_NAME, description="Who asks, for the audit")
@@ -53,6 +57,8 @@ class ReplayBody(BaseModel):
             correlation_id=self.correlation_id,
             rate_per_second=self.rate_per_second,
             dry_run=self.dry_run,
+            ids=tuple(self.ids),
+            match=tuple(self.match),
         )
 
 

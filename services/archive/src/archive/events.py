@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -16,7 +16,8 @@ class ReplayEvents(Event):
 
     `types` holds types (`orders.orderPlaced`: the newest version of each fact), single versions
     (`orders.orderConfirmed.v1`) and patterns (`orders.*`); without any, every event. `since` and `until` bound the
-    time at which events happened, `until` is not included.
+    time at which events happened, `until` is not included. `ids` are those of events; `match` are filters as an
+    EventSubscription has them (but no CEL), which must all hold.
     """
 
     replay_id: str
@@ -28,6 +29,8 @@ class ReplayEvents(Event):
     correlation_id: str | None = None
     rate_per_second: Annotated[float, Meta(gt=0)] | None = None
     dry_run: bool = False
+    ids: tuple[str, ...] = ()
+    match: tuple[dict[str, Any], ...] = ()
 
 
 @event("archive.replayCompleted", subject="replay_id")

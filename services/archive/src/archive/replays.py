@@ -7,6 +7,7 @@ may go out twice, under the same id, and the consumer's inbox drops the second.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,13 +21,17 @@ from archive.commands import ContinueReplay
 from archive.domain.replaying import State, addressed, pace, replay_topic
 from archive.domain.selection import Kind, Selection, SelectionError
 from archive.events import ReplayCompleted, ReplayEvents
-from archive.searching import counts, matching, moment
+from archive.searching import counts, matching, moment, opened
 from archive.settings import settings
-from archive.tables import events, replays
+from archive.tables import events, replay_filters, replays
 from tidings.context import Outgoing
 from tidings.outbox.table import SqlContext
+from tidings.resources import matching as filtering
+from tidings.resources.subscription import Filter
 
 EVERY_SUBSCRIPTION = "*"
+_PAGE = 500
+_MOST_LOOKED_AT = 5000  # events in one step, of which few may match
 _VISIBLE = 1.0  # seconds until PostgreSQL shows a row in its place: an earlier one may still be under way
 
 
@@ -46,11 +51,31 @@ class Asked:
     by: str
 
 
-def check(request: ReplayEvents) -> Selection:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a replay is about: what the database finds, and of that what matches."""
+
+    selection: Selection
+    filters: tuple[Filter, ...] = ()
+
+    @property
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Each fact once, in its newest version, unless a version is named; nothing that could not be read.
+
+        All versions of a fact have one id: a broker that drops duplicates by id would let only the first through.
+        """
+        return [*matching(self.selection, newest=True), events.c.type != ""]
+
+    def takes(self, body: str) -> bool:
+        """Whether an event matches the filters."""
+        return filtering.matches(self.filters, opened(body))
+
+
+def check(request: ReplayEvents) -> Wanted:
     """What a replay is about.
 
     Raises:
-        ReplayError: No such consumer, no such type, or no time between since and until.
+        ReplayError: No such consumer, no such type, no time between since and until, or a filter that is none.
 
     """
     known = consumers.known()
@@ -58,9 +83,13 @@ def check(request: ReplayEvents) -> Selection:
         raise ReplayError(f"{request.consumer} reads no events: there are {', '.join(sorted(known))}")
     try:
         kinds = tuple(Kind.parse(text) for text in request.types)
-        return Selection(kinds, request.since, request.until, request.correlation_id)
-    except SelectionError as error:
+        selection = Selection(kinds, request.since, request.until, request.correlation_id, ids=request.ids)
+        filters = msgspec.convert(request.match, tuple[Filter, ...])
+    except (SelectionError, msgspec.ValidationError) as error:
         raise ReplayError(str(error)) from error
+    if filtering.has_cel(filters):
+        raise ReplayError("match: the archive reads no CEL; write exact, prefix, suffix, all, any or not")
+    return Wanted(selection, filters)
 
 
 async def preview(connection: AsyncConnection, request: ReplayEvents) -> dict[str, int]:
@@ -70,7 +99,7 @@ async def preview(connection: AsyncConnection, request: ReplayEvents) -> dict[st
         ReplayError: It cannot be replayed.
 
     """
-    return await counts(connection, *_wanted(check(request)))
+    return await _counted(connection, check(request))
 
 
 async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
@@ -83,7 +112,7 @@ async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
     request, connection = asked.request, context.connection
     if (there := await _row(connection, request.replay_id)) is not None:
         return shown(there)
-    matched = await counts(connection, *_wanted(check(request)))
+    matched = await _counted(connection, check(request))
     until = min(context.now, request.until) if request.until else context.now
     row = {
         "id": request.replay_id,
@@ -101,6 +130,9 @@ async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
         "requested_by": asked.by,
     }
     await connection.execute(sa.insert(replays), row)
+    if request.ids or request.match:
+        given = {"id": request.replay_id, "ids": list(request.ids), "match": list(request.match)}
+        await connection.execute(sa.insert(replay_filters), given)
     detail = f"{row['matched']} events to {row['consumer']} {row['subscription']}"
     await auditing.note(connection, context.now, asked.by, "replay", f"replay/{request.replay_id}", detail)
     context.schedule(ContinueReplay(replay_id=request.replay_id))
@@ -115,12 +147,12 @@ async def go_on(step: ContinueReplay, context: SqlContext) -> None:
     speed = pace(row["rate"])
     # What arrived just now may yet be preceded by a row that is being committed.
     shows = context.now.timestamp() - (_VISIBLE if context.connection.dialect.name == "postgresql" else 0.0)
-    batch = await _next(context.connection, row, min(shows, row["closes"]), speed.events)
-    for each in batch:
-        event = addressed(each["body"], row["subscription"])
+    bodies, reached = await _next(context.connection, row, min(shows, row["closes"]), speed.events)
+    for each in bodies:
+        event = addressed(each, row["subscription"])
         context.outgoing.append(Outgoing(replay_topic(row["consumer"]), msgspec.Raw(event)))
-    if batch:
-        await _change(context, row, sent=row["sent"] + len(batch), reached=batch[-1]["seq"])
+    if reached > row["reached"]:
+        await _change(context, row, sent=row["sent"] + len(bodies), reached=reached)
     elif shows >= row["closes"]:
         await _complete(context, row)
         return
@@ -159,28 +191,60 @@ async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]
     return [shown(row) for row in (await connection.execute(wanted)).mappings()]
 
 
-def _wanted(selection: Selection) -> list[sa.ColumnElement[bool]]:
-    """Each fact once, in its newest version, unless a version is named; nothing that could not be read.
+async def _counted(connection: AsyncConnection, wanted: Wanted) -> dict[str, int]:
+    """How many events there are, by type and version; with filters, each is looked at."""
+    if not wanted.filters:
+        return await counts(connection, *wanted.conditions)
+    found: Counter[str] = Counter()
+    reached = 0
+    while page := await _page(connection, wanted, reached, _PAGE):
+        found.update(f"{each['type']}.v{each['version']}" for each in page if wanted.takes(each["body"]))
+        reached = page[-1]["seq"]
+    return dict(sorted(found.items()))
 
-    All versions of a fact have one id: a broker that drops duplicates by id would let only the first through.
-    """
-    return [*matching(selection, newest=True), events.c.type != ""]
+
+async def _next(connection: AsyncConnection, row: sa.RowMapping, until: float, limit: int) -> tuple[list[str], int]:
+    """The next events that match, at most so many, and how far was looked."""
+    wanted = await _remembered(connection, row)
+    found: list[str] = []
+    reached, looked_at = row["reached"], 0
+    while looked_at < _MOST_LOOKED_AT:
+        page = await _page(connection, wanted, reached, _PAGE if wanted.filters else limit, events.c.received <= until)
+        for each in page:
+            reached = each["seq"]
+            if wanted.takes(each["body"]):
+                found.append(each["body"])
+            if len(found) == limit:
+                return found, reached
+        looked_at += len(page)
+        if len(page) < _PAGE:
+            break
+    return found, reached
 
 
-async def _next(connection: AsyncConnection, row: sa.RowMapping, until: float, limit: int) -> list[sa.RowMapping]:
+async def _page(
+    connection: AsyncConnection, wanted: Wanted, after: int, limit: int, *more: sa.ColumnElement[bool]
+) -> list[sa.RowMapping]:
+    following = (
+        sa.select(events.c.seq, events.c.type, events.c.version, events.c.body)
+        .where(*wanted.conditions, *more, events.c.seq > after)
+        .order_by(events.c.seq)
+        .limit(limit)
+    )
+    return list((await connection.execute(following)).mappings())
+
+
+async def _remembered(connection: AsyncConnection, row: sa.RowMapping) -> Wanted:
+    query = sa.select(replay_filters).where(replay_filters.c.id == row["id"])
+    given = (await connection.execute(query)).mappings().one_or_none()
     selection = Selection(
         kinds=tuple(Kind.parse(text) for text in row["types"]),
         since=datetime.fromisoformat(row["since"]) if row["since"] else None,
         until=datetime.fromisoformat(row["until"]) if row["until"] else None,
         correlation_id=row["correlation_id"] or None,
+        ids=tuple(given["ids"]) if given else (),
     )
-    following = (
-        sa.select(events.c.seq, events.c.body)
-        .where(*_wanted(selection), events.c.seq > row["reached"], events.c.received <= until)
-        .order_by(events.c.seq)
-        .limit(limit)
-    )
-    return list((await connection.execute(following)).mappings())
+    return Wanted(selection, msgspec.convert(given["match"], tuple[Filter, ...]) if given else ())
 
 
 async def _complete(context: SqlContext, row: sa.RowMapping) -> None:

@@ -40,6 +40,8 @@ def matching(selection: Selection, *, newest: bool = False) -> list[sa.ColumnEle
         found.append(events.c.happened >= selection.since.timestamp())
     if selection.until:
         found.append(events.c.happened < selection.until.timestamp())
+    if selection.ids:
+        found.append(events.c.id.in_(selection.ids))
     if selection.text:
         found.append(events.c.body.icontains(selection.text, autoescape=True))
     return found

@@ -78,6 +78,14 @@ replays = sa.Table(
     sa.Column("ended", sa.Float, comment="seconds since 1970"),
 )
 
+replay_filters = sa.Table(
+    "archive_replay_filters",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, comment="the replay's; without a row it has none"),
+    sa.Column("ids", sa.JSON, nullable=False),
+    sa.Column("match", sa.JSON, nullable=False),
+)
+
 audit = sa.Table(
     "archive_audit",
     metadata,

@@ -57,6 +57,7 @@ class Selection:
     source: str | None = None
     topic: str | None = None
     text: str | None = None
+    ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.since and self.until and self.until <= self.since:

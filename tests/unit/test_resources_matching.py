@@ -1,0 +1,70 @@
+"""Filters read here mean what they mean as CEL in a sidecar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings.plan import cel, filters
+from tidings.resources.matching import has_cel, matches
+from tidings.resources.subscription import Filter
+
+KEYS = st.sampled_from(["type", "subject", "data.a", "data.b", "data.in.a", "data.in.b", "data.x-y"])
+SCALARS = st.one_of(st.sampled_from(["a", "ab", "b", "", "1", True, False, 0, 1, 2]))
+TEXTS = st.sampled_from(["a", "ab", "b", "1"])
+LEAVES = st.one_of(
+    st.builds(lambda key, value: {"exact": {key: value}}, KEYS, SCALARS),
+    st.builds(lambda key, value: {"prefix": {key: value}}, KEYS, TEXTS),
+    st.builds(lambda key, value: {"suffix": {key: value}}, KEYS, TEXTS),
+)
+CONDITIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda parts: {"all": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda parts: {"any": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda part: {"not": part}, inner),
+    ),
+    max_leaves=6,
+)
+INSIDE = st.dictionaries(st.sampled_from(["a", "b"]), SCALARS)
+MORE = st.dictionaries(st.sampled_from(["a", "b", "x-y"]), SCALARS)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> dict[str, Any]:
+    """An event with some of the fields."""
+    more = {"subject": draw(TEXTS)} if draw(st.booleans()) else {}
+    return {"type": "orders.orderPlaced", **more, "data": {**draw(MORE), "in": draw(INSIDE)}}
+
+
+def read(written: Any) -> tuple[Filter, ...]:
+    return msgspec.convert(written, tuple[Filter, ...])
+
+
+@given(st.lists(CONDITIONS, min_size=1, max_size=3), events())
+def test_as_in_a_sidecar(written: list[dict[str, Any]], event: dict[str, Any]) -> None:
+    wanted = read(written)
+    expression = filters.conjunction([each.cel for each in filters.terms(wanted)])
+    assert cel.evaluate(expression, event) is matches(wanted, event)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [{"cel": "true"}],
+        [{"all": [{"exact": {"a": 1}}, {"not": {"cel": "true"}}]}],
+        [{"any": [{"any": [{"cel": "true"}]}]}],
+    ],
+)
+def test_cel_is_found_however_deep(written: list[dict[str, Any]]) -> None:
+    assert has_cel(read(written))
+    assert not has_cel(read([{"not": {"exact": {"a": 1}}}]))
+
+
+def test_cel_is_not_guessed_at() -> None:
+    with pytest.raises(ValueError, match="exact"):
+        matches(read([{"cel": "true"}]), {})
