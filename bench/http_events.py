@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from rounds import Comparison, Side, compare
 from tidings.testing.programs import Ports, listens, tied
 
 CONNECTIONS, SECONDS = 8, 1.5
+LENGTH = re.compile(rb"content-length: (\d+)")
 PATH = "/events/orders.orderConfirmed.v2"
 HERE = Path(__file__).parent
 
@@ -53,18 +55,44 @@ async def events_per_second(port: int) -> float:
     return sum(counts) / (time.perf_counter() - began)
 
 
-async def _deliver(port: int, request: bytes, end: float) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    count = 0
-    while time.perf_counter() < end:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
+class Connection(asyncio.Protocol):
+    """Delivers one event after the other: a client that cost more than the server would be what is measured."""
+
+    def __init__(self, request: bytes, end: float) -> None:
+        self._request, self._end = request, end
+        self._answer = b""
+        self.delivered = 0
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, _, body = self._answer.partition(b"\r\n\r\n")
+        if len(body) < int(LENGTH.findall(head)[0] if body else 1):
+            return
         assert head.startswith(b"HTTP/1.1 200"), head
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        count += 1
-    writer.close()
-    return count
+        self.delivered, self._answer = self.delivered + 1, b""
+        if time.perf_counter() < self._end:
+            self._transport.write(self._request)
+        else:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(exc)
+
+
+async def _deliver(port: int, request: bytes, end: float) -> int:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(request, end), "127.0.0.1", port)
+    await connection.ended
+    return connection.delivered
 
 
 async def run() -> list[Comparison]:

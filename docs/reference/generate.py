@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import typer
-from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from tidings import tallies
 from tidings.cli import commands
 from tidings.plan import plan
 from tidings.plan.channels import channel_of
@@ -203,13 +203,15 @@ def metrics() -> str:
 
 
 def _is_metric(value: object) -> bool:
-    return isinstance(value, MetricWrapperBase)
+    return isinstance(value, MetricWrapperBase | tallies.Counter | tallies.Histogram)
 
 
-def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
+def _metric(metric: MetricWrapperBase | tallies.Counter | tallies.Histogram) -> tuple[str, ...]:
     (found,) = metric.describe()
-    name = f"{found.name}_total" if isinstance(metric, Counter) else found.name
-    labels = ", ".join(code(each) for each in metric._labelnames)  # noqa: SLF001 - nothing public tells them
+    name = f"{found.name}_total" if found.type == "counter" else found.name
+    own = isinstance(metric, tallies.Counter | tallies.Histogram)
+    named = metric.labelnames if own else metric._labelnames  # noqa: SLF001 - nothing public tells them
+    labels = ", ".join(map(code, named))
     return code(name), found.type, labels, found.documentation
 
 

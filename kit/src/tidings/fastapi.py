@@ -70,12 +70,12 @@ class EventApp(FastAPI):
     def __init__(self, service: Service, **options: Any) -> None:
         super().__init__(title=service.name, **options)
         self.state.tidings = service
+        self._ingress = service.ingress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand deliveries to the ingress, all else to FastAPI; `GET /events/…` may be part of an API."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
-            service: Service = self.state.tidings
-            await service.ingress(scope, receive, send)
+            await self._ingress(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

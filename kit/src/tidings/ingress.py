@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import structlog
@@ -153,7 +153,7 @@ class Ingress:
     async def _handle(self, path: str, routes: list[Route], envelope: Envelope, body: bytes) -> bytes:
         if path == REPLAY:
             routes = self._replays.get(envelope.replayto, _NONE)
-        route = next((route for route in routes if route.takes(envelope)), None)
+        route = _taking(routes, envelope)
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.id)
         started = time.perf_counter()
@@ -179,8 +179,8 @@ class Ingress:
             return _nobody(envelope, path)
         whole = Received(envelope, body, route.policy.topic) if route.handler.subscriptions else None
         cause = Cause(self._source, envelope, name, attempt, route.handler.once, whole)
-        if route.limiter is None:
-            return await self._attempt(route, cause)
+        if route.limiter is None:  # as a rule; a call less
+            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
         return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause))
 
     async def _within_limits(self, route: Route, limiter: Limiter, cause: Cause) -> Outcome:
@@ -208,6 +208,13 @@ def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict
             together = lists.setdefault(name, Together(runner, handler)) if handler.together else None
             routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, together))
     return routes
+
+
+def _taking(routes: list[Route], envelope: Envelope) -> Route | None:
+    for route in routes:
+        if route.takes(envelope):
+            return route
+    return None
 
 
 def _readers(policy: Policy) -> dict[str, set[str]]:
@@ -298,6 +305,13 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 async def _answer(send: Send, status: int, body: bytes) -> None:
+    start, end = _messages(status, body)
+    await send(start)
+    await send(end)
+
+
+@lru_cache(maxsize=16)  # the answers to one event are four
+def _messages(status: int, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    return start, {"type": "http.response.body", "body": body}

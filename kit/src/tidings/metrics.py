@@ -10,18 +10,19 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from tidings import tallies
 from tidings.outcomes import Outcome
 
-_HANDLED = Counter(
+_HANDLED = tallies.Counter(
     "tidings_events_handled", "Deliveries by outcome; Ignored is what no filter wants", ["subscription", "outcome"]
 )
-_SECONDS = Histogram(
+_SECONDS = tallies.Histogram(
     "tidings_event_handling_seconds",
     "From the delivery of an event to its outcome, waiting for limits included",
     ["subscription"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
 )
-_AGE = Histogram(
+_AGE = tallies.Histogram(
     "tidings_event_age_seconds",
     "From the time an event says to its first delivery here: how far a consumer is behind; replays are left out",
     ["subscription"],
