@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tidings.errors import DefinitionError, SidecarUnavailable
-from tidings.sql import Database, insert_new
+from tidings.sql import Database, insert_new, insert_rows
 
 _tables = sa.MetaData()
 numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
@@ -88,9 +88,38 @@ async def test_only_a_new_row_is_inserted(database: Database) -> None:
 async def test_many_numbers_are_one_parameter(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute(sa.insert(numbers), [{"n": n, "v": ""} for n in range(50_000)])
-        gone = sa.delete(numbers).where(database.among(numbers.c.n, range(1, 50_000)))
-        assert (await connection.execute(gone)).rowcount == 49_999
+        gone = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
+        removed = await connection.execute(gone, {"gone": database.numbers(range(1, 50_000))})
+        assert removed.rowcount == 49_999
     assert await stored(database) == [0]
+
+
+async def test_rows_through_the_driver_belong_to_the_open_transaction(database: Database) -> None:
+    async with database.connect() as connection:
+        await insert_rows(connection, numbers, [{"n": 1, "v": "rolled back"}])
+    async with database.transaction() as connection:
+        await insert_rows(connection, numbers, [{"n": n, "v": "kept"} for n in (2, 3)])
+    assert await stored(database) == [2, 3]
+
+
+async def test_a_statement_alone_is_committed_by_itself(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(numbers), [{"n": n, "v": str(n)} for n in range(5)])
+    later = sa.select(numbers.c.v).where(numbers.c.n > sa.bindparam("after")).order_by(numbers.c.n).limit(2)
+    assert [*map(tuple, await database.alone(later, {"after": 1}, write=False))] == [("2",), ("3",)]
+    gone = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
+    await database.alone(gone, {"gone": database.numbers([0, 1, 2])})
+    assert await stored(database) == [3, 4]
+
+
+async def test_a_statement_alone_says_when_the_database_is_away(database: Database, file: Path) -> None:
+    other = Database(f"sqlite:///{file}", deadline=0.05)
+    async with database.connect() as connection:
+        await connection.execute(sa.insert(numbers).values(n=1))
+        with pytest.raises(SidecarUnavailable, match="locked"):
+            await other.alone(sa.delete(numbers), {})
+    await other.alone(sa.delete(numbers), {})
+    await other.close()
 
 
 @pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])

@@ -56,7 +56,7 @@ from tidings.outbox.table_relay import Relay
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
 from tidings.sidecar import Sidecar
-from tidings.sql import Database, insert_all_new
+from tidings.sql import Database, insert_all_new, insert_rows
 
 log = structlog.get_logger(__name__)
 
@@ -288,18 +288,16 @@ class SqlContext(Context):
         lane = self._lease.lane
         if self.outgoing:
             written = self._relay.clock()
-            await self._insert(outbox, [_row(message, lane, written) for message in self.outgoing])
+            await insert_rows(self.connection, outbox, [_row(message, lane, written) for message in self.outgoing])
         if self._scheduled:
-            await self._insert(scheduled, [{**message, "lane": lane} for message in self._scheduled])
+            rows = [{**message, "lane": lane} for message in self._scheduled]
+            await insert_rows(self.connection, scheduled, rows)
         try:
             with self._relay.committing(len(self.outgoing)):
                 await self.connection.commit()
         finally:
             if self._scheduled:
                 self._agenda.wake()
-
-    async def _insert(self, table: sa.Table, rows: list[dict[str, object]]) -> None:
-        await self.connection.execute(sa.insert(table), rows[0] if len(rows) == 1 else rows)
 
 
 def _row(message: Outgoing, lane: int, written: float) -> dict[str, object]:

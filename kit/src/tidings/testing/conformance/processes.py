@@ -12,7 +12,7 @@ import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings import Service
+from tidings import Service, sql
 from tidings.envelope import Envelope
 from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.sidecar import Item, Operation, Sidecar
@@ -170,5 +170,6 @@ def counting_steps(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr(Faults, "around", stepping_around)
     for name in ("execute", "commit"):
         patch.setattr(AsyncConnection, name, stepping(getattr(AsyncConnection, name)))
+    patch.setattr(sql, "through_driver", stepping(sql.through_driver))
     with structlog.testing.capture_logs():  # of every death a traceback would be written
         yield

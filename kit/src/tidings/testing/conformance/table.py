@@ -25,7 +25,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings import Drop, Event, Handlers, Retry, Service, command, event
+from tidings import Drop, Event, Handlers, Retry, Service, command, event, sql
 from tidings.envelope import Envelope, new_id
 from tidings.errors import PublishRefused, SidecarUnavailable
 from tidings.outbox import table_lease, table_relay, table_schema
@@ -187,6 +187,7 @@ class _Steps:
         self.dead = False
         for name in ("execute", "commit"):
             monkeypatch.setattr(AsyncConnection, name, self._stepping(getattr(AsyncConnection, name)))
+        monkeypatch.setattr(sql, "through_driver", self._stepping(sql.through_driver))
         monkeypatch.setattr(MemorySidecar, "publish", self._stepping(MemorySidecar.publish))
 
     def _stepping(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
