@@ -304,6 +304,17 @@ async def test_a_scheduled_message_is_handled_once(system: System) -> None:
         await until(lambda: system.totals() == [1] and not system.slots())
 
 
+async def test_what_a_scheduled_message_tells_follows_from_the_event_that_asked_for_it(system: System) -> None:
+    system.handlers = Handlers()
+    system.handlers.on(Counted)(recount)
+    system.handlers.on(Recount)(count)
+    cause = counted()
+    async with system.process() as (service, _):
+        await deliver(service, cause)
+        await until(system.published)
+    assert {each["causationid"] for each in system.published()} == {cause.id}
+
+
 async def test_a_scheduled_message_survives_a_crash(system: System) -> None:
     async with system.process() as (service, sidecar):
         sidecar.fail("get", times=1000, error=SidecarUnavailable("store down"))

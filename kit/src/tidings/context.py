@@ -34,6 +34,7 @@ class Cause(msgspec.Struct, frozen=True):
         once: Whether the event's id is kept with the document, so that it is handled once in effect.
         received: The event whole, where it was delivered to a handler of any.
         beside: The metadata of the other messages of a list that is handled together.
+        scheduled: Whether the service has sent it to itself.
 
     """
 
@@ -44,6 +45,7 @@ class Cause(msgspec.Struct, frozen=True):
     once: bool = True
     received: Received | None = None
     beside: tuple[Envelope, ...] = ()
+    scheduled: bool = False
 
     @property
     def key(self) -> str | None:
@@ -51,6 +53,11 @@ class Cause(msgspec.Struct, frozen=True):
         if not self.once or not self.envelope.id:
             return None
         return f"{self.subscription}/{self.envelope.id}"
+
+    @property
+    def origin(self) -> str:
+        """The id of the event that all of this follows from: a scheduled message is known to nobody else."""
+        return self.envelope.causationid if self.scheduled else self.envelope.id
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -186,7 +193,7 @@ class Context:
             time=timestamp(self.now),
             datacontenttype="application/json",
             correlationid=cause.correlationid or identity,
-            causationid=cause.id,
+            causationid=self.cause.origin,
             traceparent=traceparent,
             tracestate=tracestate,
             data=msgspec.Raw(events.encode(message)),

@@ -70,7 +70,7 @@ class Scheduler:
     async def _attempt(self, handler: Handler | None, envelope: Envelope, attempt: int, retry: RetryPolicy) -> Outcome:
         if handler is None:
             return DeadLetter(f"no handler takes the scheduled {envelope.label}", "UnknownEventType")
-        cause = Cause(self._source, envelope, envelope.label, attempt, handler.once)
+        cause = Cause(self._source, envelope, envelope.label, attempt, handler.once, scheduled=True)
         slots, together = self._slots.get(envelope.type), self._together.get(envelope.type)
         with tracing.consumer(envelope, envelope.label) as ended:
             if together is not None:
