@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from fastapi import Depends
+from tests.support.planned import INVENTORY, PLANNED, ROOT
 
 from archive import access, api, api_deadletters, api_replays, console
 from archive.handlers import handlers
@@ -20,17 +21,13 @@ from tidings import Service, Settings
 from tidings.envelope import new_id, timestamp
 from tidings.fastapi import EventApp, create_app
 from tidings.outbox.table import TableOutbox
-from tidings.plan import plan, system_map
+from tidings.plan import system_map
 from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import MemoryBroker, MemorySidecar
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 
 PATIENCE = 2000  # looks, 5 ms apart
-ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
-PLANNED = plan(INVENTORY)
 ARCHIVE = PLANNED.apps["archive"]
 DELIVERY = (
     ("orders.orderPlaced.v1", 0.0),

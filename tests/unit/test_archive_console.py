@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support.newsroom import ROOT, Newsroom, contract_map
+from tests.support.newsroom import Newsroom, contract_map
+from tests.support.planned import ROOT
 
 from archive.console import CONTENT_SECURITY_POLICY, STATIC, VIEWS, WINDOW
 from archive.settings import ArchiveSettings

@@ -4,13 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
 from pydantic import ValidationError
+from tests.support.planned import PATIENCE, Planned, fact
 
 from delivery.api import router
 from delivery.domain import Roster
@@ -18,25 +17,17 @@ from delivery.handlers import handlers
 from delivery.rostering import MAIN, open_roster
 from delivery.settings import DeliverySettings, settings
 from tidings import Service, Settings, StateContext
-from tidings.envelope import Envelope, new_id
 from tidings.fastapi import create_app
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan, post
 
-ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
-PLAN = plan(INVENTORY).apps["delivery"]
 ORDER = "order-17"
-PATIENCE = 2000  # looks, 5 ms apart
 
 
-class Garage:
+class Garage(Planned):
     """The service on a broker and store of its own, and what a test says to it and hears from it."""
 
     def __init__(self, *, atomic: bool = True) -> None:
-        self.broker = MemoryBroker()
+        super().__init__("delivery", MemoryBroker())
         self.store = MemoryStore(atomic=atomic)
         self.sidecar: MemorySidecar
         self.service: Service
@@ -51,29 +42,18 @@ class Garage:
             handlers,
             settings=Settings(tidings_instance=instance),
             sidecar=self.sidecar,
-            policy=msgspec.convert(PLAN.policy, Policy),
+            policy=self.policy,
             opening=open_roster,
         )
         app = create_app(self.service, [router])
-        self.broker.attach("delivery", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+        self.attach(app)
         transport = httpx2.ASGITransport(app)
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://delivery") as self.http:
             yield self.http
 
-    async def hear(self, *facts: bytes) -> None:
-        for body in facts:
-            envelope = msgspec.json.decode(body, type=Envelope)
-            self.broker.publish(f"{envelope.type}.v{envelope.version}", body)
-        await self.broker.settle()
-
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """The data of every fact that was published, once per id."""
-        found = {each["id"]: each["data"] for each in self.broker.events(f"delivery.{name}.v1")}
-        return list(found.values())
-
-    async def until(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
+    async def until_told(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
         """Wait until a fact was published that often; gives what it said."""
-        await self._until(lambda: len(self.told(name)) >= times, lambda: f"{name}: {self.told(name)}")
+        await self.until(lambda: len(self.told(name)) >= times)
         return self.told(name)
 
     async def until_roster(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
@@ -90,7 +70,7 @@ class Garage:
         await self.until_roster(lambda it: not it["waiting"] and not any(each["orderId"] for each in it["drivers"]))
 
     async def until_quiet(self) -> None:
-        await self._until(lambda: not self.service.outbox.depth, lambda: f"{self.service.outbox.depth} wait")
+        await self.until(lambda: not self.service.outbox.depth)
 
     async def comes(self, driver_id: str = "dan") -> None:
         answer = await self.http.post(f"/drivers/{driver_id}/on-duty", json={"name": driver_id.title()})
@@ -99,41 +79,13 @@ class Garage:
     async def assigned(self) -> None:
         await self.comes()
         await self.hear(confirmed(), boxed())
-        await self.until("driverAssigned")
+        await self.until_told("driverAssigned")
 
     async def step(self, step: str, body: Any = None, order_id: str = ORDER) -> httpx2.Response:
         return await self.http.post(f"/orders/{order_id}/{step}", json=body)
 
     async def status(self, order_id: str = ORDER) -> str:
         return str((await self.http.get(f"/orders/{order_id}")).json()["status"])
-
-    async def _until(self, holds: Callable[[], bool], what: Callable[[], str]) -> None:
-        for _ in range(PATIENCE):
-            if holds():
-                return
-            await asyncio.sleep(0.005)
-        pytest.fail(f"it did not come about; {what()}")
-
-
-def fact(name: str, major: int, **changes: Any) -> bytes:
-    """A producer's published example, with changes."""
-    found = INVENTORY.type(("default", name))
-    assert found is not None, f"nobody publishes {name}"
-    version = next(each for each in found.spec.versions if each.major == str(major))
-    example = version.examples[0]
-    assert isinstance(example, dict)
-    data = {**example, **changes}
-    return Envelope(
-        id=new_id(),
-        source="test",
-        type=name,
-        specversion="1.0",
-        version=str(major),
-        subject=data["orderId"],
-        correlationid=f"correlation of {data['orderId']}",
-        datacontenttype="application/json",
-        data=msgspec.Raw(msgspec.json.encode(data)),
-    ).encode()
 
 
 def confirmed(order_id: str = ORDER, fulfilment: str = "delivery", **changes: Any) -> bytes:
@@ -177,13 +129,13 @@ AUTOPILOT = given(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Dan,eve:Eve,f
 async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Garage, facts: list[bytes]):
     await garage.comes()
     await garage.hear(*facts, *facts)
-    (told,) = await garage.until("driverAssigned")
+    (told,) = await garage.until_told("driverAssigned")
     assert (told["orderId"], told["driverId"], told["driverName"]) == (ORDER, "dan", "Dan")
     for step, status in [("collect", "collected"), ("deliver", "delivered")]:
         for _ in range(2):  # a driver with a bad connection says it twice
             answer = await garage.step(step)
             assert (answer.status_code, answer.json()["status"]) == (200, status)
-    await garage.until("orderDelivered")
+    await garage.until_told("orderDelivered")
     await garage.until_idle()
     assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
     for name in ("driverAssigned", "orderCollected", "orderDelivered"):
@@ -197,7 +149,7 @@ async def test_the_next_order_keeps_its_own_correlation_though_another_one_freed
     await garage.until_roster(lambda it: [each["orderId"] for each in it["waiting"]] == ["next"])
     await garage.step("collect")
     await garage.step("deliver")
-    await garage.until("driverAssigned", times=2)
+    await garage.until_told("driverAssigned", times=2)
     event = garage.broker.events("delivery.driverAssigned.v1")[1]
     assert (event["subject"], event["correlationid"]) == ("next", "correlation of next")
 
@@ -220,7 +172,7 @@ async def test_a_delivery_without_an_address_is_a_dead_letter_with_the_reason(ga
 @given(PATIENCE="0.05")
 async def test_without_a_driver_the_order_fails_and_waits_no_more(garage: Garage):
     await garage.hear(confirmed(), boxed())
-    (told,) = await garage.until("deliveryFailed")
+    (told,) = await garage.until_told("deliveryFailed")
     assert (told["orderId"], told["reason"]) == (ORDER, "noDriverAvailable")
     await garage.until_idle()
     await garage.hear(cancelled(stage="boxed"))  # what orders makes of it
@@ -245,7 +197,7 @@ async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage,
         await garage.step("collect")
     for _ in range(2):
         assert (await garage.step("fail", {"reason": reason})).json()["failure"] == reason
-    (told,) = await garage.until("deliveryFailed")
+    (told,) = await garage.until_told("deliveryFailed")
     assert told["reason"] == reason
     await garage.until_idle()
 
@@ -274,7 +226,7 @@ async def test_a_cancelled_order_goes_nowhere_and_holds_nobody(garage: Garage, b
         await garage.hear(boxed())
     if "driver" in before:
         await garage.comes()
-        await garage.until("driverAssigned")
+        await garage.until_told("driverAssigned")
     await garage.hear(cancelled(), boxed())
     await garage.until_idle()
     assert await garage.status() == "cancelled"
@@ -322,7 +274,7 @@ async def test_drivers_come_and_go_and_finish_what_they_have(garage: Garage):
     await garage.step("collect")
     await garage.step("deliver")
     await garage.until_roster(lambda it: it["drivers"] == [])
-    told = await garage.until("driverWentOffDuty", times=2)
+    told = await garage.until_told("driverWentOffDuty", times=2)
     assert [each["driverId"] for each in told] == ["eve", "dan"]
     assert [each["name"] for each in garage.told("driverCameOnDuty")] == ["Dan", "Eve"]
 
@@ -337,7 +289,7 @@ async def test_a_driver_needs_an_id_and_a_name(garage: Garage, driver_id: str):
 async def test_a_burst_is_delivered_by_three_drivers(garage: Garage):
     orders = [f"order-{number}" for number in range(200)]
     await garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
-    told = await garage.until("orderDelivered", times=len(orders))
+    told = await garage.until_told("orderDelivered", times=len(orders))
     assert sorted(each["orderId"] for each in told) == sorted(orders)
     assert Counter(each["driverId"] for each in told).keys() == {"dan", "eve", "fay"}
     await garage.until_idle()
@@ -351,7 +303,7 @@ async def test_a_failing_sidecar_loses_and_doubles_nothing(garage: Garage, skip:
     await garage.hear(confirmed())
     garage.sidecar.fail(skip=skip, times=2, when=when)
     await garage.hear(boxed())
-    await garage.until("orderDelivered")
+    await garage.until_told("orderDelivered")
     await garage.until_idle()
     assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
 
@@ -361,9 +313,9 @@ async def test_a_restart_in_the_middle_goes_on_where_it_was():
     garage = Garage()
     async with garage.running():
         await garage.hear(confirmed(), boxed())
-        await garage.until("driverAssigned")
+        await garage.until_told("driverAssigned")
     async with garage.running():
-        await garage.until("orderDelivered")
+        await garage.until_told("orderDelivered")
         await garage.until_idle()
     assert [len(garage.told(name)) for name in ("driverCameOnDuty", "orderCollected", "orderDelivered")] == [1, 1, 1]
 
@@ -381,7 +333,7 @@ async def test_two_instances_share_the_roster():
 
         burst = garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
         await asyncio.gather(burst, guests())
-        await garage.until("orderDelivered", times=len(orders))
+        await garage.until_told("orderDelivered", times=len(orders))
         roster = await garage.until_roster(lambda it: len(it["drivers"]) == 3 and not it["waiting"])
         await garage.until_idle()
     assert {each["driverId"] for each in roster["drivers"]} == {"dan", "eve", "fay"}
@@ -400,7 +352,7 @@ def test_opening_drivers_that_cannot_be_read_are_named(monkeypatch: pytest.Monke
 async def test_opening_drivers_come_only_at_the_first_start():
     garage = Garage()
     async with garage.running() as http:
-        await garage.until("driverCameOnDuty")
+        await garage.until_told("driverCameOnDuty")
         assert (await http.post("/drivers/dan/off-duty")).status_code == 200
     async with garage.running() as http:
         assert (await http.get("/drivers")).json() == {"drivers": [], "waiting": []}

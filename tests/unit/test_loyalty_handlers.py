@@ -3,29 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
-import msgspec
 import pytest
 from simulators.saas import create
+from tests.support.planned import PATIENCE, Planned, example, fact
 
 from loyalty.adapters.saas import Saas
 from loyalty.handlers import handlers, queue
 from loyalty.main import application
 from loyalty.settings import LoyaltySettings
 from tidings import Service, Settings
-from tidings.envelope import Envelope, new_id
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import Crash, MemoryBroker, MemorySidecar, MemoryStore, lifespan
-
-ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
-PLAN = plan(INVENTORY).apps["loyalty"]
-PATIENCE = 3000  # looks, 5 ms apart
 
 
 class Wire(httpx2.AsyncBaseTransport):
@@ -54,12 +44,13 @@ class Wire(httpx2.AsyncBaseTransport):
         return answer
 
 
-class Loyalty:
+class Loyalty(Planned):
     """One run of the service, and what a test says to it and hears from it."""
 
     def __init__(self, broker: MemoryBroker, store: MemoryStore, wire: Wire, **chosen: object) -> None:
         settings = LoyaltySettings.model_validate({"breaker_pause": 0.05, "deadline": 1.0, "rate": 10_000, **chosen})
-        self.broker, self.wire = broker, wire
+        super().__init__("loyalty", broker)
+        self.wire = wire
         self.sidecar = MemorySidecar("loyalty", broker, store)
         saas = Saas(settings, wire)
         self.service = Service(
@@ -67,33 +58,17 @@ class Loyalty:
             [*handlers, *queue(saas, settings.concurrency)],
             settings=Settings(tidings_instance="loyalty-0", tidings_drain=0.1),
             sidecar=self.sidecar,
-            policy=msgspec.convert(PLAN.policy, Policy),
+            policy=self.policy,
         )
         self.app = application(self.service, saas)
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://loyalty")
         self.control = httpx2.AsyncClient(transport=wire, base_url="http://saas")
-
-    async def hear(self, *events: bytes) -> None:
-        for body in events:
-            self.broker.publish("orders.orderCompleted.v1", body)
-        await self.broker.settle()
 
     async def fault(self, kind: str, **how: float) -> None:
         assert (await self.control.put("/control", json={"fault": kind, **how})).status_code == 200
 
     async def counts(self) -> dict[str, Any]:
         return dict((await self.control.get("/control")).json())
-
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """The data of every fact that was published, once per id."""
-        return list({each["id"]: each["data"] for each in self.broker.events(f"loyalty.{name}.v1")}.values())
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        for _ in range(PATIENCE):
-            if holds():
-                return
-            await asyncio.sleep(0.005)
-        pytest.fail(f"it did not come about; published: {self.broker.topics}, queue: {await self.look('/queue')}")
 
     async def idle(self) -> None:
         """Wait until the queue is worked off."""
@@ -120,7 +95,7 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
             await life.enter_async_context(lifespan(loyalty.app))
             loyalty.stop = life.aclose  # type: ignore[attr-defined]
             stack.push_async_callback(life.aclose)
-            broker.attach("loyalty", loyalty.app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+            loyalty.attach(loyalty.app)
             return loyalty
 
         yield run
@@ -128,27 +103,8 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 def completed(order: str = "o-1", customer: str = "ada", cents: int = 1299, identity: str | None = None) -> bytes:
     """What orders publishes, with changes."""
-    kind = INVENTORY.type(("default", "orders.orderCompleted"))
-    assert kind is not None
-    example = kind.spec.versions[0].examples[0]
-    assert isinstance(example, dict)
-    data = {
-        **example,
-        "orderId": order,
-        "totalCents": cents,
-        "customer": {**example["customer"], "customerId": customer},
-    }
-    return Envelope(
-        id=identity or new_id(),
-        source="orders",
-        type="orders.orderCompleted",
-        specversion="1.0",
-        version="1",
-        subject=order,
-        correlationid=f"correlation of {order}",
-        datacontenttype="application/json",
-        data=msgspec.Raw(msgspec.json.encode(data)),
-    ).encode()
+    who = {**example("orders.orderCompleted", 1)["customer"], "customerId": customer}
+    return fact("orders.orderCompleted", 1, identity=identity or "", orderId=order, totalCents=cents, customer=who)
 
 
 async def test_a_completed_order_is_worth_its_points_once(start: Start):

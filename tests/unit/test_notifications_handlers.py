@@ -4,29 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
-import msgspec
 import pytest
+from tests.support.planned import Planned, fact
 
 from notifications.api import router
 from notifications.domain import Email
 from notifications.handlers import handlers, queue
 from notifications.mailer import NotNow, Refused
 from tidings import Service, Settings
-from tidings.envelope import Envelope, new_id
 from tidings.fastapi import create_app
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import Crash, MemoryBroker, MemorySidecar, MemoryStore, lifespan
 
-ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
-PLAN = plan(INVENTORY).apps["notifications"]
-PATIENCE = 3000  # looks, 5 ms apart
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 
 
@@ -50,38 +41,26 @@ class Scripted:
         taken()
 
 
-class Notifications:
+class Notifications(Planned):
     """One run of the service, and what a test says to it and hears from it."""
 
     def __init__(self, broker: MemoryBroker, store: MemoryStore, mailer: Scripted, patience: timedelta) -> None:
-        self.broker, self.mailer, self.now = broker, mailer, NOW
+        super().__init__("notifications", broker)
+        self.mailer, self.now = mailer, NOW
         self.sidecar = MemorySidecar("notifications", broker, store)
         self.service = Service(
             "notifications",
             [*handlers, *queue(mailer, 4, patience)],
             settings=Settings(tidings_instance="notifications-0", tidings_drain=0.1),
             sidecar=self.sidecar,
-            policy=msgspec.convert(PLAN.policy, Policy),
+            policy=self.policy,
             clock=lambda: self.now,
         )
         self.app = create_app(self.service, [router])
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://notifications")
 
-    async def ask(self, *commands: bytes) -> None:
-        for body in commands:
-            self.broker.publish("notifications.sendEmail.v1", body)
-        await self.broker.settle()
-
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """The data of every fact that was published, once per id."""
-        return list({each["id"]: each["data"] for each in self.broker.events(f"notifications.{name}.v1")}.values())
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        for _ in range(PATIENCE):
-            if holds():
-                return
-            await asyncio.sleep(0.005)
-        pytest.fail(f"it did not come about; sent: {self.mailer.sent}, published: {self.broker.topics}")
+    def state(self) -> str:
+        return f"sent: {self.mailer.sent}"
 
     async def idle(self) -> None:
         """Wait until the queue is worked off."""
@@ -109,7 +88,7 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
             await life.enter_async_context(lifespan(running.app))
             running.stop = life.aclose  # type: ignore[attr-defined]
             stack.push_async_callback(life.aclose)
-            broker.attach("notifications", running.app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+            running.attach(running.app)
             return running
 
         yield run
@@ -117,31 +96,14 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) -> bytes:
     """The command as orders sends it."""
-    data = {
-        "emailId": f"{order}-{template}",
-        "to": "ada@example.org",
-        "template": template,
-        "orderId": order,
-        "parameters": {"name": "Ada"},
-        **changes,
-    }
-    return Envelope(
-        id=new_id(),
-        source="orders",
-        type="notifications.sendEmail",
-        specversion="1.0",
-        version="1",
-        subject=data["emailId"],
-        correlationid=order,
-        datacontenttype="application/json",
-        data=msgspec.Raw(msgspec.json.encode(data)),
-    ).encode()
+    said = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "to": "ada@example.org"}
+    return fact("notifications.sendEmail", 1, subject="emailId", **{**said, "parameters": {"name": "Ada"}, **changes})
 
 
 async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start):
     running = await start()
     same = asked()
-    await running.ask(same, same, asked(), asked(template="orderCompleted"))
+    await running.hear(same, same, asked(), asked(template="orderCompleted"))
     await running.idle()
     assert sorted(running.mailer.sent) == ["o-1-orderCompleted", "o-1-orderConfirmed"]
     told = sorted(running.told("emailSent"), key=lambda each: each["template"])
@@ -149,7 +111,7 @@ async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start
         ("o-1-orderCompleted", "o-1", "orderCompleted"),
         ("o-1-orderConfirmed", "o-1", "orderConfirmed"),
     ]
-    assert {each["correlationid"] for each in running.broker.events("notifications.emailSent.v1")} == {"o-1"}
+    assert {each["correlationid"] for each in running.broker.events("notifications.emailSent.v1")} == {"correlation of o-1"}
     seen = await running.look()
     assert (seen["status"], seen["orderId"], seen["reason"]) == ("sent", "o-1", None)
     assert "to" not in seen
@@ -158,7 +120,7 @@ async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start
 async def test_an_email_that_the_server_does_not_take_now_is_tried_again(start: Start):
     running = await start()
     running.mailer.raises = [NotNow("451 try again")]
-    await running.ask(asked())
+    await running.hear(asked())
     await running.until(lambda: running.mailer.asked == 1)
     assert (await running.look())["status"] == "waiting"
     await running.idle()
@@ -168,7 +130,7 @@ async def test_an_email_that_the_server_does_not_take_now_is_tried_again(start: 
 async def test_a_refusal_is_final_and_told(start: Start):
     running = await start()
     running.mailer.raises = [Refused("550 no such mailbox")]
-    await running.ask(asked(), asked("o-2"))
+    await running.hear(asked(), asked("o-2"))
     await running.idle()
     (told,) = running.told("emailRefused")
     assert (told["reason"], told["template"]) == ("550 no such mailbox", "orderConfirmed")
@@ -180,7 +142,7 @@ async def test_a_refusal_is_final_and_told(start: Start):
 @pytest.mark.parametrize("address", ["", "nobody", "ada@example.org\r\nBcc: eve@example.org"])
 async def test_without_an_address_it_is_refused_at_once(start: Start, address: str):
     running = await start()
-    await running.ask(asked(to=address))
+    await running.hear(asked(to=address))
     await running.idle()
     assert (running.mailer.asked, len(running.told("emailRefused"))) == (0, 1)
     assert "no e-mail address" in (await running.look())["reason"]
@@ -189,7 +151,7 @@ async def test_without_an_address_it_is_refused_at_once(start: Start, address: s
 async def test_an_email_that_nobody_wants_any_more_is_given_up(start: Start):
     running = await start(timedelta(hours=1))
     running.mailer.raises = [NotNow("451 try again"), NotNow("451 still not")]
-    await running.ask(asked())
+    await running.hear(asked())
     await running.until(lambda: running.mailer.asked == 1)
     running.now = NOW + timedelta(hours=1)
     await running.idle()
@@ -200,7 +162,7 @@ async def test_an_email_that_nobody_wants_any_more_is_given_up(start: Start):
 async def test_what_waits_outlives_the_process(start: Start):
     first = await start()
     first.mailer.raises = [NotNow("451 try again")] * 5
-    await first.ask(*(asked(f"o-{number}") for number in range(5)))
+    await first.hear(*(asked(f"o-{number}") for number in range(5)))
     await first.until(lambda: first.mailer.asked >= 5)
     await first.stop()
     first.mailer.raises = []
@@ -214,7 +176,7 @@ async def test_a_commit_that_got_lost_tells_once(start: Start, when: Literal["be
     """Handed over again only where nothing was written: by its Message-ID it is known to be the same."""
     running = await start()
     running.mailer.taken = lambda: running.sidecar.fail("transact", when=when)
-    await running.ask(asked())
+    await running.hear(asked())
     await running.idle()
     assert (running.mailer.sent, len(running.told("emailSent"))) == (["o-1-orderConfirmed"] * times, 1)
 
@@ -227,7 +189,7 @@ async def test_a_death_after_handing_over_tells_once(start: Start):
         first.sidecar.fail(times=1_000_000)  # a dead process reads and writes nothing more
 
     first.mailer.taken = die
-    await first.ask(asked())
+    await first.hear(asked())
     await first.until(lambda: first.mailer.sent)
     await first.stop()
     assert first.told("emailSent") == []
@@ -240,7 +202,7 @@ async def test_a_death_after_handing_over_tells_once(start: Start):
 @pytest.mark.parametrize("changes", [{"template": "orderEaten"}, {"emailId": ""}, {"parameters": {"name": 7}}])
 async def test_a_command_that_makes_no_sense_is_a_dead_letter(start: Start, changes: dict[str, Any]):
     running = await start()
-    await running.ask(asked(**changes))
+    await running.hear(asked(**changes))
     await running.idle()
     (letter,) = running.broker.events("deadletter.notifications")
     assert (letter["type"], running.mailer.asked) == ("notifications.sendEmail", 0)

@@ -2,67 +2,39 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
+from tests.support.planned import PATIENCE, Planned, fact
 
 from pickup.api import router
 from pickup.handlers import handlers
 from pickup.settings import settings
 from tidings import Service
-from tidings.envelope import Envelope, new_id
 from tidings.fastapi import create_app
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan, post
 
-ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
-PLAN = plan(INVENTORY).apps["pickup"]
 ORDER = "order-17"
-PATIENCE = 2000  # looks, 5 ms apart
 
 
-class Counterside:
+class Counterside(Planned):
     """The service on a broker of its own, and what a test says to it and hears from it."""
 
     def __init__(self, *, atomic: bool = True) -> None:
-        self.broker = MemoryBroker()
+        super().__init__("pickup", MemoryBroker())
         self.sidecar = MemorySidecar("pickup", self.broker, MemoryStore(atomic=atomic))
         self.service: Service
         self.http: httpx2.AsyncClient
 
     async def run(self) -> AsyncIterator["Counterside"]:
-        policy = msgspec.convert(PLAN.policy, Policy)
-        self.service = Service("pickup", handlers, sidecar=self.sidecar, policy=policy)
+        self.service = Service("pickup", handlers, sidecar=self.sidecar, policy=self.policy)
         app = create_app(self.service, [router])
-        self.broker.attach("pickup", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
+        self.attach(app)
         transport = httpx2.ASGITransport(app)
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://pickup") as self.http:
             yield self
-
-    async def hear(self, *facts: bytes) -> None:
-        for body in facts:
-            version = msgspec.json.decode(body, type=Envelope)
-            self.broker.publish(f"{version.type}.v{version.version}", body)
-        await self.broker.settle()
-
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """The data of every fact that was published, once per id."""
-        found = {each["id"]: each["data"] for each in self.broker.events(f"pickup.{name}.v1")}
-        return list(found.values())
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        for _ in range(PATIENCE):
-            if holds():
-                return
-            await asyncio.sleep(0.005)
-        pytest.fail(f"it did not come about; published: {self.broker.topics}")
 
     async def shelf(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.http.get("/shelf")).json()["orders"]
@@ -81,27 +53,6 @@ class Counterside:
         await self.until(lambda: self.told("orderShelved"))
         await self.until_shelf(ORDER)
         return self.told("orderShelved")[0]
-
-
-def fact(name: str, major: int, **changes: Any) -> bytes:
-    """A producer's published example, with changes."""
-    found = INVENTORY.type(("default", name))
-    assert found is not None, f"nobody publishes {name}"
-    version = next(each for each in found.spec.versions if each.major == str(major))
-    example = version.examples[0]
-    assert isinstance(example, dict)
-    data = {**example, **changes}
-    return Envelope(
-        id=new_id(),
-        source="test",
-        type=name,
-        specversion="1.0",
-        version=str(major),
-        subject=data["orderId"],
-        correlationid=f"correlation of {data['orderId']}",
-        datacontenttype="application/json",
-        data=msgspec.Raw(msgspec.json.encode(data)),
-    ).encode()
 
 
 def confirmed(order_id: str = ORDER, fulfilment: str = "pickup") -> bytes:

@@ -1,0 +1,84 @@
+"""A service as the contracts plan it, on the sidecar's twin: what tests of its handlers tell it and hear from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from tidings.envelope import Envelope, new_id
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.resources import load
+from tidings.testing import MemoryBroker
+
+ROOT = Path(__file__).parents[2]
+INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+PLANNED = plan(INVENTORY)
+PATIENCE = 3000
+"""Looks, 5 ms apart."""
+
+
+class Planned:
+    """An app on a broker. Subclasses start it and ask it."""
+
+    def __init__(self, name: str, broker: MemoryBroker) -> None:
+        self.name, self.broker = name, broker
+        self.policy = msgspec.convert(PLANNED.apps[name].policy, Policy)
+
+    def attach(self, app: FastAPI) -> None:
+        """Let the broker deliver to it what the plan says."""
+        mine = PLANNED.apps[self.name]
+        self.broker.attach(self.name, app, mine.subscriptions, resiliency=mine.resiliency)
+
+    async def hear(self, *facts: bytes) -> None:
+        """Have events published, and wait until all are delivered."""
+        for body in facts:
+            self.broker.publish(msgspec.json.decode(body, type=Envelope).label, body)
+        await self.broker.settle()
+
+    def told(self, fact: str) -> list[dict[str, Any]]:
+        """The data of every fact of its own that was published, once per id."""
+        return list({each["id"]: each["data"] for each in self.broker.events(f"{self.name}.{fact}.v1")}.values())
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds."""
+        for _ in range(PATIENCE):
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"it did not come about; published: {self.broker.topics}; {self.state()}")
+
+    def state(self) -> str:
+        """What else a failed wait should say."""
+        return ""
+
+
+def example(name: str, major: int) -> dict[str, Any]:
+    """The data of a producer's first published example."""
+    found = INVENTORY.type(("default", name))
+    assert found is not None, f"nobody publishes {name}"
+    version = next(each for each in found.spec.versions if each.major == str(major))
+    first = version.examples[0]
+    assert isinstance(first, dict)
+    return first
+
+
+def fact(name: str, major: int, *, identity: str = "", subject: str = "orderId", **changes: Any) -> bytes:
+    """A producer's published example as an event, with changes; `subject` is the field that it is about."""
+    data = {**example(name, major), **changes}
+    return Envelope(
+        id=identity or new_id(),
+        source="test",
+        type=name,
+        specversion="1.0",
+        version=str(major),
+        subject=data[subject],
+        correlationid=f"correlation of {data['orderId']}",
+        datacontenttype="application/json",
+        data=msgspec.Raw(msgspec.json.encode(data)),
+    ).encode()
