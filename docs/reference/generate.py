@@ -209,9 +209,7 @@ def _is_metric(value: object) -> bool:
 def _metric(metric: MetricWrapperBase | tallies.Counter | tallies.Histogram) -> tuple[str, ...]:
     (found,) = metric.describe()
     name = f"{found.name}_total" if found.type == "counter" else found.name
-    own = isinstance(metric, tallies.Counter | tallies.Histogram)
-    named = metric.labelnames if own else metric._labelnames  # noqa: SLF001 - nothing public tells them
-    labels = ", ".join(map(code, named))
+    labels = ", ".join(code(each) for each in metric._labelnames)  # noqa: SLF001 - nothing public tells them
     return code(name), found.type, labels, found.documentation
 
 

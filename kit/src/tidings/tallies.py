@@ -59,7 +59,7 @@ class Counter(Collector):
     def __init__(
         self, name: str, documentation: str, labelnames: Sequence[str], registry: CollectorRegistry = REGISTRY
     ) -> None:
-        self.name, self.documentation, self.labelnames = name, documentation, tuple(labelnames)
+        self.name, self.documentation, self._labelnames = name, documentation, tuple(labelnames)
         self._found: dict[tuple[str, ...], Count] = {}
         registry.register(self)
 
@@ -69,11 +69,11 @@ class Counter(Collector):
 
     def describe(self) -> Iterator[Family]:
         """What it is, without numbers."""
-        yield CounterMetricFamily(self.name, self.documentation, labels=self.labelnames)
+        yield CounterMetricFamily(self.name, self.documentation, labels=self._labelnames)
 
     def collect(self) -> Iterator[Family]:
         """Everything counted so far."""
-        family = CounterMetricFamily(self.name, self.documentation, labels=self.labelnames)
+        family = CounterMetricFamily(self.name, self.documentation, labels=self._labelnames)
         for labels, count in self._found.items():
             family.add_metric(labels, count.value)
         yield family
@@ -90,7 +90,7 @@ class Histogram(Collector):
         buckets: Sequence[float],
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        self.name, self.documentation, self.labelnames = name, documentation, tuple(labelnames)
+        self.name, self.documentation, self._labelnames = name, documentation, tuple(labelnames)
         self._bounds = buckets
         self._found: dict[tuple[str, ...], Spread] = {}
         registry.register(self)
@@ -102,11 +102,11 @@ class Histogram(Collector):
 
     def describe(self) -> Iterator[Family]:
         """What it is, without numbers."""
-        yield HistogramMetricFamily(self.name, self.documentation, labels=self.labelnames)
+        yield HistogramMetricFamily(self.name, self.documentation, labels=self._labelnames)
 
     def collect(self) -> Iterator[Family]:
         """Everything counted so far."""
-        family = HistogramMetricFamily(self.name, self.documentation, labels=self.labelnames)
+        family = HistogramMetricFamily(self.name, self.documentation, labels=self._labelnames)
         for labels, spread in self._found.items():
             family.add_metric(labels, spread.cumulated(), spread.total)
         yield family
