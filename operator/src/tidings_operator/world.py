@@ -64,7 +64,7 @@ def said(kind: str, status: Any) -> Said:
         each if each["type"] == "Observed" else {field: each.get(field) for field in REMEMBERED}
         for each in status.get("conditions") or ()
     ]
-    return Said(digest, shared(msgspec.json.encode({"conditions": conditions})))
+    return Said(digest, shared(msgspec.json.encode({"conditions": conditions}, order="deterministic")))
 
 
 @lru_cache(maxsize=4096)
