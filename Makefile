@@ -77,7 +77,6 @@ soak: venv tools ## EVENTS=1000000 events through it all with kills on the way; 
 	python scenarios/soak.py $(if $(EVENTS),--events $(EVENTS))
 
 bench: venv tools ## what the kit costs, against its peers; writes docs/reference/benchmarks.md
-	python bench/ingress_cpu.py
 	python bench/run.py
 
 charts: venv ## write anew what the charts hold of the contracts, components, CRDs and values

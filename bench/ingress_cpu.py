@@ -6,7 +6,6 @@ Both applications are called as uvicorn calls them (ASGI), in one process, inter
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from typing import Any
 
@@ -14,13 +13,14 @@ import msgspec
 from dapr.ext.fastapi import DaprApp
 from fastapi import FastAPI
 from pydantic import BaseModel
+from rounds import Comparison, Side, compare
 
 from tidings import Event, Handlers, Service, StateContext, event
 from tidings.envelope import Envelope
 from tidings.fastapi import create_app
 from tidings.testing import MemorySidecar, post
 
-EVENTS, ROUNDS = 2_000, 9
+EVENTS = 2_000
 
 
 class Line(Event):
@@ -97,17 +97,26 @@ async def measure(app: Any, content: bytes) -> float:
     return (time.process_time() - started) / EVENTS * 1e6
 
 
-async def main() -> None:
-    apps, content = {"tidings": ours(), "dapr-ext-fastapi": theirs()}, body()
-    figures: dict[str, list[float]] = {name: [] for name in apps}
-    for _ in range(ROUNDS):
-        for name, app in apps.items():
-            figures[name].append(await measure(app, content))
-    for name, values in figures.items():
-        print(f"{name:18} {statistics.median(values):6.1f} µs per event ({min(values):.1f} to {max(values):.1f})")
-    ratios = [b / a for a, b in zip(figures["tidings"], figures["dapr-ext-fastapi"], strict=True)]
-    print(f"{'ratio':18} {statistics.median(ratios):6.1f}x ({min(ratios):.1f} to {max(ratios):.1f})")
+async def run() -> list[Comparison]:
+    """Measure."""
+    content = body()
+
+    def side(app: Any) -> Side:
+        return lambda: measure(app, content)
+
+    return [
+        await compare(
+            "CPU per event, parse to handler",
+            {"tidings": side(ours()), "dapr-ext-fastapi": side(theirs())},
+            unit="µs",
+            bar="at least 4x",
+            wanted=4,
+            less_is_better=True,
+            settings="no broker, no store, no server: ASGI calls; CPU time",
+        )
+    ]
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    for found in asyncio.run(run()):
+        print(found.row())

@@ -58,6 +58,19 @@ class Comparison:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a measurement has to say that is no comparison of two sides."""
+
+    title: str
+    text: str
+    """Markdown."""
+
+    def plain(self) -> dict[str, object]:
+        """Everything, for a file."""
+        return asdict(self)
+
+
 def spread(values: list[float]) -> str:
     """Median, with the lowest and the highest."""
     return f"{short(statistics.median(values))} ({short(min(values))} to {short(max(values))})"

@@ -19,13 +19,13 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from rounds import ROUNDS, Comparison
+from rounds import ROUNDS, Comparison, Section
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 VALUES = DOCS / "reference" / "benchmarks.json"
 PAGE = DOCS / "reference" / "benchmarks.md"
 PLOT = DOCS / "images" / "benchmarks.svg"
-PARTS = ("http_events", "table_drain", "log_strategy")
+PARTS = ("ingress_cpu", "http_events", "consume_batched", "table_drain", "log_strategy", "order_way")
 HEAD = """# Benchmarks
 
 Written by `make bench`. Both sides of each line ran in one process or side by side on one machine, interleaved, in at
@@ -35,10 +35,6 @@ the machine did hits both sides. More than 1x is better for Tidings.
 The load of the machine at the start of each part stands below the table. Where it is far above the number of cores, the
 figures show that the measurement works, and not yet what is measured: they are to be taken again on an idle machine.
 
-Not measured yet: log throughput against Dapr's own outbox; consume and inbox in batches against one transaction per
-event (the kit handles one event at a time); the whole order way at 1,000 events/s. CPU per event stands in
-`bench/ingress_cpu.py`.
-
 ![Ratios, with the bar that each is held to](../images/benchmarks.svg)
 
 | measured | ours | against | ratio | bar | met | settings |
@@ -47,11 +43,12 @@ event (the kit handles one event at a time); the whole order way at 1,000 events
 WIDTH, LINE, LEFT, RIGHT = 900, 34, 330, 130
 
 
-def page(found: list[Comparison], machines: dict[str, str]) -> str:
+def page(found: list[Comparison], sections: list[Section], machines: dict[str, str]) -> str:
     """The page in Markdown."""
     when = [f"- {name}: {machine}" for name, machine in machines.items()]
     rows = [each.row() for each in found]
-    return "\n".join([HEAD.format(rounds=ROUNDS).rstrip(), *rows, "", "Measured:", "", *when, ""])
+    told = [line for each in sections for line in ("", f"## {each.title}", "", each.text)]
+    return "\n".join([HEAD.format(rounds=ROUNDS).rstrip(), *rows, "", "Measured:", "", *when, *told, ""])
 
 
 def plot(found: list[Comparison]) -> str:
@@ -99,8 +96,10 @@ def main(names: list[str]) -> None:
     for name in names or PARTS:
         on = machine()
         found = asyncio.run(importlib.import_module(name).run())
-        kept[name] = {"machine": on, "comparisons": [each.plain() for each in found]}
-        for each in found:
+        compared = [each for each in found if isinstance(each, Comparison)]
+        told = [each.plain() for each in found if isinstance(each, Section)]
+        kept[name] = {"machine": on, "comparisons": [each.plain() for each in compared], "sections": told}
+        for each in compared:
             print(each.row(), flush=True)
         VALUES.write_text(json.dumps(kept, indent=1) + "\n")
         write(kept)
@@ -110,7 +109,8 @@ def write(kept: dict[str, Any]) -> None:
     """The page and the plot of everything that has been measured so far."""
     present = [name for name in PARTS if name in kept]
     everything = [Comparison(**each) for name in present for each in kept[name]["comparisons"]]
-    PAGE.write_text(page(everything, {name: kept[name]["machine"] for name in present}))
+    sections = [Section(**each) for name in present for each in kept[name].get("sections", ())]
+    PAGE.write_text(page(everything, sections, {name: kept[name]["machine"] for name in present}))
     PLOT.parent.mkdir(exist_ok=True)
     PLOT.write_text(plot(everything))
 

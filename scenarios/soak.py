@@ -105,6 +105,7 @@ class Soak:
     def __init__(self, run: Run, client: httpx2.AsyncClient, file: Path) -> None:
         self.run, self.client, self.file = run, client, file
         self.progressed = read(file)
+        self._in_order = asyncio.Lock()
 
     async def go_on(self, parcels: int, progress: Progress) -> None:
         """Tell all parcels up to that number, some batches ahead of what has arrived."""
@@ -128,7 +129,8 @@ class Soak:
             progress.update(bar, completed=self.progressed.sent)
 
     async def _tell(self, first: int, end: int) -> None:
-        await self._ask("POST", "teller", f"/parcels/{first}/{end}")
+        async with self._in_order:
+            await self._ask("POST", "teller", f"/parcels/{first}/{end}")
 
     async def _settled(self, first: int, end: int) -> int:
         """How many have counted, once that is all of them or nothing has come for a long time."""
