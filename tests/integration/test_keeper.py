@@ -111,6 +111,7 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         keeper.listed(subscriptions, "", manifests("EventSubscription"))
         await asyncio.sleep(0.6)
         assert not settings.ready.exists(), "without the types, that is half the truth"
+        assert settings.ready.with_suffix(".alive").exists()
         keeper.listed(OWN["EventType"], "", manifests("EventType"))
         async with asyncio.timeout(30):
             while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody

@@ -54,7 +54,7 @@ class Settings:
     """Where streams are kept; empty: the broker makes its topics by itself."""
     replicas: int
     ready: Path
-    """Made once everything is as it should be."""
+    """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
 
 
 def rights(whole: Plan, component: str, granted: Rights) -> Rights:
@@ -122,6 +122,7 @@ class Keeper:
 
     async def _keep(self) -> None:
         while True:
+            self._settings.ready.with_suffix(".alive").touch()
             with contextlib.suppress(TimeoutError):  # what somebody else has taken away is put back
                 await asyncio.wait_for(self._changed.wait(), RESYNC)
             await asyncio.sleep(SETTLE)
