@@ -190,13 +190,28 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
     assert archive.released == [1]
 
 
-async def test_a_filter_that_nobody_applies_is_refused(
-    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
+@pytest.mark.parametrize(
+    ("wanted", "reason", "field"),
+    [
+        ({"reason": "boom"}, "ReplayReason", "spec.filter.reason"),
+        ({"match": [{"cel": "event.id == 'e1'"}]}, "ReplayCel", "spec.filter.match"),
+        ({"versions": ["v1"]}, "ReplayVersions", "spec.filter.versions"),
+    ],
+)
+async def test_a_filter_that_means_nothing_is_refused(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    archive: Archive,
+    target: None,
+    wanted: dict[str, Any],
+    reason: str,
+    field: str,
 ):
-    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, filter={"reason": "boom"}))
+    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, filter=wanted))
     await operator(archive_url=archive.url)
     await until(lambda: shop.conditions(cluster, order), "it is looked at")
     said = shop.conditions(cluster, order)["Ready"]
-    assert said["reason"] == "FilterNotKept"
-    assert "spec.filter.reason" in said["message"]
+    assert said["reason"] == reason
+    assert field in said["message"]
     assert not archive.orders

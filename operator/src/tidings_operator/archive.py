@@ -42,9 +42,14 @@ class Archive:
         """Ask for a replay; a dry run only counts."""
         return await self._request("POST", "/replays", order)
 
-    async def progress(self, replay: str) -> dict[str, Any]:
-        """Return how far a replay is."""
-        return await self._request("GET", f"/replays/{replay}")
+    async def cancel(self, replay: str, by: str) -> None:
+        """End a replay; one that has ended, or never begun, stays as it is."""
+        await self._request("POST", f"/replays/{replay}/cancel", params={"by": by}, may_lack=True)
+
+    async def dead_event(self, number: int) -> dict[str, Any]:
+        """Return the event of a dead letter."""
+        letter = await self._request("GET", f"/deadletters/{number}")
+        return dict(letter["event"])
 
     async def open_dead_letters(self, wanted: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yield the dead letters that wait for a decision, the latest first."""
@@ -63,7 +68,13 @@ class Archive:
         await self._request("POST", f"/deadletters/{number}/replay", {"by": by, "subscription": subscription})
 
     async def _request(
-        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        may_lack: bool = False,
     ) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("the archive is used before it is entered")
@@ -75,6 +86,8 @@ class Archive:
         except (aiohttp.ClientError, TimeoutError) as error:
             said = str(error) or "no answer in time"
             raise ArchiveError(f"the archive at {self._url} cannot be reached: {said}", is_final=False) from error
+        if may_lack and response.status == HTTPStatus.NOT_FOUND:
+            return {}
         if response.ok:
             found: dict[str, Any] = msgspec.json.decode(answer)
             return found

@@ -68,7 +68,9 @@ class Operator:
             clock=clock,
         )
         self.archive = Archive(settings.archive_url, settings.archive_token)
-        self.reconciler.handlers["EventReplay"] = Replayer(self.reconciler, self.archive, poll=settings.replay_poll)
+        self.reconciler.handlers["EventReplay"] = Replayer(
+            self.reconciler, self.client, self.archive, poll=settings.replay_poll
+        )
         metrics.QUEUE.set_function(lambda: self.queue.outstanding)
         metrics.WATCH_AGE.set_function(self.watch_age)
         metrics.DECLARED.set_function(lambda: len(self.world.inventory.subscriptions))

@@ -3,26 +3,38 @@
 Events of the archive are sent by the archive, at the rate asked for. Dead letters are released one by one by the
 operator: the archive takes each out of the open ones as it sends it, so an operator that was restarted goes on with
 those that are left. What fails again becomes an open dead letter again, but a later one: it is not sent twice.
+
+Deleting an EventReplay cancels it. The archive sends on by itself, so while it does, a finalizer keeps the object until
+the archive has been told.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tidings.plan import plan_replay
-from tidings.resources import EventReplay, EventSubscription, Finding, worst_first
+import msgspec
+
+from tidings.plan import cel, plan_replay
+from tidings.plan.replays import condition
+from tidings.resources import EventReplay, EventSubscription, worst_first
 from tidings_operator.archive import Archive, ArchiveError
+from tidings_operator.client import OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
 from tidings_operator.reconciling import Reconciler
 from tidings_operator.workqueue import Key
-from tidings_operator.world import Place
+from tidings_operator.world import Place, Tracked
 
 ENDED = ("Completed", "Failed", "Cancelled")
 STEP = 1.0
 """Seconds that one step's dead letters are spread over."""
 OUTAGE = 10.0
 """Seconds between two attempts to reach the archive."""
+AT_ONCE = 8
+"""How many dead letters are read at the same time."""
+FINALIZER = "tidings.dev/replay"
+MERGE = "application/merge-patch+json"
 STATES = {"running": "Running", "completed": "Completed", "cancelled": "Cancelled"}
 
 Status = dict[str, Any]
@@ -31,12 +43,17 @@ Status = dict[str, Any]
 class Replayer:
     """Carries out EventReplays."""
 
-    def __init__(self, reconciler: Reconciler, archive: Archive, *, poll: float) -> None:
+    def __init__(self, reconciler: Reconciler, client: Client, archive: Archive, *, poll: float) -> None:
         self._reconciler = reconciler
+        self._client = client
         self._archive = archive
         self._poll = poll
         self._due: dict[str, float] = {}
         """By uid, the monotonic time before which a replay takes no further step, whatever asks for one."""
+        self._ended: set[str] = set()
+        """Uids that nothing is left to do about."""
+        self._fitting: dict[str, dict[int, bool]] = {}
+        """By uid, whether a dead letter's event is meant: events do not change."""
 
     async def __call__(self, key: Key) -> None:
         """Take a replay one step further, and come back for the next."""
@@ -47,13 +64,16 @@ class Replayer:
             await self._reconciler.unreadable(key)
             return
         before = tracked.status.decoded()
+        if replay.metadata.deletion_timestamp:
+            await self._cancel(place, replay, tracked, before)
+            return
         if before.get("phase") in ENDED:
-            self._due.pop(tracked.uid, None)
+            await self._let_go(place, tracked.uid)
             return
         if (wait := self._due.get(tracked.uid, 0.0) - time.monotonic()) > 0:
             self._reconciler.queue.later(key, wait)
             return
-        findings = worst_first([*plan_replay(replay, self._reconciler.world.inventory), *_unkept(replay)])
+        findings = worst_first(plan_replay(replay, self._reconciler.world.inventory))
         target = self._target(replay)
         if target is None or any(each.severity == "error" for each in findings):
             await self._say(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
@@ -72,6 +92,47 @@ class Replayer:
         await self._say(place, replay, after, _condition(replay, after))
         if after["phase"] not in ENDED:
             self._reconciler.queue.later(key, max(self._due[tracked.uid] - time.monotonic(), 0.0))
+        else:
+            await self._let_go(place, tracked.uid)
+
+    async def _cancel(self, place: Place, replay: EventReplay, tracked: Tracked, before: Status) -> None:
+        """Tell the archive that somebody has deleted the order, then let it go."""
+        if replay.spec.source.kind == "Archive" and before.get("phase") == "Running":
+            self._reconciler.must_lead()
+            try:
+                await self._archive.cancel(tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted")
+            except ArchiveError as error:
+                mend = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
+                unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {mend}")
+                await self._say(place, replay, before, unsaid)
+                self._reconciler.queue.later(Key(*place), OUTAGE)
+                return
+            note = f"cancelled: it was deleted after {before.get('sent', 0)} of {before.get('matched', 0)} events"
+            await self._reconciler.tell(place, "Cancelled", note, warning=False)
+        self._ended.discard(tracked.uid)
+        await self._let_go(place, tracked.uid)
+
+    async def _let_go(self, place: Place, uid: str) -> None:
+        """Do what is to be done once with one that has ended, also if an operator before this one should have."""
+        if uid not in self._ended:
+            await self._hold(place, uid, hold=False)
+            self._ended.add(uid)
+            self._due.pop(uid, None)
+            self._fitting.pop(uid, None)
+
+    async def _hold(self, place: Place, uid: str, *, hold: bool) -> None:
+        """Keep an object from being gone before we have had a last look at it, or let it go."""
+        kind, namespace, name = place
+        there = await self._client.get(OWN[kind], namespace, name)
+        if there is None or there["metadata"]["uid"] != uid:
+            return
+        before = there["metadata"].get("finalizers", [])
+        after = [each for each in before if each != FINALIZER] + [FINALIZER] * hold
+        if after == before:
+            return
+        self._reconciler.must_lead()
+        patch = {"metadata": {"resourceVersion": there["metadata"]["resourceVersion"], "finalizers": after}}
+        await self._client.request("PATCH", OWN[kind].path(namespace, name), patch, content_type=MERGE)
 
     async def _step(
         self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
@@ -80,12 +141,14 @@ class Replayer:
             started = {**before, "phase": "Running", "startedAt": _now(), "replayId": uid, "sent": 0}
             started["audit"] = [{"at": _now(), "what": "started", "by": replay.spec.requested_by or "unknown"}]
             if not replay.spec.dry_run:
+                if replay.spec.source.kind == "Archive":
+                    await self._hold(place, uid, hold=True)
                 # Written before anything is sent: whoever goes on after a crash knows when it began.
                 await self._say(place, replay, started, _condition(replay, started))
             before = started
         if replay.spec.source.kind == "Archive":
             return await self._from_archive(replay, target, uid, before)
-        return await self._from_dead_letters(place, replay, target, before)
+        return await self._from_dead_letters(place, replay, target, uid, before)
 
     async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
         answer = await self._archive.begin(_order(replay, target, uid))
@@ -96,15 +159,16 @@ class Replayer:
         return {**after, "phase": state} if state == "Running" else _ended({**after, "phase": state}, state.lower())
 
     async def _from_dead_letters(
-        self, place: Place, replay: EventReplay, target: EventSubscription, before: Status
+        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> Status:
         wanted = {"app": target.spec.consumer.app_id, **_exactly(replay)}
         started = datetime.fromisoformat(before["startedAt"])
-        letters = [
+        found = [
             each
             async for each in self._archive.open_dead_letters(wanted)
             if each["subscription"] in (None, target.metadata.name) and _is_meant(replay, each, started)
         ]
+        letters = await self._meant(replay, uid, found)
         matched = before["matched"] if "matched" in before else len(letters)
         if replay.spec.dry_run:
             return _ended({**before, "matched": matched}, "counted")
@@ -121,6 +185,20 @@ class Replayer:
         left = len(letters) - len(now)
         after = {**before, "matched": matched, "sent": max(matched - left, 0)}
         return after if left else _ended(after, "completed")
+
+    async def _meant(self, replay: EventReplay, uid: str, letters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the dead letters whose event is meant: for that each is read once, where the filter asks for it."""
+        wanted = replay.spec.filter
+        if not (wanted.since or wanted.until or wanted.match):
+            return letters
+        known, slots = self._fitting.setdefault(uid, {}), asyncio.Semaphore(AT_ONCE)
+
+        async def look(number: int) -> None:
+            async with slots:
+                known[number] = fits(replay, await self._archive.dead_event(number))
+
+        await asyncio.gather(*(look(each["number"]) for each in letters if each["number"] not in known))
+        return [each for each in letters if known[each["number"]]]
 
     def _target(self, replay: EventReplay) -> EventSubscription | None:
         namespace = replay.spec.target.namespace or replay.metadata.namespace
@@ -153,6 +231,8 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
         "since": wanted.since.isoformat() if wanted.since else None,
         "until": wanted.until.isoformat() if wanted.until else None,
         "correlationId": wanted.correlation_id or None,
+        "ids": list(wanted.ids) or None,
+        "match": _given(msgspec.to_builtins(list(wanted.match))) or None,
         "ratePerSecond": replay.spec.rate,
         "dryRun": replay.spec.dry_run,
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
@@ -177,29 +257,26 @@ def _is_meant(replay: EventReplay, letter: Mapping[str, Any], started: datetime)
     )
 
 
-def _unkept(replay: EventReplay) -> list[Finding]:
-    """Return a finding for each filter that nobody applies to this source: a wider replay must not run unnoticed."""
+def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
+    """Whether an event happened within the times of a replay, and matches its filters."""
     wanted = replay.spec.filter
-    dead = replay.spec.source.kind == "DeadLetters"
-    given = {
-        "match": bool(wanted.match),
-        "since": dead and wanted.since is not None,
-        "until": dead and wanted.until is not None,
-        "ids": not dead and bool(wanted.ids),
-        "reason": not dead and bool(wanted.reason),
-    }
-    source = "dead letters" if dead else "the archive"
-    return [
-        replay.finding(
-            "error",
-            "filter-not-kept",
-            f"spec.filter.{name} is not applied to {source} yet",
-            "Leave it out, and narrow the replay by type, versions or correlationId.",
-            at=("spec", "filter", name),
-        )
-        for name, is_given in given.items()
-        if is_given
-    ]
+    if wanted.since or wanted.until:
+        if "time" not in event:
+            return False
+        happened = datetime.fromisoformat(str(event["time"]))
+        if (wanted.since and happened < wanted.since) or (wanted.until and happened >= wanted.until):
+            return False
+    expression = condition(replay)
+    return not expression or cel.evaluate(expression, dict(event)) is True
+
+
+def _given(value: Any) -> Any:
+    """Leave out of a filter what is not set."""
+    if isinstance(value, list):
+        return [_given(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _given(each) for name, each in value.items() if each is not None}
+    return value
 
 
 def _ended(status: Status, what: str) -> Status:

@@ -57,7 +57,7 @@ class Settings:
     """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""
     sidecar_port: int = 3500
     """Where a sidecar has its HTTP API."""
-    sidecar_token: str = ""
+    sidecar_token: str = field(default="", repr=False)
     """The API token of the sidecars (DAPR_API_TOKEN), if they ask for one."""
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from tidings.plan import conditions
+from tidings.plan import conditions, filters
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
+from tidings.resources.matching import has_cel
 from tidings.resources.replay import EventReplay
 from tidings.resources.subscription import EventSubscription
 from tidings.resources.suggesting import did_you_mean
@@ -15,7 +16,7 @@ def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     target = replay.spec.target
     namespace = target.namespace or replay.metadata.namespace
     subscription = inventory.subscriptions.get((namespace, target.subscription))
-    findings = list(_times(replay))
+    findings = [*_times(replay), *(_of_archive(replay) if replay.spec.source.kind == "Archive" else ())]
     findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
     if subscription is None:
         known = [name for space, name in inventory.subscriptions if space == namespace]
@@ -24,6 +25,27 @@ def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
         at = ("spec", "target", "subscription")
         return [*findings, replay.finding("error", "unknown-target", message, mend, at=at)]
     return [*findings, *_reachable(replay, subscription)]
+
+
+def condition(replay: EventReplay) -> str:
+    """Return `spec.filter.match` as CEL over `event`; empty where every event is meant."""
+    return filters.conjunction([each.cel for each in filters.terms(replay.spec.filter.match)])
+
+
+def _of_archive(replay: EventReplay) -> Iterator[Finding]:
+    """Yield what can be asked of dead letters only."""
+    wanted, at = replay.spec.filter, ("spec", "filter")
+    if wanted.reason:
+        message = "An event of the archive has not failed: it has no reason"
+        mend = "Leave spec.filter.reason out, or take source.kind: DeadLetters."
+        yield replay.finding("error", "replay-reason", message, mend, at=(*at, "reason"))
+    if has_cel(wanted.match):
+        mend = "Write exact, prefix, suffix, all, any or not; or take source.kind: DeadLetters."
+        yield replay.finding("error", "replay-cel", "The archive reads no CEL", mend, at=(*at, "match"))
+    if wanted.versions and (not wanted.type or wanted.type.endswith("*")):
+        message = "The archive knows versions of one type only"
+        mend = "Name the type in spec.filter.type, or leave the versions out."
+        yield replay.finding("error", "replay-versions", message, mend, at=(*at, "versions"))
 
 
 def _times(replay: EventReplay) -> Iterator[Finding]:

@@ -52,6 +52,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     generation: int = 0
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
 
 
 Spec = TypeVar("Spec", bound=Part)

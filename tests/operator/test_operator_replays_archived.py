@@ -1,0 +1,184 @@
+"""EventReplays against the real archive: what is meant is sent, nothing else, and nothing more once it is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.operator import shop
+from tests.operator.cluster import Cluster, path_of
+from tests.operator.conftest import Start, until
+from tests.unit.test_archive_service import Archive, dead, fact, patience, running
+
+from tidings.testing.asgi import App
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+from tidings_operator import replaying
+
+__all__ = ["patience"]
+pytestmark = pytest.mark.real
+BOXED = "kitchen.pizzaBoxed.v1"
+TARGET = "pickup-pizza-boxed"
+
+
+def at(minute: int) -> str:
+    return f"2026-03-14T12:{minute:02}:00Z"
+
+
+@pytest_asyncio.fixture
+async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
+    """The service with nine events and five dead letters, a minute between each and the next."""
+    async with running(tmp_path) as made:
+        events = (fact(BOXED, f"e-{n}", time=at(n), data={"orderId": f"o-{n}", "size": n}) for n in range(9))
+        await made.hear(BOXED, *events)
+        letters = (dead(f"e-{n}", time=at(n), data={"orderId": f"o-{n}", "size": n}) for n in range(5))
+        await made.hear("deadletter.pickup", *letters)
+        yield made
+
+
+@pytest_asyncio.fixture
+async def served(archive: Archive, ports: Ports) -> AsyncIterator[Served]:
+    """The same over HTTP."""
+    app: App = archive.http._transport.app  # type: ignore[attr-defined]
+
+    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for done in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{done}.complete"})
+
+    server = Served(without_lifespan, ports.take())
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(autouse=True)
+def target(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(shop.event_type(namespace, "kitchen.pizzaBoxed", owner={"team": "kitchen"}, producers=["kitchen"]))
+    reads = {"eventTypeRef": {"name": "kitchen.pizzaBoxed"}, "consumer": {"appId": "pickup"}}
+    cluster.apply(shop.subscription(namespace, TARGET, **reads))
+
+
+def order(cluster: Cluster, namespace: str, source: str, wanted: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """An EventReplay that somebody applies."""
+    given = shop.replay(
+        namespace, source={"kind": source}, target={"subscription": TARGET}, filter=wanted, **{"rate": 100, **how}
+    )
+    applied: dict[str, Any] = cluster.apply(given)
+    return applied
+
+
+def phase(cluster: Cluster, wish: dict[str, Any]) -> str:
+    return str(shop.status(cluster, wish).get("phase"))
+
+
+def sent(archive: Archive) -> list[str]:
+    return sorted(each["id"] for each in archive.sent("pickup"))
+
+
+BOTH: list[tuple[dict[str, Any], list[int]]] = [
+    ({}, [0, 1, 2, 3, 4]),
+    ({"type": "kitchen.pizzaBoxed", "since": at(1), "until": at(3)}, [1, 2]),
+    ({"ids": ["e-0", "e-3"]}, [0, 3]),
+    ({"match": [{"exact": {"data.orderId": "o-2"}}]}, [2]),
+    ({"match": [{"not": {"suffix": {"data.orderId": "-2"}}}], "until": at(4)}, [0, 1, 3]),
+]
+CASES = [
+    *(pytest.param("DeadLetters", wanted, found, id=f"letters-{n}") for n, (wanted, found) in enumerate(BOTH)),
+    pytest.param("DeadLetters", {"match": [{"cel": "event.data.size > 2"}]}, [3, 4], id="letters-cel"),
+    pytest.param("DeadLetters", {"match": [{"cel": "event.data.siz > 2"}]}, [], id="letters-failing"),
+    pytest.param("DeadLetters", {"reason": "no such"}, [0, 1, 2, 3, 4], id="letters-reason"),
+    pytest.param("DeadLetters", {"reason": "else"}, [], id="letters-other-reason"),
+    pytest.param("Archive", BOTH[0][0], [*range(9)], id="archive-0"),
+    *(pytest.param("Archive", wanted, found, id=f"archive-{n}") for n, (wanted, found) in enumerate(BOTH) if n),
+]
+
+
+@pytest.mark.parametrize(("source", "wanted", "found"), CASES)
+async def test_what_is_meant_is_sent(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    archive: Archive,
+    served: Served,
+    source: str,
+    wanted: dict[str, Any],
+    found: list[int],
+) -> None:
+    counted = order(cluster, namespace, source, wanted, dryRun=True)
+    await operator(archive_url=served.url, replay_poll=0.1)
+    await until(lambda: phase(cluster, counted) == "Completed", "it is counted")
+    assert (shop.status(cluster, counted)["matched"], sent(archive)) == (len(found), [])
+    cluster.delete(path_of(counted))
+    await until(lambda: cluster.get(path_of(counted)) is None, "an ended one is deleted at once")
+
+    wish = order(cluster, namespace, source, wanted)
+    await until(lambda: phase(cluster, wish) == "Completed", "it is done")
+    await until(lambda: len(sent(archive)) >= len(found), "all are sent")
+    assert sent(archive) == [f"e-{n}" for n in found]
+    said = shop.status(cluster, wish)
+    assert (said["matched"], said["sent"]) == (len(found), len(found))
+    assert [(each["what"], each["by"]) for each in said["audit"]] == [
+        ("started", "ada"),
+        ("completed", "tidings-operator"),
+    ]
+    await until(lambda: not cluster.get(path_of(wish))["metadata"].get("finalizers"), "nothing holds it any more")
+
+
+async def test_deleting_it_cancels_it(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    archive: Archive,
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replaying, "OUTAGE", 0.5)
+    wish = order(cluster, namespace, "Archive", {}, rate=0.5)
+    await operator(archive_url=served.url, replay_poll=0.1)
+    await until(lambda: shop.status(cluster, wish).get("matched") == 9, "it runs")
+    assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [replaying.FINALIZER]
+
+    # While the archive cannot be told, the order stays, and says so.
+    await served.stop()
+    cluster.delete(path_of(wish))
+    await until(lambda: _reason(cluster, wish) == "ArchiveUnreachable", "it says what it waits for")
+    assert replaying.FINALIZER in shop.conditions(cluster, wish)["Ready"]["message"]
+    await served.start()
+    await until(lambda: cluster.get(path_of(wish)) is None, "it is gone")
+
+    there = await archive.get(f"/replays/{wish['metadata']['uid']}")
+    assert there["state"] == "cancelled"
+    assert there["sent"] < 9
+    deeds = [(each["who"], each["action"]) for each in (await archive.get("/audit"))["deeds"]]
+    assert ("EventReplay again, which was deleted", "cancel") in deeds
+    assert any(each["reason"] == "Cancelled" for each in shop.events(cluster, namespace))
+
+
+async def test_deleting_it_ends_the_release_of_dead_letters(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, served: Served
+) -> None:
+    wish = order(cluster, namespace, "DeadLetters", {}, rate=1)
+    await operator(archive_url=served.url)
+    await until(lambda: len(sent(archive)) == 1, "one is released")
+    cluster.delete(path_of(wish))
+    assert cluster.get(path_of(wish)) is None, "nothing holds it"
+    later = cluster.apply(shop.subscription(namespace, "later", eventTypeRef={"name": "kitchen.pizzaBoxed"}))
+    await until(lambda: shop.conditions(cluster, later), "the operator goes on")
+    before = len(sent(archive))
+    await until(lambda: shop.status(cluster, later).get("topics"), "and on")
+    assert before <= 2
+    letters = (await archive.get("/deadletters"))["deadLetters"]
+    assert len(letters) == 5 - len(sent(archive))
+
+
+def _reason(cluster: Cluster, wish: dict[str, Any]) -> str:
+    there = cluster.get(path_of(wish))
+    conditions = ((there or {}).get("status") or {}).get("conditions", [])
+    return next((str(each["reason"]) for each in conditions if each["type"] == "Ready"), "")
