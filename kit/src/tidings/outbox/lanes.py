@@ -40,6 +40,7 @@ from tidings.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.envelope import new_id
 from tidings.errors import PublishRefused, SidecarError, StateConflict
 from tidings.outbox.port import Deliver
+from tidings.outbox.sending import Sending
 from tidings.sidecar import Delete, Sidecar, Upsert
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ LEASE = 15.0  # seconds that an instance may be silent before its lane is adopte
 TRIES = 20  # of a refused event, over about twelve minutes, before others wait for it no more
 _FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between tries
 _FIRST_EXTENT = 256
+_KEPT = 0.05  # seconds that a slot whose messages are delivered waits for the next unit of work, until it is removed
 _CHUNK = 256  # slots read or removed in one call
 
 
@@ -108,9 +110,10 @@ class Lanes:
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
         self._deciding: dict[str, _Deciding] = {}
+        self._leftover: list[tuple[float, str]] = []
         self._finished: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
-        self._publishing = asyncio.Semaphore(64)
+        self._sending = Sending(sidecar)
         self._wake_cleaner = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -131,10 +134,12 @@ class Lanes:
             async with asyncio.timeout(patience):
                 for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
                     await unit.done.wait()
+        self._sending.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._opened.is_set():
+            self._retire(asyncio.get_running_loop().time())
             with contextlib.suppress(SidecarError):
                 await self._remove_finished()
                 await self._release()
@@ -166,6 +171,9 @@ class Lanes:
         await self._opened.wait()
         slots: list[str] = []
         while len(slots) < count:
+            if self._leftover:  # what is written now replaces what was delivered: nothing needs to be removed
+                slots.append(self._leftover.pop()[1])
+                continue
             if self._free:
                 slots.append(self._free.pop())
                 continue
@@ -252,7 +260,7 @@ class Lanes:
             if own.content.outgoing:
                 await own.done.wait()
             return
-        if pointer.slot.startswith(f"outbox/{self._lane}/"):
+        if self._is_own(pointer.slot):
             return
         item = await self._until_stored(lambda: self._sidecar.get(pointer.slot))
         if item is not None and (content := read_slot(item)).unit == pointer.unit and not content.parked:
@@ -261,11 +269,12 @@ class Lanes:
 
     async def _publish_one(self, message: Outgoing, tries: int) -> bool:
         """Publish an event; False where it was refused `tries` times."""
-        pause = _FIRST_PAUSE
+        pause, refused = _FIRST_PAUSE, False
         while True:
+            # What was refused goes by itself: of a call that fails the others would be sent twice.
+            publish = self._sidecar.publish if refused else self._sending.publish
             try:
-                async with self._publishing:
-                    await self._sidecar.publish(message.topic, bytes(message.event))
+                await publish(message.topic, bytes(message.event))
             except SidecarError as error:
                 refused = isinstance(error, PublishRefused)
                 metrics.published(message.topic, "refused" if refused else "unavailable")
@@ -293,8 +302,14 @@ class Lanes:
         metrics.OUTBOX_DEPTH.dec()
         if unit.content.outgoing:
             metrics.OUTBOX_LAG.observe(time.perf_counter() - unit.accepted)
-        self._finished.append(unit.slot)
+        if self._is_own(unit.slot):
+            self._leftover.append((asyncio.get_running_loop().time(), unit.slot))
+        else:
+            self._finished.append(unit.slot)
         self._wake_cleaner.set()
+
+    def _is_own(self, slot: str) -> bool:
+        return slot.startswith(f"outbox/{self._lane}/")
 
     def is_pending(self, pointer: Pointer) -> bool | None:
         """Whether a unit's messages still wait; None where only the store can tell, since another lane has them."""
@@ -304,22 +319,30 @@ class Lanes:
         unit = self._units.get(pointer.slot)
         if unit is not None:
             return unit.content.unit == pointer.unit
-        return False if pointer.slot.startswith(f"outbox/{self._lane}/") else None
+        return False if self._is_own(pointer.slot) else None
 
     async def _clean(self) -> None:
         while True:
             await self._wake_cleaner.wait()
+            self._wake_cleaner.clear()
+            await asyncio.sleep(_KEPT)
+            self._retire(asyncio.get_running_loop().time() - _KEPT)
             await self._until_stored(self._remove_finished)
-            await asyncio.sleep(0.02)  # what finishes meanwhile is removed in one transaction
+            if self._leftover:
+                self._wake_cleaner.set()
+
+    def _retire(self, before: float) -> None:
+        """Let slots be removed that were left over before a moment and that nobody has taken since."""
+        old = sum(when <= before for when, _ in self._leftover)  # the oldest stand first, the last are taken first
+        self._finished.extend(slot for _, slot in self._leftover[:old])
+        del self._leftover[:old]
 
     async def _remove_finished(self) -> None:
-        self._wake_cleaner.clear()
         while self._finished:
             batch = self._finished[:_CHUNK]
             await self._sidecar.transact([Delete(slot) for slot in batch])
             del self._finished[: len(batch)]
-            own = f"outbox/{self._lane}/"
-            self._free.extend(slot for slot in batch if slot.startswith(own))
+            self._free.extend(slot for slot in batch if self._is_own(slot))
             for slots in self._adopted.values():
                 slots.difference_update(batch)
 

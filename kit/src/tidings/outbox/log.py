@@ -14,7 +14,17 @@ from typing import TypeVar
 import msgspec
 
 from tidings.context import AlreadyHandled, Cause, Context
-from tidings.documents import Document, Pointer, Scheduled, Slot, document_key, read_document, remembered, write
+from tidings.documents import (
+    Document,
+    Pointer,
+    Scheduled,
+    Slot,
+    document_key,
+    read_document,
+    read_slot,
+    remembered,
+    write,
+)
 from tidings.envelope import new_id
 from tidings.errors import DefinitionError, OneDocument, StateConflict
 from tidings.events import message_type
@@ -195,5 +205,7 @@ class StateContext(DocumentContext):
         return [*outgoing, *(Slot(name, unit, scheduled=message) for message in self._scheduled)]
 
     async def _still_pending(self, pointer: Pointer) -> bool:
-        known = self._lanes.is_pending(pointer)
-        return await self._sidecar.get(pointer.slot) is not None if known is None else known
+        if (known := self._lanes.is_pending(pointer)) is not None:
+            return known
+        item = await self._sidecar.get(pointer.slot)
+        return item is not None and read_slot(item).unit == pointer.unit

@@ -1,0 +1,106 @@
+"""Publishes an event at once where none is under way to its topic; those that come meanwhile share the next call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from tidings.errors import SidecarError
+from tidings.sidecar import Sidecar
+
+_CALLS = 1  # at a time to one topic: a call for many events costs little more than one for one
+_AT_ONCE = 100  # events in one call
+_LENGTH_AT_ONCE = 1_000_000  # bytes of events in one call: gRPC's messages are limited to 4 MiB
+
+
+_Waiting = tuple[bytes, asyncio.Future[SidecarError | None]]
+
+
+@dataclass(slots=True)
+class _Topic:
+    calls: int = 0
+    waiting: deque[_Waiting] = field(default_factory=deque)
+
+    def next_call(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        length = 0
+        while self.waiting and len(taken) < _AT_ONCE and length < _LENGTH_AT_ONCE:
+            event, answer = self.waiting.popleft()
+            if not answer.done():  # who has been cancelled waits no more
+                taken.append((event, answer))
+                length += len(event)
+        return taken
+
+
+class Sending:
+    """Events on their way to the broker, in no order: whoever needs one waits for one event before giving the next.
+
+    Args:
+        sidecar: Where they are published.
+
+    """
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._topics: dict[str, _Topic] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def publish(self, topic: str, event: bytes) -> None:
+        """Hand an event to the broker; returns once it is acknowledged.
+
+        Raises:
+            SidecarUnavailable: No sidecar, no broker, or no answer in time; the event may or may not be out.
+            PublishRefused: Not allowed, no such topic, or too large.
+
+        """
+        state = self._topics.setdefault(topic, _Topic())
+        if state.calls < _CALLS:
+            state.calls += 1
+            try:
+                return await self._sidecar.publish(topic, event)
+            finally:
+                self._ended(topic, state)
+        answer: asyncio.Future[SidecarError | None] = asyncio.get_running_loop().create_future()
+        state.waiting.append((event, answer))
+        if (error := await answer) is not None:
+            raise error
+        return None
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _ended(self, topic: str, state: _Topic) -> None:
+        state.calls -= 1
+        if call := state.next_call():
+            state.calls += 1
+            task = asyncio.ensure_future(self._send(topic, state, call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, topic: str, state: _Topic, call: list[_Waiting]) -> None:
+        answers = [answer for _, answer in call]
+        try:
+            errors = await self._sidecar.publish_many(topic, [event for event, _ in call])
+        except BaseException as failure:
+            for answer in answers:
+                _answer(answer, failure)
+            raise
+        finally:
+            self._ended(topic, state)
+        for answer, error in zip(answers, errors, strict=True):
+            _answer(answer, error)
+
+
+def _answer(waiting: asyncio.Future[SidecarError | None], error: BaseException | None) -> None:
+    """Tell who waits, unless it has been cancelled meanwhile."""
+    if waiting.done():
+        return
+    if error is None or isinstance(error, SidecarError):
+        waiting.set_result(error)
+    elif isinstance(error, asyncio.CancelledError):
+        waiting.cancel()
+    else:
+        waiting.set_exception(error)
