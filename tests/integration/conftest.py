@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest.register_assert_rewrite("tidings.testing.conformance")
 
+from tidings.programs import ProgramError, ensure  # noqa: E402
+from tidings.testing import programs  # noqa: E402
 from tidings.testing.fixtures import daprd, nats, ports, postgres, redis, serve  # noqa: E402
+from tidings.testing.programs import Ports  # noqa: E402
 
 __all__ = ["daprd", "nats", "ports", "postgres", "redis", "serve"]
+
+
+@pytest.fixture(scope="session")
+def logical(ports: Ports) -> Iterator[str]:
+    """The URL of a PostgreSQL whose log can be read, and keeps 64 MB for who reads it."""
+    try:
+        ensure("initdb", "postgres", report=print)
+    except ProgramError as error:
+        pytest.skip(f"NOT TESTED, PostgreSQL cannot be had here: {error}")
+    settings = ("wal_level=logical", "max_slot_wal_keep_size=64MB", "max_replication_slots=200")
+    with (
+        programs.public_folder() as folder,
+        programs.postgres_server(folder, ports.take(), *settings) as url,
+    ):
+        yield url

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 from psycopg.conninfo import make_conninfo
 
 from tidings import metrics
@@ -16,13 +17,11 @@ from tidings.errors import DefinitionError, PublishRefused
 from tidings.outbox import cdc
 from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.table import TableOutbox
-from tidings.programs import ProgramError, ensure
-from tidings.testing import MemorySidecar, programs
+from tidings.testing import MemorySidecar
 from tidings.testing.conformance import poll
 from tidings.testing.conformance.outbox import OutboxConformance
 from tidings.testing.conformance.shop import TOPIC, counted
 from tidings.testing.conformance.worlds import CdcWorld, TableWorld, World
-from tidings.testing.programs import Ports
 
 pytestmark = [
     pytest.mark.real,
@@ -30,20 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning"),
     pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),
 ]
-
-
-@pytest.fixture(scope="session")
-def logical(ports: Ports) -> Iterator[str]:
-    try:
-        ensure("initdb", "postgres", report=print)
-    except ProgramError as error:
-        pytest.skip(f"NOT TESTED, PostgreSQL cannot be had here: {error}")
-    settings = ("wal_level=logical", "max_slot_wal_keep_size=64MB", "max_replication_slots=200")
-    with (
-        programs.public_folder() as folder,
-        programs.postgres_server(folder, ports.take(), *settings) as url,
-    ):
-        yield url
 
 
 async def ask(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -141,6 +126,36 @@ async def test_the_log_is_let_go_and_its_lag_is_shown(database_url: str, monkeyp
         process.sidecar.down = False
         await world.until({"apple": [1]})
         await poll(lambda: metrics.SLOT_LAG._value.get() < 1_000_000)
+
+
+async def test_a_slot_in_danger_is_said_and_one_that_is_lost_is_made_anew_while_the_log_stays_bounded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server keeps 64 MB for it at most: a broker that stays away costs no more, and nothing is lost."""
+    monkeypatch.setattr(cdc, "_CHECK", 0.05)
+    world = CdcWorld(database_url)
+    async with world.process() as process:
+        with structlog.testing.capture_logs() as said:
+            process.sidecar.fail("publish", times=1_000_000)
+            assert await process.deliver(counted())
+            await ask(database_url, "create table filling (x text)")
+            while "outbox.slot_in_danger" not in {each["event"] for each in said}:
+                assert metrics.SLOT_LAG._value.get() < 200_000_000
+                await _write_much(database_url)
+            for _ in range(30):
+                await _write_much(database_url)
+        process.sidecar.heal()
+        assert await process.deliver(counted(number=2))
+        await world.until({"apple": [1, 2]})
+    ((kept,),) = await ask(database_url, "select sum(size)::bigint from pg_ls_waldir()")
+    assert int(str(kept)) < 300_000_000
+
+
+async def _write_much(url: str) -> None:
+    await ask(url, "insert into filling select repeat(md5(random()::text), 60) from generate_series(1, 4000)")
+    await ask(url, "select pg_switch_wal()")
+    await ask(url, "checkpoint")
+    await asyncio.sleep(0.1)
 
 
 async def test_what_is_refused_is_parked_and_the_stream_goes_on(

@@ -35,6 +35,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
+import psycopg.errors
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -137,6 +138,10 @@ class Stream(Relay):
                         await connection.invalidate()  # the lock ends with the session
             except SidecarError as error:
                 log.warning("outbox.waits_for_database", reason=str(error))
+            except sa.exc.OperationalError as error:  # the slot has lost its log: whoever leads next makes it anew
+                if not isinstance(error.orig, psycopg.errors.ObjectNotInPrerequisiteState):
+                    raise
+                log.warning("outbox.stream_ended", reason=str(error.orig))
             await asyncio.sleep(_STANDBY)
 
     async def _lead(self, connection: AsyncConnection) -> None:

@@ -57,6 +57,11 @@ class Faults:
         """
         self._faults.append(_Fault(call, when, error or SidecarUnavailable("as the test asked"), times, skip))
 
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self.down = False
+        self._faults.clear()
+
     @contextmanager
     def around(self, call: Call) -> Iterator[None]:
         """Run a call's effect between what may fail before it and what may fail after it."""

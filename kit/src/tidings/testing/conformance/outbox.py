@@ -196,7 +196,7 @@ class OutboxConformance:
         """Let the broker be away for as long as the context lasts."""
         process.sidecar.fail("publish", times=1_000_000)
         yield
-        process.sidecar._faults.clear()  # noqa: SLF001 - all of them
+        process.sidecar.heal()
 
     async def bring(self, process: Process, causes: Sequence[Envelope]) -> None:
         """Deliver as a broker does: in order, each until it is acknowledged."""

@@ -88,6 +88,11 @@ class Process:
         """Let a step fail once, before or after its effect, as if sidecar or database were away."""
         self._failing = (self.steps + steps, SidecarUnavailable("as the test asked"))
 
+    def heals(self) -> None:
+        """Take back what was to go wrong."""
+        self._last = self._failing = None
+        self.sidecar.heal()
+
     def step(self) -> None:
         """Count half a step, from the inside."""
         if self._last is not None and self.steps >= self._last:
