@@ -22,7 +22,8 @@ COPY --from=packages /opt/venv /opt/venv
 COPY kit/src/ operator/src/ /app/
 RUN /opt/venv/bin/python -m compileall -q /app \
  && if [ "${OWNER}" != 0 ]; then chown -R "${OWNER}:${OWNER}" /app; fi
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+# USER: kopf asks who it runs as, and uid 10001 has no entry in /etc/passwd.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin USER=tidings \
     PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TIDINGS_OPERATOR_PORT=8080
 WORKDIR /app
 USER 10001:10001
