@@ -18,10 +18,12 @@ from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, until
 
 from tidings.programs import ensure
+from tidings.resources import load, writing
 from tidings.testing.programs import Ports
 from tidings_operator.operating import Operator
 
 pytestmark = pytest.mark.real
+ROOT = Path(__file__).parents[2]
 V1 = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
 RETIRED = [{"name": "v1", "schema": V1}, {"name": "v2", "schema": V1, "state": "Retired"}]
 ENDING = {"effective": "2026-01-01", "removal": "2999-01-01", "alternative": "v2"}
@@ -205,6 +207,16 @@ async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace
     )
 
 
+async def test_a_whole_system_is_taken_in_one_go(cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path):
+    """Plant-Based Pizza, as `tidings render --declared` prints it, applied by kubectl without a pause."""
+    await guarded()
+    resources = writing.documents(load(sorted(ROOT.glob("services/*/contracts")), namespace=namespace))
+    printed = await _kubectl(cluster, tmp_path, *resources)
+    assert printed.count("serverside-applied") == len(resources) > 90
+    wishes = [each for each in resources if each["kind"] == "EventSubscription"]
+    await until(lambda: all(_is_ready(cluster, each) for each in wishes), "all are Ready", 60.0)
+
+
 async def test_with_the_webhook_down_nothing_wrong_is_programmed(
     cluster: Cluster, namespace: str, operator: Start, ports: Ports
 ):
@@ -239,6 +251,10 @@ async def test_who_has_not_seen_everything_does_not_judge(cluster: Cluster, name
     await webhooks.asked(cluster, shop.event_type(namespace))
 
 
+def _is_ready(cluster: Cluster, resource: dict[str, Any]) -> bool:
+    return bool(shop.conditions(cluster, resource).get("Ready", {}).get("status") == "True")
+
+
 async def _deletion(cluster: Cluster, resource: dict[str, Any]) -> str:
     """Delete a resource; return why not, if it is refused."""
 
@@ -249,10 +265,10 @@ async def _deletion(cluster: Cluster, resource: dict[str, Any]) -> str:
     return await asyncio.to_thread(delete)
 
 
-async def _kubectl(cluster: Cluster, folder: Path, resource: dict[str, Any]) -> str:
+async def _kubectl(cluster: Cluster, folder: Path, *resources: dict[str, Any]) -> str:
     """Apply with kubectl and return all that it prints."""
     file = folder / "resource.yaml"
-    file.write_text(yaml.safe_dump(resource))
+    file.write_text(yaml.safe_dump_all(resources))
     kubectl = ensure("kubectl", report=print)["kubectl"]
 
     def run() -> subprocess.CompletedProcess[str]:

@@ -81,6 +81,8 @@ class FakeCluster:
             return (200, found) if found else (404, {"kind": "Status", "code": 404})
         items = [each for key, each in self.objects.items() if key[0] == kind and namespace in (None, key[1])]
         query = parse_qs(parts.query)
+        wanted = dict(each.split("=") for each in query.get("labelSelector", []))
+        items = [each for each in items if wanted.items() <= each["metadata"].get("labels", {}).items()]
         start = int(query.get("continue", ["0"])[0])
         following = str(start + self.page) if start + self.page < len(items) else ""
         return 200, {"metadata": {"continue": following}, "items": items[start : start + self.page]}

@@ -103,6 +103,24 @@ def test_render_gives_what_a_cluster_takes(shop: Path):
     assert resources[0] in everything
 
 
+def test_render_gives_what_kubectl_takes_and_it_means_the_same(shop: Path, tmp_path: Path):
+    result = run("render", "--declared")
+    resources = list(yaml.safe_load_all(result.stdout))
+    kinds = [each["kind"] for each in resources]
+    assert kinds == sorted(kinds, reverse=True), "types first: a webhook refuses who reads an unknown one"
+    versions = [each for kind in resources if kind["kind"] == "EventType" for each in kind["spec"]["versions"]]
+    assert versions
+    assert all(isinstance(each["schema"], dict) for each in versions)
+    assert not any(isinstance(sample, str) for each in versions for sample in each.get("examples", ()))
+    assert "delivery" not in yaml.safe_dump([each for each in resources if "payments" in each["metadata"]["name"]])
+
+    (tmp_path / "one.yaml").write_text(result.stdout)
+    assert run("render", tmp_path / "one.yaml").stdout == run("render").stdout
+    assert run("lint", tmp_path / "one.yaml", "-o", "json").exit_code == 0
+    of_kitchen = yaml.safe_load_all(run("render", "--declared", "--app", "kitchen").stdout)
+    assert {each["spec"].get("consumer", {}).get("appId", "kitchen") for each in of_kitchen} == {"kitchen"}
+
+
 def git(*arguments: str) -> None:
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)

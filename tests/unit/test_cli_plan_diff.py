@@ -47,7 +47,9 @@ def apply(cluster: FakeCluster, *folders: Path) -> None:
     inventory = load(folders, namespace="shop")
     cluster.put(map(difference.manifest, difference.known(inventory).values()))
     apps = {each.app: each for each in plan(inventory).apps.values()}
-    cluster.put(rendered(apps[name] for _, name in inventory.consuming_apps), namespace="shop")
+    made = rendered(apps[name] for _, name in inventory.consuming_apps)
+    labels = {"app.kubernetes.io/managed-by": "tidings"}
+    cluster.put(({**each, "metadata": {**each["metadata"], "labels": labels}} for each in made), namespace="shop")
 
 
 def spoil(shop: Path, before: str, after: str, file: str = "subscriptions.yaml") -> None:
@@ -64,6 +66,23 @@ def test_what_is_applied_and_programmed_is_no_change(shop: Path, cluster: FakeCl
     apply(cluster, shop)
     result = run("plan", "--live")
     assert (result.exit_code, result.stdout) == (0, "No change.\n"), result.output
+    children = [each for each in cluster.asked if "tidings.dev" not in each]
+    assert children
+    assert all("labelSelector" in each for each in children), "they are listed, not asked for one by one"
+
+
+def test_who_may_not_list_the_children_asks_for_each(shop: Path, cluster: FakeCluster):
+    apply(cluster, shop)
+    cluster.refused = {"/subscriptions": 403, "/resiliencies": 403, "/configmaps": 403}
+    result = run("plan", "--live")
+    assert (result.exit_code, result.stdout) == (0, "No change.\n"), result.output
+
+
+def test_what_somebody_else_has_under_the_same_name_is_seen(shop: Path, cluster: FakeCluster):
+    apply(cluster, shop)
+    foreign = cluster.objects["configmaps", "shop", "tidings-kitchen"]
+    foreign["metadata"]["labels"], foreign["data"] = {}, {"theirs": "yes"}
+    assert changed(run("plan", "--live", "-o", "json")) == {"ConfigMap/shop/tidings-kitchen": "update"}
 
 
 def test_an_empty_cluster_gets_everything(shop: Path, cluster: FakeCluster):
@@ -169,7 +188,8 @@ def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: P
         ({"v1alpha1/eventtypes": 404}, "apply operator/manifests/crds.yaml first"),
         ({"eventtypes": 500}, "refuses to show eventtypes: 500"),
         ({"/eventtypes": 403}, "refuses to show eventtypes of shop: 403"),
-        ({"resiliencies/kitchen": 403}, "refuses to show Resiliency shop/kitchen: 403"),
+        ({"/resiliencies": 500}, "refuses to show Resiliency of shop: 500"),
+        ({"/resiliencies": 403, "resiliencies/kitchen": 403}, "refuses to show Resiliency shop/kitchen: 403"),
     ],
 )
 def test_what_the_cluster_refuses_is_said(shop: Path, cluster: FakeCluster, refused: dict[str, int], said: str):

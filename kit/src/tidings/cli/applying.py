@@ -78,11 +78,13 @@ def show(outcome: Outcome) -> None:
 def _children(cluster: Cluster, there: Inventory, wanted: Inventory, touched: Iterable[Key]) -> Iterator[Change]:
     """Yield what the operator would write, compared with what is there now, whoever wrote that."""
     today = datetime.now(UTC).date()
+    made = cluster.children(sorted({namespace for namespace, _ in touched}))
     for app in sorted(touched):
         before = difference.objects(_made_of(app, there, today))
         after = difference.objects(_made_of(app, wanted, today))
         for key in sorted({*before, *after}):
-            change = difference.change(cluster.child(*key), after.get(key))
+            # What is not among them may be there all the same, made by somebody else.
+            change = difference.change(made.get(key) or cluster.child(*key), after.get(key))
             if change:
                 yield change
 

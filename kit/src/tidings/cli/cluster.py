@@ -6,8 +6,9 @@ The `kubernetes` package takes most of a second to import: only a command that a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -39,6 +40,8 @@ _DECLARED = {
     "EventType": _Api(GROUP, "v1alpha1", "eventtypes"),
     "EventSubscription": _Api(GROUP, "v1alpha1", "eventsubscriptions"),
 }
+_MADE = "app.kubernetes.io/managed-by=tidings"
+"""Label of all that the operator makes."""
 _CHILDREN = {
     "Subscription": _Api("dapr.io", "v2alpha1", "subscriptions"),
     "Resiliency": _Api("dapr.io", "v1alpha1", "resiliencies"),
@@ -85,13 +88,36 @@ class Cluster:
         ready = {_key(item): _ready(item) for item in found if item["kind"] == "EventSubscription"}
         return State(inventory, ready)
 
+    def children(self, namespaces: Iterable[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
+        """Return what the operator has made, by kind, namespace and name; nothing where that may not be listed."""
+        kinds = (*_CHILDREN, "ConfigMap")
+        found = [each for kind, space in product(kinds, namespaces) for each in self._made(kind, space)]
+        return {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]): each for each in found}
+
+    def _made(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        try:
+            if kind == "ConfigMap":
+                listed = self._core.list_namespaced_config_map
+                maps = _pages(lambda **page: _listed(listed(namespace, label_selector=_MADE, **page)))
+                return [_config_map(each) for each in maps]
+            api = _CHILDREN[kind]
+            list_ = self._objects.list_namespaced_custom_object
+            items = _pages(
+                lambda **page: list_(api.group, api.version, namespace, api.plural, label_selector=_MADE, **page)
+            )
+        except self._refused as error:
+            if error.status == _FORBIDDEN:
+                return []  # then each is asked for by its name
+            raise self._refusal(error, f"{kind} of {namespace}") from error
+        except self._unreachable as error:
+            raise self._no_answer(error) from error
+        return [{"apiVersion": f"{api.group}/{api.version}", **each, "kind": kind} for each in items]
+
     def child(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a Dapr Subscription, a Resiliency or a ConfigMap, or None where there is none."""
         try:
             if kind == "ConfigMap":
-                found = self._core.read_namespaced_config_map(name, namespace, _request_timeout=_DEADLINE)
-                head = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
-                return {**head, "data": found.data or {}}
+                return _config_map(self._core.read_namespaced_config_map(name, namespace, _request_timeout=_DEADLINE))
             item: Any = self._objects.get_namespaced_custom_object(
                 *_CHILDREN[kind][:2], namespace, _CHILDREN[kind].plural, name, _request_timeout=_DEADLINE
             )
@@ -151,6 +177,16 @@ def _pages(ask: Callable[..., Any]) -> list[dict[str, Any]]:
         following = page["metadata"].get("continue", "")
         if not following:
             return items
+
+
+def _listed(page: Any) -> dict[str, Any]:
+    """Return a typed list in the form that custom objects are listed in."""
+    return {"items": page.items, "metadata": {"continue": page.metadata._continue or ""}}  # noqa: SLF001 - so the package spells a keyword
+
+
+def _config_map(found: Any) -> dict[str, Any]:
+    metadata = {"name": found.metadata.name, "namespace": found.metadata.namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": found.data or {}}
 
 
 def _key(item: dict[str, Any]) -> Key:

@@ -62,7 +62,7 @@ def unreadable(live: EventType) -> Iterator[Finding]:
     for place, version in enumerate(live.spec.versions):
         if isinstance(version.schema, str):
             message = f"In the cluster, the schema of {version.name} is only the name of a file: {version.schema}"
-            mend = "Apply the EventType with its schemas inline, as the chart has it."
+            mend = "Apply what `tidings render --declared` prints: it has the schemas inline."
             at = ("spec", "versions", place, "schema")
             yield live.finding("warning", "schema-not-inline", message, mend, at=at)
 
