@@ -25,7 +25,15 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 VALUES = DOCS / "reference" / "benchmarks.json"
 PAGE = DOCS / "reference" / "benchmarks.md"
 PLOT = DOCS / "images" / "benchmarks.svg"
-PARTS = ("ingress_cpu", "http_events", "consume_batched", "table_drain", "log_strategy", "order_way")
+PARTS = (
+    "ingress_cpu",
+    "http_events",
+    "consume_batched",
+    "table_drain",
+    "log_strategy",
+    "log_against_dapr",
+    "order_way",
+)
 HEAD = """# Benchmarks
 
 Written by `make bench`. Both sides of each line ran in one process or side by side on one machine, interleaved, in at
