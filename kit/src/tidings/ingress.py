@@ -184,6 +184,8 @@ class Ingress:
         return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause))
 
     async def _within_limits(self, route: Route, limiter: Limiter, cause: Cause) -> Outcome:
+        if not limiter.limits:
+            return await self._attempt(route, cause)
         with metrics.waiting(route.policy.name) as admitted:
             async with limiter(_ordering_key(route.policy, cause.envelope)):
                 admitted()

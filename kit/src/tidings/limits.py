@@ -112,6 +112,8 @@ class Limiter:
         self._slots = asyncio.Semaphore(concurrency) if concurrency else None
         self._bucket = TokenBucket(rate) if rate else None
         self._keyed = Keyed() if ordered else None
+        self.limits = bool(self._slots or self._bucket or self._keyed)
+        """Whether anything has to be waited for."""
         self.once = Once()
 
     @asynccontextmanager

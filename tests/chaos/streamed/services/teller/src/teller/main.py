@@ -12,7 +12,7 @@ from tidings.fastapi import CurrentService, create_app
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.sql import insert_new
 
-PARCEL, TOPICS = 100, 8
+PARCEL, TOPICS = 100, 16
 metadata = sa.MetaData()
 told = sa.Table("told", metadata, sa.Column("parcel", sa.Integer, primary_key=True))
 router = APIRouter()
