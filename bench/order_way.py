@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "scenarios"))
 from ordering import LEGS, NotSettled, an_order, counts, difference, follow, legs, menu, place  # noqa: E402
 
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
-RATES = (50, 100, 200, 300, 400, 600, 1_000)
+RATES = (50, 75, 100, 150, 200, 300, 400, 600, 1_000)
 SECONDS, WARM = 20.0, 60
 BAR = 0.050
 SETTINGS = (
