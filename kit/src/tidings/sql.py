@@ -75,6 +75,7 @@ class Database:
         self._writing = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
         self.engine = self._open(durable=True)
         self._hasty: AsyncEngine | None = None
+        self._alone: AsyncEngine | None = None
 
     def _open(self, *, durable: bool) -> AsyncEngine:
         opened = _sqlite if self.dialect == "sqlite" else _postgresql
@@ -133,6 +134,14 @@ class Database:
             self._hasty = self._open(durable=False)
         return self._hasty
 
+    def _by_itself(self) -> AsyncEngine:
+        """The same connections as without waiting, on which every statement commits itself, as SQLite's do anyhow."""
+        if self._alone is None:
+            engine = self._without_waiting()
+            postgresql = self.dialect == "postgresql"
+            self._alone = engine.execution_options(isolation_level="AUTOCOMMIT") if postgresql else engine
+        return self._alone
+
     def among(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
         """Whether a column is one of many numbers, which are given as one parameter of that name: `numbers(…)`."""
         if self.dialect == "postgresql":
@@ -157,9 +166,7 @@ class Database:
             StateConflict: Another transaction was in the way; nothing has happened, and again it may pass.
 
         """
-        engine = self._without_waiting()
-        if self.dialect == "postgresql":  # SQLite's connections begin nothing by themselves
-            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        engine = self._by_itself()
         compiled = _compiled(statement, engine.dialect)
         with _translated(self.url):
             async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:

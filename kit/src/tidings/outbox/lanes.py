@@ -2,16 +2,17 @@
 
 Each run of a service has a *lane*: numbered slots `outbox/<lane>/<n>` that it alone writes. A unit of work puts its
 messages into a free slot in the transaction that writes its document; after the commit they are delivered at once
-and the slot is removed. One small directory lists the lanes with a lease each: a lane whose lease ran out is adopted
-by whichever instance sees it first, which reads its slots and delivers what is still there.
+and the next unit of work writes over the slot, or it is removed where none comes. One small directory lists the lanes
+with a lease each: a lane whose lease ran out is adopted by whichever instance sees it first, which reads its slots and
+delivers what is still there.
 
 What holds when something fails:
 
 - Before the commit: nothing was written, nothing is sent.
 - Between commit and publish: the slot is found by this service's next start, or by another instance once the lease
   is over (15 s).
-- Between publish and acknowledgement, or before the slot is removed: published again with the same id; the broker or
-  the inbox drops the second.
+- Between publish and acknowledgement, or before the slot is written over or removed: published again with the same
+  id; the broker or the inbox drops the second.
 - Broker down: slots wait; publishing is tried again with growing pauses, in order per document; commands are
   accepted all the while.
 - An event is refused (no such topic, too large): its document's later events wait for it, up to 20 tries in about
