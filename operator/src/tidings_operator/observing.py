@@ -95,8 +95,9 @@ class Observer:
         except ApiError as error:
             LOG.warning("the pods cannot be listed, so nobody is asked what it is subscribed to: %s", error)
             return
-        found = await asyncio.gather(*(self._ask_app(session, app, pods.get(app, [])) for app in apps))
-        metrics.OBSERVED.set(sum(1 for each in found if each.sidecars and not each.unreachable))
+        await asyncio.gather(*(self._ask_app(session, app, pods.get(app, [])) for app in apps))
+        told = [each.observation for each in self._world.apps.values() if each.observation]
+        metrics.OBSERVED.set(sum(1 for each in told if each.sidecars and not each.unreachable))
 
     async def _pods(self) -> dict[App, list[Any]]:
         """Return the ready pods that have a sidecar, by app."""
@@ -107,7 +108,7 @@ class Observer:
                 pods[pod["metadata"]["namespace"], _app_id(pod["metadata"])].append(pod)
         return pods
 
-    async def _ask_app(self, session: aiohttp.ClientSession, app: App, pods: list[Any]) -> Observation:
+    async def _ask_app(self, session: aiohttp.ClientSession, app: App, pods: list[Any]) -> None:
         routes = self._routes(app)
         answers = await asyncio.gather(*(self._ask(session, each) for each in pods), return_exceptions=True)
         failed = [str(each) for each in answers if isinstance(each, Unreachable)]
@@ -116,9 +117,7 @@ class Observer:
                 raise each
         told = [each for each in answers if isinstance(each, frozenset)]
         common = frozenset.intersection(*told) if told else frozenset()
-        observation = Observation(common, len(pods), min(failed, default=""), routes)
-        self._world.observed(app, observation)
-        return observation
+        self._world.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
 
     async def _ask(self, session: aiohttp.ClientSession, pod: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
         name, address = pod["metadata"]["name"], pod["status"]["podIP"]
