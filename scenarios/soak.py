@@ -1,6 +1,7 @@
 """A million numbered events from publish over the broker to consume, while every process is killed again and again.
 
-    python scenarios/soak.py                              # Ctrl-C, and the same command goes on where it was
+    python scenarios/soak.py                              # Ctrl-C, and the same command goes on where it was;
+                                                          # after its end, it begins anew
     python scenarios/soak.py --events 50000 --fresh
 
 The two services stand in tests/chaos/streamed. Fails on any event lost or doubled in effect, and where the memory of
@@ -200,8 +201,8 @@ def keep(file: Path, found: Progressed | dict[str, object]) -> None:
     new.replace(file)
 
 
-async def soak(events: int, every: float, seed: int, folder: Path) -> Progressed:
-    """Run until all events have been looked at."""
+async def soak(parcels: int, every: float, seed: int, folder: Path) -> Progressed:
+    """Run until all of them have been looked at."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with (
         running(ROOT / "tests/chaos/streamed", Options(free_ports=True, run_dir=folder)) as run,
@@ -210,7 +211,7 @@ async def soak(events: int, every: float, seed: int, folder: Path) -> Progressed
         this = Soak(run, client, folder / "soak.json")
         killing = asyncio.create_task(this.kill(every, seed))
         with Progress(*columns, console=console) as progress:
-            going = asyncio.create_task(this.go_on(-(-events // PARCEL), progress))
+            going = asyncio.create_task(this.go_on(parcels, progress))
             await asyncio.wait([going, killing], return_when=asyncio.FIRST_COMPLETED)
         killing.cancel()
         await asyncio.wait([killing])
@@ -243,15 +244,16 @@ def main() -> int:
     """Soak and report; 1 where something was lost, doubled or grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--kill-every", type=float, default=30.0, metavar="SECONDS")
+    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / ".run" / "soak")
     parser.add_argument("--fresh", action="store_true", help="forget an earlier run")
     given = parser.parse_args()
-    if given.fresh:
+    parcels = -(-given.events // PARCEL)
+    if given.fresh or read(given.folder / "soak.json").parcels >= parcels:  # that one is done
         shutil.rmtree(given.folder, ignore_errors=True)
     try:
-        found = asyncio.run(soak(given.events, given.kill_every, given.seed, given.folder))
+        found = asyncio.run(soak(parcels, given.kill_every, given.seed, given.folder))
     except UpError as error:
         console.print(f"[red]{error}")
         return 2
