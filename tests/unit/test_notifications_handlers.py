@@ -111,7 +111,9 @@ async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start
         ("o-1-orderCompleted", "o-1", "orderCompleted"),
         ("o-1-orderConfirmed", "o-1", "orderConfirmed"),
     ]
-    assert {each["correlationid"] for each in running.broker.events("notifications.emailSent.v1")} == {"correlation of o-1"}
+    assert {each["correlationid"] for each in running.broker.events("notifications.emailSent.v1")} == {
+        "correlation of o-1"
+    }
     seen = await running.look()
     assert (seen["status"], seen["orderId"], seen["reason"]) == ("sent", "o-1", None)
     assert "to" not in seen
