@@ -51,10 +51,10 @@ def namespace(cluster: Cluster) -> str:
     return name
 
 
-def login(cluster: Cluster, token: str = OPERATOR) -> Callable[[], kopf.ConnectionInfo]:
-    """How the operator reaches the cluster."""
+def login(cluster: Cluster, token: str = OPERATOR, server: str = "") -> Callable[[], kopf.ConnectionInfo]:
+    """How the operator reaches the cluster, by default directly."""
     ca = str(cluster.folder / "certs" / "apiserver.crt")
-    return lambda: kopf.ConnectionInfo(server=cluster.url, token=token, ca_path=ca)
+    return lambda: kopf.ConnectionInfo(server=server or cluster.url, token=token, ca_path=ca)
 
 
 Start = Callable[..., Awaitable[Operator]]
@@ -67,9 +67,11 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING, "httpx2")
     started: list[tuple[Operator, asyncio.Task[None]]] = []
 
-    async def start(clock: Callable[[], datetime] = lambda: datetime.now(UTC), **how: Any) -> Operator:
+    async def start(
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC), server: str = "", **how: Any
+    ) -> Operator:
         given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
-        made = Operator(Settings(**given), login(cluster), clock)
+        made = Operator(Settings(**given), login(cluster, server=server), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
         await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything")

@@ -73,8 +73,12 @@ class Reconciler:
             bind_contextvars(kind=key.what, namespace=key.namespace, name=key.name)  # onto each line that is logged
             try:
                 await self.handlers[key.what](key)
-            except (ApiError, NotLeaderError) as error:
+            except ApiError as error:
                 self._failed(key, error)
+            except NotLeaderError as error:
+                LOG.info("%s: it is looked at again", error)
+                self.queue.add(key)  # comes again at once, and then waits for the lease
+                self.queue.done(key)
             except BaseException:
                 self.queue.failed(key)
                 raise
@@ -84,11 +88,10 @@ class Reconciler:
             metrics.RECONCILE.labels(key.what).observe(time.perf_counter() - started)
             await asyncio.sleep(0)  # where nothing had to be written, nothing was waited for: let others run too
 
-    def _failed(self, key: Key, error: ApiError | NotLeaderError) -> None:
+    def _failed(self, key: Key, error: ApiError) -> None:
         self._attempts[key] = self._attempts.get(key, 0) + 1
-        delay = self.queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
-        why = str(error.status) if isinstance(error, ApiError) else "not-leader"
-        metrics.ERRORS.labels(key.what, why).inc()
+        delay = self.queue.failed(key, error.retry_after)
+        metrics.ERRORS.labels(key.what, str(error.status)).inc()
         LOG.warning("%s %s/%s: %s; again in %.1f s", key.what, key.namespace, key.name, error, delay)
 
     async def _app(self, key: Key) -> None:

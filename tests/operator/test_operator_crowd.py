@@ -1,0 +1,125 @@
+"""A hundred bad subscriptions among a thousand good ones: all are told why, and no good one waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import ADMIN, Cluster
+from tests.operator.conftest import Start, login
+
+from tidings_operator.client import OWN, Client
+
+pytestmark = pytest.mark.real
+WISHES = OWN["EventSubscription"]
+GOOD, BAD, PER_APP, AT_ONCE = 1_000, 100, 10, 16
+PATIENCE = 400.0
+FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"filters": [{"cel": "event.data.total >"}]}, "MalformedCel"),
+    ({"eventTypeRef": {"name": "orders.orderVanished"}}, "UnknownType"),
+    ({"versions": {"accept": ["v9"]}}, "UnknownVersion"),
+)
+
+
+@dataclass
+class Told:
+    """What came of a crowd."""
+
+    reasons: dict[str, str]
+    """By subscription, why it is Ready or not."""
+    seconds: dict[str, float]
+    """By subscription, from the operator's start to its status."""
+    writes: int
+    """Requests that the operator made in the namespace, reads left out."""
+
+
+def good(namespace: str, number: int) -> dict[str, Any]:
+    app = {"appId": f"app{number // PER_APP}"}
+    return shop.subscription(namespace, f"good-{number}", consumer=app, filters=[{"exact": {"data.n": number}}])
+
+
+def bad(namespace: str, number: int) -> dict[str, Any]:
+    """Every app with good ones has one bad one too."""
+    spec, _ = FAULTS[number % len(FAULTS)]
+    return shop.subscription(namespace, f"bad-{number}", consumer={"appId": f"app{number}"}, **spec)
+
+
+async def told(cluster: Cluster, namespace: str, crowd: list[dict[str, Any]], operator: Start) -> Told:
+    """Create a crowd, start an operator and wait until each has a status."""
+    cluster.apply(shop.event_type(namespace))
+    since = cluster.audit_log.stat().st_size
+    reasons: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    async with Client(login(cluster, ADMIN)) as client:
+        await _created(client, namespace, crowd)
+        _, version = await client.list(WISHES, namespace, metadata_only=True)
+        begun = time.monotonic()
+
+        async def listen() -> None:
+            last = version
+            while len(reasons) < len(crowd):  # the API server ends the watch of whoever is slow
+                async for event in client.watch(WISHES, namespace, selector="", version=last, seconds=600):
+                    last = event["object"]["metadata"]["resourceVersion"]
+                    name = event["object"]["metadata"].get("name", "")
+                    for condition in (event["object"].get("status") or {}).get("conditions", ()):
+                        if condition["type"] == "Ready":
+                            reasons[name] = condition["reason"]
+                            seconds.setdefault(name, time.monotonic() - begun)
+                    if len(reasons) == len(crowd):
+                        return
+
+        listening = asyncio.create_task(listen())
+        made = await operator()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(listening, PATIENCE)
+    assert len(reasons) == len(crowd), f"only {len(reasons)} of {len(crowd)} have a status after {PATIENCE:.0f} s"
+    assert made.queue.outstanding <= 1
+    return Told(reasons, seconds, _writes(cluster, namespace, since))
+
+
+async def _created(client: Client, namespace: str, crowd: list[dict[str, Any]]) -> None:
+    left = iter(crowd)
+
+    async def create() -> None:
+        for each in left:
+            await client.request("POST", WISHES.path(namespace), each)
+
+    await asyncio.gather(*(create() for _ in range(AT_ONCE)))
+
+
+def _writes(cluster: Cluster, namespace: str, since: int) -> int:
+    entries = map(json.loads, cluster.audit_log.read_bytes()[since:].decode().splitlines())
+    return sum(
+        (each.get("objectRef") or {}).get("namespace") == namespace and each["verb"] not in ("get", "list", "watch")
+        for each in entries
+    )
+
+
+async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cluster, operator: Start):
+    for name in ("crowd-good", "crowd-mixed"):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+    async def start(namespace: str) -> Any:
+        return await operator(namespaces=(namespace,))
+
+    alone = await told(cluster, "crowd-good", [good("crowd-good", n) for n in range(GOOD)], lambda: start("crowd-good"))
+    # The bad ones are the older: whatever goes by age or by order of arrival has them in front.
+    crowd = [bad("crowd-mixed", n) for n in range(BAD)] + [good("crowd-mixed", n) for n in range(GOOD)]
+    mixed = await told(cluster, "crowd-mixed", crowd, lambda: start("crowd-mixed"))
+
+    names = [f"good-{n}" for n in range(GOOD)]
+    assert {alone.reasons[name] for name in names} == {mixed.reasons[name] for name in names} == {"Programmed"}
+    expected = {f"bad-{n}": FAULTS[n % len(FAULTS)][1] for n in range(BAD)}
+    assert {name: reason for name, reason in mixed.reasons.items() if name in expected} == expected
+    # A bad one costs its own status and the event that tells of it: no child, no second try of anybody's.
+    assert mixed.writes - alone.writes <= 2 * BAD
+    before, after = (statistics.median(each.seconds[name] for name in names) for each in (alone, mixed))
+    # A tenth more subscriptions is a tenth more work; the rest is for a machine on which other things run too.
+    assert after < before * 1.5 + 5, f"median {before:.1f} s without the bad ones, {after:.1f} s with them"

@@ -1,0 +1,157 @@
+"""What is watched goes silent, or changes its shape, under a running operator: nothing is lost, and silence is seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+import kopf
+import pytest
+import pytest_asyncio
+from tests.operator import shop
+from tests.operator.cluster import Cluster, path_of
+from tests.operator.conftest import Start, until
+
+from tidings.testing.programs import Ports
+from tidings.testing.proxy import FaultProxy
+from tidings_operator import client, crds, feeding, operating, watching
+
+pytestmark = pytest.mark.real
+NEVER = 10_000.0
+
+
+class ForgetfulProxy(FaultProxy):
+    """A firewall that can forget its connections: nothing passes on them any more; new ones work."""
+
+    def __init__(self, port: int, target: int) -> None:
+        super().__init__(port, target)
+        self._known = asyncio.Event()
+        self._known.set()
+
+    def forget(self) -> None:
+        self._known.clear()
+        self._known = asyncio.Event()
+        self._known.set()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        known = self._known
+        while data := await reader.read(65_536):
+            await known.wait()
+            await self._open.wait()
+            writer.write(data)
+            await writer.drain()
+
+
+@pytest_asyncio.fixture
+async def proxy(cluster: Cluster, ports: Ports) -> AsyncIterator[ForgetfulProxy]:
+    async with ForgetfulProxy(ports.take(), cluster.port) as started:
+        yield started
+
+
+def is_ready(cluster: Cluster, wish: dict[str, Any]) -> bool:
+    return bool(shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True")
+
+
+def short(monkeypatch: pytest.MonkeyPatch, *, inactivity: float) -> None:
+    """Let an operator notice within seconds what it notices within a minute or two."""
+    genuine = feeding.settings
+
+    def settings() -> kopf.OperatorSettings:
+        made = genuine()
+        made.watching.inactivity_timeout = inactivity
+        return made
+
+    monkeypatch.setattr(feeding, "settings", settings)
+    monkeypatch.setattr(client, "TIMEOUT", 2.0)
+    monkeypatch.setattr(watching, "SECONDS", 2)
+    monkeypatch.setattr(operating, "HEARTBEAT", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("inactivity", "resync"),
+    [(3.0, NEVER), (NEVER, 1.0)],
+    ids=["kopf watches again", "the resync reads what the watch kept to itself"],
+)
+async def test_a_watch_that_stalls_loses_nothing(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    proxy: ForgetfulProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    inactivity: float,
+    resync: float,
+):
+    short(monkeypatch, inactivity=inactivity)
+    cluster.apply(shop.event_type(namespace))
+    first = cluster.apply(shop.subscription(namespace))
+    made = await operator(server=f"https://127.0.0.1:{proxy.port}", resync=resync)
+    await until(lambda: is_ready(cluster, first), "the first is ready", 60)
+
+    proxy.forget()
+    second = cluster.apply(shop.subscription(namespace, "second", consumer={"appId": "pickup"}))
+    cluster.delete(f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/kitchen")
+    await until(lambda: is_ready(cluster, second), "what no watch told of is programmed", 60)
+    await until(lambda: "kitchen" in shop.resiliencies(cluster, namespace), "a child's watch begins anew, too", 60)
+    assert not made.dead()
+
+
+async def test_an_operator_that_hears_nothing_calls_itself_dead(
+    cluster: Cluster, namespace: str, operator: Start, proxy: ForgetfulProxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watching, "SECONDS", 1)
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
+    monkeypatch.setattr(operating, "HEARTBEAT", 0.5)
+    made = await operator(server=f"https://127.0.0.1:{proxy.port}", stale=4.0, resync=NEVER)
+    assert not made.dead()
+    async with proxy.failing("silent"):
+        await until(made.dead, "it says that it is of no use", 60)
+        assert made.watch_age() > 5
+    await until(lambda: not made.dead(), "it hears again", 60)
+
+
+def taken(request: Callable[[], Any]) -> Any:
+    """Make a request; None while the API server makes the kind ready anew (429): kubectl waits then, too."""
+    try:
+        return request()
+    except httpx2.HTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            return None
+        raise
+
+
+@pytest.fixture
+def upgradable(cluster: Cluster) -> Iterator[None]:
+    """The kinds are as before when the test is over."""
+    yield
+    for each in crds.definitions():
+        cluster.apply(each)
+    cluster._until("the kinds are served again", cluster._serves_all)
+
+
+async def test_a_crd_may_be_upgraded_under_it(cluster: Cluster, namespace: str, operator: Start, upgradable: None):
+    cluster.apply(shop.event_type(namespace))
+    first = cluster.apply(shop.subscription(namespace))
+    made = await operator()
+    await until(lambda: is_ready(cluster, first), "the first is ready", 60)
+
+    for each in crds.definitions():
+        (version,) = each["spec"]["versions"]
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["colour"] = {"type": "string"}
+        each["spec"]["versions"] = [version, {**version, "name": "v1beta1", "storage": False}]
+        cluster.apply(each)
+    served = f"/apis/tidings.dev/v1beta1/namespaces/{namespace}/eventsubscriptions"
+    await until(lambda: taken(lambda: cluster.get(served)), "the new version is served", 60)
+
+    wish = shop.subscription(namespace, "later", consumer={"appId": "pickup"})
+    later = await until(lambda: taken(lambda: cluster.apply(wish)), "the API server takes it", 60)
+    await until(lambda: is_ready(cluster, later), "what comes after it is programmed", 60)
+    await until(lambda: taken(lambda: cluster.patch(path_of(first), {"spec": {"suspend": True}})), "it is taken", 60)
+    await until(
+        lambda: shop.conditions(cluster, first).get("Ready", {}).get("reason") == "Suspended", "a change is seen", 60
+    )
+    cluster.delete(f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/pickup")
+    await until(lambda: "pickup" in shop.resiliencies(cluster, namespace), "drift is repaired", 60)
+    assert not made.dead()
