@@ -94,22 +94,32 @@ async def test_a_late_consumer_misses_nothing(system: Trial) -> None:
 
 async def test_poison_goes_to_the_dead_letters_and_holds_nobody_up(system: Trial) -> None:
     names = [f"{next(PARCELS)}" for _ in range(3)]
-    before = await dead_letters(system.run) if system.run.state.broker == "nats" else []
+    before = await dead_letters(system.run)
     await system.numbers.send(names, poisoned=50)
     await system.arrived(names, poisoned=50)
-    if system.run.state.broker == "nats":
-        letters = (await dead_letters(system.run))[len(before) :]
-        assert sorted(each["data"]["parcel"] for each in letters) == sorted(names)
-        assert {each["failurereason"] for each in letters} == {"poison"}
+    letters = (await dead_letters(system.run))[len(before) :]
+    assert sorted(each["data"]["parcel"] for each in letters) == sorted(names)
+    told = {(each["failurereason"], each["failureclass"], each["failuresubscription"]) for each in letters}
+    assert told == {("poison", "Rejected", "receiver-told")}
+    assert {each["failuretopic"] for each in letters} == {TOPIC}
 
 
 async def dead_letters(run: Run) -> list[dict[str, Any]]:
+    if run.state.broker == "redis":
+        return await dead_letters_on_redis(run.broker_url)
     client = await nats.connect(run.broker_url)
     stream = client.jetstream()
     state = (await stream.stream_info(stream_name(DEAD))).state
     found = [await stream.get_msg(stream_name(DEAD), number) for number in range(1, state.messages + 1)]
     await client.close()
     return [json.loads(each.data or b"") for each in found]
+
+
+async def dead_letters_on_redis(url: str) -> list[dict[str, Any]]:
+    asked = ("redis-cli", "-u", url, "--json", "XRANGE", DEAD, "-", "+")
+    process = await asyncio.create_subprocess_exec(*asked, stdout=asyncio.subprocess.PIPE)
+    answer, _ = await process.communicate()
+    return [json.loads(fields[fields.index("data") + 1]) for _, fields in json.loads(answer)]
 
 
 @pytest.mark.parametrize("state", ["redis", "postgres"])

@@ -276,6 +276,29 @@ def test_our_own_files_stand_in_for_a_folder_of_the_module(
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" ours\n")
 
 
+def test_lines_of_the_module_are_mended_and_a_mend_that_fits_nowhere_is_an_error(
+    go_module: GoModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched = {**vars(go_module), "patches": {"parts/one.go": ('"upstream"', '"mended"')}}
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=GoModule(**patched)))
+    ensure("toy")
+    assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" mended\n")
+    lost = {**vars(go_module), "patches": {"parts/one.go": ("no such line", "")}}
+    other = known(monkeypatch, Program(name="toy", version="1.2.3", module=GoModule(**lost)))
+    assert cached(other) != cached(toy)
+    with pytest.raises(ProgramError, match="not as it was"):
+        ensure("toy")
+
+
+def test_what_has_a_patch_is_built_rather_than_downloaded(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = GoModule(**{**vars(go_module), "patches": {"parts/one.go": ('"upstream"', '"mended"')}})
+    release = Release(url="http://127.0.0.1:1/toy", checksums="http://127.0.0.1:1/toy.sha256")
+    known(monkeypatch, Program(name="toy", version="1.2.3", module=module, release=release))
+    told: list[str] = []
+    ensure("toy", report=told.append)
+    assert not [line for line in told if line.startswith("downloading")]
+
+
 def test_a_program_is_built_as_a_dependency(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
     module = GoModule(**{**vars(go_module), "wrapped": True, "package": "example.org/toy"})
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))

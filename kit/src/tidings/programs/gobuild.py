@@ -71,7 +71,7 @@ def _source(module: GoModule, version: str, folder: Path, what: str, report: Cal
 
 
 def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
-    """A copy of the module in which our own files stand in for some folders' content.
+    """A copy of the module in which our own files stand in for some folders' content, and some lines are mended.
 
     Go refuses to build a changed module in its cache, and `-overlay` may not touch it either.
     """
@@ -86,6 +86,13 @@ def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
         shutil.rmtree(tree / target)
         (tree / target).mkdir()
         (tree / target / Path(file).name).write_bytes(overlay_text(file))
+    for name, (old, new) in module.patches.items():
+        text = (tree / name).read_text()
+        if text.count(old) != 1:
+            raise ProgramError(
+                f"{name} of {module.path} is not as it was", mend="look whether its patch is still needed"
+            )
+        (tree / name).write_text(text.replace(old, new))
     return tree
 
 
@@ -126,7 +133,7 @@ def build(program: Program, module: GoModule, folder: Path, report: Callable[[st
     what = f"building {program.name} {version} from the Go module proxy"
     report(what)
     source = _source(module, version, folder, what, report)
-    if module.overlay:
+    if module.overlay or module.patches:
         source = _overlaid(source, module, folder)
     elif module.wrapped:
         source = _wrapped(source, module, version, folder)

@@ -48,11 +48,10 @@ def cached(program: Program) -> Path:
     Its name carries the version, and a digest of our own sources where some are compiled in: whoever edits them gets
     a new build.
     """
-    digest = hashlib.sha256()
-    overlays = program.module.overlay.values() if program.module else ()
-    for file in overlays:
-        digest.update(overlay_text(file))
-    suffix = f"-{digest.hexdigest()[:8]}" if overlays else ""
+    own = [overlay_text(file) for file in program.module.overlay.values()] if program.module else []
+    if program.module:
+        own += [f"{old}{new}".encode() for old, new in program.module.patches.values()]
+    suffix = f"-{hashlib.sha256(b''.join(own)).hexdigest()[:8]}" if own else ""
     return cache_folder() / "bin" / f"{program.name}-{program.version}{suffix}"
 
 
