@@ -14,7 +14,16 @@ import msgspec
 
 from tidings.plan import compatibility, plan_app, plan_replay, plan_type
 from tidings.plan.impact import impacts
-from tidings.resources import EventReplay, EventSubscription, EventType, Finding, Inventory, Key, parse_resource
+from tidings.resources import (
+    EventReplay,
+    EventSubscription,
+    EventType,
+    Finding,
+    Inventory,
+    Key,
+    has_errors,
+    parse_resource,
+)
 from tidings.resources.inventory import app_key, type_key
 from tidings_operator.conditions import told
 
@@ -154,28 +163,36 @@ def _awaited(finding: Finding, subscription: EventSubscription) -> Finding:
 
 def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
     this: EventType = change.new or change.old
-    place = (change.kind, change.key)
-    with supposing(inventory, [(*place, change.old)]):
+    with supposing(inventory, [(change.kind, change.key, change.old)]):
         in_use = change.old if change.old and inventory.type(type_key(this)) is change.old else None
         consumers = inventory.consumers(this)
-        apps = dict.fromkeys(app_key(each) for each in consumers)
-        before = [each for app in apps for each in plan_app(app, inventory, today).findings]
         known = plan_type(change.old, inventory, today) if change.old else []
-    with supposing(inventory, [(*place, change.new)]):
+    with supposing(inventory, [(change.kind, change.key, change.new)]):
         told_of = plan_type(change.new, inventory, today) if change.new else []
-        after = [each for app in apps for each in plan_app(app, inventory, today).findings]
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
-        near = Inventory([*left, *consumers])
-    history = [Inventory([in_use])] if in_use else []
+    near, history = Inventory([*left, *consumers]), [Inventory([in_use])] if in_use else []
     against = compatibility.check(near, history)
-    if not any(each.severity == "error" for each in against):
-        against += _broken(before, after, set())
+    if not has_errors(against):
+        against += _stalling(change, consumers, inventory, today)
     leaving = [
         this.finding("warning", "deprecated", f"{this.spec.type} {each.version} is deprecated", " ".join(each.advice))
         for each in impacts(near, history)
         if each.effect == "deprecated" and each.consumers
     ]
     return _verdict([*_ratcheted(told_of, known), *against, *leaving])
+
+
+def _stalling(
+    change: Change, consumers: Iterable[EventSubscription], inventory: Inventory, today: date
+) -> list[Finding]:
+    """Return an error for each subscription that worked, and would not any more."""
+    apps = dict.fromkeys(app_key(each) for each in consumers)
+    with supposing(inventory, [(change.kind, change.key, change.new)]):
+        after = {app: plan_app(app, inventory, today).findings for app in apps}
+    with supposing(inventory, [(change.kind, change.key, change.old)]):
+        # A type may have thousands of readers: only where something is wrong now does it matter what was before.
+        before = {app: plan_app(app, inventory, today).findings for app, found in after.items() if has_errors(found)}
+    return [each for app, found in before.items() for each in _broken(found, after[app], set())]
 
 
 def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterator[Finding]:
