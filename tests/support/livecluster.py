@@ -146,7 +146,7 @@ class Cluster:
         )
         return {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
 
-    def roll_out(self, patience: int = 300) -> None:
+    def roll_out(self, patience: int = 600) -> None:
         """Wait until every workload is as it should be."""
         for kind in ("statefulset", "deployment"):
             names = self.kubectl("get", kind, "-o", "name").split()
