@@ -1,0 +1,162 @@
+"""How a change is judged, without an API server: what the webhooks' own tests cannot bring about quickly."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import date
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.operator import shop
+
+from tidings.plan import plan
+from tidings.resources import Inventory, parse_resource
+from tidings_operator import admission
+from tidings_operator.admission import Request, Verdict
+from tidings_operator.client import Client
+from tidings_operator.webhooks import Webhooks
+from tidings_operator.world import World
+
+TODAY = date(2026, 11, 23)
+NOW = "2026-11-23T12:00:00Z"
+
+
+def inventory(*resources: dict[str, Any]) -> Inventory:
+    return Inventory([parsed(each) for each in resources])
+
+
+def parsed(resource: dict[str, Any]) -> Any:
+    found, findings = parse_resource(resource)
+    assert found, findings
+    return found
+
+
+def request(operation: str, new: dict[str, Any] | None, old: dict[str, Any] | None = None, **how: Any) -> Request:
+    body = new or old or {}
+    return Request(
+        uid="1",
+        kind=admission.GroupVersionKind(body["kind"]),
+        operation=operation,  # type: ignore[arg-type]
+        namespace=body["metadata"]["namespace"],
+        name=body["metadata"].get("name", ""),
+        object=new,
+        old_object=old,
+        **how,
+    )
+
+
+def judged(known: Inventory, asked: Request) -> Verdict:
+    return admission.judge(admission.read(asked, NOW), known, TODAY)
+
+
+def aged(resource: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {**resource, "metadata": {**resource["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z", **metadata}}
+
+
+RESOURCES = st.sampled_from(
+    [
+        shop.event_type("x"),
+        shop.event_type("x", "orders.orderPaid"),
+        shop.subscription("x"),
+        shop.subscription("x", filters=[{"exact": {"data.a": 1}}]),
+        shop.subscription("x", "paid", eventTypeRef={"name": "orders.orderPaid"}),
+        shop.subscription("x", "all", eventTypeRef={"name": "*"}, versions={}, consumer={"appId": "archive"}),
+        shop.replay("x"),
+    ]
+)
+
+
+PARTS = {"EventType": "types", "EventSubscription": "subscriptions", "EventReplay": "replays"}
+
+
+@given(st.lists(RESOURCES), st.lists(st.tuples(RESOURCES, st.booleans())), st.booleans())
+def test_what_is_supposed_leaves_no_trace(known: list[Any], supposed: list[tuple[Any, bool]], fails: bool):
+    there = inventory(*known)
+    before, objects = plan(there, TODAY), {id(each) for each in there.subscriptions.values()}
+    parts = [(each.kind, each.key, each if exists else None) for each, exists in ((parsed(r), e) for r, e in supposed)]
+    last = {(kind, key): resource for kind, key, resource in parts}
+    with suppress(KeyError), admission.supposing(there, parts):
+        for (kind, key), resource in last.items():
+            assert getattr(there, PARTS[kind]).get(key) is resource
+        if fails:
+            raise KeyError
+    assert plan(there, TODAY) == before
+    assert {id(each) for each in there.subscriptions.values()} == objects
+
+
+def test_what_is_on_its_way_out_is_let_go():
+    """A finalizer's last update must pass, whatever is wrong with the object."""
+    wrong = aged(shop.subscription("x", filters=[{"cel": "("}]), deletionTimestamp=NOW, finalizers=["a/b"])
+    bare = {**wrong, "metadata": {**wrong["metadata"], "finalizers": []}}
+    assert judged(inventory(), request("UPDATE", bare, wrong)) == Verdict()
+    kind = aged(shop.event_type("x"), deletionTimestamp=NOW)
+    assert judged(inventory(shop.event_type("x"), shop.subscription("x")), request("UPDATE", kind, kind)) == Verdict()
+
+
+def test_an_event_type_that_is_not_used_is_nobodys():
+    """Of two that claim a name the older one holds: the other may go, the older one only hands over."""
+    first, second = aged(shop.event_type("x")), shop.event_type("x")
+    second = aged(second, name="second", creationTimestamp="2026-02-01T00:00:00Z")
+    known = inventory(first, second, shop.subscription("x"))
+    assert not judged(known, request("DELETE", None, second)).errors
+    assert not judged(known, request("DELETE", None, first)).errors, "the second is there to be read"
+    assert judged(inventory(first, shop.subscription("x")), request("DELETE", None, first)).errors
+
+
+def test_the_new_one_is_the_younger_one():
+    """Before it is created it has no age: it must not push out who is there."""
+    new = shop.subscription("x", "a-first-by-name")
+    new["metadata"]["creationTimestamp"] = None
+    verdict = judged(inventory(shop.event_type("x"), aged(shop.subscription("x"))), request("CREATE", new))
+    assert [each.rule for each in verdict.errors] == ["duplicate-subscription"]
+    assert verdict.errors[0].resource == "EventSubscription/x/a-first-by-name"
+
+
+def test_a_generated_name_is_no_mistake():
+    new = shop.subscription("x")
+    new["metadata"] = {"namespace": "x", "generateName": "kitchen-"}
+    assert not judged(inventory(shop.event_type("x")), request("CREATE", new)).errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "spec", "filled"),
+    [
+        ("EventType", "CREATE", {"type": "orders.orderPaid"}, {"domain": "orders"}),
+        ("EventType", "UPDATE", {"type": "orders.orderPaid", "domain": ""}, {"domain": "orders"}),
+        ("EventType", "CREATE", {"type": "orders.orderPaid", "domain": "sales"}, {}),
+        ("EventType", "CREATE", {"type": "orders"}, {}),
+        ("EventType", "CREATE", {}, {}),
+        ("EventReplay", "CREATE", {}, {"requestedBy": "ada"}),
+        ("EventReplay", "CREATE", {"requestedBy": "bob"}, {}),
+        ("EventReplay", "UPDATE", {}, {}),
+        ("EventSubscription", "CREATE", {}, {}),
+    ],
+)
+def test_defaults(kind: str, operation: Any, spec: dict[str, Any], filled: dict[str, str]):
+    assert admission.defaults(kind, operation, spec, "ada") == filled
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"apiVersion": "v1", "kind": "X", "request": {"uid": 1}}', b"\xff"])
+async def test_what_is_no_review_is_refused(body: bytes):
+    async with TestClient(TestServer(_webhooks(()).application())) as client:
+        for path in ("/validate", "/default"):
+            answer = await client.post(path, data=body)
+            assert answer.status == 400
+            assert "AdmissionReview" in await answer.text()
+
+
+async def test_what_is_not_looked_after_is_not_judged():
+    wrong = shop.subscription("elsewhere", filters=[{"cel": "("}])
+    assert await _webhooks(("here",)).validate(request("CREATE", wrong)) == {"allowed": True}
+    assert not (await _webhooks(()).validate(request("CREATE", {**wrong, "spec": {}})))["allowed"]
+
+
+def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
+    def nobody() -> Any:
+        raise AssertionError("nobody is asked")
+
+    never: Any = None
+    return Webhooks(World(lambda _: None), Client(nobody), never, namespaces=namespaces, unready=str)
