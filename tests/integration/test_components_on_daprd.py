@@ -24,12 +24,12 @@ import yaml
 from tidings.components import render
 from tidings.programs import ProgramError, ensure
 from tidings.streams import ensure_streams
+from tidings.testing.programs import Ports, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 SETS = Path(__file__).parents[2] / "components"
 TOPIC = "orders.orderPlaced.v1"
-DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
 
 
 def free_port() -> int:
@@ -103,28 +103,9 @@ def redis(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[dict[str, str]]:
-    server = program("rabbitmq-server")
-    port, names = free_port(), free_port()
-    environment = os.environ | {
-        "HOME": str(folder),
-        "ERL_EPMD_PORT": str(names),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": f"tidings{port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder),
-        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-    }
-    command = [DEBIANS_RABBITMQ if DEBIANS_RABBITMQ.exists() else server]
-    try:
-        with running(command, folder / "rabbitmq.log", env=environment):
-            eventually("RabbitMQ", lambda: listens(port), 90)
-            yield {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
-    finally:
-        subprocess.run(["epmd", "-port", str(names), "-kill"], env=environment, check=False, capture_output=True)
+    program("rabbitmq-server")
+    with Ports() as ports, rabbitmq_server(folder, ports) as url:
+        yield {"RABBITMQ_URL": url}
 
 
 @contextmanager

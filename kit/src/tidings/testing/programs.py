@@ -28,6 +28,7 @@ from tidings.programs import ensure
 from tidings.up import launch
 from tidings.up.ports import HOST, block
 
+DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
 PATIENCE = 30.0  # seconds; on a busy machine with two cores a PostgreSQL takes five to start
 
 
@@ -103,6 +104,32 @@ def postgres_server(folder: Path, port: int, *settings: str) -> Iterator[str]:
 
 
 @contextmanager
+def rabbitmq_server(folder: Path, ports: Ports) -> Iterator[str]:
+    """Run RabbitMQ, with a port mapper of its own; gives its URL."""
+    found = _program("rabbitmq-server")
+    port, names = ports.take(), str(ports.take())
+    environment = os.environ | {
+        "HOME": str(folder),
+        "ERL_EPMD_PORT": names,
+        "ERL_EPMD_ADDRESS": HOST,
+        "RABBITMQ_NODENAME": f"tidings{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": HOST,
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(ports.take()),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+    }
+    command = [str(DEBIANS_RABBITMQ if DEBIANS_RABBITMQ.exists() else found)]
+    try:
+        with running(command, folder / "rabbitmq.log", lambda: listens(port), environment=environment, patience=120):
+            yield f"amqp://guest:guest@{HOST}:{port}/"
+    finally:
+        subprocess.run(["epmd", "-port", names, "-kill"], env=environment, check=False, capture_output=True)
+
+
+@contextmanager
 def public_folder() -> Iterator[Path]:
     """Make a folder that PostgreSQL may use where the tests run as root: pytest's own are closed to other users."""
     with tempfile.TemporaryDirectory(prefix="tidings-") as path:
@@ -139,6 +166,8 @@ def running(
     *,
     user: str | None = None,
     stop: signal.Signals = signal.SIGTERM,
+    environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the end of the context.
 
@@ -147,9 +176,11 @@ def running(
 
     """
     with log.open("wb") as out:
-        process = subprocess.Popen(command if user else tied(command), stdout=out, stderr=subprocess.STDOUT, user=user)
+        process = subprocess.Popen(
+            command if user else tied(command), stdout=out, stderr=subprocess.STDOUT, user=user, env=environment
+        )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not ready():
             _still_starting(process, log, deadline)
             time.sleep(0.02)

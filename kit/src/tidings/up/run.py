@@ -25,6 +25,7 @@ from pathlib import Path
 
 import httpx2
 
+from tidings.queues import ensure_queues
 from tidings.streams import ensure_streams
 from tidings.up import state
 from tidings.up.errors import NotRunning, StartFailed
@@ -132,6 +133,10 @@ class Run:
         if self._system.system.broker.kind.name == "nats":
             (component,) = self._system.pubsubs  # consumers of an earlier run are given its present settings
             await ensure_streams(self.broker_url, self._system.system.plan.topics, component=component)
+        if self._system.system.broker.kind.name == "rabbitmq":
+            apps = self._system.system.plan.apps
+            planned = [(app, each) for app, plan in apps.items() for each in plan.subscriptions]
+            await asyncio.to_thread(ensure_queues, self.broker_url, planned)
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._become("ready")

@@ -1,0 +1,50 @@
+"""The RabbitMQ queues that Dapr's pubsub.rabbitmq makes only when an app first subscribes.
+
+RabbitMQ keeps nothing that is published before a queue is bound: without these, what services tell while others are
+still starting for the first time would be gone, although publishing succeeds. They are made exactly as daprd makes
+them with the settings of components/rabbitmq; with other settings daprd would refuse them (PRECONDITION_FAILED).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pika  # type: ignore[import-untyped]  # it has no types
+from pika.exceptions import AMQPError  # type: ignore[import-untyped]
+
+from tidings.errors import TidingsError
+
+_PATIENCE = "?connection_attempts=3&retry_delay=1&socket_timeout=5"
+
+
+class QueueError(TidingsError):
+    """A queue could not be made, or RabbitMQ is not there."""
+
+
+def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Make the queue of each app's Dapr Subscription, bound to its topic's exchange; what is there already stays.
+
+    Args:
+        url: RabbitMQ's address, such as `amqp://user:password@host:5672/`.
+        subscriptions: App id and Subscription.
+
+    Raises:
+        QueueError: RabbitMQ does not answer, or has a queue or exchange of that name with other settings.
+
+    """
+    topics = {(app, str(subscription["spec"]["topic"])) for app, subscription in subscriptions}
+    try:
+        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+        channel = connection.channel()
+        for app, topic in sorted(topics):
+            queue = f"{app}-{topic}"
+            channel.exchange_declare(topic, "fanout", durable=True)
+            channel.queue_declare(queue, durable=True)
+            channel.queue_bind(queue, topic)
+        connection.close()
+    except (AMQPError, OSError) as error:
+        raise QueueError(
+            f"RabbitMQ's queues cannot be made ({type(error).__name__}: {error}): is it running at that address, and "
+            "were its queues made with the settings of components/rabbitmq? If not, delete those queues"
+        ) from error

@@ -1,0 +1,49 @@
+"""The same orders, from the page's click to the points, on each broker that runs here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from scenarios import ordering
+
+from tidings.queues import QueueError, ensure_queues
+from tidings.testing.programs import Ports, rabbitmq_server
+from tidings.up.run import running
+from tidings.up.system import Options
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
+ROOT = Path(__file__).parents[2]
+PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
+
+
+@pytest.fixture
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+async def test_every_order_goes_its_way_and_all_counts_agree(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The system is new on each: on RabbitMQ nothing is lost of what is told before a service first subscribes."""
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else broker
+    options = Options(free_ports=True, run_dir=tmp_path / "run", environment=PACE, broker=address)
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        before = await ordering.counts(client, run.url)
+        burst = await ordering.place(client, run.url, 10, concurrency=5, seed=10)
+        assert not burst.refusals
+        await ordering.follow(client, run.url, burst.ids, patience=200)
+        assert await ordering.until_agreed(client, run.url, before, burst.due()) == []
+
+
+def test_queues_are_made_once_and_what_is_in_the_way_is_named(rabbitmq: str) -> None:
+    told = [("kitchen", {"spec": {"topic": "orders.orderConfirmed.v2"}})]
+    for _ in range(2):
+        ensure_queues(rabbitmq, told)
+    with pytest.raises(QueueError, match="is it running at that address"):
+        ensure_queues("amqp://guest:guest@127.0.0.1:1/", told)
