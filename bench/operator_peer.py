@@ -76,7 +76,7 @@ async def noticed(event: kopf.RawEvent, namespace: Any, spec: kopf.Spec, **_: An
             alarm.set()
 
 
-@kopf.daemon(GROUP, VERSION, "eventsubscriptions", registry=registry)
+@kopf.daemon(GROUP, VERSION, "eventsubscriptions", cancellation_timeout=1.0, registry=registry)
 async def keep(namespace: Any, name: str, body: kopf.Body, stopped: kopf.DaemonStopped, **indices: Any) -> None:
     app = (namespace, body["spec"]["consumer"]["appId"])
     alarm = alarms[app][name] = asyncio.Event()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.operator import shop
 from tests.operator.cluster import ADMIN, Cluster
-from tests.operator.conftest import Start, login
+from tests.operator.conftest import Start, login, until
 
 from tidings_operator.client import OWN, Client
 
@@ -41,8 +41,9 @@ class Told:
 
 
 def good(namespace: str, number: int) -> dict[str, Any]:
-    app = {"appId": f"app{number // PER_APP}"}
-    return shop.subscription(namespace, f"good-{number}", consumer=app, filters=[{"exact": {"data.n": number}}])
+    app, routes = {"appId": f"app{number // PER_APP}"}, {"default": f"/good/{number}"}
+    filters = [{"exact": {"data.n": number}}]
+    return shop.subscription(namespace, f"good-{number}", consumer=app, routes=routes, filters=filters)
 
 
 def bad(namespace: str, number: int) -> dict[str, Any]:
@@ -80,7 +81,7 @@ async def told(cluster: Cluster, namespace: str, crowd: list[dict[str, Any]], op
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(listening, PATIENCE)
     assert len(reasons) == len(crowd), f"only {len(reasons)} of {len(crowd)} have a status after {PATIENCE:.0f} s"
-    assert made.queue.outstanding <= 1
+    await until(lambda: made.queue.idle, "all is done", 120)
     return Told(reasons, seconds, _writes(cluster, namespace, since))
 
 
