@@ -1,4 +1,4 @@
-"""The log strategy on real sidecars: three state stores, two brokers, one suite."""
+"""The log strategy on real sidecars: three state stores with each of two brokers, one suite."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _lanes(value: bytes) -> list[str]:
 
 
 class TestLog(OutboxConformance):
-    @pytest_asyncio.fixture(params=[("nats", store) for store in STORES] + [("redis", "state-sqlite")], ids="-".join)
+    @pytest_asyncio.fixture(params=[(broker, store) for broker in ("nats", "redis") for store in STORES], ids="-".join)
     async def world(
         self, request: pytest.FixtureRequest, daprd: StartDaprd, serve: Serve, tmp_path: Path
     ) -> AsyncIterator[World]:

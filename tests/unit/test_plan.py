@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidings.plan import AppPlan, Plan, plan, plan_app
@@ -370,6 +370,34 @@ def test_bulk_is_no_use_where_one_message_comes_at_a_time(
         assert found.apps["kitchen"].enforcement["one"]["bulk"] == "nobody"
 
 
+@pytest.mark.parametrize(
+    ("kind", "rate", "source", "warned"),
+    [
+        ("redis", 1, "pubsub", True),
+        ("redis", 50, "pubsub", False),
+        ("redis", 1, "slow", False),
+        ("jetstream", 1, "pubsub", False),
+    ],
+)
+def test_a_slow_subscription_needs_workers_of_its_own_where_a_component_shares_them(
+    kind: str, rate: int, source: str, warned: bool, tmp_path: Path
+):
+    components = [
+        {
+            "apiVersion": "dapr.io/v1alpha1",
+            "kind": "Component",
+            "metadata": {"name": name},
+            "spec": {"type": f"pubsub.{kind}"},
+        }
+        for name in ("pubsub", "slow")
+    ]
+    slow = subscription("slow", rateLimit={"eventsPerSecond": rate}, source={"pubsub": source})
+    quick = subscription("quick", eventTypeRef={"name": "orders.orderCancelled"})
+    documents = [event_type(), event_type("orders.orderCancelled"), slow, quick, *components]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
+    assert ("warning slow-among-others" in said(plan(load([tmp_path])))) is warned
+
+
 @pytest.mark.parametrize("wide", [{"any": [{"exact": {"subject": "x" * 50}}] * 60}, {"any": [WEB["filters"][0]] * 120}])
 def test_filters_that_grow_too_large_together_are_refused(wide: Document):
     assert said(planned(event_type(), subscription(filters=[wide]))) == {"error malformed-cel"}
@@ -597,6 +625,7 @@ bad = [
 ]
 
 
+@settings(deadline=None)  # one on a busy machine says nothing
 @given(st.sets(st.integers(0, len(bad) - 1)), st.randoms())
 def test_one_bad_resource_never_harms_a_good_one(chosen: set[int], order: random.Random):
     good = [event_type(), COMMAND, subscription("z"), subscription("y", "payments", **TAKES)]

@@ -1,7 +1,7 @@
 """The plan of one app: a pure function of the inventory, so that an operator can redo just the app that changed."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 from tidings.plan import channels, conditions, keepers, overlaps, policies, resiliency, subscriptions
@@ -11,6 +11,9 @@ from tidings.plan.model import AppPlan, Topics
 from tidings.resources.findings import Finding, has_errors, worst_first
 from tidings.resources.inventory import Inventory, Key, app_key, is_dead_letters, wanted_type
 from tidings.resources.subscription import EventSubscription
+
+SLOW = 10.0
+"""Events a second, below which a subscription needs workers of its own: seen with one a second, 12 and 32 workers."""
 
 Readers = list[tuple[EventSubscription, list[Channel]]]
 
@@ -30,6 +33,7 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
         if not has_errors(found):
             readers.append((subscription, read))
         findings += found
+    findings += _slow(readers, inventory)
     by_channel = _by_channel(readers)
     replayed = _replayed(readers)
     children = [
@@ -73,6 +77,19 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
 
 def _is_serial(read: list[Channel], inventory: Inventory) -> bool:
     return any(channel.pubsub in inventory.serial for channel in read)
+
+
+def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
+    """A few events a second fill the workers that all of an app's topics share, and the others wait with them."""
+    for subscription, read in readers:
+        rate = subscription.spec.rate_limit
+        shared = {each.pubsub for each in read} & inventory.sharing
+        others = {each.pubsub for other, near in readers if other is not subscription for each in near}
+        if rate and rate.events_per_second < SLOW and shared & others:
+            name = min(shared & others)
+            message = f"Its {rate.events_per_second:g} events a second hold up the app's other topics on {name}"
+            mend = f"Name a component of its own in source: a copy of {name} with few workers and a short queue."
+            yield subscription.finding("warning", "slow-among-others", message, mend, at=("spec", "rateLimit"))
 
 
 def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:

@@ -25,6 +25,8 @@ class Inventory:
         self.findings: list[Finding] = list(findings)
         self.serial: set[str] = set()
         """The pub/sub components that bring an app one message at a time, as far as is known."""
+        self.sharing: set[str] = set()
+        """Those whose workers serve all topics of an app: a slow one holds the others up."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
         self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
         self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings.resources import reading, schemas
-from tidings.resources.brokers import one_at_a_time
+from tidings.resources.brokers import one_at_a_time, shares_workers
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.model import Resource
@@ -22,6 +22,7 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     findings: list[Finding] = []
     known: dict[tuple[str, str, str], Resource[Any]] = {}
     serial: set[str] = set()
+    sharing: set[str] = set()
     for path in reading.files(Path(each) for each in paths):
         documents, wrong = reading.read(path)
         findings += wrong
@@ -35,8 +36,11 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
                 _keep(resource, known, findings)
             elif component := one_at_a_time(document.data):
                 serial.add(component)
+            elif component := shares_workers(document.data):
+                sharing.add(component)
     inventory = Inventory(known.values(), findings)
     inventory.serial |= serial
+    inventory.sharing |= sharing
     return inventory
 
 
