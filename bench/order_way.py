@@ -42,6 +42,14 @@ SETTINGS = (
 )
 
 
+PROFILE = (
+    "Inside a sidecar (tracking's, the busiest; daprd 1.18.1 with `--enable-profiling`, pprof over 15 s at 60 events/s): "
+    "57% is the state API over gRPC, which every handled event needs twice, to read and to write under the etag; 35 points "
+    "of that are SQLite. Go's scheduler and collector take 15%, its metrics 5%, the call into the service 4%, NATS 8%. No "
+    "setting of daprd's takes a large part away. The way to more is more cores, or fewer readers of each event."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One rate."""
@@ -170,6 +178,7 @@ def text(steps: list[Step], per_order: float) -> str:
         table(("from", "to", "orders", "p50", "p99"), (_leg(leg, values) for leg, values in shown.legs.items())),
         f"Where the time goes: CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
         table(("who", "CPU per event", "share"), _shares(shown)),
+        PROFILE,
     )
     return "\n\n".join(parts)
 
