@@ -28,8 +28,8 @@ from tidings.up.run import Run, running
 from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scenarios"))
-from ordering import LEGS, NotSettled, an_order, counts, difference, follow, legs, menu, place  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from scenarios.ordering import LEGS, NotSettled, an_order, counts, difference, follow, legs, menu, place  # noqa: E402
 
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
 RATES = (50, 75, 100, 150, 200, 300, 400, 600, 1_000)
