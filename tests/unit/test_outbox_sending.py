@@ -52,6 +52,11 @@ async def begun(sender: Sending, *events: bytes, topic: str = "t") -> list[async
     return tasks
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_PAUSE", 0.0)
+
+
 async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     sidecar = Slow()
     tasks = await begun(Sending(sidecar), b"1", b"2", b"3")
@@ -61,6 +66,23 @@ async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     assert [task.done() for task in tasks] == [True, False, False]
     await sidecar.let(1)
     assert all(task.done() for task in tasks)
+
+
+async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_PAUSE", 0.05)
+    sidecar = Slow()
+    sender = Sending(sidecar)
+    await begun(sender, b"1")
+    await sidecar.let(0)
+    await begun(sender, b"2")
+    await begun(sender, b"3")
+    assert len(sidecar.sent) == 1
+    await asyncio.sleep(0.06)
+    assert sidecar.sent[1:] == [("t", [b"2", b"3"])]
+    await sidecar.let(1)
+    await asyncio.sleep(0.06)
+    await begun(sender, b"4")
+    assert len(sidecar.sent) == 3, "after a pause in which nobody came the next goes at once"
 
 
 async def test_topics_do_not_wait_for_each_other() -> None:
