@@ -55,6 +55,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 	coverage erase
 	pytest tests/unit tests/contract -n 2 --cov --cov-report=
 	pytest tests/integration -n 2 --cov --cov-append --cov-report=
+	pytest tests/operator -n 2
 	pytest tests/e2e tests/chaos/test_kill_each.py --ignore tests/e2e/cluster
 	coverage report --skip-covered --skip-empty --fail-under=90
 
@@ -122,5 +123,5 @@ sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.
 	for lock in services operator; do uv tool run --quiet --from cyclonedx-bom@7.5.0 cyclonedx-py requirements images/$$lock.lock \
 		--output-reproducible --output-file .run/sbom/$$lock.cdx.json || exit 1; done
 
-bench-operator: venv ## the operator with thousands of subscriptions on a real API server
+bench-operator: venv ## the operator at 500 to 10,000 subscriptions, against its peer, in at most 25 minutes; writes its page
 	python bench/operator_scale.py
