@@ -18,6 +18,7 @@ from payments.handlers import handlers
 from payments.tables import metadata
 from tidings import Service, Settings
 from tidings.envelope import Envelope, new_id
+from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
 from tidings.testing.conformance import poll
@@ -26,9 +27,11 @@ pytestmark = pytest.mark.real
 PATIENCE = 30.0
 
 
-@pytest.fixture
-async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
-    """Two that share a broker and a database."""
+@pytest.fixture(params=["table", "cdc"])
+async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[list[Service]]:
+    """Two that share a broker and a database; what payments tells leaves it by PAYMENTS_OUTBOX=table or cdc."""
+    strategy: type[TableOutbox] = {"table": TableOutbox, "cdc": CdcOutbox}[request.param]
+    postgres = request.getfixturevalue({"table": "postgres", "cdc": "logical"}[request.param])
     name, broker = f"payments_{uuid.uuid4().hex}", MemoryBroker()
     url = sa.make_url(postgres).set(database=name).render_as_string()
     async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
@@ -39,7 +42,7 @@ async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
                 handlers,
                 settings=Settings(tidings_instance=f"payments-{number}"),
                 sidecar=MemorySidecar("payments", broker),
-                outbox=TableOutbox.on(url, tables=metadata),
+                outbox=strategy.on(url, tables=metadata),
             )
             for number in range(2)
         ]
@@ -48,6 +51,9 @@ async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
         yield started
         for each in started:
             await each.stop()
+        await server.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s", [name]
+        )
         await server.execute(f'drop database "{name}" with (force)')
 
 
