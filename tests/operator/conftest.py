@@ -64,17 +64,21 @@ Start = Callable[..., Awaitable[Operator]]
 async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start]:
     """Start operators in this process: `await operator()`; they end with the test."""
     caplog.set_level(logging.INFO)
-    caplog.set_level(logging.WARNING, "httpx2")
+    for noisy in ("httpx2", "kopf.objects"):
+        caplog.set_level(logging.WARNING, noisy)
     started: list[tuple[Operator, asyncio.Task[None]]] = []
 
     async def start(
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC), server: str = "", **how: Any
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        server: str = "",
+        patience: float = PATIENCE,
+        **how: Any,
     ) -> Operator:
         given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
         made = Operator(Settings(**given), login(cluster, server=server), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
-        await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything")
+        await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything", patience)
         if task.done():
             task.result()
         return made

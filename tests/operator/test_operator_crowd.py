@@ -103,12 +103,13 @@ def _writes(cluster: Cluster, namespace: str, since: int) -> int:
     )
 
 
+@pytest.mark.timeout(600)
 async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cluster, operator: Start):
     for name in ("crowd-good", "crowd-mixed"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
     async def start(namespace: str) -> Any:
-        return await operator(namespaces=(namespace,))
+        return await operator(namespaces=(namespace,), patience=PATIENCE)
 
     alone = await told(cluster, "crowd-good", [good("crowd-good", n) for n in range(GOOD)], lambda: start("crowd-good"))
     # The bad ones are the older: whatever goes by age or by order of arrival has them in front.

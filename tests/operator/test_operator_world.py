@@ -1,0 +1,169 @@
+"""What the operator keeps of what it has seen: little, and all that it needs. And the right to write. No cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from tests.operator import shop
+
+from tidings_operator.client import ApiError, Client
+from tidings_operator.lease import Lease
+from tidings_operator.workqueue import Key
+from tidings_operator.world import World, said
+
+STATUS: dict[str, Any] = {
+    "observedGeneration": 3,
+    "conditions": [
+        {
+            "type": kind,
+            "status": "True",
+            "reason": "Fine",
+            "message": "all is well",
+            "observedGeneration": 3,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind in ("Ready", "Observed")
+    ],
+    "topics": ["orders.orderConfirmed.v1"],
+    "warnings": [],
+}
+
+
+def turned(value: Any) -> Any:
+    """The same with the fields of every object in another order, as the API server may send them."""
+    if isinstance(value, Mapping):
+        return {name: turned(value[name]) for name in reversed(list(value))}
+    return [turned(each) for each in value] if isinstance(value, list) else value
+
+
+def seen(world: World, number: int, **metadata: Any) -> dict[str, Any]:
+    body = deepcopy(shop.subscription("shop", f"wish-{number}", consumer={"appId": "kitchen"}))
+    body["metadata"] |= {"uid": f"u{number}", "resourceVersion": "5", "generation": 3, **metadata}
+    world.saw(None, body)
+    return body
+
+
+def test_the_order_of_fields_is_no_difference_between_two_statuses():
+    assert said("EventSubscription", STATUS) == said("EventSubscription", turned(STATUS))
+    other = deepcopy(STATUS)
+    other["topics"].append("orders.orderVanished.v1")
+    assert said("EventSubscription", STATUS) != said("EventSubscription", other)
+
+
+def test_of_a_status_what_the_next_one_depends_on_is_kept():
+    ready, observed = said("EventSubscription", STATUS).decoded()["conditions"]
+    assert ready == {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Fine",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    assert observed == STATUS["conditions"][1], "it may have to be said again as it is"
+    assert said("EventReplay", STATUS).decoded() == STATUS, "a replay's progress stands in its status alone"
+
+
+def test_subscriptions_share_what_they_have_in_common():
+    world = World(lambda _: None)
+    seen(world, 1)
+    seen(world, 2)
+    one, other = (world.inventory.subscriptions["shop", f"wish-{number}"] for number in (1, 2))
+    assert one.spec.delivery is other.spec.delivery
+    assert one.spec.consumer is other.spec.consumer
+    assert one.metadata.name != other.metadata.name
+
+
+def test_those_that_are_ready_are_counted_by_their_status():
+    world = World(lambda _: None)
+    bodies = [seen(world, number) for number in range(3)]
+    assert world.ready() == 0
+    for version, body in enumerate(bodies[:2], 6):
+        written = {**body, "status": STATUS, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+        world.wrote(("EventSubscription", "shop", body["metadata"]["name"]), written)
+    assert world.ready() == 2
+
+
+def test_our_own_write_of_a_status_is_no_news_and_somebody_else_s_is():
+    dirty: list[Key] = []
+    world = World(dirty.append)
+    body = seen(world, 1)
+    written = {**body, "status": STATUS, "metadata": {**body["metadata"], "resourceVersion": "6"}}
+    world.wrote(("EventSubscription", "shop", "wish-1"), written)
+    dirty.clear()
+    world.saw("MODIFIED", turned(written))
+    assert not dirty
+    metadata = {**body["metadata"], "resourceVersion": "7"}
+    world.saw("MODIFIED", {**written, "status": {**STATUS, "topics": ["lies"]}, "metadata": metadata})
+    assert dirty == [Key("app", "shop", "kitchen")]
+
+
+class LeaseServer(Client):
+    """An API server with one lease and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: pytest.fail("nobody logs in here"))
+        self.lease: dict[str, Any] | None = None
+        self.asked: list[str] = []
+        self.hang = False
+
+    async def request(self, method: str, path: str, body: Any = None, **how: Any) -> Any:
+        self.asked.append(method)
+        if self.hang:
+            await asyncio.sleep(60)
+        if method == "GET":
+            if self.lease is None:
+                raise ApiError(404, "none")
+            return deepcopy(self.lease)
+        version = int(self.lease["metadata"]["resourceVersion"]) if self.lease else 0
+        if method == "PUT" and body["metadata"].get("resourceVersion") != str(version):
+            raise ApiError(409, "somebody was faster")
+        self.lease = deepcopy(body)
+        self.lease["metadata"] = {**body["metadata"], "resourceVersion": str(version + 1)}
+        return deepcopy(self.lease)
+
+
+async def asked(server: LeaseServer, times: int) -> None:
+    while len(server.asked) < times:  # noqa: ASYNC110 - the server counts, it signals nothing
+        await asyncio.sleep(0.02)
+
+
+async def test_a_lease_is_renewed_with_one_request_and_taken_over_when_it_is_lost():
+    server = LeaseServer()
+    lease = Lease(server, namespace="tidings-system", identity="a", duration=0.5)
+    keeping = asyncio.create_task(lease.keep())
+    try:
+        await asyncio.wait_for(lease.taken.wait(), 5)
+        await asyncio.wait_for(asked(server, 5), 5)
+        assert server.asked[:2] == ["GET", "POST"]
+        assert set(server.asked[2:]) == {"PUT"}
+
+        assert server.lease
+        server.lease["spec"]["holderIdentity"] = "b"  # as after a pause in which another took it
+        server.lease["metadata"]["resourceVersion"] = "100"
+        lease.taken.clear()
+        await asyncio.wait_for(lease.taken.wait(), 5)
+        assert server.lease["spec"]["holderIdentity"] == "a", "it is taken again when the other does not renew it"
+        assert server.lease["spec"]["leaseTransitions"] >= 1
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_a_request_that_hangs_does_not_keep_the_next_renewal_waiting():
+    server = LeaseServer()
+    lease = Lease(server, namespace="tidings-system", identity="a", duration=3.0)
+    keeping = asyncio.create_task(lease.keep())
+    try:
+        await asyncio.wait_for(lease.taken.wait(), 5)
+        server.hang = True
+        before = len(server.asked)
+        await asyncio.wait_for(asked(server, before + 1), 5)
+        server.hang = False
+        await asyncio.wait_for(asked(server, before + 2), 3)  # given up after a third of the duration
+        assert lease.held
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
