@@ -1,6 +1,7 @@
 """Both charts on a live cluster. Only `make e2e` runs these: they install, kill and uninstall.
 
 E2E_CONTEXT names the context (`current`: the one at hand, which must be kind's), E2E_REPOSITORY and E2E_TAG the images.
+E2E_KEEP=1 works on what an earlier run has left, and leaves it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CONTEXT = os.environ.get("E2E_CONTEXT", "")
 REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
+KEEP = bool(os.environ.get("E2E_KEEP"))
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
 NUMBERED = ROOT / "tests/chaos/numbered/services"
 
@@ -67,21 +69,26 @@ class Installed:
         for cluster, release in ((self.pizza, "pizza"), (self.tidings, "tidings")):
             cluster.helm("uninstall", release, "--wait", "--ignore-not-found")
 
+    def clean(self) -> None:
+        """Uninstall, and take the namespace away."""
+        self.uninstall()
+        self.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=300s")
+
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
     """Both charts, installed anew, everything ready."""
     context = chosen(CONTEXT, current_context()) if CONTEXT == CURRENT else CONTEXT
     found = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
-    found.uninstall()
-    found.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=120s")
+    if not KEEP:
+        found.clean()
     found.install_tidings("--wait")
     found.install_pizza()
     found.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
     found.pizza.roll_out()
     yield found
-    found.uninstall()
-    found.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=120s")
+    if not KEEP:
+        found.clean()
 
 
 class Guest:
