@@ -81,7 +81,7 @@ def line(each: Figures) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def page(on: str, figures: list[Figures]) -> str:
+def page(on: str, figures: list[Figures], left_out: list[str]) -> str:
     """The page in Markdown."""
     parts = [HEAD, table(COLUMNS), *(line(each) for each in figures), "", "## Against the peer", ""]
     parts += ["How many times less ours takes.", "", table(("subscriptions", *RATIOS)), *_ratios(figures), ""]
@@ -90,7 +90,9 @@ def page(on: str, figures: list[Figures]) -> str:
     parts += [_shares(each, names) for each in figures]
     verdict = missed(figures)
     parts += ["", "## Promises", "", *(f"- **Missed**: {each}" for each in verdict)]
-    return "\n".join([*parts, *([] if verdict else ["All kept."]), "", f"Measured: {on}.", ""])
+    parts += [] if verdict else ["All kept."]
+    parts += [f"- Not measured: {each}." for each in left_out]
+    return "\n".join([*parts, "", f"Measured: {on}.", ""])
 
 
 def table(columns: Iterable[str]) -> str:
@@ -143,9 +145,9 @@ def _shares(each: Figures, names: list[str]) -> str:
     return f"| {each.side} | {each.size:,} | {' | '.join(cells)} |"
 
 
-def write(folder: Path, on: str, figures: list[Figures]) -> None:
+def write(folder: Path, on: str, figures: list[Figures], left_out: list[str]) -> None:
     """Write the page and the raw values of what has been measured so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"machine": on, "figures": [asdict(each) for each in figures]}
+    values = {"machine": on, "figures": [asdict(each) for each in figures], "not measured": left_out}
     (folder / f"{NAME}.json").write_text(json.dumps(values, indent=1) + "\n")
-    (folder / f"{NAME}.md").write_text(page(on, figures))
+    (folder / f"{NAME}.md").write_text(page(on, figures, left_out))
