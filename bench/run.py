@@ -100,12 +100,12 @@ def machine() -> str:
 
 def main(names: list[str]) -> None:
     """Measure, and write what was found."""
-    kept = json.loads(VALUES.read_text()) if VALUES.exists() else {}
     for name in names or PARTS:
         on = machine()
         found = asyncio.run(importlib.import_module(name).run())
         compared = [each for each in found if isinstance(each, Comparison)]
         told = [each.plain() for each in found if isinstance(each, Section)]
+        kept = json.loads(VALUES.read_text()) if VALUES.exists() else {}  # another run may have written meanwhile
         kept[name] = {"machine": on, "comparisons": [each.plain() for each in compared], "sections": told}
         for each in compared:
             print(each.row(), flush=True)
