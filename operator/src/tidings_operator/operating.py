@@ -168,6 +168,8 @@ class Operator:
             for place in set(before) & set(self._late(await self._attempt(self._versions)) if before else ()):
                 await self._catch_up(place)
             for key in self.world.everything():
+                while len(self.queue) > self.settings.workers:  # noqa: ASYNC110 - what changes meanwhile comes first
+                    await asyncio.sleep(LOOK)
                 self.queue.add(key)
 
     async def _catch_up(self, place: Place) -> None:
