@@ -290,12 +290,17 @@ def test_lines_of_the_module_are_mended_and_a_mend_that_fits_nowhere_is_an_error
         ensure("toy")
 
 
-def test_what_has_a_patch_is_built_rather_than_downloaded(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_a_patch_is_built_rather_than_downloaded_or_taken_from_path(
+    go_module: GoModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "toy").write_text("#!/bin/sh\necho toy version 1.2.3 >&2\n")
+    (tmp_path / "toy").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     module = GoModule(**{**vars(go_module), "patches": {"parts/one.go": ('"upstream"', '"mended"')}})
     release = Release(url="http://127.0.0.1:1/toy", checksums="http://127.0.0.1:1/toy.sha256")
     known(monkeypatch, Program(name="toy", version="1.2.3", module=module, release=release))
     told: list[str] = []
-    ensure("toy", report=told.append)
+    assert ensure("toy", report=told.append)["toy"] != tmp_path / "toy"
     assert not [line for line in told if line.startswith("downloading")]
 
 

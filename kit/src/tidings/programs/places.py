@@ -82,7 +82,8 @@ def fits(program: Program, path: Path) -> bool:
 
 
 def _candidates(program: Program) -> Iterator[Path]:
-    if on_path := shutil.which(program.name):
+    mended = program.module is not None and program.module.patches and shutil.which("go")
+    if not mended and (on_path := shutil.which(program.name)):  # what is on PATH lacks our patches
         yield Path(on_path)
     if program.wheel:
         yield Path(sys.prefix) / "bin" / program.name
