@@ -37,7 +37,9 @@ class Counterside(Planned):
             yield self
 
     async def shelf(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.http.get("/shelf")).json()["orders"]
+        while (answer := await self.http.get("/shelf")).status_code == 503:  # as it asks whom a failing sidecar hits
+            await asyncio.sleep(0.005)
+        found: list[dict[str, Any]] = answer.json()["orders"]
         return found
 
     async def until_shelf(self, *order_ids: str) -> list[dict[str, Any]]:
