@@ -126,8 +126,9 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
-        if self._hasty is not None:
-            await self._hasty.dispose()
+        for engine in (self._hasty, self._alone):
+            if engine is not None:
+                await engine.dispose()
 
     def _without_waiting(self) -> AsyncEngine:
         if self._hasty is None:
@@ -135,11 +136,15 @@ class Database:
         return self._hasty
 
     def _by_itself(self) -> AsyncEngine:
-        """The same connections as without waiting, on which every statement commits itself, as SQLite's do anyhow."""
+        """Connections that do not wait for the disk and on which each statement commits itself.
+
+        PostgreSQL has some of their own: to turn others over and back would be a moment in which a cancellation leaks.
+        SQLite's begin nothing by themselves.
+        """
+        if self.dialect == "sqlite":
+            return self._without_waiting()
         if self._alone is None:
-            engine = self._without_waiting()
-            postgresql = self.dialect == "postgresql"
-            self._alone = engine.execution_options(isolation_level="AUTOCOMMIT") if postgresql else engine
+            self._alone = _postgresql(self.url, self.deadline, self._pool, durable=False, autocommit=True)
         return self._alone
 
     def among(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
@@ -286,7 +291,7 @@ def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncE
     return engine
 
 
-def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncEngine:
+def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool, autocommit: bool = False) -> AsyncEngine:
     options = {"statement_timeout": str(int(deadline * 1000)), **({} if durable else _BOOKKEEPING)}
     given = url.query.get("options")
     return create_async_engine(
@@ -296,6 +301,7 @@ def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> As
         pool_timeout=deadline,
         pool_pre_ping=False,  # it would cost a round trip a transaction: a broken connection is an error like others
         connect_args={
+            "autocommit": autocommit,
             "connect_timeout": max(int(deadline), 2),
             "options": " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(given or "")]),
         },
