@@ -37,7 +37,7 @@ class Counterside(Planned):
             yield self
 
     async def shelf(self) -> list[dict[str, Any]]:
-        while (answer := await self.http.get("/shelf")).status_code == 503:  # as it asks whom a failing sidecar hits
+        while (answer := await self.http.get("/shelf")).status_code == 503:  # noqa: ASYNC110 - the fault hit it
             await asyncio.sleep(0.005)
         found: list[dict[str, Any]] = answer.json()["orders"]
         return found
