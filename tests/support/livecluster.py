@@ -70,14 +70,14 @@ class Cluster:
         return client.CoreV1Api(self.api)
 
     def run(self, program: str, *words: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run kubectl or helm here; what it said on both streams. Fails where it does, unless `check` is off."""
+        """Run kubectl or helm here; what it said, or why it failed. Fails where it does, unless `check` is off."""
         path = str(ensure(program)[program])
         where = ["--context" if program == "kubectl" else "--kube-context", self.context, "--namespace", self.namespace]
         done = subprocess.run(
             [path, *where, *words], input=stdin, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0 or not check, f"{program} {' '.join(words)}: {done.stderr or done.stdout}"
-        return done.stdout + done.stderr
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl in this namespace."""

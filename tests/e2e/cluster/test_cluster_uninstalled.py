@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.e2e.cluster.conftest import Installed
+from tests.e2e.cluster.conftest import NUMBERED, Installed
 from tests.support.livecluster import Cluster, until
 
 OTHERS = ("kube-root-ca.crt", "default", "dapr-trust-bundle")
@@ -12,7 +12,7 @@ OTHERS = ("kube-root-ca.crt", "default", "dapr-trust-bundle")
 
 
 def test_nothing_is_left_but_the_definitions(installed: Installed) -> None:
-    installed.pizza.kubectl("delete", "evtype,esub", "--all", "--timeout=60s")  # the tests' own
+    installed.pizza.kubectl("delete", "-f", str(NUMBERED / "sender/contracts/events.yaml"))  # the tests' own
     installed.uninstall()
     for cluster in (installed.pizza, installed.tidings):
         until(f"nothing in {cluster.namespace}", partial(_is_empty, cluster), patience=90)
