@@ -9,6 +9,8 @@ from tests.support.livecluster import Cluster, until
 
 OTHERS = ("kube-root-ca.crt", "default", "dapr-trust-bundle")
 """What Kubernetes and Dapr put into every namespace."""
+NOT_OURS = ("namespace/", "node/", "csinode.", "persistentvolume/", "apiservice.")
+"""Of a cluster that is itself named so, and the API that comes with the definitions."""
 
 
 def test_nothing_is_left_but_the_definitions(installed: Installed) -> None:
@@ -39,8 +41,4 @@ def _wide(cluster: Cluster) -> set[str]:
     """What is of Tidings or the pizzeria beyond namespaces."""
     kinds = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "-o", "name").split()
     words = cluster.kubectl("get", ",".join(kinds), "--ignore-not-found", "-o", "name").split()
-    return {
-        name
-        for name in words
-        if "tidings" in name and not name.startswith(("namespace/", "node/", "persistentvolume/"))
-    }
+    return {name for name in words if "tidings" in name and not name.startswith(NOT_OURS)}
