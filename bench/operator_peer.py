@@ -131,7 +131,7 @@ async def ready() -> None:
 
 
 async def main() -> None:
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.ERROR)
     metrics.QUEUE.set_function(lambda: len(waiting))
     kopf.on.login(registry=registry)(lambda **_: login())
     settings = kopf.OperatorSettings()

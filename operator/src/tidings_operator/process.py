@@ -12,6 +12,9 @@ from tidings import logs
 from tidings_operator.operating import Operator
 from tidings_operator.settings import SettingsError, read
 
+TRIM = 60.0
+"""Seconds between two times that the heap's free pages are given back: bursts leave some."""
+
 
 def login() -> kopf.ConnectionInfo:
     """Return how the API server is reached: as the pod's service account, else as the kubeconfig says."""
@@ -51,5 +54,6 @@ async def _settle(operator: Operator) -> None:
     gc.collect()
     gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:  # glibc keeps what was freed in between; other C libraries have no such call
+    while trim:  # glibc keeps what was freed in between; other C libraries have no such call, and no such need
         trim(0)
+        await asyncio.sleep(TRIM)
