@@ -348,9 +348,14 @@ def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
 )
 @pytest.mark.parametrize(
     ("kind", "setting", "value"),
-    [("jetstream", "concurrency", "single"), ("rabbitmq", "concurrencyMode", "single"), ("redis", "concurrency", "1")],
+    [
+        ("jetstream", "concurrency", "single"),
+        ("rabbitmq", "concurrencyMode", "single"),
+        ("redis", "concurrency", "32"),
+        ("kafka", "clientId", "{appID}"),
+    ],
 )
-def test_bulk_is_no_use_where_one_message_comes_at_a_time(
+def test_bulk_is_no_use_where_one_message_comes_at_a_time_and_stops_redis(
     enforcement: str, expected: set[str], kind: str, setting: str, value: str, tmp_path: Path
 ):
     spec = {"type": f"pubsub.{kind}", "version": "v1", "metadata": [{"name": setting, "value": value}]}
@@ -358,7 +363,7 @@ def test_bulk_is_no_use_where_one_message_comes_at_a_time(
     documents = [event_type(), subscription(bulk={}, enforcement=enforcement), component]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
     found = plan(load([tmp_path]))
-    if kind == "redis":
+    if kind == "kafka":
         assert "bulkSubscribe" in found.apps["kitchen"].subscriptions[0]["spec"]
         assert not {each.rule for each in found.findings} & {"not-kept"}
         return

@@ -10,10 +10,10 @@ from tidings.resources.subscription import EventSubscription
 Keeper = Literal["daprd", "kit", "broker", "nobody"]
 
 
-def keepers(subscription: EventSubscription, *, serial: bool = False) -> dict[str, Keeper]:
+def keepers(subscription: EventSubscription, *, bulkless: bool = False) -> dict[str, Keeper]:
     """Return the keeper of every field that is asked for, by the field's path below spec.
 
-    `serial` is whether it reads from a component that brings one message at a time.
+    `bulkless` is whether it reads from a component on which bulk delivery does harm.
     """
     spec = subscription.spec
     own: Keeper = "kit" if spec.consumer.kit else "daprd"
@@ -29,7 +29,7 @@ def keepers(subscription: EventSubscription, *, serial: bool = False) -> dict[st
         "rateLimit": (spec.rate_limit is not None, only_kit),
         "ordering": (spec.ordering.mode == "Key", only_kit),
         # Dapr would hold each message back for the whole of maxAwait, and the next comes only after its answer.
-        "bulk": (spec.bulk is not None, "nobody" if serial else "daprd"),
+        "bulk": (spec.bulk is not None, "nobody" if bulkless else "daprd"),
         # Where a durable consumer begins is a setting of the component, the same for all its topics.
         "startFrom": (spec.start_from == "Latest", "nobody"),
         "suspend": (spec.suspend, only_kit),
@@ -37,10 +37,10 @@ def keepers(subscription: EventSubscription, *, serial: bool = False) -> dict[st
     return {field: keeper for field, (wanted, keeper) in asked.items() if wanted}
 
 
-def unkept(subscription: EventSubscription, *, serial: bool = False) -> Iterator[Finding]:
+def unkept(subscription: EventSubscription, *, bulkless: bool = False) -> Iterator[Finding]:
     """Yield a finding for each field that nobody keeps: an error where enforcement is Strict."""
     strict = subscription.spec.enforcement == "Strict"
-    for field, keeper in keepers(subscription, serial=serial).items():
+    for field, keeper in keepers(subscription, bulkless=bulkless).items():
         if keeper == "nobody":
             path: Path = ("spec", *field.split("."))
             message = f"spec.{field} is kept by nobody {_why(field)}"
@@ -58,5 +58,8 @@ def _why(field: str) -> str:
     if field == "startFrom":
         return "per subscription: it is a setting of the pub/sub component (deliverPolicy, initialOffset)"
     if field == "bulk":
-        return "on its pub/sub component, which brings one message at a time: each would wait maxAwait for no other"
+        return (
+            "on its pub/sub component: one that brings one message at a time would let each wait maxAwait for no other; "
+            "on Redis daprd would bring nothing any more once the app was away"
+        )
     return "without the kit (spec.consumer.kit: false)"
