@@ -59,7 +59,7 @@ def _why(field: str) -> str:
         return "per subscription: it is a setting of the pub/sub component (deliverPolicy, initialOffset)"
     if field == "bulk":
         return (
-            "on its pub/sub component: one that brings one message at a time would let each wait maxAwait for no other; "
+            "on its pub/sub component: one that brings one message at a time lets each wait maxAwait for no other; "
             "on Redis daprd would bring nothing any more once the app was away"
         )
     return "without the kit (spec.consumer.kit: false)"
