@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sbom e2e e2e-images audit pictures
+.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,17 +106,22 @@ e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluste
 e2e-images: images
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
-	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators numbered $(notdir $(wildcard services/*)))
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators daprd numbered $(notdir $(wildcard services/*)))
 
 # BASE names another base image, TAG another tag, DOCKER_BUILD further options of `docker build`.
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)
 TAG ?= 0.1.0
 DOCKER_BUILD ?= --network host
-images: ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
+images: sidecar-image ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
 	$(IMAGES) -f images/operator.Dockerfile -t plant-based-pizza/operator:$(TAG) .
 	$(IMAGES) -f images/simulators.Dockerfile -t plant-based-pizza/simulators:$(TAG) .
 	for service in $(notdir $(wildcard services/*)); do \
 		$(IMAGES) -f images/service.Dockerfile --build-arg SERVICE=$$service -t plant-based-pizza/$$service:$(TAG) . || exit 1; done
+
+sidecar-image: venv ## daprd with our mend, for the value dapr.sidecarImage of the chart pizza
+	mkdir -p .run/sidecar
+	cp "$$(tidings tools daprd | cut -f 2)" .run/sidecar/daprd
+	$(IMAGES) -f images/sidecar.Dockerfile -t plant-based-pizza/daprd:$(TAG) .run/sidecar
 
 sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.cdx.json
 	mkdir -p .run/sbom

@@ -246,6 +246,16 @@ def test_tokens_are_shown_both_ways() -> None:
             assert "DAPR_API_TOKEN" not in env
 
 
+@pytest.mark.parametrize("image", ["", "registry.example/daprd:1.18.1-mended"])
+def test_a_sidecar_may_be_another_one_than_the_injectors(image: str) -> None:
+    found = {
+        name: template["metadata"]["annotations"].get("dapr.io/sidecar-image", "")
+        for name, template in pods(rendered("pizza", {"dapr": {"sidecarImage": image}}))
+        if name in SIDECARS
+    }
+    assert found == dict.fromkeys(SIDECARS, image)
+
+
 @pytest.mark.parametrize("name", ["defaults", "two", "hpa", "keda"])
 def test_what_keeps_sqlite_has_one_copy_and_its_volume(name: str) -> None:
     resources = rendered("pizza", VALUE_SETS[name])

@@ -50,6 +50,14 @@ def test_a_dockerfile_keeps_the_rules(name: str) -> None:
     assert "ADD " not in text
 
 
+def test_the_sidecar_stands_on_the_base_of_the_services() -> None:
+    sidecar, service = ((IMAGES / f"{name}.Dockerfile").read_text() for name in ("sidecar", "service"))
+    base = re.compile(r"^ARG BASE=(\S+)$", re.MULTILINE)
+    assert base.findall(sidecar) == base.findall(service)
+    assert "USER 65532:65532" in sidecar, "as Dapr's own, which the injector's security context fits"
+    assert 'ENTRYPOINT ["/daprd"]' in sidecar
+
+
 def test_services_and_simulators_share_the_layer_of_their_packages() -> None:
     first = [
         re.sub(r"^#.*\n", "", (IMAGES / f"{name}.Dockerfile").read_text(), flags=re.MULTILINE).partition("\n\nFROM")[2]

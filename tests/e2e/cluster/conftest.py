@@ -56,6 +56,7 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         given = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         given += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
+        given.append(f"dapr.sidecarImage={REPOSITORY}/daprd:{TAG}")  # nothing may be lost here
         return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:
