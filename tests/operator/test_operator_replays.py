@@ -153,7 +153,7 @@ async def test_dead_letters_are_released_at_the_rate_and_never_twice(
     await operator(archive_url=archive.url)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
     assert sorted(archive.released) == [1, 2, 3, 4, 5]
-    assert time.monotonic() - begun > 4 / 2, "the rate is two a second"
+    assert time.monotonic() - begun > 1, "two a second; the next operator begins at once with its first two"
     assert shop.status(cluster, order)["sent"] == 5
 
 
