@@ -187,6 +187,7 @@ async def test_a_file_that_cannot_be_opened_makes_it_unavailable(tmp_path: Path)
     with pytest.raises(SidecarUnavailable, match="unable to open database file"):
         await database.create(_tables)
     await database.close()
+    await asyncio.sleep(0.1)  # aiosqlite's thread still answers to this loop, although nobody asks any more
 
 
 async def test_an_error_shows_no_password() -> None:
