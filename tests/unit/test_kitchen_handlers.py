@@ -94,14 +94,17 @@ class Kitchen:
         return str((await self.api.get(f"/tickets/{order}")).json()["status"])
 
     def facts(self, subject: str = "o-1") -> list[dict[str, Any]]:
-        """What the kitchen has published about a subject, in the order of publishing."""
-        found = [
-            each
+        """What the kitchen has published about a subject, in the order of publishing.
+
+        Each of it once: a second replica may tell again what the first has just told, under the same id.
+        """
+        found = {
+            (each["id"], each["version"]): each
             for topic in self.broker.topics
             for each in self.broker.events(topic)
             if each["source"] == "kitchen" and each["subject"] == subject
-        ]
-        return sorted(found, key=lambda each: str(each["id"]))
+        }
+        return sorted(found.values(), key=lambda each: str(each["id"]))
 
     def hanging(self) -> list[str]:
         """The rails that hold anything, as stored."""
