@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import psycopg.errors
@@ -226,13 +227,14 @@ class Stream(Relay):
 
     async def _insist(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
         """Publish rows in order until all are gone; what is refused again and again is parked."""
-        waiting, pause, tries = list(rows), _FIRST_PAUSE, 0
+        waiting, pause, tries = list(rows), _FIRST_PAUSE, Counter[int]()
         while waiting:
             went, failed = await self._publish_alive(connection, waiting)
             self._measure(waiting, set(went))
             refused: Errors = {each: error for each, error in failed.items() if isinstance(error, PublishRefused)}
-            tries += bool(refused)
-            given_up = [row for row in waiting if row.id in refused] if tries >= TRIES else []
+            tries.update(refused.keys())
+            too_often = max(tries.values(), default=0) >= TRIES
+            given_up = [row._replace(attempts=tries[row.id] - 1) for row in waiting if too_often and row.id in refused]
             await self._gone(waiting, went, given_up, refused)
             gone = {*went, *(row.id for row in given_up)}
             waiting = [row for row in waiting if row.id not in gone]
