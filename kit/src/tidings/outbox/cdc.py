@@ -48,7 +48,6 @@ from tidings.outbox.table import TableOutbox
 from tidings.outbox.table_relay import BATCH, Errors, Relay, Row, publish
 from tidings.outbox.table_schema import outbox
 from tidings.sidecar import Sidecar
-from tidings.sql import Database
 
 log = structlog.get_logger(__name__)
 
@@ -82,20 +81,10 @@ class CdcOutbox(TableOutbox):
 
     """
 
-    def __init__(
-        self,
-        database: Database | str,
-        sidecar: Sidecar,
-        instance: str,
-        max_event: int = 1_000_000,
-        *,
-        tables: sa.MetaData | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(database, sidecar, instance, max_event, tables=tables, clock=clock)
+    def _publisher(self, sidecar: Sidecar, clock: Callable[[], float]) -> Relay:
         if self.database.dialect != "postgresql":
             raise DefinitionError("cdc reads PostgreSQL's log, SQLite has none to read: use TableOutbox")
-        self._relay = Stream(self.database, self._lease, sidecar, clock)
+        return Stream(self.database, self._lease, sidecar, clock)
 
 
 class Stream(Relay):

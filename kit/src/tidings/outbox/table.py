@@ -107,7 +107,7 @@ class TableOutbox:
         self._max_event = max_event
         self._tables = [metadata] if tables is None else [metadata, tables]
         self._lease = Lease(self.database, instance, clock)
-        self._relay: Relay = Relay(self.database, self._lease, sidecar, clock)
+        self._relay = self._publisher(sidecar, clock)
         self._agenda = Agenda(self.database, self._lease, clock)
         self._opened = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -122,6 +122,10 @@ class TableOutbox:
             return cls(database, sidecar, settings.tidings_instance, settings.tidings_max_event, tables=tables)
 
         return make
+
+    def _publisher(self, sidecar: Sidecar, clock: Callable[[], float]) -> Relay:
+        """Make what brings the rows to the broker."""
+        return Relay(self.database, self._lease, sidecar, clock)
 
     # -- life ---------------------------------------------------------------------------------------------------
 

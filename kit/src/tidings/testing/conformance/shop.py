@@ -49,15 +49,20 @@ async def count_document(message: Counted, context: StateContext) -> None:
     context.publish(Changed(item=message.item, total=total.count))
 
 
-async def count_row(message: Counted, context: SqlContext) -> None:
-    """Add one in a row."""
-    this = totals.c.item == message.item
+async def bump(item: str, context: SqlContext) -> int:
+    """Add one in a row; the item's total."""
+    this = totals.c.item == item
     bumped = sa.update(totals).where(this).values(total=totals.c.total + 1).returning(totals.c.total)
-    total = (await context.connection.execute(bumped)).scalar()
+    total: int | None = (await context.connection.execute(bumped)).scalar()
     if total is None:
         total = 1
-        await context.connection.execute(sa.insert(totals).values(item=message.item, total=total))
-    context.publish(Changed(item=message.item, total=total))
+        await context.connection.execute(sa.insert(totals).values(item=item, total=total))
+    return total
+
+
+async def count_row(message: Counted, context: SqlContext) -> None:
+    """Add one in a row, and tell it."""
+    context.publish(Changed(item=message.item, total=await bump(message.item, context)))
 
 
 async def pass_on(message: Counted, context: Context) -> None:

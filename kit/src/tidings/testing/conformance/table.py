@@ -32,14 +32,10 @@ from tidings.outbox import table_lease, table_relay, table_schema
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.settings import Settings
 from tidings.testing import Crash, MemoryBroker, MemorySidecar
+from tidings.testing.conformance.shop import Changed, bump, tables, totals
 from tidings.testing.conformance.support import poll
 
 _DONE, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
-
-_shop = sa.MetaData()
-_totals = sa.Table(
-    "totals", _shop, sa.Column("item", sa.Text, primary_key=True), sa.Column("total", sa.Integer, nullable=False)
-)
 
 
 @event("shop.itemCounted", subject="item")
@@ -48,14 +44,6 @@ class Counted(Event, kw_only=True):
 
     item: str
     slow: float = 0.0
-
-
-@event("shop.totalChanged", subject="item")
-class Changed(Event, kw_only=True):
-    """An item's total."""
-
-    item: str
-    total: int
 
 
 @command("shop.recount", subject="item")
@@ -67,12 +55,7 @@ class Recount(Event, kw_only=True):
 
 async def count(message: Counted | Recount, context: SqlContext) -> None:
     """Add one to a total and tell it."""
-    this = _totals.c.item == message.item
-    bumped = sa.update(_totals).where(this).values(total=_totals.c.total + 1).returning(_totals.c.total)
-    total = (await context.connection.execute(bumped)).scalar()
-    if total is None:
-        total = 1
-        await context.connection.execute(sa.insert(_totals).values(item=message.item, total=total))
+    total = await bump(message.item, context)
     await asyncio.sleep(getattr(message, "slow", 0.0))
     context.publish(Changed(item=message.item, total=total))
 
@@ -96,7 +79,7 @@ class Shop:
         """Run a process that dies at the end."""
         sidecar = MemorySidecar("shop", self.broker)
         settings = Settings(tidings_instance=instance)
-        outbox = TableOutbox.on(self.url, tables=_shop)
+        outbox = TableOutbox.on(self.url, tables=tables)
         service = Service("shop", self.handlers, sidecar=sidecar, settings=settings, outbox=outbox)
         await service.start()
         try:
@@ -124,7 +107,7 @@ class Shop:
 
     async def totals(self) -> dict[str, int]:
         """What is stored."""
-        return dict(await self.query(sa.select(_totals)))
+        return dict(await self.query(sa.select(totals)))
 
     def published(self) -> list[dict[str, Any]]:
         """What was published, repetitions included."""
