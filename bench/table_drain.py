@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tidings.sql import Database
 from tidings.testing import MemorySidecar
 from tidings.testing.programs import Ports, postgres_server, public_folder
 
-ROWS, ONE_BY_ONE, WRITES, TASKS = 20_000, 150, 400, 4
+ROWS, ONE_BY_ONE, WRITES, TASKS = 20_000, 150, 2_000, 4
 DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
 SETTINGS = {
     "SQLite": "SQLite, WAL, commits synchronous=FULL (the outbox's bookkeeping NORMAL); publishing free",
@@ -33,6 +34,7 @@ SETTINGS = {
     "PostgreSQL, fsync off": "PostgreSQL, fsync off, as no production has it: what is left is the processor's time",
 }
 EVENT = '{"id":"%d","source":"shop","type":"shop.itemSold","specversion":"1.0","subject":"s%d","data":{"price":950}}'
+Work = Callable[[int, SqlContext], Awaitable[None]]
 metadata = sa.MetaData()
 sales = sa.Table("sales", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("price", sa.Integer))
 
@@ -69,13 +71,26 @@ async def shop(url: str) -> AsyncIterator[Service]:
     await service.stop()
 
 
-async def no_event(price: int, context: SqlContext) -> None:
-    await context.connection.execute(sa.insert(sales), {"price": price})
+async def insert(number: int, context: SqlContext) -> None:
+    """Write as little as a unit of work can: one row."""
+    await context.connection.execute(sa.insert(sales), {"price": number})
 
 
-async def with_event(price: int, context: SqlContext) -> None:
-    await context.connection.execute(sa.insert(sales), {"price": price})
-    context.publish(Sold(item=f"i{price}", price=price))
+async def change(number: int, context: SqlContext) -> None:
+    """Read a row and write it, as most handlers do."""
+    mine = sales.c.id == number + 1
+    price = (await context.connection.execute(sa.select(sales.c.price).where(mine).with_for_update())).scalar_one()
+    await context.connection.execute(sa.update(sales).where(mine).values(price=price + 1))
+
+
+def telling(write: Work) -> Work:
+    """The same with an event."""
+
+    async def told(number: int, context: SqlContext) -> None:
+        await write(number, context)
+        context.publish(Sold(item=f"i{number}", price=number))
+
+    return told
 
 
 async def start_up(_: None, context: SqlContext) -> None:
@@ -127,7 +142,7 @@ async def remaining(database: Database) -> int:
         return int((await connection.execute(sa.select(sa.func.count()).select_from(outbox))).scalar_one())
 
 
-async def writes(service: Service, function: Callable[[Any, Any], Any]) -> float:
+async def writes(service: Service, function: Work) -> float:
     """Units of work a second, some at a time."""
     numbers = iter(range(WRITES))
 
@@ -162,17 +177,21 @@ the disk. The relay's look and removal, which many units share, are counted with
 
 
 async def writing(kind: str, url: str) -> list[Comparison | Section]:
+    found: list[Comparison | Section] = []
     async with shop(url) as service:
-        sides = {"with": lambda: writes(service, with_event), "without": lambda: writes(service, no_event)}
-        compared = await compare(
-            f"write rate with outbox (table, {kind})",
-            sides,
-            unit="units of work/s",
-            bar="at least 0.9x",
-            wanted=0.9,
-            settings=f"{SETTINGS[kind]}; {TASKS} at a time",
-        )
-        return [compared, Section(f"Table strategy, {kind}: who works", WHO_WORKS + await shares(sides, WRITES))]
+        for what, write in (("a row inserted", insert), ("a row read and changed", change)):
+            sides = {"with": partial(writes, service, telling(write)), "without": partial(writes, service, write)}
+            compared = await compare(
+                f"write rate with outbox (table, {kind}), {what}",
+                sides,
+                unit="units of work/s",
+                bar="at least 0.9x",
+                wanted=0.9,
+                settings=f"{SETTINGS[kind]}; {TASKS} at a time",
+            )
+            who = Section(f"Table strategy, {kind}, {what}: who works", WHO_WORKS + await shares(sides, WRITES))
+            found += [compared, who]
+    return found
 
 
 async def on(kind: str, url: str) -> list[Comparison | Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
@@ -11,14 +12,22 @@ import pytest
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 
-from tidings import Event, event
+from tidings import Event, Handlers, event
 from tidings.context import Cause, request, utc_now
 from tidings.errors import SidecarUnavailable, StateConflict
 from tidings.outbox import table_relay, table_schema
-from tidings.outbox.table import TableOutbox
+from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.sql import Database
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance.table import Shop, TableConformance, counted, deliver, published
+from tidings.testing.conformance.table import (
+    Counted,
+    Shop,
+    TableConformance,
+    count,
+    counted,
+    deliver,
+    published,
+)
 
 pytestmark = pytest.mark.real
 
@@ -89,6 +98,27 @@ async def test_a_deadlock_is_a_conflict_and_a_long_statement_a_database_that_doe
         async with database.connect() as connection:
             await connection.execute(sa.text("select nothing from nowhere"))
     await database.close()
+
+
+async def test_a_handler_that_hides_a_failed_statement_is_tried_again_and_not_taken_for_done(database_url: str) -> None:
+    shop = Shop(database_url)
+    tries: list[int] = []
+
+    async def careless(message: Counted, context: SqlContext) -> None:
+        await count(message, context)
+        tries.append(1)
+        if len(tries) == 1:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                await context.connection.execute(sa.text("select nothing from nowhere"))
+
+    shop.handlers = Handlers()
+    shop.handlers.on(Counted)(careless)
+    async with shop.process() as (service, _):
+        cause = counted()
+        assert await deliver(service, cause) == b'{"status":"RETRY"}', "PostgreSQL would roll back and call it a commit"
+        assert await deliver(service, cause) == b'{"status":"SUCCESS"}'
+        await published(service)
+    assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
 
 
 async def test_several_processes_make_the_tables_at_once(database_url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tidings.errors import DefinitionError, SidecarUnavailable
-from tidings.sql import Database, insert_new, insert_rows
+from tidings.sql import Database, insert_new
 
 _tables = sa.MetaData()
 numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
@@ -92,14 +92,6 @@ async def test_many_numbers_are_one_parameter(database: Database) -> None:
         removed = await connection.execute(gone, {"gone": database.numbers(range(1, 50_000))})
         assert removed.rowcount == 49_999
     assert await stored(database) == [0]
-
-
-async def test_rows_through_the_driver_belong_to_the_open_transaction(database: Database) -> None:
-    async with database.connect() as connection:
-        await insert_rows(connection, numbers, [{"n": 1, "v": "rolled back"}])
-    async with database.transaction() as connection:
-        await insert_rows(connection, numbers, [{"n": n, "v": "kept"} for n in (2, 3)])
-    assert await stored(database) == [2, 3]
 
 
 async def test_a_statement_alone_is_committed_by_itself(database: Database) -> None:

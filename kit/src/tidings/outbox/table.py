@@ -56,7 +56,7 @@ from tidings.outbox.table_relay import Relay
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
 from tidings.sidecar import Sidecar
-from tidings.sql import Database, insert_all_new, insert_rows
+from tidings.sql import Database, commit_with, insert_all_new
 
 log = structlog.get_logger(__name__)
 
@@ -289,16 +289,14 @@ class SqlContext(Context):
             SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
 
         """
-        lane = self._lease.lane
-        if self.outgoing:
-            written = self._relay.clock()
-            await insert_rows(self.connection, outbox, [_row(message, lane, written) for message in self.outgoing])
-        if self._scheduled:
-            rows = [{**message, "lane": lane} for message in self._scheduled]
-            await insert_rows(self.connection, scheduled, rows)
+        lane, written = self._lease.lane, self._relay.clock()
+        rows = {
+            outbox: [_row(message, lane, written) for message in self.outgoing],
+            scheduled: [{**message, "lane": lane} for message in self._scheduled],
+        }
         try:
             with self._relay.committing(len(self.outgoing)):
-                await self.connection.commit()
+                await commit_with(self.connection, {table: new for table, new in rows.items() if new})
         finally:
             if self._scheduled:
                 self._agenda.wake()

@@ -35,6 +35,7 @@ from tidings.testing import Crash, MemoryBroker, MemorySidecar
 from tidings.testing.conformance.shop import Changed, bump, tables, totals
 from tidings.testing.conformance.support import poll
 
+_notes = sa.Table("notes", sa.MetaData(), sa.Column("n", sa.Integer, primary_key=True), sa.Column("text", sa.Text))
 _DONE, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 
 
@@ -216,6 +217,28 @@ class TableConformance:
         assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
         assert await shop.rows(table_schema.outbox) == 0
         assert shop.published()[0]["causationid"] == cause.id
+
+    async def test_rows_sent_with_the_commit_stand_or_fall_with_it(self, database_url: str) -> None:
+        text = "it's 100% -- '$1'; \\ %(n)s"
+        database = sql.Database(database_url)
+        await database.create(_notes.metadata)
+        async with database.connect() as connection:
+            await connection.execute(sa.insert(_notes).values(n=1, text="with the others"))
+            await sql.commit_with(connection, {_notes: [{"n": n, "text": text} for n in (2, 3)]})
+        async with database.connect() as connection:
+            await connection.execute(sa.insert(_notes).values(n=4, text="rolled back"))
+            with pytest.raises(sa.exc.IntegrityError):
+                await sql.commit_with(connection, {_notes: [{"n": n, "text": "there already"} for n in (5, 3)]})
+        async with database.connect() as connection:
+            await sql.commit_with(connection, {_notes: [{"n": 6, "text": text}]})
+        async with database.connect() as connection:
+            await connection.execute(sa.insert(_notes).values(n=7, text="nothing was left behind"))
+            await sql.commit_with(connection, {})
+        async with database.connect(write=False) as connection:
+            found = {row.n: row.text for row in await connection.execute(sa.select(_notes))}
+        await database.close()
+        assert sorted(found) == [1, 2, 3, 6, 7]
+        assert found[2] == found[3] == found[6] == text
 
     async def test_an_event_is_handled_once_however_often_and_wherever_it_comes(self, shop: Shop) -> None:
         again = counted(slow=0.05)
