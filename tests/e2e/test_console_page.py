@@ -18,7 +18,6 @@ from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
 
 from archive.settings import ArchiveSettings
-from tidings.testing.programs import Ports
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,11 +28,8 @@ BOXED = "kitchen.pizzaBoxed.v1"
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
-    with Ports() as ports:
-        room = Newsroom(tmp_path, ports)
-        await room.start()
+    async with Newsroom.opened(tmp_path) as room:
         yield room
-        await room.stop()
 
 
 def box(page: Page, name: str) -> Locator:

@@ -8,34 +8,16 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 from tests.e2e.conftest import Open
+from tests.support import checkout
+from tests.support.checkout import add, fill_in
 from tests.support.pizzeria import COMMON, PICKUP_CODE, Pizzeria
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def add(page: Page, *names: str) -> None:
-    for name in names:
-        await page.get_by_role("button", name=f"Add {name} to the basket").click()
-
-
-async def fill_in(page: Page, *, deliver: bool = False, card: str = "tok_ok") -> None:
-    await page.get_by_label("Your name").fill("Ada Lovelace")
-    await page.get_by_label("E-mail").fill("ada@example.org")
-    if deliver:
-        await page.locator("#fulfilment-delivery").check()
-        await page.get_by_label("Street and number").fill("Fig Lane 7")
-        await page.get_by_label("Postcode").fill("10115")
-        await page.get_by_label("City").fill("Berlin")
-    await page.locator(f"#payment-{card}").check()
-
-
 async def order(page: Page, *names: str, **how: Any) -> str:
     """Order pizzas; answers the order's id, once the page follows it."""
-    await add(page, *names)
-    await page.get_by_role("button", name="Checkout").click()
-    await fill_in(page, **how)
-    await page.get_by_role("button", name="Order now").click()
-    await page.wait_for_url("**/orders/*")
+    await checkout.order(page, *names, **how)
     await expect(page.locator(".link")).to_have_text("Live")
     return page.url.rpartition("/")[2]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 from tests.e2e.conftest import Open
+from tests.support import checkout
 
 from tidings.up.run import Run, running
 from tidings.up.system import Options
@@ -34,20 +36,8 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]
         yield run
 
 
-async def order(page: Page, *, deliver: bool = False, card: str = "tok_ok") -> None:
-    await page.get_by_role("button", name="Add Margherita Verde to the basket").click()
-    await page.get_by_role("button", name="Add Marinara to the basket").click()
-    await page.get_by_role("button", name="Checkout").click()
-    await page.get_by_label("Your name").fill("Ada Lovelace")
-    await page.get_by_label("E-mail").fill("ada@example.org")
-    if deliver:
-        await page.locator("#fulfilment-delivery").check()
-        await page.get_by_label("Street and number").fill("Fig Lane 7")
-        await page.get_by_label("Postcode").fill("10115")
-        await page.get_by_label("City").fill("Berlin")
-    await page.locator(f"#payment-{card}").check()
-    await page.get_by_role("button", name="Order now").click()
-    await page.wait_for_url("**/orders/*")
+async def order(page: Page, **how: Any) -> None:
+    await checkout.order(page, "Margherita Verde", "Marinara", **how)
 
 
 async def completed(page: Page) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.support.realworld import RealWorld
 
 from tidings import Handlers
 from tidings.components import render
@@ -22,26 +23,17 @@ from tidings.testing.conformance import Recorder, poll, subscription, unique
 from tidings.testing.conformance.outbox import OutboxConformance
 from tidings.testing.conformance.processes import Failing
 from tidings.testing.conformance.shop import TOPIC, Changed, Counted, Total, counted
-from tidings.testing.conformance.worlds import Make, World
+from tidings.testing.conformance.worlds import Make
 from tidings.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 SETS = Path(__file__).parents[2] / "components"
 
 
-class RuntimesWorld(World):
+class RuntimesWorld(RealWorld):
     """An app whose sidecar publishes from the state store, and another app that writes down what it is brought."""
 
     accepts = frozenset()
-
-    def __init__(self, address: str, recorder: Recorder) -> None:
-        super().__init__()
-        self.name = unique("shop")
-        self.address = address
-        self.recorder = recorder
-
-    def sidecar(self) -> Failing:
-        return Failing(DaprSidecar(self.address))
 
     def outbox(self) -> Make:
         def make(sidecar: Any, settings: Settings) -> DaprOutbox:
@@ -50,8 +42,7 @@ class RuntimesWorld(World):
         return make
 
     async def published(self) -> list[dict[str, Any]]:
-        mine = [each for each in self.recorder.at("/watch") if each["source"] == self.name]
-        return [{**each, "id": each["eventid"]} for each in mine]
+        return [{**each, "id": each["eventid"]} for each in await super().published()]
 
     async def bury(self, process: Any) -> None:
         await super().bury(process)

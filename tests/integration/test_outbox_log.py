@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from tests.support.realworld import RealWorld
 
 from tidings.components import render
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.streams import ensure_streams
 from tidings.testing.conformance import Recorder, subscription, unique
 from tidings.testing.conformance.outbox import OutboxConformance
-from tidings.testing.conformance.processes import Failing
 from tidings.testing.conformance.shop import TOPIC
-from tidings.testing.conformance.worlds import World
 from tidings.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -25,20 +24,8 @@ SETS = Path(__file__).parents[2] / "components"
 STORES = ["state-sqlite", "state-redis", "state-postgres"]
 
 
-class RealWorld(World):
-    """An app's sidecar, and another app that writes down what it is brought."""
-
-    def __init__(self, address: str, recorder: Recorder) -> None:
-        super().__init__()
-        self.name = unique("shop")
-        self.address = address
-        self.recorder = recorder
-
-    def sidecar(self) -> Failing:
-        return Failing(DaprSidecar(self.address))
-
-    async def published(self) -> list[dict[str, Any]]:
-        return [each for each in self.recorder.at("/watch") if each["source"] == self.name]
+class LogWorld(RealWorld):
+    """One whose lanes can be looked into."""
 
     async def left(self) -> list[str]:
         """Lanes are in the directory for as long as they hold something, or their instance lives."""
@@ -72,7 +59,7 @@ class TestLog(OutboxConformance):
     @pytest_asyncio.fixture(params=[(broker, store) for broker in ("nats", "redis") for store in STORES], ids="-".join)
     async def world(
         self, request: pytest.FixtureRequest, daprd: StartDaprd, serve: Serve, tmp_path: Path
-    ) -> AsyncIterator[World]:
+    ) -> AsyncIterator[LogWorld]:
         broker, store = request.param
         where = request.getfixturevalue(broker)
         values = {"NATS_URL": where, "REDIS_HOST": where, "REDIS_PASSWORD": ""}
@@ -89,4 +76,4 @@ class TestLog(OutboxConformance):
         watching = [*map(one_after_the_other, pubsub), subscription(TOPIC, "/watch")]
         await daprd(unique("watcher"), resources=watching, app_port=app.port)
         shop = await daprd(unique("shop"), resources=[*pubsub, *render(SETS / store, values)])
-        yield RealWorld(shop.address, recorder)
+        yield LogWorld(shop.address, recorder)

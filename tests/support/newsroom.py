@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,19 @@ class Newsroom:
         self._server = Served(app, ports.take())
         self._sender = MemorySidecar("orders", self.broker)
 
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, folder: Path) -> AsyncIterator[Newsroom]:
+        """Run one as long as the block lasts."""
+        with Ports() as ports:
+            room = cls(folder, ports)
+            await room._server.start()
+            yield room
+            await room._server.stop()
+
     @property
     def url(self) -> str:
         return f"{self._server.url}/console"
-
-    async def start(self) -> None:
-        await self._server.start()
-
-    async def stop(self) -> None:
-        await self._server.stop()
 
     async def hear(self, topic: str, **attributes: Any) -> dict[str, Any]:
         """Let one event arrive, with the data of its contract's example; answers it."""

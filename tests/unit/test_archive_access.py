@@ -9,7 +9,6 @@ from pydantic import SecretStr, ValidationError
 from tests.support.newsroom import Newsroom
 
 from archive.settings import ArchiveSettings
-from tidings.testing.programs import Ports
 
 NOBODY: dict[str, str] = {}
 TOKEN = {"Authorization": "Bearer s3cret"}
@@ -40,11 +39,8 @@ CASES = [
 
 @pytest.fixture
 async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
-    with Ports() as ports:
-        room = Newsroom(tmp_path, ports)
-        await room.start()
+    async with Newsroom.opened(tmp_path) as room:
         yield room
-        await room.stop()
 
 
 @pytest.mark.parametrize(

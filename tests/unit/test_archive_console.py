@@ -15,7 +15,6 @@ from tests.support.planned import ROOT
 from archive.console import CONTENT_SECURITY_POLICY, STATIC, VIEWS, WINDOW
 from archive.settings import ArchiveSettings
 from tidings.envelope import timestamp
-from tidings.testing.programs import Ports
 
 FILES = [file for file in sorted(Path(STATIC).rglob("*")) if file.is_file()]
 VENDORED = Path(STATIC) / "vendor"
@@ -25,11 +24,8 @@ SHARED = ("css/base.css", "css/frame.css", "js/dom.js", "js/theme.js", "icon.svg
 
 @pytest.fixture
 async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
-    with Ports() as ports:
-        room = Newsroom(tmp_path, ports)
-        await room.start()
+    async with Newsroom.opened(tmp_path) as room:
         yield room
-        await room.stop()
 
 
 @pytest.fixture

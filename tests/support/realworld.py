@@ -1,0 +1,26 @@
+"""The conformance suite's world on a real sidecar, broker and store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.testing.conformance import Recorder, unique
+from tidings.testing.conformance.processes import Failing
+from tidings.testing.conformance.worlds import World
+
+
+class RealWorld(World):
+    """An app's sidecar, and another app that writes down what it is brought."""
+
+    def __init__(self, address: str, recorder: Recorder) -> None:
+        super().__init__()
+        self.name = unique("shop")
+        self.address = address
+        self.recorder = recorder
+
+    def sidecar(self) -> Failing:
+        return Failing(DaprSidecar(self.address))
+
+    async def published(self) -> list[dict[str, Any]]:
+        return [each for each in self.recorder.at("/watch") if each["source"] == self.name]
