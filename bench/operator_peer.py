@@ -25,7 +25,7 @@ from tidings.resources import EventSubscription, Inventory, parse_resource
 from tidings.resources.model import GROUP
 from tidings_operator import children, metrics, server, statuses
 from tidings_operator.children import SELECTOR, Live
-from tidings_operator.client import CHILDREN, OWN, Client
+from tidings_operator.client import CHILDREN, OWN, Client, Known
 from tidings_operator.process import login
 from tidings_operator.statuses import Outcome
 
@@ -110,7 +110,9 @@ async def settle(app: App, name: str, body: kopf.Body, indices: dict[str, Any]) 
     before = dict(body.get("status") or {})
     status = statuses.subscription(this, Outcome(planned, desired), inventory, before, f"{now:%Y-%m-%dT%H:%M:%SZ}")
     if spelled(status) != spelled(before):
-        await client.write_status(OWN["EventSubscription"], app[0], name, uids[name], status)
+        metadata: Any = body["metadata"]
+        known = Known(app[0], name, uids[name], metadata["generation"], int(metadata["resourceVersion"]))
+        await client.write_status(OWN["EventSubscription"], known, status)
         metrics.WRITES.labels("EventSubscription", "status").inc()
 
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -17,7 +17,6 @@ from kopf import ConnectionInfo
 MANAGER = "tidings"
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-JSON_PATCH = "application/json-patch+json"
 TIMEOUT = 30.0
 """Seconds that a request may take."""
 PAGE = 100
@@ -65,6 +64,16 @@ class Api:
         root = f"/apis/{self.group_version}" if "/" in self.group_version else f"/api/{self.group_version}"
         inside = f"/namespaces/{namespace}" if namespace else ""
         return f"{root}{inside}/{self.plural}" + "".join(f"/{step}" for step in (name, subresource) if step)
+
+
+class Known(NamedTuple):
+    """An object as it was last seen: which one, with which spec (`generation`), in which version."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    version: int
 
 
 SUBSCRIPTIONS = Api("dapr.io/v2alpha1", "subscriptions", "Subscription")
@@ -172,14 +181,27 @@ class Client:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
-    async def write_status(self, api: Api, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> Any:
-        """Replace an object's status as a whole; another object of that name is left alone (422)."""
-        patch = [
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "add", "path": "/status", "value": status},
-        ]
-        path = api.path(namespace, name, "status")
-        return await self.request("PATCH", path, patch, content_type=JSON_PATCH, params={"fieldManager": MANAGER})
+    async def write_status(self, api: Api, known: Known, status: Mapping[str, Any]) -> Any:
+        """Replace an object's status as a whole; return None where the object is another one than it was known as.
+
+        A PUT with the version that is known: a patch would cost the API server a fifth more. What has changed the
+        version but not the spec (a label, a finalizer) is no reason not to write.
+        """
+        try:
+            return await self._put_status(api, known, known.version, status)
+        except ApiError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+        metadata = (await self.get(api, known.namespace, known.name) or {}).get("metadata")
+        if not metadata or (metadata["uid"], metadata.get("generation", 0)) != (known.uid, known.generation):
+            return None
+        return await self._put_status(api, known, int(metadata["resourceVersion"]), status)
+
+    async def _put_status(self, api: Api, known: Known, version: int, status: Mapping[str, Any]) -> Any:
+        metadata = {"name": known.name, "namespace": known.namespace, "uid": known.uid, "resourceVersion": str(version)}
+        body = {"apiVersion": api.group_version, "kind": api.kind, "metadata": metadata, "status": status}
+        path = api.path(known.namespace, known.name, "status")
+        return await self.request("PUT", path, body, params={"fieldManager": MANAGER})
 
     async def count(self, api: Api, namespace: str = "") -> int:
         """Return how many objects of a kind there are, without reading them."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +14,7 @@ from tidings.plan import plan_app, plan_type
 from tidings.resources import EventSubscription
 from tidings_operator import children, events, metrics, statuses
 from tidings_operator.children import Desired, Name, Step
-from tidings_operator.client import CHILDREN, OWN, ApiError, Client
+from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
 from tidings_operator.world import Place, Tracked, World, said
@@ -111,9 +111,7 @@ class Reconciler:
             raise broken
         told = {name: _failure(error) for name, error in failures.items()}
         outcome = Outcome(planned, desired, told, state.observation)
-        ended = await asyncio.gather(*(self._say_of(each, outcome) for each in subscriptions), return_exceptions=True)
-        for error in filter(None, ended):
-            raise error
+        await self._say_of(subscriptions, outcome)
         if broken:
             raise broken
         if failures:
@@ -133,12 +131,20 @@ class Reconciler:
                 raise error
         return failures
 
-    async def _say_of(self, subscription: EventSubscription, outcome: Outcome) -> None:
-        """Say what came of a subscription, unless it was changed or deleted meanwhile: its app then comes again."""
-        if self.world.inventory.subscriptions.get(subscription.key) is subscription:
-            before = self._tracked(subscription).status.decoded()
-            status = statuses.subscription(subscription, outcome, self.world.inventory, before, self._now())
-            await self.say(("EventSubscription", *subscription.key), status)
+    async def _say_of(self, subscriptions: Iterable[EventSubscription], outcome: Outcome) -> None:
+        """Say what came of subscriptions, unless one was changed or deleted meanwhile: its app then comes again."""
+        inventory, now = self.world.inventory, self._now()
+        told: list[tuple[Place, dict[str, Any]]] = []
+        for each in subscriptions:
+            if inventory.subscriptions.get(each.key) is each:
+                before = self._tracked(each).status.decoded()
+                told.append(
+                    (("EventSubscription", *each.key), statuses.subscription(each, outcome, inventory, before, now))
+                )
+        # Most stay as they are: only for those that differ is there something to wait for.
+        writes = [self.say(place, status) for place, status in told if self._differs(place, status)]
+        for error in filter(None, await asyncio.gather(*writes, return_exceptions=True)):
+            raise error
 
     async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
         """Carry out one step, and remember what the server made of it."""
@@ -210,21 +216,28 @@ class Reconciler:
     async def say(self, place: Place, status: Mapping[str, Any]) -> None:
         """Write a status, if it differs from the one that is there."""
         tracked = self.world.objects.get(place)
-        if tracked is None or said(place[0], status) == tracked.status:
+        if tracked is None or not self._differs(place, status):
             return
         self.must_lead()
         warned = _newly_wrong(tracked.status.decoded(), status)
         kind, namespace, name = place
         try:
-            answer = await self._client.write_status(OWN[kind], namespace, name, tracked.uid, status)
+            known = Known(namespace, name, tracked.uid, tracked.generation, tracked.version)
+            answer = await self._client.write_status(OWN[kind], known, status)
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return  # deleted meanwhile: the watch will say so
             raise
+        if answer is None:
+            return  # changed meanwhile: the watch will say so
         self.world.wrote(place, answer)
         metrics.WRITES.labels(kind, "status").inc()
         if warned:
             await self.tell(place, warned["reason"], warned["message"])
+
+    def _differs(self, place: Place, status: Mapping[str, Any]) -> bool:
+        tracked = self.world.objects.get(place)
+        return tracked is not None and said(place[0], status) != tracked.status
 
     async def tell(self, place: Place, reason: str, note: str, *, warning: bool = True) -> None:
         """Post an event about one of our objects. Where that fails it is only logged: the status says it too."""
