@@ -28,6 +28,8 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
         "defaults": {"replicas": 2},
         "services": {"archive": {"database": "external", "environmentFrom": ["archive-database"]}},
     },
+    "ha": {"defaults": {"replicas": 2}, "postgres": {"enabled": True}},
+    "postgres": {"postgres": {"enabled": True}, "state": {"kind": "postgres"}},
     "hpa": {"autoscaling": {"kind": "hpa", "minReplicas": 2}},
     "keda": {"autoscaling": {"kind": "keda"}},
     "keda-redis": {"autoscaling": {"kind": "keda"}, "broker": {"kind": "redis"}},

@@ -186,7 +186,7 @@ def test_more_rights_for_an_app_of_the_plan_are_added_to_its_own() -> None:
     assert {app for app in after if after[app] != before[app]} == {"tracking"}
 
 
-@pytest.mark.parametrize("name", ["defaults", "redis", "kafka", "rabbitmq", "own"])
+@pytest.mark.parametrize("name", ["defaults", "redis", "kafka", "rabbitmq", "own", "postgres"])
 def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: str) -> None:
     resources = rendered("pizza", VALUE_SETS[name])
     values = VALUE_SETS[name]
@@ -265,7 +265,7 @@ def test_what_keeps_sqlite_has_one_copy_and_its_volume(name: str) -> None:
     assert "payments" not in of_kind(resources, "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget")
 
 
-def test_two_of_everything() -> None:
+def test_two_of_all_but_what_keeps_sqlite() -> None:
     resources = rendered("pizza", VALUE_SETS["two"])
     copies = {name: each["spec"]["replicas"] for name, each in of_kind(resources, "Deployment").items()}
     assert {name for name, many in copies.items() if many == 2} == SERVICES - {"payments"}
@@ -273,6 +273,24 @@ def test_two_of_everything() -> None:
     assert {"secretRef": {"name": "archive-database"}} in of_kind(resources, "Deployment")["archive"]["spec"][
         "template"
     ]["spec"]["containers"][0]["envFrom"]
+
+
+def test_two_of_everything_with_the_shipped_postgres() -> None:
+    resources = rendered("pizza", VALUE_SETS["ha"])
+    deployments = of_kind(resources, "Deployment")
+    assert {name for name, each in deployments.items() if each["spec"]["replicas"] == 2} == SERVICES
+    assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES
+    assert not of_kind(resources, "PersistentVolumeClaim")
+    secret = of_kind(resources, "Secret")["pizza-postgres"]["stringData"]
+    for name in ("archive", "payments"):
+        env = {each["name"]: each for each in deployments[name]["spec"]["template"]["spec"]["containers"][0]["env"]}
+        variable = f"{name.upper()}_DATABASE_URL"
+        assert env[variable]["valueFrom"]["secretKeyRef"] == {"name": "pizza-postgres", "key": variable}
+        user, _, where = secret[variable].removeprefix("postgresql://").partition("@")
+        assert where == f"postgres:5432/{name}"
+        role, password = user.split(":")
+        assert f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'" in secret["databases.sql"]
+        assert deployments[name]["spec"]["strategy"]["type"] == "RollingUpdate"
 
 
 @pytest.mark.parametrize("name", ["hpa", "keda", "keda-redis"])
@@ -307,7 +325,7 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "name the Secret with KAFKA_BROKERS in broker.existingSecret",
     ),
     "postgres without address": ({"state": {"kind": "postgres"}}, "name the Secret with POSTGRES_URL"),
-    "sqlite twice": ({"services": {"payments": {"replicas": 2}}}, "SQLite on a volume has one copy"),
+    "sqlite twice": ({"services": {"payments": {"replicas": 2}}}, "has one copy; for 2, set postgres.enabled"),
     "keda and kafka": (
         {"autoscaling": {"kind": "keda"}, "broker": {"kind": "kafka", "existingSecret": "x"}},
         "keda knows nats and redis, not kafka",
@@ -359,7 +377,7 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
             into = [
                 rule for policy in arriving if "Ingress" in policy["policyTypes"] for rule in policy.get("ingress", ())
             ]
-            for port in (2525, 3500, 4222, 6379, 8080, 8222, 9090):
+            for port in (2525, 3500, 4222, 5432, 6379, 8080, 8222, 9090):
                 if source != target and _lets(out, "to", theirs, port) and _lets(into, "from", its, port):
                     yield source.partition("-")[0], target, port
 
@@ -375,3 +393,9 @@ def test_with_redis_for_both_nobody_looks_for_nats() -> None:
     edges = set(_edges(rendered("pizza", VALUE_SETS["redis"])))
     assert {(app, "redis", 6379) for app in SIDECARS} <= edges
     assert "nats" not in {target for _, target, _ in edges}
+
+
+@pytest.mark.parametrize(("name", "apps"), [("ha", {"archive", "payments"}), ("postgres", SIDECARS)])
+def test_only_what_is_kept_in_postgres_reaches_it(name: str, apps: set[str]) -> None:
+    edges = {edge for edge in _edges(rendered("pizza", VALUE_SETS[name])) if "postgres" in edge[:2]}
+    assert edges == {(app, "postgres", 5432) for app in apps}

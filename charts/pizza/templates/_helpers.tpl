@@ -20,9 +20,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- range $name, $own := .Values.services -}}
 {{- $service := mustMergeOverwrite (deepCopy $.Values.defaults) (deepCopy ($own | default dict)) -}}
 {{- $_ := set $service "sidecar" (ne (toString $service.sidecar) "false") -}}
-{{- if eq ($service.database | default "") "sqlite" -}}
+{{- if and (eq ($service.database | default "") "sqlite") $.Values.postgres.enabled -}}
+{{- $_ := set $service "database" "postgres" -}}
+{{- else if eq ($service.database | default "") "sqlite" -}}
 {{- if gt (int (($own | default dict).replicas | default 1)) 1 -}}
-{{- fail (printf "services.%s: SQLite on a volume has one copy; for %d, set database: external and give %s_DATABASE_URL by environmentFrom" $name (int $own.replicas) (upper $name)) -}}
+{{- fail (printf "services.%s: SQLite on a volume has one copy; for %d, set postgres.enabled, or database: external and give %s_DATABASE_URL by environmentFrom" $name (int $own.replicas) (upper $name)) -}}
 {{- end -}}
 {{- $_ := set $service "replicas" (min 1 (int $service.replicas)) -}}
 {{- end -}}
@@ -72,6 +74,12 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- define "pizza.shipsRedis" -}}
 {{- if or (and (eq .Values.broker.kind "redis") (not .Values.broker.existingSecret)) (and (eq .Values.state.kind "redis") (not .Values.state.existingSecret)) -}}true{{- end -}}
+{{- end }}
+{{- /* Whether a service, or its sidecar, keeps something in the shipped PostgreSQL: (dict "root" $ "service" …). */ -}}
+{{- define "pizza.usesPostgres" -}}
+{{- $state := .root.Values.state -}}
+{{- $sidecar := and .service.sidecar (eq $state.kind "postgres") (not $state.existingSecret) -}}
+{{- if and .root.Values.postgres.enabled (or $sidecar (eq (.service.database | default "") "postgres")) -}}true{{- end -}}
 {{- end }}
 {{- define "pizza.brokerSecret" -}}
 {{ .Values.broker.existingSecret | default (printf "pizza-%s" .Values.broker.kind) }}
