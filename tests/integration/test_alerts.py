@@ -15,6 +15,7 @@ RULES = Path(__file__).parents[2] / "charts/tidings/monitoring/alerts.yaml"
 READS = 'tidings_subscription_reads{subscription="loyalty-done",topic="done.v1",pod="a"}'
 PUBLISHED = 'tidings_events_published_total{topic="done.v1",result="ok",pod="o"}'
 HANDLED = 'tidings_events_handled_total{{subscription="loyalty-done",outcome="{}",pod="a"}}'
+WAITS = 'tidings_broker_pending{stream="done_v1",consumer="loyalty",pod="keeper"}'
 HOUR = "x60"
 
 
@@ -76,6 +77,9 @@ CASES = [
     Case("TidingsConsumerSilent", "wants none of it", {**SILENT, **handled(Ignored="5")}, 0),
     Case("TidingsConsumerSilent", "suspended", {PUBLISHED: f"0+5{HOUR}"}, 0),
     Case("TidingsConsumerSilent", "nothing is told", {READS: f"1{HOUR}", PUBLISHED: f"5{HOUR}"}, 0),
+    Case("TidingsBrokerPending", "its service is away", {WAITS: f"0+50{HOUR}"}, 1),
+    Case("TidingsBrokerPending", "it keeps up in the end", {WAITS: "500 400 20 0 " * 15}, 0),
+    Case("TidingsBrokerPending", "a few always", {WAITS: f"30{HOUR}"}, 0),
     Case(
         "TidingsRateLimited",
         "two wait all the time",

@@ -14,7 +14,7 @@ import pytest
 from nats.js.api import StorageType, StreamInfo
 
 from tidings.programs import ensure
-from tidings.streams import ConsumerSettings, StreamError, ensure_streams, stream_name
+from tidings.streams import ConsumerSettings, StreamError, ensure_streams, pending, stream_name
 
 pytestmark = pytest.mark.real
 
@@ -75,6 +75,18 @@ async def test_again_it_changes_only_what_differs_and_loses_nothing(url: str) ->
     await ensure_streams(url, ["a.b"], max_age=timedelta(hours=1), duplicate_window=timedelta(minutes=2))
     after = (await streams(url))["a_b"]
     assert (after.config.max_age, after.config.duplicate_window, after.state.messages) == (3600, 120, 2)
+
+
+async def test_what_waits_is_counted_by_consumer_also_what_is_being_handled(url: str) -> None:
+    await ensure_streams(url, ["a.b", "c"])
+    client = await nats.connect(url)
+    reading = {name: await client.jetstream().pull_subscribe("a.b", durable=name) for name in ("slow", "away")}
+    for number in range(5):
+        await publish(url, "a.b", str(number))
+    done, *_ = await reading["slow"].fetch(3)
+    await done.ack_sync()
+    assert await pending(url, ["a.b", "c", "no.such"]) == {("a_b", "slow"): 4, ("a_b", "away"): 5}
+    await client.close()
 
 
 async def test_a_subject_of_another_stream_is_an_error_that_names_it(url: str) -> None:

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import nats
+import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
 from charts.sync import planned
-from tests.support.charts import of_kind, rendered
+from tests.support.charts import VALUE_SETS, of_kind, rendered
 
 from tidings.plan import plan
 from tidings.resources import load
 from tidings.streams import stream_name
-from tidings.testing.programs import Ports, nats_server
+from tidings.testing.programs import Ports, nats_server, rabbitmq_server
 from tidings_operator.client import OWN
-from tidings_operator.keeper import Keeper, Settings, read, rights, scoped, topics
+from tidings_operator.keeper import METRICS, Keeper, Settings, read, rights, scoped, subscribed, topics
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,12 @@ def manifests(kind: str) -> list[dict[str, Any]]:
     return [{"metadata": {**each["metadata"], **added}, "spec": each["spec"]} for each in found if each["kind"] == kind]
 
 
+async def until_kept(settings: Settings) -> None:
+    async with asyncio.timeout(60):
+        while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.05)
+
+
 async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_goes(tmp_path: Path) -> None:
     with Ports() as ports, nats_server(tmp_path, ports.take()) as url:
         server, subscriptions = Server(), OWN["EventSubscription"]
@@ -113,9 +120,7 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         assert not settings.ready.exists(), "without the types, that is half the truth"
         assert settings.ready.with_suffix(".alive").exists()
         keeper.listed(OWN["EventType"], "", manifests("EventType"))
-        async with asyncio.timeout(30):
-            while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody
-                await asyncio.sleep(0.05)
+        await until_kept(settings)
         assert not server.written.is_set()
         keeper.changed(subscriptions, "ADDED", NEWCOMER)
         await server.written.wait()
@@ -132,6 +137,53 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         keeping.cancel()
 
 
+async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_path: Path) -> None:
+    with Ports() as ports, rabbitmq_server(tmp_path, ports) as url:
+        settings = Settings(
+            namespace="pizza",
+            component="pubsub",
+            granted={},
+            scopes=False,
+            nats_url="",
+            replicas=1,
+            ready=tmp_path / "ready",
+            rabbitmq_url=url,
+        )
+        keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(keeper._keep())
+        for kind in ("EventType", "EventSubscription"):
+            keeper.listed(OWN[kind], "", manifests(kind))
+        await until_kept(settings)
+        keeping.cancel()
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        channel = connection.channel()
+        channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
+        counts = {
+            queue: channel.queue_declare(queue, passive=True).method.message_count
+            for queue in {f"{app}-{each['spec']['topic']}" for app, each in subscribed(WHOLE, "pubsub")}
+        }
+        connection.close()
+    assert counts["kitchen-orders.orderConfirmed.v2"] == 1
+    assert {"archive-deadletter.kitchen", "kitchen-replay.kitchen"} <= counts.keys()
+
+
+def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
+    )
+    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+
+    def told(consumer: str) -> float | None:
+        return METRICS.get_sample_value("tidings_broker_pending", {"stream": "a_b", "consumer": consumer})
+
+    keeper._tell({("a_b", "x"): 3, ("a_b", "y"): 0})
+    assert (told("x"), told("y")) == (3, 0)
+    keeper._tell({("a_b", "y"): 1})
+    assert (told("x"), told("y")) == (None, 1)
+    keeper._tell({})
+    assert told("y") is None
+
+
 def test_topics_are_those_of_rights_and_types() -> None:
     assert topics({"a": {"publish": ["x"], "subscribe": ["y"]}}, ["z"]) == {"x", "y", "z"}
 
@@ -144,3 +196,12 @@ def test_settings_come_from_the_chart(tmp_path: Path) -> None:
     found = read({**given, "KEEPER_GRANTED": str(tmp_path / "granted.json")})
     assert (found.namespace, found.component, found.scopes, found.replicas) == ("pizza", "pubsub", True, 1)
     assert found.granted == GRANTED
+    assert (found.nats_url, found.rabbitmq_url) == ("nats://u:p@nats:4222", "")
+
+
+def test_with_rabbitmq_the_chart_has_its_queues_kept() -> None:
+    deployment = of_kind(rendered("pizza", VALUE_SETS["rabbitmq"]), "Deployment")["keeper"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each for each in container["env"]}
+    assert given["RABBITMQ_URL"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "RABBITMQ_URL"}
+    assert "NATS_URL" not in given

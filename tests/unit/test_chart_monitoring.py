@@ -13,6 +13,7 @@ import yaml
 from tests.support.charts import of_kind, rendered
 
 from tidings import outcomes
+from tidings_operator.keeper import METRICS
 from tidings_operator.metrics import REGISTRY
 
 MONITORING = Path(__file__).parents[2] / "charts/tidings/monitoring"
@@ -27,11 +28,11 @@ SCRAPED = {"pod", "le"}
 
 
 def _known() -> dict[str, set[str]]:
-    """Every series that the kit, the storefront and the operator have, with its labels."""
+    """Every series that the kit, the storefront, the operator and the keeper have, with its labels."""
     for module in ("tidings.metrics", "storefront.forwarding"):
         importlib.import_module(module)
     found: dict[str, set[str]] = {}
-    for registry in (prometheus_client.REGISTRY, REGISTRY):
+    for registry in (prometheus_client.REGISTRY, REGISTRY, METRICS):
         for collector in {*registry._collector_to_names}:
             labels = set(getattr(collector, "_labelnames", ()))
             for name in registry._collector_to_names[collector]:

@@ -6,6 +6,7 @@ The other brokers make what they need themselves.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -19,8 +20,9 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from tidings.errors import TidingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from nats.aio.client import Client
     from nats.js import JetStreamContext
 
 # As long as an app's inbox remembers what it has handled: nothing older can come back and be taken for new.
@@ -103,6 +105,23 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
         await js.update_stream(wanted)
 
 
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Client]:
+    """Connect to NATS; raises StreamError where it does not answer, or has no JetStream."""
+    try:
+        client = await nats.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
+    except (OSError, nats.errors.Error) as error:
+        raise StreamError(
+            f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
+        ) from error
+    try:
+        yield client
+    except (ServiceUnavailableError, nats.errors.NoRespondersError) as error:
+        raise StreamError(f"NATS at {url} has no JetStream: start it with `--jetstream`") from error
+    finally:
+        await client.close()
+
+
 async def ensure_streams(
     url: str,
     topics: Iterable[str],
@@ -132,26 +151,34 @@ async def ensure_streams(
         )
         for topic in sorted(set(topics))
     ]
-    try:
-        client = await nats.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
-    except (OSError, nats.errors.Error) as error:
-        raise StreamError(
-            f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
-        ) from error
-    try:
+    async with _connected(url) as client:
         for config in wanted:
-            await _ensure(client.jetstream(), config)
-            if settings:
-                await _retune(client.jetstream(), str(config.name), settings)
-    except (ServiceUnavailableError, nats.errors.NoRespondersError) as error:
-        raise StreamError(f"NATS at {url} has no JetStream: start it with `--jetstream`") from error
-    except APIError as error:
-        raise StreamError(
-            f"JetStream refuses the stream {config.name}: {error.description}. If a stream of another name holds "
-            f"the subject {config.subjects}, delete that stream or take the subject out of it."
-        ) from error
-    finally:
-        await client.close()
+            try:
+                await _ensure(client.jetstream(), config)
+                if settings:
+                    await _retune(client.jetstream(), str(config.name), settings)
+            except ServiceUnavailableError:
+                raise
+            except APIError as error:
+                raise StreamError(
+                    f"JetStream refuses the stream {config.name}: {error.description}. If a stream of another name "
+                    f"holds the subject {config.subjects}, delete that stream or take the subject out of it."
+                ) from error
+
+
+async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]:
+    """How many messages each consumer of the topics' streams has yet to acknowledge, by stream and consumer.
+
+    A topic that has no stream is left out. Raises ValueError for a malformed topic, and StreamError where NATS does
+    not answer at `url`, has no JetStream, or does not tell.
+    """
+    found: dict[tuple[str, str], int] = {}
+    async with _connected(url) as client:
+        for stream in map(stream_name, sorted(set(topics))):
+            with contextlib.suppress(NotFoundError):
+                for each in await client.jetstream().consumers_info(stream):
+                    found[stream, each.name] = (each.num_pending or 0) + (each.num_ack_pending or 0)
+    return found
 
 
 async def _silent(_error: Exception) -> None:

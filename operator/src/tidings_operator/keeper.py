@@ -1,11 +1,13 @@
 """The keeper of a system's broker: streams and rights follow its EventTypes and EventSubscriptions as they come and go.
 
-A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it. Both
-follow from the plan, so nobody has to be asked when a consumer is added. Sidecars take a changed component without a
-restart: they close it and open it again, which costs them some 10 ms.
+A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it; RabbitMQ
+keeps what is told before an app first subscribes only where its queue is there. All of it follows from the plan, so
+nobody has to be asked when a consumer is added. Sidecars take a changed component without a restart: they close it and
+open it again, which costs them some 10 ms.
 
 Runs in the system's namespace (`python -m tidings_operator.keeper`, charts/pizza), with the right to read both kinds
-and to patch one Component; the operator itself needs no password of any broker.
+and to patch one Component; the operator itself needs no password of any broker. Its port says how many messages wait in
+JetStream for each consumer (`METRICS`), which a service that is away cannot tell.
 """
 
 import asyncio
@@ -19,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from tidings.plan import Plan, plan
+from tidings.queues import QueueError, ensure_queues
 from tidings.resources import Inventory, parse_resource
-from tidings.streams import StreamError, ensure_streams
+from tidings.streams import StreamError, ensure_streams, pending
 from tidings_operator.client import OWN, Api, ApiError, Client
 from tidings_operator.process import login
 from tidings_operator.watching import watch
@@ -34,6 +38,15 @@ SETTLE = 0.3
 """Seconds to wait after a change: `kubectl apply -f folder/` makes many."""
 AGAIN, RESYNC = 2.0, 300.0
 """Seconds until the next try, and until everything is looked at again although nothing has changed."""
+COUNT = 15.0
+"""Seconds between two counts of what waits."""
+METRICS = CollectorRegistry()
+PENDING = Gauge(
+    "tidings_broker_pending",
+    "Messages of a stream that a consumer has not acknowledged yet, as JetStream counts them",
+    ["stream", "consumer"],
+    registry=METRICS,
+)
 SCOPES = {"publishingScopes": "publish", "subscriptionScopes": "subscribe"}
 
 Rights = dict[str, dict[str, list[str]]]
@@ -51,7 +64,9 @@ class Settings:
     scopes: bool
     """Whether the component's scopes are kept."""
     nats_url: str
-    """Where streams are kept; empty: the broker makes its topics by itself."""
+    """Where streams are kept; empty: the broker is not NATS, or somebody else makes them."""
+    rabbitmq_url: str = ""
+    """Where queues are kept; empty: the broker is not RabbitMQ."""
     replicas: int
     ready: Path
     """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
@@ -87,6 +102,16 @@ def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
     return {topic for own in allowed.values() for given in own.values() for topic in given} | set(more)
 
 
+def subscribed(whole: Plan, component: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return every Dapr Subscription to a component, with its app."""
+    return [
+        (planned.app, each)
+        for planned in whole.apps.values()
+        for each in planned.subscriptions
+        if each["spec"]["pubsubname"] == component
+    ]
+
+
 class Keeper:
     """Sees both kinds (a `watching.Sink`) and keeps the broker."""
 
@@ -96,6 +121,8 @@ class Keeper:
         self._seen: dict[tuple[str, str], Any] = {}
         self._listed: set[str] = set()
         self._changed = asyncio.Event()
+        self._topics: set[str] = set()
+        self._counted: set[tuple[str, str]] = set()
 
     def listed(self, api: Api, _namespace: str, items: list[Any]) -> None:
         """Take everything of a kind."""
@@ -119,6 +146,24 @@ class Keeper:
             for kind in ("EventType", "EventSubscription"):
                 group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
             group.create_task(self._keep())
+            if self._settings.nats_url:
+                group.create_task(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            try:
+                self._tell(await pending(self._settings.nats_url, self._topics))
+            except StreamError as error:
+                LOG.warning("what waits cannot be counted: %s", self._hidden(str(error)))
+                self._tell({})  # an old count would be taken for the present one
+            await asyncio.sleep(COUNT)
+
+    def _tell(self, waiting: Mapping[tuple[str, str], int]) -> None:
+        for key, many in waiting.items():
+            PENDING.labels(*key).set(many)
+        for gone in self._counted - waiting.keys():
+            PENDING.remove(*gone)
+        self._counted = {*waiting}
 
     async def _keep(self) -> None:
         while True:
@@ -131,7 +176,7 @@ class Keeper:
                 continue
             try:
                 await self._once()
-            except (ApiError, StreamError) as error:
+            except (ApiError, StreamError, QueueError) as error:
                 LOG.warning("%s; again in %.0f s", self._hidden(str(error)), AGAIN)
                 await asyncio.sleep(AGAIN)
                 self._changed.set()
@@ -147,9 +192,11 @@ class Keeper:
         component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
         if component is None:
             raise ApiError(0, f"there is no Component {chosen.component}")
+        self._topics = topics(allowed, whole.channels.get(chosen.component, ()))
         if chosen.nats_url:  # first, or a sidecar would try to read what is not there
-            wanted = topics(allowed, whole.channels.get(chosen.component, ()))
-            await ensure_streams(chosen.nats_url, wanted, component=component, replicas=chosen.replicas)
+            await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
+        if chosen.rabbitmq_url:
+            await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, subscribed(whole, chosen.component))
         patch = scoped(component, allowed) if chosen.scopes else None
         if patch:
             path = COMPONENTS.path(chosen.namespace, chosen.component)
@@ -159,7 +206,10 @@ class Keeper:
 
     def _hidden(self, text: str) -> str:
         """Leave out the address, which holds a password."""
-        return text.replace(self._settings.nats_url, "NATS_URL") if self._settings.nats_url else text
+        for name in ("nats_url", "rabbitmq_url"):
+            if address := getattr(self._settings, name):
+                text = text.replace(address, name.upper())
+        return text
 
 
 def _generation(item: Mapping[str, Any]) -> Any:
@@ -167,13 +217,17 @@ def _generation(item: Mapping[str, Any]) -> Any:
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings: KEEPER_<FIELD>, NATS_URL; KEEPER_GRANTED names a JSON file. A missing one is a KeyError."""
+    """Read the settings: KEEPER_<FIELD>, NATS_URL, RABBITMQ_URL; KEEPER_GRANTED names a JSON file.
+
+    Raises KeyError for a missing one.
+    """
     return Settings(
         namespace=environment["KEEPER_NAMESPACE"],
         component=environment["KEEPER_COMPONENT"],
         granted=json.loads(Path(environment["KEEPER_GRANTED"]).read_text()),
         scopes=environment.get("KEEPER_SCOPES", "true") == "true",
         nats_url=environment.get("NATS_URL", ""),
+        rabbitmq_url=environment.get("RABBITMQ_URL", ""),
         replicas=int(environment.get("KEEPER_REPLICAS", "1")),
         ready=Path(environment.get("KEEPER_READY", "/tmp/kept")),  # noqa: S108 - a pod's own volume
     )
@@ -181,6 +235,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
 
 async def run() -> None:
     """Keep the broker of one namespace."""
+    start_http_server(int(os.environ.get("KEEPER_PORT", "8080")), registry=METRICS)
     async with Client(login) as client:
         await Keeper(client, read()).run()
 
