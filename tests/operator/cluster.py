@@ -26,13 +26,15 @@ from tidings_operator import crds
 HERE = Path(__file__).parent
 MANIFESTS = HERE.parent.parent / "operator" / "manifests"
 PATIENCE = 60.0
-ADMIN, OPERATOR = "admin-token", "operator-token"
+ADMIN, OPERATOR, BOUNDED = "admin-token", "operator-token", "bounded-token"
 OPERATOR_USER = "system:serviceaccount:tidings-system:tidings-operator"
+BOUNDED_USER = "system:serviceaccount:tidings-system:tidings-operator-bounded"
+"""An operator whose rights hold in some namespaces only; a test gives it them."""
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "users": [OPERATOR_USER]}, {"level": "None"}],
+    "rules": [{"level": "Metadata", "users": [OPERATOR_USER, BOUNDED_USER]}, {"level": "None"}],
 }
 
 
@@ -179,8 +181,9 @@ class Cluster:
                 serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
             )
         )
-        tokens = f'{ADMIN},admin,1,system:masters\n{OPERATOR},{OPERATOR_USER},2,"system:serviceaccounts"\n'
-        (self.folder / "tokens.csv").write_text(tokens)
+        accounts = ((OPERATOR, OPERATOR_USER), (BOUNDED, BOUNDED_USER))
+        tokens = [f'{token},{user},{user},"system:serviceaccounts"' for token, user in accounts]
+        (self.folder / "tokens.csv").write_text("\n".join([f"{ADMIN},admin,1,system:masters", *tokens, ""]))
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -72,10 +72,11 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         server: str = "",
         patience: float = PATIENCE,
+        token: str = OPERATOR,
         **how: Any,
     ) -> Operator:
         given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
-        made = Operator(Settings(**given), login(cluster, server=server), clock)
+        made = Operator(Settings(**given), login(cluster, token, server), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
         await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything", patience)

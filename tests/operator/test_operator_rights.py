@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import httpx2
 import pytest
 from tests.operator import shop, webhooks
-from tests.operator.cluster import OPERATOR_USER, Cluster, path_of
+from tests.operator.cluster import BOUNDED, BOUNDED_USER, OPERATOR_USER, Cluster, path_of
 from tests.operator.conftest import Start, manifest, until
+from tests.support.charts import rendered
 
 from tidings.testing.programs import Ports
 
@@ -34,14 +36,14 @@ def granted() -> set[Right]:
     }
 
 
-def used(cluster: Cluster, since: int) -> tuple[set[Right], set[Right]]:
+def used(cluster: Cluster, since: int, user: str = OPERATOR_USER) -> tuple[set[Right], set[Right]]:
     """What the operator did by the API server's own audit log from that byte on, and what it was refused."""
     done: set[Right] = set()
     refused: set[Right] = set()
     for line in cluster.audit_log.read_bytes()[since:].decode().splitlines():
         entry = json.loads(line)
         asked = entry.get("objectRef") or {}
-        if entry["user"]["username"] != OPERATOR_USER or "resource" not in asked:
+        if entry["user"]["username"] != user or "resource" not in asked:
             continue
         subresource = f"/{asked['subresource']}" if asked.get("subresource") else ""
         right = (asked.get("apiGroup", ""), asked["resource"] + subresource, entry["verb"])
@@ -83,3 +85,33 @@ async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: s
     }
     assert not {right for right in idle if right[2] not in ("get", "watch")}, f"of {every}: never used: {idle}"
     assert not any(resource.startswith("secrets") for _, resource, _ in granted())
+
+
+async def test_the_charts_rights_for_some_namespaces_are_enough_and_hold_nowhere_else(
+    cluster: Cluster, namespace: str, operator: Start, ports: Ports
+):
+    """The roles themselves are the fixture's: the chart's are the same."""
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": BOUNDED_USER}
+    for binding in rendered("tidings", {"namespaces": [namespace]}):
+        if binding["kind"] not in ("ClusterRoleBinding", "RoleBinding"):
+            continue
+        metadata = {**binding["metadata"], "name": f"{binding['metadata']['name']}-bounded"}
+        if metadata.get("namespace") == "tidings":
+            metadata["namespace"] = "tidings-system"
+        cluster.apply({**binding, "metadata": metadata, "subjects": [subject]})
+    since = cluster.audit_log.stat().st_size
+    kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
+    port = ports.take()
+    async with webhooks.configured(cluster, namespace, port):
+        made = await operator(token=BOUNDED, lease=True, webhook_port=port, observe=1.0)
+        await webhooks.watching(cluster, namespace)
+    await until(partial(shop.conditions, cluster, kind), "the type is looked at")
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: made.queue.outstanding == 0, "all is done")
+
+    done, refused = used(cluster, since, BOUNDED_USER)
+    assert done
+    assert not refused
+    for path in ("/api/v1/configmaps", f"/apis/{shop.GROUP}/eventsubscriptions", "/api/v1/namespaces/default/pods"):
+        with pytest.raises(httpx2.HTTPStatusError, match="cannot list"):
+            cluster.request("GET", path, token=BOUNDED)

@@ -122,3 +122,30 @@ def test_wrong_values_are_refused() -> None:
     assert "replica" in failure("tidings", {"replica": 2})
     assert "replicas" in failure("tidings", {"replicas": 0})
     assert render("tidings").returncode == 0
+
+
+def test_namespaces_bound_the_rights_too() -> None:
+    found = rendered("tidings", {"namespaces": ["a", "b"]})
+    everywhere = {each["roleRef"]["name"] for each in found if each["kind"] == "ClusterRoleBinding"}
+    assert everywhere == {"tidings-operator-cluster"}
+    roles = of_kind(found, "ClusterRole")
+    assert {resource for rule in roles["tidings-operator-cluster"]["rules"] for resource in rule["resources"]} == {
+        "customresourcedefinitions",
+        "namespaces",
+        "validatingwebhookconfigurations",
+        "mutatingwebhookconfigurations",
+    }
+    bound = {
+        (each["metadata"]["namespace"], each["roleRef"]["kind"], each["roleRef"]["name"])
+        for each in found
+        if each["kind"] == "RoleBinding"
+    }
+    assert bound == {
+        ("tidings", "Role", "tidings-operator"),
+        *((space, "ClusterRole", f"tidings-operator{part}") for space in "ab" for part in ("", "-observe")),
+    }
+
+
+def test_without_namespaces_the_rights_hold_everywhere() -> None:
+    found = of_kind(rendered("tidings"), "ClusterRoleBinding")
+    assert found.keys() == {"tidings-operator", "tidings-operator-cluster", "tidings-operator-observe"}

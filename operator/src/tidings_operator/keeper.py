@@ -23,7 +23,7 @@ from typing import Any
 import uvloop
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from tidings.plan import Plan, plan
+from tidings.plan import Plan, Scopes, plan
 from tidings.queues import QueueError, ensure_queues
 from tidings.resources import Inventory, parse_resource
 from tidings.streams import StreamError, ensure_streams, pending
@@ -47,7 +47,7 @@ PENDING = Gauge(
     ["stream", "consumer"],
     registry=METRICS,
 )
-SCOPES = {"publishingScopes": "publish", "subscriptionScopes": "subscribe"}
+RIGHTS = ("publish", "subscribe")
 
 Rights = dict[str, dict[str, list[str]]]
 """By app: what it may `publish`, and to what it may `subscribe`."""
@@ -75,22 +75,22 @@ class Settings:
 def rights(whole: Plan, component: str, granted: Rights) -> Rights:
     """Return what every app may do: what the plan says, and what it has been granted beyond."""
     found: dict[str, dict[str, set[str]]] = {
-        app: {what: set(given.get(what, ())) for what in SCOPES.values()} for app, given in granted.items()
+        app: {what: set(given.get(what, ())) for what in RIGHTS} for app, given in granted.items()
     }
     for planned in whole.apps.values():
-        own = found.setdefault(planned.app, {what: set() for what in SCOPES.values()})
+        own = found.setdefault(planned.app, {what: set() for what in RIGHTS})
         own["publish"].update(planned.publishes.get(component, ()))
         own["subscribe"].update(planned.reads.get(component, ()))
-    return {app: {what: sorted(own[what]) for what in SCOPES.values()} for app, own in sorted(found.items())}
+    return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(found.items())}
 
 
 def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
     """Return the patch that gives a component these rights, or None where it has them."""
-    written = {
-        name: ";".join(f"{app}={','.join(own[what])}" for app, own in allowed.items()) for name, what in SCOPES.items()
-    }
-    others = [item for item in component["spec"].get("metadata") or () if item["name"] not in SCOPES]
-    metadata = [*others, *({"name": name, "value": value} for name, value in written.items())]
+    publish, subscribe = ([(app, own[what]) for app, own in allowed.items()] for what in RIGHTS)
+    written = Scopes.of(publish, subscribe).metadata
+    ours = {item["name"] for item in written}
+    others = [item for item in component["spec"].get("metadata") or () if item["name"] not in ours]
+    metadata = [*others, *written]
     if component["spec"].get("metadata") == metadata and component.get("scopes") == list(allowed):
         return None
     version = {"resourceVersion": component["metadata"]["resourceVersion"]}

@@ -98,14 +98,14 @@ class Webhooks:
         """Say whether a request may go on."""
         if wrong := self._unready():
             raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
-        if self._namespaces and request.namespace not in self._namespaces:
+        if not self._is_ours(request.namespace):
             return {"allowed": True}
         now = datetime.now(UTC)
         change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
         verdict = admission.judge(change, self._world.inventory, now.date())
         if verdict.errors and not change.unreadable:
             # The watch may be behind: nobody is refused for what the API server knows better.
-            fresh = await self._unseen({change.key[0], _home(change)})
+            fresh = await self._unseen({each for each in (change.key[0], _home(change)) if self._is_ours(each)})
             verdict = admission.judge(change, self._world.inventory, now.date(), fresh)
         metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
         return _response(change, verdict)
@@ -119,6 +119,10 @@ class Webhooks:
         patch = [{"op": "add", "path": f"/spec/{name}", "value": value} for name, value in filled.items()]
         encoded = base64.b64encode(msgspec.json.encode(patch)).decode()
         return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+    def _is_ours(self, namespace: str) -> bool:
+        """Whether the operator looks after a namespace: it has no rights in others."""
+        return not self._namespaces or namespace in self._namespaces
 
     async def _unseen(self, namespaces: set[str]) -> list[Part]:
         """Return what the API server has otherwise than the inventory; where it cannot be asked, nothing is."""

@@ -1,14 +1,16 @@
 """What a plan says, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from tidings.plan.keepers import Keeper
 from tidings.resources.findings import Finding
 
 Topics = Mapping[str, tuple[str, ...]]
 """Topics by pub/sub component, sorted."""
+Rights = tuple[str, Iterable[str]]
+"""An app, and topics that it may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,19 @@ class Scopes:
     publishing: str
     subscription: str
 
+    @classmethod
+    def of(cls, publish: Iterable[Rights], subscribe: Iterable[Rights]) -> Self:
+        """Write to what each app may publish, and to what it may subscribe."""
+        return cls(_spelled(publish), _spelled(subscribe))
+
+    @property
+    def metadata(self) -> list[dict[str, str]]:
+        """As entries of a Component's spec.metadata."""
+        return [
+            {"name": "publishingScopes", "value": self.publishing},
+            {"name": "subscriptionScopes", "value": self.subscription},
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -59,3 +74,7 @@ class Plan:
     def topics(self) -> tuple[str, ...]:
         """Every topic that must exist, whichever component carries it: what streams are made from."""
         return tuple(sorted({topic for topics in self.channels.values() for topic in topics}))
+
+
+def _spelled(rights: Iterable[Rights]) -> str:
+    return ";".join(f"{app}={','.join(topics)}" for app, topics in rights)

@@ -67,9 +67,9 @@ def scopes(apps: Iterable[AppPlan]) -> Mapping[str, Scopes]:
     planned = sorted(apps, key=lambda each: (each.app, each.namespace))
     components = sorted({pubsub for each in planned for pubsub in (*each.reads, *each.publishes)})
     return {
-        pubsub: Scopes(
-            ";".join(f"{each.app}={','.join(each.publishes.get(pubsub, ()))}" for each in planned),
-            ";".join(f"{each.app}={','.join(each.reads.get(pubsub, ()))}" for each in planned),
+        pubsub: Scopes.of(
+            ((each.app, each.publishes.get(pubsub, ())) for each in planned),
+            ((each.app, each.reads.get(pubsub, ())) for each in planned),
         )
         for pubsub in components
     }

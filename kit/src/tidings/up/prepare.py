@@ -142,12 +142,7 @@ def _components(app: str, planned: System, folder: RunFolder, numbers: Mapping[s
 def _scopes(planned: System, pubsub: str) -> list[dict[str, str]]:
     """Least rights, as on a cluster: who may publish and who may read what."""
     found = planned.plan.scopes.get(pubsub)
-    if found is None:
-        return []
-    return [
-        {"name": "publishingScopes", "value": found.publishing},
-        {"name": "subscriptionScopes", "value": found.subscription},
-    ]
+    return found.metadata if found else []
 
 
 def _extra(process: Process, options: Options) -> Mapping[str, str]:
