@@ -10,7 +10,9 @@ Nobody asks how far an order is while the clock runs: that would be work of its 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -33,7 +36,7 @@ from scenarios.ordering import LEGS, NotSettled, an_order, counts, difference, f
 
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
 RATES = (50, 75, 100, 150, 200, 300, 400, 600, 1_000)
-SECONDS, WARM = 20.0, 60
+SECONDS, WARM, RESTING = 20.0, 60, 5.0
 BAR = 0.050
 SETTINGS = (
     "ten services, ten sidecars, both simulators, NATS JetStream (file storage, flushed every 2 min) and the client on "
@@ -42,6 +45,23 @@ SETTINGS = (
 )
 
 
+NOTHING = """\
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        return await send({"type": "lifespan.shutdown.complete"})
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"status":"SUCCESS"}'})
+"""
+FLOOR = """\
+What no kit can go below: the same events on the same topics to the same consumers, but ten services that answer at once
+and do nothing: no reading, no writing, nothing told. This is daprd, NATS and HTTP, at {rate:,.0f} events/s:
+**{floor:.2f} ms of CPU per event**, {share:.0%} of what the whole order way takes. Two cores that did nothing else
+would carry {most:,.0f} events/s; the bar asks for {bar:,.0f}.
+"""
 PROFILE = """\
 Inside a sidecar (that of tracking; daprd 1.18.1 with `--enable-profiling`, pprof over 15 s at 60 events/s): 57% is
 the state API over gRPC, which every handled event needs twice, to read and to write under the etag; 35 points of that
@@ -122,8 +142,68 @@ async def paced(client: httpx2.AsyncClient, run: Run, orders_per_second: float, 
     return list(await asyncio.gather(*(one(number) for number in range(count))))
 
 
+Told = list[Mapping[str, Any]]
+"""The events of one order, as the archive has them, in their order."""
+
+
+async def told(client: httpx2.AsyncClient, run: Run, order: str) -> Told:
+    """Everything that was told of an order."""
+    answer = await client.get(f"{run.url('archive')}/events", params={"correlationId": order, "limit": 100})
+    found: Told = answer.raise_for_status().json()["events"]
+    return found[::-1]
+
+
+def without_services(folder: Path) -> Path:
+    """Make a project with the contracts of every service and nothing behind them; answers its folder."""
+    names = sorted(each.parent.name for each in ROOT.glob("services/*/contracts"))
+    for name in names:
+        shutil.copytree(ROOT / "services" / name / "contracts", folder / "services" / name / "contracts")
+        code = folder / "services" / name / "src" / name
+        code.mkdir(parents=True)
+        (code / "main.py").write_text(NOTHING)
+    services = [{"name": name, "port": 8001 + number} for number, name in enumerate(names)]
+    about = {"name": "nothing", "folders": ["services/*"], "components": str(ROOT / "components"), "open": "orders"}
+    (folder / "tidings.yaml").write_text(json.dumps({**about, "services": services}))
+    return folder
+
+
+async def floor(folder: Path, orders: Sequence[Told], rate: float) -> float:
+    """Seconds of CPU that an event takes where nobody does anything with it."""
+    options = Options(free_ports=True, run_dir=folder / "run")
+    async with (
+        running(without_services(folder), options) as system,
+        httpx2.AsyncClient(
+            timeout=60, trust_env=False, headers={"dapr-api-token": system.state.dapr_api_token}
+        ) as client,
+    ):
+        events = [each for number in range(int(rate * SECONDS)) for each in orders[number % len(orders)]]
+        events = events[: int(rate * SECONDS)]
+        await asyncio.sleep(RESTING)  # after the start
+        rest = total(system)
+        await asyncio.sleep(RESTING)
+        loop, busy = asyncio.get_running_loop(), total(system)
+        resting = (busy - rest) / RESTING
+        began = loop.time()
+
+        async def one(number: int, event: Mapping[str, Any]) -> None:
+            await asyncio.sleep(began + number / rate - loop.time())
+            where = f"{system.url(event['source'] + '.daprd')}/v1.0/publish/pubsub/{event['topic']}"
+            sent = {**event, "id": f"{number}-{event['id']}"}
+            headers = {"content-type": "application/cloudevents+json"}
+            (await client.post(where, content=json.dumps(sent), headers=headers)).raise_for_status()
+
+        await asyncio.gather(*(one(number, event) for number, event in enumerate(events)))
+        await asyncio.sleep(RESTING)  # the last are on their way
+        return (total(system) - busy - resting * (loop.time() - began)) / len(events)
+
+
+def total(run: Run) -> float:
+    """CPU seconds of every process but this one so far."""
+    return sum(spent for name, spent in used(run).items() if name != "client")
+
+
 async def run() -> list[Section]:
-    """Load the system in steps, until two in a row are too much for it."""
+    """Load the system in steps, until two in a row are too much for it; then the same without anybody's work."""
     with tempfile.TemporaryDirectory() as folder:
         options = Options(free_ports=True, environment=PACE, run_dir=Path(folder) / "run")
         limits = httpx2.Limits(max_connections=100)
@@ -135,6 +215,7 @@ async def run() -> list[Section]:
             burst = await place(client, system.url, WARM, concurrency=4, declined_every=0)
             await follow(client, system.url, burst.ids, patience=120)
             await asyncio.sleep(3)  # money and points come after the end
+            examples = [await told(client, system, order) for order in burst.ids[:2]]
             per_order = sum(difference(before, await counts(client, system.url)).values()) / WARM
             steps: list[Step] = []
             for rate in RATES:
@@ -142,7 +223,14 @@ async def run() -> list[Section]:
                 print(line(steps[-1]), flush=True)
                 if len(steps) > 1 and all(each.worst > 10 * BAR for each in steps[-2:]):
                     break
-        return [Section("The whole order way", text(steps, per_order))]
+        shown = best(steps)
+        bare = await floor(Path(folder) / "nothing", examples, shown.asked)
+        return [Section("The whole order way", text(steps, per_order, bare))]
+
+
+def best(steps: Sequence[Step]) -> Step:
+    """The highest rate that kept the bar, else the lowest of all."""
+    return next((each for each in reversed(steps) if each.worst <= BAR), steps[0])
 
 
 def line(found: Step) -> str:
@@ -162,11 +250,12 @@ def line(found: Step) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def text(steps: list[Step], per_order: float) -> str:
-    """The section of the page."""
-    kept = [each for each in steps if each.worst <= BAR]
-    shown = kept[-1] if kept else steps[0]
-    highest = f"{shown.asked:,.0f} events/s" if kept else f"none of these, not even {shown.asked:,.0f} events/s"
+def text(steps: list[Step], per_order: float, bare: float) -> str:
+    """The section of the page; `bare` is what an event takes where nobody does anything with it."""
+    shown = best(steps)
+    highest = (
+        f"{shown.asked:,.0f} events/s" if shown.worst <= BAR else f"none of these, not even {shown.asked:,.0f} events/s"
+    )
     bar = f"1,000 events/s on two cores with p99 of every leg at most {BAR * 1000:.0f} ms"
     whole = "Two cores have 2 ms for an event at 1,000 events/s, for everything."
     slowest = ("p50 of the slowest leg", "p99 of the slowest leg")
@@ -177,6 +266,13 @@ def text(steps: list[Step], per_order: float) -> str:
         table(("from", "to", "orders", "p50", "p99"), (_leg(leg, values) for leg, values in shown.legs.items())),
         f"Where the time goes: CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
         table(("who", "CPU per event", "share"), _shares(shown)),
+        FLOOR.format(
+            rate=shown.asked,
+            floor=bare * 1000,
+            share=bare / (sum(shown.cpu.values()) / shown.events),
+            most=2 / bare,
+            bar=1_000,
+        ),
         PROFILE,
     )
     return "\n\n".join(parts)
