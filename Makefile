@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images audit pictures
+.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,12 @@ e2e-images: images
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
 	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators daprd numbered $(notdir $(wildcard services/*)))
+
+# nats and redis must be on such a cluster too.
+e2e-backends: ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
+	for image in postgres:15.18 rabbitmq:3.10.8; do \
+		docker build $(DOCKER_BUILD) -f tests/e2e/cluster/images/$${image%:*}.Dockerfile -t $$image tests/e2e/cluster/images || exit 1; done
+	python tests/support/livecluster.py $(or $(CONTEXT),current) postgres:15.18 rabbitmq:3.10.8
 
 # BASE names another base image, TAG another tag, DOCKER_BUILD further options of `docker build`.
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)
