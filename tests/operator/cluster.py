@@ -41,7 +41,8 @@ AUDIT = {
 def dapr_crds() -> list[dict[str, Any]]:
     """Dapr's own CRDs; their conversion webhook belongs to a control plane that is not here."""
     found = [
-        yaml.safe_load((HERE / "data" / f"dapr-{each}.yaml").read_text()) for each in ("subscription", "resiliency")
+        yaml.safe_load((HERE / "data" / f"dapr-{each}.yaml").read_text())
+        for each in ("subscription", "resiliency", "component")
     ]
     for each in found:
         each["spec"].pop("conversion", None)
@@ -210,6 +211,7 @@ class Cluster:
     def _serves_all(self) -> bool:
         paths = [f"/apis/tidings.dev/v1alpha1/{kind.plural}" for kind in crds.KINDS]
         paths += ["/apis/dapr.io/v2alpha1/subscriptions", "/apis/dapr.io/v1alpha1/resiliencies"]
+        paths.append("/apis/dapr.io/v1alpha1/components")
         headers = {"Authorization": f"Bearer {ADMIN}"}
         return all(self.http.get(path, headers=headers).status_code == 200 for path in paths)
 
@@ -244,6 +246,7 @@ PLURALS = {
     "EventReplay": "eventreplays",
     "Subscription": "subscriptions",
     "Resiliency": "resiliencies",
+    "Component": "components",
     "Pod": "pods",
 }
 

@@ -696,3 +696,24 @@ def test_names_of_dapr_subscriptions_differ_where_topics_do():
     names = {subscription_name("kitchen", pubsub, topic) for topic in topics for pubsub in ("pubsub", "other")}
     assert len(names) == 10
     assert "kitchen.a.order-confirmed.v1" in names
+
+
+@pytest.mark.parametrize(
+    ("kit", "serial", "keeper"),
+    [
+        (True, set[str](), "kit"),
+        (True, {"pubsub"}, "kit"),
+        (False, set[str](), "nobody"),
+        (False, {"pubsub"}, "daprd"),
+        (False, {"default/pubsub"}, "daprd"),
+        (False, {"other/pubsub"}, "nobody"),
+    ],
+)
+def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(
+    kit: bool, serial: set[str], keeper: str
+):
+    consumer = {"appId": "kitchen", "owner": "kitchen", "kit": kit}
+    documents = [event_type(), subscription(maxConcurrency=4, consumer=consumer, enforcement="BestEffort")]
+    inventory = Inventory(each for document in documents if (each := parse_resource(document)[0]))
+    inventory.serial |= serial
+    assert plan(inventory, TODAY).apps["kitchen"].enforcement["one"]["maxConcurrency"] == keeper

@@ -79,6 +79,7 @@ class Known(NamedTuple):
 SUBSCRIPTIONS = Api("dapr.io/v2alpha1", "subscriptions", "Subscription")
 RESILIENCIES = Api("dapr.io/v1alpha1", "resiliencies", "Resiliency")
 CONFIG_MAPS = Api("v1", "configmaps", "ConfigMap")
+COMPONENTS = Api("dapr.io/v1alpha1", "components", "Component")
 EVENTS = Api("events.k8s.io/v1", "events", "Event")
 LEASES = Api("coordination.k8s.io/v1", "leases", "Lease")
 PODS = Api("v1", "pods", "Pod")

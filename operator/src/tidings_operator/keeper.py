@@ -27,12 +27,11 @@ from tidings.plan import Plan, Scopes, plan
 from tidings.queues import QueueError, ensure_queues
 from tidings.resources import Inventory, parse_resource
 from tidings.streams import StreamError, ensure_streams, pending
-from tidings_operator.client import OWN, Api, ApiError, Client
+from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
 from tidings_operator.process import login
 from tidings_operator.watching import watch
 
 LOG = logging.getLogger(__name__)
-COMPONENTS = Api("dapr.io/v1alpha1", "components", "Component")
 MERGE = "application/merge-patch+json"
 SETTLE = 0.3
 """Seconds to wait after a change: `kubectl apply -f folder/` makes many."""

@@ -13,7 +13,8 @@ import kopf
 from tidings_operator import dates, metrics, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
-from tidings_operator.client import CHILDREN, OWN, ApiError, Client
+from tidings_operator.client import CHILDREN, COMPONENTS, OWN, ApiError, Client
+from tidings_operator.components import Components, delivery
 from tidings_operator.feeding import Stopped, feed
 from tidings_operator.lease import Alone, Lease
 from tidings_operator.observing import Observer
@@ -109,6 +110,19 @@ class Operator:
             for api in CHILDREN.values()
             for namespace in namespaces
         ]
+        components = Components(self.world)
+        watches += [
+            watch(
+                self.client,
+                COMPONENTS,
+                namespace,
+                "",
+                components,
+                self._alive(f"components {namespace}"),
+                slim=delivery,
+            )
+            for namespace in namespaces
+        ]
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
         judging = (
             [webhooks.serve(self.settings, self.world, self.client, self.unready)] if self.settings.webhook_port else []
@@ -126,7 +140,7 @@ class Operator:
 
     async def _start(self) -> None:
         """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
-        expected = len(CHILDREN) * len(self.settings.namespaces or ("",))
+        expected = (len(CHILDREN) + 1) * len(self.settings.namespaces or ("",))
         there, since = self._late(await self._attempt(self._versions)), time.monotonic()
         while there or len(self.world.listings) < expected:
             await asyncio.sleep(LOOK)

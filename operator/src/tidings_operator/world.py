@@ -122,9 +122,9 @@ class World:
         self.objects: dict[Place, Tracked] = {}
         self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
         self.listings: set[tuple[str, str]] = set()
-        """Kinds of children (and namespaces) that have been listed once."""
+        """Kinds (and namespaces) that have been listed once, of those that kopf does not feed."""
         self.last_sign = time.monotonic()
-        self._dirty = dirty
+        self.dirty = dirty
 
     def saw(self, change: str | None, body: Mapping[str, Any]) -> None:
         """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED."""
@@ -176,14 +176,14 @@ class World:
             return
         state.children[each.name] = each
         if known is None or (known.content, known.hash) != (each.content, each.hash):
-            self._dirty(Key("app", each.namespace, each.app))
+            self.dirty(Key("app", each.namespace, each.app))
 
     def observed(self, app: tuple[str, str], observation: Observation) -> None:
         """Keep what an app's sidecars say."""
         state = self.apps[app]
         if state.observation != observation:
             state.observation = observation
-            self._dirty(Key("app", *app))
+            self.dirty(Key("app", *app))
 
     def everything(self) -> list[Key]:
         """Return every key there is."""
@@ -213,7 +213,7 @@ class World:
             if known.status != status:
                 # Somebody else wrote our status: it is said anew.
                 known.status = status
-                self._dirty(self._key(place))
+                self.dirty(self._key(place))
             return
         resource, findings = parse_resource(body)
         resource = slim(resource) if resource else None
@@ -231,14 +231,14 @@ class World:
     def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
         for app in apps:
             if app in self.apps or self.inventory.of_app(app):
-                self._dirty(Key("app", *app))
+                self.dirty(Key("app", *app))
         for key in types | self._types_near(place):
-            self._dirty(Key("EventType", *key))
+            self.dirty(Key("EventType", *key))
         if place[0] == "EventSubscription":
             for key, replay in self.inventory.replays.items():
                 if replay.spec.target.subscription == place[2]:
-                    self._dirty(Key("EventReplay", *key))
-        self._dirty(self._key(place))
+                    self.dirty(Key("EventReplay", *key))
+        self.dirty(self._key(place))
 
     def _key(self, place: Place) -> Key:
         """Return what looks after an object: a subscription's app, else the object itself."""
@@ -261,4 +261,4 @@ class World:
 
     def _lost(self, namespace: str, app: str, name: Name) -> None:
         if self.apps[namespace, app].children.pop(name, None):
-            self._dirty(Key("app", namespace, app))
+            self.dirty(Key("app", namespace, app))

@@ -37,7 +37,7 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
     by_channel = _by_channel(readers)
     replayed = _replayed(readers)
     children = [
-        subscriptions.merged(name, namespace, each, near, bulk=not _is_bulkless([each], inventory))
+        subscriptions.merged(name, namespace, each, near, bulk=not _is_bulkless(namespace, [each], inventory))
         for each, near in by_channel.items()
     ]
     children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
@@ -50,7 +50,7 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
         reads=_topics([*by_channel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
         publishes=_topics(_published(app, inventory, readers)),
         enforcement={
-            each.metadata.name: keepers.keepers(each, bulkless=_is_bulkless(read, inventory)) for each, read in readers
+            each.metadata.name: keepers.keepers(each, _bounds(each, read, inventory)) for each, read in readers
         },
         findings=tuple(worst_first(findings)),
     )
@@ -60,7 +60,7 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     """Look at a subscription by itself."""
     read, findings = channels.resolve(subscription, inventory, today)
     findings += conditions.check(subscription)
-    findings += keepers.unkept(subscription, bulkless=_is_bulkless(read, inventory))
+    findings += keepers.unkept(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     event_type = inventory.type(wanted_type(subscription))
     if event_type and not has_errors(findings):
@@ -75,21 +75,34 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     return read, findings
 
 
-def _is_bulkless(read: list[Channel], inventory: Inventory) -> bool:
+def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inventory) -> keepers.Bounds:
+    """Return what the components that it reads from can and cannot do."""
+    namespace = subscription.metadata.namespace
+    return keepers.Bounds(
+        bulkless=_is_bulkless(namespace, read, inventory),
+        # One at a time on each topic: of several, each brings one.
+        serial=len(read) == 1 and inventory.is_serial(namespace, read[0].pubsub),
+    )
+
+
+def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:
     """Whether bulk delivery does harm on a component.
 
     Where one message comes at a time, each would wait for others that cannot come. Where all topics share workers,
     daprd 1.18.1 leaves them waiting for ever once it has ended its subscriptions because the app was away: nothing is
     brought any more until the sidecar is started anew (seen: 552 of 600 events).
     """
-    return any(channel.pubsub in inventory.serial | inventory.sharing for channel in read)
+    return any(
+        inventory.is_serial(namespace, each.pubsub) or inventory.is_sharing(namespace, each.pubsub) for each in read
+    )
 
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
     """A few events a second fill the workers that all of an app's topics share, and the others wait with them."""
     for subscription, read in readers:
         rate = subscription.spec.rate_limit
-        shared = {each.pubsub for each in read} & inventory.sharing
+        namespace = subscription.metadata.namespace
+        shared = {each.pubsub for each in read if inventory.is_sharing(namespace, each.pubsub)}
         others = {each.pubsub for other, near in readers if other is not subscription for each in near}
         if rate and rate.events_per_second < SLOW and shared & others:
             name = min(shared & others)

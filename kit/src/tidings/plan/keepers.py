@@ -1,6 +1,7 @@
 """Who keeps what a subscription asks for: the sidecar, the kit, the broker, or nobody."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from tidings.resources.findings import Finding
@@ -10,11 +11,18 @@ from tidings.resources.subscription import EventSubscription
 Keeper = Literal["daprd", "kit", "broker", "nobody"]
 
 
-def keepers(subscription: EventSubscription, *, bulkless: bool = False) -> dict[str, Keeper]:
-    """Return the keeper of every field that is asked for, by the field's path below spec.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the pub/sub components that a subscription reads from can and cannot do."""
 
-    `bulkless` is whether it reads from a component on which bulk delivery does harm.
-    """
+    bulkless: bool = False
+    """Whether bulk delivery does harm on one of them."""
+    serial: bool = False
+    """Whether never more than one message is brought at a time, whoever keeps count."""
+
+
+def keepers(subscription: EventSubscription, bounds: Bounds = Bounds()) -> dict[str, Keeper]:
+    """Return the keeper of every field that is asked for, by the field's path below spec."""
     spec = subscription.spec
     own: Keeper = "kit" if spec.consumer.kit else "daprd"
     only_kit: Keeper = "kit" if spec.consumer.kit else "nobody"
@@ -25,11 +33,14 @@ def keepers(subscription: EventSubscription, *, bulkless: bool = False) -> dict[
         "delivery.timeout": (True, own),
         "delivery.circuitBreaker": (spec.delivery.circuit_breaker is not None, _breaker(subscription)),
         "delivery.deadLetter": (True, own),
-        "maxConcurrency": (spec.max_concurrency is not None, only_kit),
+        "maxConcurrency": (
+            spec.max_concurrency is not None,
+            "daprd" if bounds.serial and not spec.consumer.kit else only_kit,
+        ),
         "rateLimit": (spec.rate_limit is not None, only_kit),
         "ordering": (spec.ordering.mode == "Key", only_kit),
         # Dapr would hold each message back for the whole of maxAwait, and the next comes only after its answer.
-        "bulk": (spec.bulk is not None, "nobody" if bulkless else "daprd"),
+        "bulk": (spec.bulk is not None, "nobody" if bounds.bulkless else "daprd"),
         # Where a durable consumer begins is a setting of the component, the same for all its topics.
         "startFrom": (spec.start_from == "Latest", "nobody"),
         "suspend": (spec.suspend, only_kit),
@@ -37,10 +48,10 @@ def keepers(subscription: EventSubscription, *, bulkless: bool = False) -> dict[
     return {field: keeper for field, (wanted, keeper) in asked.items() if wanted}
 
 
-def unkept(subscription: EventSubscription, *, bulkless: bool = False) -> Iterator[Finding]:
+def unkept(subscription: EventSubscription, bounds: Bounds = Bounds()) -> Iterator[Finding]:
     """Yield a finding for each field that nobody keeps: an error where enforcement is Strict."""
     strict = subscription.spec.enforcement == "Strict"
-    for field, keeper in keepers(subscription, bulkless=bulkless).items():
+    for field, keeper in keepers(subscription, bounds).items():
         if keeper == "nobody":
             path: Path = ("spec", *field.split("."))
             message = f"spec.{field} is kept by nobody {_why(field)}"

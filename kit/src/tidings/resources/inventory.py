@@ -24,7 +24,8 @@ class Inventory:
         self.replays: dict[Key, EventReplay] = {}
         self.findings: list[Finding] = list(findings)
         self.serial: set[str] = set()
-        """The pub/sub components that bring an app one message at a time, as far as is known."""
+        """The pub/sub components that bring an app one message at a time, as far as is known: `name`, as files have it,
+        or `namespace/name`."""
         self.sharing: set[str] = set()
         """Those whose workers serve all topics of an app: a slow one holds the others up."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
@@ -79,6 +80,14 @@ class Inventory:
     def consuming_apps(self) -> frozenset[Key]:
         """Every app that has a subscription."""
         return frozenset(self._of_app)
+
+    def is_serial(self, namespace: str, component: str) -> bool:
+        """Whether the component of that name in a namespace brings one message at a time."""
+        return not self.serial.isdisjoint((component, f"{namespace}/{component}"))
+
+    def is_sharing(self, namespace: str, component: str) -> bool:
+        """Whether the workers of the component of that name in a namespace serve all topics of an app."""
+        return not self.sharing.isdisjoint((component, f"{namespace}/{component}"))
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type of that namespace and business name; of several, the oldest."""

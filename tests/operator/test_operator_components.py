@@ -1,0 +1,79 @@
+"""What Dapr's pub/sub components can do decides who keeps what is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.operator import shop
+from tests.operator.cluster import Cluster, path_of
+from tests.operator.conftest import Start, until
+
+pytestmark = pytest.mark.real
+WITHOUT_KIT = {
+    "consumer": {"appId": "kitchen", "owner": "kitchen", "kit": False},
+    "maxConcurrency": 4,
+    "bulk": {},
+    "enforcement": "BestEffort",
+}
+
+
+def component(namespace: str, concurrency: str) -> dict[str, Any]:
+    """A JetStream component; what else stands in it is not the operator's to keep."""
+    given = [{"name": "concurrency", "value": concurrency}, {"name": "natsURL", "value": "nats://user:hidden@nats"}]
+    return {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": "pubsub", "namespace": namespace},
+        "spec": {"type": "pubsub.jetstream", "version": "v1", "metadata": given},
+    }
+
+
+async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_that_there_is(
+    cluster: Cluster, namespace: str, operator: Start
+):
+    cluster.apply(component(namespace, "single"))
+    cluster.apply(shop.event_type(namespace))
+    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+
+    def kept() -> tuple[str | None, str | None, bool]:
+        found = shop.status(cluster, wish).get("enforcement", {})
+        routes = shop.dapr_subscriptions(cluster, namespace).values()
+        return found.get("maxConcurrency"), found.get("bulk"), any("bulkSubscribe" in each["spec"] for each in routes)
+
+    await operator()
+    await until(lambda: kept() == ("daprd", "nobody", False), "one at a time is daprd's, and bulk is no use")
+    assert shop.conditions(cluster, wish)["PolicyAccepted"]["reason"] == "NotKept"
+
+    cluster.apply(component(namespace, "parallel"))
+    await until(lambda: kept() == ("nobody", "daprd", True), "in parallel, nobody counts, and bulk is given")
+    cluster.apply(component(namespace, "single"))
+    await until(lambda: kept() == ("daprd", "nobody", False), "it is looked at again")
+    cluster.delete(path_of(component(namespace, "single")))
+    await until(lambda: kept() == ("nobody", "daprd", True), "a component that is gone says nothing")
+
+
+async def test_what_was_known_of_a_component_is_known_after_a_restart_before_anything_is_written(
+    cluster: Cluster, namespace: str, operator: Start
+):
+    cluster.apply(component(namespace, "single"))
+    cluster.apply(shop.event_type(namespace))
+    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+    made = await operator()
+    await until(lambda: shop.conditions(cluster, wish), "it is programmed")
+    await until(lambda: made.queue.idle, "all is done")
+    before = shop.versions(cluster, namespace)
+    again = await operator()
+    await until(lambda: again.queue.idle, "all was looked at")
+    assert shop.versions(cluster, namespace) == before
+    assert again.world.inventory.serial == {f"{namespace}/pubsub"}
+
+
+async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster, namespace: str, operator: Start):
+    cluster.apply(component("default", "single"))
+    cluster.apply(shop.event_type(namespace))
+    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+    await operator(namespaces=(namespace, "default"))
+    await until(lambda: shop.conditions(cluster, wish), "it is programmed")
+    assert shop.status(cluster, wish)["enforcement"]["maxConcurrency"] == "nobody"
+    cluster.delete(path_of(component("default", "single")))
