@@ -12,7 +12,8 @@ import pytest
 import yaml
 from charts import sync
 from charts.rendered import KUBERNETES
-from jsonschema import Draft202012Validator
+from jsonschema import ValidationError
+from tests.support import definitions
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
 
 from tidings.plan import plan, system_map
@@ -33,8 +34,7 @@ SIDECARS = {
     "menu",
 }
 SERVICES = SIDECARS | {"storefront"}
-FOREIGN = ("dapr.io/", "keda.sh/", "monitoring.coreos.com/")
-"""Kinds of others, whose schemas no registry has."""
+CUSTOM = ("tidings.dev/", "dapr.io/", "keda.sh/", "monitoring.coreos.com/")
 
 
 def test_the_charts_hold_what_the_repository_says() -> None:
@@ -62,23 +62,12 @@ def test_the_packaged_contracts_are_the_same_plan() -> None:
 
 
 @cache
-def _own() -> Mapping[str, Any]:
-    """Validators of our own kinds, by kind."""
-    return {
-        each["spec"]["names"]["kind"]: Draft202012Validator(
-            _structural(each["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-        )
-        for each in yaml.safe_load_all((ROOT / "operator/manifests/crds.yaml").read_text())
-    }
-
-
-@cache
 def _validate(text: str) -> None:
     """Hold one resource against its schema; most are the same with all values, and schemas are slow."""
     resource = json.loads(text)
-    if resource["kind"] in _own():
-        _own()[resource["kind"]].validate(resource)
-    elif not resource["apiVersion"].startswith(FOREIGN):
+    if resource["apiVersion"].startswith(CUSTOM):
+        definitions.validate(resource)
+    else:
         kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
 
 
@@ -90,20 +79,27 @@ def test_every_resource_is_valid() -> None:
             _validate(json.dumps(stringless))
 
 
-def _structural(schema: Any) -> Any:
-    """Refuse what a structural schema does not name, as the API server's strict validation does."""
-    if isinstance(schema, list):
-        return [_structural(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    inner = {
-        key: {name: _structural(each) for name, each in value.items()} if key == "properties" else _structural(value)
-        for key, value in schema.items()
-        if key not in ("exclusiveMinimum", "exclusiveMaximum")
-    }
-    is_closed = "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields")
-    is_closed = is_closed and "name" not in inner.get("properties", {}).get("metadata", {})
-    return {**inner, **({"additionalProperties": False} if is_closed else {})}
+@pytest.mark.timeout(300)
+def test_what_the_operator_and_the_local_run_write_is_valid() -> None:
+    """Subscriptions, Resiliency policies and components, as Dapr defines them."""
+    written = [
+        resource
+        for app in plan(load(sorted(ROOT.glob("services/*/contracts")))).apps.values()
+        for resource in (*app.subscriptions, *([app.resiliency] if app.resiliency else []))
+    ]
+    written += [yaml.safe_load(file.read_text()) for file in ROOT.glob("components/*/*.yaml")]
+    assert {each["kind"] for each in written} == {"Subscription", "Resiliency", "Component"}
+    for resource in written:
+        definitions.validate(resource)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoilt"), [("Component", {"ignoreError": True}), ("Configuration", {"metrics": {"enabled": "yes"}})]
+)
+def test_a_strange_field_of_dapr_would_be_noticed(kind: str, spoilt: Resource) -> None:
+    (found,) = list(of_kind(rendered("pizza"), kind).values())[:1]
+    with pytest.raises(ValidationError):
+        definitions.validate({**found, "spec": {**found["spec"], **spoilt}})
 
 
 def test_a_strange_field_would_be_noticed() -> None:

@@ -8,6 +8,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from charts.rendered import CHARTS, KUBERNETES, render
+from tests.support import definitions
 from tests.support.charts import failure, insecure, of_kind, pods, rendered
 
 from tidings.programs import ensure
@@ -102,8 +103,13 @@ def test_the_operator_is_restricted_and_alone_has_a_token() -> None:
 
 def test_every_resource_is_valid() -> None:
     values: dict[str, Any] = {"namespaces": ["a", "b"], "replicas": 1}
-    for resource in (*rendered("tidings"), *rendered("tidings", values)):
-        kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
+    watched = {"metrics": {"prometheusRule": True, "dashboards": True, "serviceMonitor": True}}
+    resources = [*rendered("tidings"), *rendered("tidings", values), *rendered("tidings", watched)]
+    for resource in resources:
+        if resource["apiVersion"].startswith("monitoring.coreos.com/"):
+            definitions.validate(resource)
+        else:
+            kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
 
 
 def test_settings_reach_the_operator_as_it_reads_them() -> None:
