@@ -26,6 +26,7 @@ lock: ## pin every dependency anew into requirements.lock
 	uv pip compile kit/pyproject.toml $(addsuffix /pyproject.toml,$(sort $(wildcard services/*))) images/services.in \
 		--extra fastapi --extra sql --extra otlp $(SUBSET) --output-file images/services.lock
 	uv pip compile operator/pyproject.toml $(SUBSET) --output-file images/operator.lock
+	uv pip compile images/debugger.in --universal --generate-hashes --no-annotate --no-header --quiet --output-file images/debugger.lock
 
 SUBSET := --constraint requirements.lock --universal --generate-hashes --no-emit-package tidings --no-annotate --no-header --quiet
 

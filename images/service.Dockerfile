@@ -20,7 +20,13 @@ LABEL org.opencontainers.image.title="pizza-${SERVICE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
+# With DEBUGGER=1 there is debugpy, for the chart's value dev.debug.
+ARG DEBUGGER=
 COPY --from=packages /opt/venv /opt/venv
+COPY images/debugger.lock /tmp/debugger.lock
+RUN if [ -n "${DEBUGGER}" ]; then pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+        --root-user-action ignore --only-binary :all: --require-hashes --requirement /tmp/debugger.lock; fi \
+ && rm /tmp/debugger.lock
 COPY kit/src/ services/${SERVICE}/src/ /app/
 RUN /opt/venv/bin/python -m compileall -q /app \
  && mkdir /data && chown 10001:10001 /data \

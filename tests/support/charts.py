@@ -40,6 +40,7 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
         "dapr": {"observable": True},
     },
     "dev": {"dev": {"reload": True}},
+    "debug": {"dev": {"debug": True}},
     "few": {"services": {"loyalty": {"enabled": False}, "notifications": {"enabled": False}}},
     "bare": {
         "networkPolicies": {"enabled": False},

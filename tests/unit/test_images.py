@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from tests.support.charts import VALUE_SETS, of_kind, rendered
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "images"
@@ -78,3 +81,51 @@ def test_skaffold_builds_what_the_charts_run() -> None:
     releases = {each["name"]: each for each in config["deploy"]["helm"]["releases"]}
     assert [*releases] == ["tidings", "pizza"]
     assert {profile["name"] for profile in config["profiles"]} == {"redis", "rabbitmq", "kafka", "ha", "debug"}
+
+
+def _with_profile(name: str) -> dict[str, Any]:
+    """skaffold.yaml as a profile makes it: what its JSON patches add and replace."""
+    config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
+    (profile,) = [each for each in config["profiles"] if each["name"] == name]
+    found = deepcopy(config)
+    for patch in profile["patches"]:
+        *way, last = patch["path"].strip("/").split("/")
+        place: Any = found
+        for step in way:
+            place = place[int(step)] if isinstance(place, list) else place[step]
+        if last == "-":
+            place.append(patch["value"])
+        else:
+            assert patch["op"] == "add" or last in place, f"nothing to replace at {patch['path']}"
+            place[last] = patch["value"]
+    return found
+
+
+def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarded() -> None:
+    config = _with_profile("debug")
+    services = {path.name for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists()}
+    artifacts = {each["image"].rpartition("/")[2]: each["docker"] for each in config["build"]["artifacts"]}
+    assert {name for name, each in artifacts.items() if each.get("buildArgs", {}).get("DEBUGGER") == "1"} == services
+    forwarded = [each for each in config["portForward"] if each["port"] == 5678]
+    assert {each["resourceName"] for each in forwarded} == services
+    assert len({each["localPort"] for each in config["portForward"]}) == len(config["portForward"])
+    values = config["deploy"]["helm"]["releases"][1]["setValues"]
+    assert (values["dev.debug"], values["dev.reload"]) == (True, False)
+    for name, deployment in of_kind(rendered("pizza", VALUE_SETS["debug"]), "Deployment").items():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if name in services:
+            assert container["command"] == ["python", "-m", "debugpy", "--listen", "127.0.0.1:5678", "-m", "uvicorn"]
+            assert "livenessProbe" not in container
+
+
+def test_the_profile_ha_has_two_of_everything_and_a_postgres() -> None:
+    tidings, pizza = (each["setValues"] for each in _with_profile("ha")["deploy"]["helm"]["releases"])
+    assert tidings["replicas"] == 2
+    assert (pizza["defaults.replicas"], pizza["postgres.enabled"]) == (2, True)
+
+
+def test_only_images_for_debugging_hold_a_debugger() -> None:
+    assert _pins(IMAGES / "debugger.lock").keys() == {"debugpy"}
+    text = (IMAGES / "service.Dockerfile").read_text()
+    assert "ARG DEBUGGER=\n" in text
+    assert 'if [ -n "${DEBUGGER}" ]; then pip' in text
