@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 
 import psutil
 from rounds import Side, short
@@ -18,8 +19,9 @@ def spent() -> dict[str, float]:
     """Seconds of the processor so far, by program."""
     found: defaultdict[str, float] = defaultdict(float)
     for child in psutil.Process().children(recursive=True):
-        times = child.cpu_times()
-        found[child.name()] += times.user + times.system
+        with suppress(psutil.NoSuchProcess):  # PostgreSQL's helpers come and go
+            times = child.cpu_times()
+            found[child.name()] += times.user + times.system
     return {HERE: time.process_time(), **found}
 
 

@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -85,10 +86,11 @@ async def menu(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) ->
     """Ask for the menu until there is one; prices in cents by sku, of what can be had."""
     async with asyncio.timeout(patience):
         while True:
-            answer = await client.get(f"{url('menu')}/menu")
-            items = answer.json().get("items", []) if answer.is_success else []
-            if items:
-                return {item["sku"]: item["priceCents"] for item in items if item.get("available", True)}
+            with suppress(httpx2.TransportError):  # it may be on its way up again
+                answer = await client.get(f"{url('menu')}/menu")
+                items = answer.json().get("items", []) if answer.is_success else []
+                if items:
+                    return {item["sku"]: item["priceCents"] for item in items if item.get("available", True)}
             await asyncio.sleep(0.2)
 
 
