@@ -6,7 +6,7 @@ else, only a warning.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from tidings.resources import (
     parse_resource,
 )
 from tidings.resources.inventory import app_key, type_key
+from tidings_operator import accepted
 from tidings_operator.conditions import told
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
@@ -72,6 +73,8 @@ class Change:
     old: Any = None
     unreadable: tuple[Finding, ...] = ()
     """Why the new object could not be read."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """Of the old object: what was accepted of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def read(request: Request, now: str) -> Change:
     new, findings = _resource(None if request.operation == "DELETE" else request.object, now)
     old, _ = _resource(request.old_object, now)
     name = new.metadata.name if new else request.name
-    return Change(request.kind.kind, (request.namespace, name), request.operation, new, old, tuple(findings))
+    status = (request.old_object or {}).get("status") or {}
+    return Change(request.kind.kind, (request.namespace, name), request.operation, new, old, tuple(findings), status)
 
 
 def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Part] = ()) -> Verdict:
@@ -171,7 +175,7 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
         told_of = plan_type(change.new, inventory, today) if change.new else []
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
     near, history = Inventory([*left, *consumers]), [Inventory([in_use])] if in_use else []
-    against = compatibility.check(near, history)
+    against = list(_against(near, in_use, change.status, consumers)) if in_use else []
     if not has_errors(against):
         against += _stalling(change, consumers, inventory, today)
     leaving = [
@@ -180,6 +184,15 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
         if each.effect == "deprecated" and each.consumers
     ]
     return _verdict([*_ratcheted(told_of, known), *against, *leaving])
+
+
+def _against(
+    near: Inventory, in_use: EventType, status: Mapping[str, Any], consumers: Sequence[EventSubscription]
+) -> Iterator[Finding]:
+    """Hold a type against what was accepted of it, and what is in use; what is not accepted yet may be mended."""
+    misfits = accepted.misfits(in_use, status, consumers)
+    states = accepted.earlier(in_use, status) + ([] if misfits else [in_use])
+    return _ratcheted(compatibility.check(near, [Inventory([each]) for each in states]), misfits)
 
 
 def _stalling(

@@ -110,6 +110,11 @@ TYPE_STATUS: Mapping[str, Schema] = {
     "consumers": {**_TEXTS, "description": "Subscriptions that name it: namespace/name (app)"},
     "observers": {**_TEXTS, "description": "Subscriptions that read it by a pattern"},
     "consumerCount": _NUMBER,
+    "accepted": {
+        "type": "array",
+        "description": "Schemas that its readers hold on to, the oldest first: changes are held against them",
+        "items": {"type": "object", "properties": {"version": _TEXT, "schema": _TEXT}},
+    },
     "deprecated": {
         "type": "array",
         "description": "Versions that end, and who still reads them",

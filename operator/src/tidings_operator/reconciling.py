@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Any
@@ -99,6 +100,8 @@ class Reconciler:
         app, state = (key.namespace, key.name), self.world.apps[key.namespace, key.name]
         subscriptions = self.world.inventory.of_app(app)
         planned = plan_app(app, self.world.inventory, self._today())
+        unsuited = [found for each in subscriptions for found in self.world.unsuited(each)]
+        planned = replace(planned, findings=(*unsuited, *planned.findings))
         uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
         desired = children.build(planned, subscriptions, uids)
         steps = children.steps(desired, state.children, state.settled, self._exists_in(key.namespace))
@@ -289,8 +292,8 @@ def _replacement(desired: Desired, there: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _newly_wrong(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return Ready where it has just become False, or a version that ends from now on; also where the reason is new."""
-    for kind, is_wrong in (("Ready", _is_false), ("VersionAccepted", _is_ending)):
+    """Return what is wrong since just now, or for a new reason: not Ready, or a version that ends or was changed."""
+    for kind, is_wrong in (("Ready", _is_false), ("VersionAccepted", _is_warned_of)):
         was, now = _condition(before, kind), _condition(status, kind)
         if is_wrong(now):
             return None if is_wrong(was) and was["reason"] == now["reason"] else now
@@ -301,8 +304,8 @@ def _is_false(condition: Mapping[str, Any]) -> bool:
     return bool(condition.get("status") == "False")
 
 
-def _is_ending(condition: Mapping[str, Any]) -> bool:
-    return condition.get("reason") in ("DeprecatedVersion", "PastRemoval")
+def _is_warned_of(condition: Mapping[str, Any]) -> bool:
+    return condition.get("reason") in ("DeprecatedVersion", "PastRemoval", "IncompatibleSchema")
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

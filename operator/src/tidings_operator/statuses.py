@@ -1,7 +1,7 @@
 """The status of an EventSubscription and of an EventType, as pure functions of what was decided and what came of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -9,6 +9,7 @@ from tidings.plan import AppPlan
 from tidings.plan.conventions import dead_letter_topic, replay_topic
 from tidings.resources import EventSubscription, EventType, Finding, Inventory
 from tidings.resources.inventory import is_dead_letters, wanted_type
+from tidings_operator import accepted
 from tidings_operator.children import Desired, Name
 from tidings_operator.conditions import Condition, dated, judged, kstatus, told
 
@@ -22,7 +23,10 @@ VERSIONS = (
     "version-missing",
     "pin-not-accepted",
     "versions-of-a-pattern",
+    "incompatible-schema",
 )
+MISFITS = 5
+"""How many of a type's misfits are said at a time."""
 MANY = 100
 """How many names a list in a status holds at most."""
 
@@ -65,15 +69,15 @@ def subscription(
     findings = [each for each in outcome.planned.findings if each.resource == this.ref]
     mine = [each for each in outcome.desired if this.metadata.name in each.subscriptions]
     failure = next((outcome.failures[each.name] for each in mine if each.name in outcome.failures), None)
-    accepted = _accepted(this, findings)
-    programmed = _programmed(this, outcome.planned, accepted, failure)
+    judgements = _accepted(this, findings)
+    programmed = _programmed(this, outcome.planned, judgements, failure)
     topics = _topics(this, outcome.planned)
-    ready = next((_as_ready(each) for each in (*accepted, programmed) if not each.holds), None)
+    ready = next((_as_ready(each) for each in (*judgements, programmed) if not each.holds), None)
     ready = ready or _ready(this, topics)
-    busy = failure is not None and not failure.is_final and all(each.holds for each in accepted)
+    busy = failure is not None and not failure.is_final and all(each.holds for each in judgements)
     conditions = [
         *kstatus(ready, reconciling=busy),
-        *accepted,
+        *judgements,
         programmed,
         _observed(this, outcome, topics, programmed, before),
         _dead_letters(this, inventory, programmed),
@@ -111,17 +115,27 @@ def event_type(
     is_valid = inventory.type((this.metadata.namespace, this.spec.type)) is this
     consumers = inventory.consumers(this) if is_valid else []
     errors = [each for each in findings if each.severity == "error"]
+    misfits = accepted.misfits(this, before, consumers) if is_valid else []
+    compatible = _compatible(misfits)
     ready = judged("Ready", errors, ("Accepted", f"{len(consumers)} subscriptions name it"))
+    ready = ready if errors or compatible.holds else replace(compatible, type="Ready")
     generation = this.metadata.generation
     return {
         "observedGeneration": generation,
-        "conditions": dated(kstatus(ready, reconciling=False), before, generation, now),
+        "conditions": dated([*kstatus(ready, reconciling=False), compatible], before, generation, now),
+        "accepted": before.get("accepted", []) if misfits or not is_valid else accepted.following(this, before),
         "consumers": _listed(consumers),
         "observers": _listed(inventory.observers(this)) if is_valid else [],
         "consumerCount": len(consumers),
         "deprecated": _deprecated(this, consumers, today),
         "warnings": [told(each) for each in findings if each.severity == "warning"],
     }
+
+
+def _compatible(misfits: Sequence[Finding]) -> Condition:
+    """Name all that a change breaks: it may be several versions, with readers of their own."""
+    found = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
+    return replace(found, message=" | ".join(map(told, misfits[:MISFITS]))) if misfits else found
 
 
 def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:

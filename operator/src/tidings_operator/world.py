@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ from tidings.resources import EventSubscription, Finding, Inventory, parse_resou
 from tidings.resources.inventory import app_key, type_key, wanted_type
 from tidings.resources.model import Resource
 from tidings.resources.origin import Origin
-from tidings_operator import children
+from tidings_operator import accepted, children
 from tidings_operator.children import Live, Name
 from tidings_operator.client import Api
 from tidings_operator.statuses import Observation
@@ -46,7 +46,7 @@ class Said(NamedTuple):
 
     digest: bytes
     rest: bytes
-    """What the next one depends on: of most kinds, only the times of its conditions."""
+    """What the next one depends on: of most kinds, only the times of its conditions; of a type, what was accepted."""
 
     def decoded(self) -> dict[str, Any]:
         """Return the rest."""
@@ -64,7 +64,8 @@ def said(kind: str, status: Any) -> Said:
         each if each["type"] == "Observed" else {field: each.get(field) for field in REMEMBERED}
         for each in status.get("conditions") or ()
     ]
-    return Said(digest, shared(msgspec.json.encode({"conditions": conditions}, order="deterministic")))
+    kept = {"conditions": conditions, **({"accepted": status["accepted"]} if status.get("accepted") else {})}
+    return Said(digest, shared(msgspec.json.encode(kept, order="deterministic")))
 
 
 @lru_cache(maxsize=4096)
@@ -121,6 +122,8 @@ class World:
         self.inventory = Inventory()
         self.objects: dict[Place, Tracked] = {}
         self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
+        self.misfits: dict[tuple[str, str], dict[str, str]] = {}
+        """By type that was changed so that it does not suit its readers any more: its versions, and why."""
         self.listings: set[tuple[str, str]] = set()
         """Kinds (and namespaces) that have been listed once, of those that kopf does not feed."""
         self.last_sign = time.monotonic()
@@ -146,6 +149,7 @@ class World:
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
             known.status, known.version = said(place[0], body.get("status")), version
+            self._weigh(place)
 
     def listed(self, api: Api, namespace: str, found: Sequence[Live]) -> None:
         """Take the list of all children of a kind; those that are not in it are gone."""
@@ -185,6 +189,16 @@ class World:
             state.observation = observation
             self.dirty(Key("app", *app))
 
+    def unsuited(self, subscription: EventSubscription) -> Iterator[Finding]:
+        """Yield a warning for each version that a subscription wants and that was changed under it."""
+        this = self.inventory.type(wanted_type(subscription))
+        found = self.misfits.get(this.key, {}) if this else {}
+        for name in subscription.spec.versions.wanted:
+            if this and name in found:
+                mend = f"It is still delivered. Ask {this.spec.owner.team} for {name} as it was, or read a new version."
+                at = ("spec", "versions")
+                yield subscription.finding("warning", "incompatible-schema", found[name], mend, at=at)
+
     def everything(self) -> list[Key]:
         """Return every key there is."""
         return [
@@ -213,6 +227,7 @@ class World:
             if known.status != status:
                 # Somebody else wrote our status: it is said anew.
                 known.status = status
+                self._weigh(place)
                 self.dirty(self._key(place))
             return
         resource, findings = parse_resource(body)
@@ -222,11 +237,25 @@ class World:
         kind, key = place[0], place[1:]
         touched = self.inventory.put(resource) if resource else self.inventory.remove(kind, key)
         self._touch(place, touched, near)
+        self._weigh(place)
 
     def _forget(self, place: Place) -> None:
         del self.objects[place]
         near = self._types_near(place)
         self._touch(place, self.inventory.remove(place[0], place[1:]), near)
+        self._weigh(place)
+
+    def _weigh(self, place: Place) -> None:
+        """Hold a type against what was accepted of it; where that comes out otherwise, its readers are told."""
+        if place[0] != "EventType":
+            return
+        this, tracked = self.inventory.types.get(place[1:]), self.objects.get(place)
+        found = accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
+        before = self.misfits.pop(place[1:], {})
+        if found:
+            self.misfits[place[1:]] = found
+        for each in self.inventory.consumers(this) if this and found != before else ():
+            self.dirty(Key("app", *app_key(each)))
 
     def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
         for app in apps:

@@ -1,0 +1,196 @@
+"""The schemas that a type's readers hold on to: what is kept, and what is said of a change that nobody judged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.operator import shop, webhooks
+from tests.operator.cluster import Cluster
+from tests.operator.conftest import Start, login, until
+from tests.operator.test_operator_admission_pure import aged, inventory, judged, parsed, request
+
+from tidings.testing.programs import Ports
+from tidings_operator import accepted
+from tidings_operator.operating import Operator
+from tidings_operator.settings import Settings
+
+
+def thing(**properties: str) -> dict[str, Any]:
+    """A schema of optional properties, by type."""
+    return {"type": "object", "properties": {name: {"type": kind} for name, kind in properties.items()}}
+
+
+FIRST, WITHOUT, OTHER = thing(size="string"), thing(), thing(size="integer")
+"""Each suits the one before it, and the third does not suit the first."""
+
+
+def event_type(schema: Any, compatibility: str = "Backward", **version: Any) -> dict[str, Any]:
+    versions = [{"name": "v1", "schema": schema, **version}]
+    return aged(shop.event_type("x", versions=versions, compatibility=compatibility))
+
+
+def after(*schemas: Any, compatibility: str = "Backward") -> list[dict[str, str]]:
+    """What is accepted after a type had one schema after the other."""
+    entries: list[dict[str, str]] = []
+    for each in schemas:
+        entries = accepted.following(parsed(event_type(each, compatibility)), {"accepted": entries})
+    return entries
+
+
+def schemas(entries: list[dict[str, str]]) -> list[Any]:
+    return [json.loads(each["schema"]) for each in entries]
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "given", "kept"),
+    [
+        ("Backward", [FIRST], [FIRST]),
+        ("Backward", [FIRST, WITHOUT], [WITHOUT]),
+        ("BackwardTransitive", [FIRST, WITHOUT], [FIRST, WITHOUT]),
+        ("BackwardTransitive", [FIRST, WITHOUT, WITHOUT], [FIRST, WITHOUT]),
+        ("BackwardTransitive", [FIRST, WITHOUT, FIRST], [WITHOUT, FIRST]),
+        ("BackwardTransitive", [{**FIRST, "title": str(n)} for n in range(30)], None),
+        ("Backward", ["schemas/a.json"], []),
+        ("Backward", [{"title": "x" * accepted.LARGEST}], []),
+        ("BackwardTransitive", [{"title": c * (accepted.LARGEST // 2)} for c in "abc"], [{"title": "c" * (1 << 17)}]),
+    ],
+)
+def test_what_is_kept_is_bounded(compatibility: str, given: list[Any], kept: list[Any] | None):
+    found = schemas(after(*given, compatibility=compatibility))
+    assert found == (given[-accepted.STATES :] if kept is None else kept)
+
+
+@pytest.mark.parametrize(("state", "kept"), [("Draft", 0), ("Active", 1), ("Deprecated", 1), ("Retired", 0)])
+def test_only_what_is_published_is_held_on_to(state: str, kept: int):
+    assert len(accepted.following(parsed(event_type(FIRST, state=state)), {"accepted": after(FIRST)})) == kept
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "before", "now", "misfits"),
+    [
+        ("Backward", [FIRST, WITHOUT], OTHER, 0),
+        ("BackwardTransitive", [FIRST, WITHOUT], OTHER, 1),
+        ("FullTransitive", [FIRST, WITHOUT], OTHER, 2),
+        ("Backward", [FIRST], OTHER, 1),
+        ("None", [FIRST], OTHER, 0),
+        ("Full", [], OTHER, 0),
+    ],
+)
+def test_a_type_is_held_against_what_was_accepted(compatibility: str, before: list[Any], now: Any, misfits: int):
+    status = {"accepted": after(*before, compatibility="FullTransitive")}
+    assert len(accepted.misfits(parsed(event_type(now, compatibility)), status)) == misfits
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "before", "old", "new", "refused"),
+    [
+        pytest.param("Backward", [FIRST, WITHOUT], WITHOUT, OTHER, False, id="the last state alone"),
+        pytest.param("BackwardTransitive", [FIRST, WITHOUT], WITHOUT, OTHER, True, id="every state"),
+        pytest.param("Backward", [], FIRST, OTHER, True, id="nobody has accepted it yet"),
+        pytest.param("Backward", [FIRST], OTHER, FIRST, False, id="what was changed behind our back is mended"),
+        pytest.param("Backward", [FIRST], OTHER, OTHER, False, id="or something else is changed"),
+        pytest.param("Backward", [FIRST], OTHER, thing(size="boolean"), True, id="or it is broken once more"),
+    ],
+)
+def test_the_webhook_holds_a_change_against_what_was_accepted(
+    compatibility: str, before: list[Any], old: Any, new: Any, refused: bool
+):
+    status = {"accepted": after(*before, compatibility=compatibility)}
+    there, asked = event_type(old, compatibility), event_type(new, compatibility)
+    known = inventory(there, shop.subscription("x"))
+    verdict = judged(known, request("UPDATE", {**asked, "status": status}, {**there, "status": status}))
+    assert bool(verdict.errors) is refused, verdict
+    assert all("kitchen-order-confirmed (app kitchen)" in each.message for each in verdict.errors)
+
+
+@contextlib.asynccontextmanager
+async def operating(cluster: Cluster, namespace: str) -> AsyncIterator[Operator]:
+    """An operator that ends before the test does."""
+    settings = Settings(namespaces=(namespace,), host="127.0.0.1", port=0, lease=False, observe=0.0)
+    made = Operator(settings, login(cluster))
+    task = asyncio.create_task(made.run())
+    await until(lambda: made.synced.is_set() or task.done(), "it has seen everything")
+    yield made
+    await until(lambda: made.queue.idle, "all is done")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0.25)
+
+
+@pytest.mark.real
+async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_it_is_mended(
+    cluster: Cluster, namespace: str
+):
+    def kind(schema: Any, **how: Any) -> dict[str, Any]:
+        return shop.event_type(namespace, versions=[{"name": "v1", "schema": schema}], **how)
+
+    wish = cluster.apply(shop.subscription(namespace))
+    cluster.apply(kind(FIRST))
+    async with operating(cluster, namespace):
+        await until(lambda: shop.conditions(cluster, kind(FIRST)).get("Compatible", {}).get("status"), "it is judged")
+        assert schemas(shop.status(cluster, kind(FIRST))["accepted"]) == [FIRST]
+
+    cluster.apply(kind(OTHER))
+    for _ in range(2):  # a second operator says the same, and writes nothing for it
+        async with operating(cluster, namespace):
+            said = await until(lambda: shop.conditions(cluster, kind(OTHER)), "the type is looked at")
+            assert (said["Compatible"]["status"], said["Compatible"]["reason"]) == ("False", "IncompatibleSchema")
+            assert "kitchen-order-confirmed (app kitchen)" in said["Compatible"]["message"]
+            assert "size" in said["Compatible"]["message"]
+            assert said["Ready"]["status"] == "False"
+
+            def reader() -> Any:
+                found = shop.conditions(cluster, wish)
+                return found if found["VersionAccepted"]["reason"] == "IncompatibleSchema" else None
+
+            told = await until(reader, "the reader is told")
+            assert told["VersionAccepted"]["status"] == told["Ready"]["status"] == "True", "it is still delivered"
+            assert "size" in told["VersionAccepted"]["message"]
+        warned = [each for each in shop.events(cluster, namespace) if each["reason"] == "IncompatibleSchema"]
+        assert {each["regarding"]["kind"] for each in warned} == {"EventType", "EventSubscription"}
+        assert len(warned) == 2, "once each"
+        assert {each["type"] for each in warned} == {"Warning"}
+        assert schemas(shop.status(cluster, kind(OTHER))["accepted"]) == [FIRST]
+
+    async with operating(cluster, namespace):
+        mended: tuple[tuple[dict[str, Any], Any], ...] = (
+            (kind(FIRST), FIRST),
+            (kind(OTHER, compatibility="None"), OTHER),
+            (kind(OTHER), OTHER),
+        )
+        for change, held in mended:
+            cluster.apply(change)
+            await until(
+                lambda change=change: shop.conditions(cluster, change).get("Compatible", {}).get("status") == "True",
+                "it is accepted",
+            )
+            assert schemas(shop.status(cluster, change)["accepted"]) == [held]
+        await until(
+            lambda: shop.conditions(cluster, wish)["VersionAccepted"]["reason"] == "Accepted", "the reader is told"
+        )
+
+
+@pytest.mark.real
+async def test_the_webhook_knows_every_state_of_a_transitive_type(
+    cluster: Cluster, namespace: str, operator: Start, ports: Ports
+):
+    def kind(schema: Any) -> dict[str, Any]:
+        versions = [{"name": "v1", "schema": schema}]
+        return shop.event_type(namespace, versions=versions, compatibility="BackwardTransitive")
+
+    cluster.apply(kind(FIRST))
+    cluster.apply(shop.subscription(namespace))
+    port = ports.take()
+    async with webhooks.configured(cluster, namespace, port, failurePolicy="Fail"):
+        await operator(webhook_port=port)
+        await webhooks.watching(cluster, namespace)
+        await webhooks.asked(cluster, kind(WITHOUT))
+        await until(lambda: len(shop.status(cluster, kind(WITHOUT)).get("accepted", ())) == 2, "both are kept")
+        refused = await webhooks.refusal(cluster, kind(OTHER))
+    assert "cannot read events of before" in refused
+    assert "kitchen-order-confirmed" in refused
