@@ -18,8 +18,9 @@ NAME = "benchmarks-operator"
 HEAD = """# The operator at scale
 
 Written by `make bench-operator`: a real kube-apiserver and etcd on the same machine, 200 EventTypes, ten subscriptions
-to an app, each with two filters. *Peer* is the same plan core, builders and client on kopf's documented index + event +
-daemon pattern (`bench/operator_peer.py`), measured after ours on the same cluster.
+to an app, each with two filters. The API server writes no audit log, and etcd does not wait for the disk
+(`--unsafe-no-fsync`): both sides have the same. *Peer* is the same plan core, builders and client on kopf's documented
+index + event + daemon pattern (`bench/operator_peer.py`), measured after ours on the same cluster.
 
 - **first**: until everything is programmed that was not there at the size before. The peer finds it programmed by ours.
 - **cold**: from the start of the process to the end of its first look at everything; its CPU; its writes (promised: 0).

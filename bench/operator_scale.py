@@ -294,7 +294,11 @@ async def main() -> int:
     parser.add_argument("--write", type=Path, default=DOCS, help="the folder that gets the page and the raw values")
     asked = parser.parse_args()
     on, figures, left_out = machine(), list[Figures](), list[str]()
-    with Ports() as ports, tempfile.TemporaryDirectory() as folder, running(Path(folder), ports) as cluster:
+    with (
+        Ports() as ports,
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder), ports, audit=False) as cluster,
+    ):
         for name in ("namespace", "rbac"):
             for manifest in yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text()):
                 cluster.apply(manifest)

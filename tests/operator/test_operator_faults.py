@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from tests.operator import shop
-from tests.operator.cluster import OPERATOR, Cluster
+from tests.operator.cluster import OPERATOR, Cluster, path_of
 from tests.operator.conftest import Start, until
 
-from tidings_operator.client import ApiError, Client
+from tidings_operator.client import OWN, ApiError, Client, Known
 from tidings_operator.lease import Lease
 
 pytestmark = pytest.mark.real
@@ -157,3 +157,33 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
     assert len(shop.resiliencies(cluster, namespace)) == 20
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "is_written"),
+    [
+        pytest.param({}, True, id="as it was known"),
+        pytest.param({"metadata": {"labels": {"a": "b"}}}, True, id="a label is no reason not to write"),
+        pytest.param({"spec": {"maxConcurrency": 7}}, False, id="another spec is"),
+        pytest.param(None, False, id="another object of that name is"),
+    ],
+)
+async def test_a_status_is_of_the_object_that_was_looked_at(
+    cluster: Cluster, namespace: str, client: Client, change: dict[str, Any] | None, is_written: bool
+):
+    wish = cluster.apply(shop.subscription(namespace))
+    metadata = wish["metadata"]
+    known = Known(
+        namespace, metadata["name"], metadata["uid"], metadata["generation"], int(metadata["resourceVersion"])
+    )
+    if change is None:
+        cluster.delete(path_of(wish))
+        cluster.apply(shop.subscription(namespace))
+    elif change:
+        cluster.patch(path_of(wish), change)
+    answer = await client.write_status(OWN["EventSubscription"], known, {"topics": ["a"], "observedGeneration": 1})
+    assert (answer is not None) is is_written
+    there = cluster.get(path_of(wish))
+    assert there.get("status", {}).get("topics") == (["a"] if is_written else None)
+    assert there["spec"].get("maxConcurrency") == (7 if change and "spec" in change else None), "only the status is put"
+    assert there["metadata"].get("labels") == ({"a": "b"} if change and "metadata" in change else None)

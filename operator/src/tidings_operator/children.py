@@ -35,19 +35,12 @@ class Name(NamedTuple):
 class Desired:
     """A child as it should be."""
 
+    name: Name
     manifest: dict[str, Any]
     hash: str
     """Of what of it is ours alone."""
-
-    @property
-    def name(self) -> Name:
-        """Kind and name."""
-        return Name(self.manifest["kind"], self.manifest["metadata"]["name"])
-
-    @property
-    def subscriptions(self) -> frozenset[str]:
-        """The EventSubscriptions that it is made from."""
-        return _names(self.manifest["metadata"]["annotations"], SUBSCRIPTIONS)
+    subscriptions: frozenset[str]
+    """The EventSubscriptions that it is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +196,7 @@ def _desired(
     whole = {**manifest, "metadata": metadata}
     digest = content(whole)
     metadata["annotations"] = {**metadata["annotations"], HASH: digest}
-    return Desired(whole, digest)
+    return Desired(Name(whole["kind"], metadata["name"]), whole, digest, names)
 
 
 def _owner(name: str, uid: str) -> dict[str, Any]:

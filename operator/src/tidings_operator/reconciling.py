@@ -18,7 +18,7 @@ from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
-from tidings_operator.world import Place, Tracked, World, said
+from tidings_operator.world import Place, Tracked, World, digest
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 3
@@ -240,7 +240,7 @@ class Reconciler:
 
     def _differs(self, place: Place, status: Mapping[str, Any]) -> bool:
         tracked = self.world.objects.get(place)
-        return tracked is not None and said(place[0], status) != tracked.status
+        return tracked is not None and digest(status) != tracked.status.digest
 
     async def tell(self, place: Place, reason: str, note: str, *, warning: bool = True) -> None:
         """Post an event about one of our objects. Where that fails it is only logged: the status says it too."""

@@ -54,18 +54,21 @@ class Said(NamedTuple):
         return found
 
 
+def digest(status: Any) -> bytes:
+    """Return what differs where two statuses do."""
+    return hashlib.sha256(msgspec.json.encode(status or {}, order="deterministic")).digest()[:16]
+
+
 def said(kind: str, status: Any) -> Said:
     """Keep of a status what is needed to tell a difference, and to write the next one."""
-    whole = msgspec.json.encode(status or {}, order="deterministic")
-    digest = hashlib.sha256(whole).digest()[:16]
     if kind == "EventReplay" or not status:
-        return Said(digest, whole)
+        return Said(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
     conditions = [
         each if each["type"] == "Observed" else {field: each.get(field) for field in REMEMBERED}
         for each in status.get("conditions") or ()
     ]
     kept = {"conditions": conditions, **({"accepted": status["accepted"]} if status.get("accepted") else {})}
-    return Said(digest, shared(msgspec.json.encode(kept, order="deterministic")))
+    return Said(digest(status), shared(msgspec.json.encode(kept, order="deterministic")))
 
 
 @lru_cache(maxsize=4096)
