@@ -189,14 +189,23 @@ def _anchor(title: str) -> str:
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
+METRICS = {
+    "Every service with the kit": "tidings.metrics",
+    "storefront": "storefront.forwarding",
+    "keeper": "tidings_operator.keeper",
+}
+"""By heading, the modules that define them; the operator's are in its own page."""
+
+
 def metrics() -> str:
     """Every metric that a service serves."""
     parts = []
-    for title, module in (("Every service with the kit", "tidings.metrics"), ("storefront", "storefront.forwarding")):
+    for title, module in METRICS.items():
         rows = [_metric(each) for each in vars(importlib.import_module(module)).values() if _is_metric(each)]
         parts.append(f"## {title}\n\n{table(('metric', 'kind', 'labels', 'meaning'), rows)}")
     introduction = (
-        "`GET /metrics` of every service, in Prometheus' format, beside what `prometheus_client` says of the process. "
+        "`GET /metrics` of every service and of the cluster's keeper, in Prometheus' format, beside what "
+        "`prometheus_client` says of a service's process. "
         "The sidecars have their own, under `dapr_…`. A histogram has `_bucket`, `_sum` and `_count`."
     )
     return page("Metrics", introduction, parts)

@@ -6,6 +6,8 @@ E2E_KEEP=1 works on what an earlier run has left, and leaves it.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import time
@@ -42,14 +44,23 @@ class Installed:
     tidings: Cluster
     pizza: Cluster
 
-    def install_tidings(self, *more: str) -> str:
-        """Install or upgrade the operator; what Helm says."""
+    def install_tidings(self, *more: str) -> None:
+        """Install or upgrade the operator, and wait until the API server trusts it: what it cannot ask, it lets by."""
         given = [
             f"image.repository={REPOSITORY}/operator",
             f"image.tag={TAG}",
             f"archive.url=http://archive.{PIZZA}.svc",
         ]
-        return self._install(self.tidings, "tidings", *given, more=more)
+        self._install(self.tidings, "tidings", *given, more=("--wait", *more))
+        until("the webhooks' bundles hold every operator's certificate", self._is_trusted)
+
+    def _is_trusted(self) -> bool:
+        configuration = json.loads(
+            self.tidings.kubectl("get", "validatingwebhookconfiguration", "tidings", "-o", "json")
+        )
+        bundles = [base64.b64decode(each["clientConfig"].get("caBundle", "")) for each in configuration["webhooks"]]
+        operators = len(self.tidings.pods())
+        return all(bundle.count(b"BEGIN CERTIFICATE") >= operators for bundle in bundles)
 
     def install_pizza(self, *more: str) -> str:
         """Install or upgrade the pizzeria; what Helm says."""
@@ -83,7 +94,7 @@ def installed() -> Iterator[Installed]:
     found = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
     if not KEEP:
         found.clean()
-    found.install_tidings("--wait")
+    found.install_tidings()
     found.install_pizza()
     found.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
     found.pizza.roll_out()

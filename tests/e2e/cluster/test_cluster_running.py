@@ -117,7 +117,7 @@ def test_a_broken_subscription_never_touches_a_sidecar(installed: Installed, gue
     finally:
         cluster.kubectl("delete", "esub", *MISTAKES, "--ignore-not-found")
         if not webhooks:
-            installed.install_tidings("--wait")
+            installed.install_tidings()
 
 
 def _refusal(cluster: Cluster, name: str) -> str:

@@ -35,7 +35,7 @@ def test_the_broker_is_switched_by_values(installed: Installed, guest: Guest, br
 
 
 def test_two_of_everything(installed: Installed, guest: Guest) -> None:
-    installed.install_tidings("--set", "replicas=2", "--wait")
+    installed.install_tidings("--set", "replicas=2")
     installed.install_pizza("--set", "defaults.replicas=2,postgres.enabled=true")
     installed.pizza.roll_out()
     pods = [*installed.pizza.pods(), *installed.tidings.pods()]
