@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,6 +109,10 @@ def test_the_webhook_holds_a_change_against_what_was_accepted(
     assert all("kitchen-order-confirmed (app kitchen)" in each.message for each in verdict.errors)
 
 
+def _is_compatible(cluster: Cluster, kind: dict[str, Any]) -> bool:
+    return bool(shop.conditions(cluster, kind).get("Compatible", {}).get("status") == "True")
+
+
 @contextlib.asynccontextmanager
 async def operating(cluster: Cluster, namespace: str) -> AsyncIterator[Operator]:
     """An operator that ends before the test does."""
@@ -165,10 +170,7 @@ async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_
         )
         for change, held in mended:
             cluster.apply(change)
-            await until(
-                lambda change=change: shop.conditions(cluster, change).get("Compatible", {}).get("status") == "True",
-                "it is accepted",
-            )
+            await until(partial(_is_compatible, cluster, change), "it is accepted")
             assert schemas(shop.status(cluster, change)["accepted"]) == [held]
         await until(
             lambda: shop.conditions(cluster, wish)["VersionAccepted"]["reason"] == "Accepted", "the reader is told"

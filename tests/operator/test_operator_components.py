@@ -10,7 +10,7 @@ from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
 
 pytestmark = pytest.mark.real
-WITHOUT_KIT = {
+WITHOUT_KIT: dict[str, Any] = {
     "consumer": {"appId": "kitchen", "owner": "kitchen", "kit": False},
     "maxConcurrency": 4,
     "bulk": {},
