@@ -11,6 +11,11 @@ from tidings.programs import ensure
 CHARTS = Path(__file__).resolve().parent
 APIS = ("dapr.io/v1alpha1", "tidings.dev/v1alpha1", "keda.sh/v1alpha1")
 KUBERNETES = "1.34.4"
+EVERYTHING = {
+    "pizza": ("--set", "postgres.enabled=true,ingress.enabled=true,metrics.podMonitor=true"),
+    "tidings": ("--set", "metrics.serviceMonitor=true,metrics.prometheusRule=true,metrics.dashboards=true"),
+}
+"""What is off by default, and shipped."""
 
 
 def render(chart: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,8 +29,8 @@ def render(chart: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def main(folder: str) -> None:
     """Render both charts into files of the folder."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for chart in ("pizza", "tidings"):
-        done = render(chart)
+    for chart, switches in EVERYTHING.items():
+        done = render(chart, *switches)
         if done.returncode:
             sys.exit(done.stderr)
         (Path(folder) / f"{chart}.yaml").write_text(done.stdout)

@@ -1,4 +1,4 @@
-"""What the chart tells NATS and Redis, told to real ones."""
+"""What the chart tells NATS, Redis and PostgreSQL, told to real ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.support.charts import VALUE_SETS, of_kind, rendered
 
@@ -50,3 +51,18 @@ def test_redis_keeps_what_it_accepts_and_asks_for_its_password(tmp_path: Path) -
             assert "NOAUTH" in ask("ping", password="")
             assert "noeviction" in ask("config", "get", "maxmemory-policy")
             assert "yes" in ask("config", "get", "appendonly")
+
+
+def test_postgres_has_a_database_for_each_that_no_other_gets_into(postgres: str) -> None:
+    secret = of_kind(rendered("pizza", VALUE_SETS["ha"]), "Secret")["pizza-postgres"]["stringData"]
+    with psycopg.connect(postgres, autocommit=True) as owner:
+        for statement in secret["databases.sql"].splitlines():
+            owner.execute(statement)
+    own = {name: secret[name] for name in ("POSTGRES_URL", "ARCHIVE_DATABASE_URL", "PAYMENTS_DATABASE_URL")}
+    where = postgres.partition("@")[2].partition("/")[0]
+    for url in own.values():
+        with psycopg.connect(url.replace("postgres:5432", where), sslmode="disable") as client:
+            client.execute("CREATE TABLE kept (id int)")
+    foreign = own["ARCHIVE_DATABASE_URL"].replace("postgres:5432/archive", f"{where}/payments")
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(foreign, sslmode="disable")
