@@ -240,9 +240,11 @@ async def measure(cluster: Cluster, client: Client, side: str, size: int, second
     async with operating(cluster, side) as operator:
         figures.cold = await operator.until_done(limit)
         figures.cold_cpu, figures.cold_writes = operator.cpu(), await operator.writes()
-        before = taken(operator)
+        before, busy, begun = taken(operator), machine_cpu(), time.monotonic()
         waits = await changes(client, size, seconds)
-        figures.shares = {name: (value - before[name]) / len(waits) for name, value in taken(operator).items()}
+        took = {name: value - before[name] for name, value in taken(operator).items()}
+        figures.others = (machine_cpu() - busy - sum(took.values())) / (time.monotonic() - begun)
+        figures.shares = {name: value / len(waits) for name, value in took.items()}
         figures.lost = sum(each == float("inf") for each in waits)
         figures.p50, figures.p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99) - 1]
         await operator.until_done(limit)
@@ -251,6 +253,12 @@ async def measure(cluster: Cluster, client: Client, side: str, size: int, second
         figures.idle_writes = await operator.writes() - writes
         figures.rss = operator.rss()
     return figures
+
+
+def machine_cpu() -> float:
+    """CPU seconds that the whole machine has taken."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def taken(operator: Process) -> dict[str, float]:
@@ -292,8 +300,10 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long changes go on")
     parser.add_argument("--minutes", type=float, default=25.0, help="how long it may take in all")
     parser.add_argument("--write", type=Path, default=DOCS, help="the folder that gets the page and the raw values")
+    parser.add_argument("--add", action="store_true", help="keep what the page has of other sizes and sides")
     asked = parser.parse_args()
     on, figures, left_out = machine(), list[Figures](), list[str]()
+    before = operator_page.known(asked.write) if asked.add else []
     with (
         Ports() as ports,
         tempfile.TemporaryDirectory() as folder,
@@ -313,7 +323,10 @@ async def main() -> int:
                 else:
                     figures.append(each)
                 report(each if isinstance(each, str) else operator_page.line(each))
-                operator_page.write(asked.write, on, figures, left_out)
+                now = {(each.size, each.side): each for each in (*before, *figures)}
+                # By size, ours before the peer.
+                merged = sorted(now.values(), key=lambda each: (each.size, each.side != OURS))
+                operator_page.write(asked.write, on, merged, left_out)
     problems = operator_page.missed(figures)
     print("\n".join(problems) or "all as promised")
     return bool(problems)
