@@ -59,3 +59,19 @@ async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets
     assert not await service.ready()
     assert "no menu in menu.yaml" in capsys.readouterr().err
     await service.stop()
+
+
+async def test_an_outbox_that_cannot_start_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async def broken(_deliver: object) -> None:
+        raise TypeError("the database answers in bytes")
+
+    logs.configure("shop", "json", "INFO")
+    service = Service("shop", sidecar=MemorySidecar("shop"))
+    monkeypatch.setattr(service.outbox, "start", broken)
+    await service.start()
+    await asyncio.sleep(0.05)
+    assert not await service.ready()
+    assert "the database answers in bytes" in capsys.readouterr().err
+    await service.stop()

@@ -83,9 +83,16 @@ class Service:
 
     async def start(self) -> None:
         """Begin; the sidecar may come later: until it does, units of work fail with `SidecarUnavailable`."""
-        self._starting = asyncio.create_task(self.outbox.start(self._scheduler.deliver))
+        self._starting = asyncio.create_task(self._start())
         if self._opening is not None:
             self._opened = asyncio.create_task(self._open(self._starting, self._opening))
+
+    async def _start(self) -> None:
+        try:
+            await self.outbox.start(self._scheduler.deliver)
+        except Exception as error:
+            log.error("service.not_started", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
+            raise
 
     async def _open(self, starting: asyncio.Task[None], opening: Callable[[Any], Awaitable[object]]) -> None:
         await asyncio.wait([starting])

@@ -3,7 +3,7 @@
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
-  initdb --pgdata "$PGDATA" --username postgres --pwfile /tmp/password --auth-local trust --auth-host scram-sha-256
+  initdb --pgdata "$PGDATA" --username postgres --encoding UTF8 --locale C.UTF-8 --pwfile /tmp/password --auth-local trust --auth-host scram-sha-256
   rm /tmp/password
   echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
   pg_ctl --pgdata "$PGDATA" --options '-c listen_addresses=' --wait start
