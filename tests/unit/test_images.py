@@ -87,7 +87,7 @@ def _with_profile(name: str) -> dict[str, Any]:
     """skaffold.yaml as a profile makes it: what its JSON patches add and replace."""
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
     (profile,) = [each for each in config["profiles"] if each["name"] == name]
-    found = deepcopy(config)
+    found: dict[str, Any] = deepcopy(config)
     for patch in profile["patches"]:
         *way, last = patch["path"].strip("/").split("/")
         place: Any = found
