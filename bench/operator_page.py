@@ -67,8 +67,8 @@ class Figures:
     shares: dict[str, float] = field(default_factory=dict)
     """CPU seconds for each change, by program."""
     idle_writes: int = 0
-    others: float = 0.0
-    """Cores that anything else on the machine took while the changes went on."""
+    others: float | None = None
+    """Cores that anything else on the machine took while the changes went on; older figures have none."""
 
 
 Number = Callable[[Figures], float]
@@ -95,7 +95,7 @@ def line(each: Figures) -> str:
         f"{each.p99 * 1000:,.0f} ms",
         str(each.lost),
         str(each.idle_writes),
-        f"{each.others:.2f}",
+        "?" if each.others is None else f"{each.others:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -106,7 +106,7 @@ def page(on: str, figures: list[Figures], left_out: list[str]) -> str:
     parts += ["How many times less ours takes.", "", table(("subscriptions", *RATIOS)), *_ratios(figures), ""]
     names = list(dict.fromkeys(name for each in figures for name in each.shares))
     parts += ["## Whose CPU a change takes", "", "Milliseconds for each change.", "", table(("side", "at", *names))]
-    parts += [_shares(each, names) for each in figures]
+    parts += [_shares(each, names) for each in figures if each.shares]
     verdict = missed(figures)
     parts += ["", "## Promises", "", *(f"- **Missed**: {each}" for each in verdict)]
     parts += [] if verdict else ["All kept."]
@@ -145,7 +145,8 @@ def _bends(ours: list[Figures]) -> list[str]:
     return [
         f"{big.size:,}: a further subscription costs {now * 1000:.2f} ms of CPU, those below {before * 1000:.2f} ms"
         for small, big in pairwise(ours)
-        if (now := (big.cold_cpu - small.cold_cpu) / (big.size - small.size))
+        if big.size > small.size
+        and (now := (big.cold_cpu - small.cold_cpu) / (big.size - small.size))
         > STEEPER * (before := small.cold_cpu / small.size)
     ]
 

@@ -57,6 +57,8 @@ PEER_LIMIT = 240.0
 """Seconds that each of the peer's starts may take: its cold start is quadratic, and the larger sizes want time, too."""
 PATIENCE = 60.0
 """Seconds that the last changes are waited for."""
+CALM = 0.4
+"""Cores that others may take where a measurement waits for a calm machine."""
 PROGRAMS = {OURS: ("-m", "tidings_operator"), PEER: (str(HERE / "operator_peer.py"),)}
 
 
@@ -232,7 +234,9 @@ async def operating(cluster: Cluster, side: str) -> AsyncIterator[Process]:
         await operator.stop()
 
 
-async def measure(cluster: Cluster, client: Client, side: str, size: int, seconds: float, limit: float) -> Figures:
+async def measure(
+    cluster: Cluster, client: Client, side: str, size: int, asked: argparse.Namespace, limit: float
+) -> Figures:
     """Measure one side over what is there; raise TimeoutError where it is not done within so many seconds."""
     figures = Figures(side, size)
     async with operating(cluster, side) as operator:
@@ -240,8 +244,9 @@ async def measure(cluster: Cluster, client: Client, side: str, size: int, second
     async with operating(cluster, side) as operator:
         figures.cold = await operator.until_done(limit)
         figures.cold_cpu, figures.cold_writes = operator.cpu(), await operator.writes()
+        await calm(operator, asked.calm)
         before, busy, begun = taken(operator), machine_cpu(), time.monotonic()
-        waits = await changes(client, size, seconds)
+        waits = await changes(client, size, asked.seconds)
         took = {name: value - before[name] for name, value in taken(operator).items()}
         figures.others = (machine_cpu() - busy - sum(took.values())) / (time.monotonic() - begun)
         figures.shares = {name: value / len(waits) for name, value in took.items()}
@@ -259,6 +264,17 @@ def machine_cpu() -> float:
     """CPU seconds that the whole machine has taken."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+async def calm(operator: Process, patience: float) -> None:
+    """Wait until others have left the machine alone for three seconds, at most so many seconds."""
+    ends = time.monotonic() + patience
+    while time.monotonic() < ends:
+        busy, own, begun = machine_cpu(), sum(taken(operator).values()), time.monotonic()
+        await asyncio.sleep(3)
+        others = machine_cpu() - busy - (sum(taken(operator).values()) - own)
+        if others < CALM * (time.monotonic() - begun):
+            return
 
 
 def taken(operator: Process) -> dict[str, float]:
@@ -283,7 +299,7 @@ async def curve(cluster: Cluster, client: Client, asked: argparse.Namespace) -> 
                 continue
             report(f"{size} {side}: measuring, {left / 60:.0f} minutes left")
             try:
-                yield await measure(cluster, client, side, size, asked.seconds, limit)
+                yield await measure(cluster, client, side, size, asked, limit)
             except TimeoutError as error:
                 report(str(error))
                 yield f"{side} at {size}: not done within {limit:.0f} s"
@@ -300,6 +316,7 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long changes go on")
     parser.add_argument("--minutes", type=float, default=25.0, help="how long it may take in all")
     parser.add_argument("--write", type=Path, default=DOCS, help="the folder that gets the page and the raw values")
+    parser.add_argument("--calm", type=float, default=0.0, help="seconds to wait at most for a machine left alone")
     parser.add_argument("--add", action="store_true", help="keep what the page has of other sizes and sides")
     asked = parser.parse_args()
     on, figures, left_out = machine(), list[Figures](), list[str]()
