@@ -58,9 +58,9 @@ async def app(scope, receive, send):
 """
 FLOOR = """\
 What no kit can go below: the same events on the same topics to the same consumers, but ten services that answer at once
-and do nothing: no reading, no writing, nothing told. This is daprd, NATS and HTTP, at {rate:,.0f} events/s:
-**{floor:.2f} ms of CPU per event**, {share:.0%} of what the whole order way takes. Two cores that did nothing else
-would carry {most:,.0f} events/s; the bar asks for {bar:,.0f}.
+and do nothing: no reading, no writing, nothing told. This is daprd, NATS and HTTP, at {rate:,.0f} events/s, the highest
+rate above, where an event costs least: **{floor:.2f} ms of CPU per event**, {share:.0%} of what the whole order way
+takes there. Two cores that did nothing else would carry {most:,.0f} events/s; the bar asks for {bar:,.0f}.
 """
 PROFILE = """\
 Inside a sidecar (that of tracking; daprd 1.18.1 with `--enable-profiling`, pprof over 15 s at 60 events/s): 57% is
@@ -223,8 +223,7 @@ async def run() -> list[Section]:
                 print(line(steps[-1]), flush=True)
                 if len(steps) > 1 and all(each.worst > 10 * BAR for each in steps[-2:]):
                     break
-        shown = best(steps)
-        bare = await floor(Path(folder) / "nothing", examples, shown.asked)
+        bare = await floor(Path(folder) / "nothing", examples, steps[-1].asked)
         return [Section("The whole order way", text(steps, per_order, bare))]
 
 
@@ -267,9 +266,9 @@ def text(steps: list[Step], per_order: float, bare: float) -> str:
         f"Where the time goes: CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
         table(("who", "CPU per event", "share"), _shares(shown)),
         FLOOR.format(
-            rate=shown.asked,
+            rate=steps[-1].asked,
             floor=bare * 1000,
-            share=bare / (sum(shown.cpu.values()) / shown.events),
+            share=bare / (sum(steps[-1].cpu.values()) / steps[-1].events),
             most=2 / bare,
             bar=1_000,
         ),
