@@ -22,7 +22,9 @@ Order: one after the other as they are asked for; what is asked for at the same 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -59,6 +61,7 @@ class DirectOutbox:
         attempts: How often one event is tried.
         failures: How many failed calls in a row open the circuit breaker.
         pause: Seconds until one call finds out whether it may close.
+        clock: Seconds, never going back.
 
     """
 
@@ -71,8 +74,9 @@ class DirectOutbox:
         attempts: int = 3,
         failures: int = 5,
         pause: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.breaker = Breaker(failures, pause, SidecarUnavailable, PublishingPaused)
+        self.breaker = Breaker(failures, pause, SidecarUnavailable, PublishingPaused, clock=clock)
         self._sidecar = sidecar
         self._max_event = max_event
         self._deadline = deadline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -244,6 +245,8 @@ class DirectWorld(World):
     """The direct strategy: nothing is stored."""
 
     accepts = frozenset()
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    """Seconds, never going back."""
 
     def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
         """Tell what came."""
@@ -253,6 +256,6 @@ class DirectWorld(World):
         """The direct strategy, whose breaker opens and closes quickly."""
 
         def make(sidecar: Sidecar, _: Settings) -> DirectOutbox:
-            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02)
+            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02, clock=self.monotonic)
 
         return make
