@@ -167,10 +167,6 @@ class DaprModel(DaprWorld, LogModel):
 class DirectModel(DirectWorld, LogModel):
     """The direct strategy on the machine's clock: it keeps nothing but what it tells."""
 
-    def __init__(self, clock: Callable[[], float], *, atomic: bool) -> None:
-        super().__init__(clock, atomic=atomic)
-        self.monotonic = clock
-
     def sidecar(self) -> Distant:
         return Distant("shop", self.broker, self.store)
 

@@ -245,7 +245,7 @@ class DirectWorld(World):
     """The direct strategy: nothing is stored."""
 
     accepts = frozenset()
-    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    clock: Callable[[], float] = staticmethod(time.monotonic)
     """Seconds, never going back."""
 
     def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
@@ -256,6 +256,6 @@ class DirectWorld(World):
         """The direct strategy, whose breaker opens and closes quickly."""
 
         def make(sidecar: Sidecar, _: Settings) -> DirectOutbox:
-            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02, clock=self.monotonic)
+            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02, clock=self.clock)
 
         return make
