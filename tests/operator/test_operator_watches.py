@@ -155,3 +155,25 @@ async def test_a_crd_may_be_upgraded_under_it(cluster: Cluster, namespace: str, 
     cluster.delete(f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/pickup")
     await until(lambda: "pickup" in shop.resiliencies(cluster, namespace), "drift is repaired", 60)
     assert not made.dead()
+
+
+async def test_what_another_kopf_operator_left_on_an_object_is_left_there_and_holds_nothing_up(
+    cluster: Cluster, namespace: str, operator: Start, caplog: pytest.LogCaptureFixture
+):
+    marker = kopf.OperatorSettings().persistence.finalizer
+    cluster.apply(shop.event_type(namespace))
+    wish = shop.subscription(namespace)
+    wish["metadata"]["finalizers"] = [marker]
+    cluster.apply(wish)
+    await operator()
+    for limit in (3, 4, 5):
+        changed = cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})
+        wanted = changed["metadata"]["generation"]
+        await until(
+            lambda wanted=wanted: shop.status(cluster, wish).get("observedGeneration") == wanted,
+            f"change {wanted} is told of",
+        )
+    assert is_ready(cluster, wish)
+    assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [marker]
+    assert not [each for each in caplog.records if each.name.startswith("kopf") and each.levelno >= 30]
+    cluster.patch(path_of(wish), {"metadata": {"finalizers": None}})
