@@ -166,13 +166,15 @@ async def test_what_another_kopf_operator_left_on_an_object_is_left_there_and_ho
     wish["metadata"]["finalizers"] = [marker]
     cluster.apply(wish)
     await operator()
-    for limit in (3, 4, 5):
-        changed = cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})
-        wanted = changed["metadata"]["generation"]
+
+    async def told(generation: int) -> None:
         await until(
-            lambda wanted=wanted: shop.status(cluster, wish).get("observedGeneration") == wanted,
-            f"change {wanted} is told of",
+            lambda: shop.status(cluster, wish).get("observedGeneration") == generation,
+            f"change {generation} is told of",
         )
+
+    for limit in (3, 4, 5):
+        await told(cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})["metadata"]["generation"])
     assert is_ready(cluster, wish)
     assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [marker]
     assert not [each for each in caplog.records if each.name.startswith("kopf") and each.levelno >= 30]

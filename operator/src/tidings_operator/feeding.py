@@ -10,9 +10,9 @@ from tidings.resources.model import GROUP
 from tidings_operator.client import OWN
 
 FINALIZER = f"{GROUP}/kopf"
-"""Stands on no object. kopf takes its finalizer off whatever carries it without need, and the name that it has by default
-is every kopf operator's. Taking another one's off is not ours, nor have we the right to: kopf would try for about a
-minute, and keep back the object's events meanwhile."""
+"""Stands on no object. kopf takes its finalizer off whatever carries it without need, and the name that it has by
+default is every kopf operator's. Taking another one's off is not ours, nor have we the right to: kopf would try for
+about a minute, and keep back the object's events meanwhile."""
 GRACE = 5.0
 """Seconds that kopf gets to end."""
 CHUNK = 100
