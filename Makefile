@@ -53,6 +53,7 @@ tools: venv ## daprd and whatever else the local run needs, found or built
 	@tidings tools
 
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, browser
+	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
 	pytest tests/unit tests/contract -n 2 --cov --cov-report=
 	pytest tests/integration -n 2 --cov --cov-append --cov-report=
@@ -61,6 +62,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 	coverage report --skip-covered --skip-empty --fail-under=90
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
+	@tidings tools kube-apiserver kubectl etcd
 	pytest tests/operator -n 2
 
 chaos: venv tools ## kill, cut off and stop every part while orders and numbered events flow
