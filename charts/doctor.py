@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidings.programs import locate
-
 MEMORY = 8
 """GiB that a kind node with everything on it needs: 11 services with sidecars, Dapr, a broker and a store."""
 SECONDS = 15
@@ -41,12 +39,10 @@ def ask(command: Sequence[str]) -> tuple[int, str]:
     return done.returncode, lines[-1] if lines else ""
 
 
-def find(name: str) -> str | None:
-    """Where a program is: the project's own tools first, then PATH."""
-    try:
-        return str(locate(name) or shutil.which(name) or "") or None
-    except KeyError:
-        return shutil.which(name)
+def put(name: str) -> str:
+    """Return the command that brings a program onto PATH, where skaffold and whoever types its name look for it."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    return f'{sudo}ln -sf "$(.venv/bin/tidings tools {name} | cut -f2)" /usr/local/bin/{name}'
 
 
 def memory() -> float:
@@ -54,14 +50,13 @@ def memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def examine(run: Ask = ask, where: Callable[[str], str | None] = find, gib: float | None = None) -> list[Finding]:
+def examine(
+    run: Ask = ask, where: Callable[[str], str | None] = shutil.which, gib: float | None = None
+) -> list[Finding]:
     """Look at everything, in the order in which it is mended."""
     found = [_docker(run)]
     tools = {name: where(name) for name in ("kind", "kubectl", "helm", "skaffold")}
-    found += [
-        Finding(name, path) if path else Finding(name, "not found", f".venv/bin/tidings tools {name}")
-        for name, path in tools.items()
-    ]
+    found += [Finding(name, path) if path else Finding(name, "not on PATH", put(name)) for name, path in tools.items()]
     found += _cluster(run, tools["kubectl"] or "kubectl")
     gib = memory() if gib is None else gib
     enough = f"{gib:.0f} GiB"

@@ -33,7 +33,7 @@ def test_nothing_is_missing() -> None:
     [
         ({"docker version": (127, "not found")}, "", 16, {"Docker": "install Docker"}),
         ({"docker version": (1, "Cannot connect to the Docker daemon")}, "", 16, {"Docker": "start it"}),
-        ({}, "skaffold", 16, {"skaffold": "tidings tools skaffold"}),
+        ({}, "skaffold", 16, {"skaffold": 'tidings tools skaffold | cut -f2)" /usr/local/bin/skaffold'}),
         (
             {"config current-context": (0, "production")},
             "",
