@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -250,6 +253,35 @@ def test_a_sidecar_may_be_another_one_than_the_injectors(image: str) -> None:
         if name in SIDECARS
     }
     assert found == dict.fromkeys(SIDECARS, image)
+
+
+def _waits(values: Mapping[str, Any]) -> dict[str, str]:
+    """What each pod waits for before its sidecar starts."""
+    found = {name: template["spec"].get("initContainers", []) for name, template in pods(rendered("pizza", values))}
+    return {name: " ".join(each[0]["command"][3:]) for name, each in found.items() if each}
+
+
+def test_a_sidecar_starts_when_the_parts_are_there_that_it_would_end_without() -> None:
+    assert _waits({}) == dict.fromkeys(SIDECARS, "nats:4222 redis:6379")
+    own = {"existingSecret": SECRET}
+    assert _waits({"broker": own}) == dict.fromkeys(SIDECARS, "redis:6379")
+    assert _waits({"broker": own, "state": own}) == {}
+    shipped = _waits({"broker": own, "state": {"kind": "postgres"}, "postgres": {"enabled": True}})
+    assert shipped == dict.fromkeys(SIDECARS, "postgres:5432")
+
+
+def test_what_a_pod_waits_for_may_come_late() -> None:
+    template = dict(pods(rendered("pizza")))["menu"]
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        name = "{}:{}".format(*place.getsockname())
+        script = template["spec"]["initContainers"][0]["command"][1:3]
+        with subprocess.Popen([sys.executable, *script, name], stdout=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stdout
+            assert waiting.stdout.readline().startswith(f"waiting for {name}: ")
+            assert waiting.poll() is None
+            place.listen()
+            assert waiting.wait(10) == 0
 
 
 @pytest.mark.parametrize("name", ["defaults", "two", "hpa", "keda"])

@@ -81,6 +81,14 @@ capabilities: {drop: [ALL]}
 {{- $sidecar := and .service.sidecar (eq $state.kind "postgres") (not $state.existingSecret) -}}
 {{- if and .root.Values.postgres.enabled (or $sidecar (eq (.service.database | default "") "postgres")) -}}true{{- end -}}
 {{- end }}
+{{- /* Which shipped parts a service's sidecar cannot start without, as host:port: (dict "root" $ "service" …). */ -}}
+{{- define "pizza.needs" -}}
+{{- $places := list -}}
+{{- if include "pizza.shipsNats" .root }}{{ $places = append $places "nats:4222" }}{{ end -}}
+{{- if include "pizza.shipsRedis" .root }}{{ $places = append $places "redis:6379" }}{{ end -}}
+{{- if include "pizza.usesPostgres" . }}{{ $places = append $places "postgres:5432" }}{{ end -}}
+{{ toJson $places }}
+{{- end }}
 {{- define "pizza.brokerSecret" -}}
 {{ .Values.broker.existingSecret | default (printf "pizza-%s" .Values.broker.kind) }}
 {{- end }}
