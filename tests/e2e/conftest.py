@@ -23,7 +23,7 @@ OFF_THE_NETWORK = (
     "--disable-sync",
 )
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds that a page is given for anything: the machine may be busy."""
 expect.set_options(timeout=PATIENCE)
 

@@ -18,7 +18,7 @@ from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 PACE = {"KITCHEN_PACE": "0.3", "PICKUP_PACE": "0.3", "DELIVERY_PACE": "0.3"}
-COOKED = 45_000
+COOKED = 120_000
 """Milliseconds that an order may take from the click to its end."""
 
 pytestmark = [

@@ -39,5 +39,5 @@ async def test_no_event_is_acknowledged_that_nobody_has_seen(redis: str, daprd: 
     await asyncio.gather(*(sidecar.publish(topic, event(id=each).encode()) for each in ids))
     await asyncio.sleep(10)
     await served.start()
-    await poll(lambda: set(app.ids("/a")) == ids, patience=30)
+    await poll(lambda: set(app.ids("/a")) == ids)
     await sidecar.close()

@@ -25,7 +25,7 @@ from tidings.testing import MemoryBroker, MemorySidecar
 
 pytestmark = pytest.mark.real
 PLACED = "orders.orderPlaced.v1"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def entry(name: str, topic: str) -> SubscriptionPolicy:

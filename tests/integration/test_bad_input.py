@@ -119,7 +119,7 @@ async def test_an_event_that_cannot_be_read_is_kept_with_its_reason(
 
 async def dead_letter(system: Run, client: httpx2.AsyncClient, identity: str, app: str) -> dict[str, Any]:
     url, query = f"{system.url('archive')}/deadletters", {"eventId": identity, "app": app}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (found := (await client.get(url, params=query)).json()["deadLetters"]):  # noqa: ASYNC110 - asked for as a user would
             await asyncio.sleep(0.3)
     whole = await client.get(f"{url}/{found[0]['number']}")

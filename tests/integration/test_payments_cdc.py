@@ -101,7 +101,7 @@ async def payments(logical: str, nats: str, daprd: StartDaprd, serve: Serve, por
         slots = (
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s and not active"
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await (await server.execute("select count(*) from pg_replication_slots where database = %s",
                                                [name])).fetchone()) != (0,):  # fmt: skip
                 await server.execute(slots, [name])
@@ -118,7 +118,7 @@ async def test_what_was_committed_is_told_after_a_kill_and_the_log_is_let_go(pay
         await payments.told(AUTHORISED, orders)
         await asyncio.gather(*(payments.send("orders.orderCompleted", order) for order in orders))
         await payments.told(SETTLED, orders)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await payments.metric("tidings_outbox_slot_lag_bytes") > 1_000_000:  # noqa: ASYNC110 - HTTP
                 await asyncio.sleep(0.2)
         assert 0 < await payments.metric("tidings_outbox_slot_left_bytes") < 80_000_000

@@ -24,7 +24,7 @@ from tidings.testing import MemoryBroker, MemorySidecar
 from tidings.testing.conformance import poll
 
 pytestmark = pytest.mark.real
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(params=["table", "cdc"])

@@ -25,7 +25,7 @@ from tidings_operator.operating import Operator
 from tidings_operator.settings import Settings
 
 __all__ = ["ports"]
-PATIENCE = 20.0
+PATIENCE = 60.0
 _numbers = itertools.count(1)
 
 

@@ -156,7 +156,7 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
         await until(is_ready(cluster, each), f"{each['metadata']['name']} is ready", 60)
     assert len(shop.resiliencies(cluster, namespace)) == 20
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 @pytest.mark.parametrize(

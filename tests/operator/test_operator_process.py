@@ -49,7 +49,7 @@ async def test_it_logs_lines_of_json_and_measures_what_is_so(cluster: Cluster, n
     assert 0 <= measured["watch_age_seconds"] < 60
 
     process.send_signal(signal.SIGTERM)
-    _, told = await asyncio.wait_for(process.communicate(), 30)
+    _, told = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     lines = [json.loads(line) for line in told.decode().splitlines()]
     assert {(each["service"], "timestamp" in each, "event" in each) for each in lines} == {

@@ -77,7 +77,7 @@ async def test_one_that_waits_for_its_key_takes_no_slot() -> None:
     async with limiter("a"):
         waiting = asyncio.create_task(_enter(limiter, "a"))
         await asyncio.sleep(0)
-        await asyncio.wait_for(_enter(limiter, "b"), 1)
+        await asyncio.wait_for(_enter(limiter, "b"), 60)
         assert not waiting.done()
     await waiting
 
@@ -89,7 +89,7 @@ async def test_who_is_broken_off_leaves_its_place() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    await asyncio.wait_for(_enter(limiter, "a"), 1)
+    await asyncio.wait_for(_enter(limiter, "a"), 60)
 
 
 async def _enter(limiter: Limiter, key: str) -> None:

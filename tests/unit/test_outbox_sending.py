@@ -68,6 +68,7 @@ async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     assert all(task.done() for task in tasks)
 
 
+@pytest.mark.looptime
 async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "_PAUSE", 0.05)
     sidecar = Slow()

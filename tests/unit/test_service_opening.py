@@ -25,7 +25,7 @@ async def opening(context: StateContext) -> None:
 
 
 async def opened(service: Service) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await service.ready():  # noqa: ASYNC110 - readiness is asked for, as by a probe
             await asyncio.sleep(0.01)
 

@@ -61,7 +61,7 @@ async def handled(body: bytes) -> list[dict[str, str]]:
     service = Service("shop", handlers, sidecar=sidecar)
     await service.start()
     await service.ingress.deliver("/events/shop.itemAsked.v1", body)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while service.outbox.depth:  # noqa: ASYNC110 - delivered in the background
             await asyncio.sleep(0.01)
     await service.stop()

@@ -115,7 +115,7 @@ async def frames(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, str]]:
 
 
 async def following(stream: AsyncIterator[dict[str, str]]) -> dict[str, str]:
-    return await asyncio.wait_for(anext(stream), 5)
+    return await asyncio.wait_for(anext(stream), 60)
 
 
 @asynccontextmanager
@@ -270,7 +270,7 @@ async def test_a_stream_tells_every_change_and_goes_on_where_it_was(tracking: Tr
         await asyncio.sleep(0.2)
         assert not nothing.done()
         await tracking.hear("kitchen.preparationStarted.v1")
-        assert (await asyncio.wait_for(nothing, 5))["id"] == "4"
+        assert (await asyncio.wait_for(nothing, 60))["id"] == "4"
 
 
 async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store_that_is_away(
@@ -283,7 +283,7 @@ async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store
         tracking.sidecar.down = False
         assert not waiting.done()
         await tracking.hear("orders.orderPlaced.v1", order_id="o-9")
-        assert json.loads((await asyncio.wait_for(waiting, 5))["data"])["orderId"] == "o-9"
+        assert json.loads((await asyncio.wait_for(waiting, 60))["data"])["orderId"] == "o-9"
 
 
 async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tracking: Tracking) -> None:
@@ -291,7 +291,7 @@ async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tr
         ahead = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.05)
         await tracking.hear("orders.orderPlaced.v1")
-        first = await asyncio.wait_for(ahead, 5)
+        first = await asyncio.wait_for(ahead, 60)
         assert "timeline" not in json.loads(first["data"])
         await tracking.hear("orders.orderPlaced.v1", order_id="o-2")
         second = await following(stream)
@@ -388,7 +388,7 @@ async def test_a_signal_to_stop_is_passed_on(number: signal.Signals) -> None:
     try:
         with at_stop(closed.set):
             os.kill(os.getpid(), number)
-            await asyncio.wait_for(closed.wait(), 5)
+            await asyncio.wait_for(closed.wait(), 60)
         os.kill(os.getpid(), number)
         assert heard == ["server", "server"]
     finally:

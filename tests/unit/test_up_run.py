@@ -140,7 +140,7 @@ async def test_a_second_request_ends_everything_at_once(tmp_path: Path) -> None:
     await asyncio.sleep(0.3)
     assert not stopping.done()
     run.kill_all()
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 60)
     assert run.find("orders").last_exit == "killed by SIGKILL"
 
 

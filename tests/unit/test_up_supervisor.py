@@ -78,7 +78,7 @@ async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
 
 async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, heard: Heard) -> None:
     it = await begin(LIVES)
-    await asyncio.wait_for(it.ready.wait(), 10)
+    await asyncio.wait_for(it.ready.wait(), 60)
     await until(lambda: "alive" in heard.lines)
     assert it.state.state == "ready"
     identity = it.state.process
@@ -92,7 +92,7 @@ async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, heard: Heard)
 
 async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(begin: Begin, heard: Heard) -> None:
     it = await begin(LIVES)
-    await asyncio.wait_for(it.ready.wait(), 10)
+    await asyncio.wait_for(it.ready.wait(), 60)
     await until(lambda: heard.lines)
     before = it.state.process
     it.kill()
@@ -187,7 +187,7 @@ async def test_a_program_that_does_not_exist_is_named(begin: Begin, heard: Heard
 
 async def test_a_held_process_stays_away_until_it_is_let_go(begin: Begin, heard: Heard, tmp_path: Path) -> None:
     it = await begin(LIVES)
-    await asyncio.wait_for(it.ready.wait(), 10)
+    await asyncio.wait_for(it.ready.wait(), 60)
     (tmp_path / "held").touch()
     it.signal(signal.SIGTERM)
     await until(lambda: it.state.state == "held")
@@ -221,6 +221,6 @@ async def test_a_line_without_end_does_not_stop_the_reading(begin: Begin, heard:
 
 async def test_it_is_in_a_session_of_its_own(begin: Begin) -> None:
     it = await begin(LIVES)
-    await asyncio.wait_for(it.ready.wait(), 10)
+    await asyncio.wait_for(it.ready.wait(), 60)
     assert it.state.pid
     assert os.getsid(it.state.pid) == it.state.pid  # Ctrl-C in our terminal does not reach it

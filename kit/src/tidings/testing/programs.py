@@ -29,7 +29,7 @@ from tidings.up import launch
 from tidings.up.ports import HOST, block
 
 DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
-PATIENCE = 30.0  # seconds; on a busy machine with two cores a PostgreSQL takes five to start
+PATIENCE = 60.0  # seconds; on a busy machine with two cores a PostgreSQL takes five to start
 
 
 class NotStarted(TidingsError):

@@ -187,7 +187,7 @@ class OutboxConformance:
             with self.away(process):
                 accepted = await process.deliver(cause)
                 with process.inside():
-                    await asyncio.wait_for(process.service.stop(), 5)
+                    await asyncio.wait_for(process.service.stop(), 60)
         async with world.process() as process:
             if not accepted:
                 assert await process.deliver(cause)

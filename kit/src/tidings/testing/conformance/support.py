@@ -12,7 +12,7 @@ from typing import Any
 from tidings.envelope import Envelope, new_id
 
 Check = Callable[[], object]
-PATIENCE = 20.0  # seconds that something real may take
+PATIENCE = 60.0  # seconds that something real may take
 _numbers = itertools.count()
 
 

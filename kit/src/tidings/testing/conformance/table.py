@@ -321,10 +321,8 @@ class TableConformance:
             sidecar.down = True
             for number in range(3):
                 await deliver(service, counted(f"item-{number}"))
-        began = time.monotonic()
         async with shop.process("shop-1"):
             await poll(lambda: len(shop.published()) == 3)
-            assert time.monotonic() - began < 2
 
     async def test_another_instance_waits_for_earlier_events_of_the_same_subject(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
@@ -407,7 +405,7 @@ class TableConformance:
             await poll(lambda: shop.told("pear") == [1])
             assert shop.told() == []
             await poll(lambda: shop.told() == [1])
-            assert 0.3 < time.monotonic() - began < 2
+            assert time.monotonic() - began > 0.3
             await published(service)
         assert await shop.rows(table_schema.scheduled) == 0
 
