@@ -81,7 +81,7 @@ class Counting:
     async def arrives(self, kind: str, parcel: str, size: int) -> None:
         """Wait until a parcel has been counted, each number once."""
         async with asyncio.timeout(120):
-            while len(found := await self.counted(kind, parcel)) < size:
+            while len(found := await self.counted(kind, parcel)) < size:  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0.02)
         assert set(found.values()) == {1}
 

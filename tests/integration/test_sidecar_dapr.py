@@ -121,7 +121,7 @@ async def test_a_sidecar_that_comes_back_is_used_again_at_once(
         await asyncio.sleep(0.05)
     await process.start()
     async with asyncio.timeout(60):  # less than the two minutes that gRPC would pause by itself
-        while not await sidecar.ready():
+        while not await sidecar.ready():  # noqa: ASYNC110 - readiness is polled, as by a probe
             await asyncio.sleep(0.02)
     item = await sidecar.get("k")
     assert item is not None
