@@ -282,7 +282,7 @@ async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive
 async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(archive: Archive) -> None:
     await archive.hear("deadletter.pickup", fact("kitchen.pizzaBoxed.v1", "e-1", topic="kitchen.pizzaBoxed.v1"))
     await archive.hear(
-        "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": 1}
+        "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": [1]}
     )
     listed = (await archive.get("/deadletters"))["deadLetters"]
     assert [each["eventId"] for each in listed] == ["e-2", "e-1"]

@@ -86,7 +86,7 @@ async def test_any_is_given_the_event_to_the_byte_and_where_it_was_read(topic: s
 
 @pytest.mark.parametrize(
     ("whole", "identity"),
-    [(body(version=1), "e-1"), (body(id=""), "malformed-"), (b"[7]", "malformed-"), (b"\xff", "malformed-")],
+    [(body(version=[1]), "e-1"), (body(id=""), "malformed-"), (b"[7]", "malformed-"), (b"\xff", "malformed-")],
 )
 async def test_any_is_given_what_cannot_be_read_with_the_reason_and_a_stable_id(whole: bytes, identity: str) -> None:
     log = Log()

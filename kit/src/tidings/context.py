@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from tidings import events, tracing
-from tidings.envelope import Envelope, Received, new_id, timestamp
+from tidings.envelope import Envelope, Received, check_texts, new_id, timestamp
 from tidings.errors import DefinitionError, EventTooLarge
 from tidings.events import MessageType, message_type
 
@@ -49,10 +49,10 @@ class Cause(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str | None:
-        """Under which name the handling is remembered; None for what may be handled again."""
+        """The deduplication key of the event at this subscription, or None where it may be handled again."""
         if not self.once or not self.envelope.id:
             return None
-        return f"{self.subscription}/{self.envelope.id}"
+        return f"{self.subscription}/{self.envelope.identity}"
 
     @property
     def origin(self) -> str:
@@ -64,7 +64,7 @@ class Cause(msgspec.Struct, frozen=True):
         """Under which names the handling of all messages of a list is remembered."""
         if self.key is None:
             return ()
-        return (self.key, *(f"{self.subscription}/{each.id}" for each in self.beside))
+        return (self.key, *(f"{self.subscription}/{each.identity}" for each in self.beside))
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -152,6 +152,7 @@ class Context:
         Raises:
             DefinitionError: The classes are no events, or not versions of one and the same.
             EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
+            MalformedEvent: Its subject or correlation id has control characters.
 
         """
         kinds = [message_type(type(message)) for message in representations]
@@ -179,11 +180,12 @@ class Context:
 
         Raises:
             EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
+            MalformedEvent: Its subject or correlation id has control characters.
 
         """
         cause = self.cause.envelope
         traceparent, tracestate = tracing.producer(kind.label, identity, cause)
-        body = Envelope(
+        envelope = Envelope(
             id=identity,
             source=self.cause.source,
             type=kind.name,
@@ -197,7 +199,10 @@ class Context:
             traceparent=traceparent,
             tracestate=tracestate,
             data=msgspec.Raw(events.encode(message)),
-        ).encode()
+        )
+        if not (envelope.subject.isprintable() and envelope.correlationid.isprintable()):
+            check_texts(envelope)
+        body = envelope.encode()
         if len(body) > self.max_event:
             raise EventTooLarge(
                 f"{kind.label} has {len(body)} bytes, {self.max_event} is the limit: "

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidings.context import Outgoing
+from tidings.keys import escape
 from tidings.sidecar import Item
 
 T = TypeVar("T")
@@ -63,9 +64,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def document_key(model: type[Any], key: str) -> str:
-    """Name the document of an aggregate, such as `order/01a2…`."""
+    """Name the document of an aggregate, such as `order/01a2…`, for any text as its key."""
     name = model.__name__
-    return f"{name[0].lower()}{name[1:]}/{key}"
+    return f"{name[0].lower()}{name[1:]}/{escape(key)}"
 
 
 def read_document(item: Item | None) -> Document:

@@ -155,7 +155,7 @@ class Ingress:
             routes = self._replays.get(envelope.replayto, _NONE)
         route = _taking(routes, envelope)
         name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
-        attempt, first = self._attempts.current(name, envelope.id)
+        attempt, first = self._attempts.current(name, envelope.identity)
         started = time.perf_counter()
         if attempt == 1 and path != REPLAY:
             metrics.aged(name, envelope.time, first)
@@ -166,10 +166,10 @@ class Ingress:
         if isinstance(outcome, DeadLetter):
             outcome = await self._burial.bury(body, envelope, outcome, name, attempt, first)
         if not isinstance(outcome, Retry):
-            self._attempts.forget(name, envelope.id)
+            self._attempts.forget(name, envelope.identity)
             return _SUCCESS
         if not isinstance(outcome, Postponed):
-            self._attempts.failed(name, envelope.id, first)
+            self._attempts.failed(name, envelope.identity, first)
         return _RETRY
 
     async def _outcome(

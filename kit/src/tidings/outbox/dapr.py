@@ -37,6 +37,7 @@ from tidings import envelope as envelopes
 from tidings.context import Cause, Outgoing
 from tidings.documents import write
 from tidings.errors import DefinitionError
+from tidings.keys import escape
 from tidings.outbox.log import DocumentContext
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
@@ -161,4 +162,4 @@ def _carrier(message: Outgoing) -> Upsert:
     """A key that stands in the store only so that an event is published."""
     found = attributes(message)
     metadata = {**found, "contentType": "application/json"}
-    return Upsert(f"outbox-event/{found['eventid']}", data(message), ttl=_KEPT, metadata=metadata)
+    return Upsert(f"outbox-event/{escape(found['eventid'])}", data(message), ttl=_KEPT, metadata=metadata)

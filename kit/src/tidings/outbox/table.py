@@ -245,7 +245,7 @@ class TableOutbox:
 
 
 async def _remember(connection: AsyncConnection, cause: Cause, now: datetime) -> None:
-    ids = sorted({cause.envelope.id, *(each.id for each in cause.beside)})
+    ids = sorted({cause.envelope.identity, *(each.identity for each in cause.beside)})
     rows = [{"subscription": cause.subscription, "event": each, "handled_at": now.timestamp()} for each in ids]
     if await insert_all_new(connection, inbox, rows) < len(rows):
         raise AlreadyHandled

@@ -13,7 +13,9 @@ inbox = sa.Table(
     "tidings_inbox",
     metadata,
     sa.Column("subscription", sa.Text, primary_key=True),
-    sa.Column("event", sa.Text, primary_key=True, comment="the event's id"),
+    sa.Column(
+        "event", sa.Text, primary_key=True, comment="source and id of the event, as `Envelope.identity` has them"
+    ),
     sa.Column("handled_at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
     sqlite_with_rowid=False,
 )
