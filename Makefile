@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
+.PHONY: operator-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ demo: venv tools ## a burst of orders, each one's way and times (ORDERS=200)
 
 coupling: venv ## stop loyalty, and count the orders accepted by events and in the coupled mode
 	python scenarios/coupling.py
+
+cancellations: venv tools ## ROUNDS=100000 cancellations at random moments in each test of that kind: what stays behind?
+	TIDINGS_CANCELLATIONS=$(or $(ROUNDS),100000) pytest tests/unit tests/integration -k "cancelled" --timeout 14400
 
 soak: venv tools ## EVENTS=1000000 events through it all with kills on the way; goes on where it was stopped
 	python scenarios/soak.py $(if $(EVENTS),--events $(EVENTS))

@@ -11,13 +11,14 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
+from tests.support.cancelling import cancelled, checked_out, uncollected
 
 from tidings import Event, Handlers, event
 from tidings.context import Cause, request, utc_now
 from tidings.errors import SidecarUnavailable, StateConflict
 from tidings.outbox import table_relay, table_schema
 from tidings.outbox.table import SqlContext, TableOutbox
-from tidings.sql import Database
+from tidings.sql import Database, commit_with
 from tidings.testing import MemorySidecar
 from tidings.testing.conformance.table import (
     Counted,
@@ -163,3 +164,34 @@ async def test_a_million_rows_do_not_slow_a_batch_down(database_url: str) -> Non
         ((plan,),) = explained.all()
     await outbox.database.close()
     assert plan[0]["Execution Time"] < 200, plan
+
+
+async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(database_url: str) -> None:
+    database = Database(database_url, pool=2)
+    rows = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.Integer))
+    await database.create(rows.metadata)
+    await database.alone(sa.delete(rows), {})
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(rows).values(id=1, n=0))
+
+    async def count_up() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(sa.update(rows).values(n=rows.c.n + 1))
+            await commit_with(connection, {rows: [{"id": uuid.uuid4().int % 2**31, "n": 0}]})
+        await database.alone(sa.delete(rows).where(rows.c.id > 1), {})
+
+    busy = sa.text("datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'")
+    sessions = sa.select(sa.func.count()).select_from(sa.table("pg_stat_activity")).where(busy)
+    watcher = Database(database_url)
+
+    async def nothing_is_left() -> None:
+        assert checked_out(database) == 0
+        async with asyncio.timeout(60):  # a session ends once its server has seen that the client has gone
+            while (await watcher.alone(sessions, {}, write=False))[0][0]:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.001)
+
+    with uncollected():
+        assert await cancelled(count_up, 200, after_each=nothing_is_left)
+    await count_up()
+    await database.close()
+    await watcher.close()

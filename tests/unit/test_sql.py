@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.support.cancelling import cancelled, checked_out, uncollected
 
 from tidings.errors import DefinitionError, SidecarUnavailable
 from tidings.sql import Database, insert_new
@@ -190,3 +192,45 @@ async def test_an_error_shows_no_password() -> None:
     assert "s3cret" not in str(caught.value)
     assert "shop:***@127.0.0.1:1/shop" in str(caught.value)
     await database.close()
+
+
+# -- cancellation -------------------------------------------------------------------------------------------------
+
+
+async def count_up(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(sa.update(numbers).values(v=sa.cast(numbers.c.v, sa.Integer) + 1))
+        await connection.execute(sa.select(numbers))
+
+
+async def look(database: Database) -> None:
+    async with database.connect(write=False) as connection:
+        await connection.execute(sa.select(numbers))
+
+
+async def count_alone(database: Database) -> None:
+    await database.alone(sa.delete(numbers).where(numbers.c.n == 7), {})
+    await database.alone(sa.select(numbers), {}, write=False)
+
+
+@pytest.mark.parametrize("work", [count_up, look, count_alone])
+async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
+    file: Path, work: Callable[[Database], Awaitable[None]]
+) -> None:
+    database = Database(f"sqlite:///{file}", pool=2)
+    await database.create(_tables)
+    await add(database, 1)
+    other = sqlite3.connect(file, isolation_level=None, timeout=0)
+
+    async def nothing_is_locked() -> None:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not busy, "a reader has been left behind"
+        assert checked_out(database) == 0
+
+    with uncollected():
+        assert await cancelled(lambda: work(database), 300, after_each=nothing_is_locked)
+    other.close()
+    await database.close()
+    assert not [each for each in threading.enumerate() if each.name.endswith("(_connection_worker_thread)")]

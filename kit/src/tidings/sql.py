@@ -277,17 +277,13 @@ def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncE
         pool_size=pool,
         max_overflow=pool,
         pool_timeout=deadline,
-        connect_args={"timeout": deadline, "async_creator_fn": SqliteConnection.connect},
+        connect_args={"timeout": deadline, "durable": durable, "async_creator_fn": SqliteConnection},
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # BEGIN is said below: the driver would begin only at the first write
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False  # the driver has finished the call: what is open can be rolled back
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -8,13 +8,19 @@ A commit that fails rolls back: SQLAlchemy (2.1) gives the connection back to it
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import aiosqlite
 import psycopg
 from psycopg.pq import TransactionStatus
+
+T = TypeVar("T")
 
 
 class Statement(NamedTuple):
@@ -24,21 +30,112 @@ class Statement(NamedTuple):
     values: Sequence[Any]
 
 
+class _Sqlite(sqlite3.Connection):
+    """A sqlite3 connection whose rollback and close release every lock.
+
+    A statement that has not been read to its end holds a lock, also beyond a rollback, and even beyond a close. The
+    cursor of a cancelled call is one that nobody can close any more: its locks would last until it is garbage
+    collected.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *args: Any) -> Any:
+        """Make a cursor; sqlite3's shortcut methods call this, too."""
+        made: sqlite3.Cursor = super().cursor(*args)
+        self._cursors.add(made)
+        return made
+
+    def rollback(self) -> None:
+        """Roll back, and end what has not been read."""
+        self._close_cursors()
+        super().rollback()
+
+    def close(self) -> None:
+        """Close the connection and its cursors."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed before, and its cursors with it
+            self._close_cursors()
+        super().close()
+
+    def _close_cursors(self) -> None:
+        for each in list(self._cursors):
+            each.close()
+
+
 class SqliteConnection(aiosqlite.Connection):
-    """A SQLite connection with statements that wait for the commit."""
+    """A SQLite connection with statements that wait for the commit; await it to open it.
+
+    Its thread finishes whatever it has begun, so a call that is cancelled waits for that before it raises. The
+    connection is then in a known state: it can be rolled back and used again.
+
+    Args:
+        database: The file.
+        durable: Whether a commit waits for the disk.
+        settings: What `sqlite3.connect` takes.
+
+    """
 
     last: Sequence[Statement] = ()
     """What the next commit runs first; forgotten by a rollback."""
+    _stopped: asyncio.Future[Any] | None = None
+
+    def __init__(self, database: str, *, durable: bool, **settings: Any) -> None:
+        # Transactions are begun explicitly: the driver would begin one only at the first write.
+        super().__init__(partial(sqlite3.connect, database, factory=_Sqlite, isolation_level=None, **settings), 64)
+        self._durable = durable
+        self._thread.daemon = True  # it does not keep the process alive
 
     async def commit(self) -> None:
         """Run what waits, and commit; all or nothing."""
         last, self.last = self.last, ()
-        await self._execute(self._finish, last)  # type: ignore[no-untyped-call]
+        await self._execute(self._finish, last)
 
     async def rollback(self) -> None:
         """Forget what waits, and roll back."""
         self.last = ()
         await super().rollback()
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread. Return the future of the first call: after that one, the thread answers no more."""
+        if self._stopped is None:
+            self._stopped = super().stop()
+        return self._stopped
+
+    async def _connect(self) -> SqliteConnection:
+        try:
+            await self._finished(self._open)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    async def _execute(self, fn: Callable[..., T], *args: Any, **named: Any) -> T:
+        if not self._running or not self._connection:
+            raise ValueError("Connection closed")  # SQLAlchemy knows it by this text
+        return await self._finished(partial(fn, *args, **named))
+
+    async def _finished(self, work: Callable[[], T]) -> T:
+        """Let the thread do something, and raise a cancellation only once it is done."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((future, work))
+        cancelled = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            future.exception()  # nobody asks for it any more
+            raise cancelled
+        return future.result()
+
+    def _open(self) -> None:
+        self._connection = self._connector()
+        self._conn.execute("PRAGMA journal_mode=WAL")
+        self._conn.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+        self._conn.execute("PRAGMA foreign_keys=ON")
 
     def _finish(self, last: Sequence[Statement]) -> None:
         try:
@@ -48,13 +145,6 @@ class SqliteConnection(aiosqlite.Connection):
         except sqlite3.Error:
             self._conn.rollback()
             raise
-
-    @classmethod
-    def connect(cls, database: str, **settings: Any) -> SqliteConnection:
-        """Make a connection whose thread does not keep the process alive; await it to open it."""
-        made = cls(lambda: sqlite3.connect(database, **settings), iter_chunk_size=64)
-        made._thread.daemon = True  # as SQLAlchemy does with those that it makes
-        return made
 
 
 class PostgresConnection(psycopg.AsyncConnection[Any]):

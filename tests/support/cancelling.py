@@ -1,0 +1,66 @@
+"""Work that is cancelled at random moments, over and over: nothing may stay behind.
+
+`TIDINGS_CANCELLATIONS=100000 pytest …` runs as many rounds; `make cancellations` does so for every test of this kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.pool import QueuePool
+
+from tidings.sql import Database
+
+ROUNDS = int(os.environ.get("TIDINGS_CANCELLATIONS", "0"))
+SEED = int(os.environ.get("TIDINGS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Switch the garbage collector off: what only it would find is left behind."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def checked_out(database: Database) -> int:
+    """How many connections of a database are in use."""
+    engines = [each for each in (database.engine, database._hasty, database._alone) if each is not None]
+    pools = [each.pool for each in engines]
+    return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+
+async def cancelled(
+    work: Callable[[], Awaitable[object]], rounds: int, *, after_each: Callable[[], Awaitable[object]] | None = None
+) -> int:
+    """Start work as often as that, cancel it at a random moment of its course, and return how often it was cancelled.
+
+    The moments are spread over the time that undisturbed work takes here, so the machine's speed does not matter.
+    """
+    print(f"TIDINGS_SEED={SEED}")  # noqa: T201 - pytest shows it where the test fails
+    chance, whole, broken_off = random.Random(SEED), 0.0, 0
+    for number in range(ROUNDS or rounds):
+        if number % 50 == 0:
+            began = time.perf_counter()
+            await work()
+            whole = time.perf_counter() - began
+        task = asyncio.ensure_future(work())
+        await asyncio.sleep(chance.uniform(0.0, whole * 1.2))
+        for _ in range(chance.choice([1, 1, 2])):  # a shutdown may follow a time-out
+            task.cancel()
+            await asyncio.sleep(0)
+        try:
+            await task
+        except asyncio.CancelledError:
+            broken_off += 1
+        if after_each is not None:
+            await after_each()
+    return broken_off
