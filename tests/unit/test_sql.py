@@ -15,6 +15,7 @@ from tests.support.cancelling import cancelled, checked_out, uncollected
 
 from tidings.errors import DefinitionError, SidecarUnavailable
 from tidings.sql import Database, insert_new
+from tidings.testing.conformance import poll
 
 _tables = sa.MetaData()
 numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))
@@ -233,4 +234,4 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
         assert await cancelled(lambda: work(database), 300, after_each=nothing_is_locked)
     other.close()
     await database.close()
-    assert not [each for each in threading.enumerate() if each.name.endswith("(_connection_worker_thread)")]
+    await poll(lambda: not [each for each in threading.enumerate() if "_connection_worker_thread" in each.name])
