@@ -131,13 +131,16 @@ def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
     return [sample for each in examples for sample in (each, _least(schema or {}, copy.deepcopy(each)))]
 
 
-def _least(schema: dict[str, Any], data: Any) -> Any:
+def _least(schema: Any, data: Any) -> Any:
+    """Return the part of an example that the schema promises, as far as it says so plainly."""
+    said = schema if isinstance(schema, dict) else {}
     if isinstance(data, dict):
-        properties, required = schema.get("properties", {}), schema.get("required", [])
-        return {name: _least(properties.get(name, {}), value) for name, value in data.items() if name in required}
+        properties, required = said.get("properties"), said.get("required")
+        known = properties if isinstance(properties, dict) else {}
+        names = required if isinstance(required, list) else []
+        return {name: _least(known.get(name), value) for name, value in data.items() if name in names}
     if isinstance(data, list):
-        items = schema.get("items", {})
-        return [_least(items if isinstance(items, dict) else {}, each) for each in data]
+        return [_least(said.get("items"), each) for each in data]
     return data
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 
-from tidings.plan import naming
+from tidings.plan import jsonschema, naming
 from tidings.plan.channels import channel_of
 from tidings.resources.eventtype import EventType
 from tidings.resources.findings import Finding
@@ -39,10 +39,20 @@ def _versions(event_type: EventType, today: date) -> Iterator[Finding]:
             yield event_type.finding("warning", "deprecation-missing", message, mend, at=(*at, "state"))
         if version.deprecation:
             yield from _deprecation(event_type, place, today)
+        yield from _schema(event_type, place)
         if version.schema is None and version.state != "Draft":
             message = f"{version.name} has no schema: nothing tells its readers what data holds"
             mend = f"Add schema: schemas/{event_type.spec.type}.{version.name}.json."
             yield event_type.finding("warning", "schema-missing", message, mend, at=at)
+
+
+def _schema(event_type: EventType, place: int) -> Iterator[Finding]:
+    version = event_type.spec.versions[place]
+    if isinstance(version.schema, dict):  # a text is the name of a file that was not read; that is said elsewhere
+        for fault in jsonschema.faults(version.schema):
+            message = f"The schema of {version.name} {fault}"
+            at = ("spec", "versions", place, "schema", *fault.path)
+            yield event_type.finding("error", "malformed-schema", message, fault.mend, at=at)
 
 
 def _deprecation(event_type: EventType, place: int, today: date) -> Iterator[Finding]:

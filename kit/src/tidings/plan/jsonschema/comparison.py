@@ -1,0 +1,271 @@
+"""Does a reader's schema accept everything that a writer with another schema writes?
+
+Readers are tolerant and writers are closed: a reader skips properties that its schema does not mention, and a writer
+writes only properties that its own mentions, unless it says otherwise (`additionalProperties`, `patternProperties`) or
+mentions none at all. Everything else means what JSON Schema says.
+
+The comparison looks at schemas, not at data. What it cannot show to be compatible counts as a problem, so it errs on
+the strict side only: one alternative of an `anyOf` must accept all that one alternative of the writer allows, and
+patterns, formats and unknown keywords agree only where they are equal.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tidings.plan.jsonschema import arrays, limits, objects
+from tidings.plan.jsonschema.document import faults, read
+from tidings.plan.jsonschema.node import ANYTHING, NUMBER, TYPES, Node
+from tidings.plan.jsonschema.problem import Problem, Problems
+from tidings.plan.jsonschema.sameness import Sameness
+from tidings.plan.jsonschema.values import accepts
+from tidings.plan.jsonschema.ways import Way, ways
+
+MAX_STEPS = 5_000
+MAX_DEPTH = 60
+MAX_PROBLEMS = 50
+"""Reasons that are given for one schema; there may be as many as there are paths through its references."""
+_APPLIES: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys((*limits.BOUNDS, "multipleOf"), NUMBER),
+    **dict.fromkeys(
+        ("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "contentSchema"),
+        frozenset(("string",)),
+    ),
+    **dict.fromkeys(("minItems", "maxItems", "uniqueItems", *arrays.KEYWORDS), frozenset(("array",))),
+    **dict.fromkeys(("minProperties", "maxProperties", "required", *objects.KEYWORDS), frozenset(("object",))),
+}
+_LISTED = 5
+_SHOWN = 60
+_MAX_APART = 4
+
+
+class TooComplex(Exception):  # never leaves this module
+    """The comparison would take too long."""
+
+
+def problems(reader: Any, writer: Any) -> list[Problem]:
+    """Return every reason why some data that the writer may write is none that the reader accepts."""
+    unreadable = [(who, faults(schema)) for who, schema in (("reader", reader), ("writer", writer))]
+    for who, found_faults in unreadable:
+        if found_faults:
+            reason = f"cannot be compared, because the {who}'s schema {found_faults[0]}"
+            return [Problem("data", reason)]
+    try:
+        found = Comparison().between((read(writer),), read(reader))
+    except (TooComplex, RecursionError):
+        return [Problem("data", "cannot be compared, because the schemas are too complex")]
+    return list(dict.fromkeys(each.inside("data") for each in found))
+
+
+class Comparison:
+    """Compares two graphs of schemas; every pair is judged once, and none without end.
+
+    A pair that is being judged is taken to be all right when it is met again: that is sound, because it is met again
+    only for a smaller value, inside. What was found under such an assumption is forgotten if the assumption fails.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.depth = 0
+        self.depth_apart = 0
+        self.judged: dict[tuple[Any, ...], Problems] = {}
+        self.order: list[tuple[Any, ...]] = []
+        self.required: dict[str, Node] = {}
+        self.same = Sameness()
+
+    def between(self, nodes: Iterable[Node], reader: Node, *, closed: bool = True) -> Problems:
+        """Return what is wrong with any way to satisfy all of the writer's schemas."""
+        if not reader.keywords:
+            return ()
+        return _first(each for way in ways(nodes, closed=closed) for each in self.judge(way, reader))
+
+    def judge(self, way: Way, reader: Node) -> Problems:
+        """Return what is wrong with one way of writing."""
+        if not reader.keywords:
+            return ()
+        pair = (way.id, id(reader))
+        if pair in self.judged:
+            return self.judged[pair]
+        self.spend()
+        if any(self.same.nodes(node, reader) for node in way.nodes):
+            return ()
+        mark = len(self.order)
+        self.judged[pair] = ()
+        self.order.append(pair)
+        self.depth += 1
+        try:
+            found = _first(self._reasons(way, reader))
+        finally:
+            self.depth -= 1
+        if found:
+            self._forget(mark)
+            self.judged[pair] = found
+        return found
+
+    def _forget(self, mark: int) -> None:
+        """Forget what was found all right since then: it may have relied on what has just turned out wrong."""
+        for each in self.order[mark:]:
+            if not self.judged.get(each):
+                self.judged.pop(each, None)
+        del self.order[mark:]
+
+    def requiring(self, name: str) -> Node:
+        """Return the schema of objects that have a property: the same one for each name, so that pairs repeat."""
+        return self.required.setdefault(name, Node({"required": (name,)}))
+
+    def are_apart(self, way: Way, node: Node) -> bool:
+        """Whether no value that is written so suits a schema; no, where that cannot be shown."""
+        self.spend()
+        if way.values is not None:
+            return all(accepts(each, node) is False for each in way.values)
+        if self.depth_apart == _MAX_APART:
+            return False
+        self.depth_apart += 1
+        try:
+            return all(self._are_two_apart(way, each) for each in ways((node,), closed=False))
+        finally:
+            self.depth_apart -= 1
+
+    def _are_two_apart(self, way: Way, other: Way) -> bool:
+        if not way.types & other.types or limits.are_apart(way, other):
+            return True
+        if other.values is not None:
+            return all(any(accepts(each, node) is False for node in way.nodes) for each in other.values)
+        if way.types & other.types != {"object"}:
+            return False
+        return objects.are_apart(way, other, self)
+
+    def spend(self, steps: int = 1) -> None:
+        """Count work, and give up beyond a limit.
+
+        Raises:
+            TooComplex: The comparison would take too long.
+
+        """
+        self.steps += steps
+        if self.steps > MAX_STEPS or self.depth > MAX_DEPTH:
+            raise TooComplex
+
+    def _reasons(self, way: Way, reader: Node) -> Iterable[Problem]:
+        if way.values is not None:
+            return _values(way.values, reader)
+        if not way.types <= reader.types:
+            names = _type_names(way.types), _type_names(reader.types)
+            return [Problem("", f"is {names[0]} for the writer, {names[1]} for the reader")]
+        found: list[Problem] = []
+        for keyword, argument in reader.keywords.items():
+            if way.types & _APPLIES.get(keyword, TYPES):
+                found += self._keyword(way, keyword, argument, reader)
+        if "object" in way.types:
+            found += objects.problems(way, reader, self)
+        if "array" in way.types:
+            found += arrays.problems(way, reader, self)
+        return found
+
+    def _keyword(self, way: Way, keyword: str, argument: Any, reader: Node) -> Iterable[Problem]:
+        if keyword in _ELSEWHERE or (keyword in _LIMITS and limits.keeps(way, keyword, argument)):
+            return ()
+        # Equal is enough, but for a condition: what it means depends on its neighbours `then` and `else`.
+        if keyword != "if" and any(self.same.values(argument, each) for each in way.of(keyword)):
+            return ()
+        if keyword in _COMBINED:
+            return _COMBINED[keyword](self, way, argument, reader)
+        return [Problem("", _different(way, keyword, argument))]
+
+    def _all(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
+        return [each for part in parts for each in self.judge(way, part)]
+
+    def _any(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
+        return min((self.judge(way, part) for part in parts), key=_severity)
+
+    def _one(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
+        if any(self.same.in_any_order(parts, each) for each in way.of("oneOf")):
+            return ()
+        best = min((self.judge(way, part) for part in parts), key=_severity)
+        if best:
+            return best
+        for place, part in enumerate(parts):
+            others = (other for index, other in enumerate(parts) if index != place)
+            if not self.judge(way, part) and all(self.are_apart(way, other) for other in others):
+                return ()
+        return [Problem("", "may suit more than one alternative of the reader's oneOf, which then refuses it")]
+
+    def _not(self, way: Way, part: Node, _: Node) -> Iterable[Problem]:
+        if self.are_apart(way, part) or any(not self.between((part,), each, closed=False) for each in way.of("not")):
+            return ()
+        return [Problem("", "may be what the reader rules out with `not`")]
+
+    def _if(self, way: Way, condition: Node, reader: Node) -> Iterable[Problem]:
+        then, otherwise = (reader.keywords.get(each, ANYTHING) for each in ("then", "else"))
+        for node in way.nodes:
+            if "if" in node.keywords and self.same.nodes(node.keywords["if"], condition):
+                first = [condition, *(node.keywords[each] for each in ("then",) if each in node.keywords)]
+                second = [node.keywords[each] for each in ("else",) if each in node.keywords]
+                return [*self.also(way, first, then), *self.also(way, second, otherwise)]
+        if not self.judge(way, condition):
+            return self.judge(way, then)
+        if self.are_apart(way, condition):
+            return self.judge(way, otherwise)
+        return [*self.also(way, [condition], then), *self.judge(way, otherwise)]
+
+    def also(self, way: Way, more: Iterable[Node], reader: Node) -> Problems:
+        """Return what is wrong with a way of writing, given that more schemas hold."""
+        if not reader.keywords:
+            return ()
+        narrowed = [
+            replace(each, types=each.types & way.types)
+            for each in ways((*way.nodes, *more), closed=way.closed)
+            if each.types & way.types
+        ]
+        return tuple(problem for each in narrowed for problem in self.judge(each, reader))
+
+
+_Rule = Callable[[Comparison, Way, Any, Node], Iterable[Problem]]
+_COMBINED: Mapping[str, _Rule] = {
+    "allOf": Comparison._all,  # noqa: SLF001  # the class's own table
+    "anyOf": Comparison._any,  # noqa: SLF001
+    "oneOf": Comparison._one,  # noqa: SLF001
+    "not": Comparison._not,  # noqa: SLF001
+    "if": Comparison._if,  # noqa: SLF001
+}
+_LIMITS = frozenset((*limits.BOUNDS, *limits.LOWER, *limits.UPPER, "multipleOf"))
+_PLAIN = _LIMITS | {"pattern", "format", "contentEncoding", "contentMediaType", "uniqueItems"}
+_ELSEWHERE = frozenset(("type", "then", "else", "required", *objects.KEYWORDS, *arrays.KEYWORDS))
+
+
+def _first(found: Iterable[Problem]) -> Problems:
+    """Return the first problems, each once; all are looked for, so that nothing is remembered half judged."""
+    return tuple(dict.fromkeys(found))[:MAX_PROBLEMS]
+
+
+def _severity(found: Problems) -> tuple[bool, int]:
+    """Order alternatives: the one whose type is right explains more than the one with the fewest reasons."""
+    return (any(not each.field and each.message.startswith("is ") for each in found), len(found))
+
+
+def _values(values: Iterable[Any], reader: Node) -> Iterable[Problem]:
+    refused = [each for each in values if accepts(each, reader) is not True]
+    return [Problem("", f"may be {_list(refused)}, which the reader does not know")] if refused else ()
+
+
+def _list(values: Iterable[Any], none: str = "no value") -> str:
+    texts = [json.dumps(each, ensure_ascii=False) for each in values]
+    shown = [text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..." for text in texts[:_LISTED]]
+    return ", ".join([*shown, *(["..."] if len(texts) > _LISTED else [])]) or none
+
+
+def _different(way: Way, keyword: str, argument: Any) -> str:
+    if keyword in ("enum", "const"):
+        allowed = argument if keyword == "enum" else [argument]
+        return f"may have any value for the writer, only {_list(allowed)} for the reader"
+    if keyword in _PLAIN:
+        return f"has {keyword} {_list(way.of(keyword), 'none')} for the writer, {_list([argument])} for the reader"
+    return f"is not known to keep what the reader's {keyword} says"
+
+
+def _type_names(types: frozenset[str]) -> str:
+    if types == TYPES:
+        return "of any type"
+    names = [*sorted(types - NUMBER), *(["number"] if "fraction" in types else ["integer"] if types & NUMBER else [])]
+    return " or ".join(names) or "nothing"

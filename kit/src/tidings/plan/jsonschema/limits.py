@@ -1,0 +1,102 @@
+"""The limits of numbers and sizes that a way of writing keeps."""
+
+from collections.abc import Iterator
+from math import ceil, floor
+from typing import Any
+
+from tidings.plan.jsonschema.node import NUMBER, is_nothing
+from tidings.plan.jsonschema.values import is_multiple
+from tidings.plan.jsonschema.ways import Way
+
+LOWER = ("minLength", "minItems", "minProperties")
+UPPER = ("maxLength", "maxItems", "maxProperties")
+BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+
+def keeps(way: Way, keyword: str, limit: Any) -> bool:
+    """Whether all that is written keeps a reader's limit."""
+    if keyword in BOUNDS:
+        return _bound(way, keyword, limit)
+    if keyword in LOWER:
+        return bool(least(way, keyword) >= limit)
+    if keyword in UPPER:
+        most_written = most(way, keyword)
+        return most_written is not None and most_written <= limit
+    return any(is_multiple(each, limit) for each in way.of("multipleOf")) or (
+        way.types == {"integer"} and is_multiple(1, limit)
+    )
+
+
+def least(way: Way, keyword: str) -> int:
+    """Return the smallest size: characters, items or properties."""
+    said = [int(each) for each in way.of(keyword)]
+    if keyword == "minProperties":
+        said.append(len(way.required))
+    return max(said, default=0)
+
+
+def most(way: Way, keyword: str) -> int | None:
+    """Return the largest size, None without a limit."""
+    said = [int(each) for each in way.of(keyword)]
+    if keyword == "maxItems":
+        said += [len(node.all("prefixItems")) for node in way.nodes if is_nothing(node.keywords.get("items", node))]
+    if keyword == "maxProperties" and not way.is_open and not way.patterns:
+        said.append(len(way.mentioned))
+    return min(said, default=None)
+
+
+def lowest(way: Way) -> tuple[float, bool] | None:
+    """Return the lower bound of numbers, and whether it is itself excluded."""
+    return max(_bounds(way, "minimum", "exclusiveMinimum"), default=None)
+
+
+def highest(way: Way) -> tuple[float, bool] | None:
+    """Return the upper bound of numbers, and whether it is itself excluded."""
+    return min(_bounds(way, "maximum", "exclusiveMaximum"), key=lambda each: (each[0], not each[1]), default=None)
+
+
+def are_apart(one: Way, other: Way) -> bool:
+    """Whether no value keeps the limits of both, given that both are of one type."""
+    types = one.types & other.types
+    if types <= NUMBER:
+        return _is_below(one, other) or _is_below(other, one)
+    for kind, low, high in zip(("string", "array", "object"), LOWER, UPPER, strict=True):
+        if types == {kind}:
+            ends = most(one, high), most(other, high)
+            return any(
+                end is not None and end < start
+                for end, start in zip(ends, (least(other, low), least(one, low)), strict=True)
+            )
+    return False
+
+
+def _is_below(one: Way, other: Way) -> bool:
+    end, start = highest(one), lowest(other)
+    if end is None or start is None:
+        return False
+    return end[0] < start[0] or (end[0] == start[0] and (end[1] or start[1]))
+
+
+def _bound(way: Way, keyword: str, limit: float) -> bool:
+    is_lower, excludes = keyword.endswith("inimum"), keyword.startswith("exclusive")
+    found = lowest(way) if is_lower else highest(way)
+    if found is None:
+        return False
+    value, excluded = found
+    if way.types == {"integer"} and excludes:  # of whole numbers, more than 4 is at least 5
+        excludes, limit = False, floor(limit) + 1 if is_lower else ceil(limit) - 1
+    if value == limit:
+        return excluded or not excludes
+    return value > limit if is_lower else value < limit
+
+
+def _bounds(way: Way, including: str, excluding: str) -> Iterator[tuple[float, bool]]:
+    is_whole, is_lower = way.types == {"integer"}, including == "minimum"
+    for keyword, excluded in ((including, False), (excluding, True)):
+        for value in way.of(keyword):
+            if not is_whole:
+                yield value, excluded
+            elif is_lower:
+                yield (floor(value) + 1 if excluded else ceil(value)), False
+            else:
+                yield (ceil(value) - 1 if excluded else floor(value)), False

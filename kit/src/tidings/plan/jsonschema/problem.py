@@ -1,0 +1,18 @@
+"""What the comparison of two schemas finds."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the reader would trip, and at which field of the data."""
+
+    field: str
+    message: str
+
+    def inside(self, step: str) -> "Problem":
+        """Return the problem as one of a field."""
+        return replace(self, field=f"{step}{self.field}")
+
+
+Problems = tuple[Problem, ...]
