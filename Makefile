@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
+.PHONY: operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,14 +52,27 @@ docs: venv ## write the generated pages of docs/reference anew
 tools: venv ## daprd and whatever else the local run needs, found or built
 	@tidings tools
 
-test: venv tools ## everything but the cluster: unit, contract, integration on real programs, browser
+# Most of the time goes by waiting for programs: more workers than cores share it.
+WORKERS ?= 4
+test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
-	pytest tests/unit tests/contract -n 2 --cov --cov-report=
-	pytest tests/integration -n 2 --cov --cov-append --cov-report=
-	pytest tests/operator -n 2
-	pytest tests/e2e tests/chaos/test_kill_each.py --ignore tests/e2e/cluster
+	@$(call part,1/5: unit and contract tests)
+	pytest tests/unit tests/contract -n $(WORKERS) --cov --cov-report=
+	@$(call part,2/5: integration tests on real programs)
+	pytest tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
+	@$(call part,3/5: the operator on a real API server)
+	pytest tests/operator -n $(WORKERS) --dist loadfile
+	@$(call part,4/5: browser tests and the tutorial)
+	pytest tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster
+	@$(call part,5/5: kill each part while orders flow)
+	pytest tests/chaos/test_kill_each.py
 	coverage report --skip-covered --skip-empty --fail-under=90
+
+part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
+
+test-fast: venv ## unit and contract tests only: the inner loop
+	pytest tests/unit tests/contract -n $(WORKERS)
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
@@ -115,7 +128,7 @@ e2e-images: images
 	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators daprd numbered $(notdir $(wildcard services/*)))
 
 # nats and redis must be on such a cluster too.
-e2e-backends: ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
+e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
 	for image in postgres:15.18 rabbitmq:3.10.8; do \
 		docker build $(DOCKER_BUILD) -f tests/e2e/cluster/images/$${image%:*}.Dockerfile -t $$image tests/e2e/cluster/images || exit 1; done
 	python tests/support/livecluster.py $(or $(CONTEXT),current) postgres:15.18 rabbitmq:3.10.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
 import subprocess
 import sys
@@ -21,6 +23,7 @@ KIND = "kind-"
 CURRENT = "current"
 """Stands for the context of the kubeconfig at hand, if it is kind's."""
 T = TypeVar("T")
+_IMAGE = re.compile(r"""^\s*(?:- )?(?:image|dapr\.io/sidecar-image): ["']?([^\s"']+)["']?\s*$""", re.MULTILINE)
 
 
 class Refused(Exception):
@@ -160,6 +163,42 @@ def load(context: str, *images: str) -> None:
         raise Refused(f"images are loaded into kind only: push them, then make e2e CONTEXT={context} REPOSITORY=…")
     kind = str(ensure("kind")["kind"])
     subprocess.run([kind, "load", "docker-image", "--name", context.removeprefix(KIND), *images], check=True)
+
+
+def required_images(manifest: str) -> set[str]:
+    """Return the images that a manifest's containers run on, and the sidecar image that its annotations name."""
+    named = re.findall(
+        r"""^\s*(?:- )?(?:image|dapr\.io/sidecar-image): ["']?([^\s"']+)["']?\s*$""", manifest, re.MULTILINE
+    )
+    return {name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest" for name in named}
+
+
+def missing_images(required: set[str], stored: set[str]) -> set[str]:
+    """Return what a node has not stored; it knows short names under Docker's own registry."""
+    known = {name.removeprefix("docker.io/").removeprefix("library/") for name in stored}
+    return {name for name in required if name.removeprefix("docker.io/").removeprefix("library/") not in known}
+
+
+def check_images(context: str, manifest: str) -> None:
+    """Fail at once where a kind node lacks an image: without a registry its pods would wait for it for ever.
+
+    Raises:
+        Refused: Images are missing; the message names them and the commands that load them.
+
+    """
+    if not context.startswith(KIND):
+        return  # such a cluster pulls images from its registry
+    node = f"{context.removeprefix(KIND)}-control-plane"
+    listed = subprocess.run(
+        ["docker", "exec", node, "crictl", "images", "--output", "json"], capture_output=True, text=True, check=True
+    )
+    stored = {name for image in json.loads(listed.stdout)["images"] for name in image["repoTags"]}
+    if missing := missing_images(required_images(manifest), stored):
+        raise Refused(
+            f"images that are not on {context}: {', '.join(sorted(missing))}. Run `make e2e-images`, which builds and "
+            "loads this project's own, and `make e2e-backends` for PostgreSQL and RabbitMQ; load others with "
+            f"`kind load docker-image --name {context.removeprefix(KIND)} IMAGE`."
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.livecluster import Refused, chosen, load
+from tests.support.livecluster import Refused, chosen, load, missing_images, required_images
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,34 @@ def test_nothing_is_done_to_a_cluster_that_nobody_has_named(current: str) -> Non
 def test_images_are_loaded_into_kind_only() -> None:
     with pytest.raises(Refused, match="REPOSITORY"):
         load("production", "an-image")
+
+
+MANIFEST = """
+spec:
+  template:
+    metadata:
+      annotations:
+        dapr.io/sidecar-image: "plant-based-pizza/daprd:0.1.0"
+    spec:
+      containers:
+        - image: plant-based-pizza/orders:0.1.0
+        - name: nats
+          image: 'nats:2.12.0'
+          imagePullPolicy: IfNotPresent
+        - image: localhost:5000/untagged
+"""
+
+
+def test_the_images_of_a_manifest_are_found() -> None:
+    assert required_images(MANIFEST) == {
+        "plant-based-pizza/daprd:0.1.0",
+        "plant-based-pizza/orders:0.1.0",
+        "nats:2.12.0",
+        "localhost:5000/untagged:latest",
+    }
+
+
+def test_a_node_knows_docker_hubs_images_by_their_full_names() -> None:
+    stored = {"docker.io/library/nats:2.12.0", "docker.io/plant-based-pizza/orders:0.1.0"}
+    required = {"nats:2.12.0", "plant-based-pizza/orders:0.1.0", "postgres:15.18"}
+    assert missing_images(required, stored) == {"postgres:15.18"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -68,9 +69,13 @@ async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     assert all(task.done() for task in tasks)
 
 
-@pytest.mark.looptime
 async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "_PAUSE", 0.05)
+    pauses: list[Callable[[], object]] = []
+
+    def call_later(_delay: float, function: Callable[..., object], *arguments: object) -> None:
+        pauses.append(partial(function, *arguments))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)  # the test says when a pause is over
     sidecar = Slow()
     sender = Sending(sidecar)
     await begun(sender, b"1")
@@ -78,12 +83,13 @@ async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest
     await begun(sender, b"2")
     await begun(sender, b"3")
     assert len(sidecar.sent) == 1
-    await asyncio.sleep(0.06)
+    pauses.pop()()
+    await settle()
     assert sidecar.sent[1:] == [("t", [b"2", b"3"])]
     await sidecar.let(1)
-    await asyncio.sleep(0.06)
+    pauses.pop()()
     await begun(sender, b"4")
-    assert len(sidecar.sent) == 3, "after a pause in which nobody came the next goes at once"
+    assert len(sidecar.sent) == 3, "after a pause in which no event came the next goes at once"
 
 
 async def test_topics_do_not_wait_for_each_other() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.livecluster import CURRENT, Cluster, chosen, current_context, until
+from tests.support.livecluster import CURRENT, Cluster, check_images, chosen, current_context, until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -71,10 +71,10 @@ class Installed:
         return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:
-        words = [word for each in given for word in ("--set", each)]
-        return cluster.helm(
-            "upgrade", "--install", chart, str(ROOT / "charts" / chart), "--create-namespace", *words, *more
-        )
+        words = [chart, str(ROOT / "charts" / chart), *(word for each in given for word in ("--set", each)), *more]
+        rendering = [word for word in words if word != "--wait"]
+        check_images(cluster.context, cluster.helm("template", *rendering, "--validate=false"))
+        return cluster.helm("upgrade", "--install", "--create-namespace", *words)
 
     def uninstall(self) -> None:
         """Take away what an earlier run has left, or this one."""

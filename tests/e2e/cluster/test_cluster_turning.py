@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.cluster.conftest import HERE, Guest, Installed
+from tests.support.livecluster import check_images
 
-RABBITMQ = str(HERE / "rabbitmq.yaml")
+RABBITMQ = HERE / "rabbitmq.yaml"
 OWN = ["broker.existingSecret=rabbitmq", "broker.egressTo[0].podSelector.matchLabels.app=rabbitmq"]
 BROKERS = {"redis": ("pubsub.redis", []), "rabbitmq": ("pubsub.rabbitmq", OWN), "nats": ("pubsub.jetstream", [])}
 ONE_OF_EACH = {"nats", "redis", "postgres", "keeper", "saas", "smtp"}
@@ -17,10 +18,11 @@ ONE_OF_EACH = {"nats", "redis", "postgres", "keeper", "saas", "smtp"}
 
 @pytest.fixture(scope="module")
 def rabbitmq(installed: Installed) -> Iterator[None]:
-    installed.pizza.kubectl("apply", "-f", RABBITMQ)
+    check_images(installed.pizza.context, RABBITMQ.read_text())
+    installed.pizza.kubectl("apply", "-f", str(RABBITMQ))
     installed.pizza.roll_out()
     yield
-    installed.pizza.kubectl("delete", "-f", RABBITMQ)
+    installed.pizza.kubectl("delete", "-f", str(RABBITMQ))
 
 
 @pytest.mark.parametrize("broker", BROKERS)
