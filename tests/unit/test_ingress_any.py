@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from tidings.errors import DefinitionError
 from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import Clock, MemorySidecar, MemoryStore
 
-SUCCESS, DROP = b'{"status":"SUCCESS"}', b'{"status":"DROP"}'
+SUCCESS = b'{"status":"SUCCESS"}'
 
 
 @event("shop.itemSold")
@@ -96,7 +97,9 @@ async def test_any_is_given_what_cannot_be_read_with_the_reason_and_a_stable_id(
     assert first.id.startswith(identity)
     assert first == second
     assert "no CloudEvents envelope" in first.failurereason
-    assert await log.service.ingress.deliver("/events/elsewhere", whole) == DROP
+    assert await log.service.ingress.deliver("/events/elsewhere", whole) == SUCCESS
+    [letter] = log.sidecar.broker.events("deadletter.log")
+    assert base64.b64decode(letter["data_base64"]) == whole
 
 
 async def test_who_knows_a_type_has_it_before_who_takes_any() -> None:

@@ -81,5 +81,5 @@ async def test_a_scheduled_message(capsys: pytest.CaptureFixture[str]):
     await service.stop()
     (dead,) = sidecar.broker.events("deadletter.shop")
     (line,) = said(capsys, "event.dead_lettered")
-    assert (line["event_id"], line["correlation_id"]) == (dead["id"], "correlation of fine")
+    assert (line["event_id"], line["correlation_id"]) == (dead["originalid"], "correlation of fine")
     assert (line["event_type"], line["reason"]) == ("shop.sweepFloor.v1", "no broom")

@@ -10,7 +10,7 @@ from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict, StateRefused, TopicMissing
 from tidings.settings import Settings
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.sidecar.refusals import of_publish, of_state
@@ -30,9 +30,20 @@ TRANSACTION = "error while executing state transaction: "
         (StatusCode.INTERNAL, TRANSACTION + "database is locked", SidecarUnavailable, "database is locked"),
         (StatusCode.UNAVAILABLE, "connection refused", SidecarUnavailable, "UNAVAILABLE"),
         (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", SidecarUnavailable, "DEADLINE_EXCEEDED"),
-        (StatusCode.INVALID_ARGUMENT, "state store state is not found", SidecarError, "loaded a component named state"),
-        (StatusCode.UNAUTHENTICATED, "invalid token", SidecarError, "DAPR_API_TOKEN"),
-        (StatusCode.UNIMPLEMENTED, "state store state doesn't support transactions", SidecarError, "transactions"),
+        (StatusCode.INVALID_ARGUMENT, "state store state is not found", SidecarUnavailable, "a component named state"),
+        (StatusCode.UNAUTHENTICATED, "invalid token", SidecarUnavailable, "DAPR_API_TOKEN"),
+        (
+            StatusCode.UNIMPLEMENTED,
+            "state store state doesn't support transactions",
+            SidecarUnavailable,
+            "transactions",
+        ),
+        (StatusCode.UNKNOWN, "input key/keyPrefix 'a||b' can't contain '||'", StateRefused, "never be stored"),
+        (StatusCode.INTERNAL, TRANSACTION + "invalid byte sequence (SQLSTATE 22021)", StateRefused, "never be stored"),
+        (StatusCode.INTERNAL, TRANSACTION + "index row size 2712 (SQLSTATE 54000)", StateRefused, "never be stored"),
+        (StatusCode.INTERNAL, TRANSACTION + "too many connections (SQLSTATE 53300)", SidecarUnavailable, "53300"),
+        (StatusCode.INTERNAL, TRANSACTION + "string or blob too big", StateRefused, "never be stored"),
+        (StatusCode.RESOURCE_EXHAUSTED, "received message larger than max", StateRefused, "larger than max"),
     ],
 )
 def test_what_a_failed_state_call_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:
@@ -48,16 +59,16 @@ def test_what_a_failed_state_call_means(code: StatusCode, text: str, kind: type[
         (
             StatusCode.INTERNAL,
             "error when publishing to topic t: nats: no response from stream",
-            PublishRefused,
+            TopicMissing,
             "stream",
         ),
         (StatusCode.INTERNAL, "nats: maximum payload exceeded", PublishRefused, "raise the limit"),
         (StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max", PublishRefused, "raise the limit"),
         (StatusCode.INTERNAL, "nats: timeout", SidecarUnavailable, "nats: timeout"),
         (StatusCode.UNAVAILABLE, "connection refused", SidecarUnavailable, "UNAVAILABLE"),
-        (StatusCode.INVALID_ARGUMENT, "pubsub pubsub is not found", PublishRefused, "loaded a component named pubsub"),
+        (StatusCode.INVALID_ARGUMENT, "pubsub pubsub is not found", SidecarUnavailable, "a component named pubsub"),
         (StatusCode.PERMISSION_DENIED, "topic is not allowed for app id", PublishRefused, "publishingScopes"),
-        (StatusCode.UNAUTHENTICATED, "invalid token", PublishRefused, "DAPR_API_TOKEN"),
+        (StatusCode.UNAUTHENTICATED, "invalid token", SidecarUnavailable, "DAPR_API_TOKEN"),
     ],
 )
 def test_what_a_failed_publish_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:

@@ -11,28 +11,37 @@ from typing import Literal
 
 import msgspec
 
+from tidings.envelope import UNREADABLE, read_deep
+
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
     """One event of a delivery, under the name that its answer must carry."""
 
     entry_id: str
-    event: msgspec.Raw
+    event: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Bulk(msgspec.Struct, frozen=True):
+    """daprd's envelope of many events, which is no CloudEvent."""
+
     type: Literal["com.dapr.event.sent.bulk"]
     entries: list[Entry]
+    specversion: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Bulk)
+_TYPE = b'"com.dapr.event.sent.bulk"'
 
 
 def entries(body: bytes) -> list[Entry] | None:
     """The events of a delivery of many; None where it is something else."""
-    try:
-        return _decoder.decode(body).entries
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    if _TYPE not in body:
         return None
+    try:
+        found = read_deep(_decoder, body)
+    except UNREADABLE:
+        return None
+    return None if found.specversion else found.entries or None
 
 
 def answer(found: Sequence[Entry], answers: Iterable[bytes]) -> bytes:

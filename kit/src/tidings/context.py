@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 from typing import Self
 
 import msgspec
+import structlog
 
 from tidings import events, tracing
 from tidings.envelope import Envelope, Received, check_texts, new_id, timestamp
 from tidings.errors import DefinitionError, EventTooLarge
 from tidings.events import MessageType, message_type
+
+log = structlog.get_logger(__name__)
 
 
 class AlreadyHandled(Exception):
@@ -171,9 +174,15 @@ class Context:
         self._after.append(callback)
 
     def committed(self) -> None:
-        """Call what waits for the commit. For the kit's own use."""
+        """Call what waits for the commit. For the kit's own use.
+
+        An error in a callback is logged: what is committed has happened, and must not be tried again.
+        """
         for callback in self._after:
-            callback()
+            try:
+                callback()
+            except Exception as error:
+                log.error("after_commit.failed", exc_info=error)
 
     def encode(self, kind: MessageType, message: object, identity: str) -> msgspec.Raw:
         """Put a message into its envelope.

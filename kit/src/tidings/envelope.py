@@ -20,10 +20,11 @@ import base64
 import binascii
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 import uuid_utils
@@ -44,6 +45,7 @@ MAX_DEPTH = 128
 MALFORMED = "tidings.malformedEvent"
 """The type of a dead letter of an event whose own type could not be read."""
 _NOTHING = msgspec.Raw()
+T = TypeVar("T")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +137,9 @@ _NO_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,9})")
 _VERSION = re.compile("[1-9][0-9]{0,3}")
 _JSON_TYPE = re.compile(r"[^/;]+/(?:json|[^;]*\+json)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are not the JSON it is to read."""
+_DEEPEST = 12_000  # levels that daprd can deliver: Go reads no JSON that is nested deeper than 10,000
 
 
 @lru_cache(maxsize=512)
@@ -156,7 +160,7 @@ def decode(body: bytes) -> Envelope:
         envelope = _decoder.decode(body)
     except msgspec.ValidationError:  # an attribute that is no string: unusual, and mostly allowed
         envelope = _read_any(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(str(error)) from error
     if not (envelope.id and envelope.source and envelope.type and envelope.specversion):
         raise _malformed(f"{', '.join(name for name in _REQUIRED if not getattr(envelope, name))} missing")
@@ -238,7 +242,7 @@ def _read_any(body: bytes) -> Envelope:
     """Read an envelope whose attributes may have any of CloudEvents' types, or be null."""
     try:
         fields = _fields.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(str(error)) from error
     attributes = {name: _text(name, bytes(fields[name])) for name in _ATTRIBUTES if name in fields}
     return Envelope(**attributes, data=fields.get("data", _NOTHING))
@@ -273,7 +277,7 @@ def _binary(envelope: Envelope) -> dict[str, object]:
         data.decode()
         _check_depth(data)
         return {"data": msgspec.json.decode(data, type=msgspec.Raw), "data_base64": ""}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(f"data_base64 holds no JSON: {error}") from error
 
 
@@ -320,6 +324,19 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")  # noqa: PLR2004 - for people
 
 
+def read_deep(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode bytes that may hold something nested as deep as a sidecar delivers it.
+
+    Raises one of `UNREADABLE`.
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        return decoder.decode(body)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def salvage(body: bytes, reason: str) -> Envelope:
     """Read what can be read of an event that `decode` refuses with that reason, for who keeps it all the same.
 
@@ -334,15 +351,15 @@ def salvage(body: bytes, reason: str) -> Envelope:
 
 def _salvaged(body: bytes) -> dict[str, str]:
     try:
-        fields = _fields.decode(body)
-    except _UNREADABLE:
+        fields = read_deep(_fields, body)
+    except UNREADABLE:
         return {}
     found: dict[str, str] = {}
     for name in (each for each in _ATTRIBUTES if each in fields and each != "data_base64"):
         try:
             text = _CONTROL.sub("\ufffd", _text(name, bytes(fields[name])))[:MAX_ATTRIBUTE]
             found[name] = _SALVAGED.get(name, str)(text) if text else ""
-        except (MalformedEvent, *_UNREADABLE):
+        except (MalformedEvent, *UNREADABLE):
             continue
     return found
 

@@ -7,6 +7,10 @@ class TidingsError(Exception):
     """Base of every error that the kit raises on purpose."""
 
 
+class ProcessEnd(BaseException):
+    """Ends the process: no outcome of an event may be made of it. Tests raise it where a process dies."""
+
+
 class DefinitionError(TidingsError):
     """An event, a handler or a service is declared wrongly: raised while the program starts, not while it runs."""
 
@@ -42,8 +46,16 @@ class SidecarUnavailable(SidecarError):
     after: float = 1.0
 
 
+class StateRefused(SidecarError):
+    """The state store or database will not take this key or value, and trying again will not help."""
+
+
 class PublishRefused(SidecarError):
-    """The sidecar will not publish this: unknown component, forbidden topic, no stream. Trying again will not help."""
+    """The sidecar will not publish this: forbidden topic, no stream, too large. Trying again will not help."""
+
+
+class TopicMissing(PublishRefused):
+    """The broker has no such topic, such as a missing JetStream stream. Once somebody creates it, events may go."""
 
 
 class StateConflict(SidecarError):

@@ -19,14 +19,15 @@ import structlog
 from tidings import bulk, metrics, tracing
 from tidings import envelope as envelopes
 from tidings.context import Cause
-from tidings.deadletters import Attempts, Burial
+from tidings.deadletters import Attempts, DeadLetterPublisher, Failed, malformed
 from tidings.envelope import Envelope, Received
 from tidings.errors import MalformedEvent
 from tidings.handlers import Handler
 from tidings.limits import Limiter
 from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
-from tidings.policy import Policy, SubscriptionPolicy
-from tidings.runner import Runner
+from tidings.policy import Policy, RetryPolicy, SubscriptionPolicy
+from tidings.replayed import ReplayReports
+from tidings.runner import Runner, failed
 from tidings.together import Together
 
 log = structlog.get_logger(__name__)
@@ -37,10 +38,9 @@ IGNORED = "/events/ignored"
 """Where the sidecar brings what none of the service's filters wants; see `tidings.plan.conventions`."""
 
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
-_REFUSED = b'{"status":"DROP"}'  # the sidecar moves it to the dead-letter topic, unread
 # daprd takes a 200 whose body it cannot read to the end for success, and the event is gone where that body said RETRY
 # (daprd 1.18, subscription/postman/http): what is not done is said by the status, which comes first.
-_STATUS = {_RETRY: 503, _REFUSED: 404}
+_STATUS = {_RETRY: 503}
 _NONE: list[Route] = []
 
 Receive = Callable[[], Awaitable[Any]]
@@ -63,6 +63,20 @@ class Route:
         return envelope.type == self.handler.kind.name and _version(envelope) in self.handler.versions
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A delivery whose outcome is known; `unread` is True where no handler takes the event."""
+
+    path: str
+    subscription: str
+    policy: SubscriptionPolicy | None
+    envelope: Envelope
+    body: bytes
+    attempt: int
+    first: float
+    unread: bool
+
+
 class Ingress:
     """Delivers events to handlers.
 
@@ -71,7 +85,7 @@ class Ingress:
         handlers: What it handles.
         policy: What its EventSubscriptions ask for.
         runner: Runs a handler as a unit of work.
-        burial: Publishes dead letters.
+        dead_letters: Publishes dead letters.
         token: What the sidecar must send as `dapr-api-token`; None asks for nothing.
 
     """
@@ -82,14 +96,15 @@ class Ingress:
         handlers: Iterable[Handler],
         policy: Policy,
         runner: Runner,
-        burial: Burial,
+        dead_letters: DeadLetterPublisher,
         token: str | None = None,
     ) -> None:
         self._source = source
         self._runner = runner
-        self._burial = burial
+        self._dead_letters = dead_letters
         self._token = token.encode() if token else None
         self._attempts = Attempts()
+        self._reports = ReplayReports(source, dead_letters.sidecar)
         self._routes = _routes(handlers, policy, runner)
         self._replays = _replays(self._routes)
         self._readers = _readers(policy)
@@ -127,49 +142,74 @@ class Ingress:
 
     async def deliver(self, path: str, body: bytes) -> bytes:
         """Handle what the sidecar delivered at a path, one CloudEvent or many; answers what the sidecar is told."""
+        entries = bulk.entries(body)
+        if entries is None:
+            return await self._deliver(path, body)
+        answers = await asyncio.gather(*(self._deliver(path, bytes(entry.event)) for entry in entries))
+        return bulk.answer(entries, answers)
+
+    async def _deliver(self, path: str, body: bytes) -> bytes:
+        routes = self._routes.get(path, _NONE)
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
-            entries = bulk.entries(body)
-            if entries is None:
-                return await self._malformed(path, body, str(error))
-            answers = await asyncio.gather(*(self.deliver(path, bytes(entry.event)) for entry in entries))
-            return bulk.answer(entries, answers)
+            return await self._malformed(path, routes, body, str(error))
         if path == IGNORED:
-            for name in self._readers.get(envelope.topic, ()):
-                metrics.ignored(name)
+            self._ignored(envelope)
             return _SUCCESS
-        return await self._handle(path, self._routes.get(path, _NONE), envelope, body)
+        return await self._handle(path, routes, envelope, body)
 
-    async def _malformed(self, path: str, body: bytes, reason: str) -> bytes:
-        if path == IGNORED:
-            return _SUCCESS
-        log.error("event.malformed", path=path, reason=reason)
-        routes = self._routes.get(path, _NONE)
-        if not any(route.handler.subscriptions for route in routes):
-            return _REFUSED
-        return await self._handle(path, routes, envelopes.salvage(body, reason), body)
+    def _ignored(self, envelope: Envelope) -> None:
+        for name in self._readers.get(envelope.topic, ()):
+            metrics.safely(metrics.ignored, name)
+
+    async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes:
+        """Dead-letter what cannot be read, unless a handler takes whatever its subscription delivers.
+
+        That goes for what no filter wants, too: a filter has judged something else than an event.
+        """
+        envelope = envelopes.salvage(body, reason)
+        if any(route.handler.subscriptions for route in routes):
+            return await self._handle(path, routes, envelope, body)
+        name = routes[0].policy.name if routes else path.removeprefix(PREFIX)
+        letter = malformed(body, envelope, reason, name)
+        metrics.safely(metrics.handled, name, letter.outcome, 0.0)
+        outcome = await self._dead_letters.publish(letter, routes[0].policy.dead_letter_topic if routes else None)
+        return _RETRY if isinstance(outcome, Retry) else _SUCCESS
 
     async def _handle(self, path: str, routes: list[Route], envelope: Envelope, body: bytes) -> bytes:
         if path == REPLAY:
             routes = self._replays.get(envelope.replayto, _NONE)
         route = _taking(routes, envelope)
-        name = route.policy.name if route else routes[0].policy.name if routes else path.removeprefix(PREFIX)
+        policy = route.policy if route else routes[0].policy if routes else None
+        name = policy.name if policy else path.removeprefix(PREFIX)
         attempt, first = self._attempts.current(name, envelope.identity)
         started = time.perf_counter()
         if attempt == 1 and path != REPLAY:
-            metrics.aged(name, envelope.time, first)
-        with tracing.consumer(envelope, name) as ended:
-            outcome = await self._outcome(route, envelope, body, attempt, name, path)
-            ended(outcome)
-        metrics.handled(name, outcome, time.perf_counter() - started)
+            metrics.safely(metrics.aged, name, envelope.time, first)
+        outcome: Outcome | None = None
+        try:
+            with tracing.consumer(envelope, name) as ended:
+                outcome = await self._outcome(route, envelope, body, attempt, name, path)
+                ended(outcome)
+        except BaseException as error:  # noqa: BLE001 - whatever is raised around a handler is an outcome, too
+            outcome = outcome or failed(error, name, attempt, policy.retry if policy else RetryPolicy())
+        metrics.safely(metrics.handled, name, outcome, time.perf_counter() - started)
+        return await self._conclude(_Ended(path, name, policy, envelope, body, attempt, first, route is None), outcome)
+
+    async def _conclude(self, ended: _Ended, outcome: Outcome) -> bytes:
+        """Do what an outcome asks for; answers what the sidecar is told."""
+        name, envelope, reached = ended.subscription, ended.envelope, outcome
         if isinstance(outcome, DeadLetter):
-            outcome = await self._burial.bury(body, envelope, outcome, name, attempt, first)
+            letter = Failed(ended.body, envelope, outcome, name, ended.attempt, ended.first)
+            outcome = await self._dead_letters.publish(letter, ended.policy.dead_letter_topic if ended.policy else None)
+        if ended.path == REPLAY and envelope.replayid and not isinstance(outcome, Retry):
+            outcome = await self._reports.publish(envelope, name, reached, unread=ended.unread)
         if not isinstance(outcome, Retry):
             self._attempts.forget(name, envelope.identity)
             return _SUCCESS
         if not isinstance(outcome, Postponed):
-            self._attempts.failed(name, envelope.identity, first)
+            self._attempts.failed(name, envelope.identity, ended.first)
         return _RETRY
 
     async def _outcome(

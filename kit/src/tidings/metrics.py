@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from tidings import tallies
 from tidings.outcomes import Outcome
+
+log = structlog.get_logger(__name__)
 
 _HANDLED = tallies.Counter(
     "tidings_events_handled", "Deliveries by outcome; Ignored is what no filter wants", ["subscription", "outcome"]
@@ -33,6 +36,12 @@ _READS = Gauge(
     "1 for each topic that a subscription reads, unless it is suspended",
     ["subscription", "topic"],
 )
+_DEAD_LETTERS = Counter(
+    "tidings_dead_letters",
+    "Events given up by what became of the dead letter: `published`; `malformed`, published, too; `stored` in the "
+    "outbox because the broker refuses it; `logged`, to be found only in the log",
+    ["subscription", "result"],
+)
 _PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
 _WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
 _WAITING = Gauge("tidings_limit_waiting", "Deliveries that wait for a limit now", ["subscription"])
@@ -52,6 +61,14 @@ _age = cache(_AGE.labels)
 _published = cache(_PUBLISHED.labels)
 _waited = cache(_WAITED.labels)
 _waiting = cache(_WAITING.labels)
+
+
+def safely(count: Callable[..., None], *values: object) -> None:
+    """Count; an error in that must not change what becomes of an event."""
+    try:
+        count(*values)
+    except Exception as error:
+        log.warning("metrics.failed", exc_info=error)
 
 
 def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
@@ -84,6 +101,11 @@ def ignored(subscription: str) -> None:
 def published(topic: str, result: str, events: int = 1) -> None:
     """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`, `parked`."""
     _published(topic, result).inc(events)
+
+
+def dead_lettered(subscription: str, result: str) -> None:
+    """Count an event that was given up: `published`, `malformed`, `stored`, `logged`."""
+    _DEAD_LETTERS.labels(subscription, result).inc()
 
 
 @contextmanager

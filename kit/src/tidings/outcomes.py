@@ -57,6 +57,8 @@ def read(returned: object) -> Outcome:
     """
     if returned is None:
         return Done()
+    if isinstance(returned, Postponed):  # the kit's own: what a handler asks for is an attempt
+        return Retry(returned.reason, returned.after)
     if isinstance(returned, Done | Retry | Drop | DeadLetter):
         return returned
     raise UnknownOutcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -11,8 +12,17 @@ from typing import Any, TypeVar
 import structlog
 
 from tidings import outcomes
-from tidings.context import AlreadyHandled, Cause
-from tidings.errors import MalformedEvent, Rejected, SidecarError, StateConflict
+from tidings.context import AlreadyHandled, Cause, Outgoing, request
+from tidings.errors import (
+    EventTooLarge,
+    MalformedEvent,
+    ProcessEnd,
+    Rejected,
+    SidecarError,
+    SidecarUnavailable,
+    StateConflict,
+    TopicMissing,
+)
 from tidings.handlers import Handler
 from tidings.logs import handling
 from tidings.outbox.port import Outbox
@@ -22,6 +32,7 @@ from tidings.policy import RetryPolicy
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _TRIES = 30
+_LONGEST = 10_000  # characters of an error's text
 
 
 class Runner:
@@ -67,10 +78,24 @@ class Runner:
                 context.committed()
             return returned
 
+    async def store(self, message: Outgoing, source: str) -> None:
+        """Put a message into the outbox, in a unit of work of its own.
+
+        Raises:
+            SidecarUnavailable: Sidecar or store did not answer.
+            StateConflict: Others kept writing first.
+
+        """
+
+        async def put(_message: object, context: Any) -> None:
+            context.outgoing.append(message)
+
+        await self.execute(put, None, Cause(source, request()))
+
     async def attempt(
         self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
     ) -> Outcome:
-        """Try a handler once on an event. Whatever goes wrong is an outcome, never an answer without one."""
+        """Try a handler once on an event. Whatever is raised is an outcome; only what ends the task passes through."""
         token = handling.set(cause)  # until the outcome is logged: a failure without its ids cannot be followed
         try:
             message = handler.read(cause)
@@ -78,13 +103,8 @@ class Runner:
             outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
         except AlreadyHandled:  # of a list, only some may have been: `Together` then tries them one by one
             return Retry("some of a list have been handled before") if cause.beside else Done()
-        except (MalformedEvent, Rejected) as error:
-            return DeadLetter(str(error), type(error).__qualname__)
-        except SidecarError as error:
-            log.warning("event.postponed", handler=handler.name, reason=str(error))
-            return Postponed(str(error))
-        except Exception as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
-            return _failed(error, handler, cause, retry)
+        except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
+            return failed(error, handler.name, cause.attempt, retry)
         else:
             return _judged(outcome, handler, cause, retry)
         finally:
@@ -105,11 +125,53 @@ async def _within(seconds: float, running: Awaitable[T]) -> T:
         return await running
 
 
-def _failed(error: Exception, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:
+_POSTPONED = (SidecarUnavailable, StateConflict)
+# A missing topic is created sooner or later, for instance after a broker has lost its data: that is worth attempts.
+_PERMANENT = (MalformedEvent, Rejected, EventTooLarge, SidecarError)
+
+
+def failed(error: BaseException, handler: str, attempt: int, retry: RetryPolicy) -> Outcome:
+    """Make an outcome of whatever handling an event has raised.
+
+    "Unavailable" and "conflict" postpone it, a permanent refusal is a dead letter at once, and anything else is an
+    attempt that has failed: also a `SystemExit`, or a `CancelledError` that nobody but the handler asked for.
+
+    Raises:
+        BaseException: What was given, where it ends this task or the process.
+
+    """
+    if isinstance(error, ProcessEnd) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+        raise error
     name = type(error).__qualname__
-    reason = f"{name}: {error}" if str(error) else name
-    if cause.attempt > retry.max_retries:
-        log.error("event.given_up", handler=handler.name, attempts=cause.attempt, exc_info=error)
+    if isinstance(error, _POSTPONED):
+        _tell(logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
+        return Postponed(_said(error))
+    if isinstance(error, _PERMANENT) and not isinstance(error, TopicMissing):
+        return DeadLetter(_said(error), name)
+    reason = f"{name}: {said}" if (said := _said(error)) else name
+    if attempt > retry.max_retries:
+        _tell(logging.ERROR, "event.given_up", handler=handler, attempts=attempt, exc_info=error)
         return DeadLetter(reason, name)
-    log.warning("event.failed", handler=handler.name, attempt=cause.attempt, exc_info=error)
+    _tell(logging.WARNING, "event.failed", handler=handler, attempt=attempt, exc_info=error)
     return Retry(reason)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)[:_LONGEST]
+    except Exception as unreadable:  # noqa: BLE001 - an exception's text is code of the handler's, too
+        return f"its text cannot be read: {type(unreadable).__qualname__}"
+
+
+def _tell(level: int, event: str, **details: Any) -> None:
+    """Log a failure; without its traceback where that cannot be written, as of very deep exceptions."""
+    try:
+        log.log(level, event, **details)
+    except Exception as error:  # noqa: BLE001 - what cannot be logged is an outcome all the same
+        details["exc_info"] = None
+        log.log(level, event, **details, not_shown=type(error).__qualname__)

@@ -10,16 +10,18 @@ from collections.abc import Iterable
 from tidings import envelope as envelopes
 from tidings import tracing
 from tidings.context import Cause
-from tidings.deadletters import Burial
+from tidings.deadletters import DeadLetterPublisher, Failed, malformed
 from tidings.documents import Scheduled
 from tidings.envelope import Envelope
+from tidings.errors import MalformedEvent
 from tidings.handlers import Handler
 from tidings.logs import handling
 from tidings.outcomes import DeadLetter, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
-from tidings.runner import Runner
+from tidings.runner import Runner, failed
 from tidings.together import Together
 
+_LONGEST_PAUSE = 86_400.0  # seconds: what asks for more than a day is tried again as if it had not asked
 _DEFAULT = RetryPolicy(duration=0.5, max_interval=30.0, max_retries=100)
 
 
@@ -30,14 +32,16 @@ class Scheduler:
         source: The service's name.
         handlers: What it handles; the first that takes the message's type is used.
         runner: Runs a handler as a unit of work.
-        burial: Publishes dead letters.
+        dead_letters: Publishes dead letters.
 
     """
 
-    def __init__(self, source: str, handlers: Iterable[Handler], runner: Runner, burial: Burial) -> None:
+    def __init__(
+        self, source: str, handlers: Iterable[Handler], runner: Runner, dead_letters: DeadLetterPublisher
+    ) -> None:
         self._source = source
         self._runner = runner
-        self._burial = burial
+        self._dead_letters = dead_letters
         self._handlers: dict[tuple[str, int], Handler] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._together: dict[str, Together] = {}
@@ -50,18 +54,23 @@ class Scheduler:
                 self._together[handler.kind.name] = Together(runner, handler)
 
     async def deliver(self, scheduled: Scheduled) -> None:
-        """Handle one message that is due; returns once it has an outcome."""
+        """Handle one message that is due; returns once it has an outcome, whatever the message is."""
         body = bytes(scheduled.event)
-        envelope = envelopes.decode(body)
+        try:
+            envelope = envelopes.decode(body)
+        except MalformedEvent as error:
+            envelope = envelopes.salvage(body, str(error))
+            await self._give_up(malformed(body, envelope, str(error), envelope.label))
+            return
         # This task was begun while another event was handled: what it logs is about its own message.
         handling.set(Cause(self._source, envelope, envelope.label))
-        handler = self._handlers.get((envelope.type, int(envelope.version)))
+        handler = self._handlers.get((envelope.type, int(envelope.version or 0)))
         retry = handler.retry or _DEFAULT if handler else _DEFAULT
         attempt, first = 1, time.time()
         while True:
             outcome = await self._attempt(handler, envelope, attempt, retry)
             if isinstance(outcome, DeadLetter):
-                outcome = await self._burial.bury(body, envelope, outcome, envelope.label, attempt, first)
+                await self._give_up(Failed(body, envelope, outcome, envelope.label, attempt, first))
             if not isinstance(outcome, Retry):
                 return
             await asyncio.sleep(_pause(outcome, attempt, retry))
@@ -72,21 +81,32 @@ class Scheduler:
             return DeadLetter(f"no handler takes the scheduled {envelope.label}", "UnknownEventType")
         cause = Cause(self._source, envelope, envelope.label, attempt, handler.once, scheduled=True)
         slots, together = self._slots.get(envelope.type), self._together.get(envelope.type)
-        with tracing.consumer(envelope, envelope.label) as ended:
-            if together is not None:
-                outcome = await together.attempt(cause, retry)
-            elif slots is None:
-                outcome = await self._runner.attempt(handler, cause, retry)
-            else:
-                async with slots:
+        outcome: Outcome | None = None
+        try:
+            with tracing.consumer(envelope, envelope.label) as ended:
+                if together is not None:
+                    outcome = await together.attempt(cause, retry)
+                elif slots is None:
                     outcome = await self._runner.attempt(handler, cause, retry)
-            ended(outcome)
+                else:
+                    async with slots:
+                        outcome = await self._runner.attempt(handler, cause, retry)
+                ended(outcome)
+        except BaseException as error:  # noqa: BLE001 - whatever is raised around a handler is an outcome, too
+            outcome = outcome or failed(error, handler.name, attempt, retry)
         return outcome
+
+    async def _give_up(self, letter: Failed) -> None:
+        """Publish a dead letter, as often as it takes until sidecar and store answer."""
+        tries = 1
+        while isinstance(outcome := await self._dead_letters.publish(letter), Retry):
+            await asyncio.sleep(_pause(outcome, tries, _DEFAULT))
+            tries += 1
 
 
 def _pause(outcome: Retry, attempt: int, retry: RetryPolicy) -> float:
     """Seconds until the next attempt: what the handler asked for, else doubling with jitter up to the maximum."""
-    if outcome.after is not None:
+    if isinstance(outcome.after, int | float) and 0 <= outcome.after < _LONGEST_PAUSE:
         return outcome.after
     growing = retry.duration * 2 ** min(attempt - 1, 30) if retry.policy == "exponential" else retry.duration
     return min(growing, retry.max_interval) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import stamina
@@ -12,7 +13,7 @@ import structlog
 
 from tidings import policy as policies
 from tidings.context import Cause, request, utc_now
-from tidings.deadletters import Burial
+from tidings.deadletters import DeadLetterPublisher
 from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.handlers import Handler
 from tidings.ingress import Ingress
@@ -66,11 +67,18 @@ class Service:
         self.outbox = self._outbox(outbox)
         found = list(handlers)
         read = policy or policies.read(self.settings.tidings_policy)
-        burial = Burial(self.sidecar, read.dead_letter_topic or f"deadletter.{name}")
         self._runner = Runner(self.outbox, clock)
+        dead_letters = DeadLetterPublisher(
+            self.sidecar,
+            read.dead_letter_topic or f"deadletter.{name}",
+            partial(self._runner.store, source=name),
+            self.settings.tidings_max_event,
+        )
         token = self.settings.app_api_token
-        self.ingress = Ingress(name, found, read, self._runner, burial, token.get_secret_value() if token else None)
-        self._scheduler = Scheduler(name, found, self._runner, burial)
+        self.ingress = Ingress(
+            name, found, read, self._runner, dead_letters, token.get_secret_value() if token else None
+        )
+        self._scheduler = Scheduler(name, found, self._runner, dead_letters)
         self._opening = opening
         self._starting: asyncio.Task[None] | None = None
         self._opened: asyncio.Task[None] | None = None

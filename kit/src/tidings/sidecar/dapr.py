@@ -14,7 +14,7 @@ from dapr.proto import api_service_v1, api_v1, common_v1
 from grpc.aio import AioRpcError
 
 from tidings.envelope import CONTENT_TYPE
-from tidings.errors import PublishRefused, SidecarError
+from tidings.errors import PublishRefused, SidecarError, StateRefused
 from tidings.settings import Settings
 from tidings.sidecar import refusals
 from tidings.sidecar.port import Item, Operation, Upsert
@@ -279,7 +279,7 @@ def _operation(operation: Operation, *, redis: bool) -> api_v1.TransactionalStat
     if isinstance(operation, Upsert):
         metadata.update(operation.metadata or {})
         if not operation.value:  # daprd makes nothing of it, and PostgreSQL takes that for NULL
-            raise SidecarError(
+            raise StateRefused(
                 f"{operation.key}: an empty value cannot be stored: write {{}} or null, or delete the key"
             )
         if operation.insert:

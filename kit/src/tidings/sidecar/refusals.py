@@ -6,9 +6,18 @@ The texts are those of dapr 1.18.1 and components-contrib 1.18.0; the integratio
 
 from __future__ import annotations
 
+import re
+
 from grpc import StatusCode
 
-from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict
+from tidings.errors import (
+    PublishRefused,
+    SidecarError,
+    SidecarUnavailable,
+    StateConflict,
+    StateRefused,
+    TopicMissing,
+)
 
 _CONFLICTS = (
     "possible etag mismatch",  # every store, state/errors.go
@@ -20,6 +29,18 @@ _CONFLICTS = (
 )
 _NO_STREAM = ("no response from stream", "no stream matches subject")
 _TOO_LARGE = ("maximum payload exceeded", "larger than max", "Message size too large", "exceeding the max")
+_PERMANENT = (
+    "can't contain '||'",  # daprd, components/state/state_config.go
+    "string or blob too big",  # SQLite
+    "Data too long",  # MySQL
+    "request is too large",  # etcd
+    "object to insert too large",  # MongoDB
+    "invalid bulk length",  # Redis, and the next
+    "string exceeds maximum allowed size",
+)
+_SQLSTATE = re.compile(r"SQLSTATE (?:22|54)")  # PostgreSQL: no such value (NUL, bad number), or beyond its limits
+_NO_COMPONENT = ("is not found", "not configured")
+_UNREADY = {StatusCode.UNAUTHENTICATED, StatusCode.FAILED_PRECONDITION, StatusCode.UNIMPLEMENTED}
 _PASSING = {
     StatusCode.UNAVAILABLE,
     StatusCode.DEADLINE_EXCEEDED,
@@ -34,11 +55,11 @@ def of_publish(code: StatusCode, text: str, topic: str, pubsub: str) -> SidecarE
     """Read why an event was not published."""
     what = f"{topic} on {pubsub}: {text}"
     if _mentions(text, _NO_STREAM):
-        return PublishRefused(f"{what}. JetStream needs a stream for every topic: see tidings.streams.ensure_streams")
+        return TopicMissing(f"{what}. JetStream needs a stream for every topic: see tidings.streams.ensure_streams")
     if _mentions(text, _TOO_LARGE):
         return PublishRefused(f"{what}. Send less, or raise the limit on both the sidecar and the broker")
-    if code in _PASSING:
-        return SidecarUnavailable(f"{what} ({code.name})")
+    if code in _PASSING or _is_unready(code, text):
+        return SidecarUnavailable(f"{what} ({code.name}){_mend(code, pubsub)}")
     return PublishRefused(f"{what} ({code.name}){_mend(code, pubsub)}")
 
 
@@ -47,9 +68,16 @@ def of_state(code: StatusCode, text: str, keys: str, store: str) -> SidecarError
     what = f"{keys} in {store}: {text}"
     if _mentions(text, _CONFLICTS):
         return StateConflict(what)
-    if code in _PASSING:
-        return SidecarUnavailable(f"{what} ({code.name})")
-    return SidecarError(f"{what} ({code.name}){_mend(code, store)}")
+    if _mentions(text, _PERMANENT) or _SQLSTATE.search(text):
+        return StateRefused(f"{what}. This key or value can never be stored")
+    if code in _PASSING or code is StatusCode.PERMISSION_DENIED or _is_unready(code, text):
+        return SidecarUnavailable(f"{what} ({code.name}){_mend(code, store)}")
+    return StateRefused(f"{what} ({code.name}){_mend(code, store)}")
+
+
+def _is_unready(code: StatusCode, text: str) -> bool:
+    """Return whether the sidecar itself is not set up (yet), which is no fault of the one event that finds out."""
+    return code in _UNREADY or _mentions(text, _NO_COMPONENT)
 
 
 def _mentions(text: str, phrases: tuple[str, ...]) -> bool:

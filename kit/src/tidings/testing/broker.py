@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidings.errors import DefinitionError, PublishRefused
+from tidings.errors import DefinitionError, TopicMissing
 from tidings.testing.asgi import App, post
 from tidings.testing.retries import attempts
 from tidings.testing.rules import NoVerdict, complaints, read, route
@@ -148,11 +148,11 @@ class MemoryBroker:
         """Keep a message and queue it for every consumer; the bytes are delivered as they are.
 
         Raises:
-            PublishRefused: There is no such topic.
+            TopicMissing: There is no such topic.
 
         """
         if self._topics is not None and topic not in self._topics:
-            raise PublishRefused(f"{topic}: there is no stream for it: name it in MemoryBroker(topics=…)")
+            raise TopicMissing(f"{topic}: there is no stream for it: name it in MemoryBroker(topics=…)")
         queued = (next(self._numbers), message)
         self._kept[topic].append(queued)
         for consumer in self._consumers.values():

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from tidings.errors import SidecarUnavailable
+from tidings.errors import ProcessEnd, SidecarUnavailable
 
 Call = Literal["publish", "get", "get_many", "transact"]
 When = Literal["before", "after"]
 
 
-class Crash(BaseException):  # no Exception: nothing in the program under test may handle its own death
+class Crash(ProcessEnd):
     """Raised where the process is to die: `sidecar.fail("transact", when="after", error=Crash())`."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from tidings.envelope import timestamp
-from tidings.errors import PublishRefused, SidecarError
+from tidings.errors import SidecarError, SidecarUnavailable, StateRefused
 from tidings.sidecar import Item, Operation, Upsert
 from tidings.sidecar.tracecontext import keep_traceparent
 from tidings.testing.broker import MemoryBroker
@@ -52,7 +52,7 @@ class MemorySidecar(Faults):
         del metadata
         with self.around("publish"):
             if self.pubsub != self.broker.pubsub:
-                raise PublishRefused(f"{topic}: there is no pub/sub component named {self.pubsub}")
+                raise SidecarUnavailable(f"{topic}: there is no pub/sub component named {self.pubsub}")
             self.broker.publish(topic, as_daprd_sends(data, self.broker.pubsub, topic))
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
@@ -82,7 +82,7 @@ class MemorySidecar(Faults):
         with self.around("transact"):
             owned = [replace(each, key=self._owned(each.key)) for each in operations]
             if any(isinstance(each, Upsert) and not each.value for each in owned):
-                raise SidecarError(f"{owned}: an empty value cannot be stored")
+                raise StateRefused(f"{owned}: an empty value cannot be stored")
             self.store.transact(owned)
 
     async def ready(self) -> bool:
@@ -94,9 +94,9 @@ class MemorySidecar(Faults):
 
     def _owned(self, key: str) -> str:
         if self.state != self.store.name:
-            raise SidecarError(f"{key}: there is no state store named {self.state}")
+            raise SidecarUnavailable(f"{key}: there is no state store named {self.state}")
         if _SEPARATOR in key:
-            raise SidecarError(f"{key}: a key cannot hold {_SEPARATOR!r}, which Dapr puts between app id and key")
+            raise StateRefused(f"{key}: a key cannot hold {_SEPARATOR!r}, which Dapr puts between app id and key")
         return f"{self.app_id}{_SEPARATOR}{key}"
 
 

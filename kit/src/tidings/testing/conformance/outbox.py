@@ -21,7 +21,7 @@ from typing import ClassVar
 import pytest
 
 from tidings.envelope import Envelope
-from tidings.errors import PublishRefused
+from tidings.errors import TopicMissing
 from tidings.testing.conformance.processes import Process, counting_steps
 from tidings.testing.conformance.shop import counted
 from tidings.testing.conformance.worlds import World
@@ -99,7 +99,7 @@ class OutboxConformance:
         world.hurry(monkeypatch)
         parks, causes = "broker" in world.accepts, [counted(number=1), counted(number=2)]
         async with world.process() as process:
-            process.sidecar.fail("publish", times=world.tries, error=PublishRefused("no such topic"))
+            process.sidecar.fail("publish", times=world.tries, error=TopicMissing("no such topic"))
             assert [await process.deliver(cause) for cause in causes] == [parks] * 2
             if parks:
                 await world.until({"apple": [2]})
@@ -115,7 +115,7 @@ class OutboxConformance:
         if "broker" not in world.accepts:
             return  # nothing is kept, so nothing is parked
         async with world.process() as process:
-            process.sidecar.fail("publish", times=world.tries, error=PublishRefused("no such topic"))
+            process.sidecar.fail("publish", times=world.tries, error=TopicMissing("no such topic"))
             assert all([await process.deliver(cause) for cause in causes])
             await world.until({"apple": [2]})
             await process.kill()
