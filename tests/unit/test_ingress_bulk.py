@@ -57,7 +57,7 @@ RAW = {"entryId": "raw", "event": base64.b64encode(b"17").decode(), "contentType
             PATH,
             delivery(entry("a", "one"), entry("b", 2, id=""), RAW),
             "a SUCCESS b SUCCESS raw SUCCESS",
-            ["a", "b", "malformed"],
+            ["a", "malformed", "malformed"],
         ),
         (PATH, delivery(entry("a", 1), entry("a", 1)), "a SUCCESS a SUCCESS", []),
         (PATH, delivery(entry("a", 1), deep("b"), {"entryId": "c"}, entry("d", -1)), SEVERAL, ["b", "malformed", "d"]),
