@@ -13,7 +13,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 import aiosqlite
@@ -120,16 +120,7 @@ class SqliteConnection(aiosqlite.Connection):
         """Let the thread do something, and raise a cancellation only once it is done."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((future, work))
-        cancelled = None
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            future.exception()  # nobody asks for it any more
-            raise cancelled
-        return future.result()
+        return await _finished(future)
 
     def _open(self) -> None:
         self._connection = self._connector()
@@ -152,6 +143,17 @@ class PostgresConnection(psycopg.AsyncConnection[Any]):
 
     last: Sequence[Statement] = ()
     """What the next commit runs first; forgotten by a rollback."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **settings: Any) -> Self:
+        """Open a connection; where this is cancelled, it is opened all the same, and closed."""
+        opening = asyncio.ensure_future(super().connect(conninfo, **settings))
+        try:
+            return await _finished(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            raise
 
     async def commit(self) -> None:
         """Run what waits, and commit; all or nothing.
@@ -183,3 +185,18 @@ class PostgresConnection(psycopg.AsyncConnection[Any]):
         """Forget what waits, and roll back."""
         self.last = ()
         await super().rollback()
+
+
+async def _finished(future: asyncio.Future[T]) -> T:
+    """Wait for what goes on anyway, and raise a cancellation only once it is done."""
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # nobody asks for it any more
+        raise cancelled
+    return future.result()

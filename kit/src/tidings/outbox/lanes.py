@@ -15,6 +15,8 @@ What holds when something fails:
   id; the broker or the inbox drops the second.
 - Broker down: slots wait; publishing is tried again with growing pauses, in order per document; commands are
   accepted all the while.
+- Several instances change one document: only the lane's holder publishes what is in its slots. The others wait until
+  the slots of earlier units of work are empty, which is soon, or until the lane is adopted because its lease is over.
 - An event is refused (no such topic, too large): its document's later events wait for it, up to 20 tries in about
   twelve minutes. Then it is parked: it stays in its slot, and is tried once a minute and at every start, so it goes
   out by itself once its cause is mended; what follows no longer waits for it.
@@ -53,6 +55,7 @@ TRIES = 20  # of a refused event, over about twelve minutes, before others wait 
 _FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between tries
 _FIRST_EXTENT = 256
 _KEPT = 0.05  # seconds that a slot whose messages are delivered waits for the next unit of work, until it is removed
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 1.0  # seconds between looks whether another instance has delivered
 _CHUNK = 256  # slots read or removed in one call
 
 
@@ -229,13 +232,14 @@ class Lanes:
         self._start(self._publish(unit) if unit.content.outgoing else self._serve(unit))
 
     async def _publish(self, unit: _Unit) -> None:
-        for pointer in unit.after:
-            await self._wait_for(pointer)
+        shared = await self._earlier_delivered(unit.after)
         tries = 1 if unit.content.parked else TRIES
         refused = [message for message in unit.content.outgoing if not await self._publish_one(message, tries)]
         if refused:
             await self._park(unit, refused)
-        self._finish(unit)
+        self._finish(unit, reuse=not shared)
+        if shared:  # other instances may wait for the slot to be empty
+            await self._until_stored(self._remove_finished)
 
     async def _park(self, unit: _Unit, refused: list[Outgoing]) -> None:
         """Let what follows go first, and go on trying."""
@@ -251,8 +255,21 @@ class Lanes:
             await asyncio.sleep(_LONGEST_REFUSED)
             refused = [message for message in refused if not await self._publish_one(message, 1)]
 
-    async def _wait_for(self, pointer: Pointer) -> None:
-        """Let an earlier unit of work of the same document go first; one of a silent instance is published here."""
+    async def _earlier_delivered(self, pointers: Iterable[Pointer]) -> bool:
+        """Wait until earlier units of work of the same document are delivered; whether some are other instances'.
+
+        Those of this instance come first: they wait for others in their turn, so one task per document asks the store.
+        """
+        others = [pointer for pointer in pointers if not await self._own_delivered(pointer)]
+        waiting, pause = await self._undelivered(others), _FIRST_LOOK
+        while waiting:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+            waiting = await self._undelivered(waiting)
+        return bool(others)
+
+    async def _own_delivered(self, pointer: Pointer) -> bool:
+        """Wait until a unit of work of this instance is delivered; False where it is another's."""
         deciding = self._deciding.get(pointer.slot)
         if deciding is not None and deciding.unit == pointer.unit:
             await deciding.decided.wait()
@@ -260,13 +277,23 @@ class Lanes:
         if own is not None and own.content.unit == pointer.unit:
             if own.content.outgoing:
                 await own.done.wait()
-            return
-        if self._is_own(pointer.slot):
-            return
-        item = await self._until_stored(lambda: self._sidecar.get(pointer.slot))
-        if item is not None and (content := read_slot(item)).unit == pointer.unit and not content.parked:
-            for message in content.outgoing:
-                await self._publish_one(message, TRIES)
+            return True
+        return self._is_own(pointer.slot)
+
+    async def _undelivered(self, pointers: Sequence[Pointer]) -> list[Pointer]:
+        """The pointers whose events other instances have yet to publish; nothing waits for parked ones."""
+        found = await self._until_stored(lambda: self._read(pointers))
+        return [each for each in pointers if (slot := found.get(each)) and slot.outgoing and not slot.parked]
+
+    async def _read(self, pointers: Sequence[Pointer]) -> dict[Pointer, Slot]:
+        """What the store holds of units of work; the slots of the others are empty, or used again."""
+        found: dict[Pointer, Slot] = {}
+        for start in range(0, len(pointers), _CHUNK):
+            some = pointers[start : start + _CHUNK]
+            items = await self._sidecar.get_many([each.slot for each in some])
+            slots = {key: read_slot(item) for key, item in items.items()}
+            found.update({each: slots[each.slot] for each in some if each.slot in slots})
+        return {each: slot for each, slot in found.items() if slot.unit == each.unit}
 
     async def _publish_one(self, message: Outgoing, tries: int) -> bool:
         """Publish an event; False where it was refused `tries` times."""
@@ -297,13 +324,13 @@ class Lanes:
             await self._deliver(scheduled)
         self._finish(unit)
 
-    def _finish(self, unit: _Unit) -> None:
+    def _finish(self, unit: _Unit, *, reuse: bool = True) -> None:
         unit.done.set()
         self._units.pop(unit.slot, None)
         metrics.OUTBOX_DEPTH.dec()
         if unit.content.outgoing:
             metrics.OUTBOX_LAG.observe(time.perf_counter() - unit.accepted)
-        if self._is_own(unit.slot):
+        if reuse and self._is_own(unit.slot):
             self._leftover.append((asyncio.get_running_loop().time(), unit.slot))
         else:
             self._finished.append(unit.slot)
@@ -312,7 +339,18 @@ class Lanes:
     def _is_own(self, slot: str) -> bool:
         return slot.startswith(f"outbox/{self._lane}/")
 
-    def is_pending(self, pointer: Pointer) -> bool | None:
+    async def still_pending(self, pointers: Sequence[Pointer]) -> list[Pointer]:
+        """The units of work whose messages still wait.
+
+        Raises:
+            SidecarUnavailable: The store, which knows of other instances' ones, did not answer.
+
+        """
+        known = {pointer: self._is_pending(pointer) for pointer in pointers}
+        others = await self._read([pointer for pointer in pointers if known[pointer] is None])
+        return [pointer for pointer in pointers if known[pointer] or pointer in others]
+
+    def _is_pending(self, pointer: Pointer) -> bool | None:
         """Whether a unit's messages still wait; None where only the store can tell, since another lane has them."""
         deciding = self._deciding.get(pointer.slot)
         if deciding is not None and deciding.unit == pointer.unit:
@@ -340,9 +378,12 @@ class Lanes:
 
     async def _remove_finished(self) -> None:
         while self._finished:
-            batch = self._finished[:_CHUNK]
-            await self._sidecar.transact([Delete(slot) for slot in batch])
-            del self._finished[: len(batch)]
+            batch, self._finished = self._finished[:_CHUNK], self._finished[_CHUNK:]
+            try:
+                await self._sidecar.transact([Delete(slot) for slot in batch])
+            except BaseException:
+                self._finished.extend(batch)
+                raise
             self._free.extend(slot for slot in batch if self._is_own(slot))
             for slots in self._adopted.values():
                 slots.difference_update(batch)
@@ -441,7 +482,7 @@ class Lanes:
 
     async def _release(self) -> None:
         """Leave the directory; lanes that still hold something stay, free to be adopted at once."""
-        busy = {unit.slot.split("/")[1] for unit in self._units.values()}
+        busy = {slot.split("/")[1] for slot in (*self._units, *self._deciding)}
 
         def leave(lanes: dict[str, Lease]) -> None:
             for lane in [self._lane, *self._adopted]:

@@ -21,7 +21,6 @@ from tidings.documents import (
     Slot,
     document_key,
     read_document,
-    read_slot,
     remembered,
     write,
 )
@@ -178,7 +177,7 @@ class StateContext(DocumentContext):
         if self._saved is None and not self.outgoing and not self._scheduled:
             return
         name, document, item = await self._document()
-        before = [pointer for pointer in document.pending if await self._still_pending(pointer)]
+        before = await self._lanes.still_pending(document.pending)
         unit = new_id()
         slots = await self._lanes.take(bool(self.outgoing) + len(self._scheduled))
         contents = list(zip(slots, self._contents(name, unit), strict=True))
@@ -203,9 +202,3 @@ class StateContext(DocumentContext):
     def _contents(self, name: str, unit: str) -> Sequence[Slot]:
         outgoing = [Slot(name, unit, outgoing=self.outgoing)] if self.outgoing else []
         return [*outgoing, *(Slot(name, unit, scheduled=message) for message in self._scheduled)]
-
-    async def _still_pending(self, pointer: Pointer) -> bool:
-        if (known := self._lanes.is_pending(pointer)) is not None:
-            return known
-        item = await self._sidecar.get(pointer.slot)
-        return item is not None and read_slot(item).unit == pointer.unit

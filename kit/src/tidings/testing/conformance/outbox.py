@@ -72,6 +72,19 @@ class OutboxConformance:
             await asyncio.gather(*(count(f"item-{number}") for number in range(3)))
             await world.until({f"item-{number}": [1, 2, 3, 4, 5] for number in range(3)})
 
+    async def test_two_replicas_publish_each_fact_of_one_item_once(self, world: World) -> None:
+        causes = [counted(number=number) for number in range(1, world.contended + 1)]
+        async with world.process("shop-0") as one, world.process("shop-1") as other:
+            await asyncio.gather(
+                *(self.bring(each, [cause]) for each, cause in zip(itertools.cycle([one, other]), causes, strict=False))
+            )
+            await world.until_published(causes)
+            await one.told()
+            await other.told()
+            await world.until_nothing_is_left()
+            found = [each["data"]["total"] for each in await world.published()]
+        assert (found if world.ordered else sorted(found)) == list(range(1, world.contended + 1))
+
     async def test_while_the_broker_is_away_events_are_kept_or_refused_and_none_is_lost(self, world: World) -> None:
         causes = [counted(number=number) for number in (1, 2, 3)]
         async with world.process() as process:

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from tidings import Handlers, Service
+from tidings.envelope import Envelope
 from tidings.outbox import cdc, lanes, table_lease, table_relay
 from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.dapr import DaprOutbox
@@ -39,10 +40,14 @@ class World:
         accepts: What may be away while events are accepted: `broker`, `sidecar`.
         tries: After how many a refused event is parked, once in a hurry.
         name: The service, by which its events are known.
+        contended: How many facts two replicas publish about one item.
+        ordered: Whether these are published in the order of their commits.
 
     """
 
     name = "shop"
+    contended = 120
+    ordered = True
     accepts: frozenset[str] = frozenset({"broker"})
     tries = 3
 
@@ -136,6 +141,13 @@ class World:
             await asyncio.sleep(0.01)
         assert found == expected
 
+    async def until_published(self, causes: Iterable[Envelope]) -> None:
+        """Wait until what follows from these events is published."""
+        wanted = {each.id for each in causes}
+        async with asyncio.timeout(120):
+            while wanted - {each["causationid"] for each in await self.published()}:  # noqa: ASYNC110 - others publish
+                await asyncio.sleep(0.01)
+
     async def until_nothing_is_left(self) -> None:
         """Wait until the strategy keeps nothing any more."""
         for _ in range(1000):
@@ -227,6 +239,7 @@ class DaprWorld(World):
     """Dapr's own outbox, in memory."""
 
     accepts = frozenset()
+    ordered = False
 
     def outbox(self) -> Make:
         """The dapr strategy."""
@@ -245,6 +258,7 @@ class DirectWorld(World):
     """The direct strategy: nothing is stored."""
 
     accepts = frozenset()
+    ordered = False
     clock: Callable[[], float] = staticmethod(time.monotonic)
     """Seconds, never going back."""
 
