@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fastapi import Depends
 from tests.support.planned import INVENTORY, PLANNED, ROOT
 
-from archive import access, api, api_deadletters, api_replays, console
+from archive import api, api_deadletters, api_replays, console
 from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
@@ -61,7 +60,7 @@ def contract_map() -> dict[str, Any]:
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
     routers = [api.router, api_deadletters.router, api_replays.router]
-    app = create_app(service, routers, dependencies=[Depends(access.same_site)])
+    app = create_app(service, routers)
     console.install(app)
     app.dependency_overrides[settings] = chosen
     return app

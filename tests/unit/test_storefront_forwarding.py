@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import prometheus_client
 import pytest
 import pytest_asyncio
 from starlette.requests import Request
@@ -15,10 +16,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from storefront.forwarding import LARGEST
 from storefront.main import application
-from storefront.page import SECURITY, STATIC
+from storefront.page import STATIC
 from storefront.settings import StorefrontSettings
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
+from tidings.web.guard import API_POLICY, HEADERS, PAGE_POLICY
 
 Answer = Callable[[Request], Awaitable[Response]]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -306,7 +308,11 @@ async def test_an_unknown_address_is_the_page_too_but_not_found(shop: httpx2.Asy
 )
 async def test_every_answer_carries_the_security_headers(shop: httpx2.AsyncClient, path: str) -> None:
     answer = await shop.get(path)
-    assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
+    expected = {
+        name: value for name, value in HEADERS.items() if name not in ("Content-Security-Policy", "Cache-Control")
+    }
+    assert {name: answer.headers.get(name) for name in expected} == expected
+    assert answer.headers["content-security-policy"] == (PAGE_POLICY if path == "/" else API_POLICY)
 
 
 async def test_files_are_small_on_the_wire_and_asked_for_once(shop: httpx2.AsyncClient) -> None:
@@ -321,7 +327,7 @@ async def test_files_are_small_on_the_wire_and_asked_for_once(shop: httpx2.Async
 async def test_it_says_how_it_is(shop: httpx2.AsyncClient) -> None:
     assert (await shop.get("/healthz")).json() == {"status": "ok"}
     await shop.get("/api/menu")
-    metrics = (await shop.get("/metrics")).text
+    metrics = prometheus_client.generate_latest().decode()
     assert 'storefront_forwarded_seconds_count{service="menu",status="200"}' in metrics
     described = (await shop.get("/openapi.json")).json()
     assert "/api/orders" in described["paths"]

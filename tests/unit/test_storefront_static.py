@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from storefront.page import SECURITY, STATIC
+from storefront.page import HEADERS, STATIC
 from storefront.settings import StorefrontSettings
 
 
 def test_the_policy_allows_nothing_inline_and_nobody_else() -> None:
-    policy = SECURITY["Content-Security-Policy"]
+    policy = HEADERS["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "http" not in policy
     assert policy.startswith("default-src 'none'")

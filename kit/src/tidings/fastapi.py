@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import prometheus_client
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -19,43 +18,60 @@ from tidings.daprapp import DaprApp
 from tidings.errors import EventTooLarge, SidecarError, SidecarUnavailable, StateConflict
 from tidings.ingress import PREFIX
 from tidings.service import Service
+from tidings.settings import Settings
+from tidings.web import docs, metrics
+from tidings.web.guard import MAX_BODY, Guard, Limits
+from tidings.web.streams import StreamLimit
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["CurrentService", "DaprApp", "EventApp", "create_app", "current_service"]
+__all__ = ["CurrentService", "DaprApp", "EventApp", "StreamPlace", "create_app", "current_service"]
+
+MAX_DELIVERY = 64 * 1024 * 1024
+"""Bytes of a delivery by the sidecar, which may hold many events; what is larger is dead-lettered by the sidecar."""
 
 
 def create_app(
-    service: Service,
+    service: Service | str,
     routers: Iterable[APIRouter] = (),
     *,
     lifespan: Any = None,
+    settings: Settings | None = None,
+    max_body: int = MAX_BODY,
     **options: Any,
 ) -> EventApp:
-    """Make the FastAPI application of a service: its API, its event ingress and its health endpoints.
+    """Make the FastAPI application of a service: its API, its event ingress, its health endpoints and its bounds.
 
     Args:
-        service: What handles events and requests.
+        service: What handles events and requests; for an application without events, its name.
         routers: The API.
         lifespan: An async context manager function taking the service, for what else must be open meanwhile.
+        settings: By default the service's, or from the environment.
+        max_body: Bytes that a request's body may have.
         options: Passed on to FastAPI.
 
     """
+    events = service if isinstance(service, Service) else None
+    name = service.name if isinstance(service, Service) else service
+    chosen = settings or (events.settings if events else Settings())
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        logs.configure(service.name, service.settings.tidings_log, service.settings.tidings_log_level)
-        tracing.configure(service.name)
+        logs.configure(name, chosen.tidings_log, chosen.tidings_log_level)
+        tracing.configure(name)
         async with AsyncExitStack() as stack:
+            stack.enter_context(metrics.served(chosen.tidings_metrics_host, chosen.tidings_metrics_port))
             if lifespan is not None:
                 more: AbstractAsyncContextManager[Any] = lifespan(service)
                 await stack.enter_async_context(more)
-            await service.start()
-            stack.push_async_callback(service.stop)
+            if events is not None:
+                await events.start()
+                stack.push_async_callback(events.stop)
             yield
 
-    app = EventApp(service, lifespan=life, **options)
-    app.include_router(_health())
+    app = EventApp(name, events, chosen, max_body, lifespan=life, **options)
+    app.include_router(_health(events))
+    docs.install(app)
     for router in routers:
         app.include_router(router)
     problems.install(app)
@@ -65,19 +81,20 @@ def create_app(
 
 
 class EventApp(FastAPI):
-    """A FastAPI application whose event deliveries go straight to the ingress, before any middleware."""
+    """A FastAPI application behind a guard; event deliveries go straight to the ingress, before any middleware."""
 
-    def __init__(self, service: Service, **options: Any) -> None:
-        super().__init__(title=service.name, **options)
+    def __init__(self, name: str, service: Service | None, settings: Settings, max_body: int, **options: Any) -> None:
+        super().__init__(title=name, docs_url=None, redoc_url=None, **options)
         self.state.tidings = service
-        self._ingress = service.ingress
+        self.state.streams = StreamLimit(settings.tidings_streams, settings.tidings_streams_per_address)
+        hosts = (name, *settings.hosts)
+        self._api = Guard(super().__call__, Limits(hosts, max_body))
+        self._ingress = Guard(service.ingress, Limits(hosts, MAX_DELIVERY)) if service else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand deliveries to the ingress, all else to FastAPI; `GET /events/…` may be part of an API."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX):
-            await self._ingress(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        delivered = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX)
+        await (self._ingress if delivered and self._ingress else self._api)(scope, receive, send)
 
 
 def current_service(request: Request) -> Service:
@@ -89,21 +106,28 @@ def current_service(request: Request) -> Service:
 CurrentService = Annotated[Service, Depends(current_service)]
 
 
-def _health() -> APIRouter:
+def _place(request: Request) -> Iterator[None]:
+    limit: StreamLimit = request.app.state.streams
+    with limit.place(request.client.host if request.client else ""):
+        yield
+
+
+StreamPlace = Depends(_place)
+"""A dependency of every route that answers with a stream: it holds one of the places that `TIDINGS_STREAMS` gives."""
+
+
+def _health(service: Service | None) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="The process lives and takes deliveries")
-    async def healthz(service: CurrentService) -> Response:
-        return JSONResponse({"status": "ok" if service.healthy else "stopping"}, 200 if service.healthy else 503)
+    async def healthz() -> Response:
+        healthy = service is None or service.healthy
+        return JSONResponse({"status": "ok" if healthy else "stopping"}, 200 if healthy else 503)
 
     @router.get("/readyz", summary="Commands can be accepted")
-    async def readyz(service: CurrentService) -> Response:
-        ready = await service.ready()
+    async def readyz() -> Response:
+        ready = service is None or await service.ready()
         return JSONResponse({"status": "ready" if ready else "waiting for the sidecar"}, 200 if ready else 503)
-
-    @router.get("/metrics", summary="Prometheus metrics")
-    async def metrics() -> Response:
-        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     return router
 

@@ -37,3 +37,22 @@ class Settings(BaseSettings):
     )
     tidings_log: Literal["json", "console"] = Field(default="json", description="Log lines for machines or for people")
     tidings_log_level: str = Field(default="INFO", description="The lowest level that is logged")
+
+    tidings_hosts: str = Field(
+        default="",
+        description="Names under which the API is asked, beside the service's own, `localhost` and IP addresses; "
+        "separated by commas, `*.example.org` is a pattern",
+    )
+    tidings_metrics_host: str = Field(default="127.0.0.1", description="Address on which metrics are served")
+    tidings_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port on which metrics are served; nowhere where it is left out"
+    )
+    tidings_streams: int = Field(default=1000, ge=1, description="Streams of server-sent events at the same time")
+    tidings_streams_per_address: int = Field(
+        default=100, ge=1, description="How many of these streams one address may hold"
+    )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names in `TIDINGS_HOSTS`."""
+        return tuple(name for each in self.tidings_hosts.split(",") if (name := each.strip()))

@@ -11,6 +11,7 @@ import uvicorn
 
 from tidings.testing.asgi import App
 from tidings.up.ports import HOST
+from tidings.web.protocol import BoundedProtocol
 
 
 class Served:
@@ -27,9 +28,16 @@ class Served:
         """The server's address."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._server.server_state.connections) if self._server else 0
+
     async def start(self) -> None:
         """Listen, and run the app's lifespan if it has one."""
-        config = uvicorn.Config(self._app, host=HOST, port=self.port, log_config=None, ws="none", access_log=False)
+        config = uvicorn.Config(
+            self._app, host=HOST, port=self.port, log_config=None, ws="none", access_log=False, http=BoundedProtocol
+        )
         self._server = _Server(config)
         self._running = asyncio.ensure_future(self._server.serve())
         while not self._server.started:

@@ -19,7 +19,7 @@ from tidings.up.references import fill
 SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
     *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--lifespan", "on"),
-    *("--no-access-log", "--log-level", "warning"),
+    *("--no-access-log", "--log-level", "warning", "--http", "tidings.web.protocol:BoundedProtocol"),
     # An open event stream to a browser must not hold a stop for ever: after this many seconds it is cut.
     *("--timeout-graceful-shutdown", "5"),
 )
@@ -122,6 +122,7 @@ def wanted_ports(home: Home, started: Sequence[Instance], backends: Collection[s
     """
     wanted: dict[str, int | None] = {service.name: service.port for service in home.services}
     wanted |= {instance.name: None for instance in started if instance.replica}
+    wanted |= {f"{instance.name}.metrics": None for instance in started}
     for program in home.programs:
         wanted[program.name] = program.port
         wanted |= {f"{program.name}.{key}": port for key, port in program.ports.items()}
@@ -165,6 +166,7 @@ def _program(program: Program, around: Surroundings) -> Process:
 
 def _service(instance: Instance, around: Surroundings) -> Process:
     service, port = instance.service, around.ports[instance.name]
+    metrics = around.ports[f"{instance.name}.metrics"]
     own = _own(instance.name, instance.stable, around, service.name)
     command = service.command or [*UVICORN, f"{service.package}.main:app"]
     source = around.home.folder(service) / "src"
@@ -179,8 +181,9 @@ def _service(instance: Instance, around: Surroundings) -> Process:
         env={"PYTHONPATH": ":".join(paths)}
         | _environment(service.environment, own, around, service.name)
         | _common(own, around)
+        | {"TIDINGS_METRICS_PORT": str(metrics)}
         | (_sidecar_environment(instance, around) if service.sidecar else {}),
-        ports={"app": port},
+        ports={"app": port, "metrics": metrics},
         grace=SERVICE_GRACE,
     )
 

@@ -1,4 +1,4 @@
-"""Who may change something, and as whom it is written down: a token, a proxy's word, and never another site.
+"""Who may change something, and as whom it is written down: a token, a proxy's word.
 
 The archive knows no passwords. `ARCHIVE_TOKEN` is asked of whoever changes something; `ARCHIVE_USER_HEADER` names the
 header in which an authenticating proxy says who it let through. A proxy that sends both is believed by the token;
@@ -11,29 +11,14 @@ import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from pydantic import SecretStr
 
 from archive.settings import ArchiveSettings, settings
 
-SAFE = ("GET", "HEAD", "OPTIONS")
 LONGEST_NAME = 200
 """Characters of a name in the audit."""
-
-
-def same_site(request: Request) -> None:
-    """Refuse what another site makes a browser send: it could discard dead letters unseen.
-
-    Browsers say `Sec-Fetch-Site` over HTTPS and to this machine only, else `Origin` (Fetch Metadata, section 2).
-    """
-    if request.method in SAFE:
-        return
-    origin = request.headers.get("origin")
-    own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if request.headers.get("sec-fetch-site", "none" if own else "cross-site") not in ("same-origin", "none"):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "this can only be asked for from the archive's own page")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from archive.access import CurrentVisitor
 from archive.api import CurrentDatabase
 from archive.settings import ArchiveSettings, settings
 from archive.tables import events
+from tidings.web.guard import PAGE_POLICY
 
 STATIC = str(files("archive") / "static")
 VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/replays", "/console/versions")
@@ -29,21 +30,8 @@ VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/repla
 WINDOW = 60.0
 """Seconds over which what happens is counted."""
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    # File names carry no version: a browser keeps them and asks whether they have changed.
-    "Cache-Control": "no-cache",
-}
+# File names carry no version: a browser keeps them and asks whether they have changed.
+HEADERS = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
 
 router = APIRouter(tags=["console"])
 Chosen = Annotated[ArchiveSettings, Depends(settings)]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from storefront.forwarding import Forwarder
 from storefront.settings import StorefrontSettings
 from storefront.upstreams import Upstreams
+from tidings.fastapi import StreamPlace
 
 OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Sku = Annotated[str, Path(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -31,12 +32,6 @@ def _settings(request: Request) -> StorefrontSettings:
     return found
 
 
-def same_site(request: Request) -> None:
-    """Refuse what another site makes a browser send: whoever knows an order's id could be made to cancel it."""
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "this can only be asked for from the storefront's own page")
-
-
 Forward = Annotated[Forwarder, Depends(_forwarder)]
 To = Annotated[Upstreams, Depends(_upstreams)]
 Chosen = Annotated[StorefrontSettings, Depends(_settings)]
@@ -48,7 +43,7 @@ def with_board(settings: Chosen) -> None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no board of all orders here (STOREFRONT_BOARD)")
 
 
-router = APIRouter(prefix="/api", dependencies=[Depends(same_site)])
+router = APIRouter(prefix="/api")
 
 
 class Shop(BaseModel):
@@ -107,13 +102,17 @@ async def track(order_id: OrderId, request: Request, forward: Forward, to: To) -
     return await forward.forward(request, to.tracking, f"/track/{order_id}")
 
 
-@router.get("/track/{order_id}/stream", tags=["track"], summary="Where an order is, told as it changes")
+@router.get(
+    "/track/{order_id}/stream", tags=["track"], summary="Where an order is, as it changes", dependencies=[StreamPlace]
+)
 async def watch(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
     """Pass tracking's server-sent events through."""
     return await forward.stream(request, to.tracking, f"/track/{order_id}/stream")
 
 
-@router.get("/stream", tags=["track"], summary="Every change of every order", dependencies=[Depends(with_board)])
+@router.get(
+    "/stream", tags=["track"], summary="Every change of every order", dependencies=[Depends(with_board), StreamPlace]
+)
 async def watch_all(request: Request, forward: Forward, to: To) -> Response:
     """Pass tracking's server-sent events through."""
     return await forward.stream(request, to.tracking, "/stream")

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import structlog
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
@@ -59,14 +59,9 @@ class Forwarder:
             yield cls(requests, streams)
 
     async def forward(self, request: Request, to: Upstream, path: str, **query: Any) -> Response:
-        """Pass a request on and its answer back.
-
-        Raises:
-            HTTPException: 413, the body is larger than any order.
-
-        """
+        """Pass a request on and its answer back."""
         asked = self._requests.build_request(
-            request.method, to.url + path, params=query, headers=_asked(request), content=await _body(request)
+            request.method, to.url + path, params=query, headers=_asked(request), content=await request.body()
         )
         began = time.perf_counter()
         try:
@@ -115,17 +110,6 @@ async def _chunks(to: Upstream, answer: httpx2.Response) -> AsyncIterator[bytes]
     except httpx2.TransportError as error:
         # The browser sees the stream end, asks again, and says what it has seen last.
         log.warning("stream.broken", upstream=to.name, reason=_named(error))
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise HTTPException(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {LARGEST} bytes; send a smaller one"
-            )
-    return bytes(body)
 
 
 def _asked(request: Request) -> dict[str, str]:

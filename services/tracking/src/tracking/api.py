@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from tidings import Service
 from tidings.errors import SidecarError
-from tidings.fastapi import CurrentService
+from tidings.fastapi import CurrentService, StreamPlace
 from tracking import model, rebuilding, views
 from tracking.domain import ReadModel, TrackedOrder
 from tracking.handlers import live
@@ -60,7 +60,12 @@ async def get_order(order_id: OrderId, service: CurrentService) -> OrderView:
     return views.whole(order)
 
 
-@router.get("/track/{order_id}/stream", response_class=EventSourceResponse, summary="An order, as it changes")
+@router.get(
+    "/track/{order_id}/stream",
+    response_class=EventSourceResponse,
+    summary="An order, as it changes",
+    dependencies=[StreamPlace],
+)
 async def stream_order(
     order_id: OrderId, service: CurrentService, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
@@ -79,7 +84,9 @@ async def stream_order(
             await _wait(changed, settings().poll * (_SLOWLY if order and order.stage.finished else 1))
 
 
-@router.get("/stream", response_class=EventSourceResponse, summary="Every order, as it changes")
+@router.get(
+    "/stream", response_class=EventSourceResponse, summary="Every order, as it changes", dependencies=[StreamPlace]
+)
 async def stream_all(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
     """Send each order that changes, without its timeline; who comes back is sent what changed meanwhile."""
     with live().watch_all(last_event_id) as mailbox:

@@ -1,0 +1,82 @@
+"""uvicorn's HTTP protocol with the bounds that it lacks: `uvicorn --http tidings.web.protocol:BoundedProtocol`.
+
+uvicorn reads request heads of any size with httptools, waits for ever for a head that never ends, and keeps an answer
+for ever that nobody reads. Bodies are bounded by the application (`tidings.web.guard`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request line and its headers."""
+HEAD_DEADLINE = 10.0
+"""Seconds in which a head must have arrived, from the connection or from its first byte on."""
+READ_DEADLINE = 30.0
+"""Seconds that a client may leave a full buffer unread."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Cuts the connections of clients that send or read too slowly, and refuses heads that are too large."""
+
+    _head: int | None = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._head_timer, self._read_timer = _cancelled(self._head_timer), _cancelled(self._read_timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head."""
+        if self._head is not None:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head is not None and self._head > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"The request line and headers have more than {MAX_HEAD} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a head; a connection's first is waited for already."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application.
+
+        Raises:
+            ValueError: The head is too large; uvicorn answers 400.
+
+        """
+        self._head, self._head_timer = None, _cancelled(self._head_timer)
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            raise ValueError("the request's head is too large")
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read."""
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client reads."""
+        super().resume_writing()
+        self._read_timer = _cancelled(self._read_timer)
+
+    def _expect_head(self) -> None:
+        self._head = 0
+        self._head_timer = self.loop.call_later(HEAD_DEADLINE, self.transport.abort)
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    if timer is not None:
+        timer.cancel()
+    return None

@@ -1,0 +1,301 @@
+"""Attacks on the edges that every service has from `create_app`: written as an attacker would send them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from tidings import Service
+from tidings.fastapi import EventApp, StreamPlace, create_app
+from tidings.settings import Settings
+from tidings.testing import MemorySidecar
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+from tidings.web import guard, protocol
+
+PATIENCE = 60.0
+TOKEN = "t0ken"
+
+
+class Note(BaseModel):
+    text: str
+
+
+def _router() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/notes")
+    async def read() -> dict[str, str]:
+        return {"text": "hello"}
+
+    @router.post("/notes")
+    async def write(note: Note) -> dict[str, int]:
+        return {"length": len(note.text)}
+
+    @router.get("/stream", dependencies=[StreamPlace])
+    async def stream() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"data: first\n\n"
+            await asyncio.sleep(PATIENCE)
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    @router.get("/flood")
+    async def flood() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 65536
+                await asyncio.sleep(0)
+
+        return StreamingResponse(body())
+
+    return router
+
+
+def _app(**chosen: Any) -> EventApp:
+    settings = Settings(**({"app_api_token": TOKEN} | chosen))
+    return create_app(Service("shop", sidecar=MemorySidecar("shop"), settings=settings), [_router()])
+
+
+@asynccontextmanager
+async def _asking(**chosen: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(_app(**chosen))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
+        yield client
+
+
+@asynccontextmanager
+async def _serving(**chosen: Any) -> AsyncIterator[Served]:
+    with Ports() as ports:
+        served = Served(_app(**chosen), ports.take())
+        await served.start()
+        try:
+            yield served
+        finally:
+            await served.stop()
+
+
+async def _raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
+    """Send bytes as they are, and answer all that comes back until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+# -- who asks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8001", "shop.evil.example", "127.0.0.1.nip.io", "localhost.evil.example", ""]
+)
+async def test_a_rebound_domain_name_reaches_nothing(host: str) -> None:
+    async with _asking() as client:
+        for path in ("/notes", "/healthz", "/openapi.json", "/docs"):
+            answer = await client.get(path, headers={"Host": host})
+            assert answer.status_code == 421, path
+            assert "hello" not in answer.text
+        delivery = await client.post("/events/x", headers={"Host": host, "dapr-api-token": TOKEN}, content=b"{}")
+        assert delivery.status_code == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:8001", "localhost", "LOCALHOST:1", "[::1]:8001", "10.1.2.3", "shop", "shop.pizza.svc", "a.b.org"],
+)
+async def test_its_own_names_are_served(host: str) -> None:
+    async with _asking(tidings_hosts="shop.pizza.svc, *.b.org") as client:
+        assert (await client.get("/notes", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_another_site_cannot_make_a_browser_change_something(headers: Mapping[str, str]) -> None:
+    async with _asking() as client:
+        for method, path in (("POST", "/notes"), ("POST", "/events/x"), ("DELETE", "/notes"), ("PUT", "/nothing")):
+            answer = await client.request(method, path, headers=headers, content=b'{"text": ""}')
+            assert answer.status_code == 403, (method, path)
+
+
+async def test_a_forged_delivery_is_refused_before_its_body_is_read() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        raise AssertionError("the body was read")
+
+    async with _asking() as client:
+        for headers in ({}, {"dapr-api-token": "guess"}):
+            answer = await client.post("/events/x", content=endless(), headers=headers)
+            assert answer.status_code == 401
+
+
+# -- how much, and how long -------------------------------------------------------------------------------------------
+
+
+async def test_a_body_beyond_the_limit_is_refused_announced_or_not() -> None:
+    large = b'{"text": "' + b"x" * guard.MAX_BODY + b'"}'
+    async with _asking() as client:
+        assert (await client.post("/notes", content=large)).status_code == 413
+        announced = {"Content-Length": "9" * 30}
+        assert (await client.post("/notes", content=b"{}", headers=announced)).status_code == 413
+
+    head = b"POST /notes HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with _serving() as served:
+        answer = await _raw(served, head, *[b"10000\r\n" + b" " * 0x10000 + b"\r\n"] * 64)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 413"), answer[:100]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip"])
+async def test_a_compressed_body_is_not_unpacked(encoding: str) -> None:
+    bomb = gzip.compress(b"0" * 10_000_000)
+    async with _asking() as client:
+        answer = await client.post("/notes", content=bomb, headers={"Content-Encoding": encoding})
+        assert answer.status_code == 415
+
+
+@pytest.mark.parametrize("path", ["/notes", "/events/x"])
+async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(guard, "BODY_DEADLINE", 0.3)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\ndapr-api-token: {TOKEN}\r\nContent-Type: application/json\r\n"
+    async with _serving() as served:
+        for framing, start in (
+            (b"Content-Length: 100\r\n\r\n", b"{"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n{\r\n"),
+        ):
+            answer = await _raw(served, head.encode() + framing + start)
+            assert answer.startswith(b"HTTP/1.1 408"), answer
+
+
+async def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_DEADLINE", 0.3)
+    async with _serving() as served:
+        assert await _raw(served) == b""
+        assert await _raw(served, b"GET /notes HTTP/1.1\r\nHost: loc") == b""
+        drops = [b"GET /notes HTTP/1.1\r\n", *(b"X-Slow: %d\r\n" % number for number in range(200))]
+        assert b"200" not in await _raw(served, *drops, pause=0.05)
+        first = b"GET /notes HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        answer = await _raw(served, first, b"GET /no", pause=0.05)  # a second one on the same connection
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /notes HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 200_000,
+        b"GET /notes HTTP/1.1\r\nHost: localhost\r\n" + b"X-Many: 1\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /notes HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 70_000 + b"\r\n\r\n",
+    ],
+    ids=["one without end", "many", "path", "just beyond"],
+)
+async def test_a_head_beyond_the_limit_is_refused(head: bytes) -> None:
+    async with _serving() as served:
+        answer = await _raw(served, *(head[at : at + 50_000] for at in range(0, len(head), 50_000)))
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400"), answer[:100]
+
+
+async def test_who_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "READ_DEADLINE", 0.3)
+    async with _serving() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+        writer.write(b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            await reader.readexactly(1)
+            while served.connections:  # noqa: ASYNC110 - nobody reads; the server lets go all the same
+                await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def test_streams_are_few_for_each_address_and_in_all() -> None:
+    chosen = {"tidings_streams": 3, "tidings_streams_per_address": 2}
+    async with _serving(**chosen) as served, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        url = f"{served.url}/stream"
+        async with client.stream("GET", url) as first, client.stream("GET", url) as second:
+            assert (first.status_code, second.status_code) == (200, 200)
+            third = await client.get(url)
+            assert (third.status_code, third.headers["retry-after"]) == (429, "5")
+            assert (await client.get(f"{served.url}/notes")).status_code == 200
+        async with asyncio.timeout(PATIENCE):
+            while True:  # the places are free again once the server has seen that nobody watches
+                async with client.stream("GET", url) as again:
+                    if again.status_code == 200:
+                        break
+                await asyncio.sleep(0.05)
+
+
+# -- what is answered -------------------------------------------------------------------------------------------------
+
+
+async def test_every_answer_keeps_browsers_from_harm() -> None:
+    async with _asking() as client:
+        for path in ("/notes", "/nothing", "/openapi.json", "/healthz", "/docs"):
+            headers = (await client.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff", path
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+async def test_the_page_about_the_api_loads_nothing_from_elsewhere() -> None:
+    async with _asking() as client:
+        page = await client.get("/docs")
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        found = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(found) == 4
+        for address in found:
+            assert address.startswith("/docs/"), address
+            assert (await client.get(address)).status_code == 200
+        assert "<script>" not in page.text
+        assert (await client.get("/redoc")).status_code == 404
+
+
+async def test_metrics_are_not_among_what_clients_may_ask() -> None:
+    async with _asking() as client:
+        assert (await client.get("/metrics")).status_code == 404
+    with Ports() as ports:
+        port = ports.take()
+        async with (
+            _serving(tidings_metrics_port=port) as served,
+            httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        ):
+            assert (await client.get(f"{served.url}/metrics")).status_code == 404
+            answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+            assert "python_info" in answer.text
+
+
+def test_every_service_has_its_edges_from_create_app() -> None:
+    root = Path(__file__).parents[2] / "services"
+    mains = sorted(root.glob("*/src/*/main.py"))
+    assert len(mains) == 11
+    for main in mains:
+        text = main.read_text()
+        assert "create_app(" in text, main
+        assert "= FastAPI(" not in text, main
