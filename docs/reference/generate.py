@@ -204,8 +204,8 @@ def metrics() -> str:
         rows = [_metric(each) for each in vars(importlib.import_module(module)).values() if _is_metric(each)]
         parts.append(f"## {title}\n\n{table(('metric', 'kind', 'labels', 'meaning'), rows)}")
     introduction = (
-        "`GET /metrics` of every service and of the cluster's keeper, in Prometheus' format, beside what "
-        "`prometheus_client` says of a service's process. "
+        "`GET /metrics` on the metrics port of every service (`TIDINGS_METRICS_PORT`, see `tidings ps --json`) and "
+        "of the cluster's keeper, in Prometheus' format, beside what `prometheus_client` says of a service's process. "
         "The sidecars have their own, under `dapr_…`. A histogram has `_bucket`, `_sum` and `_count`."
     )
     return page("Metrics", introduction, parts)

@@ -94,7 +94,8 @@ class Counting:
         return found
 
     async def metric(self, name: str) -> float:
-        text = (await self.client.get(f"{self.run.url('receiver')}/metrics")).text
+        port = self.run.state.find("receiver").ports["metrics"]
+        text = (await self.client.get(f"http://127.0.0.1:{port}/metrics")).text
         return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name)))
 
 

@@ -35,7 +35,8 @@ AUTHORISED, SETTLED = "payments.paymentAuthorised.v1", "payments.paymentSettled.
 class Payments:
     """The service, which can be killed and started again, and what an app that listens to it was brought."""
 
-    def __init__(self, database_url: str, sidecar: Daprd, port: int, recorder: Recorder) -> None:
+    def __init__(self, database_url: str, sidecar: Daprd, ports: Ports, recorder: Recorder) -> None:
+        port, self.metrics = ports.take(), ports.take()
         self.url = f"http://127.0.0.1:{port}"
         self.recorder = recorder
         self.command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--log-level", "warning"]
@@ -45,6 +46,7 @@ class Payments:
             "PAYMENTS_DATABASE_URL": database_url,
             "DAPR_GRPC_ENDPOINT": sidecar.address,
             "TIDINGS_INSTANCE": "payments-0",
+            "TIDINGS_METRICS_PORT": str(self.metrics),
         }
 
     @contextmanager
@@ -74,7 +76,7 @@ class Payments:
 
     async def metric(self, name: str) -> float:
         async with httpx2.AsyncClient(trust_env=False) as client:
-            lines = (await client.get(f"{self.url}/metrics")).text.splitlines()
+            lines = (await client.get(f"http://127.0.0.1:{self.metrics}/metrics")).text.splitlines()
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
     async def told(self, topic: str, orders: list[str]) -> None:
@@ -97,7 +99,7 @@ async def payments(logical: str, nats: str, daprd: StartDaprd, serve: Serve, por
     sidecar = await daprd(unique("payments"), resources=pubsub)
     async with await psycopg.AsyncConnection.connect(logical, autocommit=True) as server:
         await server.execute(f'create database "{name}"')
-        yield Payments(url, sidecar, ports.take(), recorder)
+        yield Payments(url, sidecar, ports, recorder)
         slots = (
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s and not active"
         )

@@ -405,7 +405,7 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
             into = [
                 rule for policy in arriving if "Ingress" in policy["policyTypes"] for rule in policy.get("ingress", ())
             ]
-            for port in (2525, 3500, 4222, 5432, 6379, 8080, 8222, 9090):
+            for port in (2525, 3500, 4222, 5432, 6379, 8080, 8222, 9090, 9091):
                 if source != target and _lets(out, "to", theirs, port) and _lets(into, "from", its, port):
                     yield source.partition("-")[0], target, port
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of a service; `tidings.fastapi` serves them at `/metrics`."""
+"""Prometheus metrics of a service; `tidings.web.metrics` serves them on a port of their own."""
 
 from __future__ import annotations
 

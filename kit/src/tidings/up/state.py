@@ -64,7 +64,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     state: Condition
     process: Identity | None = None
     ports: Mapping[str, int] = {}
-    """By what listens: `app` of services and programs; `http`, `grpc`, `internal`, `metrics` of sidecars."""
+    """By what listens: `app` of services and programs; `http`, `grpc`, `internal` of sidecars; `metrics` of both."""
     restarts: int = 0
     last_exit: str = ""
     """How it ended last, such as `killed by SIGKILL` or `exit code 1`."""
