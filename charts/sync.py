@@ -190,9 +190,10 @@ _SERVICE: dict[str, Any] = {
 def schema(values: Mapping[str, Value]) -> dict[str, Any]:
     """Return the JSON Schema of the values; an unknown key is refused."""
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"service": _SERVICE}}
-    # `global` is Helm's own: a parent chart may give it.
+    # A parent chart may give both: `global` is Helm's own, `enabled` what its condition for this chart looks at.
+    parent = {"global": {"type": "object"}, "enabled": {"type": "boolean"}}
     body = _object(values)
-    return {**head, **body, "properties": {**body["properties"], "global": {"type": "object"}}}
+    return {**head, **body, "properties": {**body["properties"], **parent}}
 
 
 def _object(values: Mapping[str, Value]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,16 +151,18 @@ async def test_declared_but_not_subscribed_and_the_other_way_round(
 
 
 async def test_a_sidecar_with_a_token_is_asked_with_it(
-    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
-) -> None:
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     await operator()
     await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
     running = await sidecar(daprd, serve, cluster, namespace, environment={"DAPR_API_TOKEN": "secret"})
     pod(cluster, namespace)
     first = await operator(observe=1.0, sidecar_port=running.http_port)
-    assert "TIDINGS_OPERATOR_SIDECAR_TOKEN" in (await observed("Unreachable"))["message"]
+    assert "TIDINGS_OPERATOR_SIDECAR_TOKENS" in (await observed("Unreachable"))["message"]
     first.reconciler._may_write = lambda: False
-    await operator(observe=1.0, sidecar_port=running.http_port, sidecar_token="secret")
+    (tmp_path / namespace).write_text("secret\n")
+    await operator(observe=1.0, sidecar_port=running.http_port, sidecar_tokens=str(tmp_path))
     await observed("Subscribed")
 
 
@@ -180,6 +183,49 @@ async def test_a_sidecar_that_hangs_holds_up_nobody(
     await until(lambda: shop.conditions(cluster, late).get("Ready", {}).get("status") == "True", "work goes on", 5.0)
     running.resume()
     await observed("Subscribed")
+
+
+def pretender(status: int, headers: list[tuple[bytes, bytes]], body: bytes, asked: list[dict[bytes, bytes]]) -> App:
+    """A tenant's pod that carries a sidecar's label, and writes down how it was asked."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        asked.append({**dict(scope["headers"]), b":path": scope["path"].encode()})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        try:
+            for _ in range(64):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except OSError:
+            return  # whoever asked has read enough
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [(302, b"", "answers 302"), (200, b"x" * 65_536, "more than"), (200, b"[" * 4_096, "is no sidecar")],
+    ids=["it leads elsewhere", "it answers without end", "it answers with nonsense"],
+)
+async def test_who_pretends_to_be_a_sidecar_gets_no_other_namespaces_token(
+    cluster: Cluster, namespace: str, operator: Start, serve: Serve, wish: Any, observed: Any, tmp_path: Path,
+    status: int, body: bytes, said: str,
+) -> None:  # fmt: skip
+    asked: list[dict[bytes, bytes]] = []
+    elsewhere: list[dict[bytes, bytes]] = []
+    other = await serve(pretender(200, [], b"{}", elsewhere))
+    leads = [(b"location", f"http://127.0.0.1:{other.port}/v1.0/metadata".encode()), (b"set-cookie", b"a=b")]
+    served = await serve(pretender(status, leads, body, asked))
+    (tmp_path / namespace).write_text("its own")
+    (tmp_path / "payments").write_text("another's")
+    pod(cluster, namespace)
+    await operator(observe=0.5, sidecar_port=served.port, sidecar_tokens=str(tmp_path))
+    assert said in (await observed("Unreachable"))["message"]
+    await until(lambda: len(asked) > 1, "it is asked again")
+    assert {each[b"dapr-api-token"] for each in asked} == {b"its own"}
+    assert not [each for each in asked if b"cookie" in each]
+    assert not elsewhere
 
 
 def _reason(cluster: Cluster, resource: dict[str, Any]) -> str:

@@ -82,12 +82,12 @@ def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
         yield name, each["spec"]["template"]
 
 
-def insecure(template: Resource, *, token: bool = False) -> list[str]:
+def insecure(template: Resource, *, token: bool = False, any_user: bool = False) -> list[str]:
     """What keeps a pod from the restricted pod security standard, a read-only file system, or having no token."""
     spec = template["spec"]
     security = spec.get("securityContext", {})
     wrong = []
-    if not security.get("runAsNonRoot") or not security.get("runAsUser"):
+    if not security.get("runAsNonRoot") or not (any_user or security.get("runAsUser")):
         wrong.append("runs as root")
     if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
         wrong.append("no seccomp profile")

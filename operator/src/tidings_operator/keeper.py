@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from tidings.resources import Inventory, parse_resource
 from tidings.streams import StreamError, ensure_streams, pending
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
 from tidings_operator.process import login
+from tidings_operator.server import listener
 from tidings_operator.watching import watch
 
 LOG = logging.getLogger(__name__)
@@ -234,7 +236,9 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
 
 async def run() -> None:
     """Keep the broker of one namespace."""
-    start_http_server(int(os.environ.get("KEEPER_PORT", "8080")), registry=METRICS)
+    with listener("", 0) as probe:  # in which family this pod listens
+        everywhere = "::" if probe.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - Prometheus is elsewhere
+    start_http_server(int(os.environ.get("KEEPER_PORT", "8080")), everywhere, registry=METRICS)
     async with Client(login) as client:
         await Keeper(client, read()).run()
 

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,8 @@ INJECTED = "dapr.io/sidecar-injected"
 """Label that Dapr's injector gives to each pod that got a sidecar: other pods are not even listed."""
 TIMEOUT = 3.0
 """Seconds that a sidecar has to answer."""
+LARGEST = 1024 * 1024
+"""Bytes of an answer; a sidecar with 1,000 subscriptions answers with 200 kB."""
 AT_ONCE = 16
 """How many sidecars are asked at the same time."""
 SOON = 12
@@ -63,9 +66,9 @@ class Observer:
     async def run(self, synced: asyncio.Event) -> None:
         """Ask for ever: everybody each `observe` seconds, and sooner those whose routes have changed since."""
         await synced.wait()
-        headers = {"dapr-api-token": self._settings.sidecar_token} if self._settings.sidecar_token else {}
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        # No cookies: what one tenant's pod sets is not for another's.
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
@@ -119,26 +122,51 @@ class Observer:
         common = frozenset.intersection(*told) if told else frozenset()
         self._world.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
 
+    async def _token(self, namespace: str) -> str:
+        """Return the token of a namespace's sidecars, read anew each time: Secrets are rotated."""
+        if not self._settings.sidecar_tokens:
+            return ""
+        try:
+            file = Path(self._settings.sidecar_tokens, namespace)
+            return (await asyncio.to_thread(file.read_text)).strip()
+        except FileNotFoundError:
+            return ""
+
     async def _ask(self, session: aiohttp.ClientSession, pod: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
         name, address = pod["metadata"]["name"], pod["status"]["podIP"]
-        host = f"[{address}]" if ":" in address else address
+        host, everywhere = (f"[{address}]", "[::]") if ":" in address else (address, "0.0.0.0")  # noqa: S104 - its own
         url = f"http://{host}:{self._settings.sidecar_port}/v1.0/metadata"
+        token = await self._token(pod["metadata"]["namespace"])
+        headers = {"dapr-api-token": token} if token else {}
         try:
-            async with self._slots, session.get(url) as response:
-                body = await response.read()
+            # A tenant may label any pod as a sidecar: it gets its own namespace's token, and leads nowhere else.
+            async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
+                body = await _bounded(response.content)
+        except ValueError as error:
+            raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            mend = 'Annotate its pods dapr.io/sidecar-listen-addresses: "0.0.0.0", and let the operator in.'
+            mend = f'Annotate its pods dapr.io/sidecar-listen-addresses: "{everywhere}", and let the operator in.'
             raise Unreachable(f"The sidecar of pod {name} cannot be reached at {url}. {mend}") from error
         if response.status == HTTPStatus.UNAUTHORIZED:
-            mend = "Set TIDINGS_OPERATOR_SIDECAR_TOKEN to its API token."
+            mend = "Give the operator the API token of its namespace (TIDINGS_OPERATOR_SIDECAR_TOKENS)."
             raise Unreachable(f"The sidecar of pod {name} asks for a token. {mend}")
-        if not response.ok:
+        if response.status != HTTPStatus.OK:
             raise Unreachable(f"The sidecar of pod {name} answers {response.status} at {url}.")
         try:
             found = msgspec.json.decode(body, type=Metadata)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         return frozenset((each.pubsubname, each.topic) for each in found.subscriptions or ())
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    """Read a whole answer; raise ValueError for one that is too large."""
+    body = b""
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > LARGEST:
+            raise ValueError(f"it answers with more than {LARGEST} bytes")
+    return body
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

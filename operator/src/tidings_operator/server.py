@@ -1,5 +1,6 @@
 """What the operator tells over HTTP: whether it lives, whether it is ready, and its metrics."""
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -28,9 +29,19 @@ async def serve(
     """Start serving; returns the runner, to be cleaned up, and the port (of its own choice for 0)."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls)
-    await site.start()
+    await web.SockSite(runner, listener(host, port), ssl_context=tls).start()
     return runner, int(runner.addresses[0][1])
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """Listen at an address, or at every one for "": a cluster may have IPv4 only, IPv6 only, or both."""
+    if host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError):  # this host has no IPv6, or it is switched off
+        return socket.create_server(("", port))
 
 
 def _checked(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -1,12 +1,17 @@
 """What an operator can be told, by environment variables: TIDINGS_OPERATOR_<FIELD>."""
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 PREFIX = "TIDINGS_OPERATOR_"
+_SERVICE_LINK = re.compile(
+    r".+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*|.+_PORT=(tcp|udp|sctp)://.*"
+)
+"""What the kubelet sets for each Service of the pod's namespace: one named tidings-operator begins with PREFIX, too."""
 ALLOWED = {"log": ("json", "console"), "log_level": ("DEBUG", "INFO", "WARNING", "ERROR")}
 """Values of those that cannot have any."""
 
@@ -31,7 +36,8 @@ class Settings:
     workers: int = 8
     resync: float = 600.0
     """How often everything is looked at again, and compared with what the API server has."""
-    host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside the pod
+    host: str = ""
+    """Address to listen on; empty: every one that there is, of IPv4 and IPv6."""
     port: int = 8080
     """Serves /healthz, /readyz and /metrics; 0 takes a free one."""
     stale: float = 120.0
@@ -48,6 +54,8 @@ class Settings:
     and renews it."""
     webhook_key: str = ""
     """File with the certificate's key."""
+    webhook_client_ca: str = ""
+    """File with the authority of client certificates; where it is given, nobody without one is answered."""
     archive_url: str = "http://archive.default.svc"
     """Where replays are asked for."""
     archive_token: str = field(default="", repr=False)
@@ -57,8 +65,9 @@ class Settings:
     """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""
     sidecar_port: int = 3500
     """Where a sidecar has its HTTP API."""
-    sidecar_token: str = field(default="", repr=False)
-    """The API token of the sidecars (DAPR_API_TOKEN), if they ask for one."""
+    sidecar_tokens: str = ""
+    """Folder with a file for each namespace whose sidecars ask for an API token (DAPR_API_TOKEN): the file is named as
+    the namespace and holds its token. A token is sent to pods of its namespace only."""
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -66,6 +75,8 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
     known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
     given: dict[str, Any] = {}
     for name, value in environment.items():
+        if _SERVICE_LINK.fullmatch(f"{name}={value}"):
+            continue
         if name not in known:
             if name.startswith(PREFIX):
                 raise SettingsError(f"{name} is unknown: there are {', '.join(sorted(known))}")
