@@ -15,7 +15,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.pool import QueuePool
 
+from tidings.envelope import Envelope
 from tidings.sql import Database
+from tidings.testing.conformance.shop import counted
+from tidings.testing.conformance.worlds import World
 
 ROUNDS = int(os.environ.get("TIDINGS_CANCELLATIONS", "0"))
 SEED = int(os.environ.get("TIDINGS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -64,3 +67,25 @@ async def cancelled(
         if after_each is not None:
             await after_each()
     return broken_off
+
+
+async def cancelled_deliveries(world: World, rounds: int) -> None:
+    """Cancel deliveries at random moments, bring those events again, and expect one effect of each."""
+    causes: list[Envelope] = []
+    async with world.process() as process:
+
+        async def one() -> None:
+            causes.append(counted(f"item-{len(causes) // 50}", len(causes)))
+            await process.deliver(causes[-1])
+
+        await cancelled(one, rounds)
+        for cause in causes:
+            while not await process.deliver(cause):  # noqa: ASYNC110 - as a broker does
+                await asyncio.sleep(0.01)
+        await world.until_published(causes)
+        await process.told()
+        await world.until_nothing_is_left()
+    told = await world.published()
+    assert len({each["id"] for each in told}) == len({each["causationid"] for each in told}) == len(causes)
+    for totals in (await world.effects()).values():
+        assert not world.ordered or totals == list(range(1, len(totals) + 1))

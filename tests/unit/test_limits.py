@@ -55,6 +55,35 @@ def test_a_pause_holds_all_tokens_back() -> None:
     assert bucket.reserve() == 30
 
 
+async def test_one_who_is_cancelled_takes_no_token() -> None:
+    bucket = TokenBucket(RateLimit(1, per=3600))
+    await bucket.acquire()
+    waiting = [asyncio.create_task(bucket.acquire()) for _ in range(10)]
+    await asyncio.sleep(0)
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    assert bucket.remaining <= 3600
+
+
+async def test_a_pause_also_holds_back_those_who_wait() -> None:
+    clock = Clock()
+    bucket, taken = TokenBucket(RateLimit(1000), clock), asyncio.Event()
+    bucket.reserve()
+
+    async def take() -> None:
+        await bucket.acquire()
+        taken.set()
+
+    waiting = asyncio.create_task(take())
+    await asyncio.sleep(0)
+    bucket.pause(30)
+    clock.now += 20
+    await asyncio.sleep(0.01)
+    assert not taken.is_set()
+    waiting.cancel()
+
+
 async def test_a_key_is_held_by_one_in_the_order_of_arrival_and_forgotten() -> None:
     keyed, seen = Keyed(), list[str]()
 

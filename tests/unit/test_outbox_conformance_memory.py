@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.support.cancelling import cancelled_deliveries
 
 pytest.register_assert_rewrite("tidings.testing.conformance")
 
@@ -34,3 +35,10 @@ class TestDapr(OutboxConformance):
     @pytest.fixture
     def world(self) -> World:
         return DaprWorld()
+
+
+@pytest.mark.parametrize("strategy", ["log", "table", "direct", "dapr"])
+async def test_cancelled_deliveries_lose_and_double_nothing(strategy: str, tmp_path: Path) -> None:
+    worlds = {"log": World, "direct": DirectWorld, "dapr": DaprWorld}
+    world = TableWorld(f"sqlite:///{tmp_path / 'shop.db'}") if strategy == "table" else worlds[strategy]()
+    await cancelled_deliveries(world, 100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from tidings.envelope import Envelope, new_id
 from tidings.errors import DefinitionError, OneDocument, SidecarUnavailable, StateConflict
 from tidings.outbox import lanes
 from tidings.outbox.log import LogOutbox
-from tidings.sidecar import Upsert
+from tidings.sidecar import Operation, Upsert
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -358,3 +358,85 @@ async def test_a_scheduled_message_that_keeps_failing_is_dead_lettered(system: S
     (letter,) = system.broker.events("deadletter.shop")
     assert tries == [1, 2, 3, 4]
     assert (letter["failurereason"], letter["failureattempts"], letter["type"]) == ("not yet", "4", "shop.recount")
+
+
+# -- cancellation and stopping --------------------------------------------------------------------------------------
+
+
+class Late(MemorySidecar):
+    """A sidecar that carries a transaction out some time after it was asked, whether or not anybody still waits."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__("shop", system.broker, system.store)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def transact(self, operations: Iterable[Operation]) -> None:
+        async def later() -> None:
+            self.asked.set()
+            await self.go_on.wait()
+            await super(Late, self).transact(wanted)
+
+        wanted = list(operations)
+        await asyncio.shield(asyncio.ensure_future(later()))
+
+
+def replace_sidecar(service: Service, sidecar: MemorySidecar) -> None:
+    outbox = service.outbox
+    assert isinstance(outbox, LogOutbox)
+    outbox._sidecar = outbox._lanes._sidecar = sidecar
+
+
+async def test_a_cancelled_commit_that_is_carried_out_later_is_published(system: System) -> None:
+    """Its slot must not be used again before it is known what became of it."""
+    async with system.process() as (service, sidecar):
+        late = Late(system)
+        replace_sidecar(service, late)
+        delivery = asyncio.ensure_future(deliver(service, counted()))
+        await late.asked.wait()
+        delivery.cancel()
+        await asyncio.wait([delivery])
+        replace_sidecar(service, sidecar)
+        assert await deliver(service, counted("pear")) == b'{"status":"SUCCESS"}'
+        await until(system.published)
+        late.go_on.set()
+        await until(lambda: len(system.published()) == 2 and not system.slots())
+    assert {each["subject"] for each in system.published()} == {"apple", "pear"}
+
+
+async def test_a_stop_while_an_answer_is_on_its_way_leaves_the_message_to_the_next_start(system: System) -> None:
+    async with system.process() as (service, _):
+        late = Late(system)
+        replace_sidecar(service, late)
+        delivery = asyncio.ensure_future(deliver(service, counted()))
+        await late.asked.wait()
+        stopping = asyncio.ensure_future(service.outbox.stop(0.01))
+        await asyncio.sleep(0.05)
+        late.go_on.set()
+        await asyncio.wait([delivery, stopping])
+    assert system.published() == []
+    async with system.process("shop-1"):
+        await until(lambda: system.totals() == [1] and not system.slots())
+
+
+async def test_nothing_is_committed_after_a_stop(system: System) -> None:
+    async with system.process() as (service, _):
+        await service.outbox.stop(0.0)
+        assert await deliver(service, counted()) == b'{"status":"RETRY"}'
+    assert system.store.read("shop||total/apple") is None
+
+
+async def test_a_cancelled_wait_for_a_slot_takes_none(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_FIRST_EXTENT", 1)
+    async with system.process() as (service, sidecar):
+        outbox = service.outbox
+        assert isinstance(outbox, LogOutbox)
+        late = Late(system)
+        replace_sidecar(service, late)
+        waiting = asyncio.ensure_future(outbox._lanes.take(2))
+        await late.asked.wait()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        replace_sidecar(service, sidecar)
+        assert len(set(await outbox._lanes.take(1))) == 1
+        assert (outbox._lanes._used, outbox._lanes._extent) == (1, 1)
+        late.go_on.set()

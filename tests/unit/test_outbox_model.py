@@ -312,6 +312,12 @@ class OutboxMachine(RuleBasedStateMachine):
         if process := self.alive(instance):
             process.fails_after(steps)
 
+    @rule(instance=INSTANCES, steps=STEPS)
+    def will_cancel(self, instance: str, steps: int) -> None:
+        """A time-out ends a delivery wherever it is."""
+        if process := self.alive(instance):
+            process.cancels_after(steps)
+
     @rule(instance=INSTANCES, times=st.integers(1, 8), late=st.booleans())
     def cannot_publish(self, instance: str, times: int, late: bool) -> None:
         if process := self.alive(instance):

@@ -4,11 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
-from tidings import Event, Handlers, Rejected, Service, StateContext, command
+from tidings import Context, Event, Handlers, Rejected, RetryPolicy, Service, StateContext, command
+from tidings.context import Cause
+from tidings.envelope import Envelope
 from tidings.errors import DefinitionError, SidecarError
+from tidings.outbox.direct import DirectOutbox
+from tidings.outcomes import Done
 from tidings.testing import MemorySidecar
+from tidings.together import Together
 
 handlers = Handlers()
 seen: list[list[int]] = []
@@ -119,3 +125,79 @@ async def test_what_waits_when_the_service_stops_is_handled_by_the_next(sidecar:
 def test_the_class_must_be_a_message():
     with pytest.raises(DefinitionError, match="Till is no event"):
         handlers.together(Till)(add_coins)
+
+
+class Counter:
+    """A handler of lists that waits until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    def together(self) -> Together:
+        made = Handlers()
+        made.together(AddCoin, limit=50)(self.count)
+        service = Service("shop", made, sidecar=MemorySidecar("shop"), outbox=DirectOutbox.from_settings)
+        return Together(service._runner, next(iter(made)))
+
+    async def count(self, commands: list[AddCoin], context: Context) -> None:
+        self.lists.append([each.number for each in commands])
+        self.begun.set()
+        await self.go_on.wait()
+
+
+def coin(number: int) -> Cause:
+    data = msgspec.Raw(msgspec.json.encode({"number": number}))
+    return Cause("shop", Envelope(id=f"c-{number}", source="t", type="shop.addCoin", version="1", data=data))
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, *others = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    first.cancel()
+    counter.go_on.set()
+    assert await asyncio.gather(*others) == [Done(), Done()]
+    assert counter.lists == [[0], [1, 2]], "what was cancelled is not handled again with them"
+    assert together._lines == {}
+
+
+async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    await settle()
+    second.cancel()
+    await settle()
+    again = asyncio.create_task(together.attempt(coin(1), RetryPolicy()))
+    await settle()
+    counter.go_on.set()
+    assert await asyncio.gather(first, third, again) == [Done()] * 3
+    assert counter.lists == [[0], [2, 1]], "delivered again, it stands in line once"
+    assert together._lines == {}
+
+
+async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    await settle()
+    counter.begun.clear()
+    counter.go_on.set()
+    await first
+    counter.go_on.clear()
+    await counter.begun.wait()
+    third.cancel()
+    await settle()
+    counter.go_on.set()
+    assert await second == Done()
+    assert counter.lists == [[0], [1, 2]]
+    assert together._lines == {}

@@ -8,7 +8,6 @@ answer delivers again what still waits here: see `Once`.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,31 +20,41 @@ _REMEMBERED = 10_000
 
 
 class TokenBucket:
-    """At most `limit.events` per `limit.per` seconds with bursts of `limit.burst`; waiters are served in order."""
+    """At most `limit.events` per `limit.per` seconds with bursts of `limit.burst`; waiters are served in order.
 
-    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` gives seconds and never goes back; by default it is that of the running event loop.
+    """
+
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] | None = None) -> None:
         self._interval = limit.per / limit.events
         self._burst = (max(limit.burst, 1) - 1) * self._interval
-        self._clock = clock
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._next = 0.0
+        self._turns = asyncio.Lock()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until there is a token."""
+        now = self._clock()
+        self._next = max(self._next, now - self._burst)
+        return max(self._next - now, 0.0)
 
     def reserve(self) -> float:
         """Take the next token; answers how many seconds to wait before using it."""
-        now = self._clock()
-        self._next = max(self._next, now - self._burst)
-        wait = self._next - now
+        wait = self.remaining
         self._next += self._interval
-        return max(wait, 0.0)
+        return wait
 
     def pause(self, seconds: float) -> None:
         """Hand out no token for that long: what a third party's `Retry-After` asks."""
         self._next = max(self._next, self._clock() + seconds)
 
     async def acquire(self) -> None:
-        """Wait for a token."""
-        wait = self.reserve()
-        if wait > 0:
-            await asyncio.sleep(wait)
+        """Wait for a token; one who is cancelled meanwhile takes none."""
+        async with self._turns:
+            while (wait := self.remaining) > 0:  # noqa: ASYNC110 - a pause may come meanwhile
+                await asyncio.sleep(wait)
+            self.reserve()
 
 
 @dataclass(slots=True)

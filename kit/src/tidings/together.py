@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from itertools import islice
 
 import msgspec
 
@@ -15,7 +16,7 @@ from tidings.outcomes import Done, Outcome, Postponed
 from tidings.policy import RetryPolicy
 from tidings.runner import Runner
 
-_Waiting = list[tuple[Cause, asyncio.Future[Outcome]]]
+_Waiting = dict[asyncio.Future[Outcome], Cause]
 
 
 @dataclass(slots=True)
@@ -35,26 +36,31 @@ class Together:
         """Try a message once, with those that wait beside it; `timeout` is in seconds, and for all of them."""
         mine: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         key = cause.envelope.subject if self.handler.per_subject else ""
-        line = self._lines.setdefault(key, [])
-        line.append((cause, mine))
-        async with self._turns(key):
-            while not mine.done():
-                await self._handle(line, retry, timeout)
-            if not self._lines.get(key):
-                self._lines.pop(key, None)
-        return mine.result()
+        line = self._lines.setdefault(key, {})
+        line[mine] = cause
+        try:
+            async with self._turns(key):
+                while not mine.done():
+                    await self._handle(line, retry, timeout)
+            return mine.result()
+        finally:
+            mine.cancel()  # where this one is cancelled, nobody asks for its outcome
+            line.pop(mine, None)
+            if not line and self._lines.get(key) is line:
+                del self._lines[key]
 
     async def _handle(self, line: _Waiting, retry: RetryPolicy, timeout: float | None) -> None:
-        taken = line[: self.handler.together]  # they stay in line until they have an outcome
-        causes = [cause for cause, _ in taken]
+        taken = dict(islice(line.items(), self.handler.together))  # they stay in line until they have an outcome
+        causes = list(taken.values())
         outcome = await self._try(causes, retry, timeout)
         if len(taken) == 1 or isinstance(outcome, Done):
             outcomes = [outcome] * len(taken)
         else:  # one of them may have spoilt it for all, or have been handled before
             outcomes = await self._one_by_one(causes, retry, timeout)
-        del line[: len(taken)]
-        for (_, future), each in zip(taken, outcomes, strict=True):
-            future.set_result(each)
+        for future, each in zip(taken, outcomes, strict=True):
+            line.pop(future, None)
+            if not future.done():  # its delivery may have been cancelled meanwhile
+                future.set_result(each)
 
     async def _one_by_one(self, causes: list[Cause], retry: RetryPolicy, timeout: float | None) -> list[Outcome]:
         """Try each for itself, until a second one must wait for sidecar or store: then it is no message's fault."""

@@ -242,6 +242,7 @@ class Stream(Relay):
             return publishing.result()
         finally:
             publishing.cancel()
+            await asyncio.wait([publishing])
 
     async def _gone(self, rows: Sequence[Row], went: list[int], given_up: list[Row], errors: Errors) -> None:
         if not went and not given_up:

@@ -41,7 +41,7 @@ from tidings import metrics
 from tidings.context import Outgoing
 from tidings.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.envelope import new_id
-from tidings.errors import PublishRefused, SidecarError, StateConflict
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict
 from tidings.outbox.port import Deliver
 from tidings.outbox.sending import Sending
 from tidings.sidecar import Delete, Sidecar, Upsert
@@ -120,6 +120,7 @@ class Lanes:
         self._sending = Sending(sidecar)
         self._wake_cleaner = asyncio.Event()
         self._opened = asyncio.Event()
+        self._closed = False
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -138,6 +139,7 @@ class Lanes:
             async with asyncio.timeout(patience):
                 for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
                     await unit.done.wait()
+        self._closed = True  # what is committed from here on, nobody here would deliver
         self._sending.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -171,22 +173,26 @@ class Lanes:
     # -- slots --------------------------------------------------------------------------------------------------
 
     async def take(self, count: int) -> list[str]:
-        """Reserve free slots for a unit of work that is about to commit."""
+        """Reserve free slots for a unit of work that is about to commit.
+
+        Raises:
+            SidecarUnavailable: The service is stopping.
+
+        """
         await self._opened.wait()
-        slots: list[str] = []
-        while len(slots) < count:
-            if self._leftover:  # what is written now replaces what was delivered: nothing needs to be removed
-                slots.append(self._leftover.pop()[1])
-                continue
-            if self._free:
-                slots.append(self._free.pop())
-                continue
-            if self._used >= self._extent:
-                await self._grow()
-                continue
-            slots.append(f"outbox/{self._lane}/{self._used}")
-            self._used += 1
-        return slots
+        while self._used + count - len(self._leftover) - len(self._free) > self._extent:
+            await self._grow()
+        if self._closed:
+            raise SidecarUnavailable("the service is stopping: nobody would publish what is committed now")
+        return [self._slot() for _ in range(count)]
+
+    def _slot(self) -> str:
+        if self._leftover:  # what is written now replaces what was delivered: nothing needs to be removed
+            return self._leftover.pop()[1]
+        if self._free:
+            return self._free.pop()
+        self._used += 1
+        return f"outbox/{self._lane}/{self._used - 1}"
 
     def give_back(self, slots: Iterable[str], *, written: bool) -> None:
         """Return slots of a unit of work that did not commit; `written` where the store may hold them all the same."""
@@ -199,11 +205,11 @@ class Lanes:
             self._free.extend(slots)
 
     async def _grow(self) -> None:
+        wanted = self._extent * 2
         async with self._growing:
-            if self._used < self._extent:
-                return
-            await self._directory(lambda lanes: self._lease(lanes, extent=self._extent * 2))
-            self._extent *= 2
+            if self._extent < wanted:
+                await self._directory(lambda lanes: self._lease(lanes, extent=wanted))
+                self._extent = wanted
 
     def committing(self, contents: Iterable[tuple[str, Slot]]) -> None:
         """Note a unit of work that is about to be written, until it is `committed` or its slots are given back.
@@ -221,6 +227,8 @@ class Lanes:
 
     def committed(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
         """Deliver what a unit of work has committed: events in the order of their document, messages when due."""
+        if self._closed:  # the lane is left to be adopted, with these
+            return
         earlier = tuple(after)
         for slot, content in contents:
             self._accept(_Unit(slot, content, earlier if content.outgoing else ()))
@@ -390,11 +398,17 @@ class Lanes:
 
     # -- after a commit whose answer got lost -------------------------------------------------------------------
 
-    def uncertain(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
-        """Find out whether a unit of work was committed whose answer never came, and deliver it if so."""
-        self._start(self._resolve(list(contents), tuple(after)))
+    def uncertain(
+        self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer], writing: asyncio.Future[None]
+    ) -> None:
+        """Find out whether a unit of work was committed, and deliver it if so: its answer got lost, or is to come."""
+        if contents and not self._closed:
+            self._start(self._resolve(list(contents), tuple(after), writing))
 
-    async def _resolve(self, contents: list[tuple[str, Slot]], after: tuple[Pointer, ...]) -> None:
+    async def _resolve(
+        self, contents: list[tuple[str, Slot]], after: tuple[Pointer, ...], writing: asyncio.Future[None]
+    ) -> None:
+        await asyncio.wait([writing])  # before its end, the store may not show yet what it is about to write
         document = contents[0][1].document
         item = await self._until_stored(lambda: self._sidecar.get(document))
         pending = {pointer.slot: pointer.unit for pointer in read_document(item).pending}

@@ -5,6 +5,7 @@ Works on every Dapr state store and every broker. What is guaranteed where stand
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -188,14 +189,14 @@ class StateContext(DocumentContext):
         )
         operations: list[Operation] = [Upsert(slot, write(content)) for slot, content in contents]
         self._lanes.committing(contents)
+        writing = asyncio.ensure_future(self._sidecar.transact([write_document, *operations]))
         try:
-            await self._sidecar.transact([write_document, *operations])
+            await asyncio.shield(writing)
         except StateConflict:
             self._lanes.give_back(slots, written=True)
             raise
         except BaseException:  # also a cancelled call may have been carried out
-            if contents:
-                self._lanes.uncertain(contents, before)
+            self._lanes.uncertain(contents, before, writing)
             raise
         self._lanes.committed(contents, before)
 

@@ -149,6 +149,20 @@ class OutboxConformance:
             await world.until({f"item-{each}": [1, 2] for each in range(number + 1)})
         assert number >= 2, "steps that can fail"
 
+    async def test_a_delivery_may_be_cancelled_at_any_step(self, world: World) -> None:
+        async with world.process() as process:
+            for number in itertools.count():
+                before, causes = process.steps, [counted(f"item-{number}", each) for each in (1, 2)]
+                process.cancels_after(number)
+                await self.bring(process, causes)
+                await process.told()
+                if process.steps - before <= number:
+                    break
+            process.heals()
+            await world.until({f"item-{each}": [1, 2] for each in range(number + 1)})
+            await world.until_nothing_is_left()
+        assert number >= 2, "steps at which a delivery can be cancelled"
+
     async def test_a_process_may_die_before_and_after_any_step(self, world: World) -> None:
         expected: dict[str, list[int]] = {}
         for number in itertools.count():

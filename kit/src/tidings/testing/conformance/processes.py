@@ -77,6 +77,8 @@ class Process:
         self.tasks: set[asyncio.Future[Any]] = set()
         self._last: int | None = None
         self._failing: tuple[int, Exception] | None = None
+        self._cancelling: int | None = None
+        self._deliveries: list[asyncio.Future[bytes]] = []
         self.service: Service
         self.sidecar: Faults
 
@@ -88,9 +90,13 @@ class Process:
         """Let a step fail once, before or after its effect, as if sidecar or database were away."""
         self._failing = (self.steps + steps, SidecarUnavailable("as the test asked"))
 
+    def cancels_after(self, steps: int) -> None:
+        """Cancel a delivery once before or after a step that is so many half steps away, as a time-out would."""
+        self._cancelling = self.steps + steps
+
     def heals(self) -> None:
         """Take back what was to go wrong."""
-        self._last = self._failing = None
+        self._last = self._failing = self._cancelling = None
         self.sidecar.heal()
 
     def step(self) -> None:
@@ -100,6 +106,9 @@ class Process:
         if self.dead:
             raise Crash
         self.steps += 1
+        if self._cancelling is not None and self.steps > self._cancelling and self._deliveries:
+            self._cancelling = None
+            self._deliveries[0].cancel()
         if self._failing is not None and self.steps > self._failing[0]:
             error, self._failing = self._failing[1], None
             raise error
@@ -116,10 +125,18 @@ class Process:
     async def deliver(self, envelope: Envelope) -> bool:
         """Do what a sidecar does; whether the event was acknowledged."""
         with self.inside():
-            try:
-                return await self.service.ingress.deliver(PATH, envelope.encode()) == b'{"status":"SUCCESS"}'
-            except Crash:
-                return False
+            delivery = asyncio.ensure_future(self.service.ingress.deliver(PATH, envelope.encode()))
+        self._deliveries.append(delivery)
+        try:
+            return await delivery == b'{"status":"SUCCESS"}'
+        except Crash:
+            return False
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            return False
+        finally:
+            self._deliveries.remove(delivery)
 
     async def kill(self) -> None:
         """End it: its tasks stop where they are."""
