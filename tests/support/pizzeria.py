@@ -195,6 +195,7 @@ class Pizzeria:
         app.add_api_route("/orders/{order_id}", self._look)
         app.add_api_route("/orders/{order_id}/cancel", self._cancel, methods=["POST"])
         app.add_api_route("/track", self._latest)
+        app.add_api_route("/totals", self._totals)
         app.add_api_route("/track/{order_id}", self._track)
         app.add_api_route("/track/{order_id}/stream", self._stream)
         app.add_api_route("/stream", self._stream_all)
@@ -227,6 +228,14 @@ class Pizzeria:
 
     async def _latest(self) -> Any:
         return {"orders": [self._summary(order) for order in self.tracked.values()]}
+
+    async def _totals(self) -> Any:
+        stages = [order["stage"] for order in self.tracked.values()]
+        done = [order for order in self.tracked.values() if order["stage"] == "completed"]
+        cancelled = stages.count("cancelled")
+        earned = sum(order["totalCents"] for order in done)
+        open_ = len(stages) - len(done) - cancelled
+        return {"open": open_, "done": len(done), "cancelled": cancelled, "earnedCents": earned}
 
     async def _track(self, order_id: str) -> Any:
         return self.tracked.get(order_id) or problems.problem(404, f"nothing is known of order {order_id} yet")

@@ -93,6 +93,7 @@ async def shop(started: Behind) -> AsyncIterator[httpx2.AsyncClient]:
         ("POST", "/api/orders/o-1/cancel", "/orders/o-1/cancel"),
         ("GET", "/api/track", "/track?limit=100"),
         ("GET", "/api/track?limit=7", "/track?limit=7"),
+        ("GET", "/api/totals", "/totals"),
         ("GET", "/api/track/o-1", "/track/o-1"),
         ("GET", "/api/track/o-1/stream", "/track/o-1/stream"),
         ("GET", "/api/stream", "/stream"),

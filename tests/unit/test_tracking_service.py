@@ -299,12 +299,56 @@ async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tr
     for last_id, expected in (
         (first["id"], [("o-2", "placed"), ("o-1", "paid")]),
         (second["id"], [("o-1", "paid")]),
-        ("another-run-7", [("o-2", "placed"), ("o-1", "paid")]),
     ):
         async with tracking.stream("/stream", last_id=last_id) as stream:
             for order_id, stage in expected:
                 data = json.loads((await following(stream))["data"])
                 assert (data["orderId"], data["stage"]) == (order_id, stage)
+
+
+@pytest.mark.parametrize("last_id", ["another-run-7", "x", "-", "9" * 5000, "0193f0c4-6a2e--1", "null"])
+async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking: Tracking, last_id: str) -> None:
+    await tracking.hear("orders.orderPlaced.v1")
+    known = handlers.live().change_id(1).rpartition("-")[0]
+    for resumed in (last_id, f"{known}-{'9' * 12}", f"{known}-{last_id}"):
+        async with (
+            tracking.stream("/stream", last_id=resumed) as every,
+            tracking.stream("/track/o-1/stream", last_id=resumed) as one,
+        ):
+            assert json.loads((await following(one))["data"])["stage"] == "placed"
+            await tracking.hear("orders.orderPlaced.v1", order_id="o-2")
+            assert json.loads((await following(every))["data"])["orderId"] == "o-2"
+
+
+async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking: Tracking) -> None:
+    heard: list[dict[str, Any]] = []
+    async with tracking.stream("/track/o-1/stream") as stream:
+        for label in (
+            *DELIVERED[:3],
+            "notifications.emailSent.v1",
+            *DELIVERED[3:],
+            "payments.paymentSettled.v1",
+            "loyalty.pointsAdded.v1",
+        ):
+            await tracking.hear(label)
+            frame = await following(stream)
+            heard.append({"event": frame["event"], **json.loads(frame["data"])})
+    messages = [each["message"] for each in heard if "message" in each]
+    assert len(messages) == len(set(messages)) == len(set(STAGES))
+    assert [each["event"] for each in heard if "message" not in each] == ["timeline"] * (len(heard) - len(messages))
+    assert len(heard[-1]["timeline"]) == len(heard)  # whoever looks on sees all that happened
+
+
+async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
+    for number in range(130):
+        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+    for number in range(110):
+        await tracking.hear("orders.orderCompleted.v1", order_id=f"o-{number}")
+    await tracking.hear("orders.orderCancelled.v1", order_id="o-110")
+    await tracking.hear("orders.orderCompleted.v1", order_id="o-1")  # told twice
+    each = (await tracking.order("o-0"))["totalCents"]
+    totals = {"open": 19, "done": 110, "cancelled": 1, "earnedCents": 110 * each}
+    assert (await tracking.http.get("/totals")).json() == totals
 
 
 async def test_a_slow_watcher_holds_no_more_than_the_latest_of_each_order() -> None:
@@ -373,6 +417,8 @@ async def test_what_could_not_be_shared_is_shared_next_time() -> None:
 async def test_streams_end_when_the_process_is_asked_to_stop(tracking: Tracking) -> None:
     await tracking.hear("orders.orderPlaced.v1")
     async with tracking.stream("/track/o-1/stream") as one, tracking.stream("/stream", last_id="x-1") as every:
+        await following(one)
+        await tracking.hear("payments.paymentAuthorised.v1")
         await following(one)
         await following(every)
         handlers.live().close()

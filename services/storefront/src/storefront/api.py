@@ -96,6 +96,12 @@ async def list_tracked(
     return await forward.forward(request, to.tracking, "/track", limit=limit)
 
 
+@router.get("/totals", tags=["track"], summary="How many orders there are", dependencies=[Depends(with_board)])
+async def get_totals(request: Request, forward: Forward, to: To) -> Response:
+    """Ask tracking."""
+    return await forward.forward(request, to.tracking, "/totals")
+
+
 @router.get("/track/{order_id}", tags=["track"], summary="Where an order is")
 async def track(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
     """Ask tracking."""

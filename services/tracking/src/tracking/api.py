@@ -18,10 +18,11 @@ from tidings import Service
 from tidings.errors import SidecarError
 from tidings.fastapi import CurrentService, StreamPlace
 from tracking import model, rebuilding, views
-from tracking.domain import ReadModel, TrackedOrder
+from tracking.domain import ReadModel, Stage, TrackedOrder
 from tracking.handlers import live
+from tracking.live import number_of
 from tracking.settings import settings
-from tracking.views import Orders, OrderView
+from tracking.views import Orders, OrderView, TotalsView
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["tracking"])
@@ -49,6 +50,12 @@ async def get_orders(limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Orders
     return Orders(orders=[views.summary(order) for order in live().latest(limit)])
 
 
+@router.get("/totals", summary="How many orders there are")
+async def get_totals(service: CurrentService) -> TotalsView:
+    """Answer how many orders are on the way, done and cancelled, and what was earned: of all, not only the latest."""
+    return TotalsView.model_validate(await service.execute(model.totals, None), from_attributes=True)
+
+
 @router.get("/track/{order_id}", summary="Where an order is")
 async def get_order(order_id: OrderId, service: CurrentService) -> OrderView:
     """Answer the stage, what happens next and all that happened; 404 while nothing is known of it."""
@@ -69,18 +76,19 @@ async def get_order(order_id: OrderId, service: CurrentService) -> OrderView:
 async def stream_order(
     order_id: OrderId, service: CurrentService, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """Send the order now and at each change; an order that is not known yet is waited for.
+    """Send the order now and whenever its stage changes; an order that is not known yet is waited for.
 
-    The id is the number of the change. Who comes back with one is sent the order only if it has changed since.
+    What else happens is sent as `event: timeline`, which repeats no message. The id is the number of the change. Who
+    comes back with one is sent the order only if it has changed since; an id that cannot be right counts for nothing.
     """
-    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+    seen, stage = number_of(last_event_id or "") or 0, None
     with live().watch(order_id) as changed:
         while not live().closed:
             changed.clear()
             order = await _find(service, order_id)
-            if order is not None and order.changes > seen:
-                seen = order.changes
-                yield _sent(views.whole(order).model_dump_json(by_alias=True), str(seen))
+            if order is not None and order.changes != seen:
+                yield _changed(order, stage)
+                seen, stage = order.changes, order.stage
             await _wait(changed, settings().poll * (_SLOWLY if order and order.stage.finished else 1))
 
 
@@ -88,7 +96,10 @@ async def stream_order(
     "/stream", response_class=EventSourceResponse, summary="Every order, as it changes", dependencies=[StreamPlace]
 )
 async def stream_all(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
-    """Send each order that changes, without its timeline; who comes back is sent what changed meanwhile."""
+    """Send each order that changes, without its timeline; who comes back is sent what changed meanwhile.
+
+    An id that this replica does not know starts from the present: ask for the latest orders, then.
+    """
     with live().watch_all(last_event_id) as mailbox:
         while not live().closed:
             for number, order in await mailbox.take():
@@ -123,6 +134,14 @@ async def _wait(changed: asyncio.Event, patience: float) -> None:
             await changed.wait()
     except TimeoutError:
         return
+
+
+def _changed(order: TrackedOrder, before: Stage | None) -> ServerSentEvent:
+    view, identity = views.whole(order), str(order.changes)
+    if order.stage is not before:
+        return _sent(view.model_dump_json(by_alias=True), identity)
+    data = view.model_dump_json(by_alias=True, exclude={"message"})
+    return ServerSentEvent(event="timeline", raw_data=data, id=identity)
 
 
 def _sent(data: str, identity: str) -> ServerSentEvent:

@@ -64,6 +64,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     words: str
 
+    @property
+    def identity(self) -> str:
+        """What tells one fact from another: ids are a producer's own."""
+        return f"{self.source} {self.id}"
+
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """What was ordered."""
@@ -109,9 +114,9 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
 
     def add(self, entry: Entry, fact: Fact) -> bool:
         """Learn a fact; whether it was new."""
-        if entry.id in self.timeline:
+        if entry.identity in self.timeline:
             return False
-        self.timeline[entry.id] = entry
+        self.timeline[entry.identity] = entry
         self._learn(fact)
         return True
 
@@ -125,6 +130,42 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
         self.content = self.content or told.content
         self.reason = self.reason or told.reason
         self.pickup_code = self.pickup_code or told.pickup_code
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """How many orders there are, and what the finished ones earned."""
+
+    open: int = 0
+    done: int = 0
+    cancelled: int = 0
+    earned_cents: int = 0
+
+    @classmethod
+    def of(cls, order: TrackedOrder | None) -> Totals:
+        """What one order counts for."""
+        if order is None or not order.timeline:
+            return cls()
+        if order.stage is Stage.CANCELLED:
+            return cls(cancelled=1)
+        if order.stage is Stage.COMPLETED:
+            return cls(done=1, earned_cents=order.content.total_cents if order.content else 0)
+        return cls(open=1)
+
+    def add(self, other: Totals) -> None:
+        """Count others in."""
+        self.open += other.open
+        self.done += other.done
+        self.cancelled += other.cancelled
+        self.earned_cents += other.earned_cents
+
+    def __sub__(self, other: Totals) -> Totals:
+        """What must be added to `other` to get this."""
+        return Totals(
+            open=self.open - other.open,
+            done=self.done - other.done,
+            cancelled=self.cancelled - other.cancelled,
+            earned_cents=self.earned_cents - other.earned_cents,
+        )
 
 
 class ReadModel(msgspec.Struct, kw_only=True):

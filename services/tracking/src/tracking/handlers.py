@@ -6,6 +6,7 @@ from functools import cache
 
 from tidings import Handlers, StateContext
 from tracking import model
+from tracking.commands import CountOrder
 from tracking.domain import Entry
 from tracking.incoming import OrderEvent, ReplayCompleted
 from tracking.live import Live
@@ -33,6 +34,12 @@ async def note(event: OrderEvent, context: StateContext) -> None:
     order = await model.note(News(event.order_id, entry, fact), context)
     if order is not None and not about.replayto:
         context.after_commit(lambda: live().changed(order))
+
+
+@handlers.on(CountOrder)
+async def count_order(counted: CountOrder, context: StateContext) -> None:
+    """Count an order in the totals, once."""
+    await model.count(counted, context)
 
 
 @handlers.on(ReplayCompleted)

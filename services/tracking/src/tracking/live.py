@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from tidings.envelope import new_id
 from tracking.domain import TrackedOrder
 
+_DIGITS = 15
+
 
 @dataclass(slots=True, eq=False)
 class Mailbox:
@@ -41,6 +43,11 @@ class Mailbox:
         taken = list(self._waiting.values())
         self._waiting.clear()
         return taken
+
+
+def number_of(text: str) -> int | None:
+    """Read the number of a change; None where it is none that this service could have counted."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 class Live:
@@ -124,12 +131,12 @@ class Live:
     def watch_all(self, last_id: str | None) -> Iterator[Mailbox]:
         """A mailbox with every change from now on, and, for who comes back, what was missed since `last_id`.
 
-        An id of another run is from before a restart or from another replica: then all of the latest are sent.
+        An id of another run, from before a restart or from another replica, starts from the present.
         """
         mailbox = Mailbox()
         run, _, number = (last_id or "").rpartition("-")
-        if last_id:
-            since = int(number) if run == self._run and number.isdecimal() else 0
+        since = number_of(number)
+        if run == self._run and since is not None and since <= self._number:
             for each, order in self._latest.values():
                 if each > since:
                     mailbox.put(each, order, self._most)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 from tidings import StateContext
-from tracking.domain import Entry, Fact, ReadModel, TrackedOrder
+from tracking.commands import CountOrder
+from tracking.domain import Entry, Fact, ReadModel, Totals, TrackedOrder
 from tracking.settings import settings
 
 CURRENT = "current"
+_PARTS = 8
 
 
 async def read_model(context: StateContext) -> ReadModel:
@@ -45,13 +48,38 @@ async def note(news: News, context: StateContext) -> TrackedOrder | None:
     model = await read_model(context)
     key = _key(model.written, news.order_id)
     order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=news.order_id)
+    before = Totals.of(order)
     if not order.add(news.entry, news.fact):
         return None
     context.save(key, order, ttl=settings().keep)
+    difference = Totals.of(order) - before
+    if difference != Totals():
+        context.schedule(CountOrder(order_id=order.order_id, generation=model.written, difference=difference))
     if not model.building:
         return order
     former = await context.load(TrackedOrder, _key(model.generation, news.order_id))
     return order if former is None else _both(order, former)
+
+
+async def totals(_nothing: None, context: StateContext) -> Totals:
+    """Count all orders of the generation that is shown."""
+    generation = (await read_model(context)).generation
+    found = Totals()
+    for part in range(_PARTS):
+        found.add(await context.load(Totals, _part_key(generation, part)) or Totals())
+    return found
+
+
+async def count(counted: CountOrder, context: StateContext) -> None:
+    """Keep the totals right; in parts, so that orders seldom wait for each other's writes."""
+    key = _part_key(counted.generation, zlib.crc32(counted.order_id.encode()) % _PARTS)
+    found = await context.load(Totals, key) or Totals()
+    found.add(counted.difference)
+    context.save(key, found)
+
+
+def _part_key(generation: int, part: int) -> str:
+    return f"{generation}/{part}"
 
 
 def _both(order: TrackedOrder, former: TrackedOrder) -> TrackedOrder:

@@ -62,6 +62,15 @@ class OrderView(Summary):
     timeline: list[EntryView]
 
 
+class TotalsView(_View):
+    """How many orders there are, and what was earned."""
+
+    open: int
+    done: int
+    cancelled: int
+    earned_cents: int
+
+
 class Orders(_View):
     """Several orders, the one that changed last first."""
 

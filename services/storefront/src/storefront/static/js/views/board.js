@@ -8,10 +8,12 @@ import { ago, COLUMNS, money, pizzas, shortId, stageName } from "../words.js";
 
 const MOST = 300; // orders kept; the oldest finished ones go first
 const SHOWN = 12; // in a column
-const MINUTE = 60_000;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
 
 export function board(main) {
   const known = new Map();
+  let totals = null;
   const moved = new Set();
   const link = h("span", { class: "link", role: "status" }, "Connecting…");
   const figures = h("dl", { class: "figures" });
@@ -21,7 +23,7 @@ export function board(main) {
 
   const draw = () => {
     const orders = [...known.values()].sort((one, other) => Date.parse(other.updatedAt) - Date.parse(one.updatedAt));
-    fill(figures, figuresOf(orders));
+    fill(figures, figuresOf(orders, totals));
     fill(columns, COLUMNS.map((column) => columnOf(column, orders.filter((order) => column.stages.includes(order.stage)), moved)));
     moved.clear();
   };
@@ -33,7 +35,17 @@ export function board(main) {
     known.set(order.orderId, order);
     trim(known);
     soon();
+    countSoon();
   };
+  const count = async () => {
+    try {
+      totals = await ask("/api/totals");
+      soon();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error; // the board itself says that tracking is away
+    }
+  };
+  const countSoon = atMostEvery(SECOND, count);
   const load = async () => {
     try {
       const { orders } = await ask("/api/track?limit=100");
@@ -51,6 +63,7 @@ export function board(main) {
     if (state === "live") load(); // what happened before, and while nobody listened
   });
   const timer = setInterval(soon, MINUTE / 2);
+  count();
   draw();
   return () => {
     stop();
@@ -71,23 +84,35 @@ function once(draw) {
   };
 }
 
+/** Many changes, one call: once the pause is over. */
+function atMostEvery(pause, call) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    setTimeout(() => {
+      waiting = false;
+      call();
+    }, pause);
+  };
+}
+
 function trim(known) {
   if (known.size <= MOST) return;
   const [oldest] = [...known.values()].sort((one, other) => Number(other.finished) - Number(one.finished) || Date.parse(one.updatedAt) - Date.parse(other.updatedAt));
   known.delete(oldest.orderId);
 }
 
-function figuresOf(orders) {
-  const open = orders.filter((order) => !order.finished);
-  const done = orders.filter((order) => order.finished && order.stage !== "cancelled");
+/** Of all orders, not only of the latest, which are known here. */
+function figuresOf(orders, totals) {
   const lately = orders.filter((order) => Date.now() - Date.parse(order.updatedAt) < MINUTE);
   const figure = (number, name) => h("div", null, h("dt", null, name), h("dd", null, number));
   return [
-    figure(open.length, "on the way"),
-    figure(done.length, "done"),
-    figure(orders.length - open.length - done.length, "cancelled"),
+    figure(totals?.open ?? "…", "on the way"),
+    figure(totals?.done ?? "…", "done"),
+    figure(totals?.cancelled ?? "…", "cancelled"),
     figure(lately.length, "moved in the last minute"),
-    figure(money(done.reduce((sum, order) => sum + (order.totalCents ?? 0), 0)), "earned"),
+    figure(totals ? money(totals.earnedCents) : "…", "earned"),
   ];
 }
 

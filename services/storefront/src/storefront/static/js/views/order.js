@@ -41,7 +41,7 @@ export function order(main, { id, go }) {
   const stop = follow(
     `/api/track/${id}/stream`,
     (told) => {
-      seen.tracked = told;
+      seen.tracked = { ...seen.tracked, ...told }; // what changes no stage repeats no message
       draw();
     },
     (state, problem) => {
