@@ -179,7 +179,7 @@ async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
     again = asyncio.create_task(together.attempt(coin(1), RetryPolicy()))
     await settle()
     counter.go_on.set()
-    assert await asyncio.gather(first, third, again) == [Done()] * 3
+    assert [*await asyncio.gather(first, third, again)] == [Done()] * 3
     assert counter.lists == [[0], [2, 1]], "delivered again, it stands in line once"
     assert together._lines == {}
 

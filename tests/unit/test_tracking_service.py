@@ -17,16 +17,18 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from tests.support.cancelling import ROUNDS, uncollected
 
 from tidings import Service, Settings
 from tidings.envelope import Envelope, timestamp
 from tidings.errors import SidecarUnavailable
 from tidings.events import message_type
-from tidings.fastapi import create_app
+from tidings.fastapi import EventApp, create_app
 from tidings.plan import plan
 from tidings.policy import Policy
 from tidings.resources import load
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
+from tidings.testing.conformance import poll
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 from tracking import api, handlers, sharing, telling
@@ -83,8 +85,9 @@ class Fed:
 class Tracking(Fed):
     """One replica behind a real HTTP server, for streams."""
 
-    def __init__(self, broker: MemoryBroker, sidecar: MemorySidecar, http: httpx2.AsyncClient) -> None:
+    def __init__(self, app: EventApp, broker: MemoryBroker, sidecar: MemorySidecar, http: httpx2.AsyncClient) -> None:
         super().__init__(broker)
+        self.app = app
         self.broker = broker
         self.sidecar = sidecar
         self.http = http
@@ -130,7 +133,7 @@ async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> Asy
     async with httpx2.AsyncClient(base_url=server.url, timeout=10) as http:
         while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - asked, as by a probe
             await asyncio.sleep(0.01)
-        yield Tracking(broker, sidecar, http)
+        yield Tracking(app, broker, sidecar, http)
     await server.stop()
 
 
@@ -511,3 +514,73 @@ async def until(asked: Any) -> Any:
             return found
         await asyncio.sleep(0.005)
     pytest.fail("it did not come about")
+
+
+class Client:
+    """A browser that opens a stream, reads some of it or nothing, and goes away."""
+
+    def __init__(self, path: str, *, reads: int) -> None:
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"127.0.0.1")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        self._unread = reads
+        self._asked = False
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._asked:
+            await self.gone.wait()
+            return {"type": "http.disconnect"}
+        self._asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self._unread -= 1
+            if self._unread < 0:  # its buffers are full
+                await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("leaves", ["goes away", "is cancelled"])
+@pytest.mark.parametrize("path", ["/stream", "/track/o-1/stream"])
+async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
+    tracking: Tracking, path: str, leaves: str
+) -> None:
+    chance = random.Random(path)
+    await tracking.hear(*TO_THE_OVEN)
+    app, before = tracking.app, len(asyncio.all_tasks())
+
+    async def watch() -> None:
+        client = Client(path, reads=chance.randrange(4))
+        watching = asyncio.ensure_future(app(client.scope, client.receive, client.send))
+        try:
+            for _ in range(chance.randrange(20)):
+                await asyncio.sleep(0)
+            for _ in range(chance.randrange(3)):
+                await tracking.hear("kitchen.pizzaBaked.v1")
+            if leaves == "goes away":
+                client.gone.set()
+            else:
+                watching.cancel()
+            await asyncio.wait([watching])
+        finally:
+            watching.cancel()
+
+    with uncollected():
+        for _ in range(ROUNDS or 200):
+            await watch()
+            found = handlers.live()
+            assert (found._mailboxes, dict(found._watched)) == (set(), {})
+            assert not app.state.streams._open
+    await poll(lambda: len(asyncio.all_tasks()) <= before)

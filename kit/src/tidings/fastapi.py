@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -106,7 +106,8 @@ def current_service(request: Request) -> Service:
 CurrentService = Annotated[Service, Depends(current_service)]
 
 
-def _place(request: Request) -> Iterator[None]:
+async def _place(request: Request) -> AsyncIterator[None]:
+    # Asynchronous, because FastAPI never leaves a synchronous dependency whose request is cancelled.
     limit: StreamLimit = request.app.state.streams
     with limit.place(request.client.host if request.client else ""):
         yield
