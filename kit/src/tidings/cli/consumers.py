@@ -101,12 +101,13 @@ def _table(rows: list[_Row], state: State, *, is_live: bool) -> Table:
         said = next(each for each in event_type.spec.versions if each.name == version)
         until = f", ends {said.deprecation.removal}" if said.deprecation else ""
         life = "" if said.state == "Active" else f" {said.state}{until}"
-        begin = [Text(event_type.spec.type), Text(f"{version}{life}", "yellow" if life else "")]
+        begin = [output.literal(event_type.spec.type), output.literal(f"{version}{life}", "yellow" if life else "")]
         for reader in found:
             ready = [state.ready.get((reader.namespace, reader.subscription), "")] if is_live else []
             named = f"{reader.subscription}{' (observes)' if reader.observes else ''}"
             style = "dim" if reader.observes else ""
-            table.add_row(*begin, reader.app, named, reader.owner, reader.contact, *ready, style=style)
+            cells = (reader.app, named, reader.owner, reader.contact, *ready)
+            table.add_row(*begin, *(output.literal(each) for each in cells), style=style)
             begin = [Text(""), Text("")]
         if not found:
             table.add_row(*begin, Text("nobody", "dim"))

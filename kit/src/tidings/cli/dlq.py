@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
@@ -64,11 +65,11 @@ def show(
         table.add_row(name, _text(found[name]))
     table.add_row("type", _text(f"{found['type']}.v{found['version']}"))
     table.add_row("reason", _text(f"{found['error']}: {found['reason']}" if found["error"] else found["reason"]))
-    table.add_row("attempts", f"{found['attempts']}, from {found['firstAttempt']} to {found['lastAttempt']}")
+    table.add_row("attempts", _text(f"{found['attempts']}, from {found['firstAttempt']} to {found['lastAttempt']}"))
     console.print(table)
-    console.print_json(data=found["event"])
+    console.print(JSONHighlighter()(output.as_json(found["event"])))
     for deed in found["audit"]:
-        console.print(f"{deed['at']}  {deed['who']}  {deed['action']}  {deed['detail']}", style="dim", markup=False)
+        console.print(output.literal(f"{deed['at']}  {deed['who']}  {deed['action']}  {deed['detail']}", "dim"))
 
 
 @app.command()
@@ -216,4 +217,4 @@ def _table(letters: list[dict[str, Any]]) -> Table:
 
 def _text(value: object) -> Text:
     """A value as it is: what stands in an event is no markup."""
-    return Text("?" if value is None else str(value))
+    return output.literal("?" if value is None else value)

@@ -1,6 +1,7 @@
 """Findings and tables for people, JSON for programs."""
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +14,10 @@ from rich.text import Text
 from tidings.resources import Finding, Severity, has_errors
 
 Format = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="For people, or for programs.")]
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 COLOURS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -22,19 +27,38 @@ def console(*, error: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=error, highlight=False, width=10_000)
 
 
+def printable(value: object, *, lines: bool = False) -> str:
+    """Return text that a terminal shows as it is: control, bidirectional and invisible characters become escapes.
+
+    Data may hold escape sequences that move the cursor, clear the screen or rename the window. Line breaks and tabs
+    stay where `lines` is set.
+    """
+    kept = "\n\t" if lines else ""
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in kept else _escaped(found[0]), str(value))
+
+
+def literal(value: object, style: str = "") -> Text:
+    """Return data for a console or a table: printable, and never read as markup."""
+    return Text(printable(value), style=style)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def show(findings: Iterable[Finding], to: Console) -> None:
     """Print findings as compilers do: place, severity, message, rule; below it what to do."""
     for finding in findings:
         place = str(finding.location) or finding.resource
         to.print(
-            Text(f"{place}: "),
+            literal(f"{place}: "),
             Text(finding.severity, style=COLOURS[finding.severity]),
-            Text(f": {finding.message} "),
+            literal(f": {finding.message} "),
             Text(f"[{finding.rule}]", style="dim"),
             sep="",
         )
         if finding.mend:
-            to.print(Text(f"    {finding.mend}", style="dim"))
+            to.print(literal(f"    {finding.mend}", "dim"))
 
 
 def summary(findings: Iterable[Finding]) -> str:
@@ -44,14 +68,25 @@ def summary(findings: Iterable[Finding]) -> str:
     return ", ".join(named) or "nothing wrong"
 
 
+def as_json(value: Any) -> str:
+    """Return indented JSON; a character that a terminal would act on is escaped, which is the same JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else _json_escaped(found[0]), text)
+
+
 def dump(value: Any) -> None:
     """Print JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(as_json(value) + "\n")
+
+
+def _json_escaped(character: str) -> str:
+    escaped = json.dumps(character)[1:-1]
+    return escaped if escaped != character else f"\\u{ord(character):04x}"
 
 
 def refusal(message: str) -> typer.Exit:
     """Print why a command cannot be carried out, and return what to raise: exit code 1."""
-    console(error=True).print(message, style="bold red", markup=False)
+    console(error=True).print(Text(printable(message, lines=True), style="bold red"))
     return typer.Exit(1)
 
 

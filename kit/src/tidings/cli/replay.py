@@ -83,7 +83,7 @@ def _moment(given: datetime | None) -> str | None:
 def _show(counted: dict[str, Any]) -> None:
     console = output.console()
     for kind, count in counted["counts"].items():
-        console.print(f"{count:>9}  {kind}")
+        console.print(output.literal(f"{count:>9}  {kind}"))
     console.print(f"{counted['matched']:>9}  in all", style="bold")
 
 
