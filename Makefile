@@ -137,13 +137,14 @@ e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published name
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)
 TAG ?= 0.1.0
 DOCKER_BUILD ?= --network host
-images: sidecar-image ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
+images: ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
 	$(IMAGES) -f images/operator.Dockerfile -t plant-based-pizza/operator:$(TAG) .
 	$(IMAGES) -f images/simulators.Dockerfile -t plant-based-pizza/simulators:$(TAG) .
 	for service in $(notdir $(wildcard services/*)); do \
 		$(IMAGES) -f images/service.Dockerfile --build-arg SERVICE=$$service -t plant-based-pizza/$$service:$(TAG) . || exit 1; done
 
-sidecar-image: venv ## daprd with our mend, for the value dapr.sidecarImage of the chart pizza
+# A cluster that reaches no registry has no ghcr.io/dapr/daprd: this is the same unmodified program, from the module proxy.
+sidecar-image: venv ## daprd as an image, for a cluster that reaches no registry
 	mkdir -p .run/sidecar
 	cp "$$(tidings tools daprd | cut -f 2)" .run/sidecar/daprd
 	$(IMAGES) -f images/sidecar.Dockerfile -t plant-based-pizza/daprd:$(TAG) .run/sidecar

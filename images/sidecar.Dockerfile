@@ -1,12 +1,12 @@
-# daprd with this project's mend (components/README.md, "With every broker"): it is compiled before, by `tidings tools`,
-# and sent as the only file of the context: make sidecar-image. Builds with BuildKit and with the classic builder.
+# Unmodified daprd for a cluster that reaches no registry, in place of ghcr.io/dapr/daprd: `tidings tools` has obtained it,
+# and it is the only file of the context (make sidecar-image). Builds with BuildKit and with the classic builder.
 # The base is the services': their nodes have its layers already, and it brings the certificates that TLS is checked by.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="tidings-daprd" \
-      org.opencontainers.image.description="Dapr's sidecar, which acknowledges no event that nobody has seen" \
+      org.opencontainers.image.description="Dapr's sidecar, unmodified" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -19,6 +19,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tidings import bulk
 from tidings.plan import AppPlan, plan
 from tidings.plan import cel as checker
 from tidings.plan.conventions import IGNORED_PATH, event_path
@@ -43,7 +44,7 @@ def daprd() -> Path:
 
 
 class App:
-    """A tiny app: remembers the path that each event id came to, and answers 200."""
+    """A tiny app: remembers the path that each event id came to, and answers each entry of a delivery."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[str]] = {}
@@ -51,17 +52,20 @@ class App:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                event = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                app.seen.setdefault(event["id"], []).append(self.path)
-                self._answer(200)
+                body = self.rfile.read(int(self.headers["content-length"]))
+                entries = bulk.entries(body) or []
+                for event in [json.loads(each.body) for each in entries] or [json.loads(body)]:
+                    app.seen.setdefault(event["id"], []).append(self.path)
+                self._answer(200, bulk.answer(entries, [b'{"status":"SUCCESS"}'] * len(entries)) if entries else b"")
 
             def do_GET(self) -> None:
-                self._answer(404)
+                self._answer(404, b"")
 
-            def _answer(self, status: int) -> None:
+            def _answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 """Keep the test's output clean."""

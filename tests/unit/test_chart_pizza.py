@@ -249,7 +249,7 @@ def test_tokens_are_shown_both_ways() -> None:
             assert "DAPR_API_TOKEN" not in env
 
 
-@pytest.mark.parametrize("image", ["", "registry.example/daprd:1.18.1-mended"])
+@pytest.mark.parametrize("image", ["", "ghcr.io/dapr/daprd:1.18.3"])
 def test_a_sidecar_may_be_another_one_than_the_injectors(image: str) -> None:
     found = {
         name: template["metadata"]["annotations"].get("dapr.io/sidecar-image", "")

@@ -66,6 +66,10 @@ def planned(*documents: Document) -> Plan:
     return plan(inventory(*documents), TODAY)
 
 
+PLAIN = {"warning plain-delivery"}  # what every app without the kit is told; it has a test of its own
+NAMED = {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1}
+
+
 def said(plan_: Plan) -> set[str]:
     return {f"{each.severity} {each.rule}" for each in plan_.findings}
 
@@ -286,7 +290,7 @@ def at(path: str) -> dict[str, Any]:
     ],
 )
 def test_findings(documents: list[Document], expected: set[str]):
-    assert said(planned(*documents)) == expected
+    assert said(planned(*documents)) - PLAIN == expected
 
 
 @pytest.mark.parametrize(
@@ -344,6 +348,41 @@ def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
 
 
 @pytest.mark.parametrize(
+    ("kind", "rate", "most"),
+    [
+        ("jetstream", None, 1),
+        ("unknown", None, 1),
+        ("redis", None, 32),
+        ("rabbitmq", None, 32),
+        ("kafka", None, 32),
+        ("redis", 2, 10),
+        ("redis", 0.1, 1),
+    ],
+)
+def test_every_delivery_to_the_kit_is_answered_by_entry(kind: str, rate: float | None, most: int, tmp_path: Path):
+    """An official daprd takes an empty answer to a plain delivery for success, also where the app was not reached."""
+    settings = [{"name": "concurrency", "value": "single"}] if kind == "jetstream" else []
+    spec = {"type": f"pubsub.{kind}", "version": "v1", "metadata": settings}
+    component = {"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "pubsub"}, "spec": spec}
+    limit = {"rateLimit": {"eventsPerSecond": rate}} if rate else {}
+    documents = [event_type(), subscription(**limit), *([component] if kind != "unknown" else [])]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
+    found = plan(load([tmp_path])).apps["kitchen"].subscriptions[0]["spec"]
+    assert found["bulkSubscribe"] == {**NAMED, "maxMessagesCount": most}
+    assert found["metadata"] == {"rawPayload": "true"}
+
+
+def test_an_app_without_the_kit_is_delivered_to_as_it_asks_and_is_told_the_risk():
+    own = {"consumer": {"appId": "kitchen", "kit": False}}
+    found = planned(event_type(), subscription(**own))
+    assert not found.apps["kitchen"].subscriptions[0]["spec"].keys() & {"bulkSubscribe", "metadata"}
+    assert "warning plain-delivery" in said(found)
+    asking = planned(event_type(), subscription(bulk={}, **own))
+    assert "metadata" not in asking.apps["kitchen"].subscriptions[0]["spec"]
+    assert "warning plain-delivery" not in said(asking)
+
+
+@pytest.mark.parametrize(
     ("enforcement", "expected"), [("Strict", {"error not-kept"}), ("BestEffort", {"warning not-kept"})]
 )
 @pytest.mark.parametrize(
@@ -355,7 +394,7 @@ def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
         ("kafka", "clientId", "{appID}"),
     ],
 )
-def test_bulk_is_no_use_where_one_message_comes_at_a_time_and_stops_redis(
+def test_bulk_is_no_use_where_one_message_comes_at_a_time(
     enforcement: str, expected: set[str], kind: str, setting: str, value: str, tmp_path: Path
 ):
     spec = {"type": f"pubsub.{kind}", "version": "v1", "metadata": [{"name": setting, "value": value}]}
@@ -363,15 +402,15 @@ def test_bulk_is_no_use_where_one_message_comes_at_a_time_and_stops_redis(
     documents = [event_type(), subscription(bulk={}, enforcement=enforcement), component]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
     found = plan(load([tmp_path]))
-    if kind == "kafka":
-        assert "bulkSubscribe" in found.apps["kitchen"].subscriptions[0]["spec"]
+    if kind in ("kafka", "redis"):
+        assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"]["maxMessagesCount"] == 100
         assert not {each.rule for each in found.findings} & {"not-kept"}
         return
     assert expected <= said(found)
     [finding] = [each for each in found.findings if each.rule == "not-kept"]
     assert "one message at a time" in finding.message
     if enforcement == "BestEffort":
-        assert "bulkSubscribe" not in found.apps["kitchen"].subscriptions[0]["spec"]
+        assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"] == NAMED
         assert found.apps["kitchen"].enforcement["one"]["bulk"] == "nobody"
 
 
@@ -455,10 +494,12 @@ def test_the_shop_becomes_what_its_files_say():
                 "default": "/events/orders.orderConfirmed.v2",
             },
             "deadLetterTopic": "deadletter.kitchen",
+            "bulkSubscribe": NAMED,  # and the sidecar must decode the event, because a rule asks for its content
         },
         "scopes": ["kitchen"],
     }
     assert (replay["spec"]["topic"], replay["spec"]["routes"]) == ("replay.kitchen", {"default": "/events/replay"})
+    assert (replay["spec"]["bulkSubscribe"], replay["spec"]["metadata"]) == (NAMED, {"rawPayload": "true"})
     assert kitchen.resiliency is not None
     assert kitchen.resiliency["spec"]["policies"]["retries"] == {
         "kitchen-pubsub-retry": {"policy": "exponential", "maxInterval": "10s", "maxRetries": 100}
@@ -592,7 +633,7 @@ BACKWARDS: Document = {"since": "2026-11-02T00:00:00Z", "until": "2026-11-01T00:
     ],
 )
 def test_replays(reader: Document, again: Document, expected: set[str]):
-    assert said(planned(event_type(), reader, again)) == expected
+    assert said(planned(event_type(), reader, again)) - PLAIN == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -21,10 +22,11 @@ from typer.testing import CliRunner
 
 from tidings.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain
 from tidings.programs.command import tools
-from tidings.programs.pins import GoModule, Program, Release
+from tidings.programs.pins import DAPR, GoModule, Program, Release
 from tidings.programs.places import cache_folder, cached, parse_version
 from tidings.programs.release import published_digest
 
+LOST = 'package lost\n\nfunc Name() string { return "served" }\n'
 SAYS_ITS_VERSION = "#!/bin/sh\necho toy version {}\n"
 
 
@@ -111,7 +113,7 @@ def test_a_program_that_does_not_run_is_passed_over_for_the_cache(
 
 
 def test_what_is_compiled_in_is_part_of_the_cached_name() -> None:
-    assert re.fullmatch(r"daprd-1\.18\.1-[0-9a-f]{8}", cached(PROGRAMS["daprd"]).name)
+    assert re.fullmatch(rf"daprd-{re.escape(DAPR)}-[0-9a-f]{{8}}", cached(PROGRAMS["daprd"]).name)
 
 
 def test_an_unknown_name_is_an_error_before_any_work() -> None:
@@ -219,6 +221,17 @@ def test_without_release_and_go_the_error_names_both(
     assert "no release of toy 1.2.3 to be had from here" in told[-1]
 
 
+def serve_module(proxy: Path, module: str, version: str, sources: dict[str, str]) -> None:
+    """Put a version of a module into a folder that is laid out as a module proxy."""
+    versions = proxy / module / "@v"
+    versions.mkdir(parents=True, exist_ok=True)
+    (versions / f"{version}.info").write_text(json.dumps({"Version": version}))
+    (versions / f"{version}.mod").write_text(sources["go.mod"])
+    with zipfile.ZipFile(versions / f"{version}.zip", "w") as packed:
+        for name, text in sources.items():
+            packed.writestr(f"{module}@{version}/{name}", text)
+
+
 @pytest.fixture
 def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> GoModule:
     """A Go module on a proxy of our own: a program that prints its version and who registered with it."""
@@ -233,13 +246,7 @@ def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
         "parts/two.go": "package parts\n\nvar more = 1\n",
         "parts/one_test.go": "package parts\n\nthis is not compiled\n",
     }
-    versions = tmp_path / "proxy/example.org/toy/@v"
-    versions.mkdir(parents=True)
-    (versions / "v1.2.3.info").write_text('{"Version": "v1.2.3"}')
-    (versions / "v1.2.3.mod").write_text(sources["go.mod"])
-    with zipfile.ZipFile(versions / "v1.2.3.zip", "w") as packed:
-        for name, text in sources.items():
-            packed.writestr(f"example.org/toy@v1.2.3/{name}", text)
+    serve_module(tmp_path / "proxy", "example.org/toy", "v1.2.3", sources)
     gocache = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout.strip()
     settings = {
         "GOPROXY": f"file://{tmp_path / 'proxy'}",
@@ -276,32 +283,41 @@ def test_our_own_files_stand_in_for_a_folder_of_the_module(
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" ours\n")
 
 
-def test_lines_of_the_module_are_mended_and_a_mend_that_fits_nowhere_is_an_error(
-    go_module: GoModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patched = {**vars(go_module), "patches": {"parts/one.go": ('"upstream"', '"mended"')}}
-    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=GoModule(**patched)))
-    ensure("toy")
-    assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" mended\n")
-    lost = {**vars(go_module), "patches": {"parts/one.go": ("no such line", "")}}
-    other = known(monkeypatch, Program(name="toy", version="1.2.3", module=GoModule(**lost)))
-    assert cached(other) != cached(toy)
-    with pytest.raises(ProgramError, match="not as it was"):
-        ensure("toy")
-
-
-def test_what_has_a_patch_is_built_rather_than_downloaded_or_taken_from_path(
+def test_a_module_that_the_proxy_does_not_serve_is_replaced_by_a_version_that_it_serves(
     go_module: GoModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "toy").write_text("#!/bin/sh\necho toy version 1.2.3 >&2\n")
-    (tmp_path / "toy").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    module = GoModule(**{**vars(go_module), "patches": {"parts/one.go": ('"upstream"', '"mended"')}})
-    release = Release(url="http://127.0.0.1:1/toy", checksums="http://127.0.0.1:1/toy.sha256")
-    known(monkeypatch, Program(name="toy", version="1.2.3", module=module, release=release))
-    told: list[str] = []
-    assert ensure("toy", report=told.append)["toy"] != tmp_path / "toy"
-    assert not [line for line in told if line.startswith("downloading")]
+    proxy = tmp_path / "proxy"
+    sources = {
+        "go.mod": "module example.org/toy\n\ngo 1.21\n\nrequire example.org/lost v0.9.0\n",
+        "main.go": 'package main\n\nimport "example.org/lost"\n\nvar version = "none"\n\n'
+        'func main() { println("toy version", version, lost.Name()) }\n',
+    }
+    serve_module(proxy, "example.org/toy", "v1.2.4", sources)
+    served = {"go.mod": "module example.org/lost\n\ngo 1.21\n", "lost.go": LOST}
+    serve_module(proxy, "example.org/lost", "v0.1.0", served)
+    toy = known(monkeypatch, Program(name="toy", version="1.2.4", module=go_module))
+    with pytest.raises(ProgramError, match="failed"):
+        ensure("toy")
+    module = GoModule(**{**vars(go_module), "replacements": {"example.org/lost": "v0.1.0"}})
+    other = known(monkeypatch, Program(name="toy", version="1.2.4", module=module))
+    assert cached(other) != cached(toy)
+    ensure("toy")
+    assert subprocess.run([cached(other)], capture_output=True, text=True, check=True).stderr.endswith(" served\n")
+
+
+@pytest.mark.parametrize("installed", ["1.19.8", "1.20"])
+def test_a_go_that_is_too_old_is_named_with_a_remedy_that_works(
+    go_module: GoModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: str
+) -> None:
+    """Debian 12's package is Go 1.19, which can neither build daprd nor fetch the Go that can."""
+    (tmp_path / "go").write_text(f"#!/bin/sh\necho go{installed}\n")
+    (tmp_path / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    known(monkeypatch, Program(name="toy", version="1.2.3", module=go_module))
+    with pytest.raises(ProgramError, match=r"Go 1\.(19|20) is too old") as caught:
+        ensure("toy")
+    assert "https://go.dev/dl" in caught.value.mend
+    assert "apt-get" not in caught.value.mend
 
 
 def test_a_program_is_built_as_a_dependency(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +354,7 @@ TWO_AT_ONCE = """
 import sys
 from pathlib import Path
 from tidings.programs import PROGRAMS, ensure, obtain
-from tidings.programs.pins import GoModule, Program
+from tidings.programs.pins import DAPR, GoModule, Program
 import time
 
 def build(program, module, folder, report):

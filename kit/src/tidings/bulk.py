@@ -1,7 +1,8 @@
-"""Many events in one delivery, as the sidecar brings them where a Subscription has `bulkSubscribe`.
+"""Bulk deliveries: the sidecar delivers one or several events in one request, and the answer names each of them.
 
-The sidecar has read and written each event anew: whole numbers beyond 2**53 have lost digits by then, and the order of
-fields is the alphabet's.
+With `rawPayload` an entry holds the published bytes in base64. Without it, which is how a Subscription with routing
+rules is delivered, the sidecar has decoded and re-encoded each event: whole numbers beyond 2**53 have lost digits by
+then, and fields are in alphabetical order.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
 
     entry_id: str
     event: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def body(self) -> bytes:
+        """The event's bytes. An entry that is neither an object nor valid base64 is returned as it is: malformed."""
+        event = bytes(self.event)
+        if not event.startswith(b'"'):
+            return event
+        try:
+            return msgspec.json.decode(event, type=bytes)
+        except msgspec.MsgspecError:
+            return event
 
 
 class _Bulk(msgspec.Struct, frozen=True):

@@ -145,7 +145,7 @@ class Ingress:
         entries = bulk.entries(body)
         if entries is None:
             return await self._deliver(path, body)
-        answers = await asyncio.gather(*(self._deliver(path, bytes(entry.event)) for entry in entries))
+        answers = await asyncio.gather(*(self._deliver(path, entry.body) for entry in entries))
         return bulk.answer(entries, answers)
 
     async def _deliver(self, path: str, body: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tidings.resources.brokers import one_at_a_time, shares_workers
+from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
 from tidings_operator.client import Api
 from tidings_operator.workqueue import Key
 from tidings_operator.world import World
@@ -16,6 +16,7 @@ class Delivery(NamedTuple):
     name: str
     serial: bool = False
     sharing: bool = False
+    concurrent: bool = False
 
     @property
     def spelled(self) -> str:
@@ -26,8 +27,8 @@ class Delivery(NamedTuple):
 def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
     """Read a Component as a list has it, where items have no kind."""
     document, metadata = {**item, "kind": api.kind}, item["metadata"]
-    serial, sharing = one_at_a_time(document) is not None, shares_workers(document) is not None
-    return Delivery(metadata["namespace"], metadata["name"], serial, sharing)
+    traits = (trait(document) is not None for trait in (one_at_a_time, shares_workers, several_at_once))
+    return Delivery(metadata["namespace"], metadata["name"], *traits)
 
 
 class Components:
@@ -56,14 +57,18 @@ class Components:
     def _keep(self, now: Delivery) -> None:
         """Tell the inventory; where it delivers otherwise than before, every app of the namespace is looked at."""
         before = self._known.get(now.spelled, Delivery(now.namespace, now.name))
-        if now.serial or now.sharing:
+        if now.serial or now.sharing or now.concurrent:
             self._known[now.spelled] = now
         else:
             self._known.pop(now.spelled, None)
         if now == before:
             return
         inventory = self._world.inventory
-        for names, holds in ((inventory.serial, now.serial), (inventory.sharing, now.sharing)):
+        for names, holds in (
+            (inventory.serial, now.serial),
+            (inventory.sharing, now.sharing),
+            (inventory.concurrent, now.concurrent),
+        ):
             (names.add if holds else names.discard)(now.spelled)
         for app in inventory.consuming_apps:
             if app[0] == now.namespace:

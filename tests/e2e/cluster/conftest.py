@@ -67,7 +67,8 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         given = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         given += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        given.append(f"dapr.sidecarImage={REPOSITORY}/daprd:{TAG}")  # nothing may be lost here
+        if sidecar_image := os.environ.get("SIDECAR_IMAGE", f"{REPOSITORY}/daprd:{TAG}"):
+            given.append(f"dapr.sidecarImage={sidecar_image}")  # unmodified; empty: the one that the injector takes
         return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:

@@ -37,7 +37,14 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
     by_channel = _by_channel(readers)
     replayed = _replayed(readers)
     children = [
-        subscriptions.merged(name, namespace, each, near, bulk=not _is_bulkless(namespace, [each], inventory))
+        subscriptions.merged(
+            name,
+            namespace,
+            each,
+            near,
+            bulk=not _is_bulkless(namespace, [each], inventory),
+            concurrent=inventory.is_concurrent(namespace, each.pubsub),
+        )
         for each, near in by_channel.items()
     ]
     children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
@@ -62,6 +69,7 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     findings += conditions.check(subscription)
     findings += keepers.unkept(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
+    findings += subscriptions.plain_delivery(subscription)
     event_type = inventory.type(wanted_type(subscription))
     if event_type and not has_errors(findings):
         findings += conditions.probe(subscription, event_type, read)
@@ -86,15 +94,8 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
 
 
 def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:
-    """Whether bulk delivery does harm on a component.
-
-    Where one message comes at a time, each would wait for others that cannot come. Where all topics share workers,
-    daprd 1.18.1 leaves them waiting for ever once it has ended its subscriptions because the app was away: nothing is
-    brought any more until the sidecar is started anew (seen: 552 of 600 events).
-    """
-    return any(
-        inventory.is_serial(namespace, each.pubsub) or inventory.is_sharing(namespace, each.pubsub) for each in read
-    )
+    """Return whether bulk delivery does harm: one message at a time would wait for others that cannot come."""
+    return any(inventory.is_serial(namespace, each.pubsub) for each in read)
 
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:

@@ -69,8 +69,5 @@ def _why(field: str) -> str:
     if field == "startFrom":
         return "per subscription: it is a setting of the pub/sub component (deliverPolicy, initialOffset)"
     if field == "bulk":
-        return (
-            "on its pub/sub component: one that brings one message at a time lets each wait maxAwait for no other; "
-            "on Redis daprd would bring nothing any more once the app was away"
-        )
+        return "on its pub/sub component: it delivers one message at a time, which would wait maxAwait for no other"
     return "without the kit (spec.consumer.kit: false)"

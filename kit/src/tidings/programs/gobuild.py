@@ -24,9 +24,11 @@ TICK = 5  # seconds between two progress lines
 TAIL = 20  # lines of the compiler's output that an error shows
 _STAGED = re.compile(r"^\s*(?:replace )?(\S+) => \./staging/", re.MULTILINE)
 _GO_MISSING = (
-    "install Go (Debian: `apt-get install golang`, macOS: `brew install go`, or https://go.dev/dl), "
-    "or put {name} {version} on PATH"
+    "install Go {go} or newer from https://go.dev/dl (macOS: `brew install go`; the `golang` of Debian 12 and of "
+    "Ubuntu 22.04 is too old), or put {name} {version} on PATH"
 )
+OLDEST_GO = (1, 21)
+"""The first Go that fetches by itself the newer Go that a module asks for."""
 
 
 def _environment() -> dict[str, str]:
@@ -71,7 +73,7 @@ def _source(module: GoModule, version: str, folder: Path, what: str, report: Cal
 
 
 def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
-    """A copy of the module in which our own files stand in for some folders' content, and some lines are mended.
+    """A copy of the module in which our own files stand in for some folders' content, with its replacements.
 
     Go refuses to build a changed module in its cache, and `-overlay` may not touch it either.
     """
@@ -86,13 +88,8 @@ def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
         shutil.rmtree(tree / target)
         (tree / target).mkdir()
         (tree / target / Path(file).name).write_bytes(overlay_text(file))
-    for name, (old, new) in module.patches.items():
-        text = (tree / name).read_text()
-        if text.count(old) != 1:
-            raise ProgramError(
-                f"{name} of {module.path} is not as it was", mend="look whether its patch is still needed"
-            )
-        (tree / name).write_text(text.replace(old, new))
+    with (tree / "go.mod").open("a") as file:
+        file.writelines(f"replace {path} => {path} {version}\n" for path, version in module.replacements.items())
     return tree
 
 
@@ -122,18 +119,30 @@ def _wrapped(source: Path, module: GoModule, version: str, folder: Path) -> Path
     return tree
 
 
+def _require_go(program: Program) -> None:
+    """Raise ProgramError where Go is missing or too old."""
+    problem = "Go is not installed"
+    if shutil.which("go") is not None:
+        answer = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False)
+        found = re.search(r"go(\d+)\.(\d+)", answer.stdout)
+        if found is None or (int(found[1]), int(found[2])) >= OLDEST_GO:  # a development version names none
+            return
+        problem = f"Go {found[1]}.{found[2]} is too old"
+    oldest = ".".join(map(str, OLDEST_GO))
+    raise ProgramError(
+        f"{program.name} {program.version} must be built, and {problem}",
+        mend=_GO_MISSING.format(go=oldest, name=program.name, version=program.version),
+    )
+
+
 def build(program: Program, module: GoModule, folder: Path, report: Callable[[str], None]) -> Path:
     """The program, built in `folder`. Raises ProgramError where Go is missing or the build fails."""
     version = program.version
-    if shutil.which("go") is None:
-        raise ProgramError(
-            f"{program.name} {version} must be built, and Go is not installed",
-            mend=_GO_MISSING.format(name=program.name, version=version),
-        )
+    _require_go(program)
     what = f"building {program.name} {version} from the Go module proxy"
     report(what)
     source = _source(module, version, folder, what, report)
-    if module.overlay or module.patches:
+    if module.overlay or module.replacements:
         source = _overlaid(source, module, folder)
     elif module.wrapped:
         source = _wrapped(source, module, version, folder)
@@ -145,7 +154,7 @@ def build(program: Program, module: GoModule, folder: Path, report: Callable[[st
             "build",
             "-trimpath",
             "-buildvcs=false",
-            *(["-mod=mod"] if module.wrapped else []),
+            *(["-mod=mod"] if module.wrapped or module.replacements else []),
             f"-ldflags=-s -w {' '.join(variables)}",
             f"-o={built}",
             module.package,

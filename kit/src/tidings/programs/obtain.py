@@ -55,12 +55,6 @@ def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
     folder = cached(program).parent
     # Beside its place, so that the last step is a rename; gone with everything in it if anything goes wrong.
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{program.name}-") as scratch:
-        if program.module is not None and program.module.patches and shutil.which("go"):
-            return _keep(build(program, program.module, Path(scratch), report), program)
-        if program.module is not None and program.module.patches:
-            report(
-                f"Go is not installed: {label} comes without our patches (tidings.programs.pins), and may lose events"
-            )
         if program.release is not None:
             report(f"downloading {label}")
             try:

@@ -50,7 +50,7 @@ def cached(program: Program) -> Path:
     """
     own = [overlay_text(file) for file in program.module.overlay.values()] if program.module else []
     if program.module:
-        own += [f"{old}{new}".encode() for old, new in program.module.patches.values()]
+        own += [f"{path}{version}".encode() for path, version in program.module.replacements.items()]
     suffix = f"-{hashlib.sha256(b''.join(own)).hexdigest()[:8]}" if own else ""
     return cache_folder() / "bin" / f"{program.name}-{program.version}{suffix}"
 
@@ -82,13 +82,13 @@ def fits(program: Program, path: Path) -> bool:
 
 
 def _candidates(program: Program) -> Iterator[Path]:
-    mended = program.module is not None and program.module.patches and shutil.which("go")
-    if not mended and (on_path := shutil.which(program.name)):  # what is on PATH lacks our patches
+    if on_path := shutil.which(program.name):
         yield Path(on_path)
     if program.wheel:
         yield Path(sys.prefix) / "bin" / program.name
     for pattern in program.folders:
-        for folder in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True):
+        absolute = str(Path(pattern).expanduser()).lstrip("/")
+        for folder in sorted(Path("/").glob(absolute), reverse=True):
             yield folder / program.name
 
 

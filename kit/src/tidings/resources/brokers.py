@@ -2,6 +2,7 @@
 
 from typing import Any
 
+_CONCURRENT = ("pubsub.redis", "pubsub.rabbitmq", "pubsub.kafka")
 _SETTINGS = {"pubsub.jetstream": "concurrency", "pubsub.rabbitmq": "concurrencyMode"}
 """By the component's type, what says `single` there; all others deliver in parallel."""
 
@@ -9,6 +10,12 @@ _SETTINGS = {"pubsub.jetstream": "concurrency", "pubsub.rabbitmq": "concurrencyM
 def shares_workers(document: Any) -> str | None:
     """The name of the component, where the document is one whose few workers serve all topics of an app."""
     return document["metadata"]["name"] if _type(document) == "pubsub.redis" else None
+
+
+def several_at_once(document: Any) -> str | None:
+    """Return the component's name if it delivers several messages of one topic at once."""
+    concurrent = _type(document) in _CONCURRENT and one_at_a_time(document) is None
+    return document["metadata"]["name"] if concurrent else None
 
 
 def _type(document: Any) -> str:

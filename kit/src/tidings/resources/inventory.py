@@ -28,6 +28,8 @@ class Inventory:
         or `namespace/name`."""
         self.sharing: set[str] = set()
         """Those whose workers serve all topics of an app: a slow one holds the others up."""
+        self.concurrent: set[str] = set()
+        """Components that are known to deliver several messages of one topic at once."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
         self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
         self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
@@ -88,6 +90,10 @@ class Inventory:
     def is_sharing(self, namespace: str, component: str) -> bool:
         """Whether the workers of the component of that name in a namespace serve all topics of an app."""
         return not self.sharing.isdisjoint((component, f"{namespace}/{component}"))
+
+    def is_concurrent(self, namespace: str, component: str) -> bool:
+        """Return whether the component of that name is known to deliver several messages of one topic at once."""
+        return not self.concurrent.isdisjoint((component, f"{namespace}/{component}"))
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type of that namespace and business name; of several, the oldest."""

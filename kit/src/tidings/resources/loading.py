@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings.resources import reading, schemas
-from tidings.resources.brokers import one_at_a_time, shares_workers
+from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.model import Resource
@@ -23,6 +23,7 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     known: dict[tuple[str, str, str], Resource[Any]] = {}
     serial: set[str] = set()
     sharing: set[str] = set()
+    concurrent: set[str] = set()
     for path in reading.files(Path(each) for each in paths):
         documents, wrong = reading.read(path)
         findings += wrong
@@ -34,13 +35,13 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
                 findings += wrong
             if resource:
                 _keep(resource, known, findings)
-            elif component := one_at_a_time(document.data):
-                serial.add(component)
-            elif component := shares_workers(document.data):
-                sharing.add(component)
+            for names, delivers in ((serial, one_at_a_time), (sharing, shares_workers), (concurrent, several_at_once)):
+                if component := delivers(document.data):
+                    names.add(component)
     inventory = Inventory(known.values(), findings)
     inventory.serial |= serial
     inventory.sharing |= sharing
+    inventory.concurrent |= concurrent
     return inventory
 
 

@@ -38,6 +38,13 @@ class Kind:
     """Name of the process that is started here."""
     scheme_here: str = ""
     """Scheme of the address of one that is started here."""
+    pauses: bool = False
+    """Whether a sidecar may pause its subscriptions while its app is away.
+
+    daprd leaves bulk deliveries that wait for their turn then waiting for ever: on Redis each takes one of the workers
+    that all topics share, on RabbitMQ its message stays unacknowledged. Where JetStream delivers one message at a time,
+    it is delivered again after the acknowledgement wait, to the subscription that has been opened anew.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def _postgres(url: str) -> Values:
 BROKERS = {
     kind.name: kind
     for kind in (
-        Kind("nats", ("nats", "tls"), lambda url: {"NATS_URL": url}, ("nats-server",), "nats", "nats://"),
+        Kind("nats", ("nats", "tls"), lambda url: {"NATS_URL": url}, ("nats-server",), "nats", "nats://", pauses=True),
         Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
         Kind("rabbitmq", ("amqp", "amqps"), lambda url: {"RABBITMQ_URL": url}),
         Kind("kafka", ("kafka",), lambda url: {"KAFKA_BROKERS": urlsplit(url).netloc}),

@@ -104,6 +104,7 @@ def _write(
         dapr_api_token=secrets.token_urlsafe(),
         app_api_token=secrets.token_urlsafe(),
         subscriptions=planned.subscriptions(),
+        pauses=planned.broker.kind.pauses,
     )
     made = [
         *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root),

@@ -29,16 +29,18 @@ SIDECAR_FLAGS = (
     ("--dapr-listen-addresses", HOST),
     ("--dapr-internal-grpc-listen-address", HOST),
     ("--metrics-listen-address", HOST),
-    # Dapr pauses the subscriptions of a service that does not answer. Events that are then in flight stay with the
-    # broker until its acknowledgement wait is over (20 s). A service that was killed is back within three seconds:
-    # before six failed probes Dapr rather tries those events again, and they arrive as soon as it is there (2 s after
-    # a kill, measured, against 25 s with two probes). One that stays away longer is paused, and uses up no retries.
-    ("--enable-app-health-check",),
+    ("--dapr-graceful-shutdown-seconds", "5"),
+    ("--log-as-json",),
+)
+# Dapr pauses the subscriptions of a service that does not answer. Events that are then in flight stay with the
+# broker until its acknowledgement wait is over (20 s). A service that was killed is back within three seconds:
+# before six failed probes Dapr rather tries those events again, and they arrive as soon as it is there (2 s after
+# a kill, measured, against 25 s with two probes). One that stays away longer is paused, and uses up no retries.
+HEALTH_FLAGS = (
     ("--app-health-probe-interval", "1"),
     ("--app-health-probe-timeout", "1000"),
     ("--app-health-threshold", "6"),
-    ("--dapr-graceful-shutdown-seconds", "5"),
-    ("--log-as-json",),
+    ("--enable-app-health-check",),
 )
 SERVICE_GRACE = 15.0
 """Seconds; longer than the kit's own drain (TIDINGS_DRAIN, 10 s)."""
@@ -82,6 +84,8 @@ class Surroundings:
     app_api_token: str = field(repr=False)
     subscriptions: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     """Planned (pubsub, topic) pairs per app."""
+    pauses: bool = True
+    """Whether sidecars may pause their subscriptions while the service is away: see `Kind.pauses`."""
 
 
 def instances(home: Home, only: Collection[str], replicas: Mapping[str, int]) -> list[Instance]:
@@ -194,12 +198,12 @@ def _sidecar(instance: Instance, around: Surroundings) -> Process:
     flags = (
         ("--app-id", service.name),
         ("--app-port", str(around.ports[instance.name])),
-        ("--app-health-check-path", service.ready),
         ("--resources-path", str(around.folder.resources(service.name))),
         ("--dapr-http-port", str(ports["http"])),
         ("--dapr-grpc-port", str(ports["grpc"])),
         ("--dapr-internal-grpc-port", str(ports["internal"])),
         ("--metrics-port", str(ports["metrics"])),
+        *((("--app-health-check-path", service.ready), *HEALTH_FLAGS) if around.pauses else ()),
         *SIDECAR_FLAGS,
     )
     return Process(
