@@ -88,8 +88,8 @@ def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
         shutil.rmtree(tree / target)
         (tree / target).mkdir()
         (tree / target / Path(file).name).write_bytes(overlay_text(file))
-    with (tree / "go.mod").open("a") as file:
-        file.writelines(f"replace {path} => {path} {version}\n" for path, version in module.replacements.items())
+    with (tree / "go.mod").open("a") as go_mod:
+        go_mod.writelines(f"replace {path} => {path} {version}\n" for path, version in module.replacements.items())
     return tree
 
 
