@@ -82,6 +82,7 @@ class Guard:
             await send(message)
 
         try:
+            check_address(scope["path"], scope["query_string"])
             check(scope["method"], _headers(scope), self._limits)
             bounded = BoundedBody(receive, self._limits.max_body, BODY_DEADLINE)
             await self._app(scope, bounded.receive, secured)
@@ -89,6 +90,17 @@ class Guard:
             if started:
                 raise
             await problem(error.status_code, error.detail, headers=error.headers)(scope, receive, secured)
+
+
+def check_address(path: str, query: bytes) -> None:
+    """Refuse an address with NUL characters, which not every store keeps.
+
+    Raises:
+        HTTPException: 400.
+
+    """
+    if "\0" in path or b"%00" in query:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "an address has no NUL characters; leave them out")
 
 
 def check(method: str, headers: Mapping[str, str], limits: Limits) -> None:

@@ -16,8 +16,10 @@ from tidings.outbox.table import TableOutbox
 from tidings.sql import Database
 
 router = APIRouter(tags=["events"])
+MAX_NUMBER = 2**63 - 1
+"""The largest number that a database keeps."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[int | None, Query(ge=1, description="`next` of the page before")]
+Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the page before")]
 
 
 def current_database(service: CurrentService) -> Database:

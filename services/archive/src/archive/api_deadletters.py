@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archive import deadletters
 from archive.access import LONGEST_NAME, CurrentVisitor
-from archive.api import CurrentDatabase, Cursor, Limit
+from archive.api import MAX_NUMBER, CurrentDatabase, Cursor, Limit
 from archive.deadletters import Decision, UnknownDeadLetter
 from archive.domain.deadletter import DeadLetterError, State
 from tidings.fastapi import CurrentService
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"])
-Number = Annotated[int, Path(ge=1)]
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 
 class _Body(BaseModel):
