@@ -58,7 +58,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
 	@$(call part,1/5: unit and contract tests)
-	pytest tests/unit tests/contract -n $(WORKERS) --cov --cov-report=
+	pytest tests/unit tests/contract tests/security -n $(WORKERS) --cov --cov-report=
 	@$(call part,2/5: integration tests on real programs)
 	pytest tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
 	@$(call part,3/5: the operator on a real API server)
@@ -72,7 +72,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	pytest tests/unit tests/contract -n $(WORKERS)
+	pytest tests/unit tests/contract tests/security -n $(WORKERS)
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
