@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from psycopg.conninfo import make_conninfo
+from tests.support.cancelling import cancelled_deliveries
 
 from tidings import metrics
 from tidings.errors import DefinitionError, PublishRefused
@@ -65,6 +66,11 @@ class TestTable(OutboxConformance):
     @pytest.fixture
     def world(self, database_url: str) -> World:
         return TableWorld(database_url)
+
+
+@pytest.mark.parametrize("strategy", [CdcWorld, TableWorld])
+async def test_cancelled_deliveries_lose_and_double_nothing(strategy: type[TableWorld], database_url: str) -> None:
+    await cancelled_deliveries(strategy(database_url), 100)
 
 
 async def test_between_table_and_cdc_a_service_may_change_at_any_time(database_url: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from tests.support.cancelling import cancelled_deliveries
 from tests.support.realworld import RealWorld
 
 from tidings.components import render
@@ -77,3 +78,6 @@ class TestLog(OutboxConformance):
         await daprd(unique("watcher"), resources=watching, app_port=app.port)
         shop = await daprd(unique("shop"), resources=[*pubsub, *render(SETS / store, values)])
         yield LogWorld(shop.address, recorder)
+
+    async def test_cancelled_deliveries_lose_and_double_nothing(self, world: LogWorld) -> None:
+        await cancelled_deliveries(world, 60)

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy.pool import QueuePool
 
@@ -89,3 +90,39 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
     assert len({each["id"] for each in told}) == len({each["causationid"] for each in told}) == len(causes)
     for totals in (await world.effects()).values():
         assert not world.ordered or totals == list(range(1, len(totals) + 1))
+
+
+class Client:
+    """A browser that asks an ASGI application, reads some of the answer or nothing, and goes away."""
+
+    def __init__(self, path: str, *, reads: int) -> None:
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"127.0.0.1")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        self._unread = reads
+        self._asked = False
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._asked:
+            await self.gone.wait()
+            return {"type": "http.disconnect"}
+        self._asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self._unread -= 1
+            if self._unread < 0:  # its buffers are full
+                await asyncio.Event().wait()

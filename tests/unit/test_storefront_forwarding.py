@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from tests.support.cancelling import ROUNDS, Client, uncollected
 
 from storefront.forwarding import LARGEST
 from storefront.main import application
 from storefront.page import STATIC
 from storefront.settings import StorefrontSettings
+from tidings.testing import lifespan
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 from tidings.web.guard import API_POLICY, HEADERS, PAGE_POLICY
@@ -349,3 +352,30 @@ async def test_a_browser_that_leaves_before_the_stream_begins(behind: Behind) ->
             await asyncio.sleep(0.05)
         async with shop.stream("GET", "/api/stream") as answer:
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("leaves", ["goes away", "is cancelled"])
+@pytest.mark.parametrize("path", ["/api/stream", "/api/menu"])
+async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
+    behind: Behind, path: str, leaves: str
+) -> None:
+    chance, gone = random.Random(path), asyncio.Event()
+    behind.answer = frames(gone) if path == "/api/stream" else behind.fine
+    app = application(
+        StorefrontSettings(**dict.fromkeys(("orders_url", "menu_url", "tracking_url"), behind.served.url))
+    )
+    async with lifespan(app):
+        with uncollected():
+            for _ in range(ROUNDS or 100):
+                client = Client(path, reads=chance.randrange(3))
+                asking = asyncio.ensure_future(app(client.scope, client.receive, client.send))
+                await asyncio.sleep(chance.uniform(0, 0.01))
+                client.gone.set()
+                if leaves == "is cancelled" or path == "/api/menu":  # nobody is told that a browser went away
+                    asking.cancel()
+                await asyncio.wait([asking])
+            streams, requests = app.state.forwarder._streams, app.state.forwarder._requests
+            for each in (streams, requests):
+                busy = [known for known in each._transport._pool.connections if not known.is_idle()]
+                assert not busy
+            assert not app.state.streams._open

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from tests.support.cancelling import ROUNDS, uncollected
+from tests.support.cancelling import ROUNDS, Client, uncollected
 
 from tidings import Service, Settings
 from tidings.envelope import Envelope, timestamp
@@ -514,42 +514,6 @@ async def until(asked: Any) -> Any:
             return found
         await asyncio.sleep(0.005)
     pytest.fail("it did not come about")
-
-
-class Client:
-    """A browser that opens a stream, reads some of it or nothing, and goes away."""
-
-    def __init__(self, path: str, *, reads: int) -> None:
-        self.scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", b"127.0.0.1")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        self._unread = reads
-        self._asked = False
-        self.gone = asyncio.Event()
-
-    async def receive(self) -> dict[str, Any]:
-        if self._asked:
-            await self.gone.wait()
-            return {"type": "http.disconnect"}
-        self._asked = True
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.body":
-            self._unread -= 1
-            if self._unread < 0:  # its buffers are full
-                await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("leaves", ["goes away", "is cancelled"])
