@@ -17,6 +17,7 @@ from tidings.resources import Inventory, parse_resource
 from tidings_operator import admission
 from tidings_operator.admission import Request, Verdict
 from tidings_operator.client import Client
+from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
 from tidings_operator.world import World
 
@@ -159,4 +160,4 @@ def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
         raise AssertionError("nobody is asked")
 
     never: Any = None
-    return Webhooks(World(lambda _: None), Client(nobody), never, namespaces=namespaces, unready=str)
+    return Webhooks(World(lambda _: None), Client(nobody), never, Judge(), namespaces=namespaces, unready=str)

@@ -10,12 +10,14 @@ from typing import Any
 
 import kopf
 
-from tidings_operator import dates, metrics, server, watching, webhooks
+from tidings.plan import cel
+from tidings_operator import dates, metrics, reading, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, COMPONENTS, OWN, ApiError, Client
 from tidings_operator.components import Components, delivery
 from tidings_operator.feeding import Stopped, feed
+from tidings_operator.judging import Judge
 from tidings_operator.lease import Alone, Lease
 from tidings_operator.observing import Observer
 from tidings_operator.reconciling import Reconciler
@@ -60,6 +62,7 @@ class Operator:
             if settings.lease
             else Alone()
         )
+        self.judge = Judge()
         self.reconciler = Reconciler(
             self.world,
             self.queue,
@@ -67,6 +70,7 @@ class Operator:
             identity=settings.identity,
             may_write=lambda: self.lease.held,
             clock=clock,
+            judge=self.judge,
         )
         self.archive = Archive(settings.archive_url, settings.archive_token)
         self.reconciler.handlers["EventReplay"] = Replayer(
@@ -82,6 +86,8 @@ class Operator:
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled; an error in any part ends the whole."""
+        for check in (cel.check, cel.check_whole):
+            check("event.type == 'warm'")  # once here, or once in each copy that judges
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
             await stack.enter_async_context(self._urgent)
@@ -125,7 +131,9 @@ class Operator:
         ]
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
         judging = (
-            [webhooks.serve(self.settings, self.world, self.client, self.unready)] if self.settings.webhook_port else []
+            [webhooks.serve(self.settings, self.world, self.client, self.judge, self.unready)]
+            if self.settings.webhook_port
+            else []
         )
         observer = Observer(self.settings, self.world, self.client, lambda: self.lease.held)
         observing = [observer.run(self.synced)] if self.settings.observe else []
@@ -136,7 +144,12 @@ class Operator:
 
     async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()
-        self.world.saw(event["type"], event["object"])
+        await self._take(event["type"], event["object"])
+
+    async def _take(self, change: str | None, body: Any) -> None:
+        """Read an object and keep it; what cannot be read is kept as that, whatever the reason."""
+        read = await reading.read(body, self.judge) if self.world.is_news(change, body) else None
+        self.world.saw(change, body, read)
 
     async def _start(self) -> None:
         """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
@@ -193,7 +206,7 @@ class Operator:
         if body:
             metrics.ERRORS.labels(kind, "lost-event").inc()
             LOG.error("the watch did not tell of %s %s/%s", kind, namespace, name)
-            self.world.saw("MODIFIED", body)
+            await self._take("MODIFIED", body)
 
     async def _heartbeat(self) -> None:
         """Compare how many objects there are with how many are known: equal is as good a sign of life as an event."""

@@ -6,16 +6,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
-from tidings.plan import plan_app, plan_type
-from tidings.resources import EventSubscription
+from tidings.plan import AppPlan, cel, plan_app, plan_type
+from tidings.resources import EventSubscription, Finding
 from tidings_operator import children, events, metrics, statuses
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
+from tidings_operator.judging import QUICK, THOROUGH, Judge, JudgementError, TooLongError
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
 from tidings_operator.world import Place, Tracked, World, digest
@@ -30,6 +32,7 @@ SECOND_LOOK = 60.0
 
 Clock = Callable[[], datetime]
 Handler = Callable[[Key], Awaitable[None]]
+T = TypeVar("T")
 
 
 class NotLeaderError(Exception):
@@ -48,6 +51,7 @@ class Reconciler:
         identity: str,
         may_write: Callable[[], bool],
         clock: Clock = lambda: datetime.now(UTC),
+        judge: Judge | None = None,
     ) -> None:
         self.world = world
         self.queue = queue
@@ -55,6 +59,7 @@ class Reconciler:
         self._identity = identity
         self._may_write = may_write
         self._clock = clock
+        self._judge = judge or Judge()
         self._attempts: dict[Key, int] = {}
         self.handlers: dict[str, Handler] = {
             "app": self._app,
@@ -80,6 +85,16 @@ class Reconciler:
                 LOG.info("%s: it is looked at again", error)
                 self.queue.add(key)  # comes again at once, and then waits for the lease
                 self.queue.done(key)
+            except TooLongError:
+                if self.queue.is_slow(key):
+                    raise AssertionError("handlers say themselves what a thorough look could not judge") from None
+                self.queue.slow(key)
+                self.queue.add(key)  # with more time, when nothing else waits
+                self.queue.done(key)
+            except Exception as error:
+                # One object's fault, or ours with it, is not another's: it is logged, counted, and tried again.
+                LOG.exception("%s %s/%s cannot be looked at", *key)
+                self._failed(key, ApiError(0, f"{type(error).__name__}: {error}"))
             except BaseException:
                 self.queue.failed(key)
                 raise
@@ -98,12 +113,14 @@ class Reconciler:
     async def _app(self, key: Key) -> None:
         """Program one app, and say so on each of its subscriptions."""
         app, state = (key.namespace, key.name), self.world.apps[key.namespace, key.name]
-        subscriptions = self.world.inventory.of_app(app)
-        planned = plan_app(app, self.world.inventory, self._today())
-        unsuited = [found for each in subscriptions for found in self.world.unsuited(each)]
-        planned = replace(planned, findings=(*unsuited, *planned.findings))
-        uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
-        desired = children.build(planned, subscriptions, uids)
+        subscriptions, today = self.world.inventory.of_app(app), self._today()
+        try:
+            planned, desired = await self.judged(key, lambda: self._decide(app, today))
+        except JudgementError as error:
+            await self._unjudged(app, error)
+            return
+        if not self.queue.is_slow(key):
+            _warm(planned)
         steps = children.steps(desired, state.children, state.settled, self._exists_in(key.namespace))
         failures = await self._carry_out(app, steps, subscriptions)
         broken = next((each for each in failures.values() if not each.is_final), None)
@@ -120,6 +137,56 @@ class Reconciler:
         if failures:
             self.queue.later(key, SECOND_LOOK)
         self.world.drop_if_empty(app)
+
+    async def judged(self, key: Key, work: Callable[[], T]) -> T:
+        """Judge in a copy of the operator; raise JudgementError where that fails.
+
+        What takes too long raises TooLongError out of its handler first, to come again in the slow lane.
+        """
+        is_slow = self.queue.is_slow(key)
+        try:
+            return await self._judge(work, THOROUGH if is_slow else QUICK)
+        except TooLongError as error:
+            if is_slow:
+                raise JudgementError(str(error)) from None
+            raise
+
+    def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired]]:
+        """Plan an app, and build its children. Runs in a copy."""
+        subscriptions = self.world.inventory.of_app(app)
+        planned = plan_app(app, self.world.inventory, today)
+        unsuited = [found for each in subscriptions for found in self.world.unsuited(each)]
+        planned = replace(planned, findings=(*unsuited, *planned.findings))
+        uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
+        return planned, children.build(planned, subscriptions, uids)
+
+    async def _unjudged(self, app: tuple[str, str], error: JudgementError) -> None:
+        """Leave out the subscriptions of an app that cannot be judged even alone; the others are then looked at.
+
+        Where each can be, but not all of them together, each says so: nothing is programmed or taken away.
+        """
+        subscriptions, is_found = self.world.inventory.of_app(app), False
+        for each in subscriptions:
+            try:
+                await self._judge(partial(self._alone, app, each, self._today()))
+            except JudgementError as why:
+                is_found = self.world.reject(each, _unjudged(each.ref, why)) or is_found
+        for each in () if is_found else subscriptions:
+            await self._say_unjudged(("EventSubscription", *each.key), _unjudged(each.ref, error))
+
+    def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
+        """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
+        for each in self.world.inventory.of_app(app):
+            if each is not subscription and each.key != subscription.key:
+                self.world.inventory.remove("EventSubscription", each.key)
+        self._decide(app, today)
+
+    async def _say_unjudged(self, place: Place, finding: Finding) -> None:
+        """Say on an object that it could not be judged."""
+        tracked = self.world.objects.get(place)
+        if tracked:
+            status = statuses.unreadable(tracked.generation, [finding], tracked.status.decoded(), self._now())
+            await self.say(place, status)
 
     async def _carry_out(
         self, app: tuple[str, str], steps: Sequence[Step], subscriptions: list[EventSubscription]
@@ -202,11 +269,24 @@ class Reconciler:
         if this is None:
             await self.unreadable(key)
             return
-        findings = plan_type(this, self.world.inventory, self._today())
         place: Place = ("EventType", key.namespace, key.name)
-        before = self.world.objects[place].status.decoded()
-        status = statuses.event_type(this, findings, self.world.inventory, before, self._now(), self._today())
-        await self.say(place, status)
+        now, today = self._now(), self._today()
+        try:
+            misfits, status = await self.judged(key, lambda: self._decide_type(place, now, today))
+        except JudgementError as error:
+            self.world.weighed(place[1:], {})
+            await self._say_unjudged(place, _unjudged(this.ref, error))
+            return
+        self.world.weighed(place[1:], misfits)
+        if self.world.inventory.types.get(place[1:]) is this:
+            await self.say(place, status)
+
+    def _decide_type(self, place: Place, now: str, today: date) -> tuple[dict[str, str], dict[str, Any]]:
+        """Weigh a type against what was accepted of it, and return its status. Runs in a copy."""
+        inventory = self.world.inventory
+        this, before = inventory.types[place[1:]], self.world.objects[place].status.decoded()
+        findings = plan_type(this, inventory, today)
+        return self.world.weigh(place[1:]), statuses.event_type(this, findings, inventory, before, now, today)
 
     async def unreadable(self, key: Key) -> None:
         """Say on an object what of its spec could not be read."""
@@ -272,6 +352,20 @@ class Reconciler:
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _unjudged(ref: str, error: JudgementError) -> Finding:
+    message = f"This could not be judged: {error}"
+    return Finding(
+        "error", "not-judged", message, "Make it smaller or simpler; nothing of it is programmed.", resource=ref
+    )
+
+
+def _warm(planned: AppPlan) -> None:
+    """Compile here what a copy has compiled: the next copy need not."""
+    for subscription in planned.subscriptions:
+        for rule in subscription["spec"]["routes"].get("rules", ()):
+            cel.check_whole(rule["match"])
 
 
 def _failure(error: ApiError) -> Failure:

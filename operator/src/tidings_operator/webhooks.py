@@ -8,7 +8,7 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from tidings_operator import admission, metrics, server
 from tidings_operator.admission import Change, Part, Request, Verdict
 from tidings_operator.client import OWN, ApiError, Client
 from tidings_operator.conditions import told
+from tidings_operator.judging import Judge, JudgementError
 from tidings_operator.settings import Settings
 from tidings_operator.world import World
 
@@ -45,7 +46,7 @@ class Review(msgspec.Struct, rename="camel"):
     request: Request
 
 
-async def serve(settings: Settings, world: World, client: Client, unready: Callable[[], str]) -> None:
+async def serve(settings: Settings, world: World, client: Client, judge: Judge, unready: Callable[[], str]) -> None:
     """Serve the webhooks until cancelled, with the certificate that the settings ask for."""
     # Only here: what makes certificates takes memory.
     from tidings_operator.certificates import MountedCertificates, OwnCertificates  # noqa: PLC0415
@@ -55,8 +56,8 @@ async def serve(settings: Settings, world: World, client: Client, unready: Calla
         if settings.webhook_certificate
         else OwnCertificates(client, settings.webhook_configuration, settings.identity)
     )
-    webhooks = Webhooks(world, client, certificates, namespaces=settings.namespaces, unready=unready)
-    await webhooks.run(settings.host, settings.webhook_port)
+    webhooks = Webhooks(world, client, certificates, judge, namespaces=settings.namespaces, unready=unready)
+    await webhooks.run(settings.host, settings.webhook_port, settings.webhook_client_ca)
 
 
 class Webhooks:
@@ -67,6 +68,7 @@ class Webhooks:
         world: World,
         client: Client,
         certificates: "Certificates",
+        judge: Judge,
         *,
         namespaces: tuple[str, ...],
         unready: Callable[[], str],
@@ -74,12 +76,15 @@ class Webhooks:
         self._world = world
         self._client = client
         self._certificates = certificates
+        self._judge = judge
         self._namespaces = namespaces
         self._unready = unready
 
-    async def run(self, host: str, port: int) -> None:
-        """Serve until cancelled, with a certificate that the API server trusts."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    async def run(self, host: str, port: int, client_ca: str = "") -> None:
+        """Serve until cancelled, with a certificate that the API server trusts; with an authority, to its clients."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca or None)
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
         await self._certificates.begin(context)
         runner, _ = await server.serve(self.application(), host, port, context)
         try:
@@ -100,15 +105,35 @@ class Webhooks:
             raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
         if not self._is_ours(request.namespace):
             return {"allowed": True}
-        now = datetime.now(UTC)
-        change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        verdict = admission.judge(change, self._world.inventory, now.date())
-        if verdict.errors and not change.unreadable:
-            # The watch may be behind: nobody is refused for what the API server knows better.
-            fresh = await self._unseen({each for each in (change.key[0], _home(change)) if self._is_ours(each)})
-            verdict = admission.judge(change, self._world.inventory, now.date(), fresh)
+        try:
+            change, verdict = await self._judged(request, ())
+            if verdict.errors and not change.unreadable:
+                # The watch may be behind: nobody is refused for what the API server knows better.
+                fresh = await self._unseen({each for each in (change.key[0], _home(change)) if self._is_ours(each)})
+                change, verdict = await self._judged(request, fresh)
+        except JudgementError as error:
+            return self._unjudged(request, error)
         metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
         return _response(change, verdict)
+
+    async def _judged(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
+        now = datetime.now(UTC)
+
+        def judge() -> tuple[Change, Verdict]:
+            change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            return change, admission.judge(change, self._world.inventory, now.date(), fresh)
+
+        return await self._judge(judge)
+
+    @staticmethod
+    def _unjudged(request: Request, error: JudgementError) -> Response:
+        """Refuse what cannot be judged; it may always be deleted."""
+        metrics.ADMISSIONS.labels(request.kind.kind, "unjudged").inc()
+        if request.operation == "DELETE":
+            return {"allowed": True}
+        message = f"This cannot be judged: {error}. Make it smaller or simpler."
+        status = {"code": int(HTTPStatus.UNPROCESSABLE_ENTITY), "reason": "Invalid", "message": message}
+        return {"allowed": False, "status": status}
 
     async def default(self, request: Request) -> Response:
         """Fill in what the schema's defaults cannot say."""

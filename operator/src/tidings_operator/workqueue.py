@@ -1,4 +1,7 @@
-"""What is to be done: each key once, never twice at the same time, and later and later after a failure."""
+"""What is to be done: each key once, never twice at the same time, and later and later after a failure.
+
+Keys that took long have a lane of their own, which is served while nothing else waits, one key at a time.
+"""
 
 import asyncio
 import random
@@ -7,6 +10,8 @@ from collections import deque
 from typing import NamedTuple
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 60.0
+TURN = 50
+"""After so many quick keys in a row a slow one has its turn: under constant load, too, it is looked at some time."""
 
 
 class Key(NamedTuple):
@@ -22,6 +27,9 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._order: deque[Key] = deque()
+        self._slow_order: deque[Key] = deque()
+        self._slow: set[Key] = set()
+        self._in_a_row = 0
         self._waiting: dict[Key, float] = {}
         self._active: set[Key] = set()
         self._again: set[Key] = set()
@@ -30,12 +38,12 @@ class WorkQueue:
         self._more = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._order) + len(self._slow_order)
 
     @property
     def outstanding(self) -> int:
         """How many keys are queued, worked on, or wait for another try."""
-        return len(self._order) + len(self._active) + len(self._timers)
+        return len(self) + len(self._active) + len(self._timers)
 
     @property
     def idle(self) -> bool:
@@ -48,8 +56,16 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting[key] = time.monotonic()
-            self._order.append(key)
+            (self._slow_order if key in self._slow else self._order).append(key)
             self._more.set()
+
+    def is_slow(self, key: Key) -> bool:
+        """Whether a key took long when it was last looked at."""
+        return key in self._slow
+
+    def slow(self, key: Key, *, is_slow: bool = True) -> None:
+        """Let a key wait in the slow lane from now on, or no longer."""
+        (self._slow.add if is_slow else self._slow.discard)(key)
 
     def later(self, key: Key, delay: float) -> None:
         """Ask for it in so many seconds; of several wishes, the earliest holds."""
@@ -62,12 +78,19 @@ class WorkQueue:
 
     async def get(self) -> tuple[Key, float]:
         """Wait for the next key; also return the seconds it had waited. `done` or `failed` must follow."""
-        while not self._order:
+        while not (key := self._next()):
             self._more.clear()
             await self._more.wait()
-        key = self._order.popleft()
         self._active.add(key)
         return key, time.monotonic() - self._waiting.pop(key)
+
+    def _next(self) -> Key | None:
+        may_be_slow = self._slow_order and self._active.isdisjoint(self._slow)
+        if self._order and not (may_be_slow and self._in_a_row >= TURN):
+            self._in_a_row += 1
+            return self._order.popleft()
+        self._in_a_row = 0
+        return self._slow_order.popleft() if may_be_slow else None
 
     def done(self, key: Key) -> None:
         """Say that it was looked at."""
@@ -85,6 +108,8 @@ class WorkQueue:
 
     def _finish(self, key: Key) -> None:
         self._active.discard(key)
+        if self._slow_order:
+            self._more.set()  # a slow key may have waited for this one
         if key in self._again:
             self._again.discard(key)
             self.add(key)

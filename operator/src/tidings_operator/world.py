@@ -103,6 +103,22 @@ class Tracked:
     findings: tuple[Finding, ...] = ()
 
 
+Read = tuple[Resource[Any] | None, Sequence[Finding]]
+"""A resource, or why there is none."""
+
+
+def _place(body: Mapping[str, Any]) -> Place:
+    return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _read(place: Place, body: Mapping[str, Any], read: Read | None) -> Read:
+    """Return what of an object is planned with: nothing, once it is on its way out (a replay must still be ended)."""
+    if body["metadata"].get("deletionTimestamp") and place[0] != "EventReplay":
+        return None, ()
+    resource, findings = read or parse_resource(body)
+    return slim(resource) if resource else None, findings
+
+
 def live(api: Api, item: Mapping[str, Any]) -> Live:
     """Read a child as a list has it, where items have no kind."""
     return children.live({**item, "kind": api.kind})
@@ -127,16 +143,27 @@ class World:
         self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
         self.misfits: dict[tuple[str, str], dict[str, str]] = {}
         """By type that was changed so that it does not suit its readers any more: its versions, and why."""
+        self._unweighed: set[tuple[str, str]] = set()
+        """Types that have changed since that was looked at."""
         self.listings: set[tuple[str, str]] = set()
         """Kinds (and namespaces) that have been listed once, of those that kopf does not feed."""
         self.last_sign = time.monotonic()
         self.dirty = dirty
 
-    def saw(self, change: str | None, body: Mapping[str, Any]) -> None:
-        """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED."""
+    def is_news(self, change: str | None, body: Mapping[str, Any]) -> bool:
+        """Whether an event tells of a spec that is not known yet: it must be read first."""
+        known, metadata = self.objects.get(_place(body)), body["metadata"]
+        is_known = known and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation", 0))
+        return change != "DELETED" and not is_known
+
+    def saw(self, change: str | None, body: Mapping[str, Any], read: Read | None = None) -> None:
+        """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED.
+
+        `read` is what its spec was read as, where that has been done already.
+        """
         self.last_sign = time.monotonic()
         metadata = body["metadata"]
-        place: Place = (body["kind"], metadata["namespace"], metadata["name"])
+        place = _place(body)
         known = self.objects.get(place)
         if change == "DELETED":
             if known and known.uid == metadata["uid"]:
@@ -144,7 +171,7 @@ class World:
             return
         if known and known.uid == metadata["uid"] and known.version >= int(metadata["resourceVersion"]):
             return
-        self._keep(place, known, body)
+        self._keep(place, known, body, read)
 
     def wrote(self, place: Place, body: Mapping[str, Any]) -> None:
         """Remember what the server answered to a write of a status, before the watch tells it."""
@@ -152,7 +179,7 @@ class World:
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
             known.status, known.version = said(place[0], body.get("status")), version
-            self._weigh(place)
+            self._unweigh(place)
 
     def listed(self, api: Api, namespace: str, found: Sequence[Live]) -> None:
         """Take the list of all children of a kind; those that are not in it are gone."""
@@ -185,6 +212,18 @@ class World:
         if known is None or (known.content, known.hash) != (each.content, each.hash):
             self.dirty(Key("app", each.namespace, each.app))
 
+    def reject(self, resource: Resource[Any], finding: Finding) -> bool:
+        """Plan without an object from now on, as if it could not be read; False if it is another one by now."""
+        place: Place = (resource.kind, *resource.key)
+        tracked = self.objects.get(place)
+        if tracked is None or self.inventory.subscriptions.get(resource.key) is not resource:
+            return False
+        tracked.findings = (finding,)
+        near = self._types_near(place)
+        self.dirty(Key("app", *app_key(resource)))
+        self._touch(place, self.inventory.remove(resource.kind, resource.key), near)
+        return True
+
     def observed(self, app: tuple[str, str], observation: Observation) -> None:
         """Keep what an app's sidecars say."""
         state = self.apps[app]
@@ -195,7 +234,9 @@ class World:
     def unsuited(self, subscription: EventSubscription) -> Iterator[Finding]:
         """Yield a warning for each version that a subscription wants and that was changed under it."""
         this = self.inventory.type(wanted_type(subscription))
-        found = self.misfits.get(this.key, {}) if this else {}
+        found = (
+            (self.weigh(this.key) if this.key in self._unweighed else self.misfits.get(this.key, {})) if this else {}
+        )
         for name in subscription.spec.versions.wanted:
             if this and name in found:
                 mend = f"It is still delivered. Ask {this.spec.owner.team} for {name} as it was, or read a new version."
@@ -222,7 +263,7 @@ class World:
         if app in self.apps and not self.apps[app].children and not self.inventory.of_app(app):
             del self.apps[app]
 
-    def _keep(self, place: Place, known: Tracked | None, body: Mapping[str, Any]) -> None:
+    def _keep(self, place: Place, known: Tracked | None, body: Mapping[str, Any], read: Read | None) -> None:
         metadata, status = body["metadata"], said(place[0], body.get("status"))
         version, generation = int(metadata["resourceVersion"]), metadata.get("generation", 0)
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
@@ -230,35 +271,44 @@ class World:
             if known.status != status:
                 # Somebody else wrote our status: it is said anew.
                 known.status = status
-                self._weigh(place)
+                self._unweigh(place)
                 self.dirty(self._key(place))
             return
-        resource, findings = parse_resource(body)
-        resource = slim(resource) if resource else None
+        resource, findings = _read(place, body, read)
         self.objects[place] = Tracked(metadata["uid"], generation, version, status, tuple(findings))
         near = self._types_near(place)
         kind, key = place[0], place[1:]
         touched = self.inventory.put(resource) if resource else self.inventory.remove(kind, key)
         self._touch(place, touched, near)
-        self._weigh(place)
+        self._unweigh(place)
 
     def _forget(self, place: Place) -> None:
         del self.objects[place]
         near = self._types_near(place)
         self._touch(place, self.inventory.remove(place[0], place[1:]), near)
-        self._weigh(place)
+        self._unweighed.discard(place[1:])
+        self.misfits.pop(place[1:], None)
 
-    def _weigh(self, place: Place) -> None:
-        """Hold a type against what was accepted of it; where that comes out otherwise, its readers are told."""
-        if place[0] != "EventType":
-            return
-        this, tracked = self.inventory.types.get(place[1:]), self.objects.get(place)
-        found = accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
-        before = self.misfits.pop(place[1:], {})
+    def weigh(self, key: tuple[str, str]) -> dict[str, str]:
+        """Hold a type against what was accepted of it: return the versions that do not suit, and why."""
+        this, tracked = self.inventory.types.get(key), self.objects.get(("EventType", *key))
+        return accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
+
+    def weighed(self, key: tuple[str, str], found: dict[str, str]) -> None:
+        """Keep what `weigh` has returned; where it is otherwise than before, the type's readers are looked at."""
+        self._unweighed.discard(key)
+        before = self.misfits.pop(key, {})
         if found:
-            self.misfits[place[1:]] = found
+            self.misfits[key] = found
+        this = self.inventory.types.get(key)
         for each in self.inventory.consumers(this) if this and found != before else ():
             self.dirty(Key("app", *app_key(each)))
+
+    def _unweigh(self, place: Place) -> None:
+        """Let a type be weighed anew."""
+        if place[0] == "EventType" and place[1:] in self.inventory.types:
+            self._unweighed.add(place[1:])
+            self.dirty(Key(*place))
 
     def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
         for app in apps:

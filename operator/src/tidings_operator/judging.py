@@ -1,0 +1,183 @@
+"""Judge what tenants write in short-lived copies of this process, each with a bound on CPU time and memory.
+
+A copy (`fork`) has everything that the operator knows: nothing has to be sent to it, and what it does to the inventory
+stays there. Whatever an object does to the code that judges it (endless loops, recursion, memory, a crash within a C++
+library) ends the copy, and is an answer about that object. Why not a thread: docs/decisions/0007.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import pickle
+import resource
+import signal
+import struct
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+LOG = logging.getLogger(__name__)
+QUICK, THOROUGH = 0.1, 2.0
+"""Seconds of CPU time for a first attempt, and for one while nothing else waits. What is usual takes a hundredth."""
+STUCK = 60.0
+"""Seconds after which a copy that neither answers nor uses its time is killed: far more than a busy machine needs."""
+MEMORY = 256 * 1024 * 1024
+"""Bytes that a copy may take beyond what it began with."""
+COPIES = 2
+"""Copies at the same time: a slow judgement leaves room for another."""
+BATCH = 16
+"""Judgements that one copy makes, one after the other."""
+LONGEST = 500
+"""Characters of an error that are kept."""
+_LENGTH = struct.Struct("!I")
+
+T = TypeVar("T")
+
+
+class JudgementError(Exception):
+    """Something could not be judged: the code raised, or ended the copy."""
+
+
+class TooLongError(JudgementError):
+    """It took more CPU time than it was given."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    seconds: float
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, result: Any = None, error: Exception | None = None) -> None:
+        if self.answer.done():
+            return  # whoever asked has gone
+        if error:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(result)
+
+
+class Judge:
+    """Runs pure functions elsewhere. What is asked for at the same time shares a copy."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Job] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, work: Callable[[], T], seconds: float = THOROUGH) -> T:
+        """Return what `work` returns, by what is known when it begins; raise JudgementError where it does not."""
+        job = _Job(work, seconds)
+        self._waiting.append(job)
+        if len(self._tasks) < COPIES:
+            task = asyncio.create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        found: T = await job.answer
+        return found
+
+    async def _work(self) -> None:
+        await asyncio.sleep(0)  # whoever is about to ask, too
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            batch = [each for each in batch if not each.answer.done()]
+            done = 0
+            try:
+                done = await _judge(batch) if batch else 0
+            except Exception as error:  # noqa: BLE001 - such as no more processes: it is told to whoever asked
+                done = 1
+                batch[0].settle(error=JudgementError(f"no copy of the operator could be made: {error}"))
+            self._waiting.extendleft(reversed(batch[done:]))
+
+
+async def _judge(batch: list[_Job]) -> int:
+    """Let a copy judge a batch; return how many have an answer: what comes after one that ended it has none yet."""
+    ours, theirs = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(ours)
+        os.close(theirs)
+        raise
+    if pid == 0:
+        _copy(theirs, batch)
+    os.close(theirs)
+    reader = asyncio.StreamReader()
+    status = None
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", buffering=0)
+        )
+        try:
+            for number, job in enumerate(batch):
+                try:
+                    async with asyncio.timeout(STUCK):
+                        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                        body = await reader.readexactly(length)
+                except (asyncio.IncompleteReadError, TimeoutError):
+                    status = _end(pid)
+                    job.settle(error=_why(status, job.seconds))
+                    return number + 1
+                is_answer, result = pickle.loads(body)  # noqa: S301 - from a copy of this very process
+                job.settle(result) if is_answer else job.settle(error=JudgementError(result))
+            return len(batch)
+        finally:
+            transport.close()
+    finally:
+        if status is None:
+            _end(pid)
+
+
+def _copy(out: int, batch: list[_Job]) -> None:
+    """Judge, as the copy: it has no event loop, handles no signal, and never returns."""
+    try:
+        gc.disable()  # going through everything would copy all of it
+        faulthandler.disable()
+        signal.set_wakeup_fd(-1)
+        for each in (signal.SIGPROF, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(each, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, STUCK * len(batch))  # should the operator be gone
+        _bound_memory()
+        for job in batch:
+            signal.setitimer(signal.ITIMER_PROF, job.seconds)
+            body = _answer(job.work)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            with open(out, "wb", closefd=False) as pipe:
+                pipe.write(_LENGTH.pack(len(body)) + body)
+    finally:
+        os._exit(0)
+
+
+def _answer(work: Callable[[], Any]) -> bytes:
+    try:
+        return pickle.dumps((True, work()), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - whatever is raised is an answer about what was judged
+        return pickle.dumps((False, f"{type(error).__name__}: {error}"[:LONGEST]))
+
+
+def _bound_memory() -> None:
+    """Let what would take the node's memory end this copy only, and leave no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):  # other systems than Linux have no /proc, and not this limit
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - not worth a Path
+            most = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
+
+
+def _end(pid: int) -> int:
+    """End a copy, if it has not ended, and return how it did."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return status
+
+
+def _why(status: int, seconds: float) -> JudgementError:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
+        return TooLongError(f"it takes more than {seconds:g} s of CPU time")
+    ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+    return JudgementError(f"judging it ends the process ({ended})")

@@ -1,0 +1,189 @@
+"""What tenants write is judged in copies of the operator: whatever it does there is an answer, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidings_operator.judging import Judge, JudgementError, TooLongError
+from tidings_operator.workqueue import TURN, Key, WorkQueue
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def endless() -> None:
+    while True:
+        pass
+
+
+def endless_in_c() -> int:
+    return (10**10**9) % 7
+
+
+def swallowing() -> None:
+    while True:
+        with suppress(BaseException):
+            endless()
+
+
+def bottomless() -> None:
+    bottomless()
+
+
+def greedy() -> int:
+    return len([bytearray(10**7) for _ in range(10**6)])
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave() -> None:
+    os._exit(3)
+
+
+def refuse() -> None:
+    raise ValueError("what is this?")
+
+
+def unsendable() -> Any:
+    return lambda: None
+
+
+HOSTILE: dict[str, tuple[Callable[[], Any], type[JudgementError], str]] = {
+    "an endless loop": (endless, TooLongError, "CPU time"),
+    "an endless loop in C": (endless_in_c, JudgementError, "CPU time|MemoryError"),
+    "an endless loop that swallows what ends it": (swallowing, TooLongError, "CPU time"),
+    "endless recursion": (bottomless, JudgementError, "RecursionError"),
+    "too much memory": (greedy, JudgementError, "MemoryError"),
+    "a crash": (crash, JudgementError, "signal 11"),
+    "the end of the process": (leave, JudgementError, "exit code 3"),
+    "an exception": (refuse, JudgementError, "ValueError: what is this?"),
+    "an answer that cannot be sent": (unsendable, JudgementError, "pickle"),
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE])
+async def test_whatever_a_judgement_does_is_an_answer(name: str) -> None:
+    work, error, said = HOSTILE[name]
+    judge = Judge()
+    with pytest.raises(error, match=said):
+        await judge(work, 0.2)
+    assert await judge(lambda: "alive") == "alive"
+
+
+async def test_the_others_of_a_batch_have_their_answers_and_the_loop_goes_on() -> None:
+    judge, longest, last = Judge(), 0.0, time.monotonic()
+
+    async def beat() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    beating = asyncio.create_task(beat())
+    works = [work for work, _, _ in HOSTILE.values()]
+    good = [(lambda number=number: number) for number in range(40)]
+    mixed = [each for pair in zip(good, works * 5, strict=False) for each in pair]
+    found = await asyncio.gather(*(judge(each, 0.1) for each in mixed), return_exceptions=True)
+    beating.cancel()
+    assert found[::2] == [*range(40)]
+    assert all(isinstance(each, JudgementError) for each in found[1::2])
+    assert longest < 1.0, f"the loop stood still for {longest:.2f} s"
+
+
+async def test_a_copy_changes_nothing_here_and_sees_what_is_known_now() -> None:
+    judge, known = Judge(), {"a": 1}
+
+    def change() -> dict[str, int]:
+        known["b"] = 2
+        return known
+
+    first = asyncio.ensure_future(judge(change))
+    known["a"] = 3
+    assert await first == {"a": 3, "b": 2}
+    assert known == {"a": 3}
+
+
+async def test_whoever_gives_up_holds_nothing_up_and_no_copy_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, made, genuine = Judge(), [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: made.append(genuine()) or made[-1])
+    asked = asyncio.ensure_future(judge(endless, 0.5))
+    await asyncio.sleep(0.05)
+    asked.cancel()
+    assert await judge(lambda: 1, 0.5) == 1
+    await asyncio.gather(*judge._tasks)
+    assert made
+    for each in made:
+        with pytest.raises(ProcessLookupError):
+            os.kill(each, 0)
+
+
+async def test_where_no_copy_can_be_made_that_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError("resource temporarily unavailable")
+
+    judge = Judge()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", fork)
+        before = descriptors()
+        with pytest.raises(JudgementError, match="temporarily unavailable"):
+            await judge(lambda: 1)
+        assert descriptors() == before
+    assert await judge(lambda: 1) == 1
+
+
+async def test_the_bound_on_memory_is_the_copys_alone() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    await Judge()(lambda: None)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def key(name: str) -> Key:
+    return Key("app", "shop", name)
+
+
+async def test_slow_keys_wait_for_all_others_one_at_a_time() -> None:
+    queue = WorkQueue()
+    slow = [key(f"slow{number}") for number in range(3)]
+    for each in slow:
+        queue.slow(each)
+        queue.add(each)
+    quick = [key(f"quick{number}") for number in range(10)]
+    for each in quick:
+        queue.add(each)
+    taken = [(await queue.get())[0] for _ in range(10)]
+    assert taken == quick
+    assert (await queue.get())[0] == slow[0]
+    second = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    assert not second.done(), "one slow key at a time"
+    queue.add(key("late"))
+    assert (await second)[0] == key("late"), "what is quick does not wait for it"
+    third = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.done(slow[0])
+    assert (await asyncio.wait_for(third, 10))[0] == slow[1]
+    assert queue.outstanding == 13
+
+
+async def test_under_constant_load_a_slow_key_has_its_turn() -> None:
+    queue = WorkQueue()
+    queue.slow(key("slow"))
+    queue.add(key("slow"))
+    taken = []
+    for number in range(TURN + 1):
+        queue.add(key(f"quick{number}"))
+        taken.append((await queue.get())[0])
+    assert taken[-1] == key("slow")
