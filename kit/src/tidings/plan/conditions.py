@@ -73,7 +73,7 @@ def probe(subscription: EventSubscription, event_type: EventType, channels: list
     ]
     for match in matches:
         for event in events:
-            if isinstance(failure := cel.evaluate(match, event), str):
+            if failure := cel.failure(match, event):
                 return [_may_fail(subscription, failure, event)]
     return []
 
@@ -107,7 +107,7 @@ def _refused(resource: Resource[Any], problem: Problem | None, at: Path) -> list
 def _whole(subscription: EventSubscription) -> list[Finding]:
     at: Path = ("spec", "filters")
     wholes = [rule.match for rule in rules_of(subscription) if rule.match]
-    return [found for match in wholes for found in _refused(subscription, cel.check_whole(match), at)]
+    return [found for match in wholes for found in _refused(subscription, cel.check(match), at)]
 
 
 def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidings.plan.jsonschema.node import Node, is_nothing
-from tidings.plan.jsonschema.patterns import exclude, search
 from tidings.plan.jsonschema.problem import Problem
 from tidings.plan.jsonschema.values import accepts
 from tidings.plan.jsonschema.ways import Way, ways
+from tidings.plan.patterns import exclude, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from tidings.plan.jsonschema.node import ANYTHING, Node, key, type_of
-from tidings.plan.jsonschema.patterns import search
+from tidings.plan.patterns import search
 
 Verdict = bool | None
 _SIZES: Mapping[str, tuple[type[Any], int]] = {

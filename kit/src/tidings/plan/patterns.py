@@ -27,6 +27,11 @@ def exclude(one: str, other: str) -> bool:
     )
 
 
+def is_pattern(pattern: str) -> bool:
+    r"""Whether RE2 can read a pattern, in C++ and in Go, which has no `\\C`."""
+    return "\\C" not in pattern and isinstance(_program().eval(data={"text": "", "pattern": pattern}).value(), bool)
+
+
 _LONGEST = 4096
 _BEGINNING = re.compile(r"\^([A-Za-z0-9_ :/-]+)(?![*+?{|A-Za-z0-9_ :/-])(?!.*\|)")
 

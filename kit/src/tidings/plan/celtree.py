@@ -1,0 +1,189 @@
+"""The syntax tree of a CEL expression, read from what Google's parser writes (cel.expr.ParsedExpr, a protobuf message).
+
+The parser has the grammar of daprd's, so nothing is taken for something else here; macros come as the loops that they
+stand for.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+MAX_TREE = 64
+"""Levels of operators: 1 + 1 + 1 has two."""
+
+
+class TooDeep(ValueError):
+    """The expression has more levels than are read."""
+
+
+class Uint(int):
+    """A number written with the suffix u."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """One node. `kind` is constant, name, field, has, call, list, struct or loop; `parts` are its operands in order.
+
+    `name` is the identifier, the field or the function. `message` is the node as the parser wrote it.
+    """
+
+    kind: str
+    id: int
+    message: bytes
+    parts: tuple["Tree", ...] = ()
+    name: str = ""
+    value: Any = None
+
+    @cached_property
+    def path(self) -> tuple[str, ...] | None:
+        """The names of `event.data.field` and `event.data["field"]`; None for anything else."""
+        if self.kind == "name":
+            return (self.name,)
+        step = self.name
+        if self.kind == "call" and self.name == "_[_]":
+            step = self.parts[1].value
+        elif self.kind not in ("field", "has"):
+            return None
+        before = self.parts[0].path
+        return (*before, step) if before and isinstance(step, str) else None
+
+    def everything(self) -> Iterator["Tree"]:
+        """Yield the node and all below."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += reversed(node.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A tree, and where in the text its nodes stand (counted in characters)."""
+
+    tree: Tree
+    positions: Mapping[int, int]
+
+
+LOOP_PARTS = ("range", "initial", "condition", "step", "result")
+"""The parts of a loop in order; its `name` is the variable, its `value` the accumulator's name."""
+
+_Fields = dict[int, list[Any]]
+
+
+def parsed(serialized: bytes) -> Parsed:
+    """Read what `Expression.serialize()` returns for an expression that was parsed and not checked.
+
+    Raises:
+        TooDeep: Its operators are nested too deeply.
+
+    """
+    message = _fields(_fields(serialized)[2][0])
+    expression, source_info, places = 2, 3, 4
+    source = _fields(message.get(source_info, [b""])[0])
+    positions = {}
+    for entry in source.get(places, ()):
+        key, value = 1, 2
+        pair = _fields(entry)
+        positions[_number(pair, key)] = _number(pair, value)
+    return Parsed(_tree(message[expression][0]), positions)
+
+
+def serialized(tree: Tree) -> bytes:
+    """Write a node as an expression of its own."""
+    return _field(1, b"type.googleapis.com/cel.expr.ParsedExpr") + _field(2, _field(2, tree.message))
+
+
+def _tree(message: bytes, level: int = 0) -> Tree:
+    if level > 2 * MAX_TREE:  # a loop has more levels than the macro that it stands for
+        raise TooDeep
+
+    def inside(part: bytes) -> Tree:
+        return _tree(part, level + 1)
+
+    fields = _fields(message)
+    ident = _number(fields, _ID)
+    if _CONSTANT in fields:
+        return Tree("constant", ident, message, value=_constant(_fields(fields[_CONSTANT][0])))
+    number = next((each for each in _KINDS if each in fields), None)
+    if number is None:
+        return Tree("struct", ident, message)
+    kind, names, operands = _KINDS[number]
+    inner = _fields(fields[number][0])
+    parts = tuple(inside(each) for operand in operands for each in inner.get(operand, ()))
+    if kind == "field" and _number(inner, _TEST_ONLY):
+        kind = "has"
+    name, *more = [_text(inner, each) for each in names] or [""]
+    return Tree(kind, ident, message, parts, name, more[0] if more else None)
+
+
+# Numbers of the fields of cel.expr.Expr, Expr.Select and Constant (cel/expr/syntax.proto).
+_ID, _CONSTANT, _TEST_ONLY = 2, 3, 3
+_KINDS: Mapping[int, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
+    4: ("name", (1,), ()),
+    5: ("field", (2,), (1,)),
+    6: ("call", (2,), (1, 3)),
+    7: ("list", (), (1,)),
+    9: ("loop", (1, 3), (2, 4, 5, 6, 7)),
+}
+"""By number: the kind, the fields of its name (of a loop, also of its accumulator), and those of its operands."""
+_CONSTANTS: Mapping[int, Callable[[Any], Any]] = {
+    1: lambda _: None,
+    2: bool,
+    3: lambda value: value - (1 << 64) if value >> 63 else value,
+    4: Uint,
+    5: lambda value: struct.unpack("<d", value)[0],
+    6: lambda value: value.decode("utf-8", "replace"),
+    7: bytes,
+}
+
+
+def _constant(fields: _Fields) -> Any:
+    return next((_CONSTANTS[number](values[0]) for number, values in fields.items() if number in _CONSTANTS), None)
+
+
+def _number(fields: _Fields, number: int) -> int:
+    return int(fields.get(number, [0])[0])
+
+
+def _text(fields: _Fields, number: int) -> str:
+    found: bytes = fields.get(number, [b""])[0]
+    return found.decode("utf-8", "replace")
+
+
+def _fields(message: bytes) -> _Fields:
+    """Read a protobuf message: the values of each field, numbers as they are, all else as bytes."""
+    found: _Fields = {}
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        kind = tag & 7
+        if kind == _VARINT:
+            value, place = _varint(message, place)
+        else:
+            size, place = (_FIXED[kind], place) if kind in _FIXED else _varint(message, place)
+            value, place = message[place : place + size], place + size
+        found.setdefault(tag >> 3, []).append(value)
+    return found
+
+
+_VARINT, _FIXED = 0, {1: 8, 5: 4}
+
+
+def _varint(message: bytes, place: int) -> tuple[Any, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if not byte & 0x80:
+            return value, place
+
+
+def _field(number: int, value: bytes) -> bytes:
+    size, length = len(value), b""
+    while size > 0x7F:  # noqa: PLR2004  # seven bits a byte
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + value
