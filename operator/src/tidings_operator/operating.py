@@ -86,8 +86,7 @@ class Operator:
 
     async def run(self) -> None:
         """Watch and reconcile until cancelled; an error in any part ends the whole."""
-        for check in (cel.check, cel.check_whole):
-            check("event.type == 'warm'")  # once here, or once in each copy that judges
+        cel.check("event.type == 'warm'")  # once here, or once in each copy that judges
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
             await stack.enter_async_context(self._urgent)

@@ -365,7 +365,7 @@ def _warm(planned: AppPlan) -> None:
     """Compile here what a copy has compiled: the next copy need not."""
     for subscription in planned.subscriptions:
         for rule in subscription["spec"]["routes"].get("rules", ()):
-            cel.check_whole(rule["match"])
+            cel.check(rule["match"])
 
 
 def _failure(error: ApiError) -> Failure:
