@@ -14,9 +14,10 @@ import yaml
 from dapr.proto import api_service_v1, api_v1
 from grpc import aio
 from pydantic import SecretStr
+from tests.support.cancelling import cancelled, uncollected
 
 from tidings.components import render
-from tidings.envelope import CONTENT_TYPE
+from tidings.envelope import CONTENT_TYPE, new_id
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
 from tidings.settings import Settings
 from tidings.sidecar import Upsert
@@ -297,3 +298,31 @@ async def test_the_twin_sends_the_very_same_body(
     await broker.settle()
     await poll(lambda: len(real.received) == len(sent))
     assert sorted(twin.received, key=str) == sorted(real.received, key=str)
+
+
+async def test_cancelled_calls_leave_nothing_behind(
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    """The sidecar's SQLite keeps no lock, and a transaction that was cancelled is made whole or not at all."""
+    topic = unique("orders.orderPlaced")
+    await ensure_streams(nats, [topic])
+    sidecar = connect((await daprd("orders", resources=on_nats)).address)
+    bodies = [event().encode() for _ in range(3)]
+    await sidecar.get("a")
+    tasks = len(asyncio.all_tasks())
+
+    async def work() -> None:
+        number = new_id().encode()
+        await sidecar.transact([Upsert("a", number), Upsert("b", number)])
+        await sidecar.get_many(["a", "b"])
+        await sidecar.publish(topic, bodies[0])
+        await sidecar.publish_many(topic, bodies)
+
+    async def nothing_is_locked() -> None:
+        await sidecar.transact([Upsert("c", b"1")])
+        found = await sidecar.get_many(["a", "b"])
+        assert len({item.value for item in found.values()}) <= 1
+        assert len(asyncio.all_tasks()) <= tasks
+
+    with uncollected():
+        assert await cancelled(work, 100, after_each=nothing_is_locked)
