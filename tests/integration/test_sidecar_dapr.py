@@ -325,4 +325,4 @@ async def test_cancelled_calls_leave_nothing_behind(
         assert len(asyncio.all_tasks()) <= tasks
 
     with uncollected():
-        assert await cancelled(work, 100, after_each=nothing_is_locked)
+        assert await cancelled(work, 300, after_each=nothing_is_locked)
