@@ -442,7 +442,7 @@ def test_a_slow_subscription_needs_workers_of_its_own_where_a_component_shares_t
     assert ("warning slow-among-others" in said(plan(load([tmp_path])))) is warned
 
 
-@pytest.mark.parametrize("wide", [{"any": [{"exact": {"subject": "x" * 50}}] * 60}, {"any": [WEB["filters"][0]] * 120}])
+@pytest.mark.parametrize("wide", [{"any": [{"exact": {"subject": "x" * 50}}] * 60}, {"any": [WEB["filters"][0]] * 64}])
 def test_filters_that_grow_too_large_together_are_refused(wide: Document):
     assert said(planned(event_type(), subscription(filters=[wide]))) == {"error malformed-cel"}
 

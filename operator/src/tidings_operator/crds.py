@@ -3,6 +3,7 @@
 `python -m tidings_operator.crds > operator/manifests/crds.yaml` writes them anew; a test says when that is due.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ DEPTH = 3
 
 ANY = {"x-kubernetes-preserve-unknown-fields": True}
 LONGEST_LIST = 64
-"""Bound of every list: CEL rules over unbounded ones are too expensive for the API server."""
+"""Bound of every list that the model does not bound: CEL rules over longer ones cost the API server too much."""
 
 Schema = dict[str, Any]
 
@@ -321,7 +322,12 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
         schema["type"] = "string"
     if schema.get("type") == "array":
         schema["items"] = _field(schema["items"], models, above)
-        schema["maxItems"] = LONGEST_LIST
+        schema.setdefault("maxItems", LONGEST_LIST)
+    if isinstance(schema.get("minimum"), float):
+        # The API server holds an integer against the whole part of a minimum: 0 would pass for 0.001.
+        schema.update(minimum=math.floor(schema["minimum"]), exclusiveMinimum=True)
+    if "pattern" in schema:
+        schema["pattern"] = schema["pattern"].replace(r"\Z", "$")  # Go's `$` is the end of the text, Python's is not
     if "additionalProperties" in schema:
         values = _field(schema.pop("additionalProperties") or {}, models, above)
         # CEL does not see a map of values without a type, but it does see an object of unknown fields.

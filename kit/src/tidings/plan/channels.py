@@ -25,8 +25,7 @@ class Channel:
 def channel_of(event_type: EventType, version: Version) -> Channel:
     """Return where the events of a version travel."""
     spec = event_type.spec
-    topic = spec.channel.topic.replace("{type}", spec.type).replace("{version}", version.major)
-    return Channel(spec.channel.pubsub, topic, spec.type, version.major)
+    return Channel(spec.channel.pubsub, spec.topic(version), spec.type, version.major)
 
 
 def published(event_type: EventType) -> list[Channel]:

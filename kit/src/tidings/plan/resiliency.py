@@ -8,6 +8,7 @@ Facts from daprd 1.18.1 that shape it (pkg/resiliency, dapr/kit/retry, runtime/s
 - A changed Resiliency restarts the sidecar: this one depends on as little as possible.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -80,13 +81,13 @@ def _under_the_kit(deliveries: Iterable[Delivery]) -> Retry:
 def budget(delivery: Delivery) -> float:
     """Return the seconds that all attempts and the waits between them take at most."""
     retry = delivery.retry
-    wait, longest = durations.seconds(retry.duration), durations.seconds(retry.max_interval)
-    total = (retry.max_retries + 1) * durations.seconds(delivery.timeout)
-    for _ in range(retry.max_retries):
-        total += wait
-        if retry.policy == "Exponential":
-            wait = min(wait * 2, longest)
-    return total
+    wait, longest, count = durations.seconds(retry.duration), durations.seconds(retry.max_interval), retry.max_retries
+    total = (count + 1) * durations.seconds(delivery.timeout)
+    if retry.policy == "Constant":
+        return total + count * wait
+    # The waits are `wait`, twice that and so on, until they reach `longest`: a geometric series, then a constant one.
+    growing = min(count, max(1, math.ceil(math.log2(longest / wait)))) if wait and longest else min(count, 1)
+    return total + wait * (2.0**growing - 1) + (count - growing) * (longest if wait else 0)
 
 
 def check(subscription: EventSubscription) -> Iterator[Finding]:

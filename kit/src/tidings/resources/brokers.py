@@ -19,9 +19,13 @@ def several_at_once(document: Any) -> str | None:
 
 
 def _type(document: Any) -> str:
+    """Return the type of a Component; empty for any other document, and for one that Dapr cannot read either."""
     if not isinstance(document, dict) or document.get("kind") != "Component":
         return ""
-    return str((document.get("spec") or {}).get("type", ""))
+    spec, metadata = document.get("spec"), document.get("metadata")
+    if not isinstance(spec, dict) or not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return ""
+    return spec["type"] if isinstance(spec.get("type"), str) else ""
 
 
 def one_at_a_time(document: Any) -> str | None:
@@ -30,5 +34,7 @@ def one_at_a_time(document: Any) -> str | None:
         return None
     spec = document["spec"]
     setting = _SETTINGS.get(spec.get("type", ""))
-    given = {each.get("name"): each.get("value") for each in spec.get("metadata") or ()}
-    return document["metadata"]["name"] if setting and given.get(setting) == "single" else None
+    entries = spec.get("metadata")
+    given = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    is_single = any(each.get("name") == setting and each.get("value") == "single" for each in given)
+    return document["metadata"]["name"] if setting and is_single else None

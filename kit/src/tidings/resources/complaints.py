@@ -12,6 +12,9 @@ from tidings.resources.model import PATTERNS
 from tidings.resources.origin import Origin, Path, spell
 from tidings.resources.suggesting import did_you_mean
 
+SHOWN = 80
+"""Characters of a wrong value that a message repeats."""
+
 _AT = re.compile(r" - at `(?:key in )?\$?([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
@@ -58,12 +61,20 @@ def _split(text: str) -> tuple[str, Path]:
 
 def _wrong(message: str, field: str, value: Any, kind: Any) -> tuple[str, str]:
     if pattern := _PATTERN.match(message):
-        return f"{field}: {value!r} is not {PATTERNS.get(pattern[2], pattern[2])}", "Correct the value."
+        meaning = PATTERNS.get(pattern[2].replace("\\\\", "\\"), pattern[2])
+        return f"{field}: {_shown(value)} is not {meaning}", "Correct the value."
     if _ENUM.match(message):
         choices = [str(choice) for choice in _choices(kind)]
-        return f"{field}: {value!r} is not allowed", did_you_mean(str(value), choices)
-    hint = "Quote it to make it a text." if "Expected `str`" in message else "Correct the value."
+        return f"{field}: {_shown(value)} is not allowed", did_you_mean(str(value)[:SHOWN], choices)
+    if "RFC3339" in message:
+        return f"{field}: {_shown(value)} is no {message.rpartition(' ')[2]} that exists", "Write 2026-12-31."
+    hint = "Quote it to make it a text." if "Expected `str`, got" in message else "Correct the value."
     return f"{field}: {message[0].lower()}{message[1:]}".replace("`", ""), hint
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _value_at(data: Any, path: Path) -> Any:

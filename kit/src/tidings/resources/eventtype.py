@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from tidings.resources.model import AppId, Major, NonEmpty, Part, Resource, Topic
+from tidings.resources.model import (
+    AppId,
+    ChannelTopic,
+    Invited,
+    LongText,
+    Major,
+    Name,
+    NonEmpty,
+    Part,
+    Resource,
+    Text,
+    TypeName,
+)
 
 Compatibility = Literal[
     "None", "Backward", "BackwardTransitive", "Forward", "ForwardTransitive", "Full", "FullTransitive"
@@ -17,14 +29,14 @@ class Owner(Part, frozen=True, kw_only=True):
     """The team that answers for an event, and how to reach it."""
 
     team: NonEmpty
-    contact: str = ""
+    contact: Text = ""
 
 
 class Channel(Part, frozen=True, kw_only=True):
     """Where the events of a type travel."""
 
-    pubsub: Annotated[NonEmpty, Meta(description="Dapr pub/sub component")] = "pubsub"
-    topic: Annotated[Topic, Meta(description="Topic; {type} and {version} (the major number) are filled in")] = (
+    pubsub: Annotated[Name, Meta(description="Dapr pub/sub component")] = "pubsub"
+    topic: Annotated[ChannelTopic, Meta(description="Topic; {type} and {version} (the major number) are filled in")] = (
         "{type}.v{version}"
     )
 
@@ -34,7 +46,7 @@ class Deprecation(Part, frozen=True, kw_only=True):
 
     effective: date
     removal: date
-    alternative: str = ""
+    alternative: Text = ""
 
 
 class Version(Part, frozen=True, kw_only=True):
@@ -42,15 +54,16 @@ class Version(Part, frozen=True, kw_only=True):
 
     name: Major
     schema: Annotated[
-        dict[str, Any] | str | None, Meta(description="JSON Schema of data, inline or a file beside the YAML")
+        dict[str, Any] | Text | None, Meta(description="JSON Schema of data, inline or a file beside the YAML")
     ] = None
     examples: Annotated[
-        tuple[dict[str, Any] | str, ...], Meta(description="Examples of data, inline or files beside the YAML")
+        tuple[dict[str, Any] | Text, ...],
+        Meta(max_length=64, description="Examples of data, inline or files beside the YAML"),
     ] = ()
     state: State = "Active"
     deprecation: Deprecation | None = None
-    rfc: Annotated[str, Meta(description="The request for comments that led to it")] = ""
-    description: str = ""
+    rfc: Annotated[Text, Meta(description="The request for comments that led to it")] = ""
+    description: LongText = ""
 
     @property
     def major(self) -> str:
@@ -66,7 +79,7 @@ class Version(Part, frozen=True, kw_only=True):
 class Access(Part, frozen=True, kw_only=True):
     """Which namespaces may subscribe. Empty: the type's own; "*": every namespace."""
 
-    namespaces: tuple[NonEmpty, ...] = ()
+    namespaces: Annotated[tuple[Invited, ...], Meta(max_length=256)] = ()
 
 
 class TypePolicy(Part, frozen=True, kw_only=True):
@@ -79,18 +92,18 @@ class EventTypeSpec(Part, frozen=True, kw_only=True):
     """What an EventType says."""
 
     type: Annotated[
-        NonEmpty, Meta(description="Business name without version: orders.orderConfirmed, payments.takePayment")
+        TypeName, Meta(description="Business name without version: orders.orderConfirmed, payments.takePayment")
     ]
     intent: Annotated[
         Literal["Fact", "Command"],
         Meta(description="A fact has happened, anyone may read it; a command asks exactly one app to act"),
     ] = "Fact"
-    domain: Annotated[str, Meta(description="First part of the type; given, it must agree")] = ""
-    description: str = ""
+    domain: Annotated[Text, Meta(description="First part of the type; given, it must agree")] = ""
+    description: LongText = ""
     owner: Owner
     classification: Literal["Public", "Internal", "Confidential", "Personal"] = "Internal"
     channel: Channel = Channel()
-    producers: Annotated[tuple[AppId, ...], Meta(description="Apps that publish it")] = ()
+    producers: Annotated[tuple[AppId, ...], Meta(max_length=256, description="Apps that publish it")] = ()
     compatibility: Annotated[
         Compatibility,
         Meta(
@@ -98,9 +111,13 @@ class EventTypeSpec(Part, frozen=True, kw_only=True):
             "events. Full: both. Transitive: against every earlier state, not only the last"
         ),
     ] = "Full"
-    versions: Annotated[tuple[Version, ...], Meta(min_length=1)]
+    versions: Annotated[tuple[Version, ...], Meta(min_length=1, max_length=64)]
     access: Access = Access()
     policy: TypePolicy = TypePolicy()
+
+    def topic(self, version: Version) -> str:
+        """Return the topic of a version."""
+        return self.channel.topic.replace("{type}", self.type).replace("{version}", version.major)
 
 
 EventType = Resource[EventTypeSpec]

@@ -1,6 +1,6 @@
 """Paths into an inventory: what a command line, a local run and a test begin with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.model import Resource
 from tidings.resources.parsing import parse_resource
+from tidings.resources.reading import Document
+
+MAX_LISTS = 3
+"""Lists within lists that are opened."""
 
 
 def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventory:
@@ -27,7 +31,7 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     for path in reading.files(Path(each) for each in paths):
         documents, wrong = reading.read(path)
         findings += wrong
-        for document in documents:
+        for document in (each for found in documents for each in _items(found)):
             resource, wrong = parse_resource(_placed(document.data, namespace), document.origin)
             findings += wrong
             if resource and resource.kind == "EventType":
@@ -43,6 +47,23 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     inventory.sharing |= sharing
     inventory.concurrent |= concurrent
     return inventory
+
+
+def _items(document: Document, depth: int = 0) -> Iterator[Document]:
+    """Yield the items of a list as `kubectl get -o yaml` writes it, also of lists within lists; else the document."""
+    data, origin = document.data, document.origin
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(data.get("items"), list):
+        yield document
+        return
+    # The items of a list of one kind may leave out what the list says already.
+    given = {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
+    for place, item in enumerate(data["items"]):
+        inner = Document({**given, **item} if isinstance(item, dict) else item, origin.below("items", place))
+        if depth < MAX_LISTS:
+            yield from _items(inner, depth + 1)
+        else:
+            yield inner
 
 
 def _placed(data: Any, namespace: str) -> Any:

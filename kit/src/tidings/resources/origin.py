@@ -32,6 +32,10 @@ class Origin:
             return Location(self.file, field=spell(path))
         return Location(self.file, node.start_mark.line + 1, node.start_mark.column + 1, spell(path))
 
+    def below(self, *path: str | int) -> "Origin":
+        """Return the origin of what is written at a path."""
+        return Origin(self.file, self._find(path), self.lines)
+
     def key(self, *path: str | int) -> Location:
         """Return the place of a field's name: what an unknown field is found by."""
         parent = self._find(path[:-1])

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
 
-from tidings.resources import complaints
+from tidings.resources import bounds, complaints
 from tidings.resources.eventtype import EventTypeSpec
 from tidings.resources.findings import Finding
 from tidings.resources.model import API_VERSION, GROUP, Metadata, Part, Resource
@@ -20,15 +21,30 @@ KINDS: Mapping[str, type[Part]] = {
     "EventSubscription": EventSubscriptionSpec,
     "EventReplay": EventReplaySpec,
 }
+MAX_MESSAGE = 500
+ALIKE = 0.8
+"""How much of an API group must be as ours, so that it is taken for a misspelled one."""
+MAX_FINDINGS = 64
+"""Unknown fields of one document that are reported: each costs one more reading of it."""
 TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 def parse_resource(data: Any, origin: Origin | None = None) -> tuple[Resource[Any] | None, list[Finding]]:
     """Turn a document into a resource, or into the findings that say why it is none.
 
-    A document of another API group is no concern of ours: `(None, [])`.
+    Other API groups are ignored: `(None, [])`. Nothing is raised, whatever the document holds.
     """
     origin = origin or Origin()
+    try:
+        return _parse(data, origin)
+    except bounds.TooMuch as error:
+        return None, [Finding("error", "too-large", str(error), error.fix, origin.at(*error.path), _name(data))]
+    except Exception as error:  # noqa: BLE001 - the one place where reading a resource may fail: no other one suffers
+        message = f"It cannot be read: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+        return None, [Finding("error", "unreadable", message, "Please report this.", origin.at(), _name(data))]
+
+
+def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Finding]]:
     if not isinstance(data, dict) or not {"apiVersion", "kind"} <= data.keys():
         return None, [
             Finding(
@@ -39,12 +55,13 @@ def parse_resource(data: Any, origin: Origin | None = None) -> tuple[Resource[An
                 origin.at(),
             )
         ]
-    if str(data["apiVersion"]).partition("/")[0] != GROUP:
+    if not _is_ours(data):
         return None, []
+    bounds.check({name: value for name, value in data.items() if name != "status"})
     findings = list(_header(data, origin))
     metadata, wrong = _convert(data.get("metadata"), Metadata, ("metadata",), origin)
     findings += wrong
-    kind = str(data["kind"])
+    kind = data["kind"] if isinstance(data["kind"], str) else ""
     spec, wrong = _convert(data.get("spec"), KINDS[kind], ("spec",), origin) if kind in KINDS else (None, [])
     findings += wrong
     if findings or metadata is None or spec is None:
@@ -52,9 +69,20 @@ def parse_resource(data: Any, origin: Origin | None = None) -> tuple[Resource[An
     return Resource(kind, metadata, spec, origin), []
 
 
-def _name(data: Mapping[str, Any]) -> str:
-    metadata = data.get("metadata")
-    return f"{data['kind']}/{metadata.get('name', '?') if isinstance(metadata, dict) else '?'}"
+def _is_ours(data: Mapping[str, Any]) -> bool:
+    """Whether a document is of our API group, or meant to be: one letter off would mean that nothing is checked."""
+    group = str(data["apiVersion"])[:253].partition("/")[0]
+    if group == GROUP:
+        return True
+    return data["kind"] in [*KINDS] and SequenceMatcher(None, group.strip().lower(), GROUP).ratio() > ALIKE
+
+
+def _name(data: Any) -> str:
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    found = metadata if isinstance(metadata, dict) else {}
+    name, namespace = str(found.get("name", "?"))[:253], str(found.get("namespace", "default"))[:63]
+    where = "" if namespace == "default" else f"{namespace}/"
+    return f"{str(data.get('kind'))[:63]}/{where}{name}" if isinstance(data, dict) else ""
 
 
 def _header(data: Mapping[str, Any], origin: Origin) -> list[Finding]:
@@ -66,12 +94,12 @@ def _header(data: Mapping[str, Any], origin: Origin) -> list[Finding]:
         if name not in TOP_LEVEL
     ]
     if data["apiVersion"] != API_VERSION:
-        message = f"apiVersion {data['apiVersion']} is not known"
+        message = f"apiVersion {str(data['apiVersion'])[:100]} is not known"
         findings.append(
             Finding("error", "unknown-api-version", message, f"Write {API_VERSION}.", origin.at("apiVersion"))
         )
-    if data["kind"] not in KINDS:
-        message = f"{API_VERSION} has no kind {data['kind']}"
+    if data["kind"] not in [*KINDS]:
+        message = f"{API_VERSION} has no kind {str(data['kind'])[:100]}"
         mend = did_you_mean(str(data["kind"]), [*KINDS])
         findings.append(Finding("error", "unknown-kind", message, mend, origin.at("kind")))
     return findings
@@ -87,6 +115,6 @@ def _convert(data: Any, kind: type[Any], at: Path, origin: Origin) -> tuple[Any,
         except msgspec.ValidationError as error:
             path, finding = complaints.explain(error, data, kind, at, origin)
             findings.append(finding)
-            if finding.rule != "unknown-field":
+            if finding.rule != "unknown-field" or len(findings) >= MAX_FINDINGS:
                 return None, findings
             data = complaints.without(data, path)

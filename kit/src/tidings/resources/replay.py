@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings.resources.model import Major, NonEmpty, Part, Rate, Resource
+from tidings.resources.model import Major, Name, NonEmpty, OptionalNamespace, Part, Rate, Resource, Text
 from tidings.resources.subscription import Filter
 
 
@@ -18,21 +18,21 @@ class ReplaySource(Part, frozen=True, kw_only=True):
 class ReplayFilter(Part, frozen=True, kw_only=True):
     """Which events: all given conditions must hold; times are of the event itself."""
 
-    type: str = ""
-    versions: tuple[Major, ...] = ()
-    ids: tuple[NonEmpty, ...] = ()
-    correlation_id: str = ""
-    reason: Annotated[str, Meta(description="Text within a dead letter's reason")] = ""
+    type: Text = ""
+    versions: Annotated[tuple[Major, ...], Meta(max_length=64)] = ()
+    ids: Annotated[tuple[NonEmpty, ...], Meta(max_length=64)] = ()
+    correlation_id: Text = ""
+    reason: Annotated[Text, Meta(description="Text within a dead letter's reason")] = ""
     since: datetime | None = None
     until: datetime | None = None
-    match: tuple[Filter, ...] = ()
+    match: Annotated[tuple[Filter, ...], Meta(max_length=64)] = ()
 
 
 class ReplayTarget(Part, frozen=True, kw_only=True):
     """The one subscription that gets the events."""
 
-    subscription: NonEmpty
-    namespace: str = ""
+    subscription: Name
+    namespace: OptionalNamespace = ""
 
 
 class EventReplaySpec(Part, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class EventReplaySpec(Part, frozen=True, kw_only=True):
     target: ReplayTarget
     rate: Annotated[Rate, Meta(description="Events a second, at most")] = 50.0
     dry_run: bool = False
-    requested_by: str = ""
+    requested_by: Text = ""
 
 
 EventReplay = Resource[EventReplaySpec]

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tidings.resources import bounds, reading
 from tidings.resources.eventtype import EventType, Version
 from tidings.resources.findings import Finding
 from tidings.resources.model import Resource
@@ -41,10 +42,13 @@ def _resolve_version(
 
 def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings: list[Finding]) -> Any:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(reading.text_of(path))
+        bounds.check(loaded)
     except OSError as error:
         problem, mend = f"{path} cannot be read: {error.strerror}", "Paths are relative to the YAML file."
-    except ValueError as error:
+    except bounds.TooMuch as error:
+        problem, mend = f"{path}: {error}", error.fix
+    except (ValueError, RecursionError) as error:
         problem, mend = f"{path} is no JSON: {error}", "Correct the file."
     else:
         if isinstance(loaded, dict):

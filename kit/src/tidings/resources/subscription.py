@@ -8,21 +8,28 @@ from msgspec import Meta
 from tidings.resources.model import (
     AppId,
     Attribute,
-    Count,
     Duration,
+    Expression,
     Major,
+    Name,
     NonEmpty,
+    OptionalName,
+    OptionalNamespace,
     Part,
     Positive,
     Rate,
     Resource,
+    Retries,
     RoutePath,
+    Text,
     Topic,
+    TypePattern,
 )
 
-Scalar = str | int | float | bool
-Matches = Annotated[dict[NonEmpty, Scalar], Meta(min_length=1)]
-Affixes = Annotated[dict[NonEmpty, NonEmpty], Meta(min_length=1)]
+Scalar = Text | int | float | bool
+Field = Annotated[str, Meta(min_length=1, max_length=256)]
+Matches = Annotated[dict[Field, Scalar], Meta(min_length=1, max_length=64)]
+Affixes = Annotated[dict[Field, NonEmpty], Meta(min_length=1, max_length=64)]
 
 
 class EventTypeRef(Part, frozen=True, kw_only=True):
@@ -33,14 +40,16 @@ class EventTypeRef(Part, frozen=True, kw_only=True):
     `deadletter.*` and `deadletter.<app>` read the dead letters of other apps.
     """
 
-    name: NonEmpty
-    namespace: Annotated[str, Meta(description="Namespace of the EventType; the subscription's own by default")] = ""
+    name: TypePattern
+    namespace: Annotated[
+        OptionalNamespace, Meta(description="Namespace of the EventType; the subscription's own by default")
+    ] = ""
 
 
 class Versions(Part, frozen=True, kw_only=True):
     """Which versions the consumer can read, and the one of them it is held to."""
 
-    accept: tuple[Major, ...] = ()
+    accept: Annotated[tuple[Major, ...], Meta(max_length=64)] = ()
     pin: Major | None = None
 
     @property
@@ -52,9 +61,9 @@ class Versions(Part, frozen=True, kw_only=True):
 class WorkloadRef(Part, frozen=True, kw_only=True):
     """The Kubernetes workload that runs the consumer."""
 
-    api_version: str = "apps/v1"
-    kind: str = "Deployment"
-    name: NonEmpty
+    api_version: Text = "apps/v1"
+    kind: Text = "Deployment"
+    name: Name
 
 
 class Consumer(Part, frozen=True, kw_only=True):
@@ -62,8 +71,8 @@ class Consumer(Part, frozen=True, kw_only=True):
 
     app_id: AppId
     workload_ref: WorkloadRef | None = None
-    owner: str = ""
-    contact: str = ""
+    owner: Text = ""
+    contact: Text = ""
     criticality: Literal["Low", "Normal", "High", "Critical"] = "Normal"
     kit: Annotated[
         bool, Meta(description="The app uses the Tidings kit, which keeps limits, retries and dead letters itself")
@@ -73,7 +82,7 @@ class Consumer(Part, frozen=True, kw_only=True):
 class Source(Part, frozen=True, kw_only=True):
     """Read from here, whatever the EventType says."""
 
-    pubsub: str = ""
+    pubsub: OptionalName = ""
     topic: Topic | None = None
 
 
@@ -83,23 +92,23 @@ class Filter(Part, frozen=True, kw_only=True):
     exact: Matches | None = None
     prefix: Affixes | None = None
     suffix: Affixes | None = None
-    all: Annotated[tuple["Filter", ...], Meta(min_length=1)] | None = None
-    any: Annotated[tuple["Filter", ...], Meta(min_length=1)] | None = None
+    all: Annotated[tuple["Filter", ...], Meta(min_length=1, max_length=64)] | None = None
+    any: Annotated[tuple["Filter", ...], Meta(min_length=1, max_length=64)] | None = None
     not_: "Filter | None" = msgspec.field(default=None, name="not")
-    cel: NonEmpty | None = None
+    cel: Expression | None = None
 
 
 class Route(Part, frozen=True, kw_only=True):
     """Events that match this CEL expression go to this path."""
 
-    match: NonEmpty
+    match: Expression
     path: RoutePath
 
 
 class Routes(Part, frozen=True, kw_only=True):
     """Where in the app events go; without it, the kit's own path."""
 
-    rules: tuple[Route, ...] = ()
+    rules: Annotated[tuple[Route, ...], Meta(max_length=64)] = ()
     default: RoutePath | None = None
 
 
@@ -109,7 +118,7 @@ class Retry(Part, frozen=True, kw_only=True):
     policy: Literal["Constant", "Exponential"] = "Exponential"
     duration: Annotated[Duration, Meta(description="Constant: the wait. Exponential: the first wait")] = "500ms"
     max_interval: Annotated[Duration, Meta(description="Exponential: the longest wait")] = "10s"
-    max_retries: Count = 5
+    max_retries: Retries = 5
 
 
 class CircuitBreaker(Part, frozen=True, kw_only=True):
@@ -118,7 +127,7 @@ class CircuitBreaker(Part, frozen=True, kw_only=True):
     max_requests: Positive = 1
     interval: Duration | None = None
     timeout: Duration = "30s"
-    trip: Annotated[NonEmpty, Meta(description="CEL over Dapr's counts, e.g. consecutiveFailures > 5")] = (
+    trip: Annotated[Expression, Meta(description="CEL over Dapr's counts, e.g. consecutiveFailures > 5")] = (
         "consecutiveFailures > 5"
     )
 
@@ -168,7 +177,7 @@ class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
     versions: Versions = Versions()
     consumer: Consumer
     source: Source = Source()
-    filters: Annotated[tuple[Filter, ...], Meta(description="All must hold")] = ()
+    filters: Annotated[tuple[Filter, ...], Meta(max_length=64, description="All must hold")] = ()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     max_concurrency: Positive | None = None

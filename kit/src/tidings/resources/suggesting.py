@@ -3,12 +3,20 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_CHOICES = 200
+"""Choices that are compared; a comparison takes some 50 microseconds."""
+MAX_LENGTH = 100
+"""Characters of a word that are compared: the time grows with their square."""
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest choice, or list a few."""
+    """Suggest the nearest choice, or list a few. Of very many choices, those that begin alike are compared."""
     choices = sorted(known)
-    near = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], 1, cutoff=0.6)
+    if len(choices) > MAX_CHOICES:
+        choices = [choice for choice in choices if choice[:2].lower() == word[:2].lower()][:MAX_CHOICES]
+    short = [choice[:MAX_LENGTH].lower() for choice in choices]
+    near = difflib.get_close_matches(word[:MAX_LENGTH].lower(), short, 1, cutoff=0.6)
     for choice in choices:
-        if near and choice.lower() == near[0]:
+        if near and choice[:MAX_LENGTH].lower() == near[0]:
             return f"Did you mean {choice!r}?"
     return f"Known: {', '.join(choices[:12])}." if choices else ""
