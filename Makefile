@@ -52,27 +52,29 @@ docs: venv ## write the generated pages of docs/reference anew
 tools: venv ## daprd and whatever else the local run needs, found or built
 	@tidings tools
 
-# Most of the time goes by waiting for programs: more workers than cores share it.
+# Most of the time goes by waiting for programs: more workers than cores share it. SEED repeats the generated examples.
 WORKERS ?= 4
+SEED := $(or $(SEED),$(shell date +%s))
+PYTEST = pytest --hypothesis-seed=$(SEED)
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
 	@$(call part,1/5: unit and contract tests)
-	pytest tests/unit tests/contract tests/security -n $(WORKERS) --cov --cov-report=
+	$(PYTEST) tests/unit tests/contract tests/security -n $(WORKERS) --cov --cov-report=
 	@$(call part,2/5: integration tests on real programs)
-	pytest tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
+	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
 	@$(call part,3/5: the operator on a real API server)
-	pytest tests/operator -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests/operator -n $(WORKERS) --dist loadfile
 	@$(call part,4/5: browser tests and the tutorial)
-	pytest tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster
+	$(PYTEST) tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster
 	@$(call part,5/5: kill each part while orders flow)
-	pytest tests/chaos/test_kill_each.py
+	$(PYTEST) tests/chaos/test_kill_each.py
 	coverage report --skip-covered --skip-empty --fail-under=90
 
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	pytest tests/unit tests/contract tests/security -n $(WORKERS)
+	$(PYTEST) tests/unit tests/contract tests/security -n $(WORKERS)
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tidings.testing.conformance")
-
-from tidings.programs import ProgramError, ensure  # noqa: E402
-from tidings.testing import programs  # noqa: E402
-from tidings.testing.fixtures import daprd, nats, ports, postgres, redis, serve  # noqa: E402
-from tidings.testing.programs import Ports  # noqa: E402
+from tidings.programs import ProgramError, ensure
+from tidings.testing import programs
+from tidings.testing.fixtures import daprd, nats, ports, postgres, redis, serve
+from tidings.testing.programs import Ports
 
 __all__ = ["daprd", "nats", "ports", "postgres", "redis", "serve"]
 

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from tests.support.cancelling import cancelled_deliveries
 
-pytest.register_assert_rewrite("tidings.testing.conformance")
-
-from tidings.testing.conformance.outbox import OutboxConformance  # noqa: E402
-from tidings.testing.conformance.worlds import DaprWorld, DirectWorld, TableWorld, World  # noqa: E402
+from tidings.testing.conformance.outbox import OutboxConformance
+from tidings.testing.conformance.worlds import DaprWorld, DirectWorld, TableWorld, World
 
 
 class TestLog(OutboxConformance):

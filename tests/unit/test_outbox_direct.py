@@ -17,10 +17,7 @@ from tidings.errors import PublishRefused, SidecarUnavailable
 from tidings.fastapi import CurrentService, create_app
 from tidings.outbox.direct import DirectOutbox, PublishingPaused
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-
-pytest.register_assert_rewrite("tidings.testing.conformance")
-
-from tidings.testing.conformance.shop import TOPIC, Changed  # noqa: E402
+from tidings.testing.conformance.shop import TOPIC, Changed
 
 router = APIRouter()
 

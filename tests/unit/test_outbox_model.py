@@ -37,13 +37,10 @@ from tidings.settings import Settings
 from tidings.sidecar import Operation, Sidecar
 from tidings.sql import Database
 from tidings.testing import MemorySidecar
-
-pytest.register_assert_rewrite("tidings.testing.conformance")
-
-from tidings.testing.conformance import poll  # noqa: E402
-from tidings.testing.conformance.processes import Process, counting_steps, owned  # noqa: E402
-from tidings.testing.conformance.shop import Total, counted, tables, totals  # noqa: E402
-from tidings.testing.conformance.worlds import (  # noqa: E402
+from tidings.testing.conformance import poll
+from tidings.testing.conformance.processes import Process, counting_steps, owned
+from tidings.testing.conformance.shop import Total, counted, tables, totals
+from tidings.testing.conformance.worlds import (
     DaprWorld,
     DirectWorld,
     Make,

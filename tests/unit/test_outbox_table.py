@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tidings.testing.conformance")
-
-from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable  # noqa: E402
-from tidings.outbox import table_relay  # noqa: E402
-from tidings.outbox.table import TableOutbox  # noqa: E402
-from tidings.outbox.table_relay import Row  # noqa: E402
-from tidings.testing.conformance import poll  # noqa: E402
-from tidings.testing.conformance.table import (  # noqa: E402
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
+from tidings.outbox import table_relay
+from tidings.outbox.table import TableOutbox
+from tidings.outbox.table_relay import Row
+from tidings.testing.conformance import poll
+from tidings.testing.conformance.table import (
     Counted,
     Shop,
     TableConformance,
