@@ -6,20 +6,26 @@ project's `components/` folder, whose placeholders are filled with `values`.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tidings.up.errors import UpError
+from tidings.up.folder import write_private
 from tidings.up.probes import HOST, Listens, Succeeds
 from tidings.up.process import Process
 from tidings.up.state import Role
 
 Values = Mapping[str, str]
+USER = "default"
+"""The account of broker and store: the one name that Redis knows from the start."""
+CONFIGURATION = "server.conf"
+"""A file in a server's data folder, since everybody on the machine can read a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,14 @@ class Backend:
         """Programs that starting it needs."""
         return () if self.address else self.kind.programs
 
-    def url(self, ports: Mapping[str, int]) -> str:
-        """Where it is reached."""
-        return self.address or (f"{self.kind.scheme_here}{HOST}:{ports[self.process]}" if self.process else "")
+    def url(self, ports: Mapping[str, int], password: str) -> str:
+        """Where it is reached; `password` is that of one that is started here."""
+        here = f"{self.kind.scheme_here}{USER}:{password}@{HOST}"
+        return self.address or (f"{here}:{ports[self.process]}" if self.process else "")
 
-    def values(self, ports: Mapping[str, int]) -> Values:
+    def values(self, ports: Mapping[str, int], password: str) -> Values:
         """What the placeholders of its components stand for."""
-        return self.kind.values(self.url(ports))
+        return self.kind.values(self.url(ports, password))
 
 
 def _redis(url: str) -> Values:
@@ -80,7 +87,7 @@ def _redis(url: str) -> Values:
 
 
 def _postgres(url: str) -> Values:
-    return {"POSTGRES_URL": url if urlsplit(url).path.strip("/") else f"{url}/postgres?user=postgres&sslmode=disable"}
+    return {"POSTGRES_URL": url if urlsplit(url).path.strip("/") else f"{url}/postgres?sslmode=disable"}
 
 
 BROKERS = {
@@ -125,13 +132,33 @@ def choose(text: str, kinds: Mapping[str, Kind], what: str) -> Backend:
 
 
 def processes(
-    broker: Backend, store: Backend, ports: Mapping[str, int], tools: Mapping[str, Path], data: Path
+    broker: Backend, store: Backend, ports: Mapping[str, int], tools: Mapping[str, Path], data: Path, password: str
 ) -> list[Process]:
     """What to start; a Redis that is both broker and store is one process."""
     chosen: list[tuple[Backend, Role]] = [(store, "store"), (broker, "broker")]
     roles = {backend.process: role for backend, role in chosen if backend.process}
     makers = {"nats": _nats_server, "redis": _redis_server, "postgres": _postgres_server}
-    return [makers[name](ports[name], tools, data / name, role) for name, role in roles.items()]
+    made = [makers[name](ports[name], tools, data / name, role) for name, role in roles.items()]
+    redis = b"AUTH %b\r\nPING\r\n" % password.encode()
+    return [
+        replace(each, ready=replace(each.ready, ask=redis))
+        if each.name == "redis" and isinstance(each.ready, Listens)
+        else each
+        for each in made
+    ]
+
+
+_CONFIGURATIONS: Mapping[str, Callable[[str], str]] = {
+    "nats": lambda password: f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n",
+    "redis": lambda password: f"requirepass {password}\n",
+}
+
+
+def configure(made: Iterable[Process], password: str) -> None:
+    """Write the files that tell the servers which password to ask for."""
+    for process in made:
+        if process.name in _CONFIGURATIONS:
+            write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](password))
 
 
 def _nats_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
@@ -139,7 +166,10 @@ def _nats_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -
         name="nats",
         role=role,
         app="nats",
-        argv=(str(tools["nats-server"]), "--addr", HOST, "--port", str(port), "--jetstream", "--store_dir", str(data)),
+        argv=(
+            *(str(tools["nats-server"]), "--config", str(data / CONFIGURATION), "--addr", HOST, "--port", str(port)),
+            *("--jetstream", "--store_dir", str(data)),
+        ),
         ready=Listens(port, answer=b"INFO "),
         cwd=data,
         ports={"app": port},
@@ -160,8 +190,12 @@ def _redis_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) 
         name="redis",
         role=role,
         app="redis",
-        argv=(str(tools["redis-server"]), *(word for key, value in settings.items() for word in (f"--{key}", value))),
-        ready=Listens(port, b"PING\r\n", b"+PONG"),
+        argv=(
+            str(tools["redis-server"]),
+            str(data / CONFIGURATION),
+            *(word for key, value in settings.items() for word in (f"--{key}", value)),
+        ),
+        ready=Listens(port, answer=b"+OK\r\n+PONG"),
         cwd=data,
         ports={"app": port},
     )

@@ -12,6 +12,8 @@ logs/<process>.log
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +21,20 @@ from pathlib import Path
 
 RUN_DIR = ".run"
 """Where it is unless somebody says otherwise: in the project."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter, also where there is one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read; a link in its place is not followed."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        os.fchmod(descriptor, 0o600)
+        opened.write(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,15 @@ class RunFolder:
         """The log of one process."""
         return self.logs / f"{process}.log"
 
+    @property
+    def password(self) -> str:
+        """What broker and store ask for; made once, since a store keeps it with its data."""
+        file = self.data_root / "password"
+        make_private(self.data_root)
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe())
+        return file.read_text(encoding="ascii")
+
     def prepare(self, names: Iterable[str], *, fresh: bool) -> None:
         """Make the folders that `names` keep data in, and forget what an earlier run generated.
 
@@ -77,5 +102,5 @@ class RunFolder:
             shutil.rmtree(generated, ignore_errors=True)
         if fresh:
             shutil.rmtree(self.data_root, ignore_errors=True)
-        for folder in (self.logs, self.held, *(self.data(name) for name in names)):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.data_root, self.logs, self.held, *(self.data(name) for name in names)):
+            make_private(folder)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from os import getuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,12 +27,11 @@ killed is still free when it comes back."""
 @contextmanager
 def block() -> Iterator[Iterator[int]]:
     """Free ports that no other run on this machine is given as long as the context lasts."""
-    folder = Path(tempfile.gettempdir()) / f"tidings-ports-{getuid()}"
-    folder.mkdir(exist_ok=True, mode=0o700)
+    folder = _own_folder(Path(tempfile.gettempdir()) / f"tidings-ports-{os.getuid()}")
     starts = list(range(FIRST, LAST - BLOCK, BLOCK))
     random.shuffle(starts)
     for start in starts:
-        with (folder / str(start)).open("w") as reservation:
+        with os.fdopen(os.open(folder / str(start), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as reservation:
             try:
                 fcntl.flock(reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -39,6 +39,21 @@ def block() -> Iterator[Iterator[int]]:
             yield (port for port in range(start, start + BLOCK) if is_free(port))
             return
     raise UpError(f"all ports from {FIRST} to {LAST} are reserved by other runs: stop one (`tidings down`)")
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make a folder in a place where everybody may write, and see that it is ours and no link to elsewhere.
+
+    Raises:
+        UpError: Somebody else has put something in its place.
+
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise UpError(f"{folder} is not a folder of your own, so ports cannot be reserved there: remove it")
+    return folder
 
 
 def is_free(port: int) -> bool:

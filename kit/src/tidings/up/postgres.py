@@ -6,37 +6,47 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tidings.up.backends import unprivileged
+from tidings.up.backends import USER, unprivileged
 from tidings.up.errors import UpError
+from tidings.up.folder import RunFolder, write_private
 
 
-def init_cluster(initdb: Path, data: Path) -> None:
-    """Make an empty cluster in `data`/cluster, unless there is one; anybody on this machine's loopback may use it.
+def init_cluster(initdb: Path, folder: RunFolder, password: str) -> None:
+    """Make an empty cluster that asks for the password, unless there is one.
 
     Raises:
         UpError: initdb failed, or the folder cannot be reached by the account PostgreSQL runs under.
 
     """
+    user = unprivileged()
+    if user:  # it must get to its own folder; the others stay closed to it
+        for above in (folder.path, folder.data_root):
+            above.chmod(0o711)
+    data = folder.data("postgres")
     cluster = data / "cluster"
     if (cluster / "PG_VERSION").exists():
         return
-    user = unprivileged()
+    secret = data / "password"
+    write_private(secret, password)
     if user:
         shutil.chown(data, user)
+        shutil.chown(secret, user)
     command = [
         str(initdb),
         "-D",
         str(cluster),
         "-U",
-        "postgres",
+        USER,
         "-A",
-        "trust",
+        "scram-sha-256",
+        f"--pwfile={secret}",
         "-E",
         "UTF8",
         "--locale=C",
         "--no-sync",
     ]
     made = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
+    secret.unlink()
     if made.returncode:
         hint = (
             f"; PostgreSQL does not run as root, and the account {user} must be able to enter {data.parent}: "

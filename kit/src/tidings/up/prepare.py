@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 from tidings import components, programs
 from tidings.up import backends, leftovers, ports, processes, state, system
 from tidings.up.errors import AlreadyRunning, NotRunning
-from tidings.up.folder import RUN_DIR, RunFolder
+from tidings.up.folder import RUN_DIR, RunFolder, make_private, write_private
 from tidings.up.postgres import init_cluster
 from tidings.up.process import Process
 from tidings.up.processes import Surroundings
@@ -33,19 +33,23 @@ class Prepared:
     folder: RunFolder
     processes: tuple[Process, ...]
     ports: Mapping[str, int]
-    dapr_api_token: str
-    app_api_token: str
+    dapr_api_token: str = field(repr=False)
+    app_api_token: str = field(repr=False)
+    password: str = field(repr=False)
+    """Of the broker and the store."""
 
     @property
     def broker_url(self) -> str:
         """Where the broker is reached."""
-        return self.system.broker.url(self.ports)
+        return self.system.broker.url(self.ports, self.password)
 
     @property
     def pubsubs(self) -> list[dict[str, Any]]:
         """The broker's components."""
         sets = self.system.home.root / self.system.home.project.components
-        return components.render(sets / self.system.broker.kind.name, self.system.broker.values(self.ports))
+        return components.render(
+            sets / self.system.broker.kind.name, self.system.broker.values(self.ports, self.password)
+        )
 
     @property
     def url(self) -> str:
@@ -79,7 +83,7 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
 
 @contextmanager
 def _alone(folder: RunFolder, report: Reporter) -> Iterator[None]:
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_private(folder.path)
     with folder.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,18 +110,23 @@ def _write(
         subscriptions=planned.subscriptions(),
         pauses=planned.broker.kind.pauses,
     )
+    folder.prepare(planned.keeping, fresh=options.fresh)
+    password = folder.password
     made = [
-        *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root),
+        *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password),
         *processes.programs(planned.programs, around),
         *processes.services(planned.instances, around),
     ]
-    folder.prepare(planned.keeping, fresh=options.fresh)
+    backends.configure(made, password)
     if planned.store.process == "postgres":
-        init_cluster(tools["initdb"], folder.data("postgres"))
+        init_cluster(tools["initdb"], folder, password)
     folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")
     for app in planned.apps:
         _write_app(
-            folder, app, [*_components(app, planned, folder, numbers), *planned.app_resources(app)], planned.policy(app)
+            folder,
+            app,
+            [*_components(app, planned, folder, numbers, password), *planned.app_resources(app)],
+            planned.policy(app),
         )
     mark = {leftovers.MARK: str(folder.path)}
     return Prepared(
@@ -127,14 +136,19 @@ def _write(
         numbers,
         around.dapr_api_token,
         around.app_api_token,
+        password,
     )
 
 
-def _components(app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+def _components(
+    app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int], password: str
+) -> list[dict[str, Any]]:
     sets = planned.home.root / planned.home.project.components
     own = {"STATE_FILE": str(folder.data(app) / "state.db")}
-    pubsub = components.render(sets / planned.broker.kind.name, {**own, **planned.broker.values(numbers)})
-    store = components.render(sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers)})
+    pubsub = components.render(sets / planned.broker.kind.name, {**own, **planned.broker.values(numbers, password)})
+    store = components.render(
+        sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
+    )
     for component in pubsub:
         component["spec"]["metadata"] += _scopes(planned, component["metadata"]["name"])
     return [*pubsub, *store]
@@ -153,9 +167,10 @@ def _extra(process: Process, options: Options) -> Mapping[str, str]:
 def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
     """Write what one app's sidecars load and what the kit reads."""
     into = folder.resources(app)
-    into.mkdir(parents=True, exist_ok=True)
+    make_private(into.parent)
+    into.mkdir(exist_ok=True)
     for resource in resources:
         file = into / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
-        file.write_text(yaml.safe_dump(dict(resource), sort_keys=False), encoding="utf-8")
+        write_private(file, yaml.safe_dump(dict(resource), sort_keys=False))
     folder.policy(app).parent.mkdir(parents=True, exist_ok=True)
     folder.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")

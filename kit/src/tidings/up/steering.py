@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from tidings.errors import TidingsError
+from tidings.terminal import printable
 from tidings.up import control, state
 from tidings.up.errors import NotRunning
 from tidings.up.folder import RUN_DIR
@@ -38,7 +39,9 @@ def told() -> Iterator[None]:
     try:
         yield
     except TidingsError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            printable(f"error: {error}", keep="\n"), style="red", markup=False, highlight=False
+        )
         raise typer.Exit(1) from error
 
 
@@ -47,7 +50,8 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
     with told():
         found = state.read(run_dir)
         if as_json:
-            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+            shown = msgspec.structs.replace(found, dapr_api_token="", app_api_token="")  # a screen is no place for them
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(shown)) + b"\n")
         elif not found.running:
             raise NotRunning(f"nothing runs in {run_dir} now; start it with `tidings up`")
         else:

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tidings.terminal import printable
 from tidings.up.logs import Entry, understand, worth_showing
 from tidings.up.state import ProcessState, RunState
 
@@ -148,16 +149,21 @@ def _clock() -> str:
 def log_line(name: str, entry: Entry, colour: str, width: int, clock: str) -> Text:
     """One line of the log: time, who, what, details, correlation id."""
     line = Text()
-    line.append(f"{clock:8} ", style="dim")
+    line.append(f"{printable(clock):8} ", style="dim")
     line.append(f"{name:<{width}} ", style=colour)
     line.append("│ ", style="dim")
-    line.append(entry.message, style=LEVEL_STYLES[entry.level])
+    line.append(printable(entry.message), style=LEVEL_STYLES[entry.level])
     for key, value in entry.details:
-        line.append(f" {key}=", style="dim")
-        line.append(value)
+        line.append(f" {printable(key)}=", style="dim")
+        line.append(_traceback(value, width) if key == "exception" else printable(value))
     if entry.correlation:
-        line.append(f" [{entry.correlation}]", style="dim")
+        line.append(f" [{printable(entry.correlation)}]", style="dim")
     return line
+
+
+def _traceback(text: str, width: int) -> str:
+    """Lines of their own, which nobody can take for lines of the log."""
+    return f"\n{'':{9 + width}} │ ".join(printable(line, keep="\t") for line in text.split("\n"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+"""The local run against others on the same machine, and against what data makes a terminal do."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tidings.terminal import printable
+from tidings.up import ports, state
+from tidings.up.errors import UpError
+from tidings.up.folder import RunFolder, write_private
+from tidings.up.logs import understand
+from tidings.up.view import log_line
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_run_folder_and_its_secrets_are_the_owners(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / ".run")
+    folder.prepare(["orders"], fresh=False)
+    secret = folder.password
+    for inside in (folder.data_root, folder.data("orders"), folder.logs, folder.held):
+        assert _mode(inside) == 0o700, inside
+    assert _mode(folder.data_root / "password") == 0o600
+    assert folder.password == secret  # a store keeps it with its data
+    folder.prepare(["orders"], fresh=True)
+    assert folder.password != secret
+
+
+def test_a_link_in_the_place_of_a_secret_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "secret").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        write_private(tmp_path / "secret", "x")
+    assert victim.read_text() == "precious"
+
+
+def test_a_file_that_was_open_to_all_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(mode=0o666)
+    write_private(tmp_path / "secret", "x")
+    assert _mode(tmp_path / "secret") == 0o600
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "open to all"])
+def test_a_ports_folder_that_somebody_has_planted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    monkeypatch.setattr(ports.tempfile, "gettempdir", lambda: str(tmp_path))
+    place, elsewhere = tmp_path / f"tidings-ports-{os.getuid()}", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if planted == "link":
+        place.symlink_to(elsewhere)
+    elif planted == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with pytest.raises(UpError, match="remove it"), ports.block():
+        pass
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_link_among_the_reservations_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports.tempfile, "gettempdir", lambda: str(tmp_path))
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    with ports.block():
+        pass
+    folder = tmp_path / f"tidings-ports-{os.getuid()}"
+    for start in range(ports.FIRST, ports.LAST - ports.BLOCK, ports.BLOCK):
+        (folder / str(start)).unlink(missing_ok=True)
+        (folder / str(start)).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"), ports.block():
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_secrets_are_in_no_representation() -> None:
+    from tidings.up.prepare import Prepared  # noqa: PLC0415
+
+    shown = {name for name, each in Prepared.__dataclass_fields__.items() if each.repr}
+    assert shown.isdisjoint({"dapr_api_token", "app_api_token", "password"})
+    assert "dapr_api_token" in state.RunState.__struct_fields__
+
+
+HOSTILE = [
+    "\x1b[2J\x1b[1;1H",
+    "\x1b]8;;http://evil.example\x07click\x1b]8;;\x07",
+    "\x1b]0;title\x07",
+    "a\rb",
+    "a\nb",
+    "\x9b31m",
+    "\x08\x08",
+    "\u202eevil\u202c",
+    "\u2028",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["event", "reason", "exception", "correlation_id", "plain"])
+def test_what_data_says_is_shown_and_never_obeyed(text: str, field: str) -> None:
+    import json  # noqa: PLC0415
+
+    line = f"said {text}" if field == "plain" else json.dumps({"event": "x", "level": "error", field: f"said {text}"})
+    out = StringIO()
+    Console(file=out, force_terminal=False, soft_wrap=True).print(
+        log_line("orders", understand(line), "cyan", 10, "12:00:00")
+    )
+    shown = out.getvalue().removesuffix("\n")
+    assert all(each.isprintable() for part in shown.split("\n") for each in part)
+    for continued in shown.split("\n")[1:]:
+        assert continued.startswith(" " * 19 + " │ ")  # a line of a traceback, not of the log
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    for text in ("Grüße, 世界 🍕", "", "a  b", "C:\\x1b"):
+        assert printable(text) == text
+    assert printable("a\tb\x1b", keep="\t") == "a\tb\\x1b"
