@@ -152,9 +152,9 @@ def test_a_wrong_reference_names_the_service_and_variable() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "address", "values"),
     [
-        ("nats", "nats", "", {"NATS_URL": "nats://127.0.0.1:4222"}),
+        ("nats", "nats", "", {"NATS_URL": "nats://default:s3cret@127.0.0.1:4222"}),
         ("nats://broker:4333", "nats", "nats://broker:4333", {"NATS_URL": "nats://broker:4333"}),
-        ("redis", "redis", "", {"REDIS_HOST": "127.0.0.1:6379", "REDIS_PASSWORD": ""}),
+        ("redis", "redis", "", {"REDIS_HOST": "127.0.0.1:6379", "REDIS_PASSWORD": "s3cret"}),
         ("redis://:pw@r", "redis", "redis://:pw@r", {"REDIS_HOST": "r:6379", "REDIS_PASSWORD": "pw"}),
         ("amqp://g@r:5672", "rabbitmq", "amqp://g@r:5672", {"RABBITMQ_URL": "amqp://g@r:5672"}),
         ("kafka://k:9092", "kafka", "kafka://k:9092", {"KAFKA_BROKERS": "k:9092"}),
@@ -163,7 +163,7 @@ def test_a_wrong_reference_names_the_service_and_variable() -> None:
 def test_brokers(text: str, kind: str, address: str, values: dict[str, str]) -> None:
     chosen = choose(text, BROKERS, "broker")
     assert (chosen.kind.name, chosen.address) == (kind, address)
-    assert chosen.values({"nats": 4222, "redis": 6379}) == values
+    assert chosen.values({"nats": 4222, "redis": 6379}, "s3cret") == values
     assert bool(chosen.process) is not bool(address)
 
 
@@ -182,16 +182,17 @@ def test_an_unusable_broker_says_what_to_give(text: str, says: str) -> None:
 
 def test_redis_as_broker_and_store_is_one_process_that_loses_nothing() -> None:
     broker, store = choose("redis", BROKERS, "broker"), choose("redis", STORES, "state")
-    (redis,) = backends.processes(broker, store, {"redis": 6379}, {"redis-server": Path("/redis")}, Path("/data"))
+    (redis,) = backends.processes(broker, store, {"redis": 6379}, {"redis-server": Path("/redis")}, Path("/data"), "s3cret")
     assert "--appendonly yes" in " ".join(redis.argv)
+    assert "s3cret" not in " ".join(redis.argv)
     assert (redis.role, redis.cwd) == ("broker", Path("/data/redis"))
 
 
 def test_sqlite_starts_nothing_and_postgres_is_told_its_database() -> None:
     assert choose("sqlite", STORES, "state").process == ""
     postgres = choose("postgres", STORES, "state")
-    assert postgres.values({"postgres": 5432}) == {
-        "POSTGRES_URL": "postgresql://127.0.0.1:5432/postgres?user=postgres&sslmode=disable"
+    assert postgres.values({"postgres": 5432}, "s3cret") == {
+        "POSTGRES_URL": "postgresql://default:s3cret@127.0.0.1:5432/postgres?sslmode=disable"
     }
     own = choose("postgresql://me@db/shop", STORES, "state")
-    assert own.values({}) == {"POSTGRES_URL": "postgresql://me@db/shop"}
+    assert own.values({}, "") == {"POSTGRES_URL": "postgresql://me@db/shop"}

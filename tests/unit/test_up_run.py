@@ -57,7 +57,7 @@ def system(folder: Path, *processes: Process) -> Prepared:
     whole = System(home, Plan({}, (), {}, {}), (), (), *backends, {})
     run_folder = RunFolder(folder)
     run_folder.prepare([], fresh=False)
-    return Prepared(whole, run_folder, processes, {"orders": 7001, "redis": 7000}, "to-dapr", "to-app")
+    return Prepared(whole, run_folder, processes, {"orders": 7001, "redis": 7000}, "to-dapr", "to-app", "pw")
 
 
 @contextlib.asynccontextmanager
