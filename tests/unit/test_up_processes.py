@@ -182,7 +182,9 @@ def test_an_unusable_broker_says_what_to_give(text: str, says: str) -> None:
 
 def test_redis_as_broker_and_store_is_one_process_that_loses_nothing() -> None:
     broker, store = choose("redis", BROKERS, "broker"), choose("redis", STORES, "state")
-    (redis,) = backends.processes(broker, store, {"redis": 6379}, {"redis-server": Path("/redis")}, Path("/data"), "s3cret")
+    (redis,) = backends.processes(
+        broker, store, {"redis": 6379}, {"redis-server": Path("/redis")}, Path("/data"), "s3cret"
+    )
     assert "--appendonly yes" in " ".join(redis.argv)
     assert "s3cret" not in " ".join(redis.argv)
     assert (redis.role, redis.cwd) == ("broker", Path("/data/redis"))
