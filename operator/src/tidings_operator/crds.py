@@ -325,7 +325,7 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
         schema.setdefault("maxItems", LONGEST_LIST)
     if isinstance(schema.get("minimum"), float):
         # The API server holds an integer against the whole part of a minimum: 0 would pass for 0.001.
-        schema.update(minimum=math.floor(schema["minimum"]), exclusiveMinimum=True)
+        schema["exclusiveMinimum"] = math.floor(schema.pop("minimum"))
     if "pattern" in schema:
         schema["pattern"] = schema["pattern"].replace(r"\Z", "$")  # Go's `$` is the end of the text, Python's is not
     if "additionalProperties" in schema:
