@@ -6,6 +6,8 @@ so no store needs to offer more than a conditional write, which all of Dapr's do
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +18,12 @@ from tidings.sidecar import Item
 
 T = TypeVar("T")
 INBOX_DAYS = 7
+INBOX_KEPT = 100
+"""So many of the last entries a document keeps, however old they are."""
+INBOX_PACE = 2
+"""So many old entries each new one lets go: whatever the clock says, an inbox is never emptied at once."""
+MARKER_DAYS = 28
+"""How long the marker of an event that changed no document is kept; the store itself forgets it, by its own clock."""
 
 
 class Pointer(msgspec.Struct, frozen=True, array_like=True):
@@ -28,8 +36,8 @@ class Pointer(msgspec.Struct, frozen=True, array_like=True):
 class Document(msgspec.Struct, omit_defaults=True):
     """An aggregate with its inbox and outbox pointers.
 
-    `handled` maps the events that changed this document to when that was (seconds since 1970); entries are forgotten
-    after seven days, which is longer than any broker of ours redelivers.
+    `handled` maps the events that changed this document to when that was (seconds since 1970), in the order of
+    handling. See `remembered` for how long.
     """
 
     value: msgspec.Raw = msgspec.Raw(b"null")
@@ -84,7 +92,16 @@ def write(value: Document | Slot) -> bytes:
     return _encode(value)
 
 
-def remembered(handled: dict[str, int], now: float) -> dict[str, int]:
-    """Forget what was handled more than seven days ago."""
+def remembered(handled: Mapping[str, int], now: float, added: int) -> dict[str, int]:
+    """Return a document's inbox without entries that are older than seven days, before `added` new ones join it.
+
+    Seven days is longer than any of our brokers redelivers. Since a clock may be wrong by days, age alone removes
+    nothing: entries go in the order of handling, at most two for each new one, and the last hundred stay. An entry
+    from the future was written while the clock was wrong, and goes when its turn comes.
+    """
+    surplus = min(len(handled) + added - INBOX_KEPT, INBOX_PACE * added)
+    if surplus <= 0:
+        return dict(handled)
     oldest = now - INBOX_DAYS * 86_400
-    return {key: when for key, when in handled.items() if when >= oldest}
+    first = takewhile(lambda entry: not oldest <= entry[1] <= now, islice(handled.items(), surplus))
+    return dict(islice(handled.items(), len(list(first)), None))

@@ -16,6 +16,7 @@ import msgspec
 
 from tidings.context import AlreadyHandled, Cause, Context
 from tidings.documents import (
+    MARKER_DAYS,
     Document,
     Pointer,
     Scheduled,
@@ -128,7 +129,7 @@ class DocumentContext(Context):
 
     def _remember(self, document: Document) -> None:
         if self.cause.key:
-            document.handled = remembered(document.handled, self.now.timestamp())
+            document.handled = remembered(document.handled, self.now.timestamp(), len(self.cause.keys))
             document.handled |= dict.fromkeys(self.cause.keys, int(self.now.timestamp()))
 
     async def _document(self) -> tuple[str, Document, Item | None]:
@@ -147,7 +148,7 @@ class DocumentContext(Context):
         return name, Document(), None
 
     def _ttl(self) -> int | None:
-        return self._keep if self._saved is not None else 7 * 86_400
+        return self._keep if self._saved is not None else MARKER_DAYS * 86_400
 
 
 @dataclass(slots=True)

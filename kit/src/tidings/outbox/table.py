@@ -201,7 +201,7 @@ class TableOutbox:
         await self._serving()
         async with self.database.connect() as connection:
             if cause.key is not None:
-                await _remember(connection, cause, now)
+                await _remember(connection, cause, self._lease.handling(now.timestamp()))
             yield SqlContext(cause, now, self._max_event, connection, self._lease, self._relay, self._agenda)
 
     async def _serving(self) -> None:
@@ -244,9 +244,9 @@ class TableOutbox:
         return len(kept)
 
 
-async def _remember(connection: AsyncConnection, cause: Cause, now: datetime) -> None:
+async def _remember(connection: AsyncConnection, cause: Cause, now: float) -> None:
     ids = sorted({cause.envelope.identity, *(each.identity for each in cause.beside)})
-    rows = [{"subscription": cause.subscription, "event": each, "handled_at": now.timestamp()} for each in ids]
+    rows = [{"subscription": cause.subscription, "event": each, "handled_at": now} for each in ids]
     if await insert_all_new(connection, inbox, rows) < len(rows):
         raise AlreadyHandled
 
@@ -297,6 +297,7 @@ class SqlContext(Context):
         try:
             with self._relay.committing(len(self.outgoing)):
                 await commit_with(self.connection, {table: new for table, new in rows.items() if new})
+            self._lease.handled(len(self.cause.keys))
         finally:
             if self._scheduled:
                 self._agenda.wake()

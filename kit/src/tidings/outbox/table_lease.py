@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings.documents import INBOX_DAYS
+from tidings.documents import INBOX_DAYS, INBOX_PACE
 from tidings.envelope import new_id
 from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
 from tidings.sql import Database
@@ -21,6 +21,7 @@ LEASE = 15.0  # seconds that an instance may be silent before its lanes are adop
 _REMEMBERED = timedelta(days=INBOX_DAYS).total_seconds()
 _FORGOTTEN = timedelta(days=1).total_seconds()  # no transaction is open for so long: nothing comes into an old lane
 _CHUNK = 5_000
+_LAST = 1_000  # entries of the inbox that stay, however old they are
 
 _holds_something = sa.or_(
     sa.exists().where(outbox.c.lane == lanes.c.lane), sa.exists().where(scheduled.c.lane == lanes.c.lane)
@@ -44,6 +45,8 @@ class Lease:
         self._run = new_id()
         self._until = 0.0
         self._keeping = asyncio.Lock()
+        self._handled = 0
+        self._latest = 0.0
         self.lane = 0
         self.adopted: set[int] = set()
 
@@ -115,19 +118,34 @@ class Lease:
             await connection.execute(again.values(taken=False))
         return gained
 
+    def handling(self, now: float) -> float:
+        """Return when an event that is handled now counts as handled: a clock that is set back makes nothing older."""
+        self._latest = max(self._latest, now)
+        return self._latest
+
+    def handled(self, events: int) -> None:
+        """Count new entries of the inbox."""
+        self._handled += events
+
     async def forget_handled(self) -> None:
-        """Remove what the inbox has remembered for long enough."""
-        oldest = (
-            sa.select(inbox.c.subscription, inbox.c.event)
-            .where(inbox.c.handled_at < self._clock() - _REMEMBERED)
-            .limit(_CHUNK)
-            .with_for_update(skip_locked=True)
-        )
-        forget = sa.delete(inbox).where(sa.tuple_(inbox.c.subscription, inbox.c.event).in_(oldest))
-        removed = _CHUNK
-        while removed == _CHUNK:
+        """Remove the oldest of what the inbox has remembered for long enough: at most two entries for each new one.
+
+        A clock that jumps ahead by days makes everything old at once. Then the last thousand entries stay, and of the
+        others only so many are forgotten as are handled until the clock is right again.
+        """
+        last = sa.select(inbox.c.handled_at).order_by(inbox.c.handled_at.desc()).offset(_LAST).limit(1)
+        while (wanted := min(INBOX_PACE * self._handled, _CHUNK)) > 0:
+            oldest = (
+                sa.select(inbox.c.subscription, inbox.c.event)
+                .where(inbox.c.handled_at < self._clock() - _REMEMBERED, inbox.c.handled_at <= last.scalar_subquery())
+                .order_by(inbox.c.handled_at)
+                .limit(wanted)
+                .with_for_update(skip_locked=True)
+            )
+            forget = sa.delete(inbox).where(sa.tuple_(inbox.c.subscription, inbox.c.event).in_(oldest))
             async with self._database.transaction(durable=False) as connection:
                 removed = (await connection.execute(forget)).rowcount
+            self._handled = self._handled - -(-wanted // INBOX_PACE) if removed == wanted else 0
 
     async def release(self) -> None:
         """Let go of every lane: what is still in them may be adopted at once."""

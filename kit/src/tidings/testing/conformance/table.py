@@ -429,11 +429,13 @@ class TableConformance:
 
     # -- housekeeping -----------------------------------------------------------------------------------------------
 
-    async def test_the_inbox_forgets_after_seven_days(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(table_lease, "_CHUNK", 2)
+    async def test_the_inbox_forgets_after_seven_days_two_old_entries_for_each_new_one(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(table_lease, "_CHUNK", 3)
+        monkeypatch.setattr(table_lease, "_LAST", 1)
         long_ago = datetime.now(UTC).timestamp() - 7 * 86_400
         async with shop.process() as (service, _):
-            await deliver(service, counted())
             old = [{"subscription": "s", "event": str(number), "handled_at": long_ago - 1} for number in range(5)]
             kept = {"subscription": "s", "event": "young", "handled_at": long_ago + 60}
             inbox = table_schema.inbox
@@ -441,7 +443,28 @@ class TableConformance:
             outbox = service.outbox
             assert isinstance(outbox, TableOutbox)
             await outbox._lease.forget_handled()
-        assert await shop.rows(table_schema.inbox) == 2
+            assert await shop.rows(inbox) == 6
+            await deliver(service, counted())
+            await outbox._lease.forget_handled()
+            assert await shop.rows(inbox) == 5
+            await deliver(service, counted())
+            await deliver(service, counted())
+            await outbox._lease.forget_handled()
+            assert await shop.rows(inbox) == 4
+
+    async def test_a_clock_that_jumps_by_days_empties_no_inbox(self, shop: Shop) -> None:
+        causes = [counted() for _ in range(6)]
+        async with shop.process() as (service, _):
+            outbox = service.outbox
+            assert isinstance(outbox, TableOutbox)
+            for cause in causes:
+                await deliver(service, cause)
+            outbox._lease._clock = lambda: time.time() + 30 * 86_400
+            await outbox._lease.forget_handled()
+            outbox._lease._clock = time.time
+            for cause in causes:
+                await deliver(service, cause)
+            await poll(lambda: shop.told() == [1, 2, 3, 4, 5, 6])
 
     async def test_a_clean_stop_publishes_first_and_lets_others_in_at_once(self, shop: Shop) -> None:
         async with shop.process("shop-0") as (service, _):
