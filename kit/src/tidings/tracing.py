@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,6 +24,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from tidings.envelope import Envelope
 from tidings.errors import DefinitionError
 from tidings.outcomes import DeadLetter, Outcome, Retry
+
+log = structlog.get_logger(__name__)
 
 _tracer = trace.get_tracer("tidings")
 _propagator = TraceContextTextMapPropagator()
@@ -86,6 +89,17 @@ def consumer(envelope: Envelope, subscription: str) -> AbstractContextManager[En
 
 @contextmanager
 def _span(envelope: Envelope, subscription: str) -> Iterator[Ending]:
+    """Trace a handling; where that is not possible, the event is handled all the same."""
+    with ExitStack() as stack:
+        ending: Ending = _untold
+        try:
+            ending = partial(_end, stack.enter_context(_started(envelope, subscription)))
+        except Exception as error:
+            log.warning("tracing.failed", exc_info=error)
+        yield ending
+
+
+def _started(envelope: Envelope, subscription: str) -> AbstractContextManager[trace.Span]:
     carrier = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
     published = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
     attributes = {
@@ -96,10 +110,9 @@ def _span(envelope: Envelope, subscription: str) -> Iterator[Ending]:
         "tidings.correlation_id": envelope.correlationid,
     }
     links = [Link(published)] if published.is_valid else []
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"process {envelope.label}", kind=SpanKind.CONSUMER, links=links, attributes=attributes
-    ) as span:
-        yield partial(_end, span)
+    )
 
 
 def _end(span: trace.Span, outcome: Outcome) -> None:
