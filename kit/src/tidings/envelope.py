@@ -21,6 +21,8 @@ import binascii
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -329,10 +331,17 @@ def read_deep(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
     Raises one of `UNREADABLE`.
     """
+    with as_deep_as_daprd():
+        return decoder.decode(body)
+
+
+@contextmanager
+def as_deep_as_daprd() -> Iterator[None]:
+    """Let C code that reads JSON recurse as deep as Go's decoder does."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _DEEPEST))
     try:
-        return decoder.decode(body)
+        yield
     finally:
         sys.setrecursionlimit(limit)
 

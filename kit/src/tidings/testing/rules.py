@@ -6,6 +6,7 @@ import json
 from types import ModuleType
 from typing import Any
 
+from tidings.envelope import as_deep_as_daprd
 from tidings.errors import TidingsError
 
 
@@ -35,7 +36,11 @@ def read(message: bytes) -> dict[str, Any]:
         ValueError: No JSON object.
 
     """
-    event = json.loads(message, parse_int=float)
+    try:
+        with as_deep_as_daprd():
+            event = json.loads(message, parse_int=float)
+    except RecursionError as error:
+        raise ValueError("nested deeper than Go reads") from error
     if not isinstance(event, dict):
         raise ValueError("no JSON object")  # noqa: TRY004  # to the caller it is one more way of not being an event
     return event
