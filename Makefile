@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
+.PHONY: fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
 	@$(call part,1/5: unit and contract tests)
-	$(PYTEST) tests/unit tests/contract tests/security -n $(WORKERS) --cov --cov-report=
+	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS) --cov --cov-report=
 	@$(call part,2/5: integration tests on real programs)
 	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
 	@$(call part,3/5: the operator on a real API server)
@@ -74,11 +74,15 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	$(PYTEST) tests/unit tests/contract tests/security -n $(WORKERS)
+	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS)
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
 	pytest tests/operator -n 2
+
+fuzz: venv ## a million odd events through the twin, and every HTTP API by its description (DELIVERIES=…, EXAMPLES=…)
+	FUZZ_DELIVERIES=$(or $(DELIVERIES),1000000) $(PYTEST) tests/fuzz -n 2
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(PYTEST) tests/security/test_fuzz_apis.py -n 2
 
 chaos: venv tools ## kill, cut off and stop every part while orders and numbered events flow
 	pytest tests/chaos
