@@ -37,7 +37,10 @@ def outbox(sidecar: MemorySidecar, **how: float) -> DirectOutbox:
 @asynccontextmanager
 async def api(service: Service, router: APIRouter = router) -> AsyncIterator[httpx2.AsyncClient]:
     app = create_app(service, [router])
-    async with lifespan(app), httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as http:
+    async with (
+        lifespan(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as http,
+    ):
         yield http
 
 
