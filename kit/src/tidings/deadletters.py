@@ -60,6 +60,10 @@ class Attempts:
         count, first = self._seen.get((subscription, event), (0, 0.0))
         return count + 1, first or time.time()
 
+    def resume(self, subscription: str, event: str, count: int, first: float) -> None:
+        """Go on counting an event that was tried elsewhere before; what is counted here already holds."""
+        self._seen.setdefault((subscription, event), (count, first))
+
     def failed(self, subscription: str, event: str, first: float) -> None:
         """Count an attempt."""
         count, _ = self._seen.pop((subscription, event), (0, 0.0))

@@ -20,6 +20,7 @@ from tidings import bulk, metrics, tracing
 from tidings import envelope as envelopes
 from tidings.context import Cause
 from tidings.deadletters import Attempts, DeadLetterPublisher, Failed, malformed
+from tidings.delayed import Delayed, DelayedRetries
 from tidings.envelope import Envelope, Received
 from tidings.errors import MalformedEvent
 from tidings.handlers import Handler
@@ -99,6 +100,7 @@ class Ingress:
         dead_letters: DeadLetterPublisher,
         token: str | None = None,
     ) -> None:
+        self.delayed = DelayedRetries(source, runner)
         self._source = source
         self._runner = runner
         self._dead_letters = dead_letters
@@ -148,6 +150,14 @@ class Ingress:
         answers = await asyncio.gather(*(self._deliver(path, entry.body) for entry in entries))
         return bulk.answer(entries, answers)
 
+    async def retry(self, delayed: Delayed) -> None:
+        """Retry an event that has left the broker's queue, until it has its outcome."""
+        await self.delayed.run(delayed, self._retried)
+
+    async def _retried(self, delayed: Delayed) -> bool:
+        self._attempts.resume(delayed.subscription, delayed.identity, delayed.attempts, delayed.first)
+        return await self._deliver(delayed.path, delayed.body) == _SUCCESS
+
     async def _deliver(self, path: str, body: bytes) -> bytes:
         routes = self._routes.get(path, _NONE)
         try:
@@ -183,6 +193,8 @@ class Ingress:
         route = _taking(routes, envelope)
         policy = route.policy if route else routes[0].policy if routes else None
         name = policy.name if policy else path.removeprefix(PREFIX)
+        if self.delayed.holds(path, name, envelope.identity):
+            return _SUCCESS
         attempt, first = self._attempts.current(name, envelope.identity)
         started = time.perf_counter()
         if attempt == 1 and path != REPLAY:
@@ -206,6 +218,11 @@ class Ingress:
         if ended.path == REPLAY and envelope.replayid and not isinstance(outcome, Retry):
             outcome = await self._reports.publish(envelope, name, reached, unread=ended.unread)
         if not isinstance(outcome, Retry):
+            self._attempts.forget(name, envelope.identity)
+            return _SUCCESS
+        attempts = ended.attempt - isinstance(outcome, Postponed)
+        delayed = Delayed(ended.path, name, envelope.identity, attempts, ended.first, ended.body)
+        if await self.delayed.take(delayed, outcome, ended.policy):
             self._attempts.forget(name, envelope.identity)
             return _SUCCESS
         if not isinstance(outcome, Postponed):

@@ -51,6 +51,11 @@ OUTBOX_LAG = Histogram(
     "From the commit of a unit of work to the broker's acknowledgement of its last event",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0),
 )
+_DELAYED = Gauge(
+    "tidings_events_delayed",
+    "Events that failed and wait for their next attempt outside of the broker",
+    ["subscription"],
+)
 SLOT_LAG = Gauge("tidings_outbox_slot_lag_bytes", "Write-ahead log that PostgreSQL keeps for the cdc outbox")
 SLOT_LEFT = Gauge("tidings_outbox_slot_left_bytes", "Write-ahead log that may follow until the cdc slot is lost")
 
@@ -106,6 +111,11 @@ def published(topic: str, result: str, events: int = 1) -> None:
 def dead_lettered(subscription: str, result: str) -> None:
     """Count an event that was given up: `published`, `malformed`, `stored`, `logged`."""
     _DEAD_LETTERS.labels(subscription, result).inc()
+
+
+def delayed(subscription: str, events: int) -> None:
+    """Say how many events of a subscription wait for their next attempt outside of the broker."""
+    _DELAYED.labels(subscription).set(events)
 
 
 @contextmanager

@@ -26,7 +26,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Postponed(Retry):
-    """Not now, through no fault of the event's: sidecar, broker or store did not answer. It counts as no attempt."""
+    """Not now, through no fault of the event's: sidecar, broker or store did not answer. It counts as no attempt.
+
+    `contended`: they did, and others kept writing the same document first.
+    """
+
+    contended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

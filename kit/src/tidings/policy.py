@@ -48,7 +48,7 @@ class SubscriptionPolicy(msgspec.Struct, frozen=True, rename="camel"):
     max_concurrency: int | None = None
     rate_limit: RateLimit | None = None
     retry: RetryPolicy = RetryPolicy()
-    timeout: float | None = None
+    timeout: float | None = 10.0
     dead_letter_topic: str | None = None
     ordering: Ordering = Ordering()
     suspend: bool = False

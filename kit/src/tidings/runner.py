@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from tidings import outcomes
@@ -92,6 +93,23 @@ class Runner:
 
         await self.execute(put, None, Cause(source, request()))
 
+    async def schedule(self, event: msgspec.Raw, after: float, source: str) -> bool:
+        """Store a message of the service to itself, due in `after` seconds; False where the strategy has none.
+
+        Raises:
+            SidecarUnavailable: Sidecar or store did not answer.
+            StateConflict: Others kept writing first.
+
+        """
+
+        async def put(_message: object, context: Any) -> bool:
+            schedule = getattr(context, "schedule_event", None)
+            if schedule is not None:
+                schedule(event, after=after)
+            return schedule is not None
+
+        return await self.execute(put, None, Cause(source, request()))
+
     async def attempt(
         self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
     ) -> Outcome:
@@ -145,7 +163,7 @@ def failed(error: BaseException, handler: str, attempt: int, retry: RetryPolicy)
     name = type(error).__qualname__
     if isinstance(error, _POSTPONED):
         _tell(logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
-        return Postponed(_said(error))
+        return Postponed(_said(error), contended=isinstance(error, StateConflict))
     if isinstance(error, _PERMANENT) and not isinstance(error, TopicMissing):
         return DeadLetter(_said(error), name)
     reason = f"{name}: {said}" if (said := _said(error)) else name

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from tidings import envelope as envelopes
 from tidings import tracing
 from tidings.context import Cause
 from tidings.deadletters import DeadLetterPublisher, Failed, malformed
+from tidings.delayed import Delayed, pause
+from tidings.delayed import read as read_delayed
 from tidings.documents import Scheduled
 from tidings.envelope import Envelope
 from tidings.errors import MalformedEvent
@@ -21,7 +22,6 @@ from tidings.policy import RetryPolicy
 from tidings.runner import Runner, failed
 from tidings.together import Together
 
-_LONGEST_PAUSE = 86_400.0  # seconds: what asks for more than a day is tried again as if it had not asked
 _DEFAULT = RetryPolicy(duration=0.5, max_interval=30.0, max_retries=100)
 
 
@@ -33,12 +33,19 @@ class Scheduler:
         handlers: What it handles; the first that takes the message's type is used.
         runner: Runs a handler as a unit of work.
         dead_letters: Publishes dead letters.
+        retry_delayed: Retries an event that has left the broker's queue.
 
     """
 
     def __init__(
-        self, source: str, handlers: Iterable[Handler], runner: Runner, dead_letters: DeadLetterPublisher
+        self,
+        source: str,
+        handlers: Iterable[Handler],
+        runner: Runner,
+        dead_letters: DeadLetterPublisher,
+        retry_delayed: Callable[[Delayed], Awaitable[None]] | None = None,
     ) -> None:
+        self._retry_delayed = retry_delayed
         self._source = source
         self._runner = runner
         self._dead_letters = dead_letters
@@ -56,6 +63,9 @@ class Scheduler:
     async def deliver(self, scheduled: Scheduled) -> None:
         """Handle one message that is due; returns once it has an outcome, whatever the message is."""
         body = bytes(scheduled.event)
+        if self._retry_delayed is not None and (delayed := read_delayed(body)) is not None:
+            await self._retry_delayed(delayed)
+            return
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
@@ -73,7 +83,7 @@ class Scheduler:
                 await self._give_up(Failed(body, envelope, outcome, envelope.label, attempt, first))
             if not isinstance(outcome, Retry):
                 return
-            await asyncio.sleep(_pause(outcome, attempt, retry))
+            await asyncio.sleep(pause(outcome, attempt, retry))
             attempt += not isinstance(outcome, Postponed)
 
     async def _attempt(self, handler: Handler | None, envelope: Envelope, attempt: int, retry: RetryPolicy) -> Outcome:
@@ -100,13 +110,5 @@ class Scheduler:
         """Publish a dead letter, as often as it takes until sidecar and store answer."""
         tries = 1
         while isinstance(outcome := await self._dead_letters.publish(letter), Retry):
-            await asyncio.sleep(_pause(outcome, tries, _DEFAULT))
+            await asyncio.sleep(pause(outcome, tries, _DEFAULT))
             tries += 1
-
-
-def _pause(outcome: Retry, attempt: int, retry: RetryPolicy) -> float:
-    """Seconds until the next attempt: what the handler asked for, else doubling with jitter up to the maximum."""
-    if isinstance(outcome.after, int | float) and 0 <= outcome.after < _LONGEST_PAUSE:
-        return outcome.after
-    growing = retry.duration * 2 ** min(attempt - 1, 30) if retry.policy == "exponential" else retry.duration
-    return min(growing, retry.max_interval) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -78,7 +78,7 @@ class Service:
         self.ingress = Ingress(
             name, found, read, self._runner, dead_letters, token.get_secret_value() if token else None
         )
-        self._scheduler = Scheduler(name, found, self._runner, dead_letters)
+        self._scheduler = Scheduler(name, found, self._runner, dead_letters, self.ingress.retry)
         self._opening = opening
         self._starting: asyncio.Task[None] | None = None
         self._opened: asyncio.Task[None] | None = None
@@ -98,6 +98,7 @@ class Service:
     async def _start(self) -> None:
         try:
             await self.outbox.start(self._scheduler.deliver)
+            self.ingress.delayed.enabled = True
         except Exception as error:
             log.error("service.not_started", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
             raise
@@ -117,6 +118,7 @@ class Service:
     async def stop(self) -> None:
         """Finish what is in flight, for up to `TIDINGS_DRAIN` seconds; what is not finished is returned."""
         self._stopping = True
+        self.ingress.delayed.enabled = False
         patience = self.settings.tidings_drain
         if not await self.ingress.drained(patience):
             log.warning("service.not_drained", in_flight=self.ingress.in_flight)

@@ -166,6 +166,10 @@ class StateContext(DocumentContext):
         self._scheduled.append(Scheduled(due, self.encode(kind, message, identity)))
         return identity
 
+    def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
+        """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
+        self._scheduled.append(Scheduled(self.now.timestamp() + after, event))
+
     async def commit(self) -> None:
         """Write the document, the inbox entry and the messages, then deliver the messages in the background.
 

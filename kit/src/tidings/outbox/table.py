@@ -282,6 +282,11 @@ class SqlContext(Context):
         self._scheduled.append({"id": identity, "due": (self.now + after).timestamp(), "event": event})
         return identity
 
+    def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
+        """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
+        due = self.now.timestamp() + after
+        self._scheduled.append({"id": new_id(), "due": due, "event": bytes(event).decode()})
+
     async def commit(self) -> None:
         """Commit the inbox entry, the handler's writes and the messages; then deliver these in the background.
 

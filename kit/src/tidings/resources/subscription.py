@@ -144,7 +144,7 @@ class Delivery(Part, frozen=True, kw_only=True):
     """How events reach the consumer."""
 
     retry: Retry = Retry()
-    timeout: Annotated[Duration, Meta(description="The longest a single attempt may take")] = "30s"
+    timeout: Annotated[Duration, Meta(description="The longest a single attempt may take")] = "10s"
     circuit_breaker: CircuitBreaker | None = None
     dead_letter: DeadLetter = DeadLetter()
 
