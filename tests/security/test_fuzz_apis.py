@@ -21,6 +21,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis.core.result import Ok
 
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.testing import MemorySidecar
@@ -186,7 +187,7 @@ def check(answer: httpx2.Response) -> None:
 def test_what_the_description_allows_and_what_it_forbids(api: Api) -> None:
     described = schemathesis.openapi.from_dict(api.schema)
     wanted = {(method, path) for method, path, _ in api.operations}
-    operations = [each.ok() for each in described.get_all_operations()]
+    operations = [each.ok() for each in described.get_all_operations() if isinstance(each, Ok)]
     operations = [each for each in operations if (each.method.upper(), each.path) in wanted]
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=EXAMPLES <= 25,

@@ -53,7 +53,7 @@ def test_a_file_that_was_open_to_all_is_closed(tmp_path: Path) -> None:
 def test_a_ports_folder_that_somebody_has_planted_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
 ) -> None:
-    monkeypatch.setattr(ports.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     place, elsewhere = tmp_path / f"tidings-ports-{os.getuid()}", tmp_path / "elsewhere"
     elsewhere.mkdir()
     if planted == "link":
@@ -69,7 +69,7 @@ def test_a_ports_folder_that_somebody_has_planted_is_refused(
 
 
 def test_a_link_among_the_reservations_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     victim = tmp_path / "victim"
     victim.write_text("precious")
     with ports.block():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ MARGHERITA: dict[str, Any] = {
     "available": True,
     "publishedAt": "2026-11-23T12:00:00Z",
 }
+TOKEN = "t0ken"
 CUSTOMER = {"customerId": "ada", "name": "Ada", "email": "ada@example.org"}
 ADDRESS = {"street": "12 Analytical Row", "city": "Utrecht", "postcode": "3511 AB"}
 ORDER: dict[str, Any] = {
@@ -40,9 +42,10 @@ class Shop:
 
     def __init__(self, **settings: Any) -> None:
         self.sidecar = MemorySidecar("orders")
-        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings())
+        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token=TOKEN))
         self.app = application(self.service, OrdersSettings(**settings))
-        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders")
+        own = {"dapr-api-token": TOKEN}
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders", headers=own)
         self._ids = map(str, itertools.count())
 
     async def hear(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
@@ -147,7 +150,7 @@ async def test_to_the_customer(shop: Shop, fulfilment: str, way: list[str]):
     for report in ["payments.paymentAuthorised", *way]:
         assert await shop.hear(report, orderId=order_id) == "SUCCESS"
     whole = await shop.look(order_id)
-    assert (whole["status"], whole["address"]) == ("completed", ADDRESS if fulfilment == "delivery" else None)
+    assert whole["status"] == "completed"
     [completed] = await shop.told("orders.orderCompleted.v1")
     assert (completed["data"]["customer"], completed["data"]["totalCents"]) == (CUSTOMER, 1900)
     assert completed["data"]["completedAt"] == whole["completedAt"]
@@ -179,9 +182,12 @@ async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
     [cancelled] = await shop.told("orders.orderCancelled.v1")
     assert (cancelled["data"]["reason"], cancelled["data"]["stage"]) == (reason, stage)
     assert cancelled["data"]["customerId"] == "ada"
-    email = (await shop.told("notifications.sendEmail.v1"))[-1]["data"]
-    assert (email["template"], email["parameters"]["reason"]) == ("orderCancelled", reason)
-    assert email["parameters"]["explanation"]
+    emails = [each["data"] for each in await shop.told("notifications.sendEmail.v1")]
+    if stage == "placed":
+        assert emails == []  # not paid for
+    else:
+        assert (emails[-1]["template"], emails[-1]["parameters"]["reason"]) == ("orderCancelled", reason)
+        assert emails[-1]["parameters"]["explanation"]
     assert (await shop.look(order_id))["cancellation"]["reason"] == reason
 
 
@@ -221,7 +227,7 @@ async def test_a_customer_cancels(shop: Shop, reports: list[str], status: int, s
     if status == 200:
         assert answers[0].json() == answers[1].json()
         assert [each["data"]["stage"] for each in cancelled] == [stage]
-        assert (await shop.emails())[-1] == "orderCancelled"
+        assert (await shop.emails())[-1:] == ([] if stage == "placed" else ["orderCancelled"])
     else:
         assert "can no longer be cancelled" in answers[0].json()["detail"]
         assert cancelled == []
@@ -337,11 +343,45 @@ async def test_an_unknown_order(shop: Shop, method: str):
 
 
 async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop):
-    orders = [
-        await shop.place(customer={"name": "Bo", "email": email}) for email in ("bo@example.org", "BO@example.org")
-    ]
-    ids = {(await shop.look(each))["customer"]["customerId"] for each in orders}
+    for email in ("bo@example.org", "BO@example.org"):
+        await shop.place(customer={"name": "Bo", "email": email})
+    ids = {each["data"]["customer"]["customerId"] for each in await shop.told("orders.orderPlaced.v1")}
     assert len(ids) == 1
+
+
+async def test_who_knows_an_id_learns_nobodys_name_and_address(shop: Shop):
+    order_id = await shop.place()
+    for token in ("", "guess"):
+        for method, path in (("GET", f"/orders/{order_id}"), ("POST", f"/orders/{order_id}/cancel")):
+            answer = await shop.http.request(method, path, headers={"dapr-api-token": token})
+            assert answer.status_code == 200
+            for secret in (*CUSTOMER.values(), *ADDRESS.values()):
+                assert secret not in answer.text.replace(order_id, "").replace('"placed', ""), secret
+    assert (await shop.look(order_id))["customer"] == CUSTOMER
+
+
+async def test_ids_cannot_be_computed_from_what_a_customer_sends(shop: Shop):
+    ids = []
+    for each in (shop, Shop()):  # two installations
+        async with contextlib.AsyncExitStack() as stack:
+            if each is not shop:
+                await stack.enter_async_context(lifespan(each.app))
+                assert await each.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
+            customer = {"name": "Bo", "email": "bo@example.org"}
+            body, headers = an_order(customer=customer), {"Idempotency-Key": "k-1"}
+            await each.http.post("/orders", json=body, headers=headers)
+            [placed] = [each["data"] for each in await each.told("orders.orderPlaced.v1")]
+            ids.append((placed["orderId"], placed["customer"]["customerId"]))
+    assert ids[0][0] != ids[1][0]
+    assert ids[0][1] != ids[1][1]
+
+
+async def test_an_order_that_is_not_paid_for_sends_nobody_an_email(shop: Shop):
+    order_id = await shop.place(customer={"name": "Buy at http://evil.example", "email": "victim@example.org"})
+    await shop.http.post(f"/orders/{order_id}/cancel")
+    refused = await shop.place(customer={"name": "x", "email": "victim@example.org"})
+    await shop.hear("payments.paymentRefused", orderId=refused, reason="cardDeclined")
+    assert await shop.emails() == []
 
 
 async def test_one_idempotency_key_is_one_order(shop: Shop):

@@ -32,7 +32,8 @@ def announce(order: Order, context: Context) -> None:
         context.publish(email(order, "orderCompleted"))
     elif order.cancellation is not None:
         context.publish(cancelled(order, order.cancellation))
-        context.publish(email(order, "orderCancelled"))
+        if order.confirmed_at is not None:  # nobody who has not paid makes us write to an address that they typed
+            context.publish(email(order, "orderCancelled"))
 
 
 def placed(order: Order) -> events.OrderPlaced:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Literal
-from uuid import NAMESPACE_URL, uuid5
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,7 @@ from orders.domain import (
     TooLate,
     UnknownSku,
 )
+from orders.identity import IdSecret, id_secret
 from orders.requests import Placing
 from tidings import Service
 from tidings.fastapi import CurrentService
@@ -58,6 +59,7 @@ IdempotencyKey = Annotated[
     Header(min_length=1, max_length=255, description="The same order is placed once, however often it is sent"),
 ]
 Traceparent = Annotated[str, Header(include_in_schema=False)]
+Token = Annotated[str, Header(description="What services show each other; without it no contact data is answered")]
 
 
 class Body(BaseModel):
@@ -127,9 +129,12 @@ class CancellationBody(Body):
 
 
 class OrderBody(OrderAccepted):
-    """The whole order: also what a reader of the sparse `orders.orderConfirmed.v1` comes for."""
+    """The whole order: also what a reader of the sparse `orders.orderConfirmed.v1` comes for.
 
-    customer: CustomerBody
+    Who and where the customer is, only services are told, by their `dapr-api-token`: an order's id stands on the board.
+    """
+
+    customer: CustomerBody | None
     fulfilment: Fulfilment
     address: AddressBody | None
     lines: list[LineBody]
@@ -151,9 +156,10 @@ async def place_order(
     traceparent: Traceparent = "",
 ) -> OrderAccepted:
     """Accept an order; its payment is taken afterwards, and everything else follows from that."""
-    draft = _draft(body)
+    ids = await _ids(request, service)
+    draft = _draft(body, ids)
     placing = Placing(
-        order_id=requests.order_id(draft.customer.customer_id, idempotency_key),
+        order_id=ids.order_id(draft.customer.customer_id, idempotency_key),
         draft=draft,
         payment_token=body.payment_token,
         pay_within=timedelta(seconds=request.app.state.settings.payment_timeout),
@@ -165,16 +171,25 @@ async def place_order(
 
 
 @router.get("/orders/{order_id}", summary="Look at an order")
-async def get_order(order_id: OrderId, service: CurrentService) -> OrderBody:
+async def get_order(order_id: OrderId, service: CurrentService, dapr_api_token: Token = "") -> OrderBody:
     """Answer all there is to know about an order, as orders sees it."""
-    return OrderBody.model_validate(await service.execute(requests.find, order_id))
+    return _shown(await service.execute(requests.find, order_id), service, dapr_api_token)
 
 
 @router.post("/orders/{order_id}/cancel", summary="Cancel an order, until it has left the house")
-async def cancel_order(order_id: OrderId, service: CurrentService, traceparent: Traceparent = "") -> OrderBody:
+async def cancel_order(
+    order_id: OrderId, service: CurrentService, traceparent: Traceparent = "", dapr_api_token: Token = ""
+) -> OrderBody:
     """Cancel an order; the kitchen stops, and payments gives back what it took."""
     order = await service.execute(requests.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
-    return OrderBody.model_validate(order)
+    return _shown(order, service, dapr_api_token)
+
+
+def _shown(order: Order, service: Service, token: str) -> OrderBody:
+    body, own = OrderBody.model_validate(order), service.settings.app_api_token
+    if own is not None and secrets.compare_digest(own.get_secret_value().encode(), token.encode()):
+        return body
+    return body.model_copy(update={"customer": None, "address": None})
 
 
 async def place_by_events(service: Service, placing: Placing, traceparent: str) -> Order:
@@ -189,21 +204,25 @@ async def refused(_request: Request, error: Exception) -> Response:
     return problem(status, str(error), headers=headers)
 
 
-def _draft(body: PlaceOrder) -> Draft:
+async def _ids(request: Request, service: Service) -> IdSecret:
+    state = request.app.state
+    if not hasattr(state, "ids"):
+        state.ids = await service.execute(id_secret, None)
+    found: IdSecret = state.ids
+    return found
+
+
+def _draft(body: PlaceOrder, ids: IdSecret) -> Draft:
     customer = body.customer
     quantities: dict[str, int] = {}
     for line in body.lines:
         quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
     return Draft(
-        customer=Customer(customer.customer_id or _customer_id(customer.email), customer.name, customer.email),
+        customer=Customer(customer.customer_id or ids.customer_id(customer.email), customer.name, customer.email),
         fulfilment=Fulfilment(body.fulfilment),
         quantities=quantities,
         address=_address(body),
     )
-
-
-def _customer_id(email: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"mailto:{email.casefold()}"))
 
 
 def _address(body: PlaceOrder) -> Address | None:

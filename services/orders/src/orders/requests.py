@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from uuid import UUID, uuid5
 
 import msgspec
 
@@ -12,11 +11,9 @@ from orders import announcements
 from orders.commands import ExpirePayment
 from orders.domain import Draft, Menu, Order, OrderUnknown
 from tidings import StateContext
-from tidings.envelope import new_id
 
 MENU = "current"
 """The key of the one menu."""
-_KEYS = UUID("0193f0c4-6a2e-7c1b-9c52-5f0f3e1f8a4d")
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +34,6 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """The same for the same request only."""
         return hashlib.sha256(msgspec.json.encode([self.draft, self.payment_token], order="sorted")).hexdigest()
-
-
-def order_id(customer_id: str, idempotency_key: str | None) -> str:
-    """Name a new order. The same customer's same key names the same order, so that it cannot be placed twice."""
-    return str(uuid5(_KEYS, f"{customer_id}\n{idempotency_key}")) if idempotency_key else new_id()
 
 
 async def place(placing: Placing, context: StateContext) -> Order:

@@ -18,11 +18,14 @@ from starlette.types import Receive, Scope, Send
 from storefront.settings import StorefrontSettings
 from storefront.upstreams import Upstream
 from tidings.problems import problem
+from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
 log = structlog.get_logger(__name__)
 
 LARGEST = 64 * 1024
 """Bytes of a request's body: an order of 100 kinds of pizza has some 6,000."""
+LARGEST_ANSWER = 4 * 1024 * 1024
+"""Bytes of a service's answer: 500 tracked orders have some 500,000."""
 ASKED = ("accept", "content-type", "idempotency-key", "last-event-id", "traceparent", "tracestate")
 ANSWERED = ("content-type", "etag", "retry-after")
 RETRY_AFTER = {"Retry-After": "2"}
@@ -53,8 +56,8 @@ class Forwarder:
         kept = httpx2.Limits(keepalive_expiry=IDLE)
         watched = httpx2.Limits(max_connections=settings.watchers, max_keepalive_connections=0)
         async with (
-            httpx2.AsyncClient(timeout=calls, limits=kept, trust_env=False) as requests,
-            httpx2.AsyncClient(timeout=silence, limits=watched, trust_env=False) as streams,
+            httpx2.AsyncClient(timeout=calls, limits=kept, trust_env=False, headers=PLAIN) as requests,
+            httpx2.AsyncClient(timeout=silence, limits=watched, trust_env=False, headers=PLAIN) as streams,
         ):
             yield cls(requests, streams)
 
@@ -65,10 +68,13 @@ class Forwarder:
         )
         began = time.perf_counter()
         try:
-            answer = await self._requests.send(asked)
+            answer = await self._requests.send(asked, stream=True)
+            body = await read_bounded(answer, LARGEST_ANSWER)
         except httpx2.TransportError as error:
             return _observed(_absent(to, error), to, began)
-        return _observed(_answered(to, answer, answer.content), to, began)
+        except AnswerTooLarge as error:
+            return _observed(_senseless(to, error), to, began)
+        return _observed(_answered(to, answer, body), to, began)
 
     async def stream(self, request: Request, to: Upstream, path: str) -> Response:
         """Pass a stream of server-sent events through, frame by frame, until either side ends it."""
@@ -81,11 +87,11 @@ class Forwarder:
         if answer.is_success:
             return _observed(_Passing(to, answer), to, began)
         try:
-            return _observed(_answered(to, answer, await answer.aread()), to, began)
+            return _observed(_answered(to, answer, await read_bounded(answer, LARGEST_ANSWER)), to, began)
         except httpx2.TransportError as error:
             return _observed(_absent(to, error), to, began)
-        finally:
-            await answer.aclose()
+        except AnswerTooLarge as error:
+            return _observed(_senseless(to, error), to, began)
 
 
 class _Passing(StreamingResponse):
@@ -125,6 +131,12 @@ def _answered(to: Upstream, answer: httpx2.Response, body: bytes) -> Response:
     if "location" in answer.headers:
         headers["location"] = f"/api{answer.headers['location']}"
     return Response(body, answer.status_code, headers=headers | {"Cache-Control": "no-store"})
+
+
+def _senseless(to: Upstream, error: AnswerTooLarge) -> Response:
+    log.warning("forward.failed", upstream=to.name, reason=str(error))
+    detail = f"{to.name} answered what cannot be passed on. {to.absence}"
+    return problem(HTTPStatus.BAD_GATEWAY, detail, headers=RETRY_AFTER, service=to.name)
 
 
 def _absent(to: Upstream, error: httpx2.TransportError) -> Response:

@@ -19,9 +19,16 @@ from loyalty.settings import LoyaltySettings
 from tidings import Service
 from tidings.limits import TokenBucket
 from tidings.policy import RateLimit
+from tidings.terminal import printable
+from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
 LONGEST_PAUSE = 3600.0
 """Seconds: whoever asks for a longer one by `Retry-After` is asked again after this."""
+
+LONGEST_ANSWER = 64 * 1024
+"""Bytes; what the SaaS answers has some 200."""
+LONGEST_REASON = 300
+"""Characters of its words that are kept."""
 
 _REASONS: Mapping[str, Reason] = {"A404": "accountUnknown", "A423": "accountClosed"}
 # Answers of the 400s that are not about the gift: who asks (401, 403), how fast (429), or when (408, 409, 425).
@@ -84,7 +91,7 @@ class Saas:
         key = settings.saas_key
         self._client = httpx2.AsyncClient(
             base_url=str(settings.saas_url),
-            headers={"authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            headers=PLAIN | ({"authorization": f"Bearer {key.get_secret_value()}"} if key else {}),
             timeout=settings.deadline,
             transport=transport,
         )
@@ -117,11 +124,17 @@ class Saas:
             return read(response, pause)
 
     async def _post(self, gift: Gift) -> httpx2.Response:
+        """Post, and read the answer as far as any of theirs could go."""
         body = msgspec.json.encode(_Posting(gift.customer_id, gift.order_id, gift.points))
         headers = {"idempotency-key": gift.order_id, "content-type": "application/json"}
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._client.post("api/v2/TxnPost", content=body, headers=headers)
+                asked = self._client.build_request("POST", "api/v2/TxnPost", content=body, headers=headers)
+                answer = await self._client.send(asked, stream=True)
+                content = await read_bounded(answer, LONGEST_ANSWER)
+                return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+        except AnswerTooLarge as error:
+            raise Down(f"the SaaS: {error}") from error
         except TimeoutError as error:
             raise Down(f"the SaaS did not answer within {self._deadline:g} s") from error
         except httpx2.HTTPError as error:
@@ -150,8 +163,10 @@ def read(response: httpx2.Response, pause: float | None) -> Receipt:
         raise Busy("the SaaS asks for fewer calls", pause)
     refusal = _refusal(response)
     if refusal is None or status in _NOT_THE_GIFT:
-        raise Down(f"the SaaS answered {status}: {refusal or response.text[:200]!r}", pause)
-    raise Refused(_REASONS.get(refusal.cd, "refused"), f"{status} {refusal.cd} {refusal.msg}")
+        raise Down(f"the SaaS answered {status}: {(refusal or response.text[:200])!r:.300}", pause)
+    raise Refused(
+        _REASONS.get(refusal.cd, "refused"), printable(f"{status} {refusal.cd} {refusal.msg}"[:LONGEST_REASON])
+    )
 
 
 def _refusal(response: httpx2.Response) -> _Error | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -18,6 +20,12 @@ _SUBJECTS: Mapping[Template, str] = {
 # What templates may ask for. Whatever a command leaves out is empty, and the template does without.
 _PARAMETERS = ("name", "items", "total", "fulfilment", "address", "explanation")
 
+LONGEST = 4000
+"""Characters of a parameter; 100 kinds of pizza have fewer."""
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_DOMAIN = re.compile(r"[.\u3002\uff0e\uff61](?=[^\W\d_])")
+"""A dot before a letter: mail programs make a link of `evil.example`, and none of `evil. example`."""
+
 _templates = Environment(
     loader=PackageLoader("notifications"),
     autoescape=select_autoescape(["html"]),
@@ -27,9 +35,17 @@ _templates = Environment(
 )
 
 
+def plain(text: str) -> str:
+    """Take from a text what could become a link, another line or hidden in a mail program: customers type names."""
+    shown = "".join(" " if unicodedata.category(each) in _HIDDEN else each for each in text[:LONGEST])
+    apart = _DOMAIN.sub(". ", shown.replace("://", " ").replace("@", " at "))
+    return " ".join(apart.split())
+
+
 def compose(email: Email, sender: str) -> EmailMessage:
     """Write an e-mail; the same one each time, but for the boundary between its parts."""
-    values = {**dict.fromkeys(_PARAMETERS, ""), **email.parameters, "order_id": email.order_id}
+    given = {name: plain(value) for name, value in email.parameters.items()}
+    values = {**dict.fromkeys(_PARAMETERS, ""), **given, "order_id": plain(email.order_id)}
     subject = _SUBJECTS[email.template]
     message = EmailMessage()
     message["From"] = sender
@@ -38,7 +54,7 @@ def compose(email: Email, sender: str) -> EmailMessage:
     message["Date"] = format_datetime(email.asked_at)
     message["Message-ID"] = message_id(email.email_id, parseaddr(sender)[1].rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office note, please
-    message["X-Order-Id"] = email.order_id
+    message["X-Order-Id"] = plain(email.order_id)
     message.set_content(_templates.get_template(f"{email.template}.txt").render(values))
     html = _templates.get_template(f"{email.template}.html").render(values, subject=subject)
     message.add_alternative(html, subtype="html")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from email.message import EmailMessage
 
 import aiosmtplib
 
@@ -11,7 +12,10 @@ from notifications.adapters.composing import compose
 from notifications.domain import Email
 from notifications.mailer import NotNow, Refused
 from notifications.settings import NotificationsSettings
+from tidings.terminal import printable
 
+LONGEST_REASON = 500
+"""Characters of a server's answer that are kept."""
 _PERMANENT = 500  # RFC 5321, 4.2.1: 4yz may be tried again, 5yz not
 
 
@@ -36,8 +40,12 @@ class SmtpMailer:
 
         """
         try:
+            message = compose(email, self._settings.sender)
+        except ValueError as error:  # also what cannot be encoded: it would fail each time
+            raise Refused(f"it cannot be written: {_said(str(error))}") from error
+        try:
             async with asyncio.timeout(self._settings.deadline):
-                await self._hand_over(email)
+                await self._hand_over(email, message)
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _verdict(error.recipients[0]) from error
         except aiosmtplib.SMTPDataError as error:
@@ -45,13 +53,13 @@ class SmtpMailer:
         except TimeoutError as error:
             raise NotNow(f"the mail server did not answer within {self._settings.deadline:g} s") from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise NotNow(f"the mail server: {type(error).__name__}: {error}") from error
+            raise NotNow(f"the mail server: {type(error).__name__}: {_said(str(error))}") from error
 
-    async def _hand_over(self, email: Email) -> None:
+    async def _hand_over(self, email: Email, message: EmailMessage) -> None:
         settings = self._settings
         password = settings.smtp_password
         await aiosmtplib.send(
-            compose(email, settings.sender),
+            message,
             recipients=[email.to],
             hostname=settings.smtp_host,
             port=settings.smtp_port,
@@ -64,6 +72,11 @@ class SmtpMailer:
         )
 
 
+def _said(text: str) -> str:
+    """What a server says, of which nobody knows how long it is and what is in it."""
+    return printable(text[:LONGEST_REASON])
+
+
 def _verdict(error: aiosmtplib.SMTPResponseException) -> NotNow | Refused:
-    said = f"{error.code} {error.message}"
+    said = f"{error.code} {_said(error.message)}"
     return Refused(said) if error.code >= _PERMANENT else NotNow(f"the mail server: {said}")

@@ -1,0 +1,188 @@
+"""What third parties answer, and what customers type on its way to them and to mail programs."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+import httpx2
+import pytest
+
+from loyalty.adapters.saas import LONGEST_ANSWER, Saas
+from loyalty.domain import Gift
+from loyalty.provider import Refused, Unavailable
+from loyalty.settings import LoyaltySettings
+from notifications.adapters import smtp
+from notifications.adapters.composing import compose, plain
+from notifications.adapters.smtp import SmtpMailer
+from notifications.domain import Email, deliverable
+from notifications.mailer import NotNow
+from notifications.mailer import Refused as MailRefused
+from notifications.settings import NotificationsSettings
+from storefront.forwarding import LARGEST_ANSWER
+from storefront.main import application
+from storefront.settings import StorefrontSettings
+from tidings.testing.asgi import lifespan
+from tidings.testing.programs import Ports
+from tidings.testing.serving import Served
+
+NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
+GIFT = Gift(order_id="o-1", customer_id="ada", points=9, asked_at=NOW)
+PATIENCE = 60.0
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 65536
+
+
+class _Bomb(httpx2.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield gzip.compress(b"0" * 10_000_000)
+
+
+def _saas(answer: Callable[[httpx2.Request], httpx2.Response]) -> Saas:
+    return Saas(LoyaltySettings(), httpx2.MockTransport(answer))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _: httpx2.Response(200, content=_endless()),
+        lambda _: httpx2.Response(200, content=b" " * (LONGEST_ANSWER + 1)),
+        lambda _: httpx2.Response(500, content=_endless()),
+        lambda _: httpx2.Response(200, stream=_Bomb(), headers={"content-encoding": "gzip"}),
+        lambda _: httpx2.Response(200, content=b"[" * 60_000),
+        lambda _: httpx2.Response(200, content=b'{"txn": {"no": 1e999, "balAft": 1}}'),
+    ],
+    ids=["endless", "just beyond", "endless error", "compressed", "deep", "no number"],
+)
+async def test_an_answer_of_the_saas_is_bounded(answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unavailable) as caught:
+            await _saas(answer).give(GIFT)
+    assert len(str(caught.value)) < 1000
+
+
+async def test_the_words_of_the_saas_are_bounded_and_printable() -> None:
+    words = "\x1b[2J\r\nforged: line" + "x" * 50_000
+    with pytest.raises(Refused) as caught:
+        await _saas(lambda _: httpx2.Response(422, json={"cd": "A000", "msg": words})).give(GIFT)
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+async def test_an_answer_to_the_storefront_is_bounded() -> None:
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        del receive
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        for _ in range(LARGEST_ANSWER // 65536 + 2):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with Ports() as ports:
+        served = Served(behind, ports.take())
+        await served.start()
+        urls: dict[str, Any] = dict.fromkeys(("orders_url", "menu_url", "tracking_url"), served.url)
+        app = application(StorefrontSettings(**urls))
+        transport = httpx2.ASGITransport(app)
+        async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            answer = await client.get("/api/menu")
+        await served.stop()
+    assert (answer.status_code, answer.json()["service"]) == (502, "menu")
+
+
+TYPED = [
+    "Buy at http://evil.example/now",
+    "https://evil.example",
+    "www.evil.example",
+    "evil.example",
+    "evil\u3002example",
+    "mailto:me@evil.example",
+    "x@evil.example",
+    "a\r\nBcc: victim@example.org\r\n\r\nBody",
+    "a\nb\x00c\x1b[31m",
+    "\u202egnp.exe",
+    "\ud800",
+    "<a href='http://evil.example'>here</a>",
+    "x" * 100_000,
+]
+
+
+def _email(**changed: Any) -> Email:
+    given = {"email_id": "o-1-orderConfirmed", "to": "ada@example.org", "template": "orderConfirmed", "order_id": "o-1"}
+    return Email(**{**given, "asked_at": NOW, **changed})
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_what_a_customer_types_is_text_in_a_mail_and_nothing_else(typed: str) -> None:
+    parameters = dict.fromkeys(("name", "items", "address", "explanation"), typed) | {"fulfilment": "delivery"}
+    written = compose(_email(parameters=parameters), "shop@example.org").as_bytes()
+    message = message_from_bytes(written, EmailMessage, policy=default)
+    assert message["To"] == "ada@example.org"
+    assert message["Bcc"] is None
+    for part in message.iter_parts():
+        text = part.get_content()
+        for link in ("://", "evil.example", "evil\u3002example", "@evil"):
+            assert link not in text, text
+        assert "<a href" not in text or part.get_content_type() == "text/plain"
+        assert all(each.isprintable() or each in "\r\n\t" for each in text)
+        assert len(text) < 40_000
+
+
+def test_ordinary_names_stay_readable() -> None:
+    for text in ("Ada Lovelace", "Zoë O'Neill-Müller", "J. R. R. Tolkien", "19.00 EUR", "2 x Margherita, 1 x Verdure"):
+        assert plain(text) == text
+
+
+@pytest.mark.parametrize("to", ["a@b\r\nRCPT TO:<x@y>", "a@b\n", "a@b, c@d", "<a@b>", "a@b\x00", " a@b"])
+def test_an_address_that_is_several_or_commands_is_refused(to: str) -> None:
+    assert not deliverable(to)
+
+
+@pytest.mark.parametrize("order_id", ["o\r\nBcc: x@y", "\ud800", "x" * 5000])
+def test_an_order_id_cannot_add_a_header(order_id: str) -> None:
+    written = compose(_email(order_id=order_id), "shop@example.org").as_bytes()
+    assert message_from_bytes(written, EmailMessage, policy=default)["Bcc"] is None
+
+
+async def test_a_mail_that_cannot_be_written_is_refused_and_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("Header values may not contain linefeed\n\x1b")
+
+    monkeypatch.setattr(smtp, "compose", fails)
+    with pytest.raises(MailRefused) as caught:
+        await SmtpMailer(NotificationsSettings()).send(_email())
+    assert str(caught.value).isprintable()
+
+
+async def test_a_mail_server_that_never_ends_its_answer_is_given_up() -> None:
+    ended = asyncio.Event()
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(b"220-\x1b[2J" + b"x" * 500 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        except ConnectionError:
+            writer.close()
+            ended.set()
+
+    server = await asyncio.start_server(greet, "127.0.0.1")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        chosen = NotificationsSettings(smtp_host="127.0.0.1", smtp_port=port, deadline=1.0)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(NotNow) as caught:
+                await SmtpMailer(chosen).send(_email())
+            await ended.wait()
+    assert len(str(caught.value)) < 1000
