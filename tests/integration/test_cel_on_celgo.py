@@ -198,7 +198,7 @@ def outcome(result: bool | str) -> bool | str:
 
 
 @given(expressions)
-@settings(max_examples=3000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_passes_the_check_means_the_same_to_daprd(daprd_cel: Daprd, expression: str):
     if cel.check(expression) is None:
         assert_same(daprd_cel, expression, EVENTS)

@@ -82,6 +82,12 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
             id="a new optional field",
         ),
         pytest.param(
+            system(version("v1", {"type": 5})),
+            [("v1", "changed", True, 2)],
+            "Publish the change as v2 beside v1",
+            id="no schema",
+        ),
+        pytest.param(
             system(version("v1", thing("id", id=NUMBER))),
             [("v1", "changed", True, 2)],
             "Publish the change as v2 beside v1",
@@ -272,3 +278,19 @@ def test_a_file_that_cannot_be_read_is_an_error(shop: Path):
     (shop / "more.yaml").write_text("kind: [")
     result = run("impact", "--against", SHOP)
     assert (result.exit_code, "yaml-syntax" in result.output) == (1, True)
+
+
+def test_one_and_true_are_different_values():
+    (found,) = compare(system(version("v1", {"enum": [1]})), system(version("v1", {"enum": [True]})))
+    assert (found.effect, found.breaks) == ("changed", True)
+
+
+def test_the_values_of_a_published_map_are_compared():
+    """An e-mail's parameters are a map: what no property names is compared, too."""
+    file = Path("services/notifications/contracts/schemas/notifications.sendEmail.v1.json")
+    old = json.loads(file.read_text(encoding="utf-8"))
+    new = json.loads(file.read_text(encoding="utf-8"))
+    new["properties"]["parameters"]["additionalProperties"] = NUMBER
+    (found,) = compare(system(version("v1", old)), system(version("v1", new)))
+    assert found.breaks
+    assert {each.field for each in found.differences} == {"data.parameters[*]"}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidings.plan import plan
@@ -140,12 +140,14 @@ schemas = st.recursive(
 
 
 @given(schemas)
+@settings(deadline=None)
 def test_every_schema_reads_itself_and_who_asks_for_nothing_reads_all(schema: dict[str, Any]):
     assert problems(schema, schema) == problems({}, schema) == []
     assert problems(schema, {"allOf": [schema]}) == problems({"anyOf": [schema]}, schema) == []
 
 
 @given(schemas, schemas)
+@settings(deadline=None)
 def test_a_new_optional_field_suits_both_and_a_new_required_one_only_the_old_reader(
     one: dict[str, Any], two: dict[str, Any]
 ):

@@ -465,7 +465,7 @@ def changes(draw: st.DrawFn) -> tuple[Schema, Schema]:
 
 
 @given(changes(), st.data())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_what_is_called_compatible_is_read(change: tuple[Schema, Schema], data: st.DataObject):
     """jsonschema is the oracle: every value that suits the writer's schema, closed, suits the reader's."""
     writer, reader = change
@@ -499,7 +499,7 @@ anything = st.recursive(
 
 
 @given(anything, anything)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_document_gets_a_verdict(one: Any, other: Any):
     for each in (one, other):
         assert all(found.message and found.mend for found in faults(each))

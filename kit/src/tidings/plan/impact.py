@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tidings.plan.jsonschema import problems
+from tidings.plan.jsonschema import is_changed, problems
 from tidings.plan.readers import Reader, readers
 from tidings.resources.eventtype import Compatibility, EventType, Version
 from tidings.resources.inventory import Inventory, type_key
@@ -134,13 +134,13 @@ def _effects(old: Version | None, new: Version | None) -> Iterator[Effect]:
             yield "removed" if new is None else "retired"
         return
     if new.state == "Draft":
-        if old is None or old.schema != new.schema:
+        if old is None or is_changed(old.schema, new.schema):
             yield "drafted"
         return
     if old is None or not was_published:
         yield "added"
         return
-    if old.schema != new.schema:
+    if is_changed(old.schema, new.schema):
         yield "changed"
     if new.state == "Deprecated" and (old.state, old.deprecation) != (new.state, new.deprecation):
         yield "deprecated"

@@ -19,7 +19,7 @@ from referencing import Registry, Resource
 from referencing import exceptions as reference_errors
 from referencing.jsonschema import specification_with
 
-from tidings.plan.jsonschema.node import ANYTHING, NOTHING, Node
+from tidings.plan.jsonschema.node import ANYTHING, NOTHING, Node, is_equal
 
 MAX_VALUES = 5_000
 """Values (objects, lists, texts, numbers) that a schema may hold, counted as they are written out."""
@@ -93,6 +93,14 @@ def faults(schema: Any) -> list[Fault]:
     except Unreadable as error:
         return error.faults
     return []
+
+
+def is_changed(old: Any, new: Any) -> bool:
+    """Whether two documents differ as JSON: to Python, 1 and true would be equal."""
+    try:
+        return not is_equal(old, new)
+    except (RecursionError, TypeError):  # no schema either way, which `faults` says
+        return True
 
 
 def read(schema: Any) -> Node:
