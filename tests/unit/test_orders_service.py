@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from orders.handlers import handlers
 from orders.main import application
@@ -42,7 +43,9 @@ class Shop:
 
     def __init__(self, **settings: Any) -> None:
         self.sidecar = MemorySidecar("orders")
-        self.service = Service("orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token=TOKEN))
+        self.service = Service(
+            "orders", handlers, sidecar=self.sidecar, settings=Settings(app_api_token=SecretStr(TOKEN))
+        )
         self.app = application(self.service, OrdersSettings(**settings))
         own = {"dapr-api-token": TOKEN}
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders", headers=own)
