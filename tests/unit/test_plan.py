@@ -221,12 +221,18 @@ def at(path: str) -> dict[str, Any]:
             id="two claims",
         ),
         pytest.param(
-            [event_type(versions="v2:Active v2:Active"), subscription()], {"error doubled-version"}, id="version twice"
+            [event_type(versions="v2:Active v2:Active"), subscription()],
+            {"error doubled-version", "error type-refused"},
+            id="version twice",
         ),
         pytest.param(
-            [event_type(channel={"topic": "all"}), subscription()], {"error shared-topic"}, id="one topic for two"
+            [event_type(channel={"topic": "all"}), subscription()],
+            {"error shared-topic", "error type-refused"},
+            id="one topic for two",
         ),
-        pytest.param([event_type(domain="sales"), subscription()], {"error bad-name"}, id="domain"),
+        pytest.param(
+            [event_type(domain="sales"), subscription()], {"error bad-name", "error type-refused"}, id="domain"
+        ),
         pytest.param(
             [event_type(), subscription(eventTypeRef={"name": "*"})],
             {"error versions-of-a-pattern", "info unconsumed-type"},
@@ -299,7 +305,7 @@ def test_findings(documents: list[Document], expected: set[str]):
         ("orders.orderConfirmed", "Fact", set()),
         ("OrderConfirmed", "Fact", {"bad-name"}),
         ("orders.orderConfirmed.v1", "Fact", {"bad-name"}),
-        ("deadletter.orderConfirmed", "Fact", {"bad-name"}),
+        ("deadletter.orderConfirmed", "Fact", {"bad-name", "foreign-topic"}),
         ("shop.buttonClicked", "Fact", {"technical-name"}),
         ("orders.orderUpdated", "Fact", {"technical-name"}),
         ("orders.confirmOrder", "Fact", {"not-past-tense"}),
@@ -314,7 +320,7 @@ def test_names(name: str, intent: str, expected: set[str]):
     assert {each.rule for each in named if each.severity == "error"} == expected
     accepted = {"name": "x", "annotations": {"tidings.dev/naming": "accepted"}}
     tolerated = planned(event_type(name, intent=intent, metadata=accepted)).findings
-    assert {each.rule for each in tolerated if each.severity == "error"} == expected & {"bad-name"}
+    assert {each.rule for each in tolerated if each.severity == "error"} == expected & {"bad-name", "foreign-topic"}
 
 
 @pytest.mark.parametrize(

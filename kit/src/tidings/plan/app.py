@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date
+from functools import partial
 
-from tidings.plan import channels, conditions, keepers, overlaps, policies, resiliency, subscriptions
+from tidings.plan import channels, conditions, keepers, overlaps, ownership, policies, resiliency, subscriptions, types
 from tidings.plan.channels import Channel
 from tidings.plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic, replay_topic
+from tidings.plan.guarding import failure, judged
 from tidings.plan.model import AppPlan, Topics
 from tidings.resources.findings import Finding, has_errors, worst_first
 from tidings.resources.inventory import Inventory, Key, app_key, is_dead_letters, wanted_type
@@ -14,6 +16,12 @@ from tidings.resources.subscription import EventSubscription
 
 SLOW = 10.0
 """Events a second, below which a subscription needs workers of its own: seen with one a second, 12 and 32 workers."""
+
+MAX_SUBSCRIPTIONS = 1_000
+"""Of one app: its plan is made anew with each change of one of them."""
+MAX_RULES = 128
+"""Of one app on one topic: they are compared with each other, and the sidecar asks one after the other."""
+MAX_RULE_TEXT = 4_000_000
 
 Readers = list[tuple[EventSubscription, list[Channel]]]
 
@@ -23,17 +31,31 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
 
     A subscription with an error programs nothing; the others of the app are planned as if it were not there.
     """
-    namespace, name = app
     findings: list[Finding] = []
-    readers: Readers = []
-    for subscription in inventory.of_app(app):
-        read, found = _judge(subscription, inventory, today)
+    beside = _Beside()
+    of_app = inventory.of_app(app)
+    for subscription in of_app[:MAX_SUBSCRIPTIONS]:
+        nothing: list[Channel] = []
+        read, found = judged(subscription, partial(_verdict, subscription, inventory, today, beside), nothing)
         if not has_errors(found):
-            found += _beside(subscription, read, readers)
-        if not has_errors(found):
-            readers.append((subscription, read))
+            beside.add(subscription, read)
         findings += found
-    findings += _slow(readers, inventory)
+    for subscription in of_app[MAX_SUBSCRIPTIONS:]:
+        message = f"App {app[1]} has more than {MAX_SUBSCRIPTIONS} subscriptions: this one is not planned"
+        mend = "Read with a pattern, or with several apps."
+        findings.append(subscription.finding("error", "too-many-subscriptions", message, mend))
+    readers = beside.readers
+    try:
+        findings += _slow(readers, inventory)
+        return _rendered(app, readers, inventory, findings)
+    except Exception as error:  # noqa: BLE001 - what one app needs concerns no other
+        failed = [failure(each, error) for each, _ in readers]
+        return _rendered(app, [], inventory, [*findings, *failed])
+
+
+def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[Finding]) -> AppPlan:
+    """Return what Dapr, the kit and the broker need for subscriptions that have no error."""
+    namespace, name = app
     by_channel = _by_channel(readers)
     replayed = _replayed(readers)
     children = [
@@ -63,14 +85,30 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
     )
 
 
+def _verdict(
+    subscription: EventSubscription, inventory: Inventory, today: date, beside: "_Beside"
+) -> tuple[list[Channel], list[Finding]]:
+    read, found = _judge(subscription, inventory, today)
+    if not has_errors(found):
+        found += beside.check(subscription, read)
+    return read, found
+
+
 def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
     """Look at a subscription by itself."""
     read, findings = channels.resolve(subscription, inventory, today)
+    read = [each for each in read if _is_granted(subscription, each, inventory)]
+    findings += ownership.of_subscription(subscription, inventory)
     findings += conditions.check(subscription)
     findings += keepers.unkept(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
     event_type = inventory.type(wanted_type(subscription))
+    if event_type and not types.grants(event_type, inventory):
+        message = f"{event_type.ref} has an error, so nobody may read it"
+        mend = "Correct the EventType: its own findings say what is wrong."
+        at = ("spec", "eventTypeRef", "name")
+        findings.append(subscription.finding("error", "type-refused", message, mend, at=at))
     if event_type and not has_errors(findings):
         findings += conditions.probe(subscription, event_type, read)
     if event_type and not event_type.spec.producers:
@@ -124,18 +162,58 @@ def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) 
     return [subscription.finding("error", "command-with-two-consumers", message, mend, at=at)]
 
 
-def _beside(subscription: EventSubscription, read: list[Channel], readers: Readers) -> list[Finding]:
-    """Look at a subscription beside those of the same app that are already planned."""
-    findings: list[Finding] = []
-    for senior, taken in readers:
-        places = {(each.pubsub, each.topic) for each in taken}
-        shared = [each for each in read if (each.pubsub, each.topic) in places]
-        if shared:
-            findings += overlaps.conflicts(subscription, senior, shared)
+def _is_granted(subscription: EventSubscription, channel: Channel, inventory: Inventory) -> bool:
+    """Whether what a pattern covers may be read: of a type by name, an error says so."""
+    event_type = inventory.type((wanted_type(subscription)[0], channel.type)) if subscription.spec.is_wildcard else None
+    return event_type is None or types.grants(event_type, inventory)
+
+
+class _Beside:
+    """The subscriptions of an app that are planned already: each further one must fit beside them."""
+
+    def __init__(self) -> None:
+        self.readers: Readers = []
+        self._on: dict[tuple[str, str], list[EventSubscription]] = defaultdict(list)
+        self._first: dict[str, EventSubscription] = {}
+        """By component, the oldest: daprd keeps one retry and timeout for each component."""
+
+    def add(self, subscription: EventSubscription, read: list[Channel]) -> None:
+        """Plan one more."""
+        self.readers.append((subscription, read))
+        for channel in read:
+            self._on[channel.pubsub, channel.topic].append(subscription)
+            self._first.setdefault(channel.pubsub, subscription)
+
+    def check(self, subscription: EventSubscription, read: list[Channel]) -> list[Finding]:
+        """Return what is wrong with one more. It is compared with those on the same topics, which are bounded."""
+        findings = list(self._too_much(subscription, read))
+        if findings:
+            return findings
+        shared: dict[Key, tuple[EventSubscription, list[Channel]]] = {}
+        for channel in read:
+            for senior in self._on.get((channel.pubsub, channel.topic), ()):
+                shared.setdefault(senior.key, (senior, []))[1].append(channel)
+        for senior, both in shared.values():
+            findings += overlaps.conflicts(subscription, senior, both)
             findings += subscriptions.disagreement(subscription, senior)
-        if {each.pubsub for each in read} & {each.pubsub for each in taken}:
-            findings += resiliency.disagreement(subscription, senior)
-    return findings
+        firsts = {first.key: first for each in read if (first := self._first.get(each.pubsub))}
+        for first in firsts.values():
+            findings += resiliency.disagreement(subscription, first)
+        return findings
+
+    def _too_much(self, subscription: EventSubscription, read: list[Channel]) -> Iterator[Finding]:
+        rules = conditions.rules_of(subscription)
+        for channel in read:
+            there = self._on.get((channel.pubsub, channel.topic), ())
+            if len(rules) + sum(len(conditions.rules_of(each)) for each in there) > MAX_RULES:
+                message = f"{channel.topic} would have more than {MAX_RULES} rules, which a sidecar asks for each event"
+                mend = "Let the app decide, or read with several apps."
+                yield subscription.finding("error", "too-many-rules", message, mend, at=("spec", "routes"))
+                return
+        if sum(len(each.match) for each in rules) * len(read) > MAX_RULE_TEXT:
+            message = f"Its conditions on {len(read)} topics are longer than {MAX_RULE_TEXT} characters together"
+            mend = "Shorten the filters, or read fewer types."
+            yield subscription.finding("error", "too-many-rules", message, mend, at=("spec", "filters"))
 
 
 def _by_channel(readers: Readers) -> dict[Channel, list[EventSubscription]]:
@@ -170,7 +248,8 @@ def _replayed(readers: Readers) -> list[str]:
 def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Channel]:
     """Return what the app must be allowed to publish. daprd publishes dead letters in the app's own name."""
     for event_type in inventory.produced_by(app):
-        yield from channels.published(event_type)
+        if types.grants(event_type, inventory):
+            yield from channels.published(event_type)
     for subscription, read in readers:
         own = subscription.spec.delivery.dead_letter.topic
         for pubsub in {channel.pubsub for channel in read}:

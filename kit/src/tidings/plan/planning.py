@@ -9,7 +9,7 @@ from tidings.plan.app import plan_app
 from tidings.plan.channels import published
 from tidings.plan.model import AppPlan, Plan, Scopes, Topics
 from tidings.plan.replays import plan_replay
-from tidings.plan.types import plan_type
+from tidings.plan.types import grants, plan_type
 from tidings.resources.findings import worst_first
 from tidings.resources.inventory import Inventory, Key
 
@@ -54,7 +54,7 @@ def topics(apps: Iterable[AppPlan], inventory: Inventory) -> Topics:
             for pubsub, names in each.items():
                 found[pubsub].update(names)
     for event_type in inventory.types.values():
-        for channel in published(event_type):
+        for channel in published(event_type) if grants(event_type, inventory) else ():
             found[channel.pubsub].add(channel.topic)
     return {pubsub: tuple(sorted(names)) for pubsub, names in sorted(found.items())}
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tidings.plan import conditions, filters
+from tidings.plan.guarding import judged
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.matching import has_cel
@@ -13,6 +14,10 @@ from tidings.resources.suggesting import did_you_mean
 
 def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     """Return what there is to say about a replay; with an error it must not run."""
+    return judged(replay, lambda: (None, _judge(replay, inventory)), None)[1]
+
+
+def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     target = replay.spec.target
     namespace = target.namespace or replay.metadata.namespace
     subscription = inventory.subscriptions.get((namespace, target.subscription))

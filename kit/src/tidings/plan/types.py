@@ -2,19 +2,44 @@
 
 from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 
-from tidings.plan import jsonschema, naming
+from tidings.plan import jsonschema, naming, ownership
 from tidings.plan.channels import channel_of
+from tidings.plan.guarding import judged
 from tidings.resources.eventtype import EventType
-from tidings.resources.findings import Finding
-from tidings.resources.inventory import Inventory, type_key
+from tidings.resources.findings import Finding, has_errors
+from tidings.resources.inventory import Inventory, fold, type_key
 
 
 def plan_type(event_type: EventType, inventory: Inventory, today: date) -> list[Finding]:
     """Return what there is to say about a type."""
-    findings = [*naming.check(event_type), *_versions(event_type, today), *_topics(event_type)]
-    findings += _claimed_twice(event_type, inventory)
-    return [*findings, *_readers(event_type, inventory)]
+
+    def judge() -> tuple[None, list[Finding]]:
+        findings = [*_alone(event_type, today), *_claimed_twice(event_type, inventory)]
+        return None, [*findings, *ownership.of_type(event_type, inventory), *_readers(event_type, inventory)]
+
+    return judged(event_type, judge, None)[1]
+
+
+def grants(event_type: EventType, inventory: Inventory) -> bool:
+    """Whether a type gives its producers and readers any right: one with an error gives none."""
+    return not (
+        inventory.is_faulty(event_type)
+        or _is_wrong(event_type)
+        or any(_claimed_twice(event_type, inventory))
+        or any(ownership.of_type(event_type, inventory))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _is_wrong(event_type: EventType) -> bool:
+    """Whether a type has an error of its own, which depends on no day and on nothing beside it."""
+    return has_errors(judged(event_type, lambda: (None, _alone(event_type, date.min)), None)[1])
+
+
+def _alone(event_type: EventType, today: date) -> list[Finding]:
+    return [*naming.check(event_type), *_versions(event_type, today), *_topics(event_type)]
 
 
 def _claimed_twice(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
@@ -78,7 +103,7 @@ def _topics(event_type: EventType) -> Iterator[Finding]:
     seen: dict[tuple[str, str], str] = {}
     for version in event_type.spec.versions:
         channel = channel_of(event_type, version)
-        other = seen.setdefault((channel.pubsub, channel.topic), version.name)
+        other = seen.setdefault((channel.pubsub, fold(channel.topic)), version.name)
         if other != version.name:
             message = f"{other} and {version.name} share the topic {channel.topic}: their readers get both"
             mend = "Let spec.channel.topic contain {version}."

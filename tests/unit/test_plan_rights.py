@@ -1,0 +1,251 @@
+"""Rights follow from ownership: whatever is written, an app may publish and read only what is its own or granted.
+
+Each test is an attack: what `evil` would get is asked of the plan, not of a finding alone.
+"""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from tests.unit.test_plan import Document, event_type, inventory, subscription
+
+from tidings.plan import Plan, guarding, plan, plan_app
+from tidings.plan import app as planning_of_apps
+from tidings.plan.app import MAX_RULES, MAX_SUBSCRIPTIONS
+from tidings.resources import EventSubscription, Inventory, parse_resource
+
+TODAY = date(2026, 11, 29)
+PAYMENTS = "payments.paymentAuthorised"
+PAID = f"{PAYMENTS}.v1"
+OURS: list[Document] = [
+    event_type("orders.orderPlaced", "v1:Active"),
+    event_type(PAYMENTS, "v1:Active", producers=["payments"]),
+    event_type("legacy.thingDone", "v1:Active", channel={"topic": "old-things"}, producers=["legacy"]),
+    subscription("payments", "payments", eventTypeRef={"name": "orders.orderPlaced"}, versions={"accept": ["v1"]}),
+    subscription("letters", "archive", eventTypeRef={"name": "deadletter.*"}, versions={}),
+]
+PLACED: Document = {"eventTypeRef": {"name": "orders.orderPlaced"}, "versions": {"accept": ["v1"]}}
+
+
+def evil(**spec: Any) -> Document:
+    return subscription("evil-reads", "evil", **{**PLACED, **spec})
+
+
+def planned(*documents: Document) -> Plan:
+    return plan(inventory(*OURS, *documents), TODAY)
+
+
+def rights(found: Plan, app: str) -> set[str]:
+    each = found.apps.get(app)
+    return {topic for topics in each.publishes.values() for topic in topics} if each else set()
+
+
+def reading(found: Plan, app: str) -> set[str]:
+    each = found.apps.get(app)
+    return {topic for topics in each.reads.values() for topic in topics} if each else set()
+
+
+def errors(found: Plan) -> set[tuple[str, str]]:
+    return {(each.resource.rpartition("/")[2], each.rule) for each in found.findings if each.severity == "error"}
+
+
+@pytest.mark.parametrize("kit", [True, False])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        PAID,
+        PAID.lower(),
+        PAID.upper(),
+        "payments.not_yet_there.v1",
+        "payments_paymentAuthorised.v1",
+        "old-things",
+        "OLD-THINGS",
+        "deadletter.payments",
+        "deadletter.evil2",
+        "Deadletter.payments",
+        "deadletter_payments",
+        "replay.payments",
+        "replay.evil",
+        "retry.payments",
+        "archive.recordReplayOutcome.v1",
+        "archive.anything",
+        "tidings.anything",
+        "defaultordersorders.orderPlaced.v1outbox",
+    ],
+)
+def test_dead_letters_go_to_no_topic_of_others(topic: str, kit: bool) -> None:
+    found = planned(evil(kit=kit, delivery={"deadLetter": {"topic": topic}}))
+    assert ("evil-reads", "foreign-topic") in errors(found)
+    assert rights(found, "evil") == reading(found, "evil") == set()
+    assert not found.apps["evil"].subscriptions
+    assert f"evil={topic}" not in found.scopes["pubsub"].publishing
+
+
+@pytest.mark.parametrize("topic", ["deadletter.evil", "deadletter.evil.slow", "evil-failures"])
+def test_an_app_may_name_dead_letters_of_its_own(topic: str) -> None:
+    found = planned(evil(delivery={"deadLetter": {"topic": topic}}))
+    assert not errors(found)
+    assert rights(found, "evil") == {"deadletter.evil", topic}
+
+
+def test_dead_letters_that_another_app_named_first_are_its_own() -> None:
+    own: Document = {"delivery": {"deadLetter": {"topic": "failures"}}}
+    found = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(**own))
+    assert errors(found) == {("evil-reads", "foreign-topic")}
+    found = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(source={"topic": "Failures"}))
+    assert errors(found) == {("evil-reads", "foreign-topic")}
+    found = planned(subscription("a-first", "kitchen", **PLACED, source={"topic": "failures"}), evil(**own))
+    assert errors(found) == {("evil-reads", "foreign-topic")}
+
+
+@pytest.mark.parametrize(
+    "topic", [PAID, PAID.upper(), "old-things", "deadletter.payments", "replay.payments", "tidings.x", "archive.x"]
+)
+def test_a_source_is_no_way_around_access(topic: str) -> None:
+    found = planned(evil(source={"topic": topic, "pubsub": "copy"}))
+    assert errors(found) == {("evil-reads", "foreign-topic")}
+    assert reading(found, "evil") == set()
+
+
+def test_a_source_of_ones_own_or_of_the_type_is_read() -> None:
+    assert reading(planned(evil(source={"topic": "elsewhere"})), "evil") == {"elsewhere", "replay.evil"}
+    assert "orders.orderPlaced.v1" in reading(planned(evil(source={"topic": "orders.orderPlaced.v1"})), "evil")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        PAID,
+        "Payments.PaymentAuthorised.v{version}",
+        "payments_paymentAuthorised.v1",
+        "payments.notYetThere.v1",
+        "old-things",
+        "Old-Things",
+        "deadletter.payments",
+        "replay.payments",
+        "archive.x",
+        "tidings.x",
+        "xoutbox",
+    ],
+)
+def test_a_type_claims_no_channel_of_others(topic: str) -> None:
+    claim = event_type("zevil.thingStolen", "v1:Active", channel={"topic": topic}, producers=["evil"])
+    found = planned(claim)
+    assert errors(found) == {("zevil.thingstolen", "foreign-topic")}
+    assert rights(found, "evil") == set()
+    assert found.channels == planned().channels
+
+
+def test_a_type_that_is_older_does_not_get_the_channel_that_has_anothers_name() -> None:
+    squatter = event_type("a.thingStolen", "v1:Active", channel={"topic": PAID}, producers=["evil"])
+    squatter["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
+    found = planned(squatter)
+    assert errors(found) == {("a.thingstolen", "foreign-topic")}
+    assert rights(found, "payments") >= {PAID}
+    assert rights(found, "evil") == set()
+
+
+def test_a_type_with_an_error_grants_nothing_and_what_only_it_granted_is_revoked() -> None:
+    known = inventory(*OURS, event_type("zoo.animalFed", "v1:Active", producers=["zoo"]))
+    assert plan_app(("default", "zoo"), known, TODAY).publishes == {"pubsub": ("zoo.animalFed.v1",)}
+    wrong, _ = parse_resource(event_type("zoo.animalFed", "v1:Active v1:Active", producers=["zoo"]))
+    assert wrong
+    assert ("default", "zoo") in known.put(wrong)
+    assert plan_app(("default", "zoo"), known, TODAY).publishes == {}
+    assert "zoo.animalFed.v1" not in plan(known, TODAY).topics
+
+
+def test_the_operator_is_told_of_the_apps_whose_rights_a_topic_changes() -> None:
+    custom = evil(delivery={"deadLetter": {"topic": "failures"}})
+    known = inventory(*OURS, custom)
+    claim, _ = parse_resource(event_type("a.thingDone", "v1:Active", channel={"topic": "failures"}, producers=["a"]))
+    assert claim
+    assert ("default", "evil") in known.put(claim)
+    assert not plan_app(("default", "evil"), known, TODAY).publishes
+    assert ("default", "evil") in known.remove("EventType", claim.key)
+    assert plan_app(("default", "evil"), known, TODAY).publishes == {"pubsub": ("deadletter.evil", "failures")}
+
+
+def elsewhere(document: Document) -> Document:
+    return {**document, "metadata": {**document["metadata"], "namespace": "far"}}
+
+
+def test_another_namespace_on_the_same_broker_claims_no_topic_and_no_app() -> None:
+    shared = event_type("orders.orderShipped", "v1:Active", access={"namespaces": ["far"]})
+    stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
+    stolen["metadata"]["creationTimestamp"] = "2026-11-29T00:00:00Z"
+    namesake = elsewhere(subscription("x", "payments", versions={"accept": ["v1"]}, eventTypeRef={"name": "far.b"}))
+    apart = planned(stolen)
+    assert rights(apart, "far/evil") == {PAID}, (
+        "namespaces that nothing connects have brokers, or accounts, of their own"
+    )
+    found = planned(shared, stolen, namesake)
+    assert rights(found, "far/evil") == set()
+    assert {("payments.paymentauthorised", "foreign-topic"), ("x", "app-in-two-namespaces")} <= errors(found)
+    assert ("payments", "app-in-two-namespaces") not in errors(found)
+
+
+def test_dead_letters_are_read_by_one_app_and_in_one_namespace() -> None:
+    letters: Document = {"eventTypeRef": {"name": "deadletter.*"}, "versions": {}}
+    found = planned(subscription("z", "evil", **letters))
+    assert errors(found) == {("z", "dead-letters-with-two-readers")}
+    assert rights(found, "evil") == reading(found, "evil") == set()
+    named: Document = {"eventTypeRef": {"name": "deadletter.payments"}, "versions": {}}
+    assert rights(planned(subscription("z", "evil", **named)), "evil") == set()
+    letters["eventTypeRef"] = {"name": "deadletter.*", "namespace": "default"}
+    found = planned(elsewhere(subscription("z", "evil", **letters)))
+    assert errors(found) == {("z", "access-denied")}
+    assert rights(found, "far/evil") == set()
+
+
+def test_a_pattern_reads_nothing_of_a_namespace_that_does_not_invite() -> None:
+    everything: Document = {"eventTypeRef": {"name": "*", "namespace": "default"}, "versions": {}}
+    found = planned(elsewhere(subscription("z", "evil", **everything)))
+    assert reading(found, "far/evil") == set()
+
+
+def test_a_failing_judgement_concerns_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = planning_of_apps._judge
+
+    def failing(each: EventSubscription, *rest: Any) -> Any:
+        if each.metadata.name == "evil-reads":
+            raise RecursionError("too deep")
+        return real(each, *rest)
+
+    monkeypatch.setattr(planning_of_apps, "_judge", failing)
+    found = planned(evil(), subscription("good", "evil", **PLACED))
+    assert errors(found) == {("evil-reads", "not-judged")}
+    assert "orders.orderPlaced.v1" in reading(found, "evil")
+    assert guarding.MAX_REASON < 1_000
+
+
+def test_a_crowd_of_subscriptions_on_one_topic_is_bounded() -> None:
+    def rules(of: int) -> list[dict[str, str]]:
+        return [{"match": f"event.id == '{place}'", "path": f"/{of}/{place}"} for place in range(60)]
+
+    crowd = [
+        subscription(
+            f"s{place}",
+            "evil",
+            **PLACED,
+            filters=[{"exact": {"subject": str(place)}}],
+            routes={"rules": rules(place), "default": f"/d{place}"},
+        )
+        for place in range(5)
+    ]
+    found = planned(*crowd)
+    routes = [each["spec"]["routes"] for each in found.apps["evil"].subscriptions if "rules" in each["spec"]["routes"]]
+    assert sum(len(each["rules"]) for each in routes) <= MAX_RULES
+    assert "too-many-rules" in {rule for _, rule in errors(found)}
+
+
+def test_an_app_has_a_bounded_number_of_subscriptions() -> None:
+    known = Inventory()
+    for place in range(MAX_SUBSCRIPTIONS + 2):
+        resource, _ = parse_resource(subscription(f"s{place:05}", "evil", **PLACED))
+        assert resource
+        known.put(resource)
+    found = plan_app(("default", "evil"), known, TODAY).findings
+    assert [each.resource for each in found if each.rule == "too-many-subscriptions"] == [
+        f"EventSubscription/s{place:05}" for place in (MAX_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS + 1)
+    ]
