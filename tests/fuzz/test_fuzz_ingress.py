@@ -75,7 +75,7 @@ def shop() -> Shop:
         if turn < len(RAISED) // 2:
             raise RAISED[made.calls // 16 % len(RAISED)]
         if turn == 14:
-            return (made.calls // 16 % 2 and Retry("not now")) or DeadLetter("\0" * 3_000)
+            return Retry("not now") if made.calls // 16 % 2 else DeadLetter("\0" * 3_000)
         if turn == 15:
             shelf = await context.load(Shelf, str(sold.item)) or Shelf()
             context.save(str(sold.item), Shelf(count=shelf.count + 1))

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -169,16 +170,49 @@ def decode(kind: MessageType, version: int, data: bytes | msgspec.Raw) -> Any:
 
 
 def _decode(kind: MessageType, data: bytes | msgspec.Raw) -> Any:
+    content = bytes(data)
+    if not content:
+        raise MalformedEvent(f"{kind.label}: the event has no data in JSON")
     parse = getattr(kind.model, "model_validate_json", None)  # a pydantic model
-    if parse is not None:
-        try:
-            return parse(bytes(data))
-        except ValueError as error:
-            raise MalformedEvent(f"{kind.label}: {error}") from error
     try:
-        return _decoder(kind.model).decode(data)
-    except msgspec.MsgspecError as error:
+        message = parse(content) if parse is not None else _decoder(kind.model).decode(content)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise MalformedEvent(f"{kind.label}: {error}") from error
+    if b"-" in content and (_NAIVE.search(content) or b"\\" in content):
+        _refuse_naive(kind, message)
+    return message
+
+
+# The end of a time without a zone, or of a date. Only where there is one, each value of the message is looked at.
+_NAIVE = re.compile(rb'-[0-9][0-9](?:[Tt_ ][0-9:.,]*)?"')
+
+
+def _refuse_naive(kind: MessageType, message: object) -> None:
+    """Raise `MalformedEvent` where a message holds a `datetime` without a zone.
+
+    It could be compared with no other, hours or days after it was accepted.
+    """
+    for path, value in _moments(message, "$"):
+        if value.utcoffset() is None:
+            raise MalformedEvent(
+                f"{kind.label}: {path} has no time zone: write it as RFC 3339, such as {value.isoformat()}Z"
+            )
+
+
+def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
+    if isinstance(value, datetime):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _moments(key, f"{path} (key)")
+            yield from _moments(each, f"{path}.{key}")
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, each in enumerate(value):
+            yield from _moments(each, f"{path}[{index}]")
+    else:
+        names: Iterable[str] = getattr(value, "__struct_fields__", ()) or getattr(value, "__dict__", ())
+        for name in names:
+            yield from _moments(getattr(value, name), f"{path}.{name}")
 
 
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
