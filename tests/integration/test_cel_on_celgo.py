@@ -179,8 +179,9 @@ whole = grown(grown(fields | constants)) | grown(parts)
 expressions = whole | st.builds("{} {} {}".format, grown(fields | constants), oneof("&& ||"), grown(fields | lists))
 
 
-STRICTER = ("has(", " in ")
-"""Where the probe may fail and daprd says false: has() of a field of what is no object, and a key that is no text."""
+STRICTER = ("has(", " in ", "int(", "double(")
+"""Where the probe may fail and daprd goes on: has() of a field of what is no object, a key that is no text, and a
+boolean that would be made a number, had another part not decided before."""
 
 
 def assert_same(daprd: Daprd, expression: str, events: list[dict[str, Any]]) -> None:

@@ -65,7 +65,8 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
     """Return whether the event matches, or the message of what fails: then daprd dead-letters the event.
 
     Stricter than daprd in two cases, in which daprd says false: has() of a field of what is no object, and `in` an
-    object with a key that is no text. A boolean is converted to no number, as in daprd and unlike in Google's C++.
+    object with a key that is no text. A boolean is converted to no number, as in daprd and unlike in Google's C++; here
+    that fails also where another part of the condition has decided before.
     """
     for function, argument in _conversions(expression):
         if isinstance(_value(_part(argument), event), bool):
