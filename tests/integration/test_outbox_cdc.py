@@ -45,13 +45,11 @@ async def database_url(logical: str) -> AsyncIterator[str]:
     await ask(logical, f'create database "{name}"')
     url = sa.make_url(logical).set(database=name).render_as_string()
     yield url
-    dropping = (
-        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()"
-    )
+    slots = "from pg_replication_slots where database = current_database()"
     await ask(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
                    "and pid <> pg_backend_pid()")  # fmt: skip
-    await asyncio.sleep(0.1)
-    await ask(url, dropping)
+    while await ask(url, f"select 1 {slots}"):
+        await ask(url, f"select pg_drop_replication_slot(slot_name) {slots} and not active")
     await ask(logical, f'drop database "{name}" with (force)')
 
 
@@ -210,13 +208,13 @@ async def test_who_is_silent_loses_the_stream_and_who_is_slow_keeps_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A suspended process says nothing; one whose broker is slow still does."""
-    monkeypatch.setattr(cdc, "_SILENCE", "1s")
+    monkeypatch.setattr(cdc, "_SILENCE", "5s")
     monkeypatch.setattr(cdc, "_BEAT", 0.3)
     monkeypatch.setattr(cdc, "_STANDBY", 0.05)
     send = MemorySidecar.publish
 
     async def slow(sidecar: MemorySidecar, topic: str, data: bytes, **how: object) -> None:
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(8.0)
         await send(sidecar, topic, data)
 
     world = CdcWorld(database_url)

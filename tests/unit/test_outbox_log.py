@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -60,13 +61,15 @@ class System:
         self.handlers.on(Counted, Recount)(count)
 
     @asynccontextmanager
-    async def process(self, instance: str = "shop-0") -> AsyncIterator[tuple[Service, MemorySidecar]]:
+    async def process(
+        self, instance: str = "shop-0", clock: Callable[[], float] = time.time
+    ) -> AsyncIterator[tuple[Service, MemorySidecar]]:
         """A process that dies at the end, without a word."""
         sidecar = MemorySidecar("shop", self.broker, self.store)
         service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
         outbox = service.outbox
         assert isinstance(outbox, LogOutbox)
-        outbox._lanes._instance = instance
+        outbox._lanes._instance, outbox._lanes._clock = instance, clock
         await service.start()
         assert service._starting is not None
         await service._starting
@@ -333,13 +336,14 @@ async def test_a_scheduled_message_survives_a_crash(system: System) -> None:
 
 async def test_a_scheduled_message_waits_until_it_is_due(system: System) -> None:
     async def later(message: Counted, context: StateContext) -> None:
-        late = datetime.now(UTC) - NOW + timedelta(seconds=0.2)
-        context.schedule(Recount(item=message.item), after=late)
+        hour = datetime.now(UTC) - NOW + timedelta(hours=1)
+        context.schedule(Recount(item=message.item), after=hour)
 
     async with system.process() as (service, _):
         await service.execute(later, Counted(item="apple"))
         await asyncio.sleep(0.1)
         assert system.totals() == []
+    async with system.process(clock=lambda: time.time() + 3600):
         await until(lambda: system.totals() == [1])
 
 

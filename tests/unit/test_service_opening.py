@@ -55,7 +55,8 @@ async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets
     logs.configure("shop", "json", "INFO")  # other tests may have, and the lines then go to another place
     service = Service("shop", sidecar=MemorySidecar("shop"), opening=broken)
     await service.start()
-    await asyncio.sleep(0.05)
+    assert service._opened
+    await asyncio.wait([service._opened])
     assert not await service.ready()
     assert "no menu in menu.yaml" in capsys.readouterr().err
     await service.stop()
@@ -71,7 +72,8 @@ async def test_an_outbox_that_cannot_start_is_told_too(
     service = Service("shop", sidecar=MemorySidecar("shop"))
     monkeypatch.setattr(service.outbox, "start", broken)
     await service.start()
-    await asyncio.sleep(0.05)
+    assert service._starting
+    await asyncio.wait([service._starting])
     assert not await service.ready()
     assert "the database answers in bytes" in capsys.readouterr().err
     await service.stop()

@@ -107,7 +107,8 @@ class SqliteConnection(aiosqlite.Connection):
         try:
             await self._finished(self._open)
         except BaseException:
-            self.stop()
+            if (ended := self.stop()) is not None:
+                await asyncio.wait([ended])
             raise
         return self
 
