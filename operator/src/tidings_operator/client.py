@@ -14,12 +14,14 @@ import aiohttp
 import msgspec
 from kopf import ConnectionInfo
 
+from tidings_operator import reading
+
 MANAGER = "tidings"
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 TIMEOUT = 30.0
 """Seconds that a request may take."""
-PAGE = 100
+PAGE = 20
 """Objects in a page of a list: what is in memory at a time."""
 METADATA_PAGE = 500
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -255,8 +257,8 @@ class Client:
                     await self._reopen()
                 if response.status != HTTPStatus.OK:
                     _checked(response, await response.read())
-                async for line in _lines(response.content):
-                    yield msgspec.json.decode(line)
+                async for line in lines(response.content):
+                    yield reading.decode(line)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ApiError(0, f"the watch of {api.plural} broke: {_said(error)}") from error
 
@@ -287,7 +289,7 @@ def _said(error: Exception) -> str:
 
 def _checked(response: aiohttp.ClientResponse, body: bytes) -> Any:
     if response.ok:
-        return msgspec.json.decode(body)
+        return reading.decode(body)
     message, reason = body[:500].decode(errors="replace"), ""
     if response.content_type == JSON:
         answer = msgspec.json.decode(body)
@@ -297,7 +299,7 @@ def _checked(response: aiohttp.ClientResponse, body: bytes) -> Any:
     raise ApiError(response.status, message, reason, float(after) if after.isdigit() else 0.0)
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Split a stream into lines of any length: aiohttp's own refuses long ones, and a ConfigMap may be one."""
     rest = b""
     async for chunk in content.iter_any():

@@ -1,13 +1,19 @@
 """kopf as the source of events: what it is told to watch, and how it is kept from spending more than that takes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import kopf
+import msgspec
 
 from tidings.resources.model import GROUP
-from tidings_operator.client import OWN
+from tidings_operator import reading
+from tidings_operator.client import OWN, lines
+
+LOG = logging.getLogger(__name__)
 
 FINALIZER = f"{GROUP}/kopf"
 """Stands on no object. kopf takes its finalizer off whatever carries it without need, and the name that it has by
@@ -15,10 +21,13 @@ default is every kopf operator's. Taking another one's off is not ours, nor have
 about a minute, and keep back the object's events meanwhile."""
 GRACE = 5.0
 """Seconds that kopf gets to end."""
-CHUNK = 100
+CHUNK = 20
 """Objects in one page of a list: kopf has one page, and what its workers hold of it, in memory at a time."""
 LINGER = 0.5
 """Seconds that kopf's worker of an object waits for a further event, holding the last one: by default 5."""
+
+GONE = 410
+"""The one error of a watch after which kopf begins anew; of any other it would end the operator."""
 
 Saw = Callable[..., Awaitable[None]]
 Login = Callable[[], kopf.ConnectionInfo]
@@ -56,14 +65,65 @@ def settings() -> kopf.OperatorSettings:
 def registry(login: Login, saw: Saw) -> kopf.OperatorRegistry:
     """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
 
-    def logged_in(**_: Any) -> kopf.ConnectionInfo:
-        return login()
+    async def logged_in(**_: Any) -> kopf.AiohttpSession:
+        return session(login())
 
     made = kopf.OperatorRegistry()
     kopf.on.login(registry=made)(logged_in)
     for api in OWN.values():
         kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=made)(saw)
     return made
+
+
+class _Content:
+    """The content of an answer, read line by line where kopf reads a watch."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        """Yield lines that kopf's JSON reader can read."""
+        async for line in lines(self._content):
+            yield _restartable(reading.line(line)) + b"\n"
+
+
+class ReadableResponse(aiohttp.ClientResponse):
+    """An answer of the API server in which no object is larger or deeper than can be read."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Begin the answer."""
+        await super().start(connection)
+        self.content = _Content(self.content)  # type: ignore[assignment]
+        return self
+
+    async def json(self, **how: Any) -> Any:
+        """Decode it."""
+        return reading.decode(await self.read()) if self.ok else await super().json(**how)
+
+
+def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Return a session for kopf, as kopf would make it, but for what it answers."""
+    secured = info.as_ssl_context() if info.server.startswith("https") else False
+    made = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=secured),
+        headers=info.as_http_headers(),
+        response_class=ReadableResponse,
+    )
+    return kopf.AiohttpSession(
+        server=info.server, default_namespace=info.default_namespace, aiohttp_session=made, priority=info.priority
+    )
+
+
+def _restartable(line: bytes) -> bytes:
+    """Let kopf begin a watch anew after any error that the API server tells of in it."""
+    if not line.startswith(b'{"type":"ERROR"'):
+        return line
+    event = msgspec.json.decode(line)
+    LOG.info("a watch ends with an error and begins anew: %s", event["object"].get("message"))
+    return msgspec.json.encode({**event, "object": {**event["object"], "code": GONE}})
 
 
 async def feed(login: Login, saw: Saw, namespaces: tuple[str, ...]) -> None:

@@ -25,8 +25,8 @@ QUICK, THOROUGH = 0.1, 2.0
 """Seconds of CPU time for a first attempt, and for one while nothing else waits. What is usual takes a hundredth."""
 STUCK = 60.0
 """Seconds after which a copy that neither answers nor uses its time is killed: far more than a busy machine needs."""
-MEMORY = 256 * 1024 * 1024
-"""Bytes that a copy may take beyond what it began with."""
+MEMORY = 96 * 1024 * 1024
+"""Bytes that a copy may take beyond what it began with: they count against the pod's limit."""
 COPIES = 2
 """Copies at the same time: a slow judgement leaves room for another."""
 BATCH = 16

@@ -171,12 +171,13 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod can be asked: one that starts, ends or fails has nothing to say yet, or any more."""
-    conditions = pod["status"].get("conditions") or ()
+    status = pod.get("status") or {}
+    conditions = status.get("conditions") or ()
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return ready and bool(pod["status"].get("podIP")) and not pod["metadata"].get("deletionTimestamp")
+    return ready and bool(status.get("podIP")) and not pod["metadata"].get("deletionTimestamp")
 
 
 def _app_id(metadata: Mapping[str, Any]) -> str:
     """Return the pod's app id: what it asks for, else what the injector gave it."""
     asked = (metadata.get("annotations") or {}).get("dapr.io/app-id")
-    return str(asked or metadata["labels"].get("dapr.io/app-id", ""))
+    return str(asked or (metadata.get("labels") or {}).get("dapr.io/app-id", ""))

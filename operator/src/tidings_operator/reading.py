@@ -1,8 +1,12 @@
 """Read what the API server sends: what cannot be read is a finding on that object, and holds up no other.
 
-Python's and msgspec's JSON readers give up some hundred levels deep; the API server keeps ten thousand.
+The API server keeps objects of 1.5 MB and 10,000 levels. Python's JSON readers give up after some hundred levels, and a
+page of large objects takes a gigabyte. So each object is measured first: of one beyond LARGEST or DEEPEST only the
+metadata and the status are taken, with the reason as an annotation in place of the spec.
 """
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,12 +17,67 @@ from tidings.resources import Finding, parse_resource
 from tidings.resources.model import Resource
 from tidings_operator.judging import Judge, JudgementError
 
+LARGEST = 512 * 1024
+"""Bytes of an object's JSON."""
+DEEPEST = 100
+"""Levels of an object's JSON."""
 INLINE = 64 * 1024
 """Bytes of a spec that is read at once; a larger one is read in a copy of the operator."""
 UNREADABLE = "tidings.dev/unreadable"
-"""Annotation that `decode` puts onto an object in place of a spec that it could not read: the reason."""
+"""Annotation in place of a spec: why it was not read. Stands in memory only."""
+KEPT_DEEP = 12_000
+"""More levels than the API server takes (10,000)."""
+_UNBOUNDED = "CustomResourceDefinition"
+"""Only cluster administrators write these, kopf needs them whole, and some are large."""
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_OTHERS = bytes(each for each in range(256) if each not in b"{}[]")
 
 Read = tuple[Resource[Any] | None, Sequence[Finding]]
+
+
+class _Metadata(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Metadata without managedFields, which is as deep as the object."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+
+
+class _Outline(msgspec.Struct, omit_defaults=True, rename="camel"):
+    api_version: str = ""
+    kind: str = ""
+    metadata: _Metadata = _Metadata()
+    status: msgspec.Raw = msgspec.Raw()
+
+
+def decode(text: bytes) -> Any:
+    """Decode an answer of the API server: an object, a list, or one line of a watch."""
+    try:
+        top = _raw(text, dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return msgspec.json.decode(text)  # no object at all
+    found = {name: msgspec.json.decode(value) for name, value in top.items() if name in ("kind", "apiVersion", "type")}
+    if "items" in top:
+        bounded = not str(found.get("kind")).startswith(_UNBOUNDED)
+        items = [_object(bytes(each), bounded) for each in _raw(top["items"], list[msgspec.Raw] | None) or ()]
+        return {**found, "metadata": msgspec.json.decode(top["metadata"]), "items": items}
+    if "type" in found and "object" in top:
+        return {**found, "object": _object(bytes(top["object"]))}
+    return _object(text, found.get("kind") != _UNBOUNDED)
+
+
+def line(text: bytes) -> bytes:
+    """Return a line of a watch as it is, or with what is left of an object that is too large or too deep."""
+    top = _raw(text, dict[str, msgspec.Raw])
+    is_fine = not _beyond(bytes(top["object"]))
+    return text if is_fine else msgspec.json.encode(decode(text))
 
 
 async def read(body: Mapping[str, Any], judge: Judge) -> Read:
@@ -41,3 +100,45 @@ def _unreadable(body: Mapping[str, Any], why: str) -> Finding:
     return Finding(
         "error", "unreadable", f"This cannot be read: {why}", "Make it smaller or less nested.", resource=ref
     )
+
+
+def _raw(text: bytes | msgspec.Raw, kind: Any) -> Any:
+    """Decode the outermost level; what is further in is only skipped, which recurses too."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + KEPT_DEEP)
+    try:
+        return msgspec.json.decode(text, type=kind)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _object(text: bytes, bounded: bool = True) -> Any:
+    why = _beyond(text) if bounded else ""
+    if not why:
+        return msgspec.json.decode(text)
+    outline = _raw(text, _Outline)
+    found = {"apiVersion": outline.api_version, "kind": outline.kind, "metadata": msgspec.to_builtins(outline.metadata)}
+    status = bytes(outline.status)
+    if status and not _beyond(status):
+        found["status"] = msgspec.json.decode(status)
+    found["metadata"]["annotations"] = {**(outline.metadata.annotations or {}), UNREADABLE: why}
+    return found
+
+
+def _beyond(text: bytes) -> str:
+    """Return why an object is not read as a whole, if it is not."""
+    if len(text) > LARGEST:
+        return f"it has {len(text)} bytes, more than {LARGEST}"
+    if text.count(b"{") + text.count(b"[") > DEEPEST and _is_deep(_STRINGS.sub(b"", text)):
+        return f"it is nested more than {DEEPEST} levels deep"
+    return ""
+
+
+def _is_deep(text: bytes) -> bool:
+    """Take away the innermost level again and again: all of it runs in C."""
+    brackets = text.translate(None, _OTHERS)
+    for _ in range(DEEPEST):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True

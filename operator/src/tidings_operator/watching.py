@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -74,9 +75,19 @@ async def _listed(
     items: list[Any] = []
     of_list = ""
     async for page, version in client.pages(api, namespace, selector=selector):
-        items += [slim(api, item) for item in page]
+        items += [kept for item in page if (kept := _guarded(slim, api, item)) is not None]
         of_list = version
     return items, of_list
+
+
+def _guarded(work: Callable[..., Any], *what: Any) -> Any:
+    """Take one object; one that nobody can make sense of is logged and left out, and ends no watch."""
+    try:
+        return work(*what)
+    except Exception:
+        metadata = what[-1].get("metadata") or {}
+        LOG.exception("%s/%s cannot be taken in", metadata.get("namespace"), metadata.get("name"))
+        return None
 
 
 def _take(api: Api, event: dict[str, Any], sink: Sink) -> str:
@@ -84,5 +95,5 @@ def _take(api: Api, event: dict[str, Any], sink: Sink) -> str:
     if event["type"] == "ERROR":
         raise ApiError(int(item.get("code", 0)), str(item.get("message", "")), str(item.get("reason", "")))
     if event["type"] != "BOOKMARK":
-        sink.changed(api, event["type"], item)
+        _guarded(partial(sink.changed, api, event["type"]), item)
     return str(item["metadata"]["resourceVersion"])
