@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.operator import shop
 from tests.operator.cluster import ADMIN, Cluster
 from tests.operator.conftest import Start, login, until
 
+from tidings_operator import reconciling
 from tidings_operator.client import OWN, Client
+from tidings_operator.operating import Operator
 
 pytestmark = pytest.mark.real
 WISHES = OWN["EventSubscription"]
@@ -125,3 +130,74 @@ async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cl
     before, after = (statistics.median(each.seconds[name] for name in names) for each in (alone, mixed))
     # A tenth more subscriptions is a tenth more work; the rest is for a machine on which other things run too.
     assert after < before * 1.5 + 5, f"median {before:.1f} s without the bad ones, {after:.1f} s with them"
+
+
+def loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the plan of what is named so never end, or end the process: faults of the core that nobody knows of yet."""
+    genuine = reconciling.plan_app
+
+    def plan_app(app: tuple[str, str], inventory: Any, today: Any) -> Any:
+        names = {each.metadata.name.rpartition("-")[0] for each in inventory.of_app(app)}
+        while "endless" in names:
+            pass
+        if "crash" in names:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "bottomless" in names:
+            return plan_app(app, inventory, today)
+        return genuine(app, inventory, today)
+
+    monkeypatch.setattr(reconciling, "plan_app", plan_app)
+
+
+async def health(made: Operator, longest: list[float]) -> None:
+    """Ask /healthz again and again; keep the longest time that an answer took."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            begun = time.monotonic()
+            async with session.get(f"http://127.0.0.1:{made.port}/healthz") as answer:
+                assert answer.status == 200, await answer.text()
+            longest.append(time.monotonic() - begun)
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(600)
+async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_ones(
+    cluster: Cluster, operator: Start, monkeypatch: pytest.MonkeyPatch
+):
+    loops(monkeypatch)
+    for name in ("hostile-good", "hostile-mixed"):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    longest: list[float] = []
+    asking: list[asyncio.Task[None]] = []
+
+    async def start(namespace: str) -> Any:
+        made = await operator(namespaces=(namespace,), patience=PATIENCE)
+        asking.append(asyncio.create_task(health(made, longest)))
+        return made
+
+    alone = await told(
+        cluster, "hostile-good", [good("hostile-good", n) for n in range(GOOD)], lambda: start("hostile-good")
+    )
+    kinds = ("endless", "crash", "bottomless")
+    # Half of them are in an app with good ones, half in an app of their own.
+    crowd = [
+        shop.subscription(
+            "hostile-mixed",
+            f"{kinds[n % 3]}-{n}",
+            consumer={"appId": f"app{n}" if n % 2 else f"evil{n}"},
+            routes={"default": f"/evil/{n}"},
+        )
+        for n in range(BAD)
+    ] + [good("hostile-mixed", n) for n in range(GOOD)]
+    mixed = await told(cluster, "hostile-mixed", crowd, lambda: start("hostile-mixed"))
+    for each in asking:
+        assert not each.done(), "it was alive throughout"
+        each.cancel()
+
+    names = [f"good-{n}" for n in range(GOOD)]
+    assert {alone.reasons[name] for name in names} == {mixed.reasons[name] for name in names} == {"Programmed"}
+    assert {reason for name, reason in mixed.reasons.items() if name not in names} == {"NotJudged"}
+    assert max(longest) < 1.0, f"/healthz took {max(longest):.2f} s"
+    apart = [f"good-{n}" for n in range(BAD * PER_APP, GOOD)] or names
+    before, after = (statistics.median(each.seconds[name] for name in apart) for each in (alone, mixed))
+    assert after < before * 1.5 + 10, f"median {before:.1f} s without the hostile ones, {after:.1f} s with them"

@@ -15,10 +15,11 @@ from tests.operator.conftest import manifest, until
 MALFORMED = [{"cel": "event.data.total >"}]
 
 
-def configurations(namespace: str, port: int, **how: Any) -> list[dict[str, Any]]:
+def configurations(namespace: str, port: int, name: str = "tidings", **how: Any) -> list[dict[str, Any]]:
     """Both configurations of the manifest, by URL in place of a service."""
     found = [each for each in manifest("webhooks") if each["kind"].endswith("Configuration")]
     for each in found:
+        each["metadata"]["name"] = name
         for webhook in each["webhooks"]:
             path = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}

@@ -142,6 +142,7 @@ def test_namespaces_bound_the_rights_too() -> None:
     } == {
         "customresourcedefinitions",
         "namespaces",
+        "subjectaccessreviews",
         "validatingwebhookconfigurations",
         "mutatingwebhookconfigurations",
     }

@@ -31,6 +31,9 @@ from tidings_operator.conditions import told
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 AWAITED = "tidings.dev/await-type"
 """Annotation: its type, or the version of it, is applied later; `"true"` turns the refusal into a warning."""
+APPLIERS_OF_SETS = ("kustomize-controller", "helm-controller", "helm", "argocd-controller")
+"""Field managers (Flux, Helm, Argo CD) that apply a whole set in an order of their own: a type may come after its
+readers, and what is refused keeps them from ever applying it."""
 MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version")
 
 Part = tuple[str, Key, Any]
@@ -47,6 +50,15 @@ class UserInfo(msgspec.Struct, frozen=True):
     """Who asks."""
 
     username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+
+
+class Options(msgspec.Struct, frozen=True, rename="camel"):
+    """How something is asked for."""
+
+    field_manager: str = ""
 
 
 class Request(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,6 +69,8 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     operation: Operation
     namespace: str = ""
     user_info: UserInfo = UserInfo()
+    dry_run: bool = False
+    options: Options | None = None
     name: str = ""
     object: dict[str, Any] | None = None
     old_object: dict[str, Any] | None = None
@@ -73,6 +87,8 @@ class Change:
     old: Any = None
     unreadable: tuple[Finding, ...] = ()
     """Why the new object could not be read."""
+    may_be_early: bool = False
+    """What it needs may be applied after it, in the same set."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """Of the old object: what was accepted of it."""
 
@@ -91,7 +107,10 @@ def read(request: Request, now: str) -> Change:
     old, _ = _resource(request.old_object, now)
     name = new.metadata.name if new else request.name
     status = (request.old_object or {}).get("status") or {}
-    return Change(request.kind.kind, (request.namespace, name), request.operation, new, old, tuple(findings), status)
+    manager = request.options.field_manager if request.options else ""
+    early = request.dry_run or manager in APPLIERS_OF_SETS
+    key = (request.namespace, name)
+    return Change(request.kind.kind, key, request.operation, new, old, tuple(findings), early, status)
 
 
 def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Part] = ()) -> Verdict:
@@ -151,13 +170,20 @@ def _subscription(change: Change, inventory: Inventory, today: date) -> Verdict:
         before = plan_app(app, inventory, today).findings
     with supposing(inventory, [(change.kind, change.key, new)]):
         after = plan_app(app, inventory, today).findings
-    own = [_awaited(each, new) for each in after if each.resource == new.ref]
+    own = [_awaited(each, new, change.may_be_early) for each in after if each.resource == new.ref]
     return _verdict([*_ratcheted(own, before), *_broken(before, after, {new.ref})])
 
 
-def _awaited(finding: Finding, subscription: EventSubscription) -> Finding:
-    """Let what time mends be a warning, where the subscription says that it waits."""
-    waits = subscription.metadata.annotations.get(AWAITED) == "true" or subscription.spec.enforcement == "BestEffort"
+def _awaited(finding: Finding, subscription: EventSubscription, may_be_early: bool) -> Finding:
+    """Let what time mends be a warning, where the subscription says that it waits, or comes as part of a set.
+
+    A dry run shows each object of a set alone (Flux's, `kubectl diff`), and none is there for the next one to find.
+    """
+    waits = (
+        may_be_early
+        or subscription.metadata.annotations.get(AWAITED) == "true"
+        or subscription.spec.enforcement == "BestEffort"
+    )
     if finding.severity != "error" or finding.rule not in MENDED_BY_TIME:
         return finding
     if waits:

@@ -52,6 +52,11 @@ class ApiError(Exception):
             HTTPStatus.METHOD_NOT_ALLOWED,
         )
 
+    @property
+    def is_terminating(self) -> bool:
+        """Whether the namespace is on its way out, and takes nothing new: what would be written goes with it."""
+        return self.status == HTTPStatus.FORBIDDEN and "because it is being terminated" in str(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
@@ -150,6 +155,9 @@ class Client:
                         continue
                     return _checked(response, answer)
             except (aiohttp.ClientError, TimeoutError) as error:
+                if isinstance(error, aiohttp.ClientConnectorCertificateError) and attempt == 1:
+                    await self._reopen()  # the authority of the API server may have been rotated
+                    continue
                 raise ApiError(0, f"{self._server} cannot be reached: {_said(error)}") from error
         raise AssertionError("unreachable")
 
@@ -260,6 +268,8 @@ class Client:
                 async for line in lines(response.content):
                     yield reading.decode(line)
         except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                await self._reopen()
             raise ApiError(0, f"the watch of {api.plural} broke: {_said(error)}") from error
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -321,7 +321,7 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
     if "enum" in schema:
         schema["type"] = "string"
     if schema.get("type") == "array":
-        schema["items"] = _field(schema["items"], models, above)
+        schema["items"] = _without_defaults(_field(schema["items"], models, above))
         schema.setdefault("maxItems", LONGEST_LIST)
     if isinstance(schema.get("minimum"), float):
         # The API server holds an integer against the whole part of a minimum: 0 would pass for 0.001.
@@ -337,6 +337,19 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
     if "exclusiveMinimum" in schema:
         schema["minimum"], schema["exclusiveMinimum"] = schema["exclusiveMinimum"], True
     return schema if "type" in schema else dict(ANY)
+
+
+def _without_defaults(schema: Any) -> Any:
+    """Leave defaults out of a list's items: Argo CD compares lists as a whole, and would find a difference for ever."""
+    if isinstance(schema, dict):
+        kept = {name: each for name, each in schema.items() if name != "default" or not _is_schema(schema)}
+        return {name: _without_defaults(each) for name, each in kept.items()}
+    return schema
+
+
+def _is_schema(schema: Schema) -> bool:
+    """Whether this is a schema, and not a map of properties, one of which may be named `default`."""
+    return isinstance(schema.get("type"), str) or ANY.keys() <= schema.keys()
 
 
 def _without_nulls(value: Any) -> Any:

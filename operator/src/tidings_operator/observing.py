@@ -73,6 +73,7 @@ class Observer:
             while True:
                 is_due = time.monotonic() >= due
                 apps = self._world.inventory.consuming_apps if is_due else self._outdated()
+                apps = [each for each in apps if each in self._world.apps and self._world.apps[each].is_planned]
                 # Who does not write need not know: whoever takes over asks at once.
                 if apps and self._may_write():
                     await self._look(session, apps)

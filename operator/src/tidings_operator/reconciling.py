@@ -127,6 +127,7 @@ class Reconciler:
         for each in desired:
             if each.name not in failures and state.settled.get(each.name, ("",))[0] != each.hash:
                 state.settled[each.name] = (each.hash, each.hash)
+        state.is_planned = True
         if broken and self._attempts.get(key, 0) < PATIENCE:
             raise broken
         told = {name: _failure(error) for name, error in failures.items()}
@@ -196,7 +197,8 @@ class Reconciler:
         failures: dict[Name, ApiError] = {}
         for step, error in zip(steps, ended, strict=True):
             if isinstance(error, ApiError):
-                failures[step.name] = error
+                if not error.is_terminating:
+                    failures[step.name] = error
             elif error:
                 raise error
         return failures
@@ -334,7 +336,9 @@ class Reconciler:
         try:
             await events.post(self._client, built)
         except ApiError as error:
-            LOG.warning("event about %s %s/%s: %s", *place, error)
+            LOG.log(
+                logging.DEBUG if error.is_terminating else logging.WARNING, "event about %s %s/%s: %s", *place, error
+            )
 
     def must_lead(self) -> None:
         """Raise NotLeaderError unless this operator is the one that writes: call it before every effect."""

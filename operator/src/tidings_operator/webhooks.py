@@ -8,6 +8,7 @@ import asyncio
 import base64
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -17,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from tidings.resources import parse_resource
-from tidings_operator import admission, metrics, server
+from tidings_operator import access, admission, metrics, server
 from tidings_operator.admission import Change, Part, Request, Verdict
 from tidings_operator.client import OWN, ApiError, Client
 from tidings_operator.conditions import told
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 LARGEST = 16 * 1024 * 1024
 """Bytes of a review: the object as it was and as it will be, each of at most 3 MiB, and some air."""
+LEAVING = 3.0
+"""Seconds that a type's deletion waits for its readers, which may be deleted at the same time."""
+AGAIN = 0.5
+COLLECTORS = tuple(
+    f"system:serviceaccount:kube-system:{each}" for each in ("namespace-controller", "generic-garbage-collector")
+)
+"""Delete what is lost already: refusing it would leave a namespace on its way out for ever."""
 MOST_WARNINGS, LONGEST_WARNING = 10, 256
 """The API server cuts off more."""
 
@@ -103,27 +111,54 @@ class Webhooks:
         """Say whether a request may go on."""
         if wrong := self._unready():
             raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
-        if not self._is_ours(request.namespace):
+        is_collected = request.operation == "DELETE" and request.user_info.username in COLLECTORS
+        if is_collected or not self._is_ours(request.namespace):
             return {"allowed": True}
         try:
             change, verdict = await self._judged(request, ())
-            if verdict.errors and not change.unreadable:
+            deadline = time.monotonic() + (LEAVING if request.operation == "DELETE" else 0.0)
+            while verdict.errors and not change.unreadable:
                 # The watch may be behind: nobody is refused for what the API server knows better.
                 fresh = await self._unseen({each for each in (change.key[0], _home(change)) if self._is_ours(each)})
                 change, verdict = await self._judged(request, fresh)
+                if time.monotonic() >= deadline:
+                    break
+                await asyncio.sleep(AGAIN)
+            if verdict.errors and not change.unreadable:
+                verdict = await self._for(request, change, verdict, fresh)
         except JudgementError as error:
             return self._unjudged(request, error)
         metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
         return _response(change, verdict)
 
     async def _judged(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
+        return await self._judge(lambda: self._verdict(request, fresh))
+
+    def _verdict(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
+        """Judge a request. Runs in a copy."""
         now = datetime.now(UTC)
+        change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        return change, admission.judge(change, self._world.inventory, now.date(), fresh)
+
+    async def _for(self, request: Request, change: Change, verdict: Verdict, fresh: Sequence[Part]) -> Verdict:
+        """Return what of a refusal whoever asks may know: by what they may read, it is judged once more."""
+        inventory, own = self._world.inventory, change.key[0]
+        spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
+        text = " ".join((*map(told, verdict.errors), *verdict.warnings))
+        asked_of = {each for each in spaces if f"{each}/" in text} | {_home(change)} - {own}
+        if not spaces and not asked_of:
+            return verdict
+        plural = "eventsubscriptions" if change.kind == "EventType" else "eventtypes"
+        visible = await access.readable(self._client, request.user_info, plural, sorted(asked_of))
+        if visible is None or (spaces | asked_of) <= visible:
+            return verdict
 
         def judge() -> tuple[Change, Verdict]:
-            change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            return change, admission.judge(change, self._world.inventory, now.date(), fresh)
+            seen = {*visible, own}
+            access.conceal(inventory, seen)
+            return self._verdict(request, [part for part in fresh if part[1][0] in seen])
 
-        return await self._judge(judge)
+        return access.told(verdict, (await self._judge(judge))[1])
 
     @staticmethod
     def _unjudged(request: Request, error: JudgementError) -> Response:
@@ -180,7 +215,8 @@ def _home(change: Change) -> str:
 
 
 def _parsed(body: Any) -> Any:
-    return parse_resource(body)[0] if body else None
+    """Return an object as it is; one on its way out is not there any more."""
+    return parse_resource(body)[0] if body and not body["metadata"].get("deletionTimestamp") else None
 
 
 def _response(change: Change, verdict: Verdict) -> Response:

@@ -132,6 +132,8 @@ class AppState:
     settled: dict[Name, tuple[str, str]] = field(default_factory=dict)
     """By child, the hash that was written or seen right, and that of what the server made of it."""
     observation: Observation | None = None
+    is_planned: bool = False
+    """Whether it has been looked at since this operator began: before that, `settled` says nothing."""
 
 
 class World:

@@ -1,0 +1,51 @@
+"""What whoever asks for a change may read: a refusal tells nothing of anything else."""
+
+from collections.abc import Iterable
+
+from tidings.resources import Finding, Inventory
+from tidings.resources.model import GROUP
+from tidings_operator.admission import UserInfo, Verdict
+from tidings_operator.client import Api, ApiError, Client
+
+REVIEWS = Api("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview")
+
+
+async def readable(client: Client, user: UserInfo, plural: str, namespaces: Iterable[str]) -> set[str] | None:
+    """Return the namespaces whose objects of a kind a user may list; None for all that there are."""
+    if await _may_list(client, user, plural, ""):
+        return None
+    return {each for each in namespaces if await _may_list(client, user, plural, each)}
+
+
+def conceal(inventory: Inventory, visible: set[str]) -> None:
+    """Take out of an inventory what is in other namespaces: for a copy of the operator, which judges once more."""
+    for kind, known in (("EventSubscription", inventory.subscriptions), ("EventType", inventory.types)):
+        for key in [key for key in known if key[0] not in visible]:
+            inventory.remove(kind, key)
+
+
+def told(full: Verdict, seen: Verdict) -> Verdict:
+    """Return what a user is told of a refusal: all that follows from what the user may read, and that there is more."""
+    if seen.errors:
+        return seen
+    message = "This conflicts with an object in a namespace that you may not read"
+    mend = "Ask whoever looks after the event type, or the cluster's administrators."
+    rule, resource = "conflict", full.errors[0].resource
+    return Verdict((Finding("error", rule, message, mend, resource=resource),), seen.warnings)
+
+
+async def _may_list(client: Client, user: UserInfo, plural: str, namespace: str) -> bool:
+    attributes = {"verb": "list", "group": GROUP, "resource": plural, "namespace": namespace}
+    spec = {
+        "user": user.username,
+        "groups": list(user.groups),
+        "uid": user.uid,
+        "extra": user.extra,
+        "resourceAttributes": attributes,
+    }
+    body = {"apiVersion": REVIEWS.group_version, "kind": REVIEWS.kind, "spec": spec}
+    try:
+        answer = await client.request("POST", REVIEWS.path(), body)
+    except ApiError:
+        return False  # who cannot be asked about is told nothing
+    return bool(answer["status"].get("allowed"))

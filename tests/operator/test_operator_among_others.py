@@ -1,0 +1,354 @@
+"""The operator among the tools and tenants of a cluster: whole sets, collections, namespaces on their way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx2
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.operator import shop, webhooks
+from tests.operator.cluster import ADMIN, Cluster, path_of
+from tests.operator.conftest import Start, until
+
+from tidings.testing.programs import Ports
+from tidings_operator import certificates, crds
+from tidings_operator.judging import Judge
+from tidings_operator.operating import Operator
+from tidings_operator.webhooks import Webhooks
+from tidings_operator.world import World
+
+pytestmark = pytest.mark.real
+V1 = {"type": "object", "properties": {"total": {"type": "integer"}}}
+Guarded = Callable[..., Awaitable[Operator]]
+
+
+@pytest.fixture
+def other(cluster: Cluster, namespace: str) -> str:
+    """Another tenant's namespace."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{namespace}-other"}})
+    return f"{namespace}-other"
+
+
+@pytest_asyncio.fixture
+async def guarded(cluster: Cluster, namespace: str, operator: Start, ports: Ports) -> AsyncIterator[Guarded]:
+    """Start an operator whose webhooks the API server asks: `await guarded()`."""
+    port = ports.take()
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**how: Any) -> Operator:
+            await stack.enter_async_context(webhooks.configured(cluster, namespace, port, failurePolicy="Fail"))
+            made = await operator(webhook_port=port, **how)
+            await webhooks.watching(cluster, namespace)
+            return made
+
+        yield start
+
+
+async def asked(cluster: Cluster, resource: dict[str, Any], manager: str, **how: str) -> tuple[int, str]:
+    """Apply a resource as a tool does; return the status code, and what was said."""
+    headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/apply-patch+yaml"}
+    user = {"Impersonate-User": how.pop("user")} if "user" in how else {}
+    answer = await asyncio.to_thread(
+        cluster.http.patch,
+        path_of(resource),
+        json=resource,
+        params={"fieldManager": manager, "force": "true", **how},
+        headers={**headers, **user},
+    )
+    said = answer.json()["message"] if answer.is_error else " ".join(answer.headers.get_list("warning"))
+    return answer.status_code, said
+
+
+@pytest.mark.parametrize(
+    ("manager", "how"),
+    [
+        pytest.param("kustomize-controller", {"dryRun": "All"}, id="Flux, which first runs its set dry"),
+        pytest.param("kubectl-client-side-apply", {"dryRun": "All"}, id="kubectl diff"),
+        pytest.param("kustomize-controller", {}, id="Flux, which applies by kind"),
+        pytest.param("argocd-controller", {}, id="Argo CD"),
+        pytest.param("helm", {}, id="Helm"),
+    ],
+)
+async def test_a_set_may_hold_a_type_and_its_readers(
+    cluster: Cluster, namespace: str, guarded: Guarded, manager: str, how: dict[str, str]
+) -> None:
+    await guarded()
+    wish = shop.subscription(namespace)
+    status, said = await asked(cluster, wish, manager, **how)
+    assert status in (200, 201), said
+    assert "orders.orderConfirmed" in said, "it is warned of"
+    status, said = await asked(cluster, shop.event_type(namespace), manager, **how)
+    assert status in (200, 201), said
+    if not how:
+        await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+
+
+async def test_a_person_is_refused_and_a_set_is_no_excuse_for_what_time_does_not_mend(
+    cluster: Cluster, namespace: str, guarded: Guarded
+) -> None:
+    await guarded()
+    status, said = await asked(cluster, shop.subscription(namespace), "kubectl")
+    assert (status, "await-type" in said) == (422, True)
+    wrong = shop.subscription(namespace, filters=webhooks.MALFORMED)
+    assert (await asked(cluster, wrong, "kustomize-controller", dryRun="All"))[0] == 422
+
+
+async def test_a_collection_may_be_deleted_with_types_and_readers_at_once(
+    cluster: Cluster, namespace: str, guarded: Guarded
+) -> None:
+    cluster.apply(shop.event_type(namespace))
+    wishes = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(5)]
+    for each in wishes:
+        cluster.apply(each)
+    await guarded()
+    await until(lambda: len(shop.resiliencies(cluster, namespace)) == 5, "they are programmed")
+    kinds = "/apis/tidings.dev/v1alpha1/namespaces/" + namespace
+    types = asyncio.create_task(asyncio.to_thread(cluster.delete, f"{kinds}/eventtypes"))
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(cluster.delete, f"{kinds}/eventsubscriptions")
+    await types
+    assert cluster.get(f"{kinds}/eventtypes")["items"] == []
+    await until(lambda: not shop.resiliencies(cluster, namespace), "their children go")
+
+
+async def test_readers_that_are_held_back_by_a_finalizer_are_not_there_any_more(
+    cluster: Cluster, namespace: str, guarded: Guarded
+) -> None:
+    kind = cluster.apply(shop.event_type(namespace))
+    wish = shop.subscription(namespace)
+    wish["metadata"]["finalizers"] = ["example.org/slow"]
+    cluster.apply(wish)
+    made = await guarded()
+    await until(lambda: shop.resiliencies(cluster, namespace), "it is programmed")
+    await asyncio.to_thread(cluster.delete, path_of(wish))
+    await until(lambda: not shop.resiliencies(cluster, namespace), "its children go at once")
+    await asyncio.to_thread(cluster.delete, path_of(kind))
+    assert made._late(await made._versions()) == {}, "it is known all the same"
+    await asyncio.to_thread(cluster.patch, path_of(wish), {"metadata": {"finalizers": None}})
+
+
+async def test_the_namespace_controller_is_not_refused(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
+    kind = cluster.apply(shop.event_type(namespace))
+    cluster.apply(shop.subscription(namespace))
+    await guarded()
+
+    def delete(user: str) -> int:
+        headers = {"Authorization": f"Bearer {ADMIN}", **({"Impersonate-User": user} if user else {})}
+        groups = {"Impersonate-Group": "system:masters"} if user else {}
+        return int(cluster.http.delete(path_of(kind), headers={**headers, **groups}).status_code)
+
+    assert await asyncio.to_thread(delete, "") == 409
+    assert await asyncio.to_thread(delete, "system:serviceaccount:kube-system:namespace-controller") == 200
+
+
+async def test_a_namespace_on_its_way_out_makes_no_errors(
+    cluster: Cluster, namespace: str, operator: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.apply(shop.event_type(namespace))
+    wish = cluster.apply(shop.subscription(namespace))
+    made = await operator()
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    caplog.clear()
+    await asyncio.to_thread(cluster.delete, f"/api/v1/namespaces/{namespace}")
+    # The namespace controller deletes one after the other; nothing new may be made in their place.
+    await asyncio.to_thread(cluster.delete, f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/kitchen")
+    await until(lambda: ("kitchen" not in shop.resiliencies(cluster, namespace)) and made.queue.idle, "it has settled")
+    await asyncio.to_thread(cluster.patch, path_of(wish), {"spec": {"filters": [{"cel": "event.data.a == 1"}]}})
+    await until(lambda: shop.conditions(cluster, wish).get("Ready"), "its status is still written")
+    await until(lambda: made.queue.idle, "nothing is tried again and again")
+    assert not [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING and "drift" not in
+                each.getMessage() and "by somebody else" not in each.getMessage()]  # fmt: skip
+
+
+TENANT = "ada"
+
+
+def allow(cluster: Cluster, namespace: str) -> None:
+    """Let the tenant do as she likes in her namespace, and nowhere else."""
+    group = "rbac.authorization.k8s.io"
+    metadata = {"name": "tenant", "namespace": namespace}
+    rule = {"apiGroups": ["tidings.dev"], "resources": ["*"], "verbs": ["*"]}
+    cluster.apply({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]})
+    subjects = [{"kind": "User", "name": TENANT, "apiGroup": group}]
+    ref = {"apiGroup": group, "kind": "Role", "name": "tenant"}
+    binding = {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": metadata, "roleRef": ref}
+    cluster.apply({**binding, "subjects": subjects})
+
+
+async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
+    cluster: Cluster, namespace: str, other: str, guarded: Guarded
+) -> None:
+    allow(cluster, namespace)
+    opened = {"namespaces": [other]}
+    cluster.apply(shop.event_type(namespace, versions=[{"name": "v1", "schema": V1}], access=opened))
+    hidden = shop.subscription(
+        other,
+        "hidden-reader",
+        eventTypeRef={"name": "orders.orderConfirmed", "namespace": namespace},
+        consumer={"appId": "hidden-app"},
+        filters=[{"exact": {"data.total": 1}}],
+    )
+    cluster.apply(hidden)
+    cluster.apply(shop.event_type(other, "orders.secretThing"))
+    await guarded(namespaces=(namespace, other))
+
+    retired = shop.event_type(
+        namespace,
+        versions=[{"name": "v1", "schema": V1, "state": "Retired"}, {"name": "v2", "schema": V1}],
+        access=opened,
+    )
+    probe = shop.subscription(namespace, "probe2", eventTypeRef={"name": "orders.secretThin", "namespace": other})
+    for resource, secrets in ((retired, ("hidden-reader", "hidden-app", other)), (probe, ("secretThing",))):
+        for user in ({}, {"user": TENANT}):
+            status, said = await asked(cluster, resource, "kubectl", **user)
+            assert status == 422, said
+            shown = [each for each in secrets if each in said]
+            assert bool(shown) is not bool(user), f"{user or 'an administrator'} is told: {said}"
+    # What is wrong with her own objects she is told in full.
+    status, said = await asked(
+        cluster, shop.subscription(namespace, filters=webhooks.MALFORMED), "kubectl", user=TENANT
+    )
+    assert (status, "spec.filters[0].cel" in said) == (422, True)
+
+
+async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path: Path, ports: Ports) -> None:
+    now = datetime.now(UTC)
+    issued = {
+        each: certificates.issue(each, frozenset({"127.0.0.1"}), now, timedelta(days=1))
+        for each in ("server", "stranger")
+    }
+    authority = client_certificate(tmp_path, now)
+    for name, each in issued.items():
+        (tmp_path / f"{name}.pem").write_bytes(each.certificate)
+        (tmp_path / f"{name}.key").write_bytes(each.key)
+    mounted = certificates.MountedCertificates(str(tmp_path / "server.pem"), str(tmp_path / "server.key"))
+    client: Any = None
+    made = Webhooks(World(lambda _: None), client, mounted, Judge(), namespaces=(), unready=lambda: "")
+    port = ports.take()
+    serving = asyncio.create_task(made.run("127.0.0.1", port, str(authority)))
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"kind": "EventType"},
+            "operation": "DELETE",
+            "namespace": "x",
+            "userInfo": {"username": "a"},
+        },
+    }
+
+    async def ask(certificate: str) -> int:
+        context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+        if certificate:
+            context.load_cert_chain(tmp_path / f"{certificate}.pem", tmp_path / f"{certificate}.key")
+        async with aiohttp.ClientSession() as session:
+            url = f"https://127.0.0.1:{port}/validate"
+            async with session.post(url, data=json.dumps(review), ssl=context) as answer:
+                return answer.status
+
+    async def answers() -> bool:
+        try:
+            return await ask("apiserver") == 200
+        except aiohttp.ClientConnectorError:
+            return False
+
+    async with asyncio.timeout(60):
+        while not await answers():  # noqa: ASYNC110 - nobody signals it
+            await asyncio.sleep(0.05)
+    for certificate in ("", "stranger"):
+        with pytest.raises(aiohttp.ClientError):
+            await ask(certificate)
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+def client_certificate(folder: Path, now: datetime) -> Path:
+    """Write an authority, and a certificate of it for the API server as a client; return the authority's file."""
+    keys = {each: ec.generate_private_key(ec.SECP256R1()) for each in ("authority", "apiserver")}
+    names = {each: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in keys}
+    for each, key in keys.items():
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(names[each])
+            .issuer_name(names["authority"])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=each == "authority", path_length=None), critical=True)
+            .sign(keys["authority"], hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        (folder / f"{each}.pem").write_bytes(certificate.public_bytes(pem))
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (folder / f"{each}.key").write_bytes(private)
+    return folder / "authority.pem"
+
+
+def test_no_list_item_has_a_default() -> None:
+    """Argo CD compares lists as a whole: what the API server adds to an item would be a difference for ever."""
+
+    def within(schema: Any, path: str, in_list: bool) -> Any:
+        if not isinstance(schema, dict):
+            return
+        if in_list and "default" in schema:
+            yield path
+        if isinstance(schema.get("items"), dict):
+            yield from within(schema["items"], f"{path}[]", True)
+        for name, each in (schema.get("properties") or {}).items():
+            yield from within(each, f"{path}.{name}", in_list)
+        if isinstance(schema.get("additionalProperties"), dict):
+            yield from within(schema["additionalProperties"], f"{path}.*", in_list)
+
+    found = [
+        path
+        for each in crds.definitions()
+        for version in each["spec"]["versions"]
+        for path in within(version["schema"]["openAPIV3Schema"], each["spec"]["names"]["kind"], False)
+    ]
+    assert not found
+
+
+async def test_a_field_of_a_newer_crd_is_reported_and_not_dropped_silently(
+    cluster: Cluster, namespace: str, operator: Start
+) -> None:
+    for each in crds.definitions():
+        (version,) = each["spec"]["versions"]
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["colour"] = {"type": "string"}
+        cluster.apply(each)
+    try:
+        await operator()
+        cluster.apply(shop.event_type(namespace))
+        wish = shop.subscription(namespace, colour="green")
+
+        def taken() -> Any:
+            try:
+                kept = cluster.apply(wish)
+            except httpx2.HTTPStatusError:
+                return None  # the API server makes the kind ready anew
+            return kept if kept["spec"].get("colour") else None
+
+        await until(taken, "the newer schema holds")
+        said = await until(lambda: shop.conditions(cluster, wish).get("Ready"), "it is told")
+        assert (said["status"], said["reason"]) == ("False", "UnknownField")
+        assert "colour" in said["message"]
+        assert not shop.dapr_subscriptions(cluster, namespace)
+    finally:
+        for each in crds.definitions():
+            cluster.apply(each)
+        cluster._until("the kinds are served again", cluster._serves_all)
