@@ -17,7 +17,7 @@ from tidings.resources import EventSubscription, Finding
 from tidings_operator import children, events, metrics, statuses
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
-from tidings_operator.judging import QUICK, THOROUGH, Judge, JudgementError, TooLongError
+from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementError, TooLongError
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
 from tidings_operator.world import Place, Tracked, World, digest
@@ -169,7 +169,7 @@ class Reconciler:
         subscriptions, is_found = self.world.inventory.of_app(app), False
         for each in subscriptions:
             try:
-                await self._judge(partial(self._alone, app, each, self._today()))
+                await self._judge(partial(self._alone, app, each, self._today()), ALONE)
             except JudgementError as why:
                 is_found = self.world.reject(each, _unjudged(each.ref, why)) or is_found
         for each in () if is_found else subscriptions:
