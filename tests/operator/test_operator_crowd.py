@@ -198,7 +198,6 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
     names = [f"good-{n}" for n in range(GOOD)]
     assert {alone.reasons[name] for name in names} == {mixed.reasons[name] for name in names} == {"Programmed"}
     assert {reason for name, reason in mixed.reasons.items() if name not in names} == {"NotJudged"}
-    print(f"/healthz: at most {max(longest):.2f} s in {len(longest)} requests")
     assert max(longest) < 10, "a machine on which other things run too may take long, a loop that stands still for ever"
     apart = [f"good-{n}" for n in range(SHARING * PER_APP, GOOD)]
     before, after = (statistics.median(each.seconds[name] for name in apart) for each in (alone, mixed))
