@@ -167,6 +167,7 @@ async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
 
     assert (await http.post("/deadletters/1/replay", json={"by": "ada"})).status_code == 202
     [sent] = await newsroom.sent("pickup", 1)  # this one alone, and nothing of the dry run before it
+    assert event.pop("replayid") != sent["replayid"]  # each replay has an id of its own
     assert {name: sent[name] for name in event} == event
 
 

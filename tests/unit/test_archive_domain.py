@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive import storing
+from archive.addressing import Address, addressed
 from archive.domain import deadletter, replaying
 from archive.domain.deadletter import DeadLetterError, Standing
 from archive.domain.selection import Kind, Selection, SelectionError
@@ -22,7 +25,8 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
     [
         ("open", "a-b", None, "a-b"),
         ("open", "a-b", "a-b", "a-b"),
-        ("replayed", "a-b", None, "a-b"),
+        ("sent", "a-b", None, "a-b"),
+        ("handled", "a-b", None, "a-b"),
         ("open", "", "a-c", "a-c"),
         ("open", "a-b", "a-c", "only a-b may have it again"),
         ("open", "", None, "name the one that is to have it again"),
@@ -30,7 +34,7 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
     ],
 )
 def test_a_replay_reaches_only_who_failed(state: Any, failed: str, named: str | None, result: str) -> None:
-    standing = Standing(state, failed, "")
+    standing = Standing(state, failed)
     if " " not in result:
         assert deadletter.replay(standing, named) == result
     else:
@@ -38,34 +42,41 @@ def test_a_replay_reaches_only_who_failed(state: Any, failed: str, named: str | 
             deadletter.replay(standing, named)
 
 
-@pytest.mark.parametrize("state", ["open", "discarded"])
-def test_what_is_not_on_its_way_can_be_discarded(state: Any) -> None:
-    deadletter.discard(Standing(state, "a-b", ""))
+@pytest.mark.parametrize("state", ["open", "sent", "dropped", "discarded"])
+def test_what_nobody_has_handled_can_be_discarded(state: Any) -> None:
+    deadletter.discard(Standing(state, "a-b"))
 
 
-def test_what_was_replayed_cannot_be_discarded() -> None:
+def test_what_was_handled_cannot_be_discarded() -> None:
     with pytest.raises(DeadLetterError, match="nothing to discard"):
-        deadletter.discard(Standing("replayed", "a-b", ""))
+        deadletter.discard(Standing("handled", "a-b"))
 
 
 @pytest.mark.parametrize(
-    ("state", "known", "last", "again"),
+    ("state", "replay_id", "outcome", "after"),
     [
-        ("open", "2026-03-14T12:00:00Z", "2026-03-14T12:00:00Z", False),  # delivered twice
-        ("open", "2026-03-14T12:00:00Z", "2026-03-14T12:05:00Z", True),
-        ("open", "2026-03-14T12:05:00Z", "2026-03-14T12:00:00Z", False),  # late
-        ("replayed", "2026-03-14T12:00:00Z", "2026-03-14T12:00:00Z", False),
-        ("replayed", "2026-03-14T12:00:00Z", "2026-03-14T12:05:00Z", True),
-        ("discarded", "2026-03-14T12:00:00Z", "2026-03-14T12:05:00Z", True),
-        ("open", "", "", False),
-        ("replayed", "", "", True),  # the sidecar says no time: after a replay it can only be a new failure
-        ("discarded", "", "", False),
+        ("sent", "latest", "handled", "handled"),
+        ("sent", "latest", "failed", "open"),
+        ("sent", "latest", "unread", "open"),
+        ("sent", "latest", "dropped", "dropped"),
+        ("sent", "earlier", "handled", "handled"),  # handled is handled
+        ("sent", "earlier", "failed", None),
+        ("sent", "earlier", "unread", None),
+        ("handled", "latest", "failed", None),
+        ("open", "latest", "handled", "handled"),
+        ("discarded", "latest", "unread", None),
     ],
 )
-def test_a_dead_letter_that_comes_again_is_a_new_failure_or_the_known_one(
-    state: Any, known: str, last: str, again: bool
+def test_the_state_follows_from_what_the_consumer_confirms(
+    state: str, replay_id: str, outcome: Any, after: str | None
 ) -> None:
-    assert deadletter.fails_again(Standing(state, "a-b", known), last) is again
+    assert deadletter.state_after(state, "latest", replay_id, outcome) == after
+
+
+@pytest.mark.parametrize("state", ["open", "sent", "handled", "dropped", "discarded"])
+def test_a_new_failure_opens_a_dead_letter_but_not_an_obsolete_one(state: str) -> None:
+    assert deadletter.reopens(state, is_earlier=False)
+    assert deadletter.reopens(state, is_earlier=True) is (state != "handled")
 
 
 @pytest.mark.parametrize(
@@ -103,25 +114,92 @@ def test_no_pace_is_faster_than_its_rate_nor_much_slower(rate: float) -> None:
     assert seconds <= max(1 / rate, replaying.TICK) * 1.01
 
 
+ADDRESS = Address("a-b", "r-1")
+STANDARD = '"source":"s","specversion":"1.0","version":"1"'
+
+
 def test_what_is_sent_again_is_the_event_and_whom_it_is_for() -> None:
     data = '{"total" : 1.50,"b":[1, 2]}'
     body = (
-        '{"id":"e-1","type":"a.b","odd":[1],"topic":"deadletter.a","pubsubname":"pubsub","traceid":"t","expiration":"x",'
-        '"replayto":"old","failurereason":"r","failurelast":"l","traceparent":"00-1","data":' + data + "}"
+        f'{{"id":"e-1","type":"a.b",{STANDARD},"odd":[1],"topic":"deadletter.a","pubsubname":"pubsub","traceid":7,'
+        '"expiration":"x","replayto":"old","replayid":"old","failurereason":"r","failurelast":"l",'
+        '"traceparent":"00-1","subject":null,"data":' + data + "}"
     )
-    sent = replaying.addressed(body, "a-b")
+    sent = addressed(body.encode(), ADDRESS)
     assert data.encode() in sent
     assert json.loads(sent) == {
         "id": "e-1",
         "type": "a.b",
+        "source": "s",
+        "specversion": "1.0",
+        "version": "1",
         "odd": [1],
         "traceparent": "00-1",
         "replayto": "a-b",
+        "replayid": "r-1",
         "data": json.loads(data),
     }
 
 
-@pytest.mark.parametrize("body", ["[7]", "", "{"])
-def test_what_is_no_event_cannot_be_sent(body: str) -> None:
-    with pytest.raises(ValueError, match="no event that could be sent"):
-        replaying.addressed(body, "a-b")
+def letter(**attributes: Any) -> bytes:
+    """Return a dead letter as the kit publishes it."""
+    standard = {"id": "d-1", "originalid": "e-1", "source": "s", "type": "a.b", "specversion": "1.0", "version": "1"}
+    return json.dumps({**standard, "failurereason": "r", **attributes}).encode()
+
+
+def test_a_dead_letters_event_has_its_own_id_again() -> None:
+    sent = json.loads(addressed(letter(data={"n": 1}), ADDRESS))
+    assert (sent["id"], sent["data"]) == ("e-1", {"n": 1})
+    assert "originalid" not in sent
+
+
+def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
+    inner = f'{{"id":"e-1","type":"a.b",{STANDARD},"data":{{"n":1}}}}'
+    raw = {"data_base64": base64.b64encode(inner.encode()).decode(), "datacontenttype": "application/octet-stream"}
+    body = letter(type="tidings.malformedEvent", failureclass="MalformedEvent", **raw)
+    assert json.loads(addressed(body, ADDRESS))["data"] == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[7]", "no CloudEvents envelope"),
+        (b"", "no CloudEvents envelope"),
+        (b"{", "no CloudEvents envelope"),
+        (b"\xff\x00", "not UTF-8"),
+        (letter(failureshortened="3000000"), "shortened from 3000000 bytes"),
+        (letter(failureclass="MalformedEvent", data_base64="AP8="), "no CloudEvents envelope"),
+        (letter(data="x" * 2000), "of which a broker takes 1500"),
+        (letter(version="99999999999999999999"), "version must be"),
+    ],
+)
+def test_what_is_no_event_cannot_be_sent(body: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        addressed(body, Address("a-b", "r-1", 1500))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_stored_without_loss_and_as_text_for_every_database(body: bytes) -> None:
+    columns = storing.stored(body)
+    assert storing.delivered(columns) == body
+    assert "\0" not in columns["body"]
+    columns["body"].encode()
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_can_be_stored(text: str) -> None:
+    assert "\0" not in storing.storable(text)
+    storing.storable(text).encode()
+    assert len(storing.key(storing.storable(text))) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3", 3), ("9" * 9, 10**9 - 1), ("9" * 20, 0), ("9" * 5000, 0), ("-1", 0), ("", 0), ("\u0661", 0)],
+)
+def test_counts_are_bounded(text: str, number: int) -> None:
+    assert storing.number(text) == number
+
+
+def test_keys_differ_where_their_parts_do() -> None:
+    assert storing.key("a", "bc") != storing.key("ab", "c") != storing.key("ab", "c", "")

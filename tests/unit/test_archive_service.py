@@ -13,8 +13,9 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+import sqlalchemy as sa
 
-from archive import api, api_deadletters, api_replays, consumers, replays
+from archive import api, api_deadletters, api_replays, consumers, replays, storing, tables
 from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = plan(load(sorted(ROOT.glob("services/*/contracts")))).apps["archive"]
 PLACED, V1, V2 = "orders.orderPlaced.v1", "orders.orderConfirmed.v1", "orders.orderConfirmed.v2"
 COMMAND = "archive.replayEvents.v1"
+OUTCOME = "archive.recordReplayOutcome.v1"
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 PATIENCE = 2000  # looks, 5 ms apart
 
@@ -239,7 +241,8 @@ async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Ar
 
     path = f"/deadletters/{letter['number']}"
     answer = await archive.http.post(f"{path}/replay", json={"by": "ann"})
-    assert (answer.status_code, answer.json()["state"]) == (202, "replayed")
+    assert (answer.status_code, answer.json()["state"]) == (202, "sent")
+    assert answer.json()["replay"]["outcome"] == "unconfirmed"
     await archive.until(lambda: archive.sent("pickup"))
     [again] = archive.sent("pickup")
     assert (again["id"], again["replayto"], again["data"]) == ("e-1", "pickup-pizza-boxed", {"orderId": "o-1"})
@@ -247,21 +250,173 @@ async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Ar
 
     found = await archive.get(path)
     assert [(deed["who"], deed["action"], deed["detail"]) for deed in found["audit"]] == [
-        ("ann", "replayed", "to pickup-pizza-boxed")
+        ("ann", "sent", "to pickup-pizza-boxed")
     ]
     assert found["event"]["failurereason"] == "no such shelf"
     assert (await archive.get("/deadletters"))["deadLetters"] == []
 
 
-async def test_a_dead_letter_that_fails_again_is_open_again(archive: Archive) -> None:
+async def confirm(archive: Archive, replay_id: str, outcome: str, **more: str) -> None:
+    """Publish what a consumer's kit confirms."""
+    said = {"eventId": "e-1", "source": "orders", "subscription": "pickup-pizza-boxed", "reason": "", **more}
+    data = {"replayId": replay_id, "outcome": outcome, **said}
+    await archive.hear(OUTCOME, fact(OUTCOME, source="pickup", data=data))
+
+
+async def replayed(archive: Archive, number: int = 1) -> str:
+    answer = await archive.http.post(f"/deadletters/{number}/replay", json={})
+    assert answer.status_code == 202, answer.text
+    found: str = answer.json()["replay"]["replayId"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("handled", "handled"), ("unread", "open"), ("dropped", "dropped"), ("failed", "open")]
+)
+async def test_a_replays_result_is_what_the_consumer_confirms(archive: Archive, outcome: str, state: str) -> None:
     await archive.hear("deadletter.pickup", dead("e-1"))
-    await archive.http.post("/deadletters/1/replay", json={})
-    await archive.hear("deadletter.pickup", dead("e-1"))  # the first one, delivered twice
-    assert (await archive.get("/deadletters/1"))["state"] == "replayed"
-    await archive.hear("deadletter.pickup", dead("e-1", failurereason="still", failurelast="2026-03-14T12:09:00Z"))
+    replay_id = await replayed(archive)
+    assert (await archive.get("/deadletters/1"))["state"] == "sent"
+    await confirm(archive, replay_id, outcome, reason="why")
+    found = await archive.get("/deadletters/1")
+    assert (found["state"], found["replay"]["outcome"], found["replay"]["reason"]) == (state, outcome, "why")
+    assert found["failures"] == (2 if outcome == "failed" else 1)
+    counted = await archive.http.get("/deadletters/outcomes", params={"batch": ""})
+    assert counted.status_code == 422
+
+
+@pytest.mark.parametrize("letter_first", [True, False])
+@pytest.mark.parametrize("last", ["2026-03-14T12:09:00Z", "1999-01-01T00:00:00Z"])
+async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
+    archive: Archive, letter_first: bool, last: str
+) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.hear("deadletter.pickup", dead("e-1"))  # delivered twice
+    replay_id = await replayed(archive)
+    await archive.hear("deadletter.pickup", dead("e-1"))  # and once more, late
+    assert (await archive.get("/deadletters/1"))["state"] == "sent"
+    again = dead("d-2", originalid="e-1", replayid=replay_id, failurereason="still", failurelast=last)
+    if letter_first:
+        await archive.hear("deadletter.pickup", again)
+        await confirm(archive, replay_id, "failed", reason="still")
+    else:
+        await confirm(archive, replay_id, "failed", reason="still")
+        await archive.hear("deadletter.pickup", again)
+    await archive.hear("deadletter.pickup", again)
     found = await archive.get("/deadletters/1")
     assert (found["state"], found["failures"], found["reason"]) == ("open", 2, "still")
-    assert [deed["action"] for deed in found["audit"]] == ["failed again", "replayed"]
+    assert found["replay"]["outcome"] == "failed"
+    assert found["event"]["id"] == "d-2"
+
+
+async def test_what_an_earlier_replay_says_late_changes_nothing_that_is_handled(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    first, second = await replayed(archive), await replayed(archive)
+    await confirm(archive, first, "unread")
+    assert (await archive.get("/deadletters/1"))["state"] == "sent"
+    await confirm(archive, second, "handled")
+    await archive.hear("deadletter.pickup", dead("d-2", originalid="e-1", replayid=first))
+    assert (await archive.get("/deadletters/1"))["state"] == "handled"
+    await archive.hear("deadletter.pickup", dead("d-3", originalid="e-1", replayid="of-the-archive"))
+    assert (await archive.get("/deadletters/1"))["state"] == "open"
+
+
+async def test_what_is_discarded_stays_discarded_for_a_known_failure(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", dead("e-1"))
+    again = dead("d-2", originalid="e-1", replayid=await replayed(archive))
+    await archive.hear("deadletter.pickup", again)
+    await archive.http.post("/deadletters/1/discard", json={"reason": "x"})
+    await archive.hear("deadletter.pickup", again)
+    assert (await archive.get("/deadletters/1"))["state"] == "discarded"
+
+
+async def test_letters_that_are_replayed_together_are_counted_together(archive: Archive) -> None:
+    await archive.hear("deadletter.pickup", *(dead(f"e-{each}") for each in range(4)))
+    ids = []
+    for number in range(1, 5):
+        answer = await archive.http.post(f"/deadletters/{number}/replay", json={"batch": "b-1"})
+        ids.append(answer.json()["replay"]["replayId"])
+    for number, outcome in enumerate(("handled", "failed", "unread")):
+        await confirm(archive, ids[number], outcome, eventId=f"e-{number}")
+    assert await archive.get("/deadletters/outcomes", batch="b-1") == {
+        "sent": 4,
+        "handled": 1,
+        "failed": 1,
+        "unread": 1,
+        "dropped": 0,
+        "unconfirmed": 1,
+    }
+    assert (await archive.get("/deadletters/outcomes", batch="nobody's"))["sent"] == 0
+
+
+# -- whatever arrives -------------------------------------------------------------------------------------------------
+
+ODD: list[bytes] = [
+    b"",
+    b"\x00\x01\xff\xfe",
+    b"not json",
+    b"[1, 2]",
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "' + b"9" * 5000 + b'"}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "data": '
+    + b"[" * 1200
+    + b"]" * 1200
+    + b"}",
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "data": "a\\u0000b"}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "data": "\\ud800"}',
+    b'{"id": "' + b"i" * 9000 + b'", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1"}',
+    b'{"id": "x", "source": "s", "type": "' + b"t" * 9000 + b'", "specversion": "1.0", "version": "1"}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "data": 1e999}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "data": ' + b"7" * 20 + b"}",
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "subject": null}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "traceid": 12345, "data": {}}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "time": "2026-12-31T23:59:60Z", "version": 1}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "time": "0001-01-01T00:00:00Z", "version": "1"}',
+    b'{"id": "x", "source": "s", "type": "t.u", "specversion": "1.0", "version": "1", "failurereason": "a\\u0000b", '
+    b'"failureattempts": "' + b"9" * 5000 + b'", "failuresubscription": "s"}',
+]
+
+
+@pytest.mark.parametrize("body", ODD, ids=[str(each[:30] + each[-30:]) for each in ODD])
+@pytest.mark.parametrize("topic", [PLACED, "deadletter.pickup", "deadletter.archive"])
+async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic: str, body: bytes) -> None:
+    answer = await archive.service.ingress.deliver(f"/events/{topic}", body)
+    assert b"SUCCESS" in answer
+    assert archive.broker.topics == []
+    if topic == PLACED:
+        [found] = (await archive.get("/events"))["events"]
+        identity = found.get("id")
+        if isinstance(identity, str) and len(identity) < 100:
+            await archive.get(f"/events/{identity}")
+        assert sum((await archive.get("/counts")).values()) == 1
+    else:
+        [letter] = (await archive.get("/deadletters"))["deadLetters"]
+        assert letter["app"] == topic.removeprefix("deadletter.")
+        await archive.get("/deadletters/1")
+    async with archive.service.outbox.database.connect(write=False) as connection:  # type: ignore[attr-defined]
+        table = tables.events if topic == PLACED else tables.dead_letters
+        row = (await connection.execute(sa.select(table))).mappings().one()
+    assert storing.delivered(row) == body
+
+
+async def test_what_is_no_text_is_found_by_its_text_all_the_same(archive: Archive) -> None:
+    await archive.service.ingress.deliver(f"/events/{PLACED}", b"\xff needle \x00")
+    await archive.hear(PLACED, fact(PLACED, "e-2"))
+    [found] = (await archive.get("/events", q="NEEDLE"))["events"]
+    assert "needle" in found["raw"]
+
+
+async def test_an_id_is_its_sources_own(archive: Archive) -> None:
+    for source in ("shop-berlin", "shop-paris"):
+        await archive.hear(PLACED, fact(PLACED, "4711", source=source, data={"from": source}))
+        await archive.hear("deadletter.pickup", dead("d-" + source, originalid="4711", source=source))
+    assert len((await archive.get("/events/4711"))["events"]) == 2
+    assert len((await archive.get("/deadletters", eventId="4711"))["deadLetters"]) == 2
+
+
+async def test_its_own_dead_letters_are_listed_like_others(archive: Archive) -> None:
+    await archive.hear(COMMAND, fact(COMMAND, "e-1", data={"replayId": 7}))
+    [letter] = (await archive.get("/deadletters", app="archive"))["deadLetters"]
+    assert (letter["subscription"], letter["eventId"]) == ("archive-replay-events", "e-1")
 
 
 async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive: Archive) -> None:
@@ -362,6 +517,7 @@ async def test_a_replay_sends_what_was_asked_for_as_it_was(
     await archive.until(lambda: len(archive.sent("loyalty")) == len(sent))
     assert [(each["id"], each["version"]) for each in archive.sent("loyalty")] == sent
     assert {each["replayto"] for each in archive.sent("loyalty")} <= {"*"}
+    assert {each["replayid"] for each in archive.sent("loyalty")} <= {ended["replayId"]}
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
     [told] = archive.broker.events("archive.replayCompleted.v1")
     assert (told["data"]["count"], told["data"]["consumer"]) == (len(sent), "loyalty")
@@ -414,6 +570,43 @@ async def test_a_replay_that_cannot_be_is_refused_and_written_down(
     [deed] = (await archive.get("/audit"))["deeds"]
     assert (deed["who"], deed["action"]) == ("tracking", "refused")
     assert (await archive.http.get("/replays/r-1")).status_code == 404
+    await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
+    [told] = archive.broker.events("archive.replayCompleted.v1")
+    assert (told["data"]["replayId"], told["data"]["state"]) == ("r-1", "failed")
+    assert complaint in told["data"]["reason"]
+
+
+async def test_what_cannot_be_sent_is_skipped_counted_and_shown(archive: Archive) -> None:
+    await archive.hear(PLACED, fact(PLACED, "p-0", subject=None), fact(PLACED, "p-1"), fact(PLACED, "p-2"))
+    await archive.service.ingress.deliver(
+        f"/events/{PLACED}", json.dumps({**fact(PLACED, "p-3"), "time": "?"}).encode()
+    )
+    await archive.hear(PLACED, fact(PLACED, "p-4", data="x" * 999_900))
+    asked = await archive.http.post("/replays", json={"consumer": "loyalty", "replayId": "r-1"})
+    assert asked.json()["matched"] == 5
+    ended = await archive.ended("r-1")
+    assert (ended["state"], ended["sent"], ended["skipped"], ended["unconfirmed"]) == ("completed", 3, 2, 3)
+    await archive.until(lambda: len(archive.sent("loyalty")) == 3)
+    assert "subject" not in archive.sent("loyalty")[0]
+    skipped = [each["detail"] for each in (await archive.get("/audit"))["deeds"] if each["action"] == "skipped"]
+    assert ["event p-3" in each or "event p-4" in each for each in skipped] == [True, True]
+    for identity, outcome in (("p-0", "handled"), ("p-1", "failed"), ("p-2", "unread")):
+        await confirm(archive, "r-1", outcome, eventId=identity)
+    found = await archive.get("/replays/r-1")
+    assert [found[each] for each in ("handled", "failed", "unread", "dropped", "unconfirmed")] == [1, 1, 1, 0, 0]
+
+
+async def test_a_replay_that_cannot_go_on_ends_as_failed(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bytes:
+        raise KeyError("shelf")
+
+    await several(archive)
+    monkeypatch.setattr(replays, "addressed", broken)
+    await archive.http.post("/replays", json={"consumer": "loyalty", "replayId": "r-1"})
+    ended = await archive.ended("r-1")
+    assert (ended["state"], ended["sent"], ended["reason"]) == ("failed", 0, "KeyError: 'shelf'")
+    await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
+    assert archive.sent("loyalty") == []
 
 
 async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive) -> None:

@@ -19,6 +19,7 @@ from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
 from tidings import Service, Settings
 from tidings.cli.commands import app
+from tidings.envelope import new_id
 from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
 from tidings.policy import Policy, SubscriptionPolicy
@@ -77,6 +78,23 @@ class Archive:
         failure = {"failurereason": "no [such] shelf", "failuresubscription": "shop-sold", "failureattempts": "3"}
         self.hear("deadletter.shop", identity, **{**failure, **attributes})
 
+    def answer(self, outcome: str, reason: str = "") -> None:
+        """Let the consumer confirm each event that it is sent again, as its kit does."""
+
+        async def confirm(topic: str, event: bytes) -> None:
+            await publish(topic, event)
+            if topic == "replay.shop":
+                sent = json.loads(event)
+                said = {"replayId": sent["replayid"], "eventId": sent["id"], "source": sent["source"]}
+                data = {**said, "subscription": sent["replayto"], "outcome": outcome, "reason": reason}
+                confirmed = {"id": new_id(), "source": "shop", "type": "archive.recordReplayOutcome", "version": "1"}
+                body = json.dumps({**confirmed, "specversion": "1.0", "data": data}).encode()
+                path = "/events/archive.recordReplayOutcome.v1"
+                assert b"SUCCESS" in await self.service.ingress.deliver(path, body)
+
+        publish = type(self.sidecar).publish.__get__(self.sidecar)
+        self.sidecar.publish = confirm  # type: ignore[method-assign, assignment]
+
     def tidings(self, *words: str, typed: str = "") -> Result:
         return CliRunner().invoke(app, [*words, "--archive", self._server.url], input=typed)
 
@@ -127,9 +145,12 @@ def test_a_dead_letter_is_replayed_after_a_person_has_agreed(archive: Archive) -
     archive.died("e-1")
     assert archive.tidings("dlq", "replay", "1", typed="n\n").exit_code == 1
     assert archive.replayed() == []
-    assert "1 done, 0 refused" in archive.tidings("dlq", "replay", "1", typed="y\n").output
+    archive.answer("handled")
+    assert "Replay: 1 handled." in archive.tidings("dlq", "replay", "1", typed="y\n").output
     assert archive.replayed() == ["e-1"]
-    assert "@" in archive.json("dlq", "show", "1")["audit"][0]["who"]
+    audit = archive.json("dlq", "show", "1")["audit"]
+    assert [each["action"] for each in audit] == ["handled", "sent"]
+    assert "@" in audit[1]["who"]
 
 
 def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(archive: Archive) -> None:
@@ -140,10 +161,11 @@ def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(arc
         "Would replay 5 dead letters"
         in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--dry-run").output
     )
+    archive.answer("handled")
     begun = archive._loop.time()
     results = archive.json("dlq", "replay", "--subscription", "shop-sold", "--rate", "20", "--yes")
     assert archive._loop.time() - begun >= 4 / 20
-    assert [(each["number"], each["state"]) for each in results] == [(number, "replayed") for number in range(1, 6)]
+    assert [(each["number"], each["state"]) for each in results] == [(number, "handled") for number in range(1, 6)]
     assert archive.replayed() == [f"e-{number}" for number in range(5)]
     assert "nothing to do" in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--yes").output
 
@@ -151,6 +173,7 @@ def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(arc
 def test_what_is_refused_is_said_and_the_others_go_on(archive: Archive) -> None:
     archive.died("e-1", failuresubscription="")
     archive.died("e-2")
+    archive.answer("handled")
     result = archive.tidings("dlq", "replay", "--all", "--yes")
     assert result.exit_code == 1
     assert "1: it does not say which subscription failed" in result.output
@@ -197,8 +220,9 @@ def test_events_are_replayed_to_one_consumer(archive: Archive) -> None:
     assert "3  shop.itemSold.v1" in counted
     assert archive.tidings("replay", "shop", typed="n\n").exit_code == 1
     assert archive.replayed() == []
+    archive.answer("handled")
     result = archive.tidings("replay", "shop", "--type", "shop.itemSold", "--yes")
-    assert "completed, 3 of 3 sent" in result.output, result.output
+    assert "completed, 3 of 3 sent, 3 handled" in result.output, result.output
     assert archive.replayed() == ["e-0", "e-1", "e-2"]
 
 
@@ -219,5 +243,43 @@ def test_an_archive_that_asks_for_a_token_is_sent_it(archive: Archive, monkeypat
     assert "TIDINGS_ARCHIVE_TOKEN" in refused.output
     assert "TIDINGS_ARCHIVE_TOKEN" in archive.tidings("dlq", "replay", "1", "--yes").output
     monkeypatch.setenv("TIDINGS_ARCHIVE_TOKEN", "s3cret")
+    archive.answer("handled")
     assert archive.tidings("dlq", "replay", "1", "--yes").exit_code == 0
     assert archive.replayed() == ["e-1"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shown", "state"),
+    [
+        ("failed", "1 failed again", "open (failed again)"),
+        ("unread", "1 read by nobody", "open (read by nobody)"),
+        ("dropped", "1 dropped by the handler", ""),
+    ],
+)
+def test_a_replay_tells_what_the_consumer_confirmed(archive: Archive, outcome: str, shown: str, state: str) -> None:
+    archive.died("e-1")
+    archive.answer(outcome, "no \x1b[2J such version")
+    result = archive.tidings("dlq", "replay", "1", "--yes")
+    assert (result.exit_code, shown in result.output) == (0 if outcome == "dropped" else 1, True), result.output
+    assert "\x1b" not in result.output
+    assert state in archive.tidings("dlq", "list").output
+
+
+def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:
+    archive.died("e-1")
+    result = archive.tidings("dlq", "replay", "1", "--yes", "--timeout", "0")
+    assert (result.exit_code, "1 sent and not confirmed" in result.output) == (1, True), result.output
+    assert [each["state"] for each in archive.json("dlq", "list", "--state", "sent")] == ["sent"]
+    archive.hear("shop.itemSold.v1", "e-2")
+    result = archive.tidings("replay", "shop", "--yes", "--timeout", "0")
+    assert (result.exit_code, "not confirmed in time" in result.output) == (1, True), result.output
+
+
+def test_what_a_dead_letter_holds_is_shown_and_never_sent_to_the_terminal(archive: Archive) -> None:
+    reason = "bad [/bold] [red]text[/red] \x1b[2J\x1b[31mESC \u202eRTL \U0001f355"
+    archive.died("e-1", failurereason=reason, subject="<img src=x onerror=alert(1)>")
+    for words in (("list",), ("show", "1"), ("list", "-o", "json"), ("replay", "1", "--dry-run")):
+        shown = archive.tidings("dlq", *words).output
+        assert "[red]text[/red]" in shown
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown

@@ -514,7 +514,8 @@ def test_the_shop_becomes_what_its_files_say():
         "retry": "kitchen-pubsub-retry",
         "timeout": "kitchen-pubsub-timeout",
     }
-    assert kitchen.topics == {"orders.orderConfirmed.v2", "replay.kitchen", "deadletter.kitchen"}
+    own = {"orders.orderConfirmed.v2", "replay.kitchen", "deadletter.kitchen"}
+    assert kitchen.topics == {*own, "archive.recordReplayOutcome.v1"}
     assert kitchen.enforcement["kitchen-web-orders"]["filters"] == "daprd"
 
 
@@ -538,6 +539,7 @@ def test_an_archive_reads_every_event_and_the_dead_letters_of_others():
         )
     }
     assert result.topics == (
+        "archive.recordReplayOutcome.v1",
         *("deadletter.archive", "deadletter.kitchen", "deadletter.payments", "orders.orderConfirmed.v1"),
         *("orders.orderConfirmed.v2", "payments.takePayment.v1", "replay.archive", "replay.kitchen", "replay.payments"),
     )
@@ -546,10 +548,10 @@ def test_an_archive_reads_every_event_and_the_dead_letters_of_others():
 def test_scopes_are_the_least_that_works():
     scopes = plan(load([DATA]), TODAY).scopes["pubsub"]
     assert scopes.publishing.split(";") == [
-        "archive=deadletter.archive,replay.kitchen,replay.payments",  # who keeps dead letters may replay them
-        "kitchen=deadletter.kitchen",  # daprd publishes dead letters in the app's name
+        "archive=archive.recordReplayOutcome.v1,deadletter.archive,replay.kitchen,replay.payments",
+        "kitchen=archive.recordReplayOutcome.v1,deadletter.kitchen",
         "orders=orders.orderConfirmed.v1,orders.orderConfirmed.v2,payments.takePayment.v1",
-        "payments=deadletter.payments",
+        "payments=archive.recordReplayOutcome.v1,deadletter.payments",
     ]
     assert "orders=" in scopes.subscription.split(";"), "named with nothing: may do nothing"
 

@@ -112,11 +112,24 @@ def test_a_rebuild_is_read_together_with_the_former_until_its_own_replay_is_over
     model.rebuild("r-1", NOON)
     assert (model.written, model.readable) == (2, [2, 1])
     model.rebuild("r-2", NOON)  # somebody was impatient
-    assert (model.written, model.readable) == (3, [3, 1])
+    assert (model.written, model.readable) == (3, [3, 2, 1])
     assert not model.complete("r-1", 7, NOON)
     assert model.complete("r-2", 7, NOON)
     assert (model.written, model.readable, model.replayed) == (3, [3], 7)
     assert not model.complete("r-2", 7, NOON)
+
+
+def test_a_rebuild_whose_replay_fails_ends_and_hides_nothing() -> None:
+    model = ReadModel()
+    model.rebuild("r-1", NOON)
+    assert not model.fail("r-0", "no", NOON)
+    assert model.fail("r-1", "no such type", NOON)
+    assert (model.written, model.readable, model.building, model.failed) == (2, [2, 1], None, "no such type")
+    assert not model.fail("r-1", "no such type", NOON)
+    model.rebuild("r-2", NOON)
+    assert (model.written, model.readable, model.failed) == (3, [3, 2, 1], "")
+    assert model.complete("r-2", 7, NOON)
+    assert (model.written, model.readable) == (3, [3])
 
 
 def test_the_latest_orders_are_kept_and_the_oldest_forgotten() -> None:

@@ -35,7 +35,7 @@ AT_ONCE = 8
 """How many dead letters are read at the same time."""
 FINALIZER = "tidings.dev/replay"
 MERGE = "application/merge-patch+json"
-STATES = {"running": "Running", "completed": "Completed", "cancelled": "Cancelled"}
+STATES = {"running": "Running", "completed": "Completed", "cancelled": "Cancelled", "failed": "Failed"}
 
 Status = dict[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,8 @@ Subscription = Annotated[str | None, typer.Option(help="Only what this EventSubs
 Type = Annotated[str | None, typer.Option("--type", help="Only of this event type.")]
 All = Annotated[bool, typer.Option("--all", help="Every open one.")]
 Rate = Annotated[float, typer.Option(min=0.1, help="At most so many a second.")]
-State = Literal["open", "replayed", "discarded", "any"]
+State = Literal["open", "sent", "handled", "dropped", "discarded", "any"]
+_LOOK = 0.5  # seconds between looks at what consumers have confirmed
 
 
 @app.command("list")
@@ -64,6 +66,8 @@ def show(
     for name in ("number", "state", "app", "subscription", "eventId", "subject", "correlationId", "topic"):
         table.add_row(name, _text(found[name]))
     table.add_row("type", _text(f"{found['type']}.v{found['version']}"))
+    if found["replay"]:
+        table.add_row("latest replay", _text(_replay(found["replay"])))
     table.add_row("reason", _text(f"{found['error']}: {found['reason']}" if found["error"] else found["reason"]))
     table.add_row("attempts", _text(f"{found['attempts']}, from {found['firstAttempt']} to {found['lastAttempt']}"))
     console.print(table)
@@ -85,18 +89,22 @@ def replay(
     ] = None,
     rate: Rate = 20.0,
     dry_run: DryRun = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for what consumers confirm after the last was sent.")
+    ] = 60.0,
     yes: Yes = False,
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
-    """Send dead letters again, each only to the consumer that failed on it.
+    """Send dead letters again, each only to the consumer that failed on it, and show what became of them.
 
-    A consumer that has handled the event meanwhile drops it: nothing happens twice.
+    A consumer that has handled the event meanwhile drops it: nothing happens twice. Exit code 0: all were handled, or
+    dropped by their handler; 1: one was refused, failed again, is read by nobody, or was not confirmed in time.
     """
     client = Archive(archive)
     chosen = _chosen(client, numbers, app, subscription, type_, every)
     body = {"by": me(), **({"subscription": to} if to else {})}
-    _carry_out(
+    results = _carry_out(
         chosen,
         "replay",
         lambda number: client.tried(f"/deadletters/{number}/replay", body),
@@ -105,6 +113,9 @@ def replay(
         yes=yes,
         output_format=output_format,
     )
+    if not dry_run:
+        results = _confirmed(client, results, timeout)
+    _report(results, "replay", dry_run=dry_run, output_format=output_format)
 
 
 @app.command()
@@ -124,7 +135,7 @@ def discard(
     client = Archive(archive)
     chosen = _chosen(client, numbers, app, subscription, type_, every)
     body = {"by": me(), "reason": reason}
-    _carry_out(
+    results = _carry_out(
         chosen,
         "discard",
         lambda number: client.tried(f"/deadletters/{number}/discard", body),
@@ -133,6 +144,7 @@ def discard(
         yes=yes,
         output_format=output_format,
     )
+    _report(results, "discard", dry_run=dry_run, output_format=output_format)
 
 
 def _chosen(
@@ -162,7 +174,7 @@ def _carry_out(
     dry_run: bool,
     yes: bool,
     output_format: str,
-) -> None:
+) -> list[dict[str, Any]]:
     console = output.console(error=output_format == "json")
     if not chosen:
         console.print("No dead letters: nothing to do.")
@@ -174,23 +186,59 @@ def _carry_out(
     for letter in chosen:
         begun = time.monotonic()
         answer, refused = ({}, "") if dry_run else do(letter["number"])
-        state = answer.get("state", letter["state"])
-        results.append({"number": letter["number"], "state": state, **({"refused": refused} if refused else {})})
+        result = {"number": letter["number"], "state": answer.get("state", letter["state"])}
+        if answer.get("replay"):
+            result |= answer["replay"]
+        results.append(result | ({"refused": refused} if refused else {}))
         if not dry_run and letter is not chosen[-1]:
             time.sleep(max(1 / rate - (time.monotonic() - begun), 0.0))
-    _report(results, deed, dry_run=dry_run, output_format=output_format)
+    return results
+
+
+def _confirmed(client: Archive, results: list[dict[str, Any]], timeout: float) -> list[dict[str, Any]]:
+    """Wait until consumers have confirmed what was sent to them; what is not confirmed in time stays as it is."""
+    deadline = time.monotonic() + timeout
+    while True:
+        for each in results:
+            if each.get("outcome") == "unconfirmed":
+                found = client.get(f"/deadletters/{each['number']}")
+                if found["replay"] and found["replay"]["replayId"] == each["replayId"]:
+                    each.update(found["replay"], state=found["state"])
+        waiting = any(each.get("outcome") == "unconfirmed" for each in results)
+        if not waiting or time.monotonic() >= deadline:
+            return results
+        time.sleep(_LOOK)
 
 
 def _report(results: list[dict[str, Any]], deed: str, *, dry_run: bool, output_format: str) -> None:
-    refused = [each for each in results if "refused" in each]
+    counts = Counter("refused" if "refused" in each else each.get("outcome", "done") for each in results)
     if output_format == "json":
         output.dump(results)
     elif dry_run:
         output.console().print(f"Would {deed} {_number(results)}.")
     elif results:
-        output.console().print(f"{deed.capitalize()}: {len(results) - len(refused)} done, {len(refused)} refused.")
-    if refused:
-        raise refusal("\n".join(f"{each['number']}: {each['refused']}" for each in refused))
+        named = ("done", *_MEANING, "refused")
+        shown = [f"{counts[name]} {_MEANING.get(name, name)}" for name in named if counts[name]]
+        output.console().print(f"{deed.capitalize()}: {', '.join(shown)}.")
+    unsolved = [each for each in results if "refused" in each or each.get("outcome") in _UNSOLVED]
+    if unsolved and not dry_run:
+        raise refusal("\n".join(f"{each['number']}: {_why(each)}" for each in unsolved))
+
+
+_MEANING = {
+    "handled": "handled",
+    "dropped": "dropped by the handler",
+    "failed": "failed again",
+    "unread": "read by nobody",
+    "unconfirmed": "sent and not confirmed",
+}
+_UNSOLVED = ("failed", "unread", "unconfirmed")
+
+
+def _why(result: dict[str, Any]) -> str:
+    if "refused" in result:
+        return output.printable(result["refused"])
+    return ": ".join(output.printable(each) for each in (_MEANING[result["outcome"]], result["reason"]) if each)
 
 
 def _number(letters: list[dict[str, Any]]) -> str:
@@ -204,7 +252,7 @@ def _table(letters: list[dict[str, Any]]) -> Table:
     for letter in letters:
         cells = (
             letter["number"],
-            letter["state"],
+            _state(letter),
             letter["subscription"] or f"? ({letter['app']})",
             f"{letter['type']}.v{letter['version']} {letter['subject']}".strip(),
             letter["attempts"] or None,
@@ -213,6 +261,17 @@ def _table(letters: list[dict[str, Any]]) -> Table:
         )
         table.add_row(*(_text(cell) for cell in cells))
     return table
+
+
+def _replay(replay: dict[str, Any]) -> str:
+    why = f": {replay['reason']}" if replay["reason"] else ""
+    return f"{_MEANING.get(replay['outcome'], replay['outcome'])}{why}, sent {replay['sentAt']}"
+
+
+def _state(letter: dict[str, Any]) -> str:
+    """Return the state, with what the latest replay came to where that is no success."""
+    outcome = (letter.get("replay") or {}).get("outcome")
+    return f"{letter['state']} ({_MEANING[outcome]})" if outcome in _UNSOLVED else str(letter["state"])
 
 
 def _text(value: object) -> Text:

@@ -36,14 +36,18 @@ def replay(
     correlation_id: Annotated[str | None, typer.Option(help="Only of this business transaction.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.1, help="At most so many events a second.")] = None,
     dry_run: DryRun = False,
-    wait: Annotated[bool, typer.Option(help="Wait until it has ended.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until it has ended and the consumer has confirmed it.")] = True,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for confirmations of what was sent, since the last one.")
+    ] = 60.0,
     yes: Yes = False,
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
     """Send archived events to one consumer again; what it has handled before it drops.
 
-    Exit code 0: it was carried out, or has begun with --no-wait; 1: it was refused or cancelled.
+    Exit code 0: it was carried out and every event was handled, or it has begun with --no-wait; 1: it was refused,
+    cancelled or has failed, or an event was skipped, failed, is read by nobody, or was not confirmed in time.
     """
     client = Archive(archive)
     body = {
@@ -65,13 +69,15 @@ def replay(
             output.dump(counted)
         return
     confirm(f"Send {counted['matched']} events to {consumer}?", yes=yes)
-    ended = _followed(client, client.post("/replays", body), wait=wait, silent=plain)
+    ended = _followed(client, client.post("/replays", body), wait=wait, timeout=timeout, silent=plain)
     if plain:
         output.dump(ended)
     else:
-        output.console().print(f"{ended['replayId']}: {ended['state']}, {ended['sent']} of {ended['matched']} sent")
-    if ended["state"] == "cancelled":
-        raise refusal("Somebody cancelled it: see the archive's audit.")
+        counts = [f"{ended[name]} {name}" for name in _COUNTS if ended[name]]
+        sent = f"{ended['sent']} of {ended['matched']} sent"
+        output.console().print(output.literal(f"{ended['replayId']}: {', '.join([ended['state'], sent, *counts])}"))
+    if wait and (why := _unsolved(ended)):
+        raise refusal(why)
 
 
 def _moment(given: datetime | None) -> str | None:
@@ -87,13 +93,40 @@ def _show(counted: dict[str, Any]) -> None:
     console.print(f"{counted['matched']:>9}  in all", style="bold")
 
 
-def _followed(client: Archive, begun: dict[str, Any], *, wait: bool, silent: bool) -> dict[str, Any]:
-    """Look on until a replay has ended."""
-    state = begun
+_COUNTS = ("skipped", "handled", "failed", "unread", "dropped", "unconfirmed")
+
+
+_UNSOLVED = {
+    "failed": "failed again: see `tidings dlq list`.",
+    "unread": "are read by nobody: no handler of {consumer} takes their version.",
+    "skipped": "could not be sent: see the archive's audit.",
+    "unconfirmed": "were sent and not confirmed in time: see whether {consumer} runs.",
+}
+
+
+def _unsolved(ended: dict[str, Any]) -> str:
+    """Return why a replay was no complete success; empty where it was."""
+    if ended["state"] == "cancelled":
+        return "Somebody cancelled it: see the archive's audit."
+    if ended["state"] == "failed":
+        return f"It could not go on: {ended['reason']}"
+    for name, meaning in _UNSOLVED.items():
+        if ended[name]:
+            return f"{ended[name]} {meaning.format(consumer=ended['consumer'])}"
+    return ""
+
+
+def _followed(client: Archive, begun: dict[str, Any], *, wait: bool, timeout: float, silent: bool) -> dict[str, Any]:
+    """Look on until a replay has ended and what was sent is confirmed, or no confirmation comes for `timeout`."""
+    state, progressed = begun, time.monotonic()
     with Progress(console=output.console(error=True), disable=silent, transient=True) as progress:
         task = progress.add_task("sending", total=max(begun["matched"], 1))
-        while wait and state["state"] == "running":
+        while wait and (state["state"] == "running" or state["unconfirmed"]):
+            if state["state"] != "running" and time.monotonic() - progressed >= timeout:
+                break
             time.sleep(_LOOK)
-            state = client.get(f"/replays/{begun['replayId']}")
+            before, state = state, client.get(f"/replays/{begun['replayId']}")
+            if (before["sent"], before["unconfirmed"]) != (state["sent"], state["unconfirmed"]):
+                progressed = time.monotonic()
             progress.update(task, completed=state["sent"])
     return state

@@ -7,7 +7,7 @@ from functools import partial
 
 from tidings.plan import channels, conditions, keepers, overlaps, ownership, policies, resiliency, subscriptions, types
 from tidings.plan.channels import Channel
-from tidings.plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic, replay_topic
+from tidings.plan.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings.plan.guarding import failure, judged
 from tidings.plan.model import AppPlan, Topics
 from tidings.resources.findings import Finding, has_errors, worst_first
@@ -250,6 +250,8 @@ def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Cha
     for event_type in inventory.produced_by(app):
         if types.grants(event_type, inventory):
             yield from channels.published(event_type)
+    for pubsub in _replayed(readers):
+        yield Channel(pubsub, REPLAY_OUTCOMES, "*")
     for subscription, read in readers:
         own = subscription.spec.delivery.dead_letter.topic
         for pubsub in {channel.pubsub for channel in read}:

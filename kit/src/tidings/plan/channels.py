@@ -72,10 +72,14 @@ def _dead_letters(subscription: EventSubscription, inventory: Inventory) -> list
     namespace, pattern = wanted_type(subscription)
     wanted = pattern.removeprefix(DEAD_LETTER_PREFIX)
     own = app_key(subscription)
-    # Its own dead letters are left out: what cannot be stored would come back for ever.
-    apps = sorted(app for space, app in inventory.consuming_apps if space == namespace and (space, app) != own)
+    # A pattern leaves its own dead letters out: what it cannot handle would come back for ever. Named, they are read.
+    apps = sorted(app for space, app in inventory.consuming_apps if space == namespace)
     pubsub = subscription.spec.source.pubsub or "pubsub"
-    return [Channel(pubsub, dead_letter_topic(app), "*") for app in apps if wanted in ("*", app)]
+    return [
+        Channel(pubsub, dead_letter_topic(app), "*")
+        for app in apps
+        if wanted == app or (wanted == "*" and app != own[1])
+    ]
 
 
 def _everything(subscription: EventSubscription, inventory: Inventory) -> list[Channel]:

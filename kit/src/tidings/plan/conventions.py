@@ -12,6 +12,9 @@ IGNORED_PATH = "/events/ignored"
 Without such a default, daprd sends every unwanted event to the dead-letter topic (runtime/subscription, 1.18.1).
 """
 
+REPLAY_OUTCOMES = "archive.recordReplayOutcome.v1"
+"""Topic on which an app confirms what became of an event that was sent to it again."""
+
 DEAD_LETTER_PREFIX = "deadletter."
 _NAME_LIMIT = 253
 _WORD = "[a-z0-9]+(?:[A-Z][a-z0-9]+)*"

@@ -6,11 +6,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, StringConstraints
 
 from archive import auditing, searching
 from archive.auditing import Deed
 from archive.domain.selection import Kind, Selection, SelectionError
+from tidings.envelope import MAX_ATTRIBUTE
 from tidings.fastapi import CurrentService
 from tidings.outbox.table import TableOutbox
 from tidings.sql import Database
@@ -20,6 +21,9 @@ MAX_NUMBER = 2**63 - 1
 """The largest number that a database keeps."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the page before")]
+PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Texts that are looked up or written down: without control characters, which no attribute of an event has."""
+Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
 
 
 def current_database(service: CurrentService) -> Database:
@@ -34,16 +38,20 @@ CurrentDatabase = Annotated[Database, Depends(current_database)]
 
 def _selection(
     types: Annotated[
-        list[str] | None,
-        Query(alias="type", description="orders.orderPlaced, orders.orderConfirmed.v2 or orders.*; several mean any"),
+        list[Text] | None,
+        Query(
+            alias="type",
+            max_length=200,
+            description="orders.orderPlaced, orders.orderConfirmed.v2 or orders.*; several mean any",
+        ),
     ] = None,
-    correlation_id: Annotated[str | None, Query(alias="correlationId")] = None,
-    subject: str | None = None,
-    source: str | None = None,
-    topic: str | None = None,
+    correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
+    subject: Text | None = None,
+    source: Text | None = None,
+    topic: Text | None = None,
     since: Annotated[AwareDatetime | None, Query(description="Happened then or later")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Happened before")] = None,
-    q: Annotated[str | None, Query(max_length=200, description="Text anywhere in the event")] = None,
+    q: Annotated[str | None, Query(max_length=200, pattern=PLAIN, description="Text anywhere in the event")] = None,
 ) -> Selection:
     try:
         kinds = tuple(Kind.parse(text) for text in types or ())
@@ -66,7 +74,7 @@ async def get_events(
 
 
 @router.get("/events/{event_id}", summary="One event")
-async def get_event(event_id: str, database: CurrentDatabase) -> dict[str, Any]:
+async def get_event(event_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Answer an event in every version that it was published in; 404 where there is none."""
     async with database.connect(write=False) as connection:
         found = await searching.versions_of(connection, event_id)

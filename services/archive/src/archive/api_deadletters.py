@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archive import deadletters
 from archive.access import LONGEST_NAME, CurrentVisitor
-from archive.api import MAX_NUMBER, CurrentDatabase, Cursor, Limit
+from archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, Limit, Text
 from archive.deadletters import Decision, UnknownDeadLetter
 from archive.domain.deadletter import DeadLetterError, State
 from tidings.fastapi import CurrentService
@@ -25,7 +25,11 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     by: str = Field(
-        default="unknown", min_length=1, max_length=LONGEST_NAME, description="Who decides this, for the audit"
+        default="unknown",
+        min_length=1,
+        max_length=LONGEST_NAME,
+        pattern=PLAIN,
+        description="Who decides this, for the audit",
     )
 
 
@@ -33,7 +37,13 @@ class ReplayBody(_Body):
     """Send it again."""
 
     subscription: str | None = Field(
-        default=None, description="Needed where the sidecar gave the event up: then nobody knows which one failed"
+        default=None,
+        max_length=253,
+        pattern=PLAIN,
+        description="Needed where the sidecar gave the event up: then nobody knows which one failed",
+    )
+    batch: str = Field(
+        default="", max_length=100, pattern=PLAIN, description="What this is part of, for counting: see /outcomes"
     )
     dry_run: bool = Field(default=False, alias="dryRun", description="Only say what would be sent, and to whom")
 
@@ -41,18 +51,18 @@ class ReplayBody(_Body):
 class DiscardBody(_Body):
     """Decide that nobody needs it."""
 
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=1000, pattern=PLAIN)
 
 
 @router.get("", summary="Find dead letters")
 async def get_dead_letters(
     database: CurrentDatabase,
-    app: str | None = None,
-    subscription: str | None = None,
-    type_: Annotated[str | None, Query(alias="type")] = None,
+    app: Text | None = None,
+    subscription: Text | None = None,
+    type_: Annotated[Text | None, Query(alias="type")] = None,
     state: State | Literal["any"] = "open",
-    correlation_id: Annotated[str | None, Query(alias="correlationId")] = None,
-    event_id: Annotated[str | None, Query(alias="eventId")] = None,
+    correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
+    event_id: Annotated[Text | None, Query(alias="eventId")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
@@ -68,6 +78,13 @@ async def get_dead_letters(
     async with database.connect(write=False) as connection:
         found, following = await deadletters.found(connection, wanted, limit, cursor)
     return {"deadLetters": found, "next": following}
+
+
+@router.get("/outcomes", summary="What became of dead letters that were sent again together")
+async def get_outcomes(database: CurrentDatabase, batch: Annotated[Text, Query(min_length=1)]) -> dict[str, int]:
+    """Answer how many were sent as a part of a batch, and what their consumers have confirmed."""
+    async with database.connect(write=False) as connection:
+        return await deadletters.outcomes(connection, batch)
 
 
 @router.get("/{number}", summary="One dead letter")
@@ -92,7 +109,7 @@ async def post_replay(
     A dry run answers what would be sent (200), and is refused as the replay itself would be.
     """
     by = body.by if body.dry_run else visitor.deciding(body.by)
-    decision = Decision(number, by, subscription=body.subscription)
+    decision = Decision(number, by, subscription=body.subscription, batch=body.batch)
     with _refusals():
         if not body.dry_run:
             return await service.execute(deadletters.replay, decision)
@@ -106,7 +123,7 @@ async def post_replay(
 async def post_discard(
     number: Number, body: DiscardBody, visitor: CurrentVisitor, service: CurrentService
 ) -> dict[str, Any]:
-    """Put it away; it can still be read. 404 where there is none, 409 where it was replayed."""
+    """Put it away; it can still be read. 404 where there is none, 409 where it was handled."""
     decision = Decision(number, visitor.deciding(body.by), body.reason)
     with _refusals():
         return await service.execute(deadletters.discard, decision)

@@ -13,14 +13,16 @@ from pydantic.alias_generators import to_camel
 
 from archive import replays
 from archive.access import LONGEST_NAME, CurrentVisitor
-from archive.api import CurrentDatabase, Limit
+from archive.api import PLAIN, CurrentDatabase, Limit, Text
 from archive.events import ReplayEvents
 from archive.replays import Asked, ReplayError, UnknownReplay
 from tidings.envelope import new_id
 from tidings.fastapi import CurrentService
 
 router = APIRouter(prefix="/replays", tags=["replays"])
-By = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME, description="Who ends it, for the audit")]
+By = Annotated[
+    str, Query(min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who ends it, for the audit")
+]
 
 
 class ReplayBody(BaseModel):
@@ -28,22 +30,36 @@ class ReplayBody(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    replay_id: str | None = Field(default=None, max_length=100, description="The same one twice is one replay")
-    consumer: str = Field(min_length=1, description="App id")
-    subscription: str | None = Field(default=None, description="One of its subscriptions; whichever reads the type")
-    types: list[str] = Field(
-        default=[], description="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; none means every type"
+    replay_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=replays.LONGEST_ID,
+        pattern=PLAIN,
+        description="The same one twice is one replay",
+    )
+    consumer: str = Field(min_length=1, max_length=253, pattern=PLAIN, description="App id")
+    subscription: str | None = Field(
+        default=None, max_length=253, pattern=PLAIN, description="One of its subscriptions; whichever reads the type"
+    )
+    types: list[Text] = Field(
+        default=[],
+        max_length=200,
+        description="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; none means every type",
     )
     since: AwareDatetime | None = Field(default=None, description="Happened then or later")
     until: AwareDatetime | None = Field(default=None, description="Happened before")
-    correlation_id: str | None = None
-    ids: list[str] = Field(default=[], max_length=1000, description="Of events; none means whichever")
+    correlation_id: Text | None = None
+    ids: list[Text] = Field(default=[], max_length=1000, description="Of events; none means whichever")
     match: list[dict[str, Any]] = Field(
         default=[], max_length=64, description="Filters as an EventSubscription has them, but no CEL; all must hold"
     )
-    rate_per_second: float | None = Field(default=None, gt=0, description="At most so many events a second")
+    rate_per_second: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="At most so many events a second"
+    )
     dry_run: bool = Field(default=False, description="Only count")
-    by: str = Field(default="unknown", min_length=1, max_length=LONGEST_NAME, description="Who asks, for the audit")
+    by: str = Field(
+        default="unknown", min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who asks, for the audit"
+    )
 
     def request(self) -> ReplayEvents:
         """The command that this body stands for."""
@@ -88,7 +104,7 @@ async def get_replays(database: CurrentDatabase, limit: Limit = 20) -> dict[str,
 
 
 @router.get("/{replay_id}", summary="How far a replay is")
-async def get_replay(replay_id: str, database: CurrentDatabase) -> dict[str, Any]:
+async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Answer its state, how many events it is about and how many are sent; 404 where there is none."""
     with _refusals():
         async with database.connect(write=False) as connection:
@@ -97,7 +113,7 @@ async def get_replay(replay_id: str, database: CurrentDatabase) -> dict[str, Any
 
 @router.post("/{replay_id}/cancel", summary="End a replay")
 async def post_cancel(
-    replay_id: str, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
+    replay_id: Text, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
 ) -> dict[str, Any]:
     """Send nothing more of it; one that has ended stays as it is. 404 where there is none."""
     with _refusals():

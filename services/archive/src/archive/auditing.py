@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archive.storing import storable
 from archive.tables import audit
 
 
@@ -23,7 +24,8 @@ class Deed(BaseModel):
 
 async def note(connection: AsyncConnection, now: datetime, who: str, action: str, target: str, detail: str) -> None:
     """Write a deed down."""
-    row = {"at": now.timestamp(), "who": who, "action": action, "target": target, "detail": detail}
+    texts = {"who": who, "action": action, "target": target, "detail": detail}
+    row = {"at": now.timestamp(), **{name: storable(text) for name, text in texts.items()}}
     await connection.execute(sa.insert(audit), row)
 
 

@@ -10,3 +10,10 @@ class ContinueReplay(Event):
     """Send the next events of a replay."""
 
     replay_id: str
+
+
+@command("archive.closeReplay", subject="replay_id")
+class CloseReplay(Event):
+    """From now on, no event that arrives is part of a replay."""
+
+    replay_id: str

@@ -10,16 +10,23 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archive import auditing
+from archive.addressing import Address, addressed
 from archive.domain import deadletter
 from archive.domain.deadletter import DeadLetterError, Standing
-from archive.domain.replaying import addressed, replay_topic
+from archive.domain.replaying import replay_topic
 from archive.searching import moment, opened
-from archive.tables import dead_letters
+from archive.storing import delivered
+from archive.tables import dead_letters, letter_replays
+from tidings import Settings
 from tidings.context import Outgoing
+from tidings.envelope import new_id
 from tidings.outbox.table import SqlContext
 
 _EXACT = ("app", "subscription", "type", "state", "correlation_id", "id")
-_COLUMNS = [column for column in dead_letters.c if column.name != "body"]
+_COLUMNS = [column for column in dead_letters.c if column.name not in ("body", "raw")]
+OUTCOMES = ("handled", "failed", "unread", "dropped")
+UNCONFIRMED = "unconfirmed"
+"""The outcome of a replay that no consumer has answered."""
 
 
 class UnknownDeadLetter(DeadLetterError):
@@ -28,12 +35,16 @@ class UnknownDeadLetter(DeadLetterError):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person wants done with a dead letter, who it is and why; `subscription` only where none is known."""
+    """What a person wants done with a dead letter, who it is and why.
+
+    `subscription` is given only where none is known; `batch` names what a replay is part of.
+    """
 
     number: int
     by: str
     reason: str = ""
     subscription: str | None = None
+    batch: str = ""
 
 
 async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
@@ -44,9 +55,25 @@ async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
 
     """
     row = await _locked(context.connection, decision.number)
-    target, event = _addressed(row, decision)
+    replay_id = new_id()
+    target, event = _addressed(row, decision, replay_id)
     context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
-    return await _decide(context, row, "replayed", decision, f"to {target}")
+    sent = {
+        "id": replay_id,
+        "letter": row["seq"],
+        "batch": decision.batch,
+        "subscription": target,
+        "sent": context.now.timestamp(),
+    }
+    await context.connection.execute(sa.insert(letter_replays), sent)
+    return await _decide(context, row, {"state": "sent", "replay_id": replay_id}, decision, f"to {target}")
+
+
+async def outcomes(connection: AsyncConnection, batch: str) -> dict[str, int]:
+    """Return how many dead letters were sent again as a part of a batch, and what consumers have confirmed of them."""
+    counted = sa.select(letter_replays.c.outcome, sa.func.count()).where(letter_replays.c.batch == batch)
+    found = {name or UNCONFIRMED: count for name, count in await connection.execute(counted.group_by(sa.text("1")))}
+    return {"sent": sum(found.values()), **{name: found.get(name, 0) for name in (*OUTCOMES, UNCONFIRMED)}}
 
 
 async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, Any]:
@@ -58,28 +85,28 @@ async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, 
     """
     wanted = sa.select(dead_letters).where(dead_letters.c.seq == decision.number)
     row = _there(await connection.execute(wanted), decision.number)
-    target, event = _addressed(row, decision)
+    target, event = _addressed(row, decision, "dry-run")
     sent = {"app": row["app"], "subscription": target, "topic": replay_topic(row["app"])}
-    return {"dryRun": True, **sent, "event": msgspec.json.decode(event)}
+    return {"dryRun": True, **sent, "event": opened(event)}
 
 
 async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
     """Decide that nobody needs a dead letter; it stays readable.
 
     Raises:
-        DeadLetterError: There is none, or it was replayed.
+        DeadLetterError: There is none, or it was handled.
 
     """
     row = await _locked(context.connection, decision.number)
     deadletter.discard(_standing(row))
-    return await _decide(context, row, "discarded", decision, decision.reason)
+    return await _decide(context, row, {"state": "discarded"}, decision, decision.reason)
 
 
 async def found(
     connection: AsyncConnection, wanted: dict[str, str | None], limit: int, before: int | None
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Dead letters by app, subscription, type, state, correlation_id and id, the latest first; where to go on."""
-    query = sa.select(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
+    query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
     query = query.where(*(dead_letters.c[name] == wanted[name] for name in _EXACT if wanted.get(name) is not None))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
@@ -94,9 +121,9 @@ async def whole(connection: AsyncConnection, number: int) -> dict[str, Any]:
         UnknownDeadLetter: There is none of that number.
 
     """
-    row = _there(await connection.execute(sa.select(dead_letters).where(dead_letters.c.seq == number)), number)
+    row = _there(await connection.execute(_with_replay(dead_letters).where(dead_letters.c.seq == number)), number)
     deeds = await auditing.deeds(connection, f"deadletter/{number}")
-    return {**_shown(row), "event": opened(row["body"]), "audit": [each.model_dump(mode="json") for each in deeds]}
+    return {**_shown(row), "event": opened(delivered(row)), "audit": [each.model_dump(mode="json") for each in deeds]}
 
 
 async def open_by_app(connection: AsyncConnection) -> dict[str, int]:
@@ -106,11 +133,19 @@ async def open_by_app(connection: AsyncConnection) -> dict[str, int]:
     return {app: int(count) for app, count in rows}
 
 
-def _addressed(row: sa.RowMapping, decision: Decision) -> tuple[str, bytes]:
+def _with_replay(*columns: Any) -> sa.Select[Any]:
+    """Select dead letters, each with its latest replay."""
+    latest = letter_replays.c
+    more = (latest.outcome.label("outcome"), latest.reason.label("why"), latest.sent.label("sent"))
+    joined = dead_letters.outerjoin(letter_replays, latest.id == dead_letters.c.replay_id)
+    return sa.select(*columns, *more).select_from(joined)
+
+
+def _addressed(row: sa.RowMapping, decision: Decision, replay_id: str) -> tuple[str, bytes]:
     """The subscription that a dead letter goes to, and the event as it is sent there."""
     target = deadletter.replay(_standing(row), decision.subscription)
     try:
-        return target, addressed(row["body"], target)
+        return target, addressed(delivered(row), Address(target, replay_id, Settings().tidings_max_event))
     except ValueError as error:
         raise DeadLetterError(f"it cannot be sent again: {error}") from error
 
@@ -129,16 +164,17 @@ def _there(result: sa.CursorResult[Any], number: int) -> sa.RowMapping:
 
 
 def _standing(row: sa.RowMapping) -> Standing:
-    return Standing(row["state"], row["subscription"], row["last"])
+    return Standing(row["state"], row["subscription"])
 
 
 async def _decide(
-    context: SqlContext, row: sa.RowMapping, state: deadletter.State, decision: Decision, detail: str
+    context: SqlContext, row: sa.RowMapping, changed: dict[str, str], decision: Decision, detail: str
 ) -> dict[str, Any]:
-    changed = sa.update(dead_letters).where(dead_letters.c.seq == row["seq"]).values(state=state)
-    await context.connection.execute(changed)
-    await auditing.note(context.connection, context.now, decision.by, state, f"deadletter/{row['seq']}", detail)
-    return {**_shown(row), "state": state}
+    number, connection = row["seq"], context.connection
+    await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(**changed))
+    await auditing.note(connection, context.now, decision.by, changed["state"], f"deadletter/{number}", detail)
+    found = await connection.execute(_with_replay(*_COLUMNS).where(dead_letters.c.seq == number))
+    return _shown(_there(found, number))
 
 
 def _shown(row: sa.RowMapping) -> dict[str, Any]:
@@ -160,4 +196,17 @@ def _shown(row: sa.RowMapping) -> dict[str, Any]:
         "firstAttempt": row["first"] or None,
         "lastAttempt": row["last"] or None,
         "receivedAt": moment(row["received"]),
+        "replay": _replayed(row),
+    }
+
+
+def _replayed(row: sa.RowMapping) -> dict[str, Any] | None:
+    """Return the latest replay as the API shows it; None where there was none."""
+    if not row["replay_id"]:
+        return None
+    return {
+        "replayId": row["replay_id"],
+        "sentAt": moment(row["sent"]),
+        "outcome": row["outcome"] or UNCONFIRMED,
+        "reason": row["why"],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -33,12 +33,35 @@ class ReplayEvents(Event):
     match: tuple[dict[str, Any], ...] = ()
 
 
+@command("archive.recordReplayOutcome", subject="replay_id")
+class RecordReplayOutcome(Event):
+    """A subscription has finished with one event of a replay.
+
+    `handled`, also where it had been handled before; `failed`: it became a dead letter again; `dropped`: the handler
+    did not want it; `unread`: no handler of the app reads it.
+    """
+
+    replay_id: str
+    event_id: str
+    source: str
+    subscription: str
+    outcome: Literal["handled", "failed", "unread", "dropped"]
+    reason: str = ""
+
+
 @event("archive.replayCompleted", subject="replay_id")
 class ReplayCompleted(Event):
-    """The last event of a replay has been handed to the broker; a dry run has only counted them."""
+    """The archive sends no more events of a replay: all have been handed to the broker, or it has ended before.
+
+    `count` events were sent and `skipped` could not be. `state` says whether that was all of them: `failed` has a
+    `reason`. Consumers confirm each event on their own, which may be later than this. A dry run has only counted.
+    """
 
     replay_id: str
     consumer: str
     count: int
     completed_at: datetime
     dry_run: bool = False
+    state: Literal["completed", "cancelled", "failed"] = "completed"
+    skipped: int = 0
+    reason: str = ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from archive import replays
+from archive import confirming, replays
 from archive.auditing import note
-from archive.commands import ContinueReplay
-from archive.events import ReplayCompleted, ReplayEvents
+from archive.commands import CloseReplay, ContinueReplay
+from archive.events import RecordReplayOutcome, ReplayCompleted, ReplayEvents
 from archive.keeping import in_one_order, keep_dead_letter, keep_events
 from archive.replays import Asked, ReplayError
 from tidings import Handlers, Received
@@ -25,9 +25,9 @@ async def keep_everything(events: list[Received], context: SqlContext) -> None:
     await keep_events(context.connection, events, context.now)
 
 
-@handlers.any("archive-dead-letters", once=False, together=AT_ONCE)
+@handlers.any("archive-dead-letters", "archive-own-dead-letters", once=False, together=AT_ONCE)
 async def keep_dead_letters(letters: list[Received], context: SqlContext) -> None:
-    """Keep what other apps could not handle, until a person decides about it."""
+    """Keep what apps could not handle, this one included, until a person decides about it."""
     for letter in in_one_order(letters):
         await keep_dead_letter(context.connection, letter, context.now)
 
@@ -42,6 +42,30 @@ async def replay_events(request: ReplayEvents, context: SqlContext) -> None:
     except ReplayError as error:
         target = f"replay/{request.replay_id}"
         await note(context.connection, context.now, context.metadata.source, "refused", target, str(error))
+        # Whoever waits for the end of this replay learns that there is none to wait for.
+        context.publish(
+            ReplayCompleted(
+                replay_id=request.replay_id,
+                consumer=request.consumer,
+                count=0,
+                completed_at=context.now,
+                dry_run=request.dry_run,
+                state="failed",
+                reason=str(error),
+            )
+        )
+
+
+@handlers.together(RecordReplayOutcome, limit=AT_ONCE)
+async def record_replay_outcomes(confirmed: list[RecordReplayOutcome], context: SqlContext) -> None:
+    """Record what consumers confirm of replayed events."""
+    await confirming.record(context.connection, confirmed, context.now)
+
+
+@handlers.on(CloseReplay)
+async def close_replay(due: CloseReplay, context: SqlContext) -> None:
+    """Write down which event is the last one of a replay."""
+    await replays.close(due.replay_id, context)
 
 
 @handlers.on(ContinueReplay)

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archive import confirming
 from archive.auditing import note
-from archive.domain.deadletter import UNKNOWN_REASON, Standing, fails_again
-from archive.tables import dead_letters, events
+from archive.domain.deadletter import UNKNOWN_REASON, reopens
+from archive.storing import key, number, storable, stored
+from archive.tables import dead_letters, events, failures
 from tidings import Received
 from tidings.envelope import Envelope
 from tidings.sql import insert_all_new, insert_new
 
 _DEAD_LETTER_TOPIC = "deadletter."
+_ARRIVALS = 0x61726368  # id of an advisory lock of PostgreSQL
+_UNCHANGED = ("key", "app", "subscription", "id", "version", "first", "failures")
 
 
 async def keep_events(connection: AsyncConnection, received: Iterable[Received], now: datetime) -> None:
     """Keep events whole; the same version of one from the same topic only once."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_ARRIVALS)))
     await insert_all_new(connection, events, [_event(each, now) for each in in_one_order(received)])
+
+
+async def last_arrival(connection: AsyncConnection) -> int:
+    """Return the number of the latest event, once all up to it can be read.
+
+    PostgreSQL numbers rows before they are committed: a lower number may appear after a higher one. So nothing is
+    written from here to the end of the transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ARRIVALS)))
+    return (await connection.execute(sa.select(sa.func.max(events.c.seq)))).scalar() or 0
 
 
 def in_one_order(received: Iterable[Received]) -> list[Received]:
@@ -30,56 +47,94 @@ def in_one_order(received: Iterable[Received]) -> list[Received]:
 
 
 def _event(received: Received, now: datetime) -> dict[str, Any]:
+    about = _about(received.envelope)
     return {
-        **_about(received.envelope),
+        **about,
+        "key": key(about["source"], about["id"], str(about["version"]), received.topic),
         "topic": received.topic,
         "happened": _seconds(received.envelope.time, now),
         "received": now.timestamp(),
-        "body": _text(received.body),
+        **stored(received.body),
     }
 
 
 async def keep_dead_letter(connection: AsyncConnection, received: Received, now: datetime) -> None:
     """Keep a dead letter; where the same subscription failed on the same event again, it is open again."""
+    row = _dead_letter(received, now)
+    is_new = await insert_new(connection, failures, {"key": _failure(row["key"], received.envelope)})
+    if await insert_new(connection, dead_letters, row):
+        return
+    found = await confirming.locked(connection, dead_letters.c.key == row["key"])
+    if found is not None:
+        await _failed_again(connection, found, row, received.envelope.replayid, is_new=is_new)
+
+
+async def _failed_again(
+    connection: AsyncConnection, found: sa.RowMapping, row: dict[str, Any], replay_id: str, *, is_new: bool
+) -> None:
+    """Open a dead letter again for a new failure.
+
+    A replay's failure may be known from its confirmation already: the letter then adds only the details.
+    """
+    if is_new and not reopens(found["state"], is_earlier=await confirming.is_earlier(connection, found, replay_id)):
+        return
+    if not is_new and (not replay_id or found["replay_id"] != replay_id or found["state"] not in ("open", "sent")):
+        return
+    changed = {name: value for name, value in row.items() if name not in _UNCHANGED}
+    again = sa.update(dead_letters).where(dead_letters.c.seq == found["seq"])
+    await connection.execute(again.values(**changed, failures=dead_letters.c.failures + int(is_new)))
+    if replay_id:
+        await confirming.note_outcome(connection, replay_id, "failed", row["reason"])
+    if is_new:
+        await note(
+            connection,
+            datetime.fromtimestamp(row["received"], UTC),
+            row["app"],
+            "failed again",
+            f"deadletter/{found['seq']}",
+            row["reason"],
+        )
+
+
+def _dead_letter(received: Received, now: datetime) -> dict[str, Any]:
     letter = received.envelope
-    row = {
-        **_about(letter),
-        "app": received.topic.removeprefix(_DEAD_LETTER_TOPIC),
-        "subscription": letter.failuresubscription,
-        "topic": letter.failuretopic or letter.topic,
-        "reason": letter.failurereason or UNKNOWN_REASON,
-        "error": letter.failureclass,
-        "attempts": int(letter.failureattempts) if letter.failureattempts.isdecimal() else 0,
-        "first": letter.failurefirst,
-        "last": letter.failurelast,
+    about = {**_about(letter), "id": storable(letter.originalid or letter.id)}
+    app = received.topic.removeprefix(_DEAD_LETTER_TOPIC)
+    subscription = storable(letter.failuresubscription)
+    return {
+        **about,
+        "key": key(app, subscription, about["source"], about["id"], str(about["version"])),
+        "app": app,
+        "subscription": subscription,
+        "topic": storable(letter.failuretopic or letter.topic),
+        "reason": storable(letter.failurereason or UNKNOWN_REASON),
+        "error": storable(letter.failureclass),
+        "attempts": number(letter.failureattempts),
+        "first": storable(letter.failurefirst),
+        "last": storable(letter.failurelast),
         "failures": 1,
         "state": "open",
         "received": now.timestamp(),
-        "body": _text(received.body),
+        **stored(received.body),
     }
-    if not await insert_new(connection, dead_letters, row):
-        await _failed_again(connection, row, now)
 
 
-async def _failed_again(connection: AsyncConnection, row: dict[str, Any], now: datetime) -> None:
-    key = [dead_letters.c[name] == row[name] for name in ("app", "subscription", "id", "version")]
-    found = (await connection.execute(sa.select(dead_letters).where(*key).with_for_update())).mappings().one()
-    if not fails_again(Standing(found["state"], found["subscription"], found["last"]), row["last"]):
-        return
-    changed = {name: row[name] for name in ("reason", "error", "attempts", "last", "state", "received", "body")}
-    again = sa.update(dead_letters).where(dead_letters.c.seq == found["seq"])
-    await connection.execute(again.values(**changed, failures=dead_letters.c.failures + 1))
-    await note(connection, now, row["app"], "failed again", f"deadletter/{found['seq']}", row["reason"])
+def _failure(letter: str, envelope: Envelope) -> str:
+    """Return the key of one failure. The kit gives each a letter with an id of its own, and another one per replay."""
+    if envelope.replayid:
+        return confirming.failure_of(letter, envelope.replayid)
+    own = (envelope.id, "") if envelope.originalid else ("", envelope.failurelast)
+    return key(letter, *own)
 
 
 def _about(envelope: Envelope) -> dict[str, Any]:
     return {
-        "id": envelope.id,
-        "version": int(envelope.version) if envelope.version.isdecimal() else 0,
-        "type": envelope.type,
-        "source": envelope.source,
-        "subject": envelope.subject,
-        "correlation_id": envelope.correlationid,
+        "id": storable(envelope.id),
+        "version": number(envelope.version),
+        "type": storable(envelope.type),
+        "source": storable(envelope.source),
+        "subject": storable(envelope.subject),
+        "correlation_id": storable(envelope.correlationid),
     }
 
 
@@ -90,8 +145,3 @@ def _seconds(time: str, now: datetime) -> float:
     except ValueError:
         return now.timestamp()
     return said.timestamp() if said.tzinfo else now.timestamp()
-
-
-def _text(body: bytes) -> str:
-    """The body as text that every database takes: PostgreSQL knows no NUL, which JSON has only escaped."""
-    return body.decode(errors="replace").replace("\0", "\ufffd")

@@ -3,36 +3,55 @@
 Each step is one transaction: the events of the step stand in the outbox, and the place that the replay has reached is
 moved on, together. After a crash the next step goes on from there: what was in the outbox and not yet acknowledged
 may go out twice, under the same id, and the consumer's inbox drops the second.
+
+No clock decides which events belong to a replay: after `ARCHIVE_REPLAY_SETTLE` the number of the latest arrival is
+written down, and the replay ends there.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archive import auditing, consumers
-from archive.commands import ContinueReplay
-from archive.domain.replaying import State, addressed, pace, replay_topic
+from archive.addressing import Address, addressed
+from archive.commands import CloseReplay, ContinueReplay
+from archive.deadletters import OUTCOMES, UNCONFIRMED
+from archive.domain.replaying import TICK, Ended, pace, replay_topic
 from archive.domain.selection import Kind, Selection, SelectionError
 from archive.events import ReplayCompleted, ReplayEvents
+from archive.keeping import last_arrival
 from archive.searching import counts, matching, moment, opened
 from archive.settings import settings
-from archive.tables import events, replay_filters, replays
+from archive.storing import delivered, storable
+from archive.tables import events, replays
+from tidings import Settings
 from tidings.context import Outgoing
+from tidings.errors import SidecarError
+from tidings.events import encode
 from tidings.outbox.table import SqlContext
 from tidings.resources import matching as filtering
 from tidings.resources.subscription import Filter
 
+log = structlog.get_logger(__name__)
+
 EVERY_SUBSCRIPTION = "*"
 _PAGE = 500
+_stored = msgspec.json.Decoder(ReplayEvents)
 _MOST_LOOKED_AT = 5000  # events in one step, of which few may match
-_VISIBLE = 1.0  # seconds until PostgreSQL shows a row in its place: an earlier one may still be under way
+IDLE = timedelta(seconds=TICK)
+_MOST_SHOWN = 100  # skipped events of a replay that are written down one by one
+_READ = [events.c[name] for name in ("seq", "id", "type", "version", "body", "raw")]
+LONGEST_ID = 100
+_NAME = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f]{{1,{LONGEST_ID}}}")
 
 
 class ReplayError(Exception):
@@ -66,9 +85,9 @@ class Wanted:
         """
         return [*matching(self.selection, newest=True), events.c.type != ""]
 
-    def takes(self, body: str) -> bool:
+    def takes(self, body: bytes) -> bool:
         """Whether an event matches the filters."""
-        return filtering.matches(self.filters, opened(body))
+        return not self.filters or filtering.matches(self.filters, opened(body))
 
 
 def check(request: ReplayEvents) -> Wanted:
@@ -78,6 +97,9 @@ def check(request: ReplayEvents) -> Wanted:
         ReplayError: No such consumer, no such type, no time between since and until, or a filter that is none.
 
     """
+    for name, text in (("replayId", request.replay_id), ("consumer", request.consumer)):
+        if not _NAME.fullmatch(text):
+            raise ReplayError(f"{name} must be 1 to {LONGEST_ID} characters without spaces and control characters")
     known = consumers.known()
     if known and request.consumer not in known:
         raise ReplayError(f"{request.consumer} reads no events: there are {', '.join(sorted(known))}")
@@ -85,7 +107,7 @@ def check(request: ReplayEvents) -> Wanted:
         kinds = tuple(Kind.parse(text) for text in request.types)
         selection = Selection(kinds, request.since, request.until, request.correlation_id, ids=request.ids)
         filters = msgspec.convert(request.match, tuple[Filter, ...])
-    except (SelectionError, msgspec.ValidationError) as error:
+    except (SelectionError, msgspec.ValidationError, RecursionError) as error:
         raise ReplayError(str(error)) from error
     if filtering.has_cel(filters):
         raise ReplayError("match: the archive reads no CEL; write exact, prefix, suffix, all, any or not")
@@ -110,53 +132,77 @@ async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
 
     """
     request, connection = asked.request, context.connection
+    wanted = check(request)
     if (there := await _row(connection, request.replay_id)) is not None:
         return shown(there)
-    matched = await _counted(connection, check(request))
-    until = min(context.now, request.until) if request.until else context.now
+    matched = await _counted(connection, wanted)
     row = {
         "id": request.replay_id,
         "consumer": request.consumer,
         "subscription": request.subscription or EVERY_SUBSCRIPTION,
-        "types": list(request.types),
-        "since": request.since.isoformat() if request.since else "",
-        "until": request.until.isoformat() if request.until else "",
-        "correlation_id": request.correlation_id or "",
+        "request": encode(request).decode(),
         "rate": min(request.rate_per_second or settings().replay_rate, settings().replay_rate),
         "state": "running",
         "matched": sum(matched.values()),
-        "closes": max((until + settings().settle).timestamp(), context.now.timestamp()),
         "requested": context.now.timestamp(),
-        "requested_by": asked.by,
+        "requested_by": storable(asked.by),
     }
     await connection.execute(sa.insert(replays), row)
-    if request.ids or request.match:
-        given = {"id": request.replay_id, "ids": list(request.ids), "match": list(request.match)}
-        await connection.execute(sa.insert(replay_filters), given)
     detail = f"{row['matched']} events to {row['consumer']} {row['subscription']}"
     await auditing.note(connection, context.now, asked.by, "replay", f"replay/{request.replay_id}", detail)
     context.schedule(ContinueReplay(replay_id=request.replay_id))
+    context.schedule(CloseReplay(replay_id=request.replay_id), after=settings().settle)
     return shown(await _known(connection, request.replay_id))
 
 
+async def close(replay_id: str, context: SqlContext) -> None:
+    """Let what arrives from now on be no part of a replay."""
+    latest_arrival = await last_arrival(context.connection)
+    this = sa.and_(replays.c.id == replay_id, replays.c.closes.is_(None))
+    await context.connection.execute(sa.update(replays).where(this).values(closes=latest_arrival))
+
+
 async def go_on(step: ContinueReplay, context: SqlContext) -> None:
-    """Send the next events of a replay, or end it."""
+    """Send the next events of a replay, or end it. One that cannot go on ends as failed."""
     row = await _row(context.connection, step.replay_id, lock=True)
     if row is None or row["state"] != "running":
         return
-    speed = pace(row["rate"])
-    # What arrived just now may yet be preceded by a row that is being committed.
-    shows = context.now.timestamp() - (_VISIBLE if context.connection.dialect.name == "postgresql" else 0.0)
-    bodies, reached = await _next(context.connection, row, min(shows, row["closes"]), speed.events)
-    for each in bodies:
-        event = addressed(each, row["subscription"])
-        context.outgoing.append(Outgoing(replay_topic(row["consumer"]), msgspec.Raw(event)))
-    if reached > row["reached"]:
-        await _change(context, row, sent=row["sent"] + len(bodies), reached=reached)
-    elif shows >= row["closes"]:
-        await _complete(context, row)
+    try:
+        async with context.connection.begin_nested():
+            looked, ended = await _step(context, row)
+    except (SidecarError, sa.exc.DBAPIError):
+        raise  # the database did not answer, or somebody was in the way: the step is tried again
+    except Exception as error:
+        log.exception("replay.failed", replay_id=row["id"])
+        await _end(context, row, "failed", storable(f"{type(error).__name__}: {error}")[:2000])
         return
-    context.schedule(step, after=speed.pause)
+    if ended:
+        await _end(context, row, "completed")
+    else:
+        speed = pace(row["rate"]).pause
+        context.schedule(step, after=speed if looked else min(speed, IDLE))
+
+
+async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
+    """Send the next events; answers whether there were any, and whether the replay is over."""
+    latest_arrival = await last_arrival(context.connection)
+    until = latest_arrival if row["closes"] is None else row["closes"]
+    found, reached = await _next(context.connection, row, until, pace(row["rate"]).events)
+    address = Address(row["subscription"], row["id"], Settings().tidings_max_event)
+    sent, skipped = [], []
+    for each in found:
+        try:
+            sent.append(Outgoing(replay_topic(row["consumer"]), msgspec.Raw(addressed(delivered(each), address))))
+        except ValueError as error:
+            skipped.append((each["id"], str(error)))
+    if reached > row["reached"]:
+        total = row["skipped"] + len(skipped)
+        await _change(context, row, sent=row["sent"] + len(sent), skipped=total, reached=reached)
+        for identity, reason in skipped[: max(_MOST_SHOWN - row["skipped"], 0)]:
+            detail = f"event {identity}: {reason}"[:2000]
+            await auditing.note(context.connection, context.now, "archive", "skipped", f"replay/{row['id']}", detail)
+    context.outgoing.extend(sent)
+    return bool(found), row["closes"] is not None and reached <= row["reached"]
 
 
 async def cancel(asked: tuple[str, str], context: SqlContext) -> dict[str, Any]:
@@ -169,7 +215,7 @@ async def cancel(asked: tuple[str, str], context: SqlContext) -> dict[str, Any]:
     identity, by = asked
     row = await _known(context.connection, identity, lock=True)
     if row["state"] == "running":
-        await _end(context, row, "cancelled")
+        await _end(context, row, "cancelled", f"by {by}")
         detail = f"after {row['sent']} of {row['matched']} events"
         await auditing.note(context.connection, context.now, by, "cancel", f"replay/{identity}", detail)
     return shown(await _known(context.connection, identity))
@@ -187,7 +233,7 @@ async def one(connection: AsyncConnection, identity: str) -> dict[str, Any]:
 
 async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:
     """The latest replays, the latest first."""
-    wanted = sa.select(replays).order_by(replays.c.requested.desc()).limit(limit)
+    wanted = sa.select(replays).order_by(replays.c.seq.desc()).limit(limit)
     return [shown(row) for row in (await connection.execute(wanted)).mappings()]
 
 
@@ -198,22 +244,24 @@ async def _counted(connection: AsyncConnection, wanted: Wanted) -> dict[str, int
     found: Counter[str] = Counter()
     reached = 0
     while page := await _page(connection, wanted, reached, _PAGE):
-        found.update(f"{each['type']}.v{each['version']}" for each in page if wanted.takes(each["body"]))
+        found.update(f"{each['type']}.v{each['version']}" for each in page if wanted.takes(delivered(each)))
         reached = page[-1]["seq"]
     return dict(sorted(found.items()))
 
 
-async def _next(connection: AsyncConnection, row: sa.RowMapping, until: float, limit: int) -> tuple[list[str], int]:
+async def _next(
+    connection: AsyncConnection, row: sa.RowMapping, until: int, limit: int
+) -> tuple[list[sa.RowMapping], int]:
     """The next events that match, at most so many, and how far was looked."""
-    wanted = await _remembered(connection, row)
-    found: list[str] = []
+    wanted = check(_request(row))
+    found: list[sa.RowMapping] = []
     reached, looked_at = row["reached"], 0
     while looked_at < _MOST_LOOKED_AT:
-        page = await _page(connection, wanted, reached, _PAGE if wanted.filters else limit, events.c.received <= until)
+        page = await _page(connection, wanted, reached, _PAGE if wanted.filters else limit, events.c.seq <= until)
         for each in page:
             reached = each["seq"]
-            if wanted.takes(each["body"]):
-                found.append(each["body"])
+            if wanted.takes(delivered(each)):
+                found.append(each)
             if len(found) == limit:
                 return found, reached
         looked_at += len(page)
@@ -226,38 +274,33 @@ async def _page(
     connection: AsyncConnection, wanted: Wanted, after: int, limit: int, *more: sa.ColumnElement[bool]
 ) -> list[sa.RowMapping]:
     following = (
-        sa.select(events.c.seq, events.c.type, events.c.version, events.c.body)
-        .where(*wanted.conditions, *more, events.c.seq > after)
-        .order_by(events.c.seq)
-        .limit(limit)
+        sa.select(*_READ).where(*wanted.conditions, *more, events.c.seq > after).order_by(events.c.seq).limit(limit)
     )
     return list((await connection.execute(following)).mappings())
 
 
-async def _remembered(connection: AsyncConnection, row: sa.RowMapping) -> Wanted:
-    query = sa.select(replay_filters).where(replay_filters.c.id == row["id"])
-    given = (await connection.execute(query)).mappings().one_or_none()
-    selection = Selection(
-        kinds=tuple(Kind.parse(text) for text in row["types"]),
-        since=datetime.fromisoformat(row["since"]) if row["since"] else None,
-        until=datetime.fromisoformat(row["until"]) if row["until"] else None,
-        correlation_id=row["correlation_id"] or None,
-        ids=tuple(given["ids"]) if given else (),
-    )
-    return Wanted(selection, msgspec.convert(given["match"], tuple[Filter, ...]) if given else ())
+def _request(row: sa.RowMapping) -> ReplayEvents:
+    return _stored.decode(row["request"])
 
 
-async def _complete(context: SqlContext, row: sa.RowMapping) -> None:
-    await _end(context, row, "completed")
+async def _end(context: SqlContext, row: sa.RowMapping, state: Ended, reason: str = "") -> None:
+    """End a replay, and tell whoever asked for it."""
+    await _change(context, row, state=state, ended=context.now.timestamp(), reason=reason)
+    after = await _known(context.connection, row["id"])
     context.publish(
-        ReplayCompleted(replay_id=row["id"], consumer=row["consumer"], count=row["sent"], completed_at=context.now)
+        ReplayCompleted(
+            replay_id=row["id"],
+            consumer=row["consumer"],
+            count=after["sent"],
+            completed_at=context.now,
+            state=state,
+            skipped=after["skipped"],
+            reason=reason,
+        )
     )
-    detail = f"{row['sent']} events sent to {row['consumer']}"
-    await auditing.note(context.connection, context.now, "archive", "completed", f"replay/{row['id']}", detail)
-
-
-async def _end(context: SqlContext, row: sa.RowMapping, state: State) -> None:
-    await _change(context, row, state=state, ended=context.now.timestamp())
+    if state != "cancelled":
+        detail = f"{after['sent']} events sent to {row['consumer']}, {after['skipped']} skipped. {reason}".rstrip()
+        await auditing.note(context.connection, context.now, "archive", state, f"replay/{row['id']}", detail)
 
 
 async def _change(context: SqlContext, row: sa.RowMapping, **values: object) -> None:
@@ -279,18 +322,24 @@ async def _known(connection: AsyncConnection, identity: str, *, lock: bool = Fal
 
 def shown(row: sa.RowMapping) -> dict[str, Any]:
     """A replay as the API shows it."""
+    request = _request(row)
+    confirmed = {name: row[name] for name in OUTCOMES}
     return {
         "replayId": row["id"],
         "state": row["state"],
+        "reason": row["reason"] or None,
         "consumer": row["consumer"],
         "subscription": row["subscription"],
-        "types": row["types"],
-        "since": row["since"] or None,
-        "until": row["until"] or None,
-        "correlationId": row["correlation_id"] or None,
+        "types": list(request.types),
+        "since": request.since.isoformat() if request.since else None,
+        "until": request.until.isoformat() if request.until else None,
+        "correlationId": request.correlation_id,
         "ratePerSecond": row["rate"],
         "matched": row["matched"],
         "sent": row["sent"],
+        "skipped": row["skipped"],
+        **confirmed,
+        UNCONFIRMED: max(row["sent"] - sum(confirmed.values()), 0),
         "requestedAt": moment(row["requested"]),
         "requestedBy": row["requested_by"],
         "endedAt": moment(row["ended"]) if row["ended"] is not None else None,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archive.domain.selection import Kind, Selection
+from archive.storing import delivered
 from archive.tables import events
+from tidings.envelope import MAX_DEPTH, UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ def _of_kind(kind: Kind, newest: bool) -> sa.ColumnElement[bool]:
 
 _newer = events.alias("newer")
 _NEWER = sa.exists().where(
-    _newer.c.id == events.c.id, _newer.c.type == events.c.type, _newer.c.version > events.c.version
+    _newer.c.id == events.c.id,
+    _newer.c.source == events.c.source,
+    _newer.c.type == events.c.type,
+    _newer.c.version > events.c.version,
 )
 
 
@@ -91,16 +97,31 @@ async def counts(connection: AsyncConnection, *conditions: sa.ColumnElement[bool
 
 def shown(row: sa.RowMapping) -> dict[str, Any]:
     """An event as the API shows it: its own attributes and data, where it was read, and when."""
-    return {**opened(row["body"]), "topic": row["topic"], "receivedAt": moment(row["received"])}
+    return {**opened(delivered(row)), "topic": row["topic"], "receivedAt": moment(row["received"])}
 
 
-def opened(body: str) -> dict[str, Any]:
-    """An event's attributes; what is no JSON object stands under `raw`."""
+def opened(body: bytes) -> dict[str, Any]:
+    """An event's attributes; what is no JSON object, or nested too deep to be answered, stands under `raw` as text."""
     try:
-        found = json.loads(body)
-    except ValueError:
-        return {"raw": body}
-    return found if isinstance(found, dict) else {"raw": body}
+        found = msgspec.json.decode(body)
+    except UNREADABLE:
+        found = None
+    return found if isinstance(found, dict) and _is_shallow(found) else {"raw": body.decode(errors="replace")}
+
+
+def _is_shallow(value: object) -> bool:
+    layer = [value]
+    for _ in range(MAX_DEPTH):
+        layer = [child for each in layer for child in _children(each)]
+        if not layer:
+            return True
+    return False
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def moment(seconds: float) -> str:

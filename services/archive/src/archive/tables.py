@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
 _number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in a column of type INTEGER
 
+_HASH: Any = {"postgresql_using": "hash"}  # a B-tree of PostgreSQL takes no value above 2,704 bytes
+
 events = sa.Table(
     "archive_events",
     metadata,
     sa.Column("seq", _number, primary_key=True, comment="the order of arrival"),
+    sa.Column("key", sa.Text, nullable=False, unique=True, comment="SHA-256 of source, id, version and topic"),
     sa.Column("id", sa.Text, nullable=False, comment="the event's id; the versions of one fact share it"),
     sa.Column("version", sa.Integer, nullable=False, comment="the major version; 0 where the event says none"),
     sa.Column("topic", sa.Text, nullable=False),
@@ -21,11 +26,12 @@ events = sa.Table(
     sa.Column("correlation_id", sa.Text, nullable=False),
     sa.Column("happened", sa.Float, nullable=False, comment="the event's time, in seconds since 1970"),
     sa.Column("received", sa.Float, nullable=False, comment="seconds since 1970"),
-    sa.Column("body", sa.Text, nullable=False, comment="as it was delivered"),
-    sa.UniqueConstraint("id", "version", "topic"),
-    sa.Index("archive_events_type", "type", "version", "seq"),
-    sa.Index("archive_events_correlation", "correlation_id", "seq"),
-    sa.Index("archive_events_subject", "subject", "seq"),
+    sa.Column("body", sa.Text, nullable=False, comment="as text, for searching; to the byte unless `raw` is set"),
+    sa.Column("raw", sa.LargeBinary, comment="as it was delivered, where that is no text that the database takes"),
+    sa.Index("archive_events_id", "id", **_HASH),
+    sa.Index("archive_events_type", "type", **_HASH),
+    sa.Index("archive_events_correlation", "correlation_id", **_HASH),
+    sa.Index("archive_events_subject", "subject", **_HASH),
     sa.Index("archive_events_happened", "happened"),
 )
 
@@ -33,9 +39,10 @@ dead_letters = sa.Table(
     "archive_dead_letters",
     metadata,
     sa.Column("seq", _number, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True, comment="SHA-256 of app, subscription, source, id, version"),
     sa.Column("app", sa.Text, nullable=False, comment="whose dead letter it is"),
     sa.Column("subscription", sa.Text, nullable=False, comment="which of its subscriptions failed; empty if unknown"),
-    sa.Column("id", sa.Text, nullable=False, comment="the event's id"),
+    sa.Column("id", sa.Text, nullable=False, comment="the id of the event that failed"),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
@@ -49,41 +56,55 @@ dead_letters = sa.Table(
     sa.Column("last", sa.Text, nullable=False, comment="last attempt"),
     sa.Column("failures", sa.Integer, nullable=False, comment="how often it became a dead letter"),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("replay_id", sa.Text, nullable=False, server_default="", comment="its latest replay; empty: none"),
     sa.Column("received", sa.Float, nullable=False, comment="seconds since 1970"),
-    sa.Column("body", sa.Text, nullable=False, comment="as it was delivered"),
-    sa.UniqueConstraint("app", "subscription", "id", "version"),
+    sa.Column("body", sa.Text, nullable=False, comment="as text; to the byte unless `raw` is set"),
+    sa.Column("raw", sa.LargeBinary, comment="as it was delivered, where that is no text that the database takes"),
     sa.Index("archive_dead_letters_state", "state", "seq"),
-    sa.Index("archive_dead_letters_event", "id"),
+    sa.Index("archive_dead_letters_event", "id", **_HASH),
+)
+
+failures = sa.Table(
+    "archive_failures",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True, comment="SHA-256 of a failure: a second delivery of it is no other"),
+)
+
+letter_replays = sa.Table(
+    "archive_letter_replays",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, comment="the replay's id, which the event carries"),
+    sa.Column("letter", _number, sa.ForeignKey(dead_letters.c.seq), nullable=False, index=True),
+    sa.Column("batch", sa.Text, nullable=False, index=True, comment="what it was part of, such as an EventReplay"),
+    sa.Column("subscription", sa.Text, nullable=False),
+    sa.Column("sent", sa.Float, nullable=False, comment="seconds since 1970"),
+    sa.Column("outcome", sa.Text, nullable=False, server_default="", comment="as the consumer confirmed; empty: not"),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
 )
 
 replays = sa.Table(
     "archive_replays",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seq", _number, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("consumer", sa.Text, nullable=False),
     sa.Column("subscription", sa.Text, nullable=False, comment="* is whichever subscription reads the type"),
-    sa.Column("types", sa.JSON, nullable=False),
-    sa.Column("since", sa.Text, nullable=False),
-    sa.Column("until", sa.Text, nullable=False),
-    sa.Column("correlation_id", sa.Text, nullable=False),
+    sa.Column("request", sa.Text, nullable=False, comment="the command archive.replayEvents, as JSON"),
     sa.Column("rate", sa.Float, nullable=False, comment="events a second"),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("reason", sa.Text, nullable=False, server_default="", comment="why it failed"),
     sa.Column("matched", sa.Integer, nullable=False, comment="how many events there were when it was asked for"),
     sa.Column("sent", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("reached", _number, nullable=False, server_default="0", comment="seq of the last event sent"),
-    sa.Column("closes", sa.Float, nullable=False, comment="what arrives later is not part of it; seconds since 1970"),
+    sa.Column("skipped", sa.Integer, nullable=False, server_default="0", comment="could not be sent"),
+    sa.Column("handled", sa.Integer, nullable=False, server_default="0", comment="confirmed by the consumer"),
+    sa.Column("failed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("unread", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("dropped", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("reached", _number, nullable=False, server_default="0", comment="seq of the last event looked at"),
+    sa.Column("closes", _number, comment="seq of the last event that is part of it; null while more may belong to it"),
     sa.Column("requested", sa.Float, nullable=False, comment="seconds since 1970"),
     sa.Column("requested_by", sa.Text, nullable=False),
     sa.Column("ended", sa.Float, comment="seconds since 1970"),
-)
-
-replay_filters = sa.Table(
-    "archive_replay_filters",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True, comment="the replay's; without a row it has none"),
-    sa.Column("ids", sa.JSON, nullable=False),
-    sa.Column("match", sa.JSON, nullable=False),
 )
 
 audit = sa.Table(

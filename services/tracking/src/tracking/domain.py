@@ -180,6 +180,10 @@ class ReadModel(msgspec.Struct, kw_only=True):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     replayed: int | None = None
+    failed: str = ""
+    """Why the latest rebuild ended before it was complete; empty: it did not."""
+    others: tuple[int, ...] = ()
+    """Older generations that rebuilds which have failed did not replace."""
 
     @property
     def written(self) -> int:
@@ -189,11 +193,13 @@ class ReadModel(msgspec.Struct, kw_only=True):
     @property
     def readable(self) -> list[int]:
         """The generations that together are the answer, the newest first."""
-        return [self.building, self.generation] if self.building else [self.generation]
+        return [*([self.building] if self.building else []), self.generation, *self.others]
 
     def rebuild(self, replay_id: str, now: datetime) -> None:
-        """Begin a new generation; one that is being built already is given up."""
+        """Begin a new generation; one that is being built already stays readable until this one is complete."""
+        self._keep_building()
         self.building = self.written + 1
+        self.failed = ""
         self.replay_id = replay_id
         self.started_at = now
         self.completed_at = self.replayed = None
@@ -202,9 +208,22 @@ class ReadModel(msgspec.Struct, kw_only=True):
         """Let the new generation stand alone once its replay is over; whether that was the one waited for."""
         if self.building is None or replay_id != self.replay_id:
             return False
-        self.generation, self.building = self.building, None
+        self.generation, self.building, self.others = self.building, None, ()
         self.completed_at, self.replayed = now, count
         return True
+
+    def fail(self, replay_id: str, reason: str, now: datetime) -> bool:
+        """End a rebuild whose replay was not carried out whole; what was there before stays readable beside it."""
+        if self.building is None or replay_id != self.replay_id:
+            return False
+        self._keep_building()
+        self.completed_at, self.failed = now, reason or "the replay did not come to its end"
+        return True
+
+    def _keep_building(self) -> None:
+        if self.building is not None:
+            self.others = (self.generation, *self.others)
+            self.generation, self.building = self.building, None
 
 
 class Latest(msgspec.Struct):

@@ -44,7 +44,11 @@ async def count_order(counted: CountOrder, context: StateContext) -> None:
 
 @handlers.on(ReplayCompleted)
 async def complete_rebuild(completed: ReplayCompleted, context: StateContext) -> None:
-    """Let the rebuilt model stand alone."""
+    """Let the rebuilt model stand alone, or end the rebuild where its replay was not carried out whole."""
     current = await read_model(context)
-    if current.complete(completed.replay_id, completed.count, context.now):
+    if completed.state == "completed":
+        changed = current.complete(completed.replay_id, completed.count, context.now)
+    else:
+        changed = current.fail(completed.replay_id, completed.reason, context.now)
+    if changed:
         context.save(CURRENT, current)

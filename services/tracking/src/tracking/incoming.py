@@ -180,9 +180,11 @@ class EmailSent(OrderEvent):
 
 @event("archive.replayCompleted", subject="replay_id")
 class ReplayCompleted(Event):
-    """The archive has sent everything that was asked for."""
+    """The archive sends no more of what was asked for; `state` says whether that was all of it."""
 
     replay_id: str
     consumer: str
     count: int
     completed_at: datetime
+    state: str = "completed"
+    reason: str = ""

@@ -1,12 +1,15 @@
-"""The life of a dead letter: open until a person replays or discards it, and open again if it fails again."""
+"""The life of a dead letter: open until it is handled or discarded; what a replay did is what the consumer confirms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["open", "replayed", "discarded"]
+State = Literal["open", "sent", "handled", "dropped", "discarded"]
+"""`sent`: a replay is under way, or was never confirmed. `dropped`: its handler did not want it."""
+Confirmed = Literal["handled", "failed", "unread", "dropped"]
 UNKNOWN_REASON = "given up by the sidecar, which records no reason: the app did not answer, or could not read it"
+_AFTER: dict[Confirmed, State] = {"handled": "handled", "failed": "open", "unread": "open", "dropped": "dropped"}
 
 
 class DeadLetterError(Exception):
@@ -15,18 +18,26 @@ class DeadLetterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What decides what may become of a dead letter. `last` is when it failed last, empty where nobody said."""
+    """What decides what may become of a dead letter."""
 
     state: State
     subscription: str
-    last: str
 
 
-def fails_again(known: Standing, last: str) -> bool:
-    """Whether a dead letter that arrives under a known key tells of a new failure, or is the known one once more."""
-    if last and known.last:
-        return last > known.last
-    return known.state == "replayed"
+def reopens(state: str, *, is_earlier: bool) -> bool:
+    """Return whether a new failure opens a dead letter again; not that of an earlier replay once it is handled."""
+    return not (is_earlier and state == "handled")
+
+
+def state_after(state: str, latest: str, replay_id: str, outcome: Confirmed) -> State | None:
+    """Return the state that a confirmation leads to; None: it stays as it is.
+
+    Whatever replay it was, what is handled is handled. Everything else counts only for the latest replay, and only
+    while that is waited for: somebody may have discarded the letter meanwhile.
+    """
+    if outcome == "handled":
+        return "handled"
+    return _AFTER[outcome] if replay_id == latest and state == "sent" else None
 
 
 def replay(known: Standing, subscription: str | None) -> str:
@@ -54,8 +65,8 @@ def discard(known: Standing) -> None:
     """Decide that nobody needs it. Twice is as once.
 
     Raises:
-        DeadLetterError: It was replayed, so there is nothing left to discard.
+        DeadLetterError: It was handled, so there is nothing left to discard.
 
     """
-    if known.state == "replayed":
-        raise DeadLetterError("it was replayed: there is nothing to discard unless it fails again")
+    if known.state == "handled":
+        raise DeadLetterError("it was handled after a replay: there is nothing to discard unless it fails again")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-_VERSIONED = re.compile(r"(?P<type>.+)\.v(?P<version>[1-9]\d*)")
+_VERSIONED = re.compile(r"(?P<type>.+)\.v(?P<version>[1-9][0-9]{0,3})")
 _NAME = re.compile(r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*")
 
 

@@ -10,7 +10,8 @@ import { discard, replay } from "./decisions.js";
 
 const EVERY = 3000; // milliseconds
 const PAGE = 50;
-const STATES = { open: "Open", replayed: "Sent again", discarded: "Discarded", any: "All" };
+const STATES = { open: "Open", sent: "Sent again", handled: "Handled", dropped: "Dropped", discarded: "Discarded", any: "All" };
+const OUTCOMES = { unconfirmed: "sent again, not confirmed yet", failed: "failed again after a replay", unread: "sent again, but read by nobody", dropped: "sent again, and its handler did not want it", handled: "handled after a replay" };
 
 export function deadLetters(main, { go, query }) {
   const wanted = { app: query.get("app") ?? "", state: query.get("state") ?? "open" };
@@ -89,12 +90,12 @@ export function deadLetters(main, { go, query }) {
           h("h2", { id }, letter.type, h("span", { class: "version active" }, `v${letter.version}`), !isOpen && h("span", { class: "tag" }, STATES[letter.state].toLowerCase())),
           h("p", { class: "failed" }, service(letter.app), h("span", null, letter.subscription ?? "some subscription of it"), h("span", { class: "soft" }, "failed ", h("time", { datetime: letter.receivedAt, title: moment(letter.receivedAt) }, ago(letter.receivedAt)))),
           h("p", { class: "reason" }, letter.error && h("b", null, `${letter.error}: `), letter.reason),
-          h("p", { class: "soft small" }, [letter.attempts ? many(letter.attempts, "attempt") : null, letter.failures > 1 ? `failed ${letter.failures} times` : null, letter.subject && `about ${letter.subject}`].filter(Boolean).join(" · ")),
+          h("p", { class: "soft small" }, [letter.attempts ? many(letter.attempts, "attempt") : null, letter.failures > 1 ? `failed ${letter.failures} times` : null, letter.subject && `about ${letter.subject}`, letter.replay && `${OUTCOMES[letter.replay.outcome]}${letter.replay.reason ? `: ${letter.replay.reason}` : ""}`].filter(Boolean).join(" · ")),
         ),
         h(
           "div",
           { class: "letter-actions" },
-          letter.state !== "discarded" && h("button", { class: "button small-button", type: "button", "data-key": `replay ${letter.number}`, onclick: () => replay([letter], done) }, icon("replay"), "Send again"),
+          !["handled", "discarded"].includes(letter.state) && h("button", { class: "button small-button", type: "button", "data-key": `replay ${letter.number}`, onclick: () => replay([letter], done) }, icon("replay"), "Send again"),
           isOpen && h("button", { class: "button warn small-button", type: "button", "data-key": `discard ${letter.number}`, onclick: () => discard([letter], done) }, icon("discard"), "Discard"),
           h("button", { class: "text-button", type: "button", "data-key": `show ${letter.number}`, "aria-expanded": String(Boolean(whole)), onclick: () => toggle(letter).catch(passing) }, whole ? "Less" : "Event and audit"),
           letter.correlationId && story(letter.correlationId),

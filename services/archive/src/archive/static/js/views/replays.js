@@ -157,10 +157,11 @@ function latest() {
   return { element, look: again, stop: () => stop() };
 }
 
-const MARKS = { running: "open", completed: "replayed", cancelled: "discarded" };
+const MARKS = { running: "open", completed: "sent", cancelled: "discarded", failed: "open" };
+const COUNTS = ["handled", "failed", "unread", "dropped", "unconfirmed", "skipped"];
 
 function card(replay, done) {
-  const { replayId, state: stands, consumer, subscription, types, since, until, correlationId, ratePerSecond, matched, sent, requestedAt, requestedBy } = replay;
+  const { replayId, state: stands, consumer, subscription, types, since, until, correlationId, ratePerSecond, matched, sent, requestedAt, requestedBy, reason } = replay;
   const id = `replay-${replayId}`;
   const terms = [types.length && many(types.length, "type"), since && `from ${moment(since)}`, until && `before ${moment(until)}`, correlationId && `correlation ${correlationId}`, `at most ${number(ratePerSecond)} a second`];
   return h(
@@ -171,6 +172,8 @@ function card(replay, done) {
       { class: "letter-main" },
       h("h2", { id }, service(consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
       h("p", { class: "sent" }, h("progress", { max: Math.max(matched, sent, 1), value: sent, "aria-label": "Sent" }), h("span", { class: "number" }, `${number(sent)} of ${many(matched, "event")}`)),
+      h("p", { class: "small" }, COUNTS.filter((name) => replay[name]).map((name) => `${number(replay[name])} ${name}`).join(" · ")),
+      reason && h("p", { class: "reason" }, reason),
       h("p", { class: "soft small" }, terms.filter(Boolean).join(" · ")),
       h("p", { class: "soft small" }, h("b", null, requestedBy), " asked for it ", h("time", { datetime: requestedAt, title: moment(requestedAt) }, ago(requestedAt))),
     ),
