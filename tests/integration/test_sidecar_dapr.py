@@ -142,7 +142,7 @@ async def test_the_token_is_sent_and_a_missing_one_is_named(
         assert not await stranger.ready()
         with pytest.raises(SidecarError, match="DAPR_API_TOKEN"):
             await stranger.get("k")
-        with pytest.raises(PublishRefused, match="DAPR_API_TOKEN"):
+        with pytest.raises(SidecarUnavailable, match="DAPR_API_TOKEN"):  # no event's fault: none may be dead-lettered
             await stranger.publish("t", b"{}")
 
 
@@ -320,9 +320,10 @@ async def test_cancelled_calls_leave_nothing_behind(
 
     async def nothing_is_locked() -> None:
         await sidecar.transact([Upsert("c", b"1")])
-        found = await sidecar.get_many(["a", "b"])
-        assert len({item.value for item in found.values()}) <= 1
-        assert len(asyncio.all_tasks()) <= tasks
+        async with asyncio.timeout(60):  # the sidecar may be about to commit what was cancelled here
+            while len({item.value for item in (await sidecar.get_many(["a", "b"])).values()}) > 1:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        await poll(lambda: len(asyncio.all_tasks()) <= tasks)
 
     with uncollected():
         assert await cancelled(work, 300, after_each=nothing_is_locked)
