@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -41,28 +42,73 @@ def chosen(paths: list[Path] | None) -> list[Path]:
 
 
 def history(against: list[str] | None, paths: list[Path]) -> list[Inventory]:
-    """Load the earlier states that `--against` names."""
-    states = []
-    for state in against or ():
-        if Path(state).exists():
-            states.append(load([state]))
-        else:
-            with _checked_out(state, paths) as folder:
-                states.append(load([folder]))
-    return states
+    """Load the earlier states that `--against` names; raise a usage error where one has nothing to compare with."""
+    return [_state(state, paths) for state in against or ()]
+
+
+def _state(state: str, paths: list[Path]) -> Inventory:
+    if not state.strip() or state.startswith("-"):
+        raise _unusable(f"{state!r} is neither a folder nor a git revision", "Name one, or leave --against out.")
+    is_path = Path(state).exists()
+    if is_path and not state.startswith((".", "/")) and _is_revision(state):
+        raise _unusable(f"{state} is a folder and a git revision", f"Write ./{state} or refs/heads/{state}.")
+    if is_path:
+        found = load([state])
+    else:
+        with _checked_out(state, paths) as folder:
+            found = load([folder])
+    if errors := [each for each in found.findings if each.severity == "error"]:
+        problem = f"{state} cannot be read whole: {errors[0].location}: {errors[0].message}"
+        raise _unusable(problem, "What cannot be read cannot be compared: name another state.")
+    if not found.types:
+        problem = f"{state} has no EventType at {', '.join(map(str, paths))}: nothing would be compared"
+        mend = "If the files were moved, name a folder with the earlier ones; if all is new, leave --against out."
+        raise _unusable(problem, mend)
+    return found
+
+
+def _is_revision(state: str) -> bool:
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{state}^{{commit}}"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def _unusable(problem: str, mend: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{problem}. {mend}", param_hint="--against")
 
 
 @contextmanager
 def _checked_out(revision: str, paths: list[Path]) -> Iterator[Path]:
-    """Lay the paths as they were at a git revision into a temporary folder; paths that were not there are left out."""
-    tracked = _git("ls-tree", "-r", "--name-only", "-z", revision, "--", *map(str, paths), revision=revision)
-    names = [name for name in tracked.decode().split("\0") if name]
+    """Lay the paths as they were at a git revision into a temporary folder; one that was not there is an error."""
+    names = _names_at(revision, paths)
     with tempfile.TemporaryDirectory(prefix="tidings-") as folder:
-        if names:
-            archive = _git("archive", "--format=tar", revision, "--", *names, revision=revision)
+        archive = _git("archive", "--format=tar", revision, "--", *names, revision=revision)
+        try:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 tar.extractall(folder, filter="data")
+        except tarfile.TarError as error:
+            raise _unusable(f"{revision} cannot be read: {error}", "Name a folder with the earlier files.") from error
+        if missing := [name for name in names if not (Path(folder) / name).exists()]:
+            problem = f"git leaves {missing[0]} out of what it exports of {revision}"
+            raise _unusable(problem, "See export-ignore in .gitattributes, or name a folder with the earlier files.")
         yield Path(folder)
+
+
+def _names_at(revision: str, paths: list[Path]) -> list[str]:
+    """Return the files at or below the paths at a revision. The default is looked up there: folders may have moved."""
+    is_default = paths == sorted(Path().glob(DEFAULT))
+    found: list[str] = []
+    for path in [Path(DEFAULT.partition("/")[0])] if is_default else paths:
+        tracked = _git("ls-tree", "-r", "--name-only", "-z", revision, "--", str(path), revision=revision)
+        names = [name for name in tracked.decode().split("\0") if name]
+        names = [name for name in names if fnmatch(name, f"{DEFAULT}/*")] if is_default else names
+        if not names:
+            problem = f"{path} has no such files in {revision}: nothing of it would be compared"
+            raise _unusable(problem, "If it was moved, name a folder with the earlier files; if new, lint it alone.")
+        found += names
+    return found
 
 
 def _git(*arguments: str, revision: str) -> bytes:
@@ -72,7 +118,6 @@ def _git(*arguments: str, revision: str) -> bytes:
         raise typer.BadParameter("git is not installed, and no such folder exists", param_hint="--against") from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
-        raise typer.BadParameter(
-            f"neither a folder nor a git revision: {revision}: {reason}", param_hint="--against"
-        ) from error
+        mend = "In a shallow clone, fetch it first: git fetch --unshallow."
+        raise _unusable(f"neither a folder nor a git revision: {revision}: {reason}", mend) from error
     return done.stdout
