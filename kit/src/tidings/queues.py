@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pika  # type: ignore[import-untyped]  # it has no types
-from pika.exceptions import AMQPError  # type: ignore[import-untyped]
+from pika.exceptions import AMQPError, ChannelClosedByBroker  # type: ignore[import-untyped]
 
 from tidings.errors import TidingsError
 
@@ -20,6 +20,37 @@ _PATIENCE = "?connection_attempts=3&retry_delay=1&socket_timeout=5"
 
 class QueueError(TidingsError):
     """A queue could not be made, or RabbitMQ is not there."""
+
+
+def missing_queues(
+    url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the queues and exchanges that are gone, and the readers (app, topic) whose queue no sidecar consumes from.
+
+    Raises:
+        QueueError: RabbitMQ does not answer.
+
+    """
+    lost: list[str] = []
+    unread: list[tuple[str, str]] = []
+    try:
+        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+        for app, topic in sorted({(app, str(each["spec"]["topic"])) for app, each in subscriptions}):
+            consumers = 0
+            try:
+                connection.channel().exchange_declare(topic, passive=True)
+            except ChannelClosedByBroker:
+                lost.append(topic)
+            try:
+                consumers = connection.channel().queue_declare(f"{app}-{topic}", passive=True).method.consumer_count
+            except ChannelClosedByBroker:
+                lost.append(f"{app}-{topic}")
+            if not consumers:
+                unread.append((app, topic))
+        connection.close()
+    except (AMQPError, OSError) as error:
+        raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
+    return lost, unread
 
 
 def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

@@ -181,5 +181,28 @@ async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]
     return found
 
 
+async def missing(
+    url: str, topics: Iterable[str], readers: Iterable[tuple[str, str]]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the topics that have no stream, and the readers (app, topic) whose consumer no sidecar is bound to.
+
+    Raises:
+        StreamError: NATS does not answer at `url`, or has no JetStream.
+        ValueError: A topic is malformed.
+
+    """
+    lost: list[str] = []
+    bound: set[tuple[str, str]] = set()
+    async with _connected(url) as client:
+        for topic in sorted(set(topics)):
+            try:
+                consumers = await client.jetstream().consumers_info(stream_name(topic))
+            except NotFoundError:
+                lost.append(topic)
+            else:
+                bound |= {(each.name, topic) for each in consumers if each.push_bound}
+    return lost, sorted(set(readers) - bound)
+
+
 async def _silent(_error: Exception) -> None:
     """What goes wrong is raised to the caller; nats-py would also print it."""

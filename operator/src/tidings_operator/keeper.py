@@ -16,14 +16,16 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from tidings.brokerwatch import BrokerWatch
 from tidings.plan import Plan, Scopes, plan
 from tidings.queues import QueueError, ensure_queues
 from tidings.resources import Inventory, parse_resource
@@ -48,6 +50,19 @@ PENDING = Gauge(
     ["stream", "consumer"],
     registry=METRICS,
 )
+LOST = Gauge(
+    "tidings_broker_lost",
+    "Streams or queues that the broker had lost at the last look; they are recreated then",
+    registry=METRICS,
+)
+UNREAD = Gauge(
+    "tidings_broker_unread",
+    "Consumers that no sidecar reads from: its app is away, or it must subscribe anew",
+    registry=METRICS,
+)
+REPAIRS = Counter("tidings_broker_repairs", "Times that sidecars were made to subscribe anew", registry=METRICS)
+REOPENED = "tidingsReopened"
+"""Setting of the component that Dapr ignores: sidecars close and open a component again when any of it changes."""
 RIGHTS = ("publish", "subscribe")
 
 Rights = dict[str, dict[str, list[str]]]
@@ -124,6 +139,7 @@ class Keeper:
         self._changed = asyncio.Event()
         self._topics: set[str] = set()
         self._counted: set[tuple[str, str]] = set()
+        self._broker: BrokerWatch | None = None
 
     def listed(self, api: Api, _namespace: str, items: list[Any]) -> None:
         """Take everything of a kind."""
@@ -149,6 +165,46 @@ class Keeper:
             group.create_task(self._keep())
             if self._settings.nats_url:
                 group.create_task(self._count())
+            if self._settings.nats_url or self._settings.rabbitmq_url:
+                group.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Recreate what the broker has lost, and let sidecars subscribe anew where nothing is read."""
+        while True:
+            await asyncio.sleep(COUNT)
+            if self._broker is None:  # nothing is planned yet
+                continue
+            try:
+                await self._look(self._broker)
+            except (ApiError, StreamError, QueueError) as error:
+                LOG.warning("the broker cannot be looked after: %s", self._hidden(str(error)))
+
+    async def _look(self, watch: BrokerWatch) -> None:
+        found = await watch.look()
+        LOST.set(len(found.lost))
+        UNREAD.set(len(found.unread))
+        if found.problem:
+            LOG.warning("the broker: %s", found.problem)
+        apps = watch.to_reopen(found)
+        # RabbitMQ's queues are read again by daprd itself, once they are there.
+        if apps and watch.kind == "nats":
+            await self._reopen()
+            REPAIRS.inc()
+            LOG.warning("sidecars subscribe anew, because nothing was read for %s", ", ".join(sorted(apps)))
+
+    async def _reopen(self) -> None:
+        chosen = self._settings
+        component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
+        if component is None:
+            raise ApiError(0, f"there is no Component {chosen.component}")
+        others = [each for each in component["spec"].get("metadata") or () if each["name"] != REOPENED]
+        metadata = [*others, {"name": REOPENED, "value": str(time.time_ns())}]
+        patch = {
+            "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
+            "spec": {"metadata": metadata},
+        }
+        path = COMPONENTS.path(chosen.namespace, chosen.component)
+        await self._client.request("PATCH", path, patch, content_type=MERGE)
 
     async def _count(self) -> None:
         while True:
@@ -196,6 +252,7 @@ class Keeper:
         self._topics = topics(allowed, whole.channels.get(chosen.component, ()))
         if chosen.nats_url:  # first, or a sidecar would try to read what is not there
             await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
+        self._watch_for(whole, component)
         if chosen.rabbitmq_url:
             await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, subscribed(whole, chosen.component))
         patch = scoped(component, allowed) if chosen.scopes else None
@@ -204,6 +261,17 @@ class Keeper:
             await self._client.request("PATCH", path, patch, content_type=MERGE)
         LOG.info("%d apps have their rights%s", len(allowed), ", changed" if patch else "")
         chosen.ready.touch()
+
+    def _watch_for(self, whole: Plan, component: Mapping[str, Any]) -> None:
+        """Look after what is planned now; how long something has been unread stays known."""
+        chosen, before = self._settings, self._broker
+        kind = "nats" if chosen.nats_url else "rabbitmq"
+        readers = subscribed(whole, chosen.component)
+        self._broker = BrokerWatch(
+            kind, chosen.nats_url or chosen.rabbitmq_url, self._topics, readers, component, chosen.replicas
+        )
+        if before is not None:
+            self._broker.resume(before)
 
     def _hidden(self, text: str) -> str:
         """Leave out the address, which holds a password."""

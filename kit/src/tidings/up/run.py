@@ -25,6 +25,8 @@ from pathlib import Path
 
 import httpx2
 
+from tidings.brokerwatch import BrokerWatch, Found
+from tidings.errors import TidingsError
 from tidings.queues import ensure_queues
 from tidings.streams import ensure_streams
 from tidings.up import state
@@ -41,6 +43,8 @@ BACKEND_DEADLINE = 30.0
 GIVEN_UP = 100.0
 """Seconds without NATS after which a sidecar may have given its connection up for good (after 60 attempts, 2 s apart)
 while it still calls itself healthy."""
+WATCH = 2.0
+"""Seconds between two looks at what the broker has."""
 STATE_EVERY = 0.05
 """Seconds between two writings of the state file at most: many changes come at once."""
 
@@ -72,6 +76,10 @@ class Run:
         self._supervisors = {each.name: self._supervisor(each) for each in system.processes}
         self._writer: asyncio.Task[None] | None = None
         self._minder: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._broker_problem = ""
+        self._broker_repairs = 0
         self._identity = Identity.of(os.getpid())
 
     @property
@@ -89,6 +97,8 @@ class Run:
             store=system.system.store.kind.name,
             url=system.url,
             ready_after=self._ready_after,
+            broker_problem=self._broker_problem,
+            broker_repairs=self._broker_repairs,
             dapr_api_token=system.dapr_api_token,
             app_api_token=system.app_api_token,
             processes=tuple(supervisor.state for supervisor in self._supervisors.values()),
@@ -140,6 +150,7 @@ class Run:
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._become("ready")
+        self._watcher = asyncio.create_task(self._watch_broker())
         if "nats" in backends:
             self._minder = asyncio.create_task(self._mind_outages(self._supervisors["nats"]))
 
@@ -178,6 +189,9 @@ class Run:
         if self._minder:
             self._minder.cancel()
             await asyncio.wait([self._minder])
+        if self._watcher:  # not cancelled: its look in another thread would go on, while the broker is stopped
+            self._ending.set()
+            await asyncio.wait([self._watcher])
         for roles in STOPPING:
             await asyncio.gather(*(each.stop() for each in self._supervisors.values() if each.process.role in roles))
         self._become("stopped")
@@ -231,6 +245,51 @@ class Run:
                             each.signal(each.process.stop_signal)
                 last_ready = time.monotonic()
             await asyncio.sleep(1)
+
+    async def _watch_broker(self) -> None:
+        """Recreate what the broker has lost, and restart sidecars that read nothing although their service is ready."""
+        system = self._system
+        planned = system.system.plan
+        watch = BrokerWatch(
+            kind=system.system.broker.kind.name,
+            url=self.broker_url,
+            topics=planned.topics,
+            subscriptions=[(app, each) for app, found in planned.apps.items() for each in found.subscriptions],
+            component=system.pubsubs[0],
+        )
+        while not await self._ends_within(WATCH):
+            try:
+                found = await watch.look()
+            except TidingsError as error:
+                found = Found()
+                self.note(f"the broker cannot be looked after: {error}", level=1)
+            self._repair(found, watch.to_reopen(found, self._serving()))
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+        return self._ending.is_set()
+
+    def _serving(self) -> set[str]:
+        """The apps of which every service and sidecar is ready."""
+        pairs = [each for each in self._supervisors.values() if each.process.role in ("service", "sidecar")]
+        return {each.process.app for each in pairs} - {each.process.app for each in pairs if not each.ready.is_set()}
+
+    def _repair(self, found: Found, apps: set[str]) -> None:
+        if found.lost:
+            self.note(f"the broker has lost {', '.join(found.lost)}: recreated", level=2)
+        if apps:
+            self.note(f"nothing is read for {', '.join(sorted(apps))}: sidecars are restarted", level=2)
+        for each in self._supervisors.values():
+            if each.process.role == "sidecar" and each.process.app in apps:
+                each.signal(each.process.stop_signal)
+        serving = self._serving()
+        problem = Found(found.lost, tuple(each for each in found.unread if each[0] in serving | apps)).problem
+        self._broker_repairs += bool(found.lost) + len(apps)
+        if problem != self._broker_problem or found.lost or apps:
+            self._broker_problem = problem
+            self.changed()
 
     def _supervisor(self, process: Process) -> Supervisor:
         folder = self._system.folder

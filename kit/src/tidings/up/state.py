@@ -98,6 +98,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """Address to open in a browser, or empty."""
     ready_after: float | None = None
     """Seconds from the start until everything was ready for the first time."""
+    broker_problem: str = ""
+    """What the broker has lost, and which consumer no sidecar reads from; empty where nothing is wrong."""
+    broker_repairs: int = 0
+    """How often lost streams or queues were recreated, or a sidecar restarted because it read nothing."""
     dapr_api_token: str = ""
     app_api_token: str = ""
     processes: tuple[ProcessState, ...] = ()

@@ -58,6 +58,10 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
             console = Console()
             width = console.width if console.is_terminal else 2 * WIDE  # a pipe has no edge
             console.print(table(found, table_rows(found.processes), width=width), width=width)
+            if found.broker_problem:
+                console.print(f"{found.broker}: {printable(found.broker_problem)}", markup=False, highlight=False)
+            if found.broker_repairs:
+                console.print(f"{found.broker}: repaired {found.broker_repairs} times", markup=False, highlight=False)
 
 
 def logs(

@@ -1,0 +1,102 @@
+"""Whether the broker still has what the plan needs: streams, queues, and consumers that a sidecar reads from.
+
+A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
+that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
+consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidings.queues import ensure_queues, missing_queues
+from tidings.streams import ensure_streams, missing
+
+GRACE = 20.0
+"""Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
+LONGEST = 3600.0
+"""The longest wait, in seconds, until the next restart: the app of that consumer may just be away."""
+Reader = tuple[str, str]
+"""App and topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one look has found."""
+
+    lost: tuple[str, ...] = ()
+    """Streams or queues that were gone; they have been recreated."""
+    unread: tuple[Reader, ...] = ()
+    """Readers without a consumer that a sidecar is bound to."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words; empty where nothing is."""
+        parts = [f"lost {', '.join(self.lost)}"] if self.lost else []
+        parts += [f"nothing reads {topic} for {app}" for app, topic in self.unread]
+        return "; ".join(parts)
+
+
+@dataclass(slots=True)
+class BrokerWatch:
+    """Looks after the broker of one system.
+
+    Attributes:
+        kind: The broker's kind, such as `nats`.
+        url: Its address.
+        topics: What must have a stream.
+        subscriptions: App and Dapr Subscription.
+        component: The rendered pub/sub component.
+        replicas: Of each stream.
+
+    """
+
+    kind: str
+    url: str
+    topics: Collection[str]
+    subscriptions: Sequence[tuple[str, Mapping[str, Any]]]
+    component: Mapping[str, Any]
+    replicas: int = 1
+    _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
+
+    async def look(self) -> Found:
+        """Look what is missing, and recreate streams and queues.
+
+        Raises:
+            StreamError: NATS does not answer.
+            QueueError: RabbitMQ does not answer.
+
+        """
+        if self.kind == "nats":
+            readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
+            streams, unread = await missing(self.url, self.topics, readers)
+            if streams:
+                await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+            return Found(tuple(streams), tuple(unread))
+        if self.kind == "rabbitmq":
+            queues, idle = await asyncio.to_thread(missing_queues, self.url, self.subscriptions)
+            # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
+            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+            return Found(tuple(queues), tuple(idle))
+        return Found()
+
+    def resume(self, before: BrokerWatch) -> None:
+        """Take over since when an earlier watch of the same broker has seen nothing read."""
+        self._unread = dict(before._unread)
+
+    def to_reopen(self, found: Found, apps: Iterable[str] | None = None) -> set[str]:
+        """Return the apps whose sidecars have read nothing for too long: `GRACE`, then twice that, and so on.
+
+        Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
+        has nothing to wait for.
+        """
+        now, running = time.monotonic(), None if apps is None else set(apps)
+        unread = [each for each in found.unread if running is None or each[0] in running]
+        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in unread}
+        late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
+        self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
+        return {app for app, _ in late}

@@ -1,0 +1,120 @@
+"""A broker that loses everything while the system runs: noticed, reported by `tidings ps`, and repaired."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pika  # type: ignore[import-untyped]  # it has no types
+import pytest
+from nats import connect
+from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
+from scenarios.counting import PARCEL, Numbers
+
+from tidings.queues import missing_queues
+from tidings.streams import ensure_streams, missing
+from tidings.testing.programs import Ports, rabbitmq_server
+from tidings.up import state
+from tidings.up.run import Run, running
+from tidings.up.system import Options
+
+TOPIC = "sender.numberTold.v1"
+NUMBERED = Path(__file__).parents[1] / "chaos" / "numbered"
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
+async def lose_everything(run: Run) -> None:
+    if run.state.broker == "nats":
+        client = await connect(run.broker_url)
+        for each in await client.jetstream().streams_info():
+            await client.jetstream().delete_stream(str(each.config.name))
+        await client.close()
+    elif run.state.broker == "redis":
+        port = str(urlsplit(run.broker_url).port)
+        await asyncio.to_thread(subprocess.run, ["redis-cli", "-p", port, "FLUSHALL"], check=True, capture_output=True)
+    else:
+        await asyncio.to_thread(_delete_queues, run.broker_url)
+
+
+def _delete_queues(url: str) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.queue_delete(f"receiver-{TOPIC}")
+    channel.exchange_delete(TOPIC)
+    connection.close()
+
+
+async def until_repaired(run: Run) -> list[str]:
+    """Wait until all is as it was, and return what was reported on the way."""
+    reported: list[str] = []
+    async with asyncio.timeout(120):
+        while True:
+            found = state.read(run.run_dir)
+            reported += [found.broker_problem] if found.broker_problem else []
+            if found.broker_repairs and not found.broker_problem:
+                break
+            await asyncio.sleep(0.1)
+    await run.wait_ready()
+    return reported
+
+
+async def until_read_again(run: Run) -> None:
+    """Wait until the receiver's queue is read and bound, which may be so before anybody has seen that it was gone."""
+    receiver = [("receiver", {"spec": {"topic": TOPIC}})]
+    async with asyncio.timeout(120):
+        while await asyncio.to_thread(missing_queues, run.broker_url, receiver) != ([], []):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.2)
+        while not await asyncio.to_thread(_arrives, run.broker_url):  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.2)
+
+
+def _arrives(url: str) -> bool:
+    """Publish something, which ends among the dead letters, and return whether a queue is bound to the topic."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    try:
+        channel.basic_publish(TOPIC, "", b"{}", mandatory=True)
+    except UnroutableError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+async def test_events_flow_again_after_the_broker_has_lost_its_data(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else broker
+    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        numbers = Numbers(run.url, client)
+        await numbers.send(["before"])
+        assert (await numbers.settled(["before"])).faultless
+        await lose_everything(run)
+        if broker == "nats":
+            reported = await until_repaired(run)
+            assert any(TOPIC in each for each in reported)
+        if broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis
+            await until_read_again(run)
+        await numbers.send(["after"])
+        report = await numbers.settled(["after"])
+    assert report.faultless, str(report)
+    assert report.sent == PARCEL
+
+
+async def test_streams_that_are_gone_and_consumers_that_nobody_serves_are_found(nats: str) -> None:
+    await ensure_streams(nats, ["a.b.v1"])
+    assert await missing(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")]) == (["c.d.v1"], [("x", "a.b.v1")])
