@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from prometheus_client import REGISTRY
-from structlog.testing import capture_logs
 
 from tidings import Context, Done, Drop, Event, Handlers, Rejected, Retry, Service, Settings, event
 from tidings.errors import PublishRefused, SidecarUnavailable, TopicMissing
@@ -135,16 +135,17 @@ async def test_a_dead_letter_that_is_refused_waits_in_the_outbox(
     assert letter["failuresubscription"] == "sales"
 
 
-async def test_where_nothing_takes_it_the_log_has_it_and_a_metric_counts_it() -> None:
+async def test_where_nothing_takes_it_the_log_has_it_and_a_metric_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sidecar = Small(1_000_000, forbidden="deadletter.shop")
     service = shop(sidecar, outbox=DirectOutbox(sidecar))
     before = counted("logged")
-    with capture_logs() as lines:
-        assert await service.ingress.deliver(PATH, body()) == SUCCESS
+    log = MagicMock()
+    monkeypatch.setattr("tidings.deadletters.log", log)
+    assert await service.ingress.deliver(PATH, body()) == SUCCESS
     assert letters(sidecar) == []
     assert counted("logged") == before + 1
-    [line] = [each for each in lines if each["event"] == "dead_letter.logged"]
-    assert base64.b64decode(line["body_base64"]) == body()
+    log.critical.assert_called_once()
+    assert base64.b64decode(log.critical.call_args.kwargs["body_base64"]) == body()
 
 
 async def test_while_the_sidecar_is_away_the_event_stays() -> None:
