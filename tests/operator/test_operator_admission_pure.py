@@ -131,13 +131,36 @@ def test_a_generated_name_is_no_mistake():
         ("EventType", "CREATE", {"type": "orders"}, {}),
         ("EventType", "CREATE", {}, {}),
         ("EventReplay", "CREATE", {}, {"requestedBy": "ada"}),
-        ("EventReplay", "CREATE", {"requestedBy": "bob"}, {}),
+        ("EventReplay", "CREATE", {"requestedBy": "bob"}, {"requestedBy": "ada"}),
         ("EventReplay", "UPDATE", {}, {}),
         ("EventSubscription", "CREATE", {}, {}),
     ],
 )
 def test_defaults(kind: str, operation: Any, spec: dict[str, Any], filled: dict[str, str]):
     assert admission.defaults(kind, operation, spec, "ada") == filled
+
+
+REACHING = {"target": {"subscription": "kitchen-order-confirmed", "namespace": "pizza"}}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "rules"),
+    [("", ["replay-namespace"]), ("other", ["replay-namespace"]), ("other, evil", []), (None, ["replay-namespace"])],
+)
+def test_a_replay_reaches_another_namespace_only_where_that_allows_it(allowed: str | None, rules: list[str]):
+    """Nor does the answer tell whether the target exists (None: it does not)."""
+    target = shop.subscription("pizza")
+    target["metadata"]["annotations"] = {"tidings.dev/replays-from": allowed or ""}
+    known = inventory(shop.event_type("pizza"), *([] if allowed is None else [target]))
+    verdict = judged(known, request("CREATE", shop.replay("evil", "borrowed", **REACHING)))
+    assert [each.rule for each in verdict.errors] == rules
+
+
+def test_who_asked_for_a_replay_never_changes():
+    known = inventory(shop.event_type("pizza"), shop.subscription("pizza"))
+    before, after = shop.replay("pizza", "r", requestedBy="ada"), shop.replay("pizza", "r", requestedBy="bob")
+    assert [each.rule for each in judged(known, request("UPDATE", after, before)).errors] == ["replay-requested-by"]
+    assert not judged(known, request("UPDATE", before, before)).errors
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"apiVersion": "v1", "kind": "X", "request": {"uid": 1}}', b"\xff"])

@@ -124,7 +124,7 @@ def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Par
             return _type(change, inventory, today)
         if change.kind == "EventSubscription":
             return _subscription(change, inventory, today)
-        return _verdict(plan_replay(change.new, inventory) if change.operation == "CREATE" else [])
+        return _verdict(plan_replay(change.new, inventory) if change.operation == "CREATE" else _renamed(change))
 
 
 def defaults(kind: str, operation: Operation, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
@@ -134,9 +134,18 @@ def defaults(kind: str, operation: Operation, spec: Mapping[str, Any], user: str
     """
     if kind == "EventType" and not spec.get("domain") and "." in str(spec.get("type")):
         return {"domain": str(spec["type"]).partition(".")[0]}
-    if kind == "EventReplay" and operation == "CREATE" and not spec.get("requestedBy"):
-        return {"requestedBy": user}
+    if kind == "EventReplay" and operation == "CREATE":
+        return {"requestedBy": user}  # whatever is given: nobody asks in somebody else's name
     return {}
+
+
+def _renamed(change: Change) -> Iterator[Finding]:
+    """Yield an error where a change of a replay says that somebody else has asked for it."""
+    new: EventReplay = change.new
+    if change.old is not None and change.old.spec.requested_by != new.spec.requested_by:
+        message = f"{change.old.spec.requested_by!r} asked for this replay, which does not change"
+        mend = "Create another EventReplay."
+        yield new.finding("error", "replay-requested-by", message, mend, at=("spec", "requestedBy"))
 
 
 @contextmanager

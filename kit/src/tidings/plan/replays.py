@@ -11,6 +11,9 @@ from tidings.resources.replay import EventReplay
 from tidings.resources.subscription import EventSubscription
 from tidings.resources.suggesting import did_you_mean
 
+ALLOWED_FROM = "tidings.dev/replays-from"
+"""Annotation of an EventSubscription: other namespaces, separated by commas, whose EventReplays may reach it."""
+
 
 def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     """Return what there is to say about a replay; with an error it must not run."""
@@ -23,6 +26,11 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     subscription = inventory.subscriptions.get((namespace, target.subscription))
     findings = [*_times(replay), *(_of_archive(replay) if replay.spec.source.kind == "Archive" else ())]
     findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
+    if namespace != replay.metadata.namespace and not _is_allowed(replay, subscription):
+        # The same answer whether the target exists or not: it tells nothing about another namespace.
+        message = f"{replay.ref} may not reach into the namespace {namespace}"
+        mend = f"Create it there, or let its EventSubscription name this namespace in the annotation {ALLOWED_FROM}."
+        return [*findings, replay.finding("error", "replay-namespace", message, mend, at=("spec", "target"))]
     if subscription is None:
         known = [name for space, name in inventory.subscriptions if space == namespace]
         message = f"No EventSubscription is named {target.subscription}"
@@ -30,6 +38,12 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
         at = ("spec", "target", "subscription")
         return [*findings, replay.finding("error", "unknown-target", message, mend, at=at)]
     return [*findings, *_reachable(replay, subscription)]
+
+
+def _is_allowed(replay: EventReplay, subscription: EventSubscription | None) -> bool:
+    """Return whether a subscription lets replays of another namespace reach it."""
+    named = subscription.metadata.annotations.get(ALLOWED_FROM, "") if subscription else ""
+    return replay.metadata.namespace in {each.strip() for each in named.split(",")}
 
 
 def condition(replay: EventReplay) -> str:
