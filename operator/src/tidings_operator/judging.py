@@ -2,7 +2,7 @@
 
 A copy (`fork`) has everything that the operator knows: nothing has to be sent to it, and what it does to the inventory
 stays there. Whatever an object does to the code that judges it (endless loops, recursion, memory, a crash within a C++
-library) ends the copy, and is an answer about that object. Why not a thread: docs/decisions/0007.
+library) ends the copy, and is an answer about that object. Why not a thread: docs/decisions/0009.
 """
 
 import asyncio
