@@ -249,3 +249,15 @@ def test_an_app_has_a_bounded_number_of_subscriptions() -> None:
     assert [each.resource for each in found if each.rule == "too-many-subscriptions"] == [
         f"EventSubscription/s{place:05}" for place in (MAX_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS + 1)
     ]
+
+
+def test_a_replay_reaches_its_own_namespace_only() -> None:
+    order = {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventReplay",
+        "metadata": {"name": "borrowed", "namespace": "evil"},
+        "spec": {"target": {"subscription": "payments", "namespace": "default"}, "requestedBy": "ada@example.org"},
+    }
+    assert errors(planned(order)) == {("borrowed", "foreign-namespace")}
+    own = {**order, "metadata": {"name": "borrowed"}}
+    assert not errors(planned(own))

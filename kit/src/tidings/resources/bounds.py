@@ -19,7 +19,7 @@ MAX_TEXT = 1_500_000
 """Characters of all texts of one document together: what etcd takes."""
 MAX_INTEGER = 2**63 - 1
 """What the API server reads as an integer."""
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x80-\x9f\ud800-\udfff]")
 
 
 class TooMuch(ValueError):
