@@ -12,6 +12,7 @@ from tests.unit.test_plan import Document, event_type, inventory, subscription
 from tidings.plan import Plan, guarding, plan, plan_app
 from tidings.plan import app as planning_of_apps
 from tidings.plan.app import MAX_RULES, MAX_SUBSCRIPTIONS
+from tidings.plan.conventions import REPLAY_OUTCOMES
 from tidings.resources import EventSubscription, Inventory, parse_resource
 
 TODAY = date(2026, 11, 29)
@@ -85,7 +86,7 @@ def test_dead_letters_go_to_no_topic_of_others(topic: str, kit: bool) -> None:
 def test_an_app_may_name_dead_letters_of_its_own(topic: str) -> None:
     found = planned(evil(delivery={"deadLetter": {"topic": topic}}))
     assert not errors(found)
-    assert rights(found, "evil") == {"deadletter.evil", topic}
+    assert rights(found, "evil") == {"deadletter.evil", topic, REPLAY_OUTCOMES}
 
 
 def test_dead_letters_that_another_app_named_first_are_its_own() -> None:
@@ -163,7 +164,9 @@ def test_the_operator_is_told_of_the_apps_whose_rights_a_topic_changes() -> None
     assert ("default", "evil") in known.put(claim)
     assert not plan_app(("default", "evil"), known, TODAY).publishes
     assert ("default", "evil") in known.remove("EventType", claim.key)
-    assert plan_app(("default", "evil"), known, TODAY).publishes == {"pubsub": ("deadletter.evil", "failures")}
+    assert plan_app(("default", "evil"), known, TODAY).publishes == {
+        "pubsub": (REPLAY_OUTCOMES, "deadletter.evil", "failures")
+    }
 
 
 def elsewhere(document: Document) -> Document:
@@ -258,6 +261,6 @@ def test_a_replay_reaches_its_own_namespace_only() -> None:
         "metadata": {"name": "borrowed", "namespace": "evil"},
         "spec": {"target": {"subscription": "payments", "namespace": "default"}, "requestedBy": "ada@example.org"},
     }
-    assert errors(planned(order)) == {("borrowed", "foreign-namespace")}
+    assert errors(planned(order)) == {("borrowed", "replay-namespace")}
     own = {**order, "metadata": {"name": "borrowed"}}
     assert not errors(planned(own))
