@@ -305,6 +305,7 @@ async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
     await archive.hear("deadletter.pickup", again)
     found = await archive.get("/deadletters/1")
     assert (found["state"], found["failures"], found["reason"]) == ("open", 2, "still")
+    assert [deed["action"] for deed in found["audit"]] == ["failed again", "sent"]
     assert found["replay"]["outcome"] == "failed"
     assert found["event"]["id"] == "d-2"
 

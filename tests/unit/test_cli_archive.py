@@ -263,6 +263,8 @@ def test_a_replay_tells_what_the_consumer_confirmed(archive: Archive, outcome: s
     assert (result.exit_code, shown in result.output) == (0 if outcome == "dropped" else 1, True), result.output
     assert "\x1b" not in result.output
     assert state in archive.tidings("dlq", "list").output
+    if state:
+        assert archive.tidings("dlq", "discard", "1", "--reason", "known", "--yes").exit_code == 0
 
 
 def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:

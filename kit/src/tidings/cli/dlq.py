@@ -187,7 +187,7 @@ def _carry_out(
         begun = time.monotonic()
         answer, refused = ({}, "") if dry_run else do(letter["number"])
         result = {"number": letter["number"], "state": answer.get("state", letter["state"])}
-        if answer.get("replay"):
+        if deed == "replay" and answer:
             result |= answer["replay"]
         results.append(result | ({"refused": refused} if refused else {}))
         if not dry_run and letter is not chosen[-1]:

@@ -47,7 +47,8 @@ def replay(
     """Send archived events to one consumer again; what it has handled before it drops.
 
     Exit code 0: it was carried out and every event was handled, or it has begun with --no-wait; 1: it was refused,
-    cancelled or has failed, or an event was skipped, failed, is read by nobody, or was not confirmed in time.
+    cancelled or has failed, or an event was skipped, failed, was not confirmed in time, or is not read by the
+    --subscription that was named.
     """
     client = Archive(archive)
     body = {
@@ -111,7 +112,8 @@ def _unsolved(ended: dict[str, Any]) -> str:
     if ended["state"] == "failed":
         return f"It could not go on: {ended['reason']}"
     for name, meaning in _UNSOLVED.items():
-        if ended[name]:
+        # Sent to whichever subscription reads it: what none reads was only asked for too generously.
+        if ended[name] and (name != "unread" or ended["subscription"] != "*"):
             return f"{ended[name]} {meaning.format(consumer=ended['consumer'])}"
     return ""
 

@@ -40,17 +40,19 @@ async def _of_letter(connection: AsyncConnection, confirmed: RecordReplayOutcome
     if letter is None or letter["id"] != storable(confirmed.event_id):
         return True
     await note_outcome(connection, replay_id, confirmed.outcome, reason)
+    failed = confirmed.outcome == "failed"
+    # The letter of this failure may have come first.
+    is_news = not failed or await insert_new(connection, failures, {"key": failure_of(letter["key"], replay_id)})
     changed: dict[str, Any] = {}
     if after := state_after(letter["state"], letter["replay_id"], replay_id, confirmed.outcome):
         changed["state"] = after
-    if confirmed.outcome == "failed" and await insert_new(
-        connection, failures, {"key": failure_of(letter["key"], replay_id)}
-    ):
+    if failed and is_news:
         changed |= {"failures": letter["failures"] + 1, "reason": reason or letter["reason"]}
     if changed:
         await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(**changed))
-    action = "failed again" if confirmed.outcome == "failed" else confirmed.outcome
-    await note(connection, now, letter["app"], action, f"deadletter/{number}", reason)
+    if is_news:
+        action = "failed again" if failed else confirmed.outcome
+        await note(connection, now, letter["app"], action, f"deadletter/{number}", reason)
     return True
 
 
