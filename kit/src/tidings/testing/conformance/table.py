@@ -262,6 +262,7 @@ class TableConformance:
         shop.handlers = Handlers()
         shop.handlers.on(Counted)(moody)
         async with shop.process() as (service, _):
+            service.ingress.delayed.enabled = False  # here each attempt is a delivery
             again = counted()
             answers = [await deliver(service, again) for _ in range(4)]
             await published(service)
