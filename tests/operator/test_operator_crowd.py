@@ -18,6 +18,7 @@ from tests.operator import shop
 from tests.operator.cluster import ADMIN, Cluster
 from tests.operator.conftest import Start, login, until
 
+from tidings.plan import plan_app as plan_app_of_the_core
 from tidings_operator import reconciling
 from tidings_operator.client import OWN, Client
 from tidings_operator.operating import Operator
@@ -135,7 +136,7 @@ async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cl
 
 def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the plan of what is named so never end, or end the process: faults of the core that nobody knows of yet."""
-    genuine = reconciling.plan_app
+    genuine = plan_app_of_the_core
 
     def plan_app(app: tuple[str, str], inventory: Any, today: Any) -> Any:
         names = {each.metadata.name.rpartition("-")[0] for each in inventory.of_app(app)}

@@ -28,7 +28,8 @@ def endless() -> None:
 
 
 def endless_in_c() -> int:
-    return (10**10**9) % 7
+    enormous: int = 10**10**9
+    return enormous % 7
 
 
 def swallowing() -> None:
@@ -117,8 +118,14 @@ async def test_a_copy_changes_nothing_here_and_sees_what_is_known_now() -> None:
 
 
 async def test_whoever_gives_up_holds_nothing_up_and_no_copy_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, made, genuine = Judge(), [], os.fork
-    monkeypatch.setattr(os, "fork", lambda: made.append(genuine()) or made[-1])
+    judge, genuine = Judge(), os.fork
+    made: list[int] = []
+
+    def fork() -> int:
+        made.append(genuine())
+        return made[-1]
+
+    monkeypatch.setattr(os, "fork", fork)
     asked = asyncio.ensure_future(judge(endless, 0.5))
     await asyncio.sleep(0.05)
     asked.cancel()

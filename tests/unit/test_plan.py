@@ -370,7 +370,7 @@ def test_every_delivery_to_the_kit_is_answered_by_entry(kind: str, rate: float |
     settings = [{"name": "concurrency", "value": "single"}] if kind == "jetstream" else []
     spec = {"type": f"pubsub.{kind}", "version": "v1", "metadata": settings}
     component = {"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "pubsub"}, "spec": spec}
-    limit = {"rateLimit": {"eventsPerSecond": rate}} if rate else {}
+    limit: dict[str, Any] = {"rateLimit": {"eventsPerSecond": rate}} if rate else {}
     documents = [event_type(), subscription(**limit), *([component] if kind != "unknown" else [])]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
     found = plan(load([tmp_path])).apps["kitchen"].subscriptions[0]["spec"]
@@ -379,7 +379,7 @@ def test_every_delivery_to_the_kit_is_answered_by_entry(kind: str, rate: float |
 
 
 def test_an_app_without_the_kit_is_delivered_to_as_it_asks_and_is_told_the_risk():
-    own = {"consumer": {"appId": "kitchen", "kit": False}}
+    own: dict[str, Any] = {"consumer": {"appId": "kitchen", "kit": False}}
     found = planned(event_type(), subscription(**own))
     assert not found.apps["kitchen"].subscriptions[0]["spec"].keys() & {"bulkSubscribe", "metadata"}
     assert "warning plain-delivery" in said(found)

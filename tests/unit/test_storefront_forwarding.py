@@ -361,9 +361,8 @@ async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
 ) -> None:
     chance, gone = random.Random(path), asyncio.Event()
     behind.answer = frames(gone) if path == "/api/stream" else behind.fine
-    app = application(
-        StorefrontSettings(**dict.fromkeys(("orders_url", "menu_url", "tracking_url"), behind.served.url))
-    )
+    url = behind.served.url
+    app = application(StorefrontSettings(orders_url=url, menu_url=url, tracking_url=url))
     async with lifespan(app):
         with uncollected():
             for _ in range(ROUNDS or 100):
