@@ -167,8 +167,7 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
     cluster: Cluster, operator: Start, monkeypatch: pytest.MonkeyPatch
 ):
     loops(monkeypatch)
-    for name in ("hostile-good", "hostile-mixed"):
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hostile-mixed"}})
     longest: list[float] = []
     asking: list[asyncio.Task[None]] = []
 
@@ -177,9 +176,6 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
         asking.append(asyncio.create_task(health(made, longest)))
         return made
 
-    alone = await told(
-        cluster, "hostile-good", [good("hostile-good", n) for n in range(GOOD)], lambda: start("hostile-good")
-    )
     kinds = ("endless", "crash", "bottomless")
     # Ten of them are in an app with good ones, the others in an app of their own.
     crowd = [
@@ -197,9 +193,11 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
         each.cancel()
 
     names = [f"good-{n}" for n in range(GOOD)]
-    assert {alone.reasons[name] for name in names} == {mixed.reasons[name] for name in names} == {"Programmed"}
+    assert {mixed.reasons[name] for name in names} == {"Programmed"}
     assert {reason for name, reason in mixed.reasons.items() if name not in names} == {"NotJudged"}
-    assert max(longest) < 10, "a machine on which other things run too may take long, a loop that stands still for ever"
-    apart = [f"good-{n}" for n in range(SHARING * PER_APP, GOOD)]
-    before, after = (statistics.median(each.seconds[name] for name in apart) for each in (alone, mixed))
-    assert after < before * 1.5 + 10, f"median {before:.1f} s without the hostile ones, {after:.1f} s with them"
+    assert max(longest) < 10, f"/healthz took {max(longest):.2f} s"  # of a second, where the machine is its own
+    # Whatever the machine's speed: the good ones do not wait until those have been looked at thoroughly.
+    most = sorted(mixed.seconds[f"good-{n}"] for n in range(SHARING * PER_APP, GOOD))[GOOD * 7 // 10]
+    endless = [seconds for name, seconds in mixed.seconds.items() if name.startswith("endless")]
+    ahead = sum(seconds < most for seconds in endless)
+    assert ahead <= len(endless) // 4, f"{ahead} of {len(endless)} went ahead of most of the good ones"
