@@ -1,17 +1,19 @@
 /** The system's map as the plan has it, and what goes on in it. Pure: what is asked for and drawn stands elsewhere. */
 
 export const NOTHING = { types: [], subscriptions: [], deprecated: [] };
+const CONFIRMATION = "archive.recordReplayOutcome"; // every consumer sends it to the archive
 const key = (from, to) => `${from} ${to}`;
 
 /**
  * Who tells whom what: services, and one line from each producer to each of its readers.
  * @param {typeof NOTHING} map
- * @param {boolean} everything whether those who read by pattern, who would be at the end of every line, are drawn too
+ * @param {boolean} everything whether those who read by pattern, who would be at the end of every line, are drawn too, and
+ *   the confirmations of replays, which come from everybody
  */
 export function graph(map, everything) {
   const readers = map.subscriptions.filter((each) => everything || !each.pattern);
   const lines = new Map();
-  for (const { type, intent, producers } of map.types) {
+  for (const { type, intent, producers } of map.types.filter((each) => everything || each.type !== CONFIRMATION)) {
     for (const { app } of readers.filter((each) => type in each.reads)) {
       for (const producer of producers.filter((each) => each !== app)) {
         const line = lines.get(key(producer, app)) ?? { id: key(producer, app), from: producer, to: app, types: [] };
