@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -41,8 +40,8 @@ async def lose_everything(run: Run) -> None:
             await client.jetstream().delete_stream(str(each.config.name))
         await client.close()
     elif run.state.broker == "redis":
-        port = str(urlsplit(run.broker_url).port)
-        await asyncio.to_thread(subprocess.run, ["redis-cli", "-p", port, "FLUSHALL"], check=True, capture_output=True)
+        command = ["redis-cli", "-e", "-u", run.broker_url, "FLUSHALL"]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     else:
         await asyncio.to_thread(_delete_queues, run.broker_url)
 

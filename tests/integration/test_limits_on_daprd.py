@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import nats
@@ -113,6 +114,8 @@ async def delivered_again(run: Run) -> int:
         await client.close()
         return info.num_redelivered or 0
     reader, writer = await asyncio.open_connection("127.0.0.1", run.find("redis").ports["app"])
+    password = urlsplit(run.broker_url).password
+    writer.write(f"AUTH {password}\r\n".encode() if password else b"")
     writer.write(f"XPENDING {TOPIC} receiver - + 100\r\nPING\r\n".encode())
     answer = await reader.readuntil(b"+PONG\r\n")
     writer.close()
