@@ -115,7 +115,12 @@ def test_the_plan_and_the_document_agree():
 
 def test_what_one_app_sees():
     whole = made(SHOP, "kitchen")
-    assert set(whole["channels"]) == {"orders.orderConfirmed.v2", "deadletter.kitchen", "replay.kitchen"}
+    assert set(whole["channels"]) == {
+        "orders.orderConfirmed.v2",
+        "deadletter.kitchen",
+        "replay.kitchen",
+        "archive.recordReplayOutcome.v1",
+    }
     receive = whole["operations"]["kitchen.receive.orders.orderConfirmed.v2"]
     assert receive["x-subscriptions"] == [
         {"name": "kitchen-order-confirmed", "path": "/events/orders.orderConfirmed.v2"},

@@ -526,7 +526,7 @@ def test_the_policy_is_what_the_kit_reads():
     (entry,) = policy.subscriptions
     assert (entry.type, entry.versions, entry.path) == ("payments.takePayment", (1,), "/events/payments.takePayment.v1")
     assert (entry.rate_limit.events, entry.rate_limit.burst) == (50, 10)  # type: ignore[union-attr]
-    assert (entry.ordering.mode, entry.timeout, entry.retry.max_retries) == ("key", 30.0, 5)
+    assert (entry.ordering.mode, entry.timeout, entry.retry.max_retries) == ("key", 10.0, 5)
     assert (policy.dead_letter_topic, policy.replay_topic) == ("deadletter.payments", "replay.payments")
 
 

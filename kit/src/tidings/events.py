@@ -12,11 +12,13 @@ class and the consumer's own, smaller one: a consumer declares only the fields i
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -210,9 +212,20 @@ def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
         for index, each in enumerate(value):
             yield from _moments(each, f"{path}[{index}]")
     else:
-        names: Iterable[str] = getattr(value, "__struct_fields__", ()) or getattr(value, "__dict__", ())
-        for name in names:
+        for name in _field_names(type(value)):
             yield from _moments(getattr(value, name), f"{path}.{name}")
+
+
+@lru_cache(maxsize=1024)
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a class that an event's data is decoded into; other objects, such as enums, have none."""
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return tuple(each.name for each in dataclasses.fields(kind))
+    if attributes := getattr(kind, "__attrs_attrs__", ()):
+        return tuple(each.name for each in attributes)
+    return tuple(getattr(kind, "model_fields", ()))  # of a pydantic model
 
 
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
