@@ -44,8 +44,8 @@ class Note(pydantic.BaseModel):
 class Stopped(Event):
     stage: Stage
     at: datetime
-    steps: list[Step] = []
-    legs: dict[str, Leg] = {}
+    steps: tuple[Step, ...] = ()
+    legs: dict[str, Leg] = msgspec.field(default_factory=dict)
 
 
 @event("kitchen.noteWritten")
