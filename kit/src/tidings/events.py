@@ -212,7 +212,7 @@ def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
         for index, each in enumerate(value):
             yield from _moments(each, f"{path}[{index}]")
     else:
-        kind: type[Any] = type(value)
+        kind: Any = type(value)
         for name in _field_names(kind):
             yield from _moments(getattr(value, name), f"{path}.{name}")
 
