@@ -25,7 +25,7 @@ from tidings.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 SETS = Path(__file__).parents[2] / "components"
-NAME = f"shop.itemSold{new_id()[-6:]}"
+NAME = f"shop.item{new_id()[-6:]}Sold"
 EVENTS, POISON, ONCE_MORE, UNWANTED = 200, 7, 11, 13
 
 
@@ -125,7 +125,7 @@ async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: St
     [letter] = memory.broker.events("deadletter.till")
     assert (letter["data"]["number"], letter["failurereason"]) == (POISON, "poison")
     brought = Counter(number for _, numbers in app.deliveries for number in numbers)
-    assert brought == Counter(dict.fromkeys(range(EVENTS), 1)) + Counter({ONCE_MORE: 1})
+    assert brought == Counter(dict.fromkeys(range(EVENTS), 1)), "what failed was retried from the outbox"
     assert [UNWANTED] in [numbers for path, numbers in app.deliveries if path == IGNORED_PATH]
     assert max(len(numbers) for _, numbers in app.deliveries) > 5
     assert max(map(len, lists)) > 5, "a delivery of many is one list for who takes lists"

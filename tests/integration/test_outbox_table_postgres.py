@@ -119,6 +119,7 @@ async def test_a_handler_that_hides_a_failed_statement_is_tried_again_and_not_ta
     shop.handlers = Handlers()
     shop.handlers.on(Counted)(careless)
     async with shop.process() as (service, _):
+        service.ingress.delayed.enabled = False  # the delivery itself shows that it was not handled
         cause = counted()
         assert await deliver(service, cause) == b'{"status":"RETRY"}', "PostgreSQL would roll back and call it a commit"
         assert await deliver(service, cause) == b'{"status":"SUCCESS"}'
