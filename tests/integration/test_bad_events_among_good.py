@@ -1,0 +1,51 @@
+"""Bad events among good ones, on each broker: every good one is handled once, every bad one listed with a reason."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support import bad_events
+from tests.support.bad_events import BAD, ODD, SHARE, encoded, envelope
+
+from tidings.testing.conformance import poll, unique
+from tidings.testing.fixtures import Serve, StartDaprd
+from tidings.testing.programs import Ports, rabbitmq_server
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+async def test_every_good_event_is_handled_once_and_every_bad_one_is_listed(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path, daprd: StartDaprd, serve: Serve
+) -> None:
+    app = unique("till").replace(".", "-")
+    kinds = [*BAD.values(), *ODD.values()]
+    events, good, bad = [], set(), 0
+    for number in range(SHARE * len(kinds)):
+        kind = kinds[number // SHARE] if number % SHARE == SHARE // 2 else envelope
+        events.append(encoded(kind(number)))
+        if kind in BAD.values():
+            bad += 1
+        else:
+            good.add(number)
+    async with bad_events.running(broker, request.getfixturevalue(broker), app, tmp_path, daprd, serve) as (
+        shop,
+        letters,
+        publish,
+    ):
+        await publish(events)
+        await poll(lambda: shop.handled.keys() >= good)
+        await poll(lambda: len(letters) >= bad)
+    assert shop.handled == dict.fromkeys(good, 1)
+    assert len(letters) == bad
+    assert all(letter["failurereason"] for letter in letters), json.dumps(letters)[:2000]

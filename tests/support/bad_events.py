@@ -1,0 +1,256 @@
+"""A stream of numbered good events with bad ones of every known kind among them, through a real sidecar and broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import pika  # type: ignore[import-untyped]  # it has no types
+
+from tidings import Event, Handlers, Rejected, Service, bulk, event
+from tidings.components import render
+from tidings.envelope import new_id
+from tidings.errors import StateConflict
+from tidings.fastapi import create_app
+from tidings.plan import plan
+from tidings.policy import Policy
+from tidings.queues import ensure_queues
+from tidings.resources import Inventory, parse_resource
+from tidings.resources.brokers import one_at_a_time, several_at_once
+from tidings.settings import Settings
+from tidings.sidecar.dapr import DaprSidecar
+from tidings.streams import ensure_streams
+
+SETS = Path(__file__).parents[2] / "components"
+NAME = f"shop.item{new_id()[-6:]}Sold"
+SHARE = 20
+"""One in so many events is bad."""
+TRIES = 2
+
+
+@event(NAME)
+class Sold(Event):
+    number: int
+    sent: float = 0.0
+    trouble: str = ""
+
+
+class Sale(Event):
+    number: int
+
+
+def envelope(number: int, **changes: Any) -> dict[str, Any]:
+    """A good event."""
+    return {
+        "specversion": "1.0", "id": f"e{number}", "source": "shop", "type": NAME, "version": "1",
+        "datacontenttype": "application/json", "data": {"number": number, "sent": time.time()}, **changes,
+    }  # fmt: skip
+
+
+def _trouble(number: int, kind: str) -> dict[str, Any]:
+    return envelope(number, data={"number": number, "trouble": kind})
+
+
+def _deep(number: int) -> bytes:
+    good = json.dumps(envelope(number, data={"number": number, "trouble": "DEEP"})).encode()
+    return good.replace(b'"DEEP"', b"[" * 1200 + b"]" * 1200)
+
+
+BAD: dict[str, Callable[[int], dict[str, Any] | bytes]] = {
+    "the handler raises": lambda number: _trouble(number, "raise"),
+    "the handler hangs": lambda number: _trouble(number, "hang"),
+    "the handler rejects": lambda number: _trouble(number, "reject"),
+    "the handler ends the process": lambda number: _trouble(number, "exit"),
+    "the data is of another class": lambda number: envelope(number, data={"number": "many"}),
+    "nobody reads the version": lambda number: envelope(number, version="7"),
+    "the version is 5,000 digits long": lambda number: envelope(number, version="9" * 5000),
+    "nested 1,200 deep": _deep,
+    "a time without a zone": lambda number: envelope(number, time="2026-11-28T10:00:00"),
+    "control characters": lambda number: envelope(number, subject="\x1b[31m"),
+    "no type": lambda number: {key: value for key, value in envelope(number).items() if key != "type"},
+    "an array": lambda number: json.dumps([number]).encode(),
+    "no JSON": lambda number: b"number %d" % number,
+    "no UTF-8": lambda number: b"\xff\xfe %d" % number,
+}
+"""Each kind of bad event, made for a number; every one of them ends among the dead letters."""
+ODD: dict[str, Callable[[int], dict[str, Any]]] = {
+    "a number as traceid": lambda number: envelope(number, traceid=12345),
+    "null attributes": lambda number: envelope(number, subject=None, time=None),
+    "a document in conflict at first": lambda number: _trouble(number, "conflict"),
+    "a handler that fails at first": lambda number: _trouble(number, "once"),
+}
+"""Odd events that are handled all the same."""
+
+
+@dataclass(slots=True)
+class Shop:
+    """What was handled, and how long each event took."""
+
+    handled: Counter[int] = field(default_factory=Counter)
+    tried: Counter[int] = field(default_factory=Counter)
+    latency: dict[int, float] = field(default_factory=dict)
+
+    def handlers(self) -> Handlers:
+        handlers = Handlers()
+
+        @handlers.on(Sold)
+        async def sell(sold: Sold, context: Any) -> None:
+            self.tried[sold.number] += 1
+            await self._trouble(sold)
+            assert await context.load(Sale, f"{sold.number}") is None
+            context.save(f"{sold.number}", Sale(number=sold.number))
+            context.after_commit(lambda: self._done(sold))
+
+        return handlers
+
+    async def _trouble(self, sold: Sold) -> None:
+        first = self.tried[sold.number] == 1
+        if sold.trouble == "hang":
+            await asyncio.Event().wait()
+        errors: dict[str, BaseException] = {
+            "raise": ValueError("always"),
+            "reject": Rejected("never wanted"),
+            "exit": SystemExit(3),
+            **({"conflict": StateConflict("others"), "once": ValueError("once")} if first else {}),
+        }
+        if error := errors.get(sold.trouble):
+            raise error
+
+    def _done(self, sold: Sold) -> None:
+        self.handled[sold.number] += 1
+        if sold.sent:
+            self.latency[sold.number] = time.time() - sold.sent
+
+
+@dataclass(slots=True)
+class Archive:
+    """Takes dead letters, as a second app."""
+
+    letters: list[dict[str, Any]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        entries = bulk.entries(body) or []
+        self.letters += [json.loads(each.body) for each in entries]
+        answer = bulk.answer(entries, [b'{"status":"SUCCESS"}'] * len(entries)) if entries else b"[]"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+class Late:
+    """An app whose port is open before the app is there, because it needs the sidecar's address."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.app is not None:
+            await self.app(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def planned(app: str, component: dict[str, Any]) -> Any:
+    """Plan an app with one subscription, whose handler may take a second."""
+    inventory = Inventory()
+    for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
+        names.update(filter(None, [delivers(component)]))
+    kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
+    wish = {
+        "eventTypeRef": {"name": NAME}, "versions": {"accept": ["v1"]}, "consumer": {"appId": app},
+        "delivery": {"timeout": "1s", "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
+    }  # fmt: skip
+    meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
+    for each, spec in (("EventType", kind), ("EventSubscription", wish)):
+        resource, findings = parse_resource({**meta, "kind": each, "spec": spec})
+        assert resource is not None, findings
+        inventory.put(resource)
+    return plan(inventory).apps[app]
+
+
+def letters_subscription(app: str, reader: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "dapr.io/v2alpha1", "kind": "Subscription", "metadata": {"name": "letters"},
+        "spec": {
+            "pubsubname": "pubsub", "topic": f"deadletter.{app}", "routes": {"default": "/letters"},
+            "bulkSubscribe": {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1},
+            "metadata": {"rawPayload": "true"},
+        },
+        "scopes": [reader],
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def running(
+    broker: str, address: str, app: str, folder: Path, daprd: Any, serve: Any
+) -> AsyncIterator[tuple[Shop, list[dict[str, Any]], Callable[[list[bytes]], Awaitable[None]]]]:
+    """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic."""
+    values = {"NATS_URL": address, "REDIS_HOST": address, "REDIS_PASSWORD": "", "RABBITMQ_URL": address}
+    [component] = render(SETS / broker, values)
+    found, shop, late, reader = planned(app, component), Shop(), Late(), f"{app}-archive"
+    archive = Archive()
+    letters, topic = letters_subscription(app, reader), f"{NAME}.v1"
+    if broker == "nats":
+        await ensure_streams(address, [*found.topics, topic])
+    if broker == "rabbitmq":
+        ensure_queues(address, [*((app, each) for each in found.subscriptions), (reader, letters)])
+    served, archived = await serve(late), await serve(archive)
+    [state] = render(SETS / "state-sqlite", {"STATE_FILE": str(folder / "state.db")})
+    resources = [component, state, *found.subscriptions, found.resiliency]
+    process = await daprd(app, resources=resources, app_port=served.port)
+    await daprd(reader, resources=[component, letters], app_port=archived.port)
+    sidecar, policy = DaprSidecar(process.address), msgspec.convert(found.policy, Policy)
+    service = Service(app, shop.handlers(), settings=Settings(), sidecar=sidecar, policy=policy)
+    late.app = create_app(service)
+    await service.start()
+    try:
+        yield shop, archive.letters, lambda events: publish(broker, address, topic, events)
+    finally:
+        await service.stop()
+
+
+async def publish(broker: str, address: str, topic: str, events: list[bytes]) -> None:
+    """Publish bytes straight to the broker: a sidecar would refuse the worst of them."""
+    if broker == "nats":
+        client = await nats.connect(address)
+        for each in events:
+            await client.jetstream().publish(topic, each)
+        await client.close()
+    elif broker == "redis":
+        await asyncio.to_thread(_publish_on_redis, address, topic, events)
+    else:
+        await asyncio.to_thread(_publish_on_rabbitmq, address, topic, events)
+
+
+def _publish_on_redis(address: str, topic: str, events: list[bytes]) -> None:
+    host, port = address.split(":")
+    words = [[b"XADD", topic.encode(), b"*", b"data", each] for each in events]
+    text = b"".join(b"*%d\r\n" % len(line) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in line) for line in words)
+    subprocess.run(["redis-cli", "-h", host, "-p", port, "--pipe"], input=text, capture_output=True, check=True)
+
+
+def _publish_on_rabbitmq(address: str, topic: str, events: list[bytes]) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(address))
+    channel = connection.channel()
+    for each in events:
+        channel.basic_publish(topic, "", each, pika.BasicProperties(delivery_mode=2))
+    connection.close()
+
+
+def encoded(made: dict[str, Any] | bytes) -> bytes:
+    """The bytes of an event."""
+    return made if isinstance(made, bytes) else json.dumps(made).encode()
