@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
 from tests.operator import shop, webhooks
 from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, until
+from tests.operator.webhooks import Guarded, guarded
 
 from tidings.programs import ensure
 from tidings.resources import load, writing
 from tidings.testing.programs import Ports
-from tidings_operator.operating import Operator
 
+__all__ = ["guarded"]
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
 V1 = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
 RETIRED = [{"name": "v1", "schema": V1}, {"name": "v2", "schema": V1, "state": "Retired"}]
 ENDING = {"effective": "2026-01-01", "removal": "2999-01-01", "alternative": "v2"}
-
-Guarded = Callable[..., Awaitable[Operator]]
-
-
-@pytest_asyncio.fixture
-async def guarded(cluster: Cluster, namespace: str, operator: Start, ports: Ports) -> AsyncIterator[Guarded]:
-    """Start an operator whose webhooks the API server asks: `await guarded()`."""
-    port = ports.take()
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(**how: Any) -> Operator:
-            await stack.enter_async_context(webhooks.configured(cluster, namespace, port, failurePolicy="Fail"))
-            made = await operator(webhook_port=port, **how)
-            await webhooks.watching(cluster, namespace)
-            return made
-
-        yield start
 
 
 def versions(**how: Any) -> list[dict[str, Any]]:
@@ -66,7 +47,7 @@ def versions(**how: Any) -> list[dict[str, Any]]:
 )  # fmt: skip
 async def test_a_wrong_subscription_is_refused_with_its_mend(
     cluster: Cluster, namespace: str, guarded: Guarded, spec: dict[str, Any], said: tuple[str, ...]
-):
+) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
     cluster.apply(shop.subscription(namespace, "first"))
     await guarded()
@@ -80,7 +61,7 @@ async def test_a_wrong_subscription_is_refused_with_its_mend(
     assert cluster.get(path_of(shop.subscription(namespace, "second"))) is None
 
 
-async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace: str, guarded: Guarded):
+async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
     """No time passes between them: who comes second must not be judged by an older state."""
     await guarded()
     for fact in ("Placed", "Paid", "Baked", "Boxed", "Delivered"):
@@ -101,7 +82,7 @@ async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace
 )
 async def test_a_subscription_may_wait_for_its_type(
     cluster: Cluster, namespace: str, guarded: Guarded, how: dict[str, Any], warned: str
-):
+) -> None:
     """For tools that apply subscriptions before types, as Helm does."""
     await guarded()
     wish = shop.subscription(namespace)
@@ -127,7 +108,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_breaks(
     cluster: Cluster, namespace: str, guarded: Guarded, change: str
-):
+) -> None:
     after, said = CHANGES[change]
     kind = cluster.apply(shop.event_type(namespace, versions=versions()))
     for app in ("kitchen", "archive-of-orders"):
@@ -149,7 +130,7 @@ async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_break
     await webhooks.asked(cluster, shop.event_type(namespace, versions=wider))
 
 
-async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespace: str, guarded: Guarded):
+async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
     kind, wish = shop.event_type(namespace), shop.subscription(namespace)
     cluster.apply(kind), cluster.apply(wish)
     await guarded()
@@ -163,7 +144,7 @@ async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespac
 
 async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
     cluster: Cluster, namespace: str, guarded: Guarded
-):
+) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
     stalled: dict[str, Any] = {"versions": {"accept": ["v2"]}}
     cluster.apply(shop.subscription(namespace, **stalled))  # before there was a webhook
@@ -177,7 +158,7 @@ async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
 
 async def test_deprecation_is_warned_of_at_both_ends(
     cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path
-):
+) -> None:
     """As a person sees it: kubectl prints the warnings."""
     cluster.apply(shop.event_type(namespace, versions=versions()))
     cluster.apply(shop.subscription(namespace))
@@ -194,7 +175,7 @@ async def test_deprecation_is_warned_of_at_both_ends(
     assert "serverside-applied" in told
 
 
-async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace: str, guarded: Guarded):
+async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
     await guarded()
     for dry in (True, False):
         kept, _ = await webhooks.asked(cluster, shop.event_type(namespace), dry=dry)
@@ -211,7 +192,9 @@ async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace
     )
 
 
-async def test_a_whole_system_is_taken_in_one_go(cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path):
+async def test_a_whole_system_is_taken_in_one_go(
+    cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path
+) -> None:
     """Plant-Based Pizza, as `tidings render --declared` prints it, applied by kubectl without a pause."""
     await guarded()
     resources = writing.documents(load(sorted(ROOT.glob("services/*/contracts")), namespace=namespace))
@@ -223,7 +206,7 @@ async def test_a_whole_system_is_taken_in_one_go(cluster: Cluster, namespace: st
 
 async def test_with_the_webhook_down_nothing_wrong_is_programmed(
     cluster: Cluster, namespace: str, operator: Start, ports: Ports
-):
+) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "malformed": {"filters": webhooks.MALFORMED},
         "unknown": {"eventTypeRef": {"name": "orders.orderConfirmd"}},
@@ -246,7 +229,7 @@ async def test_with_the_webhook_down_nothing_wrong_is_programmed(
     assert all(each["scopes"] == ["kitchen"] for each in shop.dapr_subscriptions(cluster, namespace).values())
 
 
-async def test_who_has_not_seen_everything_does_not_judge(cluster: Cluster, namespace: str, guarded: Guarded):
+async def test_who_has_not_seen_everything_does_not_judge(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
     made = await guarded()
     made.synced.clear()
     refused = await webhooks.refusal(cluster, shop.event_type(namespace))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from typing import Any
 import aiohttp
 import httpx2
 import pytest
-import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,17 +20,17 @@ from cryptography.x509.oid import NameOID
 from tests.operator import shop, webhooks
 from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, until
+from tests.operator.webhooks import Guarded, guarded
 
 from tidings.testing.programs import Ports
 from tidings_operator import certificates, crds
 from tidings_operator.judging import Judge
-from tidings_operator.operating import Operator
 from tidings_operator.webhooks import Webhooks
 from tidings_operator.world import World
 
+__all__ = ["guarded"]
 pytestmark = pytest.mark.real
 V1 = {"type": "object", "properties": {"total": {"type": "integer"}}}
-Guarded = Callable[..., Awaitable[Operator]]
 
 
 @pytest.fixture
@@ -41,21 +38,6 @@ def other(cluster: Cluster, namespace: str) -> str:
     """Another tenant's namespace."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{namespace}-other"}})
     return f"{namespace}-other"
-
-
-@pytest_asyncio.fixture
-async def guarded(cluster: Cluster, namespace: str, operator: Start, ports: Ports) -> AsyncIterator[Guarded]:
-    """Start an operator whose webhooks the API server asks: `await guarded()`."""
-    port = ports.take()
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(**how: Any) -> Operator:
-            await stack.enter_async_context(webhooks.configured(cluster, namespace, port, failurePolicy="Fail"))
-            made = await operator(webhook_port=port, **how)
-            await webhooks.watching(cluster, namespace)
-            return made
-
-        yield start
 
 
 async def asked(cluster: Cluster, resource: dict[str, Any], manager: str, **how: str) -> tuple[int, str]:

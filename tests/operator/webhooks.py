@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
+import pytest_asyncio
 from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
-from tests.operator.conftest import manifest, until
+from tests.operator.conftest import Start, manifest, until
 
+from tidings.testing.programs import Ports
+from tidings_operator.operating import Operator
+
+Guarded = Callable[..., Awaitable[Operator]]
 MALFORMED = [{"cel": "event.data.total >"}]
 
 
@@ -81,3 +86,18 @@ def _apply(cluster: Cluster, resource: dict[str, Any], dry: bool) -> tuple[dict[
     if response.is_error:
         raise httpx2.HTTPStatusError(response.text, request=response.request, response=response)
     return response.json(), response.headers.get_list("warning")
+
+
+@pytest_asyncio.fixture
+async def guarded(cluster: Cluster, namespace: str, operator: Start, ports: Ports) -> AsyncIterator[Guarded]:
+    """Start an operator whose webhooks the API server asks: `await guarded()`."""
+    port = ports.take()
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**how: Any) -> Operator:
+            await stack.enter_async_context(configured(cluster, namespace, port, failurePolicy="Fail"))
+            made = await operator(webhook_port=port, **how)
+            await watching(cluster, namespace)
+            return made
+
+        yield start

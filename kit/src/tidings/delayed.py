@@ -138,5 +138,4 @@ class DelayedRetries:
 
     def _may_leave(self, delayed: Delayed, outcome: Retry, policy: SubscriptionPolicy) -> bool:
         unavailable = isinstance(outcome, Postponed) and not outcome.contended
-        ordered = policy.ordering.mode.lower() != "none"
-        return not unavailable and not ordered and len(self._held[delayed.subscription]) < MOST
+        return not unavailable and not policy.ordering.is_ordered and len(self._held[delayed.subscription]) < MOST

@@ -312,16 +312,12 @@ def _feeding(handler: Handler, path: str, by_path: dict[str, list[SubscriptionPo
 def _limits(subscription: SubscriptionPolicy, handler: Handler) -> bool:
     """Whether deliveries go through a limiter: also those of a list, which must not hold one event twice."""
     return bool(
-        handler.together or subscription.max_concurrency or subscription.rate_limit or _is_ordered(subscription)
+        handler.together or subscription.max_concurrency or subscription.rate_limit or subscription.ordering.is_ordered
     )
 
 
-def _is_ordered(subscription: SubscriptionPolicy) -> bool:
-    return subscription.ordering.mode.lower() != "none"
-
-
 def _limiter(subscription: SubscriptionPolicy) -> Limiter:
-    return Limiter(subscription.max_concurrency, subscription.rate_limit, ordered=_is_ordered(subscription))
+    return Limiter(subscription.max_concurrency, subscription.rate_limit, ordered=subscription.ordering.is_ordered)
 
 
 def _ordering_key(policy: SubscriptionPolicy, envelope: Envelope) -> str:

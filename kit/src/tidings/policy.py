@@ -35,6 +35,11 @@ class Ordering(msgspec.Struct, frozen=True, rename="camel"):
     mode: str = "none"
     key: str = "subject"
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether events with the same key are handled one after the other."""
+        return self.mode.lower() != "none"
+
 
 class SubscriptionPolicy(msgspec.Struct, frozen=True, rename="camel"):
     """One EventSubscription, as far as the kit keeps it."""

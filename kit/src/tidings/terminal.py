@@ -8,6 +8,13 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode's controls, invisible formatting (such as reversed writing), halves of characters, and line separators."""
 
 
+def is_unsafe(character: str) -> bool:
+    """Return whether a program that shows text may obey or hide a character."""
+    # Unassigned so far, but to be invisible (Unicode's Default_Ignorable_Code_Point).
+    ignorable = character == "\u2065" or "\U000e0000" <= character <= "\U000e0fff"
+    return ignorable or unicodedata.category(character) in _UNSAFE
+
+
 def printable(text: str, *, keep: str = "") -> str:
     r"""Write everything that a terminal could obey as an escape, such as `\x1b`.
 
@@ -18,9 +25,7 @@ def printable(text: str, *, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        each if each in keep or unicodedata.category(each) not in _UNSAFE else _escaped(each) for each in text
-    )
+    return "".join(each if each in keep or not is_unsafe(each) else _escaped(each) for each in text)
 
 
 def _escaped(character: str) -> str:

@@ -1,7 +1,6 @@
 """Findings and tables for people, JSON for programs."""
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -11,13 +10,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from tidings import terminal
 from tidings.resources import Finding, Severity, has_errors
 
 Format = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="For people, or for programs.")]
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 COLOURS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -28,22 +24,13 @@ def console(*, error: bool = False) -> Console:
 
 
 def printable(value: object, *, lines: bool = False) -> str:
-    """Return text that a terminal shows as it is: control, bidirectional and invisible characters become escapes.
-
-    Data may hold escape sequences that move the cursor, clear the screen or rename the window. Line breaks and tabs
-    stay where `lines` is set.
-    """
-    kept = "\n\t" if lines else ""
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in kept else _escaped(found[0]), str(value))
+    """Return data as text that a terminal shows and does not obey; line breaks and tabs stay where `lines` is set."""
+    return terminal.printable(str(value), keep="\n\t" if lines else "")
 
 
 def literal(value: object, style: str = "") -> Text:
     """Return data for a console or a table: printable, and never read as markup."""
     return Text(printable(value), style=style)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def show(findings: Iterable[Finding], to: Console) -> None:
@@ -71,7 +58,7 @@ def summary(findings: Iterable[Finding]) -> str:
 def as_json(value: Any) -> str:
     """Return indented JSON; a character that a terminal would act on is escaped, which is the same JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else _json_escaped(found[0]), text)
+    return "".join(_json_escaped(each) if each != "\n" and terminal.is_unsafe(each) else each for each in text)
 
 
 def dump(value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -11,6 +10,7 @@ from email.utils import format_datetime, parseaddr
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from notifications.domain import Email, Template, message_id
+from tidings.terminal import is_unsafe
 
 _SUBJECTS: Mapping[Template, str] = {
     "orderConfirmed": "Your order is confirmed",
@@ -22,7 +22,6 @@ _PARAMETERS = ("name", "items", "total", "fulfilment", "address", "explanation")
 
 LONGEST = 4000
 """Characters of a parameter; 100 kinds of pizza have fewer."""
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _DOMAIN = re.compile(r"[.\u3002\uff0e\uff61](?=[^\W\d_])")
 """A dot before a letter: mail programs make a link of `evil.example`, and none of `evil. example`."""
 
@@ -37,7 +36,7 @@ _templates = Environment(
 
 def plain(text: str) -> str:
     """Take from a text what could become a link, another line or hidden in a mail program: customers type names."""
-    shown = "".join(" " if unicodedata.category(each) in _HIDDEN else each for each in text[:LONGEST])
+    shown = "".join(" " if is_unsafe(each) else each for each in text[:LONGEST])
     apart = _DOMAIN.sub(". ", shown.replace("://", " ").replace("@", " at "))
     return " ".join(apart.split())
 
