@@ -39,6 +39,10 @@ class NotLeaderError(Exception):
     """Another operator writes now."""
 
 
+class MoreTimeError(Exception):
+    """A first attempt at judging was too short. No JudgementError: nothing has been found out about the object yet."""
+
+
 class Reconciler:
     """Works through a queue with several workers, which write only while `may_write` says so."""
 
@@ -85,9 +89,7 @@ class Reconciler:
                 LOG.info("%s: it is looked at again", error)
                 self.queue.add(key)  # comes again at once, and then waits for the lease
                 self.queue.done(key)
-            except TooLongError:
-                if self.queue.is_slow(key):
-                    raise AssertionError("handlers say themselves what a thorough look could not judge") from None
+            except MoreTimeError:
                 self.queue.slow(key)
                 self.queue.add(key)  # with more time, when nothing else waits
                 self.queue.done(key)
@@ -142,15 +144,17 @@ class Reconciler:
     async def judged(self, key: Key, work: Callable[[], T]) -> T:
         """Judge in a copy of the operator; raise JudgementError where that fails.
 
-        What takes too long raises TooLongError out of its handler first, to come again in the slow lane.
+        Raises:
+            MoreTimeError: It takes longer than a first attempt may; the key comes again in the slow lane.
+            JudgementError: It cannot be judged.
+
         """
-        is_slow = self.queue.is_slow(key)
+        if self.queue.is_slow(key):
+            return await self._judge(work, THOROUGH)
         try:
-            return await self._judge(work, THOROUGH if is_slow else QUICK)
+            return await self._judge(work, QUICK)
         except TooLongError as error:
-            if is_slow:
-                raise JudgementError(str(error)) from None
-            raise
+            raise MoreTimeError(str(error)) from error
 
     def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired]]:
         """Plan an app, and build its children. Runs in a copy."""
