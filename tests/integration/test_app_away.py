@@ -16,6 +16,7 @@ import pytest
 from tidings.components import render
 from tidings.envelope import new_id
 from tidings.plan import plan
+from tidings.queues import ensure_queues
 from tidings.resources import Inventory, parse_resource
 from tidings.resources.brokers import one_at_a_time, several_at_once
 from tidings.sidecar.dapr import DaprSidecar
@@ -105,6 +106,9 @@ async def test_no_event_is_acknowledged_that_the_app_has_not_answered(
     if component["spec"]["type"] == "pubsub.jetstream":
         everything = [each["spec"]["topic"] for each in subscriptions]
         await ensure_streams(request.getfixturevalue("nats"), [*everything, f"deadletter.{app_id}"])
+    if component["spec"]["type"] == "pubsub.rabbitmq":  # what is published before a queue exists is lost, by design
+        url = request.getfixturevalue("rabbitmq")
+        await asyncio.to_thread(ensure_queues, url, [(app_id, each) for each in subscriptions])
     served = await serve(app)
     process = await daprd(app_id, resources=[component, *subscriptions, RETRIED], app_port=served.port)
     sidecar = DaprSidecar(process.address)
