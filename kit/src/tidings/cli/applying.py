@@ -52,7 +52,7 @@ def compare(cluster: Cluster, paths: list[Path]) -> Outcome:
             )
         )
     ]
-    changes += _children(cluster, there, wanted, touched)
+    changes += _children(cluster, there, wanted, touched, {namespace for _, (namespace, _) in found})
     refs = {resource.ref for resource in found.values()}
     findings = [*_new(plan(wanted, history=[there]), plan(there), refs)]
     findings += (each for key in given.types if key in there.types for each in difference.unreadable(there.types[key]))
@@ -75,13 +75,21 @@ def show(outcome: Outcome) -> None:
     console.print(", ".join(counts) or "No change.", style="bold")
 
 
-def _children(cluster: Cluster, there: Inventory, wanted: Inventory, touched: Iterable[Key]) -> Iterator[Change]:
-    """Yield what the operator would write, compared with what is there now, whoever wrote that."""
+def _children(
+    cluster: Cluster, there: Inventory, wanted: Inventory, touched: Iterable[Key], own: set[str]
+) -> Iterator[Change]:
+    """Yield what the operator would write, compared with what is there now, whoever wrote that.
+
+    An app outside of the namespaces `own` counts only where the files change its plan: how far the cluster is from that
+    plan otherwise is its owner's affair.
+    """
     today = datetime.now(UTC).date()
     made = cluster.children(sorted({namespace for namespace, _ in touched}))
     for app in sorted(touched):
         before = difference.objects(_made_of(app, there, today))
         after = difference.objects(_made_of(app, wanted, today))
+        if before == after and app[0] not in own:
+            continue
         for key in sorted({*before, *after}):
             # What is not among them may be there all the same, made by somebody else.
             change = difference.change(made.get(key) or cluster.child(*key), after.get(key))
