@@ -150,11 +150,9 @@ class World:
 
     async def until_nothing_is_left(self) -> None:
         """Wait until the strategy keeps nothing any more."""
-        for _ in range(1000):
-            if not (left := await self.left()):
-                return
-            await asyncio.sleep(0.01)
-        assert not left
+        async with asyncio.timeout(PATIENCE):
+            while await self.left():  # noqa: ASYNC110 - the strategy's own tasks remove it
+                await asyncio.sleep(0.01)
 
 
 class TableWorld(World):
