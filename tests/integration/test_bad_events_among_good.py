@@ -44,8 +44,8 @@ async def test_every_good_event_is_handled_once_and_every_bad_one_is_listed(
         publish,
     ):
         await publish(events)
-        await poll(lambda: shop.handled.keys() >= good)
-        await poll(lambda: len(letters) >= bad)
+        await poll(lambda: shop.handled.keys() >= good, patience=240)
+        await poll(lambda: len(letters) >= bad, patience=240)
     assert shop.handled == dict.fromkeys(good, 1)
     assert len(letters) == bad
     assert all(letter["failurereason"] for letter in letters), json.dumps(letters)[:2000]

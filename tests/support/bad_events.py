@@ -165,14 +165,14 @@ class Late:
 
 
 def planned(app: str, component: dict[str, Any]) -> Any:
-    """Plan an app with one subscription, whose handler may take a second."""
+    """Plan an app with one subscription, whose handler may take three seconds."""
     inventory = Inventory()
     for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
         names.update(filter(None, [delivers(component)]))
     kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
     wish = {
         "eventTypeRef": {"name": NAME}, "versions": {"accept": ["v1"]}, "consumer": {"appId": app},
-        "delivery": {"timeout": "1s", "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
+        "delivery": {"timeout": "3s", "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
     }  # fmt: skip
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
     for each, spec in (("EventType", kind), ("EventSubscription", wish)):

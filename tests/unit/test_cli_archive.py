@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
 from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
+from tidings.testing.conformance.support import PATIENCE
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 
@@ -104,9 +106,9 @@ class Archive:
         return json.loads(result.stdout)
 
     def replayed(self) -> list[str]:
-        for _ in range(400):
-            if not self.service.outbox.depth:
-                break
+        deadline = time.monotonic() + PATIENCE
+        while self.service.outbox.depth:
+            assert time.monotonic() < deadline, f"{self.service.outbox.depth} messages still wait in the outbox"
             self.run(asyncio.sleep(0.005))
         return [event["id"] for event in self.sidecar.broker.events("replay.shop")]
 

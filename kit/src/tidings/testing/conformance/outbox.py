@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
@@ -24,6 +25,7 @@ from tidings.envelope import Envelope
 from tidings.errors import TopicMissing
 from tidings.testing.conformance.processes import Process, counting_steps
 from tidings.testing.conformance.shop import counted
+from tidings.testing.conformance.support import PATIENCE
 from tidings.testing.conformance.worlds import World
 
 
@@ -230,9 +232,7 @@ class OutboxConformance:
     async def bring(self, process: Process, causes: Sequence[Envelope]) -> None:
         """Deliver as a broker does: in order, each until it is acknowledged."""
         for cause in causes:
-            for _ in range(50):
-                if await process.deliver(cause):
-                    break
+            deadline = time.monotonic() + PATIENCE
+            while not await process.deliver(cause):
+                assert time.monotonic() < deadline, f"{cause.data!r} is not acknowledged within {PATIENCE} s"
                 await asyncio.sleep(0.01)
-            else:
-                pytest.fail(f"{cause.data!r} is never acknowledged")

@@ -27,6 +27,7 @@ from tidings.sidecar import Operation, Sidecar, Upsert
 from tidings.testing.broker import MemoryBroker
 from tidings.testing.conformance.processes import Process, owned
 from tidings.testing.conformance.shop import TOPIC, Counted, count_document, count_row, pass_on, tables
+from tidings.testing.conformance.support import PATIENCE
 from tidings.testing.sidecar import MemorySidecar
 from tidings.testing.store import MemoryStore
 
@@ -134,12 +135,10 @@ class World:
 
     async def until(self, expected: Mapping[str, list[int]]) -> None:
         """Wait until a consumer sees these totals, and no others."""
-        for _ in range(2000):
-            found = await self.effects()
-            if found == expected:
-                return
+        deadline = time.monotonic() + PATIENCE
+        while (found := await self.effects()) != expected:
+            assert time.monotonic() < deadline, f"{found} is not {expected} after {PATIENCE} s"
             await asyncio.sleep(0.01)
-        assert found == expected
 
     async def until_published(self, causes: Iterable[Envelope]) -> None:
         """Wait until what follows from these events is published."""
