@@ -216,7 +216,7 @@ def daprd(app_id: str, resources: list[dict[str, Any]], folder: Path, app: App |
     command = [str(program("daprd")), *(f"--{flag}={value}" for flag, value in {**flags, **local}.items())]
     with (
         running(command, log, env=os.environ | {"DAPR_HOST_IP": "127.0.0.1"}) as process,
-        httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=20) as client,
+        httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=60) as client,
     ):
         yield Sidecar(process, client, log)
 

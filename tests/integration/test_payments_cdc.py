@@ -62,7 +62,7 @@ class Payments:
         body = msgspec.Raw(msgspec.json.encode({"orderId": order, **data}))
         attributes = {"id": new_id(), "source": "orders", "type": kind, "specversion": "1.0", "version": "1"}
         event = Envelope(**attributes, data=body).encode()
-        async with asyncio.timeout(60), httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        async with asyncio.timeout(60), httpx2.AsyncClient(trust_env=False, timeout=60) as client:
             while True:
                 try:
                     if (await client.post(f"{self.url}/events/{kind}.v1", content=event)).is_success:

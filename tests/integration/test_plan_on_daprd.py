@@ -97,7 +97,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def sidecar(daprd: Path, folder: Path, app_port: int, patience: float = 30) -> Iterator[httpx2.Client]:
+def sidecar(daprd: Path, folder: Path, app_port: int, patience: float = 120) -> Iterator[httpx2.Client]:
     """Run daprd on a folder of resources; ends in an assertion with its log if it does not come up."""
     http, grpc, internal, metrics = free_ports(4)
     command = [
@@ -115,7 +115,7 @@ def sidecar(daprd: Path, folder: Path, app_port: int, patience: float = 30) -> I
             env={**os.environ, "DAPR_HOST_IP": "127.0.0.1"},
         )
         try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=10) as client:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=60) as client:
                 _await_ready(process, client, log, patience)
                 yield client
         finally:
@@ -298,7 +298,7 @@ def test_daprd_routes_events_as_the_filters_mean(
                 matched = checker.evaluate(by_topic[topic]["rules"][0]["match"], event)
                 if isinstance(matched, bool):  # else it fails to evaluate: daprd dead-letters it
                     expected[event["id"]] = [event_path(topic) if matched else IGNORED_PATH]
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while not served.seen.keys() >= expected.keys() and time.monotonic() < end:
             time.sleep(0.02)
     assert {number: paths for number, paths in served.seen.items() if number not in by_topic} == expected
@@ -311,7 +311,7 @@ def _publish(client: httpx2.Client, topic: str, event: dict[str, Any]) -> None:
 
 def _await_subscribed(served: App, client: httpx2.Client, topics: list[str]) -> None:
     """Wait until an event comes through on every topic: the in-memory broker keeps none for who is not there yet."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while missing := [topic for topic in topics if topic not in served.seen]:
         assert time.monotonic() < end, f"nothing comes through on {missing}"
         for topic in missing:

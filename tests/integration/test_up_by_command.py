@@ -70,7 +70,7 @@ def test_a_signal_stops_everything_in_order(project: Path, tmp_path: Path, base:
         assert f"open http://127.0.0.1:{base}" in said
         assert len(ours(tmp_path)) == 6
         started.send_signal(number)
-        rest, _ = started.communicate(timeout=30)
+        rest, _ = started.communicate(timeout=120)
         assert "everything is stopped" in rest
         assert started.returncode == 0
     assert ours(tmp_path) == []
@@ -81,7 +81,7 @@ def test_kill_9_of_the_whole_leaves_nothing(project: Path, tmp_path: Path, base:
     with up(project, tmp_path, "--port-base", str(base)) as started:
         read_until(started, "open http://")
         started.kill()
-    _, alive = psutil.wait_procs(ours(tmp_path), timeout=10)
+    _, alive = psutil.wait_procs(ours(tmp_path), timeout=60)
     assert alive == []
     with up(project, tmp_path, "--port-base", str(base)) as again:
         read_until(again, "open http://")  # neither a port nor the folder is still held
@@ -94,7 +94,7 @@ def test_a_taken_port_is_one_clear_line(project: Path, tmp_path: Path, base: int
         holder.bind(("127.0.0.1", base + 1))
         holder.listen()
         with up(project, tmp_path, "--port-base", str(base)) as started:
-            said, _ = started.communicate(timeout=30)
+            said, _ = started.communicate(timeout=120)
     assert started.returncode == 1
     (line,) = [line for line in said.splitlines() if "warning: " not in line]
     assert line.startswith(f"error: port {base + 1} (pong) is taken by ")
@@ -110,7 +110,7 @@ def test_broken_cel_never_reaches_a_sidecar(project: Path, tmp_path: Path, argum
     file = broken / "services/pong/contracts/subscriptions.yaml"
     file.write_text(file.read_text().replace("event.type == 'ping.ballServed'", "event.type =="))
     with up(broken, tmp_path / "run", *arguments) as started:
-        said, _ = started.communicate(timeout=30)
+        said, _ = started.communicate(timeout=120)
     assert started.returncode == 1
     assert "services/pong/contracts/subscriptions.yaml:9:" in said
     assert "nothing was started" in said

@@ -82,7 +82,7 @@ class Pizzeria:
         app = self._application()
         self.services = {name: Served(app, ports.take()) for name in ("orders", "menu", "tracking")}
         urls: dict[str, Any] = {f"{name}_url": service.url for name, service in self.services.items()}
-        self.page = Served(application(StorefrontSettings(**urls, patience=2.0)), ports.take())
+        self.page = Served(application(StorefrontSettings(**urls, patience=20.0)), ports.take())
 
     @property
     def url(self) -> str:

@@ -142,7 +142,7 @@ async def post_office(ports: Ports):
     smtp, control = ports.take(), ports.take()
 
     async def send(message: EmailMessage) -> None:
-        await aiosmtplib.send(message, hostname=HOST, port=smtp, timeout=10)
+        await aiosmtplib.send(message, hostname=HOST, port=smtp, timeout=60)
 
     async with AsyncExitStack() as stack:
         arguments = ("--port", smtp, "--control-port", control)

@@ -75,7 +75,7 @@ async def storefront(behind: Behind, **more: Any) -> AsyncIterator[httpx2.AsyncC
     with Ports() as ports:
         server = Served(application(StorefrontSettings(**(urls | {"patience": 1.0} | more))), ports.take())
         await server.start()
-        async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=10) as client:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as client:
             yield client
         await server.stop()
 

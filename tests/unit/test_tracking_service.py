@@ -130,7 +130,7 @@ async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> Asy
     broker.attach("tracking", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
     server = Served(app, ports.take())
     await server.start()
-    async with httpx2.AsyncClient(base_url=server.url, timeout=10) as http:
+    async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
         while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - asked, as by a probe
             await asyncio.sleep(0.01)
         yield Tracking(app, broker, sidecar, http)

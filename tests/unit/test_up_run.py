@@ -194,7 +194,7 @@ def test_a_killed_run_leaves_nothing_after_the_next_start(tmp_path: Path) -> Non
         sleeping = psutil.Process(orders.pid).children()
         with subprocess.Popen(["sleep", "60"], env={leftovers.MARK: str(tmp_path)}) as bystander:
             up.kill()
-            psutil.wait_procs([psutil.Process(orders.pid)] if orders.alive else [], timeout=10)
+            psutil.wait_procs([psutil.Process(orders.pid)] if orders.alive else [], timeout=60)
             assert not found.running
             said: list[str] = []
             leftovers.end(tmp_path, found, said.append)
