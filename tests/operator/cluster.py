@@ -231,6 +231,7 @@ def running(folder: Path, ports: Ports, *, audit: bool = True) -> Iterator[Clust
 
 
 PLURALS = {
+    "Secret": "secrets",
     "Namespace": "namespaces",
     "ConfigMap": "configmaps",
     "ServiceAccount": "serviceaccounts",

@@ -19,10 +19,12 @@ from tests.operator.cluster import ADMIN, Cluster
 from tests.operator.conftest import Start, login, until
 
 from tidings.plan import plan_app as plan_app_of_the_core
-from tidings_operator import reconciling
+from tidings.testing.fixtures import Serve, serve
+from tidings_operator import reconciling, replaying
 from tidings_operator.client import OWN, Client
 from tidings_operator.operating import Operator
 
+__all__ = ["serve"]
 pytestmark = pytest.mark.real
 WISHES = OWN["EventSubscription"]
 GOOD, BAD, PER_APP, AT_ONCE = 1_000, 100, 10, 16
@@ -111,7 +113,7 @@ def _writes(cluster: Cluster, namespace: str, since: int) -> int:
 
 
 @pytest.mark.timeout(600)
-async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cluster, operator: Start):
+async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cluster, operator: Start) -> None:
     for name in ("crowd-good", "crowd-mixed"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -165,7 +167,7 @@ async def health(made: Operator, longest: list[float]) -> None:
 @pytest.mark.timeout(600)
 async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_ones(
     cluster: Cluster, operator: Start, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     loops(monkeypatch)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hostile-mixed"}})
     longest: list[float] = []
@@ -201,3 +203,33 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
     endless = [seconds for name, seconds in mixed.seconds.items() if name.startswith("endless")]
     ahead = sum(seconds < most for seconds in endless)
     assert ahead <= len(endless) // 4, f"{ahead} of {len(endless)} went ahead of most of the good ones"
+
+
+@pytest.mark.parametrize("where", ["plan_replay", "fits"])
+async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
+    cluster: Cluster, namespace: str, operator: Start, serve: Serve, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Filters of a replay are a tenant's expressions, held against events: neither may hold the event loop up."""
+
+    def endless(*_: Any) -> Any:
+        while True:
+            pass
+
+    async def archive(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        letter = {"number": 1, "subscription": None, "eventId": "e", "type": "t", "version": 1, "reason": "",
+                  "lastAttempt": None, "receivedAt": "2026-01-01T00:00:00Z", "event": {}}  # fmt: skip
+        body = letter if scope["path"].endswith("/1") else {"deadLetters": [letter], "next": None}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+    monkeypatch.setattr(replaying, where, endless)
+    served = await serve(archive)
+    cluster.apply(shop.event_type(namespace))
+    wish = cluster.apply(shop.subscription(namespace))
+    filters = {"match": [{"exact": {"data.n": 1}}]}
+    order = cluster.apply(shop.replay(namespace, source={"kind": "DeadLetters"}, filter=filters))
+    await operator(archive_url=f"http://127.0.0.1:{served.port}")
+    await until(lambda: shop.conditions(cluster, order).get("Ready", {}).get("reason") == "NotJudged", "it is told", 60)
+    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "others go on", 60)

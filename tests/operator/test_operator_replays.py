@@ -62,7 +62,7 @@ class Archive:
     async def _begin(self, request: web.Request) -> web.Response:
         order = await request.json()
         self.orders.append(order)
-        if order.get("dryRun"):
+        if "dryRun" in request.query:
             return web.json_response({"dryRun": True, "matched": 7})
         known = self.replays.setdefault(order["replayId"], {"state": "running", "matched": 7, "sent": 0})
         return web.json_response(known, status=202)
@@ -127,7 +127,6 @@ async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
         "types": ["orders.orderConfirmed.v1"],
         "since": "2026-01-01T00:00:00+00:00",
         "ratePerSecond": 25.0,
-        "dryRun": False,
         "by": "ada",
     }
     said = shop.status(cluster, order)

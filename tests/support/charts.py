@@ -21,7 +21,7 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
     "own": {
         "broker": {"existingSecret": SECRET, "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
         "state": {"kind": "postgres", "existingSecret": SECRET},
-        "tokens": {"existingSecret": SECRET},
+        "tokens": {"apiSecret": "api", "appSecret": "app", "archiveSecret": SECRET},
         "simulators": {"enabled": False},
     },
     "two": {

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from tests.support.planned import INVENTORY, PLANNED, ROOT
 
-from archive import api, api_deadletters, api_replays, console
+from archive import access, api, api_deadletters, api_replays, console
 from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
@@ -60,7 +60,7 @@ def contract_map() -> dict[str, Any]:
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
     routers = [api.router, api_deadletters.router, api_replays.router]
-    app = create_app(service, routers)
+    app = create_app(service, routers, admit=access.admission(chosen))
     console.install(app)
     app.dependency_overrides[settings] = chosen
     return app
@@ -82,7 +82,7 @@ class Newsroom:
             policy=msgspec.convert(ARCHIVE.policy, Policy),
         )
         self.settings = ArchiveSettings(map=self.map)
-        app = application(service, lambda: self.settings)
+        app = self.app = application(service, lambda: self.settings)
         self.broker.attach("archive", app, ARCHIVE.subscriptions, resiliency=ARCHIVE.resiliency)
         self._server = Served(app, ports.take())
         self._sender = MemorySidecar("orders", self.broker)

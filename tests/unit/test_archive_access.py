@@ -84,8 +84,8 @@ async def test_reading_and_dry_runs_are_for_everybody_who_gets_here(newsroom: Ne
     newsroom.settings = WITH_BOTH
     async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
         assert (await http.get("/deadletters")).status_code == 200
-        assert (await http.post("/deadletters/1/replay", json={"dryRun": True})).status_code == 200
-        assert (await http.post("/replays", json={"consumer": "pickup", "dryRun": True})).status_code == 200
+        assert (await http.post("/deadletters/1/replay?dryRun=true", json={})).status_code == 200
+        assert (await http.post("/replays?dryRun=true", json={"consumer": "pickup"})).status_code == 200
 
 
 def test_a_header_is_named_as_headers_are() -> None:

@@ -157,7 +157,7 @@ async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
     newsroom: Newsroom, http: httpx2.AsyncClient
 ) -> None:
     died = await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
-    dry = await http.post("/deadletters/1/replay", json={"by": "ada", "dryRun": True})
+    dry = await http.post("/deadletters/1/replay?dryRun=true", json={"by": "ada"})
     assert dry.status_code == 200
     told: dict[str, Any] = dry.json()
     event = told.pop("event")
@@ -188,7 +188,7 @@ async def test_a_dry_run_is_refused_as_the_replay_would_be(
     why: str | None,
 ) -> None:
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", **attributes)
-    answer = await http.post("/deadletters/1/replay", json={"dryRun": True, **body})
+    answer = await http.post("/deadletters/1/replay?dryRun=true", json=body)
     assert answer.status_code == status
     assert why is None or why in answer.json()["detail"]
-    assert (await http.post("/deadletters/99/replay", json={"dryRun": True})).status_code == 404
+    assert (await http.post("/deadletters/99/replay?dryRun=true", json={})).status_code == 404

@@ -509,7 +509,7 @@ async def test_a_replay_sends_what_was_asked_for_as_it_was(
     archive: Archive, body: dict[str, Any], sent: list[tuple[str, str]]
 ) -> None:
     await several(archive, 3)
-    counted = await archive.http.post("/replays", json={"consumer": "loyalty", "dryRun": True, **body})
+    counted = await archive.http.post("/replays?dryRun=true", json={"consumer": "loyalty", **body})
     assert (counted.status_code, counted.json()["matched"]) == (200, len(sent))
     asked = await archive.http.post("/replays", json={"consumer": "loyalty", "by": "ann", **body})
     assert asked.status_code == 202, asked.text

@@ -227,26 +227,83 @@ def test_the_archive_has_the_map_for_its_console() -> None:
 def test_no_secret_stands_outside_of_secrets() -> None:
     resources = rendered("pizza")
     passwords = [
-        of_kind(resources, "Secret")[name]["stringData"] for name in ("pizza-nats", "pizza-redis", "pizza-token")
+        of_kind(resources, "Secret")[name]["stringData"]
+        for name in ("pizza-nats", "pizza-redis", "pizza-api-token", "pizza-app-token", "pizza-archive-token")
     ]
-    words = [passwords[0]["password"], passwords[1]["REDIS_PASSWORD"], passwords[2]["token"]]
-    assert len({*words}) == 3
+    words = [
+        next(each[key] for key in ("password", "REDIS_PASSWORD", "token", "ARCHIVE_TOKEN") if key in each)
+        for each in passwords
+    ]
+    assert len({*words}) == len(words)
     for resource in resources:
         if resource["kind"] != "Secret":
             assert not [word for word in words if word in json.dumps(resource)], resource["metadata"]["name"]
 
 
-def test_tokens_are_shown_both_ways() -> None:
-    for name, template in pods(rendered("pizza")):
+@pytest.mark.parametrize(
+    ("values", "api", "app"),
+    [({}, "pizza-api-token", "pizza-app-token"), ({"apiSecret": "out", "appSecret": "in"}, "out", "in")],
+)
+def test_each_direction_between_service_and_sidecar_has_a_token_of_its_own(
+    values: dict[str, str], api: str, app: str
+) -> None:
+    resources = rendered("pizza", {"tokens": values})
+    assert {api, app} - set(of_kind(resources, "Secret")) == ({api, app} if values else set())
+    for name, template in pods(resources):
         annotations = template["metadata"].get("annotations", {})
         env = {each["name"]: each for each in template["spec"]["containers"][0].get("env", ())}
         if name in SIDECARS:
-            assert annotations["dapr.io/api-token-secret"] == annotations["dapr.io/app-token-secret"] == "pizza-token"
-            for variable in ("APP_API_TOKEN", "DAPR_API_TOKEN"):
-                assert env[variable]["valueFrom"]["secretKeyRef"] == {"name": "pizza-token", "key": "token"}
+            assert annotations["dapr.io/api-token-secret"] == api
+            assert annotations["dapr.io/app-token-secret"] == app
+            for variable, secret in (("DAPR_API_TOKEN", api), ("APP_API_TOKEN", app)):
+                assert env[variable]["valueFrom"]["secretKeyRef"] == {"name": secret, "key": "token"}
         else:
             assert "dapr.io/enabled" not in annotations
             assert "DAPR_API_TOKEN" not in env
+
+
+def test_one_secret_for_both_directions_is_refused() -> None:
+    assert "name two Secrets" in failure("pizza", {"tokens": {"apiSecret": "one", "appSecret": "one"}})
+
+
+def _secrets(values: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    found = of_kind(rendered("pizza", values), "Secret").values()
+    return {(each["metadata"].get("namespace", ""), each["metadata"]["name"]): each["stringData"] for each in found}
+
+
+def _archive_token(values: Mapping[str, Any]) -> Any:
+    """Where the archive's pod takes its token from, and what it tells whoever lacks it."""
+    template = dict(pods(rendered("pizza", values)))["archive"]
+    env = {each["name"]: each for each in template["spec"]["containers"][0]["env"]}
+    return env["ARCHIVE_TOKEN"]["valueFrom"]["secretKeyRef"], env["ARCHIVE_TOKEN_HINT"]["value"]
+
+
+def test_the_archive_asks_for_a_token_that_the_operator_has_too() -> None:
+    found = _secrets({})
+    reference, hint = _archive_token({})
+    own = found["pizza", "pizza-archive-token"]["ARCHIVE_TOKEN"]
+    assert reference == {"name": "pizza-archive-token", "key": "ARCHIVE_TOKEN"}
+    assert len(own) >= 32
+    assert own not in hint
+    assert "kubectl -n pizza get secret pizza-archive-token" in hint
+
+    # The operator's chart mounts what this one makes, in the operator's own namespace, and no other Secret.
+    operator = yaml.safe_load((PIZZA / "values.yaml").read_text())["operator"]["namespace"]
+    mounted = yaml.safe_load((ROOT / "charts/tidings/values.yaml").read_text())["archive"]["tokenSecret"]
+    assert found[operator, mounted] == {"ARCHIVE_TOKEN": own}
+    assert [name for namespace, name in found if namespace == operator] == [mounted]
+
+
+def test_another_secret_for_the_archives_token_may_be_named() -> None:
+    values = {"tokens": {"archiveSecret": "mine"}}
+    reference, hint = _archive_token(values)
+    assert reference == {"name": "mine", "key": "ARCHIVE_TOKEN"}
+    assert "get secret mine" in hint
+    assert not [name for _, name in _secrets(values) if "archive" in name]
+
+
+def test_without_an_archive_there_is_no_token_for_it() -> None:
+    assert not [name for _, name in _secrets({"services": {"archive": {"enabled": False}}}) if "archive" in name]
 
 
 @pytest.mark.parametrize("image", ["", "ghcr.io/dapr/daprd:1.18.3"])

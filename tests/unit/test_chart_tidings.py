@@ -274,3 +274,19 @@ def test_secrets_are_mounted_for_sidecars_tokens_and_the_webhooks_clients() -> N
     }
     assert mounts[read.sidecar_tokens] == "tokens"
     assert mounts[str(Path(read.webhook_client_ca).parent)] == "clients"
+
+
+@pytest.mark.parametrize("name", ["archive-token-pizza", "mine", ""])
+def test_the_archives_token_is_mounted_and_may_come_later(name: str) -> None:
+    resources = rendered("tidings", {"archive": {"tokenSecret": name}})
+    read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
+    ((_, template),) = pods(resources)
+    volumes = {each["name"]: each.get("secret") for each in template["spec"]["volumes"]}
+    mounts = {each["mountPath"]: each["name"] for each in template["spec"]["containers"][0]["volumeMounts"]}
+    if not name:
+        assert read.archive_token_file == ""
+        assert "archive-token" not in volumes
+        return
+    file = Path(read.archive_token_file)
+    assert file.name == "ARCHIVE_TOKEN"
+    assert volumes[mounts[str(file.parent)]] == {"secretName": name, "optional": True}

@@ -64,8 +64,18 @@ readOnlyRootFilesystem: {{ not .writable }}
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- define "pizza.tokenSecret" -}}
-{{ .Values.tokens.existingSecret | default "pizza-token" }}
+{{/* Secrets by direction: what a service shows its sidecar must not be what the sidecar shows the service. */}}
+{{- define "pizza.apiTokenSecret" -}}
+{{ .Values.tokens.apiSecret | default "pizza-api-token" }}
+{{- end }}
+{{- define "pizza.appTokenSecret" -}}
+{{ .Values.tokens.appSecret | default "pizza-app-token" }}
+{{- end }}
+{{- define "pizza.archiveTokenSecret" -}}
+{{ .Values.tokens.archiveSecret | default "pizza-archive-token" }}
+{{- end }}
+{{- define "pizza.archiveTokenCommand" -}}
+kubectl -n {{ .Release.Namespace }} get secret {{ include "pizza.archiveTokenSecret" . }} -o go-template='{{ "{{" }}.data.ARCHIVE_TOKEN | base64decode{{ "}}" }}'
 {{- end }}
 
 {{/* What is shipped, and which Secret says where the broker and the store are. */}}

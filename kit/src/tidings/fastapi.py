@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from tidings.ingress import PREFIX
 from tidings.service import Service
 from tidings.settings import Settings
 from tidings.web import docs, metrics
-from tidings.web.guard import MAX_BODY, Guard, Limits
+from tidings.web.guard import MAX_BODY, Admission, Guard, Limits
 from tidings.web.streams import StreamLimit
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ def create_app(
     lifespan: Any = None,
     settings: Settings | None = None,
     max_body: int = MAX_BODY,
+    admit: Admission | None = None,
     **options: Any,
 ) -> EventApp:
     """Make the FastAPI application of a service: its API, its event ingress, its health endpoints and its bounds.
@@ -48,6 +50,8 @@ def create_app(
         lifespan: An async context manager function taking the service, for what else must be open meanwhile.
         settings: By default the service's, or from the environment.
         max_body: Bytes that a request's body may have.
+        admit: Called with each request of the API before its body is read (FastAPI's dependencies come after that); it
+            raises HTTPException for what is refused, such as a missing token.
         options: Passed on to FastAPI.
 
     """
@@ -69,7 +73,7 @@ def create_app(
                 stack.push_async_callback(events.stop)
             yield
 
-    app = EventApp(name, events, chosen, max_body, lifespan=life, **options)
+    app = EventApp(name, events, chosen, Bounds(max_body, admit), lifespan=life, **options)
     app.include_router(_health(events))
     docs.install(app)
     for router in routers:
@@ -80,15 +84,23 @@ def create_app(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What requests of the API may be, beside what holds for every service."""
+
+    max_body: int = MAX_BODY
+    admit: Admission | None = None
+
+
 class EventApp(FastAPI):
     """A FastAPI application behind a guard; event deliveries go straight to the ingress, before any middleware."""
 
-    def __init__(self, name: str, service: Service | None, settings: Settings, max_body: int, **options: Any) -> None:
+    def __init__(self, name: str, service: Service | None, settings: Settings, bounds: Bounds, **options: Any) -> None:
         super().__init__(title=name, docs_url=None, redoc_url=None, **options)
         self.state.tidings = service
         self.state.streams = StreamLimit(settings.tidings_streams, settings.tidings_streams_per_address)
         hosts = (name, *settings.hosts)
-        self._api = Guard(super().__call__, Limits(hosts, max_body))
+        self._api = Guard(super().__call__, Limits(hosts, bounds.max_body), bounds.admit)
         self._ingress = Guard(service.ingress, Limits(hosts, MAX_DELIVERY)) if service else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

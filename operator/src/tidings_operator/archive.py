@@ -3,15 +3,23 @@
 It knows each replay by an id that we choose: asked for twice, it is one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import msgspec
 
+from tidings.terminal import printable
+from tidings_operator.untrusted import TooLargeError, bounded
+
 TIMEOUT = 15.0
 PAGE = 100
+LARGEST = 64 * 1024 * 1024
+"""Bytes of an answer: a page of dead letters, each with an event."""
 
 
 class ArchiveError(Exception):
@@ -25,9 +33,9 @@ class ArchiveError(Exception):
 class Archive:
     """One archive; a session of its own, which carries no credentials of the API server."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token_file: str = "") -> None:
         self._url = url.rstrip("/")
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._token_file = token_file
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -38,9 +46,9 @@ class Archive:
         if self._session:
             await self._session.close()
 
-    async def begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    async def begin(self, order: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Ask for a replay; a dry run only counts."""
-        return await self._request("POST", "/replays", order)
+        return await self._request("POST", "/replays", order, {"dryRun": "true"} if dry_run else None)
 
     async def cancel(self, replay: str, by: str) -> None:
         """End a replay; one that has ended, or never begun, stays as it is."""
@@ -67,6 +75,15 @@ class Archive:
         """Send a dead letter again."""
         await self._request("POST", f"/deadletters/{number}/replay", {"by": by, "subscription": subscription})
 
+    async def _headers(self) -> dict[str, str]:
+        """Return what every request carries; the token is read anew each time: its Secret comes late and changes."""
+        headers = {"Content-Type": "application/json"}
+        if self._token_file:
+            with suppress(FileNotFoundError):
+                token = (await asyncio.to_thread(Path(self._token_file).read_text)).strip()
+                headers["Authorization"] = f"Bearer {token}"
+        return headers
+
     async def _request(
         self,
         method: str,
@@ -79,19 +96,28 @@ class Archive:
         if self._session is None:
             raise RuntimeError("the archive is used before it is entered")
         data = None if body is None else msgspec.json.encode(body)
-        url = self._url + path
+        asked = self._session.request(
+            method, self._url + path, data=data, params=params, headers=await self._headers(), allow_redirects=False
+        )
         try:
-            async with self._session.request(method, url, data=data, params=params, headers=self._headers) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
+            async with asked as response:
+                answer = await bounded(response.content, LARGEST)
+        except (aiohttp.ClientError, TimeoutError, TooLargeError) as error:
             said = str(error) or "no answer in time"
             raise ArchiveError(f"the archive at {self._url} cannot be reached: {said}", is_final=False) from error
         if may_lack and response.status == HTTPStatus.NOT_FOUND:
             return {}
-        if response.ok:
-            found: dict[str, Any] = msgspec.json.decode(answer)
-            return found
+        if response.status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
+            return self._read(answer)
         final = response.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-        raise ArchiveError(
-            f"the archive answers {response.status}: {answer[:300].decode('utf-8', 'replace')}", is_final=final
-        )
+        said = f"the archive answers {response.status}: {printable(answer[:300].decode('utf-8', 'replace'))}"
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            said = f"{said} The operator sends what {self._token_file or 'TIDINGS_OPERATOR_ARCHIVE_TOKEN_FILE'} holds."
+        raise ArchiveError(said, is_final=final)
+
+    def _read(self, answer: bytes) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ArchiveError(f"what answers at {self._url} is no archive: {error}", is_final=False) from error
+        return found

@@ -16,6 +16,7 @@ from tidings_operator import metrics
 from tidings_operator.client import PODS, ApiError, Client
 from tidings_operator.settings import Settings
 from tidings_operator.statuses import Observation
+from tidings_operator.untrusted import TooLargeError, bounded
 from tidings_operator.world import World
 
 LOG = logging.getLogger(__name__)
@@ -142,8 +143,8 @@ class Observer:
         try:
             # A tenant may label any pod as a sidecar: it gets its own namespace's token, and leads nowhere else.
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await _bounded(response.content)
-        except ValueError as error:
+                body = await bounded(response.content, LARGEST)
+        except TooLargeError as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             mend = f'Annotate its pods dapr.io/sidecar-listen-addresses: "{everywhere}", and let the operator in.'
@@ -158,16 +159,6 @@ class Observer:
         except (msgspec.DecodeError, RecursionError) as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         return frozenset((each.pubsubname, each.topic) for each in found.subscriptions or ())
-
-
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
-    """Read a whole answer; raise ValueError for one that is too large."""
-    body = b""
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > LARGEST:
-            raise ValueError(f"it answers with more than {LARGEST} bytes")
-    return body
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -72,7 +72,7 @@ class Operator:
             clock=clock,
             judge=self.judge,
         )
-        self.archive = Archive(settings.archive_url, settings.archive_token)
+        self.archive = Archive(settings.archive_url, settings.archive_token_file)
         self.reconciler.handlers["EventReplay"] = Replayer(
             self.reconciler, self.client, self.archive, poll=settings.replay_poll
         )

@@ -175,9 +175,9 @@ class Reconciler:
             try:
                 await self._judge(partial(self._alone, app, each, self._today()), ALONE)
             except JudgementError as why:
-                is_found = self.world.reject(each, _unjudged(each.ref, why)) or is_found
+                is_found = self.world.reject(each, unjudged(each.ref, why)) or is_found
         for each in () if is_found else subscriptions:
-            await self._say_unjudged(("EventSubscription", *each.key), _unjudged(each.ref, error))
+            await self._say_unjudged(("EventSubscription", *each.key), unjudged(each.ref, error))
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
         """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
@@ -281,7 +281,7 @@ class Reconciler:
             misfits, status = await self.judged(key, lambda: self._decide_type(place, now, today))
         except JudgementError as error:
             self.world.weighed(place[1:], {})
-            await self._say_unjudged(place, _unjudged(this.ref, error))
+            await self._say_unjudged(place, unjudged(this.ref, error))
             return
         self.world.weighed(place[1:], misfits)
         if self.world.inventory.types.get(place[1:]) is this:
@@ -362,7 +362,8 @@ class Reconciler:
         return self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _unjudged(ref: str, error: JudgementError) -> Finding:
+def unjudged(ref: str, error: JudgementError) -> Finding:
+    """Return what is said of an object that could not be judged."""
     message = f"This could not be judged: {error}"
     return Finding(
         "error", "not-judged", message, "Make it smaller or simpler; nothing of it is programmed.", resource=ref

@@ -12,17 +12,19 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from tidings.plan import cel, plan_replay
 from tidings.plan.replays import condition
-from tidings.resources import EventReplay, EventSubscription, worst_first
+from tidings.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
 from tidings_operator.archive import Archive, ArchiveError
 from tidings_operator.client import OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
-from tidings_operator.reconciling import Reconciler
+from tidings_operator.judging import JudgementError
+from tidings_operator.reconciling import MoreTimeError, Reconciler, unjudged
 from tidings_operator.workqueue import Key
 from tidings_operator.world import Place, Tracked
 
@@ -73,16 +75,32 @@ class Replayer:
         if (wait := self._due.get(tracked.uid, 0.0) - time.monotonic()) > 0:
             self._reconciler.queue.later(key, wait)
             return
-        findings = worst_first(plan_replay(replay, self._reconciler.world.inventory))
+        try:
+            findings = await self._reconciler.judged(key, partial(self._judgement, replay))
+        except JudgementError as error:
+            findings = [unjudged(replay.ref, error)]
         target = self._target(replay)
-        if target is None or any(each.severity == "error" for each in findings):
+        if target is None or has_errors(findings):
             await self._say(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
             return
+        await self._advance(key, replay, target, tracked.uid, before)
+
+    async def _advance(
+        self, key: Key, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+    ) -> None:
+        place: Place = ("EventReplay", key.namespace, key.name)
         pause = STEP if replay.spec.source.kind == "DeadLetters" else self._poll
         # Rates below one a second: a step sends one event at least.
-        self._due[tracked.uid] = time.monotonic() + max(pause, 1 / replay.spec.rate)
+        self._due[uid] = time.monotonic() + max(pause, 1 / replay.spec.rate)
         try:
-            after = await self._step(place, replay, target, tracked.uid, before)
+            after = await self._step(place, replay, target, uid, before)
+        except MoreTimeError:
+            self._due.pop(uid)  # the step is made anew, with more time
+            raise
+        except JudgementError as error:
+            failed = judged("Ready", [unjudged(replay.ref, error)], ("", ""))
+            await self._say(place, replay, {**before, "phase": "Failed"}, failed)
+            return
         except ArchiveError as error:
             phase = "Failed" if error.is_final else before.get("phase", "Pending")
             reason = "Refused" if error.is_final else "ArchiveUnreachable"
@@ -91,9 +109,9 @@ class Replayer:
             return
         await self._say(place, replay, after, _condition(replay, after))
         if after["phase"] not in ENDED:
-            self._reconciler.queue.later(key, max(self._due[tracked.uid] - time.monotonic(), 0.0))
+            self._reconciler.queue.later(key, max(self._due[uid] - time.monotonic(), 0.0))
         else:
-            await self._let_go(place, tracked.uid)
+            await self._let_go(place, uid)
 
     async def _cancel(self, place: Place, replay: EventReplay, tracked: Tracked, before: Status) -> None:
         """Tell the archive that somebody has deleted the order, then let it go."""
@@ -151,7 +169,7 @@ class Replayer:
         return await self._from_dead_letters(place, replay, target, uid, before)
 
     async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
-        answer = await self._archive.begin(_order(replay, target, uid))
+        answer = await self._archive.begin(_order(replay, target, uid), dry_run=replay.spec.dry_run)
         if replay.spec.dry_run:
             return _ended({**before, "matched": answer["matched"]}, "counted")
         after = {**before, "matched": answer["matched"], "sent": answer["sent"]}
@@ -168,7 +186,7 @@ class Replayer:
             async for each in self._archive.open_dead_letters(wanted)
             if each["subscription"] in (None, target.metadata.name) and _is_meant(replay, each, started)
         ]
-        letters = await self._meant(replay, uid, found)
+        letters = await self._meant(Key(*place), replay, uid, found)
         matched = before["matched"] if "matched" in before else len(letters)
         if replay.spec.dry_run:
             return _ended({**before, "matched": matched}, "counted")
@@ -186,7 +204,9 @@ class Replayer:
         after = {**before, "matched": matched, "sent": max(matched - left, 0)}
         return after if left else _ended(after, "completed")
 
-    async def _meant(self, replay: EventReplay, uid: str, letters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _meant(
+        self, key: Key, replay: EventReplay, uid: str, letters: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         """Return the dead letters whose event is meant: for that each is read once, where the filter asks for it."""
         wanted = replay.spec.filter
         if not (wanted.since or wanted.until or wanted.match):
@@ -195,10 +215,15 @@ class Replayer:
 
         async def look(number: int) -> None:
             async with slots:
-                known[number] = fits(replay, await self._archive.dead_event(number))
+                event = await self._archive.dead_event(number)
+                known[number] = await self._reconciler.judged(key, partial(fits, replay, event))
 
         await asyncio.gather(*(look(each["number"]) for each in letters if each["number"] not in known))
         return [each for each in letters if known[each["number"]]]
+
+    def _judgement(self, replay: EventReplay) -> list[Finding]:
+        """Plan a replay. Runs in a copy."""
+        return worst_first(plan_replay(replay, self._reconciler.world.inventory))
 
     def _target(self, replay: EventReplay) -> EventSubscription | None:
         namespace = replay.spec.target.namespace or replay.metadata.namespace
@@ -234,7 +259,6 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
         "ids": list(wanted.ids) or None,
         "match": _given(msgspec.to_builtins(list(wanted.match))) or None,
         "ratePerSecond": replay.spec.rate,
-        "dryRun": replay.spec.dry_run,
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
     }
     return {name: value for name, value in order.items() if value is not None}

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 PREFIX = "TIDINGS_OPERATOR_"
@@ -58,8 +58,8 @@ class Settings:
     """File with the authority of client certificates; where it is given, nobody without one is answered."""
     archive_url: str = "http://archive.default.svc"
     """Where replays are asked for."""
-    archive_token: str = field(default="", repr=False)
-    """What the archive's ARCHIVE_TOKEN asks for."""
+    archive_token_file: str = ""
+    """File with what the archive's ARCHIVE_TOKEN asks for, read anew for each request: Secrets come late and change."""
     replay_poll: float = 2.0
     observe: float = 60.0
     """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""

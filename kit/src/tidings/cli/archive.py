@@ -43,9 +43,9 @@ class Archive:
         """Ask for something; values that are None are left out."""
         return self._asked("GET", path, params={name: value for name, value in query.items() if value is not None})
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
         """Have something done."""
-        return self._asked("POST", path, json=body)
+        return self._asked("POST", path, json=body, params=query)
 
     def tried(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Have something done that may be refused: the answer, or why not."""
@@ -95,4 +95,7 @@ def _why(answer: httpx2.Response) -> str:
     except (ValueError, AttributeError):
         detail = None
     why = str(detail or f"{answer.status_code} {answer.reason_phrase}")
-    return f"{why} (sent is what {TOKEN_VARIABLE} holds)" if answer.status_code == HTTPStatus.UNAUTHORIZED else why
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        is_set = bool(os.environ.get(TOKEN_VARIABLE))
+        return f"{why} " + (f"({TOKEN_VARIABLE} holds another one)" if is_set else f"(set {TOKEN_VARIABLE} to it)")
+    return why

@@ -61,7 +61,7 @@ def replay(
         "ratePerSecond": rate,
         "by": me(),
     }
-    counted = client.post("/replays", {**body, "dryRun": True})
+    counted = client.post("/replays", body, dryRun="true")
     plain = output_format == "json"
     if not plain:
         _show(counted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.problems import problem
@@ -62,11 +63,15 @@ class Limits:
     max_body: int = MAX_BODY
 
 
+Admission = Callable[[Request], None]
+"""Judges a request before anything of its body is read; what is refused raises Starlette's HTTPException."""
+
+
 class Guard:
     """ASGI middleware: refuses what no request may be, and secures every answer."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: ASGIApp, limits: Limits, admit: Admission | None = None) -> None:
+        self._app, self._limits, self._admit = app, limits, admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on if it may be answered."""
@@ -84,6 +89,8 @@ class Guard:
         try:
             check_address(scope["path"], scope["query_string"])
             check(scope["method"], _headers(scope), self._limits)
+            if self._admit:
+                self._admit(Request(scope))
             bounded = BoundedBody(receive, self._limits.max_body, BODY_DEADLINE)
             await self._app(scope, bounded.receive, secured)
         except HTTPException as error:  # raised here, or while reading a body outside of FastAPI

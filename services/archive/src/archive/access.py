@@ -8,6 +8,7 @@ with the header alone, whoever reaches the archive past the proxy can write any 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
@@ -16,6 +17,7 @@ from fastapi import Depends, HTTPException, Request
 from pydantic import SecretStr
 
 from archive.settings import ArchiveSettings, settings
+from tidings.web.guard import SAFE
 
 LONGEST_NAME = 200
 """Characters of a name in the audit."""
@@ -40,10 +42,24 @@ class Visitor:
         return self.name or said
 
 
+def admission(chosen: Callable[[], ArchiveSettings]) -> Callable[[Request], None]:
+    """Return the check that every change passes before its body is read; a dry run changes nothing.
+
+    What it takes for a dry run and the API does not, the API asks again: see `Visitor.deciding`.
+    """
+
+    def admit(request: Request) -> None:
+        if request.method not in SAFE and request.query_params.get("dryRun") != "true":
+            visitor(request, chosen()).deciding("")
+
+    return admit
+
+
 def visitor(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Visitor:
     """Who asks; a name without the token, where one is asked for, is nobody's."""
     if chosen.token and not _brings(request, chosen.token):
-        return Visitor(None, "the token that ARCHIVE_TOKEN holds is needed: Authorization: Bearer …")
+        hint = f" Get it with: {chosen.token_hint}" if chosen.token_hint else ""
+        return Visitor(None, f"the token that ARCHIVE_TOKEN holds is needed (Authorization: Bearer …).{hint}")
     said = request.headers.get(chosen.user_header, "")[:LONGEST_NAME] if chosen.user_header else ""
     if chosen.user_header and not said and not chosen.token:
         return Visitor(None, f"sign in first: no proxy says in {chosen.user_header} who this is")

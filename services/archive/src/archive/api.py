@@ -17,6 +17,7 @@ from tidings.outbox.table import TableOutbox
 from tidings.sql import Database
 
 router = APIRouter(tags=["events"])
+DryRun = Annotated[bool, Query(alias="dryRun", description="Only answer what would be sent; this needs no token")]
 MAX_NUMBER = 2**63 - 1
 """The largest number that a database keeps."""
 Limit = Annotated[int, Query(ge=1, le=1000)]

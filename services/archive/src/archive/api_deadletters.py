@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archive import deadletters
 from archive.access import LONGEST_NAME, CurrentVisitor
-from archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, Limit, Text
+from archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text
 from archive.deadletters import Decision, UnknownDeadLetter
 from archive.domain.deadletter import DeadLetterError, State
 from tidings.fastapi import CurrentService
@@ -45,7 +45,6 @@ class ReplayBody(_Body):
     batch: str = Field(
         default="", max_length=100, pattern=PLAIN, description="What this is part of, for counting: see /outcomes"
     )
-    dry_run: bool = Field(default=False, alias="dryRun", description="Only say what would be sent, and to whom")
 
 
 class DiscardBody(_Body):
@@ -103,15 +102,16 @@ async def post_replay(
     service: CurrentService,
     database: CurrentDatabase,
     response: Response,
+    dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Send it again to the consumer that failed and no other; 404 where there is none, 409 where it may not be.
 
     A dry run answers what would be sent (200), and is refused as the replay itself would be.
     """
-    by = body.by if body.dry_run else visitor.deciding(body.by)
+    by = body.by if dry_run else visitor.deciding(body.by)
     decision = Decision(number, by, subscription=body.subscription, batch=body.batch)
     with _refusals():
-        if not body.dry_run:
+        if not dry_run:
             return await service.execute(deadletters.replay, decision)
         async with database.connect(write=False) as connection:
             found = await deadletters.preview(connection, decision)

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from archive import replays
 from archive.access import LONGEST_NAME, CurrentVisitor
-from archive.api import PLAIN, CurrentDatabase, Limit, Text
+from archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text
 from archive.events import ReplayEvents
 from archive.replays import Asked, ReplayError, UnknownReplay
 from tidings.envelope import new_id
@@ -56,7 +56,6 @@ class ReplayBody(BaseModel):
     rate_per_second: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="At most so many events a second"
     )
-    dry_run: bool = Field(default=False, description="Only count")
     by: str = Field(
         default="unknown", min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who asks, for the audit"
     )
@@ -72,7 +71,6 @@ class ReplayBody(BaseModel):
             until=self.until,
             correlation_id=self.correlation_id,
             rate_per_second=self.rate_per_second,
-            dry_run=self.dry_run,
             ids=tuple(self.ids),
             match=tuple(self.match),
         )
@@ -85,10 +83,11 @@ async def post_replay(
     service: CurrentService,
     database: CurrentDatabase,
     response: Response,
+    dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Begin a replay; a dry run only counts (200). 422 where it cannot be carried out."""
     with _refusals():
-        if not body.dry_run:
+        if not dry_run:
             return await service.execute(replays.begin, Asked(body.request(), visitor.deciding(body.by)))
         async with database.connect(write=False) as connection:
             counts = await replays.preview(connection, body.request())

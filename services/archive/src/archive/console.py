@@ -43,6 +43,7 @@ class Me(BaseModel):
     name: str | None = Field(description="As an authenticating proxy says; null: whoever decides says it themselves")
     missing: str | None = Field(description="Why this visitor may change nothing; null: they may")
     token: bool = Field(description="Whether the archive asks for a token")
+    hint: str = Field(description="How to get it")
 
 
 class Live(BaseModel):
@@ -56,7 +57,7 @@ class Live(BaseModel):
 @router.get("/console/me", summary="Who asks, and what they may do")
 async def get_me(visitor: CurrentVisitor, chosen: Chosen) -> Me:
     """Answer who this is by the proxy's word, and what is missing for them to change something."""
-    return Me(name=visitor.name, missing=visitor.missing, token=chosen.token is not None)
+    return Me(name=visitor.name, missing=visitor.missing, token=chosen.token is not None, hint=chosen.token_hint)
 
 
 @router.get("/console/live", summary="What goes on now")

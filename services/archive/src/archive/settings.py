@@ -25,6 +25,9 @@ class ArchiveSettings(BaseSettings):
     token: SecretStr | None = Field(
         default=None, description="Asked of whoever changes something, as `Authorization: Bearer …`"
     )
+    token_hint: str = Field(
+        default="", max_length=500, description="How to get the token, told to whoever lacks it: a command, no secret"
+    )
     user_header: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9-]*$",

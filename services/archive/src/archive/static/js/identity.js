@@ -15,10 +15,11 @@ export function identity() {
   const hint = (text) => h("p", { class: "soft small" }, text);
   const named = h("p", { hidden: true });
   const asked = h("div", { class: "asked" }, h("label", { for: "who" }, "Who decides this"), who, hint("Written into the audit; this browser remembers it."));
-  const locked = h("div", { class: "asked", hidden: true }, h("label", { for: "token" }, "Access token"), token, hint("The archive asks for it before anything is changed. Forgotten when this page is closed."));
+  const source = h("code", { class: "small", hidden: true });
+  const locked = h("div", { class: "asked", hidden: true }, h("label", { for: "token" }, "Access token"), token, hint("The archive asks for it before anything is changed. Forgotten when this page is closed."), source);
   const barred = h("p", { class: "problem", hidden: true });
   const element = h("div", { class: "visitor" }, named, asked, locked, barred);
-  let me = { name: null, missing: null, token: false };
+  let me = { name: null, missing: null, token: false, hint: "" };
 
   // What is typed meanwhile stays: nothing is made anew.
   const show = () => {
@@ -26,6 +27,8 @@ export function identity() {
     fill(named, "You are ", h("b", null, me.name ?? ""), h("span", { class: "soft" }, ", and that is written into the audit."));
     asked.hidden = Boolean(me.name);
     locked.hidden = !me.missing || !me.token;
+    source.hidden = !me.hint;
+    source.textContent = me.hint;
     barred.hidden = !me.missing || me.token;
     barred.textContent = me.missing ?? "";
   };

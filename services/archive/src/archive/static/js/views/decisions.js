@@ -22,7 +22,7 @@ export function replay(letters, done) {
   });
   const rehearse = async () => {
     dialog.allow(false);
-    const results = await Promise.all(open.map((letter) => tried(() => ask(`/deadletters/${letter.number}/replay`, { body: { by: "dry run", dryRun: true, ...body(letter) } }))));
+    const results = await Promise.all(open.map((letter) => tried(() => ask(`/deadletters/${letter.number}/replay`, { query: { dryRun: true }, body: { by: "dry run", ...body(letter) } }))));
     const can = results.filter(({ answer }) => answer);
     const refused = results.filter(({ problem }) => problem);
     dialog.allow(can.length > 0);

@@ -74,7 +74,7 @@ function order(query, done) {
     event.preventDefault();
     const wanted = asked();
     try {
-      const counted = await ask("/replays", { body: { ...wanted, dryRun: true } });
+      const counted = await ask("/replays", { query: { dryRun: true }, body: wanted });
       fill(outcome, rehearsed(counted, wanted, () => send(wanted, counted.matched, () => { aside(); done(); })));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
