@@ -85,7 +85,6 @@ class Step:
 
     @property
     def worst(self) -> float:
-        """The p99 of the slowest leg, in seconds; of one that never ended, without bound."""
         return float("inf") if self.unfinished else max(map(p99, self.legs.values()))
 
 

@@ -33,7 +33,6 @@ class Comparison:
 
     @property
     def met(self) -> bool:
-        """Whether the medians keep to every bar that is set."""
         ours, theirs = (statistics.median(self.values[side]) for side in (self.ours, self.theirs))
         ratio = self.wanted is None or statistics.median(self.ratios) >= self.wanted
         return (

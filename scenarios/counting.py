@@ -43,7 +43,6 @@ class Report:
 
     @property
     def faultless(self) -> bool:
-        """Whether each number that was sent counted exactly once."""
         return self.sent > 0 and not self.lost and not self.doubled
 
 

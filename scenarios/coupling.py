@@ -59,12 +59,10 @@ class Batch:
 
     @property
     def count(self) -> str:
-        """`20 of 20`."""
         return f"{len(self.accepted)} of {self.sent}"
 
     @property
     def middle(self) -> str:
-        """The median time that a customer waited for an answer."""
         return f"{statistics.median(self.seconds) * 1000:.0f} ms"
 
 
@@ -80,7 +78,6 @@ class Outcome:
 
     @property
     def points_due(self) -> int:
-        """One for each full euro of each order that was accepted; all orders of a batch cost the same."""
         return sum(batch.cents // 100 * len(batch.accepted) for batch in (self.up, self.stopped))
 
 

@@ -50,7 +50,6 @@ class Burst:
 
     @property
     def ids(self) -> list[str]:
-        """The orders that were accepted."""
         return [each.order_id for each in self.placed]
 
     def due(self) -> dict[str, int]:

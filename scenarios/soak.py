@@ -64,12 +64,10 @@ class Progressed(msgspec.Struct):
 
     @property
     def sent(self) -> int:
-        """Events that were told and looked at."""
         return self.parcels * PARCEL
 
     @property
     def growth(self) -> dict[str, float]:
-        """Memory in the last third of the batches against the first third, by role."""
         found = {}
         for role, values in self.memory.items():
             third = max(len(values) // 3, 1)
@@ -78,7 +76,6 @@ class Progressed(msgspec.Struct):
 
     @property
     def problems(self) -> list[str]:
-        """What must not be."""
         grown = [f"memory of every {role} x{by:.2f}" for role, by in self.growth.items() if by > GROWTH]
         return [*(f"lost {each}" for each in self.lost), *(f"doubled {each}" for each in self.doubled), *grown]
 

@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 
-from menu.opening import opening_recipes
+from menu.startup import opening_recipes
 from storefront.main import application
 from storefront.settings import StorefrontSettings
 from tidings import problems

@@ -140,31 +140,31 @@ def roster_with(*drivers: str) -> Roster:
 def test_the_longest_waiting_order_gets_the_longest_free_driver():
     roster = roster_with("dan", "eve")
     for order_id in ("1", "2", "3"):
-        roster.reflect(delivery_in(Status.WAITING, order_id))
+        roster.apply(delivery_in(Status.WAITING, order_id))
     assert roster.assign() == [Assignment("1", "dan", "Dan"), Assignment("2", "eve", "Eve")]
-    roster.reflect(delivery_in(Status.DELIVERED, "2"))
-    roster.reflect(delivery_in(Status.CANCELLED, "1"))
+    roster.apply(delivery_in(Status.DELIVERED, "2"))
+    roster.apply(delivery_in(Status.CANCELLED, "1"))
     assert list(roster.drivers) == ["eve", "dan"]
     assert roster.assign() == [Assignment("3", "eve", "Eve")]
 
 
 def test_who_comes_twice_is_there_once_and_who_was_leaving_stays():
     roster = roster_with("dan")
-    roster.reflect(delivery_in(Status.WAITING))
+    roster.apply(delivery_in(Status.WAITING))
     roster.assign()
     assert roster.go_off_duty("dan") is False
     assert roster.come_on_duty("dan", "Dan", LATER) is False
-    assert roster.reflect(delivery_in(Status.DELIVERED)) is None
+    assert roster.apply(delivery_in(Status.DELIVERED)) is None
     assert list(roster.drivers) == ["dan"]
 
 
 def test_a_driver_with_an_order_goes_once_it_is_done_and_gets_no_other():
     roster = roster_with("dan")
     for order_id in ("1", "2"):
-        roster.reflect(delivery_in(Status.WAITING, order_id))
+        roster.apply(delivery_in(Status.WAITING, order_id))
     roster.assign()
     assert roster.go_off_duty("dan") is False
-    gone = roster.reflect(delivery_in(Status.FAILED, "1"))
+    gone = roster.apply(delivery_in(Status.FAILED, "1"))
     assert gone is not None
     assert gone.driver_id == "dan"
     assert roster.assign() == []
@@ -188,7 +188,7 @@ class RosterMachine(RuleBasedStateMachine):
         self.handing_over: list[Assignment] = []
 
     def reflect(self, delivery: Delivery) -> None:
-        self.roster.reflect(delivery)
+        self.roster.apply(delivery)
         self.handing_over += self.roster.assign()
 
     @rule(driver=st.sampled_from("abc"))

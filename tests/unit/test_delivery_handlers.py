@@ -165,7 +165,7 @@ async def test_orders_for_pickup_never_reach_a_driver(garage: Garage):
 async def test_a_delivery_without_an_address_is_a_dead_letter_with_the_reason(garage: Garage):
     await garage.hear(confirmed(address=None))
     (dead,) = garage.broker.events("deadletter.delivery")
-    assert dead["failurereason"] == f"order {ORDER} is for delivery and has no address"
+    assert dead["failurereason"] == f"order {ORDER} is for delivery but has no address"
     assert dead["failuresubscription"] == "delivery-order-confirmed"
 
 
@@ -205,7 +205,7 @@ async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage,
 @pytest.mark.parametrize(
     ("order_id", "step", "body", "status", "detail"),
     [
-        ("nowhere", "collect", None, 404, "delivery knows no order nowhere"),
+        ("nowhere", "collect", None, 404, "no delivery for order nowhere"),
         (ORDER, "deliver", None, 409, "order order-17 is assigned, not collected"),
         (ORDER, "fail", {"reason": "tired"}, 422, "body.reason"),
         (ORDER, "fail", {"reason": "noDriverAvailable"}, 422, "body.reason"),

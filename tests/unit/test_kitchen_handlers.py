@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from kitchen.api import router
-from kitchen.commands import FileTicket, TakeStep
-from kitchen.domain import rails
-from kitchen.handlers import file_ticket, handlers, take_step
-from kitchen.requests import open_kitchen
+from kitchen.commands import IndexTicket, TakeStep
+from kitchen.domain import shard_keys
+from kitchen.handlers import handlers, index_ticket, take_step
 from kitchen.settings import settings
+from kitchen.use_cases import open_kitchen
 from tidings import Event, Service, Settings, StateContext, event
 from tidings.context import Cause, Context, request
 from tidings.events import message_type
@@ -107,8 +107,8 @@ class Kitchen:
         return sorted(found.values(), key=lambda each: str(each["id"]))
 
     def hanging(self) -> list[str]:
-        """The rails that hold anything, as stored."""
-        documents = [self.store.read(f"kitchen||rail/{key}") for key in rails()]
+        """The stored shards of the board index that hold anything."""
+        documents = [self.store.read(f"kitchen||boardIndex/{key}") for key in shard_keys()]
         return [str(item.value) for item in documents if item is not None and b'"orders":{}' not in item.value]
 
     def names(self, subject: str = "o-1") -> list[str]:
@@ -189,7 +189,7 @@ async def test_people_do_the_steps_where_the_crew_does_not_work_by_itself(kitche
     await kitchen.step("baked", "checked")
     assert await kitchen.board() == [("o-1", "checked")]
     wrong = await kitchen.did("/tickets/o-1/steps/baked")
-    assert (wrong.status_code, "next comes 'boxed'" in wrong.json()["detail"]) == (409, True)
+    assert (wrong.status_code, "the next step is 'boxed'" in wrong.json()["detail"]) == (409, True)
     await kitchen.step("boxed")
     assert await kitchen.board() == []
     assert {each["correlationid"] for each in kitchen.facts()} == {"c-1"}
@@ -295,22 +295,22 @@ async def test_a_backlog_that_comes_in_before_the_kitchen_has_opened_finds_its_c
     assert await kitchen.status() == "waiting"
 
 
-async def test_a_ticket_that_is_finished_while_it_is_being_hung_does_not_stay_on_its_rail(kitchens: Open) -> None:
+async def test_a_ticket_finished_while_it_is_indexed_does_not_stay_on_the_board(kitchens: Open) -> None:
     kitchen = await kitchens()
     await kitchen.told(confirmed())
     overtaken: list[str] = []
 
-    async def hang(message: FileTicket, context: StateContext) -> None:
-        await file_ticket(message, context)
+    async def index_late(message: IndexTicket, context: StateContext) -> None:
+        await index_ticket(message, context)
         if not overtaken:  # another replica is faster
             overtaken.append(message.order_id)
             await kitchen.told(OrderCancelled(order_id=message.order_id))
 
-    await kitchen.service.execute(hang, FileTicket(order_id="o-1"))
+    await kitchen.service.execute(index_late, IndexTicket(order_id="o-1"))
     assert (overtaken, kitchen.hanging()) == (["o-1"], [])
 
 
-async def test_a_burst_of_orders_hangs_on_the_board_and_leaves_nothing_behind(kitchens: Open) -> None:
+async def test_a_burst_of_orders_is_shown_on_the_board_and_leaves_nothing_behind(kitchens: Open) -> None:
     kitchen = await kitchens()
     orders = [f"o-{number}" for number in range(200)]
     await kitchen.told(*(confirmed(order) for order in orders))

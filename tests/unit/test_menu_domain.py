@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from menu.domain import Flip, Menu, Recipe, StillMissing, UnknownItem
-from menu.opening import opening_recipes
+from menu.startup import opening_recipes
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import pytest
 
 from menu.api import router
 from menu.handlers import handlers
-from menu.opening import opening_recipes
-from menu.telling import open_menu
+from menu.publishing import open_menu
+from menu.startup import opening_recipes
 from tidings import Event, Service, event
 from tidings.context import Cause, Context, request
 from tidings.events import message_type

@@ -33,7 +33,6 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """The command's exit code."""
         return 1 if has_errors(self.findings) else DIFFERENT if self.changes else 0
 
 

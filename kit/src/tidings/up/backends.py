@@ -63,12 +63,10 @@ class Backend:
 
     @property
     def process(self) -> str:
-        """Name of the process to start, or empty."""
         return "" if self.address else self.kind.process
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """Programs that starting it needs."""
         return () if self.address else self.kind.programs
 
     def url(self, ports: Mapping[str, int], password: str) -> str:

@@ -45,22 +45,18 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Held as long as a `tidings up` runs."""
         return self.path / "lock"
 
     @property
     def data_root(self) -> Path:
-        """What services, broker and stores keep between runs."""
         return self.path / "data"
 
     @property
     def logs(self) -> Path:
-        """One file per process."""
         return self.path / "logs"
 
     @property
     def held(self) -> Path:
-        """A file per process that `tidings stop` keeps from running."""
         return self.path / "held"
 
     def data(self, name: str) -> Path:
@@ -77,7 +73,6 @@ class RunFolder:
 
     @property
     def map(self) -> Path:
-        """The system's map, for a service that shows it."""
         return self.path / "map.json"
 
     def log(self, process: str) -> Path:
@@ -86,7 +81,6 @@ class RunFolder:
 
     @property
     def password(self) -> str:
-        """What broker and store ask for; made once, since a store keeps it with its data."""
         file = self.data_root / "password"
         make_private(self.data_root)
         if not file.exists():

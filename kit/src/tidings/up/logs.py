@@ -95,7 +95,6 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """In one line, without colours."""
         return " ".join([self.message, *(f"{key}={value}" for key, value in self.details)])
 
 

@@ -40,12 +40,10 @@ class Prepared:
 
     @property
     def broker_url(self) -> str:
-        """Where the broker is reached."""
         return self.system.broker.url(self.ports, self.password)
 
     @property
     def pubsubs(self) -> list[dict[str, Any]]:
-        """The broker's components."""
         sets = self.system.home.root / self.system.home.project.components
         return components.render(
             sets / self.system.broker.kind.name, self.system.broker.values(self.ports, self.password)
@@ -53,7 +51,6 @@ class Prepared:
 
     @property
     def url(self) -> str:
-        """What to open in a browser, or empty."""
         name = self.system.home.project.open
         started = {instance.name for instance in self.system.instances}
         return f"http://{ports.HOST}:{self.ports[name]}" if name in started else ""

@@ -56,17 +56,14 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """`orders`, then `orders-1` and so on."""
         return self.service.name if self.replica == 0 else f"{self.service.name}-{self.replica}"
 
     @property
     def sidecar(self) -> str:
-        """Name of its sidecar's process."""
         return f"{self.name}.daprd"
 
     @property
     def stable(self) -> str:
-        """What the kit calls this replica (TIDINGS_INSTANCE): the same after every restart."""
         return f"{self.service.name}-{self.replica}"
 
 

@@ -44,7 +44,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def package(self) -> str:
-        """The Python package that holds `main.app`."""
         return self.module or self.name.replace("-", "_")
 
 
@@ -90,7 +89,6 @@ class Home:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """Programs that are no services."""
         return tuple(self.project.programs)
 
     def folder(self, part: Service | Program) -> Path:
@@ -99,7 +97,6 @@ class Home:
 
     @property
     def contracts(self) -> list[Path]:
-        """Folders that hold EventTypes and EventSubscriptions."""
         folders = (self.folder(service) / "contracts" for service in self.services)
         return [folder for folder in folders if folder.is_dir()]
 

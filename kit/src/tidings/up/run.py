@@ -84,7 +84,6 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """What runs now; also in `state.json` in the run folder."""
         system = self._system
         if self._identity is None:  # cannot be: it is this very process
             raise NotRunning("this process is not known to the operating system")
@@ -106,12 +105,10 @@ class Run:
 
     @property
     def run_dir(self) -> Path:
-        """Where its data, logs and `state.json` are."""
         return self._system.folder.path
 
     @property
     def broker_url(self) -> str:
-        """Address of the broker."""
         return self._system.broker_url
 
     def find(self, name: str) -> ProcessState:

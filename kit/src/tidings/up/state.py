@@ -43,7 +43,6 @@ class Identity(msgspec.Struct, frozen=True):
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs (a zombie does not)."""
         now = Identity.of(self.pid)
         if now is None or abs(now.started - self.started) > START_TOLERANCE:
             return False
@@ -76,12 +75,10 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pid(self) -> int | None:
-        """Process id; None while nothing runs."""
         return self.process.pid if self.process else None
 
     @property
     def url(self) -> str:
-        """Address of its HTTP port."""
         return f"http://127.0.0.1:{self.ports.get('app') or self.ports['http']}"
 
 
@@ -121,7 +118,6 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """Whether it is not stopped, and whoever supervises it is alive."""
         return self.phase != "stopped" and self.supervisor.alive
 
 

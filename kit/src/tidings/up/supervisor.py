@@ -78,7 +78,6 @@ class Supervisor:
 
     @property
     def state(self) -> ProcessState:
-        """How it is now."""
         return ProcessState(
             name=self.process.name,
             role=self.process.role,

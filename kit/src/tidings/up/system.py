@@ -66,24 +66,20 @@ class System:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """What must be on this machine to start it."""
         daprd = ("daprd",) if any(each.service.sidecar for each in self.instances) else ()
         return tuple(dict.fromkeys((*daprd, *self.broker.programs, *self.store.programs)))
 
     @property
     def apps(self) -> tuple[str, ...]:
-        """Ids of the apps that are started with a sidecar."""
         return tuple(dict.fromkeys(each.service.name for each in self.instances if each.service.sidecar))
 
     @property
     def keeping(self) -> tuple[str, ...]:
-        """Names of everything that keeps data in the run folder."""
         backends = (each.process for each in (self.broker, self.store) if each.process)
         return (*backends, *(each.service.name for each in self.instances), *(each.name for each in self.programs))
 
     @property
     def fixed_ports(self) -> list[str]:
-        """Names of the fixed ports that will be listened on: what is left out keeps none."""
         started = {*(each.name for each in self.instances), *(each.name for each in self.programs)}
         return [
             name for name, port in self.wanted_ports.items() if port is not None and name.partition(".")[0] in started

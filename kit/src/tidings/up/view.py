@@ -175,17 +175,14 @@ class Row:
 
     @property
     def both(self) -> list[ProcessState]:
-        """The process and its sidecar."""
         return [self.main, *([self.sidecar] if self.sidecar else [])]
 
     @property
     def ready(self) -> bool:
-        """Whether all of it is."""
         return all(each.state == "ready" for each in self.both)
 
     @property
     def problem(self) -> str:
-        """Why it is not."""
         return next((each.problem or each.last_exit for each in self.both if each.state != "ready"), "")
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from delivery import progress, rostering, telling
+from delivery import progress, publishing, rostering
 from delivery.domain import Delivery, Driver, Failure, NotOnDuty, Roster, Status, WrongStep
 from tidings import Service, StateContext
 from tidings.fastapi import CurrentService
@@ -21,25 +21,25 @@ DriverId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class Model(BaseModel):
-    """What is sent and answered: camelCase on the wire."""
+    """Base of request and response bodies: camelCase on the wire."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
 
-class OnDuty(Model):
-    """A driver comes to work."""
+class OnDutyRequest(Model):
+    """Request of a driver who comes on duty."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
 
-class Fail(Model):
-    """Why a driver could not bring an order; that there was no driver, delivery finds out itself."""
+class FailRequest(Model):
+    """Reason why a driver could not deliver. `noDriverAvailable` is missing: only the service itself can find that."""
 
     reason: Literal["addressNotFound", "nobodyHome"]
 
 
-class DriverAnswer(Model):
-    """A driver on duty; `orderId` is empty while he is free, `leaving` says that he goes home after it."""
+class DriverResponse(Model):
+    """A driver on duty: `orderId` is empty while free, `leaving` is true if going off duty after that order."""
 
     driver_id: str
     name: str
@@ -48,42 +48,42 @@ class DriverAnswer(Model):
     leaving: bool
 
 
-class OffDutyAnswer(Model):
-    """Whether a driver has gone, or will once his order is done."""
+class OffDutyResponse(Model):
+    """Off-duty status: `leaving` until the current order is done, then `is_off_duty`."""
 
     driver_id: str
     status: Literal["gone", "leaving"]
 
 
-class WaitingAnswer(Model):
-    """An order that waits for a driver."""
+class WaitingOrderResponse(Model):
+    """An order waiting for a driver."""
 
     order_id: str
     since: datetime | None
 
 
-class RosterAnswer(Model):
-    """Drivers on duty, the longest free first, and orders without one, the longest waiting first."""
+class RosterResponse(Model):
+    """Drivers on duty (longest idle first) and orders without a driver (longest waiting first)."""
 
-    drivers: list[DriverAnswer]
-    waiting: list[WaitingAnswer]
+    drivers: list[DriverResponse]
+    waiting: list[WaitingOrderResponse]
 
 
-class AddressAnswer(Model):
-    """Where an order goes."""
+class AddressResponse(Model):
+    """Delivery address."""
 
     street: str
     city: str
     postcode: str
 
 
-class DeliveryAnswer(Model):
-    """One order on its way to the customer."""
+class DeliveryResponse(Model):
+    """State of one delivery."""
 
     order_id: str
     status: Status
     customer_name: str
-    address: AddressAnswer | None
+    address: AddressResponse | None
     boxes: int
     driver_id: str
     driver_name: str
@@ -91,85 +91,87 @@ class DeliveryAnswer(Model):
     changed_at: datetime | None
 
 
-@router.post("/drivers/{driver_id}/on-duty", summary="A driver comes to work")
-async def on_duty(driver_id: DriverId, request: OnDuty, service: CurrentService) -> DriverAnswer:
-    """Let a driver come, and give him an order if one waits.
+@router.post("/drivers/{driver_id}/on-duty", summary="Put a driver on duty")
+async def on_duty(driver_id: DriverId, request: OnDutyRequest, service: CurrentService) -> DriverResponse:
+    """Put a driver on duty and assign a waiting order, if there is one.
 
-    Where that cannot be told at this moment the answer is 503: he is on duty all the same, and asking again tells it.
+    Responds 503 if the event cannot be published now. The driver is on duty nevertheless; repeat the request to
+    publish the event.
     """
 
     async def run(_message: object, context: StateContext) -> Driver:
         return await rostering.come_on_duty(driver_id, request.name, context)
 
     driver = await service.execute(run, request)
-    await telling.arrival(driver, service)
-    return DriverAnswer.model_validate(driver)
+    # After the commit and outside the outbox: `publishing` explains why this event needs no outbox.
+    await publishing.publish_arrival(driver, service)
+    return DriverResponse.model_validate(driver)
 
 
-@router.post("/drivers/{driver_id}/off-duty", summary="A driver goes home, after the order he has")
-async def off_duty(driver_id: DriverId, service: CurrentService) -> OffDutyAnswer:
-    """Let a driver go."""
+@router.post("/drivers/{driver_id}/off-duty", summary="Take a driver off duty after the current order")
+async def off_duty(driver_id: DriverId, service: CurrentService) -> OffDutyResponse:
+    """Take a driver off duty, or mark the driver as leaving while an order is under way."""
     try:
-        gone = await service.execute(rostering.go_off_duty, driver_id)
+        is_off_duty = await service.execute(rostering.go_off_duty, driver_id)
     except NotOnDuty as error:
         raise HTTPException(404, str(error)) from error
-    return OffDutyAnswer(driver_id=driver_id, status="gone" if gone else "leaving")
+    return OffDutyResponse(driver_id=driver_id, status="gone" if is_off_duty else "leaving")
 
 
-@router.get("/drivers", summary="Who is on duty, and which orders wait")
-async def drivers(service: CurrentService) -> RosterAnswer:
-    """Show the roster."""
+@router.get("/drivers", summary="List drivers on duty and waiting orders")
+async def drivers(service: CurrentService) -> RosterResponse:
+    """Return the roster."""
     roster = await service.execute(_roster, None)
-    return RosterAnswer(
-        drivers=[DriverAnswer.model_validate(each) for each in roster.drivers.values()],
-        waiting=[WaitingAnswer(order_id=order_id, since=since) for order_id, since in roster.waiting.items()],
+    return RosterResponse(
+        drivers=[DriverResponse.model_validate(driver) for driver in roster.drivers.values()],
+        waiting=[WaitingOrderResponse(order_id=order_id, since=since) for order_id, since in roster.waiting.items()],
     )
 
 
-@router.get("/orders/{order_id}", summary="One order on its way to the customer")
-async def order(order_id: str, service: CurrentService) -> DeliveryAnswer:
-    """Show one delivery."""
-    return DeliveryAnswer.model_validate(await service.execute(_known, order_id))
+@router.get("/orders/{order_id}", summary="Get a delivery")
+async def order(order_id: str, service: CurrentService) -> DeliveryResponse:
+    """Return one delivery; 404 if the order is unknown."""
+    return DeliveryResponse.model_validate(await service.execute(_load_delivery, order_id))
 
 
-@router.post("/orders/{order_id}/collect", summary="The driver takes the boxes")
-async def collect(order_id: str, service: CurrentService) -> DeliveryAnswer:
-    """Note that the driver is on the way."""
+@router.post("/orders/{order_id}/collect", summary="Record that the driver has collected the order")
+async def collect(order_id: str, service: CurrentService) -> DeliveryResponse:
+    """Record that the driver is on the way; 409 if no driver has the order."""
     return await _step(service, order_id, progress.collect)
 
 
-@router.post("/orders/{order_id}/deliver", summary="The customer has the boxes")
-async def deliver(order_id: str, service: CurrentService) -> DeliveryAnswer:
-    """Note that the customer has the order."""
+@router.post("/orders/{order_id}/deliver", summary="Record that the order was delivered")
+async def deliver(order_id: str, service: CurrentService) -> DeliveryResponse:
+    """Record that the customer has the order; 409 if it was not collected."""
     return await _step(service, order_id, progress.deliver)
 
 
-@router.post("/orders/{order_id}/fail", summary="The driver cannot bring the order")
-async def fail(order_id: str, request: Fail, service: CurrentService) -> DeliveryAnswer:
-    """Note why the order does not reach its customer."""
+@router.post("/orders/{order_id}/fail", summary="Record that the delivery failed")
+async def fail(order_id: str, request: FailRequest, service: CurrentService) -> DeliveryResponse:
+    """Record why the order could not be delivered; 409 if no driver has it."""
     return await _step(service, order_id, lambda delivery, context: progress.fail(delivery, request.reason, context))
 
 
-async def _step(service: Service, order_id: str, step: Callable[[Delivery, StateContext], None]) -> DeliveryAnswer:
-    """Do a step that a driver reports; reporting it twice gives the same answer."""
+async def _step(service: Service, order_id: str, step: Callable[[Delivery, StateContext], None]) -> DeliveryResponse:
+    """Apply a step reported by a driver. Repeated reports get the same response."""
 
     async def run(_message: object, context: StateContext) -> Delivery:
-        delivery = await _known(order_id, context)
+        delivery = await _load_delivery(order_id, context)
         context.correlate(delivery.correlation_id)
         step(delivery, context)
         return delivery
 
     try:
-        return DeliveryAnswer.model_validate(await service.execute(run, order_id))
+        return DeliveryResponse.model_validate(await service.execute(run, order_id))
     except WrongStep as error:
         raise HTTPException(409, str(error)) from error
 
 
-async def _known(order_id: str, context: StateContext) -> Delivery:
-    found = await context.load(Delivery, order_id)
-    if found is None:
-        raise HTTPException(404, f"delivery knows no order {order_id}: it is not confirmed yet, or it is picked up")
-    return found
+async def _load_delivery(order_id: str, context: StateContext) -> Delivery:
+    delivery = await context.load(Delivery, order_id)
+    if delivery is None:
+        raise HTTPException(404, f"no delivery for order {order_id}: it is not confirmed yet, or is for pickup")
+    return delivery
 
 
 async def _roster(_message: object, context: StateContext) -> Roster:

@@ -1,4 +1,4 @@
-"""What delivery tells itself: scheduled messages, never published."""
+"""Scheduled messages of the delivery service; they never leave it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tidings import Event, command
 
 @command("delivery.updateRoster", subject="order_id")
 class UpdateRoster(Event):
-    """Bring the roster in line with a delivery, and give drivers to whoever waits."""
+    """Update the roster after a change of a delivery, and assign free drivers to waiting orders."""
 
     order_id: str
 
 
 @command("delivery.handOver", subject="order_id")
 class HandOver(Event):
-    """Give an order to the driver whom the roster has chosen."""
+    """Assign an order to the driver chosen from the roster."""
 
     order_id: str
     driver_id: str
@@ -24,14 +24,14 @@ class HandOver(Event):
 
 @command("delivery.giveUp", subject="order_id")
 class GiveUp(Event):
-    """The order has waited long enough for a driver."""
+    """Fail the delivery if it is still waiting for a driver."""
 
     order_id: str
 
 
 @command("delivery.driveOn", subject="order_id")
 class DriveOn(Event):
-    """The autopilot's driver does what comes after `status`, if nobody else has."""
+    """Do the simulated driver's next step, provided that the delivery still has this `status`."""
 
     order_id: str
     status: Status

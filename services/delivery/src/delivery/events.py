@@ -1,4 +1,4 @@
-"""What delivery tells."""
+"""Events published by the delivery service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from delivery.domain import Failure
 from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 
 
 @event("delivery.driverCameOnDuty", subject="driver_id")
 class DriverCameOnDuty(Event):
-    """A driver can be given orders."""
+    """A driver is available for orders."""
 
     driver_id: str
     name: str
@@ -25,7 +25,7 @@ class DriverCameOnDuty(Event):
 
 @event("delivery.driverWentOffDuty", subject="driver_id")
 class DriverWentOffDuty(Event):
-    """A driver has gone home, without an order in hand."""
+    """A driver has gone off duty with no order under way."""
 
     driver_id: str
     at: Moment
@@ -33,7 +33,7 @@ class DriverWentOffDuty(Event):
 
 @event("delivery.driverAssigned", subject="order_id")
 class DriverAssigned(Event):
-    """A driver was found for an order."""
+    """An order was assigned to a driver."""
 
     order_id: str
     driver_id: str
@@ -43,7 +43,7 @@ class DriverAssigned(Event):
 
 @event("delivery.orderCollected", subject="order_id")
 class OrderCollected(Event):
-    """The driver has the order and is on the way."""
+    """The driver has collected the order and is on the way."""
 
     order_id: str
     driver_id: str
@@ -61,7 +61,7 @@ class OrderDelivered(Event):
 
 @event("delivery.deliveryFailed", subject="order_id")
 class DeliveryFailed(Event):
-    """The order does not reach its customer."""
+    """The order cannot be delivered."""
 
     order_id: str
     reason: Failure

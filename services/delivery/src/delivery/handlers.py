@@ -1,11 +1,11 @@
-"""What delivery does when something happens."""
+"""Event handlers of the delivery service."""
 
 from __future__ import annotations
 
 from delivery import progress, rostering
 from delivery.commands import DriveOn, GiveUp, HandOver, UpdateRoster
+from delivery.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
 from delivery.domain import Delivery, Status
-from delivery.incoming import OrderCancelled, OrderConfirmed, PizzaBoxed
 from tidings import Handlers, Rejected, StateContext
 
 handlers = Handlers()
@@ -14,12 +14,12 @@ _DELIVERY = "delivery"
 
 @handlers.on(OrderConfirmed)
 async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
-    """Know where the order goes, before or after the kitchen has boxed it."""
+    """Record the address; arrives before or after `PizzaBoxed`."""
     if event.fulfilment != _DELIVERY:
         return
     if event.address is None:
-        raise Rejected(f"order {event.order_id} is for delivery and has no address")
-    delivery = await _delivery(event.order_id, context)
+        raise Rejected(f"order {event.order_id} is for delivery but has no address")
+    delivery = await _load_or_create(event.order_id, context)
     if delivery.confirm(event.customer.name, event.address, context.now):
         progress.find_driver(delivery, context)
     context.save(delivery.order_id, delivery)
@@ -27,10 +27,10 @@ async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
 
 @handlers.on(PizzaBoxed)
 async def pizza_boxed(event: PizzaBoxed, context: StateContext) -> None:
-    """Know that the order can go, before or after its address is known."""
+    """Record that the order can be collected; arrives before or after `OrderConfirmed`."""
     if event.fulfilment != _DELIVERY:
         return
-    delivery = await _delivery(event.order_id, context)
+    delivery = await _load_or_create(event.order_id, context)
     if delivery.box(event.boxes, context.now):
         progress.find_driver(delivery, context)
     context.save(delivery.order_id, delivery)
@@ -38,13 +38,11 @@ async def pizza_boxed(event: PizzaBoxed, context: StateContext) -> None:
 
 @handlers.on(OrderCancelled)
 async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
-    """Stop the delivery, wherever it is, or remember not to begin it.
-
-    An order cancelled when it was only placed is never confirmed: nothing else of it can arrive.
-    """
+    """Cancel the delivery, or store the cancellation in case it overtook the other events of the order."""
     if event.stage == "placed":
+        # The order was never confirmed: no other event can follow, so there is nothing to remember.
         return
-    delivery = await _delivery(event.order_id, context)
+    delivery = await _load_or_create(event.order_id, context)
     if delivery.cancel(context.now):
         progress.update_roster(delivery, context)
     context.save(delivery.order_id, delivery)
@@ -52,22 +50,23 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
 
 @handlers.together(UpdateRoster, once=False)
 async def update_roster(commands: list[UpdateRoster], context: StateContext) -> None:
-    """Bring the roster in line with all deliveries that have changed since: they share it."""
-    await rostering.follow([command.order_id for command in commands], context)
+    """Apply a batch of changed deliveries to the roster in one write, since all of them contend for that document."""
+    await rostering.update([command.order_id for command in commands], context)
 
 
 @handlers.on(HandOver)
 async def hand_over(command: HandOver, context: StateContext) -> None:
-    """Give the order to the driver whom the roster has chosen."""
+    """Assign the order to the driver chosen from the roster."""
     delivery = await context.load(Delivery, command.order_id)
     if delivery is not None:
-        context.correlate(delivery.correlation_id)  # the command comes from the order that set the driver free
+        # The command carries the correlation id of the order that freed the driver, not of this one.
+        context.correlate(delivery.correlation_id)
         progress.assign(delivery, command.driver_id, command.driver_name, context)
 
 
 @handlers.on(GiveUp)
 async def give_up(command: GiveUp, context: StateContext) -> None:
-    """Let an order fail that no driver was found for."""
+    """Fail a delivery that is still waiting for a driver."""
     delivery = await context.load(Delivery, command.order_id)
     if delivery is not None:
         progress.give_up(delivery, context)
@@ -75,7 +74,7 @@ async def give_up(command: GiveUp, context: StateContext) -> None:
 
 @handlers.on(DriveOn)
 async def drive_on(command: DriveOn, context: StateContext) -> None:
-    """Do the autopilot's next step, unless somebody has done it."""
+    """Do the simulated driver's next step, unless the delivery has moved on in the meantime."""
     delivery = await context.load(Delivery, command.order_id)
     if delivery is None or delivery.status is not command.status:
         return
@@ -85,6 +84,6 @@ async def drive_on(command: DriveOn, context: StateContext) -> None:
         progress.deliver(delivery, context)
 
 
-async def _delivery(order_id: str, context: StateContext) -> Delivery:
-    found = await context.load(Delivery, order_id)
-    return found or Delivery(order_id=order_id, correlation_id=context.correlation_id)
+async def _load_or_create(order_id: str, context: StateContext) -> Delivery:
+    delivery = await context.load(Delivery, order_id)
+    return delivery or Delivery(order_id=order_id, correlation_id=context.correlation_id)

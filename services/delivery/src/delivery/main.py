@@ -1,4 +1,4 @@
-"""The delivery service, wired: `uvicorn delivery.main:app`."""
+"""ASGI application of the delivery service: `uvicorn delivery.main:app`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Each step of a delivery: the change, what is told about it, and what has to follow.
+"""Steps of a delivery: the state change, its event, and the messages scheduled next.
 
-Every function changes one delivery in the unit of work that loaded it, and nothing where the step was done before.
-The roster follows in a unit of work of its own.
+Each function changes one delivery in the unit of work that loaded it, and does nothing if the step was done before.
+The roster is updated in a separate unit of work: it is one document shared by all deliveries, and a step must not
+fail because another delivery has just changed it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from tidings import StateContext
 
 
 def find_driver(delivery: Delivery, context: StateContext) -> None:
-    """Look for a driver, but not for ever."""
+    """Request a driver, and schedule the failure of the delivery in case none becomes free in time."""
     update_roster(delivery, context)
     context.schedule(GiveUp(order_id=delivery.order_id), after=settings().longest_wait)
 
 
 def assign(delivery: Delivery, driver_id: str, driver_name: str, context: StateContext) -> None:
-    """Give the order to a driver. Where it needs none any more, the roster has to learn that he is free."""
+    """Assign the order to a driver; if it no longer needs one, have the roster release the driver."""
     if not delivery.assign(driver_id, driver_name, context.now):
         update_roster(delivery, context)
         return
@@ -30,14 +31,14 @@ def assign(delivery: Delivery, driver_id: str, driver_name: str, context: StateC
             order_id=delivery.order_id, driver_id=driver_id, driver_name=driver_name, assigned_at=context.now
         )
     )
-    _drive_on(delivery, context)
+    _schedule_next_leg(delivery, context)
 
 
 def collect(delivery: Delivery, context: StateContext) -> None:
-    """Let the driver take the boxes.
+    """Record that the driver has collected the order.
 
     Raises:
-        WrongStep: It is not the next step.
+        WrongStep: The delivery is not assigned.
 
     """
     if delivery.collect(context.now):
@@ -45,14 +46,14 @@ def collect(delivery: Delivery, context: StateContext) -> None:
         context.publish(
             events.OrderCollected(order_id=delivery.order_id, driver_id=delivery.driver_id, collected_at=context.now)
         )
-        _drive_on(delivery, context)
+        _schedule_next_leg(delivery, context)
 
 
 def deliver(delivery: Delivery, context: StateContext) -> None:
-    """Let the customer have the boxes; the driver is free.
+    """Record that the order was delivered, and release the driver.
 
     Raises:
-        WrongStep: It is not the next step.
+        WrongStep: The driver has not collected the order.
 
     """
     if delivery.deliver(context.now):
@@ -64,33 +65,33 @@ def deliver(delivery: Delivery, context: StateContext) -> None:
 
 
 def fail(delivery: Delivery, failure: Failure, context: StateContext) -> None:
-    """Note that the driver could not bring the order; he is free.
+    """Record that the driver could not deliver the order, and release the driver.
 
     Raises:
         WrongStep: No driver has the order.
 
     """
     if delivery.fail(failure, context.now):
-        _failed(delivery, failure, context)
+        _record_failure(delivery, failure, context)
 
 
 def give_up(delivery: Delivery, context: StateContext) -> None:
-    """Stop looking for a driver, if none was found."""
+    """Fail the delivery if it is still waiting for a driver."""
     if delivery.give_up(context.now):
-        _failed(delivery, "noDriverAvailable", context)
+        _record_failure(delivery, "noDriverAvailable", context)
 
 
 def update_roster(delivery: Delivery, context: StateContext) -> None:
-    """Let the roster follow the delivery."""
+    """Schedule an update of the roster from this delivery."""
     context.schedule(UpdateRoster(order_id=delivery.order_id))
 
 
-def _failed(delivery: Delivery, failure: Failure, context: StateContext) -> None:
+def _record_failure(delivery: Delivery, failure: Failure, context: StateContext) -> None:
     context.save(delivery.order_id, delivery)
     context.publish(events.DeliveryFailed(order_id=delivery.order_id, reason=failure, failed_at=context.now))
     update_roster(delivery, context)
 
 
-def _drive_on(delivery: Delivery, context: StateContext) -> None:
+def _schedule_next_leg(delivery: Delivery, context: StateContext) -> None:
     if settings().autopilot:
         context.schedule(DriveOn(order_id=delivery.order_id, status=delivery.status), after=settings().leg)

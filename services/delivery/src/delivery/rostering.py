@@ -1,4 +1,4 @@
-"""What changes the roster: drivers who come and go, and deliveries that begin and end."""
+"""Changes of the roster: drivers going on and off duty, deliveries starting and ending."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tidings import StateContext
 from tidings.envelope import new_id
 
 MAIN = "main"
-"""The key of the roster, of which there is only one."""
+"""State key of the single roster document."""
 
 
 async def open_roster(context: StateContext) -> None:
-    """Let the opening drivers come on duty, at the first start ever."""
+    """Put the opening drivers on duty on the very first start."""
     if settings().opening_drivers and await context.load(Roster, MAIN) is None:
-        context.save(MAIN, await _roster(context))
+        context.save(MAIN, await _load_or_open(context))
 
 
 async def come_on_duty(driver_id: str, name: str, context: StateContext) -> Driver:
-    """Let a driver come; whoever waits is given to him. Twice is as once. Who asked for it then tells it."""
-    roster = await _roster(context)
+    """Put a driver on duty and assign waiting orders. Idempotent; the caller publishes the event."""
+    roster = await _load_or_open(context)
     roster.come_on_duty(driver_id, name, context.now, new_id())
     _assign(roster, context)
     context.save(MAIN, roster)
@@ -32,48 +32,48 @@ async def come_on_duty(driver_id: str, name: str, context: StateContext) -> Driv
 
 
 async def go_off_duty(driver_id: str, context: StateContext) -> bool:
-    """Let a driver go; false where he finishes an order first.
+    """Take a driver off duty; return False if an order has to be finished first.
 
     Raises:
-        NotOnDuty: He is not there.
+        NotOnDuty: The driver is not on duty.
 
     """
-    roster = await _roster(context)
-    gone = roster.go_off_duty(driver_id)
-    if gone:
+    roster = await _load_or_open(context)
+    is_off_duty = roster.go_off_duty(driver_id)
+    if is_off_duty:
         context.publish(events.DriverWentOffDuty(driver_id=driver_id, at=context.now))
     context.save(MAIN, roster)
-    return gone
+    return is_off_duty
 
 
-async def follow(order_ids: Iterable[str], context: StateContext) -> None:
-    """Bring the roster in line with deliveries, and give drivers to whoever waits.
-
-    The roster is loaded before the deliveries and written each time: of two replicas the slower one conflicts and
-    looks at the deliveries again, so the roster cannot stay behind.
-    """
-    roster = await _roster(context)
+async def update(order_ids: Iterable[str], context: StateContext) -> None:
+    """Update the roster from these deliveries, and assign free drivers to waiting orders."""
+    # Load the roster before the deliveries and always write it. Of two concurrent updates, the later writer then gets
+    # a conflict and reads the deliveries again; in any other order the roster could keep an outdated delivery state.
+    roster = await _load_or_open(context)
     deliveries = await asyncio.gather(*(context.load(Delivery, order_id) for order_id in dict.fromkeys(order_ids)))
     for delivery in deliveries:
-        gone = roster.reflect(delivery) if delivery is not None else None
-        if gone is not None:
-            context.publish(events.DriverWentOffDuty(driver_id=gone.driver_id, at=context.now))
+        leaver = roster.apply(delivery) if delivery is not None else None
+        if leaver is not None:
+            context.publish(events.DriverWentOffDuty(driver_id=leaver.driver_id, at=context.now))
     _assign(roster, context)
     context.save(MAIN, roster)
 
 
-async def _roster(context: StateContext) -> Roster:
-    """The roster, for a change: a new one begins with the opening drivers, whose arrival is told with the change."""
+async def _load_or_open(context: StateContext) -> Roster:
+    """Load the roster, or create it with the opening drivers and publish their arrival."""
     roster = await context.load(Roster, MAIN)
     if roster is not None:
         return roster
     roster = Roster()
     for driver_id, name in settings().opening_drivers.items():
-        told = context.publish(events.DriverCameOnDuty(driver_id=driver_id, name=name, at=context.now))
-        roster.come_on_duty(driver_id, name, context.now, told)
+        event_id = context.publish(events.DriverCameOnDuty(driver_id=driver_id, name=name, at=context.now))
+        roster.come_on_duty(driver_id, name, context.now, event_id)
     return roster
 
 
 def _assign(roster: Roster, context: StateContext) -> None:
-    for each in roster.assign():
-        context.schedule(HandOver(order_id=each.order_id, driver_id=each.driver_id, driver_name=each.driver_name))
+    for assignment in roster.assign():
+        context.schedule(
+            HandOver(order_id=assignment.order_id, driver_id=assignment.driver_id, driver_name=assignment.driver_name)
+        )

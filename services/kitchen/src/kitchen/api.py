@@ -12,9 +12,9 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from kitchen import requests
+from kitchen import use_cases
 from kitchen.domain import Arrival, Fulfilment, NotClockedIn, Role, Roster, Status, Step, WrongStep
-from kitchen.requests import Board, StepDone, UnknownTicket
+from kitchen.use_cases import Board, StepDone, UnknownTicket
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
@@ -27,7 +27,7 @@ class _Model(BaseModel):
 
 
 class ClockIn(_Model):
-    """Who comes to work."""
+    """Request of a member of staff who clocks in."""
 
     name: str = Field(min_length=1, max_length=100)
     role: Role = "cook"
@@ -40,7 +40,7 @@ class Check(_Model):
 
 
 class MemberView(_Model):
-    """Somebody at work."""
+    """A member of staff at work."""
 
     member_id: str
     name: str
@@ -49,14 +49,14 @@ class MemberView(_Model):
 
 
 class LineView(_Model):
-    """So many pizzas of one kind."""
+    """Quantity of one kind of pizza."""
 
     sku: str
     quantity: int
 
 
 class TicketView(_Model):
-    """An order in the kitchen."""
+    """The ticket of an order."""
 
     order_id: str
     status: Status
@@ -71,7 +71,7 @@ class TicketView(_Model):
 
 
 class BoardView(_Model):
-    """Everything that is going on, the oldest ticket first."""
+    """Staff, missing ingredients and tickets in work, oldest first."""
 
     open: bool
     crew: list[MemberView]
@@ -80,73 +80,73 @@ class BoardView(_Model):
 
 
 class IngredientView(_Model):
-    """An ingredient, and the pizzas that need it as far as the kitchen knows their recipes."""
+    """An ingredient and the pizzas whose known recipes need it."""
 
     ingredient: str
     available: bool
     skus: list[str]
 
 
-@router.post("/staff/{member_id}/clock-in", tags=["staff"], summary="Somebody comes to work")
+@router.post("/staff/{member_id}/clock-in", tags=["staff"], summary="Clock a member of staff in")
 async def clock_in(member_id: Id, body: ClockIn, service: CurrentService) -> list[MemberView]:
-    """Answer everybody who is there now."""
-    return _crew(await service.execute(requests.clock_in, Arrival(member_id, body.name, body.role)))
+    """Return the staff now at work."""
+    return _crew(await service.execute(use_cases.clock_in, Arrival(member_id, body.name, body.role)))
 
 
-@router.post("/staff/{member_id}/clock-out", tags=["staff"], summary="Somebody goes home")
+@router.post("/staff/{member_id}/clock-out", tags=["staff"], summary="Clock a member of staff out")
 async def clock_out(member_id: Id, service: CurrentService) -> list[MemberView]:
-    """Answer everybody who is there now; 409 for somebody who is not there."""
-    with _refusals():
-        return _crew(await service.execute(requests.clock_out, member_id))
+    """Return the staff now at work; 409 if the member is not clocked in."""
+    with _http_errors():
+        return _crew(await service.execute(use_cases.clock_out, member_id))
 
 
-@router.get("/board", tags=["tickets"], summary="Who is there, what has run out, and the tickets in work")
+@router.get("/board", tags=["tickets"], summary="List staff, missing ingredients and tickets in work")
 async def board(service: CurrentService, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> BoardView:
-    """Answer the oldest `limit` tickets in work."""
-    found: Board = await service.execute(requests.read_board, limit)
+    """Return the board with the oldest `limit` tickets in work."""
+    current: Board = await service.execute(use_cases.read_board, limit)
     return BoardView(
-        open=found.roster.staffed,
-        crew=_crew(found.roster),
-        missing_ingredients=found.missing,
-        tickets=[TicketView.model_validate(ticket) for ticket in found.tickets],
+        open=current.roster.staffed,
+        crew=_crew(current.roster),
+        missing_ingredients=current.missing,
+        tickets=[TicketView.model_validate(ticket) for ticket in current.tickets],
     )
 
 
-@router.get("/tickets/{order_id}", tags=["tickets"], summary="One order in the kitchen")
+@router.get("/tickets/{order_id}", tags=["tickets"], summary="Get a ticket")
 async def ticket(order_id: Id, service: CurrentService) -> TicketView:
-    """Answer the ticket; 404 where the kitchen has none."""
-    with _refusals():
-        return TicketView.model_validate(await service.execute(requests.read_ticket, order_id))
+    """Return the ticket; 404 if there is none."""
+    with _http_errors():
+        return TicketView.model_validate(await service.execute(use_cases.read_ticket, order_id))
 
 
-@router.post("/tickets/{order_id}/steps/{step}", tags=["tickets"], summary="A step has been done by hand")
+@router.post("/tickets/{order_id}/steps/{step}", tags=["tickets"], summary="Record a step done by hand")
 async def do_step(order_id: Id, step: Step, service: CurrentService, body: Check | None = None) -> TicketView:
-    """Answer the ticket after the step; 404 without a ticket, 409 where another step comes next.
+    """Return the ticket after the step; 404 if there is no ticket, 409 if another step is due.
 
-    Only `checked` looks at the body: `{"passed": false}` sends the pizzas back.
+    Only the step `checked` reads the body: `{"passed": false}` sends the pizzas back.
     """
     done = StepDone(order_id, step, body.passed if body else True)
-    with _refusals():
-        return TicketView.model_validate(await service.execute(requests.do_step, done))
+    with _http_errors():
+        return TicketView.model_validate(await service.execute(use_cases.do_step, done))
 
 
-@router.post("/ingredients/{name}/ran-out", tags=["ingredients"], summary="Nothing is left of an ingredient")
+@router.post("/ingredients/{name}/ran-out", tags=["ingredients"], summary="Report that an ingredient has run out")
 async def ran_out(name: Ingredient, service: CurrentService) -> IngredientView:
-    """Answer which pizzas cannot be made now."""
-    skus = await service.execute(requests.ran_out, name)
+    """Return the pizzas that cannot be made without it."""
+    skus = await service.execute(use_cases.ran_out, name)
     return IngredientView(ingredient=name, available=False, skus=skus)
 
 
-@router.post("/ingredients/{name}/delivered", tags=["ingredients"], summary="An ingredient is there again")
+@router.post("/ingredients/{name}/delivered", tags=["ingredients"], summary="Report the delivery of an ingredient")
 async def delivered(name: Ingredient, service: CurrentService) -> IngredientView:
-    """Answer which pizzas need it."""
-    skus = await service.execute(requests.delivered, name)
+    """Return the pizzas that need it."""
+    skus = await service.execute(use_cases.delivered, name)
     return IngredientView(ingredient=name, available=True, skus=skus)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Answer what the kitchen refuses."""
+def _http_errors() -> Iterator[None]:
+    """Translate domain errors into HTTP errors."""
     try:
         yield
     except UnknownTicket as error:

@@ -1,4 +1,4 @@
-"""What the kitchen tells itself: scheduled messages, never published."""
+"""Scheduled messages of the kitchen; they never leave it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from tidings import Event, command
 
 @command("kitchen.takeStep", subject="order_id")
 class TakeStep(Event):
-    """Do a ticket's next step, if nobody has done any since: `moves` is how many there were."""
+    """Do a ticket's next step, provided that it still has this number of `moves`."""
 
     order_id: str
     step: Step
     moves: int
 
 
-@command("kitchen.fileTicket", subject="order_id")
-class FileTicket(Event):
-    """Hang a ticket on its rail while it is in work, take it down when it is not."""
+@command("kitchen.indexTicket", subject="order_id")
+class IndexTicket(Event):
+    """Add a ticket to the board index if it is in work, remove it otherwise."""
 
     order_id: str

@@ -1,4 +1,4 @@
-"""What the kitchen publishes."""
+"""Events published by the kitchen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kitchen.domain.ticket import Fulfilment, Refusal
 from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 
 
 @event("kitchen.preparationStarted", subject="order_id")
 class PreparationStarted(Event):
-    """A cook has taken the order's ticket."""
+    """A cook has started the order."""
 
     order_id: str
     started_at: Moment
@@ -41,7 +41,7 @@ class PizzaBaked(Event):
 
 @event("kitchen.qualityChecked", subject="order_id")
 class QualityChecked(Event):
-    """Somebody has looked: boxed if passed, else baked again, and every second time made anew."""
+    """The order was checked. If it failed, it is baked again, and after every second failure prepared again."""
 
     order_id: str
     passed: bool
@@ -51,7 +51,7 @@ class QualityChecked(Event):
 
 @event("kitchen.pizzaBoxed", subject="order_id")
 class PizzaBoxed(Event):
-    """All pizzas of the order are in their boxes and leave the kitchen."""
+    """All pizzas of the order are boxed and leave the kitchen."""
 
     order_id: str
     fulfilment: Fulfilment
@@ -61,7 +61,7 @@ class PizzaBoxed(Event):
 
 @event("kitchen.orderRejected", subject="order_id")
 class OrderRejected(Event):
-    """The kitchen does not make the order; `skus` are those that cannot be made."""
+    """The kitchen rejected the order; `skus` are the items that cannot be made."""
 
     order_id: str
     reason: Refusal
@@ -71,7 +71,7 @@ class OrderRejected(Event):
 
 @event("kitchen.preparationStopped", subject="order_id")
 class PreparationStopped(Event):
-    """The order was cancelled while it was in work; `stage` is how far it had got."""
+    """The order was cancelled while in work; `stage` is the status it had reached."""
 
     order_id: str
     stage: Literal["preparing", "prepared", "baked", "checked"]
@@ -80,7 +80,7 @@ class PreparationStopped(Event):
 
 @event("kitchen.ingredientRanOut", subject="ingredient")
 class IngredientRanOut(Event):
-    """Nothing is left of an ingredient."""
+    """An ingredient has run out."""
 
     ingredient: str
     ran_out_at: Moment
@@ -88,7 +88,7 @@ class IngredientRanOut(Event):
 
 @event("kitchen.ingredientDelivered", subject="ingredient")
 class IngredientDelivered(Event):
-    """An ingredient that had run out is there again."""
+    """An ingredient that had run out is available again."""
 
     ingredient: str
     delivered_at: Moment
@@ -96,7 +96,7 @@ class IngredientDelivered(Event):
 
 @event("staff.memberClockedIn", subject="member_id")
 class MemberClockedIn(Event):
-    """Somebody has come to work."""
+    """A member of staff has clocked in."""
 
     member_id: str
     name: str
@@ -106,7 +106,7 @@ class MemberClockedIn(Event):
 
 @event("staff.memberClockedOut", subject="member_id")
 class MemberClockedOut(Event):
-    """Somebody has gone home."""
+    """A member of staff has clocked out."""
 
     member_id: str
     at: Moment

@@ -1,27 +1,27 @@
-"""What the kitchen does about events and about its own scheduled messages."""
+"""Handlers of the kitchen for events and for its own scheduled messages."""
 
 from __future__ import annotations
 
 from kitchen import events
-from kitchen.commands import FileTicket, TakeStep
-from kitchen.domain import Cookbook, Line, Pantry, Rail, Roster, Ticket, rail_of
-from kitchen.incoming import OrderCancelled, OrderConfirmed, RecipePublished
+from kitchen.commands import IndexTicket, TakeStep
+from kitchen.consumed import OrderCancelled, OrderConfirmed, RecipePublished
+from kitchen.domain import BoardIndex, Cookbook, Line, Pantry, Roster, Ticket, shard_key
 from kitchen.progress import advance, plan
 from kitchen.settings import settings
 from tidings import Handlers, StateContext
 
 MAIN = "main"
-"""The key of documents of which there is only one."""
+"""State key of singleton documents."""
 
 handlers = Handlers()
 
 
 @handlers.on(OrderConfirmed)
 async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
-    """Take the order, or reject it at once."""
+    """Accept the order, or reject it immediately."""
     if await context.load(Ticket, event.order_id) is not None:
-        return  # told twice, or cancelled before it was told
-    # Before the very first start has clocked its crew in, a backlog of orders may already come in.
+        return  # a duplicate, or the cancellation arrived first
+    # On the very first start, a backlog of orders may arrive before the startup hook has clocked the crew in.
     roster = await context.load(Roster, MAIN) or Roster.of(settings().opening_crew, context.now)
     ticket = Ticket.receive(
         event.order_id,
@@ -41,7 +41,7 @@ async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
             )
         )
     else:
-        context.schedule(FileTicket(order_id=ticket.order_id))
+        context.schedule(IndexTicket(order_id=ticket.order_id))
         plan(ticket, context)
 
 
@@ -55,7 +55,7 @@ async def _sold_out(lines: list[Line], context: StateContext) -> list[str]:
 
 @handlers.on(OrderCancelled)
 async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
-    """Stop what is in work; what is boxed has left the kitchen already."""
+    """Stop an order that is in work; a boxed order has already left the kitchen."""
     ticket = await context.load(Ticket, event.order_id)
     if ticket is None:
         context.save(event.order_id, Ticket.cancelled_unseen(event.order_id, context.now))
@@ -64,39 +64,37 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
     if stage is None:
         return
     context.save(ticket.order_id, ticket)
-    context.schedule(FileTicket(order_id=ticket.order_id))
+    context.schedule(IndexTicket(order_id=ticket.order_id))
     if stage != "waiting":
         context.publish(events.PreparationStopped(order_id=ticket.order_id, stage=stage, stopped_at=context.now))
 
 
 @handlers.on(RecipePublished)
 async def recipe_published(event: RecipePublished, context: StateContext) -> None:
-    """Learn what a pizza is made of."""
+    """Store the recipe, unless a newer one is known."""
     cookbook = await context.load(Cookbook, MAIN) or Cookbook()
-    if cookbook.learn(event.sku, event.ingredients, event.published_at):
+    if cookbook.add(event.sku, event.ingredients, event.published_at):
         context.save(MAIN, cookbook)
 
 
 @handlers.on(TakeStep)
 async def take_step(event: TakeStep, context: StateContext) -> None:
-    """Do what the crew had planned, unless the ticket has gone on without it."""
+    """Do the planned step, unless the ticket has moved on in the meantime."""
     ticket = await context.load(Ticket, event.order_id)
     if ticket is not None and ticket.moves == event.moves:
         advance(ticket, event.step, context, passed=ticket.passes(settings().failing_checks))
 
 
-@handlers.on(FileTicket, once=False, concurrency=4)
-async def file_ticket(event: FileTicket, context: StateContext) -> None:
-    """Keep the board's index right.
-
-    The rail is read before the ticket, and always written: of two that run at the same time, the one that saw the
-    older ticket then loses its write and looks again.
-    """
-    key = rail_of(event.order_id)
-    rail = await context.load(Rail, key) or Rail()
+@handlers.on(IndexTicket, once=False, concurrency=4)
+async def index_ticket(event: IndexTicket, context: StateContext) -> None:
+    """Update the board index from the ticket."""
+    # Read the index before the ticket and always write it. Of two concurrent updates, the one that read the older
+    # ticket then gets a conflict and is retried.
+    key = shard_key(event.order_id)
+    shard = await context.load(BoardIndex, key) or BoardIndex()
     ticket = await context.load(Ticket, event.order_id)
     if ticket is not None and ticket.in_work:
-        rail.hang(event.order_id, ticket.confirmed_at or ticket.changed_at)
+        shard.add(event.order_id, ticket.confirmed_at or ticket.changed_at)
     else:
-        rail.take_down(event.order_id)
-    context.save(key, rail)
+        shard.remove(event.order_id)
+    context.save(key, shard)

@@ -1,41 +1,41 @@
-"""A ticket's next step, whoever does it: the crew by itself or a person through the API."""
+"""Steps of a ticket, done by the simulated crew or reported through the API."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from kitchen import events
-from kitchen.commands import FileTicket, TakeStep
+from kitchen.commands import IndexTicket, TakeStep
 from kitchen.domain import Step, Ticket
 from kitchen.settings import settings
 from tidings import Event, StateContext
 
 
 def advance(ticket: Ticket, step: Step, context: StateContext, *, passed: bool = True) -> None:
-    """Carry out a step, tell it, and see to what follows.
+    """Carry out a step, publish its event, and schedule the next step.
 
     Raises:
-        WrongStep: Another step comes next, or none.
+        WrongStep: Another step is due, or none.
 
     """
     ticket.do(step, context.now, passed=passed)
     context.save(ticket.order_id, ticket)
-    context.publish(_fact(ticket, step, context.now, passed=passed))
+    context.publish(_event_of(ticket, step, context.now, passed=passed))
     if ticket.in_work:
         plan(ticket, context)
     else:
-        context.schedule(FileTicket(order_id=ticket.order_id))
+        context.schedule(IndexTicket(order_id=ticket.order_id))
 
 
 def plan(ticket: Ticket, context: StateContext) -> None:
-    """Let the crew do the next step after its pace, where it works by itself."""
+    """Schedule the next step if the crew is simulated."""
     step = ticket.next_step
     if step is not None and settings().autopilot:
         message = TakeStep(order_id=ticket.order_id, step=step, moves=ticket.moves)
         context.schedule(message, after=settings().step)
 
 
-def _fact(ticket: Ticket, step: Step, now: datetime, *, passed: bool) -> Event:
+def _event_of(ticket: Ticket, step: Step, now: datetime, *, passed: bool) -> Event:
     match step:
         case "started":
             return events.PreparationStarted(order_id=ticket.order_id, started_at=now)

@@ -13,52 +13,51 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from kitchen.domain import Arrival
 
 
-def _crew(given: Any) -> Any:
-    """Read `ana:Ana:cook,ben:Ben:manager`."""
-    if not isinstance(given, str):
-        return given
-    people = [each.strip().split(":") for each in given.split(",") if each.strip()]
+def _parse_crew(value: Any) -> Any:
+    """Parse `ana:Ana:cook,ben:Ben:manager`."""
+    if not isinstance(value, str):
+        return value
+    people = [item.strip().split(":") for item in value.split(",") if item.strip()]
     if any(len(person) != len(Arrival.__struct_fields__) for person in people):
-        raise ValueError(f"write id:Name:cook or id:Name:manager, separated by commas, not {given!r}")
+        raise ValueError(f"write id:Name:cook or id:Name:manager, separated by commas, not {value!r}")
     try:
         return tuple(
             msgspec.convert(dict(zip(Arrival.__struct_fields__, person, strict=True)), Arrival) for person in people
         )
     except msgspec.ValidationError as error:
-        raise ValueError(f"{error}, in {given!r}") from error
+        raise ValueError(f"{error}, in {value!r}") from error
 
 
-def _failing(given: Any) -> Any:
-    """Read `margherita:1,diavola:2`."""
-    if not isinstance(given, str):
-        return given
-    pairs = [each.strip().rpartition(":") for each in given.split(",") if each.strip()]
+def _parse_failing_checks(value: Any) -> Any:
+    """Parse `margherita:1,diavola:2`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [item.strip().rpartition(":") for item in value.split(",") if item.strip()]
     if not all(sku and times.isdecimal() for sku, _, times in pairs):
-        raise ValueError(f"write sku:times, separated by commas, not {given!r}")
+        raise ValueError(f"write sku:times, separated by commas, not {value!r}")
     return {sku: int(times) for sku, _, times in pairs}
 
 
 class KitchenSettings(BaseSettings):
-    """How the kitchen works."""
+    """Settings of the kitchen service."""
 
     model_config = SettingsConfigDict(env_prefix="KITCHEN_", frozen=True, env_ignore_empty=True)
 
-    pace: float = Field(default=1.0, ge=0, description="Seconds that a step takes where the crew works by itself")
-    autopilot: bool = Field(default=False, description="The crew works by itself; otherwise the API says each step")
-    opening_crew: Annotated[tuple[Arrival, ...], NoDecode, BeforeValidator(_crew)] = Field(
-        default=(), description="Who is clocked in when the kitchen is started for the first time: id:Name:role,…"
+    pace: float = Field(default=1.0, ge=0, description="Seconds that the simulated crew takes per step")
+    autopilot: bool = Field(default=False, description="Simulate the crew; otherwise the API reports each step")
+    opening_crew: Annotated[tuple[Arrival, ...], NoDecode, BeforeValidator(_parse_crew)] = Field(
+        default=(), description="Staff clocked in on the very first start: id:Name:role,…"
     )
-    failing_checks: Annotated[dict[str, int], NoDecode, BeforeValidator(_failing)] = Field(
-        default={}, description="How many quality checks an order with a sku fails under autopilot: sku:times,…"
+    failing_checks: Annotated[dict[str, int], NoDecode, BeforeValidator(_parse_failing_checks)] = Field(
+        default={}, description="Number of quality checks that an order with a sku fails under autopilot: sku:times,…"
     )
 
     @property
     def step(self) -> timedelta:
-        """How long a step takes."""
         return timedelta(seconds=self.pace)
 
 
 @cache
 def settings() -> KitchenSettings:
-    """Read the environment, once."""
+    """Return the settings, read from the environment on the first call."""
     return KitchenSettings()

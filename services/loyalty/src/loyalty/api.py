@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from loyalty import requests
+from loyalty import use_cases
 from loyalty.provider import Provider, State
-from loyalty.requests import UnknownMember
+from loyalty.use_cases import UnknownMember
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
@@ -57,7 +57,7 @@ class QueueView(_Model):
 async def member(customer_id: Id, service: CurrentService) -> MemberView:
     """Answer the balance as of the latest points given; 404 for who has none and none on their way."""
     try:
-        return MemberView.model_validate(await service.execute(requests.read_member, customer_id))
+        return MemberView.model_validate(await service.execute(use_cases.read_member, customer_id))
     except UnknownMember as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
 

@@ -58,7 +58,6 @@ class Gift(msgspec.Struct, kw_only=True):
 
     @property
     def waiting(self) -> bool:
-        """Whether nobody has answered for the points yet."""
         return self.status == "waiting"
 
     def give(self, receipt: Receipt, now: datetime) -> None:
@@ -106,7 +105,6 @@ class Member(msgspec.Struct, kw_only=True):
 
     @property
     def points_waiting(self) -> int:
-        """How many points are on their way."""
         return sum(self.waiting.values())
 
     def reflect(self, gift: Gift, now: datetime) -> None:

@@ -6,8 +6,8 @@ import structlog
 
 from loyalty import events
 from loyalty.commands import GivePoints, UpdateMember
+from loyalty.consumed import OrderCompleted
 from loyalty.domain import Gift, Member, Reason, Receipt, points_for
-from loyalty.incoming import OrderCompleted
 from loyalty.provider import Provider, Refused, Unavailable
 from tidings import Handlers, Retry, RetryPolicy, StateContext
 

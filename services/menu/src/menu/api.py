@@ -11,9 +11,9 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from menu import requests
+from menu import use_cases
 from menu.domain import Menu, Recipe, StillMissing, UnknownItem
-from menu.requests import Price
+from menu.use_cases import Price
 from tidings.fastapi import CurrentService
 
 router = APIRouter(tags=["menu"])
@@ -68,7 +68,7 @@ class MenuView(_Model):
 @router.get("/menu", summary="Everything on the menu")
 async def get_menu(service: CurrentService) -> MenuView:
     """Answer all pizzas, those that cannot be had included."""
-    menu = await service.execute(requests.read_menu, None)
+    menu = await service.execute(use_cases.read_menu, None)
     return MenuView(items=[_view(menu, sku) for sku in menu.items])
 
 
@@ -76,7 +76,7 @@ async def get_menu(service: CurrentService) -> MenuView:
 async def get_item(sku: Sku, service: CurrentService) -> ItemView:
     """Answer the pizza; 404 where there is none."""
     with _refusals():
-        return _view(await service.execute(requests.read_menu, None), sku)
+        return _view(await service.execute(use_cases.read_menu, None), sku)
 
 
 @router.put("/menu/{sku}", summary="Add or change a pizza")
@@ -91,28 +91,28 @@ async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemV
         allergens=tuple(body.allergens),
         image_hint=body.image_hint,
     )
-    return _view(await service.execute(requests.put_recipe, recipe), sku)
+    return _view(await service.execute(use_cases.put_recipe, recipe), sku)
 
 
 @router.put("/menu/{sku}/price", summary="Change a price")
 async def put_price(sku: Sku, body: PriceBody, service: CurrentService) -> ItemView:
     """Answer the pizza as it stands now; 404 where there is none."""
     with _refusals():
-        return _view(await service.execute(requests.set_price, Price(sku, body.price_cents)), sku)
+        return _view(await service.execute(use_cases.set_price, Price(sku, body.price_cents)), sku)
 
 
 @router.post("/menu/{sku}/sold-out", summary="Take a pizza off for now")
 async def post_sold_out(sku: Sku, service: CurrentService) -> ItemView:
     """Answer the pizza as it stands now; 404 where there is none."""
     with _refusals():
-        return _view(await service.execute(requests.sold_out, sku), sku)
+        return _view(await service.execute(use_cases.sold_out, sku), sku)
 
 
 @router.post("/menu/{sku}/restocked", summary="Offer a pizza again")
 async def post_restocked(sku: Sku, service: CurrentService) -> ItemView:
     """Answer the pizza as it stands now; 404 where there is none, 409 while an ingredient is missing."""
     with _refusals():
-        return _view(await service.execute(requests.restocked, sku), sku)
+        return _view(await service.execute(use_cases.restocked, sku), sku)
 
 
 @contextmanager

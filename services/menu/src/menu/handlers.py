@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from menu.incoming import IngredientDelivered, IngredientRanOut
-from menu.telling import MAIN, open_menu, tell
+from menu.consumed import IngredientDelivered, IngredientRanOut
+from menu.publishing import MAIN, open_menu, tell
 from tidings import Handlers, StateContext
 
 handlers = Handlers()

@@ -10,9 +10,9 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from notifications import requests
+from notifications import use_cases
 from notifications.domain import Status, Template
-from notifications.requests import UnknownEmail
+from notifications.use_cases import UnknownEmail
 from tidings.fastapi import CurrentService
 
 router = APIRouter()
@@ -37,6 +37,6 @@ class EmailView(BaseModel):
 async def email(email_id: Id, service: CurrentService) -> EmailView:
     """Answer whether it waits, was sent or was refused; 404 where nobody has asked for it."""
     try:
-        return EmailView.model_validate(await service.execute(requests.read_email, email_id))
+        return EmailView.model_validate(await service.execute(use_cases.read_email, email_id))
     except UnknownEmail as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error

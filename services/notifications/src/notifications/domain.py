@@ -56,7 +56,6 @@ class Email(msgspec.Struct, kw_only=True):
 
     @property
     def waiting(self) -> bool:
-        """Whether it has yet to go out."""
         return self.status == "waiting"
 
     def overdue(self, now: datetime, patience: timedelta) -> bool:

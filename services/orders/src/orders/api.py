@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from orders import requests
+from orders import use_cases
 from orders.coupled import Unanswered
 from orders.domain import (
     Address,
@@ -31,7 +31,7 @@ from orders.domain import (
     UnknownSku,
 )
 from orders.identity import IdSecret, id_secret
-from orders.requests import Placing
+from orders.use_cases import Placing
 from tidings import Service
 from tidings.fastapi import CurrentService
 from tidings.problems import problem
@@ -173,7 +173,7 @@ async def place_order(
 @router.get("/orders/{order_id}", summary="Look at an order")
 async def get_order(order_id: OrderId, service: CurrentService, dapr_api_token: Token = "") -> OrderBody:
     """Answer all there is to know about an order, as orders sees it."""
-    return _shown(await service.execute(requests.find, order_id), service, dapr_api_token)
+    return _shown(await service.execute(use_cases.find, order_id), service, dapr_api_token)
 
 
 @router.post("/orders/{order_id}/cancel", summary="Cancel an order, until it has left the house")
@@ -181,7 +181,7 @@ async def cancel_order(
     order_id: OrderId, service: CurrentService, traceparent: Traceparent = "", dapr_api_token: Token = ""
 ) -> OrderBody:
     """Cancel an order; the kitchen stops, and payments gives back what it took."""
-    order = await service.execute(requests.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
+    order = await service.execute(use_cases.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
     return _shown(order, service, dapr_api_token)
 
 
@@ -194,7 +194,7 @@ def _shown(order: Order, service: Service, token: str) -> OrderBody:
 
 async def place_by_events(service: Service, placing: Placing, traceparent: str) -> Order:
     """Place an order and wait for nobody."""
-    return await service.execute(requests.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
+    return await service.execute(use_cases.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
 
 
 async def refused(_request: Request, error: Exception) -> Response:

@@ -16,11 +16,11 @@ import httpx2
 import msgspec
 from pydantic import SecretStr
 
-from orders import announcements, requests
+from orders import publishing, use_cases
 from orders.domain import Order, OrderError, Reason, Status
 from orders.handlers import fail
-from orders.requests import Placing
 from orders.settings import OrdersSettings
+from orders.use_cases import Placing
 from tidings import Service, StateContext
 from tidings.envelope import CONTENT_TYPE, new_id
 from tidings.events import message_type
@@ -62,11 +62,11 @@ class Collaborators:
 
         Raises:
             Unanswered: One of the four did not answer; the order is cancelled.
-            OrderError: What `requests.place` refuses.
+            OrderError: What `use_cases.place` refuses.
 
         """
         metadata = {"correlation_id": placing.order_id, "traceparent": traceparent}
-        order, is_new = await service.execute(requests.record, placing, **metadata)
+        order, is_new = await service.execute(use_cases.record, placing, **metadata)
         if not is_new:
             return order
         try:
@@ -83,7 +83,7 @@ class Collaborators:
         async def tell(name: str, url: str, message: object) -> None:
             await self._tell(name, url, message, await service.execute(_encode, message, **metadata))
 
-        await tell("payments", settings.payments_url, announcements.payment(order, placing.payment_token))
+        await tell("payments", settings.payments_url, publishing.payment(order, placing.payment_token))
         payment = await self._ask("payments", f"{settings.payments_url}/payments/{order.order_id}")
         if payment.get("status") == "refused":
             return await service.execute(_refuse, order.order_id, **metadata)
@@ -92,9 +92,9 @@ class Collaborators:
         order = await service.execute(_confirm, order.order_id, **metadata)
         if order.status is Status.CANCELLED:  # by its customer, meanwhile
             return order
-        await tell("kitchen", settings.kitchen_url, announcements.confirmed(order)[-1])
+        await tell("kitchen", settings.kitchen_url, publishing.confirmed(order)[-1])
         await self._ask("loyalty", f"{settings.loyalty_url}/members/{order.customer.customer_id}")
-        await tell("notifications", settings.notifications_url, announcements.email(order, "orderConfirmed"))
+        await tell("notifications", settings.notifications_url, publishing.email(order, "orderConfirmed"))
         return order
 
     async def _tell(self, name: str, url: str, message: object, event: bytes) -> None:
@@ -129,10 +129,10 @@ async def _encode(message: object, context: StateContext) -> bytes:
 
 async def _confirm(order_id: str, context: StateContext) -> Order:
     """Confirm an order that payments has just authorised, unless its event came first; the e-mail is sent apart."""
-    order = await requests.find(order_id, context)
+    order = await use_cases.find(order_id, context)
     if order.confirm(context.now):
         context.save(order_id, order)
-        context.publish(*announcements.confirmed(order))
+        context.publish(*publishing.confirmed(order))
     return order
 
 

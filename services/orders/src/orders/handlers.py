@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import structlog
 
-from orders import announcements, menu_copy
+from orders import menu_copy, publishing
 from orders.commands import ExpirePayment
-from orders.domain import Order, OrderError, Reason, Status
-from orders.incoming import (
+from orders.consumed import (
     CollectedByCustomer,
     CollectedByDriver,
     CollectionExpired,
@@ -21,7 +20,8 @@ from orders.incoming import (
     PizzaBoxed,
     PreparationStarted,
 )
-from orders.requests import find
+from orders.domain import Order, OrderError, Reason, Status
+from orders.use_cases import find
 from tidings import Handlers, Rejected, StateContext
 
 log = structlog.get_logger(__name__)
@@ -115,5 +115,5 @@ async def change(order_id: str, context: StateContext, step: Callable[[Order], b
     if changed:
         context.save(order_id, order)
     if order.status is not before:
-        announcements.announce(order, context)
+        publishing.announce(order, context)
     return order

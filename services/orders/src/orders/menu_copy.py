@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from orders.consumed import ItemRestocked, ItemSoldOut, PriceChanged, RecipePublished
 from orders.domain import Menu
-from orders.incoming import ItemRestocked, ItemSoldOut, PriceChanged, RecipePublished
-from orders.requests import MENU
+from orders.use_cases import MENU
 from tidings import Handlers, Rejected, StateContext
 
 handlers = Handlers()

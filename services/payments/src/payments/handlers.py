@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from payments import announcements, books
+from payments import books, publishing
+from payments.consumed import OrderCancelled, OrderCompleted
 from payments.domain import DifferentTerms, Movement, Payment, decide
 from payments.events import TakePayment
-from payments.incoming import OrderCancelled, OrderCompleted
 from payments.settings import settings
 from tidings import Handlers, Rejected
 from tidings.envelope import new_id
@@ -28,7 +28,7 @@ async def take_payment(command: TakePayment, context: SqlContext) -> None:
         raise Rejected(str(error)) from error
     await _record(payment, moved, context)
     if payment.refusal is not None and payment.status is not before:
-        context.publish(announcements.refused(payment, payment.refusal, context.now))
+        context.publish(publishing.refused(payment, payment.refusal, context.now))
 
 
 @handlers.on(OrderCompleted)
@@ -54,4 +54,4 @@ async def _record(payment: Payment, moved: Iterable[Movement], context: SqlConte
     await books.keep(context.connection, payment)
     for movement in moved:
         await books.book(context.connection, payment, movement, context.now)
-        context.publish(announcements.moved(payment, movement, context.now))
+        context.publish(publishing.moved(payment, movement, context.now))

@@ -26,7 +26,6 @@ class PaymentsSettings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'payments.db'}"
 
 

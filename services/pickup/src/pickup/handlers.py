@@ -6,9 +6,9 @@ import asyncio
 import secrets
 
 from pickup.commands import CollectOrder, ExpireCollection, UpdateRack
+from pickup.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
 from pickup.domain import Rack, ShelvedOrder, Status
 from pickup.events import CollectionExpired, OrderCollected, OrderShelved
-from pickup.incoming import OrderCancelled, OrderConfirmed, PizzaBoxed
 from pickup.settings import settings
 from tidings import Handlers, StateContext
 

@@ -20,12 +20,10 @@ class PickupSettings(BaseSettings):
 
     @property
     def walk(self) -> timedelta:
-        """How long the autopilot's customer takes."""
         return timedelta(seconds=self.pace)
 
     @property
     def shelf_life(self) -> timedelta:
-        """How long an order waits on its shelf."""
         return timedelta(seconds=self.expiry)
 
 

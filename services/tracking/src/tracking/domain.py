@@ -33,12 +33,10 @@ class Stage(StrEnum):
 
     @property
     def rank(self) -> int:
-        """The place on the way; a cancelled order goes no further, whatever is still heard of it."""
         return _WAY.index(self)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will be done for the order."""
         return self in (Stage.COMPLETED, Stage.CANCELLED)
 
 
@@ -66,7 +64,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> str:
-        """What tells one fact from another: ids are a producer's own."""
         return f"{self.source} {self.id}"
 
 
@@ -99,17 +96,14 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
 
     @property
     def changes(self) -> int:
-        """The number of the last change: how many facts are known. The same wherever the same facts are."""
         return len(self.timeline)
 
     @property
     def entries(self) -> list[Entry]:
-        """The timeline, by the time at which things happened."""
         return sorted(self.timeline.values(), key=lambda entry: (entry.time, entry.id))
 
     @property
     def updated_at(self) -> datetime:
-        """When the latest known thing happened."""
         return max(entry.time for entry in self.timeline.values())
 
     def add(self, entry: Entry, fact: Fact) -> bool:
@@ -187,12 +181,10 @@ class ReadModel(msgspec.Struct, kw_only=True):
 
     @property
     def written(self) -> int:
-        """The generation that events go into."""
         return self.building or self.generation
 
     @property
     def readable(self) -> list[int]:
-        """The generations that together are the answer, the newest first."""
         return [*([self.building] if self.building else []), self.generation, *self.others]
 
     def rebuild(self, replay_id: str, now: datetime) -> None:

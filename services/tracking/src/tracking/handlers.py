@@ -7,8 +7,8 @@ from functools import cache
 from tidings import Handlers, StateContext
 from tracking import model
 from tracking.commands import CountOrder
+from tracking.consumed import OrderEvent, ReplayCompleted
 from tracking.domain import Entry
-from tracking.incoming import OrderEvent, ReplayCompleted
 from tracking.live import Live
 from tracking.model import CURRENT, News, read_model
 from tracking.settings import settings

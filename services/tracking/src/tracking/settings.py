@@ -26,7 +26,6 @@ class TrackingSettings(BaseSettings):
 
     @property
     def keep(self) -> timedelta:
-        """How long an order is kept after the last news of it."""
         return timedelta(days=self.keep_days)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tracking import incoming as read
+from tracking import consumed as read
 from tracking.domain import Content, Fact, Stage
 from tracking.words import because, euros
 

@@ -1,7 +1,8 @@
-"""One order's way to the customer's door.
+"""The delivery of one order, as a state machine.
 
-Facts about an order arrive in any order and more than once; those that change nothing any more are let go. What
-people ask for is refused where it is not the next step, and done once where it is asked for twice.
+Events about an order arrive in any order and more than once; those that no longer change anything are ignored.
+Requests are refused if they are not the next step, and repeated requests have no further effect. Methods that change
+the state return whether they did.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ Failure = Literal["noDriverAvailable", "addressNotFound", "nobodyHome"]
 
 
 class WrongStep(Exception):
-    """What was asked for is not the delivery's next step."""
+    """The requested step is not the next one of the delivery."""
 
 
 class Status(StrEnum):
-    """Where a delivery stands; the transitions are drawn in the service's README."""
+    """Status of a delivery; the service's README draws the transitions."""
 
     NEW = "new"
     CONFIRMED = "confirmed"
@@ -38,7 +39,7 @@ _DRIVER = frozenset({Status.ASSIGNED, Status.COLLECTED})
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where an order goes."""
+    """Delivery address."""
 
     street: str
     city: str
@@ -46,12 +47,12 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, kw_only=True):
-    """One order that is brought to its customer.
+    """The delivery of one order.
 
     Attributes:
-        correlation_id: What all events of the order share; kept so that what people do later belongs to it.
-        driver_id: Who was given the order; empty until then.
-        changed_at: When it came to its status.
+        correlation_id: Correlation id of the order, for the events of steps that are requested over HTTP.
+        driver_id: The driver the order is assigned to; empty before.
+        changed_at: Time of the last change of `status`.
 
     """
 
@@ -68,44 +69,42 @@ class Delivery(msgspec.Struct, kw_only=True):
 
     @property
     def needs_driver(self) -> bool:
-        """Whether a driver is to be found for it."""
         return self.status is Status.WAITING
 
     @property
     def occupies_driver(self) -> bool:
-        """Whether a driver has it."""
         return self.status in _DRIVER
 
     def confirm(self, customer_name: str, address: Address, now: datetime) -> bool:
-        """Learn where the order goes; true where it now needs a driver."""
+        """Record the address; return whether the order now needs a driver."""
         if self.status not in {Status.NEW, Status.BOXED}:
             return False
         self.customer_name, self.address = customer_name, address
-        return self._complete(Status.CONFIRMED, now)
+        return self._wait_if_ready(Status.CONFIRMED, now)
 
     def box(self, boxes: int, now: datetime) -> bool:
-        """Learn that the kitchen is done; true where the order now needs a driver."""
+        """Record that the order is boxed; return whether it now needs a driver."""
         if self.status not in {Status.NEW, Status.CONFIRMED}:
             return False
         self.boxes = boxes
-        return self._complete(Status.BOXED, now)
+        return self._wait_if_ready(Status.BOXED, now)
 
     def assign(self, driver_id: str, driver_name: str, now: datetime) -> bool:
-        """Give the order to a driver; false where it needs none, or none any more."""
+        """Assign a driver; return False if the order is not waiting for one."""
         if self.status is not Status.WAITING:
             return False
         self.driver_id, self.driver_name = driver_id, driver_name
-        return self._become(Status.ASSIGNED, now)
+        return self._set_status(Status.ASSIGNED, now)
 
     def give_up(self, now: datetime) -> bool:
-        """Let the order fail because no driver was found; false where it waits for none."""
+        """Fail the delivery for lack of a driver; return False if the order is not waiting for one."""
         if self.status is not Status.WAITING:
             return False
         self.failure = "noDriverAvailable"
-        return self._become(Status.FAILED, now)
+        return self._set_status(Status.FAILED, now)
 
     def collect(self, now: datetime) -> bool:
-        """The driver takes the boxes; false where that has happened before.
+        """Record that the driver has collected the order; return False if that was recorded before.
 
         Raises:
             WrongStep: No driver has the order, or it is over.
@@ -114,16 +113,16 @@ class Delivery(msgspec.Struct, kw_only=True):
         return self._step(Status.ASSIGNED, Status.COLLECTED, now)
 
     def deliver(self, now: datetime) -> bool:
-        """The customer has the boxes; false where that has happened before.
+        """Record that the order was delivered; return False if that was recorded before.
 
         Raises:
-            WrongStep: The driver does not carry the order.
+            WrongStep: The driver has not collected the order.
 
         """
         return self._step(Status.COLLECTED, Status.DELIVERED, now)
 
     def fail(self, failure: Failure, now: datetime) -> bool:
-        """The driver cannot bring the order; false where the same was said before.
+        """Record that the driver cannot deliver the order; return False if the same failure was recorded before.
 
         Raises:
             WrongStep: No driver has the order, or it is over.
@@ -132,31 +131,31 @@ class Delivery(msgspec.Struct, kw_only=True):
         if self.status is Status.FAILED and self.failure == failure:
             return False
         if self.status not in _DRIVER:
-            raise WrongStep(f"order {self.order_id} is {self.status}: only a driver who has it can say that it failed")
+            raise WrongStep(f"order {self.order_id} is {self.status}: it can fail only while a driver has it")
         self.failure = failure
-        return self._become(Status.FAILED, now)
+        return self._set_status(Status.FAILED, now)
 
     def cancel(self, now: datetime) -> bool:
-        """Learn that the order is cancelled; true where a driver has it or is being looked for."""
+        """Cancel the delivery; return whether that affects the roster: a driver has the order or is needed for it."""
         if self.status in _KITCHEN:
-            self._become(Status.CANCELLED, now)
+            self._set_status(Status.CANCELLED, now)
             return False
-        return (self.needs_driver or self.occupies_driver) and self._become(Status.CANCELLED, now)
+        return (self.needs_driver or self.occupies_driver) and self._set_status(Status.CANCELLED, now)
 
-    def _complete(self, half: Status, now: datetime) -> bool:
-        """Wait for a driver once both the address and the boxes are there."""
+    def _wait_if_ready(self, half: Status, now: datetime) -> bool:
+        """Wait for a driver once both the address and the boxes are known; until then enter the status `half`."""
         if self.status is Status.NEW:
-            self._become(half, now)
+            self._set_status(half, now)
             return False
-        return self._become(Status.WAITING, now)
+        return self._set_status(Status.WAITING, now)
 
     def _step(self, before: Status, after: Status, now: datetime) -> bool:
         if self.status is after:
             return False
         if self.status is not before:
             raise WrongStep(f"order {self.order_id} is {self.status}, not {before}: it cannot be {after} now")
-        return self._become(after, now)
+        return self._set_status(after, now)
 
-    def _become(self, status: Status, now: datetime) -> bool:
+    def _set_status(self, status: Status, now: datetime) -> bool:
         self.status, self.changed_at = status, now
         return True

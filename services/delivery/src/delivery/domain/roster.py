@@ -1,4 +1,4 @@
-"""Who can drive, and which orders wait: the one list that decides who gets what."""
+"""Roster of drivers on duty and waiting orders; all assignments are decided here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from delivery.domain.delivery import Delivery
 
 
 class NotOnDuty(Exception):
-    """The driver is not there."""
+    """The driver is not on duty."""
 
 
 class Driver(msgspec.Struct, kw_only=True):
     """A driver on duty.
 
     Attributes:
-        order_id: The order that is his; empty while he is free.
-        leaving: He goes home once that order is done.
-        arrival: The id of the fact that he came, which may be told again.
+        order_id: The assigned order; empty while free.
+        leaving: The driver goes off duty once that order is done.
+        arrival: Id of the event that announced the driver, for publishing it again.
 
     """
 
@@ -32,7 +32,7 @@ class Driver(msgspec.Struct, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """An order and the driver who is to have it."""
+    """An order and the driver chosen for it."""
 
     order_id: str
     driver_id: str
@@ -40,25 +40,25 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class Roster(msgspec.Struct):
-    """Drivers on duty, the longest free first, and orders without a driver, the longest waiting first."""
+    """Drivers on duty (longest idle first) and orders without a driver (longest waiting first)."""
 
     drivers: dict[str, Driver] = {}
     waiting: dict[str, datetime | None] = {}
 
     def come_on_duty(self, driver_id: str, name: str, now: datetime, arrival: str = "") -> bool:
-        """Take a driver in; false where he is there already. One who was about to leave stays."""
-        known = self.drivers.get(driver_id)
-        if known is not None:
-            known.leaving = False
+        """Add a driver; return False if already on duty. A driver who was about to leave stays."""
+        driver = self.drivers.get(driver_id)
+        if driver is not None:
+            driver.leaving = False
             return False
         self.drivers[driver_id] = Driver(driver_id=driver_id, name=name, since=now, arrival=arrival)
         return True
 
     def go_off_duty(self, driver_id: str) -> bool:
-        """Let a driver go; false where he finishes an order first.
+        """Remove a driver; return False if an order has to be finished first.
 
         Raises:
-            NotOnDuty: He is not there.
+            NotOnDuty: The driver is not on duty.
 
         """
         driver = self.drivers.get(driver_id)
@@ -70,8 +70,13 @@ class Roster(msgspec.Struct):
         del self.drivers[driver_id]
         return True
 
-    def reflect(self, delivery: Delivery) -> Driver | None:
-        """Bring the list in line with a delivery; gives the driver who goes home with that. Twice is as once."""
+    def apply(self, delivery: Delivery) -> Driver | None:
+        """Update the roster from a delivery. Idempotent.
+
+        Returns:
+            The driver who goes off duty with this update, if any.
+
+        """
         driver = self._driver_of(delivery.order_id)
         if delivery.needs_driver and driver is None:
             self.waiting.setdefault(delivery.order_id, delivery.changed_at)
@@ -82,22 +87,23 @@ class Roster(msgspec.Struct):
         return None
 
     def assign(self) -> list[Assignment]:
-        """Give every waiting order that can have one a driver."""
+        """Assign free drivers to waiting orders, both in order of waiting time."""
         free = [driver for driver in self.drivers.values() if not driver.order_id]
-        given = [
+        assignments = [
             Assignment(order_id, driver.driver_id, driver.name)
             for order_id, driver in zip(list(self.waiting), free, strict=False)
         ]
-        for each in given:
-            del self.waiting[each.order_id]
-            self.drivers[each.driver_id].order_id = each.order_id
-        return given
+        for assignment in assignments:
+            del self.waiting[assignment.order_id]
+            self.drivers[assignment.driver_id].order_id = assignment.order_id
+        return assignments
 
     def _driver_of(self, order_id: str) -> Driver | None:
         return next((driver for driver in self.drivers.values() if driver.order_id == order_id), None)
 
     def _release(self, driver: Driver) -> Driver | None:
-        """Free a driver: he is the last in the row again, or goes home."""
+        """Free a driver; return the driver if that ends the duty."""
+        # Insertion order is the idle order: remove and add, so that this driver comes last.
         del self.drivers[driver.driver_id]
         if driver.leaving:
             return driver

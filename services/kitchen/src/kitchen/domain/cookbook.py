@@ -1,4 +1,4 @@
-"""What goes onto which pizza, as far as the kitchen must know."""
+"""Recipes, as far as the kitchen needs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """The ingredients of a pizza, as published at a moment."""
+    """Ingredients of a pizza, with the time of publication."""
 
     ingredients: frozenset[str]
     published_at: datetime
@@ -20,8 +20,8 @@ class Cookbook(msgspec.Struct):
 
     recipes: dict[str, Recipe] = {}
 
-    def learn(self, sku: str, ingredients: Iterable[str], published_at: datetime) -> bool:
-        """Take a recipe in; False where a newer one is known."""
+    def add(self, sku: str, ingredients: Iterable[str], published_at: datetime) -> bool:
+        """Store a recipe; return False if a newer one is known."""
         known = self.recipes.get(sku)
         if known is not None and known.published_at >= published_at:
             return False
@@ -29,5 +29,5 @@ class Cookbook(msgspec.Struct):
         return True
 
     def needing(self, missing: Collection[str]) -> list[str]:
-        """Which skus cannot be made without these ingredients. Of an unknown sku nothing is known to be missing."""
+        """Return the skus that need one of these ingredients. Skus without a known recipe are left out."""
         return sorted(sku for sku, recipe in self.recipes.items() if not recipe.ingredients.isdisjoint(missing))

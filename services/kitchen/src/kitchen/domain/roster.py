@@ -1,4 +1,4 @@
-"""Who is at work."""
+"""Staff at work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Role = Literal["cook", "manager"]
 
 
 class NotClockedIn(Exception):
-    """Somebody cannot leave who is not there."""
+    """The member of staff is not clocked in."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """Somebody who comes to work."""
+    """A member of staff who clocks in."""
 
     member_id: str
     name: str
@@ -24,7 +24,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """Somebody at work, since when."""
+    """A member of staff at work."""
 
     name: str
     role: Role
@@ -32,32 +32,31 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Roster(msgspec.Struct):
-    """Everybody who is clocked in. Whoever it is: somebody there means that the kitchen takes orders."""
+    """Staff clocked in. The kitchen accepts orders while anybody is, whatever their roles."""
 
     members: dict[str, Member] = {}
 
     @classmethod
     def of(cls, crew: Iterable[Arrival], now: datetime) -> Roster:
-        """Open a kitchen with its crew."""
-        return cls({each.member_id: Member(each.name, each.role, now) for each in crew})
+        """Create a roster with the opening crew."""
+        return cls({arrival.member_id: Member(arrival.name, arrival.role, now) for arrival in crew})
 
     @property
     def staffed(self) -> bool:
-        """Whether anybody is there."""
         return bool(self.members)
 
     def clock_in(self, arrival: Arrival, now: datetime) -> bool:
-        """Somebody comes; False where they are there already."""
+        """Add a member; return False if already clocked in."""
         if arrival.member_id in self.members:
             return False
         self.members[arrival.member_id] = Member(arrival.name, arrival.role, now)
         return True
 
     def clock_out(self, member_id: str) -> None:
-        """Somebody goes.
+        """Remove a member.
 
         Raises:
-            NotClockedIn: They are not there.
+            NotClockedIn: The member is not clocked in.
 
         """
         if self.members.pop(member_id, None) is None:

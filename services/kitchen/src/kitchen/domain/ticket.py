@@ -1,4 +1,4 @@
-"""A ticket: one order's way through the kitchen."""
+"""The ticket of an order, as a state machine."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ _REACHES: Mapping[Step, Status] = {
 
 
 class WrongStep(Exception):
-    """The ticket is not where this step could be done."""
+    """The step is not the next one of the ticket."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """So many pizzas of one kind."""
+    """Quantity of one kind of pizza."""
 
     sku: str
     quantity: int
 
 
 class Ticket(msgspec.Struct, kw_only=True):
-    """One order, as far as the kitchen is concerned.
+    """One order in the kitchen.
 
     Attributes:
-        status: Where it is; it is in work until it is boxed, stopped or rejected.
-        refusal: Why it was rejected.
-        sold_out: The skus that it was rejected for.
-        checks: How many quality checks there have been.
-        moves: How many steps have been done: whoever plans the next one says after which it is meant to come.
-        correlation_id: What all events of the order share, for steps that a person does.
+        status: The ticket is in work until it is boxed, stopped or rejected.
+        refusal: Reason of a rejection.
+        sold_out: The skus that caused a rejection.
+        checks: Number of quality checks so far.
+        moves: Number of steps so far. A planned step is valid for one number of moves only, so that it has no effect
+            once another step was done instead.
+        correlation_id: Correlation id of the order, for the events of steps reported over HTTP.
 
     """
 
@@ -79,7 +80,7 @@ class Ticket(msgspec.Struct, kw_only=True):
         sold_out: Iterable[str],
         correlation_id: str = "",
     ) -> Ticket:
-        """Take a confirmed order, or reject it: nobody is there to make it, or something it needs has run out."""
+        """Accept a confirmed order, or reject it because nobody is at work or an ingredient has run out."""
         missing = list(sold_out)
         refusal: Refusal | None = "kitchenClosed" if not staffed else "itemSoldOut" if missing else None
         return cls(
@@ -96,41 +97,38 @@ class Ticket(msgspec.Struct, kw_only=True):
 
     @classmethod
     def cancelled_unseen(cls, order_id: str, now: datetime) -> Ticket:
-        """Remember a cancellation that came before the order: it will not be made."""
+        """Create a stopped ticket for a cancellation that arrived before the order."""
         return cls(order_id=order_id, status="stopped", changed_at=now)
 
     @property
     def in_work(self) -> bool:
-        """Whether there is still something to do."""
         return self.status in FOLLOWS
 
     @property
     def next_step(self) -> Step | None:
-        """What comes next; None where the ticket is finished."""
         return FOLLOWS.get(self.status)
 
     @property
     def pizzas(self) -> int:
-        """How many pizzas; each has a box of its own."""
         return sum(line.quantity for line in self.lines)
 
     def do(self, step: Step, now: datetime, *, passed: bool = True) -> None:
         """Carry out the next step.
 
-        A pizza that fails its quality check is baked again; the second time it is made anew, and so on.
+        Pizzas that fail their quality check are baked again, and after every second failure prepared again.
 
         Args:
-            step: It must be the one that comes next.
-            now: The moment.
-            passed: The result of a quality check; other steps do not look at it.
+            step: The step, which must be the next one.
+            now: Current time.
+            passed: Result of a quality check; ignored by other steps.
 
         Raises:
-            WrongStep: Another step comes next, or none.
+            WrongStep: Another step is due, or none.
 
         """
         if step != self.next_step:
-            following = f"comes {self.next_step!r}" if self.next_step else "comes nothing any more"
-            raise WrongStep(f"order {self.order_id} is {self.status}: next {following}, not {step!r}")
+            expected = f"the next step is {self.next_step!r}" if self.next_step else "no step is left"
+            raise WrongStep(f"order {self.order_id} is {self.status}: {expected}, not {step!r}")
         self.status = _REACHES[step]
         if step == "checked":
             self.checks += 1
@@ -140,7 +138,7 @@ class Ticket(msgspec.Struct, kw_only=True):
         self.changed_at = now
 
     def stop(self, now: datetime) -> Stage | None:
-        """Stop the work because the order was cancelled; how far it had got, None where there was no more to stop."""
+        """Stop work on a cancelled order; return the stage it had reached, None if it was not in work."""
         if self.status == "boxed" or self.status == "stopped" or self.status == "rejected":  # noqa: PLR1714 - narrows
             return None
         stage: Stage = self.status
@@ -150,5 +148,5 @@ class Ticket(msgspec.Struct, kw_only=True):
         return stage
 
     def passes(self, failing_checks: Mapping[str, int]) -> bool:
-        """Whether the next quality check passes, where `failing_checks` says how many must fail for a sku."""
+        """Return whether the next quality check passes, given the number of checks that must fail per sku."""
         return self.checks >= max((failing_checks.get(line.sku, 0) for line in self.lines), default=0)

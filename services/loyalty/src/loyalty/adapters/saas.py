@@ -104,7 +104,6 @@ class Saas:
 
     @property
     def health(self) -> Health:
-        """How it goes."""
         return Health(self._breaker.state, self._breaker.failures, round(self._breaker.remaining, 3))
 
     async def give(self, gift: Gift) -> Receipt:

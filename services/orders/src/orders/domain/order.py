@@ -161,12 +161,10 @@ class Order(msgspec.Struct, kw_only=True):
 
     @property
     def total_cents(self) -> int:
-        """What the customer pays."""
         return sum(line.quantity * line.unit_price_cents for line in self.lines)
 
     @property
     def currency(self) -> str:
-        """ISO 4217 code of all amounts."""
         return CURRENCY
 
     def check_repeated(self, request_digest: str) -> None:

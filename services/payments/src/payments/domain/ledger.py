@@ -64,17 +64,14 @@ class Totals:
 
     @property
     def open_cents(self) -> int:
-        """Authorised, and neither settled nor voided yet."""
         return -self.accounts["openAuthorisations"]
 
     @property
     def revenue_cents(self) -> int:
-        """Settled and not refunded."""
         return -self.accounts["sales"]
 
     @property
     def balanced(self) -> bool:
-        """Whether the books agree: accounts add up to nothing, and movements to what the accounts show."""
         moved = self.movements
         return (
             sum(self.accounts.values()) == 0

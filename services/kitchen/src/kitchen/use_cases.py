@@ -1,4 +1,4 @@
-"""What the API asks for, each as one unit of work."""
+"""Use cases of the API, one unit of work each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from kitchen import events
-from kitchen.domain import Arrival, Cookbook, Pantry, Rail, Roster, Step, Ticket, rails
+from kitchen.domain import Arrival, BoardIndex, Cookbook, Pantry, Roster, Step, Ticket, shard_keys
 from kitchen.handlers import MAIN
 from kitchen.progress import advance
 from kitchen.settings import settings
@@ -19,7 +19,7 @@ class UnknownTicket(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A person has done a step of a ticket."""
+    """Report that a step of a ticket was done by hand."""
 
     order_id: str
     step: Step
@@ -28,7 +28,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What is going on: who is there, what has run out, and the tickets in work, oldest first."""
+    """Staff, missing ingredients and tickets in work, oldest first."""
 
     roster: Roster
     missing: list[str]
@@ -36,46 +36,46 @@ class Board:
 
 
 async def open_kitchen(context: StateContext) -> None:
-    """Clock the opening crew in, at the first start ever."""
+    """Clock the opening crew in on the very first start."""
     if settings().opening_crew:
-        await _roster(context)
+        await _load_or_open(context)
 
 
-async def _roster(context: StateContext) -> Roster:
-    """The roster; where there is none yet, the opening crew clocks in."""
+async def _load_or_open(context: StateContext) -> Roster:
+    """Load the roster, or create it by clocking the opening crew in."""
     roster = await context.load(Roster, MAIN)
     if roster is None:
         crew = settings().opening_crew
         roster = Roster.of(crew, context.now)
         context.save(MAIN, roster)
-        for each in crew:
-            _tell_arrival(each, context)
+        for arrival in crew:
+            _publish_arrival(arrival, context)
     return roster
 
 
-def _tell_arrival(arrival: Arrival, context: StateContext) -> None:
+def _publish_arrival(arrival: Arrival, context: StateContext) -> None:
     context.publish(
         events.MemberClockedIn(member_id=arrival.member_id, name=arrival.name, role=arrival.role, at=context.now)
     )
 
 
 async def clock_in(arrival: Arrival, context: StateContext) -> Roster:
-    """Somebody comes to work; twice is as once."""
-    roster = await _roster(context)
+    """Clock a member of staff in. Idempotent."""
+    roster = await _load_or_open(context)
     if roster.clock_in(arrival, context.now):
-        _tell_arrival(arrival, context)
+        _publish_arrival(arrival, context)
         context.save(MAIN, roster)
     return roster
 
 
 async def clock_out(member_id: str, context: StateContext) -> Roster:
-    """Somebody goes home. Tickets that were taken are still finished; without anybody there, none is taken.
+    """Clock a member of staff out. With nobody left, accepted tickets are finished and new orders rejected.
 
     Raises:
-        NotClockedIn: They are not there.
+        NotClockedIn: The member is not at work.
 
     """
-    roster = await _roster(context)
+    roster = await _load_or_open(context)
     roster.clock_out(member_id)
     context.publish(events.MemberClockedOut(member_id=member_id, at=context.now))
     context.save(MAIN, roster)
@@ -83,10 +83,10 @@ async def clock_out(member_id: str, context: StateContext) -> Roster:
 
 
 async def read_ticket(order_id: str, context: StateContext) -> Ticket:
-    """Look at one ticket.
+    """Return a ticket.
 
     Raises:
-        UnknownTicket: There is none.
+        UnknownTicket: The kitchen has no ticket for this order.
 
     """
     ticket = await context.load(Ticket, order_id)
@@ -96,11 +96,11 @@ async def read_ticket(order_id: str, context: StateContext) -> Ticket:
 
 
 async def do_step(done: StepDone, context: StateContext) -> Ticket:
-    """Note a step that a person has done.
+    """Record a step that was done by hand.
 
     Raises:
         UnknownTicket: There is no such ticket.
-        WrongStep: Another step comes next, or none.
+        WrongStep: Another step is due, or none.
 
     """
     ticket = await read_ticket(done.order_id, context)
@@ -110,7 +110,7 @@ async def do_step(done: StepDone, context: StateContext) -> Ticket:
 
 
 async def ran_out(ingredient: str, context: StateContext) -> list[str]:
-    """Note that an ingredient is gone; gives the skus that cannot be made without it. Twice is as once."""
+    """Record that an ingredient has run out; return the skus that need it. Idempotent."""
     pantry = await context.load(Pantry, MAIN) or Pantry()
     since = pantry.ran_out(ingredient, context.now)
     if since is not None:
@@ -120,7 +120,7 @@ async def ran_out(ingredient: str, context: StateContext) -> list[str]:
 
 
 async def delivered(ingredient: str, context: StateContext) -> list[str]:
-    """Note that an ingredient is there again; gives the skus that need it. Nothing happens where none was missing."""
+    """Record that an ingredient was delivered; return the skus that need it. No effect if none was missing."""
     pantry = await context.load(Pantry, MAIN) or Pantry()
     since = pantry.delivered(ingredient, context.now)
     if since is not None:
@@ -135,14 +135,11 @@ async def _needing(ingredient: str, context: StateContext) -> list[str]:
 
 
 async def read_board(limit: int, context: StateContext) -> Board:
-    """Look at everything in work, at most `limit` tickets.
-
-    The rails say which tickets to look at, the tickets themselves how far they are: one that was finished a moment
-    ago is not shown even while it still hangs.
-    """
+    """Return the board with the oldest `limit` tickets in work."""
     roster, pantry = await context.load(Roster, MAIN), await context.load(Pantry, MAIN)
-    hung = await asyncio.gather(*(context.load(Rail, key) for key in rails()))
-    orders = [(since, order_id) for rail in hung if rail for order_id, since in rail.orders.items()]
-    found = await asyncio.gather(*(context.load(Ticket, order_id) for _, order_id in sorted(orders)[:limit]))
-    tickets = [ticket for ticket in found if ticket is not None and ticket.in_work]
+    shards = await asyncio.gather(*(context.load(BoardIndex, key) for key in shard_keys()))
+    orders = [(since, order_id) for shard in shards if shard for order_id, since in shard.orders.items()]
+    indexed = await asyncio.gather(*(context.load(Ticket, order_id) for _, order_id in sorted(orders)[:limit]))
+    # The index is updated after the ticket: leave out tickets that were finished in between.
+    tickets = [ticket for ticket in indexed if ticket is not None and ticket.in_work]
     return Board(roster or Roster(), sorted(pantry.missing) if pantry else [], tickets)

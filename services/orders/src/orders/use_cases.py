@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
-from orders import announcements
+from orders import publishing
 from orders.commands import ExpirePayment
 from orders.domain import Draft, Menu, Order, OrderUnknown
 from tidings import StateContext
@@ -32,7 +32,6 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """The same for the same request only."""
         return hashlib.sha256(msgspec.json.encode([self.draft, self.payment_token], order="sorted")).hexdigest()
 
 
@@ -48,7 +47,7 @@ async def place(placing: Placing, context: StateContext) -> Order:
     """
     order, is_new = await record(placing, context)
     if is_new:
-        context.publish(announcements.payment(order, placing.payment_token))
+        context.publish(publishing.payment(order, placing.payment_token))
     return order
 
 
@@ -62,7 +61,7 @@ async def record(placing: Placing, context: StateContext) -> tuple[Order, bool]:
     lines = menu.lines(placing.draft.quantities)
     order = Order.place(placing.order_id, placing.draft, lines, context.now, placing.digest)
     context.save(order.order_id, order)
-    context.publish(announcements.placed(order))
+    context.publish(publishing.placed(order))
     context.schedule(ExpirePayment(order_id=order.order_id), after=placing.pay_within)
     return order, True
 
@@ -78,7 +77,7 @@ async def cancel(order_id: str, context: StateContext) -> Order:
     order = await find(order_id, context)
     if order.cancel(context.now):
         context.save(order_id, order)
-        announcements.announce(order, context)
+        publishing.announce(order, context)
     return order
 
 

@@ -1,4 +1,4 @@
-"""What the kitchen reads of other services' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class OrderConfirmed(Event):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(Event):
-    """An order is not wanted any more."""
+    """The order was cancelled."""
 
     order_id: str
 
 
 @event("menu.recipePublished", subject="sku")
 class RecipePublished(Event):
-    """What a pizza is made of."""
+    """A recipe was published or changed."""
 
     sku: str
     ingredients: list[str]

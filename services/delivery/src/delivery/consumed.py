@@ -1,4 +1,4 @@
-"""What delivery reads of others' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from tidings import Event, event
 
 
 class Customer(Event):
-    """Who ordered."""
+    """The customer of an order."""
 
     name: str
 
 
 @event("orders.orderConfirmed", version=2, subject="order_id")
 class OrderConfirmed(Event):
-    """The order is paid for and will be made; one for pickup has no address."""
+    """The order is paid for and will be made. Orders for pickup have no address."""
 
     order_id: str
     customer: Customer
@@ -24,7 +24,7 @@ class OrderConfirmed(Event):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(Event):
-    """The order will not be carried out; `stage` is how far it had come."""
+    """The order was cancelled; `stage` is the status it had reached."""
 
     order_id: str
     stage: str
@@ -32,7 +32,7 @@ class OrderCancelled(Event):
 
 @event("kitchen.pizzaBoxed", subject="order_id")
 class PizzaBoxed(Event):
-    """The order is ready to leave the kitchen."""
+    """The order is ready to be collected."""
 
     order_id: str
     fulfilment: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from menu import events
 from menu.domain import Menu, Recipe
-from menu.telling import MAIN, open_menu, recipe_published, tell
+from menu.publishing import MAIN, open_menu, recipe_published, tell
 from tidings import StateContext
 
 

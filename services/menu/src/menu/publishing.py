@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from menu import events
 from menu.domain import Flip, Menu
-from menu.opening import opening_recipes
+from menu.startup import opening_recipes
 from tidings import StateContext
 
 MAIN = "main"
