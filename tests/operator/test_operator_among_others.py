@@ -194,17 +194,39 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
         access=opened,
     )
     probe = shop.subscription(namespace, "probe2", eventTypeRef={"name": "orders.secretThin", "namespace": other})
-    for resource, secrets in ((retired, ("hidden-reader", "hidden-app", other)), (probe, ("secretThing",))):
-        for user in ({}, {"user": TENANT}):
-            status, said = await asked(cluster, resource, "kubectl", **user)
-            assert status == 422, said
-            shown = [each for each in secrets if each in said]
-            assert bool(shown) is not bool(user), f"{user or 'an administrator'} is told: {said}"
+    for user in ({}, {"user": TENANT}):
+        status, said = await asked(cluster, retired, "kubectl", **user)
+        assert status == 422, said
+        shown = [each for each in ("hidden-reader", "hidden-app", other) if each in said]
+        assert bool(shown) is not bool(user), f"{user or 'an administrator'} is told: {said}"
+        # A status shows the same to whoever may read it: there, nobody is told of types that may not be read.
+        status, said = await asked(cluster, probe, "kubectl", **user)
+        assert status == 422, said
+        assert "secretThing" not in said
     # What is wrong with her own objects she is told in full.
     status, said = await asked(
         cluster, shop.subscription(namespace, filters=webhooks.MALFORMED), "kubectl", user=TENANT
     )
     assert (status, "spec.filters[0].cel" in said) == (422, True)
+
+
+async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
+    cluster: Cluster, namespace: str, other: str, guarded: Guarded
+) -> None:
+    allow(cluster, namespace)
+    opened = {"namespaces": [other]}
+    versions = [{"name": "v1", "schema": V1}, {"name": "v2", "schema": V1}]
+    cluster.apply(shop.event_type(namespace, versions=versions, access=opened))
+    reference = {"name": "orders.orderConfirmed", "namespace": namespace}
+    cluster.apply(shop.subscription(other, "hidden-reader", eventTypeRef=reference, consumer={"appId": "hidden-app"}))
+    await guarded(namespaces=(namespace, other))
+    ends = {"effective": "2026-01-01", "removal": "2099-01-01", "alternative": "v2"}
+    deprecated = [{**versions[0], "state": "Deprecated", "deprecation": ends}, versions[1]]
+    resource = shop.event_type(namespace, versions=deprecated, access=opened)
+    for user, shown in (({}, True), ({"user": TENANT}, False)):
+        status, said = await asked(cluster, resource, "kubectl", dryRun="All", **user)
+        assert status == 200, said
+        assert any(each in said for each in ("hidden-reader", "hidden-app", f"{other}/")) is shown, said
 
 
 async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path: Path, ports: Ports) -> None:

@@ -77,3 +77,39 @@ async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster,
     await until(lambda: shop.conditions(cluster, wish), "it is programmed")
     assert shop.status(cluster, wish)["enforcement"]["maxConcurrency"] == "nobody"
     cluster.delete(path_of(component("default", "single")))
+
+
+def shared(namespace: str, url: str) -> dict[str, Any]:
+    found = component(namespace, "parallel")
+    found["spec"]["metadata"] = [{"name": "natsURL", "value": url}]
+    return found
+
+
+async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_own(
+    cluster: Cluster, namespace: str, operator: Start
+) -> None:
+    other = "apart"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    kinds = [cluster.apply(shop.event_type(each)) for each in (namespace, other)]
+    wishes = [cluster.apply(shop.subscription(each)) for each in (namespace, other)]
+    made = await operator(namespaces=(namespace, other))
+
+    def warned() -> list[bool]:
+        said = [str(shop.status(cluster, each)) for each in (*kinds, *wishes)]
+        return ["same broker account" in each for each in said]
+
+    cluster.apply(shared(namespace, "nats://user:hidden@nats.tools:4222"))
+    cluster.apply(shared(other, "nats://user:hidden@nats.tools.svc"))
+    await until(lambda: warned() == [True] * 4, "both namespaces are warned")
+    for wish in wishes:
+        assert shop.conditions(cluster, wish)["Ready"]["status"] == "True", "it is a warning"
+    for one, another in ((wishes[0], other), (wishes[1], namespace)):
+        assert f"{another}" not in str(shop.status(cluster, one)), "it does not say which namespace"
+    assert "hidden" not in str(made.world.inventory.accounts)
+
+    cluster.apply(shared(other, "nats://own:hidden@nats.tools"))
+    await until(lambda: warned() == [False] * 4, "each has an account of its own")
+    cluster.apply(shared(other, "nats://user:hidden@nats.tools"))
+    await until(lambda: warned() == [True] * 4, "they are warned again")
+    cluster.delete(path_of(component(other, "parallel")))
+    await until(lambda: warned() == [False] * 4, "a component that is gone leads nowhere")

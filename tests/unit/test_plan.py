@@ -139,7 +139,7 @@ def at(path: str) -> dict[str, Any]:
         ),
         pytest.param(
             [event_type(), subscription(**FAR)],
-            {"error access-denied"},
+            {"error unknown-type"},
             id="foreign namespace",
         ),
         pytest.param(

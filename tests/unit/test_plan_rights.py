@@ -188,6 +188,112 @@ def test_another_namespace_on_the_same_broker_claims_no_topic_and_no_app() -> No
     assert ("payments", "app-in-two-namespaces") not in errors(found)
 
 
+ONE, OTHER = frozenset({"one account"}), frozenset({"other account"})
+
+
+def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> dict[str, str]:
+    """The messages of the warnings about an account that two namespaces share, by resource."""
+    known = inventory(*OURS, *documents)
+    known.accounts = accounts
+    found = plan(known, TODAY).findings
+    return {each.resource: f"{each.message} {each.mend}" for each in found if each.rule == "shared-broker-account"}
+
+
+def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_nothing_of_each_other() -> None:
+    stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
+    namesake = elsewhere(subscription("x", "payments", versions={"accept": ["v1"]}, eventTypeRef={"name": PAYMENTS}))
+    warned = neighbourly({"default": ONE, "far": ONE | OTHER}, stolen, namesake)
+    assert set(warned) == {
+        "EventType/payments.paymentauthorised",
+        "EventType/far/payments.paymentauthorised",
+        "EventSubscription/payments",
+        "EventSubscription/far/x",
+    }
+    for resource, said in warned.items():
+        assert "far" not in said, resource
+    assert neighbourly({"default": ONE, "far": OTHER}, stolen, namesake) == {}
+    assert neighbourly({"default": ONE}, stolen, namesake) == {}
+    apart = elsewhere(event_type("far.thingDone", "v1:Active", producers=["far"]))
+    assert neighbourly({"default": ONE, "far": ONE}, apart) == {}, "what has other names does not meet"
+
+
+def test_a_warning_of_a_neighbour_takes_no_right_away() -> None:
+    """Anyone may write a Component: that a namespace leads to an account is no proof of anything."""
+    stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
+    stolen["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
+    known = inventory(*OURS, stolen)
+    before = plan(known, TODAY)
+    known.accounts = {"default": ONE, "far": ONE}
+    after = plan(known, TODAY)
+    assert after.scopes == before.scopes
+    assert after.channels == before.channels
+
+
+def test_namespaces_that_access_connects_are_held_apart_by_errors_and_not_warned() -> None:
+    shared = event_type("orders.orderShipped", "v1:Active", access={"namespaces": ["far"]})
+    stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
+    assert neighbourly({"default": ONE, "far": ONE}, shared, stolen) == {}
+
+
+@pytest.mark.parametrize("enforcement", ["Strict", "BestEffort"])
+@pytest.mark.parametrize("name", ["secret.thingDone", "secret.thingDnoe", "secret.thing"])
+def test_a_type_of_another_namespace_that_may_not_be_read_is_as_one_that_does_not_exist(
+    name: str, enforcement: str
+) -> None:
+    probe = elsewhere(
+        subscription(
+            "probe",
+            "far",
+            eventTypeRef={"name": name, "namespace": "default"},
+            versions={"accept": ["v1", "v7"]},
+            enforcement=enforcement,
+        )
+    )
+    hidden = event_type(
+        "secret.thingDone", "v1:Deprecated v3:Active", intent="Command", owner={"team": "hidden-team"}, producers=[]
+    )
+    taker = subscription("taker", "hidden-app", eventTypeRef={"name": "secret.thingDone"}, versions={"accept": ["v1"]})
+
+    def told(*documents: Document) -> list[str]:
+        found = planned(probe, *documents)
+        assert reading(found, "far/far") == set()
+        return [f"{each.rule}: {each.message} {each.mend}" for each in found.findings if "probe" in each.resource]
+
+    assert told() == told(hidden) == told(hidden, taker)
+    assert "error" in {each.severity for each in planned(probe, hidden).findings if "probe" in each.resource}
+
+
+def test_no_message_names_what_is_in_another_namespace() -> None:
+    """Each of these meets something that another namespace owns, and is refused without its name."""
+    shared = event_type("orders.orderShipped", "v1:Active", access={"namespaces": ["far"]})
+    command = event_type("orders.shipOrder", "v1:Active", intent="Command", access={"namespaces": ["far"]})
+    custom = event_type("orders.hiddenThing", "v1:Active", channel={"topic": "hidden-topic"})
+    owner = subscription("hidden-taker", "hidden-app", **V1_SHIP)
+    letters = subscription("hidden-letters", "hidden-app", **PLACED, delivery={"deadLetter": {"topic": "failures"}})
+    attempts = [
+        elsewhere(event_type("far.thingDone", "v1:Active", channel={"topic": "hidden-topic"}, producers=["far"])),
+        elsewhere(subscription("s1", "far", **FAR_SHIP)),
+        elsewhere(subscription("s2", "far", **FAR_SHIPPED, delivery={"deadLetter": {"topic": "failures"}})),
+        elsewhere(subscription("s3", "far", **FAR_SHIPPED, source={"topic": "hidden-topic"})),
+        elsewhere(subscription("s4", "far", **FAR_SHIPPED, source={"topic": "failures"})),
+        elsewhere(subscription("s5", "hidden-app", **FAR_SHIPPED)),
+    ]
+    for each in attempts:
+        found = planned(shared, command, custom, owner, letters, each).findings
+        own = [one for one in found if "/far/" in one.resource and one.severity == "error"]
+        assert own, each
+        said = " ".join(f"{one.message} {one.mend}" for one in own)
+        for name in ("hidden-taker", "hidden-letters", "hiddenthing", "EventType/orders", "namespace default"):
+            assert name not in said, said
+        if each["metadata"]["name"] != "s5":
+            assert "hidden-app" not in said, said
+
+
+V1_SHIP: Document = {"eventTypeRef": {"name": "orders.shipOrder"}, "versions": {"accept": ["v1"]}}
+FAR_SHIP: Document = {**V1_SHIP, "eventTypeRef": {"name": "orders.shipOrder", "namespace": "default"}}
+FAR_SHIPPED: Document = {**V1_SHIP, "eventTypeRef": {"name": "orders.orderShipped", "namespace": "default"}}
+
+
 def test_dead_letters_are_read_by_one_app_and_in_one_namespace() -> None:
     letters: Document = {"eventTypeRef": {"name": "deadletter.*"}, "versions": {}}
     found = planned(subscription("z", "evil", **letters))

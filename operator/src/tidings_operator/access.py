@@ -25,7 +25,9 @@ def conceal(inventory: Inventory, visible: set[str]) -> None:
 
 
 def told(full: Verdict, seen: Verdict) -> Verdict:
-    """Return what a user is told of a refusal: all that follows from what the user may read, and that there is more."""
+    """Return what a user is told of a verdict: all that follows from what the user may read, and that there is more."""
+    if not full.errors:
+        return Verdict((), seen.warnings)
     if seen.errors:
         return seen
     message = "This conflicts with an object in a namespace that you may not read"

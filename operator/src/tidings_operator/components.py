@@ -1,12 +1,16 @@
 """How the pub/sub components of Dapr deliver: what is planned must be possible on them."""
 
+import secrets
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from tidings.resources.accounts import accounts, connected
 from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
 from tidings_operator.client import Api
-from tidings_operator.workqueue import Key
 from tidings_operator.world import World
+
+_KEY = secrets.token_bytes(32)
 
 
 class Delivery(NamedTuple):
@@ -17,6 +21,8 @@ class Delivery(NamedTuple):
     serial: bool = False
     sharing: bool = False
     concurrent: bool = False
+    accounts: frozenset[str] = frozenset()
+    """Digests of the broker accounts that it leads to."""
 
     @property
     def spelled(self) -> str:
@@ -27,8 +33,19 @@ class Delivery(NamedTuple):
 def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
     """Read a Component as a list has it, where items have no kind."""
     document, metadata = {**item, "kind": api.kind}, item["metadata"]
-    traits = (trait(document) is not None for trait in (one_at_a_time, shares_workers, several_at_once))
-    return Delivery(metadata["namespace"], metadata["name"], *traits)
+    return Delivery(
+        metadata["namespace"],
+        metadata["name"],
+        serial=one_at_a_time(document) is not None,
+        sharing=shares_workers(document) is not None,
+        concurrent=several_at_once(document) is not None,
+        accounts=frozenset(map(_digest, accounts(document, metadata["namespace"]))),
+    )
+
+
+def _digest(account: str) -> str:
+    """Return what tells two accounts apart, and from which nobody learns a password."""
+    return blake2b(account.encode(errors="surrogatepass"), key=_KEY, digest_size=16).hexdigest()
 
 
 class Components:
@@ -57,7 +74,7 @@ class Components:
     def _keep(self, now: Delivery) -> None:
         """Tell the inventory; where it delivers otherwise than before, every app of the namespace is looked at."""
         before = self._known.get(now.spelled, Delivery(now.namespace, now.name))
-        if now.serial or now.sharing or now.concurrent:
+        if now != Delivery(now.namespace, now.name):
             self._known[now.spelled] = now
         else:
             self._known.pop(now.spelled, None)
@@ -70,6 +87,15 @@ class Components:
             (inventory.concurrent, now.concurrent),
         ):
             (names.add if holds else names.discard)(now.spelled)
-        for app in inventory.consuming_apps:
-            if app[0] == now.namespace:
-                self._world.dirty(Key("app", *app))
+        near = {now.namespace, *self._sharing(now.namespace)}
+        known = (each.accounts for each in self._known.values() if each.namespace == now.namespace)
+        inventory.accounts[now.namespace] = frozenset[str]().union(*known)
+        near |= self._sharing(now.namespace)
+        for key in self._world.everything():
+            if key.namespace in near and key.what in ("app", "EventType"):
+                self._world.dirty(key)
+
+    def _sharing(self, namespace: str) -> set[str]:
+        """Return the namespaces that share a broker account with one."""
+        known = self._world.inventory.accounts
+        return {other for other in known if connected(known, namespace, other)}

@@ -115,7 +115,8 @@ class Webhooks:
         if is_collected or not self._is_ours(request.namespace):
             return {"allowed": True}
         try:
-            change, verdict = await self._judged(request, ())
+            fresh: Sequence[Part] = ()
+            change, verdict = await self._judged(request, fresh)
             deadline = time.monotonic() + (LEAVING if request.operation == "DELETE" else 0.0)
             while verdict.errors and not change.unreadable:
                 # The watch may be behind: nobody is refused for what the API server knows better.
@@ -124,7 +125,7 @@ class Webhooks:
                 if time.monotonic() >= deadline:
                     break
                 await asyncio.sleep(AGAIN)
-            if verdict.errors and not change.unreadable:
+            if (verdict.errors or verdict.warnings) and not change.unreadable:
                 verdict = await self._for(request, change, verdict, fresh)
         except JudgementError as error:
             return self._unjudged(request, error)
@@ -141,7 +142,7 @@ class Webhooks:
         return change, admission.judge(change, self._world.inventory, now.date(), fresh)
 
     async def _for(self, request: Request, change: Change, verdict: Verdict, fresh: Sequence[Part]) -> Verdict:
-        """Return what of a refusal whoever asks may know: by what they may read, it is judged once more."""
+        """Return what of a verdict whoever asks may know: by what they may read, it is judged once more."""
         inventory, own = self._world.inventory, change.key[0]
         spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
         text = " ".join((*map(told, verdict.errors), *verdict.warnings))

@@ -5,7 +5,18 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import partial
 
-from tidings.plan import channels, conditions, keepers, overlaps, ownership, policies, resiliency, subscriptions, types
+from tidings.plan import (
+    channels,
+    conditions,
+    keepers,
+    neighbours,
+    overlaps,
+    ownership,
+    policies,
+    resiliency,
+    subscriptions,
+    types,
+)
 from tidings.plan.channels import Channel
 from tidings.plan.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings.plan.guarding import failure, judged
@@ -99,11 +110,12 @@ def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -
     read, findings = channels.resolve(subscription, inventory, today)
     read = [each for each in read if _is_granted(subscription, each, inventory)]
     findings += ownership.of_subscription(subscription, inventory)
+    findings += neighbours.of_subscription(subscription, inventory)
     findings += conditions.check(subscription)
     findings += keepers.unkept(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
-    event_type = inventory.type(wanted_type(subscription))
+    event_type = channels.readable_type(subscription, inventory)
     if event_type and not types.grants(event_type, inventory):
         message = f"{event_type.ref} has an error, so nobody may read it"
         mend = "Correct the EventType: its own findings say what is wrong."
@@ -156,7 +168,7 @@ def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) 
     if app_key(subscription) == owner:
         return []
     command = subscription.spec.event_type_ref.name
-    message = f"{command} is a command and {consumers[0].ref} (app {owner[1]}) already takes it"
+    message = f"{command} is a command and {ownership.named(consumers[0], subscription)} already takes it"
     mend = "A command has one consuming app; let others read the fact that results from it."
     at = ("spec", "eventTypeRef", "name")
     return [subscription.finding("error", "command-with-two-consumers", message, mend, at=at)]

@@ -39,10 +39,10 @@ def resolve(subscription: EventSubscription, inventory: Inventory, today: date) 
         return _dead_letters(subscription, inventory), list(_pointless_versions(subscription))
     if subscription.spec.is_wildcard:
         return _everything(subscription, inventory), list(_pointless_versions(subscription))
-    event_type = inventory.type(wanted_type(subscription))
+    event_type = readable_type(subscription, inventory)
     if event_type is None:
         return [], [_unknown_type(subscription, inventory)]
-    findings = [*_access(subscription, event_type), *_pin(subscription)]
+    findings = [*_pin(subscription)]
     chosen = []
     for place, name in _wanted(subscription):
         version = next((each for each in event_type.spec.versions if each.name == name), None)
@@ -87,28 +87,36 @@ def _everything(subscription: EventSubscription, inventory: Inventory) -> list[C
     # What its app reads by name goes there only: an event goes to one subscription of an app.
     named = {wanted_type(each) for each in inventory.of_app(app_key(subscription)) if not each.spec.is_wildcard}
     types = [each for each in inventory.matching_types(namespace, pattern) if type_key(each) not in named]
-    allowed = [each for each in types if not any(_access(subscription, each))]
+    allowed = [each for each in types if _may_read(subscription, each)]
     return sorted(channel for each in allowed for channel in published(each))
 
 
 def _unknown_type(subscription: EventSubscription, inventory: Inventory) -> Finding:
-    namespace, name = wanted_type(subscription)
-    known = list(inventory.type_names(namespace))
-    where = "" if namespace == "default" else f" in namespace {namespace}"
-    mend = did_you_mean(name, known) or "Add its EventType, or correct the name."
+    """Say the same of a type that may not be read and of one that does not exist: another namespace's are its own."""
+    home, name = wanted_type(subscription)
+    own, at = subscription.metadata.namespace, ("spec", "eventTypeRef", "name")
+    if home == own:
+        message = f"No EventType has the type {name}" + ("" if home == "default" else f" in namespace {home}")
+        mend = did_you_mean(name, list(inventory.type_names(home))) or "Add its EventType, or correct the name."
+    else:
+        message = f"Namespace {home} has no type {name} that may be read from namespace {own}"
+        readable = [each.spec.type for each in inventory.matching_types(home, "*") if _may_read(subscription, each)]
+        mend = did_you_mean(name, readable) or f"Ask whoever owns it to add {own} to its spec.access.namespaces."
     if name[-3:-1] == ".v":
         mend = "Name the type without its version; versions stand under spec.versions.accept."
-    at = ("spec", "eventTypeRef", "name")
-    return subscription.finding("error", "unknown-type", f"No EventType has the type {name}{where}", mend, at=at)
+    return subscription.finding("error", "unknown-type", message, mend, at=at)
 
 
-def _access(subscription: EventSubscription, event_type: EventType) -> Iterator[Finding]:
-    own, home = subscription.metadata.namespace, event_type.metadata.namespace
-    allowed = event_type.spec.access.namespaces
-    if own != home and own not in allowed and "*" not in allowed:
-        message = f"{event_type.spec.type} may not be read from namespace {own}"
-        mend = f"Ask {event_type.spec.owner.team} to add {own} to spec.access.namespaces of {event_type.ref}."
-        yield subscription.finding("error", "access-denied", message, mend, at=("spec", "eventTypeRef"))
+def readable_type(subscription: EventSubscription, inventory: Inventory) -> EventType | None:
+    """Return the type that a subscription names, if its namespace may read it."""
+    found = inventory.type(wanted_type(subscription))
+    return found if found and _may_read(subscription, found) else None
+
+
+def _may_read(subscription: EventSubscription, event_type: EventType) -> bool:
+    """Return whether a type of another namespace invites the one of a subscription."""
+    own, allowed = subscription.metadata.namespace, event_type.spec.access.namespaces
+    return own == event_type.metadata.namespace or own in allowed or "*" in allowed
 
 
 def _pin(subscription: EventSubscription) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ EventType's `access` connects (`Inventory.share_broker`); what else separates na
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from tidings.plan.conventions import DEAD_LETTER_PREFIX
 from tidings.resources.eventtype import EventType
@@ -25,6 +26,7 @@ from tidings.resources.inventory import (
     type_key,
     wanted_type,
 )
+from tidings.resources.model import Resource
 from tidings.resources.origin import Path
 from tidings.resources.subscription import EventSubscription
 
@@ -32,6 +34,17 @@ _OF_APPS = {"deadletter": "dead letters", "replay": "replays", "retry": "retries
 _CHANNEL = re.compile(r"(?P<type>[^.]+\..+)\.v[0-9]+")
 _DEAD_LETTERS: Path = ("spec", "delivery", "deadLetter", "topic")
 _SOURCE: Path = ("spec", "source", "topic")
+
+
+def named(other: Resource[Any], reader: Resource[Any]) -> str:
+    """Return what a message to one resource calls another: by name only within the namespace of both.
+
+    Whoever reads a status or a refusal may have no right to know what there is in other namespaces.
+    """
+    if other.metadata.namespace != reader.metadata.namespace:
+        return f"an {other.kind} of another namespace"
+    app = f" (app {other.spec.consumer.app_id})" if other.kind == "EventSubscription" else ""
+    return f"{other.ref}{app}"
 
 
 def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
@@ -44,7 +57,7 @@ def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
             reason = f"has the name of a channel of {topic.rpartition('.')[0]}"
         senior = None if reason else _senior_type(event_type, topic, inventory)
         if reason or senior:
-            why = reason or f"belongs to {senior.ref}" if senior else reason
+            why = reason or f"belongs to {named(senior, event_type)}" if senior else reason
             mend = "Let spec.channel.topic be {type}.v{version}, or a name that nothing else uses."
             at = ("spec", "channel", "topic")
             yield event_type.finding("error", "foreign-topic", f"The topic {topic} {why}", mend, at=at)
@@ -98,7 +111,7 @@ def _not_dead_letters(subscription: EventSubscription, topic: str, inventory: In
     if shape := _CHANNEL.fullmatch(fold(topic)):
         return f"is a channel of {topic[: len(shape['type'])]}"
     for owner in inventory.types_on(topic):
-        return f"is a channel of {owner.ref}"
+        return f"is a channel of {named(owner, subscription)}"
     return _senior_claim(subscription, inventory.topic_users(topic), inventory)
 
 
@@ -109,7 +122,7 @@ def _not_source(subscription: EventSubscription, topic: str, inventory: Inventor
     if reason := _reserved(topic):
         return reason
     for owner in inventory.types_on(topic):
-        return f"is a channel of {owner.ref}"
+        return f"is a channel of {named(owner, subscription)}"
     writers = [
         each
         for each in inventory.topic_users(topic)
@@ -124,7 +137,7 @@ def _senior_claim(subscription: EventSubscription, users: list[EventSubscription
         if app_key(other) == app_key(subscription) or seniority(other) > seniority(subscription):
             continue
         if inventory.share_broker(subscription.metadata.namespace, other.metadata.namespace):
-            return f"{other.ref} (app {other.spec.consumer.app_id}) uses"
+            return f"{named(other, subscription)} uses"
     return ""
 
 
@@ -134,7 +147,7 @@ def _namesakes(subscription: EventSubscription, inventory: Inventory) -> Iterato
     first = inventory.of_app(app)[0]
     for other in inventory.namesakes(app):
         if seniority(inventory.of_app(other)[0]) < seniority(first):
-            message = f"The app {app[1]} is also in namespace {other[0]}, which shares the broker"
+            message = f"The app {app[1]} is also in another namespace, which shares the broker"
             at = ("spec", "consumer", "appId")
             mend = "Give it another id: both would get each other's events and dead letters."
             yield subscription.finding("error", "app-in-two-namespaces", message, mend, at=at)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
 
-from tidings.plan import jsonschema, naming, ownership
+from tidings.plan import jsonschema, naming, neighbours, ownership
 from tidings.plan.channels import channel_of
 from tidings.plan.guarding import judged
 from tidings.resources.eventtype import EventType
@@ -17,7 +17,8 @@ def plan_type(event_type: EventType, inventory: Inventory, today: date) -> list[
 
     def judge() -> tuple[None, list[Finding]]:
         findings = [*_alone(event_type, today), *_claimed_twice(event_type, inventory)]
-        return None, [*findings, *ownership.of_type(event_type, inventory), *_readers(event_type, inventory)]
+        findings += [*ownership.of_type(event_type, inventory), *neighbours.of_type(event_type, inventory)]
+        return None, [*findings, *_readers(event_type, inventory)]
 
     return judged(event_type, judge, None)[1]
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from tidings.resources.accounts import connected
 from tidings.resources.eventtype import EventType
 from tidings.resources.findings import Finding
 from tidings.resources.model import Resource
@@ -31,6 +32,8 @@ class Inventory:
         """Those whose workers serve all topics of an app: a slow one holds the others up."""
         self.concurrent: set[str] = set()
         """Components that are known to deliver several messages of one topic at once."""
+        self.accounts: dict[str, frozenset[str]] = {}
+        """By namespace, a digest of each broker account that its components are known to lead to."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
         self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
         self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
@@ -177,6 +180,14 @@ class Inventory:
     def share_broker(self, one: str, other: str) -> bool:
         """Whether two namespaces share a broker: a type that one may read in the other travels on it."""
         return one == other or not self._reached_by(one).isdisjoint(self._reached_by(other))
+
+    def is_neighbour(self, one: str, other: str) -> bool:
+        """Return whether nothing connects two namespaces, and they share a broker account all the same."""
+        return connected(self.accounts, one, other) and not self.share_broker(one, other)
+
+    def namespaces_of(self, app_id: str) -> list[str]:
+        """Return the namespaces in which an app of that id consumes something."""
+        return sorted(self._namespaces_of.get(app_id, ()))
 
     def _reached_by(self, namespace: str) -> set[str]:
         return {namespace, *self._homes_of.get(namespace, ()), *self._homes_of.get("*", ())}
