@@ -151,7 +151,7 @@ async def test_what_sells_out_meanwhile_is_taken_out_and_the_rest_ordered(pizzer
     await page.get_by_role("button", name="Checkout").click()
     await fill_in(page)
     pizzeria.sell_out("diavola", "seitan-salami")
-    pizzeria.refusal = (409, "sold out: Diavola del Sol; choose something else, or come back later")
+    pizzeria.refusal = (409, "sold out: Diavola del Sol; choose something else, or try again later")
     await page.get_by_role("button", name="Order now").click()
     await expect(page.get_by_role("alert")).to_contain_text("Sold out: Diavola del Sol")
     await expect(page.get_by_text("Sold out: take it out to go on")).to_be_visible()

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from loyalty.adapters.saas import LONGEST_ANSWER, Saas
-from loyalty.domain import Gift
+from loyalty.adapters.saas import MAX_RESPONSE, Saas
+from loyalty.domain import Award
 from loyalty.provider import Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from notifications.adapters import smtp
@@ -33,7 +33,7 @@ from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
-GIFT = Gift(order_id="o-1", customer_id="ada", points=9, asked_at=NOW)
+AWARD = Award(order_id="o-1", customer_id="ada", points=9, asked_at=NOW)
 PATIENCE = 60.0
 
 
@@ -55,7 +55,7 @@ def _saas(answer: Callable[[httpx2.Request], httpx2.Response]) -> Saas:
     "answer",
     [
         lambda _: httpx2.Response(200, content=_endless()),
-        lambda _: httpx2.Response(200, content=b" " * (LONGEST_ANSWER + 1)),
+        lambda _: httpx2.Response(200, content=b" " * (MAX_RESPONSE + 1)),
         lambda _: httpx2.Response(500, content=_endless()),
         lambda _: httpx2.Response(200, stream=_Bomb(), headers={"content-encoding": "gzip"}),
         lambda _: httpx2.Response(200, content=b"[" * 60_000),
@@ -66,14 +66,14 @@ def _saas(answer: Callable[[httpx2.Request], httpx2.Response]) -> Saas:
 async def test_an_answer_of_the_saas_is_bounded(answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(Unavailable) as caught:
-            await _saas(answer).give(GIFT)
+            await _saas(answer).give(AWARD)
     assert len(str(caught.value)) < 1000
 
 
 async def test_the_words_of_the_saas_are_bounded_and_printable() -> None:
     words = "\x1b[2J\r\nforged: line" + "x" * 50_000
     with pytest.raises(Refused) as caught:
-        await _saas(lambda _: httpx2.Response(422, json={"cd": "A000", "msg": words})).give(GIFT)
+        await _saas(lambda _: httpx2.Response(422, json={"cd": "A000", "msg": words})).give(AWARD)
     assert len(str(caught.value)) < 1000
     assert str(caught.value).isprintable()
 

@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 
-from menu.startup import opening_recipes
+from menu.startup import initial_recipes
 from storefront.main import application
 from storefront.settings import StorefrontSettings
 from tidings import problems
@@ -68,7 +68,7 @@ class Pizzeria:
     def __init__(self, ports: Ports) -> None:
         self.menu = [
             {**msgspec.to_builtins(recipe), "currency": "EUR", "available": True, "missingIngredients": []}
-            for recipe in opening_recipes()
+            for recipe in initial_recipes()
         ]
         self.orders: dict[str, dict[str, Any]] = {}
         self.tracked: dict[str, dict[str, Any]] = {}

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.domain import AlreadySettled, Gift, Member, Receipt, points_for
+from loyalty.domain import AlreadySettled, Award, Member, Receipt, points_for
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 
 
-def gift(order_id: str = "o-1", points: int = 12) -> Gift:
-    return Gift(order_id=order_id, customer_id="ada", points=points, asked_at=NOW)
+def award(order_id: str = "o-1", points: int = 12) -> Award:
+    return Award(order_id=order_id, customer_id="ada", points=points, asked_at=NOW)
 
 
-def given_with(entry: int, balance: int, order_id: str = "o-1") -> Gift:
-    found = gift(order_id)
+def given_with(entry: int, balance: int, order_id: str = "o-1") -> Award:
+    found = award(order_id)
     found.give(Receipt(balance=balance, entry=entry), LATER)
     return found
 
@@ -29,7 +29,7 @@ def test_a_point_for_each_full_euro(cents: int, points: int):
 
 
 def test_points_wait_until_they_are_given_or_rejected():
-    waiting, given_gift, rejected = gift(), given_with(7, 151), gift()
+    waiting, given_gift, rejected = award(), given_with(7, 151), award()
     rejected.reject("accountClosed", LATER)
     assert (waiting.waiting, waiting.status, waiting.settled_at) == (True, "waiting", None)
     assert (given_gift.waiting, given_gift.status, given_gift.receipt) == (False, "given", Receipt(151, 7))
@@ -40,7 +40,7 @@ def test_points_wait_until_they_are_given_or_rejected():
 @pytest.mark.parametrize("first", ["give", "reject"])
 @pytest.mark.parametrize("second", ["give", "reject"])
 def test_what_points_have_become_stays(first: str, second: str):
-    settled = gift()
+    settled = award()
     settle = {
         "give": lambda: settled.give(Receipt(1, 1), NOW),
         "reject": lambda: settled.reject("refused", NOW),
@@ -54,17 +54,17 @@ def test_what_points_have_become_stays(first: str, second: str):
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_member_has_what_the_latest_entry_says_whatever_is_heard_first(order: tuple[int, ...]):
-    gifts = [given_with(5, 50, "o-5"), given_with(6, 42, "o-6"), gift("o-7", 3)]  # 42: some points were spent
+    gifts = [given_with(5, 50, "o-5"), given_with(6, 42, "o-6"), award("o-7", 3)]  # 42: some points were spent
     member = Member(customer_id="ada", changed_at=NOW)
     for number in order:
-        member.reflect(gifts[number], LATER)
+        member.apply(gifts[number], LATER)
     assert (member.balance, member.entry, member.points_waiting) == (42, 6, 3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["waiting", "given", "rejected"])), max_size=30))
 def test_a_member_is_right_after_any_number_of_looks(looks: list[tuple[int, str]]):
     """Gifts go forward only; a member that is brought in line once more with each, as it now is, agrees with all."""
-    gifts = {number: gift(f"o-{number}", number + 1) for number in range(6)}
+    gifts = {number: award(f"o-{number}", number + 1) for number in range(6)}
     member = Member(customer_id="ada", changed_at=NOW)
     entries = 0
     for number, status in looks:
@@ -74,8 +74,8 @@ def test_a_member_is_right_after_any_number_of_looks(looks: list[tuple[int, str]
             seen.give(Receipt(balance=entries * 10, entry=entries), NOW)
         elif seen.waiting and status == "rejected":
             seen.reject("refused", NOW)
-        member.reflect(seen, LATER)
+        member.apply(seen, LATER)
     for each in reversed(gifts.values()):
-        member.reflect(each, LATER)
+        member.apply(each, LATER)
     assert member.points_waiting == sum(each.points for each in gifts.values() if each.waiting)
     assert (member.balance, member.entry) == (entries * 10, entries)

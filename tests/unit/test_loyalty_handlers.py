@@ -128,7 +128,7 @@ async def test_an_order_below_a_euro_is_worth_nothing(start: Start):
     await loyalty.idle()
     assert (await loyalty.counts())["calls"] == 0
     unknown = await loyalty.api.get("/members/ada")
-    assert (unknown.status_code, "no order of theirs" in unknown.json()["detail"]) == (404, True)
+    assert (unknown.status_code, "no order of this customer" in unknown.json()["detail"]) == (404, True)
 
 
 async def test_while_the_saas_is_away_points_wait_and_the_breaker_spares_it(start: Start):

@@ -10,14 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from loyalty.adapters.breaker import Breaker, BreakerOpen
-from loyalty.adapters.saas import LONGEST_PAUSE, Busy, Down, Saas, read, retry_after
-from loyalty.domain import Gift, Receipt
+from loyalty.adapters.saas import MAX_PAUSE, Busy, Down, Saas, read, retry_after
+from loyalty.domain import Award, Receipt
 from loyalty.provider import Health, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings.testing import Clock
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
-GIFT = Gift(order_id="o-1", customer_id="ada", points=12, asked_at=NOW)
+AWARD = Award(order_id="o-1", customer_id="ada", points=12, asked_at=NOW)
 POSTED = {"stat": "OK", "txn": {"no": 7, "acctRef": "ada", "pts": 12, "balAft": 151, "ts": "20260314180000"}}
 Answer = Callable[[httpx2.Request], httpx2.Response]
 
@@ -34,7 +34,7 @@ async def test_points_are_posted_under_the_orders_id_in_the_saas_own_words():
         return httpx2.Response(200, json=POSTED)
 
     there = saas(answer, saas_url="https://saas.example/tenant", saas_key="secret")
-    assert await there.give(GIFT) == Receipt(balance=151, entry=7)
+    assert await there.give(AWARD) == Receipt(balance=151, entry=7)
     (request,) = requests
     assert (request.method, str(request.url)) == ("POST", "https://saas.example/tenant/api/v2/TxnPost")
     assert json.loads(request.content) == {"acctRef": "ada", "extRef": "o-1", "pts": 12, "typ": "ERN"}
@@ -89,11 +89,11 @@ def test_anything_else_is_to_be_asked_again(response: httpx2.Response, kind: typ
         (None, None),
         ("0", 0.0),
         (" 7 ", 7.0),
-        ("99999999999", LONGEST_PAUSE),
+        ("99999999999", MAX_PAUSE),
         ("Sat, 14 Mar 2026 18:00:30 GMT", 30.0),
         ("Sat, 14 Mar 2026 18:00:30 -0000", 30.0),
         ("Sat, 14 Mar 2026 17:00:00 GMT", 0.0),
-        ("Sun, 14 Mar 2032 18:00:00 GMT", LONGEST_PAUSE),
+        ("Sun, 14 Mar 2032 18:00:00 GMT", MAX_PAUSE),
         ("soon", None),
         ("-5", None),
         ("1.5", None),
@@ -116,7 +116,7 @@ async def test_a_saas_that_cannot_be_reached_is_down(failure: Exception, told: s
         raise failure
 
     with pytest.raises(Down, match=told) as down:
-        await saas(answer).give(GIFT)
+        await saas(answer).give(AWARD)
     assert down.value.after is None
 
 
@@ -127,7 +127,7 @@ async def test_a_call_has_a_deadline_all_in_all():
 
     there = Saas(LoyaltySettings(deadline=0.05), httpx2.MockTransport(drip))
     with pytest.raises(Down, match=r"did not answer within 0\.05 s"):
-        await there.give(GIFT)
+        await there.give(AWARD)
 
 
 async def test_a_pause_that_is_asked_for_is_kept_by_every_call():
@@ -139,10 +139,10 @@ async def test_a_pause_that_is_asked_for_is_kept_by_every_call():
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(Busy) as busy:
-        await there.give(GIFT)
+        await there.give(AWARD)
     assert busy.value.after == 1.0
     assert there.health == Health("closed", 0, 0.0)  # who asks for a pause lives
-    assert await there.give(GIFT) == Receipt(151, 7)
+    assert await there.give(AWARD) == Receipt(151, 7)
     assert loop.time() - began >= 0.95
 
 
@@ -150,7 +150,7 @@ async def test_calls_keep_to_the_rate():
     there = saas(lambda _request: httpx2.Response(200, json=POSTED), rate=50, burst=2)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await asyncio.gather(*(there.give(GIFT) for _ in range(7)))
+    await asyncio.gather(*(there.give(AWARD) for _ in range(7)))
     assert loop.time() - began >= 0.09  # two at once, then five, 20 ms apart
 
 
@@ -165,17 +165,17 @@ async def test_after_failures_in_a_row_no_call_is_made_until_one_has_found_out()
     there = saas(answer, breaker_failures=3, breaker_pause=0.2)
     for _ in range(3):
         with pytest.raises(Down):
-            await there.give(GIFT)
+            await there.give(AWARD)
     for _ in range(10):
         with pytest.raises(BreakerOpen, match="after 3 failures in a row") as refused:
-            await there.give(GIFT)
+            await there.give(AWARD)
         assert 0 < (refused.value.after or 0) <= 0.3
     assert (len(calls), there.health.breaker, there.health.failures) == (3, "open", 3)
     assert 0 < there.health.tries_again_in <= 0.2
     well = True
     await asyncio.sleep(0.21)
     assert there.health.breaker == "halfOpen"
-    assert await there.give(GIFT) == Receipt(151, 7)
+    assert await there.give(AWARD) == Receipt(151, 7)
     assert (len(calls), there.health) == (4, Health("closed", 0, 0.0))
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from menu.domain import Flip, Menu, Recipe, StillMissing, UnknownItem
-from menu.startup import opening_recipes
+from menu.domain import AvailabilityChange, IngredientMissing, Menu, Recipe, UnknownItem
+from menu.startup import initial_recipes
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def menu() -> Menu:
 
 
 def test_the_opening_menu_is_fit_to_be_sold() -> None:
-    found = opening_recipes()
+    found = initial_recipes()
     assert 8 <= len(found) == len({each.sku for each in found})
     for each in found:
         assert 500 <= each.price_cents <= 2000, each
@@ -38,12 +38,12 @@ def test_the_opening_menu_is_fit_to_be_sold() -> None:
 def test_an_ingredient_concerns_every_pizza_that_needs_it() -> None:
     found = menu()
     assert found.supply("basil", at(1), at(2), available=False) == [
-        Flip("margherita", False, at(2)),
-        Flip("pesto", False, at(2)),
+        AvailabilityChange("margherita", False, at(2)),
+        AvailabilityChange("pesto", False, at(2)),
     ]
     assert found.supply("tomato", at(2), at(3), available=False) == []
     assert found.missing("margherita") == ["tomato", "basil"]
-    assert found.supply("basil", at(4), at(5), available=True) == [Flip("pesto", True, at(5))]
+    assert found.supply("basil", at(4), at(5), available=True) == [AvailabilityChange("pesto", True, at(5))]
     assert [sku for sku in found.items if found.available(sku)] == ["pesto", "funghi"]
 
 
@@ -57,13 +57,13 @@ def test_of_an_ingredient_the_latest_news_counts_whenever_it_comes(news: list[tu
 
 def test_by_hand_a_pizza_is_taken_off_and_offered_again() -> None:
     found = menu()
-    assert found.withdraw("funghi", at(1)) == [Flip("funghi", False, at(1))]
+    assert found.withdraw("funghi", at(1)) == [AvailabilityChange("funghi", False, at(1))]
     assert found.withdraw("funghi", at(2)) == []
     found.supply("thyme", at(3), at(3), available=False)
-    with pytest.raises(StillMissing, match="funghi cannot be had again before the kitchen is given thyme"):
+    with pytest.raises(IngredientMissing, match="funghi cannot be restocked: the kitchen is out of thyme"):
         found.restore("funghi", at(4))
     assert found.supply("thyme", at(5), at(5), available=True) == [], "a person has taken it off"
-    assert found.restore("funghi", at(6)) == [Flip("funghi", True, at(6))]
+    assert found.restore("funghi", at(6)) == [AvailabilityChange("funghi", True, at(6))]
     assert found.restore("funghi", at(7)) == []
 
 
@@ -88,7 +88,7 @@ def test_a_recipe_that_needs_what_is_missing_is_on_the_menu_but_cannot_be_had() 
 @pytest.mark.parametrize("call", ["item", "missing", "available", "withdraw", "restore", "reprice"])
 def test_what_is_not_on_the_menu_is_refused(call: str) -> None:
     arguments = {"withdraw": (NOW,), "restore": (NOW,), "reprice": (990, NOW)}.get(call, ())
-    with pytest.raises(UnknownItem, match="no 'hawaii' on the menu"):
+    with pytest.raises(UnknownItem, match="'hawaii' is not on the menu"):
         getattr(menu(), call)("hawaii", *arguments)
 
 
@@ -100,7 +100,7 @@ def test_every_change_of_a_pizza_is_dated_later_than_the_one_before(changes: lis
     """Readers put facts in order by their moments; the clock may go back and changes may be as one."""
     found, told, had = menu(), [NOW], True
     for number, (what, value, offset) in enumerate(changes):
-        now, flips = at(offset), list[Flip]()
+        now, flips = at(offset), list[AvailabilityChange]()
         match what:
             case "off":
                 flips = found.withdraw("pesto", now)

@@ -12,7 +12,7 @@ import pytest
 from menu.api import router
 from menu.handlers import handlers
 from menu.publishing import open_menu
-from menu.startup import opening_recipes
+from menu.startup import initial_recipes
 from tidings import Event, Service, event
 from tidings.context import Cause, Context, request
 from tidings.events import message_type
@@ -102,7 +102,7 @@ async def test_the_opening_menu_is_published_at_the_first_start_only(start: Call
     first = await start()
     again = await start()
     published = again.facts("recipePublished")
-    assert [each["sku"] for each in published] == [each.sku for each in opening_recipes()] == await first.sold()
+    assert [each["sku"] for each in published] == [each.sku for each in initial_recipes()] == await first.sold()
     assert all(each["available"] and each["currency"] == "EUR" and each["priceCents"] > 0 for each in published)
 
 
@@ -143,10 +143,10 @@ GOOD = {"name": "Hawaii", "priceCents": 1000, "ingredients": ["pineapple"]}
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "detail"),
     [
-        ("GET", "/menu/hawaii", None, 404, "no 'hawaii' on the menu"),
-        ("PUT", "/menu/hawaii/price", {"priceCents": 1}, 404, "no 'hawaii' on the menu"),
-        ("POST", "/menu/hawaii/sold-out", None, 404, "no 'hawaii' on the menu"),
-        ("POST", "/menu/hawaii/restocked", None, 404, "no 'hawaii' on the menu"),
+        ("GET", "/menu/hawaii", None, 404, "'hawaii' is not on the menu"),
+        ("PUT", "/menu/hawaii/price", {"priceCents": 1}, 404, "'hawaii' is not on the menu"),
+        ("POST", "/menu/hawaii/sold-out", None, 404, "'hawaii' is not on the menu"),
+        ("POST", "/menu/hawaii/restocked", None, 404, "'hawaii' is not on the menu"),
         ("PUT", "/menu/Ha%20waii", GOOD, 422, "path.sku"),
         ("PUT", "/menu/hawaii", GOOD | {"priceCents": -100}, 422, "body.priceCents"),
         ("PUT", "/menu/hawaii", GOOD | {"priceCents": 9.5}, 422, "body.priceCents"),

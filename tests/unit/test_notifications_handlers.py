@@ -147,10 +147,10 @@ async def test_without_an_address_it_is_refused_at_once(start: Start, address: s
     await running.hear(asked(to=address))
     await running.idle()
     assert (running.mailer.asked, len(running.told("emailRefused"))) == (0, 1)
-    assert "no e-mail address" in (await running.look())["reason"]
+    assert "no valid e-mail address" in (await running.look())["reason"]
 
 
-async def test_an_email_that_nobody_wants_any_more_is_given_up(start: Start):
+async def test_an_overdue_email_is_given_up(start: Start):
     running = await start(timedelta(hours=1))
     running.mailer.raises = [NotNow("451 try again"), NotNow("451 still not")]
     await running.hear(asked())
@@ -210,7 +210,7 @@ async def test_a_command_that_makes_no_sense_is_a_dead_letter(start: Start, chan
     assert (letter["type"], running.mailer.asked) == ("notifications.sendEmail", 0)
 
 
-async def test_an_email_nobody_asked_for_is_not_known(start: Start):
+async def test_an_unknown_email_is_not_found(start: Start):
     running = await start()
     answer = await running.api.get("/emails/unknown")
-    assert (answer.status_code, "nobody has asked" in answer.json()["detail"]) == (404, True)
+    assert (answer.status_code, "was never requested" in answer.json()["detail"]) == (404, True)

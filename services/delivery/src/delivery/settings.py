@@ -1,4 +1,4 @@
-"""Settings of delivery, from the environment with the prefix `DELIVERY_`."""
+"""Settings of delivery, from the environment."""
 
 from __future__ import annotations
 

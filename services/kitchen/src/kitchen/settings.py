@@ -1,4 +1,4 @@
-"""Settings of the kitchen, by environment."""
+"""Settings of kitchen, from the environment."""
 
 from __future__ import annotations
 

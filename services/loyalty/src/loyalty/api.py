@@ -1,4 +1,4 @@
-"""Loyalty's HTTP API. It answers from what loyalty knows itself: also while the SaaS is down."""
+"""Loyalty's HTTP API. Responses come from loyalty's own state, so they do not depend on the SaaS."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]
 
 
 def current_provider(request: Request) -> Provider:
-    """The provider that the service was put together with."""
-    found: Provider = request.app.state.provider
-    return found
+    """Return the provider of the application."""
+    provider: Provider = request.app.state.provider
+    return provider
 
 
 class _Model(BaseModel):
@@ -30,7 +30,7 @@ class _Model(BaseModel):
 
 
 class MemberView(_Model):
-    """What a customer has, and what is on its way."""
+    """Points of a customer: balance and pending points."""
 
     customer_id: str
     balance: int
@@ -39,7 +39,7 @@ class MemberView(_Model):
 
 
 class BreakerView(_Model):
-    """Whether calls to the SaaS are made; `triesAgainIn` is in seconds."""
+    """State of the circuit breaker for the SaaS; `triesAgainIn` is in seconds."""
 
     state: State
     failures: int
@@ -47,24 +47,24 @@ class BreakerView(_Model):
 
 
 class QueueView(_Model):
-    """What this replica has yet to do. `depth` counts gifts that wait, and for milliseconds facts on their way out."""
+    """Backlog of this replica. `depth` counts pending awards, and briefly also events about to be published."""
 
     depth: int
     breaker: BreakerView
 
 
-@router.get("/members/{customer_id}", tags=["members"], summary="What a customer has")
+@router.get("/members/{customer_id}", tags=["members"], summary="Get the points of a customer")
 async def member(customer_id: Id, service: CurrentService) -> MemberView:
-    """Answer the balance as of the latest points given; 404 for who has none and none on their way."""
+    """Return the balance as of the latest award; 404 if the customer has neither points nor pending points."""
     try:
         return MemberView.model_validate(await service.execute(use_cases.read_member, customer_id))
     except UnknownMember as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
 
 
-@router.get("/queue", tags=["queue"], summary="What waits for the SaaS, and whether it is being called")
+@router.get("/queue", tags=["queue"], summary="Get the backlog and the state of the circuit breaker")
 async def queue(service: CurrentService, provider: Annotated[Provider, Depends(current_provider)]) -> QueueView:
-    """Answer for the replica that is asked."""
+    """Return the backlog of the replica that handles this request."""
     health = provider.health
     breaker = BreakerView(state=health.breaker, failures=health.failures, tries_again_in=health.tries_again_in)
     return QueueView(depth=service.outbox.depth, breaker=breaker)

@@ -1,20 +1,20 @@
-"""What loyalty tells itself: scheduled messages, never published. They are its queue before the SaaS."""
+"""Scheduled messages of loyalty; they never leave it. They are the queue in front of the SaaS."""
 
 from __future__ import annotations
 
 from tidings import Event, command
 
 
-@command("loyalty.givePoints", subject="order_id")
-class GivePoints(Event):
-    """Have the points for an order entered in the provider's books; tried until there is an answer."""
+@command("loyalty.awardPoints", subject="order_id")
+class AwardPoints(Event):
+    """Award the points for an order through the provider; retried until it responds."""
 
     order_id: str
 
 
 @command("loyalty.updateMember", subject="customer_id")
 class UpdateMember(Event):
-    """Bring a member in line with the points for an order as they now are."""
+    """Update a member from the current state of an award."""
 
     customer_id: str
     order_id: str

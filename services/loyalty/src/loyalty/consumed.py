@@ -1,4 +1,4 @@
-"""What loyalty reads of other services' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from tidings import Event, event
 
 
 class Customer(Event):
-    """Who ordered."""
+    """The customer of an order."""
 
     customer_id: str
 
 
 @event("orders.orderCompleted", subject="order_id")
 class OrderCompleted(Event):
-    """A customer has the pizza."""
+    """The customer has the order."""
 
     order_id: str
     customer: Customer

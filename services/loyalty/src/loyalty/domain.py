@@ -1,6 +1,6 @@
-"""What loyalty decides: what an order is worth, what has become of its points, and what a member has.
+"""Domain rules of loyalty: the points for an order, the state of their award, and the account of a member.
 
-Pure: no I/O and no clock; `now` is always given.
+Pure: no I/O and no clock; `now` is a parameter.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Reason = Literal["accountUnknown", "accountClosed", "refused"]
 
 
 def points_for(total_cents: int) -> int:
-    """One point for each full euro."""
+    """Return the points for an amount: one for each full euro."""
     return total_cents // CENTS_PER_POINT
 
 
 class AlreadySettled(Exception):
-    """The points have been given or rejected before; what they have become stays."""
+    """The award was given or rejected before; its outcome is final."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Proof that points were given.
+    """Confirmation by the provider that points were given.
 
     Attributes:
-        balance: What the member had then, these points included.
-        entry: The number of the entry in the books: of two, the higher one is the later one.
+        balance: Balance of the member after this entry.
+        entry: Number of the ledger entry; later entries have higher numbers.
 
     """
 
@@ -38,12 +38,12 @@ class Receipt(msgspec.Struct, frozen=True):
     entry: int
 
 
-class Gift(msgspec.Struct, kw_only=True):
-    """The points for one order: given once, however often the order is told and however often giving is tried.
+class Award(msgspec.Struct, kw_only=True):
+    """The award of points for one order. It is given at most once, however many deliveries and attempts there are.
 
     Attributes:
-        receipt: There once they are given.
-        reason: Why they were rejected.
+        receipt: Present once the points are given.
+        reason: Present once they are rejected.
 
     """
 
@@ -61,20 +61,20 @@ class Gift(msgspec.Struct, kw_only=True):
         return self.status == "waiting"
 
     def give(self, receipt: Receipt, now: datetime) -> None:
-        """Note that the points have been given.
+        """Record that the points were given.
 
         Raises:
-            AlreadySettled: They have been given or rejected before.
+            AlreadySettled: The award was given or rejected before.
 
         """
         self._settle("given", now)
         self.receipt = receipt
 
     def reject(self, reason: Reason, now: datetime) -> None:
-        """Note that the points will not be given.
+        """Record that the points will not be given.
 
         Raises:
-            AlreadySettled: They have been given or rejected before.
+            AlreadySettled: The award was given or rejected before.
 
         """
         self._settle("rejected", now)
@@ -88,12 +88,12 @@ class Gift(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A customer who collects points: a copy of what the books say, and what has yet to be entered there.
+    """A customer who collects points: a copy of the provider's balance, and the pending points.
 
     Attributes:
-        balance: As of the latest receipt; 0 before the first.
-        entry: That receipt's number.
-        waiting: Points on their way, by order.
+        balance: Balance as of the latest receipt; 0 before the first.
+        entry: Entry number of that receipt.
+        waiting: Pending points by order id.
 
     """
 
@@ -107,12 +107,13 @@ class Member(msgspec.Struct, kw_only=True):
     def points_waiting(self) -> int:
         return sum(self.waiting.values())
 
-    def reflect(self, gift: Gift, now: datetime) -> None:
-        """Bring the copy in line with a gift as it now is; in any order of gifts, and as often as one likes."""
-        if gift.waiting:
-            self.waiting[gift.order_id] = gift.points
+    def apply(self, award: Award, now: datetime) -> None:
+        """Update the account from the current state of an award. Idempotent and independent of order."""
+        if award.waiting:
+            self.waiting[award.order_id] = award.points
         else:
-            self.waiting.pop(gift.order_id, None)
-        if gift.receipt is not None and gift.receipt.entry > self.entry:
-            self.balance, self.entry = gift.receipt.balance, gift.receipt.entry
+            self.waiting.pop(award.order_id, None)
+        # Receipts may be applied out of order: only a later ledger entry replaces the balance.
+        if award.receipt is not None and award.receipt.entry > self.entry:
+            self.balance, self.entry = award.receipt.balance, award.receipt.entry
         self.changed_at = now

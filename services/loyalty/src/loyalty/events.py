@@ -1,4 +1,4 @@
-"""What loyalty publishes."""
+"""Events published by loyalty."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loyalty.domain import Reason
 from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 Points = Annotated[int, Meta(ge=1)]
 
 
 @event("loyalty.pointsAdded", subject="customer_id")
 class PointsAdded(Event):
-    """A customer has been given the points for an order; `balance` is what they had then."""
+    """A customer was given the points for an order; `balance` includes them."""
 
     customer_id: str
     order_id: str

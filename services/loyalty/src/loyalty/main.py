@@ -1,4 +1,4 @@
-"""Loyalty as an ASGI application: `uvicorn loyalty.main:app`."""
+"""ASGI application of the loyalty service: `uvicorn loyalty.main:app`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidings.fastapi import create_app
 
 
 def application(service: Service, saas: Saas) -> FastAPI:
-    """Put the service together with the SaaS; tests give their own."""
+    """Build the application around a SaaS adapter; tests pass their own."""
     app = create_app(service, [router], lifespan=saas.opened, description=__doc__)
     app.state.provider = saas
     return app

@@ -1,21 +1,21 @@
-"""Whoever keeps the points, in loyalty's own words. What they call things themselves stays in the adapter."""
+"""Port to the provider that keeps the points, in loyalty's terms. The adapter translates the provider's terms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from loyalty.domain import Gift, Reason, Receipt
+from loyalty.domain import Award, Reason, Receipt
 
 State = Literal["closed", "open", "halfOpen"]
 
 
 class Unavailable(Exception):
-    """No answer that counts: nobody knows whether the points were given. To be asked again with the same gift.
+    """The provider gave no usable response, so the outcome is unknown. Retry with the same award.
 
     Args:
-        reason: What went wrong.
-        after: Not before that many seconds; None where nobody said.
+        reason: Cause of the failure.
+        after: Seconds to wait before the retry; None if the provider did not ask for a pause.
 
     """
 
@@ -25,11 +25,11 @@ class Unavailable(Exception):
 
 
 class Refused(Exception):
-    """The provider will not give these points, however often it is asked.
+    """The provider refuses these points for good. Do not retry.
 
     Args:
-        reason: Why.
-        detail: The provider's own words, for people.
+        reason: Reason in loyalty's terms.
+        detail: Message of the provider, for operators.
 
     """
 
@@ -40,12 +40,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How this replica gets on with the provider.
+    """Health of the provider as seen by this replica.
 
     Attributes:
-        breaker: `closed` while calls are made, `open` while none is, `halfOpen` while one call finds out.
-        failures: Calls that failed since one was answered.
-        tries_again_in: Seconds until a call may find out; 0 unless `open`.
+        breaker: State of the circuit breaker: `halfOpen` while a single trial call is made.
+        failures: Consecutive failed calls.
+        tries_again_in: Seconds until the next trial call; 0 unless `open`.
 
     """
 
@@ -55,14 +55,14 @@ class Health:
 
 
 class Provider(Protocol):
-    """Gives points."""
+    """Provider of the points programme."""
 
-    async def give(self, gift: Gift) -> Receipt:
-        """Give the points, once for each order however often it is called.
+    async def give(self, award: Award) -> Receipt:
+        """Give the points. Idempotent per order.
 
         Raises:
-            Unavailable: No answer that counts.
-            Refused: They will never be given.
+            Unavailable: The outcome is unknown.
+            Refused: The points will never be given.
 
         """
         ...

@@ -1,4 +1,4 @@
-"""What the API asks for, each as one unit of work."""
+"""Use cases of the API, one unit of work each."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from tidings import StateContext
 
 
 class UnknownMember(LookupError):
-    """Nobody of this id has completed an order that is worth a point."""
+    """The customer has never completed an order worth a point."""
 
 
 async def read_member(customer_id: str, context: StateContext) -> Member:
-    """Look at one member.
+    """Return a member.
 
     Raises:
-        UnknownMember: There is none.
+        UnknownMember: The customer has never completed an order worth a point.
 
     """
     member = await context.load(Member, customer_id)
     if member is None:
-        raise UnknownMember(f"{customer_id} has no points, and none on their way: no order of theirs is completed")
+        raise UnknownMember(f"{customer_id} has no points and none pending: no order of this customer is completed")
     return member

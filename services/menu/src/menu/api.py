@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from menu import use_cases
-from menu.domain import Menu, Recipe, StillMissing, UnknownItem
+from menu.domain import IngredientMissing, Menu, Recipe, UnknownItem
 from menu.use_cases import Price
 from tidings.fastapi import CurrentService
 
@@ -28,7 +28,7 @@ class _Model(BaseModel):
 
 
 class RecipeBody(_Model):
-    """A pizza as it is to stand on the menu."""
+    """Request to add or change a pizza."""
 
     name: str = Field(min_length=1, max_length=100)
     description: str = Field(default="", max_length=1000)
@@ -39,13 +39,13 @@ class RecipeBody(_Model):
 
 
 class PriceBody(_Model):
-    """What a pizza is to cost."""
+    """Request to change a price."""
 
     price_cents: Cents
 
 
 class ItemView(_Model):
-    """A pizza on the menu; `missingIngredients` says why it may not be available."""
+    """A pizza on the menu; `missingIngredients` may explain why it is not available."""
 
     sku: str
     name: str
@@ -60,28 +60,28 @@ class ItemView(_Model):
 
 
 class MenuView(_Model):
-    """All pizzas, in the order in which they came onto the menu."""
+    """All pizzas in the order of their addition."""
 
     items: list[ItemView]
 
 
-@router.get("/menu", summary="Everything on the menu")
+@router.get("/menu", summary="List the menu")
 async def get_menu(service: CurrentService) -> MenuView:
-    """Answer all pizzas, those that cannot be had included."""
+    """Return all pizzas, including unavailable ones."""
     menu = await service.execute(use_cases.read_menu, None)
     return MenuView(items=[_view(menu, sku) for sku in menu.items])
 
 
-@router.get("/menu/{sku}", summary="One pizza")
+@router.get("/menu/{sku}", summary="Get a pizza")
 async def get_item(sku: Sku, service: CurrentService) -> ItemView:
-    """Answer the pizza; 404 where there is none."""
-    with _refusals():
+    """Return the pizza; 404 if it is not on the menu."""
+    with _http_errors():
         return _view(await service.execute(use_cases.read_menu, None), sku)
 
 
 @router.put("/menu/{sku}", summary="Add or change a pizza")
 async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemView:
-    """Answer the pizza as it stands now."""
+    """Return the pizza after the change."""
     recipe = Recipe(
         sku=sku,
         name=body.name,
@@ -96,33 +96,33 @@ async def put_item(sku: Sku, body: RecipeBody, service: CurrentService) -> ItemV
 
 @router.put("/menu/{sku}/price", summary="Change a price")
 async def put_price(sku: Sku, body: PriceBody, service: CurrentService) -> ItemView:
-    """Answer the pizza as it stands now; 404 where there is none."""
-    with _refusals():
+    """Return the pizza after the change; 404 if it is not on the menu."""
+    with _http_errors():
         return _view(await service.execute(use_cases.set_price, Price(sku, body.price_cents)), sku)
 
 
-@router.post("/menu/{sku}/sold-out", summary="Take a pizza off for now")
+@router.post("/menu/{sku}/sold-out", summary="Mark a pizza as sold out")
 async def post_sold_out(sku: Sku, service: CurrentService) -> ItemView:
-    """Answer the pizza as it stands now; 404 where there is none."""
-    with _refusals():
+    """Return the pizza after the change; 404 if it is not on the menu."""
+    with _http_errors():
         return _view(await service.execute(use_cases.sold_out, sku), sku)
 
 
-@router.post("/menu/{sku}/restocked", summary="Offer a pizza again")
+@router.post("/menu/{sku}/restocked", summary="Mark a pizza as available again")
 async def post_restocked(sku: Sku, service: CurrentService) -> ItemView:
-    """Answer the pizza as it stands now; 404 where there is none, 409 while an ingredient is missing."""
-    with _refusals():
+    """Return the pizza after the change; 404 if it is not on the menu, 409 while an ingredient is missing."""
+    with _http_errors():
         return _view(await service.execute(use_cases.restocked, sku), sku)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Answer what the menu refuses."""
+def _http_errors() -> Iterator[None]:
+    """Translate domain errors into HTTP errors."""
     try:
         yield
     except UnknownItem as error:
         raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
-    except StillMissing as error:
+    except IngredientMissing as error:
         raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""What the menu reads of other services' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidings import Event, event
 
 @event("kitchen.ingredientRanOut", subject="ingredient")
 class IngredientRanOut(Event):
-    """Nothing is left of an ingredient."""
+    """An ingredient has run out."""
 
     ingredient: str
     ran_out_at: datetime
@@ -17,7 +17,7 @@ class IngredientRanOut(Event):
 
 @event("kitchen.ingredientDelivered", subject="ingredient")
 class IngredientDelivered(Event):
-    """An ingredient that had run out is there again."""
+    """An ingredient that had run out is available again."""
 
     ingredient: str
     delivered_at: datetime

@@ -1,4 +1,4 @@
-"""The menu: recipes, prices and what can be had. Pure, without I/O and without a clock; `now` is always given."""
+"""The menu: recipes, prices and availability. Pure: no I/O and no clock; `now` is a parameter."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _TICK = timedelta(microseconds=1)
 
 
 class UnknownItem(LookupError):
-    """No such pizza is on the menu."""
+    """The pizza is not on the menu."""
 
 
-class StillMissing(Exception):
-    """A pizza cannot be had again while something it needs has run out."""
+class IngredientMissing(Exception):
+    """A pizza cannot be restocked while one of its ingredients is missing."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A pizza as it stands on the menu; the price in cents of a euro."""
+    """A pizza as listed on the menu; the price is in euro cents."""
 
     sku: str
     name: str
@@ -34,9 +34,9 @@ class Item(msgspec.Struct, kw_only=True):
     """A pizza on the menu.
 
     Attributes:
-        withdrawn: Taken off by a person, whatever there is of its ingredients.
-        changed_at: The last change that was told; always later than the one before, so that readers can tell the
-            order of what they are told, however it reaches them.
+        withdrawn: Marked as sold out by hand, whatever the ingredients.
+        changed_at: Time of the last published change. Strictly increasing, since consumers use it to order the events
+            of a sku.
 
     """
 
@@ -45,20 +45,20 @@ class Item(msgspec.Struct, kw_only=True):
     withdrawn: bool = False
 
     def touch(self, now: datetime) -> datetime:
-        """Date a change."""
+        """Set and return the time of a change."""
         self.changed_at = max(now, self.changed_at + _TICK)
         return self.changed_at
 
 
 class Supply(msgspec.Struct, frozen=True):
-    """Whether the kitchen has an ingredient, and since when."""
+    """Availability of an ingredient since a time."""
 
     available: bool
     since: datetime
 
 
-class Flip(msgspec.Struct, frozen=True):
-    """A pizza that could be had and now cannot, or the other way round."""
+class AvailabilityChange(msgspec.Struct, frozen=True):
+    """A pizza that became available or unavailable."""
 
     sku: str
     available: bool
@@ -66,39 +66,39 @@ class Flip(msgspec.Struct, frozen=True):
 
 
 class Menu(msgspec.Struct):
-    """Everything on the menu, and which ingredients the kitchen has told about."""
+    """All items, and the ingredients reported by the kitchen."""
 
     items: dict[str, Item] = {}
     supplies: dict[str, Supply] = {}
 
     @classmethod
     def of(cls, recipes: Iterable[Recipe], now: datetime) -> Menu:
-        """Open with these pizzas."""
+        """Create a menu with these pizzas."""
         return cls({recipe.sku: Item(recipe=recipe, changed_at=now) for recipe in recipes})
 
     def item(self, sku: str) -> Item:
-        """Look a pizza up.
+        """Return a pizza.
 
         Raises:
-            UnknownItem: There is none.
+            UnknownItem: The pizza is not on the menu.
 
         """
         try:
             return self.items[sku]
         except KeyError:
-            raise UnknownItem(f"there is no {sku!r} on the menu") from None
+            raise UnknownItem(f"{sku!r} is not on the menu") from None
 
     def missing(self, sku: str) -> list[str]:
-        """Which of a pizza's ingredients have run out."""
+        """Return the ingredients of a pizza that have run out."""
         supplies = ((name, self.supplies.get(name)) for name in self.item(sku).recipe.ingredients)
         return [name for name, supply in supplies if supply is not None and not supply.available]
 
     def available(self, sku: str) -> bool:
-        """Whether a pizza can be had."""
+        """Return whether a pizza can be ordered."""
         return not self.item(sku).withdrawn and not self.missing(sku)
 
     def put(self, recipe: Recipe, now: datetime) -> Item | None:
-        """Add or change a pizza; None where it stands like that already."""
+        """Add or change a pizza; return None if nothing changes."""
         known = self.items.get(recipe.sku)
         if known is None:
             self.items[recipe.sku] = Item(recipe=recipe, changed_at=now)
@@ -110,10 +110,10 @@ class Menu(msgspec.Struct):
         return known
 
     def reprice(self, sku: str, price_cents: int, now: datetime) -> datetime | None:
-        """Change a price; since when it holds, None where it is the same.
+        """Change a price; return the time of the change, None if the price is the same.
 
         Raises:
-            UnknownItem: There is no such pizza.
+            UnknownItem: The pizza is not on the menu.
 
         """
         item = self.item(sku)
@@ -122,45 +122,45 @@ class Menu(msgspec.Struct):
         item.recipe = msgspec.structs.replace(item.recipe, price_cents=price_cents)
         return item.touch(now)
 
-    def withdraw(self, sku: str, now: datetime) -> list[Flip]:
-        """Take a pizza off by hand, until it is restored.
+    def withdraw(self, sku: str, now: datetime) -> list[AvailabilityChange]:
+        """Mark a pizza as sold out until it is restored by hand.
 
         Raises:
-            UnknownItem: There is no such pizza.
+            UnknownItem: The pizza is not on the menu.
 
         """
         before = self._availability()
         self.item(sku).withdrawn = True
-        return self._flips(before, now)
+        return self._changes(before, now)
 
-    def restore(self, sku: str, now: datetime) -> list[Flip]:
-        """Offer a pizza again.
+    def restore(self, sku: str, now: datetime) -> list[AvailabilityChange]:
+        """Make a pizza available again.
 
         Raises:
-            UnknownItem: There is no such pizza.
-            StillMissing: One of its ingredients has run out.
+            UnknownItem: The pizza is not on the menu.
+            IngredientMissing: One of its ingredients has run out.
 
         """
         missing = self.missing(sku)
         if missing:
-            raise StillMissing(f"{sku} cannot be had again before the kitchen is given {', '.join(missing)}")
+            raise IngredientMissing(f"{sku} cannot be restocked: the kitchen is out of {', '.join(missing)}")
         before = self._availability()
         self.item(sku).withdrawn = False
-        return self._flips(before, now)
+        return self._changes(before, now)
 
-    def supply(self, ingredient: str, since: datetime, now: datetime, *, available: bool) -> list[Flip]:
-        """Note what the kitchen says of an ingredient, unless something later is known; gives what changes by it."""
+    def supply(self, ingredient: str, since: datetime, now: datetime, *, available: bool) -> list[AvailabilityChange]:
+        """Record the availability of an ingredient, unless a later one is known; return the resulting changes."""
         known = self.supplies.get(ingredient)
         if known is not None and known.since >= since:
             return []
         before = self._availability()
         self.supplies[ingredient] = Supply(available, since)
-        return self._flips(before, now)
+        return self._changes(before, now)
 
     def _availability(self) -> dict[str, bool]:
         return {sku: self.available(sku) for sku in self.items}
 
-    def _flips(self, before: dict[str, bool], now: datetime) -> list[Flip]:
+    def _changes(self, before: dict[str, bool], now: datetime) -> list[AvailabilityChange]:
         after = self._availability()
         changed = [sku for sku, available in after.items() if available != before[sku]]
-        return [Flip(sku, after[sku], self.items[sku].touch(now)) for sku in changed]
+        return [AvailabilityChange(sku, after[sku], self.items[sku].touch(now)) for sku in changed]

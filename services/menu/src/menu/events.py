@@ -1,4 +1,4 @@
-"""What the menu publishes. Of two facts about a sku the one with the later moment is the later one."""
+"""Events published by the menu. Consumers order the events of a sku by their times."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from msgspec import Meta
 from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 Cents = Annotated[int, Meta(ge=0)]
 
 
 @event("menu.recipePublished", subject="sku")
 class RecipePublished(Event):
-    """A pizza is on the menu, as it is described here; it replaces what was said of it before."""
+    """A pizza was added or changed; replaces all earlier data of the sku."""
 
     sku: str
     name: str
@@ -32,7 +32,7 @@ class RecipePublished(Event):
 
 @event("menu.priceChanged", subject="sku")
 class PriceChanged(Event):
-    """A pizza costs something else from now on."""
+    """The price of a pizza has changed."""
 
     sku: str
     price_cents: Cents
@@ -42,7 +42,7 @@ class PriceChanged(Event):
 
 @event("menu.itemSoldOut", subject="sku")
 class ItemSoldOut(Event):
-    """A pizza cannot be had for the time being."""
+    """A pizza is not available for now."""
 
     sku: str
     since: Moment
@@ -50,7 +50,7 @@ class ItemSoldOut(Event):
 
 @event("menu.itemRestocked", subject="sku")
 class ItemRestocked(Event):
-    """A pizza can be had again."""
+    """A pizza is available again."""
 
     sku: str
     since: Moment

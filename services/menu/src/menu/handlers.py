@@ -1,9 +1,9 @@
-"""What the menu does about events."""
+"""Event handlers of the menu."""
 
 from __future__ import annotations
 
 from menu.consumed import IngredientDelivered, IngredientRanOut
-from menu.publishing import MAIN, open_menu, tell
+from menu.publishing import MAIN, open_menu, publish_changes
 from tidings import Handlers, StateContext
 
 handlers = Handlers()
@@ -11,15 +11,15 @@ handlers = Handlers()
 
 @handlers.on(IngredientRanOut)
 async def ingredient_ran_out(event: IngredientRanOut, context: StateContext) -> None:
-    """Offer nothing that needs it."""
+    """Mark the pizzas that need the ingredient as sold out."""
     menu = await open_menu(context)
-    tell(menu.supply(event.ingredient, event.ran_out_at, context.now, available=False), context)
+    publish_changes(menu.supply(event.ingredient, event.ran_out_at, context.now, available=False), context)
     context.save(MAIN, menu)
 
 
 @handlers.on(IngredientDelivered)
 async def ingredient_delivered(event: IngredientDelivered, context: StateContext) -> None:
-    """Offer again what only lacked this."""
+    """Make the pizzas available again that lacked this ingredient only."""
     menu = await open_menu(context)
-    tell(menu.supply(event.ingredient, event.delivered_at, context.now, available=True), context)
+    publish_changes(menu.supply(event.ingredient, event.delivered_at, context.now, available=True), context)
     context.save(MAIN, menu)

@@ -1,4 +1,4 @@
-"""The menu as an ASGI application: `uvicorn menu.main:app`."""
+"""ASGI application of the menu service: `uvicorn menu.main:app`."""
 
 from __future__ import annotations
 

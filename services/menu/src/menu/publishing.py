@@ -1,23 +1,26 @@
-"""The menu's one document, and how its changes become facts."""
+"""The menu's document, and the events for its changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from menu import events
-from menu.domain import Flip, Menu
-from menu.startup import opening_recipes
+from menu.domain import AvailabilityChange, Menu
+from menu.startup import initial_recipes
 from tidings import StateContext
 
 MAIN = "main"
-"""The key of the one document: a menu is small and seldom changed, and an ingredient concerns many of its pizzas."""
+"""State key of the single menu document.
+
+One document is enough: a menu is small and rarely changed, and one ingredient affects many of its pizzas.
+"""
 
 
 async def open_menu(context: StateContext) -> Menu:
-    """Load the menu for a change; at the first start ever it is opened, and every recipe published."""
+    """Load the menu, or create it on the very first start and publish all recipes."""
     menu = await context.load(Menu, MAIN)
     if menu is None:
-        menu = Menu.of(opening_recipes(), context.now)
+        menu = Menu.of(initial_recipes(), context.now)
         context.save(MAIN, menu)
         for sku in menu.items:
             context.publish(recipe_published(menu, sku))
@@ -25,7 +28,7 @@ async def open_menu(context: StateContext) -> Menu:
 
 
 def recipe_published(menu: Menu, sku: str) -> events.RecipePublished:
-    """Tell how a pizza stands on the menu."""
+    """Return the event for the current state of a pizza."""
     item = menu.item(sku)
     return events.RecipePublished(
         sku=sku,
@@ -40,8 +43,8 @@ def recipe_published(menu: Menu, sku: str) -> events.RecipePublished:
     )
 
 
-def tell(flips: Iterable[Flip], context: StateContext) -> None:
-    """Tell what can be had no more, and what can be had again."""
-    for flip in flips:
-        kind = events.ItemRestocked if flip.available else events.ItemSoldOut
-        context.publish(kind(sku=flip.sku, since=flip.since))
+def publish_changes(changes: Iterable[AvailabilityChange], context: StateContext) -> None:
+    """Publish an event for each change of availability."""
+    for change in changes:
+        event_type = events.ItemRestocked if change.available else events.ItemSoldOut
+        context.publish(event_type(sku=change.sku, since=change.since))

@@ -1,4 +1,4 @@
-"""What is on the menu at the first start ever."""
+"""Recipes of the menu on the very first start."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import msgspec
 from menu.domain import Recipe
 
 
-def opening_recipes() -> list[Recipe]:
-    """Read `menu.yaml` of this package."""
+def initial_recipes() -> list[Recipe]:
+    """Return the recipes in this package's `menu.yaml`."""
     return msgspec.yaml.decode((files("menu") / "menu.yaml").read_bytes(), type=list[Recipe])

@@ -1,4 +1,4 @@
-"""What the API asks for, each as one unit of work."""
+"""Use cases of the API, one unit of work each."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 from menu import events
 from menu.domain import Menu, Recipe
-from menu.publishing import MAIN, open_menu, recipe_published, tell
+from menu.publishing import MAIN, open_menu, publish_changes, recipe_published
 from tidings import StateContext
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a pizza is to cost, in cents of a euro."""
+    """New price of a pizza, in euro cents."""
 
     sku: str
     cents: int
 
 
 async def read_menu(_: None, context: StateContext) -> Menu:
-    """Look at the menu; empty before it has been opened."""
+    """Return the menu, which is empty before the first start has created it."""
     return await context.load(Menu, MAIN) or Menu()
 
 
 async def put_recipe(recipe: Recipe, context: StateContext) -> Menu:
-    """Add or change a pizza; nothing happens where it stands like that already."""
+    """Add or change a pizza. Idempotent."""
     menu = await open_menu(context)
     if menu.put(recipe, context.now) is not None:
         context.publish(recipe_published(menu, recipe.sku))
@@ -33,10 +33,10 @@ async def put_recipe(recipe: Recipe, context: StateContext) -> Menu:
 
 
 async def set_price(price: Price, context: StateContext) -> Menu:
-    """Change a price; nothing happens where it is the same.
+    """Change a price. Idempotent.
 
     Raises:
-        UnknownItem: There is no such pizza.
+        UnknownItem: The pizza is not on the menu.
 
     """
     menu = await open_menu(context)
@@ -48,27 +48,27 @@ async def set_price(price: Price, context: StateContext) -> Menu:
 
 
 async def sold_out(sku: str, context: StateContext) -> Menu:
-    """Take a pizza off until it is restocked by hand; twice is as once.
+    """Mark a pizza as sold out until it is restocked by hand. Idempotent.
 
     Raises:
-        UnknownItem: There is no such pizza.
+        UnknownItem: The pizza is not on the menu.
 
     """
     menu = await open_menu(context)
-    tell(menu.withdraw(sku, context.now), context)
+    publish_changes(menu.withdraw(sku, context.now), context)
     context.save(MAIN, menu)
     return menu
 
 
 async def restocked(sku: str, context: StateContext) -> Menu:
-    """Offer a pizza again; twice is as once.
+    """Mark a pizza as available again. Idempotent.
 
     Raises:
-        UnknownItem: There is no such pizza.
-        StillMissing: One of its ingredients has run out.
+        UnknownItem: The pizza is not on the menu.
+        IngredientMissing: One of its ingredients has run out.
 
     """
     menu = await open_menu(context)
-    tell(menu.restore(sku, context.now), context)
+    publish_changes(menu.restore(sku, context.now), context)
     context.save(MAIN, menu)
     return menu

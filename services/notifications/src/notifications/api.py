@@ -20,7 +20,7 @@ Id = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class EmailView(BaseModel):
-    """What has become of an e-mail; neither its address nor what it says."""
+    """Status of an e-mail, without its address and content."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
@@ -33,9 +33,9 @@ class EmailView(BaseModel):
     settled_at: datetime | None
 
 
-@router.get("/emails/{email_id}", tags=["emails"], summary="What has become of an e-mail")
+@router.get("/emails/{email_id}", tags=["emails"], summary="Get the status of an e-mail")
 async def email(email_id: Id, service: CurrentService) -> EmailView:
-    """Answer whether it waits, was sent or was refused; 404 where nobody has asked for it."""
+    """Return the status of an e-mail; 404 if it was never requested."""
     try:
         return EmailView.model_validate(await service.execute(use_cases.read_email, email_id))
     except UnknownEmail as error:

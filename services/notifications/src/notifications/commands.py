@@ -1,4 +1,4 @@
-"""What notifications tells itself: scheduled messages, never published. They are its queue before the mail server."""
+"""Scheduled messages of notifications; they never leave it. They are the queue in front of the mail server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from tidings import Event, command
 
 @command("notifications.deliverEmail", subject="email_id")
 class DeliverEmail(Event):
-    """Hand an e-mail to the mail server; tried until there is an answer or it is overdue."""
+    """Hand an e-mail to the mail server; retried until it is accepted or refused, or is overdue."""
 
     email_id: str

@@ -1,6 +1,6 @@
-"""What notifications decides: that an e-mail goes out once, and when it is given up.
+"""Domain rules of notifications: an e-mail is sent once, and given up after a time.
 
-Pure: no I/O and no clock; `now` is always given.
+Pure: no I/O and no clock; `now` is a parameter.
 """
 
 from __future__ import annotations
@@ -19,28 +19,26 @@ _ADDRESS = re.compile(r"[^@\s,;<>\x00-\x1f]+@[^@\s,;<>\x00-\x1f]+")
 
 
 def deliverable(address: str) -> bool:
-    """Whether it is one e-mail address at all; whether there is such a mailbox, only its server knows."""
+    """Return whether the text is a single e-mail address. The mailbox may still not exist."""
     return _ADDRESS.fullmatch(address) is not None
 
 
 def message_id(email_id: str, host: str) -> str:
-    """The `Message-ID` of an e-mail, the same for each sending: who has it already need not keep it twice.
-
-    A digest of the id, so that the header fits on one line: folded ones are not read by every mail program.
-    """
+    """Return the `Message-ID` of an e-mail. It is the same for each attempt, so that receivers can drop duplicates."""
+    # A digest keeps the header on one line: not every mail program reads a folded Message-ID.
     return f"<{hashlib.sha256(email_id.encode()).hexdigest()[:32]}@{host}>"
 
 
 class AlreadySettled(Exception):
-    """The e-mail has been sent or refused before."""
+    """The e-mail was sent or refused before."""
 
 
 class Email(msgspec.Struct, kw_only=True):
     """An e-mail to one customer.
 
     Attributes:
-        asked_at: When it was asked for: its date, however late it goes out.
-        reason: Why it was refused.
+        asked_at: Time of the request; also the e-mail's `Date`, however late it is sent.
+        reason: Reason of a refusal.
 
     """
 
@@ -59,23 +57,23 @@ class Email(msgspec.Struct, kw_only=True):
         return self.status == "waiting"
 
     def overdue(self, now: datetime, patience: timedelta) -> bool:
-        """Whether it has waited so long that nobody would want it any more."""
+        """Return whether the e-mail has waited for `patience` or longer."""
         return now - self.asked_at >= patience
 
     def sent(self, now: datetime) -> None:
-        """Note that the mail server has taken it.
+        """Record that the mail server accepted the e-mail.
 
         Raises:
-            AlreadySettled: It has been sent or refused before.
+            AlreadySettled: The e-mail was sent or refused before.
 
         """
         self._settle("sent", now)
 
     def refuse(self, reason: str, now: datetime) -> None:
-        """Note that it will not go out.
+        """Record that the e-mail will not be sent.
 
         Raises:
-            AlreadySettled: It has been sent or refused before.
+            AlreadySettled: The e-mail was sent or refused before.
 
         """
         self._settle("refused", now)

@@ -1,4 +1,4 @@
-"""What notifications is asked, and what it tells."""
+"""Command and events owned by notifications."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notifications.domain import Template
 from tidings import Event, command, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 
 
 @command("notifications.sendEmail", subject="email_id")
@@ -24,13 +24,13 @@ class SendEmail(Event):
     order_id: str
     parameters: Annotated[
         dict[str, str],
-        Meta(description="name, items, total, fulfilment; address where delivered; explanation where cancelled"),
+        Meta(description="name, items, total, fulfilment; address of a delivery; explanation of a cancellation"),
     ]
 
 
 @event("notifications.emailSent", subject="email_id")
 class EmailSent(Event):
-    """The mail server has taken the e-mail."""
+    """The mail server accepted the e-mail."""
 
     email_id: str
     order_id: str
@@ -40,7 +40,7 @@ class EmailSent(Event):
 
 @event("notifications.emailRefused", subject="email_id")
 class EmailRefused(Event):
-    """The e-mail will not reach its customer; `reason` is for people."""
+    """The e-mail will not be sent; `reason` is for operators."""
 
     email_id: str
     order_id: str

@@ -1,4 +1,4 @@
-"""What notifications does when it is asked, and how its queue is worked off."""
+"""Handlers of notifications for its command and for its queue in front of the mail server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = structlog.get_logger(__name__)
 
 handlers = Handlers()
 
-_LONGEST_PAUSE = 60.0  # seconds between two tries
+_MAX_PAUSE = 60.0  # seconds between two attempts
 
 
 @handlers.on(SendEmail)
 async def send_email(event: SendEmail, context: StateContext) -> None:
-    """Take an e-mail on, once for each id. The message that delivers it is stored with it: neither is lost alone."""
+    """Store the e-mail and, in the same commit, schedule its delivery; once per id."""
     if await context.load(Email, event.email_id) is not None:
         return
     email = Email(
@@ -35,24 +35,28 @@ async def send_email(event: SendEmail, context: StateContext) -> None:
     if deliverable(email.to):
         context.schedule(DeliverEmail(email_id=email.email_id))
     else:
-        _refuse(email, "there is no e-mail address to send it to", context)
+        _refuse(email, "the customer has no valid e-mail address", context)
     context.save(email.email_id, email)
 
 
 def queue(mailer: Mailer, concurrency: int, patience: timedelta) -> Handlers:
-    """The handler that works the queue off, up to `concurrency` e-mails at a time, each for as long as `patience`."""
-    found = Handlers()
-    # A pause is half the longest at least: no e-mail runs out of tries before it is overdue.
-    tries = int(patience.total_seconds() / (_LONGEST_PAUSE / 2)) + 100
-    patient = RetryPolicy(duration=1.0, max_interval=_LONGEST_PAUSE, max_retries=tries)
+    """Return the handler of the queue.
 
-    @found.on(DeliverEmail, concurrency=concurrency, retry=patient)
+    Args:
+        mailer: Connection to the mail server.
+        concurrency: Maximum number of e-mails handed over at the same time.
+        patience: Time after which an e-mail is given up.
+
+    """
+    queue_handlers = Handlers()
+    # Jitter shortens a pause by half at most, so no e-mail runs out of retries before it is overdue.
+    retries = int(patience.total_seconds() / (_MAX_PAUSE / 2)) + 100
+    retry_policy = RetryPolicy(duration=1.0, max_interval=_MAX_PAUSE, max_retries=retries)
+
+    @queue_handlers.on(DeliverEmail, concurrency=concurrency, retry=retry_policy)
     async def deliver_email(event: DeliverEmail, context: StateContext) -> Retry | None:
-        """Ask the mail server, and tell what it has answered.
-
-        An e-mail whose answer or whose commit got lost is handed over again, and its `Message-ID` says that it is the
-        same one.
-        """
+        """Hand the e-mail to the mail server, and publish the outcome."""
+        # If the server's response or the commit is lost, the e-mail is sent again, with the same Message-ID.
         email = await context.load(Email, event.email_id)
         if email is None or not email.waiting:
             return None
@@ -62,18 +66,18 @@ def queue(mailer: Mailer, concurrency: int, patience: timedelta) -> Handlers:
             _refuse(email, str(error), context)
         except NotNow as error:
             if not email.overdue(context.now, patience):
-                log.warning("email.waits", email_id=email.email_id, reason=str(error), attempt=context.attempt)
+                log.warning("email.delayed", email_id=email.email_id, reason=str(error), attempt=context.attempt)
                 return Retry(str(error))
             _refuse(email, f"given up after {patience}: {error}", context)
         else:
-            _sent(email, context)
+            _record_sent(email, context)
         context.save(email.email_id, email)
         return None
 
-    return found
+    return queue_handlers
 
 
-def _sent(email: Email, context: StateContext) -> None:
+def _record_sent(email: Email, context: StateContext) -> None:
     email.sent(context.now)
     context.publish(
         EmailSent(email_id=email.email_id, order_id=email.order_id, template=email.template, sent_at=context.now)

@@ -1,4 +1,4 @@
-"""Whoever carries e-mails, in notifications' own words. Its protocol stays in the adapter."""
+"""Port to the mail server, in notifications' terms. The adapter speaks its protocol."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from notifications.domain import Email
 
 
 class NotNow(Exception):
-    """The e-mail was not taken, through no fault of its own, or nobody knows. To be tried again."""
+    """The e-mail was not accepted for a reason that does not concern it, or the outcome is unknown. Retry."""
 
 
 class Refused(Exception):
-    """This e-mail will never be taken: there is no such mailbox, or its content is not wanted."""
+    """The e-mail is refused for good, because of its recipient or content. Do not retry."""
 
 
 class Mailer(Protocol):
-    """Carries e-mails."""
+    """Sender of e-mails."""
 
     async def send(self, email: Email) -> None:
-        """Hand an e-mail over; one that is handed over again carries the same `Message-ID`.
+        """Send an e-mail. Repeated attempts carry the same `Message-ID`.
 
         Raises:
-            NotNow: To be tried again.
-            Refused: Not to be tried again.
+            NotNow: Retry later.
+            Refused: Do not retry.
 
         """
         ...

@@ -1,4 +1,4 @@
-"""Notifications as an ASGI application: `uvicorn notifications.main:app`."""
+"""ASGI application of the notifications service: `uvicorn notifications.main:app`."""
 
 from __future__ import annotations
 

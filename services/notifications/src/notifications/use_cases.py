@@ -1,4 +1,4 @@
-"""What the API asks for, each as one unit of work."""
+"""Use cases of the API, one unit of work each."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from tidings import StateContext
 
 
 class UnknownEmail(LookupError):
-    """Nobody has asked for an e-mail of this id."""
+    """No e-mail with this id was requested."""
 
 
 async def read_email(email_id: str, context: StateContext) -> Email:
-    """Look at one e-mail.
+    """Return an e-mail.
 
     Raises:
-        UnknownEmail: There is none.
+        UnknownEmail: No e-mail with this id was requested.
 
     """
     email = await context.load(Email, email_id)
     if email is None:
-        raise UnknownEmail(f"nobody has asked for e-mail {email_id}, or the command is still on its way")
+        raise UnknownEmail(f"e-mail {email_id} was never requested, or its command has not arrived yet")
     return email

@@ -1,4 +1,4 @@
-"""The HTTP API: place an order, look at it, cancel it."""
+"""HTTP API of orders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tidings.problems import problem
 router = APIRouter(tags=["orders"])
 
 Place = Callable[[Service, Placing, str], Awaitable[Order]]
-"""A way of placing an order: by events, or coupled. Its last argument is the request's traceparent."""
+"""Function that places an order, by events or coupled. The last argument is the request's traceparent."""
 
 STATUSES = {
     OrderUnknown: HTTPStatus.NOT_FOUND,
@@ -56,14 +56,14 @@ Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, description="The same order is placed once, however often it is sent"),
+    Header(min_length=1, max_length=255, description="Repeated requests with the same key place one order"),
 ]
 Traceparent = Annotated[str, Header(include_in_schema=False)]
-Token = Annotated[str, Header(description="What services show each other; without it no contact data is answered")]
+Token = Annotated[str, Header(description="API token of services; without it the response has no contact data")]
 
 
 class Body(BaseModel):
-    """Base of what is sent and answered: camelCase, and nothing that is not known."""
+    """Base of request and response bodies: camelCase, unknown fields are rejected."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, extra="forbid", from_attributes=True
@@ -71,7 +71,7 @@ class Body(BaseModel):
 
 
 class CustomerBody(Body):
-    """Who orders. Without a `customerId` the e-mail address says who it is."""
+    """The customer; identified by the e-mail address if there is no `customerId`."""
 
     name: Text
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$", examples=["ada@example.org"])]
@@ -79,32 +79,32 @@ class CustomerBody(Body):
 
 
 class AddressBody(Body):
-    """Where to deliver."""
+    """Delivery address."""
 
     street: Text
     city: Text
     postcode: Text
 
 
-class WantedBody(Body):
-    """So many of one pizza. The price is the menu's, it cannot be sent."""
+class OrderedItemBody(Body):
+    """Quantity of one kind of pizza. The price is taken from the menu."""
 
     sku: Annotated[str, Field(min_length=1, max_length=64, examples=["margherita"])]
     quantity: Annotated[int, Field(ge=1, le=100)]
 
 
 class PlaceOrder(Body):
-    """An order as a customer sends it; how many pizzas it may have is the domain's rule."""
+    """Request to place an order. The domain limits the number of pizzas."""
 
     customer: CustomerBody
     fulfilment: Literal["pickup", "delivery"]
     address: AddressBody | None = None
-    lines: Annotated[list[WantedBody], Field(max_length=100)]
+    lines: Annotated[list[OrderedItemBody], Field(max_length=100)]
     payment_token: Annotated[str, Field(min_length=1, max_length=200, examples=["tok_ok"])]
 
 
 class OrderAccepted(Body):
-    """What has become of it so far; payment, kitchen and all the rest follow."""
+    """Status after the order was accepted; payment, kitchen and delivery follow."""
 
     order_id: str
     status: Status
@@ -112,7 +112,7 @@ class OrderAccepted(Body):
 
 
 class LineBody(Body):
-    """So many of one pizza, at the price that held."""
+    """Quantity of one kind of pizza, at the price when it was ordered."""
 
     sku: str
     name: str
@@ -121,7 +121,7 @@ class LineBody(Body):
 
 
 class CancellationBody(Body):
-    """Why, how far the order had come, and when."""
+    """Reason, stage and time of a cancellation."""
 
     reason: Reason
     stage: Status
@@ -129,9 +129,10 @@ class CancellationBody(Body):
 
 
 class OrderBody(OrderAccepted):
-    """The whole order: also what a reader of the sparse `orders.orderConfirmed.v1` comes for.
+    """All data of an order; consumers of the sparse `orders.orderConfirmed.v1` read it here.
 
-    Who and where the customer is, only services are told, by their `dapr-api-token`: an order's id stands on the board.
+    `customer` and `address` are present only for services, which send a `dapr-api-token`: order ids are public on the
+    board, so knowing one must not reveal contact data.
     """
 
     customer: CustomerBody | None
@@ -155,8 +156,8 @@ async def place_order(
     idempotency_key: IdempotencyKey = None,
     traceparent: Traceparent = "",
 ) -> OrderAccepted:
-    """Accept an order; its payment is taken afterwards, and everything else follows from that."""
-    ids = await _ids(request, service)
+    """Accept an order. Payment and all further steps follow asynchronously."""
+    ids = await _id_secret(request, service)
     draft = _draft(body, ids)
     placing = Placing(
         order_id=ids.order_id(draft.customer.customer_id, idempotency_key),
@@ -170,46 +171,47 @@ async def place_order(
     return OrderAccepted.model_validate(order)
 
 
-@router.get("/orders/{order_id}", summary="Look at an order")
+@router.get("/orders/{order_id}", summary="Get an order")
 async def get_order(order_id: OrderId, service: CurrentService, dapr_api_token: Token = "") -> OrderBody:
-    """Answer all there is to know about an order, as orders sees it."""
-    return _shown(await service.execute(use_cases.find, order_id), service, dapr_api_token)
+    """Return an order."""
+    return _order_body(await service.execute(use_cases.find, order_id), service, dapr_api_token)
 
 
-@router.post("/orders/{order_id}/cancel", summary="Cancel an order, until it has left the house")
+@router.post("/orders/{order_id}/cancel", summary="Cancel an order that has not been handed over")
 async def cancel_order(
     order_id: OrderId, service: CurrentService, traceparent: Traceparent = "", dapr_api_token: Token = ""
 ) -> OrderBody:
-    """Cancel an order; the kitchen stops, and payments gives back what it took."""
+    """Cancel an order: the kitchen stops working on it, and payments voids or refunds the payment."""
     order = await service.execute(use_cases.cancel, order_id, correlation_id=order_id, traceparent=traceparent)
-    return _shown(order, service, dapr_api_token)
+    return _order_body(order, service, dapr_api_token)
 
 
-def _shown(order: Order, service: Service, token: str) -> OrderBody:
-    body, own = OrderBody.model_validate(order), service.settings.app_api_token
-    if own is not None and secrets.compare_digest(own.get_secret_value().encode(), token.encode()):
+def _order_body(order: Order, service: Service, token: str) -> OrderBody:
+    body, expected = OrderBody.model_validate(order), service.settings.app_api_token
+    if expected is not None and secrets.compare_digest(expected.get_secret_value().encode(), token.encode()):
         return body
     return body.model_copy(update={"customer": None, "address": None})
 
 
 async def place_by_events(service: Service, placing: Placing, traceparent: str) -> Order:
-    """Place an order and wait for nobody."""
+    """Place an order without waiting for other services."""
     return await service.execute(use_cases.place, placing, correlation_id=placing.order_id, traceparent=traceparent)
 
 
-async def refused(_request: Request, error: Exception) -> Response:
-    """Answer what the domain refuses."""
-    status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
+async def domain_error(_request: Request, error: Exception) -> Response:
+    """Translate a domain error into an HTTP problem."""
+    status = next(status for error_type, status in STATUSES.items() if isinstance(error, error_type))
     headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(status, str(error), headers=headers)
 
 
-async def _ids(request: Request, service: Service) -> IdSecret:
+async def _id_secret(request: Request, service: Service) -> IdSecret:
+    # Loaded on the first request instead of at startup, since it needs the state store.
     state = request.app.state
-    if not hasattr(state, "ids"):
-        state.ids = await service.execute(id_secret, None)
-    found: IdSecret = state.ids
-    return found
+    if not hasattr(state, "id_secret"):
+        state.id_secret = await service.execute(id_secret, None)
+    secret: IdSecret = state.id_secret
+    return secret
 
 
 def _draft(body: PlaceOrder, ids: IdSecret) -> Draft:
@@ -226,7 +228,7 @@ def _draft(body: PlaceOrder, ids: IdSecret) -> Draft:
 
 
 def _address(body: PlaceOrder) -> Address | None:
-    """The address of a delivery; one that came with a pickup is of no use and is not kept."""
+    # The address of a pickup order is not needed, so it is not stored.
     if body.address is None or body.fulfilment == "pickup":
         return None
     return Address(body.address.street, body.address.city, body.address.postcode)

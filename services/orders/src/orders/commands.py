@@ -1,4 +1,4 @@
-"""What orders asks: of payments and notifications, in words that these own, and of itself, later."""
+"""Commands sent to payments and notifications, as owned by these services, and scheduled messages of orders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
 
 @command("payments.takePayment", subject="order_id")
 class TakePayment(Event):
-    """Authorise what the order costs."""
+    """Authorise the amount of an order."""
 
     order_id: str
     customer_id: str
@@ -23,7 +23,7 @@ class TakePayment(Event):
 
 @command("notifications.sendEmail", subject="email_id")
 class SendEmail(Event):
-    """Tell the customer. The id is the same whenever the same thing is told about the same order."""
+    """Send an e-mail to the customer. The id is the same for the same template and order."""
 
     email_id: str
     to: str
@@ -34,6 +34,6 @@ class SendEmail(Event):
 
 @command("orders.expirePayment", subject="order_id")
 class ExpirePayment(Event):
-    """Give the order up, unless its payment has been answered meanwhile."""
+    """Cancel the order if payments has not responded by now."""
 
     order_id: str

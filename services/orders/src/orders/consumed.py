@@ -1,4 +1,4 @@
-"""What orders reads of other services' events: of each only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ Cents = Annotated[int, Meta(ge=0)]
 
 @event("payments.paymentAuthorised", subject="order_id")
 class PaymentAuthorised(Event):
-    """The money is reserved."""
+    """The payment is authorised."""
 
     order_id: OrderId
 
 
 @event("payments.paymentRefused", subject="order_id")
 class PaymentRefused(Event):
-    """The money is not to be had."""
+    """The payment was refused."""
 
     order_id: OrderId
 
 
 @event("kitchen.preparationStarted", subject="order_id")
 class PreparationStarted(Event):
-    """The kitchen has begun."""
+    """The kitchen has started the order."""
 
     order_id: OrderId
 
 
 @event("kitchen.orderRejected", subject="order_id")
 class OrderRejected(Event):
-    """The kitchen will not do it."""
+    """The kitchen rejected the order."""
 
     order_id: OrderId
     reason: str
@@ -46,42 +46,42 @@ class OrderRejected(Event):
 
 @event("kitchen.pizzaBoxed", subject="order_id")
 class PizzaBoxed(Event):
-    """The kitchen is done."""
+    """The order is boxed."""
 
     order_id: OrderId
 
 
 @event("pickup.orderCollected", subject="order_id")
 class CollectedByCustomer(Event):
-    """The customer has come for it."""
+    """The customer has collected the order."""
 
     order_id: OrderId
 
 
 @event("pickup.collectionExpired", subject="order_id")
 class CollectionExpired(Event):
-    """The customer has not come for it."""
+    """The customer has not collected the order in time."""
 
     order_id: OrderId
 
 
 @event("delivery.orderCollected", subject="order_id")
 class CollectedByDriver(Event):
-    """The driver has it."""
+    """The driver has collected the order."""
 
     order_id: OrderId
 
 
 @event("delivery.orderDelivered", subject="order_id")
 class OrderDelivered(Event):
-    """The customer has it."""
+    """The order was delivered."""
 
     order_id: OrderId
 
 
 @event("delivery.deliveryFailed", subject="order_id")
 class DeliveryFailed(Event):
-    """The customer will not get it."""
+    """The order could not be delivered."""
 
     order_id: OrderId
     reason: str
@@ -89,7 +89,7 @@ class DeliveryFailed(Event):
 
 @event("menu.recipePublished", subject="sku")
 class RecipePublished(Event):
-    """A pizza is on the menu."""
+    """A pizza was added or changed."""
 
     sku: Sku
     name: str
@@ -100,7 +100,7 @@ class RecipePublished(Event):
 
 @event("menu.priceChanged", subject="sku")
 class PriceChanged(Event):
-    """A pizza costs something else."""
+    """The price of a pizza has changed."""
 
     sku: Sku
     price_cents: Cents
@@ -109,7 +109,7 @@ class PriceChanged(Event):
 
 @event("menu.itemSoldOut", subject="sku")
 class ItemSoldOut(Event):
-    """A pizza is not to be had."""
+    """A pizza is not available for now."""
 
     sku: Sku
     since: Moment
@@ -117,7 +117,7 @@ class ItemSoldOut(Event):
 
 @event("menu.itemRestocked", subject="sku")
 class ItemRestocked(Event):
-    """A pizza is to be had again."""
+    """A pizza is available again."""
 
     sku: Sku
     since: Moment

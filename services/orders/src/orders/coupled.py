@@ -1,8 +1,8 @@
-"""The other way to place an order: wait for four other services over HTTP, one after the other.
+"""Coupled mode: place an order by calling four other services over HTTP, one after the other.
 
-It exists for the comparison (`make coupling`): the same API, the same domain, the same messages, which here do not
-travel through the broker but are posted to each service's door for events, and must be answered before the customer
-is. Any one of the four that does not answer fails the order: also loyalty, which a pizza does not need.
+It exists for comparison (`make coupling`). API, domain and messages are the same, but the messages are posted to the
+event endpoints of the services instead of the broker, and the customer waits for all of them. If any of the four does
+not respond, the order fails: even loyalty, which is not needed to make a pizza.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from tidings.ingress import PREFIX
 
 
 class Unanswered(OrderError):
-    """A service that the coupled mode waits for did not answer, or not as it should."""
+    """A service called in coupled mode did not respond, or responded unexpectedly."""
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name} did not answer, and without it no order can be placed: {why}")
+        super().__init__(f"{name} did not answer, so the order cannot be placed: {why}")
 
 
 class Collaborators:
-    """The services that the coupled mode waits for.
+    """Client of the services called in coupled mode.
 
     Args:
-        settings: Where they are, and how long each is waited for.
-        token: What they ask of whoever brings them an event.
-        transport: For tests; the network by default.
+        settings: Addresses and timeout.
+        token: API token that their event endpoints require.
+        transport: Replacement for the network, for tests.
 
     """
 
@@ -53,16 +53,16 @@ class Collaborators:
 
     @asynccontextmanager
     async def opened(self, _service: Service) -> AsyncIterator[None]:
-        """Keep the connections while the service runs."""
+        """Keep the HTTP client open while the service runs."""
         async with self._client:
             yield
 
     async def place(self, service: Service, placing: Placing, traceparent: str) -> Order:
-        """Place an order and see it confirmed; a way of placing, as `orders.api.Place` has it.
+        """Place an order and wait for its confirmation; implements `orders.api.Place`.
 
         Raises:
-            Unanswered: One of the four did not answer; the order is cancelled.
-            OrderError: What `use_cases.place` refuses.
+            Unanswered: One of the four services did not respond; the order is cancelled.
+            OrderError: As raised by `use_cases.place`.
 
         """
         metadata = {"correlation_id": placing.order_id, "traceparent": traceparent}
@@ -70,41 +70,42 @@ class Collaborators:
         if not is_new:
             return order
         try:
-            return await self._see_through(service, placing, order, metadata)
+            return await self._call_services(service, placing, order, metadata)
         except Unanswered:
             order = await service.execute(_give_up, placing.order_id, **metadata)
-            if order.status is Status.COMPLETED:  # the others were faster: the customer has it
+            # The other services also publish events. They may have completed the order despite the lost response.
+            if order.status is Status.COMPLETED:
                 return order
             raise
 
-    async def _see_through(self, service: Service, placing: Placing, order: Order, metadata: dict[str, str]) -> Order:
+    async def _call_services(self, service: Service, placing: Placing, order: Order, metadata: dict[str, str]) -> Order:
         settings = self._settings
 
-        async def tell(name: str, url: str, message: object) -> None:
-            await self._tell(name, url, message, await service.execute(_encode, message, **metadata))
+        async def send(name: str, url: str, message: object) -> None:
+            await self._post_event(name, url, message, await service.execute(_encode, message, **metadata))
 
-        await tell("payments", settings.payments_url, publishing.payment(order, placing.payment_token))
-        payment = await self._ask("payments", f"{settings.payments_url}/payments/{order.order_id}")
+        await send("payments", settings.payments_url, publishing.payment(order, placing.payment_token))
+        payment = await self._get("payments", f"{settings.payments_url}/payments/{order.order_id}")
         if payment.get("status") == "refused":
             return await service.execute(_refuse, order.order_id, **metadata)
         if payment.get("status") != "authorised":
             raise Unanswered("payments", f"the payment is neither authorised nor refused but {payment}")
         order = await service.execute(_confirm, order.order_id, **metadata)
-        if order.status is Status.CANCELLED:  # by its customer, meanwhile
+        if order.status is Status.CANCELLED:  # the customer was faster
             return order
-        await tell("kitchen", settings.kitchen_url, publishing.confirmed(order)[-1])
-        await self._ask("loyalty", f"{settings.loyalty_url}/members/{order.customer.customer_id}")
-        await tell("notifications", settings.notifications_url, publishing.email(order, "orderConfirmed"))
+        await send("kitchen", settings.kitchen_url, publishing.confirmed(order)[-1])
+        await self._get("loyalty", f"{settings.loyalty_url}/members/{order.customer.customer_id}")
+        await send("notifications", settings.notifications_url, publishing.email(order, "orderConfirmed"))
         return order
 
-    async def _tell(self, name: str, url: str, message: object, event: bytes) -> None:
-        """Post an event to where a sidecar would deliver it, and wait until it has been handled."""
+    async def _post_event(self, name: str, url: str, message: object, event: bytes) -> None:
+        """Post an event to the endpoint that a sidecar would call, and wait until it has been handled."""
         address = f"{url}{PREFIX}{message_type(type(message)).topic}"
         answer = await self._call(name, "POST", address, event)
         if answer.get("status") != "SUCCESS":
             raise Unanswered(name, f"POST {address} answered {answer}")
 
-    async def _ask(self, name: str, address: str) -> dict[str, Any]:
+    async def _get(self, name: str, address: str) -> dict[str, Any]:
         return await self._call(name, "GET", address)
 
     async def _call(self, name: str, method: str, address: str, body: bytes | None = None) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class Collaborators:
         except httpx2.HTTPError as error:
             raise Unanswered(name, f"{method} {address}: {type(error).__name__}: {error}") from error
         if response.status_code == HTTPStatus.NOT_FOUND and method == "GET":
-            return {}  # it answers, and knows nothing of it
+            return {}  # the service responds, but does not know the order or customer
         if not response.is_success:
             raise Unanswered(name, f"{method} {address} answered {response.status_code}")
         try:
@@ -128,7 +129,7 @@ async def _encode(message: object, context: StateContext) -> bytes:
 
 
 async def _confirm(order_id: str, context: StateContext) -> Order:
-    """Confirm an order that payments has just authorised, unless its event came first; the e-mail is sent apart."""
+    # Payments' event may arrive first; then the order is confirmed already. The e-mail is sent by the caller.
     order = await use_cases.find(order_id, context)
     if order.confirm(context.now):
         context.save(order_id, order)

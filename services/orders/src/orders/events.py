@@ -1,4 +1,4 @@
-"""The facts that orders publishes."""
+"""Events published by orders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fulfilment = Literal["pickup", "delivery"]
 
 
 class Customer(Event):
-    """Who ordered."""
+    """The customer of an order."""
 
     customer_id: str
     name: str
@@ -25,7 +25,7 @@ class Customer(Event):
 
 
 class Address(Event):
-    """Where to deliver."""
+    """Delivery address."""
 
     street: str
     city: str
@@ -33,7 +33,7 @@ class Address(Event):
 
 
 class Line(Event):
-    """So many of one pizza."""
+    """Quantity of one kind of pizza."""
 
     sku: str
     name: str
@@ -43,7 +43,7 @@ class Line(Event):
 
 @event("orders.orderPlaced", subject="order_id")
 class OrderPlaced(Event):
-    """A customer has ordered; nothing is paid yet."""
+    """A customer has ordered; the payment is not authorised yet."""
 
     order_id: str
     customer: Customer
@@ -57,7 +57,7 @@ class OrderPlaced(Event):
 
 @event("orders.orderConfirmed", version=1, subject="order_id")
 class OrderConfirmedV1(Event):
-    """The payment is authorised. Sparse: the rest is asked for at `GET /orders/{orderId}`."""
+    """The payment is authorised. Sparse: consumers get the rest from `GET /orders/{orderId}`."""
 
     order_id: str
     confirmed_at: Moment
@@ -65,7 +65,7 @@ class OrderConfirmedV1(Event):
 
 @event("orders.orderConfirmed", version=2, subject="order_id")
 class OrderConfirmed(Event):
-    """The payment is authorised. Fat: all that kitchen, pickup and delivery need."""
+    """The payment is authorised. Carries all the data that kitchen, pickup and delivery need."""
 
     order_id: str
     customer: Customer
@@ -79,7 +79,7 @@ class OrderConfirmed(Event):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(Event):
-    """The order has ended without being completed."""
+    """The order was cancelled."""
 
     order_id: str
     customer_id: str
@@ -100,7 +100,7 @@ class OrderCancelled(Event):
 
 @event("orders.orderCompleted", subject="order_id")
 class OrderCompleted(Event):
-    """The customer has the pizza."""
+    """The customer has the order."""
 
     order_id: str
     customer: Customer

@@ -1,4 +1,4 @@
-"""What other services report about an order, and what comes of it."""
+"""Handlers of orders for the events of other services and for its own timeout."""
 
 from __future__ import annotations
 
@@ -33,78 +33,80 @@ FAILURES = {"noDriverAvailable": Reason.NO_DRIVER_AVAILABLE}
 
 @handlers.on(PaymentAuthorised)
 async def confirm(event: PaymentAuthorised, context: StateContext) -> None:
-    """The kitchen may begin."""
+    """Confirm the order."""
     await change(event.order_id, context, lambda order: order.confirm(context.now))
 
 
 @handlers.on(PaymentRefused)
 async def refuse(event: PaymentRefused, context: StateContext) -> None:
-    """No money, no pizza."""
+    """Cancel the order because its payment was refused."""
     await fail(event.order_id, context, Reason.PAYMENT_REFUSED)
 
 
 @handlers.on(ExpirePayment)
 async def expire(event: ExpirePayment, context: StateContext) -> None:
-    """Nobody waits for ever for an answer from payments."""
+    """Cancel the order if payments has not responded in time."""
     await fail(event.order_id, context, Reason.PAYMENT_TIMEOUT)
 
 
 @handlers.on(PreparationStarted)
 async def prepare(event: PreparationStarted, context: StateContext) -> None:
-    """The kitchen is at it."""
+    """Record that the kitchen has started."""
     await change(event.order_id, context, lambda order: order.reach(Status.PREPARING))
 
 
 @handlers.on(OrderRejected)
 async def reject(event: OrderRejected, context: StateContext) -> None:
-    """The kitchen cannot do it; a reason that is new here counts as a closed kitchen."""
+    """Cancel the order because the kitchen rejected it."""
+    # Reasons added by later versions of the kitchen count as a closed kitchen.
     await fail(event.order_id, context, REJECTIONS.get(event.reason, Reason.KITCHEN_CLOSED))
 
 
 @handlers.on(PizzaBoxed)
 async def box(event: PizzaBoxed, context: StateContext) -> None:
-    """The kitchen is done."""
+    """Record that the order is boxed."""
     await change(event.order_id, context, lambda order: order.reach(Status.BOXED))
 
 
 @handlers.on(CollectedByDriver)
 async def send_out(event: CollectedByDriver, context: StateContext) -> None:
-    """From here on the customer can no longer cancel."""
+    """Record that the driver has the order, so that the customer can no longer cancel it."""
     await change(event.order_id, context, lambda order: order.reach(Status.OUT_FOR_DELIVERY))
 
 
 @handlers.on(CollectedByCustomer, OrderDelivered)
 async def complete(event: CollectedByCustomer | OrderDelivered, context: StateContext) -> None:
-    """The customer has it."""
+    """Record that the customer has the order."""
     order = await change(event.order_id, context, lambda order: order.hand_over(context.now))
     if order.given_away_at == context.now:
         log.warning(
-            "order.given_away", order_id=order.order_id, reason="it was cancelled, and handed over all the same"
+            "order.given_away", order_id=order.order_id, reason="the order was cancelled before it was handed over"
         )
 
 
 @handlers.on(CollectionExpired)
-async def give_up_waiting(event: CollectionExpired, context: StateContext) -> None:
-    """Nobody came."""
+async def expire_collection(event: CollectionExpired, context: StateContext) -> None:
+    """Cancel the order because it was not collected."""
     await fail(event.order_id, context, Reason.NOT_COLLECTED)
 
 
 @handlers.on(DeliveryFailed)
 async def fail_delivery(event: DeliveryFailed, context: StateContext) -> None:
-    """No driver, or nobody to deliver to."""
+    """Cancel the order because it could not be delivered."""
     await fail(event.order_id, context, FAILURES.get(event.reason, Reason.DELIVERY_FAILED))
 
 
 async def fail(order_id: str, context: StateContext, reason: Reason) -> Order:
-    """Cancel an order because of what went wrong, and tell everybody. Raises as `change` does."""
+    """Cancel an order for a reason, and publish it. Raises the same errors as `change`."""
     return await change(order_id, context, lambda order: order.fail(reason, context.now))
 
 
 async def change(order_id: str, context: StateContext, step: Callable[[Order], bool]) -> Order:
-    """Take an order a step further, and announce the status that it thereby reaches.
+    """Apply a step to an order, and publish the status it reaches.
 
     Raises:
-        Rejected: There is no such order, or the step is impossible: orders is always told last, so the event is wrong.
+        Rejected: The order is unknown, or the step is impossible. Both cannot be a matter of timing: other services
+            learn of an order from this service, so the event is wrong and a retry would not help.
 
     """
     try:
@@ -115,5 +117,5 @@ async def change(order_id: str, context: StateContext, step: Callable[[Order], b
     if changed:
         context.save(order_id, order)
     if order.status is not before:
-        publishing.announce(order, context)
+        publishing.publish_status(order, context)
     return order

@@ -1,4 +1,4 @@
-"""Ids that follow from what a customer sends, and that nobody else can compute from it."""
+"""Ids derived from a customer's request with a secret, so that nobody else can compute them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import msgspec
 from tidings import StateContext
 from tidings.envelope import new_id
 
-_ONLY = "ids"
+_KEY = "ids"
 
 
 class IdSecret(msgspec.Struct, kw_only=True):
-    """What ids are made with: the same in every replica, and known to this service alone."""
+    """Secret for deriving ids; shared by all replicas of this service."""
 
     value: str
 
     def order_id(self, customer_id: str, idempotency_key: str | None) -> str:
-        """Name a new order. A customer's same key names the same order, so that it cannot be placed twice."""
+        """Return the id of a new order; the same id for the same customer and idempotency key."""
         return self._uuid("order", customer_id, idempotency_key) if idempotency_key else new_id()
 
     def customer_id(self, email: str) -> str:
-        """Name a customer who is known by the e-mail address."""
+        """Return the id of a customer identified by e-mail address."""
         return self._uuid("customer", email.casefold())
 
     def _uuid(self, *parts: str) -> str:
@@ -34,9 +34,9 @@ class IdSecret(msgspec.Struct, kw_only=True):
 
 
 async def id_secret(_nothing: None, context: StateContext) -> IdSecret:
-    """Read the secret; whoever comes first makes it."""
-    found = await context.load(IdSecret, _ONLY)
-    if found is None:
-        found = IdSecret(value=secrets.token_hex(32))
-        context.save(_ONLY, found)
-    return found
+    """Load the secret, or create it. Concurrent creators conflict, and all but one of them read it again."""
+    secret = await context.load(IdSecret, _KEY)
+    if secret is None:
+        secret = IdSecret(value=secrets.token_hex(32))
+        context.save(_KEY, secret)
+    return secret

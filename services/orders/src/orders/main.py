@@ -1,10 +1,10 @@
-"""The orders service: `uvicorn orders.main:app`."""
+"""ASGI application of the orders service: `uvicorn orders.main:app`."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
-from orders.api import place_by_events, refused, router
+from orders.api import domain_error, place_by_events, router
 from orders.coupled import Collaborators
 from orders.domain import OrderError
 from orders.handlers import handlers
@@ -14,16 +14,16 @@ from tidings.fastapi import create_app
 
 
 def application(service: Service, settings: OrdersSettings, collaborators: Collaborators | None = None) -> FastAPI:
-    """Put the service together in the mode that the settings ask for; tests give their own collaborators."""
+    """Build the application in the configured mode; tests pass their own collaborators."""
     if settings.mode == "coupled":
-        others = collaborators or Collaborators(settings, service.settings.app_api_token)
-        app = create_app(service, [router], lifespan=others.opened)
-        app.state.place = others.place
+        collaborators = collaborators or Collaborators(settings, service.settings.app_api_token)
+        app = create_app(service, [router], lifespan=collaborators.opened)
+        app.state.place = collaborators.place
     else:
         app = create_app(service, [router])
         app.state.place = place_by_events
     app.state.settings = settings
-    app.add_exception_handler(OrderError, refused)
+    app.add_exception_handler(OrderError, domain_error)
     return app
 
 

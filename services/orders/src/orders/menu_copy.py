@@ -1,4 +1,4 @@
-"""Keeps orders' own copy of the menu, so that an order is priced without asking anybody."""
+"""Handlers that maintain orders' copy of the menu, so that orders are priced without calling another service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from orders.use_cases import MENU
 from tidings import Handlers, Rejected, StateContext
 
 handlers = Handlers()
-AHEAD = timedelta(minutes=5)  # clocks of two machines may differ that much
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
 @handlers.on(RecipePublished)
 async def publish(event: RecipePublished, context: StateContext) -> None:
-    """Something new, or something new about it."""
+    """Add or update an item."""
     await change(
         context,
         event.published_at,
@@ -28,7 +28,7 @@ async def publish(event: RecipePublished, context: StateContext) -> None:
 
 @handlers.on(PriceChanged)
 async def reprice(event: PriceChanged, context: StateContext) -> None:
-    """What was ordered before keeps its price."""
+    """Change a price for future orders."""
     await change(
         context, event.changed_at, lambda menu: menu.change_price(event.sku, event.price_cents, event.changed_at)
     )
@@ -36,25 +36,25 @@ async def reprice(event: PriceChanged, context: StateContext) -> None:
 
 @handlers.on(ItemSoldOut)
 async def take_off(event: ItemSoldOut, context: StateContext) -> None:
-    """Not to be ordered for now."""
+    """Mark an item as sold out."""
     await change(context, event.since, lambda menu: menu.set_available(event.sku, available=False, at=event.since))
 
 
 @handlers.on(ItemRestocked)
 async def put_back(event: ItemRestocked, context: StateContext) -> None:
-    """To be ordered again."""
+    """Mark an item as available."""
     await change(context, event.since, lambda menu: menu.set_available(event.sku, available=True, at=event.since))
 
 
 async def change(context: StateContext, at: datetime, step: Callable[[Menu], None]) -> None:
-    """Change the one menu by what is so since `at`.
+    """Apply a change with the time `at` to the menu.
 
     Raises:
-        Rejected: It lies in the future. The latest fact holds, so nothing else would count until then.
+        Rejected: `at` is in the future. The latest change wins, so this one would suppress all others until then.
 
     """
-    if at > context.now + AHEAD:
-        raise Rejected(f"nothing can change from {at.isoformat()} on, which is in the future: is menu's clock right?")
+    if at > context.now + MAX_CLOCK_SKEW:
+        raise Rejected(f"the change is dated {at.isoformat()}, which is in the future: check the clock of menu")
     menu = await context.load(Menu, MENU) or Menu()
     step(menu)
     context.save(MENU, menu)

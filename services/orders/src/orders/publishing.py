@@ -1,4 +1,4 @@
-"""From the domain's words into the contract's: what is told about an order once it has reached a status."""
+"""Translation of orders into events and commands, and the messages for each status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from orders import events
 from orders.commands import SendEmail, TakePayment, Template
-from orders.domain import Cancellation, Fulfilment, Line, Order, Reason, Status
+from orders.domain import Cancellation, Fulfilment, Order, Reason, Status
 from tidings import Context
 
 EXPLANATIONS = {
@@ -22,8 +22,8 @@ EXPLANATIONS = {
 }
 
 
-def announce(order: Order, context: Context) -> None:
-    """Publish what the status that the order has just reached means to others; some mean nothing."""
+def publish_status(order: Order, context: Context) -> None:
+    """Publish the messages for the status just reached. Some statuses have none."""
     if order.status is Status.CONFIRMED:
         context.publish(*confirmed(order))
         context.publish(email(order, "orderConfirmed"))
@@ -32,17 +32,18 @@ def announce(order: Order, context: Context) -> None:
         context.publish(email(order, "orderCompleted"))
     elif order.cancellation is not None:
         context.publish(cancelled(order, order.cancellation))
-        if order.confirmed_at is not None:  # nobody who has not paid makes us write to an address that they typed
+        # Unpaid orders send no e-mail: otherwise anybody could make us write to any address they type in.
+        if order.confirmed_at is not None:
             context.publish(email(order, "orderCancelled"))
 
 
 def placed(order: Order) -> events.OrderPlaced:
-    """Tell that an order was placed."""
+    """Return the event for a placed order."""
     return msgspec.convert(order, events.OrderPlaced, from_attributes=True)
 
 
 def confirmed(order: Order) -> tuple[events.OrderConfirmedV1, events.OrderConfirmed]:
-    """Tell that an order is confirmed, in both versions."""
+    """Return the events for a confirmed order, in both published versions."""
     return (
         msgspec.convert(order, events.OrderConfirmedV1, from_attributes=True),
         msgspec.convert(order, events.OrderConfirmed, from_attributes=True),
@@ -50,12 +51,12 @@ def confirmed(order: Order) -> tuple[events.OrderConfirmedV1, events.OrderConfir
 
 
 def completed(order: Order) -> events.OrderCompleted:
-    """Tell that the customer has it."""
+    """Return the event for a completed order."""
     return msgspec.convert(order, events.OrderCompleted, from_attributes=True)
 
 
 def cancelled(order: Order, cancellation: Cancellation) -> events.OrderCancelled:
-    """Tell that an order has ended, why, and how far it had come."""
+    """Return the event for a cancelled order."""
     return msgspec.convert(
         {
             "orderId": order.order_id,
@@ -69,7 +70,7 @@ def cancelled(order: Order, cancellation: Cancellation) -> events.OrderCancelled
 
 
 def payment(order: Order, token: str) -> TakePayment:
-    """Ask for the money."""
+    """Return the command that authorises the payment."""
     return TakePayment(
         order_id=order.order_id,
         customer_id=order.customer.customer_id,
@@ -79,7 +80,7 @@ def payment(order: Order, token: str) -> TakePayment:
 
 
 def email(order: Order, template: Template, **more: str) -> SendEmail:
-    """Ask for an e-mail to the customer; one of each kind for an order, however often it is asked for."""
+    """Return the command that sends an e-mail. Its id makes each template go out once per order."""
     return SendEmail(
         email_id=f"{order.order_id}-{template}",
         to=order.customer.email,
@@ -92,7 +93,7 @@ def email(order: Order, template: Template, **more: str) -> SendEmail:
 def _parameters(order: Order) -> dict[str, str]:
     parameters = {
         "name": order.customer.name,
-        "items": ", ".join(_item(line) for line in order.lines),
+        "items": ", ".join(f"{line.quantity} x {line.name}" for line in order.lines),
         "total": f"{order.total_cents // 100}.{order.total_cents % 100:02} {order.currency}",
         "fulfilment": order.fulfilment.value,
     }
@@ -102,7 +103,3 @@ def _parameters(order: Order) -> dict[str, str]:
         reason = order.cancellation.reason
         parameters |= {"reason": reason.value, "explanation": EXPLANATIONS[reason]}
     return parameters
-
-
-def _item(line: Line) -> str:
-    return f"{line.quantity} x {line.name}"

@@ -1,4 +1,4 @@
-"""What customers ask for, each a unit of work on one order."""
+"""Use cases of the API, one unit of work on one order each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from orders.domain import Draft, Menu, Order, OrderUnknown
 from tidings import StateContext
 
 MENU = "current"
-"""The key of the one menu."""
+"""State key of the single menu document."""
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True):
     """A request to place an order.
 
     Attributes:
-        payment_token: What payments takes the money with; it is passed on and never stored.
-        pay_within: How long payments has to answer before the order is given up.
+        payment_token: Token for payments; passed on and never stored.
+        pay_within: Time after which an order without a response from payments is cancelled.
 
     """
 
@@ -32,17 +32,18 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
+        # Identifies the request: two requests under one idempotency key must be equal.
         return hashlib.sha256(msgspec.json.encode([self.draft, self.payment_token], order="sorted")).hexdigest()
 
 
 async def place(placing: Placing, context: StateContext) -> Order:
-    """Place an order and ask for its payment; one that is placed already stays as it is.
+    """Place an order and request its payment; an order that exists is returned unchanged.
 
     Raises:
         KeyReused: The idempotency key belongs to a different order.
         MenuMissing: No recipe is known yet.
-        UnknownSku: Something is not on the menu.
-        SoldOut: Something is not to be had.
+        UnknownSku: An item is not on the menu.
+        SoldOut: An item is sold out.
 
     """
     order, is_new = await record(placing, context)
@@ -52,11 +53,11 @@ async def place(placing: Placing, context: StateContext) -> Order:
 
 
 async def record(placing: Placing, context: StateContext) -> tuple[Order, bool]:
-    """Place an order without asking for its payment; says whether it is new. The errors are those of `place`."""
-    known = await context.load(Order, placing.order_id)
-    if known is not None:
-        known.check_repeated(placing.digest)
-        return known, False
+    """Place an order without requesting its payment; return it and whether it is new. Raises as `place` does."""
+    existing = await context.load(Order, placing.order_id)
+    if existing is not None:
+        existing.check_repeated(placing.digest)
+        return existing, False
     menu = await context.load(Menu, MENU) or Menu()
     lines = menu.lines(placing.draft.quantities)
     order = Order.place(placing.order_id, placing.draft, lines, context.now, placing.digest)
@@ -67,25 +68,25 @@ async def record(placing: Placing, context: StateContext) -> tuple[Order, bool]:
 
 
 async def cancel(order_id: str, context: StateContext) -> Order:
-    """Cancel an order for its customer; one that is cancelled already stays as it is.
+    """Cancel an order for its customer. Idempotent.
 
     Raises:
-        OrderUnknown: There is none.
-        TooLate: It can no longer be cancelled.
+        OrderUnknown: There is no such order.
+        TooLate: The order can no longer be cancelled.
 
     """
     order = await find(order_id, context)
     if order.cancel(context.now):
         context.save(order_id, order)
-        publishing.announce(order, context)
+        publishing.publish_status(order, context)
     return order
 
 
 async def find(order_id: str, context: StateContext) -> Order:
-    """Read an order.
+    """Return an order.
 
     Raises:
-        OrderUnknown: There is none.
+        OrderUnknown: There is no such order.
 
     """
     order = await context.load(Order, order_id)

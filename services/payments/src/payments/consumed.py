@@ -1,4 +1,4 @@
-"""What payments reads of other services' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 

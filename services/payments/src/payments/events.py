@@ -10,7 +10,7 @@ from msgspec import Meta
 from tidings import Event, command, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
 Currency = Literal["EUR"]
 

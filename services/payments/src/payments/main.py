@@ -1,4 +1,4 @@
-"""The payments service as an ASGI application: `uvicorn payments.main:app`."""
+"""ASGI application of the payments service: `uvicorn payments.main:app`."""
 
 from __future__ import annotations
 

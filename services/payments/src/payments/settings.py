@@ -1,4 +1,4 @@
-"""Settings of payments, from the environment with the prefix `PAYMENTS_`."""
+"""Settings of payments, from the environment."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class PaymentsSettings(BaseSettings):
 
 @cache
 def settings() -> PaymentsSettings:
-    """Read the environment, once."""
+    """Return the settings, read from the environment on the first call."""
     return PaymentsSettings()

@@ -1,4 +1,4 @@
-"""What pickup reads of others' events: only the fields it needs."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tidings import Event, event
 
 
 class Customer(Event):
-    """Who ordered."""
+    """The customer of an order."""
 
     name: str
 

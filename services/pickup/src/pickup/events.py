@@ -10,7 +10,7 @@ from msgspec import Meta
 from tidings import Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
-"""With an offset from UTC, as RFC 3339 asks."""
+"""A time with a UTC offset (RFC 3339)."""
 
 
 @event("pickup.orderShelved", subject="order_id")

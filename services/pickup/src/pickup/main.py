@@ -1,4 +1,4 @@
-"""The pickup service, wired: `uvicorn pickup.main:app`."""
+"""ASGI application of the pickup service: `uvicorn pickup.main:app`."""
 
 from __future__ import annotations
 

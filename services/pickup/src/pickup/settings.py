@@ -1,4 +1,4 @@
-"""Settings of pickup, from the environment with the prefix `PICKUP_`."""
+"""Settings of pickup, from the environment."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class PickupSettings(BaseSettings):
 
 @cache
 def settings() -> PickupSettings:
-    """Read once, when first asked for."""
+    """Return the settings, read from the environment on the first call."""
     return PickupSettings()

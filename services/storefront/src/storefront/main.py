@@ -1,4 +1,4 @@
-"""The storefront as an ASGI application: `uvicorn storefront.main:app`."""
+"""ASGI application of the storefront service: `uvicorn storefront.main:app`."""
 
 from __future__ import annotations
 

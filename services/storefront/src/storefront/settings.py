@@ -1,4 +1,4 @@
-"""Settings of the storefront, from the environment with the prefix `STOREFRONT_`."""
+"""Settings of storefront, from the environment."""
 
 from __future__ import annotations
 

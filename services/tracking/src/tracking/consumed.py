@@ -1,4 +1,4 @@
-"""What tracking reads of others' events: only the fields it shows."""
+"""Events consumed from other services, reduced to the fields needed here."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _WAY = list(Stage)
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
-    """So many of one pizza."""
+    """Quantity of one kind of pizza."""
 
     sku: str
     name: str

@@ -1,4 +1,4 @@
-"""The tracking service, wired: `uvicorn tracking.main:app`."""
+"""ASGI application of the tracking service: `uvicorn tracking.main:app`."""
 
 from __future__ import annotations
 

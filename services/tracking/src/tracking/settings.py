@@ -1,4 +1,4 @@
-"""Settings of tracking, from the environment with the prefix `TRACKING_`."""
+"""Settings of tracking, from the environment."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class TrackingSettings(BaseSettings):
 
 @cache
 def settings() -> TrackingSettings:
-    """Read once, when first asked for."""
+    """Return the settings, read from the environment on the first call."""
     return TrackingSettings()

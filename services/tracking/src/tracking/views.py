@@ -16,7 +16,7 @@ class _View(BaseModel):
 
 
 class LineView(_View):
-    """So many of one pizza."""
+    """Quantity of one kind of pizza."""
 
     sku: str
     name: str

@@ -1,4 +1,4 @@
-"""The kit's circuit breaker, in loyalty's words."""
+"""The kit's circuit breaker with an exception that the handlers retry."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tidings import breaker
 
 
 class BreakerOpen(Unavailable):
-    """No call was made: the last ones have failed."""
+    """The circuit breaker is open; no call was made."""
 
 
 class Breaker(breaker.Breaker):
-    """Refuses with `BreakerOpen`."""
+    """Circuit breaker that raises `BreakerOpen`."""
 
     def __init__(
         self, failures: int, pause: float, counted: type[Exception], clock: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""The third-party SaaS that keeps the points, over HTTP: what it calls things and how it fails, in loyalty's words."""
+"""HTTP adapter for the third-party SaaS that keeps the points; translates its terms and failures into loyalty's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 
 from loyalty.adapters.breaker import Breaker
-from loyalty.domain import Gift, Reason, Receipt
+from loyalty.domain import Award, Reason, Receipt
 from loyalty.provider import Health, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings import Service
@@ -22,17 +22,17 @@ from tidings.policy import RateLimit
 from tidings.terminal import printable
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
-LONGEST_PAUSE = 3600.0
-"""Seconds: whoever asks for a longer one by `Retry-After` is asked again after this."""
+MAX_PAUSE = 3600.0
+"""Seconds; a longer `Retry-After` is cut to this."""
 
-LONGEST_ANSWER = 64 * 1024
-"""Bytes; what the SaaS answers has some 200."""
-LONGEST_REASON = 300
-"""Characters of its words that are kept."""
+MAX_RESPONSE = 64 * 1024
+"""Bytes; a usual response has about 200."""
+MAX_REASON = 300
+"""Characters kept of an error message from the SaaS."""
 
 _REASONS: Mapping[str, Reason] = {"A404": "accountUnknown", "A423": "accountClosed"}
-# Answers of the 400s that are not about the gift: who asks (401, 403), how fast (429), or when (408, 409, 425).
-_NOT_THE_GIFT = {
+# Client errors that do not concern the award itself, but the caller (401, 403, 407) or the timing (408, 409, 425).
+_NOT_THE_AWARD = {
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
@@ -43,15 +43,15 @@ _NOT_THE_GIFT = {
 
 
 class Down(Unavailable):
-    """Something is wrong over there, or between: the breaker counts it."""
+    """The SaaS failed or could not be reached. Counted by the circuit breaker."""
 
 
 class Busy(Unavailable):
-    """It lives, and asks for a pause: the breaker does not count it."""
+    """The SaaS asked for a pause. Not counted by the circuit breaker."""
 
 
 class _Posting(msgspec.Struct, frozen=True, rename={"account": "acctRef", "reference": "extRef", "points": "pts"}):
-    """What the SaaS takes at `POST /api/v2/TxnPost`."""
+    """Request body of `POST /api/v2/TxnPost`."""
 
     account: str
     reference: str
@@ -69,18 +69,18 @@ class _Posted(msgspec.Struct, frozen=True):
 
 
 class _Error(msgspec.Struct, frozen=True):
-    """How it says no. Any other form was not written by it: a proxy's page, or somebody else at its address."""
+    """Error body of the SaaS. Any other body comes from elsewhere, such as a proxy or a wrong address."""
 
     cd: str
     msg: str = ""
 
 
 class Saas:
-    """Gives points through the SaaS; a `Provider`.
+    """`Provider` that gives points through the SaaS.
 
     Args:
-        settings: Where it is, and how it is treated.
-        transport: For tests; the network by default.
+        settings: Address and limits.
+        transport: Replacement for the network, for tests.
 
     """
 
@@ -98,7 +98,7 @@ class Saas:
 
     @asynccontextmanager
     async def opened(self, _service: Service) -> AsyncIterator[None]:
-        """Keep the connections while the service runs."""
+        """Keep the HTTP client open while the service runs."""
         async with self._client:
             yield
 
@@ -106,32 +106,32 @@ class Saas:
     def health(self) -> Health:
         return Health(self._breaker.state, self._breaker.failures, round(self._breaker.remaining, 3))
 
-    async def give(self, gift: Gift) -> Receipt:
-        """Post the points under the order's id as `Idempotency-Key`: the SaaS enters each key once.
+    async def give(self, award: Award) -> Receipt:
+        """Give the points. The order id is the `Idempotency-Key`, which the SaaS enters once.
 
         Raises:
-            Unavailable: It did not answer, failed, asks for a pause, or the breaker is open.
-            Refused: It will not give them.
+            Unavailable: The SaaS failed, did not respond or asked for a pause, or the circuit breaker is open.
+            Refused: The SaaS refuses the points for good.
 
         """
         with self._breaker():
             await self._bucket.acquire()
-            response = await self._post(gift)
+            response = await self._post(award)
             pause = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
             if pause is not None:
                 self._bucket.pause(pause)
             return read(response, pause)
 
-    async def _post(self, gift: Gift) -> httpx2.Response:
-        """Post, and read the answer as far as any of theirs could go."""
-        body = msgspec.json.encode(_Posting(gift.customer_id, gift.order_id, gift.points))
-        headers = {"idempotency-key": gift.order_id, "content-type": "application/json"}
+    async def _post(self, award: Award) -> httpx2.Response:
+        """Post the award and read the response, up to `MAX_RESPONSE`."""
+        body = msgspec.json.encode(_Posting(award.customer_id, award.order_id, award.points))
+        headers = {"idempotency-key": award.order_id, "content-type": "application/json"}
         try:
             async with asyncio.timeout(self._deadline):
-                asked = self._client.build_request("POST", "api/v2/TxnPost", content=body, headers=headers)
-                answer = await self._client.send(asked, stream=True)
-                content = await read_bounded(answer, LONGEST_ANSWER)
-                return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+                request = self._client.build_request("POST", "api/v2/TxnPost", content=body, headers=headers)
+                response = await self._client.send(request, stream=True)
+                content = await read_bounded(response, MAX_RESPONSE)
+                return httpx2.Response(response.status_code, headers=response.headers, content=content)
         except AnswerTooLarge as error:
             raise Down(f"the SaaS: {error}") from error
         except TimeoutError as error:
@@ -141,14 +141,18 @@ class Saas:
 
 
 def read(response: httpx2.Response, pause: float | None) -> Receipt:
-    """Read the SaaS's answer; `pause` is what it asks for.
+    """Return the receipt in a response of the SaaS.
 
-    Only what it says itself in the form of its errors is a refusal. Whatever else is no success may be a proxy's or a
-    wrong address's: no member loses points over that.
+    Only an error in the SaaS's own format is a refusal. Any other failure may come from a proxy or a wrong address,
+    and no member must lose points because of that.
+
+    Args:
+        response: The response, with its content read.
+        pause: Pause in seconds that the response asked for.
 
     Raises:
-        Unavailable: To be asked again.
-        Refused: Not to be asked again.
+        Unavailable: The outcome is unknown; retry.
+        Refused: The points are refused for good.
 
     """
     status = response.status_code
@@ -156,16 +160,14 @@ def read(response: httpx2.Response, pause: float | None) -> Receipt:
         try:
             entry = msgspec.json.decode(response.content, type=_Posted).txn
         except msgspec.MsgspecError as error:
-            raise Down(f"the SaaS answered {status} and something unknown: {error}", pause) from error
+            raise Down(f"the SaaS answered {status} with an unknown body: {error}", pause) from error
         return Receipt(balance=entry.balance, entry=entry.number)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise Busy("the SaaS asks for fewer calls", pause)
     refusal = _refusal(response)
-    if refusal is None or status in _NOT_THE_GIFT:
+    if refusal is None or status in _NOT_THE_AWARD:
         raise Down(f"the SaaS answered {status}: {(refusal or response.text[:200])!r:.300}", pause)
-    raise Refused(
-        _REASONS.get(refusal.cd, "refused"), printable(f"{status} {refusal.cd} {refusal.msg}"[:LONGEST_REASON])
-    )
+    raise Refused(_REASONS.get(refusal.cd, "refused"), printable(f"{status} {refusal.cd} {refusal.msg}"[:MAX_REASON]))
 
 
 def _refusal(response: httpx2.Response) -> _Error | None:
@@ -178,15 +180,18 @@ def _refusal(response: httpx2.Response) -> _Error | None:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Read `Retry-After`, seconds or a date (RFC 9110, 10.2.3), as seconds up to `LONGEST_PAUSE`; None for nonsense."""
+    """Return `Retry-After` in seconds, at most `MAX_PAUSE`; None if it is invalid.
+
+    The header holds seconds or a date (RFC 9110, 10.2.3).
+    """
     if value is None:
         return None
     if value.strip().isdecimal():
-        return min(float(value), LONGEST_PAUSE)
+        return min(float(value), MAX_PAUSE)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    if moment.tzinfo is None:  # "-0000": in UTC, says RFC 5322, from somebody who does not know where they are
+    if moment.tzinfo is None:  # the zone "-0000": UTC, from a sender with unknown local time zone (RFC 5322, 3.3)
         moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), LONGEST_PAUSE)
+    return min(max((moment - now).total_seconds(), 0.0), MAX_PAUSE)

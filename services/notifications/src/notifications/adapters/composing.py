@@ -1,4 +1,4 @@
-"""What an e-mail looks like: plain text and HTML from templates, and its headers."""
+"""Composition of e-mails: headers, and plain text and HTML from templates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SUBJECTS: Mapping[Template, str] = {
     "orderCancelled": "Your order was cancelled",
     "orderCompleted": "Enjoy your pizza",
 }
-# What templates may ask for. Whatever a command leaves out is empty, and the template does without.
+# Parameters of the templates. Those missing in a command are rendered as empty.
 _PARAMETERS = ("name", "items", "total", "fulfilment", "address", "explanation")
 
-LONGEST = 4000
-"""Characters of a parameter; 100 kinds of pizza have fewer."""
+MAX_PARAMETER = 4000
+"""Characters of a parameter; an order of 100 kinds of pizza has fewer."""
 _DOMAIN = re.compile(r"[.\u3002\uff0e\uff61](?=[^\W\d_])")
-"""A dot before a letter: mail programs make a link of `evil.example`, and none of `evil. example`."""
+"""A dot before a letter: mail programs turn `evil.example` into a link, but not `evil. example`."""
 
 _templates = Environment(
     loader=PackageLoader("notifications"),
@@ -35,16 +35,19 @@ _templates = Environment(
 
 
 def plain(text: str) -> str:
-    """Take from a text what could become a link, another line or hidden in a mail program: customers type names."""
-    shown = "".join(" " if is_unsafe(each) else each for each in text[:LONGEST])
-    apart = _DOMAIN.sub(". ", shown.replace("://", " ").replace("@", " at "))
-    return " ".join(apart.split())
+    """Return a text without anything that a mail program could show as a link, a new line or hidden text.
+
+    Customers type the names and addresses that end up in e-mails.
+    """
+    visible = "".join(" " if is_unsafe(character) else character for character in text[:MAX_PARAMETER])
+    without_links = _DOMAIN.sub(". ", visible.replace("://", " ").replace("@", " at "))
+    return " ".join(without_links.split())
 
 
 def compose(email: Email, sender: str) -> EmailMessage:
-    """Write an e-mail; the same one each time, but for the boundary between its parts."""
-    given = {name: plain(value) for name, value in email.parameters.items()}
-    values = {**dict.fromkeys(_PARAMETERS, ""), **given, "order_id": plain(email.order_id)}
+    """Compose an e-mail. The result is the same each time, except for the MIME boundary."""
+    parameters = {name: plain(value) for name, value in email.parameters.items()}
+    values = {**dict.fromkeys(_PARAMETERS, ""), **parameters, "order_id": plain(email.order_id)}
     subject = _SUBJECTS[email.template]
     message = EmailMessage()
     message["From"] = sender
@@ -52,7 +55,7 @@ def compose(email: Email, sender: str) -> EmailMessage:
     message["Subject"] = subject
     message["Date"] = format_datetime(email.asked_at)
     message["Message-ID"] = message_id(email.email_id, parseaddr(sender)[1].rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office note, please
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses out-of-office replies
     message["X-Order-Id"] = plain(email.order_id)
     message.set_content(_templates.get_template(f"{email.template}.txt").render(values))
     html = _templates.get_template(f"{email.template}.html").render(values, subject=subject)

@@ -1,4 +1,4 @@
-"""The mail server, over SMTP: its answers in notifications' words."""
+"""SMTP adapter for the mail server; translates its replies into notifications' terms."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from notifications.mailer import NotNow, Refused
 from notifications.settings import NotificationsSettings
 from tidings.terminal import printable
 
-LONGEST_REASON = 500
-"""Characters of a server's answer that are kept."""
-_PERMANENT = 500  # RFC 5321, 4.2.1: 4yz may be tried again, 5yz not
+MAX_REASON = 500
+"""Characters kept of a server's reply."""
+_PERMANENT = 500  # RFC 5321, 4.2.1: 4yz is transient, 5yz permanent
 
 
 class SmtpMailer:
-    """Hands e-mails to a mail server; a `Mailer`.
+    """`Mailer` that hands e-mails to an SMTP server."""
 
-    Each e-mail has a connection of its own: e-mails come seldom, and servers close idle connections as they like.
-    """
+    # Each e-mail gets its own connection: e-mails are rare, and servers close idle connections at will.
 
     def __init__(self, settings: NotificationsSettings) -> None:
         self._settings = settings
 
     async def send(self, email: Email) -> None:
-        """Hand an e-mail over.
+        """Hand an e-mail to the server.
 
-        A refusal is what is said of this e-mail, its recipient or its content. What is said of us (no login, sender
-        not allowed, no TLS) would be said of every e-mail: that is for a person to mend, meanwhile they wait.
+        A permanent error counts as a refusal only if it concerns this e-mail: its recipient or content. Errors that
+        concern our configuration (login, sender, TLS) would affect every e-mail. An operator has to fix them, and
+        until then the e-mails wait.
 
         Raises:
-            NotNow: Not reached, no answer, 4yz, or 5yz about us.
-            Refused: 5yz about the e-mail.
+            NotNow: The server was not reached, did not respond, replied 4yz, or replied 5yz to login or sender.
+            Refused: The server replied 5yz to the recipient or the content.
 
         """
         try:
             message = compose(email, self._settings.sender)
-        except ValueError as error:  # also what cannot be encoded: it would fail each time
-            raise Refused(f"it cannot be written: {_said(str(error))}") from error
+        except ValueError as error:  # includes encoding errors; a retry would fail the same way
+            raise Refused(f"the e-mail cannot be composed: {_excerpt(str(error))}") from error
         try:
             async with asyncio.timeout(self._settings.deadline):
                 await self._hand_over(email, message)
         except aiosmtplib.SMTPRecipientsRefused as error:
-            raise _verdict(error.recipients[0]) from error
+            raise _classify(error.recipients[0]) from error
         except aiosmtplib.SMTPDataError as error:
-            raise _verdict(error) from error
+            raise _classify(error) from error
         except TimeoutError as error:
             raise NotNow(f"the mail server did not answer within {self._settings.deadline:g} s") from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise NotNow(f"the mail server: {type(error).__name__}: {_said(str(error))}") from error
+            raise NotNow(f"the mail server: {type(error).__name__}: {_excerpt(str(error))}") from error
 
     async def _hand_over(self, email: Email, message: EmailMessage) -> None:
         settings = self._settings
@@ -65,18 +65,18 @@ class SmtpMailer:
             port=settings.smtp_port,
             username=settings.smtp_username,
             password=password.get_secret_value() if password else None,
-            local_hostname=socket.gethostname(),  # by default DNS is asked, each time
+            local_hostname=socket.gethostname(),  # the default does a DNS lookup per e-mail
             timeout=settings.deadline,
             use_tls=settings.smtp_security == "tls",
             start_tls={"auto": None, "starttls": True}.get(settings.smtp_security, False),
         )
 
 
-def _said(text: str) -> str:
-    """What a server says, of which nobody knows how long it is and what is in it."""
-    return printable(text[:LONGEST_REASON])
+def _excerpt(text: str) -> str:
+    """Return a bounded, printable part of a server's reply, which may contain anything."""
+    return printable(text[:MAX_REASON])
 
 
-def _verdict(error: aiosmtplib.SMTPResponseException) -> NotNow | Refused:
-    said = f"{error.code} {_said(error.message)}"
-    return Refused(said) if error.code >= _PERMANENT else NotNow(f"the mail server: {said}")
+def _classify(error: aiosmtplib.SMTPResponseException) -> NotNow | Refused:
+    reply = f"{error.code} {_excerpt(error.message)}"
+    return Refused(reply) if error.code >= _PERMANENT else NotNow(f"the mail server: {reply}")

@@ -1,4 +1,4 @@
-"""What an order is, what can become of it, and what it costs. Pure: no I/O, no events, no clock."""
+"""Domain rules of orders: life cycle and prices. Pure: no I/O, no events, no clock."""
 
 from orders.domain.errors import (
     InvalidOrder,

@@ -1,4 +1,4 @@
-"""What an order refuses, in words that the customer can be shown."""
+"""Domain errors. Their messages may be shown to customers."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Iterable
 
 
 class OrderError(Exception):
-    """Base of all refusals."""
+    """Base of all domain errors."""
 
 
 class InvalidOrder(OrderError):
-    """Nobody could carry out such an order: no pizza, too many, or no address to deliver to."""
+    """The order has no pizza, too many pizzas, or no delivery address."""
 
 
 class UnknownSku(OrderError):
-    """Something was ordered that is on no menu."""
+    """An ordered item is not on the menu."""
 
     def __init__(self, skus: Iterable[str]) -> None:
-        super().__init__(f"not on the menu: {', '.join(sorted(skus))}; GET /menu lists what is")
+        super().__init__(f"not on the menu: {', '.join(sorted(skus))}; GET /menu lists all items")
 
 
 class SoldOut(OrderError):
-    """Something was ordered that is not to be had now."""
+    """An ordered item is sold out."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(f"sold out: {', '.join(sorted(names))}; choose something else, or come back later")
+        super().__init__(f"sold out: {', '.join(sorted(names))}; choose something else, or try again later")
 
 
 class MenuMissing(OrderError):
-    """No recipe has arrived from the menu service yet: nothing has a price."""
+    """No recipe has arrived from the menu service yet, so no order can be priced."""
 
     def __init__(self) -> None:
         super().__init__("the menu has not arrived yet; try again in a moment")
 
 
 class KeyReused(OrderError):
-    """The same idempotency key came with a different order."""
+    """The idempotency key was used for a different order."""
 
     def __init__(self) -> None:
         super().__init__("this Idempotency-Key belongs to a different order; use a new key for a new order")
@@ -53,4 +53,4 @@ class TooLate(OrderError):
 
 
 class NotConfirmed(OrderError):
-    """Somebody works on an order that nobody has told them to begin."""
+    """A step was reported for an order that is not confirmed."""

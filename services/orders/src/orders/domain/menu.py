@@ -1,7 +1,7 @@
-"""Orders' own copy of the menu: what can be ordered, and for how much.
+"""Orders' copy of the menu: items, prices and availability.
 
-It is made of facts that may arrive twice and in any order. Each fact carries the time at which it became true; the
-latest one holds, and of two with the same time always the same one, so that every order of arrival ends alike.
+It is built from events that may arrive twice and in any order. Each carries the time of the change; the latest wins.
+Ties are broken by value, so that every order of arrival leads to the same menu.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from orders.domain.order import Line
 
 
 class Published(msgspec.Struct, frozen=True, order=True):
-    """Under which name an item is on the menu, since when."""
+    """Name of an item since a time."""
 
     at: datetime
     name: str
 
 
 class Price(msgspec.Struct, frozen=True, order=True):
-    """What one costs, since when."""
+    """Price of an item since a time."""
 
     at: datetime
     cents: int
 
 
 class Availability(msgspec.Struct, frozen=True, order=True):
-    """Whether it is to be had, since when."""
+    """Availability of an item since a time."""
 
     at: datetime
     available: bool
@@ -41,7 +41,7 @@ Fact = TypeVar("Fact", Published, Price, Availability)
 
 
 class Item(msgspec.Struct):
-    """One thing on the menu. What is None is not known yet; without a name and a price it cannot be ordered."""
+    """An item on the menu. Unknown facts are None; an item without a name or a price cannot be ordered."""
 
     published: Published | None = None
     price: Price | None = None
@@ -54,29 +54,32 @@ class Menu(msgspec.Struct):
     items: dict[str, Item] = {}
 
     def publish(self, sku: str, name: str, cents: int, *, available: bool, at: datetime) -> None:
-        """Take in a recipe."""
+        """Apply a published recipe."""
         item = self._item(sku)
         item.published = _later(item.published, Published(at, name))
         self.change_price(sku, cents, at)
         self.set_available(sku, available=available, at=at)
 
     def change_price(self, sku: str, cents: int, at: datetime) -> None:
-        """Take in a price."""
+        """Apply a change of price."""
         item = self._item(sku)
         item.price = _later(item.price, Price(at, cents))
 
     def set_available(self, sku: str, *, available: bool, at: datetime) -> None:
-        """Take in whether an item is to be had."""
+        """Apply a change of availability."""
         item = self._item(sku)
         item.availability = _later(item.availability, Availability(at, available))
 
     def lines(self, quantities: Mapping[str, int]) -> list[Line]:
-        """Price what a customer wants.
+        """Return priced order lines.
+
+        Args:
+            quantities: Number of pizzas by sku.
 
         Raises:
             MenuMissing: No recipe is known at all.
-            UnknownSku: One of them is not on the menu.
-            SoldOut: One of them is not to be had.
+            UnknownSku: An item is not on the menu.
+            SoldOut: An item is sold out.
 
         """
         if not any(item.published for item in self.items.values()):

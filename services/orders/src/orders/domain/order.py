@@ -1,7 +1,7 @@
-"""An order and its way: placed, confirmed, preparing, boxed, out for delivery, completed; or cancelled on the way.
+"""An order as a state machine: placed, confirmed, preparing, boxed, out for delivery, completed; or cancelled.
 
-The steps after the confirmation are reported by kitchen, pickup and delivery. Their reports may come twice and
-overtake each other: a report moves the order forward to where it says, never back.
+Kitchen, pickup and delivery report the steps after the confirmation. Reports may arrive twice and overtake each
+other: a report moves the order forward to the reported status, never back.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import msgspec
 
 from orders.domain.errors import InvalidOrder, KeyReused, NotConfirmed, TooLate
 
-MOST_PIZZAS = 100
+MAX_PIZZAS = 100
 CURRENCY = "EUR"
 
 
 class Fulfilment(StrEnum):
-    """How the customer gets it."""
+    """Kind of fulfilment."""
 
     PICKUP = "pickup"
     DELIVERY = "delivery"
 
 
 class Status(StrEnum):
-    """Where an order is. In the order of the way, the two ends last."""
+    """Status of an order, in the order of progress; the two final ones last."""
 
     PLACED = "placed"
     CONFIRMED = "confirmed"
@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an order was cancelled."""
+    """Reason of a cancellation."""
 
     PAYMENT_REFUSED = "paymentRefused"
     PAYMENT_TIMEOUT = "paymentTimeout"
@@ -51,15 +51,15 @@ class Reason(StrEnum):
     SERVICE_UNAVAILABLE = "serviceUnavailable"
 
 
-_WAY = list(Status)
-_ENDS = {Status.COMPLETED, Status.CANCELLED}
+_PROGRESS = list(Status)
+_FINAL = {Status.COMPLETED, Status.CANCELLED}
 _PAYMENT_REASONS = {Reason.PAYMENT_REFUSED, Reason.PAYMENT_TIMEOUT}
 _REACHED_BEFORE = {
     Reason.NOT_COLLECTED: Status.BOXED,
     Reason.NO_DRIVER_AVAILABLE: Status.BOXED,
     Reason.DELIVERY_FAILED: Status.OUT_FOR_DELIVERY,
 }
-"""How far an order must have come for this to go wrong, though the report of that step may still be on its way."""
+"""Status that an order must have reached for this failure, although the report of that status may arrive later."""
 _TOO_LATE = {
     Status.OUT_FOR_DELIVERY: "the driver is on the way with it",
     Status.COMPLETED: "it has been handed over",
@@ -67,7 +67,7 @@ _TOO_LATE = {
 
 
 class Customer(msgspec.Struct, frozen=True):
-    """Who ordered."""
+    """The customer of an order."""
 
     customer_id: str
     name: str
@@ -75,7 +75,7 @@ class Customer(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to deliver."""
+    """Delivery address."""
 
     street: str
     city: str
@@ -83,7 +83,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """So many of one pizza, at the price that held when it was ordered (cents, including tax)."""
+    """Quantity of one kind of pizza, at the price when it was ordered (cents, including tax)."""
 
     sku: str
     name: str
@@ -92,7 +92,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What a customer asks for: pizzas by sku, not yet priced.
+    """An order as requested, not yet priced: quantities by sku.
 
     Raises:
         InvalidOrder: Fewer than 1 or more than 100 pizzas in all, or a delivery without an address.
@@ -105,18 +105,16 @@ class Draft(msgspec.Struct, frozen=True):
     address: Address | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what nobody could carry out."""
+        """Validate the quantities and the address."""
         pizzas = sum(self.quantities.values())
-        if not 1 <= pizzas <= MOST_PIZZAS or min(self.quantities.values()) < 1:
-            raise InvalidOrder(
-                f"an order has 1 to {MOST_PIZZAS} pizzas, at least 1 of each kind; this one has {pizzas}"
-            )
+        if not 1 <= pizzas <= MAX_PIZZAS or min(self.quantities.values()) < 1:
+            raise InvalidOrder(f"an order has 1 to {MAX_PIZZAS} pizzas, at least 1 of each kind; this one has {pizzas}")
         if self.fulfilment is Fulfilment.DELIVERY and self.address is None:
             raise InvalidOrder("a delivery needs an address; give one, or collect the order with fulfilment pickup")
 
 
 class Cancellation(msgspec.Struct, frozen=True):
-    """Why, how far the order had come, and when."""
+    """Reason, stage and time of a cancellation."""
 
     reason: Reason
     stage: Status
@@ -124,12 +122,12 @@ class Cancellation(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """One order. Every method that changes it says whether it did; asked twice, the second time it does not.
+    """An order. Methods that change it are idempotent and return whether they changed anything.
 
     Attributes:
-        request_digest: Tells a repeated request from another one under the same idempotency key.
-        completed_at: When the customer got it.
-        given_away_at: When the customer got it all the same, although the order was cancelled.
+        request_digest: Digest of the request, for detecting another request under the same idempotency key.
+        completed_at: Time of the handover to the customer.
+        given_away_at: Time of the handover if the order had been cancelled before.
 
     """
 
@@ -148,7 +146,7 @@ class Order(msgspec.Struct, kw_only=True):
 
     @classmethod
     def place(cls, order_id: str, draft: Draft, lines: list[Line], now: datetime, request_digest: str = "") -> Order:
-        """Begin an order from what was asked for and what it costs."""
+        """Create an order from a request and its priced lines."""
         return cls(
             order_id=order_id,
             customer=draft.customer,
@@ -168,41 +166,41 @@ class Order(msgspec.Struct, kw_only=True):
         return CURRENCY
 
     def check_repeated(self, request_digest: str) -> None:
-        """See whether a request under the same idempotency key is the one that placed this order.
+        """Check that a request under the same idempotency key equals the one that placed this order.
 
         Raises:
-            KeyReused: It is not.
+            KeyReused: The requests differ.
 
         """
         if request_digest != self.request_digest:
             raise KeyReused
 
     def confirm(self, now: datetime) -> bool:
-        """The payment is authorised. After a cancellation this comes too late: payments gives the money back."""
+        """Record the authorised payment. No effect on a cancelled order, whose payment is voided or refunded."""
         if self.status is not Status.PLACED:
             return False
         self.status, self.confirmed_at = Status.CONFIRMED, now
         return True
 
     def reach(self, step: Status) -> bool:
-        """Somebody reports a step of the way.
+        """Record that the order has reached a status.
 
         Raises:
-            NotConfirmed: Nobody can have begun: nobody was told to.
+            NotConfirmed: The order is not confirmed, so no service can have started on it.
 
         """
         if self.status is Status.PLACED:
             raise NotConfirmed(f"order {self.order_id} is not confirmed yet, it cannot be {step} already")
-        if self.status in _ENDS or _WAY.index(step) <= _WAY.index(self.status):
+        if self.status in _FINAL or _PROGRESS.index(step) <= _PROGRESS.index(self.status):
             return False
         self.status = step
         return True
 
     def hand_over(self, now: datetime) -> bool:
-        """The customer has it. A cancelled order stays cancelled, and remembers that the pizza was given away.
+        """Record the handover to the customer. A cancelled order stays cancelled and is marked as given away.
 
         Raises:
-            NotConfirmed: Nobody can have begun: nobody was told to.
+            NotConfirmed: The order is not confirmed, so no service can have started on it.
 
         """
         if self.status is Status.CANCELLED and self.given_away_at is None:
@@ -214,10 +212,10 @@ class Order(msgspec.Struct, kw_only=True):
         return True
 
     def cancel(self, now: datetime) -> bool:
-        """The customer changes their mind: possible until the pizza has left the house.
+        """Cancel the order for its customer.
 
         Raises:
-            TooLate: It has.
+            TooLate: The order is out for delivery or handed over.
 
         """
         if self.status in _TOO_LATE:
@@ -225,7 +223,8 @@ class Order(msgspec.Struct, kw_only=True):
         return self._end(Reason.CUSTOMER_CANCELLED, now)
 
     def fail(self, reason: Reason, now: datetime) -> bool:
-        """Something went wrong that nobody can mend. What became of the payment ends only an unconfirmed order."""
+        """Cancel the order because of a failure."""
+        # A late result of the payment must not cancel an order that was confirmed in the meantime.
         if reason in _PAYMENT_REASONS and self.status is not Status.PLACED:
             return False
         step = _REACHED_BEFORE.get(reason)
@@ -234,7 +233,7 @@ class Order(msgspec.Struct, kw_only=True):
         return self._end(reason, now)
 
     def _end(self, reason: Reason, now: datetime) -> bool:
-        if self.status in _ENDS:
+        if self.status in _FINAL:
             return False
         self.cancellation = Cancellation(reason, self.status, now)
         self.status = Status.CANCELLED

@@ -1,4 +1,4 @@
-"""What payments decides: pure, without I/O and without a clock; `now` is always given."""
+"""What payments decides: pure: no I/O and no clock; `now` is a parameter."""
 
 from payments.domain.cards import Refusal, Verdict, decide
 from payments.domain.ledger import ACCOUNTS, Account, Movement, Totals, postings
