@@ -13,6 +13,16 @@ import pytest
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 from tests.support.cancelling import cancelled, checked_out, uncollected
+from tests.support.refused_writes import (
+    ANYWHERE,
+    POSTGRESQL,
+    Write,
+    check_race,
+    check_refused,
+    parametrized,
+    run,
+    writing,
+)
 
 from tidings import Event, Handlers, event
 from tidings.context import Cause, request, utc_now
@@ -205,3 +215,24 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
     await count_up()
     await database.close()
     await watcher.close()
+
+
+@parametrized(ANYWHERE | POSTGRESQL)
+async def test_a_write_that_postgresql_refuses_is_a_dead_letter_at_once(write: Write, database_url: str) -> None:
+    await check_refused(database_url, write)
+
+
+async def test_a_key_that_another_unit_of_work_has_just_inserted_is_looked_for_again(database_url: str) -> None:
+    await check_race(database_url)
+
+
+async def test_a_statement_that_waits_too_long_postpones_its_event_and_frees_the_queue(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDINGS_DEADLINE", "0.3")
+    slow = run("select pg_sleep(30)")
+    async with writing(database_url, slow) as (service, sidecar, calls):
+        assert await deliver(service, counted()) == b'{"status":"SUCCESS"}', "it is retried outside of the queue"
+        assert len(calls) == 1
+        assert sidecar.broker.events("deadletter.shop") == []
+        assert await Shop(database_url).rows(table_schema.scheduled) == 1

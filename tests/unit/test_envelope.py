@@ -182,6 +182,16 @@ def test_nesting_is_bounded_also_where_the_brackets_are_not_closed(openers: byte
             decode(with_data(content))
 
 
+@pytest.mark.parametrize("deep", [MAX_DEPTH - 1, MAX_DEPTH])
+def test_binary_data_may_be_nested_as_deep_as_other_data(deep: int) -> None:
+    content = binary(b"[" * deep + b"]" * deep)
+    if deep < MAX_DEPTH:
+        assert decode(decode(content).encode()) == decode(content)
+    else:
+        with pytest.raises(MalformedEvent, match="nested deeper"):
+            decode(content)
+
+
 def test_wide_is_not_deep_and_brackets_in_texts_are_no_nesting() -> None:
     wide = [{"text": '[[{{"\\', "list": [[]]}] * 2_000
     assert json.loads(bytes(decode(body(data=wide)).data)) == wide

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tests.support.refused_writes import ANYWHERE, SQLITE, Write, check_race, check_refused, parametrized
 
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
 from tidings.outbox import table_relay
@@ -118,3 +119,12 @@ def test_a_row_is_blamed_only_while_the_broker_takes_others(
     failed: list[SidecarError], went: int, blamed: list[int]
 ) -> None:
     assert list(table_relay._blamed(dict(enumerate(failed)), went)) == blamed
+
+
+@parametrized(ANYWHERE | SQLITE)
+async def test_a_write_that_sqlite_refuses_is_a_dead_letter_at_once(write: Write, tmp_path: Path) -> None:
+    await check_refused(f"sqlite:///{tmp_path}/shop.db", write)
+
+
+async def test_a_key_that_another_unit_of_work_has_just_inserted_is_looked_for_again(tmp_path: Path) -> None:
+    await check_race(f"sqlite:///{tmp_path}/shop.db")

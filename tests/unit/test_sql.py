@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from tests.support.cancelling import cancelled, checked_out, uncollected
 
-from tidings.errors import DefinitionError, SidecarUnavailable
+from tidings.errors import DefinitionError, KeyTaken, SidecarUnavailable, StateRefused
 from tidings.sql import Database, insert_new
 from tidings.testing.conformance import poll
 
@@ -171,10 +171,10 @@ async def test_a_connection_that_nobody_gives_back_makes_it_unavailable(database
 
 async def test_a_wrong_statement_is_the_callers_error(database: Database) -> None:
     for statement in ("select * from nowhere", "selec"):
-        with pytest.raises(sa.exc.OperationalError):
+        with pytest.raises(StateRefused):
             async with database.connect() as connection:
                 await connection.exec_driver_sql(statement)
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(KeyTaken, match="UNIQUE constraint failed"):
         async with database.transaction() as connection:
             await connection.execute(sa.insert(numbers), [{"n": 1}, {"n": 1}])
 

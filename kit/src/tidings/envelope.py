@@ -277,7 +277,7 @@ def _binary(envelope: Envelope) -> dict[str, object]:
         return {"data": _NOTHING}
     try:
         data.decode()
-        _check_depth(data)
+        _check_depth(b"[%b]" % data)  # as deep as in an event that carries it as it is
         return {"data": msgspec.json.decode(data, type=msgspec.Raw), "data_base64": ""}
     except UNREADABLE as error:
         raise _malformed(f"data_base64 holds no JSON: {error}") from error

@@ -50,6 +50,14 @@ class StateRefused(SidecarError):
     """The state store or database will not take this key or value, and trying again will not help."""
 
 
+class KeyTaken(StateRefused):
+    """A row with that unique key is stored already. A unit of work that begins anew may find it and change its mind."""
+
+
+class StatementTimeout(SidecarUnavailable):
+    """The database broke off a statement that took too long: it waited for a lock, or has too much to do."""
+
+
 class PublishRefused(SidecarError):
     """The sidecar will not publish this: forbidden topic, no stream, too large. Trying again will not help."""
 

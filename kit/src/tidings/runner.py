@@ -16,12 +16,14 @@ from tidings import outcomes
 from tidings.context import AlreadyHandled, Cause, Outgoing, request
 from tidings.errors import (
     EventTooLarge,
+    KeyTaken,
     MalformedEvent,
     ProcessEnd,
     Rejected,
     SidecarError,
     SidecarUnavailable,
     StateConflict,
+    StatementTimeout,
     TopicMissing,
 )
 from tidings.handlers import Handler
@@ -33,6 +35,7 @@ from tidings.policy import RetryPolicy
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _TRIES = 30
+_TRIES_OF_A_KEY = 3  # then it is no other unit of work that was faster
 _LONGEST = 10_000  # characters of an error's text
 
 
@@ -54,6 +57,7 @@ class Runner:
 
         Raises:
             StateConflict: Others kept writing the same document first.
+            StateRefused: The store will never take what was to be written.
             AlreadyHandled: The event that caused it was handled before.
 
         """
@@ -67,7 +71,9 @@ class Runner:
         for attempt in range(_TRIES):
             try:
                 return await self._unit(function, message, cause)
-            except StateConflict:
+            except (StateConflict, KeyTaken) as error:
+                if isinstance(error, KeyTaken) and attempt + 1 == _TRIES_OF_A_KEY:
+                    raise
                 await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
         raise StateConflict(f"{cause.source}: others wrote the same document first, {_TRIES} times over")
 
@@ -163,7 +169,7 @@ def failed(error: BaseException, handler: str, attempt: int, retry: RetryPolicy)
     name = type(error).__qualname__
     if isinstance(error, _POSTPONED):
         _tell(logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
-        return Postponed(_said(error), contended=isinstance(error, StateConflict))
+        return Postponed(_said(error), contended=isinstance(error, StateConflict | StatementTimeout))
     if isinstance(error, _PERMANENT) and not isinstance(error, TopicMissing):
         return DeadLetter(_said(error), name)
     reason = f"{name}: {said}" if (said := _said(error)) else name

@@ -23,7 +23,15 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from tidings.errors import DefinitionError, SidecarUnavailable, StateConflict
+from tidings.errors import (
+    DefinitionError,
+    KeyTaken,
+    SidecarError,
+    SidecarUnavailable,
+    StateConflict,
+    StatementTimeout,
+    StateRefused,
+)
 from tidings.sql_drivers import PostgresConnection, SqliteConnection, Statement
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -31,9 +39,19 @@ Dialect = Literal["sqlite", "postgresql"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _READS = "tidings_reads"
 _CREATING = 7_463_214_501  # any number, the same everywhere: it names the lock under which tables are made
-_AGAIN = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
-_AWAY = {"08", "53", "57"}  # classes: connection exception, insufficient resources, operator intervention
-_READ_ONLY = "25006"  # a PostgreSQL that is only a standby yet
+# PostgreSQL's answers, by SQLSTATE or its class (the first two characters); the first that fits holds.
+_POSTGRESQL: Mapping[frozenset[str], type[SidecarError]] = {
+    # serialization failure, deadlock, lock not available
+    frozenset({"40001", "40P01", "55P03"}): StateConflict,
+    # statement_timeout
+    frozenset({"57014"}): StatementTimeout,
+    # connection, insufficient resources, operator intervention, system error, a server that is only a standby yet
+    frozenset({"08", "53", "57", "58", "25006"}): SidecarUnavailable,
+    # unique and exclusion constraints
+    frozenset({"23505", "23P01"}): KeyTaken,
+    # cardinality, data, constraints, triggers, syntax and access, WITH CHECK OPTION, program limits, RAISE
+    frozenset({"21", "22", "23", "27", "42", "44", "54", "P0"}): StateRefused,
+}
 _BOOKKEEPING = {
     "synchronous_commit": "off",
     # A queue is empty whenever statistics are taken, so that PostgreSQL, a million rows later, would still sort them
@@ -42,13 +60,18 @@ _BOOKKEEPING = {
     "enable_bitmapscan": "off",
     "jit": "off",
 }
-_BUSY = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY,
+# SQLite's answers. Every other one is about the file, the disk or the memory, and no fault of a statement's.
+_SQLITE_REFUSED = {
+    sqlite3.SQLITE_ERROR,  # syntax, no such table, raised by a trigger
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_RANGE,
+}
+_SQLITE_TAKEN = {
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_ROWID,
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
 }
 
 
@@ -80,7 +103,9 @@ class Database:
 
     def _open(self, *, durable: bool) -> AsyncEngine:
         opened = _sqlite if self.dialect == "sqlite" else _postgresql
-        return opened(self.url, self.deadline, self._pool, durable=durable)
+        engine = opened(self.url, self.deadline, self._pool, durable=durable)
+        _wrap_values(engine)
+        return engine
 
     @asynccontextmanager
     async def connect(self, *, write: bool = True, durable: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -94,6 +119,7 @@ class Database:
         Raises:
             SidecarUnavailable: The database does not answer; what was being committed may or may not be.
             StateConflict: Another transaction was in the way; nothing has happened, and again it may pass.
+            StateRefused: It will never take this statement with these values; nothing has happened.
 
         """
         engine = self.engine if durable else self._without_waiting()
@@ -294,6 +320,16 @@ def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncE
     return engine
 
 
+def _wrap_values(engine: AsyncEngine) -> None:
+    """Let SQLAlchemy wrap what a driver raises where it cannot make a parameter of a value: it knows only its own."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, OverflowError | ValueError | TypeError) and context.sqlalchemy_exception is None:
+            raise sa.exc.StatementError(str(error), context.statement, context.parameters, error) from error
+
+
 def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool, autocommit: bool = False) -> AsyncEngine:
     options = {"statement_timeout": str(int(deadline * 1000)), **({} if durable else _BOOKKEEPING)}
     given = url.query.get("options")
@@ -318,30 +354,51 @@ def _translated(url: sa.URL) -> Iterator[None]:
         yield
     except sa.exc.TimeoutError as error:
         raise SidecarUnavailable(f"{_place(url)}: every connection is busy") from error
-    except (sa.exc.DBAPIError, psycopg.Error, sqlite3.Error) as error:
-        orig = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        reason = f"{_place(url)}: {orig}"
-        if _conflicts(orig):
-            raise StateConflict(reason) from error
-        if getattr(error, "connection_invalidated", False) or _is_away(orig):
-            raise SidecarUnavailable(reason) from error
-        raise
+    except (sa.exc.StatementError, psycopg.Error, sqlite3.Error) as error:
+        kind = meaning(error)
+        if kind is None:
+            raise
+        orig = error.orig if isinstance(error, sa.exc.StatementError) else error
+        raise kind(f"{_place(url)}: {orig}") from error
 
 
 def _place(url: sa.URL) -> str:
     return f"database {url.render_as_string(hide_password=True)}"
 
 
-def _conflicts(error: BaseException | None) -> bool:
-    return getattr(error, "sqlstate", None) in _AGAIN
+def meaning(error: BaseException) -> type[SidecarError] | None:
+    """Return what an error of the database or its driver means; None where that is not known.
+
+    `StateConflict`: another transaction was in the way. `SidecarUnavailable`: the database is what failed. `KeyTaken`
+    and `StateRefused`: it will never take this statement with these values.
+    """
+    orig = error.orig if isinstance(error, sa.exc.StatementError) else error
+    if getattr(error, "connection_invalidated", False):
+        return SidecarUnavailable
+    if isinstance(orig, sqlite3.Error):
+        return _sqlite_meaning(orig)
+    if isinstance(orig, psycopg.Error):
+        return _postgresql_meaning(orig)
+    # SQLAlchemy or the driver could not make a parameter of a value, such as half a surrogate pair or a huge number.
+    return StateRefused if isinstance(error, sa.exc.StatementError) else None
 
 
-def _is_away(error: BaseException | None) -> bool:
-    """Whether the database, not the statement, is what failed."""
+def _sqlite_meaning(error: sqlite3.Error) -> type[SidecarError]:
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in _BUSY
-    state = getattr(error, "sqlstate", None)
-    if state is None:  # the driver's own: it could not connect
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state[:2] in _AWAY or state == _READ_ONLY
+    if code is None:  # the module's own: a value that is no parameter
+        return SidecarUnavailable if "closed" in str(error) else StateRefused
+    if code in _SQLITE_TAKEN:
+        return KeyTaken
+    return StateRefused if code & 0xFF in _SQLITE_REFUSED else SidecarUnavailable
+
+
+def _postgresql_meaning(error: psycopg.Error) -> type[SidecarError] | None:
+    state = error.sqlstate
+    if state is None:  # the driver's own
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):  # it could not connect
+            return SidecarUnavailable
+        return StateRefused if isinstance(error, psycopg.DataError | psycopg.ProgrammingError) else None
+    for states, kind in _POSTGRESQL.items():
+        if state in states or state[:2] in states:
+            return kind
+    return None

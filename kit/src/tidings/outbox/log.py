@@ -151,6 +151,12 @@ class DocumentContext(Context):
         return self._keep if self._saved is not None else MARKER_DAYS * 86_400
 
 
+def _retrieve(writing: asyncio.Future[None]) -> None:
+    """Retrieve the error of a write whose unit of work has been cancelled: nobody else would, and asyncio complains."""
+    if not writing.cancelled():
+        writing.exception()
+
+
 @dataclass(slots=True)
 class StateContext(DocumentContext):
     """A unit of work on one document, with messages in the same transaction."""
@@ -195,6 +201,7 @@ class StateContext(DocumentContext):
         operations: list[Operation] = [Upsert(slot, write(content)) for slot, content in contents]
         self._lanes.committing(contents)
         writing = asyncio.ensure_future(self._sidecar.transact([write_document, *operations]))
+        writing.add_done_callback(_retrieve)
         try:
             await asyncio.shield(writing)
         except StateConflict:

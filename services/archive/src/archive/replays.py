@@ -33,9 +33,9 @@ from archive.searching import counts, matching, moment, opened
 from archive.settings import settings
 from archive.storing import delivered, storable
 from archive.tables import events, replays
-from tidings import Settings
+from tidings import Settings, sql
 from tidings.context import Outgoing
-from tidings.errors import SidecarError
+from tidings.errors import SidecarError, StateRefused
 from tidings.events import encode
 from tidings.outbox.table import SqlContext
 from tidings.resources import matching as filtering
@@ -170,9 +170,10 @@ async def go_on(step: ContinueReplay, context: SqlContext) -> None:
     try:
         async with context.connection.begin_nested():
             looked, ended = await _step(context, row)
-    except (SidecarError, sa.exc.DBAPIError):
-        raise  # the database did not answer, or somebody was in the way: the step is tried again
     except Exception as error:
+        kind = type(error) if isinstance(error, SidecarError) else sql.meaning(error)
+        if kind is not None and not issubclass(kind, StateRefused):
+            raise  # the database did not answer, or somebody was in the way: the step is tried again
         log.exception("replay.failed", replay_id=row["id"])
         await _end(context, row, "failed", storable(f"{type(error).__name__}: {error}")[:2000])
         return
