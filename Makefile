@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pictures
+.PHONY: fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ chart-security: venv ## checkov over the rendered charts; exceptions stand in ch
 	python charts/rendered.py .run/rendered
 	uv tool run --quiet checkov@3.3.30 --config-file charts/.checkov.yaml --directory .run/rendered
 
+pins: venv ## the checksums of every program that is downloaded or built, after a version has changed
+	python -m tidings.programs.pinning
+
 audit: venv ## known vulnerabilities in what requirements.lock pins
 	.ci/audit
 
@@ -154,6 +157,9 @@ sidecar-image: venv ## daprd as an image, for a cluster that reaches no registry
 	mkdir -p .run/sidecar
 	cp "$$(tidings tools daprd | cut -f 2)" .run/sidecar/daprd
 	$(IMAGES) -f images/sidecar.Dockerfile -t plant-based-pizza/daprd:$(TAG) .run/sidecar
+
+digests: venv ## values that pin the charts' images by digest (REPOSITORY=registry/of/images TAG=…; needs crane)
+	@python charts/digests.py $(or $(REPOSITORY),plant-based-pizza) $(TAG)
 
 sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.cdx.json
 	mkdir -p .run/sbom

@@ -1,6 +1,7 @@
 """The audit tells what is sound from what was never looked up."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -32,3 +33,11 @@ def test_each_outcome_has_its_exit_code(
     environment = {**os.environ, "PIP_AUDIT": str(played)}
     audit = subprocess.run([ROOT / ".ci/audit"], env=environment, capture_output=True, text=True, check=False)
     assert (audit.returncode, says in audit.stdout) == (ends, True), audit
+    dated = re.search(r"advisory data: PyPI's, as of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", audit.stdout)
+    assert bool(dated) is (ends != 3), "what was looked up has a date"
+
+
+def test_continuous_integration_audits_and_says_what_the_images_hold() -> None:
+    commands = (ROOT / ".ci/run").read_text()
+    assert ".ci/audit" in commands
+    assert "make sbom" in commands

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.support.charts import VALUE_SETS, of_kind, rendered
+from charts.rendered import render
+from tests.support.charts import VALUE_SETS, of_kind, pods, rendered
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "images"
@@ -126,3 +130,59 @@ def test_only_images_for_debugging_hold_a_debugger() -> None:
     text = (IMAGES / "service.Dockerfile").read_text()
     assert "ARG DEBUGGER=\n" in text
     assert 'if [ -n "${DEBUGGER}" ]; then pip' in text
+
+
+def _shipped() -> set[str]:
+    """Images of others that the charts name."""
+    found = {
+        container["image"]
+        for values in VALUE_SETS.values()
+        for resource in rendered("pizza", values)
+        if resource["kind"] in ("Deployment", "StatefulSet", "Job")
+        for container in resource["spec"]["template"]["spec"]["containers"]
+    }
+    return {each for each in found if not each.startswith("plant-based-pizza/")}
+
+
+def test_every_image_of_others_has_a_full_version() -> None:
+    assert {each.partition(":")[0] for each in _shipped()} == {"nats", "redis", "postgres"}
+    for image in _shipped():
+        parts = 2 if image.startswith("postgres:") else 3  # PostgreSQL's releases have two
+        assert re.fullmatch(rf"[a-z]+:\d+(\.\d+){{{parts - 1}}}(@sha256:[0-9a-f]{{64}})?", image), image
+
+
+def test_the_shipped_redis_is_none_with_a_known_critical_hole() -> None:
+    """CVE-2025-49844: whoever has the password runs code on the server."""
+    (redis,) = [each for each in _shipped() if each.startswith("redis:")]
+    major, minor, patch = map(int, redis.partition(":")[2].split("."))
+    corrected = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
+    assert patch >= corrected.get((major, minor), 0 if (major, minor) > (8, 2) else 10**6), redis
+
+
+def test_digests_are_those_of_the_registry_or_none(tmp_path: Path) -> None:
+    crane = tmp_path / "crane"
+    crane.write_text('#!/bin/sh\necho "sha256:$(echo $2 | sha256sum | cut -c1-64)"\n')
+    crane.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, str(ROOT / "charts/digests.py"), "registry.example/pizza", "1.0.0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    values = tmp_path / "digests.yaml"
+    values.write_text(done.stdout)
+    names = {
+        container["image"]
+        for _, template in pods(tuple(yaml.safe_load_all(render("pizza", "--values", str(values)).stdout)))
+        for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", ()))
+    }
+    assert len(names) > 10
+    assert all(re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", each) for each in names), names
+
+
+def test_an_image_that_cannot_be_pinned_ends_the_pinning(tmp_path: Path) -> None:
+    crane = tmp_path / "crane"
+    crane.write_text("#!/bin/sh\necho no route >&2\nexit 1\n")
+    crane.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, str(ROOT / "charts/digests.py"), "registry.example/pizza", "1.0.0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be pinned: no route" in done.stderr

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,10 +21,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tidings.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain
+from tidings.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain, pinning, release
 from tidings.programs.command import tools
 from tidings.programs.pins import DAPR, GoModule, Program, Release
-from tidings.programs.places import cache_folder, cached, parse_version
+from tidings.programs.places import cache_folder, cached, packaged, parse_version
 from tidings.programs.release import published_digest
 
 LOST = 'package lost\n\nfunc Name() string { return "served" }\n'
@@ -179,12 +180,13 @@ def test_a_release_is_fetched_checked_and_kept(
     told: list[str] = []
     assert ensure("toy", report=told.append) == {"toy": cached(toy)}
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stdout == "toy version 1.2.3\n"
-    assert told == ["downloading toy 1.2.3", "toy is ready"]
+    unpinned = f"no checksum of {address}/toy.tar.gz is pinned: what is published beside it must do"
+    assert told == ["downloading toy 1.2.3", unpinned, "toy is ready"]
     assert {file.name for file in (cache / "bin").iterdir()} == {"toy-1.2.3", "toy-1.2.3.lock"}
 
     shutil.rmtree(folder)
     assert ensure("toy", report=told.append) == {"toy": cached(toy)}, "found: nothing is fetched again"
-    assert len(told) == 2
+    assert len(told) == 3
 
 
 def test_a_wrong_checksum_is_an_error_and_never_passed_over(
@@ -197,6 +199,70 @@ def test_a_wrong_checksum_is_an_error_and_never_passed_over(
     with pytest.raises(ProgramError, match=f"published is {'0' * 64}"):
         ensure("toy")
     assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
+
+
+def test_a_pinned_checksum_decides_whatever_is_published_beside_the_release(
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can replace a release can replace the checksum beside it."""
+    folder, address = site
+    genuine, planted = (SAYS_ITS_VERSION.format("1.2.3") + f"# {each}\n" for each in ("genuine", "planted"))
+    pinned = f"# by hand\n{hashlib.sha256(genuine.encode()).hexdigest()}  {address}/toy\n"
+    monkeypatch.setattr(release, "packaged", {"sums/releases.sum": pinned.encode()}.get)
+    publish(folder, "toy", planted.encode())
+    toy = known(monkeypatch, released(address, "toy"))
+    with pytest.raises(ProgramError, match=f"pinned is {hashlib.sha256(genuine.encode()).hexdigest()}"):
+        ensure("toy")
+    assert not cached(toy).exists()
+    publish(folder, "toy", genuine.encode(), digest="0" * 64)
+    ensure("toy")
+    assert cached(toy).read_text() == genuine
+
+
+def test_a_release_has_an_end_and_leads_to_nothing_unencrypted(
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = site
+    publish(folder, "toy", b"x" * 2_000)
+    known(monkeypatch, released(address, "toy"))
+    monkeypatch.setattr(release, "LARGEST", 1_000)
+    with pytest.raises(ProgramError, match="more than 1000 bytes"):
+        ensure("toy")
+    known(monkeypatch, released("http://mirror.example", "toy"))
+    with pytest.raises(ProgramError, match="is not HTTPS"):
+        ensure("toy")
+
+
+def test_whatever_is_built_is_pinned_by_checksum() -> None:
+    lines = packaged(gobuild.SUMS).decode().splitlines()
+    known_ = {tuple(line.split()[:2]) for line in lines}
+    assert all(re.fullmatch(r"\S+ \S+ h1:[A-Za-z0-9+/]{43}=", line) for line in lines)
+    for program in PROGRAMS.values():
+        if module := program.module:
+            wanted = {module.path: f"v{program.version}", **module.replacements}
+            for path, version in wanted.items():
+                assert {(path, version), (path, f"{version}/go.mod")} <= known_, f"{program.name}: run `make pins`"
+            if module.wrapped:
+                assert f"{module.path} v{program.version}" in packaged(f"sums/{module.wrapped}").decode()
+
+
+def test_pinned_releases_are_those_of_the_table() -> None:
+    lines = [each for each in packaged("sums/releases.sum").decode().splitlines() if not each.startswith("#")]
+    wanted = {
+        program.release.url.format(version=program.version, **each)
+        for program in PROGRAMS.values()
+        if program.release
+        for each in pinning.TARGETS
+    }
+    assert {line.split()[1] for line in lines} <= wanted, "run `make pins`"
+    assert all(re.fullmatch(r"[0-9a-f]{64}  \S+", line) for line in lines)
+    assert all(each.startswith("https://") for each in wanted)
+
+
+@pytest.mark.parametrize("variable", ["GONOSUMDB", "GONOSUMCHECK", "GOINSECURE", "GOPRIVATE", "GOFLAGS"])
+def test_no_variable_of_go_switches_the_checking_off(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "-mod=mod" if variable == "GOFLAGS" else "*")
+    assert gobuild.environment().get(variable) == ("-mod=readonly" if variable == "GOFLAGS" else None)
 
 
 def test_a_release_of_another_version_is_not_kept(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +298,17 @@ def serve_module(proxy: Path, module: str, version: str, sources: dict[str, str]
             packed.writestr(f"{module}@{version}/{name}", text)
 
 
+def pin(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, str], files: Mapping[str, bytes] | None = None) -> None:
+    """Pin what the proxy serves of these modules, by path and version, and keep other files in the package."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [pinning.downloaded(path, version, Path(folder)) for path, version in modules.items()]
+    lines = [f"{each['Path']} {each['Version']} {each['Sum']}\n" for each in found]
+    lines += [f"{each['Path']} {each['Version']}/go.mod {each['GoModSum']}\n" for each in found]
+    kept = {"sums/go.sum": "".join(lines).encode(), **(files or {})}
+    monkeypatch.setattr(gobuild, "packaged", kept.get)
+    monkeypatch.setattr("tidings.programs.places.packaged", kept.get)
+
+
 @pytest.fixture
 def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> GoModule:
     """A Go module on a proxy of our own: a program that prints its version and who registered with it."""
@@ -250,8 +327,7 @@ def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     gocache = subprocess.run([go, "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout.strip()
     settings = {
         "GOPROXY": f"file://{tmp_path / 'proxy'}",
-        "GONOSUMDB": "*",
-        "GOFLAGS": "-modcacherw",
+        "GOSUMDB": "off",
         "GOMODCACHE": str(tmp_path / "modules"),
         "GOCACHE": gocache,
         "PATH": f"{Path(go).parent}:{os.environ['PATH']}",
@@ -259,6 +335,7 @@ def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(gobuild, "TICK", 0.05)
+    pin(monkeypatch, {"example.org/toy": "v1.2.3"})
     return GoModule(path="example.org/toy", package=".", variables={"main.version": "{version}"})
 
 
@@ -275,8 +352,7 @@ def test_our_own_files_stand_in_for_a_folder_of_the_module(
     go_module: GoModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = b'package parts\n\nfunc Names() string { return "ours" }\n'
-    monkeypatch.setattr(gobuild, "overlay_text", {"ours.go": ours}.get)
-    monkeypatch.setattr("tidings.programs.places.overlay_text", {"ours.go": ours}.get)
+    pin(monkeypatch, {"example.org/toy": "v1.2.3"}, {"ours.go": ours})
     module = GoModule(**{**vars(go_module), "overlay": {"parts": "ours.go"}})
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
     ensure("toy")
@@ -295,12 +371,16 @@ def test_a_module_that_the_proxy_does_not_serve_is_replaced_by_a_version_that_it
     serve_module(proxy, "example.org/toy", "v1.2.4", sources)
     served = {"go.mod": "module example.org/lost\n\ngo 1.21\n", "lost.go": LOST}
     serve_module(proxy, "example.org/lost", "v0.1.0", served)
+    pin(monkeypatch, {"example.org/toy": "v1.2.4"})
     toy = known(monkeypatch, Program(name="toy", version="1.2.4", module=go_module))
     with pytest.raises(ProgramError, match="failed"):
         ensure("toy")
     module = GoModule(**{**vars(go_module), "replacements": {"example.org/lost": "v0.1.0"}})
     other = known(monkeypatch, Program(name="toy", version="1.2.4", module=module))
     assert cached(other) != cached(toy)
+    with pytest.raises(ProgramError, match=r"missing go\.sum entry"):
+        ensure("toy")
+    pin(monkeypatch, {"example.org/toy": "v1.2.4", "example.org/lost": "v0.1.0"})
     ensure("toy")
     assert subprocess.run([cached(other)], capture_output=True, text=True, check=True).stderr.endswith(" served\n")
 
@@ -320,10 +400,25 @@ def test_a_go_that_is_too_old_is_named_with_a_remedy_that_works(
     assert "apt-get" not in caught.value.mend
 
 
+@pytest.mark.parametrize("how", ["another checksum", "no checksum"])
+def test_a_module_that_is_not_what_was_pinned_is_not_built(
+    go_module: GoModule, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=go_module))
+    sums = vars(gobuild)["packaged"](gobuild.SUMS).decode()
+    changed = re.sub(r"(v1\.2\.3 h1:)\S{4}", r"\1AAAA", sums) if how == "another checksum" else ""
+    monkeypatch.setattr(gobuild, "packaged", {gobuild.SUMS: changed.encode()}.get)
+    said = "SECURITY ERROR" if changed else "no checksum of example.org/toy v1.2.3 is pinned"
+    with pytest.raises(ProgramError, match=said):
+        ensure("toy")
+    assert not cached(toy).exists()
+
+
 def test_a_program_is_built_as_a_dependency(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = GoModule(**{**vars(go_module), "wrapped": True, "package": "example.org/toy"})
+    wrapped = b"module wrapper\n\ngo 1.21\n\nrequire example.org/toy v1.2.3\n"
+    pin(monkeypatch, {"example.org/toy": "v1.2.3"}, {"sums/toy.mod": wrapped})
+    module = GoModule(**{**vars(go_module), "wrapped": "toy.mod", "package": "example.org/toy"})
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
-    monkeypatch.setenv("GOFLAGS", "-modcacherw")
     ensure("toy")
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" upstream\n")
 
@@ -337,12 +432,12 @@ def test_a_build_that_fails_shows_what_go_said(go_module: GoModule, monkeypatch:
 
 
 def test_kubernetes_takes_its_staged_modules_as_published() -> None:
-    module = GoModule(path="k8s.io/kubernetes", package="k8s.io/kubernetes/cmd/kubectl", wrapped=True)
+    module = GoModule(path="k8s.io/kubernetes", package="k8s.io/kubernetes/cmd/kubectl", wrapped="x.mod")
     go_mod = (
         "go 1.24.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\tother => ./FORBIDDEN\n"
         "\tfork => example.org/fork v1.0.0\n)\n"
     )
-    text = gobuild.wrapper(go_mod, module, "1.34.4")["go.mod"]
+    text = pinning.wrapper(go_mod, module, "1.34.4")
     assert text.split("\n\n")[1:] == [
         "go 1.24.0",
         "require k8s.io/kubernetes v1.34.4",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidings.programs.errors import ProgramError
-from tidings.programs.places import overlay_text
+from tidings.programs.places import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 TICK = 5  # seconds between two progress lines
 TAIL = 20  # lines of the compiler's output that an error shows
-_STAGED = re.compile(r"^\s*(?:replace )?(\S+) => \./staging/", re.MULTILINE)
+SUMS = "sums/go.sum"
+"""The checksums of every module that a build begins with, and of those that no module here has checksums of."""
+UNCHECKED = ("GONOSUMDB", "GONOSUMCHECK", "GOINSECURE", "GOPRIVATE", "GONOPROXY")
 _GO_MISSING = (
     "install Go {go} or newer from https://go.dev/dl (macOS: `brew install go`; the `golang` of Debian 12 and of "
     "Ubuntu 22.04 is too old), or put {name} {version} on PATH"
@@ -31,8 +33,10 @@ OLDEST_GO = (1, 21)
 """The first Go that fetches by itself the newer Go that a module asks for."""
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on"}
+def environment() -> dict[str, str]:
+    """Return the environment of Go: nothing in it may switch the checking of checksums off, or change a go.sum."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNCHECKED}
+    return kept | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-mod=readonly"}
 
 
 def _run(command: list[str], folder: Path, what: str, report: Callable[[str], None]) -> str:
@@ -41,7 +45,7 @@ def _run(command: list[str], folder: Path, what: str, report: Callable[[str], No
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=log, text=True
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
         ) as process,
     ):
         while True:
@@ -67,8 +71,20 @@ def _run(command: list[str], folder: Path, what: str, report: Callable[[str], No
 
 
 def _source(module: GoModule, version: str, folder: Path, what: str, report: Callable[[str], None]) -> Path:
-    """The module's own folder in Go's module cache, fetched where it is not there yet. Read only."""
-    answer = _run(["go", "mod", "download", "-json", f"{module.path}@v{version}"], folder, what, report)
+    """The module's own folder in Go's module cache, fetched where it is not there yet. Read only.
+
+    Go holds what it fetches against the go.sum of the module that it is called in, so there is one.
+    """
+    caller = folder / "caller"
+    caller.mkdir()
+    (caller / "go.mod").write_text("module caller\n")
+    (caller / "go.sum").write_bytes(packaged(SUMS))
+    if f"{module.path} v{version} h1:".encode() not in packaged(SUMS):
+        raise ProgramError(
+            f"no checksum of {module.path} v{version} is pinned in {SUMS}",
+            mend="run `make pins`, and look at what has changed",
+        )
+    answer = _run(["go", "mod", "download", "-json", f"{module.path}@v{version}"], caller, what, report)
     return Path(json.loads(answer)["Dir"])
 
 
@@ -87,35 +103,20 @@ def _overlaid(source: Path, module: GoModule, folder: Path) -> Path:
     for target, file in module.overlay.items():
         shutil.rmtree(tree / target)
         (tree / target).mkdir()
-        (tree / target / Path(file).name).write_bytes(overlay_text(file))
+        (tree / target / Path(file).name).write_bytes(packaged(file))
     with (tree / "go.mod").open("a") as go_mod:
         go_mod.writelines(f"replace {path} => {path} {version}\n" for path, version in module.replacements.items())
+    with (tree / "go.sum").open("ab") as go_sum:
+        go_sum.write(packaged(SUMS))  # of the replacements, which its own does not have
     return tree
 
 
-def wrapper(go_mod: str, module: GoModule, version: str) -> dict[str, str]:
-    """The files of a module that builds `module` as its dependency.
-
-    `go_mod` is the module's own go.mod: what it takes from its folder staging/ is taken as published instead.
-    """
-    staged = "v0." + version.split(".", 1)[1]
-    go = re.search(r"^go \S+", go_mod, re.MULTILINE)
-    replaced = sorted(set(_STAGED.findall(go_mod)))
-    lines = [
-        "module wrapper",
-        go.group() if go else "go 1.24",
-        f"require {module.path} v{version}",
-        *(f"replace {path} => {path} {staged}" for path in replaced),
-    ]
-    imports = f'//go:build tools\n\npackage tools\n\nimport _ "{module.package}"\n'
-    return {"go.mod": "\n\n".join(lines) + "\n", "tools.go": imports}
-
-
-def _wrapped(source: Path, module: GoModule, version: str, folder: Path) -> Path:
+def _wrapped(module: GoModule, folder: Path) -> Path:
+    """A module that has this one as its dependency: its go.mod and go.sum are kept in this package."""
     tree = folder / "source"
     tree.mkdir()
-    for name, text in wrapper((source / "go.mod").read_text(), module, version).items():
-        (tree / name).write_text(text)
+    (tree / "go.mod").write_bytes(packaged(f"sums/{module.wrapped}"))
+    (tree / "go.sum").write_bytes(packaged(SUMS))
     return tree
 
 
@@ -145,7 +146,7 @@ def build(program: Program, module: GoModule, folder: Path, report: Callable[[st
     if module.overlay or module.replacements:
         source = _overlaid(source, module, folder)
     elif module.wrapped:
-        source = _wrapped(source, module, version, folder)
+        source = _wrapped(module, folder)
     variables = [f"-X {name}={value.format(version=version)}" for name, value in module.variables.items()]
     built = folder / program.name
     _run(
@@ -154,7 +155,6 @@ def build(program: Program, module: GoModule, folder: Path, report: Callable[[st
             "build",
             "-trimpath",
             "-buildvcs=false",
-            *(["-mod=mod"] if module.wrapped or module.replacements else []),
             f"-ldflags=-s -w {' '.join(variables)}",
             f"-o={built}",
             module.package,

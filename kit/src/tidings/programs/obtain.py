@@ -58,7 +58,7 @@ def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
         if program.release is not None:
             report(f"downloading {label}")
             try:
-                return _keep(download(program, program.release, Path(scratch)), program)
+                return _keep(download(program, program.release, Path(scratch), report), program)
             except ReleaseUnreachable as error:
                 if program.module is None:
                     raise ProgramError(str(error), mend=f"put {label} on PATH") from error

@@ -19,7 +19,9 @@ class Release:
     """A published build. In each text, {version}, {os} and {arch} are filled in (`linux`, `amd64`).
 
     `member` is the program's path inside the archive; empty where the download is the program itself.
-    `checksums` is the address of the SHA-256 published beside it: a bare digest or `sha256sum` lines.
+    What comes must have the SHA-256 that sums/releases.sum has for its address. Where none is pinned there, it is held
+    against `checksums`, the address of what is published beside it (a bare digest or `sha256sum` lines): that shows
+    that it came whole, and not that it is what it was when the version was chosen.
     """
 
     url: str
@@ -31,9 +33,9 @@ class Release:
 class GoModule:
     """A program that can be built from the Go module proxy.
 
+    Whatever is compiled must have its checksum in sums/go.sum, or in the go.sum of a module that has its own there.
     `variables` are set by the linker (-X); {version} is filled in. `wrapped`: the module's own go.mod points into its
-    repository for other modules, so it only builds as a dependency of a module written here; what it takes from its
-    folder staging/ is then taken at v0.<the rest of the version>, as Kubernetes publishes it.
+    repository for other modules, so it only builds as a dependency of another one, whose go.mod is this file of sums/.
     `overlay` maps a folder of the module to the file of this package that stands in for all files of that folder.
     `replacements` maps a module that it depends on to the version that is taken in its place, where the module proxy
     does not serve the one that is asked for.
@@ -42,7 +44,7 @@ class GoModule:
     path: str
     package: str
     variables: Mapping[str, str] = field(default_factory=dict)
-    wrapped: bool = False
+    wrapped: str = ""
     overlay: Mapping[str, str] = field(default_factory=dict)
     replacements: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,7 +83,7 @@ def _kubernetes(name: str, version_command: tuple[str, ...]) -> Program:
         module=GoModule(
             path="k8s.io/kubernetes",
             package=f"k8s.io/kubernetes/cmd/{name}",
-            wrapped=True,
+            wrapped="kubernetes.mod",
             variables={
                 f"{_KUBERNETES_VARIABLES}.gitVersion": "v{version}",
                 "k8s.io/client-go/pkg/version.gitVersion": "v{version}",
@@ -154,7 +156,7 @@ PROGRAMS: Mapping[str, Program] = {
                 checksums=_ETCD + "/SHA256SUMS",
                 member="etcd-v{version}-{os}-{arch}/etcd",
             ),
-            module=GoModule(path="go.etcd.io/etcd/server/v3", package="go.etcd.io/etcd/server/v3", wrapped=True),
+            module=GoModule(path="go.etcd.io/etcd/server/v3", package="go.etcd.io/etcd/server/v3", wrapped="etcd.mod"),
         ),
         Program(
             name="helm",

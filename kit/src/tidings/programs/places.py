@@ -37,8 +37,8 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "tidings"
 
 
-def overlay_text(file: str) -> bytes:
-    """The content of a file of this package that is compiled into a program."""
+def packaged(file: str) -> bytes:
+    """The content of a file of this package."""
     return files("tidings.programs").joinpath(file).read_bytes()
 
 
@@ -48,7 +48,7 @@ def cached(program: Program) -> Path:
     Its name carries the version, and a digest of our own sources where some are compiled in: whoever edits them gets
     a new build.
     """
-    own = [overlay_text(file) for file in program.module.overlay.values()] if program.module else []
+    own = [packaged(file) for file in program.module.overlay.values()] if program.module else []
     if program.module:
         own += [f"{path}{version}".encode() for path, version in program.module.replacements.items()]
     suffix = f"-{hashlib.sha256(b''.join(own)).hexdigest()[:8]}" if own else ""
