@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -327,3 +328,20 @@ async def test_cancelled_calls_leave_nothing_behind(
 
     with uncollected():
         assert await cancelled(work, 300, after_each=nothing_is_locked)
+
+
+async def test_after_cancelled_reads_nobody_reads_the_past(
+    on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
+) -> None:
+    """Where daprd learns of the cancellation, SQLite keeps a read transaction open: documents stand still."""
+    sidecar = connect((await daprd("orders", resources=on_nats)).address)
+    chance, keys = random.Random(1), ["a", *(f"none-{number}" for number in range(500))]
+    for number in range(100):
+        await sidecar.transact([Upsert("a", str(number).encode())])
+        reads = [asyncio.ensure_future(sidecar.get_many(keys)) for _ in range(5)]
+        await asyncio.sleep(chance.uniform(0.0, 0.02))
+        for read in reads:
+            read.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+        found = await asyncio.gather(*(sidecar.get("a") for _ in range(10)))
+        assert {item.value if item else None for item in found} == {str(number).encode()}

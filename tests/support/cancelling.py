@@ -43,31 +43,42 @@ def checked_out(database: Database) -> int:
 
 
 async def cancelled(
-    work: Callable[[], Awaitable[object]], rounds: int, *, after_each: Callable[[], Awaitable[object]] | None = None
+    work: Callable[[], Awaitable[object]],
+    rounds: int,
+    *,
+    at_once: int = 1,
+    after_each: Callable[[], Awaitable[object]] | None = None,
 ) -> int:
-    """Start work as often as that, cancel it at a random moment of its course, and return how often it was cancelled.
+    """Start work as often as that, cancel it at random moments of its course, and return how often it was cancelled.
 
     The moments are spread over the time that undisturbed work takes here, so the machine's speed does not matter.
+    Of `at_once` pieces of work that run together, each is cancelled at a moment of its own.
     """
     print(f"TIDINGS_SEED={SEED}")  # noqa: T201 - pytest shows it where the test fails
     chance, whole, broken_off = random.Random(SEED), 0.0, 0
-    for number in range(ROUNDS or rounds):
+    for number in range(-(-(ROUNDS or rounds) // at_once)):
         if number % 50 == 0:
             began = time.perf_counter()
-            await work()
+            await asyncio.gather(*(work() for _ in range(at_once)))
             whole = time.perf_counter() - began
-        task = asyncio.ensure_future(work())
-        await asyncio.sleep(chance.uniform(0.0, whole * 1.2))
-        for _ in range(chance.choice([1, 1, 2])):  # a shutdown may follow a time-out
-            task.cancel()
-            await asyncio.sleep(0)
-        try:
-            await task
-        except asyncio.CancelledError:
-            broken_off += 1
+        ended = await asyncio.gather(*(_broken_off(work, chance, whole * 1.2) for _ in range(at_once)))
+        broken_off += sum(ended)
         if after_each is not None:
             await after_each()
     return broken_off
+
+
+async def _broken_off(work: Callable[[], Awaitable[object]], chance: random.Random, longest: float) -> bool:
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(chance.uniform(0.0, longest))
+    for _ in range(chance.choice([1, 1, 2])):  # a shutdown may follow a time-out
+        task.cancel()
+        await asyncio.sleep(0)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
 
 
 async def cancelled_deliveries(world: World, rounds: int) -> None:
@@ -76,10 +87,11 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
     async with world.process() as process:
 
         async def one() -> None:
-            causes.append(counted(f"item-{len(causes) // 50}", len(causes)))
-            await process.deliver(causes[-1])
+            cause = counted(f"item-{len(causes) // 50}", len(causes))
+            causes.append(cause)
+            await process.deliver(cause)
 
-        await cancelled(one, rounds)
+        await cancelled(one, rounds, at_once=4)
         for cause in causes:
             while not await process.deliver(cause):  # noqa: ASYNC110 - as a broker does
                 await asyncio.sleep(0.01)

@@ -231,12 +231,9 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
         assert not busy, "a reader has been left behind"
         assert checked_out(database) == 0
 
-    async def crowd() -> None:
-        await asyncio.gather(*(work(database) for _ in range(8)), return_exceptions=True)
-
     with uncollected():
         assert await cancelled(lambda: work(database), 300, after_each=nothing_is_locked)
-        assert await cancelled(crowd, 50, after_each=nothing_is_locked)
+        assert await cancelled(lambda: work(database), 400, at_once=8, after_each=nothing_is_locked)
     other.close()
     await database.close()
     await poll(lambda: not [each for each in threading.enumerate() if "_connection_worker_thread" in each.name])

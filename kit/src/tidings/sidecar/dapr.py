@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from dapr.common.logging import silence_grpc_aio_poller_noise
@@ -20,6 +20,7 @@ from tidings.sidecar import refusals
 from tidings.sidecar.port import Item, Operation, Upsert
 from tidings.sidecar.tracecontext import keep_traceparent
 
+T = TypeVar("T")
 FIRST_WRITE = common_v1.StateOptions.CONCURRENCY_FIRST_WRITE
 MAX_MESSAGE = 4 * 1024 * 1024
 _NOT_REACHED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}  # each alone would fare no better
@@ -86,6 +87,7 @@ class DaprSidecar:
         self._endpoint = GrpcEndpoint(address)
         self._opened: tuple[grpc.aio.Channel, Any] | None = None
         self._redis: bool | None = None
+        self._calls: set[asyncio.Future[Any]] = set()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -173,7 +175,7 @@ class DaprSidecar:
         """
         request = api_v1.GetStateRequest(store_name=self.state, key=key)
         try:
-            found = await self._stub().GetState(request, **self._how)
+            found = await self._to_its_end(self._stub().GetState(request, **self._how))
         except AioRpcError as error:
             raise self._state_error(error, [key]) from error
         return _item(found)
@@ -190,7 +192,7 @@ class DaprSidecar:
             return {}
         request = api_v1.GetBulkStateRequest(store_name=self.state, keys=keys, parallelism=0)
         try:
-            found = await self._stub().GetBulkState(request, **self._how)
+            found = await self._to_its_end(self._stub().GetBulkState(request, **self._how))
         except AioRpcError as error:
             raise self._state_error(error, keys) from error
         for each in found.items:
@@ -217,7 +219,7 @@ class DaprSidecar:
             storeName=self.state, operations=[_operation(each, redis=redis) for each in wanted]
         )
         try:
-            await self._stub().ExecuteStateTransaction(request, **self._how)
+            await self._to_its_end(self._stub().ExecuteStateTransaction(request, **self._how))
         except AioRpcError as error:
             raise self._state_error(error, [each.key for each in wanted]) from error
 
@@ -249,6 +251,22 @@ class DaprSidecar:
         if self._endpoint.tls:
             return grpc.aio.secure_channel(self._endpoint.endpoint, grpc.ssl_channel_credentials(), options)
         return grpc.aio.insecure_channel(self._endpoint.endpoint, options)
+
+    async def _to_its_end(self, call: Awaitable[T]) -> T:
+        """Wait for a call to the state store, which goes on where this is cancelled.
+
+        daprd passes a cancellation on to the store. SQLite's then keeps a read transaction open on a connection of its
+        pool, and whoever reads through that one later sees the past: see docs/upstream/sqlite-cancelled-read.md.
+        """
+        task = asyncio.ensure_future(call)
+        self._calls.add(task)
+        task.add_done_callback(self._call_ended)
+        return await asyncio.shield(task)
+
+    def _call_ended(self, task: asyncio.Future[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited for it has been cancelled, or has had it
 
     async def _components(self) -> dict[str, str]:
         """Ask for the loaded components, from name to type."""
