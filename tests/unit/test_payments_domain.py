@@ -86,7 +86,7 @@ def test_another_amount_for_the_same_order_is_an_error_and_changes_nothing(first
     for what in first:
         tell(payment, what)
     before = repr(payment)
-    with pytest.raises(DifferentTerms, match="order o-1: 1 cents are to be taken, 3150 were before"):
+    with pytest.raises(DifferentTerms, match="order o-1: 1 cents are requested, 3150 were before"):
         tell(payment, "t", 1)
     assert repr(payment) == before
 

@@ -205,7 +205,7 @@ async def test_what_cannot_be_right_is_a_dead_letter_with_the_reason(payments: P
     await payments.told(TakePayment(order_id="o-2", amount_cents=-5), TakePayment(order_id="o-3", currency="USD"))
     letters = payments.broker.events("deadletter.payments")
     assert [each["subject"] for each in letters] == ["o-1", "o-2", "o-3"]
-    assert "1 cents are to be taken, 3150 were before" in letters[0]["failurereason"]
+    assert "1 cents are requested, 3150 were before" in letters[0]["failurereason"]
     assert "amountCents" in letters[1]["failurereason"]
     assert "currency" in letters[2]["failurereason"]
     assert payments.facts() == ["Authorised"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pickup.domain import SHELVES, NotOnShelf, Rack, ShelvedOrder, Status, WrongCode, shelf_of
+from pickup.domain import SHELVES, NotOnShelf, ShelfIndex, ShelvedOrder, Status, WrongCode, shelf_of
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=20)
@@ -91,9 +91,9 @@ def test_what_happens_in_each_status(before: Status, happens: Happens, answer: b
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        (Status.NEW, "nothing is known"),
-        (Status.CONFIRMED, "still works on it"),
-        (Status.BOXED, "confirmation is still on the way"),
+        (Status.NEW, "it is unknown"),
+        (Status.CONFIRMED, "is still working on it"),
+        (Status.BOXED, "confirmation has not arrived yet"),
         (Status.EXPIRED, "not collected in time"),
         (Status.CANCELLED, "cancelled"),
     ],
@@ -141,15 +141,15 @@ def test_a_cancelled_order_ends_off_the_shelf_whenever_that_is_learnt(facts: lis
 
 @pytest.mark.parametrize("status", [each for each in Status if each is not Status.SHELVED])
 def test_the_list_shows_an_order_exactly_while_it_is_on_the_shelf(status: Status):
-    rack = Rack()
+    index = ShelfIndex()
     for _ in range(2):
-        rack.reflect(order_in(Status.SHELVED))
-        assert [(place.shelf, place.customer_name, place.boxes) for place in rack.orders.values()] == [
+        index.apply(order_in(Status.SHELVED))
+        assert [(place.shelf, place.customer_name, place.boxes) for place in index.orders.values()] == [
             (shelf_of("17"), "Ann", 2)
         ]
     for _ in range(2):
-        rack.reflect(order_in(status))
-        assert rack.orders == {}
+        index.apply(order_in(status))
+        assert index.orders == {}
 
 
 def test_orders_spread_over_all_shelves():

@@ -133,7 +133,7 @@ async def test_the_customer_collects_with_the_code_and_asking_again_changes_noth
 @pytest.mark.parametrize(
     ("order_id", "body", "status", "detail"),
     [
-        ("nowhere", {"code": "AAAAA"}, 404, "pickup knows no order nowhere"),
+        ("nowhere", {"code": "AAAAA"}, 404, "no pickup of order nowhere"),
         (ORDER, {"code": "AAAAA"}, 403, "'AAAAA' is not the code"),
         (ORDER, {"code": ""}, 422, "body.code"),
         (ORDER, {}, 422, "body.code"),
@@ -150,7 +150,7 @@ async def test_what_is_refused_says_why(counter: Counterside, order_id: str, bod
 async def test_an_order_that_is_not_there_yet_cannot_be_collected(counter: Counterside):
     await counter.hear(confirmed())
     answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
-    assert (answer.status_code, answer.json()["detail"][-29:]) == (409, "the kitchen still works on it")
+    assert (answer.status_code, answer.json()["detail"][-34:]) == (409, "the kitchen is still working on it")
 
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids=["first of all", "when confirmed", "on the shelf"])

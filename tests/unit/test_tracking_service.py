@@ -31,7 +31,7 @@ from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 from tidings.testing.conformance import poll
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
-from tracking import api, handlers, sharing, telling
+from tracking import api, handlers, sharing, timeline
 from tracking.life import life
 from tracking.live import Live
 from tracking.settings import TrackingSettings
@@ -213,11 +213,11 @@ async def test_any_order_of_arrival_comes_to_the_same(tracking: Tracking, seed: 
     assert [each["words"] for each in order["timeline"]] == [each["words"] for each in expected["timeline"]]
 
 
-@pytest.mark.parametrize("model", telling.READ, ids=lambda model: message_type(model).label)
+@pytest.mark.parametrize("model", timeline.TRACKED_EVENTS, ids=lambda model: message_type(model).label)
 async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
     label = message_type(model).label
     for path in ROOT.glob(f"services/*/contracts/examples/{label}*.json"):
-        words, _ = telling.tell(msgspec.json.decode(path.read_bytes(), type=model))
+        words, _ = timeline.describe(msgspec.json.decode(path.read_bytes(), type=model))
         assert words.endswith(".")
         assert "_" not in words
     assert label in {entry["topic"] for entry in PLAN.policy["subscriptions"]} or not INVENTORY.type(

@@ -1,4 +1,4 @@
-"""The HTTP API of payments: it only answers questions, money moves by events."""
+"""HTTP API of payments. Read-only: money moves by events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Model(BaseModel):
 
 
 class PaymentView(_Model):
-    """The payment of an order; without an amount as long as none was to be taken."""
+    """The payment of an order; the amount is null until the command to take it has arrived."""
 
     payment_id: str
     order_id: str
@@ -36,7 +36,7 @@ class PaymentView(_Model):
 
 
 class LedgerView(_Model):
-    """All that was booked so far, in cents; `balanced` says that the books agree with themselves."""
+    """Totals of the ledger in cents; `balanced` is true if accounts and movements agree."""
 
     authorised_cents: int
     settled_cents: int
@@ -50,18 +50,18 @@ class LedgerView(_Model):
     currency: Literal["EUR"] = "EUR"
 
 
-@router.get("/payments/{order_id}", tags=["payments"], summary="The payment of an order")
-async def payment(order_id: Id, service: CurrentService) -> PaymentView:
-    """Answer the payment; 404 where nothing was heard of the order."""
-    found = await service.execute(_find, order_id)
-    if found is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"nothing is to be paid, or was, for an order {order_id}")
-    return PaymentView.model_validate(found)
+@router.get("/payments/{order_id}", tags=["payments"], summary="Get the payment of an order")
+async def get_payment(order_id: Id, service: CurrentService) -> PaymentView:
+    """Return the payment; 404 if the order is unknown."""
+    payment = await service.execute(_find, order_id)
+    if payment is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no payment for order {order_id}")
+    return PaymentView.model_validate(payment)
 
 
-@router.get("/ledger", tags=["ledger"], summary="The books, added up")
-async def ledger(service: CurrentService) -> LedgerView:
-    """Answer totals by movement and by account, and how many payments there are by status."""
+@router.get("/ledger", tags=["ledger"], summary="Get the totals of the ledger")
+async def get_ledger(service: CurrentService) -> LedgerView:
+    """Return totals by movement and account, and the number of payments by status."""
     totals, counts = await service.execute(_add_up, None)
     moved = totals.movements
     return LedgerView(

@@ -14,6 +14,6 @@ class OrderCompleted(Event):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(Event):
-    """The order has ended without being completed."""
+    """The order was cancelled."""
 
     order_id: str

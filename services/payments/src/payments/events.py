@@ -1,4 +1,4 @@
-"""What payments publishes, and the command it owns."""
+"""Command and events owned by payments."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class TakePayment(Event):
     order_id: Annotated[str, Meta(min_length=1)]
     customer_id: str
     amount_cents: Cents
-    payment_token: Annotated[str, Meta(description="What the card was given by the shop's payment form")]
+    payment_token: Annotated[str, Meta(description="Token for the card, issued by the shop's payment form")]
     currency: Currency = "EUR"
 
 
 @event("payments.paymentAuthorised", subject="order_id")
 class PaymentAuthorised(Event):
-    """The card's issuer holds the amount for us; the order can be made."""
+    """The card issuer holds the amount; the order can be made."""
 
     payment_id: str
     order_id: str
@@ -39,7 +39,7 @@ class PaymentAuthorised(Event):
 
 @event("payments.paymentRefused", subject="order_id")
 class PaymentRefused(Event):
-    """The order cannot be paid this way."""
+    """The payment was refused."""
 
     payment_id: str
     order_id: str
@@ -49,7 +49,7 @@ class PaymentRefused(Event):
 
 @event("payments.paymentSettled", subject="order_id")
 class PaymentSettled(Event):
-    """The customer has the order, and we have the money."""
+    """The customer has the order, and the amount was charged."""
 
     payment_id: str
     order_id: str
@@ -60,7 +60,7 @@ class PaymentSettled(Event):
 
 @event("payments.paymentVoided", subject="order_id")
 class PaymentVoided(Event):
-    """The order was cancelled before the money was ours: the card is not charged."""
+    """The order was cancelled before the amount was charged; the authorisation is released."""
 
     payment_id: str
     order_id: str
@@ -70,7 +70,7 @@ class PaymentVoided(Event):
 
 @event("payments.paymentRefunded", subject="order_id")
 class PaymentRefunded(Event):
-    """The order was cancelled after the money was ours: it is given back."""
+    """The order was cancelled after the amount was charged; it is paid back."""
 
     payment_id: str
     order_id: str

@@ -1,4 +1,4 @@
-"""What payments does about its command and about the facts of orders."""
+"""Handlers of payments for its command and for the events of orders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ handlers = Handlers()
 
 @handlers.on(TakePayment)
 async def take_payment(command: TakePayment, context: SqlContext) -> None:
-    """Authorise the amount, or refuse; nothing of both where the order has been cancelled already."""
+    """Authorise the amount or refuse it; no effect if the order was cancelled before."""
     payment = await _claim(command.order_id, context)
     before = payment.status
     verdict = decide(command.payment_token, command.amount_cents, settings().limit_cents)
@@ -33,14 +33,14 @@ async def take_payment(command: TakePayment, context: SqlContext) -> None:
 
 @handlers.on(OrderCompleted)
 async def order_completed(event: OrderCompleted, context: SqlContext) -> None:
-    """Settle."""
+    """Settle the payment."""
     payment = await _claim(event.order_id, context)
     await _record(payment, payment.complete(context.now), context)
 
 
 @handlers.on(OrderCancelled)
 async def order_cancelled(event: OrderCancelled, context: SqlContext) -> None:
-    """Void what was authorised, refund what was settled; what is yet to be taken will not be."""
+    """Void or refund the payment, or prevent it if it has not been authorised yet."""
     payment = await _claim(event.order_id, context)
     await _record(payment, payment.cancel(context.now), context)
 
@@ -50,8 +50,8 @@ async def _claim(order_id: str, context: SqlContext) -> Payment:
 
 
 async def _record(payment: Payment, moved: Iterable[Movement], context: SqlContext) -> None:
-    """Write the payment, book what moved, and tell it."""
-    await books.keep(context.connection, payment)
+    """Store the payment, book its movements, and publish their events."""
+    await books.update(context.connection, payment)
     for movement in moved:
         await books.book(context.connection, payment, movement, context.now)
         context.publish(publishing.moved(payment, movement, context.now))

@@ -1,4 +1,4 @@
-"""What is told of a payment."""
+"""Events for the changes of a payment."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from payments.domain import Movement, Payment, Refusal
 
 
 def moved(payment: Payment, movement: Movement, now: datetime) -> object:
-    """Tell that money has moved."""
-    about: dict[str, Any] = {
+    """Return the event for a movement of money."""
+    common: dict[str, Any] = {
         "payment_id": payment.payment_id,
         "order_id": payment.order_id,
         "amount_cents": payment.amount_cents,
     }
     match movement:
         case Movement.AUTHORISED:
-            return events.PaymentAuthorised(**about, authorised_at=now)
+            return events.PaymentAuthorised(**common, authorised_at=now)
         case Movement.SETTLED:
-            return events.PaymentSettled(**about, settled_at=now)
+            return events.PaymentSettled(**common, settled_at=now)
         case Movement.VOIDED:
-            return events.PaymentVoided(**about, voided_at=now)
+            return events.PaymentVoided(**common, voided_at=now)
         case Movement.REFUNDED:
-            return events.PaymentRefunded(**about, refunded_at=now)
+            return events.PaymentRefunded(**common, refunded_at=now)
 
 
 def refused(payment: Payment, reason: Refusal, now: datetime) -> events.PaymentRefused:
-    """Tell that the card was not charged."""
+    """Return the event for a refused payment."""
     return events.PaymentRefused(
         payment_id=payment.payment_id, order_id=payment.order_id, reason=reason.value, refused_at=now
     )

@@ -11,16 +11,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class PaymentsSettings(BaseSettings):
-    """Where the ledger is kept, and what the card processor's model allows."""
+    """Database, outbox strategy, and limit of the simulated card processor."""
 
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_", frozen=True, env_ignore_empty=True)
 
     database_url: str = Field(
-        default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
+        default="", description="postgresql://… or sqlite:///…; by default a SQLite file in the data folder"
     )
     data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
     outbox: Literal["table", "cdc"] = Field(
-        default="table", description="How events leave the database: by a table, or by PostgreSQL's log (cdc)"
+        default="table", description="Outbox strategy: table, or change data capture of PostgreSQL's log (cdc)"
     )
     limit_cents: int = Field(default=100_000, ge=0, description="Larger amounts are refused: limitExceeded")
 

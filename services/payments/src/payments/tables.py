@@ -1,4 +1,4 @@
-"""The tables of payments. Those of the outbox and the inbox stand beside them (`tidings.outbox.table_schema`)."""
+"""Tables of payments. `tidings.outbox.table_schema` adds those of the outbox and the inbox to the same metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in a column of type INTEGER
+_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite assigns row ids only to columns of type INTEGER
 
 payments = sa.Table(
     "payments",
@@ -31,5 +31,5 @@ postings = sa.Table(
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("amount_cents", sa.BigInteger, nullable=False, comment="debits are positive, credits negative"),
     sa.Column("booked_at", sa.Float, nullable=False, comment="seconds since 1970"),
-    sa.UniqueConstraint("payment_id", "movement", "account"),  # the last guard: nothing is ever booked twice
+    sa.UniqueConstraint("payment_id", "movement", "account"),  # guards against double bookings, whatever the code does
 )

@@ -1,4 +1,4 @@
-"""The counter's HTTP API."""
+"""HTTP API of the pickup counter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from pickup.domain import NotOnShelf, Rack, ShelvedOrder, Status, WrongCode
+from pickup.domain import NotOnShelf, ShelfIndex, ShelvedOrder, Status, WrongCode
 from pickup.handlers import MAIN, hand_out
 from tidings import StateContext
 from tidings.fastapi import CurrentService
@@ -18,19 +18,19 @@ router = APIRouter(tags=["pickup"])
 
 
 class Model(BaseModel):
-    """What is sent and answered: camelCase on the wire."""
+    """Base of request and response bodies: camelCase on the wire."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
 
-class Collect(Model):
-    """A customer at the counter."""
+class CollectRequest(Model):
+    """Request to hand out an order."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=20, strip_whitespace=True)]
 
 
-class OrderAnswer(Model):
-    """An order, as its customer may see it: who knows its id is its customer, so the code is shown."""
+class OrderResponse(Model):
+    """An order as shown to its customer, including the code: only the customer knows the order id."""
 
     order_id: str
     status: Status
@@ -41,8 +41,8 @@ class OrderAnswer(Model):
     until: datetime | None
 
 
-class PlaceAnswer(Model):
-    """An order on a shelf, as everybody at the counter may see it: without its code."""
+class ShelfPlaceResponse(Model):
+    """An order on a shelf as shown at the counter, without its code."""
 
     order_id: str
     shelf: str
@@ -51,44 +51,44 @@ class PlaceAnswer(Model):
     shelved_at: datetime | None
 
 
-class ShelfAnswer(Model):
-    """All that can be collected now."""
+class ShelfResponse(Model):
+    """Orders ready for collection."""
 
-    orders: list[PlaceAnswer]
+    orders: list[ShelfPlaceResponse]
 
 
-@router.get("/shelf", summary="All that can be collected now; an order appears here moments after it was shelved")
-async def shelf(service: CurrentService) -> ShelfAnswer:
-    """List what lies on all shelves, the longest waiting first."""
-    rack = await service.execute(_rack, None)
+@router.get("/shelf", summary="List orders ready for collection; new ones appear with a short delay")
+async def shelf(service: CurrentService) -> ShelfResponse:
+    """Return the orders on all shelves, longest waiting first."""
+    index = await service.execute(_load_index, None)
     places = [
-        PlaceAnswer(
+        ShelfPlaceResponse(
             order_id=order_id,
             shelf=place.shelf,
             customer_name=place.customer_name,
             boxes=place.boxes,
             shelved_at=place.shelved_at,
         )
-        for order_id, place in rack.orders.items()
+        for order_id, place in index.orders.items()
     ]
-    return ShelfAnswer(orders=sorted(places, key=lambda place: (str(place.shelved_at), place.order_id)))
+    return ShelfResponse(orders=sorted(places, key=lambda place: (str(place.shelved_at), place.order_id)))
 
 
-@router.get("/orders/{order_id}", summary="One order at the counter")
-async def order(order_id: str, service: CurrentService) -> OrderAnswer:
-    """Show one order."""
-    return await service.execute(_show, order_id)
+@router.get("/orders/{order_id}", summary="Get an order")
+async def order(order_id: str, service: CurrentService) -> OrderResponse:
+    """Return an order; 404 if it is unknown."""
+    return OrderResponse.model_validate(await service.execute(_load_order, order_id))
 
 
-@router.post("/orders/{order_id}/collect", summary="Hand out an order to whoever knows its code")
-async def collect(order_id: str, request: Collect, service: CurrentService) -> OrderAnswer:
-    """Hand out an order; asking again with the same code gives the same answer."""
+@router.post("/orders/{order_id}/collect", summary="Hand out an order to the customer with its code")
+async def collect(order_id: str, request: CollectRequest, service: CurrentService) -> OrderResponse:
+    """Hand out an order; 403 if the code is wrong, 409 if the order is not on a shelf. Idempotent."""
 
-    async def run(_message: object, context: StateContext) -> OrderAnswer:
-        found = await _known(order_id, context)
-        context.correlate(found.correlation_id)
-        hand_out(found, request.code, context)
-        return OrderAnswer.model_validate(found)
+    async def run(_message: object, context: StateContext) -> OrderResponse:
+        order = await _load_order(order_id, context)
+        context.correlate(order.correlation_id)
+        hand_out(order, request.code, context)
+        return OrderResponse.model_validate(order)
 
     try:
         return await service.execute(run, request)
@@ -98,16 +98,12 @@ async def collect(order_id: str, request: Collect, service: CurrentService) -> O
         raise HTTPException(403, str(error)) from error
 
 
-async def _known(order_id: str, context: StateContext) -> ShelvedOrder:
-    found = await context.load(ShelvedOrder, order_id)
-    if found is None:
-        raise HTTPException(404, f"pickup knows no order {order_id}: it is not confirmed yet, or it is delivered")
-    return found
+async def _load_order(order_id: str, context: StateContext) -> ShelvedOrder:
+    order = await context.load(ShelvedOrder, order_id)
+    if order is None:
+        raise HTTPException(404, f"no pickup of order {order_id}: it is not confirmed yet, or is for delivery")
+    return order
 
 
-async def _show(order_id: str, context: StateContext) -> OrderAnswer:
-    return OrderAnswer.model_validate(await _known(order_id, context))
-
-
-async def _rack(_message: object, context: StateContext) -> Rack:
-    return await context.load(Rack, MAIN) or Rack()
+async def _load_index(_message: object, context: StateContext) -> ShelfIndex:
+    return await context.load(ShelfIndex, MAIN) or ShelfIndex()

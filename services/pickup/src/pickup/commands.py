@@ -1,26 +1,26 @@
-"""What pickup asks itself to do later. These commands never leave the service."""
+"""Scheduled messages of pickup; they never leave it."""
 
 from __future__ import annotations
 
 from tidings import Event, command
 
 
-@command("pickup.updateRack", subject="order_id")
-class UpdateRack(Event):
-    """Bring the list of what lies on the shelves in line with an order."""
+@command("pickup.updateShelfIndex", subject="order_id")
+class UpdateShelfIndex(Event):
+    """Update the shelf index from an order."""
 
     order_id: str
 
 
 @command("pickup.expireCollection", subject="order_id")
 class ExpireCollection(Event):
-    """The customer has had enough time."""
+    """Expire the order if it was not collected."""
 
     order_id: str
 
 
 @command("pickup.collectOrder", subject="order_id")
 class CollectOrder(Event):
-    """The autopilot's customer comes."""
+    """Let the simulated customer collect the order."""
 
     order_id: str

@@ -22,7 +22,7 @@ class OrderConfirmed(Event):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(Event):
-    """The order will not be carried out; `stage` is how far it had come."""
+    """The order was cancelled; `stage` is the status it had reached."""
 
     order_id: str
     stage: str
@@ -30,7 +30,7 @@ class OrderCancelled(Event):
 
 @event("kitchen.pizzaBoxed", subject="order_id")
 class PizzaBoxed(Event):
-    """The order is ready to leave the kitchen."""
+    """The order is ready to be put on a shelf."""
 
     order_id: str
     fulfilment: str

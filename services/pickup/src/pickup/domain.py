@@ -1,6 +1,6 @@
-"""Orders that customers pick up: from what is known about them, over the shelf, to the hand of the customer.
+"""Orders picked up at the counter, as a state machine.
 
-Facts about an order arrive in any order and more than once; those that change nothing any more are let go.
+Events about an order arrive in any order and more than once; those that no longer change anything are ignored.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ SHELVES = "ABCDEFGH"
 
 
 class PickupError(Exception):
-    """What was asked for is against the rules of the counter."""
+    """Base of all domain errors."""
 
 
 class NotOnShelf(PickupError):
-    """The order is not there to be handed out, not yet or no more."""
+    """The order is not on a shelf: not yet, or no longer."""
 
 
 class WrongCode(PickupError):
-    """The code is not the one that the customer was told."""
+    """The code does not match the order."""
 
 
 class Status(StrEnum):
-    """Where an order stands; the transitions are drawn in the service's README."""
+    """Status of an order; the service's README draws the transitions."""
 
     NEW = "new"
     CONFIRMED = "confirmed"
@@ -42,10 +42,10 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
     """One order at the counter.
 
     Attributes:
-        correlation_id: What all events of the order share; kept so that what people do later belongs to it.
-        shelf: The shelf it lies on, also after it was taken off.
-        code: What the customer says to be handed the order.
-        until: When it left the shelf: collected, expired or cancelled.
+        correlation_id: Correlation id of the order, for the events of steps that are requested over HTTP.
+        shelf: The shelf, also after the order was taken off it.
+        code: Code that the customer needs to collect the order.
+        until: Time when it was collected, expired or cancelled.
 
     """
 
@@ -60,7 +60,7 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
     until: datetime | None = None
 
     def confirm(self, customer_name: str, *, code: str, now: datetime) -> bool:
-        """Learn whose order it is; true where this puts it on its shelf."""
+        """Record the customer; return whether the order is now on its shelf."""
         if self.status not in {Status.NEW, Status.BOXED}:
             return False
         self.customer_name = customer_name
@@ -70,7 +70,7 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
         return False
 
     def box(self, boxes: int, *, code: str, now: datetime) -> bool:
-        """Take the boxes from the kitchen; true where this puts them on their shelf."""
+        """Record the boxes; return whether the order is now on its shelf."""
         if self.status not in {Status.NEW, Status.CONFIRMED}:
             return False
         self.boxes = boxes
@@ -80,27 +80,25 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
         return False
 
     def collect(self, code: str, now: datetime) -> bool:
-        """Hand the order out; false where the same customer has it already.
+        """Hand the order out; return False if it was collected before.
 
         Raises:
-            NotOnShelf: It is not there.
-            WrongCode: Whoever asks does not know the code.
+            NotOnShelf: The order is not on a shelf.
+            WrongCode: The code does not match.
 
         """
         if self.status not in {Status.SHELVED, Status.COLLECTED}:
             raise NotOnShelf(f"order {self.order_id} is not on a shelf: {_WHY[self.status]}")
         if code.strip().upper() != self.code:
-            raise WrongCode(
-                f"{code!r:.20} is not the code of order {self.order_id}: it stands beside the order's progress"
-            )
+            raise WrongCode(f"{code!r:.20} is not the code of order {self.order_id}; the tracking page shows the code")
         return self._leave(Status.COLLECTED, now)
 
     def expire(self, now: datetime) -> bool:
-        """Give up waiting for the customer; true where the order was still there."""
+        """Expire the order; return whether it was on its shelf."""
         return self._leave(Status.EXPIRED, now)
 
     def cancel(self, now: datetime) -> bool:
-        """Learn that the order is cancelled; true where that takes it off its shelf."""
+        """Cancel the order; return whether that takes it off its shelf."""
         if self.status in {Status.NEW, Status.CONFIRMED, Status.BOXED}:
             self.status, self.until = Status.CANCELLED, now
             return False
@@ -118,16 +116,16 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
 
 
 _WHY = {
-    Status.NEW: "nothing is known of it",
-    Status.CONFIRMED: "the kitchen still works on it",
-    Status.BOXED: "its confirmation is still on the way",
+    Status.NEW: "it is unknown",
+    Status.CONFIRMED: "the kitchen is still working on it",
+    Status.BOXED: "its confirmation has not arrived yet",
     Status.EXPIRED: "it was not collected in time",
     Status.CANCELLED: "it was cancelled",
 }
 
 
 class Place(msgspec.Struct, frozen=True):
-    """An order as it lies on a shelf."""
+    """An order on a shelf."""
 
     shelf: str
     customer_name: str
@@ -135,13 +133,13 @@ class Place(msgspec.Struct, frozen=True):
     shelved_at: datetime | None
 
 
-class Rack(msgspec.Struct):
-    """What lies on all shelves now: a list for the counter, made from the orders themselves."""
+class ShelfIndex(msgspec.Struct):
+    """Index of the orders on all shelves, derived from the orders."""
 
     orders: dict[str, Place] = {}
 
-    def reflect(self, order: ShelvedOrder) -> None:
-        """Show the order if it is on its shelf, else do not. Doing it twice changes nothing."""
+    def apply(self, order: ShelvedOrder) -> None:
+        """Add the order if it is on its shelf, remove it otherwise. Idempotent."""
         if order.status is Status.SHELVED:
             self.orders[order.order_id] = Place(order.shelf, order.customer_name, order.boxes, order.shelved_at)
         else:
@@ -149,5 +147,5 @@ class Rack(msgspec.Struct):
 
 
 def shelf_of(order_id: str) -> str:
-    """The shelf of an order, the same whoever asks: so that nobody has to keep a list of free places."""
+    """Return the shelf of an order. It depends on the id only, so that no list of free places is needed."""
     return SHELVES[crc32(order_id.encode()) % len(SHELVES)]

@@ -1,4 +1,4 @@
-"""What pickup tells."""
+"""Events published by pickup."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OrderCollected(Event):
 
 @event("pickup.collectionExpired", subject="order_id")
 class CollectionExpired(Event):
-    """Nobody came for the order in time."""
+    """The order was not collected in time."""
 
     order_id: str
     expired_at: Moment

@@ -10,12 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class PickupSettings(BaseSettings):
-    """How the counter works."""
+    """Settings of the pickup service."""
 
     model_config = SettingsConfigDict(env_prefix="PICKUP_", frozen=True, env_ignore_empty=True)
 
-    autopilot: bool = Field(default=False, description="Customers come by themselves")
-    pace: float = Field(default=1.0, ge=0, description="Seconds until the autopilot's customer comes")
+    autopilot: bool = Field(default=False, description="Simulate the customers")
+    pace: float = Field(default=1.0, ge=0, description="Seconds until a simulated customer comes")
     expiry: float = Field(default=3600.0, gt=0, description="Seconds that an order waits on its shelf")
 
     @property

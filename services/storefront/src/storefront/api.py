@@ -1,4 +1,4 @@
-"""What the page may ask of the services: these requests and no others. Prices and stocks are not changed from here."""
+"""Allow-list of the requests that the page may send to the services. None of them changes prices or stocks."""
 
 from __future__ import annotations
 
@@ -18,113 +18,116 @@ Sku = Annotated[str, Path(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
 def _forwarder(request: Request) -> Forwarder:
-    found: Forwarder = request.app.state.forwarder
-    return found
+    forwarder: Forwarder = request.app.state.forwarder
+    return forwarder
 
 
 def _upstreams(request: Request) -> Upstreams:
-    found: Upstreams = request.app.state.upstreams
-    return found
+    upstreams: Upstreams = request.app.state.upstreams
+    return upstreams
 
 
 def _settings(request: Request) -> StorefrontSettings:
-    found: StorefrontSettings = request.app.state.settings
-    return found
+    settings: StorefrontSettings = request.app.state.settings
+    return settings
 
 
 Forward = Annotated[Forwarder, Depends(_forwarder)]
 To = Annotated[Upstreams, Depends(_upstreams)]
-Chosen = Annotated[StorefrontSettings, Depends(_settings)]
+CurrentSettings = Annotated[StorefrontSettings, Depends(_settings)]
 
 
-def with_board(settings: Chosen) -> None:
-    """Keep the orders of others to themselves where there is no board."""
+def require_board(settings: CurrentSettings) -> None:
+    """Respond 404 if the board of all orders is disabled."""
     if not settings.board:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "there is no board of all orders here (STOREFRONT_BOARD)")
+        raise HTTPException(HTTPStatus.NOT_FOUND, "the board of all orders is disabled (STOREFRONT_BOARD)")
 
 
 router = APIRouter(prefix="/api")
 
 
 class Shop(BaseModel):
-    """What this storefront offers."""
+    """Features of this storefront."""
 
     board: bool
 
 
-@router.get("/shop", tags=["shop"], summary="What this storefront offers")
-async def get_shop(settings: Chosen) -> Shop:
-    """Answer what the page shows or hides."""
+@router.get("/shop", tags=["shop"], summary="Get the features of this storefront")
+async def get_shop(settings: CurrentSettings) -> Shop:
+    """Return the features that the page shows or hides."""
     return Shop(board=settings.board)
 
 
-@router.get("/menu", tags=["menu"], summary="Everything on the menu")
+@router.get("/menu", tags=["menu"], summary="List the menu")
 async def get_menu(request: Request, forward: Forward, to: To) -> Response:
-    """Ask menu."""
+    """Forward to menu."""
     return await forward.forward(request, to.menu, "/menu")
 
 
-@router.get("/menu/{sku}", tags=["menu"], summary="One pizza")
+@router.get("/menu/{sku}", tags=["menu"], summary="Get a pizza")
 async def get_item(sku: Sku, request: Request, forward: Forward, to: To) -> Response:
-    """Ask menu."""
+    """Forward to menu."""
     return await forward.forward(request, to.menu, f"/menu/{sku}")
 
 
 @router.post("/orders", tags=["orders"], summary="Place an order")
 async def place_order(request: Request, forward: Forward, to: To) -> Response:
-    """Ask orders; an `Idempotency-Key` makes it safe to ask again."""
+    """Forward to orders; an `Idempotency-Key` makes retries safe."""
     return await forward.forward(request, to.orders, "/orders")
 
 
-@router.get("/orders/{order_id}", tags=["orders"], summary="Look at an order")
+@router.get("/orders/{order_id}", tags=["orders"], summary="Get an order")
 async def get_order(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
-    """Ask orders."""
+    """Forward to orders."""
     return await forward.forward(request, to.orders, f"/orders/{order_id}")
 
 
 @router.post("/orders/{order_id}/cancel", tags=["orders"], summary="Cancel an order")
 async def cancel_order(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
-    """Ask orders."""
+    """Forward to orders."""
     return await forward.forward(request, to.orders, f"/orders/{order_id}/cancel")
 
 
-@router.get("/track", tags=["track"], summary="The latest orders", dependencies=[Depends(with_board)])
+@router.get("/track", tags=["track"], summary="List the latest orders", dependencies=[Depends(require_board)])
 async def list_tracked(
     request: Request, forward: Forward, to: To, limit: Annotated[int, Query(ge=1, le=500)] = 100
 ) -> Response:
-    """Ask tracking."""
+    """Forward to tracking."""
     return await forward.forward(request, to.tracking, "/track", limit=limit)
 
 
-@router.get("/totals", tags=["track"], summary="How many orders there are", dependencies=[Depends(with_board)])
+@router.get("/totals", tags=["track"], summary="Get the totals of all orders", dependencies=[Depends(require_board)])
 async def get_totals(request: Request, forward: Forward, to: To) -> Response:
-    """Ask tracking."""
+    """Forward to tracking."""
     return await forward.forward(request, to.tracking, "/totals")
 
 
-@router.get("/track/{order_id}", tags=["track"], summary="Where an order is")
+@router.get("/track/{order_id}", tags=["track"], summary="Get the progress of an order")
 async def track(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
-    """Ask tracking."""
+    """Forward to tracking."""
     return await forward.forward(request, to.tracking, f"/track/{order_id}")
 
 
 @router.get(
-    "/track/{order_id}/stream", tags=["track"], summary="Where an order is, as it changes", dependencies=[StreamPlace]
+    "/track/{order_id}/stream", tags=["track"], summary="Stream the progress of an order", dependencies=[StreamPlace]
 )
 async def watch(order_id: OrderId, request: Request, forward: Forward, to: To) -> Response:
-    """Pass tracking's server-sent events through."""
+    """Forward tracking's server-sent events."""
     return await forward.stream(request, to.tracking, f"/track/{order_id}/stream")
 
 
 @router.get(
-    "/stream", tags=["track"], summary="Every change of every order", dependencies=[Depends(with_board), StreamPlace]
+    "/stream",
+    tags=["track"],
+    summary="Stream all orders",
+    dependencies=[Depends(require_board), StreamPlace],
 )
 async def watch_all(request: Request, forward: Forward, to: To) -> Response:
-    """Pass tracking's server-sent events through."""
+    """Forward tracking's server-sent events."""
     return await forward.stream(request, to.tracking, "/stream")
 
 
 @router.get("/{path:path}", include_in_schema=False)
-async def nothing(path: str) -> None:
-    """Answer that there is no such thing to ask for."""
-    raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no /api/{path}; /openapi.json lists what there is")
+async def not_found(path: str) -> None:
+    """Respond 404 to any other request."""
+    raise HTTPException(HTTPStatus.NOT_FOUND, f"/api/{path} does not exist; /openapi.json lists the API")

@@ -1,4 +1,4 @@
-"""Requests passed on to the services, and what is answered when one of them does not answer."""
+"""Forwarding of requests to the services, and responses in case a service fails."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 log = structlog.get_logger(__name__)
 
 LARGEST = 64 * 1024
-"""Bytes of a request's body: an order of 100 kinds of pizza has some 6,000."""
+"""Limit of a request body in bytes; an order of 100 kinds of pizza has about 6,000."""
 LARGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes of a service's answer: 500 tracked orders have some 500,000."""
-ASKED = ("accept", "content-type", "idempotency-key", "last-event-id", "traceparent", "tracestate")
-ANSWERED = ("content-type", "etag", "retry-after")
+"""Limit of a response body in bytes; 500 tracked orders have about 500,000."""
+REQUEST_HEADERS = ("accept", "content-type", "idempotency-key", "last-event-id", "traceparent", "tracestate")
+RESPONSE_HEADERS = ("content-type", "etag", "retry-after")
 RETRY_AFTER = {"Retry-After": "2"}
-# A service closes idle connections after five seconds (uvicorn's default): never send on one that is about to go.
+# Services close idle connections after five seconds (uvicorn's default). Close them earlier here, so that no request
+# is sent on a connection that is about to be closed.
 IDLE = 2.0
 POOL_PATIENCE = 1.0
 
 _SECONDS = Histogram(
     "storefront_forwarded_seconds",
-    "From a request passed on to the first of its answer, by service and status",
+    "Time from forwarding a request to the start of its response, by service and status",
     ["service", "status"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
 )
 
 
 class Forwarder:
-    """Passes requests on. Streams have connections of their own: those who watch never keep others from ordering."""
+    """Forwards requests. Streams use a connection pool of their own, so that they cannot block orders."""
 
     def __init__(self, requests: httpx2.AsyncClient, streams: httpx2.AsyncClient) -> None:
         self._requests, self._streams = requests, streams
@@ -50,7 +51,7 @@ class Forwarder:
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: StorefrontSettings) -> AsyncIterator[Forwarder]:
-        """Hold the connections as long as the context lasts."""
+        """Open the connection pools for the duration of the context."""
         calls = httpx2.Timeout(settings.patience, pool=POOL_PATIENCE)
         silence = httpx2.Timeout(settings.patience, read=settings.silence, pool=POOL_PATIENCE)
         kept = httpx2.Limits(keepalive_expiry=IDLE)
@@ -62,40 +63,41 @@ class Forwarder:
             yield cls(requests, streams)
 
     async def forward(self, request: Request, to: Upstream, path: str, **query: Any) -> Response:
-        """Pass a request on and its answer back."""
-        asked = self._requests.build_request(
-            request.method, to.url + path, params=query, headers=_asked(request), content=await request.body()
+        """Forward a request and return the response."""
+        outgoing = self._requests.build_request(
+            request.method, to.url + path, params=query, headers=_request_headers(request), content=await request.body()
         )
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
-            answer = await self._requests.send(asked, stream=True)
-            body = await read_bounded(answer, LARGEST_ANSWER)
+            upstream_response = await self._requests.send(outgoing, stream=True)
+            body = await read_bounded(upstream_response, LARGEST_ANSWER)
         except httpx2.TransportError as error:
-            return _observed(_absent(to, error), to, began)
+            return _observed(_unavailable(to, error), to, start)
         except AnswerTooLarge as error:
-            return _observed(_senseless(to, error), to, began)
-        return _observed(_answered(to, answer, body), to, began)
+            return _observed(_too_large(to, error), to, start)
+        return _observed(_response(to, upstream_response, body), to, start)
 
     async def stream(self, request: Request, to: Upstream, path: str) -> Response:
-        """Pass a stream of server-sent events through, frame by frame, until either side ends it."""
-        asked = self._streams.build_request("GET", to.url + path, headers=_asked(request))
-        began = time.perf_counter()
+        """Forward a stream of server-sent events until either side ends it."""
+        outgoing = self._streams.build_request("GET", to.url + path, headers=_request_headers(request))
+        start = time.perf_counter()
         try:
-            answer = await self._streams.send(asked, stream=True)
+            upstream_response = await self._streams.send(outgoing, stream=True)
         except httpx2.TransportError as error:
-            return _observed(_absent(to, error), to, began)
-        if answer.is_success:
-            return _observed(_Passing(to, answer), to, began)
+            return _observed(_unavailable(to, error), to, start)
+        if upstream_response.is_success:
+            return _observed(_ForwardedStream(to, upstream_response), to, start)
         try:
-            return _observed(_answered(to, answer, await read_bounded(answer, LARGEST_ANSWER)), to, began)
+            body = await read_bounded(upstream_response, LARGEST_ANSWER)
+            return _observed(_response(to, upstream_response, body), to, start)
         except httpx2.TransportError as error:
-            return _observed(_absent(to, error), to, began)
+            return _observed(_unavailable(to, error), to, start)
         except AnswerTooLarge as error:
-            return _observed(_senseless(to, error), to, began)
+            return _observed(_too_large(to, error), to, start)
 
 
-class _Passing(StreamingResponse):
-    """A stream that lets go of the service however it ends, also when the browser goes away before it begins."""
+class _ForwardedStream(StreamingResponse):
+    """A stream that closes the upstream connection in every case, even if the browser leaves before it starts."""
 
     def __init__(self, to: Upstream, answer: httpx2.Response) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -114,51 +116,51 @@ async def _chunks(to: Upstream, answer: httpx2.Response) -> AsyncIterator[bytes]
         async for chunk in answer.aiter_raw():
             yield chunk
     except httpx2.TransportError as error:
-        # The browser sees the stream end, asks again, and says what it has seen last.
-        log.warning("stream.broken", upstream=to.name, reason=_named(error))
+        # The browser reconnects and sends the id of the last event it has seen.
+        log.warning("stream.interrupted", upstream=to.name, reason=_describe(error))
 
 
-def _asked(request: Request) -> dict[str, str]:
-    return {name: request.headers[name] for name in ASKED if name in request.headers}
+def _request_headers(request: Request) -> dict[str, str]:
+    return {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
 
 
-def _answered(to: Upstream, answer: httpx2.Response, body: bytes) -> Response:
-    """Pass on what a service says, unless it failed without a word that a customer could use."""
+def _response(to: Upstream, answer: httpx2.Response, body: bytes) -> Response:
+    """Return a service's response, or a problem if the service failed without an error that customers understand."""
     if answer.is_server_error and "json" not in answer.headers.get("content-type", ""):
         log.warning("forward.failed", upstream=to.name, status=answer.status_code)
-        return problem(HTTPStatus.BAD_GATEWAY, f"{to.name} has failed. {to.absence}", service=to.name)
-    headers = {name: answer.headers[name] for name in ANSWERED if name in answer.headers}
+        return problem(HTTPStatus.BAD_GATEWAY, f"{to.name} failed. {to.absence}", service=to.name)
+    headers = {name: answer.headers[name] for name in RESPONSE_HEADERS if name in answer.headers}
     if "location" in answer.headers:
         headers["location"] = f"/api{answer.headers['location']}"
     return Response(body, answer.status_code, headers=headers | {"Cache-Control": "no-store"})
 
 
-def _senseless(to: Upstream, error: AnswerTooLarge) -> Response:
+def _too_large(to: Upstream, error: AnswerTooLarge) -> Response:
     log.warning("forward.failed", upstream=to.name, reason=str(error))
-    detail = f"{to.name} answered what cannot be passed on. {to.absence}"
+    detail = f"{to.name} sent a response that is too large. {to.absence}"
     return problem(HTTPStatus.BAD_GATEWAY, detail, headers=RETRY_AFTER, service=to.name)
 
 
-def _absent(to: Upstream, error: httpx2.TransportError) -> Response:
-    """Say what it means that a service does not answer: 503 if it was never reached, 502 if it may have acted."""
-    log.warning("forward.failed", upstream=to.name, reason=_named(error))
+def _unavailable(to: Upstream, error: httpx2.TransportError) -> Response:
+    """Return 503 if the service was not reached, 502 if it may have handled the request."""
+    log.warning("forward.failed", upstream=to.name, reason=_describe(error))
     if isinstance(error, httpx2.PoolTimeout):
-        detail = f"Too many are asking {to.name} at once; try again in a moment."
+        detail = f"Too many requests to {to.name} at once; try again in a moment."
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER, service=to.name)
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         detail = f"{to.name} cannot be reached. {to.absence}"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER, service=to.name)
     detail = (
         f"{to.name} did not answer in time. {to.absence} "
-        "What was asked may have been done: the same Idempotency-Key makes it safe to ask again."
+        "The request may have been carried out; retry it with the same Idempotency-Key."
     )
     return problem(HTTPStatus.BAD_GATEWAY, detail, headers=RETRY_AFTER, service=to.name)
 
 
-def _named(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _observed(response: Response, to: Upstream, began: float) -> Response:
-    _SECONDS.labels(to.name, str(response.status_code)).observe(time.perf_counter() - began)
+def _observed(response: Response, to: Upstream, start: float) -> Response:
+    _SECONDS.labels(to.name, str(response.status_code)).observe(time.perf_counter() - start)
     return response

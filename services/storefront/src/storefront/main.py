@@ -15,16 +15,16 @@ from tidings.fastapi import EventApp, create_app
 from tidings.settings import Settings
 
 
-def application(settings: StorefrontSettings, surroundings: Settings | None = None) -> EventApp:
-    """Put the storefront together. It is ready whatever the services do: its page says what still works."""
+def application(settings: StorefrontSettings, kit_settings: Settings | None = None) -> EventApp:
+    """Build the application. It is ready even if the services are not: the page shows which features are available."""
 
     @asynccontextmanager
-    async def life(_name: str) -> AsyncIterator[None]:
+    async def lifespan(_name: str) -> AsyncIterator[None]:
         async with Forwarder.opened(settings) as app.state.forwarder:
             yield
 
     app = create_app(
-        "storefront", [api.router], lifespan=life, settings=surroundings, max_body=LARGEST, description=__doc__
+        "storefront", [api.router], lifespan=lifespan, settings=kit_settings, max_body=LARGEST, description=__doc__
     )
     app.state.settings, app.state.upstreams = settings, Upstreams.of(settings)
     app.mount("/assets", page.Assets())

@@ -1,4 +1,4 @@
-"""The web page: files of this package, served as they are."""
+"""The web page, served from static files of this package."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tidings.web.guard import PAGE_POLICY
 
 STATIC = str(files("storefront") / "static")
 VIEWS = ("/", "/checkout", "/orders", "/orders/{order_id}", "/board")
-"""Addresses that the page's own router knows."""
+"""Paths handled by the page's client-side router."""
 REVALIDATE = {"Cache-Control": "no-cache"}
-"""File names carry no version: a browser keeps them and asks whether they have changed."""
+"""File names have no version, so browsers have to revalidate cached files."""
 
 HEADERS = REVALIDATE | {"Content-Security-Policy": PAGE_POLICY}
 
@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 
 
 async def page() -> FileResponse:
-    """Answer the page; its script shows the view that the address names."""
+    """Return the page; its script shows the view for the path."""
     return FileResponse(f"{STATIC}/index.html", headers=HEADERS)
 
 
@@ -33,19 +33,19 @@ for view in VIEWS:
 
 
 @router.get("/{path:path}")
-async def nothing(path: str) -> FileResponse:  # noqa: ARG001 - any other address
-    """Answer the page, which says that there is nothing here."""
+async def not_found(path: str) -> FileResponse:  # noqa: ARG001 - matches any other path
+    """Return the page with status 404."""
     return FileResponse(f"{STATIC}/index.html", HTTPStatus.NOT_FOUND, headers=HEADERS)
 
 
 class Assets(StaticFiles):
-    """The page's files."""
+    """Static files of the page."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
-        """Answer a file, or that the browser's copy is still good."""
+        """Return a file, or 304 if the browser's copy is current."""
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         response.headers.update(REVALIDATE)
         return response

@@ -23,7 +23,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """All of them."""
+    """All services that the page uses."""
 
     orders: Upstream
     menu: Upstream
@@ -31,22 +31,21 @@ class Upstreams:
 
     @classmethod
     def of(cls, settings: StorefrontSettings) -> Upstreams:
-        """Where the settings say that they are."""
+        """Return the services at the configured addresses."""
         return cls(
             orders=Upstream(
                 "orders",
                 settings.orders_url.rstrip("/"),
-                "New orders cannot be taken at the moment; what is ordered already is being made all the same.",
+                "New orders cannot be taken at the moment; existing orders are not affected.",
             ),
             menu=Upstream(
                 "menu",
                 settings.menu_url.rstrip("/"),
-                "The menu cannot be read at the moment; ordering still works while it is away.",
+                "The menu cannot be shown at the moment; ordering still works.",
             ),
             tracking=Upstream(
                 "tracking",
                 settings.tracking_url.rstrip("/"),
-                "Live progress cannot be shown at the moment; ordering still works while it is away, "
-                "and every order is being made all the same.",
+                "Live progress cannot be shown at the moment; ordering still works.",
             ),
         )

@@ -1,4 +1,4 @@
-"""Where is my pizza: asked once, or told as it changes (server-sent events)."""
+"""HTTP API of tracking: the progress of orders, as a response or a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from tracking.views import Orders, OrderView, TotalsView
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["tracking"])
 OrderId = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
-LastEventId = Annotated[str | None, Header(description="What a browser sends when it comes back")]
-_SLOWLY = 10  # times slower are orders looked at again that are finished: an e-mail or points may still follow
+LastEventId = Annotated[str | None, Header(description="Last event id, sent by a reconnecting browser")]
+# Finished orders are polled this many times less often: an e-mail or points may still follow.
+_FINISHED_POLL_FACTOR = 10
 
 
 class RebuildView(BaseModel):
-    """Which generation of the read model is shown, and how its last rebuild went."""
+    """Generation of the read model that is shown, and state of its last rebuild."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -44,42 +45,42 @@ class RebuildView(BaseModel):
     replayed: int | None
 
 
-@router.get("/track", summary="The latest orders")
+@router.get("/track", summary="List the latest orders")
 async def get_orders(limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Orders:
-    """Answer the orders that changed last, the latest first."""
+    """Return the most recently changed orders, latest first."""
     return Orders(orders=[views.summary(order) for order in live().latest(limit)])
 
 
-@router.get("/totals", summary="How many orders there are")
+@router.get("/totals", summary="Get the totals of all orders")
 async def get_totals(service: CurrentService) -> TotalsView:
-    """Answer how many orders are on the way, done and cancelled, and what was earned: of all, not only the latest."""
+    """Return the numbers of open, completed and cancelled orders and the revenue, over all orders."""
     return TotalsView.model_validate(await service.execute(model.totals, None), from_attributes=True)
 
 
-@router.get("/track/{order_id}", summary="Where an order is")
+@router.get("/track/{order_id}", summary="Get the progress of an order")
 async def get_order(order_id: OrderId, service: CurrentService) -> OrderView:
-    """Answer the stage, what happens next and all that happened; 404 while nothing is known of it."""
+    """Return stage, next step and timeline of an order; 404 while it is unknown."""
     order = await service.execute(model.find, order_id)
     if order is None:
         raise HTTPException(
-            HTTPStatus.NOT_FOUND, f"nothing is known of order {order_id} yet: a new one takes a moment to get here"
+            HTTPStatus.NOT_FOUND, f"order {order_id} is unknown; the events of a new order take a moment to arrive"
         )
-    return views.whole(order)
+    return views.order_view(order)
 
 
 @router.get(
     "/track/{order_id}/stream",
     response_class=EventSourceResponse,
-    summary="An order, as it changes",
+    summary="Stream the progress of an order",
     dependencies=[StreamPlace],
 )
 async def stream_order(
     order_id: OrderId, service: CurrentService, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """Send the order now and whenever its stage changes; an order that is not known yet is waited for.
+    """Send the order now and whenever its stage changes; wait for an order that is unknown so far.
 
-    What else happens is sent as `event: timeline`, which repeats no message. The id is the number of the change. Who
-    comes back with one is sent the order only if it has changed since; an id that cannot be right counts for nothing.
+    Other changes are sent as `event: timeline`, without the message. The event id is the number of the change: a
+    reconnecting client gets the order only if it has changed since. Invalid ids are ignored.
     """
     seen, stage = number_of(last_event_id or "") or 0, None
     with live().watch(order_id) as changed:
@@ -87,48 +88,51 @@ async def stream_order(
             changed.clear()
             order = await _find(service, order_id)
             if order is not None and order.changes != seen:
-                yield _changed(order, stage)
+                yield _change_event(order, stage)
                 seen, stage = order.changes, order.stage
-            await _wait(changed, settings().poll * (_SLOWLY if order and order.stage.finished else 1))
+            await _wait(changed, settings().poll * (_FINISHED_POLL_FACTOR if order and order.stage.finished else 1))
 
 
 @router.get(
-    "/stream", response_class=EventSourceResponse, summary="Every order, as it changes", dependencies=[StreamPlace]
+    "/stream",
+    response_class=EventSourceResponse,
+    summary="Stream all orders",
+    dependencies=[StreamPlace],
 )
 async def stream_all(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
-    """Send each order that changes, without its timeline; who comes back is sent what changed meanwhile.
+    """Send each changed order without its timeline. A reconnecting client gets the changes it has missed.
 
-    An id that this replica does not know starts from the present: ask for the latest orders, then.
+    With an id unknown to this replica, the stream starts from now: get the latest orders first.
     """
     with live().watch_all(last_event_id) as mailbox:
         while not live().closed:
             for number, order in await mailbox.take():
-                yield _sent(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
+                yield _order_event(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
 
 
-@router.post("/rebuild", status_code=202, summary="Build the read model anew from the archive")
+@router.post("/rebuild", status_code=202, summary="Rebuild the read model from the archive")
 async def post_rebuild(service: CurrentService) -> RebuildView:
-    """Begin a new generation and ask the archive for a replay; meanwhile the former one is still shown."""
-    return _rebuild(await service.execute(rebuilding.begin, None))
+    """Start a new generation and request a replay from the archive. Readers see the former generation meanwhile."""
+    return _rebuild_view(await service.execute(rebuilding.start, None))
 
 
-@router.get("/rebuild", summary="How the rebuild goes")
+@router.get("/rebuild", summary="Get the state of the rebuild")
 async def get_rebuild(service: CurrentService) -> RebuildView:
-    """Answer which generation is shown and whether a newer one is being built."""
-    return _rebuild(await service.execute(rebuilding.look, None))
+    """Return the generation that is shown, and the one being built."""
+    return _rebuild_view(await service.execute(lambda _, context: model.read_model(context), None))
 
 
 async def _find(service: Service, order_id: str) -> TrackedOrder | None:
-    """Look for an order; while the store is away a stream stays open and sends nothing."""
+    """Return an order, or None while the store is unavailable, so that streams stay open."""
     try:
         return await service.execute(model.find, order_id)
     except SidecarError as error:
-        log.warning("tracking.stream_waits", order_id=order_id, reason=str(error))
+        log.warning("tracking.read_failed", order_id=order_id, reason=str(error))
         return None
 
 
 async def _wait(changed: asyncio.Event, patience: float) -> None:
-    """Wait for a change that this replica notes; another replica's is found by looking again after `patience`."""
+    """Wait for a change recorded by this replica. Changes of other replicas are found by polling after `patience`."""
     try:
         async with asyncio.timeout(patience):
             await changed.wait()
@@ -136,19 +140,19 @@ async def _wait(changed: asyncio.Event, patience: float) -> None:
         return
 
 
-def _changed(order: TrackedOrder, before: Stage | None) -> ServerSentEvent:
-    view, identity = views.whole(order), str(order.changes)
+def _change_event(order: TrackedOrder, before: Stage | None) -> ServerSentEvent:
+    view, identity = views.order_view(order), str(order.changes)
     if order.stage is not before:
-        return _sent(view.model_dump_json(by_alias=True), identity)
+        return _order_event(view.model_dump_json(by_alias=True), identity)
     data = view.model_dump_json(by_alias=True, exclude={"message"})
     return ServerSentEvent(event="timeline", raw_data=data, id=identity)
 
 
-def _sent(data: str, identity: str) -> ServerSentEvent:
+def _order_event(data: str, identity: str) -> ServerSentEvent:
     return ServerSentEvent(event="order", raw_data=data, id=identity)
 
 
-def _rebuild(current: ReadModel) -> RebuildView:
+def _rebuild_view(current: ReadModel) -> RebuildView:
     return RebuildView(
         generation=current.generation,
         building=current.building,

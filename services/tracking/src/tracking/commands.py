@@ -1,4 +1,4 @@
-"""What tracking asks of others and of itself. It publishes no facts: it only retells theirs."""
+"""Commands sent to the archive, and scheduled messages of tracking. Tracking publishes no events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tracking.domain import Totals
 
 @command("archive.replayEvents", subject="replay_id")
 class ReplayEvents(Event):
-    """Send events to tracking again: what tracking knows of the archive's command."""
+    """Replay events to tracking; the archive's command, reduced to the fields used here."""
 
     replay_id: str
     consumer: str
@@ -17,7 +17,7 @@ class ReplayEvents(Event):
 
 @command("tracking.countOrder", subject="order_id")
 class CountOrder(Event):
-    """Add to the totals of a generation what an order has changed in them; tracking schedules it for itself."""
+    """Add a change of one order to the totals of a generation."""
 
     order_id: str
     generation: int

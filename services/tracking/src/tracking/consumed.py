@@ -9,13 +9,13 @@ from tracking.domain import Line
 
 
 class OrderEvent(Event):
-    """A fact about an order."""
+    """An event about an order."""
 
     order_id: str
 
 
 class WithContent(OrderEvent):
-    """A fact that says what was ordered."""
+    """An event with the content of the order."""
 
     fulfilment: str
     lines: tuple[Line, ...]
@@ -23,20 +23,20 @@ class WithContent(OrderEvent):
 
 
 class WithReason(OrderEvent):
-    """A fact that says why."""
+    """An event with a reason."""
 
     reason: str
 
 
 class WithAmount(OrderEvent):
-    """A fact about money."""
+    """An event with an amount of money."""
 
     amount_cents: int
 
 
 @event("orders.orderPlaced", subject="order_id")
 class OrderPlaced(WithContent):
-    """Somebody ordered."""
+    """A customer has ordered."""
 
 
 @event("orders.orderConfirmed", version=2, subject="order_id")
@@ -46,7 +46,7 @@ class OrderConfirmed(WithContent):
 
 @event("orders.orderCancelled", subject="order_id")
 class OrderCancelled(WithReason):
-    """The order will not be carried out."""
+    """The order was cancelled."""
 
 
 @event("orders.orderCompleted", subject="order_id")
@@ -59,47 +59,47 @@ class OrderCompleted(OrderEvent):
 
 @event("payments.paymentAuthorised", subject="order_id")
 class PaymentAuthorised(WithAmount):
-    """The money is reserved."""
+    """The payment is authorised."""
 
 
 @event("payments.paymentRefused", subject="order_id")
 class PaymentRefused(WithReason):
-    """There is no money."""
+    """The payment was refused."""
 
 
 @event("payments.paymentSettled", subject="order_id")
 class PaymentSettled(WithAmount):
-    """The money was taken."""
+    """The amount was charged."""
 
 
 @event("payments.paymentVoided", subject="order_id")
 class PaymentVoided(WithAmount):
-    """The money is no longer reserved."""
+    """The authorisation was released."""
 
 
 @event("payments.paymentRefunded", subject="order_id")
 class PaymentRefunded(WithAmount):
-    """The money was given back."""
+    """The amount was paid back."""
 
 
 @event("kitchen.preparationStarted", subject="order_id")
 class PreparationStarted(OrderEvent):
-    """The kitchen has begun."""
+    """The kitchen has started the order."""
 
 
 @event("kitchen.pizzaPrepared", subject="order_id")
 class PizzaPrepared(OrderEvent):
-    """It goes into the oven."""
+    """The pizzas go into the oven."""
 
 
 @event("kitchen.pizzaBaked", subject="order_id")
 class PizzaBaked(OrderEvent):
-    """It comes out of the oven."""
+    """The pizzas are out of the oven."""
 
 
 @event("kitchen.qualityChecked", subject="order_id")
 class QualityChecked(OrderEvent):
-    """Somebody looked at it."""
+    """The quality was checked."""
 
     passed: bool
     attempt: int
@@ -107,24 +107,24 @@ class QualityChecked(OrderEvent):
 
 @event("kitchen.pizzaBoxed", subject="order_id")
 class PizzaBoxed(OrderEvent):
-    """It is in its boxes."""
+    """The order is boxed."""
 
     boxes: int
 
 
 @event("kitchen.orderRejected", subject="order_id")
 class OrderRejected(WithReason):
-    """The kitchen cannot make it."""
+    """The kitchen rejected the order."""
 
 
 @event("kitchen.preparationStopped", subject="order_id")
 class PreparationStopped(OrderEvent):
-    """The kitchen has put it aside."""
+    """The kitchen has stopped working on the order."""
 
 
 @event("pickup.orderShelved", subject="order_id")
 class OrderShelved(OrderEvent):
-    """It waits for its customer, who says the code to be given it."""
+    """The order waits on a shelf; the customer needs the code to collect it."""
 
     shelf: str
     code: str
@@ -132,39 +132,39 @@ class OrderShelved(OrderEvent):
 
 @event("pickup.orderCollected", subject="order_id")
 class OrderPickedUp(OrderEvent):
-    """The customer has taken it."""
+    """The customer has collected the order."""
 
 
 @event("pickup.collectionExpired", subject="order_id")
 class CollectionExpired(OrderEvent):
-    """Nobody came."""
+    """The order was not collected in time."""
 
 
 @event("delivery.driverAssigned", subject="order_id")
 class DriverAssigned(OrderEvent):
-    """Somebody will bring it."""
+    """The order was assigned to a driver."""
 
     driver_name: str
 
 
 @event("delivery.orderCollected", subject="order_id")
 class OrderCollectedByDriver(OrderEvent):
-    """It is on its way."""
+    """The driver is on the way."""
 
 
 @event("delivery.orderDelivered", subject="order_id")
 class OrderDelivered(OrderEvent):
-    """It has arrived."""
+    """The order was delivered."""
 
 
 @event("delivery.deliveryFailed", subject="order_id")
 class DeliveryFailed(WithReason):
-    """It could not be brought."""
+    """The order could not be delivered."""
 
 
 @event("loyalty.pointsAdded", subject="customer_id")
 class PointsAdded(OrderEvent):
-    """The customer was given points."""
+    """The customer was given loyalty points."""
 
     customer_id: str
     points: int
@@ -172,7 +172,7 @@ class PointsAdded(OrderEvent):
 
 @event("notifications.emailSent", subject="email_id")
 class EmailSent(OrderEvent):
-    """The customer was written to."""
+    """An e-mail was sent to the customer."""
 
     email_id: str
     template: str
@@ -180,7 +180,7 @@ class EmailSent(OrderEvent):
 
 @event("archive.replayCompleted", subject="replay_id")
 class ReplayCompleted(Event):
-    """The archive sends no more of what was asked for; `state` says whether that was all of it."""
+    """A replay has ended; `state` tells whether it was complete."""
 
     replay_id: str
     consumer: str

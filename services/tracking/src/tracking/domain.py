@@ -1,7 +1,7 @@
-"""What is known of an order's way: facts merged in whatever order and however often they arrive.
+"""The progress of orders, merged from events in any order and with duplicates.
 
-Everything kept only grows: facts are a set, the stage is the furthest one, the rest is told once. So two replicas,
-a replay and a live event, an old and a new generation of the model always come to the same.
+All state grows monotonically: the timeline is a set, the stage is the furthest one, other fields are set once. Two
+replicas, a replay and live events, or an old and a new generation of the read model therefore converge.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class Stage(StrEnum):
-    """How far an order is, in the order in which an order gets there. Pickup and delivery take different ways."""
+    """Stage of an order, in the order of progress. Pickup and delivery use different stages."""
 
     PLACED = "placed"
     PAID = "paid"
@@ -33,14 +33,15 @@ class Stage(StrEnum):
 
     @property
     def rank(self) -> int:
-        return _WAY.index(self)
+        # CANCELLED has the highest rank, so that no late event moves a cancelled order.
+        return _PROGRESS.index(self)
 
     @property
     def finished(self) -> bool:
         return self in (Stage.COMPLETED, Stage.CANCELLED)
 
 
-_WAY = list(Stage)
+_PROGRESS = list(Stage)
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
@@ -53,7 +54,7 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One fact of the timeline, in words for people."""
+    """An event in the timeline, with its description."""
 
     id: str
     type: str
@@ -64,11 +65,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> str:
+        # Event ids are unique per source only.
         return f"{self.source} {self.id}"
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """What was ordered."""
+    """Items and total of an order."""
 
     fulfilment: str
     total_cents: int
@@ -76,7 +78,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a timeline entry says beyond its words: how far the order is, what it holds, why it ended, its code."""
+    """Data of an event beyond its description."""
 
     stage: Stage | None = None
     content: Content | None = None
@@ -85,7 +87,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrackedOrder(msgspec.Struct, kw_only=True):
-    """All that is known of one order."""
+    """State of one order."""
 
     order_id: str
     timeline: dict[str, Entry] = {}
@@ -96,6 +98,7 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
 
     @property
     def changes(self) -> int:
+        # The same on all replicas that have received the same events, unlike a counter.
         return len(self.timeline)
 
     @property
@@ -107,27 +110,27 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
         return max(entry.time for entry in self.timeline.values())
 
     def add(self, entry: Entry, fact: Fact) -> bool:
-        """Learn a fact; whether it was new."""
+        """Add an event; return whether it was new."""
         if entry.identity in self.timeline:
             return False
         self.timeline[entry.identity] = entry
-        self._learn(fact)
+        self._update(fact)
         return True
 
     def merge(self, other: Self) -> None:
-        """Learn all that another copy of the same order knows."""
+        """Add everything from another copy of the same order."""
         self.timeline = {**other.timeline, **self.timeline}
-        self._learn(other)
+        self._update(other)
 
-    def _learn(self, told: Fact | Self) -> None:
-        self.stage = max(self.stage, told.stage or self.stage, key=lambda each: each.rank)
-        self.content = self.content or told.content
-        self.reason = self.reason or told.reason
-        self.pickup_code = self.pickup_code or told.pickup_code
+    def _update(self, other: Fact | Self) -> None:
+        self.stage = max(self.stage, other.stage or self.stage, key=lambda stage: stage.rank)
+        self.content = self.content or other.content
+        self.reason = self.reason or other.reason
+        self.pickup_code = self.pickup_code or other.pickup_code
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """How many orders there are, and what the finished ones earned."""
+    """Numbers of orders by state, and the revenue."""
 
     open: int = 0
     done: int = 0
@@ -136,7 +139,7 @@ class Totals(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, order: TrackedOrder | None) -> Totals:
-        """What one order counts for."""
+        """Return the contribution of one order."""
         if order is None or not order.timeline:
             return cls()
         if order.stage is Stage.CANCELLED:
@@ -146,14 +149,14 @@ class Totals(msgspec.Struct, kw_only=True):
         return cls(open=1)
 
     def add(self, other: Totals) -> None:
-        """Count others in."""
+        """Add other totals to these."""
         self.open += other.open
         self.done += other.done
         self.cancelled += other.cancelled
         self.earned_cents += other.earned_cents
 
     def __sub__(self, other: Totals) -> Totals:
-        """What must be added to `other` to get this."""
+        """Return the difference to `other`."""
         return Totals(
             open=self.open - other.open,
             done=self.done - other.done,
@@ -163,9 +166,16 @@ class Totals(msgspec.Struct, kw_only=True):
 
 
 class ReadModel(msgspec.Struct, kw_only=True):
-    """Which generation of the model is read, and whether a newer one is being built.
+    """Generations of the read model: the one shown, and a newer one that is being built.
 
-    While one is being built, events go into it and readers see both: nobody's order vanishes meanwhile.
+    During a rebuild, events are written to the new generation and readers see both, so that no order disappears.
+
+    Attributes:
+        failed: Why the latest rebuild ended early; empty if it did not.
+        others: Older generations that failed rebuilds did not replace.
+        written: The generation that events are written to.
+        readable: The generations that together form the current state, newest first.
+
     """
 
     generation: int = 1
@@ -175,9 +185,7 @@ class ReadModel(msgspec.Struct, kw_only=True):
     completed_at: datetime | None = None
     replayed: int | None = None
     failed: str = ""
-    """Why the latest rebuild ended before it was complete; empty: it did not."""
     others: tuple[int, ...] = ()
-    """Older generations that rebuilds which have failed did not replace."""
 
     @property
     def written(self) -> int:
@@ -188,7 +196,7 @@ class ReadModel(msgspec.Struct, kw_only=True):
         return [*([self.building] if self.building else []), self.generation, *self.others]
 
     def rebuild(self, replay_id: str, now: datetime) -> None:
-        """Begin a new generation; one that is being built already stays readable until this one is complete."""
+        """Start a new generation. One that is still being built stays readable until this one is complete."""
         self._keep_building()
         self.building = self.written + 1
         self.failed = ""
@@ -197,7 +205,7 @@ class ReadModel(msgspec.Struct, kw_only=True):
         self.completed_at = self.replayed = None
 
     def complete(self, replay_id: str, count: int, now: datetime) -> bool:
-        """Let the new generation stand alone once its replay is over; whether that was the one waited for."""
+        """Make the new generation the only one after its replay; return False for any other replay."""
         if self.building is None or replay_id != self.replay_id:
             return False
         self.generation, self.building, self.others = self.building, None, ()
@@ -205,11 +213,11 @@ class ReadModel(msgspec.Struct, kw_only=True):
         return True
 
     def fail(self, replay_id: str, reason: str, now: datetime) -> bool:
-        """End a rebuild whose replay was not carried out whole; what was there before stays readable beside it."""
+        """End a rebuild whose replay was incomplete; former generations stay readable. Return False otherwise."""
         if self.building is None or replay_id != self.replay_id:
             return False
         self._keep_building()
-        self.completed_at, self.failed = now, reason or "the replay did not come to its end"
+        self.completed_at, self.failed = now, reason or "the replay ended early"
         return True
 
     def _keep_building(self) -> None:
@@ -219,16 +227,16 @@ class ReadModel(msgspec.Struct, kw_only=True):
 
 
 class Latest(msgspec.Struct):
-    """Which orders changed last, the latest last, and how many changes of each there are: what replicas share."""
+    """The latest orders and their numbers of changes, latest last; shared between replicas."""
 
     orders: dict[str, int] = {}
 
     def note(self, changes: dict[str, int], most: int) -> bool:
-        """Add what changed, and forget the oldest beyond `most`; whether anything is new."""
-        news = {key: count for key, count in changes.items() if count > self.orders.get(key, 0)}
-        for key, count in news.items():
+        """Add changes, and drop the oldest orders beyond `most`; return whether any change was new."""
+        new = {key: count for key, count in changes.items() if count > self.orders.get(key, 0)}
+        for key, count in new.items():
             self.orders.pop(key, None)
             self.orders[key] = count
         for key in list(self.orders)[: max(len(self.orders) - most, 0)]:
             del self.orders[key]
-        return bool(news)
+        return bool(new)

@@ -1,4 +1,4 @@
-"""What tracking does when something happens: it notes it. Twice is as once, and any order will do."""
+"""Handlers of tracking. All are idempotent and independent of the order of arrival."""
 
 from __future__ import annotations
 
@@ -10,41 +10,47 @@ from tracking.commands import CountOrder
 from tracking.consumed import OrderEvent, ReplayCompleted
 from tracking.domain import Entry
 from tracking.live import Live
-from tracking.model import CURRENT, News, read_model
+from tracking.model import CURRENT, OrderChange, read_model
 from tracking.settings import settings
-from tracking.telling import READ, tell
+from tracking.timeline import TRACKED_EVENTS, describe
 
 handlers = Handlers()
 
 
 @cache
 def live() -> Live:
-    """What this replica's streams watch."""
+    """Return the changes that the streams of this replica watch."""
     return Live(settings().latest)
 
 
-@handlers.on(*READ, once=False)
-async def note(event: OrderEvent, context: StateContext) -> None:
-    """Note an event of an order's way, and wake who watches; what is replayed is news to nobody."""
-    words, fact = tell(event)
-    about = context.metadata
+@handlers.on(*TRACKED_EVENTS, once=False)
+async def track(event: OrderEvent, context: StateContext) -> None:
+    """Add an event to the timeline of its order, and notify open streams."""
+    words, fact = describe(event)
+    metadata = context.metadata
     entry = Entry(
-        id=about.id, type=about.type, version=int(about.version), time=context.time, source=about.source, words=words
+        id=metadata.id,
+        type=metadata.type,
+        version=int(metadata.version),
+        time=context.time,
+        source=metadata.source,
+        words=words,
     )
-    order = await model.note(News(event.order_id, entry, fact), context)
-    if order is not None and not about.replayto:
+    order = await model.add(OrderChange(event.order_id, entry, fact), context)
+    # Replayed events are history: streams must not show them as changes.
+    if order is not None and not metadata.replayto:
         context.after_commit(lambda: live().changed(order))
 
 
 @handlers.on(CountOrder)
 async def count_order(counted: CountOrder, context: StateContext) -> None:
-    """Count an order in the totals, once."""
+    """Update the totals for one order."""
     await model.count(counted, context)
 
 
 @handlers.on(ReplayCompleted)
 async def complete_rebuild(completed: ReplayCompleted, context: StateContext) -> None:
-    """Let the rebuilt model stand alone, or end the rebuild where its replay was not carried out whole."""
+    """Complete the rebuild, or end it as failed if its replay was incomplete."""
     current = await read_model(context)
     if completed.state == "completed":
         changed = current.complete(completed.replay_id, completed.count, context.now)

@@ -1,4 +1,4 @@
-"""What is open for as long as the service runs."""
+"""Lifespan of the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tracking.stopping import at_stop
 
 @asynccontextmanager
 async def life(service: Service) -> AsyncIterator[None]:
-    """Share changes with other replicas, and let streams end when the process is asked to stop."""
+    """Share changes with other replicas, and close streams when the process receives a stop signal."""
     with at_stop(live().close):
         async with sharing(service):
             yield

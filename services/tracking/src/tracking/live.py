@@ -1,4 +1,4 @@
-"""What changes, as it changes: wakes the streams of this replica, and knows the latest orders by heart."""
+"""Live changes of orders: notifies the streams of this replica, and caches the latest orders."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _DIGITS = 15
 
 @dataclass(slots=True, eq=False)
 class Mailbox:
-    """Changes for one watcher of all orders, who may be slow: of an order only the latest change waits.
+    """Pending changes for one stream of all orders, with only the latest change of each order.
 
-    So it holds at most as many as there are latest orders, and a watcher who was slow has missed nothing that counts.
+    A slow client therefore holds a bounded number of changes, and still gets the current state of each order.
     """
 
     _waiting: OrderedDict[str, tuple[int, TrackedOrder]] = field(default_factory=OrderedDict)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, number: int, order: TrackedOrder, most: int) -> None:
-        """Add a change, in the place of an earlier one of the same order."""
+        """Add a change; it replaces an earlier one of the same order."""
         self._waiting.pop(order.order_id, None)
         self._waiting[order.order_id] = (number, order)
         while len(self._waiting) > most:
@@ -33,11 +33,11 @@ class Mailbox:
         self._filled.set()
 
     def wake(self) -> None:
-        """Let `take` answer, with nothing if there is nothing."""
+        """Make `take` return, even without changes."""
         self._filled.set()
 
     async def take(self) -> list[tuple[int, TrackedOrder]]:
-        """Wait for changes and take them all, in their order."""
+        """Wait for changes, and remove and return them in order."""
         await self._filled.wait()
         self._filled.clear()
         taken = list(self._waiting.values())
@@ -46,15 +46,15 @@ class Mailbox:
 
 
 def number_of(text: str) -> int | None:
-    """Read the number of a change; None where it is none that this service could have counted."""
+    """Return the number of a change; None if this service cannot have issued it."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 class Live:
-    """Changes that this replica knows of.
+    """Changes known to this replica.
 
     Args:
-        most: How many of the latest orders are kept.
+        most: Number of latest orders that are cached.
 
     """
 
@@ -69,7 +69,7 @@ class Live:
         self.closed = False
 
     def changed(self, order: TrackedOrder, *, shared: bool = False) -> None:
-        """Tell everybody who watches of an order's change; `shared` where other replicas know it already."""
+        """Notify all streams of a changed order; `shared` if other replicas know the change already."""
         known = self._latest.get(order.order_id)
         if known is not None and known[1].changes >= order.changes:
             return
@@ -86,38 +86,39 @@ class Live:
             event.set()
 
     def close(self) -> None:
-        """Let every stream end: who watches comes back to another replica, or to this one once it is up again."""
+        """Close all streams. Clients reconnect to another replica, or to this one after its restart."""
         self.closed = True
         for mailbox in self._mailboxes:
             mailbox.wake()
-        for event in (each for events in self._watched.values() for each in events):
-            event.set()
+        for events in self._watched.values():
+            for event in events:
+                event.set()
 
     def latest(self, limit: int) -> list[TrackedOrder]:
-        """The orders that changed last, the latest first."""
+        """Return the most recently changed orders, latest first."""
         return [order for _, order in list(reversed(self._latest.values()))[:limit]]
 
     def changes_of(self, order_id: str) -> int:
-        """How many changes of an order are known here."""
+        """Return the number of known changes of an order."""
         known = self._latest.get(order_id)
         return known[1].changes if known else 0
 
     def take_unshared(self) -> dict[str, int]:
-        """What changed here since this was asked last: order ids and how many changes of each there are."""
+        """Return and clear the changes not shared yet, as numbers of changes by order id."""
         taken, self._unshared = self._unshared, {}
         return taken
 
-    def give_back(self, unshared: dict[str, int]) -> None:
-        """It could not be shared after all."""
+    def restore_unshared(self, unshared: dict[str, int]) -> None:
+        """Put back changes that could not be shared."""
         self._unshared = {**unshared, **self._unshared}
 
     def change_id(self, number: int) -> str:
-        """The id of a change in the stream of all orders: it says which run of which replica counted."""
+        """Return the event id of a change, which includes the run of the replica that issued it."""
         return f"{self._run}-{number}"
 
     @contextmanager
     def watch(self, order_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever an order changes."""
+        """Yield an event that is set whenever the order changes."""
         event = asyncio.Event()
         self._watched[order_id].add(event)
         try:
@@ -129,17 +130,17 @@ class Live:
 
     @contextmanager
     def watch_all(self, last_id: str | None) -> Iterator[Mailbox]:
-        """A mailbox with every change from now on, and, for who comes back, what was missed since `last_id`.
+        """Yield a mailbox for all changes from now on, preceded by those missed since `last_id`.
 
-        An id of another run, from before a restart or from another replica, starts from the present.
+        An id from another run (before a restart, or of another replica) is ignored.
         """
         mailbox = Mailbox()
         run, _, number = (last_id or "").rpartition("-")
         since = number_of(number)
         if run == self._run and since is not None and since <= self._number:
-            for each, order in self._latest.values():
-                if each > since:
-                    mailbox.put(each, order, self._most)
+            for change, order in self._latest.values():
+                if change > since:
+                    mailbox.put(change, order, self._most)
         self._mailboxes.add(mailbox)
         try:
             yield mailbox

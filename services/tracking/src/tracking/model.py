@@ -1,4 +1,4 @@
-"""The read model in the state store: orders under a generation, each in a document of its own."""
+"""The read model in the state store: one document per order and generation."""
 
 from __future__ import annotations
 
@@ -15,78 +15,77 @@ _PARTS = 8
 
 
 async def read_model(context: StateContext) -> ReadModel:
-    """Which generation is read and which is written."""
+    """Return the current generations."""
     return await context.load(ReadModel, CURRENT) or ReadModel()
 
 
 async def find(order_id: str, context: StateContext) -> TrackedOrder | None:
-    """All that is known of an order; None where nothing is."""
-    found: TrackedOrder | None = None
+    """Return an order merged from all readable generations, or None."""
+    merged: TrackedOrder | None = None
     for generation in (await read_model(context)).readable:
         known = await context.load(TrackedOrder, _key(generation, order_id))
-        if found is None:
-            found = known
+        if merged is None:
+            merged = known
         elif known is not None:
-            found.merge(known)
-    return found
+            merged.merge(known)
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """An entry for an order's timeline, with what it says beyond its words."""
+class OrderChange:
+    """An entry for the timeline of an order, with its data."""
 
     order_id: str
     entry: Entry
     fact: Fact
 
 
-async def note(news: News, context: StateContext) -> TrackedOrder | None:
-    """Add a fact to what is known of an order; the order as readers see it, None where it was known already.
-
-    Written so that the store forgets it some weeks after the last news: nobody has to clear former generations away.
-    """
+async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None:
+    """Add an event to an order; return the order as readers see it, None if the event was known."""
     model = await read_model(context)
-    key = _key(model.written, news.order_id)
-    order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=news.order_id)
+    key = _key(model.written, change.order_id)
+    order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=change.order_id)
     before = Totals.of(order)
-    if not order.add(news.entry, news.fact):
+    if not order.add(change.entry, change.fact):
         return None
+    # The time-to-live also removes former generations, so they need no clean-up.
     context.save(key, order, ttl=settings().keep)
     difference = Totals.of(order) - before
     if difference != Totals():
         context.schedule(CountOrder(order_id=order.order_id, generation=model.written, difference=difference))
     if not model.building:
         return order
-    former = await context.load(TrackedOrder, _key(model.generation, news.order_id))
-    return order if former is None else _both(order, former)
+    former = await context.load(TrackedOrder, _key(model.generation, change.order_id))
+    return order if former is None else _merged(order, former)
 
 
 async def totals(_nothing: None, context: StateContext) -> Totals:
-    """Count all orders of the generation that is shown."""
+    """Return the totals of the generation that is shown."""
     generation = (await read_model(context)).generation
-    found = Totals()
+    total = Totals()
     for part in range(_PARTS):
-        found.add(await context.load(Totals, _part_key(generation, part)) or Totals())
-    return found
+        total.add(await context.load(Totals, _part_key(generation, part)) or Totals())
+    return total
 
 
 async def count(counted: CountOrder, context: StateContext) -> None:
-    """Keep the totals right; in parts, so that orders seldom wait for each other's writes."""
+    """Update the totals. They are split into parts to reduce write conflicts between orders."""
     key = _part_key(counted.generation, zlib.crc32(counted.order_id.encode()) % _PARTS)
-    found = await context.load(Totals, key) or Totals()
-    found.add(counted.difference)
-    context.save(key, found)
+    part = await context.load(Totals, key) or Totals()
+    part.add(counted.difference)
+    context.save(key, part)
 
 
 def _part_key(generation: int, part: int) -> str:
     return f"{generation}/{part}"
 
 
-def _both(order: TrackedOrder, former: TrackedOrder) -> TrackedOrder:
-    seen = TrackedOrder(order_id=order.order_id)
-    seen.merge(order)
-    seen.merge(former)
-    return seen
+def _merged(order: TrackedOrder, former: TrackedOrder) -> TrackedOrder:
+    # Merge into a copy: `order` is going to be saved, and must contain events of its own generation only.
+    merged = TrackedOrder(order_id=order.order_id)
+    merged.merge(order)
+    merged.merge(former)
+    return merged
 
 
 def _key(generation: int, order_id: str) -> str:

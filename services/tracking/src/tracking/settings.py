@@ -10,19 +10,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TrackingSettings(BaseSettings):
-    """How long orders are shown, and how live."""
+    """Settings of the tracking service."""
 
     model_config = SettingsConfigDict(env_prefix="TRACKING_", frozen=True, env_ignore_empty=True)
 
     keep_days: float = Field(
-        default=30.0, gt=0, description="Days that an order is kept after the last news of it; the archive keeps all"
+        default=30.0, gt=0, description="Days that an order is kept after its last event; the archive keeps all events"
     )
-    poll: float = Field(
-        default=1.0, gt=0, description="Seconds until changes that another replica noted are seen by this one's streams"
-    )
-    latest: int = Field(
-        default=500, gt=0, description="How many of the latest orders are known by heart, for the board"
-    )
+    poll: float = Field(default=1.0, gt=0, description="Interval in seconds for reading the changes of other replicas")
+    latest: int = Field(default=500, gt=0, description="Number of latest orders cached for the board")
 
     @property
     def keep(self) -> timedelta:

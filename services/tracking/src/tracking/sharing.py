@@ -1,4 +1,4 @@
-"""Replicas tell each other which orders changed: through one small document, once a second, not once an event."""
+"""Exchange of changes between replicas, through one small document per polling interval instead of per event."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from tracking.live import Live
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
-_ALL = "all"
+_KEY = "all"
 
 
 async def exchange(changes: dict[str, int], context: StateContext) -> dict[str, int]:
-    """Add what changed here to what changed anywhere; answers all of it."""
-    latest = await context.load(Latest, _ALL) or Latest()
+    """Add this replica's changes to the shared ones; return all of them."""
+    latest = await context.load(Latest, _KEY) or Latest()
     if latest.note(changes, settings().latest):
-        context.save(_ALL, latest, ttl=settings().keep)
+        context.save(_KEY, latest, ttl=settings().keep)
     return latest.orders
 
 
 async def share(service: Service, watched: Live) -> None:
-    """Tell the other replicas what changed here, and learn what changed there.
+    """Publish this replica's changes to the other replicas, and apply theirs.
 
     Raises:
-        SidecarError: The state store did not answer: what changed here is told next time.
+        SidecarError: The state store is unavailable; the changes are kept for the next attempt.
 
     """
     unshared = watched.take_unshared()
     try:
-        everywhere = await service.execute(exchange, unshared)
+        latest = await service.execute(exchange, unshared)
     except SidecarError:
-        watched.give_back(unshared)
+        watched.restore_unshared(unshared)
         raise
-    for order_id, changes in everywhere.items():
+    for order_id, changes in latest.items():
         if changes > watched.changes_of(order_id):
             order = await service.execute(model.find, order_id)
             if order is not None:
@@ -50,8 +50,8 @@ async def share(service: Service, watched: Live) -> None:
 
 @asynccontextmanager
 async def sharing(service: Service) -> AsyncIterator[None]:
-    """Share for as long as this is open; also what brings the latest orders back after a restart."""
-    task = asyncio.create_task(_share_on(service))
+    """Share changes in the background. After a restart, this also restores the latest orders."""
+    task = asyncio.create_task(_share_periodically(service))
     try:
         yield
     finally:
@@ -59,10 +59,10 @@ async def sharing(service: Service) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _share_on(service: Service) -> None:
+async def _share_periodically(service: Service) -> None:
     while True:
         await asyncio.sleep(settings().poll)
         try:
             await share(service, live())
         except SidecarError as error:
-            log.warning("tracking.not_shared", reason=str(error))
+            log.warning("tracking.sharing_failed", reason=str(error))

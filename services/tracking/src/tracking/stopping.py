@@ -1,4 +1,4 @@
-"""Ends open streams when the process is asked to stop: a server waits for them, and a board is watched all day."""
+"""Closes open streams on a stop signal: the server waits for them, and boards stay open all day."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ASKED = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def at_stop(close: Callable[[], None]) -> Iterator[None]:
-    """Call `close` in the event loop as soon as a signal asks the process to stop, then do what it did before.
+    """Call `close` in the event loop on a stop signal, and then the former signal handler.
 
-    The lifespan's own end comes too late: a server gets there once the streams are closed. Only a process's main thread
-    is told of signals; in any other, as in tests, this does nothing.
+    The end of the lifespan would be too late: the server reaches it only after all streams are closed. Signal handlers
+    can be set in the main thread only; in any other thread, as in tests, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    former = {number: signal.getsignal(number) for number in _ASKED}
+    former = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
 
     def stop(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(close)
@@ -31,7 +31,7 @@ def at_stop(close: Callable[[], None]) -> Iterator[None]:
         if callable(handler):
             handler(number, frame)
 
-    for number in _ASKED:
+    for number in _STOP_SIGNALS:
         signal.signal(number, stop)
     try:
         yield

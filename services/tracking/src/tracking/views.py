@@ -1,4 +1,4 @@
-"""How an order is shown."""
+"""Response models of the API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LineView(_View):
 
 
 class EntryView(_View):
-    """One thing that happened."""
+    """An entry of the timeline."""
 
     id: str
     type: str
@@ -36,7 +36,7 @@ class EntryView(_View):
 
 
 class Summary(_View):
-    """Where an order is, for a person: what is the case, and what happens next."""
+    """Progress of an order: current stage and next step."""
 
     order_id: str
     stage: Stage
@@ -51,10 +51,10 @@ class Summary(_View):
 
 
 class OrderView(Summary):
-    """Where an order is, with all that happened to it, for its customer: who knows its id.
+    """Progress of an order with its timeline, for its customer, who alone knows the order id.
 
     Attributes:
-        pickup_code: What to say at the counter while the order waits there; the list of all orders never shows it.
+        pickup_code: Code for collecting the order, while it is on its shelf. Not part of any list of orders.
 
     """
 
@@ -63,7 +63,7 @@ class OrderView(Summary):
 
 
 class TotalsView(_View):
-    """How many orders there are, and what was earned."""
+    """Numbers of orders by state, and the revenue."""
 
     open: int
     done: int
@@ -72,13 +72,13 @@ class TotalsView(_View):
 
 
 class Orders(_View):
-    """Several orders, the one that changed last first."""
+    """Orders, most recently changed first."""
 
     orders: list[Summary]
 
 
 def summary(order: TrackedOrder) -> Summary:
-    """Show an order without its timeline."""
+    """Return an order without its timeline."""
     message, following = words.message(order)
     content = order.content
     return Summary(
@@ -97,8 +97,8 @@ def summary(order: TrackedOrder) -> Summary:
     )
 
 
-def whole(order: TrackedOrder) -> OrderView:
-    """Show an order with its timeline, and how to be given it while it waits for that."""
+def order_view(order: TrackedOrder) -> OrderView:
+    """Return an order with its timeline, and its pickup code while it is on its shelf."""
     timeline = [
         EntryView(id=it.id, type=it.type, version=it.version, time=it.time, source=it.source, words=it.words)
         for it in order.entries

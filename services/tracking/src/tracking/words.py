@@ -1,4 +1,4 @@
-"""Where is my pizza, in words for people: where it stands, and what happens next."""
+"""Texts for customers: current stage and next step of an order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _REASONS = {
 
 
 def message(order: TrackedOrder) -> tuple[str, str | None]:
-    """Where an order stands and what happens next, None where nothing does."""
+    """Return the texts for the stage of an order and its next step, None if there is none."""
     if order.stage is Stage.CANCELLED:
         return _CANCELLED.get(order.reason or "", ("Your order was cancelled.", "What you have paid is given back."))
     if order.stage is Stage.BOXED:
@@ -65,10 +65,10 @@ def message(order: TrackedOrder) -> tuple[str, str | None]:
 
 
 def because(reason: str) -> str:
-    """A reason in words; one that is new to us as it is."""
+    """Return the text for a reason; unknown reasons are returned unchanged."""
     return _REASONS.get(reason, reason)
 
 
 def euros(cents: int) -> str:
-    """An amount of money."""
+    """Format an amount of money."""
     return f"€{cents // 100}.{cents % 100:02}"

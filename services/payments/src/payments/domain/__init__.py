@@ -1,4 +1,4 @@
-"""What payments decides: pure: no I/O and no clock; `now` is a parameter."""
+"""Domain rules of payments. Pure: no I/O and no clock; `now` is a parameter."""
 
 from payments.domain.cards import Refusal, Verdict, decide
 from payments.domain.ledger import ACCOUNTS, Account, Movement, Totals, postings

@@ -1,4 +1,4 @@
-"""The card processor's model: what a card issuer would answer, told by the payment token alone."""
+"""Simulated card processor: the payment token determines the response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Refusal(StrEnum):
-    """Why a card is not charged."""
+    """Reason of a refusal."""
 
     CARD_DECLINED = "cardDeclined"
     INVALID_TOKEN = "invalidToken"  # noqa: S105 - a reason, no secret
@@ -14,11 +14,14 @@ class Refusal(StrEnum):
 
 
 Verdict = Refusal | None
-"""None authorises."""
+"""A refusal, or None if the payment is authorised."""
 
 
 def decide(token: str, amount_cents: int, limit_cents: int) -> Verdict:
-    """Decide on an amount: `tok_ok…` pays up to the limit, `tok_declined…` never, any other token is invalid."""
+    """Authorise or refuse an amount.
+
+    `tok_ok…` pays up to the limit, `tok_declined…` is always declined, and any other token is invalid.
+    """
     if token.startswith("tok_declined"):
         return Refusal.CARD_DECLINED
     if not token.startswith("tok_ok"):

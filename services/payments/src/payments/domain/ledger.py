@@ -1,6 +1,6 @@
-"""The ledger: every movement of money is booked on several accounts whose changes add up to nothing.
+"""Double-entry ledger: the postings of each movement of money add up to zero.
 
-A debit is positive, a credit negative. Nothing is ever changed or removed: a movement is undone by another one.
+Debits are positive, credits negative. Postings are never changed or removed: a movement is reversed by another one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Literal
 
 Account = Literal["cardHolds", "openAuthorisations", "bank", "sales"]
 ACCOUNTS: tuple[Account, ...] = ("cardHolds", "openAuthorisations", "bank", "sales")
-"""What card issuers hold for us and what that is owed to (authorised, not decided yet); what we have and earned."""
+"""Amounts held by card issuers and the open authorisations behind them; money received and revenue."""
 
 
 class Movement(StrEnum):
-    """What happens to money."""
+    """Kind of movement of money."""
 
     AUTHORISED = "authorised"
     SETTLED = "settled"
@@ -30,35 +30,44 @@ _SIGNS: Mapping[Movement, Mapping[Account, int]] = {
     Movement.VOIDED: {"cardHolds": -1, "openAuthorisations": +1},
     Movement.REFUNDED: {"bank": -1, "sales": +1},
 }
-_TELLING: Mapping[Movement, Account] = {
+_DEBITED: Mapping[Movement, Account] = {
     Movement.AUTHORISED: "cardHolds",
     Movement.SETTLED: "bank",
     Movement.VOIDED: "openAuthorisations",
     Movement.REFUNDED: "sales",
 }
-"""The account that a movement debits, and so tells how much it was."""
+"""The account that a movement debits; its postings give the amount of the movement."""
 
 
 def postings(movement: Movement, amount_cents: int) -> dict[Account, int]:
-    """Say by how many cents a movement changes each account."""
+    """Return the change of each account in cents."""
     return {account: sign * amount_cents for account, sign in _SIGNS[movement].items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All that was booked so far, in cents."""
+    """Totals of all postings, in cents.
+
+    Attributes:
+        movements: Amount by movement.
+        accounts: Balance by account.
+        open_cents: Authorised, and neither settled nor voided.
+        revenue_cents: Settled and not refunded.
+        balanced: True if the accounts add up to zero and agree with the movements.
+
+    """
 
     movements: Mapping[Movement, int]
     accounts: Mapping[Account, int]
 
     @classmethod
     def of(cls, booked: Iterable[tuple[Movement, Account, int]]) -> Totals:
-        """Add up postings, or sums of them."""
+        """Add up postings or partial sums."""
         movements = dict.fromkeys(Movement, 0)
         accounts: dict[Account, int] = dict.fromkeys(ACCOUNTS, 0)
         for movement, account, cents in booked:
             accounts[account] += cents
-            if account == _TELLING[movement]:
+            if account == _DEBITED[movement]:
                 movements[movement] += cents
         return cls(movements, accounts)
 

@@ -1,7 +1,7 @@
-"""A payment: what is taken for one order, and what became of it.
+"""The payment of one order, as a state machine.
 
-Commands and facts arrive in any order and more than once. Whatever the order, the same ones lead to the same money:
-a cancelled order costs nothing, a completed one what it cost.
+Commands and events arrive in any order and more than once. Every order of arrival leads to the same result: a
+cancelled order costs nothing, a completed one its price.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from payments.domain.ledger import Movement
 
 
 class Status(StrEnum):
-    """How far a payment has come."""
+    """Status of a payment."""
 
-    EXPECTED = "expected"  # something was heard of the order, but not yet what to take
+    EXPECTED = "expected"  # an event of the order has arrived, but not the command with the amount
     AUTHORISED = "authorised"
     REFUSED = "refused"
     SETTLED = "settled"
     VOIDED = "voided"
     REFUNDED = "refunded"
-    FORESTALLED = "forestalled"  # cancelled before anything was to be taken
+    FORESTALLED = "forestalled"  # cancelled before the command arrived
 
 
 class DifferentTerms(Exception):
-    """The same order is to be paid with another amount: neither of the two can be told to be the right one."""
+    """A second command asks for a different amount for the same order, and neither can be known to be right."""
 
 
 class Payment(msgspec.Struct, kw_only=True):
-    """A payment; each order has one.
+    """The payment of an order.
 
     Attributes:
-        payment_id: Its own id, the same in every fact about it.
-        order_id: What is paid.
-        status: How far it has come.
-        customer_id: Who pays; empty until that is known.
-        amount_cents: How much, in cents; None until that is known.
-        refusal: Why the card was not charged.
-        completed: The order was completed before its payment was to be taken.
-        changed_at: When the status last changed.
+        payment_id: Id of the payment, used in all its events.
+        order_id: The order paid for.
+        status: Current status.
+        customer_id: The paying customer; empty until known.
+        amount_cents: Amount in cents; None until known.
+        refusal: Reason of a refusal.
+        completed: The order was completed before the command with the amount arrived.
+        changed_at: Time of the last change of `status`.
 
     """
 
@@ -56,15 +56,15 @@ class Payment(msgspec.Struct, kw_only=True):
     completed: bool = False
 
     def take(self, customer_id: str, amount_cents: int, verdict: Verdict, now: datetime) -> list[Movement]:
-        """Take the money as the card's issuer says; answers what moved.
+        """Apply the card issuer's verdict; return the movements of money.
 
         Raises:
-            DifferentTerms: It was to be taken before, with another amount.
+            DifferentTerms: The amount differs from that of an earlier command.
 
         """
         if self.amount_cents not in {None, amount_cents}:
             raise DifferentTerms(
-                f"order {self.order_id}: {amount_cents} cents are to be taken, {self.amount_cents} were before"
+                f"order {self.order_id}: {amount_cents} cents are requested, {self.amount_cents} were before"
             )
         if self.amount_cents is not None:
             return []
@@ -73,32 +73,32 @@ class Payment(msgspec.Struct, kw_only=True):
             return []
         if verdict is not None:
             self.refusal = verdict
-            self._become(Status.REFUSED, now)
+            self._set_status(Status.REFUSED, now)
             return []
-        self._become(Status.AUTHORISED, now)
+        self._set_status(Status.AUTHORISED, now)
         return [Movement.AUTHORISED, *(self.complete(now) if self.completed else [])]
 
     def complete(self, now: datetime) -> list[Movement]:
-        """Settle, since the customer has the order."""
+        """Settle the payment of a completed order; return the movements of money."""
         if self.status is Status.EXPECTED:
             self.completed = True
         if self.status is not Status.AUTHORISED:
             return []
-        self._become(Status.SETTLED, now)
+        self._set_status(Status.SETTLED, now)
         return [Movement.SETTLED]
 
     def cancel(self, now: datetime) -> list[Movement]:
-        """Give back what was taken, or see to it that nothing will be."""
+        """Void or refund the payment of a cancelled order, or prevent it; return the movements of money."""
         match self.status:
             case Status.EXPECTED:
-                self._become(Status.FORESTALLED, now)
+                self._set_status(Status.FORESTALLED, now)
             case Status.AUTHORISED:
-                self._become(Status.VOIDED, now)
+                self._set_status(Status.VOIDED, now)
                 return [Movement.VOIDED]
             case Status.SETTLED:
-                self._become(Status.REFUNDED, now)
+                self._set_status(Status.REFUNDED, now)
                 return [Movement.REFUNDED]
         return []
 
-    def _become(self, status: Status, now: datetime) -> None:
+    def _set_status(self, status: Status, now: datetime) -> None:
         self.status, self.changed_at = status, now
