@@ -10,14 +10,12 @@ from tests.support.refused_writes import ANYWHERE, SQLITE, Write, check_race, ch
 
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
 from tidings.outbox import table_relay
-from tidings.outbox.table import TableOutbox
 from tidings.outbox.table_relay import Row
 from tidings.testing.conformance import poll
 from tidings.testing.conformance.table import (
     Counted,
     Shop,
     TableConformance,
-    count,
     counted,
     deliver,
     postpone,
@@ -49,24 +47,6 @@ async def test_a_database_that_does_not_answer_is_waited_for(tmp_path: Path, mon
         other.close()
         await published(service)
         await poll(lambda: shop.told("pear") == [1])
-
-
-async def test_no_work_is_taken_once_nothing_would_be_published_any_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    shop = Shop(f"sqlite:///{tmp_path}/shop.db")
-    async with shop.process() as (service, sidecar):
-        monkeypatch.setattr(sidecar, "publish_many", broken)
-        await deliver(service, counted())
-        outbox = service.outbox
-        assert isinstance(outbox, TableOutbox)
-        await poll(lambda: outbox._failure)
-        with pytest.raises(SidecarUnavailable, match="ZeroDivisionError"):
-            await service.execute(count, Counted(item="apple"))
-    assert await shop.totals() == {"apple": 1}
 
 
 def row(number: int, subject: str = "", *, topic: str = "t", size: int = 10) -> Row:

@@ -11,6 +11,10 @@ class ProcessEnd(BaseException):
     """Ends the process: no outcome of an event may be made of it. Tests raise it where a process dies."""
 
 
+class BackgroundFailure(TidingsError):
+    """Work in the background raised `SystemExit` or `KeyboardInterrupt`, which in a task would end the process."""
+
+
 class DefinitionError(TidingsError):
     """An event, a handler or a service is declared wrongly: raised while the program starts, not while it runs."""
 

@@ -18,6 +18,7 @@ import structlog
 
 from tidings import bulk, metrics, tracing
 from tidings import envelope as envelopes
+from tidings.background import contained
 from tidings.context import Cause
 from tidings.deadletters import Attempts, DeadLetterPublisher, Failed, malformed
 from tidings.delayed import Delayed, DelayedRetries
@@ -147,7 +148,7 @@ class Ingress:
         entries = bulk.entries(body)
         if entries is None:
             return await self._deliver(path, body)
-        answers = await asyncio.gather(*(self._deliver(path, entry.body) for entry in entries))
+        answers = await asyncio.gather(*(contained(partial(self._deliver, path, entry.body)) for entry in entries))
         return bulk.answer(entries, answers)
 
     async def retry(self, delayed: Delayed) -> None:

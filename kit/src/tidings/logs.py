@@ -75,3 +75,12 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def log_failure(log: Any, level: int, event: str, **details: Any) -> None:
+    """Log a failure; without its traceback where that cannot be written, as of very deep exceptions."""
+    try:
+        log.log(level, event, **details)
+    except Exception as error:  # noqa: BLE001 - what cannot be logged has happened all the same
+        details["exc_info"] = None
+        log.log(level, event, **details, not_shown=type(error).__qualname__)

@@ -43,6 +43,7 @@ _DEAD_LETTERS = Counter(
     ["subscription", "result"],
 )
 _PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
+_BACKGROUND = Counter("tidings_background_failures", "Failures of work in the background, which began anew", ["work"])
 _WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
 _WAITING = Gauge("tidings_limit_waiting", "Deliveries that wait for a limit now", ["subscription"])
 OUTBOX_DEPTH = Gauge("tidings_outbox_depth", "Units of work whose messages are not delivered yet")
@@ -106,6 +107,11 @@ def ignored(subscription: str) -> None:
 def published(topic: str, result: str, events: int = 1) -> None:
     """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`, `parked`."""
     _published(topic, result).inc(events)
+
+
+def background_failed(work: str) -> None:
+    """Count a failure of work in the background."""
+    _BACKGROUND.labels(work).inc()
 
 
 def dead_lettered(subscription: str, result: str) -> None:

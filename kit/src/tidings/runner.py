@@ -13,12 +13,12 @@ import msgspec
 import structlog
 
 from tidings import outcomes
+from tidings.background import ends_task
 from tidings.context import AlreadyHandled, Cause, Outgoing, request
 from tidings.errors import (
     EventTooLarge,
     KeyTaken,
     MalformedEvent,
-    ProcessEnd,
     Rejected,
     SidecarError,
     SidecarUnavailable,
@@ -27,7 +27,7 @@ from tidings.errors import (
     TopicMissing,
 )
 from tidings.handlers import Handler
-from tidings.logs import handling
+from tidings.logs import handling, log_failure
 from tidings.outbox.port import Outbox
 from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed, Retry
 from tidings.policy import RetryPolicy
@@ -164,25 +164,20 @@ def failed(error: BaseException, handler: str, attempt: int, retry: RetryPolicy)
         BaseException: What was given, where it ends this task or the process.
 
     """
-    if isinstance(error, ProcessEnd) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+    if ends_task(error):
         raise error
     name = type(error).__qualname__
     if isinstance(error, _POSTPONED):
-        _tell(logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
+        log_failure(log, logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
         return Postponed(_said(error), contended=isinstance(error, StateConflict | StatementTimeout))
     if isinstance(error, _PERMANENT) and not isinstance(error, TopicMissing):
         return DeadLetter(_said(error), name)
     reason = f"{name}: {said}" if (said := _said(error)) else name
     if attempt > retry.max_retries:
-        _tell(logging.ERROR, "event.given_up", handler=handler, attempts=attempt, exc_info=error)
+        log_failure(log, logging.ERROR, "event.given_up", handler=handler, attempts=attempt, exc_info=error)
         return DeadLetter(reason, name)
-    _tell(logging.WARNING, "event.failed", handler=handler, attempt=attempt, exc_info=error)
+    log_failure(log, logging.WARNING, "event.failed", handler=handler, attempt=attempt, exc_info=error)
     return Retry(reason)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _said(error: BaseException) -> str:
@@ -190,12 +185,3 @@ def _said(error: BaseException) -> str:
         return str(error)[:_LONGEST]
     except Exception as unreadable:  # noqa: BLE001 - an exception's text is code of the handler's, too
         return f"its text cannot be read: {type(unreadable).__qualname__}"
-
-
-def _tell(level: int, event: str, **details: Any) -> None:
-    """Log a failure; without its traceback where that cannot be written, as of very deep exceptions."""
-    try:
-        log.log(level, event, **details)
-    except Exception as error:  # noqa: BLE001 - what cannot be logged is an outcome all the same
-        details["exc_info"] = None
-        log.log(level, event, **details, not_shown=type(error).__qualname__)

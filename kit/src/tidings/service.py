@@ -12,6 +12,7 @@ import stamina
 import structlog
 
 from tidings import policy as policies
+from tidings.background import contained, ends_task
 from tidings.context import Cause, request, utc_now
 from tidings.deadletters import DeadLetterPublisher
 from tidings.errors import SidecarError, SidecarUnavailable
@@ -91,15 +92,17 @@ class Service:
 
     async def start(self) -> None:
         """Begin; the sidecar may come later: until it does, units of work fail with `SidecarUnavailable`."""
-        self._starting = asyncio.create_task(self._start())
+        self._starting = asyncio.create_task(contained(self._start))
         if self._opening is not None:
-            self._opened = asyncio.create_task(self._open(self._starting, self._opening))
+            self._opened = asyncio.create_task(contained(partial(self._open, self._starting, self._opening)))
 
     async def _start(self) -> None:
         try:
             await self.outbox.start(self._scheduler.deliver)
             self.ingress.delayed.enabled = True
-        except Exception as error:
+        except BaseException as error:
+            if ends_task(error):
+                raise
             log.error("service.not_started", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
             raise
 
@@ -111,7 +114,9 @@ class Service:
             async for attempt in stamina.retry_context(on=SidecarError, attempts=None, timeout=None):
                 with attempt:
                     await self._runner.execute(lambda _message, context: opening(context), None, cause)
-        except Exception as error:
+        except BaseException as error:
+            if ends_task(error):
+                raise
             log.error("service.not_opened", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
             raise
 

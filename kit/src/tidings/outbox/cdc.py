@@ -35,6 +35,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import psycopg.errors
 import sqlalchemy as sa
@@ -42,6 +43,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import metrics
+from tidings.background import contained
 from tidings.errors import DefinitionError, PublishRefused, SidecarError
 from tidings.outbox.cdc_pgoutput import Inserted, decode
 from tidings.outbox.table import TableOutbox
@@ -235,7 +237,7 @@ class Stream(Relay):
 
     async def _publish_alive(self, connection: AsyncConnection, rows: Sequence[Row]) -> tuple[list[int], Errors]:
         """Publish, and let PostgreSQL hear meanwhile that this session lives, however slow the broker is."""
-        publishing = asyncio.create_task(publish(self._sidecar, rows))
+        publishing = asyncio.create_task(contained(partial(publish, self._sidecar, rows)))
         try:
             while not (await asyncio.wait([publishing], timeout=_BEAT))[0]:
                 await self._check(connection)

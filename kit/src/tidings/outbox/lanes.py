@@ -32,12 +32,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from tidings import metrics
+from tidings.background import insist
 from tidings.context import Outgoing
 from tidings.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.envelope import new_id
@@ -130,8 +132,8 @@ class Lanes:
         self._lane = new_id().replace("-", "")
         await self._until_stored(self._register)
         self._opened.set()
-        self._start(self._keep_lease())
-        self._start(self._clean())
+        self._start(self._keep_lease)
+        self._start(self._clean)
 
     async def close(self, patience: float) -> None:
         """Finish what is under way for up to `patience` seconds; what is left is adopted by another instance."""
@@ -160,15 +162,10 @@ class Lanes:
         """How many units of work have messages that are not delivered yet."""
         return len(self._units)
 
-    def _start(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, work: Callable[..., Awaitable[None]], *values: Any) -> None:
+        task = asyncio.ensure_future(insist(f"outbox.{work.__name__.strip('_')}", partial(work, *values)))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Future[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.critical("outbox.task_died", exc_info=task.exception())  # a bug: its slot stays, a restart resumes it
+        task.add_done_callback(self._tasks.discard)
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -237,7 +234,7 @@ class Lanes:
     def _accept(self, unit: _Unit) -> None:
         self._units[unit.slot] = unit
         metrics.OUTBOX_DEPTH.inc()
-        self._start(self._publish(unit) if unit.content.outgoing else self._serve(unit))
+        self._start(self._publish if unit.content.outgoing else self._serve, unit)
 
     async def _publish(self, unit: _Unit) -> None:
         shared = await self._earlier_delivered(unit.after)
@@ -403,7 +400,7 @@ class Lanes:
     ) -> None:
         """Find out whether a unit of work was committed, and deliver it if so: its answer got lost, or is to come."""
         if contents and not self._closed:
-            self._start(self._resolve(list(contents), tuple(after), writing))
+            self._start(self._resolve, list(contents), tuple(after), writing)
 
     async def _resolve(
         self, contents: list[tuple[str, Slot]], after: tuple[Pointer, ...], writing: asyncio.Future[None]
@@ -473,7 +470,7 @@ class Lanes:
             if found:
                 log.info("outbox.adopted", lane=lane, units=len(found))
             for slot, content in found:
-                self._start(self._resume(slot, content))
+                self._start(self._resume, slot, content)
 
     async def _read_lane(self, lane: str, extent: int) -> list[tuple[str, Slot]]:
         """All slots of a lane that hold something."""

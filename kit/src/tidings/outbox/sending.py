@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from tidings.background import ends_task
 from tidings.errors import SidecarError
 from tidings.sidecar import Sidecar
 
@@ -90,11 +91,13 @@ class Sending:
         except BaseException as failure:
             for answer in answers:
                 _answer(answer, failure)
-            raise
+            if ends_task(failure):
+                raise
+        else:
+            for answer, error in zip(answers, errors, strict=True):
+                _answer(answer, error)
         finally:
             self._ended(topic, state)
-        for answer, error in zip(answers, errors, strict=True):
-            _answer(answer, error)
 
 
 def _answer(waiting: asyncio.Future[SidecarError | None], error: BaseException | None) -> None:

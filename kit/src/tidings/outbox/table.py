@@ -32,11 +32,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -44,6 +44,7 @@ import stamina
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tidings.background import insist
 from tidings.context import AlreadyHandled, Cause, Context, Outgoing
 from tidings.envelope import new_id
 from tidings.errors import SidecarError, SidecarUnavailable
@@ -111,7 +112,6 @@ class TableOutbox:
         self._agenda = Agenda(self.database, self._lease, clock)
         self._opened = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._failure: BaseException | None = None
 
     @classmethod
     def on(cls, url: str, *, tables: sa.MetaData | None = None) -> Callable[[Sidecar, Settings], TableOutbox]:
@@ -136,20 +136,12 @@ class TableOutbox:
                 await self.database.create(*self._tables)
                 await self._relay.begin()
         self._opened.set()
-        self._begin(self._relay.run())
-        self._begin(self._agenda.run(deliver))
-        self._begin(self._keep_lease())
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
-        self._tasks.append(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Take no more work where rows would not be published any more: these tasks end only by being cancelled."""
-        if not task.cancelled():
-            self._failure = task.exception()
-            log.critical("outbox.failed", exc_info=self._failure)
+        work: dict[str, Callable[[], Awaitable[None]]] = {
+            "outbox.relay": self._relay.run,
+            "outbox.scheduled": partial(self._agenda.run, deliver),
+            "outbox.lease": self._keep_lease,
+        }
+        self._tasks = [asyncio.create_task(insist(name, each)) for name, each in work.items()]
 
     async def stop(self, patience: float) -> None:
         """Publish what is under way, for up to `patience` seconds; what is left is adopted by another instance."""
@@ -210,8 +202,6 @@ class TableOutbox:
                 await self._opened.wait()
         except TimeoutError as error:
             raise SidecarUnavailable("the outbox has not started: its database has not answered yet") from error
-        if self._failure is not None:
-            raise SidecarUnavailable(f"the outbox has failed, restart the service: {self._failure!r}")
 
     # -- parked messages ----------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 
+from tidings.background import insist
 from tidings.documents import Scheduled
 from tidings.errors import SidecarError
 from tidings.outbox.port import Deliver
@@ -72,7 +74,7 @@ class Agenda:
                 await asyncio.sleep(_PAUSE)
                 continue
             for entry in due:
-                task = asyncio.ensure_future(self._deliver(deliver, entry))
+                task = asyncio.ensure_future(insist("scheduled", partial(self._deliver, deliver, entry)))
                 self._handling.add(task)
                 task.add_done_callback(self._handling.discard)
             with contextlib.suppress(TimeoutError):

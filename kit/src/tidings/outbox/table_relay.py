@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import metrics
+from tidings.background import contained
 from tidings.errors import PublishRefused, SidecarError
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_schema import outbox, parked
@@ -305,7 +307,7 @@ async def publish(sidecar: Sidecar, rows: Sequence[Row]) -> tuple[list[int], Err
     for wave in _waves(rows):
         ready = [row for row in wave if row.subject not in stopped]
         calls = list(_calls(ready))
-        answers = await asyncio.gather(*(_send(sidecar, call) for call in calls))
+        answers = await asyncio.gather(*(contained(partial(_send, sidecar, call)) for call in calls))
         for row, error in zip(chain(*calls), chain(*answers), strict=True):
             if error is None:
                 went.append(row.id)

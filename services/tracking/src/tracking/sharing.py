@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
 from tidings import Service, StateContext
+from tidings.background import insist
 from tidings.errors import SidecarError
 from tracking import model
 from tracking.domain import Latest
@@ -51,7 +53,7 @@ async def share(service: Service, watched: Live) -> None:
 @asynccontextmanager
 async def sharing(service: Service) -> AsyncIterator[None]:
     """Share changes in the background. After a restart, this also restores the latest orders."""
-    task = asyncio.create_task(_share_periodically(service))
+    task = asyncio.create_task(insist("tracking.sharing", partial(_share_periodically, service)))
     try:
         yield
     finally:
