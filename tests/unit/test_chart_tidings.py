@@ -290,3 +290,19 @@ def test_the_archives_token_is_mounted_and_may_come_later(name: str) -> None:
     file = Path(read.archive_token_file)
     assert file.name == "ARCHIVE_TOKEN"
     assert volumes[mounts[str(file.parent)]] == {"secretName": name, "optional": True}
+
+
+def test_the_plain_manifests_have_the_charts_network_policy() -> None:
+    manifest = yaml.safe_load((MANIFESTS / "networkpolicy.yaml").read_text())
+    (chart,) = of_kind(rendered("tidings"), "NetworkPolicy").values()
+    assert {**manifest["spec"], "podSelector": {}} == {**chart["spec"], "podSelector": {}}
+    pods_of = yaml.safe_load((MANIFESTS / "deployment.yaml").read_text())["spec"]["template"]["metadata"]["labels"]
+    assert manifest["spec"]["podSelector"]["matchLabels"].items() <= pods_of.items()
+
+
+def test_by_default_only_the_ports_that_are_needed_are_open_and_the_docs_say_to_whom() -> None:
+    (policy,) = of_kind(rendered("tidings"), "NetworkPolicy").values()
+    open_to_all = [port["port"] for each in policy["spec"]["ingress"] if "from" not in each for port in each["ports"]]
+    assert open_to_all == [8443]
+    said = (CHARTS.parent / "docs/explanation/security.md").read_text()
+    assert "by default every pod may connect" in said

@@ -226,7 +226,9 @@ def _response(change: Change, verdict: Verdict) -> Response:
         return {"allowed": True, "warnings": warnings}
     code = HTTPStatus.CONFLICT if change.operation == "DELETE" else HTTPStatus.UNPROCESSABLE_ENTITY
     reason = "Conflict" if change.operation == "DELETE" else "Invalid"
-    message = " | ".join(told(each) for each in verdict.errors)
+    message = " | ".join(told(each) for each in verdict.errors[:MOST_WARNINGS])
+    if len(verdict.errors) > MOST_WARNINGS:
+        message += f" | and {len(verdict.errors) - MOST_WARNINGS} more"
     return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from tidings.resources.findings import Finding
+from tidings.resources.findings import Finding, worst_first
 from tidings.resources.model import Resource
 
 MAX_REASON = 300
+MOST = 50
+"""Findings on one object that are kept."""
 T = TypeVar("T")
 
 
@@ -16,9 +18,17 @@ def judged(
     """Return what a judgement gives; where it raises, `otherwise` and an error."""
     try:
         result, findings = judge()
-        return result, list(findings)
+        return result, _bounded(resource, list(findings))
     except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this object only
         return otherwise, [failure(resource, error)]
+
+
+def _bounded(resource: Resource[Any], findings: list[Finding]) -> list[Finding]:
+    """Keep the worst findings on an object: thousands of filters must not make a status or a refusal of megabytes."""
+    if len(findings) <= MOST:
+        return findings
+    message = f"{len(findings) - MOST} more findings are left out"
+    return [*worst_first(findings)[:MOST], resource.finding("warning", "more-findings", message, "Mend these first.")]
 
 
 def failure(resource: Resource[Any], error: Exception) -> Finding:

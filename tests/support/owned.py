@@ -1,0 +1,83 @@
+"""Who may publish and read what, found out a second time from the documents: what the plan grants is held against it.
+
+Nothing here is taken from `tidings.plan`: an oracle that shares the code that it judges shows nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tidings.resources import EventSubscription, EventType
+
+OUTCOMES = "archive.recordReplayOutcome.v1"
+RESERVED = ("deadletter.", "replay.", "retry.", "tidings.", "archive.")
+
+
+def fold(topic: str) -> str:
+    return topic.lower().replace("_", ".")
+
+
+def channels(event_type: EventType) -> set[str]:
+    """The topics of a type, folded."""
+    return {fold(event_type.spec.topic(each)) for each in event_type.spec.versions}
+
+
+def natural(topic: str) -> str:
+    """The type whose channel a topic is by its name, folded; empty where it is nobody's by name."""
+    shape = re.fullmatch(r"([^.]+\..+)\.v[0-9]+", fold(topic))
+    return shape[1] if shape else ""
+
+
+def wrongs(
+    app: tuple[str, str],
+    publishes: Iterable[str],
+    reads: Iterable[str],
+    types: list[EventType],
+    subscriptions: list[EventSubscription],
+) -> Iterator[str]:
+    """Yield each right that an app has and may not have."""
+    namespace, own = app
+    theirs = [each for each in subscriptions if (each.metadata.namespace, each.spec.consumer.app_id) == app]
+    for topic in publishes:
+        if not _may_publish(topic, namespace, own, types, theirs):
+            yield f"{app} may publish {topic}"
+    for topic in reads:
+        if not _may_read(topic, namespace, own, types, theirs):
+            yield f"{app} may read {topic}"
+
+
+def _may_publish(topic: str, namespace: str, own: str, types: list[EventType], theirs: list[EventSubscription]) -> bool:
+    if topic in (OUTCOMES, f"deadletter.{own}") or topic.startswith(f"deadletter.{own}."):
+        return True
+    owners = [each for each in types if fold(topic) in channels(each)]
+    for each in owners:
+        granted = each.metadata.namespace == namespace and own in each.spec.producers
+        kind = fold(each.spec.type)
+        reserved = fold(topic).startswith(RESERVED) and not kind.startswith("archive.")
+        if granted and natural(topic) in ("", kind) and not reserved:
+            return True
+    if topic.startswith("replay."):
+        return any(each.spec.event_type_ref.name.startswith("deadletter.") for each in theirs)
+    named = {each.spec.delivery.dead_letter.topic for each in theirs}
+    return topic in named and not owners and not fold(topic).startswith(RESERVED)
+
+
+def _may_read(topic: str, namespace: str, own: str, types: list[EventType], theirs: list[EventSubscription]) -> bool:
+    if topic == f"replay.{own}":
+        return True
+    if topic.startswith("deadletter."):
+        return any(each.spec.event_type_ref.name.startswith("deadletter.") for each in theirs)
+    for owner in types:
+        home, guests = owner.metadata.namespace, owner.spec.access.namespaces
+        invited = home == namespace or namespace in guests or "*" in guests
+        if invited and fold(topic) in channels(owner):
+            return True
+    owned = any(fold(topic) in channels(each) for each in types)
+    return topic in {each.spec.source.topic for each in theirs} and not owned and not fold(topic).startswith(RESERVED)
+
+
+def all_of(known: Any) -> tuple[list[EventType], list[EventSubscription]]:
+    """Everything of an inventory."""
+    return list(known.types.values()), list(known.subscriptions.values())
