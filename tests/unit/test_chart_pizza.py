@@ -262,6 +262,16 @@ def test_each_direction_between_service_and_sidecar_has_a_token_of_its_own(
             assert "DAPR_API_TOKEN" not in env
 
 
+def test_no_app_calls_another_through_dapr() -> None:
+    (configuration,) = of_kind(rendered("pizza"), "Configuration").values()
+    control = configuration["spec"]["accessControl"]
+    assert control["defaultAction"] == "deny"
+    assert not [each for each in control.get("policies", ()) if each.get("defaultAction") != "deny"]
+    for name, template in pods(rendered("pizza")):
+        if name in SIDECARS:
+            assert template["metadata"]["annotations"]["dapr.io/config"] == configuration["metadata"]["name"]
+
+
 def test_one_secret_for_both_directions_is_refused() -> None:
     assert "name two Secrets" in failure("pizza", {"tokens": {"apiSecret": "one", "appSecret": "one"}})
 
