@@ -144,6 +144,18 @@ async def test_one_of_many_deliveries_fails_by_itself(error: BaseException, monk
             await ingress.deliver(PATH, bulk.encode())
 
 
+def test_work_that_is_closed_with_its_loop_stops() -> None:
+    waiting = insist("waiting", asyncio.Event().wait)  # type: ignore[arg-type] # it returns True
+
+    async def begin() -> None:
+        waiting.send(None)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    waiting.close()
+
+
 async def test_work_that_is_cancelled_or_whose_process_ends_stops() -> None:
     async def dies() -> None:
         raise ProcessEnd

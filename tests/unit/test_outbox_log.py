@@ -69,7 +69,7 @@ class System:
         service = Service("shop", self.handlers, sidecar=sidecar, clock=lambda: NOW)
         outbox = service.outbox
         assert isinstance(outbox, LogOutbox)
-        outbox._lanes._instance, outbox._lanes._clock = instance, clock
+        outbox._lanes._instance, outbox._lanes.clock = instance, clock
         await service.start()
         assert service._starting is not None
         await service._starting
@@ -336,8 +336,7 @@ async def test_a_scheduled_message_survives_a_crash(system: System) -> None:
 
 async def test_a_scheduled_message_waits_until_it_is_due(system: System) -> None:
     async def later(message: Counted, context: StateContext) -> None:
-        hour = datetime.now(UTC) - NOW + timedelta(hours=1)
-        context.schedule(Recount(item=message.item), after=hour)
+        context.schedule(Recount(item=message.item), after=timedelta(hours=1))
 
     async with system.process() as (service, _):
         await service.execute(later, Counted(item="apple"))

@@ -30,20 +30,23 @@ def ends_task(error: BaseException) -> bool:
 
     A `CancelledError` that nobody asked this task for comes from the work itself.
     """
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # the loop has ended, and this coroutine is being closed
+        return True
     cancelled = task is not None and task.cancelling() > 0
     return isinstance(error, ProcessEnd) or (isinstance(error, asyncio.CancelledError) and cancelled)
 
 
 async def insist(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run work to its end, and begin it anew whenever it fails."""
-    loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
+    loop, task, pause = asyncio.get_running_loop(), asyncio.current_task(), _FIRST_PAUSE
     while True:
         began = loop.time()
         try:
             return await work()
         except BaseException as error:
-            if ends_task(error):
+            if ends_task(error) or asyncio.current_task() is not task:  # somebody else closes this coroutine
                 raise
             if loop.time() - began > _STEADY:
                 pause = _FIRST_PAUSE

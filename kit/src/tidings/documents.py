@@ -60,10 +60,19 @@ class Slot(msgspec.Struct, omit_defaults=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True):
-    """An encoded CloudEvent for a handler of this service itself, due at a moment (seconds since 1970)."""
+    """An encoded CloudEvent for a handler of this service itself, due at a moment (seconds since 1970).
+
+    `wait` is how many seconds that was away when it was asked for. Nobody waits longer than that, whatever a clock says
+    that has been set back since.
+    """
 
     due: float
     event: msgspec.Raw
+    wait: float = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that are left to wait."""
+        return min(max(self.due - now, 0.0), self.wait)
 
 
 _documents = msgspec.json.Decoder(Document)

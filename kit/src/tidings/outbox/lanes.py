@@ -107,7 +107,7 @@ class Lanes:
     def __init__(self, sidecar: Sidecar, instance: str, clock: Callable[[], float] = time.time) -> None:
         self._sidecar = sidecar
         self._instance = instance
-        self._clock = clock
+        self.clock = clock
         self._lane = ""
         self._extent = 0
         self._used = 0
@@ -116,6 +116,7 @@ class Lanes:
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
         self._deciding: dict[str, _Deciding] = {}
+        self._seen: dict[str, tuple[Lease, float]] = {}
         self._leftover: list[tuple[float, str]] = []
         self._finished: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -325,7 +326,7 @@ class Lanes:
     async def _serve(self, unit: _Unit) -> None:
         scheduled = unit.content.scheduled
         if scheduled is not None:
-            await asyncio.sleep(max(scheduled.due - self._clock(), 0.0))
+            await asyncio.sleep(scheduled.remaining(self.clock()))
             await self._deliver(scheduled)
         self._finish(unit)
 
@@ -425,7 +426,7 @@ class Lanes:
         await self._adopt()
 
     def _lease(self, lanes: dict[str, Lease], *, extent: int | None = None) -> None:
-        until = self._clock() + LEASE
+        until = self.clock() + LEASE
         lanes[self._lane] = Lease(self._instance, until, extent or self._extent)
         for lane in self._adopted:
             if lane in lanes:
@@ -455,10 +456,10 @@ class Lanes:
 
         def claim(lanes: dict[str, Lease]) -> bool:
             orphans.clear()
-            now = self._clock()
+            now, silent = self.clock(), self._silent(lanes)
             for lane, lease in lanes.items():
                 mine = lease.owner == self._instance and lane != self._lane
-                if (mine or lease.until < now) and lane != self._lane and lane not in self._adopted:
+                if (mine or lease.until < now or lane in silent) and lane != self._lane and lane not in self._adopted:
                     orphans[lane] = lease.extent
                     lanes[lane] = Lease(self._instance, now + LEASE, lease.extent)
             return bool(orphans)
@@ -471,6 +472,13 @@ class Lanes:
                 log.info("outbox.adopted", lane=lane, units=len(found))
             for slot, content in found:
                 self._start(self._resume, slot, content)
+
+    def _silent(self, lanes: dict[str, Lease]) -> set[str]:
+        """Return the lanes whose lease has not been renewed for as long as it lasts, whatever their clock said."""
+        now = asyncio.get_running_loop().time()
+        kept = {lane: self._seen.get(lane, (lease, now)) for lane, lease in lanes.items()}
+        self._seen = {lane: seen if seen[0] == lanes[lane] else (lanes[lane], now) for lane, seen in kept.items()}
+        return {lane for lane, (_, since) in self._seen.items() if now - since > LEASE}
 
     async def _read_lane(self, lane: str, extent: int) -> list[tuple[str, Slot]]:
         """All slots of a lane that hold something."""

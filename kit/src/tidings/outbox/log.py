@@ -168,13 +168,13 @@ class StateContext(DocumentContext):
         """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
         kind = message_type(type(message))
         identity = new_id()
-        due = (self.now + after).timestamp()
-        self._scheduled.append(Scheduled(due, self.encode(kind, message, identity)))
+        self.schedule_event(self.encode(kind, message, identity), after=after.total_seconds())
         return identity
 
     def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
         """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
-        self._scheduled.append(Scheduled(self.now.timestamp() + after, event))
+        wait = max(after, 0.0)
+        self._scheduled.append(Scheduled(self._lanes.clock() + wait, event, wait))
 
     async def commit(self) -> None:
         """Write the document, the inbox entry and the messages, then deliver the messages in the background.

@@ -58,6 +58,7 @@ from tidings.outbox.table_schema import inbox, metadata, outbox, parked, schedul
 from tidings.settings import Settings
 from tidings.sidecar import Sidecar
 from tidings.sql import Database, commit_with, insert_all_new
+from tidings.steady import SteadyClock
 
 log = structlog.get_logger(__name__)
 
@@ -107,9 +108,10 @@ class TableOutbox:
         self.database = Database(database) if isinstance(database, str) else database
         self._max_event = max_event
         self._tables = [metadata] if tables is None else [metadata, tables]
-        self._lease = Lease(self.database, instance, clock)
-        self._relay = self._publisher(sidecar, clock)
-        self._agenda = Agenda(self.database, self._lease, clock)
+        steady = SteadyClock(clock)
+        self._lease = Lease(self.database, instance, clock, steady)
+        self._relay = self._publisher(sidecar, steady)
+        self._agenda = Agenda(self.database, self._lease, steady)
         self._opened = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -268,14 +270,17 @@ class SqlContext(Context):
         """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
         kind = message_type(type(message))
         identity = new_id()
-        event = bytes(self.encode(kind, message, identity)).decode()
-        self._scheduled.append({"id": identity, "due": (self.now + after).timestamp(), "event": event})
+        self._schedule(identity, self.encode(kind, message, identity), after.total_seconds())
         return identity
 
     def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
         """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
-        due = self.now.timestamp() + after
-        self._scheduled.append({"id": new_id(), "due": due, "event": bytes(event).decode()})
+        self._schedule(new_id(), event, after)
+
+    def _schedule(self, identity: str, event: msgspec.Raw, after: float) -> None:
+        wait = max(after, 0.0)
+        due = self._relay.clock() + wait
+        self._scheduled.append({"id": identity, "due": due, "wait": wait, "event": bytes(event).decode()})
 
     async def commit(self) -> None:
         """Commit the inbox entry, the handler's writes and the messages; then deliver these in the background.

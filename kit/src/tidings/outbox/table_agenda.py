@@ -23,7 +23,7 @@ from tidings.sql import Database
 log = structlog.get_logger(__name__)
 
 _BATCH = 200
-_LONGEST_LOOK = 5.0  # seconds: a clock that was set forward is noticed
+_LONGEST_LOOK = 5.0  # seconds: what has been adopted is noticed
 _PAUSE = 1.0  # seconds until a database that did not answer is asked again
 
 
@@ -40,7 +40,7 @@ class Agenda:
     Args:
         database: Where the messages stand.
         lease: Which lanes are to be served.
-        clock: Seconds since 1970.
+        clock: Seconds since 1970, steady.
 
     """
 

@@ -18,6 +18,7 @@ from tidings.sql import Database
 log = structlog.get_logger(__name__)
 
 LEASE = 15.0  # seconds that an instance may be silent before its lanes are adopted
+LONGEST_PAUSE = 60.0  # seconds between the tries of one row
 _REMEMBERED = timedelta(days=INBOX_DAYS).total_seconds()
 _FORGOTTEN = timedelta(days=1).total_seconds()  # no transaction is open for so long: nothing comes into an old lane
 _CHUNK = 5_000
@@ -35,13 +36,18 @@ class Lease:
         database: Where the lanes stand.
         instance: This replica's name, the same after a restart: what its former self left is adopted at once.
         clock: Seconds since 1970.
+        steady: The same within this process, for what the messages of a lane wait for.
 
     """
 
-    def __init__(self, database: Database, instance: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, instance: str, clock: Callable[[], float], steady: Callable[[], float]
+    ) -> None:
         self._database = database
         self._instance = instance
         self._clock = clock
+        self._steady = steady
+        self._seen: dict[int, tuple[float, float]] = {}
         self._run = new_id()
         self._until = 0.0
         self._keeping = asyncio.Lock()
@@ -100,7 +106,7 @@ class Lease:
         return set((await connection.execute(leave)).scalars())
 
     async def _adopt(self, connection: AsyncConnection, now: float, *, former_self: bool) -> set[int]:
-        free = lanes.c.until <= now
+        free = sa.or_(lanes.c.until <= now, lanes.c.lane.in_(await self._silent(connection)))
         if former_self:
             free = sa.or_(free, lanes.c.instance == self._instance)
         orphans = (
@@ -114,9 +120,27 @@ class Lease:
         gained = set((await connection.execute(claim)).scalars())
         if gained:
             log.info("outbox.adopted", lanes=sorted(gained))
-            again = sa.update(scheduled).where(scheduled.c.lane.in_(gained), scheduled.c.taken)
-            await connection.execute(again.values(taken=False))
+            await self._set_dues(connection, gained)
         return gained
+
+    async def _silent(self, connection: AsyncConnection) -> list[int]:
+        """Return the lanes whose lease has not been renewed for as long as it lasts, whatever their clock said."""
+        others = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
+        found = {row.lane: float(row.until) for row in await connection.execute(others)}
+        now, before = asyncio.get_running_loop().time(), self._seen
+        renewed = {lane for lane, until in found.items() if lane not in before or before[lane][0] != until}
+        self._seen = {lane: (until, now) if lane in renewed else before[lane] for lane, until in found.items()}
+        return [lane for lane, (_, since) in self._seen.items() if now - since > LEASE]
+
+    async def _set_dues(self, connection: AsyncConnection, gained: set[int]) -> None:
+        """Let nothing in these lanes wait longer from now than it was to wait at first: another clock may be wrong."""
+        now = self._steady()
+        latest = now + scheduled.c.wait
+        due = sa.case((scheduled.c.due > latest, latest), else_=scheduled.c.due)
+        mine = scheduled.c.lane.in_(gained)
+        await connection.execute(sa.update(scheduled).where(mine).values(taken=False, due=due))
+        late = sa.and_(outbox.c.lane.in_(gained), outbox.c.due > now + LONGEST_PAUSE)
+        await connection.execute(sa.update(outbox).where(late).values(due=now + LONGEST_PAUSE))
 
     def handling(self, now: float) -> float:
         """Return when an event that is handled now counts as handled: a clock that is set back makes nothing older."""

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tidings import metrics
 from tidings.background import contained
 from tidings.errors import PublishRefused, SidecarError
+from tidings.outbox import table_lease
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_schema import outbox, parked
 from tidings.sidecar import Sidecar
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500  # rows read, published and removed together
 TRIES = 20  # of one row, over about twelve minutes, before it is parked
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 60.0  # seconds between the tries of one row
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, table_lease.LONGEST_PAUSE  # seconds between the tries of one row
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.05, 5.0  # seconds until rows that could not go are looked at again
 _GATHER = 0.02  # seconds after a look: while many write, one look and one removal serve more rows than one
 _AT_ONCE = 100  # events in one call to the sidecar
@@ -82,7 +83,7 @@ class Relay:
         database: Where the rows stand.
         lease: Which lanes are to be served.
         sidecar: Where the events go.
-        clock: Seconds since 1970.
+        clock: Seconds since 1970, steady.
 
     """
 
