@@ -17,7 +17,8 @@ from tests.operator.conftest import Start, until
 from tidings_operator.server import serve
 
 pytestmark = pytest.mark.real
-PAST, FUTURE = "2020-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+PAST = "2020-01-01T00:00:00+00:00"
+COUNTS = ("sent", "handled", "failed", "unread", "dropped", "unconfirmed", "skipped")
 
 
 @dataclass
@@ -29,6 +30,11 @@ class Archive:
     replays: dict[str, dict[str, Any]] = field(default_factory=dict)
     letters: dict[int, dict[str, Any]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
+    refused: frozenset[int] = frozenset()
+    unreadable: frozenset[int] = frozenset()
+    outcome: str = "handled"
+    """What the consumer confirms of each letter; empty: nothing."""
+    batches: dict[int, str] = field(default_factory=dict)
     is_down: bool = False
 
     def letter(self, number: int, **how: Any) -> None:
@@ -49,6 +55,9 @@ class Archive:
         app = web.Application(middlewares=[self._outage])
         app.router.add_post("/replays", self._begin)
         app.router.add_get("/deadletters", self._open)
+        app.router.add_get("/deadletters/outcomes", self._outcomes)
+        app.router.add_get("/deadletters/{number}", self._show)
+        app.router.add_get("/replays/{id}", self._replay)
         app.router.add_post("/deadletters/{number}/replay", self._release)
         return app
 
@@ -64,17 +73,38 @@ class Archive:
         self.orders.append(order)
         if "dryRun" in request.query:
             return web.json_response({"dryRun": True, "matched": 7})
-        known = self.replays.setdefault(order["replayId"], {"state": "running", "matched": 7, "sent": 0})
+        new = {"state": "running", "matched": 7, "reason": None, **dict.fromkeys(COUNTS, 0)}
+        known = self.replays.setdefault(order["replayId"], new)
         return web.json_response(known, status=202)
 
+    async def _replay(self, request: web.Request) -> web.Response:
+        reasons = ["event e-3: it was shortened", *(f"event x-{n}: \x1b[31m" + "y" * 999 for n in range(20))]
+        return web.json_response({**self.replays[request.match_info["id"]], "skippedEvents": reasons})
+
     async def _open(self, request: web.Request) -> web.Response:
-        found = [each for each in self.letters.values() if each["state"] == "open"]
+        batch = request.query["notBatch"]
+        found = [
+            each for n, each in self.letters.items() if each["state"] == "open" and self.batches.get(n, "") != batch
+        ]
         return web.json_response({"deadLetters": found, "next": None})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        number = int(request.match_info["number"])
+        if number in self.unreadable:
+            return web.json_response({"detail": "there is none"}, status=404)
+        return web.json_response({**self.letters[number], "event": {"time": PAST, "id": f"e{number}"}})
+
+    async def _outcomes(self, request: web.Request) -> web.Response:
+        sent = sum(batch == request.query["batch"] for batch in self.batches.values())
+        return web.json_response({**dict.fromkeys(COUNTS, 0), "sent": sent, self.outcome or "unconfirmed": sent})
 
     async def _release(self, request: web.Request) -> web.Response:
         number = int(request.match_info["number"])
+        if number in self.refused:
+            return web.json_response({"detail": "it cannot be sent again: it was shortened"}, status=409)
+        self.batches[number] = (await request.json())["batch"]
         self.released.append(number)
-        self.letters[number]["state"] = "replayed"
+        self.letters[number]["state"] = "open" if self.outcome in ("failed", "unread") else "sent"
         return web.json_response({}, status=202)
 
 
@@ -116,7 +146,10 @@ async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
     await until(lambda: len(archive.orders) > 3, "it is asked again and again")
     archive.replays[uid].update(sent=3)
     await until(lambda: shop.status(cluster, order).get("sent") == 3, "progress is told")
-    archive.replays[uid].update(sent=7, state="completed")
+    archive.replays[uid].update(sent=7, unconfirmed=7, state="completed")
+    await until(lambda: shop.conditions(cluster, order)["Confirmed"]["reason"] == "Waiting", "all is sent")
+    assert not phase(cluster, order, "Completed"), "nothing is confirmed yet"
+    archive.replays[uid].update(unconfirmed=0, handled=7)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
 
     assert {each["replayId"] for each in archive.orders} == {uid}
@@ -142,12 +175,12 @@ async def test_dead_letters_are_released_at_the_rate_and_never_twice(
         archive.letter(number)
     archive.letter(6, subscription="another")
     archive.letter(7, reason="other trouble")
-    archive.letter(8, lastAttempt=FUTURE)  # failed after the replay had begun
     order = cluster.apply(shop.replay(namespace, rate=2, filter={"reason": "boom"}))
     begun = time.monotonic()
     first = await operator(archive_url=archive.url)
     await until(lambda: archive.released, "some are released")
     assert len(archive.released) < 5
+    archive.letter(8)  # arrives after the replay has begun
     first.reconciler._may_write = lambda: False  # it has lost its lease in the middle
     await operator(archive_url=archive.url)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
@@ -190,6 +223,77 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
         made.queue.add(key)
     await until(lambda: phase(cluster, order, "Completed"), "it is done after all")
     assert archive.released == [1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason", "confirmed", "told"),
+    [
+        ({"handled": 4, "dropped": 3}, "Completed", "Handled", "4 handled; 3 dropped"),
+        ({"handled": 6, "failed": 1}, "CompletedWithExceptions", "Failed", "1 failed again"),
+        ({"handled": 5, "unread": 2}, "CompletedWithExceptions", "Unread", "2 read by nobody"),
+        ({"handled": 5, "unconfirmed": 2}, "CompletedWithExceptions", "TimedOut", "2 never confirmed"),
+        ({"handled": 0, "sent": 0, "skipped": 7}, "CompletedWithExceptions", "Handled", "7 skipped"),
+    ],
+)
+async def test_the_status_says_what_became_of_the_events(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    archive: Archive,
+    target: None,
+    counts: dict[str, int],
+    reason: str,
+    confirmed: str,
+    told: str,
+):
+    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, confirmationTimeout="1s"))
+    end = {**dict.fromkeys(COUNTS, 0), "sent": 7, **counts, "state": "completed", "matched": 7, "reason": None}
+    archive.replays[order["metadata"]["uid"]] = end
+    await operator(archive_url=archive.url, replay_poll=0.05)
+    await until(lambda: phase(cluster, order, "Completed"), "it is done")
+    said, conditions = shop.status(cluster, order), shop.conditions(cluster, order)
+    assert {name: said[name] for name in COUNTS} == {name: end[name] for name in COUNTS}
+    assert conditions["Ready"]["reason"] == reason
+    assert told in conditions["Ready"]["message"]
+    assert conditions["Confirmed"]["reason"] == confirmed
+    assert conditions["Sent"]["status"] == ("False" if counts.get("skipped") else "True")
+    assert conditions["Reconciling"]["status"] == "False"
+    if counts.get("skipped"):
+        shown = said["skippedEvents"]
+        assert (shown[0], len(shown), max(map(len, shown))) == ("event e-3: it was shortened", 10, 300)
+        assert not any("\x1b" in each for each in shown)
+
+
+async def test_a_replay_that_cannot_go_on_ends_as_failed_with_the_reason(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
+):
+    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}))
+    end = {**dict.fromkeys(COUNTS, 0), "sent": 3, "handled": 1, "unconfirmed": 2, "matched": 7}
+    archive.replays[order["metadata"]["uid"]] = {**end, "state": "failed", "reason": "the disk is full"}
+    await operator(archive_url=archive.url, replay_poll=0.05)
+    await until(lambda: phase(cluster, order, "Failed"), "it has failed")
+    conditions = shop.conditions(cluster, order)
+    assert "the disk is full" in conditions["Ready"]["message"]
+    assert (conditions["Ready"]["status"], conditions["Stalled"]["status"]) == ("False", "True")
+    assert shop.status(cluster, order)["handled"] == 1
+
+
+@pytest.mark.parametrize("outcome", ["handled", "failed", "unread", ""])
+async def test_a_letter_that_is_refused_is_skipped_and_the_others_are_sent_once(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None, outcome: str
+):
+    for number in range(1, 6):
+        archive.letter(number)
+    archive.refused, archive.unreadable, archive.outcome = frozenset({2}), frozenset({4}), outcome
+    order = cluster.apply(shop.replay(namespace, filter={"until": "2026-01-01T00:00:00Z"}, confirmationTimeout="1s"))
+    await operator(archive_url=archive.url, replay_poll=0.05)
+    await until(lambda: phase(cluster, order, "Completed"), "it is done")
+    said = shop.status(cluster, order)
+    assert sorted(archive.released) == [1, 3, 5]
+    assert (said["matched"], said["sent"], said["skipped"], said[outcome or "unconfirmed"]) == (5, 3, 2, 3)
+    assert sorted(each.split(":")[0] for each in said["skippedEvents"]) == ["dead letter 2", "dead letter 4"]
+    assert any("it was shortened" in each for each in said["skippedEvents"])
+    assert shop.conditions(cluster, order)["Sent"]["reason"] == "Skipped"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,11 @@ def target(cluster: Cluster, namespace: str) -> None:
 def order(cluster: Cluster, namespace: str, source: str, wanted: dict[str, Any], **how: Any) -> dict[str, Any]:
     """An EventReplay that somebody applies."""
     given = shop.replay(
-        namespace, source={"kind": source}, target={"subscription": TARGET}, filter=wanted, **{"rate": 100, **how}
+        namespace,
+        source={"kind": source},
+        target={"subscription": TARGET},
+        filter=wanted,
+        **{"rate": 100, "confirmationTimeout": "1s", **how},
     )
     applied: dict[str, Any] = cluster.apply(given)
     return applied

@@ -71,9 +71,19 @@ class Archive:
                 return
             cursor = str(page["next"])
 
-    async def replay_dead_letter(self, number: int, by: str, subscription: str) -> None:
-        """Send a dead letter again."""
-        await self._request("POST", f"/deadletters/{number}/replay", {"by": by, "subscription": subscription})
+    async def replay_dead_letter(self, number: int, by: str, subscription: str, batch: str) -> None:
+        """Send a dead letter again, as a part of a batch."""
+        body = {"by": by, "subscription": subscription, "batch": batch}
+        await self._request("POST", f"/deadletters/{number}/replay", body)
+
+    async def outcomes(self, batch: str) -> dict[str, int]:
+        """Return how many dead letters of a batch were sent, and what their consumer has confirmed."""
+        return await self._request("GET", "/deadletters/outcomes", params={"batch": batch})
+
+    async def skipped(self, replay: str) -> list[str]:
+        """Return the first events that a replay could not send, each with the reason."""
+        answer = await self._request("GET", f"/replays/{replay}")
+        return [str(each) for each in answer["skippedEvents"]]
 
     async def _headers(self) -> dict[str, str]:
         """Return what every request carries; the token is read anew each time: its Secret comes late and changes."""

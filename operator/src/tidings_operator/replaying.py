@@ -1,8 +1,11 @@
 """EventReplays: asked for at the archive under the object's own uid, so that an order is carried out once.
 
 Events of the archive are sent by the archive, at the rate asked for. Dead letters are released one by one by the
-operator: the archive takes each out of the open ones as it sends it, so an operator that was restarted goes on with
-those that are left. What fails again becomes an open dead letter again, but a later one: it is not sent twice.
+operator, under the object's uid as their batch: those that were open at the beginning and are not in the batch yet are
+left to be sent, also after a restart, and what fails again is not sent twice. A letter that cannot be sent is skipped.
+
+A replay is complete once the consumer has confirmed what was sent, or has confirmed nothing for as long as the replay's
+`confirmationTimeout`. All counts are the archive's, so another operator goes on with the same ones.
 
 Deleting an EventReplay cancels it. The archive sends on by itself, so while it does, a finalizer keeps the object until
 the archive has been told.
@@ -20,15 +23,16 @@ import msgspec
 from tidings.plan import cel, plan_replay
 from tidings.plan.replays import condition
 from tidings.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
+from tidings_operator import replay_progress as progress
 from tidings_operator.archive import Archive, ArchiveError
 from tidings_operator.client import OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
 from tidings_operator.judging import JudgementError
 from tidings_operator.reconciling import MoreTimeError, Reconciler, unjudged
+from tidings_operator.replay_progress import ENDED, Status
 from tidings_operator.workqueue import Key
 from tidings_operator.world import Place, Tracked
 
-ENDED = ("Completed", "Failed", "Cancelled")
 STEP = 1.0
 """Seconds that one step's dead letters are spread over."""
 OUTAGE = 10.0
@@ -37,9 +41,8 @@ AT_ONCE = 8
 """How many dead letters are read at the same time."""
 FINALIZER = "tidings.dev/replay"
 MERGE = "application/merge-patch+json"
-STATES = {"running": "Running", "completed": "Completed", "cancelled": "Cancelled", "failed": "Failed"}
-
-Status = dict[str, Any]
+STOPPED = {"cancelled": "Cancelled", "failed": "Failed"}
+"""States of the archive's replays after which nothing more is sent, though not all was; with the phase."""
 
 
 class Replayer:
@@ -56,6 +59,8 @@ class Replayer:
         """Uids that nothing is left to do about."""
         self._fitting: dict[str, dict[int, bool]] = {}
         """By uid, whether a dead letter's event is meant: events do not change."""
+        self._skipped: dict[str, dict[int, str]] = {}
+        """By uid, why a dead letter cannot be sent. After a restart those are tried once more, and refused again."""
 
     async def __call__(self, key: Key) -> None:
         """Take a replay one step further, and come back for the next."""
@@ -97,21 +102,29 @@ class Replayer:
         except MoreTimeError:
             self._due.pop(uid)  # the step is made anew, with more time
             raise
-        except JudgementError as error:
-            failed = judged("Ready", [unjudged(replay.ref, error)], ("", ""))
-            await self._say(place, replay, {**before, "phase": "Failed"}, failed)
-            return
         except ArchiveError as error:
-            phase = "Failed" if error.is_final else before.get("phase", "Pending")
-            reason = "Refused" if error.is_final else "ArchiveUnreachable"
-            await self._say(place, replay, {**before, "phase": phase}, Condition("Ready", "False", reason, str(error)))
-            self._reconciler.queue.later(key, OUTAGE)
+            await self._no_answer(place, replay, before, error)
             return
-        await self._say(place, replay, after, _condition(replay, after))
+        await self._say(place, replay, after, progress.ready(replay, after))
         if after["phase"] not in ENDED:
             self._reconciler.queue.later(key, max(self._due[uid] - time.monotonic(), 0.0))
         else:
             await self._let_go(place, uid)
+
+    async def _no_answer(self, place: Place, replay: EventReplay, before: Status, error: ArchiveError) -> None:
+        """End a replay that the archive refuses as a whole; come back for one that it cannot be asked about now."""
+        said = self._recorded(place, before)
+        if error.is_final:
+            after, reason = progress.ended(said, "Failed", _now()), "Refused"
+        else:
+            after, reason = {**said, "phase": said.get("phase", "Pending")}, "ArchiveUnreachable"
+        await self._say(place, replay, after, Condition("Ready", "False", reason, str(error)))
+        self._reconciler.queue.later(Key(*place), OUTAGE)
+
+    def _recorded(self, place: Place, before: Status) -> Status:
+        """Return the status as it was last written: a step that ends early may have written one on its way."""
+        tracked = self._reconciler.world.objects.get(place)
+        return {**before, **(tracked.status.decoded() if tracked else {})}
 
     async def _cancel(self, place: Place, replay: EventReplay, tracked: Tracked, before: Status) -> None:
         """Tell the archive that somebody has deleted the order, then let it go."""
@@ -137,6 +150,7 @@ class Replayer:
             self._ended.add(uid)
             self._due.pop(uid, None)
             self._fitting.pop(uid, None)
+            self._skipped.pop(uid, None)
 
     async def _hold(self, place: Place, uid: str, *, hold: bool) -> None:
         """Keep an object from being gone before we have had a last look at it, or let it go."""
@@ -155,59 +169,83 @@ class Replayer:
     async def _step(
         self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> Status:
+        is_archive = replay.spec.source.kind == "Archive"
         if before.get("phase") != "Running":
-            started = {**before, "phase": "Running", "startedAt": _now(), "replayId": uid, "sent": 0}
-            started["audit"] = [{"at": _now(), "what": "started", "by": replay.spec.requested_by or "unknown"}]
+            before = progress.started(before, uid, replay.spec.requested_by or "unknown", _now())
             if not replay.spec.dry_run:
-                if replay.spec.source.kind == "Archive":
+                if is_archive:
                     await self._hold(place, uid, hold=True)
                 # Written before anything is sent: whoever goes on after a crash knows when it began.
-                await self._say(place, replay, started, _condition(replay, started))
-            before = started
-        if replay.spec.source.kind == "Archive":
+                await self._say(place, replay, before, progress.ready(replay, before))
+        if is_archive:
             return await self._from_archive(replay, target, uid, before)
         return await self._from_dead_letters(place, replay, target, uid, before)
 
     async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
         answer = await self._archive.begin(_order(replay, target, uid), dry_run=replay.spec.dry_run)
         if replay.spec.dry_run:
-            return _ended({**before, "matched": answer["matched"]}, "counted")
-        after = {**before, "matched": answer["matched"], "sent": answer["sent"]}
-        state = STATES[answer["state"]]
-        return {**after, "phase": state} if state == "Running" else _ended({**after, "phase": state}, state.lower())
+            return progress.ended({**before, "matched": answer["matched"]}, "Completed", _now(), "counted")
+        skipped = await self._archive.skipped(uid) if answer["skipped"] else []
+        is_sent = answer["state"] == "completed"
+        after = progress.counted(before, answer, skipped, _now(), all_sent=is_sent)
+        if phase := STOPPED.get(answer["state"]):
+            return progress.ended({**after, "failure": answer["reason"] or ""}, phase, _now())
+        return _settled(replay, after)
 
     async def _from_dead_letters(
         self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> Status:
-        wanted = {"app": target.spec.consumer.app_id, **_exactly(replay)}
-        started = datetime.fromisoformat(before["startedAt"])
-        found = [
-            each
-            async for each in self._archive.open_dead_letters(wanted)
-            if each["subscription"] in (None, target.metadata.name) and _is_meant(replay, each, started)
-        ]
-        letters = await self._meant(Key(*place), replay, uid, found)
-        matched = before["matched"] if "matched" in before else len(letters)
+        is_sent = "sentAt" in before
+        letters, through = ([], before["through"]) if is_sent else await self._left(place, replay, target, uid, before)
+        before = {**before, "matched": before.get("matched", len(letters)), "through": through}
         if replay.spec.dry_run:
-            return _ended({**before, "matched": matched}, "counted")
-        now = letters[: max(1, int(replay.spec.rate * STEP))]
-        if "matched" not in before:
+            return progress.ended(before, "Completed", _now(), "counted")
+        if not before["sent"]:
             # Known before the first is sent: whoever goes on after a crash could not count those that are gone.
-            await self._say(
-                place, replay, {**before, "matched": matched}, _condition(replay, {**before, "matched": matched})
-            )
+            await self._say(place, replay, before, progress.ready(replay, before))
+            if "through" not in self._recorded(place, {}):
+                return before  # somebody else wrote at the same time: the next step tries again
+        skipped = self._skipped.setdefault(uid, {})
+        sendable = [each for each in letters if each["number"] not in skipped]
+        now = sendable[: max(1, int(replay.spec.rate * STEP))]
         for each in now:
             self._reconciler.must_lead()
             by = f"EventReplay {replay.metadata.name} ({replay.spec.requested_by or 'unknown'})"
-            await self._archive.replay_dead_letter(each["number"], by, target.metadata.name)
-        left = len(letters) - len(now)
-        after = {**before, "matched": matched, "sent": max(matched - left, 0)}
-        return after if left else _ended(after, "completed")
+            try:
+                await self._archive.replay_dead_letter(each["number"], by, target.metadata.name, uid)
+            except ArchiveError as error:
+                if not error.is_final:
+                    raise
+                skipped[each["number"]] = str(error)
+        counts = await self._archive.outcomes(uid)
+        is_sent = len(now) == len(sendable)
+        # Somebody else may have dealt with a letter meanwhile: it is skipped, too.
+        missing = before["matched"] - counts["sent"] if is_sent else len(skipped)
+        counts |= {"matched": before["matched"], "skipped": max(missing, 0)}
+        shown = [f"dead letter {number}: {reason}" for number, reason in skipped.items()]
+        return _settled(replay, progress.counted(before, counts, shown, _now(), all_sent=is_sent))
+
+    async def _left(
+        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return the dead letters that are meant and not sent yet, and the highest number that may belong to them."""
+        wanted = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
+        known = [
+            each
+            async for each in self._archive.open_dead_letters(wanted)
+            if each["subscription"] in (None, target.metadata.name)
+        ]
+        through = before.get("through", max((each["number"] for each in known), default=0))
+        found = [each for each in known if each["number"] <= through and _is_meant(replay, each)]
+        return await self._meant(Key(*place), replay, uid, found), through
 
     async def _meant(
         self, key: Key, replay: EventReplay, uid: str, letters: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return the dead letters whose event is meant: for that each is read once, where the filter asks for it."""
+        """Return the dead letters whose event is meant: for that each is read once, where the filter asks for it.
+
+        One that cannot be read or judged is skipped with the reason: the others are sent.
+        """
         wanted = replay.spec.filter
         if not (wanted.since or wanted.until or wanted.match):
             return letters
@@ -215,8 +253,14 @@ class Replayer:
 
         async def look(number: int) -> None:
             async with slots:
-                event = await self._archive.dead_event(number)
-                known[number] = await self._reconciler.judged(key, partial(fits, replay, event))
+                try:
+                    event = await self._archive.dead_event(number)
+                    known[number] = await self._reconciler.judged(key, partial(fits, replay, event))
+                except (ArchiveError, JudgementError) as error:
+                    if isinstance(error, ArchiveError) and not error.is_final:
+                        raise
+                    known[number] = True
+                    self._skipped.setdefault(uid, {})[number] = f"it cannot be judged: {error}"
 
         await asyncio.gather(*(look(each["number"]) for each in letters if each["number"] not in known))
         return [each for each in letters if known[each["number"]]]
@@ -234,10 +278,11 @@ class Replayer:
         if tracked is None:
             return
         generation = replay.metadata.generation
-        ended = status["phase"] == "Completed"
+        ended = status["phase"] in ENDED
         stalled = ready.status == "False" and status["phase"] != "Running"
         conditions = [
             ready,
+            *progress.outcome_conditions(replay, status),
             Condition("Reconciling", "False" if ended or stalled else "True", ready.reason, ready.message),
             Condition("Stalled", "True" if stalled else "False", ready.reason),
         ]
@@ -270,12 +315,11 @@ def _exactly(replay: EventReplay) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _is_meant(replay: EventReplay, letter: Mapping[str, Any], started: datetime) -> bool:
-    """Whether a dead letter is one that this replay is about, and did not fail after it had begun."""
-    wanted, last = replay.spec.filter, letter["lastAttempt"] or letter["receivedAt"]
+def _is_meant(replay: EventReplay, letter: Mapping[str, Any]) -> bool:
+    """Return whether a dead letter is one that this replay is about."""
+    wanted = replay.spec.filter
     return (
-        datetime.fromisoformat(last) <= started
-        and (not wanted.ids or letter["eventId"] in wanted.ids)
+        (not wanted.ids or letter["eventId"] in wanted.ids)
         and wanted.reason in (letter["reason"] or "")
         and (not wanted.versions or f"v{letter['version']}" in wanted.versions)
     )
@@ -285,10 +329,12 @@ def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
     """Whether an event happened within the times of a replay, and matches its filters."""
     wanted = replay.spec.filter
     if wanted.since or wanted.until:
-        if "time" not in event:
-            return False
-        happened = datetime.fromisoformat(str(event["time"]))
-        if (wanted.since and happened < wanted.since) or (wanted.until and happened >= wanted.until):
+        happened = _time(event)
+        if (
+            happened is None
+            or (wanted.since and happened < wanted.since)
+            or (wanted.until and happened >= wanted.until)
+        ):
             return False
     expression = condition(replay)
     return not expression or cel.evaluate(expression, dict(event)) is True
@@ -303,18 +349,23 @@ def _given(value: Any) -> Any:
     return value
 
 
-def _ended(status: Status, what: str) -> Status:
-    phase = status["phase"] if status["phase"] in ENDED else "Completed"
-    audit = [*status.get("audit", []), {"at": _now(), "what": what, "by": "tidings-operator"}]
-    return {**status, "phase": phase, "completedAt": _now(), "audit": audit}
+def _time(event: Mapping[str, Any]) -> datetime | None:
+    """Return when an event happened; None where it does not say so in a way that can be compared."""
+    try:
+        said = datetime.fromisoformat(str(event.get("time")))
+    except ValueError:
+        return None
+    return said if said.tzinfo else None
 
 
-def _condition(replay: EventReplay, status: Status) -> Condition:
-    done = status["phase"] in ENDED
-    count = f"{status.get('sent', 0)} of {status.get('matched', 0)} events sent to {replay.spec.target.subscription}"
-    text = f"{status.get('matched', 0)} events would be sent" if replay.spec.dry_run else count
-    return Condition("Ready", "True" if done else "False", status["phase"], text)
+def _settled(replay: EventReplay, status: Status) -> Status:
+    """Return a status as completed where nothing more is to be waited for."""
+    return (
+        progress.ended(status, "Completed", _now())
+        if progress.is_settled(replay, status, datetime.now(UTC))
+        else status
+    )
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return progress.timestamp(datetime.now(UTC))

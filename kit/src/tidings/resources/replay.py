@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings.resources.model import Major, Name, NonEmpty, OptionalNamespace, Part, Rate, Resource, Text
+from tidings.resources.model import Duration, Major, Name, NonEmpty, OptionalNamespace, Part, Rate, Resource, Text
 from tidings.resources.subscription import Filter
 
 
@@ -42,6 +42,9 @@ class EventReplaySpec(Part, frozen=True, kw_only=True):
     filter: ReplayFilter = ReplayFilter()
     target: ReplayTarget
     rate: Annotated[Rate, Meta(description="Events a second, at most")] = 50.0
+    confirmation_timeout: Annotated[
+        Duration, Meta(description="The longest wait for the next confirmation, once everything is sent")
+    ] = "5m"
     dry_run: bool = False
     requested_by: Text = ""
 

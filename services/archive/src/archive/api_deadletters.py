@@ -62,6 +62,9 @@ async def get_dead_letters(
     state: State | Literal["any"] = "open",
     correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
     event_id: Annotated[Text | None, Query(alias="eventId")] = None,
+    not_batch: Annotated[
+        Text | None, Query(alias="notBatch", description="None that was sent again as a part of this batch")
+    ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
@@ -75,7 +78,7 @@ async def get_dead_letters(
         "id": event_id,
     }
     async with database.connect(write=False) as connection:
-        found, following = await deadletters.found(connection, wanted, limit, cursor)
+        found, following = await deadletters.found(connection, wanted, limit, cursor, not_batch=not_batch)
     return {"deadLetters": found, "next": following}
 
 

@@ -29,9 +29,13 @@ async def note(connection: AsyncConnection, now: datetime, who: str, action: str
     await connection.execute(sa.insert(audit), row)
 
 
-async def deeds(connection: AsyncConnection, target: str | None = None, limit: int = 100) -> list[Deed]:
-    """The latest deeds, of one target or of all, the latest first."""
+async def deeds(
+    connection: AsyncConnection, target: str | None = None, limit: int = 100, *, action: str | None = None
+) -> list[Deed]:
+    """Return the latest deeds, of one target or of all, of one action or of all, the latest first."""
     wanted = sa.select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if action is not None:
+        wanted = wanted.where(audit.c.action == action)
     if target is not None:
         wanted = wanted.where(audit.c.target == target)
     return [

@@ -103,13 +103,21 @@ async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
 
 
 async def found(
-    connection: AsyncConnection, wanted: dict[str, str | None], limit: int, before: int | None
+    connection: AsyncConnection,
+    wanted: dict[str, str | None],
+    limit: int,
+    before: int | None,
+    *,
+    not_batch: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Dead letters by app, subscription, type, state, correlation_id and id, the latest first; where to go on."""
     query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
     query = query.where(*(dead_letters.c[name] == wanted[name] for name in _EXACT if wanted.get(name) is not None))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
+    if not_batch is not None:
+        sent = letter_replays.alias("sent_in_batch")
+        query = query.where(~sa.exists().where(sent.c.letter == dead_letters.c.seq, sent.c.batch == not_batch))
     rows = (await connection.execute(query)).mappings().all()
     return [_shown(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else None
 

@@ -48,6 +48,7 @@ _PAGE = 500
 _stored = msgspec.json.Decoder(ReplayEvents)
 _MOST_LOOKED_AT = 5000  # events in one step, of which few may match
 IDLE = timedelta(seconds=TICK)
+_LONGEST_SHOWN = 250  # characters of an event's id beside the reason for which it was skipped
 _MOST_SHOWN = 100  # skipped events of a replay that are written down one by one
 _READ = [events.c[name] for name in ("seq", "id", "type", "version", "body", "raw")]
 LONGEST_ID = 100
@@ -200,7 +201,7 @@ async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
         total = row["skipped"] + len(skipped)
         await _change(context, row, sent=row["sent"] + len(sent), skipped=total, reached=reached)
         for identity, reason in skipped[: max(_MOST_SHOWN - row["skipped"], 0)]:
-            detail = f"event {identity}: {reason}"[:2000]
+            detail = f"event {identity[:_LONGEST_SHOWN]}: {reason}"[:2000]
             await auditing.note(context.connection, context.now, "archive", "skipped", f"replay/{row['id']}", detail)
     context.outgoing.extend(sent)
     return bool(found), row["closes"] is not None and reached <= row["reached"]
@@ -223,13 +224,15 @@ async def cancel(asked: tuple[str, str], context: SqlContext) -> dict[str, Any]:
 
 
 async def one(connection: AsyncConnection, identity: str) -> dict[str, Any]:
-    """How far a replay is.
+    """Return how far a replay is, with the latest events that it could not send.
 
     Raises:
         UnknownReplay: There is none of that id.
 
     """
-    return shown(await _known(connection, identity))
+    row = await _known(connection, identity)
+    deeds = await auditing.deeds(connection, f"replay/{row['id']}", action="skipped") if row["skipped"] else []
+    return {**shown(row), "skippedEvents": [each.detail for each in deeds]}
 
 
 async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:

@@ -1,0 +1,108 @@
+"""How far a replay is: its counters, its conditions, and when it has ended. Pure: the time is a parameter."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tidings.resources import EventReplay, durations
+from tidings.terminal import printable
+from tidings_operator.conditions import Condition
+
+ENDED = ("Completed", "Failed", "Cancelled")
+OUTCOMES = ("handled", "failed", "unread", "dropped")
+"""What a consumer confirms of a replayed event."""
+COUNTERS = ("matched", "sent", *OUTCOMES, "unconfirmed", "skipped")
+MOST_SHOWN = 10
+"""Skipped events that the status names, each with its reason; the archive's audit has more of them."""
+LONGEST_REASON = 300
+
+Status = dict[str, Any]
+
+_REMEDIES = {
+    "failed": "failed again: see `tidings dlq list`",
+    "unread": "read by nobody: no handler of the app takes their version",
+    "unconfirmed": "never confirmed: see whether the app runs, and with which SDK",
+    "skipped": "skipped: see status.skippedEvents and the archive's audit",
+}
+
+
+def started(before: Status, uid: str, by: str, now: str) -> Status:
+    """Return the status of a replay that runs from now on; one that had begun before keeps its counters and audit."""
+    running = {**before, "phase": "Running"}
+    if "startedAt" in before:
+        return running
+    audit = [{"at": now, "what": "started", "by": by}]
+    return {**running, "startedAt": now, "replayId": uid, "sent": 0, "audit": audit}
+
+
+def counted(before: Status, counts: Mapping[str, int], skipped: list[str], now: str, *, all_sent: bool) -> Status:
+    """Return a status with the latest counts, and with the time at which one of them last changed."""
+    after = {**before, **{name: counts[name] for name in COUNTERS}}
+    if all_sent:
+        after.setdefault("sentAt", now)
+    if skipped:
+        after["skippedEvents"] = [printable(each)[:LONGEST_REASON] for each in skipped[:MOST_SHOWN]]
+    changed = any(before.get(name) != after.get(name) for name in (*COUNTERS, "sentAt"))
+    return {**after, "progressedAt": now if changed else before.get("progressedAt", now)}
+
+
+def is_settled(replay: EventReplay, status: Status, now: datetime) -> bool:
+    """Return whether all is sent and the consumer has confirmed it, or has confirmed nothing for too long."""
+    if "sentAt" not in status:
+        return False
+    if not status["unconfirmed"]:
+        return True
+    waited = now - datetime.fromisoformat(status["progressedAt"])
+    return waited >= timedelta(seconds=durations.seconds(replay.spec.confirmation_timeout))
+
+
+def ended(status: Status, phase: str, now: str, reason: str = "") -> Status:
+    """Return the status of a replay that is over."""
+    audit = [*status.get("audit", []), {"at": now, "what": reason or phase.lower(), "by": "tidings-operator"}]
+    return {**status, "phase": phase, "completedAt": now, "audit": audit}
+
+
+def ready(replay: EventReplay, status: Status) -> Condition:
+    """Return Ready: True once the replay has ended by itself, with a reason that says whether anything is left."""
+    phase, text = status["phase"], _told(replay, status)
+    if phase == "Completed":
+        left = not replay.spec.dry_run and any(status.get(name) for name in _REMEDIES)
+        return Condition("Ready", "True", "CompletedWithExceptions" if left else "Completed", text)
+    if phase == "Failed":
+        return Condition("Ready", "False", phase, f"The archive cannot go on: {printable(status['failure'])}. {text}")
+    return Condition("Ready", "True" if phase == "Cancelled" else "False", phase, text)
+
+
+def outcome_conditions(replay: EventReplay, status: Status) -> list[Condition]:
+    """Return Sent and Confirmed: whether all events are sent, and whether the consumer has handled them."""
+    if replay.spec.dry_run or "matched" not in status:
+        return []
+    is_over, text = status["phase"] in ENDED, _told(replay, status)
+    if "sentAt" not in status:
+        reason = status["phase"] if is_over else "Sending"
+        return [Condition(name, "False", reason, text) for name in ("Sent", "Confirmed")]
+    skipped = status["skipped"]
+    sent = Condition("Sent", "False" if skipped else "True", "Skipped" if skipped else "Sent", text)
+    if status["unconfirmed"]:
+        return [sent, Condition("Confirmed", "False", "TimedOut" if is_over else "Waiting", text)]
+    wrong = next((name for name in ("failed", "unread") if status[name]), "")
+    reason = wrong.capitalize() or "Handled"
+    return [sent, Condition("Confirmed", "False" if wrong else "True", reason, text)]
+
+
+def _told(replay: EventReplay, status: Status) -> str:
+    """Say in one line what became of the events."""
+    if replay.spec.dry_run:
+        return f"{status.get('matched', 0)} events would be sent"
+    sent = f"{status.get('sent', 0)} of {status.get('matched', 0)} events sent to {replay.spec.target.subscription}"
+    good = [f"{status[name]} {name}" for name in ("handled", "dropped") if status.get(name)]
+    if status["phase"] in ENDED:
+        wrong = [f"{status[name]} {text}" for name, text in _REMEDIES.items() if status.get(name)]
+    else:
+        wrong = [f"{status[name]} {name}" for name in _REMEDIES if status.get(name)]
+    return "; ".join([sent, *good, *wrong])
+
+
+def timestamp(now: datetime) -> str:
+    """Write a time as a status has it."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
