@@ -134,7 +134,7 @@ class Newcomer:
         os.killpg(self.running.pid, signal.SIGINT)
         self.running.wait(STOP)
         self.running = None
-        assert "everything is stopped" in self.said()
+        assert "all processes have stopped" in self.said()
 
     @property
     def log(self) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidings.up import leftovers, ports, state
+from tidings.up import orphans, ports, state
 
 pytestmark = pytest.mark.real
 PINGPONG = Path(__file__).parent / "data" / "pingpong"
@@ -35,7 +35,7 @@ def ours(run_dir: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(leftovers.MARK) == str(run_dir):
+            if process.environ().get(orphans.MARK) == str(run_dir):
                 found.append(process)
     return found
 
@@ -71,7 +71,7 @@ def test_a_signal_stops_everything_in_order(project: Path, tmp_path: Path, base:
         assert len(ours(tmp_path)) == 6
         started.send_signal(number)
         rest, _ = started.communicate(timeout=120)
-        assert "everything is stopped" in rest
+        assert "all processes have stopped" in rest
         assert started.returncode == 0
     assert ours(tmp_path) == []
     assert state.read(tmp_path).phase == "stopped"
@@ -123,8 +123,8 @@ def test_a_service_that_cannot_start_is_shown_with_its_traceback(project: Path, 
     main = broken / "services/pong/src/pong/main.py"
     main.write_text("import no_such_module\n" + main.read_text())
     with up(broken, tmp_path / "run", "--port-base", str(base)) as started:
-        said = read_until(started, "mend it")
-        assert "pong died: exit code 1; it said last:" in said
+        said = read_until(started, "fix it")
+        assert "pong died: exit code 1; last output:" in said
         assert "ModuleNotFoundError: No module named 'no_such_module'" in said
         main.write_text(main.read_text().removeprefix("import no_such_module\n"))
         read_until(started, " ready in ")  # mended while it runs

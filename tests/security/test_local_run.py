@@ -14,7 +14,7 @@ from tidings.terminal import printable
 from tidings.up import ports, state
 from tidings.up.errors import UpError
 from tidings.up.folder import RunFolder, write_private
-from tidings.up.logs import understand
+from tidings.up.logs import parse_line
 from tidings.up.view import log_line
 
 
@@ -113,7 +113,7 @@ def test_what_data_says_is_shown_and_never_obeyed(text: str, field: str) -> None
     line = f"said {text}" if field == "plain" else json.dumps({"event": "x", "level": "error", field: f"said {text}"})
     out = StringIO()
     Console(file=out, force_terminal=False, soft_wrap=True).print(
-        log_line("orders", understand(line), "cyan", 10, "12:00:00")
+        log_line("orders", parse_line(line), "cyan", 10, "12:00:00")
     )
     shown = out.getvalue().removesuffix("\n")
     assert all(each.isprintable() for part in shown.split("\n") for each in part)

@@ -208,7 +208,8 @@ def test_what_makes_no_sense_is_refused(archive: Archive, words: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    ("url", "code", "complaint"), [("http://127.0.0.1:9", 1, "no archive answers"), ("nowhere", 2, "is no address")]
+    ("url", "code", "complaint"),
+    [("http://127.0.0.1:9", 1, "no archive answers"), ("nowhere", 2, "is not the URL of an archive")],
 )
 def test_an_archive_that_is_not_there_is_said_in_one_line(url: str, code: int, complaint: str) -> None:
     result = CliRunner().invoke(app, ["dlq", "list", "--archive", url])
@@ -254,7 +255,7 @@ def test_an_archive_that_asks_for_a_token_is_sent_it(archive: Archive, monkeypat
     ("outcome", "shown", "state"),
     [
         ("failed", "1 failed again", "open (failed again)"),
-        ("unread", "1 read by nobody", "open (read by nobody)"),
+        ("unread", "1 read by no consumer", "open (read by no consumer)"),
         ("dropped", "1 dropped by the handler", ""),
     ],
 )
@@ -272,7 +273,7 @@ def test_a_replay_tells_what_the_consumer_confirmed(archive: Archive, outcome: s
 def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:
     archive.died("e-1")
     result = archive.tidings("dlq", "replay", "1", "--yes", "--timeout", "0")
-    assert (result.exit_code, "1 sent and not confirmed" in result.output) == (1, True), result.output
+    assert (result.exit_code, "1 sent but not confirmed" in result.output) == (1, True), result.output
     assert [each["state"] for each in archive.json("dlq", "list", "--state", "sent")] == ["sent"]
     archive.hear("shop.itemSold.v1", "e-2")
     result = archive.tidings("replay", "shop", "--yes", "--timeout", "0")

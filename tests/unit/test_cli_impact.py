@@ -245,11 +245,11 @@ def test_for_people_with_exit_codes(shop: Path):
     assert result.exit_code == 1
     for said in (
         "orders.orderConfirmed v2 changed: breaks (owner: orders orders@pizza.example)",
-        "data.orderId is integer for the writer, string for the reader (who reads it today, ruled out by Full)",
+        "data.orderId is integer for the writer, string for the reader (current readers, ruled out by Full)",
         "kitchen-order-confirmed (app kitchen) reads it, criticality High: kitchen",
         "archive-everything (app archive) observes it",
         "-> Publish the change as v3 beside v2",
-        "1 changed version, 2 subscriptions to break. `tidings rfc new TYPE`",
+        "1 changed version, 2 affected subscriptions. `tidings rfc new TYPE`",
     ):
         assert said in result.output
     assert run("impact", "--against", SHOP, "--type", "payments.takePayment").exit_code == 0

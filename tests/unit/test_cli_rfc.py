@@ -77,7 +77,7 @@ def test_a_new_version_is_proposed_to_who_reads_the_one_before(shop: Path):
         "- [ ] kitchen-order-confirmed (app kitchen)",
         "| archive | archive-everything (observes) |",
         "`data.currency` is not written at all, but the reader requires it (archived events)",
-        "orders publishes v3 beside v2",
+        "orders publishes v3 in addition to v2",
     ):
         assert said in text
     assert "- [ ] archive-everything" not in text, "who observes has nothing to migrate"
@@ -135,7 +135,7 @@ def test_a_compatible_change_needs_no_migration(shop: Path):
     schema["properties"]["note"] = {"type": "string"}
     path.write_text(json.dumps(schema))
     text = rfc.render(facts(shop))
-    assert "No field differs in a way that a reader trips over." in text
+    assert "No difference affects readers." in text
     assert "No version ends." in text
     assert "@upcaster" not in text
 
@@ -169,7 +169,9 @@ def test_it_can_be_printed_or_read_by_programs(shop: Path, tmp_path: Path):
 def test_without_a_change_there_is_nothing_to_discuss(shop: Path):
     with_v3(shop)
     same = run("payments.takePayment", "--against", SHOP)
-    assert (same.exit_code, "Changed: orders.orderConfirmed.v3" in same.output) == (1, True), same.output
+    assert (same.exit_code, "Changed compared with --against: orders.orderConfirmed.v3" in same.output) == (1, True), (
+        same.output
+    )
     assert run("orders.orderConfirmed").exit_code == 2, "compared with what?"
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     assert run("orders.orderConfirmed", "--against", SHOP, "--sunset", yesterday).exit_code == 2

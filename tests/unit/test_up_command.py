@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tidings.up import command, control, ports, state, steering
+from tidings.up import command, control, control_commands, ports, state
 from tidings.up.errors import NotRunning
 
 SERVICE = """\
@@ -85,13 +85,13 @@ def test_up_says_when_it_is_ready_and_ctrl_c_ends_it(shop: Path, capsys: pytest.
     assert "web │ opened [c-1]" in said
     assert " ready in " in said
     assert f"open http://127.0.0.1:{port}" in said
-    assert said.splitlines()[-1].endswith("everything is stopped")
+    assert said.splitlines()[-1].endswith("all processes have stopped")
 
 
 def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def steer(run_dir: Path) -> None:
-        steering.ps(run_dir=run_dir)
-        steering.logs(["web"], run_dir=run_dir)
+        control_commands.ps(run_dir=run_dir)
+        control_commands.logs(["web"], run_dir=run_dir)
 
     while_it_runs(steer)
     said = capsys.readouterr().out
@@ -100,25 +100,25 @@ def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    while_it_runs(lambda run_dir: steering.ps(run_dir=run_dir, as_json=True))
+    while_it_runs(lambda run_dir: control_commands.ps(run_dir=run_dir, as_json=True))
     said = capfdbinary.readouterr().out
     told = json.JSONDecoder().raw_decode(said[said.index(b"{\n") :].decode())[0]
     assert [each["name"] for each in told["processes"]] == ["web"]
 
 
-def test_steering(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_commands(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def steer(run_dir: Path) -> None:
-        steering.restart("web", run_dir=run_dir)
-        steering.stop("web", run_dir=run_dir)
-        steering.start("web", run_dir=run_dir)
+        control_commands.restart("web", run_dir=run_dir)
+        control_commands.stop("web", run_dir=run_dir)
+        control_commands.start("web", run_dir=run_dir)
         with pytest.raises(typer.Exit):
-            steering.restart("wep", run_dir=run_dir)
+            control_commands.restart("wep", run_dir=run_dir)
 
     while_it_runs(steer)
     said = capsys.readouterr()
     for line in ("web is ready again, pid ", "web is stopped; `tidings start web`", "web is ready, pid "):
         assert line in said.out
-    assert "error: nothing in this run is called wep; there are web" in said.err
+    assert "error: unknown process wep; known processes: web" in said.err
 
 
 def test_down_stops_it_from_elsewhere(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,8 +126,8 @@ def test_down_stops_it_from_elsewhere(shop: Path, capsys: pytest.CaptureFixture[
         os.kill(control.running(run_dir).supervisor.pid, signal.SIGTERM)  # `down` would wait for this very process
 
     while_it_runs(steer)
-    steering.down(run_dir=shop / ".run")
-    assert capsys.readouterr().out.splitlines()[-1] == "everything is stopped"
+    control_commands.down(run_dir=shop / ".run")
+    assert capsys.readouterr().out.splitlines()[-1] == "all processes have stopped"
 
 
 def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,8 +139,8 @@ def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (steering.ps, "nothing was started in .run; start it with `tidings up`"),
-        (lambda: command.up(only=["wep"]), "nothing is called wep; did you mean web?"),
+        (control_commands.ps, "no system was started in .run; start it with `tidings up`"),
+        (lambda: command.up(only=["wep"]), "unknown service or program wep; did you mean web?"),
         (lambda: command.up(store="mysql"), "--state mysql: unknown; use sqlite, redis, postgres"),
     ],
 )
@@ -162,4 +162,4 @@ def test_replicas_are_told_how_to_be_written(given: str) -> None:
 def test_a_finished_run_is_not_taken_for_a_running_one(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     while_it_runs(nothing, plain=True)
     with pytest.raises(typer.Exit):
-        steering.ps(run_dir=shop / ".run")
+        control_commands.ps(run_dir=shop / ".run")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tidings.up.logs import Entry, LogFile, follow, tail, understand, worth_showing
+from tidings.up.logs import Entry, LogFile, follow, parse_line, tail, worth_showing
 from tidings.up.state import Role
 
 
@@ -26,8 +26,8 @@ from tidings.up.state import Role
         ),
     ],
 )
-def test_understand(line: str, entry: Entry) -> None:
-    assert understand(line) == entry
+def test_parse_line(line: str, entry: Entry) -> None:
+    assert parse_line(line) == entry
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_log_is_bounded_and_its_end_is_read_across_files(tmp_path: Path) -> No
 def test_the_last_lines_are_those_of_the_present_process(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "a.log")
     log.write(b"of the one before\n")
-    log.begin()
+    log.forget_last_lines()
     log.write(b"\xff broken\n")
     assert log.last() == ["\N{REPLACEMENT CHARACTER} broken"]
     log.close()

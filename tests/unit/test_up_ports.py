@@ -29,7 +29,7 @@ def test_a_taken_port_is_named_with_its_holder_and_the_way_out(taken: int) -> No
 
 
 def test_two_parts_that_want_one_port_are_named() -> None:
-    with pytest.raises(PortTaken, match="port 8001 is wanted by both orders and menu"):
+    with pytest.raises(PortTaken, match="port 8001 is assigned to both orders and menu"):
         ports.check({"orders": 8001, "menu": 8001})
 
 

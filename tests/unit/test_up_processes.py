@@ -12,7 +12,7 @@ from tidings.up.errors import ProjectError, UpError
 from tidings.up.folder import RunFolder
 from tidings.up.probes import Answers, Listens, SidecarServes
 from tidings.up.process import Process
-from tidings.up.processes import Surroundings, instances, services, wanted_ports
+from tidings.up.processes import RunContext, instances, requested_ports, services
 from tidings.up.project import Home, Program, Project, Service
 
 HOME = Home(
@@ -31,10 +31,10 @@ HOME = Home(
 SUBSCRIPTIONS = frozenset({("pubsub", "orders.orderPlaced.v1")})
 
 
-def surroundings() -> Surroundings:
+def run_context() -> RunContext:
     started = instances(HOME, (), {})
-    wanted = wanted_ports(HOME, started, ["nats"])
-    return Surroundings(
+    wanted = requested_ports(HOME, started, ["nats"])
+    return RunContext(
         home=HOME,
         folder=RunFolder(Path("/run")),
         ports={name: port or 20000 + index for index, (name, port) in enumerate(wanted.items())},
@@ -48,7 +48,7 @@ def surroundings() -> Surroundings:
 
 @pytest.fixture
 def made() -> dict[str, Process]:
-    around = surroundings()
+    around = run_context()
     everything = [*processes.programs(HOME.programs, around), *services(instances(HOME, (), {}), around)]
     return {each.name: each for each in everything}
 
@@ -74,7 +74,7 @@ def test_only_may_name_programs_too() -> None:
 
 @pytest.mark.parametrize(("only", "replicas"), [(("kitche",), {}), ((), {"kitche": 2})])
 def test_an_unknown_service_is_told_with_the_likely_one(only: tuple[str, ...], replicas: dict[str, int]) -> None:
-    with pytest.raises(UpError, match=r"nothing is called kitche; did you mean kitchen\?"):
+    with pytest.raises(UpError, match=r"unknown service or program kitche; did you mean kitchen\?"):
         instances(HOME, only, replicas)
 
 
@@ -139,12 +139,12 @@ def test_a_program_without_events_gets_no_tokens(made: dict[str, Process]) -> No
 
 def test_tokens_are_not_shown(made: dict[str, Process]) -> None:
     assert "to-dapr" not in repr(made["orders.daprd"].ready)
-    assert "to-dapr" not in repr(surroundings())
+    assert "to-dapr" not in repr(run_context())
 
 
 def test_a_wrong_reference_names_the_service_and_variable() -> None:
     wrong = Service(name="web", folder="web", sidecar=False, command=["x"], environment={"A": "${port:nobody}"})
-    around = replace(surroundings(), home=Home(HOME.root, HOME.project, (wrong,)))
+    around = replace(run_context(), home=Home(HOME.root, HOME.project, (wrong,)))
     with pytest.raises(ProjectError, match=r"tidings\.yaml: A of web: "):
         services(instances(around.home, (), {}), around)
 
@@ -170,7 +170,7 @@ def test_brokers(text: str, kind: str, address: str, values: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("rabbitmq", "is not started here; give its address: --broker amqp://"),
+        ("rabbitmq", "cannot be started locally; set its URL: --broker amqp://"),
         ("natz", "--broker natz: unknown; use nats, redis, rabbitmq, kafka, or an address such as nats://"),
         ("http://x", "unknown"),
     ],

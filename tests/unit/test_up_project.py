@@ -49,15 +49,15 @@ def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [
-        ("name: shop\nport: 1\n", "2:1", "unknown field `port`; known are name, folders"),
+        ("name: shop\nport: 1\n", "2:1", "unknown field `port`; known fields: name, folders"),
         ("name: shop\nservices:\n  - name: a\n    prot: 1\n", "4:5", "unknown field `prot`; did you mean `port`?"),
         ("name: shop\nservices:\n  - name: a\n    port: many\n", "4:11", "services[0].port: Expected `int | null`"),
         ("name: shop\nprograms:\n  - name: a\n", "3:5", "missing required field `command`"),
         ("name: shop\nprograms:\n  - {name: a, command: []}\n", "3:24", "command must not be empty"),
-        ("name: shop\nservices:\n  - {name: Orders}\n", "3:12", "'Orders' is no name"),
-        ("name: shop\nservices:\n  - {name: a}\n  - {name: a}\n", "3:12", "the name a is given twice"),
+        ("name: shop\nservices:\n  - {name: Orders}\n", "3:12", "'Orders' is not a valid name"),
+        ("name: shop\nservices:\n  - {name: a}\n  - {name: a}\n", "3:12", "the name a is not unique"),
         ("name: shop\nservices:\n  - {name: a, replicas: 0}\n", "3:25", "1 or more"),
-        ("name: shop\nservices:\n  - {name: a, port: 70000}\n", "3:21", "70000 is no port"),
+        ("name: shop\nservices:\n  - {name: a, port: 70000}\n", "3:21", "70000 is not a port"),
         ("name: [shop\n", "2:1", "not YAML"),
         ("", "1:1", "the document: Expected `object`"),
     ],
@@ -72,9 +72,12 @@ def test_a_mistake_is_told_with_its_place(text: str, place: str, says: str) -> N
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("folder: web", "folder: wab"), "there is no folder"),
-        (("    folder: web\n", ""), "service web: no folder of `folders` is called so"),
-        (("    command: [node, server.js]\n", ""), "src/web/main.py; write it, or give `module:` or `command:`"),
+        (("folder: web", "folder: wab"), "does not exist; correct its `folder:`"),
+        (("    folder: web\n", ""), "service web: no folder in `folders` has this name"),
+        (
+            ("    command: [node, server.js]\n", ""),
+            "src/web/main.py does not exist; create it, or set `module:` or `command:`",
+        ),
     ],
 )
 def test_a_service_without_code_is_told_before_anything_starts(
@@ -86,7 +89,7 @@ def test_a_service_without_code_is_told_before_anything_starts(
 
 
 def test_a_folder_without_project_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"there is no tidings.yaml; change to the project's folder"):
+    with pytest.raises(ProjectError, match=r"tidings.yaml does not exist; change to the project's folder"):
         project.load(tmp_path)
 
 
@@ -114,9 +117,9 @@ def test_references(text: str, filled: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("${port:order}", r"PONG of ping: \$\{port:order\} refers to nothing; ports are known for mail.smtp, orders$"),
-        ("${env:NOT_SET}", r"\$\{env:NOT_SET\} refers to nothing"),
-        ("${data}", r"\$\{data\} refers to nothing"),
+        ("${port:order}", r"PONG of ping: \$\{port:order\} is unknown; names with ports: mail.smtp, orders$"),
+        ("${env:NOT_SET}", r"\$\{env:NOT_SET\} is unknown"),
+        ("${data}", r"\$\{data\} is unknown"),
         ("$HOME", "write `\\$\\$` for a dollar"),
     ],
 )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tidings.plan import Plan
-from tidings.up import control, leftovers, state
+from tidings.up import control, orphans, state
 from tidings.up.backends import BROKERS, STORES, choose
 from tidings.up.errors import NotRunning, StartFailed
 from tidings.up.folder import RunFolder
@@ -45,7 +45,7 @@ def fake(folder: Path, name: str, role: Role, code: str = LIVES, ready: Probe | 
         argv=(sys.executable, "-I", "-S", "-c", code, name),
         ready=ready or Succeeds(("test", "-e", str(folder / f"{name}.up"))),
         cwd=folder,
-        env={leftovers.MARK: str(folder)},
+        env={orphans.MARK: str(folder)},
         ports={"http": 7002} if role == "sidecar" else {"app": 7001},
         grace=10,
     )
@@ -122,7 +122,7 @@ async def test_what_does_not_become_ready_is_named_with_its_last_words(tmp_path:
         await run.start(1.0)
     await run.stop()
     assert str(caught.value).startswith("orders is not ready (starting): `test` ends with exit code 1")
-    assert str(caught.value).endswith("it said last:\n    no menu")
+    assert str(caught.value).endswith("last output:\n    no menu")
 
 
 async def test_a_broker_that_dies_stops_the_start(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ async def test_it_is_steered_from_another_program(tmp_path: Path) -> None:
         await asyncio.to_thread(control.stop, tmp_path, "orders")
         assert run.find("orders").state in {"held", "ready"}  # gone, and perhaps not yet noticed
         assert (await asyncio.to_thread(control.start, tmp_path, "orders")).state == "ready"
-        with pytest.raises(NotRunning, match="nothing in this run is called order; there are redis, orders"):
+        with pytest.raises(NotRunning, match="unknown process order; known processes: redis, orders"):
             control.restart(tmp_path, "order")
 
 
 def test_without_a_run_there_is_nothing_to_steer(tmp_path: Path) -> None:
-    with pytest.raises(NotRunning, match="nothing was started in"):
+    with pytest.raises(NotRunning, match="no system was started in"):
         control.running(tmp_path)
     (tmp_path / state.FILE_NAME).write_text('{"old": 1}')
     with pytest.raises(NotRunning, match="written by another version"):
@@ -192,13 +192,13 @@ def test_a_killed_run_leaves_nothing_after_the_next_start(tmp_path: Path) -> Non
         orders = found.find("orders").process
         assert orders
         sleeping = psutil.Process(orders.pid).children()
-        with subprocess.Popen(["sleep", "60"], env={leftovers.MARK: str(tmp_path)}) as bystander:
+        with subprocess.Popen(["sleep", "60"], env={orphans.MARK: str(tmp_path)}) as bystander:
             up.kill()
             psutil.wait_procs([psutil.Process(orders.pid)] if orders.alive else [], timeout=60)
             assert not found.running
             said: list[str] = []
-            leftovers.end(tmp_path, found, said.append)
-            assert said == [f"ending pid {sleeping[0].pid}, left by a run that was killed"]
+            orphans.end(tmp_path, found, said.append)
+            assert said == [f"killing pid {sleeping[0].pid}, orphaned by an earlier run"]
             assert not any(each.is_running() for each in sleeping)
             assert bystander.poll() is None  # the same mark, but no session of ours
             bystander.kill()

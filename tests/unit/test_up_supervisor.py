@@ -99,8 +99,8 @@ async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(be
     await until(lambda: it.state.restarts == 1 and it.state.state == "ready")
     assert it.state.process != before
     assert heard.notes == [
-        "it died: killed by SIGKILL; it said last:\n    alive",
-        "it: it is started again in 0.2 s",
+        "it died: killed by SIGKILL; last output:\n    alive",
+        "it: restarting in 0.2 s",
     ]
 
 
@@ -112,9 +112,7 @@ async def test_a_process_that_keeps_dying_is_said_to_fail(
     await until(lambda: it.state.state == "failing")
     assert it.state.last_exit == "exit code 1"
     assert "no database" in heard.notes[0]
-    assert (
-        "it: it has died 5 times in a row right after its start: mend it; it is started again in 0.0 s" in heard.notes
-    )
+    assert "it: died 5 times in a row right after its start: fix it; restarting in 0.0 s" in heard.notes
     assert not it.ready.is_set()
 
 
@@ -139,7 +137,7 @@ async def test_one_that_will_not_stop_is_killed_after_its_grace(begin: Begin, he
     await until(lambda: "deaf" in heard.lines)
     await it.stop()
     assert it.state.last_exit == "killed by SIGKILL"
-    assert heard.notes == ["it did not stop within 0.3 s: killed"]
+    assert heard.notes == ["it did not stop within 0.3 s: killing it"]
 
 
 async def test_its_children_end_with_it(begin: Begin, heard: Heard) -> None:
@@ -191,7 +189,7 @@ async def test_a_held_process_stays_away_until_it_is_let_go(begin: Begin, heard:
     (tmp_path / "held").touch()
     it.signal(signal.SIGTERM)
     await until(lambda: it.state.state == "held")
-    assert heard.notes == ["it is stopped (killed by SIGTERM); `tidings start it` starts it again"]
+    assert heard.notes == ["it is stopped (killed by SIGTERM); start it with `tidings start it`"]
     (tmp_path / "held").unlink()
     await until(lambda: it.state.state == "ready")
 
@@ -201,7 +199,7 @@ async def test_why_it_is_not_ready_is_known(begin: Begin) -> None:
         port = next(free)
         it = await begin(LIVES, ready=Listens(port))
         await until(lambda: it.state.problem)
-        assert it.state.problem == f"port {port} takes no connections yet"
+        assert it.state.problem == f"port {port} does not accept connections yet"
         assert it.state.state == "starting"
 
 

@@ -85,7 +85,7 @@ def test_a_flood_is_cut_and_said_to_be() -> None:
     for number in range(1000):
         seen.view.line(ORDERS, f"line {number}")
     assert len(seen.lines) == 401
-    assert seen.console.file.getvalue().splitlines()[-1] == "… 600 lines more, see the log files"  # type: ignore[attr-defined]
+    assert seen.console.file.getvalue().splitlines()[-1] == "… 600 more lines, see the log files"  # type: ignore[attr-defined]
 
 
 def test_sidecars_are_quiet_unless_asked() -> None:
@@ -107,7 +107,7 @@ def test_the_table_puts_a_sidecar_beside_its_service() -> None:
     heading, row, last = drawn(run(orders, sidecar), 120)
     assert heading.split() == ["name", "state", "port", "pid", "sidecar", "port", "pid", "restarts", "memory", "up"]
     assert row.split()[:7] == ["orders", "ready", "8001", str(os.getpid()), "restarting", "3500", "3"]
-    assert last == "shop ready · 0/1 up · http://127.0.0.1:8080 · waiting for orders · Ctrl-C stops everything"
+    assert last == "shop ready · 0/1 up · http://127.0.0.1:8080 · waiting for orders · Ctrl-C stops the run"
 
 
 def test_a_narrow_table_has_no_pids_and_nothing_is_cut() -> None:

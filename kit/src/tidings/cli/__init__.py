@@ -1,4 +1,4 @@
-"""The command line `tidings`. Commands are imported when they are called, so that `--help` answers at once."""
+"""The `tidings` command line. Commands are imported when called, which keeps `--help` fast."""
 
 from tidings.cli.commands import kubectl, main
 

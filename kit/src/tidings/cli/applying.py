@@ -1,4 +1,4 @@
-"""Files against a live cluster: what applying them would change, down to what the sidecars are given."""
+"""Difference between files and a live cluster, including the resources that the operator would generate."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What would change, and what there is to say about it."""
+    """Changes that applying the files would cause, and findings about them."""
 
     changes: list[Change]
     findings: list[Finding]
@@ -37,76 +37,78 @@ class Outcome:
 
 
 def compare(cluster: Cluster, paths: list[Path]) -> Outcome:
-    """Compare the cluster with what it would be: the resources themselves, then what the operator makes of them."""
-    there = cluster.state().inventory
-    given = load(paths, namespace=cluster.namespace)
-    wanted, touched = difference.applied(there, given, timestamp())
-    declared, found = difference.known(there), difference.known(given)
+    """Compare the cluster before and after applying the files: declared resources first, then generated ones."""
+    current = cluster.state().inventory
+    files = load(paths, namespace=cluster.namespace)
+    desired, touched = difference.applied(current, files, timestamp())
+    declared, applied_resources = difference.known(current), difference.known(files)
     changes = [
         change
-        for key, resource in found.items()
+        for key, resource in applied_resources.items()
         if (
             change := difference.change(
                 difference.manifest(declared[key]) if key in declared else None, difference.manifest(resource)
             )
         )
     ]
-    changes += _children(cluster, there, wanted, touched, {namespace for _, (namespace, _) in found})
-    refs = {resource.ref for resource in found.values()}
-    findings = [*_new(plan(wanted, history=[there]), plan(there), refs)]
-    findings += (each for key in given.types if key in there.types for each in difference.unreadable(there.types[key]))
+    changes += _children(cluster, current, desired, touched, {namespace for _, (namespace, _) in applied_resources})
+    refs = {resource.ref for resource in applied_resources.values()}
+    findings = [*_relevant_findings(plan(desired, history=[current]), plan(current), refs)]
+    findings += (
+        finding for key in files.types if key in current.types for finding in difference.unreadable(current.types[key])
+    )
     return Outcome(changes, findings)
 
 
-def applied(there: Inventory, paths: list[Path], namespace: str) -> tuple[Inventory, frozenset[Key]]:
-    """Return what the cluster would have once the files are applied, and the apps that it touches."""
-    return difference.applied(there, load(paths, namespace=namespace), timestamp())
+def applied(current: Inventory, paths: list[Path], namespace: str) -> tuple[Inventory, frozenset[Key]]:
+    """Return the cluster's inventory after applying the files, and the affected apps."""
+    return difference.applied(current, load(paths, namespace=namespace), timestamp())
 
 
 def show(outcome: Outcome) -> None:
-    """Print the changes as `diff -u` does, then how many there are."""
+    """Print the changes as a unified diff, then their numbers."""
     console = output.console()
     for change in outcome.changes:
         for line in _diff(change):
             console.print(Text(line, STYLES.get(line[0], "")), soft_wrap=True)
     actions = [change.action for change in outcome.changes]
-    counts = [f"{actions.count(each)} to {each}" for each in ("create", "update", "delete") if each in actions]
+    counts = [f"{actions.count(action)} to {action}" for action in ("create", "update", "delete") if action in actions]
     console.print(", ".join(counts) or "No change.", style="bold")
 
 
 def _children(
-    cluster: Cluster, there: Inventory, wanted: Inventory, touched: Iterable[Key], own: set[str]
+    cluster: Cluster, current: Inventory, desired: Inventory, touched: Iterable[Key], own: set[str]
 ) -> Iterator[Change]:
-    """Yield what the operator would write, compared with what is there now, whoever wrote that.
+    """Yield the differences between the cluster's generated resources and those that the operator would write.
 
-    An app outside of the namespaces `own` counts only where the files change its plan: how far the cluster is from that
-    plan otherwise is its owner's affair.
+    Apps outside of the namespaces `own` are included only if the files change their plan. Any other difference there
+    concerns the owners of these apps.
     """
     today = datetime.now(UTC).date()
-    made = cluster.children(sorted({namespace for namespace, _ in touched}))
+    existing = cluster.children(sorted({namespace for namespace, _ in touched}))
     for app in sorted(touched):
-        before = difference.objects(_made_of(app, there, today))
-        after = difference.objects(_made_of(app, wanted, today))
+        before = difference.objects(_resources_of(app, current, today))
+        after = difference.objects(_resources_of(app, desired, today))
         if before == after and app[0] not in own:
             continue
         for key in sorted({*before, *after}):
-            # What is not among them may be there all the same, made by somebody else.
-            change = difference.change(made.get(key) or cluster.child(*key), after.get(key))
+            # `existing` holds only resources with the operator's label. A resource of another origin is read by name.
+            change = difference.change(existing.get(key) or cluster.child(*key), after.get(key))
             if change:
                 yield change
 
 
-def _made_of(app: Key, inventory: Inventory, today: Any) -> list[dict[str, Any]]:
-    """Return an app's children; an app that reads nothing has none."""
+def _resources_of(app: Key, inventory: Inventory, today: Any) -> list[dict[str, Any]]:
+    """Return the generated resources of an app; none if it has no subscriptions."""
     return resources_of(plan_app(app, inventory, today)) if app in inventory.consuming_apps else []
 
 
-def _new(wanted: Plan, before: Plan, given: set[str]) -> Iterator[Finding]:
-    """Yield what is said about the given resources, and about others only what was not to be said before."""
-    old = {(each.rule, each.resource, each.message) for each in before.findings}
-    for finding in wanted.findings:
+def _relevant_findings(desired: Plan, before: Plan, refs: set[str]) -> Iterator[Finding]:
+    """Yield findings about the applied resources, and new findings about others."""
+    old = {(finding.rule, finding.resource, finding.message) for finding in before.findings}
+    for finding in desired.findings:
         is_new = (finding.rule, finding.resource, finding.message) not in old
-        if finding.severity != "info" and (is_new or finding.resource in given):
+        if finding.severity != "info" and (is_new or finding.resource in refs):
             yield finding
 
 

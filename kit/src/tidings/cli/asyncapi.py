@@ -1,4 +1,4 @@
-"""`tidings asyncapi`: an AsyncAPI 3.0 document of the system, for portals, generators and people."""
+"""`tidings asyncapi`: print an AsyncAPI 3.0 document of the system."""
 
 import sys
 from typing import Annotated, Literal
@@ -13,9 +13,11 @@ from tidings.plan import plan
 from tidings.resources import load
 
 Format = Annotated[Literal["yaml", "json"], typer.Option("-o", "--output", help="YAML or JSON.")]
-App = Annotated[str, typer.Option("--app", help="Only this app, as AsyncAPI sees an application.", show_default=False)]
-Title = Annotated[str, typer.Option(help="What the system is called.")]
-Version = Annotated[str, typer.Option("--document-version", help="The version that the document is given.")]
+App = Annotated[
+    str, typer.Option("--app", help="Describe only this app, as an AsyncAPI application.", show_default=False)
+]
+Title = Annotated[str, typer.Option(help="Title of the document.")]
+Version = Annotated[str, typer.Option("--document-version", help="Version of the document.")]
 
 
 def asyncapi(
@@ -25,19 +27,20 @@ def asyncapi(
     title: Title = "Events",
     version: Version = "1.0.0",
 ) -> None:
-    """Print channels, what each app sends and receives, and the messages with their schemas and examples.
+    """Print channels, finding app's operations, and messages with schemas and examples.
 
-    What has an error is left out; it stands on standard error and the exit code is 1. 2: wrong usage.
+    Resources with errors are left out and reported on standard error. Exit code 0: no errors; 1: at least one error;
+    2: wrong usage.
     """
     inventory = load(inputs.chosen(paths))
     planned = plan(inventory)
     if app and app not in planned.apps:
-        raise typer.BadParameter(f"no app {app}: there are {', '.join(planned.apps)}", param_hint="--app")
-    made = document(inventory, planned, title=title, version=version, app=app)
+        raise typer.BadParameter(f"no app {app}; known apps: {', '.join(planned.apps)}", param_hint="--app")
+    described = document(inventory, planned, title=title, version=version, app=app)
     if output_format == "json":
-        output.dump(made)
+        output.dump(described)
     else:
-        sys.stdout.write(as_yaml([made]))
-    findings = [each for each in planned.findings if each.severity == "error"]
+        sys.stdout.write(as_yaml([described]))
+    findings = [finding for finding in planned.findings if finding.severity == "error"]
     output.show(findings, output.console(error=True))
     output.leave(findings)

@@ -1,4 +1,4 @@
-"""Which commands there are, and where: nothing of them is imported before one is called."""
+"""Table of all commands; a command's module is imported when it is called."""
 
 import importlib
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 
 class Command(NamedTuple):
-    """Where a command's function, or its group of commands, stands, and one line about it."""
+    """Location of a command's function or group, with its help text."""
 
     module: str
     function: str
@@ -20,7 +20,7 @@ EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead let
 
 COMMANDS: dict[str, Command] = {
     "lint": Command("tidings.cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
-    "plan": Command("tidings.cli.planning", "show", "Show what the files become: who reads what, where, how.", EVENTS),
+    "plan": Command("tidings.cli.planning", "show", "Show the plan: topics, paths and limits of each app.", EVENTS),
     "impact": Command("tidings.cli.impact", "impact", "Show who breaks if changed schemas are published.", EVENTS),
     "consumers": Command("tidings.cli.consumers", "consumers", "Show who consumes what, and whom to ask.", EVENTS),
     "rfc": Command("tidings.cli.rfc", "app", "Write a request for comments on a changed event.", EVENTS),
@@ -28,20 +28,20 @@ COMMANDS: dict[str, Command] = {
     "render": Command("tidings.cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
     "export": Command("tidings.cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
     "dlq": Command("tidings.cli.dlq", "app", "List, read, replay and discard dead letters.", ARCHIVE),
-    "replay": Command("tidings.cli.replay", "replay", "Send archived events to one consumer again.", ARCHIVE),
+    "replay": Command("tidings.cli.replay", "replay", "Replay archived events to one consumer.", ARCHIVE),
     "up": Command("tidings.up.command", "up", "Start the whole system on this machine.", RUN),
-    "ps": Command("tidings.up.steering", "ps", "Show the processes of the run.", RUN),
-    "logs": Command("tidings.up.steering", "logs", "Show the run's log.", RUN),
-    "restart": Command("tidings.up.steering", "restart", "Restart a process of the run.", RUN),
-    "stop": Command("tidings.up.steering", "stop", "Stop a process of the run.", RUN),
-    "start": Command("tidings.up.steering", "start", "Start a stopped process of the run.", RUN),
-    "down": Command("tidings.up.steering", "down", "Stop the run.", RUN),
-    "tools": Command("tidings.programs.command", "tools", "Get the programs that run beside the services.", RUN),
+    "ps": Command("tidings.up.control_commands", "ps", "Show the processes of the run.", RUN),
+    "logs": Command("tidings.up.control_commands", "logs", "Show the run's log.", RUN),
+    "restart": Command("tidings.up.control_commands", "restart", "Restart a process of the run.", RUN),
+    "stop": Command("tidings.up.control_commands", "stop", "Stop a process of the run.", RUN),
+    "start": Command("tidings.up.control_commands", "start", "Start a stopped process of the run.", RUN),
+    "down": Command("tidings.up.control_commands", "down", "Stop the run.", RUN),
+    "tools": Command("tidings.programs.command", "tools", "Install the programs that the local run needs.", RUN),
 }
 
 
 class _Lazy(TyperGroup):
-    """Lists every command from the table; imports only the one that is called."""
+    """Command group that imports only the called command."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
         return list(COMMANDS)
@@ -52,10 +52,12 @@ class _Lazy(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is click's
         for panel in dict.fromkeys(command.panel for command in COMMANDS.values()):
             with formatter.section(panel):
-                formatter.write_dl([(name, each.help) for name, each in COMMANDS.items() if each.panel == panel])
+                formatter.write_dl(
+                    [(name, command.help) for name, command in COMMANDS.items() if command.panel == panel]
+                )
 
 
-# Plain help for the list of commands: rich takes 200 ms to import. A command's own help is rich.
+# The list of commands has plain help, since rich takes 200 ms to import. Each command's own help uses rich.
 app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
@@ -70,12 +72,12 @@ def main() -> None:
 
 
 def kubectl() -> None:
-    """Run the command line as kubectl's plugin: `kubectl tidings …`. It asks the current cluster unless told not to."""
+    """Run the command line as a kubectl plugin: `kubectl tidings …`. It reads the current cluster by default."""
     app(prog_name="kubectl tidings", default_map={name: {"live": True} for name in ("plan", "impact", "consumers")})
 
 
 def _load(name: str) -> Any:
-    """Import a command and make it what typer would have made of it."""
+    """Import a command and convert it as typer does."""
     known = COMMANDS[name]
     function = getattr(importlib.import_module(known.module), known.function)
     if isinstance(function, typer.Typer):

@@ -1,4 +1,4 @@
-"""`tidings dlq`: what consumers could not handle, and what becomes of it."""
+"""`tidings dlq`: list, show, replay and discard dead letters."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tidings.cli.output import Format, refusal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Dead letters: list, read, replay, discard.")
 
-Numbers = Annotated[list[int] | None, typer.Argument(help="Numbers, as `tidings dlq list` shows them.")]
+Numbers = Annotated[list[int] | None, typer.Argument(help="Numbers from `tidings dlq list`.")]
 App = Annotated[str | None, typer.Option(help="Only of this app.")]
-Subscription = Annotated[str | None, typer.Option(help="Only what this EventSubscription failed on.")]
+Subscription = Annotated[str | None, typer.Option(help="Only of this EventSubscription.")]
 Type = Annotated[str | None, typer.Option("--type", help="Only of this event type.")]
-All = Annotated[bool, typer.Option("--all", help="Every open one.")]
-Rate = Annotated[float, typer.Option(min=0.1, help="At most so many a second.")]
+All = Annotated[bool, typer.Option("--all", help="All open dead letters.")]
+Rate = Annotated[float, typer.Option(min=0.1, help="Maximum number per second.")]
 State = Literal["open", "sent", "handled", "dropped", "discarded", "any"]
-_LOOK = 0.5  # seconds between looks at what consumers have confirmed
+_POLL = 0.5  # seconds between two requests for the consumers' confirmations
 
 
 @app.command("list")
@@ -34,46 +34,46 @@ def show_all(
     subscription: Subscription = None,
     type_: Type = None,
     state: Annotated[State, typer.Option(help="In this state.")] = "open",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the latest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number; the latest are shown.")] = 50,
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
-    """List dead letters, the latest first."""
-    found = Archive(archive).get(
+    """List dead letters, latest first."""
+    page = Archive(archive).get(
         "/deadletters", app=app, subscription=subscription, type=type_, state=state, limit=limit
     )
     if output_format == "json":
-        output.dump(found["deadLetters"])
+        output.dump(page["deadLetters"])
         return
-    output.console().print(_table(found["deadLetters"]))
-    if found["next"] is not None:
+    output.console().print(_table(page["deadLetters"]))
+    if page["next"] is not None:
         output.console().print(f"There are more than {limit}: use a filter, or --limit.", style="dim")
 
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(help="Its number, as `tidings dlq list` shows it.")],
+    number: Annotated[int, typer.Argument(help="Number from `tidings dlq list`.")],
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
-    """Show a dead letter: why it failed, the event itself, and what was done about it."""
-    found = Archive(archive).get(f"/deadletters/{number}")
+    """Show a dead letter: the reason, the event, and the actions taken."""
+    letter = Archive(archive).get(f"/deadletters/{number}")
     if output_format == "json":
-        output.dump(found)
+        output.dump(letter)
         return
     console = output.console()
     table = Table(box=None, show_header=False)
     for name in ("number", "state", "app", "subscription", "eventId", "subject", "correlationId", "topic"):
-        table.add_row(name, _text(found[name]))
-    table.add_row("type", _text(f"{found['type']}.v{found['version']}"))
-    if found["replay"]:
-        table.add_row("latest replay", _text(_replay(found["replay"])))
-    table.add_row("reason", _text(f"{found['error']}: {found['reason']}" if found["error"] else found["reason"]))
-    table.add_row("attempts", _text(f"{found['attempts']}, from {found['firstAttempt']} to {found['lastAttempt']}"))
+        table.add_row(name, _text(letter[name]))
+    table.add_row("type", _text(f"{letter['type']}.v{letter['version']}"))
+    if letter["replay"]:
+        table.add_row("latest replay", _text(_replay(letter["replay"])))
+    table.add_row("reason", _text(f"{letter['error']}: {letter['reason']}" if letter["error"] else letter["reason"]))
+    table.add_row("attempts", _text(f"{letter['attempts']}, from {letter['firstAttempt']} to {letter['lastAttempt']}"))
     console.print(table)
-    console.print(JSONHighlighter()(output.as_json(found["event"])))
-    for deed in found["audit"]:
-        console.print(output.literal(f"{deed['at']}  {deed['who']}  {deed['action']}  {deed['detail']}", "dim"))
+    console.print(JSONHighlighter()(output.as_json(letter["event"])))
+    for action in letter["audit"]:
+        console.print(output.literal(f"{action['at']}  {action['who']}  {action['action']}  {action['detail']}", "dim"))
 
 
 @app.command()
@@ -85,42 +85,45 @@ def replay(
     every: All = False,
     to: Annotated[
         str | None,
-        typer.Option(help="The EventSubscription to send it to, where the sidecar gave it up and none is known."),
+        typer.Option(
+            help="EventSubscription to replay to, if the sidecar dead-lettered the event and none is recorded."
+        ),
     ] = None,
     rate: Rate = 20.0,
     dry_run: DryRun = False,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for what consumers confirm after the last was sent.")
+        float, typer.Option(min=0, help="Seconds to wait for the consumers' confirmations after sending the last one.")
     ] = 60.0,
     yes: Yes = False,
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
-    """Send dead letters again, each only to the consumer that failed on it, and show what became of them.
+    """Replay dead letters, each to the consumer that failed on it, and show the outcomes.
 
-    A consumer that has handled the event meanwhile drops it: nothing happens twice. Exit code 0: all were handled, or
-    dropped by their handler; 1: one was refused, failed again, is read by nobody, or was not confirmed in time.
+    A consumer that has handled the event in the meantime ignores the duplicate. Exit code 0: all were handled, or
+    dropped by their handlers; 1: a replay was refused, failed again, was read by no consumer, or was not confirmed in
+    time.
     """
     client = Archive(archive)
-    chosen = _chosen(client, numbers, app, subscription, type_, every)
+    letters = _select(client, numbers, app, subscription, type_, every)
     body = {"by": me(), **({"subscription": to} if to else {})}
     results = _carry_out(
-        chosen,
+        letters,
         "replay",
-        lambda number: client.tried(f"/deadletters/{number}/replay", body),
+        lambda number: client.try_post(f"/deadletters/{number}/replay", body),
         rate=rate,
         dry_run=dry_run,
         yes=yes,
         output_format=output_format,
     )
     if not dry_run:
-        results = _confirmed(client, results, timeout)
+        results = _await_confirmations(client, results, timeout)
     _report(results, "replay", dry_run=dry_run, output_format=output_format)
 
 
 @app.command()
 def discard(
-    reason: Annotated[str, typer.Option(help="Why nobody needs it; kept in the audit.")],
+    reason: Annotated[str, typer.Option(help="Why it is not needed; kept in the audit log.")],
     numbers: Numbers = None,
     app: App = None,
     subscription: Subscription = None,
@@ -131,14 +134,14 @@ def discard(
     archive: Url = DEFAULT,
     output_format: Format = "table",
 ) -> None:
-    """Put dead letters away that nobody needs. They can still be read."""
+    """Discard dead letters. They stay readable, but are no longer open."""
     client = Archive(archive)
-    chosen = _chosen(client, numbers, app, subscription, type_, every)
+    letters = _select(client, numbers, app, subscription, type_, every)
     body = {"by": me(), "reason": reason}
     results = _carry_out(
-        chosen,
+        letters,
         "discard",
-        lambda number: client.tried(f"/deadletters/{number}/discard", body),
+        lambda number: client.try_post(f"/deadletters/{number}/discard", body),
         rate=float("inf"),
         dry_run=dry_run,
         yes=yes,
@@ -147,7 +150,7 @@ def discard(
     _report(results, "discard", dry_run=dry_run, output_format=output_format)
 
 
-def _chosen(
+def _select(
     client: Archive,
     numbers: list[int] | None,
     app: str | None,
@@ -155,19 +158,19 @@ def _chosen(
     type_: str | None,
     every: bool,
 ) -> list[dict[str, Any]]:
-    """The dead letters that are meant, the oldest first: by number, or the open ones by a filter."""
+    """Return the selected dead letters, oldest first: by number, or the open ones that match a filter."""
     filtered = any((app, subscription, type_, every))
     if bool(numbers) == filtered:
-        raise typer.BadParameter("name dead letters by number, or by --app, --subscription, --type or --all")
+        raise typer.BadParameter("select dead letters either by number, or with --app, --subscription, --type or --all")
     if numbers:
         return [client.get(f"/deadletters/{number}") for number in dict.fromkeys(numbers)]
-    found = client.pages("/deadletters", "deadLetters", app=app, subscription=subscription, type=type_)
-    return sorted(found, key=lambda letter: int(letter["number"]))
+    pages = client.pages("/deadletters", "deadLetters", app=app, subscription=subscription, type=type_)
+    return sorted(pages, key=lambda letter: int(letter["number"]))
 
 
 def _carry_out(
-    chosen: list[dict[str, Any]],
-    deed: str,
+    letters: list[dict[str, Any]],
+    action: str,
     do: Callable[[int], tuple[dict[str, Any], str]],
     *,
     rate: float,
@@ -176,69 +179,69 @@ def _carry_out(
     output_format: str,
 ) -> list[dict[str, Any]]:
     console = output.console(error=output_format == "json")
-    if not chosen:
+    if not letters:
         console.print("No dead letters: nothing to do.")
     elif output_format != "json" or not yes:
-        console.print(_table(chosen))
-    if chosen and not dry_run:
-        confirm(f"{deed.capitalize()} {_number(chosen)}?", yes=yes)
+        console.print(_table(letters))
+    if letters and not dry_run:
+        confirm(f"{action.capitalize()} {_number(letters)}?", yes=yes)
     results: list[dict[str, Any]] = []
-    for letter in chosen:
-        begun = time.monotonic()
+    for letter in letters:
+        started = time.monotonic()
         answer, refused = ({}, "") if dry_run else do(letter["number"])
         result = {"number": letter["number"], "state": answer.get("state", letter["state"])}
-        if deed == "replay" and answer:
+        if action == "replay" and answer:
             result |= answer["replay"]
         results.append(result | ({"refused": refused} if refused else {}))
-        if not dry_run and letter is not chosen[-1]:
-            time.sleep(max(1 / rate - (time.monotonic() - begun), 0.0))
+        if not dry_run and letter is not letters[-1]:
+            time.sleep(max(1 / rate - (time.monotonic() - started), 0.0))
     return results
 
 
-def _confirmed(client: Archive, results: list[dict[str, Any]], timeout: float) -> list[dict[str, Any]]:
-    """Wait until consumers have confirmed what was sent to them; what is not confirmed in time stays as it is."""
+def _await_confirmations(client: Archive, results: list[dict[str, Any]], timeout: float) -> list[dict[str, Any]]:
+    """Wait for the consumers' confirmations, at most `timeout` seconds after the last dead letter was sent."""
     deadline = time.monotonic() + timeout
     while True:
-        for each in results:
-            if each.get("outcome") == "unconfirmed":
-                found = client.get(f"/deadletters/{each['number']}")
-                if found["replay"] and found["replay"]["replayId"] == each["replayId"]:
-                    each.update(found["replay"], state=found["state"])
-        waiting = any(each.get("outcome") == "unconfirmed" for each in results)
+        for result in results:
+            if result.get("outcome") == "unconfirmed":
+                letter = client.get(f"/deadletters/{result['number']}")
+                if letter["replay"] and letter["replay"]["replayId"] == result["replayId"]:
+                    result.update(letter["replay"], state=letter["state"])
+        waiting = any(result.get("outcome") == "unconfirmed" for result in results)
         if not waiting or time.monotonic() >= deadline:
             return results
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
 
 
-def _report(results: list[dict[str, Any]], deed: str, *, dry_run: bool, output_format: str) -> None:
-    counts = Counter("refused" if "refused" in each else each.get("outcome", "done") for each in results)
+def _report(results: list[dict[str, Any]], action: str, *, dry_run: bool, output_format: str) -> None:
+    counts = Counter("refused" if "refused" in result else result.get("outcome", "done") for result in results)
     if output_format == "json":
         output.dump(results)
     elif dry_run:
-        output.console().print(f"Would {deed} {_number(results)}.")
+        output.console().print(f"Would {action} {_number(results)}.")
     elif results:
-        named = ("done", *_MEANING, "refused")
-        shown = [f"{counts[name]} {_MEANING.get(name, name)}" for name in named if counts[name]]
-        output.console().print(f"{deed.capitalize()}: {', '.join(shown)}.")
-    unsolved = [each for each in results if "refused" in each or each.get("outcome") in _UNSOLVED]
+        labels = ("done", *_MEANING, "refused")
+        parts = [f"{counts[name]} {_MEANING.get(name, name)}" for name in labels if counts[name]]
+        output.console().print(f"{action.capitalize()}: {', '.join(parts)}.")
+    unsolved = [result for result in results if "refused" in result or result.get("outcome") in _UNSOLVED]
     if unsolved and not dry_run:
-        raise refusal("\n".join(f"{each['number']}: {_why(each)}" for each in unsolved))
+        raise refusal("\n".join(f"{result['number']}: {_problem(result)}" for result in unsolved))
 
 
 _MEANING = {
     "handled": "handled",
     "dropped": "dropped by the handler",
     "failed": "failed again",
-    "unread": "read by nobody",
-    "unconfirmed": "sent and not confirmed",
+    "unread": "read by no consumer",
+    "unconfirmed": "sent but not confirmed",
 }
 _UNSOLVED = ("failed", "unread", "unconfirmed")
 
 
-def _why(result: dict[str, Any]) -> str:
+def _problem(result: dict[str, Any]) -> str:
     if "refused" in result:
         return output.printable(result["refused"])
-    return ": ".join(output.printable(each) for each in (_MEANING[result["outcome"]], result["reason"]) if each)
+    return ": ".join(output.printable(part) for part in (_MEANING[result["outcome"]], result["reason"]) if part)
 
 
 def _number(letters: list[dict[str, Any]]) -> str:
@@ -269,11 +272,11 @@ def _replay(replay: dict[str, Any]) -> str:
 
 
 def _state(letter: dict[str, Any]) -> str:
-    """Return the state, with what the latest replay came to where that is no success."""
+    """Return the state, with the outcome of the latest replay unless it was a success."""
     outcome = (letter.get("replay") or {}).get("outcome")
     return f"{letter['state']} ({_MEANING[outcome]})" if outcome in _UNSOLVED else str(letter["state"])
 
 
 def _text(value: object) -> Text:
-    """A value as it is: what stands in an event is no markup."""
+    """Return a value as literal text: events may contain markup."""
     return output.literal("?" if value is None else value)

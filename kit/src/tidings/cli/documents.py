@@ -1,4 +1,4 @@
-"""YAML as people read it: texts of several lines stand as blocks, so that they can be compared."""
+"""Readable YAML: multi-line strings are written as blocks, so that a diff shows their changed lines."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, and the same block in full wherever it stands."""
+    """Dumper with block style for multi-line strings and without anchors and aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is the library's
         return True
@@ -21,5 +21,5 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(documents: Iterable[Any], *, sort_keys: bool = False) -> str:
-    """Write documents, one after the other."""
+    """Return the documents as a YAML stream."""
     return yaml.dump_all(documents, None, _Dumper, sort_keys=sort_keys, allow_unicode=True, width=1000)

@@ -1,4 +1,4 @@
-"""`tidings impact`: who breaks if the changed schemas are published."""
+"""`tidings impact`: show the consumers that changed schemas would break."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from tidings.cli.output import Format
 from tidings.plan.impact import Impact, impacts
 from tidings.resources import Inventory, load, worst_first
 
-AFTER = {"readers": "who reads it today", "replay": "archived events"}
+AFTER = {"readers": "current readers", "replay": "archived events"}
 Only = Annotated[str, typer.Option("--type", help="Only this event type.", show_default=False)]
 
 
@@ -26,22 +26,22 @@ def impact(
     namespace: Namespace = None,
     output_format: Format = "table",
 ) -> None:
-    """Show each changed version: what differs, who reads it, who breaks, and what to do.
+    """Show each changed version: the differences, its consumers, which of them break, and what to do.
 
-    Changed is what differs from --against, or from the cluster with --live; the cluster's own subscriptions count
-    as readers then. `lint` asks whether a change is allowed, this asks whom it hits.
-    Exit code 0: nobody breaks; 1: somebody does, or a file has an error; 2: wrong usage.
+    Versions are compared with --against, or with the cluster given --live; its subscriptions count as consumers then.
+    `lint` checks whether a change is allowed, `impact` shows which consumers it affects.
+    Exit code 0: no consumer breaks; 1: a consumer breaks, or a file has an error; 2: wrong usage.
     """
-    found, inventory = compared(paths, against, live=live, context=context, namespace=namespace)
-    found = [each for each in found if only in ("", each.event_type.spec.type)]
+    impacts_, inventory = compared(paths, against, live=live, context=context, namespace=namespace)
+    impacts_ = [entry for entry in impacts_ if only in ("", entry.event_type.spec.type)]
     if output_format == "json":
-        output.dump([each.to_dict() for each in found])
+        output.dump([entry.to_dict() for entry in impacts_])
     else:
-        for each in found:
-            _show(each)
-        output.console().print(_summary(found))
+        for entry in impacts_:
+            _show(entry)
+        output.console().print(_summary(impacts_))
     output.show(worst_first(inventory.findings), output.console(error=True))
-    if any(each.breaks for each in found):
+    if any(entry.breaks for entry in impacts_):
         raise typer.Exit(1)
     output.leave(inventory.findings)
 
@@ -54,50 +54,53 @@ def compared(
     context: str | None,
     namespace: str | None,
 ) -> tuple[list[Impact], Inventory]:
-    """Compare the files with an earlier state or with a cluster, which also tells more readers.
+    """Compare the files with an earlier state or with a cluster, whose subscriptions are added as readers.
 
     Raises:
-        typer.BadParameter: There is nothing to compare with.
+        typer.BadParameter: Neither an earlier state nor a cluster was given.
 
     """
     files = inputs.chosen(paths)
-    if asked := cluster.chosen(live=live, context=context, namespace=namespace):
-        there = asked.state().inventory
-        inventory, _ = applying.applied(there, files, asked.namespace)
-        history = [*inputs.history(against, files), there]
+    if live_cluster := cluster.chosen(live=live, context=context, namespace=namespace):
+        current = live_cluster.state().inventory
+        inventory, _ = applying.applied(current, files, live_cluster.namespace)
+        history = [*inputs.history(against, files), current]
     else:
         inventory, history = load(files), inputs.history(against, files)
     if not history:
         raise typer.BadParameter(
-            "say what the files are compared with: a git revision or a folder, or the cluster with --live",
+            "nothing to compare with: name a git revision or a folder, or use --live to compare with the cluster",
             param_hint="--against",
         )
     return impacts(inventory, history), inventory
 
 
-def _show(found: Impact) -> None:
+def _show(change: Impact) -> None:
     console = output.console()
-    mark = Text("breaks", "bold red") if found.breaks else Text("breaks nobody", "green")
-    owner = found.event_type.spec.owner
-    asked = f"{owner.team} {owner.contact}".strip()
+    mark = Text("breaks", "bold red") if change.breaks else Text("breaks nobody", "green")
+    owner = change.event_type.spec.owner
+    contact = f"{owner.team} {owner.contact}".strip()
     console.print(
-        Text(f"{found.event_type.spec.type} {found.version}", "bold"), f"{found.effect}:", mark, f"(owner: {asked})"
+        Text(f"{change.event_type.spec.type} {change.version}", "bold"),
+        f"{change.effect}:",
+        mark,
+        f"(owner: {contact})",
     )
-    for difference in found.differences:
-        ruled = f", ruled out by {found.event_type.spec.compatibility}" if difference.forbidden else ""
+    for difference in change.differences:
+        ruled = f", ruled out by {change.event_type.spec.compatibility}" if difference.forbidden else ""
         console.print(
             f"    {difference.field} {difference.message}", f"({AFTER[difference.side]}{ruled})", markup=False
         )
-    for reader in found.readers:
+    for reader in change.readers:
         how = "observes it" if reader.observes else f"reads it, criticality {reader.criticality}"
-        asked = " ".join(filter(None, (reader.owner, reader.contact))) or "no owner named"
-        console.print(Text(f"    {reader.who} {how}: {asked}", "dim" if reader.observes else ""))
-    for line in found.advice:
+        contact = " ".join(filter(None, (reader.owner, reader.contact))) or "no owner named"
+        console.print(Text(f"    {reader.who} {how}: {contact}", "dim" if reader.observes else ""))
+    for line in change.advice:
         console.print(Text(f"    -> {line}", "cyan"))
 
 
-def _summary(found: list[Impact]) -> str:
-    broken = {reader.who for each in found if each.breaks for reader in each.consumers}
-    versions = f"{len(found)} changed version{'s' * (len(found) != 1)}"
+def _summary(changes: list[Impact]) -> str:
+    broken = {reader.who for change in changes if change.breaks for reader in change.consumers}
+    versions = f"{len(changes)} changed version{'s' * (len(changes) != 1)}"
     advice = ". `tidings rfc new TYPE` writes a request for comments" if broken else ""
-    return f"{versions}, {len(broken)} subscription{'s' * (len(broken) != 1)} to break{advice}"
+    return f"{versions}, {len(broken)} affected subscription{'s' * (len(broken) != 1)}{advice}"

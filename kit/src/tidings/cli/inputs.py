@@ -1,4 +1,4 @@
-"""What the commands on files have in common: which files, and where earlier states of them are found."""
+"""Input files of the commands, and earlier states of them."""
 
 import io
 import subprocess
@@ -24,25 +24,25 @@ Against = Annotated[
     list[str] | None,
     typer.Option(
         "--against",
-        help="An earlier state that changed schemas are held against: a folder with the same files, or a git "
-        "revision. May be repeated, the oldest first.",
+        help="Earlier state to compare schemas with: a folder with the same files, or a git revision. "
+        "May be repeated, oldest first.",
     ),
 ]
 
 
 def chosen(paths: list[Path] | None) -> list[Path]:
-    """Return the paths to read; raise a usage error (exit code 2) where one does not exist or none is found."""
+    """Return the paths to read; raise a usage error (exit code 2) if one does not exist or there is none."""
     for path in paths or ():
         if not path.exists():
             raise typer.BadParameter(f"{path} does not exist", param_hint="PATHS")
-    found = paths or sorted(Path().glob(DEFAULT))
-    if not found:
+    existing = paths or sorted(Path().glob(DEFAULT))
+    if not existing:
         raise typer.BadParameter(f"nothing at {DEFAULT} below {Path.cwd()}: name files or folders", param_hint="PATHS")
-    return found
+    return existing
 
 
 def history(against: list[str] | None, paths: list[Path]) -> list[Inventory]:
-    """Load the earlier states that `--against` names; raise a usage error where one has nothing to compare with."""
+    """Load the earlier states named by `--against`; raise a usage error if one cannot be compared."""
     return [_state(state, paths) for state in against or ()]
 
 
@@ -53,18 +53,18 @@ def _state(state: str, paths: list[Path]) -> Inventory:
     if is_path and not state.startswith((".", "/")) and _is_revision(state):
         raise _unusable(f"{state} is a folder and a git revision", f"Write ./{state} or refs/heads/{state}.")
     if is_path:
-        found = load([state])
+        inventory = load([state])
     else:
         with _checked_out(state, paths) as folder:
-            found = load([folder])
-    if errors := [each for each in found.findings if each.severity == "error"]:
-        problem = f"{state} cannot be read whole: {errors[0].location}: {errors[0].message}"
-        raise _unusable(problem, "What cannot be read cannot be compared: name another state.")
-    if not found.types:
+            inventory = load([folder])
+    if errors := [finding for finding in inventory.findings if finding.severity == "error"]:
+        problem = f"{state} has errors: {errors[0].location}: {errors[0].message}"
+        raise _unusable(problem, "It cannot be compared: name another state.")
+    if not inventory.types:
         problem = f"{state} has no EventType at {', '.join(map(str, paths))}: nothing would be compared"
-        mend = "If the files were moved, name a folder with the earlier ones; if all is new, leave --against out."
-        raise _unusable(problem, mend)
-    return found
+        fix = "If the files were moved, name a folder with the earlier ones; if all are new, leave --against out."
+        raise _unusable(problem, fix)
+    return inventory
 
 
 def _is_revision(state: str) -> bool:
@@ -75,13 +75,13 @@ def _is_revision(state: str) -> bool:
         return False
 
 
-def _unusable(problem: str, mend: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{problem}. {mend}", param_hint="--against")
+def _unusable(problem: str, fix: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{problem}. {fix}", param_hint="--against")
 
 
 @contextmanager
 def _checked_out(revision: str, paths: list[Path]) -> Iterator[Path]:
-    """Lay the paths as they were at a git revision into a temporary folder; one that was not there is an error."""
+    """Extract the paths at a git revision into a temporary folder; raise a usage error if one did not exist."""
     names = _names_at(revision, paths)
     with tempfile.TemporaryDirectory(prefix="tidings-") as folder:
         archive = _git("archive", "--format=tar", revision, "--", *names, revision=revision)
@@ -91,24 +91,25 @@ def _checked_out(revision: str, paths: list[Path]) -> Iterator[Path]:
         except tarfile.TarError as error:
             raise _unusable(f"{revision} cannot be read: {error}", "Name a folder with the earlier files.") from error
         if missing := [name for name in names if not (Path(folder) / name).exists()]:
-            problem = f"git leaves {missing[0]} out of what it exports of {revision}"
+            problem = f"git does not export {missing[0]} of {revision}"
             raise _unusable(problem, "See export-ignore in .gitattributes, or name a folder with the earlier files.")
         yield Path(folder)
 
 
 def _names_at(revision: str, paths: list[Path]) -> list[str]:
-    """Return the files at or below the paths at a revision. The default is looked up there: folders may have moved."""
+    """Return the files at or below the paths at a revision."""
+    # The default pattern is expanded at that revision, since services may have been added or removed since.
     is_default = paths == sorted(Path().glob(DEFAULT))
-    found: list[str] = []
+    tracked_names: list[str] = []
     for path in [Path(DEFAULT.partition("/")[0])] if is_default else paths:
         tracked = _git("ls-tree", "-r", "--name-only", "-z", revision, "--", str(path), revision=revision)
         names = [name for name in tracked.decode().split("\0") if name]
         names = [name for name in names if fnmatch(name, f"{DEFAULT}/*")] if is_default else names
         if not names:
-            problem = f"{path} has no such files in {revision}: nothing of it would be compared"
+            problem = f"{path} has no files in {revision}: nothing would be compared"
             raise _unusable(problem, "If it was moved, name a folder with the earlier files; if new, lint it alone.")
-        found += names
-    return found
+        tracked_names += names
+    return tracked_names
 
 
 def _git(*arguments: str, revision: str) -> bytes:
@@ -118,6 +119,6 @@ def _git(*arguments: str, revision: str) -> bytes:
         raise typer.BadParameter("git is not installed, and no such folder exists", param_hint="--against") from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
-        mend = "In a shallow clone, fetch it first: git fetch --unshallow."
-        raise _unusable(f"neither a folder nor a git revision: {revision}: {reason}", mend) from error
+        fix = "In a shallow clone, fetch it first: git fetch --unshallow."
+        raise _unusable(f"neither a folder nor a git revision: {revision}: {reason}", fix) from error
     return done.stdout

@@ -1,4 +1,4 @@
-"""`tidings lint`: what is wrong, where, and what to do about it."""
+"""`tidings lint`: check EventTypes and EventSubscriptions."""
 
 from tidings.cli import inputs, output
 from tidings.cli.inputs import Against, Paths
@@ -8,9 +8,9 @@ from tidings.resources import load
 
 
 def lint(paths: Paths = None, against: Against = None, output_format: Format = "table") -> None:
-    """Check EventTypes and EventSubscriptions, each by itself and all together.
+    """Check EventTypes and EventSubscriptions, individually and against each other.
 
-    Exit code 0: nothing wrong; 1: at least one error; 2: wrong usage.
+    Exit code 0: no errors; 1: at least one error; 2: wrong usage.
     """
     chosen = inputs.chosen(paths)
     inventory = load(chosen)

@@ -1,4 +1,4 @@
-"""Findings and tables for people, JSON for programs."""
+"""Output of the commands: findings and tables for terminals, JSON for programs."""
 
 import json
 import sys
@@ -13,28 +13,29 @@ from rich.text import Text
 from tidings import terminal
 from tidings.resources import Finding, Severity, has_errors
 
-Format = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="For people, or for programs.")]
+Format = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="Output format.")]
+SUMMARISED: tuple[Severity, ...] = ("error", "warning")
 COLOURS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def console(*, error: bool = False) -> Console:
-    """Return the console. Into a pipe nothing is wrapped or cut: a line stays a line there."""
-    made = Console(stderr=error, highlight=False)
-    return made if made.is_terminal else Console(stderr=error, highlight=False, width=10_000)
+    """Return a console. In a pipe, lines are neither wrapped nor truncated."""
+    terminal_console = Console(stderr=error, highlight=False)
+    return terminal_console if terminal_console.is_terminal else Console(stderr=error, highlight=False, width=10_000)
 
 
 def printable(value: object, *, lines: bool = False) -> str:
-    """Return data as text that a terminal shows and does not obey; line breaks and tabs stay where `lines` is set."""
+    """Return text without terminal control characters; line breaks and tabs are kept if `lines` is set."""
     return terminal.printable(str(value), keep="\n\t" if lines else "")
 
 
 def literal(value: object, style: str = "") -> Text:
-    """Return data for a console or a table: printable, and never read as markup."""
+    """Return printable text for a console or a table that is never parsed as markup."""
     return Text(printable(value), style=style)
 
 
 def show(findings: Iterable[Finding], to: Console) -> None:
-    """Print findings as compilers do: place, severity, message, rule; below it what to do."""
+    """Print findings in the style of a compiler: location, severity, message, rule, and the fix on the next line."""
     for finding in findings:
         place = str(finding.location) or finding.resource
         to.print(
@@ -51,14 +52,19 @@ def show(findings: Iterable[Finding], to: Console) -> None:
 def summary(findings: Iterable[Finding]) -> str:
     """Count findings by severity: `2 errors, 1 warning`."""
     counts = Counter(finding.severity for finding in findings)
-    named = [f"{counts[each]} {each}{'s' * (counts[each] != 1)}" for each in ("error", "warning") if counts[each]]
-    return ", ".join(named) or "nothing wrong"
+    parts = [
+        f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in SUMMARISED if counts[severity]
+    ]
+    return ", ".join(parts) or "no problems"
 
 
 def as_json(value: Any) -> str:
-    """Return indented JSON; a character that a terminal would act on is escaped, which is the same JSON."""
+    """Return indented JSON with terminal control characters escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(_json_escaped(each) if each != "\n" and terminal.is_unsafe(each) else each for each in text)
+    return "".join(
+        _json_escaped(character) if character != "\n" and terminal.is_unsafe(character) else character
+        for character in text
+    )
 
 
 def dump(value: Any) -> None:
@@ -72,12 +78,12 @@ def _json_escaped(character: str) -> str:
 
 
 def refusal(message: str) -> typer.Exit:
-    """Print why a command cannot be carried out, and return what to raise: exit code 1."""
+    """Print why a command failed, and return the exception to raise, with exit code 1."""
     console(error=True).print(Text(printable(message, lines=True), style="bold red"))
     return typer.Exit(1)
 
 
 def leave(findings: Iterable[Finding]) -> None:
-    """End the command with exit code 1 if a finding is an error."""
+    """Exit with code 1 if any finding is an error."""
     if has_errors(findings):
         raise typer.Exit(1)

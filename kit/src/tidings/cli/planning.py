@@ -1,4 +1,4 @@
-"""`tidings plan`: what the files become, as a table of who reads what; or what they would change on a cluster."""
+"""`tidings plan`: show the plan of the files, or the changes they would cause on a cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tidings.plan.conventions import event_path
 from tidings.resources import load
 
 MANY = 3
-"""Topics of one subscription that are still listed one by one."""
+"""Maximum number of topics of one subscription that are listed individually."""
 
 
 def show(
@@ -26,16 +26,18 @@ def show(
     namespace: Namespace = None,
     output_format: Format = "table",
 ) -> None:
-    """Show what the files become: each app's topics, paths and limits, and who keeps them.
+    """Show the plan: the topics, paths and limits of each app.
 
-    With --live, --context or -n: what applying them would change on the cluster, as a diff.
-    Exit code 0: nothing wrong, and on a cluster no change; 1: at least one error; 2: wrong usage; 3: it would change.
+    With --live, --context or -n, show the changes that applying the files would cause on the cluster, as a diff.
+    Exit code 0: no errors and no changes on a cluster; 1: at least one error; 2: wrong usage; 3: changes on a cluster.
     """
     chosen = inputs.chosen(paths)
-    if asked := cluster.chosen(live=live, context=context, namespace=namespace):
+    if live_cluster := cluster.chosen(live=live, context=context, namespace=namespace):
         if against:
-            raise typer.BadParameter("a cluster is itself the earlier state", param_hint="--against")
-        _compare(asked, chosen, output_format)
+            raise typer.BadParameter(
+                "not allowed with a cluster, which is the earlier state itself", param_hint="--against"
+            )
+        _compare(live_cluster, chosen, output_format)
         return
     planned = plan(load(chosen), history=inputs.history(against, chosen))
     if output_format == "json":
@@ -48,8 +50,8 @@ def show(
     output.leave(planned.findings)
 
 
-def _compare(asked: Cluster, paths: list[Path], output_format: str) -> None:
-    outcome = applying.compare(asked, paths)
+def _compare(live_cluster: Cluster, paths: list[Path], output_format: str) -> None:
+    outcome = applying.compare(live_cluster, paths)
     if output_format == "json":
         changes = [change.to_dict() for change in outcome.changes]
         output.dump({"changes": changes, "findings": [finding.to_dict() for finding in outcome.findings]})
@@ -61,9 +63,9 @@ def _compare(asked: Cluster, paths: list[Path], output_format: str) -> None:
 
 
 def as_dict(planned: Plan) -> dict[str, Any]:
-    """Return the whole plan as JSON has it."""
+    """Return the plan as plain data."""
     return {
-        "apps": {name: _app(each) for name, each in planned.apps.items()},
+        "apps": {name: _app(app) for name, app in planned.apps.items()},
         "topics": {pubsub: list(topics) for pubsub, topics in planned.channels.items()},
         "scopes": {
             pubsub: {"publishingScopes": scopes.publishing, "subscriptionScopes": scopes.subscription}
@@ -89,9 +91,9 @@ def _table(planned: Plan) -> Table:
     table = Table("app", "subscription", "topic", "how", box=None, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"
-    for name, each in planned.apps.items():
+    for name, app in planned.apps.items():
         read: dict[tuple[str, str], list[str]] = {}
-        for entry in each.policy["subscriptions"]:
+        for entry in app.policy["subscriptions"]:
             read.setdefault((entry["name"], _how(entry)), []).append(entry["topic"])
         for (subscription, how), topics in read.items():
             shown = ", ".join(topics) if len(topics) <= MANY else f"{len(topics)} topics: {topics[0]}, …"
@@ -100,7 +102,7 @@ def _table(planned: Plan) -> Table:
 
 
 def _how(entry: dict[str, Any]) -> str:
-    """Say what is not the same for everyone: a path of its own, retries, limits."""
+    """Describe what is specific to a subscription: its own path, retries, limits."""
     rate, retry = entry["rateLimit"], entry["retry"]
     parts = [
         f"to {entry['path']}" if entry["path"] != event_path(entry["topic"]) else "",

@@ -1,4 +1,4 @@
-"""`tidings render`: the Dapr and Kubernetes resources of a plan, or what is declared, on standard output."""
+"""`tidings render`: print the Dapr and Kubernetes resources of a plan, or the declared resources."""
 
 import sys
 from collections.abc import Iterable
@@ -15,28 +15,28 @@ from tidings.resources import Inventory, has_errors, load, writing
 
 Format = Annotated[
     Literal["yaml", "json", "map"],
-    typer.Option("-o", "--output", help="YAML documents, a JSON list, or the map that the archive's console draws."),
+    typer.Option("-o", "--output", help="YAML documents, a JSON list, or the system map for the archive's console."),
 ]
 App = Annotated[str, typer.Option("--app", help="Only this app's resources.", show_default=False)]
 Declared = Annotated[
     bool,
     typer.Option(
         "--declared",
-        help="The EventTypes, EventSubscriptions and EventReplays themselves, types first, with the schemas and "
-        "examples that stand in files beside them: for kubectl apply -f -, where the operator does the rest.",
+        help="Print the declared EventTypes, EventSubscriptions and EventReplays, types first, with schemas and "
+        "examples from files inlined: for kubectl apply -f - on a cluster with the operator.",
     ),
 ]
 
 
 def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *, declared: Declared = False) -> None:
-    """Print each app's Dapr Subscriptions, its Resiliency, and its consumer policy as a ConfigMap.
+    """Print finding app's Dapr Subscriptions, its Resiliency, and its consumer policy as a ConfigMap.
 
-    What has an error is left out, as the operator does; it stands on standard error and the exit code is 1.
+    Resources with errors are left out, as by the operator, and reported on standard error with exit code 1.
     """
     inventory = load(inputs.chosen(paths))
     planned = plan(inventory)
     if app and app not in planned.apps:
-        raise typer.BadParameter(f"no app {app}: there are {', '.join(planned.apps)}", param_hint="--app")
+        raise typer.BadParameter(f"no app {app}; known apps: {', '.join(planned.apps)}", param_hint="--app")
     if declared:
         resources = writing.documents(_of_app(planned.apps[app], inventory) if app else inventory)
     else:
@@ -47,21 +47,21 @@ def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *
         output.dump(resources)
     else:
         sys.stdout.write(as_yaml(resources))
-    findings = [each for each in planned.findings if each.severity != "info"]
+    findings = [finding for finding in planned.findings if finding.severity != "info"]
     output.show(findings, output.console(error=True))
     if has_errors(findings):
         raise typer.Exit(1)
 
 
 def _of_app(planned: AppPlan, inventory: Inventory) -> Inventory:
-    """Return what an app declares: the types that it publishes, and what it reads."""
+    """Return the event types that an app publishes, and its subscriptions."""
     key = (planned.namespace, planned.app)
     return Inventory([*inventory.produced_by(key), *inventory.of_app(key)])
 
 
 def rendered(apps: Iterable[AppPlan]) -> list[dict[str, Any]]:
     """Return all resources of the apps, in a stable order."""
-    return [resource for each in apps for resource in resources_of(each)]
+    return [resource for app in apps for resource in resources_of(app)]
 
 
 def resources_of(planned: AppPlan) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`tidings rfc new`: a request for comments on a changed event, filled with what is known already."""
+"""`tidings rfc new`: write a request for comments on a changed event, with the known facts filled in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tidings.plan.impact import Impact, next_version
 from tidings.resources.eventtype import Version
 
 NOTICE = timedelta(days=182)
-"""How long the old version is still published, unless somebody says otherwise: half a year."""
+"""Default time for which the old version is still published: half a year."""
 COMMENTS = timedelta(days=14)
 _NUMBER = re.compile(r"^(\d{4})-")
 
@@ -30,28 +30,32 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 Type = Annotated[str, typer.Argument(help="orders.orderConfirmed, or one version of it: orders.orderConfirmed.v3.")]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--filename", "-f", help="A file or folder with YAML; several. By default services/*/contracts."),
+    typer.Option(
+        "--filename", "-f", help="File or folder with YAML; may be repeated. By default services/*/contracts."
+    ),
 ]
 Sunset = Annotated[
     datetime | None,
     typer.Option(
-        formats=["%Y-%m-%d"], help="When the old version ends; by default what the EventType says, or 182 days."
+        formats=["%Y-%m-%d"], help="End of the old version; by default as declared in the EventType, or in 182 days."
     ),
 ]
-Folder = Annotated[Path, typer.Option("--to", help="A folder, which gives the next number; a file; or - to print it.")]
+Folder = Annotated[
+    Path, typer.Option("--to", help="Folder, for a file with the next number; file; or - for standard output.")
+]
 
 
 @app.callback()
 def _rfc() -> None:
-    """Requests for comments on events: a change is discussed with those who read it before it is published."""
+    """Write requests for comments, to discuss a change of an event with its consumers before it is published."""
 
 
 @app.command()
 def new(
-    wanted: Type,
+    name: Type,
     files: Files = None,
     against: Against = None,
-    why: Annotated[str, typer.Option(help="Which need the present version cannot meet.")] = "",
+    why: Annotated[str, typer.Option(help="Need that the current version cannot meet.")] = "",
     sunset: Sunset = None,
     to: Folder = Path("docs/rfcs"),
     live: Live = False,
@@ -59,20 +63,20 @@ def new(
     namespace: Namespace = None,
     output_format: Format = "table",
 ) -> None:
-    """Write a request for comments: the diff, who reads it, how they move, and when the old version ends.
+    """Write a request for comments with the diff, the consumers, the migration, and the end of the old version.
 
-    Exit code 0: written; 1: nothing has changed, or the file exists; 2: wrong usage.
+    Exit code 0: written; 1: the type has not changed, or the file exists; 2: wrong usage.
     """
     if sunset and sunset.date() <= datetime.now(UTC).date():
         raise typer.BadParameter(
-            "a version that readers still have to leave cannot end by today", param_hint="--sunset"
+            "the date must be in the future: consumers have to migrate first", param_hint="--sunset"
         )
-    found, _ = compared(files, against, live=live, context=context, namespace=namespace)
-    concerned = [each for each in found if wanted in (each.event_type.spec.type, _label(each))]
+    impacts, _ = compared(files, against, live=live, context=context, namespace=namespace)
+    concerned = [impact for impact in impacts if name in (impact.event_type.spec.type, _label(impact))]
     if not concerned:
-        changed = ", ".join(map(_label, found)) or "nothing at all"
+        changed = ", ".join(map(_label, impacts)) or "nothing"
         raise output.refusal(
-            f"{wanted} is as it was: change its EventType first. Changed: {changed}, as compared with --against."
+            f"{name} has not changed: change its EventType first. Changed compared with --against: {changed}."
         )
     path = _place(to, concerned)
     facts = content(concerned, path, datetime.now(UTC).date(), sunset.date() if sunset else None, why)
@@ -82,16 +86,16 @@ def new(
         typer.echo(render(facts), nl=False)
     else:
         _write(path, render(facts))
-        typer.echo(f"{path} written: say why, then name it under spec.versions[].rfc of the EventType.")
+        typer.echo(f"{path} written: add the motivation, then set spec.versions[].rfc of the EventType to this file.")
 
 
-def content(found: list[Impact], path: Path | None, today: date, sunset: date | None, why: str) -> dict[str, Any]:
-    """Return what the template is filled with, as plain data; dates are ISO texts."""
-    spec = found[0].event_type.spec
+def content(impacts: list[Impact], path: Path | None, today: date, sunset: date | None, why: str) -> dict[str, Any]:
+    """Return the values for the template as plain data; dates are ISO strings."""
+    spec = impacts[0].event_type.spec
     number = _NUMBER.match(path.name) if path else None
     return {
         "number": number[1] if number else None,
-        "title": _title(found),
+        "title": _title(impacts),
         "type": spec.type,
         "owner": {"team": spec.owner.team, "contact": spec.owner.contact},
         "author": getpass.getuser(),
@@ -99,16 +103,16 @@ def content(found: list[Impact], path: Path | None, today: date, sunset: date | 
         "commentsUntil": str(today + COMMENTS),
         "why": why,
         "compatibility": spec.compatibility,
-        "changes": [_change(each) for each in found],
-        "sunset": [_sunset(each, today, sunset) for each in found if _ends(each)],
+        "changes": [_change(impact) for impact in impacts],
+        "sunset": [_sunset(impact, today, sunset) for impact in impacts if _ends(impact)],
     }
 
 
 def render(facts: dict[str, Any]) -> str:
-    """Fill the template."""
+    """Return the rendered template."""
     import jinja2  # noqa: PLC0415 - only this command needs it
 
-    # Markdown for people: nothing is to be escaped for HTML.
+    # The result is Markdown, so HTML escaping would be wrong.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.PackageLoader("tidings.cli", "templates"),
         undefined=jinja2.StrictUndefined,
@@ -123,11 +127,11 @@ def _label(impact: Impact) -> str:
     return f"{impact.event_type.spec.type}.{impact.version}"
 
 
-def _title(found: list[Impact]) -> str:
-    spoken = ", ".join(
-        f"{version} {effect}" for version, effect in dict.fromkeys((each.version, each.effect) for each in found)
+def _title(impacts: list[Impact]) -> str:
+    changes = ", ".join(
+        f"{version} {effect}" for version, effect in dict.fromkeys((entry.version, entry.effect) for entry in impacts)
     )
-    return f"{found[0].event_type.spec.type}: {spoken}"
+    return f"{impacts[0].event_type.spec.type}: {changes}"
 
 
 def _change(impact: Impact) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def _change(impact: Impact) -> dict[str, Any]:
 
 
 def _steps(impact: Impact) -> tuple[str, str]:
-    """Return which version the readers come from and which they are to read: an incompatible change needs a new one."""
+    """Return the versions that consumers migrate from and to. An incompatible change needs a new version."""
     source = impact.old.name if impact.old else impact.version
     if impact.effect in ("added", "drafted"):
         return source, impact.version
@@ -158,8 +162,8 @@ def _class(impact: Impact, version: str) -> str:
 
 
 def _diff(impact: Impact) -> str:
-    old, new = (_text(each) for each in (impact.old, impact.new))
-    before, after = (each.name if each else "nothing" for each in (impact.old, impact.new))
+    old, new = (_text(version) for version in (impact.old, impact.new))
+    before, after = (version.name if version else "nothing" for version in (impact.old, impact.new))
     return "\n".join(unified_diff(old, new, before, after, lineterm=""))
 
 
@@ -169,17 +173,19 @@ def _text(version: Version | None) -> list[str]:
 
 
 def _ends(impact: Impact) -> bool:
-    """Whether the compared version has readers to move away from it."""
+    """Return whether consumers of the compared version have to migrate."""
     source, target = _steps(impact)
     return source != target or impact.effect in ("deprecated", "retired", "removed")
 
 
 def _sunset(impact: Impact, today: date, sunset: date | None) -> dict[str, str]:
-    """Return when the version that readers come from ends: as asked, as the EventType says, or after NOTICE."""
+    """Return the end of the version that consumers migrate from: as requested, as declared, or after NOTICE."""
     source, target = _steps(impact)
-    said = next((each.deprecation for each in (impact.new, impact.old) if each and each.name == source), None)
-    effective = said.effective if said else today + COMMENTS
-    removal = sunset or (said.removal if said else effective + NOTICE)
+    declared = next(
+        (version.deprecation for version in (impact.new, impact.old) if version and version.name == source), None
+    )
+    effective = declared.effective if declared else today + COMMENTS
+    removal = sunset or (declared.removal if declared else effective + NOTICE)
     return {
         "version": source,
         "effective": str(min(effective, removal - timedelta(days=1))),
@@ -188,15 +194,15 @@ def _sunset(impact: Impact, today: date, sunset: date | None) -> dict[str, str]:
     }
 
 
-def _place(to: Path, found: list[Impact]) -> Path | None:
-    """Return the file to write: in a folder, under the next number; None for standard output."""
+def _place(to: Path, impacts: list[Impact]) -> Path | None:
+    """Return the file to write, with the next number if `to` is a folder; None for standard output."""
     if str(to) == "-":
         return None
     if to.suffix == ".md":
         return to
-    taken = [int(number[1]) for each in to.glob("*.md") if (number := _NUMBER.match(each.name))]
-    words = re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", found[0].event_type.spec.type).lower().replace(".", "-")
-    return to / f"{max(taken, default=0) + 1:04d}-{words}-{found[-1].version}.md"
+    taken = [int(number[1]) for file in to.glob("*.md") if (number := _NUMBER.match(file.name))]
+    words = re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", impacts[0].event_type.spec.type).lower().replace(".", "-")
+    return to / f"{max(taken, default=0) + 1:04d}-{words}-{impacts[-1].version}.md"
 
 
 def _write(path: Path, text: str) -> None:
@@ -205,4 +211,4 @@ def _write(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise output.refusal(f"{path} exists: name another file with --to, or the folder.") from error
+        raise output.refusal(f"{path} exists: name another file or a folder with --to.") from error

@@ -191,7 +191,7 @@ def running(
 
 def tied(command: list[str]) -> list[str]:
     """Let the kernel end a program with this process, also where this one is killed (Linux)."""
-    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), launch.NOBODY_ELSE, *command]
+    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), launch.CURRENT_USER, *command]
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:

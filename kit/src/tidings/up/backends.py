@@ -1,7 +1,7 @@
-"""The broker and the state store: started here, or somebody's own, reached by its address.
+"""The broker and the state store: started locally, or external.
 
-`--broker nats` starts one here; `--broker nats://10.0.0.7:4222` uses that one. Each has a set of Dapr components in the
-project's `components/` folder, whose placeholders are filled with `values`.
+`--broker nats` starts a local server; `--broker nats://10.0.0.7:4222` uses an external one. Each kind has a set of Dapr
+components in the project's `components/` folder, whose placeholders are filled with `values`.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from tidings.up.state import Role
 
 Values = Mapping[str, str]
 USER = "default"
-"""The account of broker and store: the one name that Redis knows from the start."""
+"""User name for broker and store; the only user that Redis has by default."""
 CONFIGURATION = "server.conf"
-"""A file in a server's data folder, since everybody on the machine can read a command line."""
+"""File with the password, in the server's data folder: command lines are visible to all users of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One sort of broker or state store."""
+    """A kind of broker or state store."""
 
     name: str
-    """Also the name of its component set."""
+    """Also the name of the component set."""
     schemes: tuple[str, ...]
-    """Of addresses that mean this kind."""
+    """URL schemes of this kind."""
     values: Callable[[str], Values]
-    """Component placeholders for an address."""
+    """Returns the values of the component placeholders for a URL."""
     programs: tuple[str, ...] = ()
-    """What must be there to start one here; empty where none is started."""
+    """Programs needed to start a local server; empty if that is not supported."""
     process: str = ""
-    """Name of the process that is started here."""
-    scheme_here: str = ""
-    """Scheme of the address of one that is started here."""
+    """Name of the local server's process."""
+    local_scheme: str = ""
+    """URL scheme of the local server."""
     pauses: bool = False
-    """Whether a sidecar may pause its subscriptions while its app is away.
+    """True if a sidecar may pause its subscriptions while its app is unavailable.
 
-    daprd leaves bulk deliveries that wait for their turn then waiting for ever: on Redis each takes one of the workers
-    that all topics share, on RabbitMQ its message stays unacknowledged. Where JetStream delivers one message at a time,
-    it is delivered again after the acknowledgement wait, to the subscription that has been opened anew.
+    daprd then never finishes bulk deliveries that are waiting for their turn: on Redis, each blocks one of the workers
+    shared by all topics; on RabbitMQ, its message stays unacknowledged. JetStream delivers one message at a time here
+    and redelivers it to the reopened subscription after the acknowledgement wait.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A chosen broker or state store."""
+    """The selected broker or state store."""
 
     kind: Kind
     address: str = ""
-    """Somebody's own; empty where one is started here, or where none is needed (SQLite)."""
+    """URL of an external server; empty for a local one, or if there is no server (SQLite)."""
 
     @property
     def process(self) -> str:
@@ -70,12 +70,13 @@ class Backend:
         return () if self.address else self.kind.programs
 
     def url(self, ports: Mapping[str, int], password: str) -> str:
-        """Where it is reached; `password` is that of one that is started here."""
-        here = f"{self.kind.scheme_here}{USER}:{password}@{HOST}"
-        return self.address or (f"{here}:{ports[self.process]}" if self.process else "")
+        """Return the URL, with `password` for a local server; empty if there is no server."""
+        if self.address or not self.process:
+            return self.address
+        return f"{self.kind.local_scheme}{USER}:{password}@{HOST}:{ports[self.process]}"
 
     def values(self, ports: Mapping[str, int], password: str) -> Values:
-        """What the placeholders of its components stand for."""
+        """Return the values of the component placeholders."""
         return self.kind.values(self.url(ports, password))
 
 
@@ -108,17 +109,17 @@ STORES = {
 
 
 def choose(text: str, kinds: Mapping[str, Kind], what: str) -> Backend:
-    """Read a choice: a kind's name, or the address of one.
+    """Parse an option: the name of a kind, or a URL.
 
     Raises:
-        UpError: neither, or a kind that is only used by address.
+        UpError: It is neither, or the kind cannot be started locally.
 
     """
     if text in kinds:
         kind = kinds[text]
         if kind.schemes and not kind.process:
             raise UpError(
-                f"{kind.name} is not started here; give its address: --{what} {kind.schemes[0]}://user:password@host:port"
+                f"{kind.name} cannot be started locally; set its URL: --{what} {kind.schemes[0]}://user:password@host:port"
             )
         return Backend(kind)
     scheme = text.partition("://")[0] if "://" in text else ""
@@ -132,17 +133,17 @@ def choose(text: str, kinds: Mapping[str, Kind], what: str) -> Backend:
 def processes(
     broker: Backend, store: Backend, ports: Mapping[str, int], tools: Mapping[str, Path], data: Path, password: str
 ) -> list[Process]:
-    """What to start; a Redis that is both broker and store is one process."""
+    """Return the local servers to start; a Redis that is both broker and store is one process."""
     chosen: list[tuple[Backend, Role]] = [(store, "store"), (broker, "broker")]
     roles = {backend.process: role for backend, role in chosen if backend.process}
-    makers = {"nats": _nats_server, "redis": _redis_server, "postgres": _postgres_server}
-    made = [makers[name](ports[name], tools, data / name, role) for name, role in roles.items()]
+    factories = {"nats": _nats_server, "redis": _redis_server, "postgres": _postgres_server}
+    servers = [factories[name](ports[name], tools, data / name, role) for name, role in roles.items()]
     redis = b"AUTH %b\r\nPING\r\n" % password.encode()
     return [
-        replace(each, ready=replace(each.ready, ask=redis))
-        if each.name == "redis" and isinstance(each.ready, Listens)
-        else each
-        for each in made
+        replace(server, ready=replace(server.ready, ask=redis))
+        if server.name == "redis" and isinstance(server.ready, Listens)
+        else server
+        for server in servers
     ]
 
 
@@ -152,9 +153,9 @@ _CONFIGURATIONS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def configure(made: Iterable[Process], password: str) -> None:
-    """Write the files that tell the servers which password to ask for."""
-    for process in made:
+def configure(servers: Iterable[Process], password: str) -> None:
+    """Write the servers' configuration files with the password."""
+    for process in servers:
         if process.name in _CONFIGURATIONS:
             write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](password))
 
@@ -179,10 +180,10 @@ def _redis_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) 
         "bind": HOST,
         "port": str(port),
         "dir": str(data),
-        "appendonly": "yes",  # a message or document that was acknowledged survives a kill
+        "appendonly": "yes",  # acknowledged messages and documents survive a kill
         "appendfsync": "everysec",
         "save": "",
-        "maxmemory-policy": "noeviction",  # a full store refuses; it never forgets a message
+        "maxmemory-policy": "noeviction",  # a full store rejects writes instead of dropping messages
     }
     return Process(
         name="redis",
@@ -218,13 +219,13 @@ def _postgres_server(port: int, tools: Mapping[str, Path], data: Path, role: Rol
         ready=Succeeds((str(ready), "-q", "-h", HOST, "-p", str(port))) if ready.exists() else Listens(port),
         cwd=data,
         ports={"app": port},
-        stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown; on SIGTERM it would wait for every client
+        stop_signal=signal.SIGINT,  # fast shutdown; on SIGTERM it waits until all clients have disconnected
         user=unprivileged(),
     )
 
 
 def unprivileged() -> str | None:
-    """The account for programs that refuse to run as root; None where we are not root."""
+    """Return the account for programs that refuse to run as root; None if the current user is not root."""
     if os.geteuid() != 0:
         return None
     accounts = {entry.pw_name for entry in pwd.getpwall()}

@@ -13,52 +13,60 @@ import typer
 from rich.console import Console
 
 from tidings.up import system
+from tidings.up.control_commands import reported_errors
 from tidings.up.folder import RUN_DIR
 from tidings.up.prepare import Prepared, prepared
 from tidings.up.run import Run
-from tidings.up.steering import told
 from tidings.up.system import Options
 from tidings.up.view import Terminal, View
 
 REMIND_EVERY = 20.0
-"""Seconds between two reminders of what is still waited for at the start."""
+"""Seconds between two reports of the processes that are not ready yet."""
 
 
-def up(  # each option says what it means in its own help
+def up(
     *,
-    broker: Annotated[str, typer.Option(help="nats, redis, or an address of your own (nats://…, amqp://…).")] = "",
-    store: Annotated[str, typer.Option("--state", help="sqlite, redis, postgres, or an address of your own.")] = "",
-    only: Annotated[list[str] | None, typer.Option(help="Start these alone, with the broker: a,b.")] = None,
-    replicas: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER,…")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help=f"Where data, logs and state go; by default {RUN_DIR}.")] = None,
-    port_base: Annotated[int | None, typer.Option(help="Number the fixed ports from here on.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier runs.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines only: no table, no colours.")] = False,
+    broker: Annotated[
+        str, typer.Option(help="nats, redis, or the URL of an external broker (nats://…, amqp://…).")
+    ] = "",
+    store: Annotated[
+        str, typer.Option("--state", help="sqlite, redis, postgres, or the URL of an external store.")
+    ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Start only these services and programs, with the broker: a,b.")
+    ] = None,
+    replicas: Annotated[list[str] | None, typer.Option(help="Number of replicas: NAME=NUMBER,…")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help=f"Folder for data, logs and state; by default {RUN_DIR}.")
+    ] = None,
+    port_base: Annotated[int | None, typer.Option(help="Number the fixed ports from this one.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of earlier runs.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print log lines only, without table and colours.")] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show every line, also those of sidecars and broker.")
+        bool, typer.Option("--verbose", help="Show all log lines, including those of sidecars and broker.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the project and its events; start nothing.")
+        bool, typer.Option("--check", help="Check the project and its events without starting anything.")
     ] = False,
 ) -> None:
-    """Start the whole system on this machine: broker, sidecars, services. Ctrl-C stops it."""
+    """Start the system on this machine: broker, sidecars, services. Ctrl-C stops it."""
     options = Options(
         broker=broker,
         state=store,
         only=_split(only),
-        replicas=_counts(replicas),
+        replicas=_replica_counts(replicas),
         run_dir=run_dir,
         port_base=port_base,
         fresh=fresh,
     )
     console = Terminal(no_color=True, force_terminal=False) if plain else Terminal()
     view = View(console, verbose=verbose)
-    with told():
+    with reported_errors():
         if check:
             _check(options, console)
             return
         with prepared(Path.cwd(), options, view) as ready_to_start:
-            view.width = max(len(each.name) for each in ready_to_start.processes)
+            view.width = max(len(process.name) for process in ready_to_start.processes)
             asyncio.run(_until_stopped(ready_to_start, view))
 
 
@@ -66,14 +74,14 @@ def _split(texts: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for text in texts or () for name in text.split(",") if name)
 
 
-def _counts(texts: Sequence[str] | None) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _replica_counts(texts: Sequence[str] | None) -> dict[str, int]:
+    counts: dict[str, int] = {}
     for text in _split(texts):
         name, _, number = text.partition("=")
         if not name or not number.isdigit() or int(number) < 1:
             raise typer.BadParameter(f"{text!r}: write NAME=NUMBER, such as orders=2", param_hint="--replicas")
-        found[name] = int(number)
-    return found
+        counts[name] = int(number)
+    return counts
 
 
 def _check(options: Options, console: Console) -> None:
@@ -98,14 +106,14 @@ async def _until_stopped(ready_to_start: Prepared, view: View) -> None:
     try:
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
-            starting.result()  # raises what went wrong
+            starting.result()  # raises the error of a failed start
             await stopping
     finally:
         starting.cancel()
         await asyncio.wait([starting])
-        view.note("stopping: services, sidecars, programs, broker; Ctrl-C again ends them at once")
+        view.note("stopping services, sidecars, programs, broker; press Ctrl-C again to kill them")
         await run.stop()
-        view.note("everything is stopped")
+        view.note("all processes have stopped")
         showing.cancel()
         await asyncio.wait([showing])
         with suppress(OSError):  # the terminal is gone
@@ -115,32 +123,34 @@ async def _until_stopped(ready_to_start: Prepared, view: View) -> None:
 
 
 async def _start(run: Run, view: View) -> None:
-    reminding = asyncio.create_task(_remind(run, view))
+    reminder = asyncio.create_task(_report_pending(run, view))
     try:
         await run.start()
     finally:
-        reminding.cancel()
-    found = run.state
-    view.note(f"ready in {found.ready_after:.1f} s")
-    if found.url:
-        view.note(f"open {found.url}")
+        reminder.cancel()
+    state = run.state
+    view.note(f"ready in {state.ready_after:.1f} s")
+    if state.url:
+        view.note(f"open {state.url}")
 
 
-async def _remind(run: Run, view: View) -> None:
+async def _report_pending(run: Run, view: View) -> None:
     while True:
         await asyncio.sleep(REMIND_EVERY)
-        for each in run.state.processes:
-            if each.state not in {"ready", "waiting"}:
-                view.note(f"waiting for {each.name} ({each.state}): {each.problem or each.last_exit}", level=2)
+        for process in run.state.processes:
+            if process.state not in {"ready", "waiting"}:
+                view.note(
+                    f"waiting for {process.name} ({process.state}): {process.problem or process.last_exit}", level=2
+                )
 
 
 def _on_signals(run: Run, stop: asyncio.Event, view: View) -> None:
-    def asked() -> None:
+    def request_stop() -> None:
         if stop.is_set():
-            view.note("ending everything at once", level=2)
+            view.note("killing all processes", level=2)
             run.kill_all()
         stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, asked)
+        loop.add_signal_handler(number, request_stop)

@@ -1,4 +1,4 @@
-"""What can go wrong before or while the system starts; every message says what, where and how to mend it."""
+"""Errors of the local run. Messages name the problem, its location and the fix."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from tidings.errors import TidingsError
 
 
 class UpError(TidingsError):
-    """The local run cannot start, or cannot go on."""
+    """The local run cannot start or continue."""
 
 
 class ProjectError(UpError):
-    """`tidings.yaml` is wrong; the message begins with file, line and column."""
+    """`tidings.yaml` is invalid; the message begins with file, line and column."""
 
 
 class PortTaken(UpError):
-    """Something already listens where a part of the system should."""
+    """A port of the system is in use."""
 
 
 class AlreadyRunning(UpError):
@@ -22,8 +22,8 @@ class AlreadyRunning(UpError):
 
 
 class NotRunning(UpError):
-    """There is no such run, or no such process in it."""
+    """The run, or the process in it, does not exist."""
 
 
 class StartFailed(UpError):
-    """A process did not become ready in time, or gave up."""
+    """A process failed or was not ready in time."""

@@ -1,11 +1,11 @@
-"""The run folder: everything the local run writes.
+"""The run folder, which holds all files of a local run.
 
 ```
 state.json  lock
-resources/<app>/      what that app's sidecar loads: components, Subscriptions, Resiliency
-policies/<app>.json   the consumer policy that the kit reads
-map.json              the whole system: types, who reads them, what is deprecated
-data/<name>/          what a service, the broker or a store keeps
+resources/<app>/      resources of the app's sidecar: components, Subscriptions, Resiliency
+policies/<app>.json   consumer policy for the kit
+map.json              system map: types, consumers, deprecations
+data/<name>/          data of a service, the broker or a store
 logs/<process>.log
 ```
 """
@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN_DIR = ".run"
-"""Where it is unless somebody says otherwise: in the project."""
+"""Default path, relative to the project."""
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter, also where there is one already."""
+    """Create a folder that only its owner can access, or restrict an existing one."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner may read; a link in its place is not followed."""
+    """Write a file that only its owner can read. Symbolic links are not followed."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         os.fchmod(descriptor, 0o600)
@@ -39,7 +39,7 @@ def write_private(file: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths in one run folder."""
+    """Paths in a run folder."""
 
     path: Path
 
@@ -60,15 +60,15 @@ class RunFolder:
         return self.path / "held"
 
     def data(self, name: str) -> Path:
-        """What one service or backend keeps."""
+        """Return the data folder of a service or backend."""
         return self.data_root / name
 
     def resources(self, app: str) -> Path:
-        """What the sidecars of one app load."""
+        """Return the resource folder of an app's sidecars."""
         return self.path / "resources" / app
 
     def policy(self, app: str) -> Path:
-        """The consumer policy of one app."""
+        """Return the file with the consumer policy of an app."""
         return self.path / "policies" / f"{app}.json"
 
     @property
@@ -76,11 +76,12 @@ class RunFolder:
         return self.path / "map.json"
 
     def log(self, process: str) -> Path:
-        """The log of one process."""
+        """Return the log file of a process."""
         return self.logs / f"{process}.log"
 
     @property
     def password(self) -> str:
+        # Created once and kept with the data, since a store persists its password.
         file = self.data_root / "password"
         make_private(self.data_root)
         if not file.exists():
@@ -88,9 +89,9 @@ class RunFolder:
         return file.read_text(encoding="ascii")
 
     def prepare(self, names: Iterable[str], *, fresh: bool) -> None:
-        """Make the folders that `names` keep data in, and forget what an earlier run generated.
+        """Create the data folders for `names`, and delete the generated files of an earlier run.
 
-        With `fresh` the data that it left is forgotten too.
+        With `fresh`, its data is deleted too.
         """
         for generated in (self.path / "resources", self.path / "policies", self.held):
             shutil.rmtree(generated, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Log lines of all processes: kept in bounded files, and made readable for people."""
+"""Log lines of all processes: bounded log files, and parsing for display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from tidings.up.state import Role
 
 MAX_BYTES = 10_000_000
-"""A log grows to this size, then becomes `<name>.log.1`, over the one before: 20 MB per process at most."""
+"""Size at which a log is rotated to `<name>.log.1`, replacing an earlier one: at most 20 MB per process."""
 LAST_LINES = 15
 LEVELS = {
     "trace": 0,
@@ -29,16 +29,16 @@ LEVELS = {
     "fatal": 4,
 }
 QUIET_ROLES: frozenset[Role] = frozenset({"sidecar", "broker", "store"})
-"""What they say below a warning is for their files only, unless `--verbose`."""
+"""Roles whose lines below a warning are shown with `--verbose` only; their log files have all."""
 EXPECTED_OF_SIDECARS = (
     "mTLS is disabled",
     "The default value for 'spec.metric.http.increasedCardinality'",
     "Actor runtime disabled",
     "No scheduler host addresses provided",
-    "Redis does not support transaction rollbacks",  # of actors; docs/decisions/0003 says how we live with it
-    "nats: error while unsubscribing from topic",  # it was already closed: at every stop
+    "Redis does not support transaction rollbacks",  # concerns actors; see docs/decisions/0003
+    "nats: error while unsubscribing from topic",  # logged at every stop
 )
-"""Warnings of every daprd that runs without a control plane, as it does here on purpose, and is stopped."""
+"""Warnings that daprd always logs without a control plane, which is intended here, and when it stops."""
 
 MESSAGE_KEYS = ("event", "message", "msg")
 CORRELATION_KEYS = ("correlation_id", "correlationid", "correlationId")
@@ -48,7 +48,7 @@ HIDDEN_KEYS = {*TIME_KEYS, "level", "service", "logger", "scope", "instance", "a
 
 
 class LogFile:
-    """The output of one process, kept in a bounded file; its last lines are at hand for when it dies."""
+    """Bounded log file of one process; keeps the last lines in memory for reporting a crash."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path, self._max = path, max_bytes
@@ -56,7 +56,7 @@ class LogFile:
         self._last: deque[str] = deque(maxlen=LAST_LINES)
 
     def write(self, line: bytes) -> str:
-        """Keep one line; returns it as text."""
+        """Write a line; return it as text."""
         if self._file.tell() + len(line) > self._max:
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
@@ -67,39 +67,39 @@ class LogFile:
         self._last.append(text)
         return text
 
-    def begin(self) -> None:
-        """A new process writes from here on: what the one before said last is no longer asked for."""
+    def forget_last_lines(self) -> None:
+        """Forget the last lines, for a new process."""
         self._last.clear()
 
     def last(self) -> list[str]:
-        """The last lines of the present process."""
+        """Return the last lines of the current process."""
         return list(self._last)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A log line, understood."""
+    """A parsed log line."""
 
     level: int
     """0 debug, 1 info, 2 warning, 3 error, 4 fatal."""
     message: str
     correlation: str = ""
     details: tuple[tuple[str, str], ...] = ()
-    """Further fields, in the order they stood."""
+    """Further fields in their original order."""
     time: str = ""
-    """When it was written, as `HH:MM:SS` of the clock the program used; empty where the line does not say."""
+    """Time as `HH:MM:SS` in the program's time zone; empty if unknown."""
 
     @property
     def text(self) -> str:
         return " ".join([self.message, *(f"{key}={value}" for key, value in self.details)])
 
 
-def understand(line: str) -> Entry:
-    """Take a line of JSON apart; any other line is its own message, of level info unless it begins with a level."""
+def parse_line(line: str) -> Entry:
+    """Parse a line of JSON. Any other line is a message of level info, unless it begins with a level."""
     if line.startswith("{"):
         try:
             fields = msgspec.json.decode(line, type=dict[str, Any])
@@ -128,7 +128,7 @@ def _plain(value: Any) -> str:
 
 
 def worth_showing(entry: Entry, role: Role, *, verbose: bool) -> bool:
-    """Whether people should see the line while the system runs."""
+    """Return whether to show a line in the terminal."""
     if verbose:
         return True
     expected = role == "sidecar" and entry.message.startswith(EXPECTED_OF_SIDECARS)
@@ -136,32 +136,32 @@ def worth_showing(entry: Entry, role: Role, *, verbose: bool) -> bool:
 
 
 def tail(path: Path, lines: int) -> Iterable[str]:
-    """The last lines of a log file, the rotated part included where it is needed."""
-    kept: deque[str] = deque(maxlen=lines)
+    """Return the last lines of a log file, including the rotated part if necessary."""
+    last: deque[str] = deque(maxlen=lines)
     for part in (path.with_name(f"{path.name}.1"), path):
         if part.exists():
             with part.open(encoding="utf-8", errors="replace") as file:
-                kept.extend(line.rstrip("\n") for line in file)
-    return kept
+                last.extend(line.rstrip("\n") for line in file)
+    return last
 
 
 def follow(path: Path) -> Iterator[str]:
-    """Lines as they are written from now on, over rotations; an empty text whenever there is nothing new."""
-    whence = os.SEEK_END
+    """Yield lines as they are written from now on, across rotations; yield "" whenever there is no new line."""
+    start = os.SEEK_END
     while True:
         with path.open(encoding="utf-8", errors="replace") as file:
-            file.seek(0, whence)
+            file.seek(0, start)
             yield from _until_rotated(file, path)
-        whence = os.SEEK_SET
+        start = os.SEEK_SET
 
 
 def _until_rotated(file: TextIO, path: Path) -> Iterator[str]:
-    began = ""
+    partial = ""
     while True:
-        began += file.readline()
-        if began.endswith("\n"):
-            yield began.rstrip("\n")
-            began = ""
+        partial += file.readline()
+        if partial.endswith("\n"):
+            yield partial.rstrip("\n")
+            partial = ""
         elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
             return
         else:

@@ -1,4 +1,4 @@
-"""Which port everything listens on: fixed ones must be free, the others come from a block reserved for this run."""
+"""Assignment of ports: fixed ones must be free, the others come from a block reserved for this run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from tidings.up.errors import PortTaken, UpError
 
 HOST = "127.0.0.1"
 BLOCK = 150
-"""Ports reserved for one run: five for each of some 25 processes."""
+"""Number of ports reserved for one run: five for each of about 25 processes."""
 FIRST, LAST = 18_000, 32_700
-"""Below the range from which the kernel takes the local end of connections (32768 up): a port of a sidecar that was
-killed is still free when it comes back."""
+"""Range of reserved ports, below the kernel's ephemeral ports (from 32768): otherwise an outgoing connection could take
+the port of a killed sidecar before it is restarted."""
 
 
 @contextmanager
 def block() -> Iterator[Iterator[int]]:
-    """Free ports that no other run on this machine is given as long as the context lasts."""
+    """Yield free ports that are reserved for this run for the duration of the context.
+
+    A file lock per block keeps other runs on this machine from using them.
+    """
     folder = _own_folder(Path(tempfile.gettempdir()) / f"tidings-ports-{os.getuid()}")
     starts = list(range(FIRST, LAST - BLOCK, BLOCK))
     random.shuffle(starts)
@@ -42,22 +45,22 @@ def block() -> Iterator[Iterator[int]]:
 
 
 def _own_folder(folder: Path) -> Path:
-    """Make a folder in a place where everybody may write, and see that it is ours and no link to elsewhere.
+    """Create a folder in a world-writable place, and make sure that it is a folder of the current user.
 
     Raises:
-        UpError: Somebody else has put something in its place.
+        UpError: Another user has created the path, or it is a link or writable for others.
 
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise UpError(f"{folder} is not a folder of your own, so ports cannot be reserved there: remove it")
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise UpError(f"{folder} is not a private folder of yours, so ports cannot be reserved there: remove it")
     return folder
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -67,13 +70,13 @@ def is_free(port: int) -> bool:
         return True
 
 
-def assign(wanted: Mapping[str, int | None], free: Iterable[int], base: int | None = None) -> dict[str, int]:
-    """Give every name its port: the wanted one, or the next free one.
+def assign(requested: Mapping[str, int | None], free: Iterable[int], base: int | None = None) -> dict[str, int]:
+    """Assign a port to each name: the requested one, or the next free one.
 
-    With `base`, all wanted ports are replaced by `base`, `base + 1`, … in the order of `wanted`.
+    With `base`, requested ports are replaced by `base`, `base + 1`, … in the order of `requested`.
     """
     rest = iter(free)
-    taken = {port for port in wanted.values() if port is not None}
+    taken = {port for port in requested.values() if port is not None}
     moved = iter(range(base, 1 << 16)) if base is not None else None
     return {
         name: next(port for port in rest if port not in taken)
@@ -81,33 +84,35 @@ def assign(wanted: Mapping[str, int | None], free: Iterable[int], base: int | No
         else next(moved)
         if moved is not None
         else port
-        for name, port in wanted.items()
+        for name, port in requested.items()
     }
 
 
 def check(fixed: Mapping[str, int]) -> None:
-    """Make sure that nothing listens on any of these ports.
+    """Check that all ports are free and assigned only once.
 
     Raises:
-        PortTaken: names every taken port, who holds it where that can be known, and how to choose another; or two
-            names that want the same one.
+        PortTaken: A port is in use, or assigned to two names. The message lists all problems, with the processes that
+            use the ports as far as they can be determined.
 
     """
-    problems = list(_twice(fixed))
-    problems += [f"port {port} ({name}) is taken{_by(port)}" for name, port in fixed.items() if not is_free(port)]
+    problems = list(_duplicates(fixed))
+    problems += [
+        f"port {port} ({name}) is taken{_process_on(port)}" for name, port in fixed.items() if not is_free(port)
+    ]
     if problems:
-        mend = "stop it, move everything with --port-base 9000, or change `port:` in tidings.yaml"
-        raise PortTaken(f"{'; '.join(problems)}: {mend}")
+        fix = "stop it, use other ports with --port-base 9000, or change `port:` in tidings.yaml"
+        raise PortTaken(f"{'; '.join(problems)}: {fix}")
 
 
-def _twice(fixed: Mapping[str, int]) -> Iterator[str]:
+def _duplicates(fixed: Mapping[str, int]) -> Iterator[str]:
     first: dict[int, str] = {}
     for name, port in fixed.items():
         if first.setdefault(port, name) != name:
-            yield f"port {port} is wanted by both {first[port]} and {name}"
+            yield f"port {port} is assigned to both {first[port]} and {name}"
 
 
-def _by(port: int) -> str:
+def _process_on(port: int) -> str:
     try:
         connections = psutil.net_connections("tcp")
         holder = next(
@@ -122,6 +127,6 @@ def _by(port: int) -> str:
             return ""
         process = psutil.Process(holder)
         command = " ".join(process.cmdline())
-    except psutil.Error:  # who holds it is a courtesy: the system may hide it from us
+    except psutil.Error:  # the process may belong to another user; the message is useful without it
         return ""
     return f" by {process.name()} (pid {holder}: {command[:80]})"

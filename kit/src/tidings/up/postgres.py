@@ -1,4 +1,4 @@
-"""The first start of a PostgreSQL of our own: its cluster is made by `initdb`."""
+"""Initialisation of the local PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tidings.up.folder import RunFolder, write_private
 
 
 def init_cluster(initdb: Path, folder: RunFolder, password: str) -> None:
-    """Make an empty cluster that asks for the password, unless there is one.
+    """Create an empty database cluster with password authentication, unless it exists.
 
     Raises:
-        UpError: initdb failed, or the folder cannot be reached by the account PostgreSQL runs under.
+        UpError: initdb failed, for example because PostgreSQL's account cannot access the folder.
 
     """
     user = unprivileged()
-    if user:  # it must get to its own folder; the others stay closed to it
+    if user:  # grants access to its own folder only
         for above in (folder.path, folder.data_root):
             above.chmod(0o711)
     data = folder.data("postgres")
@@ -45,13 +45,13 @@ def init_cluster(initdb: Path, folder: RunFolder, password: str) -> None:
         "--locale=C",
         "--no-sync",
     ]
-    made = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
+    result = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
     secret.unlink()
-    if made.returncode:
+    if result.returncode:
         hint = (
-            f"; PostgreSQL does not run as root, and the account {user} must be able to enter {data.parent}: "
-            "give a --run-dir that it can"
+            f"; PostgreSQL cannot run as root, and the account {user} needs access to {data.parent}: "
+            "choose another --run-dir"
             if user
             else ""
         )
-        raise UpError(f"initdb failed: {made.stderr.strip() or made.stdout.strip()}{hint}")
+        raise UpError(f"initdb failed: {result.stderr.strip() or result.stdout.strip()}{hint}")

@@ -1,4 +1,4 @@
-"""Everything that must be right before the first process starts: the folder, the programs, the ports, the files."""
+"""Preparations before the first process starts: run folder, programs, ports and files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 import yaml
 
 from tidings import components, programs
-from tidings.up import backends, leftovers, ports, processes, state, system
+from tidings.up import backends, orphans, ports, processes, state, system
 from tidings.up.errors import AlreadyRunning, NotRunning
 from tidings.up.folder import RUN_DIR, RunFolder, make_private, write_private
 from tidings.up.postgres import init_cluster
 from tidings.up.process import Process
-from tidings.up.processes import Surroundings
+from tidings.up.processes import RunContext
 from tidings.up.supervisor import Reporter
 from tidings.up.system import Options, System
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A system that can be started."""
+    """A system that is ready to start."""
 
     system: System
     folder: RunFolder
@@ -36,7 +36,7 @@ class Prepared:
     dapr_api_token: str = field(repr=False)
     app_api_token: str = field(repr=False)
     password: str = field(repr=False)
-    """Of the broker and the store."""
+    """Password of the local broker and store."""
 
     @property
     def broker_url(self) -> str:
@@ -58,12 +58,12 @@ class Prepared:
 
 @contextmanager
 def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepared]:
-    """Prepare the project in `root`; the run folder and the ports are this run's own as long as the context lasts.
+    """Prepare the project in `root`; run folder and ports are locked for the duration of the context.
 
     Raises:
-        UpError: what is wrong with the project, its plan, the ports or the folder.
-        tidings.programs.ProgramError: a program is missing and cannot be had.
-        tidings.components.ComponentError: a component set is.
+        UpError: The project, its plan, a port or the folder is invalid or in use.
+        tidings.programs.ProgramError: A program is missing and cannot be installed.
+        tidings.components.ComponentError: A component set is missing.
 
     """
     planned = system.read(root, options)
@@ -71,32 +71,32 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
         if finding.severity == "warning":
             report.note(system.describe(finding), level=2)
     folder = RunFolder((options.run_dir or planned.home.root / RUN_DIR).resolve())
-    with _alone(folder, report), ports.block() as free:
-        numbers = ports.assign(planned.wanted_ports, free, options.port_base)
+    with _locked(folder, report), ports.block() as free:
+        numbers = ports.assign(planned.requested_ports, free, options.port_base)
         ports.check({name: numbers[name] for name in planned.fixed_ports})
         tools = programs.ensure(*planned.tools, report=report.note)
         yield _write(planned, folder, numbers, tools, options)
 
 
 @contextmanager
-def _alone(folder: RunFolder, report: Reporter) -> Iterator[None]:
+def _locked(folder: RunFolder, report: Reporter) -> Iterator[None]:
     make_private(folder.path)
     with folder.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(
-                f"a system already runs in {folder.path}: stop it with `tidings down`, or give another --run-dir"
+                f"a system already runs in {folder.path}: stop it with `tidings down`, or choose another --run-dir"
             ) from None
-        with suppress(NotRunning):  # the first run in this folder
-            leftovers.end(folder.path, state.read(folder.path), report.note)
+        with suppress(NotRunning):  # raised on the first run in this folder
+            orphans.end(folder.path, state.read(folder.path), report.note)
         yield
 
 
 def _write(
     planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], options: Options
 ) -> Prepared:
-    around = Surroundings(
+    run_context = RunContext(
         home=planned.home,
         folder=folder,
         ports=numbers,
@@ -107,14 +107,14 @@ def _write(
         subscriptions=planned.subscriptions(),
         pauses=planned.broker.kind.pauses,
     )
-    folder.prepare(planned.keeping, fresh=options.fresh)
+    folder.prepare(planned.data_owners, fresh=options.fresh)
     password = folder.password
-    made = [
+    started = [
         *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password),
-        *processes.programs(planned.programs, around),
-        *processes.services(planned.instances, around),
+        *processes.programs(planned.programs, run_context),
+        *processes.services(planned.instances, run_context),
     ]
-    backends.configure(made, password)
+    backends.configure(started, password)
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder, password)
     folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")
@@ -125,14 +125,14 @@ def _write(
             [*_components(app, planned, folder, numbers, password), *planned.app_resources(app)],
             planned.policy(app),
         )
-    mark = {leftovers.MARK: str(folder.path)}
+    mark = {orphans.MARK: str(folder.path)}
     return Prepared(
         planned,
         folder,
-        tuple(replace(each, env={**each.env, **_extra(each, options), **mark}) for each in made),
+        tuple(_with_environment(process, options, mark) for process in started),
         numbers,
-        around.dapr_api_token,
-        around.app_api_token,
+        run_context.dapr_api_token,
+        run_context.app_api_token,
         password,
     )
 
@@ -152,17 +152,18 @@ def _components(
 
 
 def _scopes(planned: System, pubsub: str) -> list[dict[str, str]]:
-    """Least rights, as on a cluster: who may publish and who may read what."""
-    found = planned.plan.scopes.get(pubsub)
-    return found.metadata if found else []
+    """Return the publishing and subscription scopes of a component, as on a cluster."""
+    scopes = planned.plan.scopes.get(pubsub)
+    return scopes.metadata if scopes else []
 
 
-def _extra(process: Process, options: Options) -> Mapping[str, str]:
-    return options.environment if process.role == "service" else {}
+def _with_environment(process: Process, options: Options, mark: Mapping[str, str]) -> Process:
+    extra = options.environment if process.role == "service" else {}
+    return replace(process, env={**process.env, **extra, **mark})
 
 
 def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
-    """Write what one app's sidecars load and what the kit reads."""
+    """Write the resources of an app's sidecars, and its consumer policy."""
     into = folder.resources(app)
     make_private(into.parent)
     into.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""When a process counts as ready. A probe is data; `problem` asks it and answers with what is still wrong."""
+"""Readiness probes. A probe is data; `problem` runs it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import httpx2
 
 HOST = "127.0.0.1"
 DEADLINE = 2.0
-"""Seconds for one question to one process."""
+"""Timeout of one probe in seconds."""
 FIRST_ERROR = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Listens:
-    """Ready once the port takes connections. With `ask`, once the answer begins with `answer`."""
+    """Ready once the port accepts connections and, with `ask`, the response begins with `answer`."""
 
     port: int
     ask: bytes = b""
@@ -26,7 +26,7 @@ class Listens:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Ready once the address answers 2xx or 3xx."""
+    """Ready once the URL answers 2xx or 3xx."""
 
     url: str
 
@@ -40,7 +40,7 @@ class Succeeds:
 
 @dataclass(frozen=True, slots=True)
 class SidecarServes:
-    """Ready once daprd is healthy and has loaded every planned subscription, as its own metadata tells."""
+    """Ready once daprd is healthy and its metadata lists every planned subscription."""
 
     url: str
     token: str = field(repr=False)
@@ -52,7 +52,7 @@ Probe = Listens | Answers | Succeeds | SidecarServes
 
 
 async def problem(probe: Probe, client: httpx2.AsyncClient) -> str:
-    """Why the process is not ready; empty when it is."""
+    """Return why the process is not ready; empty if it is ready."""
     try:
         async with asyncio.timeout(DEADLINE):
             match probe:
@@ -72,7 +72,7 @@ async def _listens(probe: Listens) -> str:
     try:
         reader, writer = await asyncio.open_connection(HOST, probe.port)
     except OSError:
-        return f"port {probe.port} takes no connections yet"
+        return f"port {probe.port} does not accept connections yet"
     try:
         if not probe.answer:
             return ""
@@ -105,7 +105,7 @@ async def _succeeds(argv: Sequence[str]) -> str:
     try:
         code = await process.wait()
     finally:
-        if process.returncode is None:  # asked too long, or nobody wants to know any more
+        if process.returncode is None:  # timeout or cancellation
             process.kill()
             await process.wait()
     return f"`{argv[0]}` ends with exit code {code}" if code else ""
@@ -124,5 +124,6 @@ async def _serves(probe: SidecarServes, client: httpx2.AsyncClient) -> str:
 
 
 def loaded(metadata: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-    """The (pubsub, topic) pairs that a sidecar's metadata says it is subscribed to."""
-    return frozenset((each["pubsubname"], each["topic"]) for each in metadata.get("subscriptions") or ())
+    """Return the (pubsub, topic) pairs in a sidecar's metadata."""
+    subscriptions = metadata.get("subscriptions") or ()
+    return frozenset((subscription["pubsubname"], subscription["topic"]) for subscription in subscriptions)

@@ -1,4 +1,4 @@
-"""One process of the system, as data: made by pure planning, kept alive by the supervisor."""
+"""A process of the system as data: planned by pure code, run by the supervisor."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tidings.up.probes import Probe
 from tidings.up.state import Role
 
 BACKENDS: frozenset[Role] = frozenset({"broker", "store"})
-"""Started first: a sidecar that does not reach its components ends at once."""
+"""Roles started first: a sidecar exits if it cannot reach its components."""
 STOPPING: tuple[frozenset[Role], ...] = (
     frozenset({"service"}),
     frozenset({"sidecar"}),
     frozenset({"program"}),
     frozenset({"broker", "store"}),
 )
-"""Order of the stop: services drain while their sidecars still publish for them, the broker goes last."""
+"""Order of stopping: services drain while their sidecars still publish for them; the broker stops last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What to start, and how to tell that it is ready."""
+    """A process to start, with its readiness probe."""
 
     name: str
     role: Role
@@ -32,10 +32,10 @@ class Process:
     ready: Probe
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
-    """Added to the environment that `tidings up` itself has."""
+    """Added to the environment of `tidings up`."""
     ports: Mapping[str, int] = field(default_factory=dict)
     grace: float = 10.0
-    """Seconds between the request to stop and SIGKILL."""
+    """Seconds between the stop signal and SIGKILL."""
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
-    """Account to run under; None is the present one."""
+    """Account to run under; None for the current one."""

@@ -1,4 +1,4 @@
-"""From a project to the processes it needs: arguments, environment, ports. Pure: nothing is started or written here."""
+"""Planning of a project's processes: arguments, environment, ports. Pure: nothing is started or written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
     *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--lifespan", "on"),
     *("--no-access-log", "--log-level", "warning", "--http", "tidings.web.protocol:BoundedProtocol"),
-    # An open event stream to a browser must not hold a stop for ever: after this many seconds it is cut.
+    # Open event streams to browsers would block a stop for ever: close them after this many seconds.
     *("--timeout-graceful-shutdown", "5"),
 )
 SIDECAR_FLAGS = (
@@ -32,10 +32,10 @@ SIDECAR_FLAGS = (
     ("--dapr-graceful-shutdown-seconds", "5"),
     ("--log-as-json",),
 )
-# Dapr pauses the subscriptions of a service that does not answer. Events that are then in flight stay with the
-# broker until its acknowledgement wait is over (20 s). A service that was killed is back within three seconds:
-# before six failed probes Dapr rather tries those events again, and they arrive as soon as it is there (2 s after
-# a kill, measured, against 25 s with two probes). One that stays away longer is paused, and uses up no retries.
+# Dapr pauses the subscriptions of a service whose health probe fails. Events in flight then stay unacknowledged until
+# the broker's acknowledgement wait is over (20 s). A killed service is back within three seconds, so the threshold is
+# six failed probes: until then Dapr retries these events, and they arrive as soon as the service is back (measured: 2 s
+# after a kill, against 25 s with a threshold of two). A longer outage pauses the subscriptions and uses no retries.
 HEALTH_FLAGS = (
     ("--app-health-probe-interval", "1"),
     ("--app-health-probe-timeout", "1000"),
@@ -68,28 +68,28 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the processes of one run have in common."""
+class RunContext:
+    """Data shared by all processes of a run."""
 
     home: Home
     folder: RunFolder
     ports: Mapping[str, int]
     tools: Mapping[str, Path]
     environ: Mapping[str, str]
-    """The environment `tidings up` has itself; `${env:NAME}` refers to it."""
+    """Environment of `tidings up`; `${env:NAME}` refers to it."""
     dapr_api_token: str = field(repr=False)
     app_api_token: str = field(repr=False)
     subscriptions: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     """Planned (pubsub, topic) pairs per app."""
     pauses: bool = True
-    """Whether sidecars may pause their subscriptions while the service is away: see `Kind.pauses`."""
+    """True if sidecars may pause their subscriptions while the service is unavailable: see `Kind.pauses`."""
 
 
 def instances(home: Home, only: Collection[str], replicas: Mapping[str, int]) -> list[Instance]:
-    """The replicas to start: of all services, or of those in `only`, which may name programs too.
+    """Return the replicas to start: of all services, or of those in `only`, which may also name programs.
 
     Raises:
-        UpError: a name in `only` or `replicas` that is not there.
+        UpError: A name in `only` or `replicas` is unknown.
 
     """
     services = [service.name for service in home.services]
@@ -104,7 +104,7 @@ def instances(home: Home, only: Collection[str], replicas: Mapping[str, int]) ->
 
 
 def companions(home: Home, only: Collection[str]) -> list[Program]:
-    """The programs to start: all, or those in `only`."""
+    """Return the programs to start: all, or those in `only`."""
     return [program for program in home.programs if not only or program.name in only]
 
 
@@ -112,160 +112,166 @@ def _check_names(names: Collection[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UpError(f"nothing is called {name}; {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(known)}"
+            raise UpError(f"unknown service or program {name}; {hint}")
 
 
-def wanted_ports(home: Home, started: Sequence[Instance], backends: Collection[str]) -> dict[str, int | None]:
-    """Every port by name, with the number that is asked for; None takes a free one.
+def requested_ports(home: Home, started: Sequence[Instance], backends: Collection[str]) -> dict[str, int | None]:
+    """Return all ports by name, with the requested number, or None for any free one.
 
-    What is left out keeps its port's name, so that references to it still mean something.
+    Services that are not started are included, so that references to their ports can be resolved.
     """
-    wanted: dict[str, int | None] = {service.name: service.port for service in home.services}
-    wanted |= {instance.name: None for instance in started if instance.replica}
-    wanted |= {f"{instance.name}.metrics": None for instance in started}
+    requested: dict[str, int | None] = {service.name: service.port for service in home.services}
+    requested |= {instance.name: None for instance in started if instance.replica}
+    requested |= {f"{instance.name}.metrics": None for instance in started}
     for program in home.programs:
-        wanted[program.name] = program.port
-        wanted |= {f"{program.name}.{key}": port for key, port in program.ports.items()}
-    wanted |= dict.fromkeys(sorted(backends))
-    wanted |= {
+        requested[program.name] = program.port
+        requested |= {f"{program.name}.{key}": port for key, port in program.ports.items()}
+    requested |= dict.fromkeys(sorted(backends))
+    requested |= {
         f"{instance.sidecar}.{key}": None for instance in started if instance.service.sidecar for key in SIDECAR_PORTS
     }
-    return wanted
+    return requested
 
 
-def programs(started: Sequence[Program], surroundings: Surroundings) -> list[Process]:
-    """The project's programs, such as simulators."""
-    return [_program(each, surroundings) for each in started]
+def programs(started: Sequence[Program], run_context: RunContext) -> list[Process]:
+    """Return the processes of programs, such as simulators."""
+    return [_program(program, run_context) for program in started]
 
 
-def services(started: Sequence[Instance], surroundings: Surroundings) -> list[Process]:
-    """Each replica with its sidecar."""
-    found: list[Process] = []
+def services(started: Sequence[Instance], run_context: RunContext) -> list[Process]:
+    """Return the processes of replicas and their sidecars."""
+    planned: list[Process] = []
     for instance in started:
-        found.append(_service(instance, surroundings))
+        planned.append(_service(instance, run_context))
         if instance.service.sidecar:
-            found.append(_sidecar(instance, surroundings))
-    return found
+            planned.append(_sidecar(instance, run_context))
+    return planned
 
 
-def _program(program: Program, around: Surroundings) -> Process:
-    own = _own(program.name, f"{program.name}-0", around)
-    ports = {"app": around.ports[program.name]}
-    ports |= {key: around.ports[f"{program.name}.{key}"] for key in program.ports}
+def _program(program: Program, run_context: RunContext) -> Process:
+    own = _reference_values(program.name, f"{program.name}-0", run_context)
+    ports = {"app": run_context.ports[program.name]}
+    ports |= {key: run_context.ports[f"{program.name}.{key}"] for key in program.ports}
     return Process(
         name=program.name,
         role="program",
         app=program.name,
-        argv=_filled_command(program.command, own, around, program.name),
+        argv=_filled_command(program.command, own, run_context, program.name),
         ready=Answers(f"http://{HOST}:{ports['app']}{program.ready}") if program.ready else Listens(ports["app"]),
-        cwd=around.home.folder(program),
-        env=_environment(program.environment, own, around, program.name) | _common(own, around),
+        cwd=run_context.home.folder(program),
+        env=_environment(program.environment, own, run_context, program.name) | _common(own, run_context),
         ports=ports,
     )
 
 
-def _service(instance: Instance, around: Surroundings) -> Process:
-    service, port = instance.service, around.ports[instance.name]
-    metrics = around.ports[f"{instance.name}.metrics"]
-    own = _own(instance.name, instance.stable, around, service.name)
+def _service(instance: Instance, run_context: RunContext) -> Process:
+    service, port = instance.service, run_context.ports[instance.name]
+    metrics = run_context.ports[f"{instance.name}.metrics"]
+    own = _reference_values(instance.name, instance.stable, run_context, service.name)
     command = service.command or [*UVICORN, f"{service.package}.main:app"]
-    source = around.home.folder(service) / "src"
-    paths = [str(source), *filter(None, [around.environ.get("PYTHONPATH")])]
+    source = run_context.home.folder(service) / "src"
+    paths = [str(source), *filter(None, [run_context.environ.get("PYTHONPATH")])]
     return Process(
         name=instance.name,
         role="service",
         app=service.name,
-        argv=_filled_command(command, own, around, service.name),
+        argv=_filled_command(command, own, run_context, service.name),
         ready=Answers(f"http://{HOST}:{port}{service.ready}"),
-        cwd=around.home.folder(service),
+        cwd=run_context.home.folder(service),
         env={"PYTHONPATH": ":".join(paths)}
-        | _environment(service.environment, own, around, service.name)
-        | _common(own, around)
+        | _environment(service.environment, own, run_context, service.name)
+        | _common(own, run_context)
         | {"TIDINGS_METRICS_PORT": str(metrics)}
-        | (_sidecar_environment(instance, around) if service.sidecar else {}),
+        | (_sidecar_environment(instance, run_context) if service.sidecar else {}),
         ports={"app": port, "metrics": metrics},
         grace=SERVICE_GRACE,
     )
 
 
-def _sidecar(instance: Instance, around: Surroundings) -> Process:
+def _sidecar(instance: Instance, run_context: RunContext) -> Process:
     service = instance.service
-    ports = {key: around.ports[f"{instance.sidecar}.{key}"] for key in SIDECAR_PORTS}
+    ports = {key: run_context.ports[f"{instance.sidecar}.{key}"] for key in SIDECAR_PORTS}
     flags = (
         ("--app-id", service.name),
-        ("--app-port", str(around.ports[instance.name])),
-        ("--resources-path", str(around.folder.resources(service.name))),
+        ("--app-port", str(run_context.ports[instance.name])),
+        ("--resources-path", str(run_context.folder.resources(service.name))),
         ("--dapr-http-port", str(ports["http"])),
         ("--dapr-grpc-port", str(ports["grpc"])),
         ("--dapr-internal-grpc-port", str(ports["internal"])),
         ("--metrics-port", str(ports["metrics"])),
-        *((("--app-health-check-path", service.ready), *HEALTH_FLAGS) if around.pauses else ()),
+        *((("--app-health-check-path", service.ready), *HEALTH_FLAGS) if run_context.pauses else ()),
         *SIDECAR_FLAGS,
     )
     return Process(
         name=instance.sidecar,
         role="sidecar",
         app=service.name,
-        argv=(str(around.tools["daprd"]), *(word for flag in flags for word in flag)),
+        argv=(str(run_context.tools["daprd"]), *(word for flag in flags for word in flag)),
         ready=SidecarServes(
             f"http://{HOST}:{ports['http']}",
-            around.dapr_api_token,
-            around.subscriptions.get(service.name, frozenset()),
+            run_context.dapr_api_token,
+            run_context.subscriptions.get(service.name, frozenset()),
         ),
-        cwd=around.folder.path,
-        env={"DAPR_HOST_IP": HOST, "DAPR_API_TOKEN": around.dapr_api_token, "APP_API_TOKEN": around.app_api_token},
+        cwd=run_context.folder.path,
+        env={
+            "DAPR_HOST_IP": HOST,
+            "DAPR_API_TOKEN": run_context.dapr_api_token,
+            "APP_API_TOKEN": run_context.app_api_token,
+        },
         ports=ports,
         grace=SIDECAR_GRACE,
     )
 
 
-def _own(name: str, instance: str, around: Surroundings, app: str = "") -> dict[str, str]:
+def _reference_values(name: str, instance: str, run_context: RunContext, app: str = "") -> dict[str, str]:
     return {
         "name": name,
         "instance": instance,
-        "port": str(around.ports[name]),
-        "run": str(around.folder.path),
-        "map": str(around.folder.map),
-        "data": str(around.folder.data(app or name)),
+        "port": str(run_context.ports[name]),
+        "run": str(run_context.folder.path),
+        "map": str(run_context.folder.map),
+        "data": str(run_context.folder.data(app or name)),
         "python": sys.executable,
     }
 
 
-def _common(own: Mapping[str, str], around: Surroundings) -> dict[str, str]:
+def _common(own: Mapping[str, str], run_context: RunContext) -> dict[str, str]:
     return {
         "APP_PORT": own["port"],
         "TIDINGS_INSTANCE": own["instance"],
-        "TIDINGS_RUN_DIR": str(around.folder.path),
+        "TIDINGS_RUN_DIR": str(run_context.folder.path),
         "TIDINGS_DATA": own["data"],
         "PYTHONUNBUFFERED": "1",
-        # Where it is set, every start compiles every module anew: 3.2 s of processor time for a service, against 1.2.
+        # If set, each start compiles all modules again: 3.2 s of CPU time per service instead of 1.2 s.
         "PYTHONDONTWRITEBYTECODE": "",
     }
 
 
-def _sidecar_environment(instance: Instance, around: Surroundings) -> dict[str, str]:
+def _sidecar_environment(instance: Instance, run_context: RunContext) -> dict[str, str]:
     return {
         "APP_ID": instance.service.name,
-        "DAPR_HTTP_PORT": str(around.ports[f"{instance.sidecar}.http"]),
-        "DAPR_GRPC_PORT": str(around.ports[f"{instance.sidecar}.grpc"]),
-        "DAPR_API_TOKEN": around.dapr_api_token,
-        "APP_API_TOKEN": around.app_api_token,
-        "TIDINGS_POLICY": str(around.folder.policy(instance.service.name)),
+        "DAPR_HTTP_PORT": str(run_context.ports[f"{instance.sidecar}.http"]),
+        "DAPR_GRPC_PORT": str(run_context.ports[f"{instance.sidecar}.grpc"]),
+        "DAPR_API_TOKEN": run_context.dapr_api_token,
+        "APP_API_TOKEN": run_context.app_api_token,
+        "TIDINGS_POLICY": str(run_context.folder.policy(instance.service.name)),
     }
 
 
-def _filled_command(command: Sequence[str], own: Mapping[str, str], around: Surroundings, name: str) -> tuple[str, ...]:
+def _filled_command(
+    command: Sequence[str], own: Mapping[str, str], run_context: RunContext, name: str
+) -> tuple[str, ...]:
     where = f"tidings.yaml: command of {name}"
-    return tuple(fill(word, own, around.ports, around.environ, where=where) for word in command)
+    return tuple(fill(word, own, run_context.ports, run_context.environ, where=where) for word in command)
 
 
 def _environment(
-    special: Mapping[str, Scalar], own: Mapping[str, str], around: Surroundings, name: str
+    special: Mapping[str, Scalar], own: Mapping[str, str], run_context: RunContext, name: str
 ) -> dict[str, str]:
-    merged = {**around.home.project.environment, **special}
+    merged = {**run_context.home.project.environment, **special}
     return {
-        key: fill(_text(value), own, around.ports, around.environ, where=f"tidings.yaml: {key} of {name}")
+        key: fill(_text(value), own, run_context.ports, run_context.environ, where=f"tidings.yaml: {key} of {name}")
         for key, value in merged.items()
     }
 

@@ -1,4 +1,4 @@
-"""`tidings.yaml`: which services and programs make up a system. Read strictly; errors name line, column and field."""
+"""Parser of `tidings.yaml`, which lists a system's services and programs. Errors name line, column and field."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.+)`")
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A program of the system that is started from a folder, with a Dapr sidecar unless it takes no part in events."""
+    """A service, started from its folder with a Dapr sidecar (unless `sidecar` is false)."""
 
     name: str
-    """Also its Dapr app id."""
+    """Also the Dapr app id."""
     folder: str = ""
-    """Where it is, relative to the project; found through `folders` where it is left out."""
+    """Folder relative to the project; by default found through `folders`."""
     module: str = ""
     """Python package whose `main.app` is the ASGI application; by default the name, with `_` for `-`."""
     command: list[str] = []
-    """Started instead of uvicorn; may hold `${...}` references."""
+    """Command to start instead of uvicorn; may contain `${...}` references."""
     port: int | None = None
-    """HTTP port of the first replica; a free one where it is left out. Further replicas always get free ones."""
+    """HTTP port of the first replica; by default a free one. Further replicas always get free ones."""
     replicas: int = 1
     sidecar: bool = True
     ready: str = "/healthz"
-    """Path that answers 2xx once the service can work; Dapr asks it too."""
+    """Path that answers 2xx once the service is ready; also Dapr's health check."""
     environment: dict[str, Scalar] = {}
 
     @property
@@ -48,40 +48,40 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Any other program that the system needs, such as a simulator of somebody else's service."""
+    """Another program of the system, such as a simulator of a third-party service."""
 
     name: str
     command: list[str]
     folder: str = "."
     port: int | None = None
     ports: dict[str, int | None] = {}
-    """Further ports by name; `${port:NAME.key}` refers to them. Null asks for a free one."""
+    """Further ports by name; `${port:NAME.key}` refers to them. Null requests a free one."""
     ready: str | None = None
-    """Path asked for over HTTP on `port`; where it is left out, `port` taking connections is enough."""
+    """Path of the HTTP readiness probe on `port`; by default, accepting connections is enough."""
     environment: dict[str, Scalar] = {}
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of `tidings.yaml`."""
+    """Content of `tidings.yaml`."""
 
     name: str
     folders: list[str] = []
-    """Globs of service folders. Each is a service, named after its folder; `services` adds what differs."""
+    """Globs of service folders. Each folder is a service of the same name; `services` overrides settings."""
     services: list[Service] = []
     programs: list[Program] = []
     environment: dict[str, Scalar] = {}
-    """Shared by all services and programs; a service's own wins."""
+    """Environment of all services and programs; their own settings take precedence."""
     components: str = "components"
     """Folder of the Dapr component sets."""
     broker: str = "nats"
     state: str = "sqlite"
     open: str = ""
-    """Service whose address is printed when everything is ready."""
+    """Service whose URL is printed when the system is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A project with the folder it stands in; services are complete, each with its folder."""
+    """A project with its root folder; all services have their folders set."""
 
     root: Path
     project: Project
@@ -92,7 +92,7 @@ class Home:
         return tuple(self.project.programs)
 
     def folder(self, part: Service | Program) -> Path:
-        """Absolute folder of a service or program."""
+        """Return the absolute folder of a service or program."""
         return (self.root / part.folder).resolve()
 
     @property
@@ -102,25 +102,24 @@ class Home:
 
 
 def load(root: Path) -> Home:
-    """Read the project in `root`.
+    """Load the project in `root`.
 
     Raises:
-        ProjectError: no file, malformed YAML, an unknown or wrong field, a name twice, a service without folder.
+        ProjectError: The file is missing or not YAML, a field is unknown or invalid, a name is not unique, or a
+            service has no folder.
 
     """
     file = root / FILE_NAME
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        message = (
-            f"{file}: there is no {FILE_NAME}; change to the project's folder, or write one (docs/reference/up.md)"
-        )
+        message = f"{file} does not exist; change to the project's folder, or create it (see docs/reference/up.md)"
         raise ProjectError(message) from None
     return complete(root.resolve(), parse(text, str(file)))
 
 
 def parse(text: str, file: str) -> Project:
-    """Make a `Project` of YAML; `file` is only named in errors."""
+    """Parse YAML; `file` is used in error messages only."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
@@ -140,9 +139,9 @@ def parse(text: str, file: str) -> Project:
 
 
 def complete(root: Path, project: Project) -> Home:
-    """Find the folders of all services."""
+    """Resolve the folders of all services."""
     declared = {service.name: service for service in project.services}
-    found = {
+    folders = {
         folder.name: folder
         for pattern in project.folders
         for folder in sorted(root.glob(pattern))
@@ -150,9 +149,9 @@ def complete(root: Path, project: Project) -> Home:
     }
     services = [
         _with_folder(declared.get(name) or Service(name=name), folder.relative_to(root))
-        for name, folder in found.items()
+        for name, folder in folders.items()
     ]
-    services += [service for name, service in declared.items() if name not in found]
+    services += [service for name, service in declared.items() if name not in folders]
     for service in services:
         _check_folder(root, service)
     order = {name: index for index, name in enumerate(declared)}
@@ -171,24 +170,26 @@ def _with_folder(service: Service, folder: Path) -> Service:
 def _check_folder(root: Path, service: Service) -> None:
     if not service.folder:
         raise ProjectError(
-            f"service {service.name}: no folder of `folders` is called so; "
-            "give it `folder:`, or take it out of `services`"
+            f"service {service.name}: no folder in `folders` has this name; "
+            "set its `folder:`, or remove it from `services`"
         )
     if not (root / service.folder).is_dir():
-        raise ProjectError(f"service {service.name}: there is no folder {root / service.folder}; correct its `folder:`")
+        raise ProjectError(
+            f"service {service.name}: the folder {root / service.folder} does not exist; correct its `folder:`"
+        )
 
 
 def check_code(home: Home, service: Service) -> None:
-    """Make sure that there is something to start.
+    """Check that the service has code to start.
 
     Raises:
-        ProjectError: no `main.py` where the service's command would look for it.
+        ProjectError: There is no `main.py`, and no `command:`.
 
     """
     folder = home.folder(service)
     main = folder / "src" / service.package / "main.py"
     if not service.command and not main.is_file() and not (folder / service.package / "main.py").is_file():
-        raise ProjectError(f"service {service.name}: there is no {main}; write it, or give `module:` or `command:`")
+        raise ProjectError(f"service {service.name}: {main} does not exist; create it, or set `module:` or `command:`")
 
 
 def _problems(project: Project) -> Iterator[tuple[str, str]]:
@@ -201,16 +202,16 @@ def _problems(project: Project) -> Iterator[tuple[str, str]]:
         if not NAME.match(part.name):
             yield (
                 f"{path}.name",
-                f"{part.name!r} is no name: use small letters, digits and `-`, beginning with a letter",
+                f"{part.name!r} is not a valid name: use lower-case letters, digits and `-`, starting with a letter",
             )
         if names[part.name] > 1:
-            yield f"{path}.name", f"the name {part.name} is given twice"
+            yield f"{path}.name", f"the name {part.name} is not unique"
         if isinstance(part, Service) and part.replicas < 1:
             yield f"{path}.replicas", "replicas must be 1 or more; leave a service out with --only"
         if isinstance(part, Program) and not part.command:
             yield f"{path}.command", "command must not be empty"
         if part.port is not None and not 0 < part.port < 1 << 16:
-            yield f"{path}.port", f"{part.port} is no port: 1 to 65535"
+            yield f"{path}.port", f"{part.port} is not a port: use 1 to 65535"
 
 
 def _located(error: str, node: yaml.Node | None, file: str) -> str:
@@ -221,7 +222,7 @@ def _located(error: str, node: yaml.Node | None, file: str) -> str:
         return f"{file}:{_position(node, path)}: {path[2:] or 'the document'}: {what}"
     field = unknown["field"]
     near = difflib.get_close_matches(field, _fields_at(path), n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(_fields_at(path))}"
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known fields: {', '.join(_fields_at(path))}"
     return f"{file}:{_position(node, f'{path}.{field}', of_key=True)}: unknown field `{field}`{hint}"
 
 
@@ -231,7 +232,7 @@ def _fields_at(path: str) -> tuple[str, ...]:
 
 
 def _position(node: yaml.Node | None, path: str, *, of_key: bool = False) -> str:
-    """`line:column` of the deepest part of `path` (such as `$.services[2].port`) that the document has."""
+    """Return `line:column` of the deepest existing part of `path`, such as `$.services[2].port`."""
     at: Any = node
     mark = node.start_mark if node else None
     for step in STEP.finditer(path):

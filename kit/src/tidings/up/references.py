@@ -1,12 +1,12 @@
-"""`${...}` references in commands and environments of `tidings.yaml`.
+"""Resolution of `${...}` references in commands and environments of `tidings.yaml`.
 
-| reference | stands for |
+| reference | value |
 |---|---|
 | `${port:NAME}`, `${port:NAME.KEY}` | a port of a service or program; further ports by their key |
 | `${url:NAME}` | `http://127.0.0.1:<port>` |
 | `${port}`, `${name}`, `${instance}` | of the process itself; an instance is `<name>-<replica>` |
-| `${run}`, `${data}` | the run folder; in it, the folder of this service for what it keeps |
-| `${map}` | the file with the system as a whole: types, who reads them, what is deprecated |
+| `${run}`, `${data}` | the run folder; the data folder of this service in it |
+| `${map}` | the file with the system map: types, consumers, deprecations |
 | `${python}` | the Python interpreter that runs `tidings` |
 | `${env:NAME}` | a variable of the environment `tidings` was started in |
 | `$$` | a dollar sign |
@@ -26,7 +26,7 @@ class _Template(string.Template):
 
 
 class _Values(dict[str, str]):
-    """The process's own values; every `kind:name` is looked up when it is asked for."""
+    """Values of the process itself; `kind:name` references are resolved on access."""
 
     def __init__(self, own: Mapping[str, str], ports: Mapping[str, int], environ: Mapping[str, str]) -> None:
         super().__init__(own)
@@ -44,19 +44,21 @@ class _Values(dict[str, str]):
 
 
 def fill(text: str, own: Mapping[str, str], ports: Mapping[str, int], environ: Mapping[str, str], *, where: str) -> str:
-    """Replace every reference in `text`; `where` names the field in errors.
+    """Replace all references in `text`; `where` names the field in errors.
 
     Raises:
-        ProjectError: a reference to nothing, or a lone dollar sign.
+        ProjectError: A reference is unknown, or a dollar sign is not escaped.
 
     """
     try:
         return _Template(text).substitute(_Values(own, ports, environ))
     except KeyError as error:
-        raise ProjectError(f"{where}: ${{{error.args[0]}}} refers to nothing; {_known(ports)}") from None
+        raise ProjectError(f"{where}: ${{{error.args[0]}}} is unknown; {_known(ports)}") from None
     except ValueError:
-        raise ProjectError(f"{where}: {text!r} has a `$` that begins no reference; write `$$` for a dollar") from None
+        raise ProjectError(
+            f"{where}: {text!r} has a `$` that does not start a reference; write `$$` for a dollar sign"
+        ) from None
 
 
 def _known(ports: Mapping[str, int]) -> str:
-    return f"ports are known for {', '.join(sorted(name for name in ports if '.daprd' not in name))}"
+    return f"names with ports: {', '.join(sorted(name for name in ports if '.daprd' not in name))}"

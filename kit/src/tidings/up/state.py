@@ -1,6 +1,6 @@
-"""What runs, as a file: `state.json` in the run folder, replaced atomically on each change.
+"""State of a run: `state.json` in the run folder, replaced atomically on each change.
 
-`tidings ps`, `restart`, `stop`, `down`, the tests of the whole system and the chaos suite read it with `read`.
+Readers are `tidings ps`, `restart`, `stop` and `down`, system tests and the chaos suite.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tidings.up.errors import NotRunning
 
 FILE_NAME = "state.json"
 START_TOLERANCE = 1.0
-"""Seconds by which two readings of one process's start time may differ: the kernel counts them in ticks since boot."""
+"""Tolerance in seconds for start times of a process: the kernel counts them in ticks since boot."""
 
 Phase = Literal["starting", "ready", "stopping", "stopped"]
 Condition = Literal["waiting", "starting", "ready", "restarting", "failing", "held", "stopping", "stopped"]
-"""`failing`: died fast again and again, tried on with long pauses; `held`: stopped on purpose with `tidings stop`."""
+"""`failing`: exits repeatedly soon after its start, restarted with long pauses; `held`: stopped with `tidings stop`."""
 Role = Literal["broker", "store", "program", "service", "sidecar"]
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """One process of the operating system; the start time tells it from a later one with the same pid."""
+    """Identity of an operating-system process; the start time distinguishes it from a later one with the same pid."""
 
     pid: int
     started: float
@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """Identity of a running process; None where there is none."""
+        """Return the identity of a running process; None if it does not exist."""
         try:
             return cls(pid, psutil.Process(pid).create_time())
         except psutil.NoSuchProcess:
@@ -53,7 +53,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of the system."""
+    """State of one process of the system."""
 
     name: str
     """`orders`, its second replica `orders-1`, its sidecar `orders.daprd`; `nats`, `redis`; a program's name."""
@@ -63,15 +63,15 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     state: Condition
     process: Identity | None = None
     ports: Mapping[str, int] = {}
-    """By what listens: `app` of services and programs; `http`, `grpc`, `internal` of sidecars; `metrics` of both."""
+    """Ports by name: `app` of services and programs; `http`, `grpc`, `internal` of sidecars; `metrics` of both."""
     restarts: int = 0
     last_exit: str = ""
-    """How it ended last, such as `killed by SIGKILL` or `exit code 1`."""
+    """Description of the last exit, such as `killed by SIGKILL` or `exit code 1`."""
     problem: str = ""
-    """Why it is not ready yet."""
+    """Why the process is not ready."""
     log: str = ""
     stop_signal: int = signal.SIGTERM
-    """What asks it to end in order."""
+    """Signal for a graceful stop."""
 
     @property
     def pid(self) -> int | None:
@@ -83,7 +83,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole run."""
+    """State of a run."""
 
     project: str
     root: str
@@ -92,29 +92,29 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     broker: str
     store: str
     url: str = ""
-    """Address to open in a browser, or empty."""
+    """URL to open in a browser, or empty."""
     ready_after: float | None = None
-    """Seconds from the start until everything was ready for the first time."""
+    """Seconds from the start until all processes were ready for the first time."""
     broker_problem: str = ""
-    """What the broker has lost, and which consumer no sidecar reads from; empty where nothing is wrong."""
+    """Lost streams or queues, and consumers without a reading sidecar; empty if there is no problem."""
     broker_repairs: int = 0
-    """How often lost streams or queues were recreated, or a sidecar restarted because it read nothing."""
+    """Number of repairs: recreated streams or queues, and sidecars restarted because they read nothing."""
     dapr_api_token: str = ""
     app_api_token: str = ""
     processes: tuple[ProcessState, ...] = ()
 
     def find(self, name: str) -> ProcessState:
-        """The process of that name.
+        """Return the state of a process.
 
         Raises:
-            NotRunning: there is none; the message lists those there are.
+            NotRunning: The name is unknown; the message lists the known ones.
 
         """
         for process in self.processes:
             if process.name == name:
                 return process
         names = ", ".join(process.name for process in self.processes)
-        raise NotRunning(f"nothing in this run is called {name}; there are {names}")
+        raise NotRunning(f"unknown process {name}; known processes: {names}")
 
     @property
     def running(self) -> bool:
@@ -122,22 +122,22 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(run_dir: Path) -> RunState:
-    """Read the state of the run in `run_dir`, be it running or not.
+    """Read the state of the last run in `run_dir`, which may have ended.
 
     Raises:
-        NotRunning: nothing was ever started there.
+        NotRunning: No system was ever started there.
 
     """
     try:
         return msgspec.json.decode((run_dir / FILE_NAME).read_bytes(), type=RunState)
     except FileNotFoundError:
-        raise NotRunning(f"nothing was started in {run_dir}; start it with `tidings up`") from None
+        raise NotRunning(f"no system was started in {run_dir}; start it with `tidings up`") from None
     except msgspec.MsgspecError as error:
         raise NotRunning(f"{run_dir / FILE_NAME} was written by another version ({error}); remove it") from None
 
 
 def write(run_dir: Path, state: RunState) -> None:
-    """Replace the state; a reader sees the old or the new one, whole. Holds the API tokens: readable by its owner."""
+    """Replace the state file atomically. It contains the API tokens, so only its owner can read it."""
     fresh = run_dir / f"{FILE_NAME}.new"
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(state), indent=1))

@@ -1,4 +1,4 @@
-"""Keeps one process alive: start, wait until it is ready, start again when it dies, stop."""
+"""Supervision of one process: start, readiness, restart after a crash, stop."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from typing import Protocol
 import httpx2
 
 from tidings.up import launch
-from tidings.up.logs import LogFile, understand
+from tidings.up.logs import LogFile, parse_line
 from tidings.up.probes import problem
 from tidings.up.process import Process
 from tidings.up.state import Condition, Identity, ProcessState
 
 FAST = 10.0
-"""Seconds: a process that dies sooner after its start has died fast."""
-GIVE_WARNING = 5
-"""Fast deaths in a row after which a process counts as failing."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
+"""Seconds; an earlier exit after the start counts as a fast one."""
+FAILURE_THRESHOLD = 5
+"""Consecutive fast exits after which a process counts as failing."""
+FIRST_PAUSE, MAX_PAUSE = 0.2, 15.0
 PROBE_EVERY = 0.25
 HELD_EVERY = 0.2
 PIPE_GRACE = 1.0
-"""Seconds that output of a dead process's children is waited for."""
+"""Seconds to wait for remaining output after the end of a process, whose children may keep the pipe open."""
 LINE_LIMIT = 1 << 20
 
 
 class Reporter(Protocol):
-    """Who is told what happens."""
+    """Receiver of log lines and events of the run."""
 
     def line(self, process: Process, text: str) -> None:
-        """A process wrote a line."""
+        """Report a line written by a process."""
 
     def note(self, text: str, *, level: int = 1) -> None:
-        """The local run itself has something to say; levels as in `tidings.up.logs`."""
+        """Report an event of the run; levels as in `tidings.up.logs`."""
 
     def changed(self) -> None:
-        """The state of a process changed."""
+        """Report a changed state of a process."""
 
 
-def pause(fast_deaths: int) -> float:
-    """Seconds to wait before the next start, doubling with each fast death in a row."""
-    return min(FIRST_PAUSE * 2.0 ** max(fast_deaths - 1, 0), LONGEST_PAUSE)
+def pause(fast_exits: int) -> float:
+    """Return the seconds before the next start, doubled with each consecutive fast exit."""
+    return min(FIRST_PAUSE * 2.0 ** max(fast_exits - 1, 0), MAX_PAUSE)
 
 
 def describe_exit(code: int) -> str:
-    """An exit code as people say it."""
+    """Describe an exit code."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -60,7 +60,7 @@ def describe_exit(code: int) -> str:
 
 
 class Supervisor:
-    """One process, kept alive until `stop`."""
+    """Supervisor of one process, which is restarted until `stop`."""
 
     def __init__(self, process: Process, log: Path, held: Path, client: httpx2.AsyncClient, report: Reporter) -> None:
         self.process = process
@@ -72,7 +72,7 @@ class Supervisor:
         self._problem = ""
         self._last_exit = ""
         self._restarts = 0
-        self._fast_deaths = 0
+        self._fast_exits = 0
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,37 +94,39 @@ class Supervisor:
 
     @property
     def _is_failing(self) -> bool:
-        return self._fast_deaths >= GIVE_WARNING
+        return self._fast_exits >= FAILURE_THRESHOLD
 
     def start(self) -> None:
-        """Begin to keep it alive."""
+        """Start supervision."""
         self._task = asyncio.create_task(self._keep_alive(), name=self.process.name)
 
     async def stop(self) -> None:
-        """Ask it to end, wait as long as its grace, then kill it; returns once it is gone."""
+        """Stop the process, kill it after its grace period, and wait for its end."""
         self._stopping.set()
         self.ready.clear()
         if self._child and self._child.returncode is None:
-            self._become("stopping")
+            self._set_condition("stopping")
             self.signal(self.process.stop_signal)
         if self._task:
-            _, late = await asyncio.wait([self._task], timeout=self.process.grace)
-            if late:
-                self._report.note(f"{self.process.name} did not stop within {self.process.grace:g} s: killed", level=2)
+            _, pending = await asyncio.wait([self._task], timeout=self.process.grace)
+            if pending:
+                self._report.note(
+                    f"{self.process.name} did not stop within {self.process.grace:g} s: killing it", level=2
+                )
                 self.kill()
             await self._task
 
     def kill(self) -> None:
-        """End it and all its children at once."""
+        """Kill the process and its children."""
         self.signal(signal.SIGKILL)
 
     def give_up(self) -> None:
-        """End it at once and do not start it again."""
+        """Kill the process and do not restart it."""
         self._stopping.set()
         self.kill()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; SIGKILL goes to its children too."""
+        """Send a signal to the process; SIGKILL also to its children."""
         if self._child is None or self._child.returncode is not None:
             return
         with suppress(ProcessLookupError):
@@ -138,29 +140,29 @@ class Supervisor:
         try:
             while not self._stopping.is_set():
                 if self._held.exists():
-                    self._become("held")
+                    self._set_condition("held")
                     await self._unless_stopping(HELD_EVERY)
                     continue
-                await self._one_life(log)
+                await self._run_once(log)
                 if not self._stopping.is_set():
-                    await self._unless_stopping(self._mourn(log))
+                    await self._unless_stopping(self._report_exit(log))
         finally:
             log.close()
-            self._become("stopped")
+            self._set_condition("stopped")
 
-    async def _one_life(self, log: LogFile) -> None:
-        log.begin()
-        self._become("failing" if self._is_failing else "starting")
-        began = time.monotonic()
+    async def _run_once(self, log: LogFile) -> None:
+        log.forget_last_lines()
+        self._set_condition("failing" if self._is_failing else "starting")
+        started = time.monotonic()
         try:
             child, output = await self._spawn()
-        except OSError as error:  # no such folder or account, too many processes, …
+        except OSError as error:  # missing folder or account, too many processes, …
             log.write(f"cannot be started: {error}\n".encode())
-            self._ended(f"cannot be started: {error.strerror}", began)
+            self._record_exit(f"cannot be started: {error.strerror}", started)
             return
         self._child, self._identity = child, Identity.of(child.pid)
         self._report.changed()
-        if self._stopping.is_set():  # the request to stop came while it was being started
+        if self._stopping.is_set():  # stop was requested during the start
             self.signal(self.process.stop_signal)
         reading = asyncio.create_task(self._read(output, log))
         probing = asyncio.create_task(self._probe())
@@ -172,31 +174,30 @@ class Supervisor:
         await asyncio.wait([probing])
         await asyncio.wait([reading], timeout=PIPE_GRACE)
         reading.cancel()
-        self._ended(describe_exit(code), began)
+        self._record_exit(describe_exit(code), started)
 
-    def _ended(self, how: str, began: float) -> None:
+    def _record_exit(self, description: str, started: float) -> None:
         self.ready.clear()
         self._identity = None
-        self._last_exit = how
-        self._fast_deaths = self._fast_deaths + 1 if time.monotonic() - began < FAST else 0
+        self._last_exit = description
+        self._fast_exits = self._fast_exits + 1 if time.monotonic() - started < FAST else 0
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, int]:
-        """Start the process; its output is read from the pipe that is returned.
-
-        The pipe is our own: of one that asyncio makes, it waits for the end, which a child of the process may put off.
-        """
+        """Start the process; return it with the reading end of its output pipe."""
+        # With a pipe made by asyncio, `wait` also waits for the end of the pipe, which children of the process may keep
+        # open.
         output, into = os.pipe()
         try:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
-                self.process.user or launch.NOBODY_ELSE,
+                self.process.user or launch.CURRENT_USER,
                 *self.process.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=into,
                 stderr=into,
                 cwd=self.process.cwd,
                 env={**os.environ, **self.process.env},
-                start_new_session=True,  # Ctrl-C reaches us alone: we stop the others in order
+                start_new_session=True,  # Ctrl-C must reach `tidings up` only, which stops the processes in order
             )
         except OSError:
             os.close(output)
@@ -222,39 +223,39 @@ class Supervisor:
             await asyncio.sleep(PROBE_EVERY)
         if not self._stopping.is_set():
             self.ready.set()
-            self._become("ready")
+            self._set_condition("ready")
 
-    def _mourn(self, log: LogFile) -> float:
-        """Tell of a death; seconds to wait before the next start."""
+    def _report_exit(self, log: LogFile) -> float:
+        """Report an exit; return the seconds to wait before the next start."""
         name = self.process.name
         if self._held.exists():
-            self._report.note(f"{name} is stopped ({self._last_exit}); `tidings start {name}` starts it again")
+            self._report.note(f"{name} is stopped ({self._last_exit}); start it with `tidings start {name}`")
             return 0
         self._restarts += 1
-        wait = pause(self._fast_deaths)
+        wait = pause(self._fast_exits)
         failing = self._is_failing
-        self._become("failing" if failing else "restarting")
-        last = "".join(f"\n    {understand(line).text}" for line in log.last())
-        said = f"; it said last:{last}" if last else "; it said nothing"
-        self._report.note(f"{name} died: {self._last_exit}{said}", level=3)
-        again = f"it is started again in {wait:.1f} s"
+        self._set_condition("failing" if failing else "restarting")
+        lines = "".join(f"\n    {parse_line(line).text}" for line in log.last())
+        output = f"; last output:{lines}" if lines else "; no output"
+        self._report.note(f"{name} died: {self._last_exit}{output}", level=3)
+        restart = f"restarting in {wait:.1f} s"
         if failing:
-            again = f"it has died {self._fast_deaths} times in a row right after its start: mend it; {again}"
-        self._report.note(f"{name}: {again}", level=3 if failing else 2)
+            restart = f"died {self._fast_exits} times in a row right after its start: fix it; {restart}"
+        self._report.note(f"{name}: {restart}", level=3 if failing else 2)
         return wait
 
     async def _unless_stopping(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    def _become(self, condition: Condition) -> None:
+    def _set_condition(self, condition: Condition) -> None:
         if condition != self._condition:
             self._condition = condition
             self._report.changed()
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
-    """The next line; one longer than the limit comes in pieces."""
+    """Read a line; one longer than the limit is split."""
     try:
         return await stream.readuntil()
     except asyncio.IncompleteReadError as error:
@@ -264,6 +265,6 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 def _kill_group(leader: int) -> None:
-    """End whatever a dead process has left in its own process group."""
+    """Kill the remaining processes in the process group of an ended process."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What would be started, decided from the project's files alone: nothing is started, written or fetched here."""
+"""Planning of a run from the project's files; nothing is started, written or downloaded."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tidings.resources.findings import Finding
 from tidings.up import project
 from tidings.up.backends import BROKERS, STORES, Backend, choose
 from tidings.up.errors import UpError
-from tidings.up.processes import Instance, companions, instances, wanted_ports
+from tidings.up.processes import Instance, companions, instances, requested_ports
 from tidings.up.project import Home, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the system is started; what is left out comes from `tidings.yaml`."""
+    """Options of a run; `tidings.yaml` has the defaults."""
 
     broker: str = ""
-    """`nats`, `redis`, or an address such as `nats://10.0.0.7:4222`."""
+    """`nats`, `redis`, or a URL such as `nats://10.0.0.7:4222`."""
     state: str = ""
-    """`sqlite`, `redis`, `postgres`, or an address."""
+    """`sqlite`, `redis`, `postgres`, or a URL."""
     only: tuple[str, ...] = ()
-    """Start these services and programs alone, with the broker and the store."""
+    """Start only these services and programs, with the broker and the store."""
     replicas: Mapping[str, int] = field(default_factory=dict)
     run_dir: Path | None = None
-    """By default `.run` in the project."""
+    """Run folder; by default `.run` in the project."""
     port_base: int | None = None
-    """Fixed ports become this one and those after it."""
+    """Number the fixed ports from this one."""
     free_ports: bool = False
-    """No fixed ports at all: for tests, many of which run side by side."""
+    """Use free ports only, for tests that run in parallel."""
     fresh: bool = False
-    """Forget the data of earlier runs."""
+    """Delete the data of earlier runs."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the environment of every service; wins over `tidings.yaml`."""
+    """Added to the environment of all services; overrides `tidings.yaml`."""
 
 
 class PlanRefused(UpError):
@@ -52,7 +52,7 @@ class PlanRefused(UpError):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A project, planned."""
+    """A planned project."""
 
     home: Home
     plan: Plan
@@ -60,64 +60,69 @@ class System:
     programs: tuple[Program, ...]
     broker: Backend
     store: Backend
-    wanted_ports: Mapping[str, int | None]
+    requested_ports: Mapping[str, int | None]
     map: Mapping[str, Any] = field(default_factory=dict)
-    """What a page about the whole system is drawn from (`tidings.plan.system_map`)."""
+    """System map for the console (`tidings.plan.system_map`)."""
 
     @property
     def tools(self) -> tuple[str, ...]:
-        daprd = ("daprd",) if any(each.service.sidecar for each in self.instances) else ()
+        daprd = ("daprd",) if any(instance.service.sidecar for instance in self.instances) else ()
         return tuple(dict.fromkeys((*daprd, *self.broker.programs, *self.store.programs)))
 
     @property
     def apps(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(each.service.name for each in self.instances if each.service.sidecar))
+        return tuple(dict.fromkeys(instance.service.name for instance in self.instances if instance.service.sidecar))
 
     @property
-    def keeping(self) -> tuple[str, ...]:
-        backends = (each.process for each in (self.broker, self.store) if each.process)
-        return (*backends, *(each.service.name for each in self.instances), *(each.name for each in self.programs))
+    def data_owners(self) -> tuple[str, ...]:
+        backends = (backend.process for backend in (self.broker, self.store) if backend.process)
+        services = (instance.service.name for instance in self.instances)
+        return (*backends, *services, *(program.name for program in self.programs))
 
     @property
     def fixed_ports(self) -> list[str]:
-        started = {*(each.name for each in self.instances), *(each.name for each in self.programs)}
+        # Services that are not started have port numbers for references, but their ports need not be free.
+        started = {*(instance.name for instance in self.instances), *(program.name for program in self.programs)}
         return [
-            name for name, port in self.wanted_ports.items() if port is not None and name.partition(".")[0] in started
+            name
+            for name, port in self.requested_ports.items()
+            if port is not None and name.partition(".")[0] in started
         ]
 
     def subscriptions(self) -> dict[str, frozenset[tuple[str, str]]]:
-        """Planned (pubsub, topic) pairs of every app."""
+        """Return the planned (pubsub, topic) pairs of each app."""
         return {
-            name: frozenset((each["spec"]["pubsubname"], each["spec"]["topic"]) for each in app.subscriptions)
+            name: frozenset((item["spec"]["pubsubname"], item["spec"]["topic"]) for item in app.subscriptions)
             for name, app in self.plan.apps.items()
         }
 
     def app_resources(self, app: str) -> list[Mapping[str, Any]]:
-        """What the plan gives this app's sidecar to load."""
+        """Return the Dapr resources for the sidecar of an app."""
         planned = self.plan.apps.get(app)
         if planned is None:
             return []
         return [*planned.subscriptions, *([planned.resiliency] if planned.resiliency else [])]
 
     def policy(self, app: str) -> Mapping[str, Any]:
-        """What the kit reads."""
+        """Return the consumer policy of an app."""
         planned = self.plan.apps.get(app)
         return planned.policy if planned else {"app": app}
 
 
 def read(root: Path, options: Options) -> System:
-    """Read and plan the project in `root`.
+    """Load and plan the project in `root`.
 
     Raises:
-        ProjectError: `tidings.yaml` is wrong.
-        PlanRefused: an EventType or EventSubscription is.
-        UpError: an option names something that is not there.
+        ProjectError: `tidings.yaml` is invalid.
+        PlanRefused: An EventType or EventSubscription is invalid.
+        UpError: An option names an unknown service, program or server.
 
     """
     home = project.load(root)
     broker = choose(options.broker or home.project.broker, BROKERS, "broker")
-    brought = home.root / home.project.components / broker.kind.name
-    inventory = resources.load(map(_near, [*home.contracts, *([brought] if brought.is_dir() else [])]))
+    component_set = home.root / home.project.components / broker.kind.name
+    folders = [*home.contracts, *([component_set] if component_set.is_dir() else [])]
+    inventory = resources.load(map(_relative, folders))
     planned = plan(inventory)
     errors = [finding for finding in planned.findings if finding.severity == "error"]
     if errors:
@@ -126,20 +131,20 @@ def read(root: Path, options: Options) -> System:
     for instance in started:
         project.check_code(home, instance.service)
     store = choose(options.state or home.project.state, STORES, "state")
-    wanted = wanted_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
+    ports = requested_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
     if options.free_ports:
-        wanted = dict.fromkeys(wanted)
-    drawn = system_map(inventory, planned)
-    return System(home, planned, tuple(started), tuple(companions(home, options.only)), broker, store, wanted, drawn)
+        ports = dict.fromkeys(ports)
+    programs = tuple(companions(home, options.only))
+    return System(home, planned, tuple(started), programs, broker, store, ports, system_map(inventory, planned))
 
 
-def _near(path: Path) -> Path:
-    """The path as somebody in the present folder would write it: findings are shown with it."""
+def _relative(path: Path) -> Path:
+    # Findings show these paths, so make them relative to the current folder if possible.
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def describe(finding: Finding) -> str:
-    """A finding as one line: where, what, and how to mend it."""
+    """Describe a finding in one line: location, message, and fix."""
     where = f"{finding.location}: " if str(finding.location) else ""
-    mend = f" ({finding.mend})" if finding.mend else ""
-    return f"{where}{finding.severity}: {finding.message}{mend} [{finding.rule}]"
+    fix = f" ({finding.mend})" if finding.mend else ""
+    return f"{where}{finding.severity}: {finding.message}{fix} [{finding.rule}]"

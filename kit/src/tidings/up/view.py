@@ -1,4 +1,4 @@
-"""What people see: a live table of what is up, and above it one coloured log of everything."""
+"""Terminal output: a live table of all processes, and the coloured log of the run above it."""
 
 from __future__ import annotations
 
@@ -19,56 +19,56 @@ from rich.table import Table
 from rich.text import Text
 
 from tidings.terminal import printable
-from tidings.up.logs import Entry, understand, worth_showing
+from tidings.up.logs import Entry, parse_line, worth_showing
 from tidings.up.state import ProcessState, RunState
 
-if TYPE_CHECKING:  # the commands that only look need no more of it
+if TYPE_CHECKING:  # keeps the import time of `tidings ps` low
     from tidings.up.process import Process
 
 FLUSH_EVERY = 0.1
 TABLE_EVERY = 1.0
-"""Seconds between two paintings of the table while nothing changes: memory and age go on."""
+"""Seconds between two updates of the table without changes, for memory and uptime."""
 REPEAT_EVERY = 5.0
-"""Seconds between two showings of the same line of one process, such as a sidecar's while its service is down."""
+"""Minimum seconds between two equal lines of a process, such as a sidecar's while its service is down."""
 BACKLOG = 400
-"""Lines that are shown per flush at most; a terminal is no place to read more, the files have them all."""
+"""Maximum number of lines shown per flush; the log files have all of them."""
 COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
 LEVEL_STYLES = ("dim", "", "yellow", "red", "bold red")
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "dim", "restarting": "yellow", "failing": "bold red"}
 ROOM_FOR_LOG = 6
-"""Lines of the terminal that the table must leave to the log, else a one-line summary stands in its place."""
+"""Lines of the terminal that must remain for the log; otherwise a one-line summary replaces the table."""
 WIDE = 112
-"""Columns that the whole table needs."""
+"""Width of the full table in columns."""
 MIB = 1 << 20
 
 
 class Terminal(Console):
-    """A console whose reader may go away: that is an OSError like others, where rich would leave the program."""
+    """Console that raises an OSError when its reader goes away, where rich would exit the program."""
 
     def on_broken_pipe(self) -> None:
-        """Give what is still unwritten to nobody, as Python's own documentation advises, and say what happened."""
+        """Redirect the remaining output to /dev/null, as recommended in Python's documentation, and raise an error."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+        raise BrokenPipeError(errno.EPIPE, "the reader of the output has closed it")
 
 
 class View:
-    """A reporter that writes to a terminal; without one, or with `plain`, lines alone."""
+    """Reporter that writes to a terminal; without one, it writes lines only."""
 
     def __init__(self, console: Console, *, verbose: bool = False, live: bool | None = None) -> None:
         self._console, self._verbose = console, verbose
         self._with_table = console.is_terminal if live is None else live
         self._lines: deque[Text] = deque()
-        self._left_out = 0
+        self._dropped = 0
         self._changed = True
         self._colours: dict[str, str] = {}
         self._repeats: dict[tuple[str, str], tuple[float, int]] = {}
         self._showing = False
         self.width = 8
-        """Of the column of names."""
+        """Width of the name column."""
 
     def line(self, process: Process, text: str) -> None:
-        """Show a line of a process, if it is worth it."""
-        entry = understand(text)
+        """Show a line of a process, unless it is below the level for its role."""
+        entry = parse_line(text)
         if not worth_showing(entry, process.role, verbose=self._verbose):
             return
         again = self._times_again(process.name, entry)
@@ -77,26 +77,26 @@ class View:
             self._add(log_line(process.name, entry, self._colour(process.app), self.width, _clock()))
 
     def note(self, text: str, *, level: int = 1) -> None:
-        """Show what the local run itself has to say."""
+        """Show an event of the run."""
         self._add(log_line("tidings", Entry(level, text), "bold", self.width, _clock()))
         if not self._showing:
             self.flush()
 
     def changed(self) -> None:
-        """Paint the table anew at the next occasion."""
+        """Schedule an update of the table."""
         self._changed = True
 
     def flush(self) -> None:
-        """Write what has come; raises OSError when the terminal is gone."""
-        if self._left_out:
-            self._lines.append(Text(f"… {self._left_out} lines more, see the log files", style="dim"))
+        """Write pending lines; raise OSError if the terminal is gone."""
+        if self._dropped:
+            self._lines.append(Text(f"… {self._dropped} more lines, see the log files", style="dim"))
         if self._lines:
             self._console.print(Text("\n").join(self._lines), soft_wrap=True, highlight=False)
         self._lines.clear()
-        self._left_out = 0
+        self._dropped = 0
 
     async def show(self, state: Callable[[], RunState]) -> None:
-        """Write and paint until cancelled; raises OSError when the terminal is gone."""
+        """Write lines and update the table until cancelled; raise OSError if the terminal is gone."""
         self._showing = True
         if not self._with_table:
             while True:
@@ -120,12 +120,12 @@ class View:
 
     def _add(self, line: Text) -> None:
         if len(self._lines) >= BACKLOG:
-            self._left_out += 1
+            self._dropped += 1
         else:
             self._lines.append(line)
 
     def _times_again(self, name: str, entry: Entry) -> tuple[tuple[str, str], ...] | None:
-        """What to add to a line that was left out before; None to leave it out now. Plain talk is never left out."""
+        """Return details for a line suppressed before, None to suppress it now. Info lines are always shown."""
         if entry.level <= 1:
             return ()
         now, key = time.monotonic(), (name, entry.message)
@@ -162,51 +162,53 @@ def log_line(name: str, entry: Entry, colour: str, width: int, clock: str) -> Te
 
 
 def _traceback(text: str, width: int) -> str:
-    """Lines of their own, which nobody can take for lines of the log."""
+    """Indent continuation lines, so that they cannot be mistaken for log lines."""
     return f"\n{'':{9 + width}} │ ".join(printable(line, keep="\t") for line in text.split("\n"))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a process with its sidecar, if it has one."""
+    """Row of the table: a process with its sidecar, if any."""
 
     main: ProcessState
     sidecar: ProcessState | None = None
 
     @property
-    def both(self) -> list[ProcessState]:
+    def processes(self) -> list[ProcessState]:
         return [self.main, *([self.sidecar] if self.sidecar else [])]
 
     @property
     def ready(self) -> bool:
-        return all(each.state == "ready" for each in self.both)
+        return all(process.state == "ready" for process in self.processes)
 
     @property
     def problem(self) -> str:
-        return next((each.problem or each.last_exit for each in self.both if each.state != "ready"), "")
+        return next(
+            (process.problem or process.last_exit for process in self.processes if process.state != "ready"), ""
+        )
 
 
 def table_rows(processes: Sequence[ProcessState]) -> list[Row]:
-    """Put every sidecar beside its service."""
-    sidecars = {each.name.removesuffix(".daprd"): each for each in processes if each.role == "sidecar"}
-    return [Row(each, sidecars.get(each.name)) for each in processes if each.role != "sidecar"]
+    """Return the rows of the table, process service with its sidecar."""
+    sidecars = {process.name.removesuffix(".daprd"): process for process in processes if process.role == "sidecar"}
+    return [Row(process, sidecars.get(process.name)) for process in processes if process.role != "sidecar"]
 
 
 def table(state: RunState, rows: Sequence[Row], *, width: int, now: float | None = None) -> Group:
-    """The table of what is up; in a narrow terminal without process ids."""
-    drawn = Table(box=None, padding=(0, 2, 0, 0))
+    """Return the table of processes; without process ids in a narrow terminal."""
+    grid = Table(box=None, padding=(0, 2, 0, 0))
     wide = width >= WIDE
     for heading in ("name", "state", "port", *(["pid"] if wide else []), "sidecar", "port", *(["pid"] if wide else [])):
-        drawn.add_column(heading, no_wrap=True)
+        grid.add_column(heading, no_wrap=True)
     for heading in ("restarts", "memory", "up"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
+        grid.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        drawn.add_row(*_cells(row, time.time() if now is None else now, wide=wide))
-    return Group(drawn, summary(state, rows))
+        grid.add_row(*_cells(row, time.time() if now is None else now, wide=wide))
+    return Group(grid, summary(state, rows))
 
 
 def summary(state: RunState, rows: Sequence[Row]) -> Text:
-    """The table in one line."""
+    """Return a one-line summary of the table."""
     ready = sum(row.ready for row in rows)
     line = Text.assemble(
         (f"{state.project} ", "bold"),
@@ -218,7 +220,7 @@ def summary(state: RunState, rows: Sequence[Row]) -> Text:
     waiting = [row.main.name for row in rows if not row.ready]
     if waiting and state.phase in {"starting", "ready"}:
         line.append(f" · waiting for {', '.join(waiting)}", style="yellow")
-    return line.append(" · Ctrl-C stops everything", style="dim")
+    return line.append(" · Ctrl-C stops the run", style="dim")
 
 
 def _cells(row: Row, now: float, *, wide: bool) -> list[Text | str]:
@@ -231,29 +233,29 @@ def _cells(row: Row, now: float, *, wide: bool) -> list[Text | str]:
         _state(sidecar) if sidecar else "",
         str(sidecar.ports["http"]) if sidecar else "",
         *([str(sidecar.pid or "") if sidecar else ""] if wide else []),
-        str(sum(each.restarts for each in row.both) or ""),
-        memory(row.both),
+        str(sum(process.restarts for process in row.processes) or ""),
+        memory(row.processes),
         age(now - main.process.started) if main.process else "",
     ]
 
 
-def _state(each: ProcessState) -> Text:
-    return Text(each.state, style=STATE_STYLES.get(each.state, "red"))
+def _state(process: ProcessState) -> Text:
+    return Text(process.state, style=STATE_STYLES.get(process.state, "red"))
 
 
 def memory(processes: Sequence[ProcessState]) -> str:
-    """Resident memory of processes together."""
+    """Return the total resident memory of processes."""
     total = 0
-    for each in processes:
+    for process in processes:
         try:
-            total += psutil.Process(each.pid).memory_info().rss if each.pid else 0
-        except psutil.Error:  # just died: it uses none
+            total += psutil.Process(process.pid).memory_info().rss if process.pid else 0
+        except psutil.Error:  # it has ended
             continue
     return f"{total / MIB:.0f} MiB" if total else ""
 
 
 def age(seconds: float) -> str:
-    """A time span in two units at most."""
+    """Format a time span with at most two units."""
     whole = max(0, int(seconds))
     minutes, hours = whole // 60, whole // 3600
     if hours:
