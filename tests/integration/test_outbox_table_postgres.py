@@ -26,7 +26,7 @@ from tests.support.refused_writes import (
 
 from tidings import Event, Handlers, event
 from tidings.context import Cause, request, utc_now
-from tidings.errors import SidecarUnavailable, StateConflict
+from tidings.errors import SidecarUnavailable, StateConflict, StateRefused
 from tidings.outbox import table_relay, table_schema
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.sql import Database, commit_with
@@ -109,7 +109,7 @@ async def test_a_deadlock_is_a_conflict_and_a_long_statement_a_database_that_doe
         async with hasty.connect() as connection:
             await connection.execute(sa.select(sa.func.pg_sleep(30)))
     await hasty.close()
-    with pytest.raises(sa.exc.ProgrammingError):
+    with pytest.raises(StateRefused):
         async with database.connect() as connection:
             await connection.execute(sa.text("select nothing from nowhere"))
     await database.close()
