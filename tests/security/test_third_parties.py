@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import typer
 
 from loyalty.adapters.saas import MAX_RESPONSE, Saas
 from loyalty.domain import Award
@@ -25,12 +27,16 @@ from notifications.domain import Email, deliverable
 from notifications.mailer import NotNow
 from notifications.mailer import Refused as MailRefused
 from notifications.settings import NotificationsSettings
+from orders.coupled import Collaborators, Unanswered
+from orders.settings import OrdersSettings
 from storefront.forwarding import LARGEST_ANSWER
 from storefront.main import application
 from storefront.settings import StorefrontSettings
+from tidings.cli import archive
 from tidings.testing.asgi import lifespan
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
+from tidings.up import probes
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 AWARD = Award(order_id="o-1", customer_id="ada", points=9, asked_at=NOW)
@@ -186,3 +192,82 @@ async def test_a_mail_server_that_never_ends_its_answer_is_given_up() -> None:
                 await SmtpMailer(chosen).send(_email())
             await ended.wait()
     assert len(str(caught.value)) < 1000
+
+
+ODD_ANSWERS: dict[str, Callable[[httpx2.Request], httpx2.Response]] = {
+    "endless": lambda _: httpx2.Response(200, content=_endless()),
+    "compressed": lambda _: httpx2.Response(200, stream=_Bomb(), headers={"content-encoding": "gzip"}),
+    "deep": lambda _: httpx2.Response(200, content=b"[" * 60_000),
+    "slow": lambda _: httpx2.Response(200, content=_trickle()),
+    "no object": lambda _: httpx2.Response(200, content=b"[1]"),
+    "no text": lambda _: httpx2.Response(200, content=b"\xff"),
+}
+odd_answers = pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+
+
+async def _trickle() -> AsyncIterator[bytes]:
+    while True:
+        yield b" "
+        await asyncio.sleep(0.01)
+
+
+@odd_answers
+async def test_an_answer_in_the_coupled_mode_is_bounded(answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
+    called = Collaborators(OrdersSettings(patience=1.0), None, httpx2.MockTransport(answer))
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Unanswered, match="payments"):
+            await called._get("payments", "http://payments/payments/1")
+
+
+@odd_answers
+async def test_an_answer_to_a_probe_is_bounded(answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
+    def sidecar(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(204) if request.url.path.endswith("healthz") else answer(request)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(sidecar)) as client, asyncio.timeout(PATIENCE):
+        assert await probes.problem(probes.SidecarServes("http://sidecar", ""), client)
+
+
+ENDLESS = {
+    "endless": (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536),
+    "endless error": (b"HTTP/1.1 500 Oh\r\n\r\n", b"x" * 65_536),
+    "slow": (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    "compressed": (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", gzip.compress(b"0" * 10_000)),
+    "no HTTP": (b"SSH-2.0\r\n", b""),
+}
+
+
+@pytest.mark.parametrize(("head", "then"), ENDLESS.values(), ids=ENDLESS)
+async def test_an_answer_to_the_command_line_is_bounded(
+    head: bytes, then: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MAX_ANSWER", 1_000_000)
+    monkeypatch.setattr(archive, "_WHOLE", 1.0)
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        with contextlib.suppress(ConnectionError):
+            while then:
+                writer.write(then)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, asyncio.timeout(PATIENCE):
+        port = server.sockets[0].getsockname()[1]
+        asked = archive.Archive(f"http://127.0.0.1:{port}")
+        with pytest.raises(typer.Exit):
+            await asyncio.to_thread(asked.get, "/dead-letters")
+        await ended.wait()
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"<html>", b"\xff", b"[" * 60_000])
+def test_what_is_no_archive_is_refused_in_words(
+    body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(archive, "_read", lambda *_, **__: httpx2.Response(200, content=body))
+    with pytest.raises(typer.Exit):
+        archive.Archive("http://archive").get("/dead-letters")
+    assert "is no archive" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -13,8 +14,12 @@ import httpx2
 import typer
 
 from tidings.cli.output import refusal
+from tidings.web.answers import PLAIN, AnswerTooLarge
 
-_DEADLINE = 30.0
+_DEADLINE = 30.0  # seconds without a byte
+_WHOLE = 300.0  # seconds until an answer must be complete
+MAX_ANSWER = 512 * 1024 * 1024
+"""Bytes of an answer: a page holds up to 500 events, each of up to a megabyte."""
 _PAGE = 500
 
 Url = Annotated[
@@ -50,7 +55,7 @@ class Archive:
     def try_post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Send a POST request that may be refused; return the response body, or the reason of the refusal."""
         response = self._send("POST", path, json=body)
-        return (response.json(), "") if response.is_success else ({}, _reason(response))
+        return (self._object(response), "") if response.is_success else ({}, _reason(response))
 
     def pages(self, path: str, items: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages."""
@@ -66,15 +71,46 @@ class Archive:
         response = self._send(method, path, **options)
         if not response.is_success:
             raise refusal(f"{self._url}: {_reason(response)}")
-        body: dict[str, Any] = response.json()
-        return body
+        return self._object(response)
+
+    def _object(self, response: httpx2.Response) -> dict[str, Any]:
+        try:
+            found = response.json()
+        except (ValueError, RecursionError) as error:
+            raise refusal(f"{self._url} is no archive: its answer is not JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise refusal(f"{self._url} is no archive: its answer is no JSON object")
+        return found
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
-            return httpx2.request(method, f"{self._url}{path}", headers=self._headers, timeout=_DEADLINE, **options)
-        except httpx2.TransportError as error:
+            return _read(method, f"{self._url}{path}", headers=PLAIN | self._headers, timeout=_DEADLINE, **options)
+        except AnswerTooLarge as error:
+            raise refusal(f"{self._url}: {error}") from error
+        except httpx2.HTTPError as error:
             message = f"no archive answers at {self._url} ({error}): start it, or set its URL with --archive"
             raise refusal(message) from error
+
+
+def _read(method: str, url: str, **how: Any) -> httpx2.Response:
+    """Ask, and read an answer that is bounded in bytes and in time.
+
+    Raises:
+        AnswerTooLarge: It has more, takes longer, or is compressed although nobody asked for that.
+
+    """
+    until = time.monotonic() + _WHOLE
+    with httpx2.stream(method, url, **how) as answer:
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise AnswerTooLarge("the answer is compressed")
+        body = bytearray()
+        for chunk in answer.iter_bytes():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER} bytes")
+            if time.monotonic() > until:
+                raise AnswerTooLarge(f"the answer is not complete after {_WHOLE:g} s")
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=bytes(body))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -9,9 +9,13 @@ from typing import Any
 
 import httpx2
 
+from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
+
 HOST = "127.0.0.1"
 DEADLINE = 2.0
 """Timeout of one probe in seconds."""
+MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer: the metadata of a sidecar lists every subscription."""
 FIRST_ERROR = 400
 
 
@@ -87,8 +91,10 @@ async def _listens(probe: Listens) -> str:
 
 async def _get(url: str, client: httpx2.AsyncClient, headers: Mapping[str, str]) -> httpx2.Response | str:
     try:
-        return await client.get(url, headers=headers, timeout=DEADLINE)
-    except httpx2.TransportError as error:
+        request = client.build_request("GET", url, headers={**PLAIN, **headers}, timeout=DEADLINE)
+        response = await client.send(request, stream=True)
+        return httpx2.Response(response.status_code, content=await read_bounded(response, MAX_ANSWER))
+    except (httpx2.HTTPError, AnswerTooLarge) as error:
         return f"{url}: {str(error) or type(error).__name__}"
 
 
@@ -119,7 +125,11 @@ async def _serves(probe: SidecarServes, client: httpx2.AsyncClient) -> str:
     response = await _get(f"{probe.url}/v1.0/metadata", client, headers)
     if isinstance(response, str):
         return response
-    missing = sorted(topic for _, topic in probe.subscriptions - loaded(response.json()))
+    try:
+        found = loaded(response.json())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return f"{probe.url}/v1.0/metadata answers something else than a sidecar does"
+    missing = sorted(topic for _, topic in probe.subscriptions - found)
     return f"not subscribed yet to {', '.join(missing)}" if missing else ""
 
 

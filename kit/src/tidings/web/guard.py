@@ -11,11 +11,11 @@ import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,6 +46,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Sent with every answer that does not set them itself."""
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _CLOSE = {"Connection": "close"}
 
 
@@ -138,19 +139,22 @@ def is_trusted(host: str, names: Collection[str]) -> bool:
     An attacker who rebinds a domain name to this address sends that name: only listed names, `localhost` and plain IP
     addresses, which nobody can rebind, are trusted.
     """
+    name, is_local = _host(host)
+    return is_local or (name is not None and any(fnmatchcase(name, each.lower()) for each in names))
+
+
+@lru_cache(maxsize=256)  # a sidecar sends the same with each event
+def _host(host: str) -> tuple[str | None, bool]:
+    """Return the name in a `Host` header, and whether nobody can rebind it."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
-        return False
-    return name == "localhost" or _is_address(name) or any(fnmatchcase(name, each.lower()) for each in names)
-
-
-def _is_address(name: str) -> bool:
+        return None, False
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return name, name == "localhost"
+    return name, True
 
 
 def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
@@ -218,6 +222,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _secure(message: dict[str, Any] | Message) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
+    headers = [*message.get("headers", ())]
+    present = {name.lower() for name, _ in headers}
+    headers += [header for header in _HEADERS if header[0] not in present]
+    message["headers"] = headers

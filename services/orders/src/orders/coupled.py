@@ -7,6 +7,7 @@ not respond, the order fails: even loyalty, which is not needed to make a pizza.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -22,9 +23,13 @@ from orders.handlers import fail
 from orders.settings import OrdersSettings
 from orders.use_cases import Placing
 from tidings import Service, StateContext
-from tidings.envelope import CONTENT_TYPE, new_id
+from tidings.envelope import CONTENT_TYPE, UNREADABLE, new_id
 from tidings.events import message_type
 from tidings.ingress import PREFIX
+from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
+
+MAX_ANSWER = 65_536
+"""Bytes of a service's answer: each is one payment or one member."""
 
 
 class Unanswered(OrderError):
@@ -109,18 +114,21 @@ class Collaborators:
         return await self._call(name, "GET", address)
 
     async def _call(self, name: str, method: str, address: str, body: bytes | None = None) -> dict[str, Any]:
-        headers = {**self._headers, "content-type": CONTENT_TYPE}
+        headers = {**PLAIN, **self._headers, "content-type": CONTENT_TYPE}
         try:
-            response = await self._client.request(method, address, content=body, headers=headers)
-        except httpx2.HTTPError as error:
+            async with asyncio.timeout(self._settings.patience):
+                request = self._client.build_request(method, address, content=body, headers=headers)
+                response = await self._client.send(request, stream=True)
+                content = await read_bounded(response, MAX_ANSWER)
+        except (httpx2.HTTPError, AnswerTooLarge, TimeoutError) as error:
             raise Unanswered(name, f"{method} {address}: {type(error).__name__}: {error}") from error
         if response.status_code == HTTPStatus.NOT_FOUND and method == "GET":
             return {}  # the service responds, but does not know the order or customer
         if not response.is_success:
             raise Unanswered(name, f"{method} {address} answered {response.status_code}")
         try:
-            return msgspec.json.decode(response.content, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+            return msgspec.json.decode(content, type=dict[str, Any])
+        except UNREADABLE as error:
             raise Unanswered(name, f"{method} {address} answered no JSON object: {error}") from error
 
 
