@@ -1,6 +1,7 @@
 """Any number, text or cursor in any API gets 2xx or 4xx: schemathesis on each service's OpenAPI, and a hostile corpus.
 
-Every service runs as it is wired in its `main`, on the sidecar's twin and on SQLite. FUZZ_EXAMPLES makes it longer.
+Every service runs as it is wired in its `main`, on the sidecar's twin and on SQLite; the archive also on PostgreSQL,
+which takes less than SQLite does. FUZZ_EXAMPLES makes it longer.
 """
 
 from __future__ import annotations
@@ -10,27 +11,35 @@ import importlib
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import psycopg
 import pytest
 import schemathesis
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 from schemathesis.core.result import Ok
 
 from tidings.sidecar.dapr import DaprSidecar
 from tidings.testing import MemorySidecar
 from tidings.testing.asgi import lifespan
+from tidings.testing.fixtures import ports, postgres
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(each.name for each in (ROOT / "services").iterdir() if (each / "pyproject.toml").is_file())
+ON_POSTGRESQL = "archive-on-postgresql"
 PATIENCE = 60.0
+__all__ = ["ports", "postgres"]
 
 TEXTS = [
     "",
@@ -156,17 +165,32 @@ def examples(name: str) -> Iterator[tuple[str, bytes]]:
         yield f"/events/{file.stem}", json.dumps(event).encode()
 
 
-@pytest.fixture(params=SERVICES)
+@contextmanager
+def database(server: str) -> Iterator[str]:
+    """Yield the URL of an empty PostgreSQL database."""
+    name = f"fuzz_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        yield sa.make_url(server).set(database=name).render_as_string()
+        admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(params=[*SERVICES, pytest.param(ON_POSTGRESQL, marks=pytest.mark.real)])
 def api(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
-    with asyncio.Runner() as runner:
+    with ExitStack() as stack:
+        name = "archive" if request.param == ON_POSTGRESQL else request.param
+        if request.param == ON_POSTGRESQL:
+            url = stack.enter_context(database(request.getfixturevalue("postgres")))
+            monkeypatch.setenv("ARCHIVE_DATABASE_URL", url)
+        runner = stack.enter_context(asyncio.Runner())
         loop = runner.get_loop()
-        app = wired(request.param, monkeypatch, tmp_path)
+        app = wired(name, monkeypatch, tmp_path)
         life = lifespan(app)
         loop.run_until_complete(life.__aenter__())
         client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app, raise_app_exceptions=False))
         found = Api(loop, client, {})
         found.schema = found.ask("GET", "/openapi.json").json()
-        for path, event in examples(request.param):
+        for path, event in examples(name):
             found.ask("POST", path, content=event)
         try:
             yield found

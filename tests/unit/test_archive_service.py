@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from archive import api, api_deadletters, api_replays, consumers, replays, storing, tables
+from archive import api, api_deadletters, api_replays, console, consumers, replays, storing, tables
 from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
@@ -98,17 +98,18 @@ class Archive:
 
 
 @asynccontextmanager
-async def running(folder: Path, broker: MemoryBroker | None = None) -> AsyncIterator[Archive]:
+async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "") -> AsyncIterator[Archive]:
     broker = broker or MemoryBroker()
     service = Service(
         "archive",
         handlers,
         settings=Settings(tidings_instance="one"),
         sidecar=MemorySidecar("archive", broker),
-        outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
+        outbox=TableOutbox.on(url or f"sqlite:///{folder / 'archive.db'}", tables=metadata),
         policy=msgspec.convert(PLAN.policy, Policy),
     )
     app = create_app(service, [api.router, api_deadletters.router, api_replays.router])
+    console.install(app)
     broker.attach("archive", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
     client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
     async with lifespan(app), client as http:
