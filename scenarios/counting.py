@@ -1,8 +1,7 @@
-"""Numbered events through two services, sender and receiver: what was sent, received, lost, doubled.
+"""Numbered events through two services, sender and receiver: count sent, received, lost and doubled ones.
 
-The services stand in tests/chaos/numbered. A number is sent once in effect: sender remembers how far a parcel is, so
-whoever asks for a parcel may ask again after any error. Receiver keeps how often it has counted each number, in the
-unit of work that handles it.
+The services are in tests/chaos/numbered. Sending is idempotent: the sender stores the progress of each parcel, so that
+requests can be repeated after any error. The receiver counts each number in the unit of work that handles it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ URLs = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the numbers. `lost` and `doubled` name them as parcel/number."""
+    """Counts of numbers. `lost` and `doubled` list them as parcel/number."""
 
     sent: int = 0
     received: int = 0
@@ -52,7 +51,7 @@ def _some(names: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The two services, over HTTP; `url` answers where a service is at this moment."""
+    """HTTP client of the two services; `url` returns the current address of a service."""
 
     url: URLs
     client: httpx2.AsyncClient
@@ -68,28 +67,28 @@ class Numbers:
         concurrency: int = 4,
         patience: float = 120.0,
     ) -> None:
-        """Have every parcel sent whole, `pause` seconds between numbers, however often the services fail meanwhile.
+        """Send all parcels completely, `pause` seconds between numbers, despite failures of the services.
 
         Raises:
             TimeoutError: A parcel could not be sent within `patience` seconds.
 
         """
         waiting = list(reversed(list(parcels)))
-        how = {"size": size, "poisoned": poisoned, "at_once": at_once, "pause": pause}
+        options = {"size": size, "poisoned": poisoned, "at_once": at_once, "pause": pause}
 
         async def work() -> None:
             while waiting:
-                await self._send(waiting.pop(), how, patience)
+                await self._send(waiting.pop(), options, patience)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
 
-    async def _send(self, parcel: str, how: dict[str, float], patience: float) -> None:
+    async def _send(self, parcel: str, options: dict[str, float], patience: float) -> None:
         async with asyncio.timeout(patience):
             while True:
                 try:
-                    answer = await self.client.post(f"{self.url('sender')}/parcels/told/{parcel}", params=how)
+                    answer = await self.client.post(f"{self.url('sender')}/parcels/told/{parcel}", params=options)
                 except httpx2.TransportError:
                     answer = None
                 if answer is not None and answer.is_success:
@@ -97,22 +96,22 @@ class Numbers:
                 await asyncio.sleep(0.1)
 
     async def report(self, parcels: Iterable[str], *, size: int = PARCEL, poisoned: int = -1) -> Report:
-        """Look at what has been counted now; a poisoned number must not have been."""
-        found = Report()
+        """Return the current counts; a poisoned number counts as doubled if it was handled."""
+        total = Report()
         for parcel in parcels:
-            found += _judged(parcel, await self._counted(parcel), size, poisoned)
-        return found
+            total += _judged(parcel, await self._counted(parcel), size, poisoned)
+        return total
 
     async def settled(
         self, parcels: Iterable[str], *, size: int = PARCEL, poisoned: int = -1, patience: float = 90.0
     ) -> Report:
-        """Report once nothing is missing any more, or nothing has come for `patience` seconds."""
+        """Return the counts once all numbers have arrived, or none has for `patience` seconds."""
         waiting, done = list(parcels), Report()
         last, received = time.monotonic(), -1
         while waiting:
             reports = {parcel: await self.report([parcel], size=size, poisoned=poisoned) for parcel in waiting}
-            done = sum((each for each in reports.values() if not each.lost), done)
-            waiting = [parcel for parcel, each in reports.items() if each.lost]
+            done = sum((report for report in reports.values() if not report.lost), done)
+            waiting = [parcel for parcel, report in reports.items() if report.lost]
             now = done.received + sum(reports[parcel].received for parcel in waiting)
             if now != received:
                 last, received = time.monotonic(), now

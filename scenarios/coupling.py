@@ -1,8 +1,8 @@
-"""What a failing service costs: loyalty is stopped, and the orders that are still accepted are counted.
+"""Comparison of event-driven and coupled orders: stop loyalty, and count the orders that are still accepted.
 
-The whole system is started twice, on real sidecars: once with orders placed by events alone, once with `orders` in its
-coupled mode, which waits for payments, kitchen, loyalty and notifications over HTTP. A pizza needs no loyalty points:
-by events every order is accepted, and the points follow once loyalty is back; coupled, not one is.
+The system is started twice on real sidecars: with orders placed by events, and with `orders` in coupled mode, which
+calls payments, kitchen, loyalty and notifications over HTTP. Making a pizza does not depend on loyalty points: by
+events, all orders are accepted and the points follow once loyalty is back; coupled, no order is accepted.
 
     python scenarios/coupling.py --orders 20
 """
@@ -34,13 +34,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("orders", "menu", "payments", "kitchen", "pickup", "loyalty", "notifications", "saas", "smtp")
 ENVIRONMENT = {
     "KITCHEN_AUTOPILOT": "true",
-    "KITCHEN_PACE": "0.2",  # seconds a step: nobody gets a pizza before orders has found loyalty silent
+    "KITCHEN_PACE": "0.2",  # slow enough that `orders` notices the missing loyalty before an order completes
     "KITCHEN_OPENING_CREW": "ana:Ana:cook",
     "PICKUP_AUTOPILOT": "true",
     "PICKUP_PACE": "0",
 }
 SETTLE = 60.0
-"""Seconds that what has been accepted is given to have its effects."""
+"""Timeout in seconds for the effects of accepted orders."""
 
 Mode = Literal["events", "coupled"]
 console = Console()
@@ -48,14 +48,14 @@ console = Console()
 
 @dataclass(slots=True)
 class Batch:
-    """Orders that were sent one after the other, and what became of them."""
+    """Results of orders sent one after the other."""
 
     sent: int = 0
     accepted: list[str] = field(default_factory=list)
     cents: int = 0
     seconds: list[float] = field(default_factory=list)
     refusal: str = ""
-    """What the first customer was told who was refused."""
+    """Error message of the first refused order."""
 
     @property
     def count(self) -> str:
@@ -68,13 +68,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One mode: with loyalty up, with loyalty stopped, and the points afterwards."""
+    """Results of one mode: with loyalty running, with loyalty stopped, and the points afterwards."""
 
     mode: Mode
     up: Batch
     stopped: Batch
     points: int
-    """What the member has in the end."""
+    """Final balance of the member."""
 
     @property
     def points_due(self) -> int:
@@ -97,7 +97,7 @@ async def place(orders: httpx2.AsyncClient, customer: str, count: int) -> Batch:
 
 
 def an_order(customer: str) -> dict[str, object]:
-    """One pizza, to be collected."""
+    """Return an order of one pizza for pickup."""
     return {
         "customer": {"customerId": customer, "name": "Ada", "email": "ada@example.org"},
         "fulfilment": "pickup",
@@ -107,7 +107,7 @@ def an_order(customer: str) -> dict[str, object]:
 
 
 async def measure(mode: Mode, count: int, run_dir: Path) -> Outcome:
-    """Start the system in a mode, and send orders with loyalty up and with loyalty stopped."""
+    """Start the system in a mode, and send orders with loyalty running and with loyalty stopped."""
     options = Options(
         only=PARTS, free_ports=True, fresh=True, run_dir=run_dir, environment={**ENVIRONMENT, "ORDERS_MODE": mode}
     )
@@ -123,10 +123,10 @@ async def measure(mode: Mode, count: int, run_dir: Path) -> Outcome:
 
 
 async def until_taken(orders: httpx2.AsyncClient) -> None:
-    """Wait until the menu has arrived and orders are taken.
+    """Wait until the menu has arrived and orders are accepted.
 
     Raises:
-        StartFailed: That has not come about; says what a customer was told.
+        StartFailed: No order was accepted in time; the message has the last error.
 
     """
     end = time.monotonic() + SETTLE
@@ -137,40 +137,40 @@ async def until_taken(orders: httpx2.AsyncClient) -> None:
 
 
 async def points(run: Run, client: httpx2.AsyncClient, customer: str, due: int) -> int:
-    """How many points a member has, once there are as many as are due or the patience is over."""
-    found, end = 0, time.monotonic() + SETTLE
-    while found < due and time.monotonic() < end:
+    """Wait until a member has the points due, and return the balance, also after a timeout."""
+    balance, end = 0, time.monotonic() + SETTLE
+    while balance < due and time.monotonic() < end:
         await asyncio.sleep(0.2)
         answer = await client.get(f"{run.url('loyalty')}/members/{customer}")
-        found = answer.json().get("balance", 0) if answer.is_success else 0
-    return found
+        balance = answer.json().get("balance", 0) if answer.is_success else 0
+    return balance
 
 
-def shown(outcomes: list[Outcome]) -> Table:
-    """The outcomes as a table."""
+def table_of(outcomes: list[Outcome]) -> Table:
+    """Return the outcomes as a table."""
     table = Table("orders are placed", "accepted", "answered in", "accepted, loyalty stopped", "points in the end")
-    for each in outcomes:
-        name = "by events" if each.mode == "events" else "coupled"
-        told = f"{each.points} of {each.points_due}"
-        table.add_row(name, each.up.count, each.up.middle, each.stopped.count, told)
+    for outcome in outcomes:
+        name = "by events" if outcome.mode == "events" else "coupled"
+        balance = f"{outcome.points} of {outcome.points_due}"
+        table.add_row(name, outcome.up.count, outcome.up.middle, outcome.stopped.count, balance)
     return table
 
 
-def complaints(outcomes: list[Outcome]) -> Iterator[str]:
-    """What is not as this scenario claims."""
-    for each in outcomes:
-        expected = each.stopped.sent if each.mode == "events" else 0
-        if len(each.up.accepted) != each.up.sent:
-            yield f"{each.mode}: with all services up only {each.up.count} were accepted: {each.up.refusal}"
-        if len(each.stopped.accepted) != expected:
-            yield f"{each.mode}: with loyalty stopped {each.stopped.count} were accepted, not {expected}"
-        if each.points != each.points_due:
-            yield f"{each.mode}: {each.points} points were given, {each.points_due} are due"
+def deviations(outcomes: list[Outcome]) -> Iterator[str]:
+    """Yield the deviations from the claims of this scenario."""
+    for outcome in outcomes:
+        expected = outcome.stopped.sent if outcome.mode == "events" else 0
+        if len(outcome.up.accepted) != outcome.up.sent:
+            yield f"{outcome.mode}: with all services up only {outcome.up.count} were accepted: {outcome.up.refusal}"
+        if len(outcome.stopped.accepted) != expected:
+            yield f"{outcome.mode}: with loyalty stopped {outcome.stopped.count} were accepted, not {expected}"
+        if outcome.points != outcome.points_due:
+            yield f"{outcome.mode}: {outcome.points} points were given, {outcome.points_due} are due"
 
 
 @contextmanager
 def _kept(run_dir: Path | None) -> Iterator[Path]:
-    """The folder for runs and their logs: a given one stays."""
+    """Yield the folder for the runs; delete it afterwards unless it was named."""
     if run_dir is not None:
         yield run_dir
         return
@@ -179,7 +179,7 @@ def _kept(run_dir: Path | None) -> Iterator[Path]:
 
 
 def main() -> int:
-    """Run the comparison; 0 where it came out as claimed."""
+    """Run the comparison; return 0 if the results are as claimed."""
     parser = argparse.ArgumentParser(description="Stop loyalty, and count the orders that are accepted.")
     parser.add_argument("--orders", type=int, default=20, help="orders sent in each situation (default 20)")
     parser.add_argument("--run-dir", type=Path, help="keep data and logs of both runs here")
@@ -194,13 +194,13 @@ def main() -> int:
             except UpError as error:
                 console.print(f"[red]{error}")
                 return 1
-    console.print(shown(outcomes))
-    for refusal in filter(None, (each.stopped.refusal for each in outcomes)):
-        console.print(f"What the customer was told: {refusal}")
-    wrong = list(complaints(outcomes))
-    for complaint in wrong:
-        console.print(f"[red]not as claimed: {complaint}")
-    return 1 if wrong else 0
+    console.print(table_of(outcomes))
+    for refusal in filter(None, (outcome.stopped.refusal for outcome in outcomes)):
+        console.print(f"Error shown to the customer: {refusal}")
+    failures = list(deviations(outcomes))
+    for failure in failures:
+        console.print(f"[red]not as claimed: {failure}")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

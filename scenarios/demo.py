@@ -1,6 +1,6 @@
-"""A burst of real orders through the HTTP API: each one's way, its times, and whether everything adds up.
+"""Place a burst of orders through the HTTP API, follow each to its end, and check the counts of all services.
 
-Uses the system that `make run` has started; where none runs, it starts one and stops it afterwards.
+Uses the system started by `make run`; otherwise it starts one and stops it afterwards.
 
     python scenarios/demo.py --orders 200
 """
@@ -50,35 +50,35 @@ STEPS = {
     "payments.paymentSettled": "settled",
     "loyalty.pointsAdded": "points",
 }
-"""The facts of an order's way, in a word each."""
+"""Short names for the events of an order."""
 console = Console(width=None if sys.stdout.isatty() else 190)
 
 
 @asynccontextmanager
 async def system(broker: str) -> AsyncIterator[URLs]:
-    """The running system, or one that is started for the purpose, in which people and ovens take no time."""
+    """Yield the addresses of the running system, or of one started without simulated delays."""
     try:
-        found = state.read(ROOT / ".run")
-        if found.running and found.phase == "ready":
-            console.print("using the system that is running")
-            yield lambda name: found.find(name).url
+        run_state = state.read(ROOT / ".run")
+        if run_state.running and run_state.phase == "ready":
+            console.print("using the running system")
+            yield lambda name: run_state.find(name).url
             return
     except NotRunning:
-        pass  # then one is started
-    console.print("starting the system, in which people and ovens take no time ...")
+        pass
+    console.print("starting the system without simulated delays ...")
     async with running(ROOT, Options(free_ports=True, environment=PACE, broker=broker)) as run:
         yield run.url
 
 
-def ways(told: dict[str, Follow], burst: Burst) -> Table:
-    """Each order's way in one line."""
+def ways(orders: dict[str, Follow], burst: Burst) -> Table:
+    """Return a table with the steps of each order."""
     table = Table("order", "answered in", "way", "ended", "took", box=None)
     for placed in burst.placed:
-        each = told[placed.order_id]
-        steps = [STEPS[entry["type"]] for entry in each["timeline"] if entry["type"] in STEPS]
-        begin, end = (each["timeline"][where]["time"] for where in (0, -1))
+        tracked = orders[placed.order_id]
+        steps = [STEPS[entry["type"]] for entry in tracked["timeline"] if entry["type"] in STEPS]
+        begin, end = (tracked["timeline"][where]["time"] for where in (0, -1))
         took = _seconds(begin, end)
-        reason = f"{each['stage']}: {each['reason']}" if each["reason"] else each["stage"]
+        reason = f"{tracked['stage']}: {tracked['reason']}" if tracked["reason"] else tracked["stage"]
         table.add_row(placed.order_id[-8:], f"{placed.answered * 1000:.0f} ms", " ".join(steps), reason, took)
     return table
 
@@ -87,10 +87,10 @@ def _seconds(begin: str, end: str) -> str:
     return f"{(datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds():.2f} s"
 
 
-def times(told: dict[str, Follow]) -> Table:
-    """The times of each leg."""
+def times(orders: dict[str, Follow]) -> Table:
+    """Return a table with the durations of each leg."""
     table = Table("from", "to", "orders", "p50", "p95", title="from fact to fact")
-    for (start, end), values in legs(told.values()).items():
+    for (start, end), values in legs(orders.values()).items():
         if values:
             ordered = sorted(values)
             p95 = ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
@@ -100,7 +100,7 @@ def times(told: dict[str, Follow]) -> Table:
 
 
 async def run(count: int, concurrency: int, patience: float, broker: str) -> list[str]:
-    """Place the burst, follow it to its end, print it; answers what does not add up."""
+    """Place the burst, follow it to its end and print it; return the disagreements."""
     async with system(broker) as url, httpx2.AsyncClient(timeout=10, trust_env=False) as client:
         before = await counts(client, url)
         began = time.perf_counter()
@@ -109,37 +109,37 @@ async def run(count: int, concurrency: int, patience: float, broker: str) -> lis
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("orders finished", total=len(burst.ids))
             ids = burst.ids
-            told = await follow(
+            orders = await follow(
                 client, url, ids, patience=patience, seen=lambda done: progress.update(task, completed=done)
             )
         took = time.perf_counter() - began
-        wrong = [f"refused: {reason} ({number} times)" for reason, number in burst.refusals.items()]
-        wrong += await until_agreed(client, url, before, burst.due())
-        told = await follow(client, url, ids, patience=patience)  # with what came after the end: money and points
-    console.print(ways(told, burst))
-    console.print(times(told))
-    console.print(f"all {len(told)} orders converged in {took:.1f} s")
-    return wrong
+        problems = [f"refused: {reason} ({number} times)" for reason, number in burst.refusals.items()]
+        problems += await until_agreed(client, url, before, burst.due())
+        orders = await follow(client, url, ids, patience=patience)  # includes later events: settlement and points
+    console.print(ways(orders, burst))
+    console.print(times(orders))
+    console.print(f"all {len(orders)} orders converged in {took:.1f} s")
+    return problems
 
 
 def main() -> int:
-    """Run the demo; 0 where everything adds up."""
-    parser = argparse.ArgumentParser(description="Place a burst of orders and follow each to its end.")
+    """Run the demo; return 0 if all counts agree."""
+    parser = argparse.ArgumentParser(description="Place a burst of orders and follow problem to its end.")
     parser.add_argument("--orders", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--concurrency", type=int, default=16, help="how many at once (default 16)")
     parser.add_argument("--patience", type=float, default=300, help="seconds until an order counts as lost")
-    parser.add_argument("--broker", default="", help="nats or redis, where the system is started for the purpose")
+    parser.add_argument("--broker", default="", help="nats or redis, if the system has to be started")
     arguments = parser.parse_args()
     try:
-        wrong = asyncio.run(run(arguments.orders, arguments.concurrency, arguments.patience, arguments.broker))
+        problems = asyncio.run(run(arguments.orders, arguments.concurrency, arguments.patience, arguments.broker))
     except UpError as error:
         console.print(f"[red]{error}")
         return 1
-    for each in wrong:
-        console.print(f"[red]does not add up: {each}")
-    if not wrong:
+    for problem in problems:
+        console.print(f"[red]counts disagree: {problem}")
+    if not problems:
         console.print("[green]the counts of every service agree: nothing lost, nothing doubled")
-    return 1 if wrong else 0
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Customers, as the scenarios and the tests of the whole system play them: through the HTTP APIs alone."""
+"""Simulated customers for scenarios and system tests; they use the HTTP APIs only."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ _NAMES = ("Ada", "Grace", "Edsger", "Barbara", "Alan", "Katherine", "Donald", "M
 
 
 class NotSettled(UpError):
-    """Orders have no end after the time that they were given."""
+    """Orders did not finish in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An order that was accepted."""
+    """An accepted order."""
 
     order_id: str
     total_cents: int
     fulfilment: str
     declined: bool
     answered: float
-    """Seconds until the customer had an answer."""
+    """Seconds until the response."""
 
 
 @dataclass(slots=True)
 class Burst:
-    """Orders that were sent at once."""
+    """Orders sent at once."""
 
     placed: list[Placed] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
 
     @property
     def ids(self) -> list[str]:
-        return [each.order_id for each in self.placed]
+        return [order.order_id for order in self.placed]
 
     def due(self) -> dict[str, int]:
-        """How many of each must come about if nothing is lost and nothing doubled."""
-        paid = [each for each in self.placed if not each.declined]
+        """Return the expected counts if nothing is lost and nothing doubled."""
+        paid = [order for order in self.placed if not order.declined]
         return {
             "placed": len(self.placed),
             "completed": len(paid),
             "refused": len(self.placed) - len(paid),
-            "pickup": sum(each.fulfilment == "pickup" for each in paid),
-            "delivery": sum(each.fulfilment == "delivery" for each in paid),
-            "cents": sum(each.total_cents for each in paid),
+            "pickup": sum(order.fulfilment == "pickup" for order in paid),
+            "delivery": sum(order.fulfilment == "delivery" for order in paid),
+            "cents": sum(order.total_cents for order in paid),
         }
 
 
 def an_order(number: int, skus: Mapping[str, int], chance: random.Random, *, declined: bool = False) -> dict[str, Any]:
-    """Make the body of an order: one to three pizzas, every second one delivered."""
+    """Return the body of an order: one to three kinds of pizza, every second order for delivery."""
     name = _NAMES[number % len(_NAMES)]
     customer = {"customerId": f"{name.lower()}-{number % 20}", "name": name, "email": f"{name.lower()}@example.org"}
     chosen = chance.sample(sorted(skus), k=min(chance.randint(1, 3), len(skus)))
@@ -82,10 +82,10 @@ def an_order(number: int, skus: Mapping[str, int], chance: random.Random, *, dec
 
 
 async def menu(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) -> dict[str, int]:
-    """Ask for the menu until there is one; prices in cents by sku, of what can be had."""
+    """Wait for the menu; return the prices in cents by sku of all available items."""
     async with asyncio.timeout(patience):
         while True:
-            with suppress(httpx2.TransportError):  # it may be on its way up again
+            with suppress(httpx2.TransportError):  # the service may be restarting
                 answer = await client.get(f"{url('menu')}/menu")
                 items = answer.json().get("items", []) if answer.is_success else []
                 if items:
@@ -104,10 +104,10 @@ async def place(
     first: int = 0,
     patience: float = 60.0,
 ) -> Burst:
-    """Send `count` orders, `concurrency` at a time, as a browser would: with an idempotency key, again on a 503.
+    """Send `count` orders, `concurrency` at a time, like a browser: with idempotency keys, and retries after 503.
 
     Raises:
-        TimeoutError: An order was not answered within `patience` seconds.
+        TimeoutError: An order got no response within `patience` seconds.
 
     """
     skus = await menu(client, url)
@@ -124,33 +124,33 @@ async def place(
         if answer.status_code != HTTPStatus.ACCEPTED:
             burst.refusals[str(answer.json().get("detail", answer.text))] += 1
             return
-        told = answer.json()
-        burst.placed.append(Placed(told["orderId"], told["totalCents"], body["fulfilment"], declined, took))
+        accepted = answer.json()
+        burst.placed.append(Placed(accepted["orderId"], accepted["totalCents"], body["fulfilment"], declined, took))
 
     await asyncio.gather(*(one(number) for number in range(first, first + count)))
     return burst
 
 
 async def _until_answered(client: httpx2.AsyncClient, url: str, body: dict[str, Any], key: str) -> httpx2.Response:
-    """Send an order until somebody answers it: the key makes sure that it is placed once."""
+    """Send an order until there is a response; the idempotency key ensures that it is placed once."""
     for attempt in itertools.count():
         try:
             answer = await client.post(url, json=body, headers={"Idempotency-Key": key})
             if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and not _menu_is_missing(answer):
                 return answer
         except httpx2.TransportError:
-            pass  # nobody there yet, or the answer got lost: asked again under the same key
+            pass  # the service is not up yet, or the response was lost: retry with the same key
         await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
     raise AssertionError("unreachable")
 
 
 def _menu_is_missing(answer: httpx2.Response) -> bool:
-    """Right after a start orders may not know the menu yet."""
+    # Right after a start, orders may not have received the menu yet.
     return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 Follow = dict[str, Any]
-"""What tracking tells of an order."""
+"""Tracking's response for an order."""
 
 
 async def follow(
@@ -161,10 +161,10 @@ async def follow(
     patience: float,
     seen: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Follow]:
-    """Ask tracking until every order is finished; answers what it tells of each.
+    """Poll tracking until all orders are finished; return its responses.
 
     Raises:
-        NotSettled: Some are not finished within `patience` seconds; the message names them and where they stand.
+        NotSettled: Orders are not finished within `patience` seconds; the message has their stages.
 
     """
     waiting, finished = list(ids), {}
@@ -172,12 +172,12 @@ async def follow(
     last: dict[str, Follow] = {}
     while waiting:
         for order_id in list(waiting):
-            told = await _track(client, url, order_id)
-            if told is None:
+            tracked = await _track(client, url, order_id)
+            if tracked is None:
                 continue
-            last[order_id] = told
-            if told["finished"]:
-                finished[order_id] = told
+            last[order_id] = tracked
+            if tracked["finished"]:
+                finished[order_id] = tracked
                 waiting.remove(order_id)
                 seen(len(finished))
         if waiting and time.monotonic() > end:
@@ -191,14 +191,14 @@ async def _track(client: httpx2.AsyncClient, url: URLs, order_id: str) -> Follow
         answer = await client.get(f"{url('tracking')}/track/{order_id}")
     except httpx2.TransportError:
         return None
-    found: Follow | None = answer.json() if answer.is_success else None
-    return found
+    tracked: Follow | None = answer.json() if answer.is_success else None
+    return tracked
 
 
 def _unsettled(waiting: list[str], last: dict[str, Follow], patience: float) -> str:
-    stages = Counter(last[each]["stage"] if each in last else "unknown" for each in waiting)
-    told = ", ".join(f"{number} {stage}" for stage, number in stages.most_common())
-    return f"{len(waiting)} orders have no end after {patience:.0f} s: {told}; for instance {waiting[0]}"
+    stages = Counter(last[order_id]["stage"] if order_id in last else "unknown" for order_id in waiting)
+    summary = ", ".join(f"{number} {stage}" for stage, number in stages.most_common())
+    return f"{len(waiting)} orders are not finished after {patience:.0f} s: {summary}; for example {waiting[0]}"
 
 
 LEGS = (
@@ -220,42 +220,42 @@ LEGS = (
     ("orders.orderCompleted", "loyalty.pointsAdded"),
     ("orders.orderPlaced", "orders.orderCompleted"),
 )
-"""From which fact to which one a leg of an order's way goes."""
+"""Pairs of events between which durations are measured."""
 
 
-def legs(told: Iterable[Follow]) -> dict[tuple[str, str], list[float]]:
-    """How many seconds each leg took, for each order that went it."""
-    found: dict[tuple[str, str], list[float]] = {leg: [] for leg in LEGS}
-    for each in told:
-        when = {entry["type"]: datetime.fromisoformat(entry["time"]) for entry in reversed(each["timeline"])}
+def legs(orders: Iterable[Follow]) -> dict[tuple[str, str], list[float]]:
+    """Return the durations of each leg in seconds, over all orders that have both events."""
+    durations: dict[tuple[str, str], list[float]] = {leg: [] for leg in LEGS}
+    for order in orders:
+        when = {entry["type"]: datetime.fromisoformat(entry["time"]) for entry in reversed(order["timeline"])}
         for start, end in LEGS:
             if start in when and end in when:
-                found[start, end].append((when[end] - when[start]).total_seconds())
-    return found
+                durations[start, end].append((when[end] - when[start]).total_seconds())
+    return durations
 
 
 def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """What came about between two counts."""
+    """Return the increments between two counts, without zeros."""
     return {name: after[name] - before.get(name, 0) for name in sorted(after) if after[name] != before.get(name, 0)}
 
 
 async def counts(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) -> dict[str, int]:
-    """How many events of each type archive has; waits for an archive that is being restarted."""
+    """Return the number of events per type in the archive; wait for an archive that is restarting."""
     end = time.monotonic() + patience
     while True:
         try:
             answer = await client.get(f"{url('archive')}/counts")
-            found: dict[str, int] = answer.raise_for_status().json()
+            by_type: dict[str, int] = answer.raise_for_status().json()
         except httpx2.HTTPError:
             if time.monotonic() > end:
                 raise
             await asyncio.sleep(0.2)
         else:
-            return found
+            return by_type
 
 
 def expected(due: Mapping[str, int]) -> dict[str, int]:
-    """How many events of each type a burst must have led to."""
+    """Return the expected number of events per type for a burst."""
     completed, refused = due["completed"], due["refused"]
     return {
         "orders.orderPlaced.v1": due["placed"],
@@ -279,21 +279,21 @@ def expected(due: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def disagreements(due: Mapping[str, int], came: Mapping[str, int]) -> Iterator[str]:
-    """Where the counts of events differ from what the burst must have led to."""
+def disagreements(due: Mapping[str, int], actual: Mapping[str, int]) -> Iterator[str]:
+    """Yield the differences between actual and expected counts."""
     for name, number in expected(due).items():
-        if came.get(name, 0) != number:
-            yield f"{name}: {came.get(name, 0)} instead of {number}"
+        if actual.get(name, 0) != number:
+            yield f"{name}: {actual.get(name, 0)} instead of {number}"
 
 
 async def until_agreed(
     client: httpx2.AsyncClient, url: URLs, before: Mapping[str, int], due: Mapping[str, int], patience: float = 60.0
 ) -> list[str]:
-    """Wait until every count is as it must be; answers what still is not when the patience is over."""
+    """Wait until all counts are as expected; return the remaining differences after `patience` seconds."""
     end = time.monotonic() + patience
     while True:
-        came = difference(before, await counts(client, url))
-        wrong = list(disagreements(due, came))
-        if not wrong or time.monotonic() > end:
-            return wrong
+        actual = difference(before, await counts(client, url))
+        problems = list(disagreements(due, actual))
+        if not problems or time.monotonic() > end:
+            return problems
         await asyncio.sleep(0.5)

@@ -1,9 +1,9 @@
-"""The pictures in the documentation, from a real system: orders are placed, some events cannot be read, pages are shot.
+"""Take the screenshots of the documentation from a real system with orders and some unreadable events.
 
     python scenarios/pictures.py            # all of them, into docs/images
-    python scenarios/pictures.py console    # those whose names begin so
+    python scenarios/pictures.py console    # those whose names start with this
 
-Chromium is taken from PATH. Ids and times differ from run to run; what is shown does not.
+Needs Chromium on PATH. Apart from ids and times, the pictures are the same in each run.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ UNREADABLE = (
     ("kitchen.pizzaBoxed", {"orderId": None, "fulfilment": "pickup", "boxes": "two"}),
     ("orders.orderCompleted", {"orderId": 17}),
 )
-"""What a careless producer tells: its consumers cannot read it."""
+"""Events of a faulty producer that their consumers cannot read."""
 POINTS = 'li:has-text("loyalty.pointsAdded")'
 PATIENCE = 120_000
-"""Milliseconds that a page is given to show what is waited for."""
+"""Timeout of a page in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A page at an address, as it looks once `ready` is there; `act` prepares it."""
+    """A page to take a screenshot of: once the selector `ready` is visible, after `act` has prepared it."""
 
     name: str
     service: str
@@ -72,7 +72,7 @@ async def _rehearse(page: Page) -> None:
 
 
 def pictures(order: str, waiting: str) -> list[Picture]:
-    """Every picture, given an order that is under way and one that waits on its shelf."""
+    """Return all pictures, for an order in progress and one waiting on its shelf."""
     return [
         Picture(
             "storefront-order", "storefront", f"/orders/{order}", ".timeline [data-type='kitchen.preparationStarted']"
@@ -92,10 +92,10 @@ def pictures(order: str, waiting: str) -> list[Picture]:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """The browser.
+    """Start the browser.
 
     Raises:
-        UpError: There is none on PATH.
+        UpError: Chromium is not on PATH.
 
     """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
@@ -108,7 +108,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 async def shoot(browser: Browser, url: str, picture: Picture) -> None:
-    """Take a picture."""
+    """Take a screenshot."""
     size = (
         ViewportSize(width=390, height=844)
         if picture.phone
@@ -128,17 +128,17 @@ async def shoot(browser: Browser, url: str, picture: Picture) -> None:
     await expect(page.locator(picture.ready).first).to_be_visible(timeout=PATIENCE)
     if picture.act:
         await picture.act(page)
-    await page.wait_for_timeout(1500)  # until numbers that come by themselves have come
+    await page.wait_for_timeout(1500)  # for numbers that are updated periodically
     await page.screenshot(path=IMAGES / f"{picture.name}.png")
     await context.close()
     print(f"docs/images/{picture.name}.png")  # noqa: T201 - the program's output
 
 
 async def spoil(run: Run, client: httpx2.AsyncClient) -> None:
-    """Publish as a careless producer would: past the kit, what consumers cannot read."""
+    """Publish unreadable events like a faulty producer, without the kit."""
     headers = {"Content-Type": "application/cloudevents+json", "dapr-api-token": run.state.dapr_api_token}
     for number, (kind, data) in enumerate(UNREADABLE):
-        producer = run.url(f"{kind.partition('.')[0]}.daprd")  # no other may publish it
+        producer = run.url(f"{kind.partition('.')[0]}.daprd")  # the scopes allow only this producer
         event: dict[str, Any] = {
             "specversion": "1.0",
             "id": new_id(),
@@ -163,8 +163,8 @@ async def _an_order(client: httpx2.AsyncClient, run: Run, fulfilment: str) -> st
     return str(answer.raise_for_status().json()["orderId"])
 
 
-async def main(wanted: str) -> None:
-    """Start a system, let things happen, take the pictures."""
+async def main(prefix: str) -> None:
+    """Start a system, create activity, and take the screenshots."""
     with tempfile.TemporaryDirectory() as folder:
         options = Options(free_ports=True, fresh=True, run_dir=Path(folder), environment=PACE)
         async with (
@@ -177,11 +177,11 @@ async def main(wanted: str) -> None:
             waiting = await _an_order(client, run, "pickup")
             order = await _an_order(client, run, "delivery")
             for picture in pictures(order, waiting):
-                if picture.name.startswith(wanted):
+                if picture.name.startswith(prefix):
                     await shoot(browser, run.url(picture.service), picture)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wanted", nargs="?", default="", help="only pictures whose names begin so")
-    asyncio.run(main(parser.parse_args().wanted))
+    parser.add_argument("prefix", nargs="?", default="", help="take only pictures whose names start with this")
+    asyncio.run(main(parser.parse_args().prefix))

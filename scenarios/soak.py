@@ -1,12 +1,11 @@
-"""A million numbered events from publish over the broker to consume, while every process is killed again and again.
+"""Soak test: a million numbered events from publisher to consumer, while processes are killed again and again.
 
-    python scenarios/soak.py                              # Ctrl-C, and the same command goes on where it was;
-                                                          # after its end, it begins anew
+    python scenarios/soak.py                              # continues an interrupted run, restarts a completed one
     python scenarios/soak.py --events 50000 --fresh
 
-The two services stand in tests/chaos/streamed. Fails on any event lost or doubled in effect, and where the memory of
-the services or sidecars has grown from the first to the last third of the run by more than a quarter. Where it is ended
-(Ctrl-C, a kill of any kind), what is in flight is looked at again next time. The report is `report.json` in the folder.
+The two services are in tests/chaos/streamed. The test fails if an event is lost or doubled in effect, or if the memory
+of services or sidecars grows by more than a quarter between the first and the last third of the run. After an
+interruption, the events in flight are checked again. The report is `report.json` in the folder.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from tidings.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PARCEL = 100
-"""Numbers that are told in one unit of work."""
+"""Numbers published in one unit of work."""
 BATCH = 50
-"""Parcels that are looked at together, and kept as done."""
+"""Parcels checked together and recorded as done."""
 AHEAD = 4
-"""Batches that are told before the first of them has arrived: who is sent to catches up after a kill."""
+"""Batches published before the first of them has arrived, so that consumers have a backlog after a kill."""
 PATIENCE = 120.0
-"""Seconds without anything new after which what is missing counts as lost."""
+"""Seconds without new events after which missing ones count as lost."""
 GROWTH = 1.25
-"""By how much memory may differ between the first and the last third of a run."""
+"""Allowed ratio of memory between the last and the first third of a run."""
 VICTIMS = ("teller", "teller.daprd", "keeper", "keeper.daprd", "nats")
 HOW = (signal.SIGKILL, signal.SIGTERM)
 MEGABYTE = 1_000_000
@@ -51,7 +50,7 @@ console = Console()
 
 
 class Progressed(msgspec.Struct):
-    """How far the soak is; kept in `soak.json` in the run folder after every batch."""
+    """Progress of the test; written to `soak.json` in the run folder after each batch."""
 
     parcels: int = 0
     received: int = 0
@@ -68,19 +67,19 @@ class Progressed(msgspec.Struct):
 
     @property
     def growth(self) -> dict[str, float]:
-        found = {}
+        ratios = {}
         for role, values in self.memory.items():
             third = max(len(values) // 3, 1)
-            found[role] = statistics.median(values[-third:]) / statistics.median(values[:third])
-        return found
+            ratios[role] = statistics.median(values[-third:]) / statistics.median(values[:third])
+        return ratios
 
     @property
     def problems(self) -> list[str]:
         grown = [f"memory of every {role} x{by:.2f}" for role, by in self.growth.items() if by > GROWTH]
-        return [*(f"lost {each}" for each in self.lost), *(f"doubled {each}" for each in self.doubled), *grown]
+        return [*(f"lost {name}" for name in self.lost), *(f"doubled {name}" for name in self.doubled), *grown]
 
     def report(self) -> dict[str, object]:
-        """What became of it, for a file."""
+        """Return the report as plain data."""
         return {
             "sent": self.sent,
             "received": self.received,
@@ -98,7 +97,7 @@ class Progressed(msgspec.Struct):
 
 
 class Soak:
-    """One run over the parcels that are still to be told."""
+    """A run over the remaining parcels."""
 
     def __init__(self, run: Run, client: httpx2.AsyncClient, file: Path) -> None:
         self.run, self.client, self.file = run, client, file
@@ -106,48 +105,48 @@ class Soak:
         self._in_order = asyncio.Lock()
 
     async def go_on(self, parcels: int, progress: Progress) -> None:
-        """Tell all parcels up to that number, some batches ahead of what has arrived."""
+        """Publish the parcels up to this number, some batches ahead of those that have arrived."""
         bar = progress.add_task("events", total=parcels * PARCEL, completed=self.progressed.sent)
         began = time.monotonic() - self.progressed.seconds
         starts = range(self.progressed.parcels, parcels, BATCH)
         batches = [(first, min(first + BATCH, parcels)) for first in starts]
-        telling = [asyncio.create_task(self._tell(*batch)) for batch in batches[:AHEAD]]
+        publishing = [asyncio.create_task(self._publish(*batch)) for batch in batches[:AHEAD]]
         for number, (first, end) in enumerate(batches):
-            await telling.pop(0)
+            await publishing.pop(0)
             if number + AHEAD < len(batches):
-                telling.append(asyncio.create_task(self._tell(*batches[number + AHEAD])))
+                publishing.append(asyncio.create_task(self._publish(*batches[number + AHEAD])))
             self.progressed.received += await self._settled(first, end)
             judged = await self._ask("GET", "keeper", f"/parcels/{first}/{end}/judged?size={PARCEL}")
             self.progressed.lost += judged["lost"]
             self.progressed.doubled += judged["doubled"]
             self.progressed.parcels = end
             self.progressed.seconds = time.monotonic() - began
-            self._weigh()
+            self._record_memory()
             keep(self.file, self.progressed)
             progress.update(bar, completed=self.progressed.sent)
 
-    async def _tell(self, first: int, end: int) -> None:
+    async def _publish(self, first: int, end: int) -> None:
         async with self._in_order:
             await self._ask("POST", "teller", f"/parcels/{first}/{end}")
 
     async def _settled(self, first: int, end: int) -> int:
-        """How many have counted, once that is all of them or nothing has come for a long time."""
+        """Wait until all numbers have arrived, or none has for `PATIENCE`; return how many have."""
         last, received = time.monotonic(), -1
         while True:
-            found = int(await self._ask("GET", "keeper", f"/parcels/{first}/{end}"))
-            if found >= (end - first) * PARCEL:
-                return found
-            if found != received:
-                last, received = time.monotonic(), found
+            arrived = int(await self._ask("GET", "keeper", f"/parcels/{first}/{end}"))
+            if arrived >= (end - first) * PARCEL:
+                return arrived
+            if arrived != received:
+                last, received = time.monotonic(), arrived
             elif time.monotonic() - last > PATIENCE:
-                return found
+                return arrived
             await asyncio.sleep(0.2)
 
     async def _ask(self, method: str, service: str, path: str) -> Any:
-        """Ask until it answers: it may just have been killed.
+        """Send a request until it succeeds, since the service may just have been killed.
 
         Raises:
-            TimeoutError: It has not for `PATIENCE` seconds.
+            TimeoutError: No request succeeded within `PATIENCE` seconds.
 
         """
         async with asyncio.timeout(PATIENCE):
@@ -160,19 +159,19 @@ class Soak:
                     return answer.json()
                 await asyncio.sleep(0.1)
 
-    def _weigh(self) -> None:
+    def _record_memory(self) -> None:
         by_role: defaultdict[str, list[float]] = defaultdict(list)
-        for each in self.run.state.processes:
-            if each.role in ("service", "sidecar") and each.process is not None:
+        for process in self.run.state.processes:
+            if process.role in ("service", "sidecar") and process.process is not None:
                 try:
-                    by_role[each.role].append(psutil.Process(each.process.pid).memory_info().rss / MEGABYTE)
+                    by_role[process.role].append(psutil.Process(process.process.pid).memory_info().rss / MEGABYTE)
                 except psutil.NoSuchProcess:  # it has just been killed
                     continue
         for role, values in by_role.items():
             self.progressed.memory.setdefault(role, []).append(max(values))
 
     async def kill(self, every: float, seed: int) -> None:
-        """Kill something every so many seconds, for ever; each kind of process, in either way, as often as others."""
+        """Kill a process every `every` seconds for ever; all combinations of process and signal equally often."""
         chance = random.Random(seed + self.progressed.parcels)  # noqa: S311 - the same kills for the same seed
         kills = Counter(self.progressed.kills)
         while True:
@@ -187,19 +186,19 @@ class Soak:
 
 
 def read(file: Path) -> Progressed:
-    """How far an earlier run came."""
+    """Return the progress of an earlier run."""
     return msgspec.json.decode(file.read_bytes(), type=Progressed) if file.exists() else Progressed()
 
 
-def keep(file: Path, found: Progressed | dict[str, object]) -> None:
-    """Write it whole or not at all: a kill in the middle must leave what was there."""
+def keep(file: Path, content: Progressed | dict[str, object]) -> None:
+    """Write a file atomically, so that a kill leaves the former content."""
     new = file.with_suffix(".new")
-    new.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(content)))
     new.replace(file)
 
 
 async def soak(parcels: int, every: float, seed: int, folder: Path) -> Progressed:
-    """Run until all of them have been looked at."""
+    """Run until all parcels have been checked."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with (
         running(ROOT / "tests/chaos/streamed", Options(free_ports=True, run_dir=folder)) as run,
@@ -212,55 +211,55 @@ async def soak(parcels: int, every: float, seed: int, folder: Path) -> Progresse
             await asyncio.wait([going, killing], return_when=asyncio.FIRST_COMPLETED)
         killing.cancel()
         await asyncio.wait([killing])
-        if not going.done():  # who kills has failed
+        if not going.done():  # the killing task has failed
             going.cancel()
             killing.result()
         await going
         return this.progressed
 
 
-def show(found: Progressed) -> None:
+def show(total: Progressed) -> None:
     """Print the report."""
     console.print(
-        f"sent {found.sent:,}, received {found.received:,}, lost {len(found.lost)}, doubled {len(found.doubled)}"
+        f"sent {total.sent:,}, received {total.received:,}, lost {len(total.lost)}, doubled {len(total.doubled)}"
     )
-    console.print(f"in {found.seconds:,.0f} s: {found.sent / max(found.seconds, 1):,.0f} events/s, kills included")
+    console.print(f"in {total.seconds:,.0f} s: {total.sent / max(total.seconds, 1):,.0f} events/s, kills included")
     console.print(
-        f"{sum(found.kills.values())} kills: {', '.join(f'{name} {n}x' for name, n in sorted(found.kills.items()))}"
+        f"{sum(total.kills.values())} kills: {', '.join(f'{name} {n}x' for name, n in sorted(total.kills.items()))}"
     )
-    for role, values in found.memory.items():
+    for role, values in total.memory.items():
         console.print(
             f"memory of the largest {role}: {min(values):.0f} to {max(values):.0f} MB, "
-            f"last third against first: x{found.growth[role]:.2f}"
+            f"last third against first: x{total.growth[role]:.2f}"
         )
-    for problem in found.problems[:20]:
+    for problem in total.problems[:20]:
         console.print(f"[red]{problem}")
 
 
 def main() -> int:
-    """Soak and report; 1 where something was lost, doubled or grew."""
+    """Run the test and report; return 1 if an event was lost or doubled, or memory grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / ".run" / "soak")
-    parser.add_argument("--fresh", action="store_true", help="forget an earlier run")
-    given = parser.parse_args()
-    parcels = -(-given.events // PARCEL)
-    if given.fresh or read(given.folder / "soak.json").parcels >= parcels:  # that one is done
-        shutil.rmtree(given.folder, ignore_errors=True)
+    parser.add_argument("--fresh", action="store_true", help="delete an earlier run")
+    arguments = parser.parse_args()
+    parcels = -(-arguments.events // PARCEL)
+    if arguments.fresh or read(arguments.folder / "soak.json").parcels >= parcels:  # that one is done
+        shutil.rmtree(arguments.folder, ignore_errors=True)
     try:
-        found = asyncio.run(soak(parcels, given.kill_every, given.seed, given.folder))
+        progressed = asyncio.run(soak(parcels, arguments.kill_every, arguments.seed, arguments.folder))
     except UpError as error:
         console.print(f"[red]{error}")
         return 2
     except KeyboardInterrupt:
-        console.print("the same command goes on from here")
-        show(read(given.folder / "soak.json"))
+        console.print("interrupted; the same command continues the run")
+        show(read(arguments.folder / "soak.json"))
         return 130
-    keep(given.folder / "report.json", found.report())
-    show(found)
-    return 1 if found.problems or not found.sent else 0
+    keep(arguments.folder / "report.json", progressed.report())
+    show(progressed)
+    return 1 if progressed.problems or not progressed.sent else 0
 
 
 if __name__ == "__main__":

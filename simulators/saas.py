@@ -1,16 +1,16 @@
-"""Somebody else's loyalty SaaS, played: keeps accounts and points, enters each Idempotency-Key once, fails on request.
+"""Simulated third-party loyalty SaaS: keeps accounts and points, enters each Idempotency-Key once, fails on request.
 
     python saas.py --port 8101 --data FOLDER
 
-Its own API, as a third party would make it:
+API of the SaaS:
     POST /api/v2/TxnPost          {"acctRef", "extRef", "pts", "typ": "ERN"}, header Idempotency-Key
-For whoever tests with it:
-    GET  /control                 what was called, answered and entered, and how often twice; and the fault
+Control API for tests:
+    GET  /control                 numbers of calls, responses, entries and duplicates, and the fault
     PUT  /control                 {"fault": "none|slow|throttle|error|down", "seconds": 2, "times": 3}
     GET  /control/accounts/{ref}  an account and its entries
     PUT  /control/accounts/{ref}  {"state": "open|frozen|unknown"}
 
-An account is opened by its first entry, unless it was set to unknown. With --data it remembers after a restart.
+An account is opened by its first entry, unless it was set to unknown. With --data, all data survives a restart.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS by_account ON txn (ref, no);
 
 
 class Posting(msgspec.Struct, frozen=True, rename={"account": "acctRef", "reference": "extRef", "points": "pts"}):
-    """An entry that is asked for."""
+    """Request to enter points."""
 
     account: Annotated[str, Meta(min_length=1, max_length=100)]
     reference: Annotated[str, Meta(min_length=1, max_length=100)]
@@ -53,10 +53,10 @@ class Posting(msgspec.Struct, frozen=True, rename={"account": "acctRef", "refere
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """What goes wrong, and how often; without `times` until another one is set.
+    """Simulated fault, for a number of calls (`times`) or until another one is set.
 
-    `slow` enters the points at once and answers `seconds` late; `throttle` answers 429 with `seconds` as Retry-After;
-    `error` answers 500; `down` breaks the connection off.
+    `slow` enters the points and responds after `seconds`; `throttle` responds 429 with `seconds` as Retry-After;
+    `error` responds 500; `down` drops the connection.
     """
 
     fault: Literal["none", "slow", "throttle", "error", "down"] = "none"
@@ -65,13 +65,13 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an account stands."""
+    """Request to set the state of an account."""
 
     state: Literal["open", "frozen", "unknown"]
 
 
 class Refusal(Exception):
-    """The SaaS says no, in its own form."""
+    """Error response in the format of the SaaS."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -86,10 +86,10 @@ class Books:
         self._db.executescript(_TABLES)
 
     def enter(self, posting: Posting, key: str | None) -> dict[str, object]:
-        """Enter the points; a key that is known gets its first answer again.
+        """Enter the points; a known key returns its first entry again.
 
         Raises:
-            Refusal: The account will not take them, or the key was used for something else.
+            Refusal: The account is frozen or unknown, or the key was used for a different entry.
 
         """
         known = self._db.execute("SELECT no, ref, ext, pts, bal, ts FROM txn WHERE key = ?", (key,)).fetchone()
@@ -108,26 +108,26 @@ class Books:
         return _entry(self._db.execute("SELECT no, ref, ext, pts, bal, ts FROM txn ORDER BY no DESC").fetchone())
 
     def balance(self, ref: str) -> int:
-        """What an account holds."""
+        """Return the balance of an account."""
         return int(self._db.execute("SELECT coalesce(sum(pts), 0) FROM txn WHERE ref = ?", (ref,)).fetchone()[0])
 
     def state(self, ref: str) -> str:
-        """How an account stands; open, unless told otherwise."""
-        found = self._db.execute("SELECT state FROM account WHERE ref = ?", (ref,)).fetchone()
-        return str(found[0]) if found else "open"
+        """Return the state of an account; open by default."""
+        row = self._db.execute("SELECT state FROM account WHERE ref = ?", (ref,)).fetchone()
+        return str(row[0]) if row else "open"
 
     def set_state(self, ref: str, state: str) -> None:
-        """Let an account stand otherwise."""
+        """Set the state of an account."""
         self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?)", (ref, state))
 
     def account(self, ref: str) -> dict[str, object]:
-        """Answer an account with its entries."""
+        """Return an account with its entries."""
         rows = self._db.execute("SELECT no, ref, ext, pts, bal, ts FROM txn WHERE ref = ? ORDER BY no", (ref,))
         entries = [_entry(row) for row in rows]
         return {"acctRef": ref, "state": self.state(ref), "bal": self.balance(ref), "txns": entries}
 
     def totals(self) -> dict[str, int]:
-        """Count what is entered; a double gift is an `extRef` that an account has been given points for before."""
+        """Return totals of entries. Double gifts are repeated `extRef` values of an account."""
         query = "SELECT count(*), coalesce(sum(pts), 0), count(*) - count(DISTINCT ref || ' ' || ext) FROM txn"
         gifts, points, doubles = self._db.execute(query).fetchone()
         return {"gifts": gifts, "points": points, "doubleGifts": doubles}
@@ -142,7 +142,7 @@ def _now() -> str:
 
 
 class Saas:
-    """The SaaS behind its routes."""
+    """Request handlers of the SaaS."""
 
     def __init__(self, database: str) -> None:
         self._books = Books(database)
@@ -151,7 +151,7 @@ class Saas:
         self._answers: Counter[str] = Counter()
 
     async def post(self, request: Request) -> Response:
-        """Enter points, unless something goes wrong first."""
+        """Enter points, or simulate the fault."""
         self._calls += 1
         fault = self._take_fault()
         answer = _failure(fault) or self._entered(await request.body(), request.headers.get("idempotency-key"))
@@ -161,7 +161,7 @@ class Saas:
         return answer
 
     def _take_fault(self) -> Fault:
-        """Use the fault once up; the one for this call."""
+        """Return the fault for this call, and count it down."""
         fault = self._fault
         if fault.times is not None:
             fault.times -= 1
@@ -178,12 +178,12 @@ class Saas:
         return JSONResponse({"stat": "OK", "txn": entry})
 
     async def counts(self, _request: Request) -> Response:
-        """Answer what has happened."""
+        """Return the numbers of calls, responses and entries."""
         counts = {"calls": self._calls, "answers": self._answers, **self._books.totals()}
         return JSONResponse({**msgspec.to_builtins(self._fault), **counts})
 
     async def set_fault(self, request: Request) -> Response:
-        """Let something go wrong from now on."""
+        """Set the fault."""
         try:
             self._fault = msgspec.json.decode(await request.body(), type=Fault)
         except msgspec.MsgspecError as error:
@@ -191,11 +191,11 @@ class Saas:
         return await self.counts(request)
 
     async def account(self, request: Request) -> Response:
-        """Answer an account."""
+        """Return an account."""
         return JSONResponse(self._books.account(request.path_params["ref"]))
 
     async def set_account(self, request: Request) -> Response:
-        """Let an account stand otherwise."""
+        """Set the state of an account."""
         try:
             setting = msgspec.json.decode(await request.body(), type=Setting)
         except msgspec.MsgspecError as error:
@@ -204,11 +204,11 @@ class Saas:
         return await self.account(request)
 
 
-class _BrokenOff(Response):
-    """Promises more than it sends: the server then closes the connection."""
+class _Incomplete(Response):
+    """Response that is shorter than its content length, so that the server closes the connection."""
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send half of it."""
+        """Send a part of the body."""
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
         await send({"type": "http.response.body", "body": b'{"stat": "', "more_body": True})
 
@@ -224,12 +224,12 @@ def _failure(fault: Fault) -> Response | None:
         case "error":
             return Response("<h1>Internal Server Error</h1>", HTTPStatus.INTERNAL_SERVER_ERROR)
         case "down":
-            return _BrokenOff()
+            return _Incomplete()
     return None
 
 
 def create(database: str = ":memory:") -> Starlette:
-    """Make the SaaS as an ASGI application."""
+    """Create the ASGI application."""
     saas = Saas(database)
     return Starlette(
         routes=[
@@ -244,16 +244,16 @@ def create(database: str = ":memory:") -> Starlette:
 
 def main() -> None:
     """Serve until stopped."""
-    parser = argparse.ArgumentParser(description="A loyalty SaaS, played.")
+    parser = argparse.ArgumentParser(description="Simulated loyalty SaaS.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8101)
-    parser.add_argument("--data", type=Path, help="remember in this folder; in memory without it")
+    parser.add_argument("--data", type=Path, help="folder for the data; by default in memory")
     arguments = parser.parse_args()
     database = ":memory:"
     if arguments.data is not None:
         arguments.data.mkdir(parents=True, exist_ok=True)
         database = str(arguments.data / "saas.db")
-    # Below critical uvicorn complains of the connections that are broken off on purpose.
+    # At lower levels uvicorn logs the connections that are dropped on purpose.
     uvicorn.run(create(database), host=arguments.host, port=arguments.port, access_log=False, log_level="critical")
 
 

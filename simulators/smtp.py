@@ -1,14 +1,14 @@
-"""A mail server, played: keeps the e-mails it is given, knows one that it has been given before, fails on request.
+"""Simulated mail server: keeps received e-mails, counts copies of the same one, fails on request.
 
     python smtp.py --port 8102 --control-port 8103
 
-SMTP on one port, and for whoever tests with it HTTP on the other:
-    GET    /mails?order=ID&to=ADDRESS  the e-mails, oldest first, each once with how many copies came
-    DELETE /mails                      forget them
-    GET    /control                    how many came, how many were copies, how many were refused; and the fault
+SMTP on one port, and an HTTP control API for tests on the other:
+    GET    /mails?order=ID&to=ADDRESS  distinct e-mails, oldest first, with numbers of copies
+    DELETE /mails                      delete all
+    GET    /control                    numbers of received, duplicate and refused e-mails, and the fault
     PUT    /control                    {"fault": "none|temporary|permanent|down", "at": "rcpt|data", "times": 3}
 
-The latest 20,000 e-mails are kept, in memory. Whatever the order, it is told by the header X-Order-Id.
+The latest 20,000 e-mails are kept in memory. The header X-Order-Id has the id of the order.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _ACCEPTED = "250 OK"
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """What goes wrong, and how often; without `times` until another one is set.
+    """Simulated fault, for a number of e-mails (`times`) or until another one is set.
 
-    `temporary` answers 451 and `permanent` 550, at the recipient or after the content; `down` closes the SMTP port.
+    `temporary` replies 451 and `permanent` 550, to the recipient or after the content; `down` closes the SMTP port.
     """
 
     fault: Literal["none", "temporary", "permanent", "down"] = "none"
@@ -50,7 +50,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Mail(msgspec.Struct, kw_only=True, rename="camel"):
-    """An e-mail as it came."""
+    """A received e-mail."""
 
     message_id: str
     order_id: str
@@ -65,7 +65,7 @@ class Mail(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class Mailbox:
-    """Keeps e-mails; a handler for aiosmtpd, whose hooks are named as it asks for."""
+    """Stores e-mails; handler for aiosmtpd, which prescribes the hook names."""
 
     def __init__(self) -> None:
         self.fault = Fault()
@@ -75,14 +75,14 @@ class Mailbox:
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        """Take or refuse a recipient."""
+        """Accept or refuse a recipient."""
         refusal = self._refusal("rcpt")
         if refusal is None:
             envelope.rcpt_tos.append(address)
         return refusal or _ACCEPTED
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
-        """Take or refuse the content."""
+        """Accept or refuse the content."""
         refusal = self._refusal("data")
         if refusal is None:
             self._keep(envelope)
@@ -113,7 +113,7 @@ class Mailbox:
             del self._mails[next(iter(self._mails))]
 
     def find(self, order: str | None, to: str | None) -> list[Mail]:
-        """The e-mails about an order, or to an address, or all."""
+        """Return the e-mails about an order or to an address, or all."""
         return [
             mail
             for mail in self._mails.values()
@@ -121,7 +121,7 @@ class Mailbox:
         ]
 
     def clear(self) -> None:
-        """Forget the e-mails and the counts."""
+        """Delete all e-mails and counts."""
         self._mails.clear()
         self.counts.clear()
 
@@ -141,12 +141,12 @@ def _mail(message: EmailMessage, envelope: Envelope) -> Mail:
 
 
 def _part(message: EmailMessage, kind: str) -> str:
-    found = message.get_body((kind,))
-    return "" if found is None else str(found.get_content())
+    part = message.get_body((kind,))
+    return "" if part is None else str(part.get_content())
 
 
 class MailServer:
-    """The SMTP port and the routes that control it."""
+    """The SMTP server and the handlers of its control API."""
 
     def __init__(self, host: str, port: int) -> None:
         self.mailbox = Mailbox()
@@ -155,7 +155,7 @@ class MailServer:
 
     @asynccontextmanager
     async def serving(self, _app: Starlette) -> AsyncIterator[None]:
-        """Listen for SMTP while the control is up."""
+        """Run the SMTP server during the lifespan of the control API."""
         await self._listen()
         yield
         self._shut()
@@ -168,30 +168,30 @@ class MailServer:
             )
 
     def _shut(self) -> None:
-        """Listen no more; who is connected may finish."""
+        """Stop listening; open connections may finish."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
     async def mails(self, request: Request) -> Response:
-        """Answer e-mails."""
-        found = self.mailbox.find(request.query_params.get("order"), request.query_params.get("to"))
-        return Response(msgspec.json.encode(found), media_type="application/json")
+        """Return e-mails."""
+        mails = self.mailbox.find(request.query_params.get("order"), request.query_params.get("to"))
+        return Response(msgspec.json.encode(mails), media_type="application/json")
 
     async def forget(self, _request: Request) -> Response:
-        """Forget e-mails."""
+        """Delete all e-mails."""
         self.mailbox.clear()
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def state(self, _request: Request) -> Response:
-        """Answer what has happened."""
+        """Return counts and fault."""
         names = ("received", "copies", "temporary", "permanent")
         return JSONResponse(
             {**msgspec.to_builtins(self.mailbox.fault), **{name: self.mailbox.counts[name] for name in names}}
         )
 
     async def set_fault(self, request: Request) -> Response:
-        """Let something go wrong from now on."""
+        """Set the fault."""
         try:
             self.mailbox.fault = msgspec.json.decode(await request.body(), type=Fault)
         except msgspec.MsgspecError as error:
@@ -204,7 +204,7 @@ class MailServer:
 
 
 def create(host: str, port: int) -> Starlette:
-    """Make the control as an ASGI application; SMTP is served on `port` while it runs."""
+    """Create the ASGI application of the control API, which runs the SMTP server on `port`."""
     server = MailServer(host, port)
     return Starlette(
         routes=[
@@ -219,7 +219,7 @@ def create(host: str, port: int) -> Starlette:
 
 def main() -> None:
     """Serve until stopped."""
-    parser = argparse.ArgumentParser(description="A mail server, played.")
+    parser = argparse.ArgumentParser(description="Simulated mail server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8102, help="SMTP")
     parser.add_argument("--control-port", type=int, default=8103, help="HTTP")

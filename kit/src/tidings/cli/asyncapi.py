@@ -27,7 +27,7 @@ def asyncapi(
     title: Title = "Events",
     version: Version = "1.0.0",
 ) -> None:
-    """Print channels, finding app's operations, and messages with schemas and examples.
+    """Print channels, each app's operations, and messages with schemas and examples.
 
     Resources with errors are left out and reported on standard error. Exit code 0: no errors; 1: at least one error;
     2: wrong usage.

@@ -189,7 +189,7 @@ class Row:
 
 
 def table_rows(processes: Sequence[ProcessState]) -> list[Row]:
-    """Return the rows of the table, process service with its sidecar."""
+    """Return the rows of the table, each service with its sidecar."""
     sidecars = {process.name.removesuffix(".daprd"): process for process in processes if process.role == "sidecar"}
     return [Row(process, sidecars.get(process.name)) for process in processes if process.role != "sidecar"]
 

@@ -49,7 +49,7 @@ class DriverResponse(Model):
 
 
 class OffDutyResponse(Model):
-    """Off-duty status: `leaving` until the current order is done, then `is_off_duty`."""
+    """Off-duty status: `leaving` until the current order is done, then `gone`."""
 
     driver_id: str
     status: Literal["gone", "leaving"]
