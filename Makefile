@@ -6,7 +6,7 @@ MEMBERS := kit operator $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,14 +30,18 @@ lock: ## pin every dependency anew into requirements.lock
 
 SUBSET := --constraint requirements.lock --universal --generate-hashes --no-emit-package tidings --no-annotate --no-header --quiet
 
-lint: venv ## style, imports between layers
-	ruff format --check .
-	ruff check .
-	lint-imports
+site: venv ## the documentation site, strictly, into .run/site/html: broken links, lost anchors, pages without a place
+	python docs/site.py
+	zensical build --strict --clean
+
+lint: venv ## style, imports between layers, workflows: every hook of .pre-commit-config.yaml
+	pre-commit run --all-files --show-diff-on-failure
 
 types: venv ## mypy strict over every member and the tests
 	mypy kit/src operator/src
 	mypy tests simulators docs/reference/generate.py
+	mypy changes/changelog.py
+	mypy docs/site.py
 	cd scenarios && mypy *.py
 	cd bench && MYPYPATH=$(CURDIR) mypy *.py
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
@@ -45,6 +49,13 @@ types: venv ## mypy strict over every member and the tests
 contracts: venv ## write every service's schema files anew from its classes
 	for service in $(patsubst services/%/contracts/events.yaml,%,$(wildcard services/*/contracts/events.yaml)); do \
 		tidings export $$service.events --folder services/$$service/contracts/schemas || exit 1; done
+
+changelog: venv ## merge changes/*.md into CHANGELOG.md (VERSION=1.2.3)
+	python changes/changelog.py release "$(VERSION)"
+
+packages: venv ## wheels and charts of a release, in dist/
+	for member in tidings tidings-operator; do uv build --quiet --package $$member --out-dir dist || exit 1; done
+	for chart in tidings pizza; do "$$(tidings tools helm | cut -f 2)" package charts/$$chart --destination dist || exit 1; done
 
 docs: venv ## write the generated pages of docs/reference anew
 	python docs/reference/generate.py
@@ -56,29 +67,43 @@ tools: venv ## daprd and whatever else the local run needs, found or built
 WORKERS ?= 4
 SEED := $(or $(SEED),$(shell date +%s))
 PYTEST = pytest --hypothesis-seed=$(SEED)
+PART = $(MAKE) --no-print-directory
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
 	@$(call part,1/5: unit and contract tests)
-	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS) --cov --cov-report=
+	@$(PART) test-fast COVER='--cov --cov-report='
 	@$(call part,2/5: integration tests on real programs)
-	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile --cov --cov-append --cov-report=
+	@$(PART) integration-test COVER='--cov --cov-append --cov-report='
 	@$(call part,3/5: the operator on a real API server)
-	$(PYTEST) tests/operator -n $(WORKERS) --dist loadfile
+	@$(PART) operator-test
 	@$(call part,4/5: browser tests and the tutorial)
-	$(PYTEST) tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster
+	@$(PART) browser-test
 	@$(call part,5/5: kill each part while orders flow)
-	$(PYTEST) tests/chaos/test_kill_each.py
-	coverage report --skip-covered --skip-empty --fail-under=90
+	@$(PART) chaos-test
+	@$(PART) coverage
 
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS)
+	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS) $(COVER)
+
+integration-test: venv tools ## the kit and the services on real programs
+	@tidings tools helm
+	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile $(COVER)
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
-	pytest tests/operator -n 2
+	$(PYTEST) tests/operator -n $(WORKERS) --dist loadfile
+
+browser-test: venv tools ## the pages in Chromium, and the commands of README and tutorial
+	$(PYTEST) tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster
+
+chaos-test: venv tools ## kill each service and each sidecar once while orders flow
+	$(PYTEST) tests/chaos/test_kill_each.py
+
+coverage: venv ## what test-fast and integration-test have covered, with the least that is accepted
+	coverage report --skip-covered --skip-empty --fail-under=90
 
 fuzz: venv ## a million odd events through the twin, and every HTTP API by its description (DELIVERIES=…, EXAMPLES=…)
 	FUZZ_DELIVERIES=$(or $(DELIVERIES),1000000) $(PYTEST) tests/fuzz -n 2
@@ -147,11 +172,20 @@ e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published name
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)
 TAG ?= 0.1.0
 DOCKER_BUILD ?= --network host
-images: ## build every image (BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
-	$(IMAGES) -f images/operator.Dockerfile -t plant-based-pizza/operator:$(TAG) .
-	$(IMAGES) -f images/simulators.Dockerfile -t plant-based-pizza/simulators:$(TAG) .
+PREFIX = $(or $(REPOSITORY),plant-based-pizza)
+images: ## build every image (REPOSITORY=…, BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
+	$(IMAGES) -f images/operator.Dockerfile -t $(PREFIX)/operator:$(TAG) .
+	$(IMAGES) -f images/simulators.Dockerfile -t $(PREFIX)/simulators:$(TAG) .
 	for service in $(notdir $(wildcard services/*)); do \
-		$(IMAGES) -f images/service.Dockerfile --build-arg SERVICE=$$service -t plant-based-pizza/$$service:$(TAG) . || exit 1; done
+		$(IMAGES) -f images/service.Dockerfile --build-arg SERVICE=$$service -t $(PREFIX)/$$service:$(TAG) . || exit 1; done
+
+push: venv ## push every image to REPOSITORY; .run/images has their digests
+	mkdir -p .run/images && rm -f .run/images/*
+	for name in operator simulators $(notdir $(wildcard services/*)); do \
+		docker push --quiet $(PREFIX)/$$name:$(TAG) && docker inspect --format '{{index .RepoDigests 0}}' $(PREFIX)/$$name:$(TAG) \
+		| sed -E 's/(.*)@sha256:(.*)/\2  \1/' >> .run/images/all.sha256 || exit 1; done
+	grep '/operator$$' .run/images/all.sha256 > .run/images/operator.sha256
+	grep -v '/operator$$' .run/images/all.sha256 > .run/images/services.sha256
 
 # A cluster that reaches no registry has no ghcr.io/dapr/daprd: this is the same unmodified program, from the module proxy.
 sidecar-image: venv ## daprd as an image, for a cluster that reaches no registry
