@@ -229,8 +229,8 @@ async def test_a_key_that_another_unit_of_work_has_just_inserted_is_looked_for_a
 async def test_a_statement_that_waits_too_long_postpones_its_event_and_frees_the_queue(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TIDINGS_DEADLINE", "0.3")
-    slow = run("select pg_sleep(30)")
+    monkeypatch.setenv("TIDINGS_DEADLINE", "3")
+    slow = run("select pg_sleep(60)")
     async with writing(database_url, slow) as (service, sidecar, calls):
         assert await deliver(service, counted()) == b'{"status":"SUCCESS"}', "it is retried outside of the queue"
         assert len(calls) == 1
