@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from tests.support.newsroom import Newsroom
 
 from archive.settings import ArchiveSettings
@@ -81,6 +81,15 @@ async def test_whoever_lacks_the_token_learns_how_to_get_it_and_not_what_it_is(n
     assert HINT in refused.json()["detail"]
     assert me.json()["hint"] == HINT
     assert "s3cret" not in refused.text + me.text
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_an_empty_secret_does_not_open_the_archive(monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
+    if token is not None:
+        monkeypatch.setenv("ARCHIVE_TOKEN", token)
+    monkeypatch.setenv("ARCHIVE_TOKEN_HINT", HINT)
+    with pytest.raises(ValidationError, match="ARCHIVE_TOKEN is empty"):
+        ArchiveSettings()
 
 
 # -- the operator, which sends it -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rich.console import Console
 from tidings.terminal import printable
 from tidings.up import ports, state
 from tidings.up.errors import UpError
-from tidings.up.folder import RunFolder, write_private
+from tidings.up.folder import RunFolder, make_own, write_private
 from tidings.up.logs import parse_line
 from tidings.up.view import log_line
 
@@ -40,6 +40,48 @@ def test_a_link_in_the_place_of_a_secret_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "secret").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic link"):
         write_private(tmp_path / "secret", "x")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED, only root can make a folder another account's")
+@pytest.mark.parametrize("planted", ["folder", "link", "link to our own"])
+def test_a_run_folder_that_somebody_else_has_planted_is_refused(tmp_path: Path, planted: str) -> None:
+    """In /tmp, anybody can be the first to make a folder of that name, and put links into it afterwards."""
+    place, elsewhere, nobody = tmp_path / "run", tmp_path / "elsewhere", 65534
+    elsewhere.mkdir(mode=0o755)
+    elsewhere.chmod(0o755)
+    (elsewhere / "resources").mkdir()
+    if planted == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(elsewhere)
+    os.chown(place, nobody, nobody, follow_symlinks=False)
+    if planted == "link":
+        os.chown(elsewhere, nobody, nobody)
+    with pytest.raises(UpError, match="another account"):
+        make_own(place)
+    assert _mode(elsewhere) == 0o755
+    assert (elsewhere / "resources").is_dir()
+
+
+def test_a_run_folder_of_our_own_may_be_a_link_and_is_closed(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir(mode=0o777)
+    (tmp_path / "run").symlink_to(disk)
+    make_own(tmp_path / "run")
+    make_own(tmp_path / "new/deep")
+    assert _mode(disk) == _mode(tmp_path / "new/deep") == 0o700
+
+
+def test_a_link_in_the_place_of_the_state_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f"{state.FILE_NAME}.new").symlink_to(victim)
+    empty = state.RunState(
+        project="p", root="/", supervisor=state.Identity(1, 0.0), phase="stopped", broker="nats", store="redis"
+    )
+    with pytest.raises(OSError, match="symbolic link"):
+        state.write(tmp_path, empty)
     assert victim.read_text() == "precious"
 
 

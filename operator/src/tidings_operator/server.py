@@ -1,8 +1,10 @@
 """What the operator tells over HTTP: whether it lives, whether it is ready, and its metrics."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -10,6 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from tidings_operator import metrics
 
+HEAD_DEADLINE = 10.0
+"""Seconds in which the first request of a connection must have begun."""
 Check = Callable[[], str]
 """Returns what is wrong, or nothing."""
 
@@ -23,11 +27,47 @@ def application(alive: Check, ready: Check) -> web.Application:
     return app
 
 
+class Runner(web.AppRunner):
+    """Runs an application, and closes a connection on which no request begins in time.
+
+    aiohttp has such a deadline only between two requests of a connection. Without one, a pod that opens connections and
+    says nothing takes every file descriptor of the operator.
+    """
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app, access_log=None, auto_decompress=False)
+        self._silent: set[Any] = set()
+        app.middlewares.insert(0, self._begun)
+
+    @property
+    def server(self) -> Any:
+        """What makes the protocol of each new connection."""
+        made = super().server
+        return made and (lambda: self._watched(made))
+
+    def _watched(self, make: Callable[[], Any]) -> Any:
+        protocol = make()
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(HEAD_DEADLINE, self._close, protocol)
+        return protocol
+
+    def _close(self, protocol: Any) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            if protocol.transport:
+                protocol.transport.abort()
+
+    @web.middleware
+    async def _begun(self, request: web.Request, handler: Callable[[web.Request], Awaitable[Any]]) -> Any:
+        self._silent.discard(request.protocol)
+        return await handler(request)
+
+
 async def serve(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> tuple[web.AppRunner, int]:
     """Start serving; returns the runner, to be cleaned up, and the port (of its own choice for 0)."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app)
     await runner.setup()
     await web.SockSite(runner, listener(host, port), ssl_context=tls).start()
     return runner, int(runner.addresses[0][1])

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 LARGEST = 16 * 1024 * 1024
 """Bytes of a review: the object as it was and as it will be, each of at most 3 MiB, and some air."""
+BODY_DEADLINE = 5.0
+"""Seconds in which a review must have arrived."""
+AT_ONCE = 8
+"""Reviews that are in memory at the same time; others wait unread."""
 LEAVING = 3.0
 """Seconds that a type's deletion waits for its readers, which may be deleted at the same time."""
 AGAIN = 0.5
@@ -103,8 +107,9 @@ class Webhooks:
     def application(self) -> web.Application:
         """Build the application."""
         app = web.Application(client_max_size=LARGEST)
-        app.router.add_post("/validate", _reviewed(self.validate))
-        app.router.add_post("/default", _reviewed(self.default))
+        slots = asyncio.Semaphore(AT_ONCE)
+        app.router.add_post("/validate", _reviewed(self.validate, slots))
+        app.router.add_post("/default", _reviewed(self.default, slots))
         return app
 
     async def validate(self, request: Request) -> Response:
@@ -173,7 +178,9 @@ class Webhooks:
 
     async def default(self, request: Request) -> Response:
         """Fill in what the schema's defaults cannot say."""
-        spec = (request.object or {}).get("spec") or {}
+        spec = (request.object or {}).get("spec")
+        if not isinstance(spec, dict):  # the API server asks before it holds the object against its schema
+            return {"allowed": True}
         filled = admission.defaults(request.kind.kind, request.operation, spec, request.user_info.username)
         if not spec or not filled:
             return {"allowed": True}
@@ -232,13 +239,23 @@ def _response(change: Change, verdict: Verdict) -> Response:
     return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}
 
 
-def _reviewed(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _reviewed(answer: Answer, slots: asyncio.Semaphore) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Take an AdmissionReview and give it back with a response."""
 
     async def handle(http: web.Request) -> web.Response:
+        if http.headers.get("Content-Encoding", "identity") != "identity":  # 300 kB may become 300 MB at once
+            raise web.HTTPUnsupportedMediaType(text="send the review without Content-Encoding")
+        async with slots:
+            return await read(http)
+
+    async def read(http: web.Request) -> web.Response:
         try:
-            review = msgspec.json.decode(await http.read(), type=Review)
-        except msgspec.DecodeError as error:
+            async with asyncio.timeout(BODY_DEADLINE):
+                text = await http.read()
+            review = msgspec.json.decode(text, type=Review)
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout(text=f"the review did not arrive within {BODY_DEADLINE:g} s") from error
+        except (msgspec.DecodeError, RecursionError) as error:
             raise web.HTTPBadRequest(text=f"this is no AdmissionReview of admission.k8s.io/v1: {error}") from error
         response = {"uid": review.request.uid, **await answer(review.request)}
         body = {"apiVersion": review.api_version, "kind": review.kind, "response": response}

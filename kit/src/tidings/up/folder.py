@@ -16,8 +16,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tidings.up.errors import UpError
 
 RUN_DIR = ".run"
 """Default path, relative to the project."""
@@ -27,6 +30,24 @@ def make_private(folder: Path) -> None:
     """Create a folder that only its owner can access, or restrict an existing one."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+
+
+def make_own(folder: Path) -> None:
+    """Make a run folder private, and see that it is ours: whoever owns it can put links into it.
+
+    Raises:
+        UpError: It is somebody else's, or a link that somebody else has made.
+
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    for found in (folder.lstat(), folder.stat()):
+        if found.st_uid != os.geteuid():
+            raise UpError(
+                f"{folder} belongs to another account, which could change what runs here: give another --run-dir"
+            )
+    make_private(folder)
 
 
 def write_private(file: Path, text: str) -> None:

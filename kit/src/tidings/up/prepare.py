@@ -17,7 +17,7 @@ import yaml
 from tidings import components, programs
 from tidings.up import backends, orphans, ports, processes, state, system
 from tidings.up.errors import AlreadyRunning, NotRunning
-from tidings.up.folder import RUN_DIR, RunFolder, make_private, write_private
+from tidings.up.folder import RUN_DIR, RunFolder, make_own, make_private, write_private
 from tidings.up.postgres import init_cluster
 from tidings.up.process import Process
 from tidings.up.processes import RunContext
@@ -70,7 +70,9 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
     for finding in planned.plan.findings:
         if finding.severity == "warning":
             report.note(system.describe(finding), level=2)
-    folder = RunFolder((options.run_dir or planned.home.root / RUN_DIR).resolve())
+    place = options.run_dir or planned.home.root / RUN_DIR
+    make_own(place)
+    folder = RunFolder(place.resolve())
     with _locked(folder, report), ports.block() as free:
         numbers = ports.assign(planned.requested_ports, free, options.port_base)
         ports.check({name: numbers[name] for name in planned.fixed_ports})
@@ -80,8 +82,7 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
 
 @contextmanager
 def _locked(folder: RunFolder, report: Reporter) -> Iterator[None]:
-    make_private(folder.path)
-    with folder.lock.open("w") as lock:
+    with os.fdopen(os.open(folder.lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

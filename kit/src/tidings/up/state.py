@@ -139,6 +139,6 @@ def read(run_dir: Path) -> RunState:
 def write(run_dir: Path, state: RunState) -> None:
     """Replace the state file atomically. It contains the API tokens, so only its owner can read it."""
     fresh = run_dir / f"{FILE_NAME}.new"
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(state), indent=1))
     fresh.replace(run_dir / FILE_NAME)

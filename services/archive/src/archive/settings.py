@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -42,6 +43,15 @@ class ArchiveSettings(BaseSettings):
         ge=0,
         description="Seconds a replay waits for events that had happened when it was asked for and were not here yet",
     )
+
+    @model_validator(mode="after")
+    def _token_is_there(self) -> Self:
+        """Refuse to start without a token where one is meant to be: an empty Secret would open the archive to all."""
+        if self.token_hint and not self.token:
+            raise ValueError(
+                "ARCHIVE_TOKEN is empty, and ARCHIVE_TOKEN_HINT says that there is one: put it into its Secret"
+            )
+        return self
 
     @property
     def database(self) -> str:
