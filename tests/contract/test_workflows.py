@@ -57,6 +57,21 @@ def test_one_action_has_one_version_everywhere() -> None:
     assert len({action for action, _ in used}) == len(set(used))
 
 
+def test_what_is_released_has_one_version() -> None:
+    projects = [ROOT / path for path in ("pyproject.toml", "kit/pyproject.toml", "operator/pyproject.toml")]
+    versions = {tomllib.loads(path.read_text())["project"]["version"] for path in projects}
+    charts = [yaml.safe_load(path.read_text()) for path in (ROOT / "charts").glob("*/Chart.yaml")]
+    assert len(versions | {chart[key] for chart in charts for key in ("version", "appVersion")}) == 1
+
+
+def test_every_hook_runs_a_program_of_the_lock_or_a_pinned_one() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    for hook in hooks[0]["hooks"]:
+        pinned = hook["language"] == "golang" and all("@v" in each for each in hook["additional_dependencies"])
+        assert pinned or hook["entry"].startswith(".venv/bin/"), hook["id"]
+
+
 def test_every_folder_of_dependabot_exists() -> None:
     updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
     folders = [folder for update in updates for folder in update.get("directories", [update.get("directory")])]
