@@ -16,6 +16,8 @@ READS = 'tidings_subscription_reads{subscription="loyalty-done",topic="done.v1",
 PUBLISHED = 'tidings_events_published_total{topic="done.v1",result="ok",pod="o"}'
 HANDLED = 'tidings_events_handled_total{{subscription="loyalty-done",outcome="{}",pod="a"}}'
 WAITS = 'tidings_broker_pending{stream="done_v1",consumer="loyalty",pod="keeper"}'
+UNREAD = 'tidings_broker_dead_letters_unread{topic="deadletter.loyalty",pod="keeper"}'
+ARCHIVED = 'tidings_events_handled_total{{subscription="{}",outcome="DeadLetter",pod="a"}}'
 HOUR = "x60"
 
 
@@ -48,6 +50,10 @@ CASES = [
     Case("TidingsOutboxStuck", "comes and goes", {'tidings_outbox_depth{pod="a"}': "200 0 " * 30}, 0),
     Case("TidingsDeadLetters", "one", {HANDLED.format("DeadLetter"): "0x54 1x6"}, 1),
     Case("TidingsDeadLetters", "an hour ago", {HANDLED.format("DeadLetter"): "0x5 1x55"}, 0),
+    Case("TidingsDeadLettersUnread", "two wait", {UNREAD: f"2{HOUR}"}, 1),
+    Case("TidingsDeadLettersUnread", "none wait", {UNREAD: f"0{HOUR}"}, 0),
+    Case("TidingsArchiveCannotKeep", "one", {ARCHIVED.format("archive-everything"): "0x54 1x6"}, 1),
+    Case("TidingsArchiveCannotKeep", "a command of its own", {ARCHIVED.format("archive-replay-events"): "0x54 1x6"}, 0),
     Case("TidingsRetrying", "two of three", handled(Retry="20", Done="10"), 1),
     Case("TidingsRetrying", "one of three", handled(Retry="10", Done="20"), 0),
     Case(

@@ -14,7 +14,7 @@ import pytest
 from nats.js.api import StorageType, StreamInfo
 
 from tidings.programs import ensure
-from tidings.streams import ConsumerSettings, StreamError, ensure_streams, pending, stream_name
+from tidings.streams import ConsumerSettings, StreamError, ensure_streams, pending, stream_name, unread_dead_letters
 
 pytestmark = pytest.mark.real
 
@@ -86,6 +86,18 @@ async def test_what_waits_is_counted_by_consumer_also_what_is_being_handled(url:
     done, *_ = await reading["slow"].fetch(3)
     await done.ack_sync()
     assert await pending(url, ["a.b", "c", "no.such"]) == {("a_b", "slow"): 4, ("a_b", "away"): 5}
+    await client.close()
+
+
+async def test_dead_letters_that_nobody_reads_are_counted(url: str) -> None:
+    topics = ["deadletter.read", "deadletter.unread", "deadletter.empty", "a.b"]
+    await ensure_streams(url, topics)
+    client = await nats.connect(url)
+    await client.jetstream().pull_subscribe("deadletter.read", durable="archive")
+    for topic in ("deadletter.read", "deadletter.unread", "a.b"):
+        await publish(url, topic, f"of {topic}")
+    unread = await unread_dead_letters(url, [*topics, "deadletter.no-such"])
+    assert unread == {"deadletter.unread": 1, "deadletter.empty": 0}
     await client.close()
 
 

@@ -184,6 +184,21 @@ def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
     assert told("y") is None
 
 
+def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
+    )
+    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+
+    def told() -> float | None:
+        return METRICS.get_sample_value("tidings_broker_dead_letters_unread", {"topic": "deadletter.x"})
+
+    keeper._count_unread({"deadletter.x": 3})
+    assert told() == 3
+    keeper._count_unread({})
+    assert told() is None
+
+
 def test_topics_are_those_of_rights_and_types() -> None:
     assert topics({"a": {"publish": ["x"], "subscribe": ["y"]}}, ["z"]) == {"x", "y", "z"}
 

@@ -7,6 +7,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from archive.handlers import handlers
 from archive.settings import ArchiveSettings, settings
 from archive.tables import metadata
 from tidings import Service, Settings
+from tidings.cli import archive as cli_archive
 from tidings.cli.commands import app
 from tidings.envelope import new_id
 from tidings.fastapi import create_app
@@ -288,3 +291,71 @@ def test_what_a_dead_letter_holds_is_shown_and_never_sent_to_the_terminal(archiv
         assert "[red]text[/red]" in shown
         assert "\x1b" not in shown
         assert "\u202e" not in shown
+
+
+def test_what_the_archive_could_not_keep_is_pointed_out() -> None:
+    letter = {"number": 7, "state": "open", "app": "archive", "subscription": "archive-everything", "type": "a.b",
+              "version": 1, "subject": "", "attempts": 1, "lastAttempt": None, "receivedAt": "2026-03-14T12:00:00Z",
+              "reason": "the disk is full"}  # fmt: skip
+    with answering(json.dumps({"deadLetters": [letter], "next": None}).encode()) as url:
+        shown = CliRunner().invoke(app, ["dlq", "list", "--archive", url])
+    assert "of the archive itself" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"<html>\x1b[31mno</html>", "not JSON"),
+        (b"", "not JSON"),
+        (b"[1]", "no JSON object"),
+        (b"[" * 100_000, "not JSON"),
+        (b'"' + b"x" * 3_000_000 + b'"', "has more than"),
+    ],
+)
+def test_what_is_no_archives_answer_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, complaint: str
+) -> None:
+    monkeypatch.setattr(cli_archive, "MAX_ANSWER", 2 * 1024 * 1024)
+    with answering(body) as url:
+        for words in (("dlq", "list"), ("dlq", "show", "1"), ("dlq", "replay", "--all", "--yes"),
+                      ("replay", "kitchen", "--yes")):  # fmt: skip
+            result = CliRunner().invoke(app, [*words, "--archive", url])
+            assert result.exit_code == 1, result.output
+            assert complaint in " ".join(result.output.split())
+            assert "\x1b" not in result.output
+            assert "Traceback" not in result.output
+
+
+def test_pages_that_do_not_go_on_end_with_an_error() -> None:
+    with answering(b'{"deadLetters": [], "next": 5}') as url:
+        result = CliRunner().invoke(app, ["dlq", "replay", "--all", "--yes", "--archive", url])
+    assert (result.exit_code, "follows page" in " ".join(result.output.split())) == (1, True)
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """Run a server that answers everything with the same bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the standard library's name
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

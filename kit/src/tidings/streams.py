@@ -31,7 +31,8 @@ MAX_AGE = timedelta(days=7)
 DUPLICATE_WINDOW = timedelta(minutes=10)
 # The same event may well be dead-lettered or replayed twice within minutes, under its one id, and each time counts:
 # there JetStream must drop nothing; the consumers do. 100 ms is the shortest window that it takes.
-_AGAIN = ("deadletter.", "replay.")
+DEAD_LETTERS = "deadletter."
+_AGAIN = (DEAD_LETTERS, "replay.")
 _SHORTEST_WINDOW = timedelta(milliseconds=100)
 # nats-py tries on for two minutes by default; this answers within seconds whether the server is there.
 _ONE_MORE_TRY: dict[str, Any] = {
@@ -178,6 +179,24 @@ async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]
             with contextlib.suppress(NotFoundError):
                 for each in await client.jetstream().consumers_info(stream):
                     found[stream, each.name] = (each.num_pending or 0) + (each.num_ack_pending or 0)
+    return found
+
+
+async def unread_dead_letters(url: str, topics: Iterable[str]) -> dict[str, int]:
+    """Return how many dead letters each topic holds that has no consumer: nobody lists or replays them.
+
+    Raises:
+        StreamError: NATS does not answer at `url`, or has no JetStream.
+        ValueError: A topic is malformed.
+
+    """
+    found: dict[str, int] = {}
+    async with _connected(url) as client:
+        for topic in sorted({each for each in topics if each.startswith(DEAD_LETTERS)}):
+            with contextlib.suppress(NotFoundError):
+                info = await client.jetstream().stream_info(stream_name(topic))
+                if not info.state.consumer_count:
+                    found[topic] = info.state.messages
     return found
 
 

@@ -29,7 +29,7 @@ from tidings.brokerwatch import BrokerWatch
 from tidings.plan import Plan, Scopes, plan
 from tidings.queues import QueueError, ensure_queues
 from tidings.resources import Inventory, parse_resource
-from tidings.streams import StreamError, ensure_streams, pending
+from tidings.streams import StreamError, ensure_streams, pending, unread_dead_letters
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
 from tidings_operator.process import login
 from tidings_operator.server import listener
@@ -58,6 +58,12 @@ LOST = Gauge(
 UNREAD = Gauge(
     "tidings_broker_unread",
     "Consumers that no sidecar reads from: its app is away, or it must subscribe anew",
+    registry=METRICS,
+)
+UNREAD_LETTERS = Gauge(
+    "tidings_broker_dead_letters_unread",
+    "Dead letters of a topic that no app reads: no list shows them, and the broker drops them with its retention",
+    ["topic"],
     registry=METRICS,
 )
 REPAIRS = Counter("tidings_broker_repairs", "Times that sidecars were made to subscribe anew", registry=METRICS)
@@ -210,9 +216,11 @@ class Keeper:
         while True:
             try:
                 self._tell(await pending(self._settings.nats_url, self._topics))
+                self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
             except StreamError as error:
                 LOG.warning("what waits cannot be counted: %s", self._hidden(str(error)))
                 self._tell({})  # an old count would be taken for the present one
+                self._count_unread({})
             await asyncio.sleep(COUNT)
 
     def _tell(self, waiting: Mapping[tuple[str, str], int]) -> None:
@@ -221,6 +229,11 @@ class Keeper:
         for gone in self._counted - waiting.keys():
             PENDING.remove(*gone)
         self._counted = {*waiting}
+
+    def _count_unread(self, letters: Mapping[str, int]) -> None:
+        UNREAD_LETTERS.clear()
+        for topic, many in letters.items():
+            UNREAD_LETTERS.labels(topic).set(many)
 
     async def _keep(self) -> None:
         while True:

@@ -63,9 +63,11 @@ class Archive:
         while True:
             page = self.get(path, limit=_PAGE, cursor=cursor, **query)
             yield from page[items]
-            cursor = page["next"]
+            previous, cursor = cursor, page["next"]
             if cursor is None:
                 return
+            if previous is not None and cursor >= previous:
+                raise refusal(f"{self._url}{path} is no archive: page {cursor} follows page {previous}")
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         response = self._send(method, path, **options)
@@ -87,7 +89,7 @@ class Archive:
             return _read(method, f"{self._url}{path}", headers=PLAIN | self._headers, timeout=_DEADLINE, **options)
         except AnswerTooLarge as error:
             raise refusal(f"{self._url}: {error}") from error
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             message = f"no archive answers at {self._url} ({error}): start it, or set its URL with --archive"
             raise refusal(message) from error
 
@@ -128,7 +130,7 @@ def _reason(response: httpx2.Response) -> str:
     """Return the reason of an error: the detail of a problem document, else the status."""
     try:
         detail = response.json().get("detail")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         detail = None
     reason = str(detail or f"{response.status_code} {response.reason_phrase}")
     if response.status_code == HTTPStatus.UNAUTHORIZED:

@@ -48,7 +48,9 @@ export function deadLetters(main, { go, query }) {
       h("button", { class: "button warn small-button", type: "button", disabled: !picked.length, onclick: () => discard(picked, done) }, icon("discard"), "Discard chosen"),
     ]);
     if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "Nothing waits for you" : "None", wanted.app ? `No dead letters of ${wanted.app} here.` : "Everything that was sent has been handled or decided."));
-    return fill(result, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
+    const own = letters.some(({ app, state: stands }) => app === "archive" && stands === "open");
+    const note = own && h("p", { class: "soft" }, "The archive could not keep or carry out some of these events itself: they are its own dead letters.");
+    return fill(result, note, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
   }
 
   function drawFilters() {
