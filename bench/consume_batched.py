@@ -49,7 +49,7 @@ async def one(sold: Sold, context: SqlContext) -> None:
 
 
 async def many(events: list[Sold], context: SqlContext) -> None:
-    await context.connection.execute(sa.insert(sales), [{"number": each.number} for each in events])
+    await context.connection.execute(sa.insert(sales), [{"number": event.number} for event in events])
 
 
 @asynccontextmanager
@@ -96,7 +96,7 @@ async def on(kind: str, url: str) -> Comparison:
         {"together": side("together"), "one by one": side("one by one")},
         unit="events/s",
         bar="at least 5x",
-        wanted=5,
+        target=5,
         settings=f"{SETTINGS[kind]}; {UNDER_WAY} deliveries under way on both sides",
     )
 
@@ -111,5 +111,5 @@ async def run() -> list[Comparison]:
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row())
+    for comparison in asyncio.run(run()):
+        print(comparison.row())

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 @contextlib.asynccontextmanager
 async def served(side: str, ports: Ports) -> AsyncIterator[int]:
-    """Run `ingress_cpu.ours` or `.theirs` behind uvicorn."""
+    """Run a factory of `ingress_cpu` behind uvicorn."""
     port = ports.take()
     server = [sys.executable, "-m", "uvicorn", "--factory", f"ingress_cpu:{side}", "--port", str(port)]
     command = tied([*server, "--no-access-log", "--log-level", "error"])
@@ -98,7 +98,7 @@ async def _deliver(port: int, request: bytes, end: float) -> int:
 async def run() -> list[Comparison]:
     """Measure."""
     with Ports() as ports:
-        async with served("ours", ports) as ours, served("theirs", ports) as theirs:
+        async with served("tidings_app", ports) as tidings, served("dapr_extension_app", ports) as dapr_extension:
 
             def side(port: int) -> Side:
                 return lambda: events_per_second(port)
@@ -106,15 +106,15 @@ async def run() -> list[Comparison]:
             return [
                 await compare(
                     "HTTP events/s on one core",
-                    {"tidings": side(ours), "dapr-ext-fastapi": side(theirs)},
+                    {"tidings": side(tidings), "dapr-ext-fastapi": side(dapr_extension)},
                     unit="events/s",
                     bar="at least 2.3x",
-                    wanted=2.3,
+                    target=2.3,
                     settings="no broker, no store; uvicorn, 8 connections",
                 )
             ]
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row())
+    for comparison in asyncio.run(run()):
+        print(comparison.row())

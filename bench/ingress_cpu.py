@@ -57,7 +57,7 @@ class PydanticEvent(BaseModel):
     data: PydanticData
 
 
-def ours() -> Any:
+def tidings_app() -> Any:
     handlers = Handlers()
 
     @handlers.on(Confirmed)
@@ -67,7 +67,7 @@ def ours() -> Any:
     return create_app(Service("kitchen", handlers, sidecar=MemorySidecar("kitchen")))
 
 
-def theirs() -> Any:
+def dapr_extension_app() -> Any:
     app = FastAPI()
 
     async def handle(event: PydanticEvent) -> None:
@@ -107,10 +107,10 @@ async def run() -> list[Comparison]:
     return [
         await compare(
             "CPU per event, parse to handler",
-            {"tidings": side(ours()), "dapr-ext-fastapi": side(theirs())},
+            {"tidings": side(tidings_app()), "dapr-ext-fastapi": side(dapr_extension_app())},
             unit="µs",
             bar="at least 4x",
-            wanted=4,
+            target=4,
             less_is_better=True,
             settings="no broker, no store, no server: ASGI calls; CPU time",
         )
@@ -118,5 +118,5 @@ async def run() -> list[Comparison]:
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row())
+    for comparison in asyncio.run(run()):
+        print(comparison.row())

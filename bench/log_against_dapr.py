@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
-from log_strategy import SETS, TASKS, TOPIC, tell
+from log_strategy import SETS, TASKS, TOPIC, publish_and_save
 from nats.js import JetStreamContext
 from rounds import Comparison, compare
 
@@ -28,7 +28,7 @@ from tidings.streams import ensure_streams, stream_name
 from tidings.testing.programs import Ports, daprd, nats_server, postgres_server, public_folder
 from tidings.testing.serving import Served
 
-EVENTS, OF_DAPR, TELLING = 500, 5, "telling"
+EVENTS, DAPR_EVENTS, OUTBOX_STORE = 500, 5, "outbox"
 BROKER = "NATS JetStream, file storage, flushed every 2 min, one delivery at a time"
 SETTINGS = {
     "SQLite": f"{BROKER}; SQLite, WAL, as daprd opens it; {TASKS} at a time",
@@ -39,7 +39,7 @@ Resource = Mapping[str, Any]
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """An app with no subscriptions: daprd reads its outbox's internal topic only beside an app."""
+    """App without subscriptions: daprd reads the outbox's internal topic only if it has an app."""
     if scope["type"] == "http":
         await receive()
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
@@ -47,12 +47,12 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 def with_outbox(state: Resource) -> Resource:
-    """The same store once more, with Dapr's outbox on it."""
+    """Return a second component for the same store, with Dapr's outbox."""
     outbox = {"outboxPublishPubsub": "pubsub", "outboxPublishTopic": TOPIC}
     more = [{"name": name, "value": value} for name, value in outbox.items()]
     return {
         **state,
-        "metadata": {"name": TELLING},
+        "metadata": {"name": OUTBOX_STORE},
         "spec": {**state["spec"], "metadata": [*state["spec"]["metadata"], *more]},
     }
 
@@ -64,30 +64,30 @@ async def started(service: Service) -> AsyncIterator[Service]:
     await service.stop()
 
 
-async def told(js: JetStreamContext) -> int:
+async def published(js: JetStreamContext) -> int:
     return int((await js.stream_info(stream_name(TOPIC))).state.messages)
 
 
 async def throughput(service: Service, js: JetStreamContext, events: int) -> float:
-    """Events a second."""
-    before, began = await told(js), time.perf_counter()
+    """Return events per second."""
+    before, began = await published(js), time.perf_counter()
     items = iter([new_id() for _ in range(events)])
 
     async def work() -> None:
         for item in items:
-            await service.execute(tell, item)
+            await service.execute(publish_and_save, item)
 
     await asyncio.gather(*(work() for _ in range(TASKS)))
     async with asyncio.timeout(60):
-        while (found := await told(js) - before) < events:  # noqa: ASYNC110 - the stream tells nobody
+        while (count := await published(js) - before) < events:  # noqa: ASYNC110 - the stream has no notification
             await asyncio.sleep(0.01)
     seconds = time.perf_counter() - began
-    assert found == events, "an event that is told twice would make a side look faster"
+    assert count == events, "duplicates would make a side look faster"
     return events / seconds
 
 
 async def measured(address: str, js: JetStreamContext, store: str) -> Comparison:
-    publishing = DaprSidecar(address, state=TELLING)
+    publishing = DaprSidecar(address, state=OUTBOX_STORE)
 
     def runtimes(sidecar: Any, _: object) -> DaprOutbox:
         return DaprOutbox(sidecar, {TOPIC: publishing})
@@ -97,10 +97,10 @@ async def measured(address: str, js: JetStreamContext, store: str) -> Comparison
     async with started(log), started(dapr):
         return await compare(
             f"log strategy throughput, {store}",
-            {"log": lambda: throughput(log, js, EVENTS), "Dapr's outbox": lambda: throughput(dapr, js, OF_DAPR)},
+            {"log": lambda: throughput(log, js, EVENTS), "Dapr's outbox": lambda: throughput(dapr, js, DAPR_EVENTS)},
             unit="events/s",
             bar="at least 100x",
-            wanted=100,
+            target=100,
             settings=SETTINGS[store],
         )
 
@@ -139,5 +139,5 @@ async def run() -> list[Comparison]:
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row())
+    for comparison in asyncio.run(run()):
+        print(comparison.row())

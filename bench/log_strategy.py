@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cpu_breakdown import cpu_breakdown
 from rounds import Comparison, Section, compare, p99
-from shares import shares
 
 from tidings import Event, Service, StateContext, event
 from tidings.components import render
@@ -37,7 +37,7 @@ class Sold(Event):
 
 
 class Timed(DaprSidecar):
-    """Notes when the last commit and each acknowledgement came back."""
+    """Sidecar that records the times of commits and acknowledgements by item."""
 
     committed: dict[str, float]
     acknowledged: dict[str, float]
@@ -46,21 +46,21 @@ class Timed(DaprSidecar):
         self.committed, self.acknowledged = {}, {}
 
     async def transact(self, operations: Iterable[Operation]) -> None:
-        wanted = list(operations)
-        await super().transact(wanted)
-        self.committed[_subject(wanted)] = time.perf_counter()
+        batch = list(operations)
+        await super().transact(batch)
+        self.committed[_subject(batch)] = time.perf_counter()
 
     async def publish(self, topic: str, data: bytes, *, metadata: Any = None) -> None:
         await super().publish(topic, data, metadata=metadata)
-        self._note(data)
+        self._record(data)
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[Any]:
         results = await super().publish_many(topic, events)
-        for each in events:
-            self._note(each)
+        for event_bytes in events:
+            self._record(event_bytes)
         return results
 
-    def _note(self, data: bytes) -> None:
+    def _record(self, data: bytes) -> None:
         self.acknowledged[_item(data)] = time.perf_counter()
 
 
@@ -69,11 +69,11 @@ def _item(data: bytes) -> str:
 
 
 def _subject(operations: Sequence[Operation]) -> str:
-    found = (getattr(each, "value", b"") or b"" for each in operations)
-    return next((_item(value) for value in found if b'"item":"' in value), "")
+    values = (getattr(operation, "value", b"") or b"" for operation in operations)
+    return next((_item(value) for value in values if b'"item":"' in value), "")
 
 
-async def tell(item: str, context: StateContext) -> None:
+async def publish_and_save(item: str, context: StateContext) -> None:
     await context.load(Sold, item)
     context.save(item, Sold(item=item))
     context.publish(Sold(item=item))
@@ -85,7 +85,7 @@ async def keep(item: str, context: StateContext) -> None:
 
 
 async def paced(act: Any) -> None:
-    """Call it so often a second, whether or not earlier calls have ended."""
+    """Call `act` at a fixed rate, whether or not earlier calls have ended."""
     began = time.perf_counter()
     tasks = []
     for number in range(EVENTS):
@@ -95,14 +95,14 @@ async def paced(act: Any) -> None:
 
 
 async def emptied(service: Service) -> None:
-    while service.outbox.depth:  # noqa: ASYNC110 - the outbox tells nobody
+    while service.outbox.depth:  # noqa: ASYNC110 - the outbox has no notification
         await asyncio.sleep(0.01)
 
 
 async def through_the_log(service: Service, sidecar: Timed) -> float:
-    """The 99th percentile in milliseconds."""
+    """Return the 99th percentile from commit to acknowledgement in milliseconds."""
     sidecar.forget()
-    await paced(lambda item: service.execute(tell, item))
+    await paced(lambda item: service.execute(publish_and_save, item))
     await emptied(service)
     waits = [sidecar.acknowledged[item] - when for item, when in sidecar.committed.items() if item]
     assert len(waits) >= EVENTS
@@ -110,7 +110,7 @@ async def through_the_log(service: Service, sidecar: Timed) -> float:
 
 
 async def bare(sidecar: Timed) -> float:
-    """The 99th percentile in milliseconds."""
+    """Return the 99th percentile of a publish call in milliseconds."""
     waits = []
 
     async def publish(item: str) -> None:
@@ -127,7 +127,7 @@ async def bare(sidecar: Timed) -> float:
 
 
 async def writes(service: Service, function: Any) -> float:
-    """Units of work a second, some at a time, the outbox emptied at the end."""
+    """Return units of work per second with `TASKS` concurrent tasks; empty the outbox afterwards."""
     items = iter([new_id() for _ in range(WRITES)])
 
     async def work() -> None:
@@ -161,18 +161,18 @@ async def measured(sidecar: Timed) -> list[Comparison | Section]:
         settings=SETTINGS,
         less_is_better=True,
     )
-    sides = {"with": lambda: writes(service, tell), "without": lambda: writes(service, keep)}
+    sides = {"with": lambda: writes(service, publish_and_save), "without": lambda: writes(service, keep)}
     writing = await compare(
         "write rate with outbox (log)",
         sides,
         unit="units of work/s",
         bar="at least 0.6x",
-        wanted=0.6,
+        target=0.6,
         settings=f"{SETTINGS}; {TASKS} at a time",
     )
-    told = Section("Log strategy: who works", WHO_WORKS + await shares(sides, WRITES))
+    breakdown = Section("Log strategy: CPU breakdown", WHO_WORKS + await cpu_breakdown(sides, WRITES))
     await service.stop()
-    return [latency, writing, told]
+    return [latency, writing, breakdown]
 
 
 async def run() -> list[Comparison | Section]:
@@ -198,5 +198,5 @@ async def run() -> list[Comparison | Section]:
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row() if isinstance(found, Comparison) else found.text)
+    for result in asyncio.run(run()):
+        print(result.row() if isinstance(result, Comparison) else result.text)

@@ -52,13 +52,13 @@ def types(body: kopf.Body, namespace: Any, **_: Any) -> dict[App, Any]:
 
 
 @kopf.index(GROUP, VERSION, "eventsubscriptions", registry=registry)
-def wishes(body: kopf.Body, namespace: Any, **_: Any) -> dict[App, Any]:
+def subscriptions_by_app(body: kopf.Body, namespace: Any, **_: Any) -> dict[App, Any]:
     return {(namespace, body["spec"]["consumer"]["appId"]): (parsed(body), body["metadata"]["uid"])}
 
 
 def child(body: kopf.Body, **_: Any) -> dict[App, Live]:
-    found = children.live(dict(body))
-    return {(found.namespace, found.app): found}
+    live = children.live(dict(body))
+    return {(live.namespace, live.app): live}
 
 
 for api in CHILDREN.values():
@@ -92,16 +92,16 @@ async def keep(namespace: Any, name: str, body: kopf.Body, stopped: kopf.DaemonS
 
 
 async def settle(app: App, name: str, body: kopf.Body, indices: dict[str, Any]) -> None:
-    """Decide for an app; its first subscription writes the children, each its own status."""
-    found = list(indices["wishes"].get(app, ()))
-    subscriptions: list[EventSubscription] = [each for each, _ in found]
+    """Reconcile an app: its first subscription writes the children, and each subscription its own status."""
+    entries = list(indices["subscriptions_by_app"].get(app, ()))
+    subscriptions: list[EventSubscription] = [subscription for subscription, _ in entries]
     inventory = Inventory([*subscriptions, *types_of(subscriptions, indices["types"])])
     now = datetime.now(UTC)
     planned = plan_app(app, inventory, now.date())
-    uids = {each.metadata.name: uid for each, uid in found}
+    uids = {subscription.metadata.name: uid for subscription, uid in entries}
     desired = children.build(planned, subscriptions, uids)
     if inventory.of_app(app)[0].metadata.name == name:
-        present = {each.name: each for each in indices["child"].get(app, ())}
+        present = {live.name: live for live in indices["child"].get(app, ())}
         for step in children.steps(desired, present, {}, lambda _: True):
             if step.desired:
                 await client.apply(step.desired.manifest)
@@ -117,8 +117,8 @@ async def settle(app: App, name: str, body: kopf.Body, indices: dict[str, Any]) 
 
 
 def types_of(subscriptions: list[EventSubscription], index: kopf.Index[App, Any]) -> Iterator[Any]:
-    for each in subscriptions:
-        yield from index.get((each.metadata.namespace, each.spec.event_type_ref.name), ())
+    for subscription in subscriptions:
+        yield from index.get((subscription.metadata.namespace, subscription.spec.event_type_ref.name), ())
 
 
 def spelled(status: Any) -> bytes:
@@ -126,7 +126,7 @@ def spelled(status: Any) -> bytes:
 
 
 async def ready() -> None:
-    """Say so when every subscription has its daemon."""
+    """Set the synced metric once every subscription has its daemon."""
     while await client.count(OWN["EventSubscription"]) > sum(map(len, alarms.values())):  # noqa: ASYNC110 - it is asked
         await asyncio.sleep(0.5)
     metrics.SYNCED.set(1)
@@ -141,11 +141,11 @@ async def main() -> None:
     async with client:
         app = server.application(lambda: "", lambda: "")
         runner, _ = await server.serve(app, "127.0.0.1", int(os.environ["TIDINGS_OPERATOR_PORT"]))
-        said = asyncio.create_task(ready())
+        readiness = asyncio.create_task(ready())
         try:
             await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True)
         finally:
-            said.cancel()
+            readiness.cancel()
             await runner.cleanup()
 
 

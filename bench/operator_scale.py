@@ -58,7 +58,7 @@ PEER_LIMIT = 240.0
 PATIENCE = 60.0
 """Seconds that the last changes are waited for."""
 CALM = 0.4
-"""Cores that others may take where a measurement waits for a calm machine."""
+"""Cores that other programs may use on a machine that counts as calm."""
 PROGRAMS = {OURS: ("-m", "tidings_operator"), PEER: (str(HERE / "operator_peer.py"),)}
 
 
@@ -96,24 +96,24 @@ class Process:
                 await self.process.wait()
 
     async def metrics(self) -> dict[str, float]:
-        """All samples, summed over their labels."""
+        """Return all samples, summed over their labels."""
         async with httpx2.AsyncClient() as http:
             try:
                 text = (await http.get(f"http://127.0.0.1:{self._port}/metrics")).text
             except httpx2.TransportError:
                 return {}
-        found: dict[str, float] = {}
+        samples: dict[str, float] = {}
         for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE):
-            found[name] = found.get(name, 0.0) + float(value)
-        return found
+            samples[name] = samples.get(name, 0.0) + float(value)
+        return samples
 
     async def until_done(self, limit: float = 900.0) -> float:
-        """Wait until everything has been seen and looked at; return the seconds since the call."""
+        """Wait until all resources are observed and reconciled; return the seconds since the call."""
         begun, calm = time.monotonic(), 0
         while calm < 2:
             if time.monotonic() - begun > limit or (self.process and self.process.returncode is not None):
                 log = (self._cluster.folder / "operator.log").read_text()[-3000:]
-                raise TimeoutError(f"the operator did not get done\n{log}")
+                raise TimeoutError(f"the operator did not finish\n{log}")
             await asyncio.sleep(0.1)
             now = await self.metrics()
             done = now.get("tidings_operator_synced") and now.get("tidings_operator_reconcile_seconds_count")
@@ -135,23 +135,23 @@ class Process:
 
 
 def cpu(pid: int) -> float:
-    """CPU seconds that a process has taken."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int, field: str) -> float:
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found
-    return float(found[1])
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert match
+    return float(match[1])
 
 
 def type_name(number: int) -> str:
     return f"domain{number % 20}.thingHappened{number}"
 
 
-def wish(number: int) -> dict[str, Any]:
-    """One of many subscriptions: ten to an app, each of a type of its own."""
+def subscription_manifest(number: int) -> dict[str, Any]:
+    """Return a subscription: ten per app, each of a different type."""
     app = number // PER_APP
     chosen = (app * 7 + number % PER_APP) % TYPES
     return shop.subscription(
@@ -169,24 +169,24 @@ async def fill(client: Client, start: int, end: int) -> None:
 
     async def create() -> None:
         for number in numbers:
-            await client.request("POST", OWN["EventSubscription"].path(NAMESPACE), wish(number))
+            await client.request("POST", OWN["EventSubscription"].path(NAMESPACE), subscription_manifest(number))
 
     await asyncio.gather(*(create() for _ in range(AT_ONCE)))
 
 
 _values = itertools.count(1)
-"""Each change is one: the same value once more would be none."""
+"""Values for changes; a repeated value would be no change."""
 
 
 async def changes(client: Client, size: int, seconds: float) -> list[float]:
-    """Change subscriptions at a rate; return the seconds from each change to the status that speaks of it."""
+    """Change subscriptions at a fixed rate; return the seconds from each change to its status."""
     sent: dict[tuple[str, int], float] = {}
     seen_at: dict[tuple[str, int], float] = {}
     _, version = await client.list(OWN["EventSubscription"], NAMESPACE, metadata_only=True)
 
     async def listen() -> None:
         since = version
-        while True:  # the API server ends the watch of whoever is slow to read it
+        while True:  # the API server closes the watch of a slow reader
             async for event in client.watch(
                 OWN["EventSubscription"], NAMESPACE, selector="", version=since, seconds=600
             ):
@@ -196,7 +196,7 @@ async def changes(client: Client, size: int, seconds: float) -> list[float]:
                 seen_at.setdefault((item["metadata"].get("name", ""), seen), time.monotonic())
 
     async def change(number: int, value: int) -> None:
-        name = wish(number)["metadata"]["name"]
+        name = subscription_manifest(number)["metadata"]["name"]
         begun = time.monotonic()
         answer = await client.request(
             "PATCH",
@@ -220,12 +220,12 @@ async def changes(client: Client, size: int, seconds: float) -> list[float]:
     listener.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await listener
-    return sorted(seen_at.get(each, float("inf")) - begun for each, begun in sent.items())
+    return sorted(seen_at.get(change, float("inf")) - begun for change, begun in sent.items())
 
 
 @asynccontextmanager
 async def operating(cluster: Cluster, side: str) -> AsyncIterator[Process]:
-    """Run an operator; it ends, whatever happens."""
+    """Run an operator for the duration of the context."""
     operator = Process(cluster, side)
     await operator.start()
     try:
@@ -235,22 +235,22 @@ async def operating(cluster: Cluster, side: str) -> AsyncIterator[Process]:
 
 
 async def measure(
-    cluster: Cluster, client: Client, side: str, size: int, asked: argparse.Namespace, limit: float
+    cluster: Cluster, client: Client, side: str, size: int, arguments: argparse.Namespace, limit: float
 ) -> Figures:
-    """Measure one side over what is there; raise TimeoutError where it is not done within so many seconds."""
+    """Measure one side on the existing resources; raise TimeoutError if it is not done within `limit` seconds."""
     figures = Figures(side, size)
     async with operating(cluster, side) as operator:
         figures.first = await operator.until_done(limit)
     async with operating(cluster, side) as operator:
         figures.cold = await operator.until_done(limit)
         figures.cold_cpu, figures.cold_writes = operator.cpu(), await operator.writes()
-        await calm(operator, asked.calm)
+        await calm(operator, arguments.calm)
         before, busy, begun = taken(operator), machine_cpu(), time.monotonic()
-        waits = await changes(client, size, asked.seconds)
+        waits = await changes(client, size, arguments.seconds)
         took = {name: value - before[name] for name, value in taken(operator).items()}
-        figures.others = (machine_cpu() - busy - sum(took.values())) / (time.monotonic() - begun)
-        figures.shares = {name: value / len(waits) for name, value in took.items()}
-        figures.lost = sum(each == float("inf") for each in waits)
+        figures.other_cores = (machine_cpu() - busy - sum(took.values())) / (time.monotonic() - begun)
+        figures.cpu_per_change = {name: value / len(waits) for name, value in took.items()}
+        figures.lost = sum(wait == float("inf") for wait in waits)
         figures.p50, figures.p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99) - 1]
         await operator.until_done(limit)
         writes = await operator.writes()
@@ -261,45 +261,45 @@ async def measure(
 
 
 def machine_cpu() -> float:
-    """CPU seconds that the whole machine has taken."""
+    """Return the CPU seconds of the whole machine."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 async def calm(operator: Process, patience: float) -> None:
-    """Wait until others have left the machine alone for three seconds, at most so many seconds."""
+    """Wait until other programs are idle for three seconds, at most `patience` seconds."""
     ends = time.monotonic() + patience
     while time.monotonic() < ends:
         busy, own, begun = machine_cpu(), sum(taken(operator).values()), time.monotonic()
         await asyncio.sleep(3)
-        others = machine_cpu() - busy - (sum(taken(operator).values()) - own)
-        if others < CALM * (time.monotonic() - begun):
+        other = machine_cpu() - busy - (sum(taken(operator).values()) - own)
+        if other < CALM * (time.monotonic() - begun):
             return
 
 
 def taken(operator: Process) -> dict[str, float]:
-    """CPU seconds of everything that has a part in a change."""
-    servers = {each.name()[:14]: each.pid for each in psutil.Process().children()}
+    """Return the CPU seconds of all programs that take part in a change."""
+    servers = {child.name()[:14]: child.pid for child in psutil.Process().children()}
     named = {"API server": servers["kube-apiserver"], "etcd": next(servers[n] for n in servers if "etcd" in n)}
     return {"operator": operator.cpu(), "bench": cpu(os.getpid()), **{name: cpu(pid) for name, pid in named.items()}}
 
 
-async def curve(cluster: Cluster, client: Client, asked: argparse.Namespace) -> AsyncIterator[Figures | str]:
-    """Measure both sides at each size, for as long as there is time; yield what was found, or why it was not."""
-    ends, there = time.monotonic() + asked.minutes * 60, 0
-    for size in (int(each) for each in asked.sizes.split(",")):
-        report(f"{size}: creating {size - there} subscriptions")
-        await fill(client, there, size)
-        there = size
-        for side in (OURS, PEER) if size <= asked.peer else (OURS,):
+async def curve(cluster: Cluster, client: Client, arguments: argparse.Namespace) -> AsyncIterator[Figures | str]:
+    """Measure both sides at each size while time is left; yield results, or reasons for missing ones."""
+    ends, existing = time.monotonic() + arguments.minutes * 60, 0
+    for size in map(int, arguments.sizes.split(",")):
+        report(f"{size}: creating {size - existing} subscriptions")
+        await fill(client, existing, size)
+        existing = size
+        for side in (OURS, PEER) if size <= arguments.peer else (OURS,):
             left = ends - time.monotonic()
             limit = min(left, PEER_LIMIT) if side == PEER else left
-            if left < 4 * asked.seconds:
-                yield f"{side} at {size}: {asked.minutes:.0f} minutes were over"
+            if left < 4 * arguments.seconds:
+                yield f"{side} at {size}: {arguments.minutes:.0f} minutes were over"
                 continue
             report(f"{size} {side}: measuring, {left / 60:.0f} minutes left")
             try:
-                yield await measure(cluster, client, side, size, asked, limit)
+                yield await measure(cluster, client, side, size, arguments, limit)
             except TimeoutError as error:
                 report(str(error))
                 yield f"{side} at {size}: not done within {limit:.0f} s"
@@ -318,9 +318,9 @@ async def main() -> int:
     parser.add_argument("--write", type=Path, default=DOCS, help="the folder that gets the page and the raw values")
     parser.add_argument("--calm", type=float, default=0.0, help="seconds to wait at most for a machine left alone")
     parser.add_argument("--add", action="store_true", help="keep what the page has of other sizes and sides")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     on, figures, left_out = machine(), list[Figures](), list[str]()
-    before = operator_page.known(asked.write) if asked.add else []
+    before = operator_page.known(arguments.write) if arguments.add else []
     with (
         Ports() as ports,
         tempfile.TemporaryDirectory() as folder,
@@ -334,16 +334,16 @@ async def main() -> int:
             cluster.apply(shop.event_type(NAMESPACE, type_name(number)))
         ca = str(cluster.folder / "certs" / "apiserver.crt")
         async with Client(lambda: kopf.ConnectionInfo(server=cluster.url, token=ADMIN, ca_path=ca)) as client:
-            async for each in curve(cluster, client, asked):
-                if isinstance(each, str):
-                    left_out.append(each)
+            async for result in curve(cluster, client, arguments):
+                if isinstance(result, str):
+                    left_out.append(result)
                 else:
-                    figures.append(each)
-                report(each if isinstance(each, str) else operator_page.line(each))
-                now = {(each.size, each.side): each for each in (*before, *figures)}
-                # By size, ours before the peer.
-                merged = sorted(now.values(), key=lambda each: (each.size, each.side != OURS))
-                operator_page.write(asked.write, on, merged, left_out)
+                    figures.append(result)
+                report(result if isinstance(result, str) else operator_page.line(result))
+                now = {(entry.size, entry.side): entry for entry in (*before, *figures)}
+                # By size, Tidings before the peer.
+                merged = sorted(now.values(), key=lambda entry: (entry.size, entry.side != OURS))
+                operator_page.write(arguments.write, on, merged, left_out)
     problems = operator_page.missed(figures)
     print("\n".join(problems) or "all as promised")
     return bool(problems)

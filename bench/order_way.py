@@ -1,4 +1,4 @@
-"""The whole order way through ten services and their sidecars, at rising rates: how long each leg takes, and who works.
+"""The whole order way through ten services and their sidecars, at rising rates: duration of each leg, and CPU breakdown.
 
 Orders are placed at an even pace, as customers do who do not wait for each other. A leg is from one fact to the next,
 as the events themselves say: the unit of work that told the first, its publishing, broker, delivery, and whatever waits
@@ -89,12 +89,12 @@ class Step:
 
 
 def used(run: Run) -> dict[str, float]:
-    """CPU seconds of every process so far."""
-    found = {"client": _cpu(psutil.Process())}
-    for each in run.state.processes:
-        if each.process is not None:
-            found[each.name] = _cpu(psutil.Process(each.process.pid))
-    return found
+    """Return the CPU seconds of all processes so far."""
+    by_process = {"client": _cpu(psutil.Process())}
+    for process in run.state.processes:
+        if process.process is not None:
+            by_process[process.name] = _cpu(psutil.Process(process.process.pid))
+    return by_process
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -103,33 +103,33 @@ def _cpu(process: psutil.Process) -> float:
 
 
 async def step(run: Run, client: httpx2.AsyncClient, rate: float, per_order: float, skus: Mapping[str, int]) -> Step:
-    """Place orders at that many events a second, and look at their way once nothing happens any more."""
+    """Place orders at a rate of events per second, and measure their legs once no more events arrive."""
     before, busy, began = await counts(client, run.url), used(run), time.perf_counter()
     ids = await paced(client, run, rate / per_order, skus)
     events, ended = await quiet(client, run, before)
     seconds = ended - began
     cpu = {name: spent - busy.get(name, 0.0) for name, spent in used(run).items()}
     try:
-        told, problem = await follow(client, run.url, ids, patience=SECONDS), ""
+        tracked, problem = await follow(client, run.url, ids, patience=SECONDS), ""
     except NotSettled as error:
-        told, problem = {}, str(error)
-    whole = {leg: values for leg, values in legs(told.values()).items() if leg != LEGS[-1] and len(values) > 1}
+        tracked, problem = {}, str(error)
+    whole = {leg: values for leg, values in legs(tracked.values()).items() if leg != LEGS[-1] and len(values) > 1}
     return Step(rate, events / seconds, whole, cpu, events, seconds, problem)
 
 
 async def quiet(client: httpx2.AsyncClient, run: Run, before: Mapping[str, int]) -> tuple[int, float]:
-    """How many events came, once none has for two seconds, and when the last one did (as `perf_counter` tells)."""
+    """Wait until no event has arrived for two seconds; return their number and the time of the last one."""
     came, last = -1, time.perf_counter()
     while time.perf_counter() - last < 2:
-        found = sum(difference(before, await counts(client, run.url)).values())
-        if found != came:
-            came, last = found, time.perf_counter()
+        count = sum(difference(before, await counts(client, run.url)).values())
+        if count != came:
+            came, last = count, time.perf_counter()
         await asyncio.sleep(0.5)
     return came, last
 
 
 async def paced(client: httpx2.AsyncClient, run: Run, orders_per_second: float, skus: Mapping[str, int]) -> list[str]:
-    """Place orders, each at its own moment however long the others take; answers their ids."""
+    """Place orders at a fixed rate, independent of their duration; return their ids."""
     chance, loop = random.Random(7), asyncio.get_running_loop()
     began, count = loop.time(), max(int(orders_per_second * SECONDS), 2)
 
@@ -141,20 +141,20 @@ async def paced(client: httpx2.AsyncClient, run: Run, orders_per_second: float, 
     return list(await asyncio.gather(*(one(number) for number in range(count))))
 
 
-Told = list[Mapping[str, Any]]
-"""The events of one order, as the archive has them, in their order."""
+OrderEvents = list[Mapping[str, Any]]
+"""The archived events of one order, oldest first."""
 
 
-async def told(client: httpx2.AsyncClient, run: Run, order: str) -> Told:
-    """Everything that was told of an order."""
+async def events_of(client: httpx2.AsyncClient, run: Run, order: str) -> OrderEvents:
+    """Return the events of an order."""
     answer = await client.get(f"{run.url('archive')}/events", params={"correlationId": order, "limit": 100})
-    found: Told = answer.raise_for_status().json()["events"]
-    return found[::-1]
+    latest_first: OrderEvents = answer.raise_for_status().json()["events"]
+    return latest_first[::-1]
 
 
 def without_services(folder: Path) -> Path:
-    """Make a project with the contracts of every service and nothing behind them; answers its folder."""
-    names = sorted(each.parent.name for each in ROOT.glob("services/*/contracts"))
+    """Create a project with the contracts of all services, but without their code; return its folder."""
+    names = sorted(contracts.parent.name for contracts in ROOT.glob("services/*/contracts"))
     for name in names:
         shutil.copytree(ROOT / "services" / name / "contracts", folder / "services" / name / "contracts")
         code = folder / "services" / name / "src" / name
@@ -166,8 +166,8 @@ def without_services(folder: Path) -> Path:
     return folder
 
 
-async def floor(folder: Path, orders: Sequence[Told], rate: float) -> float:
-    """Seconds of CPU that an event takes where nobody does anything with it."""
+async def floor(folder: Path, orders: Sequence[OrderEvents], rate: float) -> float:
+    """Return the CPU seconds per event if no handler does anything."""
     options = Options(free_ports=True, run_dir=folder / "run")
     async with (
         running(without_services(folder), options) as system,
@@ -175,7 +175,7 @@ async def floor(folder: Path, orders: Sequence[Told], rate: float) -> float:
             timeout=60, trust_env=False, headers={"dapr-api-token": system.state.dapr_api_token}
         ) as client,
     ):
-        events = [each for number in range(int(rate * SECONDS)) for each in orders[number % len(orders)]]
+        events = [event for number in range(int(rate * SECONDS)) for event in orders[number % len(orders)]]
         events = events[: int(rate * SECONDS)]
         await asyncio.sleep(RESTING)  # after the start
         rest = total(system)
@@ -197,12 +197,12 @@ async def floor(folder: Path, orders: Sequence[Told], rate: float) -> float:
 
 
 def total(run: Run) -> float:
-    """CPU seconds of every process but this one so far."""
+    """Return the CPU seconds of all processes except this one so far."""
     return sum(spent for name, spent in used(run).items() if name != "client")
 
 
 async def run() -> list[Section]:
-    """Load the system in steps, until two in a row are too much for it; then the same without anybody's work."""
+    """Increase the load until two consecutive steps exceed the limit by far; then measure without handlers."""
     with tempfile.TemporaryDirectory() as folder:
         options = Options(free_ports=True, environment=PACE, run_dir=Path(folder) / "run")
         limits = httpx2.Limits(max_connections=100)
@@ -213,43 +213,43 @@ async def run() -> list[Section]:
             skus, before = await menu(client, system.url), await counts(client, system.url)
             burst = await place(client, system.url, WARM, concurrency=4, declined_every=0)
             await follow(client, system.url, burst.ids, patience=120)
-            await asyncio.sleep(3)  # money and points come after the end
-            examples = [await told(client, system, order) for order in burst.ids[:2]]
+            await asyncio.sleep(3)  # settlement and points follow the completion
+            examples = [await events_of(client, system, order) for order in burst.ids[:2]]
             per_order = sum(difference(before, await counts(client, system.url)).values()) / WARM
             steps: list[Step] = []
             for rate in RATES:
                 steps.append(await step(system, client, rate, per_order, skus))
                 print(line(steps[-1]), flush=True)
-                if len(steps) > 1 and all(each.worst > 10 * BAR for each in steps[-2:]):
+                if len(steps) > 1 and all(step.worst > 10 * BAR for step in steps[-2:]):
                     break
         bare = await floor(Path(folder) / "nothing", examples, steps[-1].asked)
         return [Section("The whole order way", text(steps, per_order, bare))]
 
 
 def best(steps: Sequence[Step]) -> Step:
-    """The highest rate that kept the bar, else the lowest of all."""
-    return next((each for each in reversed(steps) if each.worst <= BAR), steps[0])
+    """Return the highest rate within the limit, else the lowest rate."""
+    return next((candidate for candidate in reversed(steps) if candidate.worst <= BAR), steps[0])
 
 
-def line(found: Step) -> str:
-    """One row of the table of rates."""
-    worst = "not all orders came to an end" if found.unfinished else f"{found.worst * 1000:,.0f} ms"
-    middle = max(map(statistics.median, found.legs.values()), default=float("nan")) * 1000
-    busy = sum(found.cpu.values())
+def line(step: Step) -> str:
+    """Return a row of the table of rates."""
+    worst = "not all orders came to an end" if step.unfinished else f"{step.worst * 1000:,.0f} ms"
+    middle = max(map(statistics.median, step.legs.values()), default=float("nan")) * 1000
+    busy = sum(step.cpu.values())
     cells = (
-        f"{found.asked:,.0f}",
-        f"{found.came:,.0f}",
+        f"{step.asked:,.0f}",
+        f"{step.came:,.0f}",
         f"{middle:,.0f} ms",
         worst,
-        "yes" if found.worst <= BAR else "**no**",
-        f"{busy / found.seconds:.2f}",
-        f"{busy / max(found.events, 1) * 1000:.2f} ms",
+        "yes" if step.worst <= BAR else "**no**",
+        f"{busy / step.seconds:.2f}",
+        f"{busy / max(step.events, 1) * 1000:.2f} ms",
     )
     return f"| {' | '.join(cells)} |"
 
 
 def text(steps: list[Step], per_order: float, bare: float) -> str:
-    """The section of the page; `bare` is what an event takes where nobody does anything with it."""
+    """Return the section of the page; `bare` is the CPU time per event without handlers."""
     shown = best(steps)
     highest = (
         f"{shown.asked:,.0f} events/s" if shown.worst <= BAR else f"none of these, not even {shown.asked:,.0f} events/s"
@@ -263,7 +263,7 @@ def text(steps: list[Step], per_order: float, bare: float) -> str:
         f"Each leg at {shown.asked:,.0f} events/s:",
         table(("from", "to", "orders", "p50", "p99"), (_leg(leg, values) for leg, values in shown.legs.items())),
         f"Where the time goes: CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
-        table(("who", "CPU per event", "share"), _shares(shown)),
+        table(("who", "CPU per event", "share"), _cpu_rows(shown)),
         FLOOR.format(
             rate=steps[-1].asked,
             floor=bare * 1000,
@@ -281,22 +281,22 @@ def table(header: Sequence[str], rows: Iterable[str]) -> str:
 
 
 def _leg(leg: tuple[str, str], values: list[float]) -> str:
-    middle, high = (short(1000 * each) for each in (statistics.median(values), p99(values)))
+    middle, high = (short(1000 * seconds) for seconds in (statistics.median(values), p99(values)))
     return f"| {leg[0]} | {leg[1]} | {len(values)} | {middle} ms | {high} ms |"
 
 
-def _shares(found: Step) -> Iterable[str]:
+def _cpu_rows(step: Step) -> Iterable[str]:
     groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for name, spent in found.cpu.items():
+    for name, spent in step.cpu.items():
         groups["sidecars" if name.endswith(".daprd") else name if name in ("nats", "client") else "services"][name] += (
             int(spent * 1e6)
         )
-    whole = sum(found.cpu.values())
-    for group, members in sorted(groups.items(), key=lambda each: -each[1].total()):
+    whole = sum(step.cpu.values())
+    for group, members in sorted(groups.items(), key=lambda group: -group[1].total()):
         spent = members.total() / 1e6
-        most = ", ".join(f"{name} {n / 1e3 / found.events:.2f}" for name, n in members.most_common(4))
+        most = ", ".join(f"{name} {n / 1e3 / step.events:.2f}" for name, n in members.most_common(4))
         named = f"{group} ({most}, … ms)" if len(members) > 1 else group
-        yield f"| {named} | {spent / found.events * 1000:.2f} ms | {spent / whole:.0%} |"
+        yield f"| {named} | {spent / step.events * 1000:.2f} ms | {spent / whole:.0%} |"
 
 
 if __name__ == "__main__":

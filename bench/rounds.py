@@ -1,4 +1,4 @@
-"""Both sides of a comparison in one run, interleaved round by round: whatever else the machine does hits both."""
+"""Interleaved comparison of two sides in one run, so that other load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ Side = Callable[[], Awaitable[float]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was measured on two sides; `ratios` say round by round how many times better ours is."""
+    """Results of a comparison; `ratios` has the improvement of `subject` over `baseline` for each round."""
 
     name: str
-    ours: str
-    theirs: str
+    subject: str
+    baseline: str
     unit: str
     bar: str
-    """What issue 4 asks for, in words."""
+    """Target in words."""
     settings: str
-    """Durability of broker and store, and what else the number depends on."""
+    """Durability of broker and store, and other conditions of the result."""
     values: dict[str, list[float]]
     ratios: list[float]
-    wanted: float | None = None
-    """The least ratio."""
+    target: float | None = None
+    """Minimum ratio."""
     least: float | None = None
-    """The least that our side must reach by itself."""
+    """Minimum value of the subject."""
     above: float | None = None
-    """By how much our side may be above theirs at most."""
+    """Maximum difference between subject and baseline."""
 
     @property
     def met(self) -> bool:
-        ours, theirs = (statistics.median(self.values[side]) for side in (self.ours, self.theirs))
-        ratio = self.wanted is None or statistics.median(self.ratios) >= self.wanted
+        subject, baseline = (statistics.median(self.values[side]) for side in (self.subject, self.baseline))
+        ratio = self.target is None or statistics.median(self.ratios) >= self.target
         return (
-            ratio and (self.least is None or ours >= self.least) and (self.above is None or ours - theirs <= self.above)
+            ratio
+            and (self.least is None or subject >= self.least)
+            and (self.above is None or subject - baseline <= self.above)
         )
 
     def row(self) -> str:
-        """One row of the table."""
+        """Return a row of the table."""
         cells = [
             self.name,
-            f"{self.ours}: {spread(self.values[self.ours])} {self.unit}",
-            f"{self.theirs}: {spread(self.values[self.theirs])} {self.unit}",
+            f"{self.subject}: {spread(self.values[self.subject])} {self.unit}",
+            f"{self.baseline}: {spread(self.values[self.baseline])} {self.unit}",
             f"{spread(self.ratios)}x",
             self.bar,
             "yes" if self.met else "**no**",
@@ -53,35 +55,35 @@ class Comparison:
         return f"| {' | '.join(cells)} |"
 
     def plain(self) -> dict[str, object]:
-        """Everything, for a file."""
+        """Return plain data for a file."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a measurement has to say that is no comparison of two sides."""
+    """Result of a measurement that is not a comparison."""
 
     title: str
     text: str
     """Markdown."""
 
     def plain(self) -> dict[str, object]:
-        """Everything, for a file."""
+        """Return plain data for a file."""
         return asdict(self)
 
 
 def spread(values: list[float]) -> str:
-    """Median, with the lowest and the highest."""
+    """Format median, minimum and maximum."""
     return f"{short(statistics.median(values))} ({short(min(values))} to {short(max(values))})"
 
 
 def short(value: float) -> str:
-    """Three figures are what a measurement on a shared machine is worth."""
+    """Format with three significant digits; more would pretend precision on a shared machine."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def p99(values: list[float]) -> float:
-    """What 99 of 100 stay below."""
+    """Return the 99th percentile."""
     return statistics.quantiles(values, n=100)[98]
 
 
@@ -92,20 +94,21 @@ async def compare(
     unit: str,
     bar: str,
     settings: str,
-    wanted: float | None = None,
+    target: float | None = None,
     least: float | None = None,
     above: float | None = None,
     less_is_better: bool = False,
     rounds: int = ROUNDS,
 ) -> Comparison:
-    """Measure ours, the first side, and theirs, the second, in turn; a first round warms both up and is not counted."""
-    ours, theirs = sides
-    values: dict[str, list[float]] = {ours: [], theirs: []}
+    """Measure the subject (first side) and the baseline (second side) in turn, after a warm-up round."""
+    subject, baseline = sides
+    values: dict[str, list[float]] = {subject: [], baseline: []}
     for number in range(rounds + 1):
-        for side in (ours, theirs) if number % 2 else (theirs, ours):  # neither always goes first
+        # Alternate the order, so that neither side always goes first.
+        for side in (subject, baseline) if number % 2 else (baseline, subject):
             value = await sides[side]()
             if number:
                 values[side].append(value)
-    pairs = zip(values[ours], values[theirs], strict=True)
+    pairs = zip(values[subject], values[baseline], strict=True)
     ratios = [b / a if less_is_better else a / b for a, b in pairs]
-    return Comparison(name, ours, theirs, unit, bar, settings, values, ratios, wanted, least, above)
+    return Comparison(name, subject, baseline, unit, bar, settings, values, ratios, target, least, above)

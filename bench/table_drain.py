@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from cpu_breakdown import cpu_breakdown
 from rounds import Comparison, Section, compare
-from shares import shares
 
 from tidings import Event, Service, event
 from tidings.outbox.table import SqlContext, TableOutbox
@@ -46,7 +46,7 @@ class Sold(Event):
 
 
 class Nowhere(MemorySidecar):
-    """Takes every event at once and keeps none."""
+    """Sidecar that accepts and drops all events."""
 
     async def publish(self, topic: str, data: bytes, *, metadata: Any = None) -> None:
         pass
@@ -72,33 +72,33 @@ async def shop(url: str) -> AsyncIterator[Service]:
 
 
 async def insert(number: int, context: SqlContext) -> None:
-    """Write as little as a unit of work can: one row."""
+    """Write a single row, the minimum for a unit of work."""
     await context.connection.execute(sa.insert(sales), {"price": number})
 
 
 async def change(number: int, context: SqlContext) -> None:
-    """Read a row and write it, as most handlers do."""
+    """Read and update a row, like most handlers."""
     mine = sales.c.id == number + 1
     price = (await context.connection.execute(sa.select(sales.c.price).where(mine).with_for_update())).scalar_one()
     await context.connection.execute(sa.update(sales).where(mine).values(price=price + 1))
 
 
-def telling(write: Work) -> Work:
-    """The same with an event."""
+def with_event(write: Work) -> Work:
+    """Return the same unit of work, with an event."""
 
-    async def told(number: int, context: SqlContext) -> None:
+    async def write_and_publish(number: int, context: SqlContext) -> None:
         await write(number, context)
         context.publish(Sold(item=f"i{number}", price=number))
 
-    return told
+    return write_and_publish
 
 
 async def start_up(_: None, context: SqlContext) -> None:
-    """Wait for the tables and the lanes."""
+    """Do nothing; the first unit of work waits for the tables and the lanes."""
 
 
-async def left_by_the_dead(database: Database, count: int) -> None:
-    """Fill the lane of an instance that is gone."""
+async def fill_abandoned_lane(database: Database, count: int) -> None:
+    """Fill the lane of an instance that has ended."""
     async with database.transaction() as connection:
         gone = sa.insert(lanes).values(instance="gone", run="gone", until=0.0).returning(lanes.c.lane)
         lane = (await connection.execute(gone)).scalar_one()
@@ -106,12 +106,12 @@ async def left_by_the_dead(database: Database, count: int) -> None:
 
 
 async def drained(url: str) -> float:
-    """Rows a second by the kit, from its start to the last row's removal."""
+    """Return rows per second with the kit, from its start to the removal of the last row."""
     database = Database(url)
-    await left_by_the_dead(database, ROWS)
+    await fill_abandoned_lane(database, ROWS)
     began = time.perf_counter()
     async with shop(url) as service:
-        while service.outbox.depth:  # noqa: ASYNC110 - the outbox tells nobody
+        while service.outbox.depth:  # noqa: ASYNC110 - the outbox has no notification
             await asyncio.sleep(0.002)
         seconds = time.perf_counter() - began
     assert not await remaining(database)
@@ -120,9 +120,9 @@ async def drained(url: str) -> float:
 
 
 async def one_by_one(url: str) -> float:
-    """Rows a second, each read, published, deleted and committed for itself."""
+    """Return rows per second if each row is read, published, deleted and committed separately."""
     database, sidecar = Database(url), Nowhere("shop")
-    await left_by_the_dead(database, ONE_BY_ONE)
+    await fill_abandoned_lane(database, ONE_BY_ONE)
     began = time.perf_counter()
     while True:
         async with database.transaction() as connection:
@@ -143,7 +143,7 @@ async def remaining(database: Database) -> int:
 
 
 async def writes(service: Service, function: Work) -> float:
-    """Units of work a second, some at a time."""
+    """Return units of work per second with `TASKS` concurrent tasks."""
     numbers = iter(range(WRITES))
 
     async def work() -> None:
@@ -164,7 +164,7 @@ async def draining(kind: str, url: str) -> Comparison:
         {"tidings": lambda: drained(url), "row at a time": lambda: one_by_one(url)},
         unit="rows/s",
         bar="at least 8x; 25,000 rows/s",
-        wanted=8,
+        target=8,
         least=25_000,
         settings=SETTINGS[kind],
     )
@@ -177,26 +177,28 @@ the disk. The relay's look and removal, which many units share, are counted with
 
 
 async def writing(kind: str, url: str) -> list[Comparison | Section]:
-    found: list[Comparison | Section] = []
+    results: list[Comparison | Section] = []
     async with shop(url) as service:
         for what, write in (("a row inserted", insert), ("a row read and changed", change)):
-            sides = {"with": partial(writes, service, telling(write)), "without": partial(writes, service, write)}
+            sides = {"with": partial(writes, service, with_event(write)), "without": partial(writes, service, write)}
             compared = await compare(
                 f"write rate with outbox (table, {kind}), {what}",
                 sides,
                 unit="units of work/s",
                 bar="at least 0.9x",
-                wanted=0.9,
+                target=0.9,
                 settings=f"{SETTINGS[kind]}; {TASKS} at a time",
             )
-            who = Section(f"Table strategy, {kind}, {what}: who works", WHO_WORKS + await shares(sides, WRITES))
-            found += [compared, who]
-    return found
+            breakdown = Section(
+                f"Table strategy, {kind}, {what}: CPU breakdown", WHO_WORKS + await cpu_breakdown(sides, WRITES)
+            )
+            results += [compared, breakdown]
+    return results
 
 
 async def on(kind: str, url: str) -> list[Comparison | Section]:
     async with shop(url):
-        pass  # the tables are there
+        pass  # creates the tables
     return [await draining(kind, url), *await writing(kind, url)]
 
 
@@ -206,7 +208,7 @@ def on_postgres(stack: ExitStack, *durability: str) -> str:
 
 
 async def run() -> list[Comparison | Section]:
-    """Measure on both databases; PostgreSQL as production has it, and its writes without waiting for the disk, too."""
+    """Measure on both databases, and the writes also on a PostgreSQL that does not wait for the disk."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         hasty = on_postgres(stack)
@@ -218,5 +220,5 @@ async def run() -> list[Comparison | Section]:
 
 
 if __name__ == "__main__":
-    for found in asyncio.run(run()):
-        print(found.row() if isinstance(found, Comparison) else found.text)
+    for result in asyncio.run(run()):
+        print(result.row() if isinstance(result, Comparison) else result.text)
