@@ -1,4 +1,4 @@
-"""The whole order way through ten services and their sidecars, at rising rates: duration of each leg, and CPU breakdown.
+"""The order way through ten services and their sidecars, at rising rates: duration of each leg, and CPU breakdown.
 
 Orders are placed at an even pace, as customers do who do not wait for each other. A leg is from one fact to the next,
 as the events themselves say: the unit of work that told the first, its publishing, broker, delivery, and whatever waits
