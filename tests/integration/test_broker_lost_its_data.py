@@ -15,7 +15,7 @@ from nats import connect
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
 from scenarios.counting import PARCEL, Numbers
 
-from tidings.queues import missing_queues
+from tidings.queues import queue_consumers
 from tidings.streams import ensure_streams, missing
 from tidings.testing.programs import Ports, rabbitmq_server
 from tidings.up import state
@@ -69,10 +69,11 @@ async def until_repaired(run: Run) -> list[str]:
 
 
 async def until_read_again(run: Run) -> None:
-    """Wait until the receiver's queue is read and bound, which may be so before anybody has seen that it was gone."""
+    """Wait until the receiver's queue is bound and has one consumer, also after an orphaned one was removed."""
     receiver = [("receiver", {"spec": {"topic": TOPIC}})]
     async with asyncio.timeout(120):
-        while await asyncio.to_thread(missing_queues, run.broker_url, receiver) != ([], []):  # noqa: ASYNC110 - it tells nobody
+        expected: tuple[list[str], dict[tuple[str, str], int]] = ([], {("receiver", TOPIC): 1})
+        while await asyncio.to_thread(queue_consumers, run.broker_url, receiver) != expected:  # noqa: ASYNC110 - polled
             await asyncio.sleep(0.2)
         while not await asyncio.to_thread(_arrives, run.broker_url):  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.2)
@@ -112,6 +113,36 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
         report = await numbers.settled(["after"])
     assert report.faultless, str(report)
     assert report.sent == PARCEL
+
+
+async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbitmq: str, tmp_path: Path) -> None:
+    """Another consumer takes its share of the messages, as daprd's own does after a call's answer went to another."""
+    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=rabbitmq)
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        numbers = Numbers(run.url, client)
+        connection = await asyncio.to_thread(_orphaned, run.broker_url)
+        await numbers.send(["held"])
+        reported = await until_reported(run)
+        assert reported == f"an orphaned consumer holds messages of {TOPIC} for receiver"
+        async with asyncio.timeout(120):
+            while not state.read(run.run_dir).broker_repairs:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(connection.close)  # as the restarted sidecar's own connection is
+        report = await numbers.settled(["held"])
+    assert report.faultless, str(report)
+
+
+def _orphaned(url: str) -> pika.BlockingConnection:
+    connection = pika.BlockingConnection(pika.URLParameters(url + "?heartbeat=0"))
+    connection.channel().basic_consume(f"receiver-{TOPIC}", lambda *_: None)
+    return connection
+
+
+async def until_reported(run: Run) -> str:
+    async with asyncio.timeout(120):
+        while not (problem := state.read(run.run_dir).broker_problem):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.1)
+    return problem
 
 
 async def test_streams_that_are_gone_and_consumers_that_nobody_serves_are_found(nats: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tidings import brokerwatch
@@ -60,3 +62,21 @@ def test_a_later_watch_goes_on_where_an_earlier_one_was(clock: Clock) -> None:
     clock.now += GRACE + 1
     second.resume(first)
     assert second.to_reopen(Found(unread=(READ,))) == {"kitchen"}
+
+
+def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """daprd may leave a consumer behind that it does not know of; its share of the messages waits there."""
+    consumers = {READ: 2, OTHER: 1}
+    monkeypatch.setattr(brokerwatch, "queue_consumers", lambda *_: ([], consumers))
+    monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: None)
+    watched = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {}, sidecars=1)
+    found = asyncio.run(watched.look())
+    assert found == Found(orphaned=(READ,))
+    assert found.problem == "an orphaned consumer holds messages of orders.orderPlaced.v1 for kitchen"
+    assert watched.to_reopen(found) == set()
+    clock.now += GRACE + 1
+    assert watched.to_reopen(found) == {"kitchen"}
+    unknown = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {})
+    assert asyncio.run(unknown.look()) == Found(), "the number of sidecars is unknown"

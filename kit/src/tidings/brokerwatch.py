@@ -3,6 +3,11 @@
 A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
 that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
 consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself.
+
+On RabbitMQ daprd may leave a consumer behind that it does not know of: it shares one channel, and an answer to
+`basic.consume` that another call has taken is an error to it, although the broker has added the consumer. The broker
+then gives that consumer its share of the messages, which wait there until the sidecar's connection ends. See
+docs/upstream/rabbitmq-channel.md.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidings.queues import ensure_queues, missing_queues
+from tidings.queues import ensure_queues, queue_consumers
 from tidings.streams import ensure_streams, missing
 
 GRACE = 20.0
@@ -32,12 +37,15 @@ class Found:
     """Streams or queues that were gone; they have been recreated."""
     unread: tuple[Reader, ...] = ()
     """Readers without a consumer that a sidecar is bound to."""
+    orphaned: tuple[Reader, ...] = ()
+    """Readers whose queue has more consumers than sidecars: the messages of the others wait for nobody."""
 
     @property
     def problem(self) -> str:
         """What is wrong, in words; empty where nothing is."""
         parts = [f"lost {', '.join(self.lost)}"] if self.lost else []
         parts += [f"nothing reads {topic} for {app}" for app, topic in self.unread]
+        parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]
         return "; ".join(parts)
 
 
@@ -52,6 +60,7 @@ class BrokerWatch:
         subscriptions: App and Dapr Subscription.
         component: The rendered pub/sub component.
         replicas: Of each stream.
+        sidecars: The number of sidecars per app, which is the number of consumers of a RabbitMQ queue; None: unknown.
 
     """
 
@@ -61,6 +70,7 @@ class BrokerWatch:
     subscriptions: Sequence[tuple[str, Mapping[str, Any]]]
     component: Mapping[str, Any]
     replicas: int = 1
+    sidecars: int | None = None
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
 
     async def look(self) -> Found:
@@ -78,10 +88,12 @@ class BrokerWatch:
                 await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
             return Found(tuple(streams), tuple(unread))
         if self.kind == "rabbitmq":
-            queues, idle = await asyncio.to_thread(missing_queues, self.url, self.subscriptions)
+            queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions)
             # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
             await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
-            return Found(tuple(queues), tuple(idle))
+            idle = tuple(reader for reader, count in consumers.items() if not count)
+            orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
+            return Found(tuple(queues), idle, orphaned)
         return Found()
 
     def resume(self, before: BrokerWatch) -> None:
@@ -89,14 +101,14 @@ class BrokerWatch:
         self._unread = dict(before._unread)
 
     def to_reopen(self, found: Found, apps: Iterable[str] | None = None) -> set[str]:
-        """Return the apps whose sidecars have read nothing for too long: `GRACE`, then twice that, and so on.
+        """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
 
         Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
         has nothing to wait for.
         """
         now, running = time.monotonic(), None if apps is None else set(apps)
-        unread = [each for each in found.unread if running is None or each[0] in running]
-        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in unread}
+        stuck = [reader for reader in (*found.unread, *found.orphaned) if running is None or reader[0] in running]
+        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in stuck}
         late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
         self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
         return {app for app, _ in late}

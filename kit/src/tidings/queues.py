@@ -22,35 +22,34 @@ class QueueError(TidingsError):
     """A queue could not be made, or RabbitMQ is not there."""
 
 
-def missing_queues(
+def queue_consumers(
     url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the queues and exchanges that are gone, and the readers (app, topic) whose queue no sidecar consumes from.
+) -> tuple[list[str], dict[tuple[str, str], int]]:
+    """Return the missing queues and exchanges, and the number of consumers of each reader's (app, topic) queue.
 
     Raises:
         QueueError: RabbitMQ does not answer.
 
     """
     lost: list[str] = []
-    unread: list[tuple[str, str]] = []
+    consumers: dict[tuple[str, str], int] = {}
     try:
         connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
-        for app, topic in sorted({(app, str(each["spec"]["topic"])) for app, each in subscriptions}):
-            consumers = 0
+        for app, topic in sorted({(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}):
+            consumers[app, topic] = 0
             try:
                 connection.channel().exchange_declare(topic, passive=True)
             except ChannelClosedByBroker:
                 lost.append(topic)
             try:
-                consumers = connection.channel().queue_declare(f"{app}-{topic}", passive=True).method.consumer_count
+                queue = connection.channel().queue_declare(f"{app}-{topic}", passive=True)
+                consumers[app, topic] = queue.method.consumer_count
             except ChannelClosedByBroker:
                 lost.append(f"{app}-{topic}")
-            if not consumers:
-                unread.append((app, topic))
         connection.close()
     except (AMQPError, OSError) as error:
         raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
-    return lost, unread
+    return lost, consumers
 
 
 def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

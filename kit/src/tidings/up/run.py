@@ -258,6 +258,7 @@ class Run:
                 (app, subscription) for app, plan in planned.apps.items() for subscription in plan.subscriptions
             ],
             component=system.pubsubs[0],
+            sidecars=1,
         )
         while not await self._ends_within(WATCH_INTERVAL):
             try:
@@ -284,10 +285,14 @@ class Run:
         if observed.lost:
             self.note(f"the broker had lost {', '.join(observed.lost)}: recreated", level=2)
         if apps:
-            self.note(f"no sidecar reads for {', '.join(sorted(apps))}: restarting their sidecars", level=2)
+            self.note(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars", level=2)
         self._restart_sidecars(apps.__contains__)
         serving = self._serving()
-        problem = Found(observed.lost, tuple(entry for entry in observed.unread if entry[0] in serving | apps)).problem
+        unread, orphaned = (
+            tuple(reader for reader in readers if reader[0] in serving | apps)
+            for readers in (observed.unread, observed.orphaned)
+        )
+        problem = Found(observed.lost, unread, orphaned).problem
         self._broker_repairs += bool(observed.lost) + len(apps)
         if problem != self._broker_problem or observed.lost or apps:
             self._broker_problem = problem

@@ -43,10 +43,12 @@ class World:
         name: The service, by which its events are known.
         contended: How many facts two replicas publish about one item.
         ordered: Whether these are published in the order of their commits.
+        patience: The time, in seconds, in which everything is published.
 
     """
 
     name = "shop"
+    patience = PATIENCE
     contended = 120
     ordered = True
     accepts: frozenset[str] = frozenset({"broker"})
@@ -135,9 +137,9 @@ class World:
 
     async def until(self, expected: Mapping[str, list[int]]) -> None:
         """Wait until a consumer sees these totals, and no others."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while (found := await self.effects()) != expected:
-            assert time.monotonic() < deadline, f"{found} is not {expected} after {PATIENCE} s"
+            assert time.monotonic() < deadline, f"{found} is not {expected} after {self.patience} s"
             await asyncio.sleep(0.01)
 
     async def until_published(self, causes: Iterable[Envelope]) -> None:
@@ -149,7 +151,7 @@ class World:
 
     async def until_nothing_is_left(self) -> None:
         """Wait until the strategy keeps nothing any more."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self.patience):
             while await self.left():  # noqa: ASYNC110 - the strategy's own tasks remove it
                 await asyncio.sleep(0.01)
 
