@@ -1,4 +1,4 @@
-"""Says whether what the cluster way needs is here, and for each thing that is missing what mends it."""
+"""Says whether what the cluster way needs is here, and for each thing that is missing what fixes it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Ask = Callable[[Sequence[str]], tuple[int, str]]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at; `mend` is the command that helps, empty where it is well."""
+    """One thing looked at; `fix` is the command that helps, empty where it is well."""
 
     what: str
     said: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ask(command: Sequence[str]) -> tuple[int, str]:
@@ -66,9 +66,9 @@ def examine(
 
 def _docker(run: Ask) -> Finding:
     code, said = run(["docker", "version", "--format", "{{.Server.Version}}"])
-    mends = {127: "install Docker: apt-get install docker.io, or brew install --cask docker"}
-    mend = mends.get(code, "start it: sudo systemctl start docker, or open Docker Desktop")
-    return Finding("Docker", said, "" if code == 0 else mend)
+    fixes = {127: "install Docker: apt-get install docker.io, or brew install --cask docker"}
+    fix = fixes.get(code, "start it: sudo systemctl start docker, or open Docker Desktop")
+    return Finding("Docker", said, "" if code == 0 else fix)
 
 
 def _cluster(run: Ask, kubectl: str) -> list[Finding]:
@@ -78,8 +78,8 @@ def _cluster(run: Ask, kubectl: str) -> list[Finding]:
         return [Finding("cluster", said, "kind create cluster --name tidings"), _unknown()]
     code, said = run([kubectl, "get", "--raw", "/readyz"])
     if code != 0:
-        mend = f"kind delete cluster --name {context.removeprefix('kind-')} && kind create cluster --name tidings"
-        return [Finding("cluster", said, mend), _unknown()]
+        fix = f"kind delete cluster --name {context.removeprefix('kind-')} && kind create cluster --name tidings"
+        return [Finding("cluster", said, fix), _unknown()]
     code, said = run([kubectl, "get", "crd", "subscriptions.dapr.io", "-o", "name"])
     return [Finding("cluster", context), Finding("Dapr", said, "" if code == 0 else DAPR)]
 
@@ -95,10 +95,10 @@ def main() -> None:
     """Print what was found; the exit code says whether all is well."""
     findings = examine()
     for each in findings:
-        sys.stdout.write(f"{'MISSING' if each.mend else 'ok':8}{each.what:10}{each.said}\n")
-        if each.mend:
-            sys.stdout.write(f"{'':18}-> {each.mend}\n")
-    sys.exit(any(each.mend for each in findings))
+        sys.stdout.write(f"{'MISSING' if each.fix else 'ok':8}{each.what:10}{each.said}\n")
+        if each.fix:
+            sys.stdout.write(f"{'':18}-> {each.fix}\n")
+    sys.exit(any(each.fix for each in findings))
 
 
 if __name__ == "__main__":

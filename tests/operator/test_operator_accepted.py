@@ -194,5 +194,5 @@ async def test_the_webhook_knows_every_state_of_a_transitive_type(
         await webhooks.asked(cluster, kind(WITHOUT))
         await until(lambda: len(shop.status(cluster, kind(WITHOUT)).get("accepted", ())) == 2, "both are kept")
         refused = await webhooks.refusal(cluster, kind(OTHER))
-    assert "cannot read events of before" in refused
+    assert "cannot read earlier events" in refused
     assert "kitchen-order-confirmed" in refused

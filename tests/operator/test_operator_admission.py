@@ -34,14 +34,14 @@ def versions(**how: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"filters": webhooks.MALFORMED}, ("spec.filters[0].cel", "no valid CEL")),
+        ({"filters": webhooks.MALFORMED}, ("spec.filters[0].cel", "not valid CEL")),
         ({"filters": [{"cel": "event.data.total"}]}, ("spec.filters[0].cel", "not bool")),
         ({"filters": [{"not": {"not": {"not": {"not": {"exakt": {"a": 1}}}}}}]}, ("exakt", "exact")),
         ({"eventTypeRef": {"name": "orders.orderConfirmd"}}, ("spec.eventTypeRef.name", "orders.orderConfirmed")),
         ({"versions": {"accept": ["v2"]}}, ("spec.versions.accept[0]", "retired", "v1")),
         ({"versions": {"accept": ["v3"]}}, ("spec.versions.accept[0]", "Known: v1, v2")),
         ({"consumer": {"appId": "kitchen", "kit": False}}, ("consumer.kit", "EventSubscription/", "/first")),
-        ({}, ("/first already reads", "give each a filter")),
+        ({}, ("/first already reads", "add filters to both")),
         ({"startFrom": "Latest"}, ("spec.startFrom", "BestEffort")),
     ],
 )  # fmt: skip
@@ -151,7 +151,7 @@ async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
     await guarded()
     _, warnings = await webhooks.asked(cluster, shop.subscription(namespace, **stalled, maxConcurrency=3))
     assert any("retired" in each for each in warnings), warnings
-    assert "no valid CEL" in await webhooks.refusal(
+    assert "not valid CEL" in await webhooks.refusal(
         cluster, shop.subscription(namespace, **stalled, filters=webhooks.MALFORMED)
     )
 

@@ -42,15 +42,15 @@ async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_t
         return found.get("maxConcurrency"), found.get("bulk"), any("bulkSubscribe" in each["spec"] for each in routes)
 
     await operator()
-    await until(lambda: kept() == ("daprd", "nobody", False), "one at a time is daprd's, and bulk is no use")
-    assert shop.conditions(cluster, wish)["PolicyAccepted"]["reason"] == "NotKept"
+    await until(lambda: kept() == ("daprd", "none", False), "one at a time is daprd's, and bulk is no use")
+    assert shop.conditions(cluster, wish)["PolicyAccepted"]["reason"] == "NotEnforced"
 
     cluster.apply(component(namespace, "parallel"))
-    await until(lambda: kept() == ("nobody", "daprd", True), "in parallel, nobody counts, and bulk is given")
+    await until(lambda: kept() == ("none", "daprd", True), "in parallel, nobody counts, and bulk is given")
     cluster.apply(component(namespace, "single"))
-    await until(lambda: kept() == ("daprd", "nobody", False), "it is looked at again")
+    await until(lambda: kept() == ("daprd", "none", False), "it is looked at again")
     cluster.delete(path_of(component(namespace, "single")))
-    await until(lambda: kept() == ("nobody", "daprd", True), "a component that is gone says nothing")
+    await until(lambda: kept() == ("none", "daprd", True), "a component that is gone says nothing")
 
 
 async def test_what_was_known_of_a_component_is_known_after_a_restart_before_anything_is_written(
@@ -75,7 +75,7 @@ async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster,
     wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
     await operator(namespaces=(namespace, "default"))
     await until(lambda: shop.conditions(cluster, wish), "it is programmed")
-    assert shop.status(cluster, wish)["enforcement"]["maxConcurrency"] == "nobody"
+    assert shop.status(cluster, wish)["enforcement"]["maxConcurrency"] == "none"
     cluster.delete(path_of(component("default", "single")))
 
 

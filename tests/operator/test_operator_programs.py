@@ -60,12 +60,12 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
 
 
 @pytest.mark.parametrize(
-    ("spec", "condition", "reason", "field", "mend"),
+    ("spec", "condition", "reason", "field", "fix"),
     [
         (UNKNOWN, "EventTypeResolved", "UnknownType", "spec.eventTypeRef.name", "orders.orderConfirmed"),
         ({"versions": {"accept": ["v2"]}}, "VersionAccepted", "UnknownVersion", "spec.versions.accept[0]", "Known: v1"),
         ({"filters": [{"cel": "event.data.total >"}]}, "PolicyAccepted", "MalformedCel", "spec.filters[0].cel", "CEL"),
-        ({"startFrom": "Latest"}, "PolicyAccepted", "NotKept", "spec.startFrom", "BestEffort"),
+        ({"startFrom": "Latest"}, "PolicyAccepted", "NotEnforced", "spec.startFrom", "BestEffort"),
     ],
 )  # fmt: skip
 async def test_what_is_wrong_is_said_and_not_programmed(
@@ -76,7 +76,7 @@ async def test_what_is_wrong_is_said_and_not_programmed(
     condition: str,
     reason: str,
     field: str,
-    mend: str,
+    fix: str,
 ):
     cluster.apply(shop.event_type(namespace))
     wish = cluster.apply(shop.subscription(namespace, **spec))
@@ -86,7 +86,7 @@ async def test_what_is_wrong_is_said_and_not_programmed(
     for each in (said["Ready"], said[condition]):
         assert (each["status"], each["reason"]) == ("False", reason)
         assert field in each["message"]
-        assert mend in each["message"]
+        assert fix in each["message"]
     assert said["Stalled"]["status"] == "True"
     assert said["Programmed"]["reason"] == "NotAccepted"
     assert shop.dapr_subscriptions(cluster, namespace) == {}

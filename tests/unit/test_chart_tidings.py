@@ -32,7 +32,7 @@ def test_helm_finds_nothing_to_complain_of(chart: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chart", "present", "missing", "mend"),
+    ("chart", "present", "missing", "fix"),
     [
         ("tidings", (), "Dapr is not in this cluster", "dapr init -k"),
         ("pizza", (), "Dapr is not in this cluster", "dapr init -k"),
@@ -40,7 +40,7 @@ def test_helm_finds_nothing_to_complain_of(chart: str) -> None:
     ],
 )
 def test_what_the_cluster_lacks_is_said_in_one_line(
-    chart: str, present: tuple[str, ...], missing: str, mend: str, tmp_path: Path
+    chart: str, present: tuple[str, ...], missing: str, fix: str, tmp_path: Path
 ) -> None:
     helm = str(ensure("helm")["helm"])
     apis = [word for api in present for word in ("--api-versions", api)]
@@ -53,7 +53,7 @@ def test_what_the_cluster_lacks_is_said_in_one_line(
     )
     assert done.returncode != 0
     (line,) = [each for each in done.stderr.splitlines() if missing in each]
-    assert mend in line
+    assert fix in line
 
 
 def test_crds_are_the_operators_and_stay_on_uninstall() -> None:

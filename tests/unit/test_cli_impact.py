@@ -84,19 +84,19 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
         pytest.param(
             system(version("v1", {"type": 5})),
             [("v1", "changed", True, 2)],
-            "Publish the change as v2 beside v1",
+            "Publish the change as v2 alongside v1",
             id="no schema",
         ),
         pytest.param(
             system(version("v1", thing("id", id=NUMBER))),
             [("v1", "changed", True, 2)],
-            "Publish the change as v2 beside v1",
+            "Publish the change as v2 alongside v1",
             id="another type",
         ),
         pytest.param(
             system(version("v1", thing("", id=TEXT)), mode="None"),
             [("v1", "changed", True, 1)],
-            "books-sold (app books) move to v2",
+            "books-sold (app books) can migrate to v2",
             id="who reads it trips, whatever the rule",
         ),
         pytest.param(
@@ -108,13 +108,13 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
         pytest.param(
             system(version("v1", thing("id more", id=TEXT, more=TEXT))),
             [("v1", "changed", True, 1)],
-            "Or make what is new optional",
+            "Or make the new fields optional",
             id="archived events cannot be read, which Full forbids",
         ),
         pytest.param(
             system(version("v1", thing("id more", id=TEXT, more=TEXT)), mode="Forward"),
             [("v1", "changed", False, 1)],
-            "an upcaster v1 to v2",
+            "an upcaster from v1 to v2",
             id="and Forward does not",
         ),
         pytest.param(
@@ -132,13 +132,13 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
         pytest.param(
             system(version("v1", state="Deprecated", deprecation=ENDS), version("v2")),
             [("v1", "deprecated", False, 0), ("v2", "added", False, 0)],
-            "Move books-sold (app books) to v2 before 2026-12-31",
+            "Migrate books-sold (app books) to v2 before 2026-12-31",
             id="deprecated",
         ),
         pytest.param(
             system(version("v1", state="Retired"), version("v2")),
             [("v1", "retired", True, 0), ("v2", "added", False, 0)],
-            "Keep v1, Deprecated with a removal date",
+            "Keep v1 as Deprecated with a removal date",
             id="retired under its readers",
         ),
         pytest.param(
@@ -147,10 +147,12 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
         pytest.param(
             system(version("v2"), accept="v2"),
             [("v1", "removed", False, 0), ("v2", "added", False, 0)],
-            "it may go",
+            "it can be removed",
             id="removed once nobody names it",
         ),
-        pytest.param(system(), [("v1", "removed", True, 0)], "books-sold (app books) still do", id="the whole type"),
+        pytest.param(
+            system(), [("v1", "removed", True, 0)], "books-sold (app books) still read it", id="the whole type"
+        ),
     ],
 )
 def test_what_a_change_means(after: Inventory, expected: list[tuple[str, str, bool, int]], advice: str):
@@ -248,7 +250,7 @@ def test_for_people_with_exit_codes(shop: Path):
         "data.orderId is integer for the writer, string for the reader (current readers, ruled out by Full)",
         "kitchen-order-confirmed (app kitchen) reads it, criticality High: kitchen",
         "archive-everything (app archive) observes it",
-        "-> Publish the change as v3 beside v2",
+        "-> Publish the change as v3 alongside v2",
         "1 changed version, 2 affected subscriptions. `tidings rfc new TYPE`",
     ):
         assert said in result.output

@@ -76,7 +76,7 @@ def test_lint_for_programs(shop: Path):
         "severity": "error",
         "rule": "unknown-type",
         "message": "No EventType has the type payments.takePaymnt",
-        "mend": "Did you mean 'payments.takePayment'?",
+        "fix": "Did you mean 'payments.takePayment'?",
         "location": {
             "file": "services/all/contracts/subscriptions.yaml",
             "line": 30,

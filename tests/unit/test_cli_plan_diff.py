@@ -155,7 +155,7 @@ def test_a_schema_that_is_only_a_file_name_there_is_said(shop: Path, cluster: Fa
     assert result.exit_code == 3
     assert "[schema-not-inline]" in result.stderr
     impact = run("impact", "--live")
-    assert (impact.exit_code, "What differs cannot be told" in impact.stdout) == (0, True), impact.output
+    assert (impact.exit_code, "The differences are unknown" in impact.stdout) == (0, True), impact.output
 
 
 def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: FakeCluster):
@@ -165,7 +165,7 @@ def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: Fake
     spoil(shop, "consumer: {appId: payments}", "consumer: {appId: thief}")
     result = run("plan", "-n", "shop")
     assert result.exit_code == 1
-    assert "EventSubscription/shop/payments-take-payment (app payments) already takes it" in result.output
+    assert "EventSubscription/shop/payments-take-payment (app payments) already consumes it" in result.output
 
 
 def test_a_namespace_that_is_given_holds_for_what_names_none(shop: Path, cluster: FakeCluster):

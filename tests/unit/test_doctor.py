@@ -22,14 +22,14 @@ def _examined(answers: Mapping[str, tuple[int, str]], *, without: str = "", gib:
 
 
 def test_nothing_is_missing() -> None:
-    assert [each for each in _examined({}) if each.mend] == []
+    assert [each for each in _examined({}) if each.fix] == []
     assert [each.what for each in _examined({})] == [
         "Docker", "kind", "kubectl", "helm", "skaffold", "cluster", "Dapr", "memory",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("answers", "without", "gib", "mends"),
+    ("answers", "without", "gib", "fixes"),
     [
         ({"docker version": (127, "not found")}, "", 16, {"Docker": "install Docker"}),
         ({"docker version": (1, "Cannot connect to the Docker daemon")}, "", 16, {"Docker": "start it"}),
@@ -46,11 +46,11 @@ def test_nothing_is_missing() -> None:
     ],
 )
 def test_what_is_missing_has_the_command_that_mends_it(
-    answers: Mapping[str, tuple[int, str]], without: str, gib: float, mends: Mapping[str, str]
+    answers: Mapping[str, tuple[int, str]], without: str, gib: float, fixes: Mapping[str, str]
 ) -> None:
-    found = {each.what: each.mend for each in _examined(answers, without=without, gib=gib) if each.mend}
-    assert found.keys() == mends.keys()
-    for what, words in mends.items():
+    found = {each.what: each.fix for each in _examined(answers, without=without, gib=gib) if each.fix}
+    assert found.keys() == fixes.keys()
+    for what, words in fixes.items():
         assert words in found[what]
 
 

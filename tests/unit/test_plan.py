@@ -217,12 +217,12 @@ def at(path: str) -> dict[str, Any]:
         ),
         pytest.param(
             [event_type(), event_type(metadata={"name": "second"}), subscription()],
-            {"error doubled-type"},
+            {"error duplicate-type"},
             id="two claims",
         ),
         pytest.param(
             [event_type(versions="v2:Active v2:Active"), subscription()],
-            {"error doubled-version", "error type-refused"},
+            {"error duplicate-version", "error type-refused"},
             id="version twice",
         ),
         pytest.param(
@@ -244,15 +244,19 @@ def at(path: str) -> dict[str, Any]:
             id="two operators",
         ),
         pytest.param([event_type(), subscription(filters=[{"all": [{}]}])], {"error filter-operators"}, id="none"),
-        pytest.param([event_type(), subscription(startFrom="Latest")], {"error not-kept"}, id="start from"),
-        pytest.param([event_type(), subscription(startFrom="Latest", **BEST)], {"warning not-kept"}, id="best effort"),
+        pytest.param([event_type(), subscription(startFrom="Latest")], {"error not-enforced"}, id="start from"),
+        pytest.param(
+            [event_type(), subscription(startFrom="Latest", **BEST)], {"warning not-enforced"}, id="best effort"
+        ),
         pytest.param(
             [event_type(), subscription(kit=False, rateLimit={"eventsPerSecond": 5})],
-            {"error not-kept"},
+            {"error not-enforced"},
             id="no kit, no rate",
         ),
         pytest.param(
-            [event_type(), subscription(delivery={"circuitBreaker": {}})], {"error not-kept"}, id="breaker with the kit"
+            [event_type(), subscription(delivery={"circuitBreaker": {}})],
+            {"error not-enforced"},
+            id="breaker with the kit",
         ),
         pytest.param(
             [event_type(), subscription(kit=False, delivery={"circuitBreaker": {}})],
@@ -266,12 +270,12 @@ def at(path: str) -> dict[str, Any]:
         ),
         pytest.param(
             [event_type(), subscription(kit=False, delivery={"retry": {"duration": "5s"}})],
-            {"warning retry-not-kept"},
+            {"warning retry-not-enforced"},
             id="exponential duration",
         ),
         pytest.param(
             [event_type(), subscription(delivery={"retry": {"maxRetries": 60}})],
-            {"warning retry-not-kept"},
+            {"warning retry-not-enforced"},
             id="15 minutes",
         ),
         pytest.param(
@@ -389,7 +393,7 @@ def test_an_app_without_the_kit_is_delivered_to_as_it_asks_and_is_told_the_risk(
 
 
 @pytest.mark.parametrize(
-    ("enforcement", "expected"), [("Strict", {"error not-kept"}), ("BestEffort", {"warning not-kept"})]
+    ("enforcement", "expected"), [("Strict", {"error not-enforced"}), ("BestEffort", {"warning not-enforced"})]
 )
 @pytest.mark.parametrize(
     ("kind", "setting", "value"),
@@ -410,14 +414,14 @@ def test_bulk_is_no_use_where_one_message_comes_at_a_time(
     found = plan(load([tmp_path]))
     if kind in ("kafka", "redis"):
         assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"]["maxMessagesCount"] == 100
-        assert not {each.rule for each in found.findings} & {"not-kept"}
+        assert not {each.rule for each in found.findings} & {"not-enforced"}
         return
     assert expected <= said(found)
-    [finding] = [each for each in found.findings if each.rule == "not-kept"]
+    [finding] = [each for each in found.findings if each.rule == "not-enforced"]
     assert "one message at a time" in finding.message
     if enforcement == "BestEffort":
         assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"] == NAMED
-        assert found.apps["kitchen"].enforcement["one"]["bulk"] == "nobody"
+        assert found.apps["kitchen"].enforcement["one"]["bulk"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -460,7 +464,7 @@ def test_filters_that_nest_too_deep_are_refused():
     assert said(planned(event_type(), subscription(filters=[deep]))) == {"error malformed-cel"}
 
 
-def test_every_finding_says_where_and_how_to_mend():
+def test_every_finding_has_a_location_and_a_fix():
     found = planned(subscription(), event_type("shop.rowUpdated"), event_type("a.b", versions="v1:Deprecated")).findings
     assert {each.rule for each in found if each.severity != "info"} == {
         *("unknown-type", "technical-name", "not-past-tense", "deprecation-missing")
@@ -468,14 +472,14 @@ def test_every_finding_says_where_and_how_to_mend():
     for each in found:
         assert each.resource
         assert each.location.field.startswith("spec")
-        assert each.mend or each.severity == "info"
+        assert each.fix or each.severity == "info"
 
 
 def test_an_unknown_type_is_corrected():
     misspelt = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderConfirmd"})).findings
     versioned = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderPlaced.v1"})).findings
-    assert misspelt[0].mend == "Did you mean 'orders.orderConfirmed'?"
-    assert "versions stand under spec.versions.accept" in versioned[0].mend
+    assert misspelt[0].fix == "Did you mean 'orders.orderConfirmed'?"
+    assert "versions go under spec.versions.accept" in versioned[0].fix
 
 
 def test_the_shop_becomes_what_its_files_say():
@@ -752,10 +756,10 @@ def test_names_of_dapr_subscriptions_differ_where_topics_do():
     [
         (True, set[str](), "kit"),
         (True, {"pubsub"}, "kit"),
-        (False, set[str](), "nobody"),
+        (False, set[str](), "none"),
         (False, {"pubsub"}, "daprd"),
         (False, {"default/pubsub"}, "daprd"),
-        (False, {"other/pubsub"}, "nobody"),
+        (False, {"other/pubsub"}, "none"),
     ],
 )
 def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(

@@ -208,7 +208,7 @@ def test_modes(mode: str, new: dict[str, Any], breaks: bool):
     assert [each.rule for each in found] == (["incompatible-schema"] if breaks else [])
     if breaks:
         assert "kitchen-confirmed (app kitchen)" in found[0].message
-        assert "v2 beside v1" in found[0].mend
+        assert "v2 alongside v1" in found[0].fix
 
 
 @pytest.mark.parametrize(("mode", "breaks"), [("Backward", False), ("BackwardTransitive", True)])

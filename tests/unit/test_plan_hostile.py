@@ -157,4 +157,4 @@ def test_an_object_has_a_bounded_number_of_findings() -> None:
     own = [each for each in found.findings if each.resource == "EventSubscription/s0"]
     assert len(own) <= guarding.MOST + 1
     assert own[0].severity == "error"
-    assert "more findings are left out" in own[-1].message
+    assert "more findings are omitted" in own[-1].message

@@ -216,7 +216,7 @@ def test_what_is_no_schema_is_a_fault_with_its_place(schema: Schema, path: tuple
     found = faults(schema)
     assert [each.path for each in found][:1] == [path]
     assert message in found[0].message
-    assert found[0].mend
+    assert found[0].fix
     assert "cannot be compared, because the writer's schema" in problems(TEXT, schema)[0].message
 
 
@@ -502,5 +502,5 @@ anything = st.recursive(
 @settings(max_examples=300, deadline=None)
 def test_any_document_gets_a_verdict(one: Any, other: Any):
     for each in (one, other):
-        assert all(found.message and found.mend for found in faults(each))
+        assert all(found.message and found.fix for found in faults(each))
     assert all(found.field.startswith("data") and found.message for found in problems(one, other))

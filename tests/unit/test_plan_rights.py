@@ -196,7 +196,7 @@ def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> di
     known = inventory(*OURS, *documents)
     known.accounts = accounts
     found = plan(known, TODAY).findings
-    return {each.resource: f"{each.message} {each.mend}" for each in found if each.rule == "shared-broker-account"}
+    return {each.resource: f"{each.message} {each.fix}" for each in found if each.rule == "shared-broker-account"}
 
 
 def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_nothing_of_each_other() -> None:
@@ -257,7 +257,7 @@ def test_a_type_of_another_namespace_that_may_not_be_read_is_as_one_that_does_no
     def told(*documents: Document) -> list[str]:
         found = planned(probe, *documents)
         assert reading(found, "far/far") == set()
-        return [f"{each.rule}: {each.message} {each.mend}" for each in found.findings if "probe" in each.resource]
+        return [f"{each.rule}: {each.message} {each.fix}" for each in found.findings if "probe" in each.resource]
 
     assert told() == told(hidden) == told(hidden, taker)
     assert "error" in {each.severity for each in planned(probe, hidden).findings if "probe" in each.resource}
@@ -282,7 +282,7 @@ def test_no_message_names_what_is_in_another_namespace() -> None:
         found = planned(shared, command, custom, owner, letters, each).findings
         own = [one for one in found if "/far/" in one.resource and one.severity == "error"]
         assert own, each
-        said = " ".join(f"{one.message} {one.mend}" for one in own)
+        said = " ".join(f"{one.message} {one.fix}" for one in own)
         for name in ("hidden-taker", "hidden-letters", "hiddenthing", "EventType/orders", "namespace default"):
             assert name not in said, said
         if each["metadata"]["name"] != "s5":
@@ -314,14 +314,14 @@ def test_a_pattern_reads_nothing_of_a_namespace_that_does_not_invite() -> None:
 
 
 def test_a_failing_judgement_concerns_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = planning_of_apps._judge
+    real = planning_of_apps._check_alone
 
     def failing(each: EventSubscription, *rest: Any) -> Any:
         if each.metadata.name == "evil-reads":
             raise RecursionError("too deep")
         return real(each, *rest)
 
-    monkeypatch.setattr(planning_of_apps, "_judge", failing)
+    monkeypatch.setattr(planning_of_apps, "_check_alone", failing)
     found = planned(evil(), subscription("good", "evil", **PLACED))
     assert errors(found) == {("evil-reads", "not-judged")}
     assert "orders.orderPlaced.v1" in reading(found, "evil")

@@ -1,4 +1,4 @@
-"""Reading resources: strict, and every mistake with its place and its mend."""
+"""Reading resources: strict, and every mistake with its place and its fix."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -26,13 +26,13 @@ def findings(text: str) -> list[tuple[str, str, str]]:
     for document in documents:
         found += parse_resource(document.data, document.origin)[1]
     return [
-        (each.rule, f"{each.location.line}:{each.location.column} {each.message}", each.mend)
+        (each.rule, f"{each.location.line}:{each.location.column} {each.message}", each.fix)
         for each in worst_first(found)
     ]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "rule", "place", "mend"),
+    ("before", "after", "rule", "place", "fix"),
     [
         (
             "kind: EventSubscription",
@@ -82,14 +82,14 @@ def findings(text: str) -> list[tuple[str, str, str]]:
         ("metadata: {name: one}", "metadata: {}", "missing-field", "3:11 metadata.name is missing", "Add name."),
         (GOOD[GOOD.index("spec:") :], "spec: 5\n", "wrong-value", "4:7 spec: expected object, got int", "Correct"),
         ("{accept: [v2]}", "{accept: [v2", "yaml-syntax", "", "Check indentation"),
-        ("metadata:", "kind: Other\nmetadata:", "yaml-doubled-field", "3:1 The field 'kind' stands twice", "Keep one"),
-        ("kind: EventSubscription\n", "", "not-a-resource", "1:1 This is no resource", "Begin with"),
+        ("metadata:", "kind: Other\nmetadata:", "yaml-duplicate-field", "3:1 Duplicate field 'kind'", "Remove one"),
+        ("kind: EventSubscription\n", "", "not-a-resource", "1:1 Not a resource", "Begin with"),
     ],
 )
-def test_mistakes(before: str, after: str, rule: str, place: str, mend: str):
+def test_mistakes(before: str, after: str, rule: str, place: str, fix: str):
     assert before in GOOD
     found = findings(GOOD.replace(before, after, 1))
-    assert any(each[0] == rule and each[1].startswith(place) and each[2].startswith(mend) for each in found), found
+    assert any(each[0] == rule and each[1].startswith(place) and each[2].startswith(fix) for each in found), found
 
 
 def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
@@ -158,7 +158,7 @@ def test_a_name_written_twice_is_kept_once_and_told(tmp_path: Path):
     inventory = load([tmp_path])
     assert [each.spec.consumer.app_id for each in inventory.subscriptions.values()] == ["kitchen"]
     (found,) = inventory.findings
-    assert (found.rule, found.location.file) == ("doubled-resource", str(tmp_path / "b.yaml"))
+    assert (found.rule, found.location.file) == ("duplicate-resource", str(tmp_path / "b.yaml"))
     assert "a.yaml:1:1" in found.message
 
 

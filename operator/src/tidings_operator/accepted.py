@@ -27,50 +27,52 @@ Entry = dict[str, str]
 def earlier(this: EventType, status: Status) -> list[EventType]:
     """Return the states that were accepted, the oldest first; the last one has every version."""
     entries: Sequence[Entry] = status.get("accepted") or ()
-    last = {each["version"]: each for each in entries}
-    states = [[each] for each in entries if last[each["version"]] is not each]
-    return [_state(this, each) for each in (*states, list(last.values())) if each]
+    last = {entry["version"]: entry for entry in entries}
+    states = [[entry] for entry in entries if last[entry["version"]] is not entry]
+    return [_state(this, state) for state in (*states, list(last.values())) if state]
 
 
 def misfits(this: EventType, status: Status, consumers: Sequence[EventSubscription] = ()) -> list[Finding]:
     """Return what of a type does not suit what was accepted before, with the subscriptions that it breaks."""
     states = earlier(this, status)
-    found = check_type(this, states, consumers) if states else ()
-    return [each for each in dict.fromkeys(found) if each.severity == "error"]
+    problems = check_type(this, states, consumers) if states else ()
+    return [finding for finding in dict.fromkeys(problems) if finding.severity == "error"]
 
 
 def misfit_versions(this: EventType, status: Status) -> dict[str, str]:
     """Return why a version does not suit its readers any more, by version."""
-    found: dict[str, str] = {}
-    for each in misfits(this, status):
+    reasons: dict[str, str] = {}
+    for finding in misfits(this, status):
         for place, version in enumerate(this.spec.versions):
-            if each.location.field == f"spec.versions[{place}].schema":
-                found.setdefault(version.name, each.message)
-    return found
+            if finding.location.field == f"spec.versions[{place}].schema":
+                reasons.setdefault(version.name, finding.message)
+    return reasons
 
 
 def following(this: EventType, status: Status) -> list[Entry]:
     """Return what is accepted once a type as it is now is."""
     entries: Sequence[Entry] = status.get("accepted") or ()
-    published = [each for each in this.spec.versions if each.state in ("Active", "Deprecated")]
+    published = [version for version in this.spec.versions if version.state in ("Active", "Deprecated")]
     states = STATES if this.spec.compatibility.endswith("Transitive") else 1
     return [
-        {"version": each.name, "schema": text}
-        for each in published
-        if isinstance(each.schema, dict)
-        for text in _kept(each, [e["schema"] for e in entries if e["version"] == each.name], states, len(published))
+        {"version": version.name, "schema": text}
+        for version in published
+        if isinstance(version.schema, dict)
+        for text in _kept(
+            version, [e["schema"] for e in entries if e["version"] == version.name], states, len(published)
+        )
     ]
 
 
 def _kept(version: Version, known: Sequence[str], states: int, versions: int) -> Iterator[str]:
     """Yield a version's schemas that there is room for, the oldest first."""
     now = msgspec.json.encode(version.schema, order="deterministic").decode()
-    whole = [*(each for each in known if each != now), now][-states:]
+    whole = [*(text for text in known if text != now), now][-states:]
     for place, text in enumerate(whole):
         if sum(map(len, whole[place:])) <= LARGEST // versions:
             yield text
 
 
 def _state(this: EventType, entries: Sequence[Entry]) -> EventType:
-    versions = tuple(Version(name=each["version"], schema=msgspec.json.decode(each["schema"])) for each in entries)
+    versions = tuple(Version(name=entry["version"], schema=msgspec.json.decode(entry["schema"])) for entry in entries)
     return replace(this, spec=msgspec.structs.replace(this.spec, versions=versions))

@@ -14,7 +14,7 @@ async def readable(client: Client, user: UserInfo, plural: str, namespaces: Iter
     """Return the namespaces whose objects of a kind a user may list; None for all that there are."""
     if await _may_list(client, user, plural, ""):
         return None
-    return {each for each in namespaces if await _may_list(client, user, plural, each)}
+    return {namespace for namespace in namespaces if await _may_list(client, user, plural, namespace)}
 
 
 def conceal(inventory: Inventory, visible: set[str]) -> None:
@@ -31,9 +31,9 @@ def told(full: Verdict, seen: Verdict) -> Verdict:
     if seen.errors:
         return seen
     message = "This conflicts with an object in a namespace that you may not read"
-    mend = "Ask whoever looks after the event type, or the cluster's administrators."
+    fix = "Ask whoever looks after the event type, or the cluster's administrators."
     rule, resource = "conflict", full.errors[0].resource
-    return Verdict((Finding("error", rule, message, mend, resource=resource),), seen.warnings)
+    return Verdict((Finding("error", rule, message, fix, resource=resource),), seen.warnings)
 
 
 async def _may_list(client: Client, user: UserInfo, plural: str, namespace: str) -> bool:

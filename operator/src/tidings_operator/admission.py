@@ -144,8 +144,8 @@ def _renamed(change: Change) -> Iterator[Finding]:
     new: EventReplay = change.new
     if change.old is not None and change.old.spec.requested_by != new.spec.requested_by:
         message = f"{change.old.spec.requested_by!r} asked for this replay, which does not change"
-        mend = "Create another EventReplay."
-        yield new.finding("error", "replay-requested-by", message, mend, at=("spec", "requestedBy"))
+        fix = "Create another EventReplay."
+        yield new.finding("error", "replay-requested-by", message, fix, at=("spec", "requestedBy"))
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def supposing(inventory: Inventory, parts: Iterable[Part]) -> Iterator[None]:
             _set(inventory, kind, key, resource)
         yield
     finally:
-        for each in reversed(before):
-            _set(inventory, *each)
+        for part in reversed(before):
+            _set(inventory, *part)
 
 
 def _resource(body: Any, now: str) -> tuple[Any, list[Finding]]:
@@ -179,7 +179,7 @@ def _subscription(change: Change, inventory: Inventory, today: date) -> Verdict:
         before = plan_app(app, inventory, today).findings
     with supposing(inventory, [(change.kind, change.key, new)]):
         after = plan_app(app, inventory, today).findings
-    own = [_awaited(each, new, change.may_be_early) for each in after if each.resource == new.ref]
+    own = [_awaited(finding, new, change.may_be_early) for finding in after if finding.resource == new.ref]
     return _verdict([*_ratcheted(own, before), *_broken(before, after, {new.ref})])
 
 
@@ -196,8 +196,8 @@ def _awaited(finding: Finding, subscription: EventSubscription, may_be_early: bo
     if finding.severity != "error" or finding.rule not in MENDED_BY_TIME:
         return finding
     if waits:
-        return replace(finding, severity="warning", mend="It is programmed as soon as that is there.")
-    return replace(finding, mend=f'{finding.mend} If it is applied later: annotate {AWAITED}: "true".'.lstrip())
+        return replace(finding, severity="warning", fix="It is programmed as soon as that is there.")
+    return replace(finding, fix=f'{finding.fix} If it is applied later: annotate {AWAITED}: "true".'.lstrip())
 
 
 def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
@@ -207,18 +207,20 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
         consumers = inventory.consumers(this)
         known = plan_type(change.old, inventory, today) if change.old else []
     with supposing(inventory, [(change.kind, change.key, change.new)]):
-        told_of = plan_type(change.new, inventory, today) if change.new else []
+        findings = plan_type(change.new, inventory, today) if change.new else []
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
     near, history = Inventory([*left, *consumers]), [Inventory([in_use])] if in_use else []
     against = list(_against(near, in_use, change.status, consumers)) if in_use else []
     if not has_errors(against):
         against += _stalling(change, consumers, inventory, today)
     leaving = [
-        this.finding("warning", "deprecated", f"{this.spec.type} {each.version} is deprecated", " ".join(each.advice))
-        for each in impacts(near, history)
-        if each.effect == "deprecated" and each.consumers
+        this.finding(
+            "warning", "deprecated", f"{this.spec.type} {impact.version} is deprecated", " ".join(impact.advice)
+        )
+        for impact in impacts(near, history)
+        if impact.effect == "deprecated" and impact.consumers
     ]
-    return _verdict([*_ratcheted(told_of, known), *against, *leaving])
+    return _verdict([*_ratcheted(findings, known), *against, *leaving])
 
 
 def _against(
@@ -227,44 +229,46 @@ def _against(
     """Hold a type against what was accepted of it, and what is in use; what is not accepted yet may be mended."""
     misfits = accepted.misfits(in_use, status, consumers)
     states = accepted.earlier(in_use, status) + ([] if misfits else [in_use])
-    return _ratcheted(compatibility.check(near, [Inventory([each]) for each in states]), misfits)
+    return _ratcheted(compatibility.check(near, [Inventory([state]) for state in states]), misfits)
 
 
 def _stalling(
     change: Change, consumers: Iterable[EventSubscription], inventory: Inventory, today: date
 ) -> list[Finding]:
     """Return an error for each subscription that worked, and would not any more."""
-    apps = dict.fromkeys(app_key(each) for each in consumers)
+    apps = dict.fromkeys(app_key(consumer) for consumer in consumers)
     with supposing(inventory, [(change.kind, change.key, change.new)]):
         after = {app: plan_app(app, inventory, today).findings for app in apps}
     with supposing(inventory, [(change.kind, change.key, change.old)]):
         # A type may have thousands of readers: only where something is wrong now does it matter what was before.
-        before = {app: plan_app(app, inventory, today).findings for app, found in after.items() if has_errors(found)}
-    return [each for app, found in before.items() for each in _broken(found, after[app], set())]
+        before = {
+            app: plan_app(app, inventory, today).findings for app, findings in after.items() if has_errors(findings)
+        }
+    return [finding for app, findings in before.items() for finding in _broken(findings, after[app], set())]
 
 
 def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterator[Finding]:
     """Let errors that were there before be warnings."""
-    known = {(each.rule, each.message) for each in before if each.severity == "error"}
-    for each in findings:
-        is_old = each.severity == "error" and (each.rule, each.message) in known
-        yield replace(each, severity="warning") if is_old else each
+    known = {(finding.rule, finding.message) for finding in before if finding.severity == "error"}
+    for finding in findings:
+        is_old = finding.severity == "error" and (finding.rule, finding.message) in known
+        yield replace(finding, severity="warning") if is_old else finding
 
 
 def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) -> Iterator[Finding]:
     """Yield the first error of each other subscription that had none before."""
-    stalled = {each.resource for each in before if each.severity == "error"} | own
-    for each in after:
-        if each.severity == "error" and each.resource not in stalled:
-            stalled.add(each.resource)
-            message = f"This breaks {each.resource}: {each.message}"
-            yield replace(each, rule="breaks-subscription", message=message)
+    stalled = {finding.resource for finding in before if finding.severity == "error"} | own
+    for finding in after:
+        if finding.severity == "error" and finding.resource not in stalled:
+            stalled.add(finding.resource)
+            message = f"This breaks {finding.resource}: {finding.message}"
+            yield replace(finding, rule="breaks-subscription", message=message)
 
 
 def _verdict(findings: Iterable[Finding]) -> Verdict:
-    found = list(dict.fromkeys(findings))
-    warnings = tuple(told(each) for each in found if each.severity == "warning")
-    return Verdict(tuple(each for each in found if each.severity == "error"), warnings)
+    unique = list(dict.fromkeys(findings))
+    warnings = tuple(told(finding) for finding in unique if finding.severity == "warning")
+    return Verdict(tuple(finding for finding in unique if finding.severity == "error"), warnings)
 
 
 def _known(inventory: Inventory, kind: str, key: Key) -> EventType | EventSubscription | EventReplay | None:

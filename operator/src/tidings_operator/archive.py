@@ -59,11 +59,11 @@ class Archive:
         letter = await self._request("GET", f"/deadletters/{number}")
         return dict(letter["event"])
 
-    async def open_dead_letters(self, wanted: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async def open_dead_letters(self, criteria: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yield the dead letters that wait for a decision, the latest first."""
         cursor = ""
         while True:
-            params = {**wanted, "state": "open", "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+            params = {**criteria, "state": "open", "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
             page = await self._request("GET", "/deadletters", params=params)
             for letter in page["deadLetters"]:
                 yield letter

@@ -104,8 +104,8 @@ class OwnCertificates:
     async def look(self, context: ssl.SSLContext) -> bool:
         """Look once, and do what is due; return whether the API server trusts what is served."""
         try:
-            found = [await self._client.get(api, "", self._configuration) for api in _KINDS]
-            configurations = [each for each in found if each]
+            fetched = [await self._client.get(api, "", self._configuration) for api in _KINDS]
+            configurations = [configuration for configuration in fetched if configuration]
             if not configurations:
                 self._say(f"no webhook configuration is named {self._configuration}: nothing is validated")
                 return False
@@ -113,8 +113,8 @@ class OwnCertificates:
             served = hosts(configurations)
             due = current is None or now >= current.renewal or served != current.hosts
             fresh = issue(self._identity, served, now, self._life) if due else current
-            trusted = [each.certificate for each in dict.fromkeys((fresh, current)) if each]
-            for api, configuration in zip(_KINDS, found, strict=True):
+            trusted = [issued.certificate for issued in dict.fromkeys((fresh, current)) if issued]
+            for api, configuration in zip(_KINDS, fetched, strict=True):
                 if configuration:
                     await self._trust(api, configuration, trusted, now)
         except ApiError as error:
@@ -134,12 +134,12 @@ class OwnCertificates:
             LOG.warning("%s", trouble)
         self._said = trouble
 
-    async def _trust(self, api: Any, configuration: Mapping[str, Any], mine: list[bytes], now: datetime) -> None:
+    async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> None:
         """Add certificates to each bundle of a configuration; of two operators at once, the later looks again."""
         changed = []
         for webhook in configuration["webhooks"]:
             before = base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
-            after = bundle(before, mine, self._identity, now)
+            after = bundle(before, own, self._identity, now)
             if after != before:
                 encoded = base64.b64encode(after).decode()
                 changed.append({"name": webhook["name"], "clientConfig": {"caBundle": encoded}})
@@ -173,7 +173,7 @@ class MountedCertificates:
 
     def look(self, context: ssl.SSLContext) -> None:
         """Load them if they have changed since they were loaded."""
-        changed = tuple(Path(each).stat().st_mtime for each in self._files)
+        changed = tuple(Path(file).stat().st_mtime for file in self._files)
         if changed != self._loaded:
             context.load_cert_chain(*self._files)
             self._loaded = changed
@@ -184,13 +184,13 @@ _KINDS = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
 
 def hosts(configurations: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Return the names by which the API server calls the webhooks."""
-    found = set()
+    names = set()
     for configuration in configurations:
         for webhook in configuration["webhooks"]:
             service = webhook["clientConfig"].get("service")
             url = webhook["clientConfig"].get("url")
-            found.add(f"{service['name']}.{service['namespace']}.svc" if service else urlsplit(url).hostname or "")
-    return frozenset(found)
+            names.add(f"{service['name']}.{service['namespace']}.svc" if service else urlsplit(url).hostname or "")
+    return frozenset(names)
 
 
 def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta) -> Issued:
@@ -205,7 +205,7 @@ def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
         .not_valid_after(now + life)
-        .add_extension(x509.SubjectAlternativeName([_alternative(each) for each in sorted(served)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_alternative(host) for host in sorted(served)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
@@ -215,14 +215,14 @@ def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta)
     return Issued(certificate.public_bytes(pem), private, served, now + life * 2 / 3)
 
 
-def bundle(before: bytes, mine: list[bytes], identity: str, now: datetime) -> bytes:
+def bundle(before: bytes, own: list[bytes], identity: str, now: datetime) -> bytes:
     """Return a bundle with these certificates of ours: others' stay until they expire, our earlier ones go."""
-    others = []
-    for each in x509.load_pem_x509_certificates(before) if before.strip() else []:
-        names = each.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if each.not_valid_after_utc > now and (not names or names[0].value != identity[:64]):
-            others.append(each.public_bytes(serialization.Encoding.PEM))
-    return b"".join([*others, *mine])
+    foreign = []
+    for certificate in x509.load_pem_x509_certificates(before) if before.strip() else []:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if certificate.not_valid_after_utc > now and (not names or names[0].value != identity[:64]):
+            foreign.append(certificate.public_bytes(serialization.Encoding.PEM))
+    return b"".join([*foreign, *own])
 
 
 def _alternative(host: str) -> x509.GeneralName:

@@ -83,35 +83,35 @@ class Step:
 
 def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Mapping[str, str]) -> list[Desired]:
     """Return all children of an app; `uids` are those of its EventSubscriptions, by name."""
-    known = {each.metadata.name: each for each in subscriptions}
+    known = {subscription.metadata.name: subscription for subscription in subscriptions}
     if not known:
         return []
     on_topic = _by_topic(planned)
     readers = frozenset(entry["name"] for entry in planned.policy["subscriptions"])
-    found = [
+    manifests = [
         (manifest, on_topic.get((manifest["spec"]["pubsubname"], manifest["spec"]["topic"]), readers))
         for manifest in planned.subscriptions
     ]
     if planned.resiliency:
-        found.append((planned.resiliency, readers))
+        manifests.append((planned.resiliency, readers))
     # The policy stands as long as the app wants to read anything: a pod that mounts it could not start without.
-    found.append((config_map(planned), frozenset(known)))
-    return [_desired(manifest, planned.app, names, known, uids) for manifest, names in found]
+    manifests.append((config_map(planned), frozenset(known)))
+    return [_desired(manifest, planned.app, names, known, uids) for manifest, names in manifests]
 
 
 def live(item: Mapping[str, Any]) -> Live:
     """Read a child that the API server sent."""
     metadata = item["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    written, found = annotations.get(HASH, ""), content(item)
+    written, actual = annotations.get(HASH, ""), content(item)
     return Live(
         name=Name(sys.intern(item["kind"]), metadata["name"]),
         namespace=sys.intern(metadata["namespace"]),
         app=sys.intern(labels.get(APP, "")),
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
-        hash=found if written == found else written,  # one text in memory, not two
-        content=found,
+        hash=actual if written == actual else written,  # one text in memory, not two
+        content=actual,
         retained=tuple(_names(annotations, RETAINED)),
         is_ours=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
     )
@@ -154,10 +154,10 @@ def steps(
         exists: Whether there is an EventSubscription of that name: what belonged to one that is gone may be kept.
 
     """
-    wanted = {each.name: each for each in desired}
-    found = [_step(each, present.get(name), settled.get(name)) for name, each in wanted.items()]
-    extra = [each for name, each in present.items() if name not in wanted and all(map(exists, each.retained))]
-    return [*(step for step in found if step), *(Step("delete", live=each) for each in extra)]
+    by_name = {child.name: child for child in desired}
+    updates = [_step(child, present.get(name), settled.get(name)) for name, child in by_name.items()]
+    extra = [child for name, child in present.items() if name not in by_name and all(map(exists, child.retained))]
+    return [*(step for step in updates if step), *(Step("delete", live=child) for child in extra)]
 
 
 def _step(desired: Desired, present: Live | None, settled: tuple[str, str] | None) -> Step | None:
@@ -171,10 +171,10 @@ def _step(desired: Desired, present: Live | None, settled: tuple[str, str] | Non
 
 
 def _by_topic(planned: AppPlan) -> dict[tuple[str, str], frozenset[str]]:
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    by_topic: dict[tuple[str, str], set[str]] = defaultdict(set)
     for entry in planned.policy["subscriptions"]:
-        found[entry["pubsub"], entry["topic"]].add(entry["name"])
-    return {topic: frozenset(names) for topic, names in found.items()}
+        by_topic[entry["pubsub"], entry["topic"]].add(entry["name"])
+    return {topic: frozenset(names) for topic, names in by_topic.items()}
 
 
 def _desired(

@@ -96,7 +96,7 @@ VALIDATING_WEBHOOKS = Api(
 MUTATING_WEBHOOKS = Api(
     "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"
 )
-CHILDREN: Mapping[str, Api] = {each.kind: each for each in (SUBSCRIPTIONS, RESILIENCIES, CONFIG_MAPS)}
+CHILDREN: Mapping[str, Api] = {api.kind: api for api in (SUBSCRIPTIONS, RESILIENCIES, CONFIG_MAPS)}
 OWN: Mapping[str, Api] = {
     kind: Api("tidings.dev/v1alpha1", plural, kind)
     for kind, plural in (
@@ -223,7 +223,7 @@ class Client:
         self, api: Api, namespace: str = "", *, selector: str = "", metadata_only: bool = False
     ) -> tuple[list[Any], str]:
         """Return all objects of a kind, and the resource version of the list."""
-        pages = [each async for each in self.pages(api, namespace, selector=selector, metadata_only=metadata_only)]
+        pages = [page async for page in self.pages(api, namespace, selector=selector, metadata_only=metadata_only)]
         return [item for items, _ in pages for item in items], pages[-1][1]
 
     async def pages(

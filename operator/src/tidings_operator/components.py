@@ -55,15 +55,15 @@ class Components:
         self._world = world
         self._known: dict[str, Delivery] = {}
 
-    def listed(self, api: Api, namespace: str, found: Sequence[Delivery]) -> None:
+    def listed(self, api: Api, namespace: str, items: Sequence[Delivery]) -> None:
         """Take all there are; those that are not among them are gone."""
-        there = {each.spelled for each in found}
-        gone = [each for each in self._known.values() if not namespace or each.namespace == namespace]
-        for each in gone:
-            if each.spelled not in there:
-                self._keep(Delivery(each.namespace, each.name))
-        for each in found:
-            self._keep(each)
+        present = {item.spelled for item in items}
+        candidates = [known for known in self._known.values() if not namespace or known.namespace == namespace]
+        for item in candidates:
+            if item.spelled not in present:
+                self._keep(Delivery(item.namespace, item.name))
+        for item in items:
+            self._keep(item)
         self._world.listings.add((api.kind, namespace))
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:

@@ -34,13 +34,13 @@ def told(finding: Finding) -> str:
     field = finding.location.field
     named = finding.message if not field or field in finding.message else f"{field}: {finding.message}"
     end = "" if named.endswith(".") else "."
-    return f"{named}{end} {finding.mend}".strip()
+    return f"{named}{end} {finding.fix}".strip()
 
 
 def judged(kind: str, findings: Sequence[Finding], good: tuple[str, str]) -> Condition:
     """Say False for the first error, True with the first warning's reason, or True with `good`."""
     for severity, status in (("error", "False"), ("warning", "True")):
-        worst = next((each for each in findings if each.severity == severity), None)
+        worst = next((finding for finding in findings if finding.severity == severity), None)
         if worst:
             return Condition(kind, "False" if status == "False" else "True", reason(worst.rule), told(worst))
     return Condition(kind, "True", *good)
@@ -58,8 +58,8 @@ def dated(
     conditions: Iterable[Condition], before: Mapping[str, Any], generation: int, now: str
 ) -> list[dict[str, Any]]:
     """Write conditions as the API has them; the time of one whose status is as before stays."""
-    known = {each.get("type"): each for each in before.get("conditions") or ()}
-    return [_dated(each, known.get(each.type) or {}, generation, now) for each in conditions]
+    known = {condition.get("type"): condition for condition in before.get("conditions") or ()}
+    return [_dated(condition, known.get(condition.type) or {}, generation, now) for condition in conditions]
 
 
 def _dated(condition: Condition, before: Mapping[str, Any], generation: int, now: str) -> dict[str, Any]:

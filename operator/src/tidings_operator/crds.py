@@ -305,7 +305,7 @@ def _model(name: str, models: Mapping[str, Any], above: tuple[str, ...]) -> Sche
     schema: Schema = {"type": "object", "description": " ".join(model.get("description", name).split())}
     if model.get("required"):
         schema["required"] = model["required"]
-    schema["properties"] = {field: _field(each, models, below) for field, each in model["properties"].items()}
+    schema["properties"] = {field: _field(value, models, below) for field, value in model["properties"].items()}
     # A filter's rule stands at the outermost one only: below, its cost would be multiplied; the operator checks there.
     if name in RULES and name not in above:
         schema["x-kubernetes-validations"] = [dict(rule) for rule in RULES[name]]
@@ -317,7 +317,7 @@ def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
     if "$ref" in field:
         schema = _model(field["$ref"].rpartition("/")[2], models, above)
     elif "anyOf" in field:
-        schema = _either([each for each in field["anyOf"] if each.get("type") != "null"], models, above)
+        schema = _either([choice for choice in field["anyOf"] if choice.get("type") != "null"], models, above)
     else:
         schema = _plain(field, models, above)
     if "description" in field:
@@ -359,8 +359,8 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
 def _without_defaults(schema: Any) -> Any:
     """Leave defaults out of a list's items: Argo CD compares lists as a whole, and would find a difference for ever."""
     if isinstance(schema, dict):
-        kept = {name: each for name, each in schema.items() if name != "default" or not _is_schema(schema)}
-        return {name: _without_defaults(each) for name, each in kept.items()}
+        kept = {name: value for name, value in schema.items() if name != "default" or not _is_schema(schema)}
+        return {name: _without_defaults(value) for name, value in kept.items()}
     return schema
 
 
@@ -371,7 +371,7 @@ def _is_schema(schema: Schema) -> bool:
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each not in (None, "", [])}
+        return {name: _without_nulls(item) for name, item in value.items() if item not in (None, "", [])}
     return value
 
 

@@ -15,9 +15,9 @@ LOOK = 30.0
 def due(inventory: Inventory, after: date, until: date) -> Iterator[Key]:
     """Yield what a date in (after, until] speaks of: types, and the apps that read them."""
     for key, event_type in inventory.types.items():
-        if any(after < each <= until for each in _dates(event_type)):
+        if any(after < day <= until for day in _dates(event_type)):
             yield Key("EventType", *key)
-            for app in dict.fromkeys(app_key(each) for each in inventory.consumers(event_type)):
+            for app in dict.fromkeys(app_key(consumer) for consumer in inventory.consumers(event_type)):
                 yield Key("app", *app)
 
 

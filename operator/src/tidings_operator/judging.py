@@ -77,14 +77,14 @@ class Judge:
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        found: T = await job.answer
-        return found
+        result: T = await job.answer
+        return result
 
     async def _work(self) -> None:
         await asyncio.sleep(0)  # whoever is about to ask, too
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            batch = [each for each in batch if not each.answer.done()]
+            batch = [job for job in batch if not job.answer.done()]
             done = 0
             try:
                 done = await _judge(batch) if batch else 0
@@ -96,11 +96,11 @@ class Judge:
 
 async def _judge(batch: list[_Job]) -> int:
     """Let a copy judge a batch; return how many have an answer: what comes after one that ended it has none yet."""
-    ours, theirs = os.pipe()
+    read_end, theirs = os.pipe()
     try:
         pid = os.fork()
     except OSError:
-        os.close(ours)
+        os.close(read_end)
         os.close(theirs)
         raise
     if pid == 0:
@@ -110,7 +110,7 @@ async def _judge(batch: list[_Job]) -> int:
     status = None
     try:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", buffering=0)
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
         )
         try:
             for number, job in enumerate(batch):
@@ -138,8 +138,8 @@ def _copy(out: int, batch: list[_Job]) -> None:
         gc.disable()  # going through everything would copy all of it
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
-        for each in (signal.SIGPROF, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(each, signal.SIG_DFL)
+        for signum in (signal.SIGPROF, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(signum, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, STUCK * len(batch))  # should the operator be gone
         _bound_memory()
         if max(job.seconds for job in batch) > QUICK:

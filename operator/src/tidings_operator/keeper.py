@@ -96,23 +96,23 @@ class Settings:
 
 def rights(whole: Plan, component: str, granted: Rights) -> Rights:
     """Return what every app may do: what the plan says, and what it has been granted beyond."""
-    found: dict[str, dict[str, set[str]]] = {
-        app: {what: set(given.get(what, ())) for what in RIGHTS} for app, given in granted.items()
+    by_app: dict[str, dict[str, set[str]]] = {
+        app: {what: set(grants.get(what, ())) for what in RIGHTS} for app, grants in granted.items()
     }
     for planned in whole.apps.values():
-        own = found.setdefault(planned.app, {what: set() for what in RIGHTS})
+        own = by_app.setdefault(planned.app, {what: set() for what in RIGHTS})
         own["publish"].update(planned.publishes.get(component, ()))
         own["subscribe"].update(planned.reads.get(component, ()))
-    return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(found.items())}
+    return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(by_app.items())}
 
 
 def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
     """Return the patch that gives a component these rights, or None where it has them."""
     publish, subscribe = ([(app, own[what]) for app, own in allowed.items()] for what in RIGHTS)
     written = Scopes.of(publish, subscribe).metadata
-    ours = {item["name"] for item in written}
-    others = [item for item in component["spec"].get("metadata") or () if item["name"] not in ours]
-    metadata = [*others, *written]
+    names = {item["name"] for item in written}
+    foreign = [item for item in component["spec"].get("metadata") or () if item["name"] not in names]
+    metadata = [*foreign, *written]
     if component["spec"].get("metadata") == metadata and component.get("scopes") == list(allowed):
         return None
     version = {"resourceVersion": component["metadata"]["resourceVersion"]}
@@ -121,16 +121,16 @@ def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | No
 
 def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
     """Return every topic that must have a stream."""
-    return {topic for own in allowed.values() for given in own.values() for topic in given} | set(more)
+    return {topic for own in allowed.values() for names in own.values() for topic in names} | set(more)
 
 
 def subscribed(whole: Plan, component: str) -> list[tuple[str, dict[str, Any]]]:
     """Return every Dapr Subscription to a component, with its app."""
     return [
-        (planned.app, each)
+        (planned.app, subscription)
         for planned in whole.apps.values()
-        for each in planned.subscriptions
-        if each["spec"]["pubsubname"] == component
+        for subscription in planned.subscriptions
+        if subscription["spec"]["pubsubname"] == component
     ]
 
 
@@ -186,12 +186,12 @@ class Keeper:
                 LOG.warning("the broker cannot be looked after: %s", self._hidden(str(error)))
 
     async def _look(self, watch: BrokerWatch) -> None:
-        found = await watch.look()
-        LOST.set(len(found.lost))
-        UNREAD.set(len(found.unread))
-        if found.problem:
-            LOG.warning("the broker: %s", found.problem)
-        apps = watch.to_reopen(found)
+        state = await watch.look()
+        LOST.set(len(state.lost))
+        UNREAD.set(len(state.unread))
+        if state.problem:
+            LOG.warning("the broker: %s", state.problem)
+        apps = watch.to_reopen(state)
         # RabbitMQ's queues are read again by daprd itself, once they are there.
         if apps and watch.kind == "nats":
             await self._reopen()
@@ -203,8 +203,8 @@ class Keeper:
         component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
         if component is None:
             raise ApiError(0, f"there is no Component {chosen.component}")
-        others = [each for each in component["spec"].get("metadata") or () if each["name"] != REOPENED]
-        metadata = [*others, {"name": REOPENED, "value": str(time.time_ns())}]
+        foreign = [entry for entry in component["spec"].get("metadata") or () if entry["name"] != REOPENED]
+        metadata = [*foreign, {"name": REOPENED, "value": str(time.time_ns())}]
         patch = {
             "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
             "spec": {"metadata": metadata},
@@ -226,8 +226,8 @@ class Keeper:
     def _tell(self, waiting: Mapping[tuple[str, str], int]) -> None:
         for key, many in waiting.items():
             PENDING.labels(*key).set(many)
-        for gone in self._counted - waiting.keys():
-            PENDING.remove(*gone)
+        for removed in self._counted - waiting.keys():
+            PENDING.remove(*removed)
         self._counted = {*waiting}
 
     def _count_unread(self, letters: Mapping[str, int]) -> None:

@@ -93,13 +93,13 @@ class Lease:
 
     def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        mine = self._is_mine(before)
+        is_holder = self._is_mine(before)
         return {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(1, round(timedelta(seconds=self._duration).total_seconds())),
-            "acquireTime": before.get("acquireTime", now) if mine else now,
+            "acquireTime": before.get("acquireTime", now) if is_holder else now,
             "renewTime": now,
-            "leaseTransitions": int(before.get("leaseTransitions", 0)) + (0 if mine else 1),
+            "leaseTransitions": int(before.get("leaseTransitions", 0)) + (0 if is_holder else 1),
         }
 
     async def _create(self) -> bool:

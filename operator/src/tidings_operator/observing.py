@@ -74,7 +74,7 @@ class Observer:
             while True:
                 is_due = time.monotonic() >= due
                 apps = self._world.inventory.consuming_apps if is_due else self._outdated()
-                apps = [each for each in apps if each in self._world.apps and self._world.apps[each].is_planned]
+                apps = [app for app in apps if app in self._world.apps and self._world.apps[app].is_planned]
                 # Who does not write need not know: whoever takes over asks at once.
                 if apps and self._may_write():
                     await self._look(session, apps)
@@ -101,8 +101,10 @@ class Observer:
             LOG.warning("the pods cannot be listed, so nobody is asked what it is subscribed to: %s", error)
             return
         await asyncio.gather(*(self._ask_app(session, app, pods.get(app, [])) for app in apps))
-        told = [each.observation for each in self._world.apps.values() if each.observation]
-        metrics.OBSERVED.set(sum(1 for each in told if each.sidecars and not each.unreachable))
+        observations = [state.observation for state in self._world.apps.values() if state.observation]
+        metrics.OBSERVED.set(
+            sum(1 for observation in observations if observation.sidecars and not observation.unreachable)
+        )
 
     async def _pods(self) -> dict[App, list[Any]]:
         """Return the ready pods that have a sidecar, by app."""
@@ -115,13 +117,13 @@ class Observer:
 
     async def _ask_app(self, session: aiohttp.ClientSession, app: App, pods: list[Any]) -> None:
         routes = self._routes(app)
-        answers = await asyncio.gather(*(self._ask(session, each) for each in pods), return_exceptions=True)
-        failed = [str(each) for each in answers if isinstance(each, Unreachable)]
-        for each in answers:
-            if isinstance(each, BaseException) and not isinstance(each, Unreachable):
-                raise each
-        told = [each for each in answers if isinstance(each, frozenset)]
-        common = frozenset.intersection(*told) if told else frozenset()
+        answers = await asyncio.gather(*(self._ask(session, pod) for pod in pods), return_exceptions=True)
+        failed = [str(answer) for answer in answers if isinstance(answer, Unreachable)]
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Unreachable):
+                raise answer
+        answered = [answer for answer in answers if isinstance(answer, frozenset)]
+        common = frozenset.intersection(*answered) if answered else frozenset()
         self._world.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
 
     async def _token(self, namespace: str) -> str:
@@ -147,25 +149,25 @@ class Observer:
         except TooLargeError as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            mend = f'Annotate its pods dapr.io/sidecar-listen-addresses: "{everywhere}", and let the operator in.'
-            raise Unreachable(f"The sidecar of pod {name} cannot be reached at {url}. {mend}") from error
+            fix = f'Annotate its pods dapr.io/sidecar-listen-addresses: "{everywhere}", and let the operator in.'
+            raise Unreachable(f"The sidecar of pod {name} cannot be reached at {url}. {fix}") from error
         if response.status == HTTPStatus.UNAUTHORIZED:
-            mend = "Give the operator the API token of its namespace (TIDINGS_OPERATOR_SIDECAR_TOKENS)."
-            raise Unreachable(f"The sidecar of pod {name} asks for a token. {mend}")
+            fix = "Give the operator the API token of its namespace (TIDINGS_OPERATOR_SIDECAR_TOKENS)."
+            raise Unreachable(f"The sidecar of pod {name} asks for a token. {fix}")
         if response.status != HTTPStatus.OK:
             raise Unreachable(f"The sidecar of pod {name} answers {response.status} at {url}.")
         try:
-            found = msgspec.json.decode(body, type=Metadata)
+            metadata = msgspec.json.decode(body, type=Metadata)
         except (msgspec.DecodeError, RecursionError) as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
-        return frozenset((each.pubsubname, each.topic) for each in found.subscriptions or ())
+        return frozenset((subscription.pubsubname, subscription.topic) for subscription in metadata.subscriptions or ())
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod can be asked: one that starts, ends or fails has nothing to say yet, or any more."""
     status = pod.get("status") or {}
     conditions = status.get("conditions") or ()
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and bool(status.get("podIP")) and not pod["metadata"].get("deletionTimestamp")
 
 

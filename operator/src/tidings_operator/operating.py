@@ -153,14 +153,14 @@ class Operator:
     async def _start(self) -> None:
         """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
         expected = (len(CHILDREN) + 1) * len(self.settings.namespaces or ("",))
-        there, since = self._late(await self._attempt(self._versions)), time.monotonic()
-        while there or len(self.world.listings) < expected:
+        pending, since = self._late(await self._attempt(self._versions)), time.monotonic()
+        while pending or len(self.world.listings) < expected:
             await asyncio.sleep(LOOK)
-            late = self._late(there)
-            if late and len(late) == len(there) and time.monotonic() > since + RELIST:
+            late = self._late(pending)
+            if late and len(late) == len(pending) and time.monotonic() > since + RELIST:
                 late = self._late(await self._attempt(self._versions))  # some may be gone by now
-            since = time.monotonic() if len(late) != len(there) else since
-            there = late
+            since = time.monotonic() if len(late) != len(pending) else since
+            pending = late
         self.synced.set()
         metrics.SYNCED.set(1)
         LOG.info("all %d objects seen", len(self.world.objects))
@@ -168,21 +168,23 @@ class Operator:
             for _ in range(self.settings.workers):
                 workers.create_task(self.reconciler.work())
 
-    def _late(self, there: dict[Place, int]) -> dict[Place, int]:
+    def _late(self, versions: dict[Place, int]) -> dict[Place, int]:
         """Return the objects that the API server has and no event has told of, or not of their present state."""
         known = self.world.objects
         return {
-            place: version for place, version in there.items() if place not in known or known[place].version < version
+            place: version
+            for place, version in versions.items()
+            if place not in known or known[place].version < version
         }
 
     async def _versions(self) -> dict[Place, int]:
-        found = {}
+        versions = {}
         for kind, api in OWN.items():
             for namespace in self.settings.namespaces or ("",):
                 async for page, _ in self.client.pages(api, namespace, metadata_only=True):
                     for metadata in (item["metadata"] for item in page):
-                        found[kind, metadata["namespace"], metadata["name"]] = int(metadata["resourceVersion"])
-        return found
+                        versions[kind, metadata["namespace"], metadata["name"]] = int(metadata["resourceVersion"])
+        return versions
 
     async def _resync(self) -> None:
         """Look at everything again, now and then: dates pass, and a lost event must not be lost for ever."""

@@ -30,7 +30,7 @@ KEPT_DEEP = 12_000
 _UNBOUNDED = "CustomResourceDefinition"
 """Only cluster administrators write these, kopf needs them whole, and some are large."""
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_OTHERS = bytes(each for each in range(256) if each not in b"{}[]")
+_OTHERS = bytes(byte for byte in range(256) if byte not in b"{}[]")
 
 Read = tuple[Resource[Any] | None, Sequence[Finding]]
 
@@ -63,14 +63,14 @@ def decode(text: bytes) -> Any:
         top = _raw(text, dict[str, msgspec.Raw])
     except msgspec.ValidationError:
         return msgspec.json.decode(text)  # no object at all
-    found = {name: msgspec.json.decode(value) for name, value in top.items() if name in ("kind", "apiVersion", "type")}
+    outer = {name: msgspec.json.decode(value) for name, value in top.items() if name in ("kind", "apiVersion", "type")}
     if "items" in top:
-        bounded = not str(found.get("kind")).startswith(_UNBOUNDED)
-        items = [_object(bytes(each), bounded) for each in _raw(top["items"], list[msgspec.Raw] | None) or ()]
-        return {**found, "metadata": msgspec.json.decode(top["metadata"]), "items": items}
-    if "type" in found and "object" in top:
-        return {**found, "object": _object(bytes(top["object"]))}
-    return _object(text, found.get("kind") != _UNBOUNDED)
+        bounded = not str(outer.get("kind")).startswith(_UNBOUNDED)
+        items = [_object(bytes(item), bounded) for item in _raw(top["items"], list[msgspec.Raw] | None) or ()]
+        return {**outer, "metadata": msgspec.json.decode(top["metadata"]), "items": items}
+    if "type" in outer and "object" in top:
+        return {**outer, "object": _object(bytes(top["object"]))}
+    return _object(text, outer.get("kind") != _UNBOUNDED)
 
 
 def line(text: bytes) -> bytes:
@@ -117,12 +117,12 @@ def _object(text: bytes, bounded: bool = True) -> Any:
     if not why:
         return msgspec.json.decode(text)
     outline = _raw(text, _Outline)
-    found = {"apiVersion": outline.api_version, "kind": outline.kind, "metadata": msgspec.to_builtins(outline.metadata)}
+    stub = {"apiVersion": outline.api_version, "kind": outline.kind, "metadata": msgspec.to_builtins(outline.metadata)}
     status = bytes(outline.status)
     if status and not _beyond(status):
-        found["status"] = msgspec.json.decode(status)
-    found["metadata"]["annotations"] = {**(outline.metadata.annotations or {}), UNREADABLE: why}
-    return found
+        stub["status"] = msgspec.json.decode(status)
+    stub["metadata"]["annotations"] = {**(outline.metadata.annotations or {}), UNREADABLE: why}
+    return stub
 
 
 def _beyond(text: bytes) -> str:

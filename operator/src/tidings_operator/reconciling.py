@@ -125,15 +125,15 @@ class Reconciler:
             _warm(planned)
         steps = children.steps(desired, state.children, state.settled, self._exists_in(key.namespace))
         failures = await self._carry_out(app, steps, subscriptions)
-        broken = next((each for each in failures.values() if not each.is_final), None)
-        for each in desired:
-            if each.name not in failures and state.settled.get(each.name, ("",))[0] != each.hash:
-                state.settled[each.name] = (each.hash, each.hash)
+        broken = next((error for error in failures.values() if not error.is_final), None)
+        for child in desired:
+            if child.name not in failures and state.settled.get(child.name, ("",))[0] != child.hash:
+                state.settled[child.name] = (child.hash, child.hash)
         state.is_planned = True
         if broken and self._attempts.get(key, 0) < PATIENCE:
             raise broken
-        told = {name: _failure(error) for name, error in failures.items()}
-        outcome = Outcome(planned, desired, told, state.observation)
+        reported = {name: _failure(error) for name, error in failures.items()}
+        outcome = Outcome(planned, desired, reported, state.observation)
         await self._say_of(subscriptions, outcome)
         if broken:
             raise broken
@@ -160,9 +160,9 @@ class Reconciler:
         """Plan an app, and build its children. Runs in a copy."""
         subscriptions = self.world.inventory.of_app(app)
         planned = plan_app(app, self.world.inventory, today)
-        unsuited = [found for each in subscriptions for found in self.world.unsuited(each)]
+        unsuited = [finding for subscription in subscriptions for finding in self.world.unsuited(subscription)]
         planned = replace(planned, findings=(*unsuited, *planned.findings))
-        uids = {each.metadata.name: self._tracked(each).uid for each in subscriptions}
+        uids = {subscription.metadata.name: self._tracked(subscription).uid for subscription in subscriptions}
         return planned, children.build(planned, subscriptions, uids)
 
     async def _unjudged(self, app: tuple[str, str], error: JudgementError) -> None:
@@ -170,20 +170,20 @@ class Reconciler:
 
         Where each can be, but not all of them together, each says so: nothing is programmed or taken away.
         """
-        subscriptions, is_found = self.world.inventory.of_app(app), False
-        for each in subscriptions:
+        subscriptions, is_isolated = self.world.inventory.of_app(app), False
+        for subscription in subscriptions:
             try:
-                await self._judge(partial(self._alone, app, each, self._today()), ALONE)
+                await self._judge(partial(self._alone, app, subscription, self._today()), ALONE)
             except JudgementError as why:
-                is_found = self.world.reject(each, unjudged(each.ref, why)) or is_found
-        for each in () if is_found else subscriptions:
-            await self._say_unjudged(("EventSubscription", *each.key), unjudged(each.ref, error))
+                is_isolated = self.world.reject(subscription, unjudged(subscription.ref, why)) or is_isolated
+        for subscription in () if is_isolated else subscriptions:
+            await self._say_unjudged(("EventSubscription", *subscription.key), unjudged(subscription.ref, error))
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
         """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
-        for each in self.world.inventory.of_app(app):
-            if each is not subscription and each.key != subscription.key:
-                self.world.inventory.remove("EventSubscription", each.key)
+        for other in self.world.inventory.of_app(app):
+            if other is not subscription and other.key != subscription.key:
+                self.world.inventory.remove("EventSubscription", other.key)
         self._decide(app, today)
 
     async def _say_unjudged(self, place: Place, finding: Finding) -> None:
@@ -210,15 +210,18 @@ class Reconciler:
     async def _say_of(self, subscriptions: Iterable[EventSubscription], outcome: Outcome) -> None:
         """Say what came of subscriptions, unless one was changed or deleted meanwhile: its app then comes again."""
         inventory, now = self.world.inventory, self._now()
-        told: list[tuple[Place, dict[str, Any]]] = []
-        for each in subscriptions:
-            if inventory.subscriptions.get(each.key) is each:
-                before = self._tracked(each).status.decoded()
-                told.append(
-                    (("EventSubscription", *each.key), statuses.subscription(each, outcome, inventory, before, now))
+        updates: list[tuple[Place, dict[str, Any]]] = []
+        for subscription in subscriptions:
+            if inventory.subscriptions.get(subscription.key) is subscription:
+                before = self._tracked(subscription).status.decoded()
+                updates.append(
+                    (
+                        ("EventSubscription", *subscription.key),
+                        statuses.subscription(subscription, outcome, inventory, before, now),
+                    )
                 )
         # Most stay as they are: only for those that differ is there something to wait for.
-        writes = [self.say(place, status) for place, status in told if self._differs(place, status)]
+        writes = [self.say(place, status) for place, status in updates if self._differs(place, status)]
         for error in filter(None, await asyncio.gather(*writes, return_exceptions=True)):
             raise error
 
@@ -249,8 +252,8 @@ class Reconciler:
         assert step.desired is not None  # noqa: S101 - for the type checker: the caller has looked
         kind, name = step.name
         if step.live is None:
-            there = await self._client.get(CHILDREN[kind], step.desired.manifest["metadata"]["namespace"], name)
-            if there and not children.live({**there, "kind": kind}).is_ours:
+            existing = await self._client.get(CHILDREN[kind], step.desired.manifest["metadata"]["namespace"], name)
+            if existing and not children.live({**existing, "kind": kind}).is_ours:
                 message = (
                     f"{kind} {name} exists and is not ours: what it says would be lost. "
                     f"Delete it, or label it {children.SELECTOR} to hand it over."
@@ -265,9 +268,9 @@ class Reconciler:
         note = f"{kind} {name} {what} by somebody else and is as declared again: change the EventSubscription instead"
         LOG.warning("%s", note)
         names = step.desired.subscriptions if step.desired else frozenset()
-        for each in subscriptions:
-            if each.metadata.name in names:
-                await self.tell(("EventSubscription", *each.key), "DriftRepaired", note)
+        for subscription in subscriptions:
+            if subscription.metadata.name in names:
+                await self.tell(("EventSubscription", *subscription.key), "DriftRepaired", note)
 
     async def _type(self, key: Key) -> None:
         """Say on an event type who reads it."""
@@ -385,9 +388,9 @@ def _failure(error: ApiError) -> Failure:
     return Failure("ApiServerFails", f"It is tried again: {error}", is_final=False)
 
 
-def _replacement(desired: Desired, there: Mapping[str, Any]) -> dict[str, Any]:
+def _replacement(desired: Desired, existing: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what others may have (labels, annotations, finalizers), and take what is ours."""
-    metadata = {**there["metadata"], "ownerReferences": desired.manifest["metadata"]["ownerReferences"]}
+    metadata = {**existing["metadata"], "ownerReferences": desired.manifest["metadata"]["ownerReferences"]}
     for block in ("labels", "annotations"):
         metadata[block] = {**(metadata.get(block) or {}), **desired.manifest["metadata"][block]}
     metadata.pop("managedFields", None)
@@ -412,4 +415,4 @@ def _is_warned_of(condition: Mapping[str, Any]) -> bool:
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((each for each in status.get("conditions") or () if each["type"] == kind), {})
+    return next((condition for condition in status.get("conditions") or () if condition["type"] == kind), {})

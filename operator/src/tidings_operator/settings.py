@@ -73,7 +73,7 @@ class Settings:
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings; raise SettingsError for what is no number, or unknown."""
     known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in environment.items():
         if _SERVICE_LINK.fullmatch(f"{name}={value}"):
             continue
@@ -82,15 +82,15 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
                 raise SettingsError(f"{name} is unknown: there are {', '.join(sorted(known))}")
             continue
         field = known[name]
-        given[field.name] = _parse(name, value, getattr(Settings(), field.name))
+        values[field.name] = _parse(name, value, getattr(Settings(), field.name))
         if value not in ALLOWED.get(field.name, (value,)):
             raise SettingsError(f"{name}={value}: write {' or '.join(ALLOWED[field.name])}")
-    return Settings(**given)
+    return Settings(**values)
 
 
 def _parse(name: str, value: str, default: Any) -> Any:
     if isinstance(default, tuple):
-        return tuple(each.strip() for each in value.split(",") if each.strip())
+        return tuple(item.strip() for item in value.split(",") if item.strip())
     if isinstance(default, bool):
         if value.lower() not in ("true", "false"):
             raise SettingsError(f"{name}={value}: write true or false")

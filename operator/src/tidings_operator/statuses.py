@@ -8,7 +8,7 @@ from typing import Any
 from tidings.plan import AppPlan
 from tidings.plan.conventions import dead_letter_topic, replay_topic
 from tidings.resources import EventSubscription, EventType, Finding, Inventory
-from tidings.resources.inventory import is_dead_letters, wanted_type
+from tidings.resources.inventory import is_dead_letters, requested_type
 from tidings_operator import accepted
 from tidings_operator.children import Desired, Name
 from tidings_operator.conditions import Condition, dated, judged, kstatus, told
@@ -66,15 +66,15 @@ def subscription(
     this: EventSubscription, outcome: Outcome, inventory: Inventory, before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
     """Return the status of a subscription."""
-    findings = [each for each in outcome.planned.findings if each.resource == this.ref]
-    mine = [each for each in outcome.desired if this.metadata.name in each.subscriptions]
-    failure = next((outcome.failures[each.name] for each in mine if each.name in outcome.failures), None)
+    findings = [finding for finding in outcome.planned.findings if finding.resource == this.ref]
+    own_children = [child for child in outcome.desired if this.metadata.name in child.subscriptions]
+    failure = next((outcome.failures[child.name] for child in own_children if child.name in outcome.failures), None)
     judgements = _accepted(this, findings)
     programmed = _programmed(this, outcome.planned, judgements, failure)
     topics = _topics(this, outcome.planned)
-    ready = next((_as_ready(each) for each in (*judgements, programmed) if not each.holds), None)
+    ready = next((_as_ready(condition) for condition in (*judgements, programmed) if not condition.holds), None)
     ready = ready or _ready(this, topics)
-    busy = failure is not None and not failure.is_final and all(each.holds for each in judgements)
+    busy = failure is not None and not failure.is_final and all(condition.holds for condition in judgements)
     conditions = [
         *kstatus(ready, reconciling=busy),
         *judgements,
@@ -87,9 +87,9 @@ def subscription(
         "observedGeneration": generation,
         "conditions": dated(conditions, before, generation, now),
         "topics": [topic for _, topic in topics][:MANY],
-        "children": [_child(each) for each in mine] if programmed.holds else [],
+        "children": [_child(child) for child in own_children] if programmed.holds else [],
         "enforcement": dict(outcome.planned.enforcement.get(this.metadata.name, {})),
-        "warnings": [told(each) for each in findings if each.severity == "warning"],
+        "warnings": [told(finding) for finding in findings if finding.severity == "warning"],
     }
 
 
@@ -99,7 +99,7 @@ def unreadable(generation: int, findings: Sequence[Finding], before: Mapping[str
     return {
         "observedGeneration": generation,
         "conditions": dated(kstatus(ready, reconciling=False), before, generation, now),
-        "warnings": [told(each) for each in findings[1:]],
+        "warnings": [told(finding) for finding in findings[1:]],
     }
 
 
@@ -114,7 +114,7 @@ def event_type(
     """Return the status of an event type: above all, who reads it."""
     is_valid = inventory.type((this.metadata.namespace, this.spec.type)) is this
     consumers = inventory.consumers(this) if is_valid else []
-    errors = [each for each in findings if each.severity == "error"]
+    errors = [finding for finding in findings if finding.severity == "error"]
     misfits = accepted.misfits(this, before, consumers) if is_valid else []
     compatible = _compatible(misfits)
     ready = judged("Ready", errors, ("Accepted", f"{len(consumers)} subscriptions name it"))
@@ -128,24 +128,26 @@ def event_type(
         "observers": _listed(inventory.observers(this)) if is_valid else [],
         "consumerCount": len(consumers),
         "deprecated": _deprecated(this, consumers, today),
-        "warnings": [told(each) for each in findings if each.severity == "warning"],
+        "warnings": [told(finding) for finding in findings if finding.severity == "warning"],
     }
 
 
 def _compatible(misfits: Sequence[Finding]) -> Condition:
     """Name all that a change breaks: it may be several versions, with readers of their own."""
-    found = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
-    return replace(found, message=" | ".join(map(told, misfits[:MISFITS]))) if misfits else found
+    condition = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
+    return replace(condition, message=" | ".join(map(told, misfits[:MISFITS]))) if misfits else condition
 
 
 def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:
-    wanted = this.spec.event_type_ref.name
-    resolution = [each for each in findings if each.rule in RESOLUTION]
-    versions = [each for each in findings if each.rule in VERSIONS]
-    policy = [each for each in findings if each.rule not in (*RESOLUTION, *VERSIONS) and each.severity != "info"]
-    names = ", ".join(this.spec.versions.wanted) or "every version"
+    type_name = this.spec.event_type_ref.name
+    resolution = [finding for finding in findings if finding.rule in RESOLUTION]
+    versions = [finding for finding in findings if finding.rule in VERSIONS]
+    policy = [
+        finding for finding in findings if finding.rule not in (*RESOLUTION, *VERSIONS) and finding.severity != "info"
+    ]
+    names = ", ".join(this.spec.versions.requested) or "every version"
     return [
-        judged("EventTypeResolved", resolution, ("Resolved", f"{wanted} is known")),
+        judged("EventTypeResolved", resolution, ("Resolved", f"{type_name} is known")),
         judged("VersionAccepted", versions, ("Accepted", names)),
         judged("PolicyAccepted", policy, ("Accepted", "All that is asked for is kept: see status.enforcement")),
     ]
@@ -154,7 +156,7 @@ def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Cond
 def _programmed(
     this: EventSubscription, planned: AppPlan, accepted: Sequence[Condition], failure: Failure | None
 ) -> Condition:
-    wrong = next((each for each in accepted if not each.holds), None)
+    wrong = next((condition for condition in accepted if not condition.holds), None)
     if wrong:
         return Condition("Programmed", "False", "NotAccepted", f"Nothing is programmed while {wrong.type} is False")
     if failure:
@@ -199,11 +201,11 @@ def _observed(
         return _as_before(this, before)
     if unknown := _unobserved(this, seen):
         return Condition("Observed", "Unknown", *unknown)
-    known = {(each.name.name, each.hash) for each in routes}
-    mine = {(each.name.name, each.hash) for each in routes if this.metadata.name in each.subscriptions}
-    if not mine <= seen.routes:
+    known = {(route.name.name, route.hash) for route in routes}
+    own = {(route.name.name, route.hash) for route in routes if this.metadata.name in route.subscriptions}
+    if not own <= seen.routes:
         return Condition("Observed", "Unknown", "NotAsked", "Its routes have changed: the sidecars are asked soon")
-    declared = {(each.manifest["spec"]["pubsubname"], each.manifest["spec"]["topic"]) for each in routes}
+    declared = {(route.manifest["spec"]["pubsubname"], route.manifest["spec"]["topic"]) for route in routes}
     missing = (set(topics) & declared) - seen.subscribed
     surplus = seen.subscribed - declared if known == seen.routes else frozenset()
     return _compared(this, missing, surplus)
@@ -233,14 +235,14 @@ def _compared(
 
 def _as_before(this: EventSubscription, before: Mapping[str, Any]) -> Condition:
     """Say again what an operator before this one has seen of this generation, until it is asked anew."""
-    known = next((each for each in before.get("conditions") or () if each["type"] == "Observed"), None)
+    known = next((condition for condition in before.get("conditions") or () if condition["type"] == "Observed"), None)
     if known and known["observedGeneration"] == this.metadata.generation and known["reason"] != "NotProgrammed":
         return Condition("Observed", known["status"], known["reason"], known["message"])
     return Condition("Observed", "Unknown", "NotAsked", "The sidecars have not been asked yet")
 
 
 def _routes(outcome: Outcome) -> list[Desired]:
-    return [each for each in outcome.desired if each.name.kind == "Subscription"]
+    return [child for child in outcome.desired if child.name.kind == "Subscription"]
 
 
 def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Condition) -> Condition:
@@ -254,7 +256,7 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
     if topic != own:
         return Condition("DeadLetterReady", "True", "OwnTopic", f"Dead letters go to {topic}, which is its owner's")
     for reader in inventory.wildcards():
-        space, pattern = wanted_type(reader)
+        space, pattern = requested_type(reader)
         if is_dead_letters(reader) and space == namespace and pattern in ("deadletter.*", own):
             return Condition("DeadLetterReady", "True", "Kept", f"{reader.ref} keeps what arrives in {topic}")
     message = f"Dead letters go to {topic} and nobody reads it. Add a subscription of deadletter.*, as the archive has."
@@ -277,7 +279,10 @@ def _is_replay(child: Desired) -> bool:
 
 
 def _listed(subscriptions: Iterable[EventSubscription]) -> list[str]:
-    named = [f"{each.metadata.namespace}/{each.metadata.name} ({each.spec.consumer.app_id})" for each in subscriptions]
+    named = [
+        f"{subscription.metadata.namespace}/{subscription.metadata.name} ({subscription.spec.consumer.app_id})"
+        for subscription in subscriptions
+    ]
     return sorted(named)[:MANY]
 
 
@@ -287,7 +292,7 @@ def _deprecated(this: EventType, consumers: Sequence[EventSubscription], today: 
             "version": version.name,
             "removal": version.deprecation.removal.isoformat(),
             "alternative": version.deprecation.alternative,
-            "consumers": _listed(each for each in consumers if version.name in each.spec.versions.wanted),
+            "consumers": _listed(each for each in consumers if version.name in each.spec.versions.requested),
         }
         for version in this.spec.versions
         if version.deprecation and version.is_ending(today)

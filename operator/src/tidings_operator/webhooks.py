@@ -40,7 +40,7 @@ LEAVING = 3.0
 """Seconds that a type's deletion waits for its readers, which may be deleted at the same time."""
 AGAIN = 0.5
 COLLECTORS = tuple(
-    f"system:serviceaccount:kube-system:{each}" for each in ("namespace-controller", "generic-garbage-collector")
+    f"system:serviceaccount:kube-system:{name}" for name in ("namespace-controller", "generic-garbage-collector")
 )
 """Delete what is lost already: refusing it would leave a namespace on its way out for ever."""
 MOST_WARNINGS, LONGEST_WARNING = 10, 256
@@ -125,7 +125,9 @@ class Webhooks:
             deadline = time.monotonic() + (LEAVING if request.operation == "DELETE" else 0.0)
             while verdict.errors and not change.unreadable:
                 # The watch may be behind: nobody is refused for what the API server knows better.
-                fresh = await self._unseen({each for each in (change.key[0], _home(change)) if self._is_ours(each)})
+                fresh = await self._unseen(
+                    {namespace for namespace in (change.key[0], _home(change)) if self._is_ours(namespace)}
+                )
                 change, verdict = await self._judged(request, fresh)
                 if time.monotonic() >= deadline:
                     break
@@ -151,7 +153,7 @@ class Webhooks:
         inventory, own = self._world.inventory, change.key[0]
         spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
         text = " ".join((*map(told, verdict.errors), *verdict.warnings))
-        asked_of = {each for each in spaces if f"{each}/" in text} | {_home(change)} - {own}
+        asked_of = {namespace for namespace in spaces if f"{namespace}/" in text} | {_home(change)} - {own}
         if not spaces and not asked_of:
             return verdict
         plural = "eventsubscriptions" if change.kind == "EventType" else "eventtypes"
@@ -195,25 +197,27 @@ class Webhooks:
     async def _unseen(self, namespaces: set[str]) -> list[Part]:
         """Return what the API server has otherwise than the inventory; where it cannot be asked, nothing is."""
         try:
-            found = [
-                await self._differing(kind, each) for kind in ("EventType", "EventSubscription") for each in namespaces
+            differences = [
+                await self._differing(kind, namespace)
+                for kind in ("EventType", "EventSubscription")
+                for namespace in namespaces
             ]
         except ApiError as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
-        return [part for parts in found for part in parts]
+        return [part for parts in differences for part in parts]
 
     async def _differing(self, kind: str, namespace: str) -> list[Part]:
         items, _ = await self._client.list(OWN[kind], namespace, metadata_only=True)
-        there = {each["metadata"]["name"]: int(each["metadata"]["resourceVersion"]) for each in items}
+        versions = {item["metadata"]["name"]: int(item["metadata"]["resourceVersion"]) for item in items}
         known = {
-            name: each.version
-            for (of, space, name), each in self._world.objects.items()
+            name: tracked.version
+            for (of, space, name), tracked in self._world.objects.items()
             if (of, space) == (kind, namespace)
         }
-        gone: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - there.keys()]
-        late = [name for name, version in there.items() if known.get(name, 0) < version]
+        deleted: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - versions.keys()]
+        late = [name for name, version in versions.items() if known.get(name, 0) < version]
         bodies = await asyncio.gather(*(self._client.get(OWN[kind], namespace, name) for name in late))
-        return [*gone, *((kind, (namespace, name), _parsed(body)) for name, body in zip(late, bodies, strict=True))]
+        return [*deleted, *((kind, (namespace, name), _parsed(body)) for name, body in zip(late, bodies, strict=True))]
 
 
 def _home(change: Change) -> str:
@@ -228,7 +232,7 @@ def _parsed(body: Any) -> Any:
 
 
 def _response(change: Change, verdict: Verdict) -> Response:
-    warnings = [each[:LONGEST_WARNING] for each in verdict.warnings[:MOST_WARNINGS]]
+    warnings = [warning[:LONGEST_WARNING] for warning in verdict.warnings[:MOST_WARNINGS]]
     if not verdict.errors:
         return {"allowed": True, "warnings": warnings}
     code = HTTPStatus.CONFLICT if change.operation == "DELETE" else HTTPStatus.UNPROCESSABLE_ENTITY

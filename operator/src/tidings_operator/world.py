@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from tidings.resources import EventSubscription, Finding, Inventory, parse_resource
-from tidings.resources.inventory import app_key, type_key, wanted_type
+from tidings.resources.inventory import app_key, requested_type, type_key
 from tidings.resources.model import Resource
 from tidings.resources.origin import Origin
 from tidings_operator import accepted, children
@@ -50,8 +50,8 @@ class Said(NamedTuple):
 
     def decoded(self) -> dict[str, Any]:
         """Return the rest."""
-        found: dict[str, Any] = msgspec.json.decode(self.rest)
-        return found
+        rest: dict[str, Any] = msgspec.json.decode(self.rest)
+        return rest
 
 
 def digest(status: Any) -> bytes:
@@ -64,8 +64,8 @@ def said(kind: str, status: Any) -> Said:
     if kind == "EventReplay" or not status:
         return Said(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
     conditions = [
-        each if each["type"] == "Observed" else {field: each.get(field) for field in REMEMBERED}
-        for each in status.get("conditions") or ()
+        condition if condition["type"] == "Observed" else {field: condition.get(field) for field in REMEMBERED}
+        for condition in status.get("conditions") or ()
     ]
     kept = {"conditions": conditions, **({"accepted": status["accepted"]} if status.get("accepted") else {})}
     return Said(digest(status), shared(msgspec.json.encode(kept, order="deterministic")))
@@ -75,7 +75,7 @@ def said(kind: str, status: Any) -> Said:
 def is_ready(rest: bytes) -> bool:
     """Whether what is kept of a status says Ready."""
     conditions = msgspec.json.decode(rest).get("conditions", ())
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 @lru_cache(maxsize=4096)
@@ -183,36 +183,36 @@ class World:
             known.status, known.version = said(place[0], body.get("status")), version
             self._unweigh(place)
 
-    def listed(self, api: Api, namespace: str, found: Sequence[Live]) -> None:
+    def listed(self, api: Api, namespace: str, items: Sequence[Live]) -> None:
         """Take the list of all children of a kind; those that are not in it are gone."""
-        there = {(each.namespace, each.app, each.name) for each in found}
+        present = {(item.namespace, item.app, item.name) for item in items}
         for (space, app), state in self.apps.items():
-            for name in [each for each in state.children if each.kind == api.kind]:
-                if (not namespace or space == namespace) and (space, app, name) not in there:
+            for name in [child_name for child_name in state.children if child_name.kind == api.kind]:
+                if (not namespace or space == namespace) and (space, app, name) not in present:
                     self._lost(space, app, name)
-        for each in found:
-            self.child(each)
+        for item in items:
+            self.child(item)
         self.listings.add((api.kind, namespace))
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
         """Take an event about a child."""
-        each = live(api, item)
+        child = live(api, item)
         if change != "DELETED":
-            self.child(each)
+            self.child(child)
             return
-        known = self.apps[each.namespace, each.app].children.get(each.name)
-        if known and known.uid == each.uid:
-            self._lost(each.namespace, each.app, each.name)
+        known = self.apps[child.namespace, child.app].children.get(child.name)
+        if known and known.uid == child.uid:
+            self._lost(child.namespace, child.app, child.name)
 
-    def child(self, each: Live) -> None:
+    def child(self, child: Live) -> None:
         """Keep a child as it is now; what is older than what is known is left out."""
-        state = self.apps[each.namespace, each.app]
-        known = state.children.get(each.name)
-        if known and known.uid == each.uid and known.version >= each.version:
+        state = self.apps[child.namespace, child.app]
+        known = state.children.get(child.name)
+        if known and known.uid == child.uid and known.version >= child.version:
             return
-        state.children[each.name] = each
-        if known is None or (known.content, known.hash) != (each.content, each.hash):
-            self.dirty(Key("app", each.namespace, each.app))
+        state.children[child.name] = child
+        if known is None or (known.content, known.hash) != (child.content, child.hash):
+            self.dirty(Key("app", child.namespace, child.app))
 
     def reject(self, resource: Resource[Any], finding: Finding) -> bool:
         """Plan without an object from now on, as if it could not be read; False if it is another one by now."""
@@ -235,15 +235,15 @@ class World:
 
     def unsuited(self, subscription: EventSubscription) -> Iterator[Finding]:
         """Yield a warning for each version that a subscription wants and that was changed under it."""
-        this = self.inventory.type(wanted_type(subscription))
-        found = (
+        this = self.inventory.type(requested_type(subscription))
+        misfits = (
             (self.weigh(this.key) if this.key in self._unweighed else self.misfits.get(this.key, {})) if this else {}
         )
-        for name in subscription.spec.versions.wanted:
-            if this and name in found:
-                mend = f"It is still delivered. Ask {this.spec.owner.team} for {name} as it was, or read a new version."
+        for name in subscription.spec.versions.requested:
+            if this and name in misfits:
+                fix = f"It is still delivered. Ask {this.spec.owner.team} for {name} as it was, or read a new version."
                 at = ("spec", "versions")
-                yield subscription.finding("warning", "incompatible-schema", found[name], mend, at=at)
+                yield subscription.finding("warning", "incompatible-schema", misfits[name], fix, at=at)
 
     def everything(self) -> list[Key]:
         """Return every key there is."""
@@ -251,13 +251,13 @@ class World:
             *(Key("app", *app) for app in self.inventory.consuming_apps | self.apps.keys()),
             *(Key("EventType", *key) for key in self.inventory.types),
             *(Key("EventReplay", *key) for key in self.inventory.replays),
-            *(Key(*place) for place, each in self.objects.items() if each.findings),
+            *(Key(*place) for place, tracked in self.objects.items() if tracked.findings),
         ]
 
     def ready(self) -> int:
         """Return how many EventSubscriptions are Ready by their status."""
         return sum(
-            place[0] == "EventSubscription" and is_ready(each.status.rest) for place, each in self.objects.items()
+            place[0] == "EventSubscription" and is_ready(tracked.status.rest) for place, tracked in self.objects.items()
         )
 
     def drop_if_empty(self, app: tuple[str, str]) -> None:
@@ -296,15 +296,15 @@ class World:
         this, tracked = self.inventory.types.get(key), self.objects.get(("EventType", *key))
         return accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
 
-    def weighed(self, key: tuple[str, str], found: dict[str, str]) -> None:
+    def weighed(self, key: tuple[str, str], misfits: dict[str, str]) -> None:
         """Keep what `weigh` has returned; where it is otherwise than before, the type's readers are looked at."""
         self._unweighed.discard(key)
         before = self.misfits.pop(key, {})
-        if found:
-            self.misfits[key] = found
+        if misfits:
+            self.misfits[key] = misfits
         this = self.inventory.types.get(key)
-        for each in self.inventory.consumers(this) if this and found != before else ():
-            self.dirty(Key("app", *app_key(each)))
+        for consumer in self.inventory.consumers(this) if this and misfits != before else ():
+            self.dirty(Key("app", *app_key(consumer)))
 
     def _unweigh(self, place: Place) -> None:
         """Let a type be weighed anew."""
@@ -333,15 +333,15 @@ class World:
         """Return the types whose status speaks of an object, and rivals for a type's name."""
         if place[0] == "EventType":
             this = self.inventory.types.get(place[1:])
-            return {each.key for each in self.inventory.claims(type_key(this))} if this else set()
+            return {event_type.key for event_type in self.inventory.claims(type_key(this))} if this else set()
         subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
-        return {each.key for each in self._read_by(subscription)} if subscription else set()
+        return {event_type.key for event_type in self._read_by(subscription)} if subscription else set()
 
     def _read_by(self, subscription: EventSubscription) -> Iterable[Any]:
-        namespace, wanted = wanted_type(subscription)
+        namespace, pattern = requested_type(subscription)
         if subscription.spec.is_wildcard:
-            return self.inventory.matching_types(namespace, wanted)
-        return self.inventory.claims((namespace, wanted))
+            return self.inventory.matching_types(namespace, pattern)
+        return self.inventory.claims((namespace, pattern))
 
     def _lost(self, namespace: str, app: str, name: Name) -> None:
         if self.apps[namespace, app].children.pop(name, None):

@@ -14,8 +14,8 @@ from tidings.cli.cluster import Context, Live, Namespace, State
 from tidings.cli.output import Format
 from tidings.plan.readers import Reader, readers
 from tidings.resources import EventType, has_errors, load, worst_first
+from tidings.resources.did_you_mean import did_you_mean
 from tidings.resources.inventory import Inventory, seniority
-from tidings.resources.suggesting import did_you_mean
 
 Type = Annotated[
     str,

@@ -45,8 +45,8 @@ def show(findings: Iterable[Finding], to: Console) -> None:
             Text(f"[{finding.rule}]", style="dim"),
             sep="",
         )
-        if finding.mend:
-            to.print(literal(f"    {finding.mend}", "dim"))
+        if finding.fix:
+            to.print(literal(f"    {finding.fix}", "dim"))
 
 
 def summary(findings: Iterable[Finding]) -> str:

@@ -1,7 +1,7 @@
-"""The plan core: EventTypes and EventSubscriptions in, what Dapr and the kit need out. Pure: no files, no network.
+"""Planning: derive the configuration of Dapr and the kit from EventTypes and EventSubscriptions. Pure, without I/O.
 
-`plan(inventory)` plans everything; `plan_app(app, inventory, today)` just one app, which is what an operator
-does on a change (`Inventory.put` and `Inventory.remove` tell it which apps a change touches).
+`plan(inventory)` plans all apps; `plan_app(app, inventory, today)` plans one app, as an operator does after a change
+(`Inventory.put` and `Inventory.remove` return the affected apps).
 """
 
 from tidings.plan.app import plan_app

@@ -1,4 +1,4 @@
-"""The plan of one app: a pure function of the inventory, so that an operator can redo just the app that changed."""
+"""Plan a single app: a pure function of the inventory, so that an operator can replan only the changed app."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from functools import partial
 from tidings.plan import (
     channels,
     conditions,
-    keepers,
+    enforcement,
     neighbours,
     overlaps,
     ownership,
@@ -22,63 +22,65 @@ from tidings.plan.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_l
 from tidings.plan.guarding import failure, judged
 from tidings.plan.model import AppPlan, Topics
 from tidings.resources.findings import Finding, has_errors, worst_first
-from tidings.resources.inventory import Inventory, Key, app_key, is_dead_letters, wanted_type
+from tidings.resources.inventory import Inventory, Key, app_key, is_dead_letters, requested_type
 from tidings.resources.subscription import EventSubscription
 
 SLOW = 10.0
-"""Events a second, below which a subscription needs workers of its own: seen with one a second, 12 and 32 workers."""
+"""Events per second below which a subscription needs its own workers, measured with 1/s on 12 and 32 workers."""
 
 MAX_SUBSCRIPTIONS = 1_000
-"""Of one app: its plan is made anew with each change of one of them."""
+"""Maximum per app: each change of one of them replans the app."""
 MAX_RULES = 128
-"""Of one app on one topic: they are compared with each other, and the sidecar asks one after the other."""
+"""Maximum per app and topic: rules are compared pairwise here and evaluated sequentially by the sidecar."""
 MAX_RULE_TEXT = 4_000_000
 
 Readers = list[tuple[EventSubscription, list[Channel]]]
 
 
 def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
-    """Plan one app (namespace and app id).
+    """Plan one app, given by namespace and app id.
 
-    A subscription with an error programs nothing; the others of the app are planned as if it were not there.
+    A subscription with an error is ignored; the app's other subscriptions are planned without it.
     """
     findings: list[Finding] = []
-    beside = _Beside()
+    accepted = _AcceptedSubscriptions()
     of_app = inventory.of_app(app)
     for subscription in of_app[:MAX_SUBSCRIPTIONS]:
         nothing: list[Channel] = []
-        read, found = judged(subscription, partial(_verdict, subscription, inventory, today, beside), nothing)
-        if not has_errors(found):
-            beside.add(subscription, read)
-        findings += found
+        read, own_findings = judged(
+            subscription, partial(_check_with, subscription, inventory, today, accepted), nothing
+        )
+        if not has_errors(own_findings):
+            accepted.add(subscription, read)
+        findings += own_findings
     for subscription in of_app[MAX_SUBSCRIPTIONS:]:
         message = f"App {app[1]} has more than {MAX_SUBSCRIPTIONS} subscriptions: this one is not planned"
-        mend = "Read with a pattern, or with several apps."
-        findings.append(subscription.finding("error", "too-many-subscriptions", message, mend))
-    readers = beside.readers
+        fix = "Use a pattern, or several apps."
+        findings.append(subscription.finding("error", "too-many-subscriptions", message, fix))
+    readers = accepted.readers
     try:
         findings += _slow(readers, inventory)
         return _rendered(app, readers, inventory, findings)
-    except Exception as error:  # noqa: BLE001 - what one app needs concerns no other
-        failed = [failure(each, error) for each, _ in readers]
+    except Exception as error:  # noqa: BLE001 - a failure of one app must not affect the others
+        failed = [failure(subscription, error) for subscription, _ in readers]
         return _rendered(app, [], inventory, [*findings, *failed])
 
 
 def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[Finding]) -> AppPlan:
-    """Return what Dapr, the kit and the broker need for subscriptions that have no error."""
+    """Render the plan for subscriptions without errors."""
     namespace, name = app
     by_channel = _by_channel(readers)
-    replayed = _replayed(readers)
+    replayed = _replay_components(readers)
     children = [
         subscriptions.merged(
             name,
             namespace,
-            each,
+            channel,
             near,
-            bulk=not _is_bulkless(namespace, [each], inventory),
-            concurrent=inventory.is_concurrent(namespace, each.pubsub),
+            bulk=not _is_bulkless(namespace, [channel], inventory),
+            concurrent=inventory.is_concurrent(namespace, channel.pubsub),
         )
-        for each, near in by_channel.items()
+        for channel, near in by_channel.items()
     ]
     children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
     return AppPlan(
@@ -90,115 +92,121 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
         reads=_topics([*by_channel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
         publishes=_topics(_published(app, inventory, readers)),
         enforcement={
-            each.metadata.name: keepers.keepers(each, _bounds(each, read, inventory)) for each, read in readers
+            subscription.metadata.name: enforcement.enforcers(subscription, _bounds(subscription, read, inventory))
+            for subscription, read in readers
         },
         findings=tuple(worst_first(findings)),
     )
 
 
-def _verdict(
-    subscription: EventSubscription, inventory: Inventory, today: date, beside: "_Beside"
+def _check_with(
+    subscription: EventSubscription, inventory: Inventory, today: date, accepted: "_AcceptedSubscriptions"
 ) -> tuple[list[Channel], list[Finding]]:
-    read, found = _judge(subscription, inventory, today)
-    if not has_errors(found):
-        found += beside.check(subscription, read)
-    return read, found
+    read, findings = _check_alone(subscription, inventory, today)
+    if not has_errors(findings):
+        findings += accepted.check(subscription, read)
+    return read, findings
 
 
-def _judge(subscription: EventSubscription, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
-    """Look at a subscription by itself."""
+def _check_alone(
+    subscription: EventSubscription, inventory: Inventory, today: date
+) -> tuple[list[Channel], list[Finding]]:
+    """Check a subscription on its own; return its channels and findings."""
     read, findings = channels.resolve(subscription, inventory, today)
-    read = [each for each in read if _is_granted(subscription, each, inventory)]
+    read = [channel for channel in read if _is_granted(subscription, channel, inventory)]
     findings += ownership.of_subscription(subscription, inventory)
     findings += neighbours.of_subscription(subscription, inventory)
+    findings += neighbours.of_subscription(subscription, inventory)
     findings += conditions.check(subscription)
-    findings += keepers.unkept(subscription, _bounds(subscription, read, inventory))
+    findings += enforcement.unenforced(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
     event_type = channels.readable_type(subscription, inventory)
     if event_type and not types.grants(event_type, inventory):
-        message = f"{event_type.ref} has an error, so nobody may read it"
-        mend = "Correct the EventType: its own findings say what is wrong."
+        message = f"{event_type.ref} has an error and cannot be consumed"
+        fix = "Fix the EventType; see its findings."
         at = ("spec", "eventTypeRef", "name")
-        findings.append(subscription.finding("error", "type-refused", message, mend, at=at))
+        findings.append(subscription.finding("error", "type-refused", message, fix, at=at))
     if event_type and not has_errors(findings):
         findings += conditions.probe(subscription, event_type, read)
     if event_type and not event_type.spec.producers:
-        message = f"Nobody publishes {event_type.spec.type}: this subscription would wait for ever"
-        mend = f"Name its apps in spec.producers of {event_type.ref}."
+        message = f"{event_type.spec.type} has no producer: this subscription will not receive any event"
+        fix = f"List the producing apps in spec.producers of {event_type.ref}."
         at = ("spec", "eventTypeRef", "name")
-        findings.append(subscription.finding("warning", "unreachable-subscription", message, mend, at=at))
+        findings.append(subscription.finding("warning", "unreachable-subscription", message, fix, at=at))
     if event_type and event_type.spec.intent == "Command":
-        findings += _rival(subscription, inventory.consumers(event_type))
+        findings += _competing_consumer(subscription, inventory.consumers(event_type))
     return read, findings
 
 
-def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inventory) -> keepers.Bounds:
-    """Return what the components that it reads from can and cannot do."""
+def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inventory) -> enforcement.Capabilities:
+    """Return the limitations of the components that a subscription reads from."""
     namespace = subscription.metadata.namespace
-    return keepers.Bounds(
+    return enforcement.Capabilities(
         bulkless=_is_bulkless(namespace, read, inventory),
-        # One at a time on each topic: of several, each brings one.
+        # The limit applies per topic: several topics deliver one message each, concurrently.
         serial=len(read) == 1 and inventory.is_serial(namespace, read[0].pubsub),
     )
 
 
 def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:
-    """Return whether bulk delivery does harm: one message at a time would wait for others that cannot come."""
-    return any(inventory.is_serial(namespace, each.pubsub) for each in read)
+    """Return True if bulk delivery is harmful, because messages are delivered one at a time and a bulk never fills."""
+    return any(inventory.is_serial(namespace, channel.pubsub) for channel in read)
 
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
-    """A few events a second fill the workers that all of an app's topics share, and the others wait with them."""
+    """Yield a warning for slow rate limits: they occupy the workers that all topics of the app share."""
     for subscription, read in readers:
         rate = subscription.spec.rate_limit
         namespace = subscription.metadata.namespace
-        shared = {each.pubsub for each in read if inventory.is_sharing(namespace, each.pubsub)}
-        others = {each.pubsub for other, near in readers if other is not subscription for each in near}
-        if rate and rate.events_per_second < SLOW and shared & others:
-            name = min(shared & others)
-            message = f"Its {rate.events_per_second:g} events a second hold up the app's other topics on {name}"
-            mend = f"Name a component of its own in source: a copy of {name} with few workers and a short queue."
-            yield subscription.finding("warning", "slow-among-others", message, mend, at=("spec", "rateLimit"))
+        shared = {channel.pubsub for channel in read if inventory.is_sharing(namespace, channel.pubsub)}
+        other_components = {channel.pubsub for other, near in readers if other is not subscription for channel in near}
+        if rate and rate.events_per_second < SLOW and shared & other_components:
+            name = min(shared & other_components)
+            message = f"Its {rate.events_per_second:g} events per second delay the app's other topics on {name}"
+            fix = f"Set source.pubsub to a separate component, a copy of {name} with few workers and a short queue."
+            yield subscription.finding("warning", "slow-among-others", message, fix, at=("spec", "rateLimit"))
 
 
-def _rival(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:
-    """A command is done once: the first app that asked for it has it."""
+def _competing_consumer(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:
+    """Return an error if another app already consumes the command: only the oldest consumer may."""
     owner = app_key(consumers[0])
     if app_key(subscription) == owner:
         return []
     command = subscription.spec.event_type_ref.name
-    message = f"{command} is a command and {ownership.named(consumers[0], subscription)} already takes it"
-    mend = "A command has one consuming app; let others read the fact that results from it."
+    message = f"{command} is a command and {ownership.named(consumers[0], subscription)} already consumes it"
+    fix = "A command has one consuming app; let other apps consume the resulting fact."
     at = ("spec", "eventTypeRef", "name")
-    return [subscription.finding("error", "command-with-two-consumers", message, mend, at=at)]
+    return [subscription.finding("error", "command-with-two-consumers", message, fix, at=at)]
 
 
 def _is_granted(subscription: EventSubscription, channel: Channel, inventory: Inventory) -> bool:
-    """Whether what a pattern covers may be read: of a type by name, an error says so."""
-    event_type = inventory.type((wanted_type(subscription)[0], channel.type)) if subscription.spec.is_wildcard else None
+    """Return False if a pattern matches the channel but its type has errors. For a type by name, that is an error."""
+    event_type = (
+        inventory.type((requested_type(subscription)[0], channel.type)) if subscription.spec.is_wildcard else None
+    )
     return event_type is None or types.grants(event_type, inventory)
 
 
-class _Beside:
-    """The subscriptions of an app that are planned already: each further one must fit beside them."""
+class _AcceptedSubscriptions:
+    """The accepted subscriptions of an app, with which each further one must be compatible."""
 
     def __init__(self) -> None:
         self.readers: Readers = []
         self._on: dict[tuple[str, str], list[EventSubscription]] = defaultdict(list)
         self._first: dict[str, EventSubscription] = {}
-        """By component, the oldest: daprd keeps one retry and timeout for each component."""
+        """Oldest subscription by component: daprd has one retry and timeout policy per component."""
 
     def add(self, subscription: EventSubscription, read: list[Channel]) -> None:
-        """Plan one more."""
+        """Accept a subscription."""
         self.readers.append((subscription, read))
         for channel in read:
             self._on[channel.pubsub, channel.topic].append(subscription)
             self._first.setdefault(channel.pubsub, subscription)
 
     def check(self, subscription: EventSubscription, read: list[Channel]) -> list[Finding]:
-        """Return what is wrong with one more. It is compared with those on the same topics, which are bounded."""
-        findings = list(self._too_much(subscription, read))
+        """Return the conflicts of a further subscription with the accepted ones on the same topics."""
+        findings = list(self._exceeded_limits(subscription, read))
         if findings:
             return findings
         shared: dict[Key, tuple[EventSubscription, list[Channel]]] = {}
@@ -208,45 +216,45 @@ class _Beside:
         for senior, both in shared.values():
             findings += overlaps.conflicts(subscription, senior, both)
             findings += subscriptions.disagreement(subscription, senior)
-        firsts = {first.key: first for each in read if (first := self._first.get(each.pubsub))}
+        firsts = {first.key: first for channel in read if (first := self._first.get(channel.pubsub))}
         for first in firsts.values():
             findings += resiliency.disagreement(subscription, first)
         return findings
 
-    def _too_much(self, subscription: EventSubscription, read: list[Channel]) -> Iterator[Finding]:
+    def _exceeded_limits(self, subscription: EventSubscription, read: list[Channel]) -> Iterator[Finding]:
         rules = conditions.rules_of(subscription)
         for channel in read:
-            there = self._on.get((channel.pubsub, channel.topic), ())
-            if len(rules) + sum(len(conditions.rules_of(each)) for each in there) > MAX_RULES:
-                message = f"{channel.topic} would have more than {MAX_RULES} rules, which a sidecar asks for each event"
-                mend = "Let the app decide, or read with several apps."
-                yield subscription.finding("error", "too-many-rules", message, mend, at=("spec", "routes"))
+            existing = self._on.get((channel.pubsub, channel.topic), ())
+            if len(rules) + sum(len(conditions.rules_of(other)) for other in existing) > MAX_RULES:
+                message = f"{channel.topic} would have more than {MAX_RULES} rules to evaluate for each event"
+                fix = "Filter in the app, or use several apps."
+                yield subscription.finding("error", "too-many-rules", message, fix, at=("spec", "routes"))
                 return
-        if sum(len(each.match) for each in rules) * len(read) > MAX_RULE_TEXT:
-            message = f"Its conditions on {len(read)} topics are longer than {MAX_RULE_TEXT} characters together"
-            mend = "Shorten the filters, or read fewer types."
-            yield subscription.finding("error", "too-many-rules", message, mend, at=("spec", "filters"))
+        if sum(len(rule.match) for rule in rules) * len(read) > MAX_RULE_TEXT:
+            message = f"Its conditions on {len(read)} topics exceed {MAX_RULE_TEXT} characters in total"
+            fix = "Shorten the filters, or consume fewer types."
+            yield subscription.finding("error", "too-many-rules", message, fix, at=("spec", "filters"))
 
 
 def _by_channel(readers: Readers) -> dict[Channel, list[EventSubscription]]:
-    """Group by topic, leaving out what is suspended as a whole: the broker then keeps the events."""
-    found: dict[tuple[str, str], tuple[Channel, list[EventSubscription]]] = {}
+    """Group subscriptions by channel, except channels with only suspended ones, whose events stay at the broker."""
+    groups: dict[tuple[str, str], tuple[Channel, list[EventSubscription]]] = {}
     for subscription, read in readers:
         for channel in read:
-            found.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(subscription)
-    return {channel: near for channel, near in found.values() if not all(each.spec.suspend for each in near)}
+            groups.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(subscription)
+    return {channel: near for channel, near in groups.values() if not all(reader.spec.suspend for reader in near)}
 
 
 def _by_component(readers: Readers) -> dict[str, list[EventSubscription]]:
-    found: dict[str, list[EventSubscription]] = defaultdict(list)
+    by_component: dict[str, list[EventSubscription]] = defaultdict(list)
     for subscription, read in readers:
         for pubsub in dict.fromkeys(channel.pubsub for channel in read):
-            found[pubsub].append(subscription)
-    return dict(found)
+            by_component[pubsub].append(subscription)
+    return dict(by_component)
 
 
-def _replayed(readers: Readers) -> list[str]:
-    """Return the components on which something of this app may be sent again: only the kit can sort it out."""
+def _replay_components(readers: Readers) -> list[str]:
+    """Return the components with subscriptions that accept replays, which requires the kit."""
     return sorted(
         {
             channel.pubsub
@@ -258,11 +266,11 @@ def _replayed(readers: Readers) -> list[str]:
 
 
 def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Channel]:
-    """Return what the app must be allowed to publish. daprd publishes dead letters in the app's own name."""
+    """Yield the channels that the app publishes to, including dead letters, which daprd publishes as the app."""
     for event_type in inventory.produced_by(app):
         if types.grants(event_type, inventory):
             yield from channels.published(event_type)
-    for pubsub in _replayed(readers):
+    for pubsub in _replay_components(readers):
         yield Channel(pubsub, REPLAY_OUTCOMES, "*")
     for subscription, read in readers:
         own = subscription.spec.delivery.dead_letter.topic
@@ -276,7 +284,7 @@ def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Cha
 
 
 def _topics(read: Iterable[Channel]) -> Topics:
-    found: dict[str, set[str]] = defaultdict(set)
+    by_component: dict[str, set[str]] = defaultdict(set)
     for channel in read:
-        found[channel.pubsub].add(channel.topic)
-    return {pubsub: tuple(sorted(topics)) for pubsub, topics in sorted(found.items())}
+        by_component[channel.pubsub].add(channel.topic)
+    return {pubsub: tuple(sorted(topics)) for pubsub, topics in sorted(by_component.items())}

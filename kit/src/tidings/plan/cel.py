@@ -1,10 +1,10 @@
-"""CEL, checked before it may reach a sidecar.
+"""Validation and evaluation of CEL, before it reaches a sidecar.
 
-daprd dies of what it cannot compile, and hangs for ever on an unknown function: it declares every unknown name as a
+daprd crashes on expressions that it cannot compile and hangs on unknown functions: it declares every unknown name as a
 variable and compiles again (pkg/expr, 1.18.1).
 
-The checker is Google's own (cel-cpp); where it takes more than daprd's cel-go 0.20.1 does, `check` refuses. So it does
-where an event could keep a sidecar busy: the cost of an expression is bounded, whatever it finds in an event.
+The checker is Google's cel-cpp. `check` also rejects what cel-cpp accepts but daprd's cel-go 0.20.1 does not, and
+expressions whose worst-case cost could block a sidecar.
 """
 
 import re
@@ -20,14 +20,14 @@ from tidings.plan.celtree import MAX_TREE, Parsed, TooDeep, Tree, parsed, serial
 
 MAX_LENGTH = 4096
 COUNTS = ("requests", "totalSuccesses", "totalFailures", "consecutiveSuccesses", "consecutiveFailures")
-"""What a circuit breaker's `trip` may look at: whole numbers, counted by daprd."""
+"""Integer variables that daprd provides to a circuit breaker's `trip`."""
 
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.+)")
 
 
 @lru_cache(maxsize=1)
 def _event_environment() -> Any:
-    # Any, as daprd declares it: with dyn, a macro over the envelope itself would pass here and kill daprd.
+    # Any, as in daprd: with dyn, a macro over the whole event would pass here and crash daprd.
     return cel.NewEnv(variables={"event": cel.Type("google.protobuf.Any")})
 
 
@@ -43,13 +43,13 @@ def _trip_environment() -> Any:
 
 @lru_cache(maxsize=20_000)
 def check(expression: str) -> Problem | None:
-    """Compile a route's `match` over `event`; None if a sidecar may have it."""
+    """Check a condition over `event`; return the problem, or None if it is safe for a sidecar."""
     return _check(expression, _event_environment(), frozenset(("event",)), _FIELDS)
 
 
 @lru_cache(maxsize=1_000)
 def check_trip(expression: str) -> Problem | None:
-    """Compile a circuit breaker's `trip` over the counts that daprd keeps; None if a sidecar may have it."""
+    """Check a circuit breaker's `trip` over daprd's counts; return the problem, or None if it is safe for a sidecar."""
     return _check(expression, _trip_environment(), frozenset(COUNTS), ", ".join(COUNTS))
 
 
@@ -62,11 +62,11 @@ def _program(expression: str) -> Any:
 
 
 def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
-    """Return whether the event matches, or the message of what fails: then daprd dead-letters the event.
+    """Return whether an event matches, or the error message if the evaluation fails and daprd dead-letters it.
 
-    Stricter than daprd in two cases, in which daprd says false: has() of a field of what is no object, and `in` an
-    object with a key that is no text. A boolean is converted to no number, as in daprd and unlike in Google's C++; here
-    that fails also where another part of the condition has decided before.
+    Stricter than daprd in two cases, where daprd returns false: has() on a field of a non-object, and `in` on an object
+    with a non-string key. Converting a boolean to a number fails, as in daprd but unlike in cel-cpp; here it fails even
+    if short-circuit evaluation would skip it.
     """
     for function, argument in _conversions(expression):
         if isinstance(_value(_part(argument), event), bool):
@@ -76,10 +76,10 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
 
 @lru_cache(maxsize=512)
 def _conversions(expression: str) -> tuple[tuple[str, bytes], ...]:
-    if not any(f"{each}(" in expression for each in ("int", "double")):  # uint( is among them
+    if not any(f"{function}(" in expression for function in ("int", "double")):  # "int(" also matches "uint("
         return ()
-    calls = (each for each in _parse(expression).tree.everything() if each.name in ("int", "uint", "double"))
-    return tuple((each.name, each.parts[0].message) for each in calls if each.parts)
+    calls = (node for node in _parse(expression).tree.everything() if node.name in ("int", "uint", "double"))
+    return tuple((call.name, call.parts[0].message) for call in calls if call.parts)
 
 
 def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
@@ -92,11 +92,11 @@ def _value(program: Any, event: Mapping[str, Any]) -> Any:
 
 
 def as_daprd_reads(value: Any) -> Any:
-    """Return JSON as daprd decodes it for its rules: every number is a double."""
+    """Return JSON as daprd decodes it for its rules, with every number as a double."""
     if isinstance(value, Mapping):
-        return {str(name): as_daprd_reads(each) for name, each in value.items()}
+        return {str(name): as_daprd_reads(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [as_daprd_reads(each) for each in value]
+        return [as_daprd_reads(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -106,9 +106,9 @@ def as_daprd_reads(value: Any) -> Any:
 
 
 def failure(expression: str, event: Mapping[str, Any]) -> str | None:
-    """Return why an expression fails on an event, or a part of it would if no other part decided before.
+    """Return why an expression fails on an event, even if short-circuit evaluation hides the failing part.
 
-    A part may fail where the one that decides has asked with has(), `in` or type() for what it reads.
+    A hidden failure is accepted if the deciding part guards the same field with has(), `in` or type().
     """
     whole = evaluate(expression, event)
     return whole if isinstance(whole, str) else _failure(_parse(expression).tree, event)
@@ -119,10 +119,10 @@ def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
         result = _result(_part(tree.message), event)
         return result if isinstance(result, str) else None
     parts = [*_operands(tree, tree.name)]
-    deciding = [each for each in parts if _result(_part(each.message), event) is (tree.name == "_||_")]
-    guarded = {path for each in deciding for path in _guarded(each)}
-    unguarded = (each for each in parts if not _reads(each, guarded))
-    return next((found for each in unguarded if (found := _failure(each, event))), None)
+    deciding = [part for part in parts if _result(_part(part.message), event) is (tree.name == "_||_")]
+    guarded = {path for part in deciding for path in _guarded(part)}
+    unguarded = (part for part in parts if not _reads(part, guarded))
+    return next((reason for part in unguarded if (reason := _failure(part, event))), None)
 
 
 def _is_logic(tree: Tree) -> bool:
@@ -130,27 +130,27 @@ def _is_logic(tree: Tree) -> bool:
 
 
 def _operands(tree: Tree, operator: str) -> Iterator[Tree]:
-    """Yield what && or || joins, however it is nested."""
+    """Yield the operands of && or ||, flattening nested ones."""
     if tree.kind == "call" and tree.name == operator:
-        for each in tree.parts:
-            yield from _operands(each, operator)
+        for part in tree.parts:
+            yield from _operands(part, operator)
     else:
         yield tree
 
 
 def _guarded(tree: Tree) -> Iterator[tuple[str, ...]]:
-    """Yield the fields whose presence or type a part asks for."""
-    for each in tree.everything():
-        if each.kind == "has" and each.path:
-            yield each.path
-        elif each.name == "type" and each.parts and each.parts[0].path:
-            yield each.parts[0].path
-        elif each.name == "@in" and isinstance(each.parts[0].value, str) and each.parts[1].path:
-            yield (*each.parts[1].path, each.parts[0].value)
+    """Yield the fields whose presence or type a part checks."""
+    for node in tree.everything():
+        if node.kind == "has" and node.path:
+            yield node.path
+        elif node.name == "type" and node.parts and node.parts[0].path:
+            yield node.parts[0].path
+        elif node.name == "@in" and isinstance(node.parts[0].value, str) and node.parts[1].path:
+            yield (*node.parts[1].path, node.parts[0].value)
 
 
 def _reads(tree: Tree, guarded: set[tuple[str, ...]]) -> bool:
-    read = [each.path for each in tree.everything() if each.path]
+    read = [node.path for node in tree.everything() if node.path]
     return any(path[: len(guard)] == guard for path in read for guard in guarded)
 
 
@@ -161,44 +161,44 @@ def _part(message: bytes) -> Any:
 
 def _check(expression: str, environment: Any, names: frozenset[str], known: str) -> Problem | None:
     if not expression.strip():
-        return Problem("the expression is empty: daprd would take it for 'always'", "Write a condition.")
+        return Problem("the expression is empty, which daprd treats as 'always'", "Add a condition.")
     if len(expression) > MAX_LENGTH:
         return Problem(f"the expression is longer than {MAX_LENGTH} characters", "Split it into several filters.")
     if (place := quoted_name(expression)) is not None:
-        mend = "Write event['field-name']."
-        return Problem("daprd's CEL knows no `quoted` field names", mend, *_position(expression, place))
+        fix = "Write event['field-name']."
+        return Problem("daprd does not support `quoted` field names", fix, *_position(expression, place))
     try:
         whole = _parse(expression)
         result = environment.compile(expression).return_type()
     except TooDeep:
         return Problem(f"operators are nested more than {MAX_TREE} levels deep", "Split it into several filters.")
     except RuntimeError as error:
-        return _refused(str(error), known)
-    return _beyond_daprd(expression, whole, names) or _no_condition(result) or _too_costly(whole.tree)
+        return _compile_error(str(error), known)
+    return _unsupported(expression, whole, names) or _not_boolean(result) or _too_costly(whole.tree)
 
 
-def _beyond_daprd(expression: str, whole: Parsed, names: frozenset[str]) -> Problem | None:
-    found = next(refusals(whole.tree, names), None)
-    if found is None:
+def _unsupported(expression: str, whole: Parsed, names: frozenset[str]) -> Problem | None:
+    refusal = next(refusals(whole.tree, names), None)
+    if refusal is None:
         return None
-    place = _position(expression, whole.positions.get(found.tree.id, 0))
-    return Problem(found.message, found.mend, *place)
+    place = _position(expression, whole.positions.get(refusal.tree.id, 0))
+    return Problem(refusal.message, refusal.fix, *place)
 
 
-def _no_condition(result: Any) -> Problem | None:
+def _not_boolean(result: Any) -> Problem | None:
     if result == cel.Type.BOOL:
         return None
-    mend = "Compare it with a value, such as event.data.paid == true."
-    return Problem(f"the expression is of type {result.name().lower()}, not bool", mend)
+    fix = "Compare it with a value, such as event.data.paid == true."
+    return Problem(f"the expression is of type {result.name().lower()}, not bool", fix)
 
 
 def _too_costly(tree: Tree) -> Problem | None:
-    found = steps(tree)
-    if found <= MAX_STEPS:
+    cost = steps(tree)
+    if cost <= MAX_STEPS:
         return None
-    message = f"it may cost a sidecar {found:.0e} steps an event, and {MAX_STEPS:.0e} are allowed"
-    mend = "Use no macro inside a macro over another list, and no whole field of the event inside one."
-    return Problem(message, mend)
+    message = f"it may cost {cost:.0e} steps per event, more than the limit of {MAX_STEPS:.0e}"
+    fix = "Avoid nested macros over different lists, and whole fields of the event inside a macro."
+    return Problem(message, fix)
 
 
 def _parse(expression: str) -> Parsed:
@@ -210,15 +210,15 @@ def _position(expression: str, place: int) -> tuple[int, int]:
     return before.count("\n") + 1, place - (before.rfind("\n") + 1) + 1
 
 
-def _refused(text: str, known: str) -> Problem:
-    found = _ERROR.search(text)
-    if not found:
+def _compile_error(text: str, known: str) -> Problem:
+    match = _ERROR.search(text)
+    if not match:
         return Problem(text.partition("\n")[0], "Simplify the expression.")
-    message = found[3].removesuffix(" (in container '')")
-    mend = "See the CEL language definition; strings stand in quotes, == compares."
+    message = match[3].removesuffix(" (in container '')")
+    fix = "See the CEL language definition. Strings need quotes, and == compares."
     if message.startswith("undeclared reference"):
-        mend = f"Only {known} and CEL's standard functions are known to daprd."
+        fix = f"Use only {known} and CEL's standard functions."
     elif message.startswith("found no matching overload"):
-        mend = "Compare values of one type; convert with int(), double() or string()."
-    line, column = int(found[1]), int(found[2])
-    return Problem(message, mend, line, column) if column else Problem(message, mend)
+        fix = "Compare values of one type; convert with int(), double() or string()."
+    line, column = int(match[1]), int(match[2])
+    return Problem(message, fix, line, column) if column else Problem(message, fix)

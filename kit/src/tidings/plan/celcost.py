@@ -1,7 +1,7 @@
-"""What an expression costs a sidecar at most, for an event of a mebibyte.
+"""Upper bound for the cost of evaluating an expression in a sidecar, for an event of one mebibyte.
 
-A step is about a nanosecond of one core, as measured with cel-go: 50 for evaluating an operator, one for a byte that is
-looked at. Elements of the innermost loop count by their mean size, since together they are no larger than the event.
+A step is about a nanosecond on one core, measured with cel-go: 50 per operator, one per byte read. Elements of the
+innermost loop count with their mean size, because together they are not larger than the event.
 """
 
 import re
@@ -11,32 +11,32 @@ from tidings.plan.celsubset import condition, root_of
 from tidings.plan.celtree import Tree
 
 MAX_STEPS = 1_000_000_000
-"""About a second."""
+"""About one second."""
 EVENT_BYTES = 1 << 20
 ELEMENTS = EVENT_BYTES // 2
-"""The most elements that an event of this size has: a digit and a comma each."""
+"""Maximum elements in an event of that size: a digit and a comma each."""
 _NODE = 50
 _LOOP = 6 * _NODE
 _READ_WHOLE = frozenset(("contains", "startsWith", "endsWith", "@in", "_+_", "string", "int", "uint", "double", "size"))
 _AS_LARGE = frozenset(("_+_", "string"))
-"""Functions whose result is as large as what they are given."""
+"""Functions whose result is as large as their arguments."""
 _REPEATED = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 _Sizes = Mapping[str, int]
-"""The size of a variable in bytes, on average."""
+"""Mean size of a variable's values, in bytes."""
 
 
 def steps(tree: Tree, sizes: _Sizes | None = None) -> int:
-    """Return the steps of evaluating an expression once."""
+    """Return the maximum steps to evaluate an expression once."""
     sizes = sizes or {}
     if tree.kind == "loop":
         return _loop(tree, sizes)
-    inner = sum(steps(each, sizes) for each in tree.parts)
+    inner = sum(steps(part, sizes) for part in tree.parts)
     return _NODE + inner + (_reading(tree, sizes) if tree.kind == "call" else 0)
 
 
 def _reading(tree: Tree, sizes: _Sizes) -> int:
-    read = [_size(each, sizes) for each in tree.parts]
+    read = [_size(part, sizes) for part in tree.parts]
     if tree.name == "matches":
         return read[0] * _states(str(tree.parts[-1].value))
     if tree.name in _READ_WHOLE:
@@ -45,34 +45,34 @@ def _reading(tree: Tree, sizes: _Sizes) -> int:
 
 
 def _states(pattern: str) -> int:
-    """Return the work for each byte of a text: the parts of a pattern, with repetitions written out."""
-    found = len(pattern)
+    """Return the work per input byte: the size of a pattern with its repetitions expanded."""
+    states = len(pattern)
     for least, most in _REPEATED.findall(pattern):
-        found *= max(int(least), int(most or 1), 1)
-    return found
+        states *= max(int(least), int(most or 1), 1)
+    return states
 
 
 def _size(tree: Tree, sizes: _Sizes) -> int:
     if tree.kind == "constant":
         return len(tree.value) if isinstance(tree.value, str | bytes) else 1
     if tree.kind == "list":
-        return 1 + sum(_size(each, sizes) for each in tree.parts)
+        return 1 + sum(_size(part, sizes) for part in tree.parts)
     root = root_of(tree)
     if root is not None:
         return sizes.get(root.name, EVENT_BYTES)
     if tree.kind == "loop":
         return EVENT_BYTES
-    return sum(_size(each, sizes) for each in tree.parts) if tree.name in _AS_LARGE else 1
+    return sum(_size(part, sizes) for part in tree.parts) if tree.name in _AS_LARGE else 1
 
 
 def _loop(tree: Tree, sizes: _Sizes) -> int:
-    over, asked = tree.parts[0], condition(tree)
+    over, predicate = tree.parts[0], condition(tree)
     before = steps(over, sizes)
     source = over
     while source.kind == "loop":
         source = source.parts[0]
     size = _size(source, sizes)
     rounds = len(source.parts) if source.kind == "list" else max(size // 2, 1)
-    # Variables of loops outside stand still while this one runs: each may be as large as the whole event.
+    # The variable of an outer loop is fixed while this loop runs and may be as large as the whole event.
     inner = {**dict.fromkeys(sizes, EVENT_BYTES), tree.name: max(size // max(rounds, 1), 1)}
-    return before + _LOOP + rounds * (_LOOP + (steps(asked, inner) if asked else 0))
+    return before + _LOOP + rounds * (_LOOP + (steps(predicate, inner) if predicate else 0))

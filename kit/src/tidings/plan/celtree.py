@@ -1,7 +1,6 @@
-"""The syntax tree of a CEL expression, read from what Google's parser writes (cel.expr.ParsedExpr, a protobuf message).
+"""The syntax tree of a CEL expression, decoded from the output of Google's parser (cel.expr.ParsedExpr in protobuf).
 
-The parser has the grammar of daprd's, so nothing is taken for something else here; macros come as the loops that they
-stand for.
+The parser uses the same grammar as daprd's. Macros are expanded to loops.
 """
 
 import struct
@@ -11,22 +10,23 @@ from functools import cached_property
 from typing import Any
 
 MAX_TREE = 64
-"""Levels of operators: 1 + 1 + 1 has two."""
+"""Maximum nesting of operators: 1 + 1 + 1 has two levels."""
 
 
 class TooDeep(ValueError):
-    """The expression has more levels than are read."""
+    """The expression exceeds MAX_TREE levels."""
 
 
 class Uint(int):
-    """A number written with the suffix u."""
+    """An unsigned integer literal, with the suffix u."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """One node. `kind` is constant, name, field, has, call, list, struct or loop; `parts` are its operands in order.
+    """A node of the tree.
 
-    `name` is the identifier, the field or the function. `message` is the node as the parser wrote it.
+    `kind` is constant, name, field, has, call, list, struct or loop; `parts` are its operands in order; `name` is the
+    identifier, field or function; `message` is the serialised node.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Tree:
 
     @cached_property
     def path(self) -> tuple[str, ...] | None:
-        """The names of `event.data.field` and `event.data["field"]`; None for anything else."""
+        """Names of a field path such as `event.data.field` or `event.data["field"]`; None for other nodes."""
         if self.kind == "name":
             return (self.name,)
         step = self.name
@@ -50,33 +50,33 @@ class Tree:
         return (*before, step) if before and isinstance(step, str) else None
 
     def everything(self) -> Iterator["Tree"]:
-        """Yield the node and all below."""
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
+        """Yield the node and all its descendants."""
+        pending = [self]
+        while pending:
+            node = pending.pop()
             yield node
-            waiting += reversed(node.parts)
+            pending += reversed(node.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A tree, and where in the text its nodes stand (counted in characters)."""
+    """A tree with the character offsets of its nodes."""
 
     tree: Tree
     positions: Mapping[int, int]
 
 
 LOOP_PARTS = ("range", "initial", "condition", "step", "result")
-"""The parts of a loop in order; its `name` is the variable, its `value` the accumulator's name."""
+"""Parts of a loop in order. Its `name` is the variable, its `value` the name of the accumulator."""
 
 _Fields = dict[int, list[Any]]
 
 
 def parsed(serialized: bytes) -> Parsed:
-    """Read what `Expression.serialize()` returns for an expression that was parsed and not checked.
+    """Decode the result of `Expression.serialize()` for an expression that was parsed but not checked.
 
     Raises:
-        TooDeep: Its operators are nested too deeply.
+        TooDeep: The operators are nested too deeply.
 
     """
     message = _fields(_fields(serialized)[2][0])
@@ -91,12 +91,12 @@ def parsed(serialized: bytes) -> Parsed:
 
 
 def serialized(tree: Tree) -> bytes:
-    """Write a node as an expression of its own."""
+    """Serialise a node as a separate expression."""
     return _field(1, b"type.googleapis.com/cel.expr.ParsedExpr") + _field(2, _field(2, tree.message))
 
 
 def _tree(message: bytes, level: int = 0) -> Tree:
-    if level > 2 * MAX_TREE:  # a loop has more levels than the macro that it stands for
+    if level > 2 * MAX_TREE:  # expanding a macro to a loop adds levels
         raise TooDeep
 
     def inside(part: bytes) -> Tree:
@@ -106,19 +106,19 @@ def _tree(message: bytes, level: int = 0) -> Tree:
     ident = _number(fields, _ID)
     if _CONSTANT in fields:
         return Tree("constant", ident, message, value=_constant(_fields(fields[_CONSTANT][0])))
-    number = next((each for each in _KINDS if each in fields), None)
+    number = next((field for field in _KINDS if field in fields), None)
     if number is None:
         return Tree("struct", ident, message)
     kind, names, operands = _KINDS[number]
     inner = _fields(fields[number][0])
-    parts = tuple(inside(each) for operand in operands for each in inner.get(operand, ()))
+    parts = tuple(inside(part) for operand in operands for part in inner.get(operand, ()))
     if kind == "field" and _number(inner, _TEST_ONLY):
         kind = "has"
-    name, *more = [_text(inner, each) for each in names] or [""]
+    name, *more = [_text(inner, field) for field in names] or [""]
     return Tree(kind, ident, message, parts, name, more[0] if more else None)
 
 
-# Numbers of the fields of cel.expr.Expr, Expr.Select and Constant (cel/expr/syntax.proto).
+# Field numbers of cel.expr.Expr, Expr.Select and Constant (cel/expr/syntax.proto).
 _ID, _CONSTANT, _TEST_ONLY = 2, 3, 3
 _KINDS: Mapping[int, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
     4: ("name", (1,), ()),
@@ -127,7 +127,7 @@ _KINDS: Mapping[int, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
     7: ("list", (), (1,)),
     9: ("loop", (1, 3), (2, 4, 5, 6, 7)),
 }
-"""By number: the kind, the fields of its name (of a loop, also of its accumulator), and those of its operands."""
+"""By field number: kind, fields of the name (for a loop, also of the accumulator), and fields of the operands."""
 _CONSTANTS: Mapping[int, Callable[[Any], Any]] = {
     1: lambda _: None,
     2: bool,
@@ -148,13 +148,13 @@ def _number(fields: _Fields, number: int) -> int:
 
 
 def _text(fields: _Fields, number: int) -> str:
-    found: bytes = fields.get(number, [b""])[0]
-    return found.decode("utf-8", "replace")
+    raw: bytes = fields.get(number, [b""])[0]
+    return raw.decode("utf-8", "replace")
 
 
 def _fields(message: bytes) -> _Fields:
-    """Read a protobuf message: the values of each field, numbers as they are, all else as bytes."""
-    found: _Fields = {}
+    """Decode a protobuf message: values by field number, varints as int and everything else as bytes."""
+    fields: _Fields = {}
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -164,8 +164,8 @@ def _fields(message: bytes) -> _Fields:
         else:
             size, place = (_FIXED[kind], place) if kind in _FIXED else _varint(message, place)
             value, place = message[place : place + size], place + size
-        found.setdefault(tag >> 3, []).append(value)
-    return found
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields
 
 
 _VARINT, _FIXED = 0, {1: 8, 5: 4}

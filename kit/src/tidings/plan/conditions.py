@@ -1,4 +1,4 @@
-"""A subscription's filters and routes as the conditions of its Dapr rules, checked, and probed with real data."""
+"""Conditions of Dapr rules: derive them from filters and routes, validate them and test them on sample events."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -18,48 +18,50 @@ from tidings.resources.subscription import EventSubscription, Filter
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A Dapr route: a condition ("" for always) and the path, None for the default path of the topic."""
+    """A Dapr route: a condition (empty for always) and a path (None for the default path of the topic)."""
 
     match: str
     path: str | None
     terms: frozenset[str] = frozenset()
-    """The conditions that must all hold: more of them is more specific."""
+    """Conditions that must all match. Rules with more terms are more specific."""
 
 
 @lru_cache(maxsize=1024)
 def rules_of(subscription: EventSubscription) -> tuple[Rule, ...]:
-    """Return what the subscription adds to the routes of each of its topics, in order."""
+    """Return the rules that the subscription contributes to each of its topics, in order."""
     routes = subscription.spec.routes
-    wanted = [term.cel for term in filters.terms(subscription.spec.filters)]
-    found = [_rule([*wanted, filters.written(route.match)], route.path) for route in routes.rules]
-    return (*found, _rule(wanted, routes.default))
+    common = [term.cel for term in filters.terms(subscription.spec.filters)]
+    routed = [_rule([*common, filters.embeddable(route.match)], route.path) for route in routes.rules]
+    return (*routed, _rule(common, routes.default))
 
 
 def check(subscription: EventSubscription) -> list[Finding]:
-    """Return every reason why a filter, a route or a circuit breaker may not be rendered."""
+    """Return all findings about filters, routes and the circuit breaker."""
     spec = subscription.spec
     findings = check_filters(subscription, spec.filters, ("spec", "filters"))
-    for place, route in enumerate(spec.routes.rules):
-        findings += _refused(subscription, cel.check(route.match), ("spec", "routes", "rules", place, "match"))
+    for index, route in enumerate(spec.routes.rules):
+        findings += _rejected(subscription, cel.check(route.match), ("spec", "routes", "rules", index, "match"))
     if spec.delivery.circuit_breaker:
         at: Path = ("spec", "delivery", "circuitBreaker", "trip")
-        findings += _refused(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
+        findings += _rejected(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
     return findings or _whole(subscription)
 
 
 def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
-    """Return what is wrong with a list of filters: not one operator each, or CEL that is refused."""
-    findings = [found for place, each in enumerate(written) for found in _shape(resource, each, (*at, place))]
-    for expression, place in filters.raw_cel(written, at):
-        findings += _refused(resource, cel.check(expression), place)
+    """Return the findings about a filter list: a wrong number of operators, or rejected CEL."""
+    findings = [
+        finding for index, condition in enumerate(written) for finding in _shape(resource, condition, (*at, index))
+    ]
+    for expression, path in filters.raw_cel(written, at):
+        findings += _rejected(resource, cel.check(expression), path)
     return findings
 
 
 def probe(subscription: EventSubscription, event_type: EventType, channels: list[Channel]) -> list[Finding]:
-    """Try the conditions on the published examples, and on the least that the schema promises.
+    """Evaluate the conditions on the published examples and on minimal events that satisfy the schema.
 
-    A condition that fails to evaluate does not just miss an event: daprd then looks at no further rule and sends
-    the event to the dead letters, whichever of the app's subscriptions would have wanted it.
+    An evaluation error is worse than a mismatch: daprd then skips all further rules and dead-letters the event, even if
+    it matches another subscription of the app.
     """
     matches = [rule.match for rule in rules_of(subscription) if rule.match]
     if not any(filters.raw_cel(subscription.spec.filters)) and not subscription.spec.routes.rules:
@@ -78,17 +80,17 @@ def probe(subscription: EventSubscription, event_type: EventType, channels: list
     return []
 
 
-def _rule(wanted: list[str], path: str | None) -> Rule:
-    parts = list(dict.fromkeys(wanted))
+def _rule(expressions: list[str], path: str | None) -> Rule:
+    parts = list(dict.fromkeys(expressions))
     return Rule(filters.conjunction(parts).strip(), path, frozenset(parts))
 
 
 def _shape(resource: Resource[Any], condition: Filter, at: Path) -> Iterator[Finding]:
     operators = filters.operators(condition)
     if len(operators) != 1:
-        message = f"{spell(at)} has {' and '.join(operators) or 'no operator'}: exactly one is needed"
-        mend = "Write one of exact, prefix, suffix, all, any, not, cel; a list of filters means all of them."
-        yield resource.finding("error", "filter-operators", message, mend, at=at)
+        message = f"{spell(at)} has {' and '.join(operators) or 'no operator'}: expected exactly one"
+        fix = "Use one of exact, prefix, suffix, all, any, not and cel. All filters of a list must match."
+        yield resource.finding("error", "filter-operators", message, fix, at=at)
     for name, parts in (("all", condition.all), ("any", condition.any)):
         for index, part in enumerate(parts or ()):
             yield from _shape(resource, part, (*at, name, index))
@@ -96,22 +98,22 @@ def _shape(resource: Resource[Any], condition: Filter, at: Path) -> Iterator[Fin
         yield from _shape(resource, condition.not_, (*at, "not"))
 
 
-def _refused(resource: Resource[Any], problem: Problem | None, at: Path) -> list[Finding]:
+def _rejected(resource: Resource[Any], problem: Problem | None, at: Path) -> list[Finding]:
     if problem is None:
         return []
     place = resource.origin.inside(at, problem.line, problem.column)
-    message = f"{spell(at)} is no valid CEL: {problem.message}"
-    return [resource.finding("error", "malformed-cel", message, problem.mend, at=place)]
+    message = f"{spell(at)} is not valid CEL: {problem.message}"
+    return [resource.finding("error", "malformed-cel", message, problem.fix, at=place)]
 
 
 def _whole(subscription: EventSubscription) -> list[Finding]:
     at: Path = ("spec", "filters")
     wholes = [rule.match for rule in rules_of(subscription) if rule.match]
-    return [found for match in wholes for found in _refused(subscription, cel.check(match), at)]
+    return [finding for match in wholes for finding in _rejected(subscription, cel.check(match), at)]
 
 
 def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
-    """Return the least that the envelope of every event of ours carries."""
+    """Build a sample event with the minimal envelope."""
     return {
         "specversion": "1.0",
         "id": "0",
@@ -125,22 +127,24 @@ def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
 
 
 def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
-    """Return the examples, whole and without what the schema does not require; without any, an empty object."""
+    """Return each example in full and reduced to its required fields; an empty object if there are none."""
     if not examples:
         return [{}]
-    return [sample for each in examples for sample in (each, _least(schema or {}, copy.deepcopy(each)))]
+    return [
+        sample for example in examples for sample in (example, _required_part(schema or {}, copy.deepcopy(example)))
+    ]
 
 
-def _least(schema: Any, data: Any) -> Any:
-    """Return the part of an example that the schema promises, as far as it says so plainly."""
-    said = schema if isinstance(schema, dict) else {}
+def _required_part(schema: Any, data: Any) -> Any:
+    """Return an example reduced to the fields that the schema requires directly."""
+    keywords = schema if isinstance(schema, dict) else {}
     if isinstance(data, dict):
-        properties, required = said.get("properties"), said.get("required")
+        properties, required = keywords.get("properties"), keywords.get("required")
         known = properties if isinstance(properties, dict) else {}
         names = required if isinstance(required, list) else []
-        return {name: _least(known.get(name), value) for name, value in data.items() if name in names}
+        return {name: _required_part(known.get(name), value) for name, value in data.items() if name in names}
     if isinstance(data, list):
-        return [_least(said.get("items"), each) for each in data]
+        return [_required_part(keywords.get("items"), item) for item in data]
     return data
 
 
@@ -150,10 +154,10 @@ def _may_fail(subscription: EventSubscription, failure: str, event: dict[str, An
     at = raw[0] if raw else ("spec", "routes", "rules", 0, "match")
     message = (
         f"A condition fails on {event['type']} v{event['version']} with data {_short(event['data'])}: {failure}. "
-        "daprd sends such an event to the dead letters"
+        "daprd dead-letters such an event"
     )
-    mend = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
-    return subscription.finding("error" if strict else "warning", "cel-may-fail", message, mend, at=at)
+    fix = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
+    return subscription.finding("error" if strict else "warning", "cel-may-fail", message, fix, at=at)
 
 
 def _short(data: Any, limit: int = 80) -> str:

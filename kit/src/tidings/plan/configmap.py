@@ -1,4 +1,4 @@
-"""The consumer policy as a ConfigMap, which a pod mounts and `TIDINGS_POLICY` names."""
+"""Render the consumer policy as a ConfigMap. Pods mount it, and `TIDINGS_POLICY` names the file."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ POLICY_FILE = "policy.json"
 
 
 def config_map(planned: AppPlan) -> dict[str, Any]:
-    """Build the ConfigMap `tidings-<app>`; the same policy gives the same text."""
+    """Build the ConfigMap `tidings-<app>`. Equal policies yield equal text."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -20,6 +20,9 @@ def config_map(planned: AppPlan) -> dict[str, Any]:
 
 
 def text(policy: dict[str, Any]) -> str:
-    """Write a policy for people and programs. `json` with an indent would take as long as all the rest of the plan."""
+    """Serialise a policy as indented JSON.
+
+    msgspec, because `json.dumps` with an indent would take as long as the rest of the plan.
+    """
     plain = msgspec.json.encode(policy, order="sorted")
     return msgspec.json.format(plain, indent=2).decode() + "\n"

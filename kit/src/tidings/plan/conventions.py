@@ -1,19 +1,19 @@
-"""The names that everything agrees on: topics, paths, and the resources made from them."""
+"""Naming conventions shared by all parts: topics, paths and names of Dapr resources."""
 
 import hashlib
 import re
 
 REPLAY_PATH = "/events/replay"
-"""Where an app's sidecar delivers events that are sent to it again."""
+"""Path for replayed events."""
 
 IGNORED_PATH = "/events/ignored"
-"""Where events go that no filter of the app wants; whatever serves it answers 2xx and does nothing.
+"""Path for events that match no filter of the app. The app must answer 2xx and do nothing.
 
-Without such a default, daprd sends every unwanted event to the dead-letter topic (runtime/subscription, 1.18.1).
+Without a default path, daprd dead-letters every event that matches no rule (runtime/subscription, 1.18.1).
 """
 
 REPLAY_OUTCOMES = "archive.recordReplayOutcome.v1"
-"""Topic on which an app confirms what became of an event that was sent to it again."""
+"""Topic for the outcomes of replayed events."""
 
 DEAD_LETTER_PREFIX = "deadletter."
 _NAME_LIMIT = 253
@@ -22,25 +22,25 @@ _LOSSLESS = re.compile(rf"{_WORD}(?:\.{_WORD})*")
 
 
 def dead_letter_topic(app: str) -> str:
-    """Topic of an app's dead letters: one per app, because a replay concerns only the app that failed."""
+    """Return the dead-letter topic of an app: one per app, because a replay targets only the app that failed."""
     return f"{DEAD_LETTER_PREFIX}{app}"
 
 
 def replay_topic(app: str) -> str:
-    """Topic of the events that are sent again to one app."""
+    """Return the topic for replays to an app."""
     return f"replay.{app}"
 
 
 def event_path(topic: str) -> str:
-    """Path that a subscription without routes of its own is delivered to."""
+    """Return the default path for events of a topic."""
     return f"/events/{topic}"
 
 
 def subscription_name(app: str, pubsub: str, topic: str) -> str:
-    """Name of the Dapr Subscription of an app for a topic: a Kubernetes name, the same for the same input.
+    """Return the name of an app's Dapr Subscription to a topic: a deterministic Kubernetes name.
 
-    `kitchen` and `orders.orderConfirmed.v2` give `kitchen.orders.order-confirmed.v2`; where that loses
-    something (other characters, too long), a short hash keeps two topics apart.
+    `kitchen` and `orders.orderConfirmed.v2` give `kitchen.orders.order-confirmed.v2`. If the conversion is lossy (other
+    characters, or too long), a short hash avoids collisions.
     """
     kebab = re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", topic).lower()
     name = re.sub(r"[^a-z0-9]*\.[^a-z0-9]*", ".", re.sub(r"[^a-z0-9.-]+", "-", f"{app}.{kebab}")).strip(".-")

@@ -1,4 +1,4 @@
-"""What would change if files were applied to what a cluster has, without asking the cluster to try."""
+"""Compute the changes that applying files to a cluster would make, without a server-side dry run."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _OURS = ("apiVersion", "kind", "spec", "scopes", "data")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object that would be created, updated or deleted."""
+    """An object that would be created, updated or deleted."""
 
     action: Action
     before: Manifest | None
@@ -26,19 +26,19 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Name the object: `Subscription/shop/kitchen.orders.order-placed.v1`."""
+        """Name of the object: `Subscription/shop/kitchen.orders.order-placed.v1`."""
         manifest = self.after or self.before or {}
         return f"{manifest['kind']}/{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `-o json` prints."""
+        """Return the change as `-o json` prints it."""
         return {"action": self.action, "object": self.name, "before": self.before, "after": self.after}
 
 
 def change(before: Manifest | None, after: Manifest | None) -> Change | None:
-    """Compare what there is with what there would be, as far as Tidings writes it; None where nothing differs.
+    """Compare the fields that Tidings manages; return None if nothing differs.
 
-    Labels, owners, status, and what an API server adds under metadata are not compared.
+    Labels, owners, status and metadata set by the API server are ignored.
     """
     old, new = _bare(before), _bare(after)
     if old == new:
@@ -48,7 +48,7 @@ def change(before: Manifest | None, after: Manifest | None) -> Change | None:
 
 
 def manifest(resource: Resource[Any]) -> dict[str, Any]:
-    """Write a resource out with every default, so that a file and what an API server made of it are the same."""
+    """Serialise a resource with all defaults, so that a file equals the object that the API server stores."""
     return {
         "apiVersion": API_VERSION,
         "kind": resource.kind,
@@ -58,46 +58,49 @@ def manifest(resource: Resource[Any]) -> dict[str, Any]:
 
 
 def unreadable(live: EventType) -> Iterator[Finding]:
-    """Yield a finding for each version whose schema is the name of a file: in a cluster nobody can read it."""
-    for place, version in enumerate(live.spec.versions):
+    """Yield a finding for each version whose schema is a file name, which a cluster cannot resolve."""
+    for index, version in enumerate(live.spec.versions):
         if isinstance(version.schema, str):
-            message = f"In the cluster, the schema of {version.name} is only the name of a file: {version.schema}"
-            mend = "Apply what `tidings render --declared` prints: it has the schemas inline."
-            at = ("spec", "versions", place, "schema")
-            yield live.finding("warning", "schema-not-inline", message, mend, at=at)
+            message = f"In the cluster, the schema of {version.name} is only a file name: {version.schema}"
+            fix = "Apply the output of `tidings render --declared`, which has the schemas inline."
+            at = ("spec", "versions", index, "schema")
+            yield live.finding("warning", "schema-not-inline", message, fix, at=at)
 
 
 def known(inventory: Inventory) -> dict[tuple[str, Key], Resource[Any]]:
-    """Return everything in an inventory by kind and key."""
+    """Return all resources of an inventory by kind and key."""
     parts = (inventory.types, inventory.subscriptions, inventory.replays)
-    return {(each.kind, each.key): each for part in parts for each in part.values()}
+    return {(resource.kind, resource.key): resource for part in parts for resource in part.values()}
 
 
-def applied(live: Inventory, given: Inventory, now: str) -> tuple[Inventory, frozenset[Key]]:
-    """Return what a cluster would have once the files are applied, and the apps whose plan that may change.
+def applied(live: Inventory, declared: Inventory, now: str) -> tuple[Inventory, frozenset[Key]]:
+    """Return the cluster's inventory after applying the declared one, and the apps whose plan may change.
 
-    What is replaced keeps its age, and what is new is the youngest: the senior one wins a dispute, as it will there.
+    Replaced resources keep their age and new ones are the youngest, so that conflicts are decided as in the cluster.
     """
-    there = known(live)
-    result = Inventory(there.values(), given.findings)
+    existing = known(live)
+    result = Inventory(existing.values(), declared.findings)
     touched: frozenset[Key] = frozenset()
-    for key, resource in known(given).items():
-        born = there[key].metadata.creation_timestamp if key in there else now
+    for key, resource in known(declared).items():
+        born = existing[key].metadata.creation_timestamp if key in existing else now
         metadata = msgspec.structs.replace(resource.metadata, creation_timestamp=born)
         touched |= result.put(replace(resource, metadata=metadata))
     return result, touched
 
 
 def objects(resources: Iterable[Manifest]) -> dict[tuple[str, str, str], Manifest]:
-    """Return manifests by kind, namespace and name."""
-    return {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]): each for each in resources}
+    """Index manifests by kind, namespace and name."""
+    return {
+        (resource["kind"], resource["metadata"]["namespace"], resource["metadata"]["name"]): resource
+        for resource in resources
+    }
 
 
 def _without_nulls(value: Any) -> Any:
-    """Leave out what is null: an API server does not keep it."""
+    """Remove null values, which the API server does not store."""
     if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _bare(whole: Manifest | None) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""Filters into CEL: every field guarded by has(), because daprd dead-letters what fails to evaluate."""
+"""Compile filters to CEL. Every field access is guarded by has(), because daprd dead-letters events on CEL errors."""
 
 import json
 import re
@@ -19,43 +19,43 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One condition of a filter list (all must hold) as CEL, and where it was written."""
+    """One condition of a filter list as CEL, with its location. All conditions of a list must match."""
 
     cel: str
     at: Path
     raw: bool = False
-    """Written by hand: to be checked, and possibly failing on an event without the field."""
+    """Hand-written CEL: it must be validated, and may fail on events without a field."""
 
 
 def terms(filters: Sequence[Filter]) -> list[Term]:
-    """Compile a filter list; the whole matches where every term does."""
-    return [term for place, each in enumerate(filters) for term in _terms(each, ("spec", "filters", place))]
+    """Compile a filter list to terms that must all match."""
+    return [term for index, condition in enumerate(filters) for term in _terms(condition, ("spec", "filters", index))]
 
 
 def raw_cel(filters: Sequence[Filter], at: Path = ("spec", "filters")) -> Iterator[tuple[str, Path]]:
-    """Yield every hand-written expression with its place, however deep."""
-    for place, each in enumerate(filters):
-        yield from _raw(each, (*at, place))
+    """Yield all hand-written expressions with their paths, at any depth."""
+    for index, condition in enumerate(filters):
+        yield from _raw(condition, (*at, index))
 
 
 def conjunction(parts: list[str]) -> str:
-    """Join conditions with &&, each in parentheses where it needs them."""
+    """Join conditions with &&, in parentheses if there are several."""
     return " && ".join(_parenthesised(part) for part in parts) if len(parts) > 1 else "".join(parts)
 
 
-def written(expression: str) -> str:
-    """Return a hand-written expression fit to stand in parentheses: a comment must not swallow what follows."""
+def embeddable(expression: str) -> str:
+    """Prepare a hand-written expression for parentheses: a trailing comment must not swallow the closing one."""
     bare = expression.strip()
     return f"{bare}\n" if "//" in bare else bare
 
 
 def operators(condition: Filter) -> list[str]:
-    """Return the operators that are set: exactly one should be."""
+    """Return the operators that are set; exactly one is valid."""
     return [name for name in Filter.__struct_encode_fields__ if _value(condition, name) is not None]
 
 
 def read(key: str) -> tuple[str, str]:
-    """Return the guard of an attribute and the expression that reads it: `data.a` -> (has(...), event.data.a)."""
+    """Return the guard of a key and the expression that reads it: `data.a` -> (has(...), event.data.a)."""
     place, guards = "event", []
     for step in key.split("."):
         plain = _IDENTIFIER.fullmatch(step) and step not in _RESERVED
@@ -66,17 +66,17 @@ def read(key: str) -> tuple[str, str]:
 
 
 def literal(value: str | float | bool) -> str:
-    """Write a value as CEL does."""
+    """Format a value as a CEL literal."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _terms(condition: Filter, at: Path) -> list[Term]:
     if condition.all is not None:
-        return [term for index, each in enumerate(condition.all) for term in _terms(each, (*at, "all", index))]
+        return [term for index, part in enumerate(condition.all) for term in _terms(part, (*at, "all", index))]
     if condition.cel is not None:
-        return [Term(written(condition.cel), (*at, "cel"), raw=True)]
+        return [Term(embeddable(condition.cel), (*at, "cel"), raw=True)]
     if condition.any is not None:
-        ways = [conjunction([term.cel for term in _terms(each, at)]) for each in condition.any]
+        ways = [conjunction([term.cel for term in _terms(part, at)]) for part in condition.any]
         return [Term(" || ".join(_parenthesised(way) for way in ways), (*at, "any"))]
     if condition.not_ is not None:
         inner = conjunction([term.cel for term in _terms(condition.not_, at)])
@@ -85,22 +85,22 @@ def _terms(condition: Filter, at: Path) -> list[Term]:
 
 
 def _equalities(condition: Filter, at: Path) -> list[Term]:
-    found = []
+    equalities = []
     for key, value in (condition.exact or {}).items():
         guard, place = read(key)
-        found.append(Term(f"{guard} && {place} == {literal(value)}", (*at, "exact", key)))
-    return found
+        equalities.append(Term(f"{guard} && {place} == {literal(value)}", (*at, "exact", key)))
+    return equalities
 
 
 def _affixes(condition: Filter, at: Path) -> list[Term]:
-    found = []
+    affixes = []
     for operator, function in (("prefix", "startsWith"), ("suffix", "endsWith")):
         for key, value in (_value(condition, operator) or {}).items():
             guard, place = read(key)
-            # A number has no startsWith: without the test of its type, the event would be dead-lettered.
+            # startsWith() on a number is an error, which would dead-letter the event: check the type first.
             test = f"{guard} && type({place}) == string && {place}.{function}({literal(value)})"
-            found.append(Term(test, (*at, operator, key)))
-    return found
+            affixes.append(Term(test, (*at, operator, key)))
+    return affixes
 
 
 def _raw(condition: Filter, at: Path) -> Iterator[tuple[str, Path]]:
@@ -113,8 +113,8 @@ def _raw(condition: Filter, at: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _value(condition: Filter, encoded: str) -> dict[str, str] | None:
-    found: dict[str, str] | None = getattr(condition, "not_" if encoded == "not" else encoded)
-    return found
+    value: dict[str, str] | None = getattr(condition, "not_" if encoded == "not" else encoded)
+    return value
 
 
 def _parenthesised(part: str) -> str:

@@ -1,4 +1,4 @@
-"""The one place where judging an object may fail: that is a finding on the object, and the others are planned."""
+"""Isolate failures: an exception while evaluating an object becomes a finding on that object only."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -15,23 +15,23 @@ T = TypeVar("T")
 def judged(
     resource: Resource[Any], judge: Callable[[], tuple[T, Iterable[Finding]]], otherwise: T
 ) -> tuple[T, list[Finding]]:
-    """Return what a judgement gives; where it raises, `otherwise` and an error."""
+    """Evaluate an object and return the result with findings; on an exception, `otherwise` with an error."""
     try:
         result, findings = judge()
         return result, _bounded(resource, list(findings))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this object only
+    except Exception as error:  # noqa: BLE001 - a bug triggered by one object must not affect the others
         return otherwise, [failure(resource, error)]
 
 
 def _bounded(resource: Resource[Any], findings: list[Finding]) -> list[Finding]:
-    """Keep the worst findings on an object: thousands of filters must not make a status or a refusal of megabytes."""
+    """Keep the worst findings of an object, so that thousands of filters do not inflate a status to megabytes."""
     if len(findings) <= MOST:
         return findings
-    message = f"{len(findings) - MOST} more findings are left out"
-    return [*worst_first(findings)[:MOST], resource.finding("warning", "more-findings", message, "Mend these first.")]
+    message = f"{len(findings) - MOST} more findings are omitted"
+    return [*worst_first(findings)[:MOST], resource.finding("warning", "more-findings", message, "Fix these first.")]
 
 
 def failure(resource: Resource[Any], error: Exception) -> Finding:
-    """Make the finding about an object whose judgement failed."""
-    message = f"It cannot be judged: {type(error).__name__}: {error}"[:MAX_REASON]
+    """Create the finding for an object whose evaluation raised."""
+    message = f"Cannot be evaluated: {type(error).__name__}: {error}"[:MAX_REASON]
     return resource.finding("error", "not-judged", message, "Simplify it, and please report this.")

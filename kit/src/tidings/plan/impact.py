@@ -1,6 +1,6 @@
-"""What a change of EventTypes means for those who read them: what differs, who breaks, and what to do about it.
+"""Impact of changed EventTypes on their consumers: differences, broken subscriptions and advice.
 
-`compatibility` says whether a change is allowed by the type's own rule; this says what it does, whatever the rule.
+`compatibility` checks a change against the type's compatibility mode; this module reports the effects in any mode.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ _RULED_OUT_BY: Mapping[Side, tuple[str, ...]] = {"readers": ("Forward", "Full"),
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field over which somebody trips.
+    """An incompatible field.
 
-    `readers`: today's consumers, which hold the old schema, over new events. `replay`: who holds the new schema, over
-    events that are archived. `forbidden`: the type's compatibility rules it out.
+    With side `readers`, today's consumers (old schema) cannot read new events; with side `replay`, the new schema
+    cannot read archived events. `forbidden`: the type's compatibility mode rules it out.
     """
 
     field: str
@@ -32,16 +32,16 @@ class Difference:
     forbidden: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `-o json` prints."""
+        """Return the difference as `-o json` prints it."""
         return {"field": self.field, "message": self.message, "side": self.side, "forbidden": self.forbidden}
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What becomes of one version of one type.
+    """Effect of a change on one version of a type.
 
-    `old` and `new` are the states compared; for a version that is new, `old` is the version before it, which
-    its readers come from.
+    `old` and `new` are the compared states. For an added version, `old` is the previous version, whose consumers are
+    expected to migrate.
     """
 
     event_type: EventType
@@ -54,26 +54,28 @@ class Impact:
 
     @property
     def consumers(self) -> list[Reader]:
-        """The readers that name the type: those that can break."""
-        return [each for each in self.readers if not each.observes]
+        """Readers that name the type. Only they can break."""
+        return [reader for reader in self.readers if not reader.observes]
 
     @property
     def breaks(self) -> bool:
-        """Whether somebody who reads it today stops working, or the type's rule is broken."""
+        """True if a current consumer breaks, or the change violates the type's compatibility mode."""
         if self.effect in ("removed", "retired"):
             return bool(self.consumers)
         if self.effect != "changed":
             return False
-        trips = any(each.side == "readers" for each in self.differences)
-        return any(each.forbidden for each in self.differences) or (trips and bool(self.consumers))
+        affects_readers = any(difference.side == "readers" for difference in self.differences)
+        return any(difference.forbidden for difference in self.differences) or (
+            affects_readers and bool(self.consumers)
+        )
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What to do, most important first."""
+        """Advice, most important first."""
         return tuple(_advice(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `-o json` prints."""
+        """Return the impact as `-o json` prints it."""
         spec = self.event_type.spec
         return {
             "type": spec.type,
@@ -84,31 +86,31 @@ class Impact:
             "effect": self.effect,
             "comparedWith": self.old.name if self.old else None,
             "breaks": self.breaks,
-            "differences": [each.to_dict() for each in self.differences],
-            "readers": [each.to_dict() for each in self.readers],
+            "differences": [difference.to_dict() for difference in self.differences],
+            "readers": [reader.to_dict() for reader in self.readers],
             "advice": list(self.advice),
         }
 
 
 def impacts(inventory: Inventory, history: Sequence[Inventory]) -> list[Impact]:
-    """Compare all types with the states they had, the oldest first, and return every changed version, sorted.
+    """Compare all types with their earlier states, oldest first, and return all changed versions, sorted.
 
-    The last state decides what has changed; a transitive compatibility also holds the schemas against older ones.
+    Changes are relative to the last state; transitive modes also compare schemas with older states.
     """
     if not history:
         return []
-    now = {type_key(each): each for each in inventory.types.values()}
-    before = {type_key(each): each for each in history[-1].types.values()}
-    found: list[Impact] = []
+    now = {type_key(event_type): event_type for event_type in inventory.types.values()}
+    before = {type_key(event_type): event_type for event_type in history[-1].types.values()}
+    changes: list[Impact] = []
     for key in sorted({*now, *before}):
-        earlier = [old for each in history if (old := each.type(key))]
-        found += _of_type(inventory.type(key), earlier, inventory, is_known=key in before)
-    return found
+        earlier = [old for state in history if (old := state.type(key))]
+        changes += _of_type(inventory.type(key), earlier, inventory, is_known=key in before)
+    return changes
 
 
 def next_version(event_type: EventType) -> str:
     """Return the name of the next major version."""
-    return f"v{1 + max(int(each.major) for each in event_type.spec.versions)}"
+    return f"v{1 + max(int(version.major) for version in event_type.spec.versions)}"
 
 
 def _of_type(
@@ -117,17 +119,17 @@ def _of_type(
     old = earlier[-1] if is_known else None
     event_type = new or earlier[-1]
     then, now = _versions(old), _versions(new)
-    for name in sorted({*then, *now}, key=lambda each: int(each.removeprefix("v"))):
+    for name in sorted({*then, *now}, key=lambda version: int(version.removeprefix("v"))):
         for effect in _effects(then.get(name), now.get(name)):
             yield _impact(event_type, name, effect, then, now, earlier, inventory)
 
 
 def _versions(event_type: EventType | None) -> dict[str, Version]:
-    return {each.name: each for each in event_type.spec.versions} if event_type else {}
+    return {version.name: version for version in event_type.spec.versions} if event_type else {}
 
 
 def _effects(old: Version | None, new: Version | None) -> Iterator[Effect]:
-    """Yield what has happened to a version: its life and its schema may have changed at once."""
+    """Yield the effects on a version. Its state and its schema may have changed together."""
     was_published = old is not None and old.state in _PUBLISHED
     if new is None or new.state == "Retired":
         if was_published:
@@ -157,56 +159,60 @@ def _impact(
 ) -> Impact:
     new = now.get(name)
     if effect in ("added", "drafted"):
-        # A version has no readers on its first day: who is concerned reads the one before it.
+        # An added version has no consumers yet: the consumers of the previous version are affected.
         before = _before(name, now)
         concerned = readers(event_type, before.name, inventory) if before else []
-        found = _differences("None", [before], new) if before else []
-        return Impact(event_type, name, effect, before, new, tuple(found), tuple(concerned))
+        differences = _differences("None", [before], new) if before else []
+        return Impact(event_type, name, effect, before, new, tuple(differences), tuple(concerned))
     old = then[name]
     mode = event_type.spec.compatibility
     compared = [old]
     if mode.endswith("Transitive"):
-        compared = [version for each in earlier if (version := _versions(each).get(name)) and version.state != "Draft"]
+        compared = [
+            version for state in earlier if (version := _versions(state).get(name)) and version.state != "Draft"
+        ]
     differing = _differences(mode, compared, new) if effect == "changed" else []
     return Impact(event_type, name, effect, old, new, tuple(differing), tuple(readers(event_type, name, inventory)))
 
 
 def _before(name: str, versions: dict[str, Version]) -> Version | None:
-    """Return the published version before this one, else None."""
+    """Return the previous published version, or None."""
     major = int(name.removeprefix("v"))
-    older = [each for each in versions.values() if int(each.major) < major and each.state in _PUBLISHED]
-    return max(older, key=lambda each: int(each.major), default=None)
+    older = [version for version in versions.values() if int(version.major) < major and version.state in _PUBLISHED]
+    return max(older, key=lambda version: int(version.major), default=None)
 
 
 def _differences(mode: Compatibility, olds: Sequence[Version], new: Version | None) -> list[Difference]:
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for old in olds:
-        if new is None or not (_is_told(old) and _is_told(new)):
+        if new is None or not (_has_schema(old) and _has_schema(new)):
             continue
         for side, reader, writer in _both_sides(old.schema, new.schema):
             forbidden = mode.startswith(_RULED_OUT_BY[side])
-            found += (Difference(each.field, each.message, side, forbidden) for each in problems(reader, writer))
-    return list(dict.fromkeys(found))
+            differences += (
+                Difference(problem.field, problem.message, side, forbidden) for problem in problems(reader, writer)
+            )
+    return list(dict.fromkeys(differences))
 
 
-def _is_told(version: Version | None) -> bool:
-    """Whether there is a schema to compare: a cluster may hold the name of a file, which nobody can read there."""
+def _has_schema(version: Version | None) -> bool:
+    """Return True if the version has an inline schema. In a cluster, a schema may be an unresolvable file name."""
     return version is not None and isinstance(version.schema, dict)
 
 
 def _both_sides(old: Any, new: Any) -> tuple[tuple[Side, Any, Any], ...]:
-    """Return who reads with which schema what was written with which."""
+    """Return side, reader's schema and writer's schema for both directions."""
     return (("readers", old, new), ("replay", new, old))
 
 
 def _advice(impact: Impact) -> Iterator[str]:
-    who = ", ".join(each.who for each in impact.consumers)
+    who = ", ".join(reader.who for reader in impact.consumers)
     if impact.effect in ("added", "drafted"):
         if impact.old and who:
-            yield f"Nothing breaks: {who} read {impact.old.name}, and may move one by one."
-            yield f"Publish both until {impact.old.name}'s removal; an upcaster reads it as {impact.version}."
+            yield f"Nothing breaks: {who} read {impact.old.name} and can migrate individually."
+            yield f"Publish both until {impact.old.name}'s removal; an upcaster converts it to {impact.version}."
         else:
-            yield "Nothing breaks: nobody reads an earlier version."
+            yield "Nothing breaks: no subscription reads an earlier version."
     elif impact.effect == "deprecated":
         yield from _leave(impact, who)
     elif impact.effect in ("retired", "removed"):
@@ -217,32 +223,32 @@ def _advice(impact: Impact) -> Iterator[str]:
 
 def _leave(impact: Impact, who: str) -> Iterator[str]:
     ends = impact.new.deprecation if impact.new else None
-    where = f" to {ends.alternative}" if ends and ends.alternative else ""
-    until = f" before {ends.removal}" if ends else "; name a date under deprecation.removal"
-    yield f"Move {who}{where}{until}." if who else f"Nobody names it: retire it{until}."
+    target = f" to {ends.alternative}" if ends and ends.alternative else ""
+    until = f" before {ends.removal}" if ends else "; set deprecation.removal"
+    yield f"Migrate {who}{target}{until}." if who else f"No subscription names it: retire it{until}."
 
 
 def _keep(impact: Impact, who: str) -> Iterator[str]:
     if who:
-        yield f"Keep {impact.version}, Deprecated with a removal date, until nobody reads it: {who} still do."
+        yield f"Keep {impact.version} as Deprecated with a removal date: {who} still read it."
     else:
-        yield "No subscription names it: it may go."
+        yield "No subscription names it: it can be removed."
 
 
 def _change(impact: Impact, who: str) -> Iterator[str]:
-    sides = {each.side for each in impact.differences}
+    sides = {difference.side for difference in impact.differences}
     following = next_version(impact.event_type)
-    if not (_is_told(impact.old) and _is_told(impact.new)):
-        yield "What differs cannot be told: before or now, there is no schema to compare."
+    if not (_has_schema(impact.old) and _has_schema(impact.new)):
+        yield "The differences are unknown: one of the states has no schema."
         return
     if not sides:
-        yield "Nothing to do: readers skip what they do not know, and old events can still be read."
+        yield "Nothing to do: consumers ignore unknown fields, and old events remain readable."
         return
-    yield f"Publish the change as {following} beside {impact.version}, and keep {impact.version} as it was."
+    yield f"Publish the change as {following} alongside {impact.version}, and keep {impact.version} unchanged."
     if "readers" in sides and who:
-        yield f"Then {who} move to {following} one by one; without that, each trips over the first new event."
+        yield f"Then {who} can migrate to {following} individually; otherwise each fails on the first new event."
     if "replay" in sides:
         yield (
-            f"Or make what is new optional; an upcaster {impact.version} to {following} lets the new class read "
-            "events that are archived."
+            f"Or make the new fields optional; an upcaster from {impact.version} to {following} lets the new class "
+            "read archived events."
         )

@@ -1,58 +1,60 @@
-"""What a plan says, as plain data."""
+"""The plan as plain data."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tidings.plan.keepers import Keeper
+from tidings.plan.enforcement import Enforcer
 from tidings.resources.findings import Finding
 
 Topics = Mapping[str, tuple[str, ...]]
 """Topics by pub/sub component, sorted."""
 Rights = tuple[str, Iterable[str]]
-"""An app, and topics that it may use."""
+"""An app and the topics that it may use."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppPlan:
-    """What one app needs: made from its subscriptions and nothing else that could change it."""
+    """Everything that one app needs, derived from its subscriptions and the types that it uses."""
 
     app: str
     namespace: str = "default"
     subscriptions: tuple[dict[str, Any], ...] = ()
     """Dapr Subscriptions, sorted by name."""
     resiliency: dict[str, Any] | None = None
-    """Its scoped Dapr Resiliency; None for an app that reads nothing."""
+    """Scoped Dapr Resiliency; None for an app without subscriptions."""
     policy: dict[str, Any] = field(default_factory=dict)
-    """What the kit inside the app reads (`tidings.policy.Policy`)."""
+    """Consumer policy for the kit inside the app (`tidings.policy.Policy`)."""
     reads: Topics = field(default_factory=dict)
     publishes: Topics = field(default_factory=dict)
-    """What it may publish: its events, its dead letters and, if it keeps dead letters, replays."""
-    enforcement: Mapping[str, Mapping[str, Keeper]] = field(default_factory=dict)
-    """Subscription name to field to who keeps it."""
+    """Topics it may publish to: its events and dead letters and, if it reads dead letters, replays."""
+    enforcement: Mapping[str, Mapping[str, Enforcer]] = field(default_factory=dict)
+    """By subscription name and field, the enforcer."""
     findings: tuple[Finding, ...] = ()
 
     @property
     def topics(self) -> frozenset[str]:
-        """Every topic it reads or publishes."""
-        return frozenset(topic for topics in (self.reads, self.publishes) for each in topics.values() for topic in each)
+        """All topics that it reads or publishes to."""
+        return frozenset(
+            topic for topics in (self.reads, self.publishes) for names in topics.values() for topic in names
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """Who may publish and who may subscribe to what: metadata of a pub/sub component, as Dapr writes it."""
+    """Publishing and subscription scopes of a pub/sub component, in Dapr's notation."""
 
     publishing: str
     subscription: str
 
     @classmethod
     def of(cls, publish: Iterable[Rights], subscribe: Iterable[Rights]) -> Self:
-        """Write to what each app may publish, and to what it may subscribe."""
+        """Create scopes from the topics that each app may publish and subscribe to."""
         return cls(_spelled(publish), _spelled(subscribe))
 
     @property
     def metadata(self) -> list[dict[str, str]]:
-        """As entries of a Component's spec.metadata."""
+        """Entries for a Component's `spec.metadata`."""
         return [
             {"name": "publishingScopes", "value": self.publishing},
             {"name": "subscriptionScopes", "value": self.subscription},
@@ -61,7 +63,7 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All apps, by app id (`namespace/app` outside the namespace `default`), and what there is to say."""
+    """Plans of all apps, by app id (`namespace/app` outside the namespace `default`), with all findings."""
 
     apps: Mapping[str, AppPlan]
     findings: tuple[Finding, ...]
@@ -72,7 +74,7 @@ class Plan:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Every topic that must exist, whichever component carries it: what streams are made from."""
+        """All topics that must exist, regardless of component, for example as streams."""
         return tuple(sorted({topic for topics in self.channels.values() for topic in topics}))
 
 

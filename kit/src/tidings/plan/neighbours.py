@@ -1,10 +1,10 @@
-"""Namespaces that nothing connects and that share an account on a broker all the same.
+"""Warn of namespaces that share a broker account although no EventType's `access` connects them.
 
-Topics carry no namespace. There, what is published to a topic reaches the readers of both namespaces, and two apps of
-one id share their consumers. No rule of the plan can keep such namespaces apart, so these are warnings: whoever may
-write a Component with that account may publish whatever they like. What keeps them apart is an account for each.
+Topics have no namespace: on a shared account, events reach the subscribers of both namespaces, and apps with the same
+id share their consumers. Plans cannot isolate such namespaces, because anyone who can create a Component with that
+account can publish anything. Separate accounts can, so these findings are warnings.
 
-A message does not name what is in the other namespace: whoever reads it may have no right to.
+Messages do not name resources of the other namespace, which their readers may not be allowed to know.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,27 @@ from tidings.resources.inventory import Inventory, app_key, type_key
 from tidings.resources.subscription import EventSubscription
 
 RULE = "shared-broker-account"
-_MEND = "Give each namespace a broker account of its own (docs/explanation/security.md, What separates namespaces)"
+_FIX = "Use a separate broker account per namespace (docs/explanation/security.md, What separates namespaces)"
 
 
 def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
-    """Yield a warning where another namespace has a type on the same topic of the same account."""
+    """Yield a warning if another namespace has a type on the same topic of the same account."""
     home = event_type.metadata.namespace
-    for topic in dict.fromkeys(event_type.spec.topic(each) for each in event_type.spec.versions):
-        others = (other for other in inventory.types_on(topic) if type_key(other) != type_key(event_type))
-        if any(inventory.is_neighbour(home, other.metadata.namespace) for other in others):
-            message = f"Another namespace has a type on the topic {topic} of the same broker account: readers get both"
+    for topic in dict.fromkeys(event_type.spec.topic(version) for version in event_type.spec.versions):
+        types = (other for other in inventory.types_on(topic) if type_key(other) != type_key(event_type))
+        if any(inventory.is_neighbour(home, other.metadata.namespace) for other in types):
+            message = (
+                f"Another namespace has a type on the topic {topic} of the same broker account: consumers receive both"
+            )
             at = ("spec", "type")
-            yield event_type.finding("warning", RULE, message, f"{_MEND}, or rename the type.", at=at)
+            yield event_type.finding("warning", RULE, message, f"{_FIX}, or rename the type.", at=at)
             return
 
 
 def of_subscription(subscription: EventSubscription, inventory: Inventory) -> Iterator[Finding]:
-    """Yield a warning where another namespace has an app of the same id on the same account."""
+    """Yield a warning if another namespace has an app with the same id on the same account."""
     home, app = app_key(subscription)
     if any(inventory.is_neighbour(home, other) for other in inventory.namespaces_of(app)):
-        message = f"Another namespace has an app {app} on the same broker account: each gets events of the other"
+        message = f"Another namespace has an app {app} on the same broker account: they receive each other's events"
         at = ("spec", "consumer", "appId")
-        yield subscription.finding("warning", RULE, message, f"{_MEND}, or give the app another id.", at=at)
+        yield subscription.finding("warning", RULE, message, f"{_FIX}, or use another app id.", at=at)

@@ -1,7 +1,4 @@
-"""Subscriptions of one app on one topic.
-
-An event goes to the first rule that matches, so they must not get in each other's way.
-"""
+"""Conflicts between subscriptions of one app on a topic, where daprd delivers only to the first matching rule."""
 
 from collections.abc import Iterator
 
@@ -13,27 +10,28 @@ from tidings.resources.subscription import EventSubscription
 
 
 def conflicts(junior: EventSubscription, senior: EventSubscription, shared: list[Channel]) -> Iterator[Finding]:
-    """Yield what is wrong with the junior's place beside the senior's; an error keeps the junior out."""
+    """Yield the conflicts of a subscription with an older one. An error rejects the junior subscription."""
     topics = ", ".join(sorted({channel.topic for channel in shared}))
     yield from _kit(junior, senior)
     if _catch_all(junior) and _catch_all(senior):
         message = f"{senior.ref} already reads {topics} for app {junior.spec.consumer.app_id}"
-        mend = "Delete one, or give each a filter: within an app an event goes to one subscription."
-        yield junior.finding("error", "duplicate-subscription", message, mend, at=("metadata", "name"))
+        fix = "Delete one, or add filters to both: within an app, an event goes to one subscription."
+        yield junior.finding("error", "duplicate-subscription", message, fix, at=("metadata", "name"))
         return
-    if found := _same_path(junior, senior, shared):
-        yield found
+    if finding := _same_path(junior, senior, shared):
+        yield finding
     for rule in rules_of(junior):
         for other in rules_of(senior):
             yield from _rules(junior, rule, senior, other, topics)
 
 
 def in_order(rules: list[tuple[str, Rule]]) -> list[Rule]:
-    """Put the rules of one topic, each with its subscription's name, into the order daprd asks them.
+    """Sort the rules of a topic, each given with its subscription's name, into evaluation order.
 
-    The most specific first (as Dapr advises), then by subscription, then as written; what matches always is last.
+    The most specific rules come first, as Dapr recommends, then by subscription, then as declared. Rules that always
+    match come last.
     """
-    ranked = sorted(enumerate(rules), key=lambda each: (-len(each[1][1].terms), each[1][0], each[0]))
+    ranked = sorted(enumerate(rules), key=lambda entry: (-len(entry[1][1].terms), entry[1][0], entry[0]))
     return [rule for _, (_, rule) in ranked]
 
 
@@ -44,8 +42,8 @@ def _catch_all(subscription: EventSubscription) -> bool:
 def _kit(junior: EventSubscription, senior: EventSubscription) -> Iterator[Finding]:
     if junior.spec.consumer.kit != senior.spec.consumer.kit:
         message = f"consumer.kit is {junior.spec.consumer.kit} here and {senior.spec.consumer.kit} in {senior.ref}"
-        mend = "An app either uses the kit or it does not: write the same in all its subscriptions."
-        yield junior.finding("error", "conflicting-policies", message, mend, at=("spec", "consumer", "kit"))
+        fix = "Set consumer.kit to the same value in all subscriptions of the app."
+        yield junior.finding("error", "conflicting-policies", message, fix, at=("spec", "consumer", "kit"))
 
 
 def _same_path(junior: EventSubscription, senior: EventSubscription, shared: list[Channel]) -> Finding | None:
@@ -54,8 +52,8 @@ def _same_path(junior: EventSubscription, senior: EventSubscription, shared: lis
         both = {rule.path or default for rule in rules_of(junior)} & {rule.path or default for rule in rules_of(senior)}
         if both:
             message = f"{channel.topic} is delivered to {min(both)} for {senior.ref} too"
-            mend = "Give it a path of its own in spec.routes.default: retries and limits are kept per path."
-            return junior.finding("error", "same-path", message, mend, at=("spec", "routes"))
+            fix = "Set a separate path in spec.routes.default: retries and limits apply per path."
+            return junior.finding("error", "same-path", message, fix, at=("spec", "routes"))
     return None
 
 
@@ -63,23 +61,23 @@ def _rules(
     junior: EventSubscription, rule: Rule, senior: EventSubscription, other: Rule, topics: str
 ) -> Iterator[Finding]:
     if rule.match == other.match and rule.match:
-        message = f"Its filter is the same as that of {senior.ref} on {topics}: it would never get an event"
-        mend = "Delete one, or change the filter: within an app an event goes to the first that matches."
-        yield junior.finding("error", "shadowed-filter", message, mend, at=("spec", "filters"))
+        message = f"Its filter is the same as that of {senior.ref} on {topics}: it would never receive an event"
+        fix = "Delete one, or change the filter: within an app, an event goes to the first match."
+        yield junior.finding("error", "shadowed-filter", message, fix, at=("spec", "filters"))
     elif rule.terms < other.terms or other.terms < rule.terms:
         wide, narrow = (junior, senior) if rule.terms < other.terms else (senior, junior)
-        message = f"On {topics}, what {narrow.ref} matches goes there only; {wide.ref} gets the rest"
+        message = f"On {topics}, events that match {narrow.ref} go only there; {wide.ref} receives the rest"
         yield junior.finding("info", "takes-the-rest", message, at=("spec", "filters"))
     elif not _disjoint(rule, other):
         message = f"An event on {topics} may match this and {senior.ref}; it goes to one of them only"
-        mend = "Make the filters exclude each other, or subscribe with two apps."
-        yield junior.finding("warning", "overlapping-filters", message, mend, at=("spec", "filters"))
+        fix = "Make the filters exclude each other, or subscribe with two apps."
+        yield junior.finding("warning", "overlapping-filters", message, fix, at=("spec", "filters"))
 
 
 def _disjoint(rule: Rule, other: Rule) -> bool:
-    """Whether some field would need two values at once: `x == 1` here, `x == 2` there, or a plain negation."""
-    mine, theirs = _equalities(rule), _equalities(other)
-    if any(theirs.get(guarded, value) != value for guarded, value in mine.items()):
+    """Return True if two rules exclude each other, by different values for one field or by a direct negation."""
+    own, theirs = _equalities(rule), _equalities(other)
+    if any(theirs.get(guarded, value) != value for guarded, value in own.items()):
         return True
     return any(f"!({term})" in theirs_terms for term, theirs_terms in _crossed(rule, other))
 

@@ -1,4 +1,4 @@
-"""Regular expressions of strangers, run by RE2: in linear time, whatever the expression."""
+"""Evaluate untrusted regular expressions with RE2, which guarantees linear time."""
 
 import re
 from functools import lru_cache
@@ -8,27 +8,26 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # ships stubs, 
 
 
 def search(pattern: str, text: str) -> bool | None:
-    """Return whether a text has a match of a pattern, None where this cannot be said.
+    """Return whether a text contains a match of a pattern, or None if that is undecidable here.
 
-    RE2 knows no look-around and no back references, and differs from ECMA 262 beyond ASCII and in texts of several
-    lines; none of these is decided here.
+    RE2 has no look-around and no back references, and it differs from ECMA 262 outside ASCII and in multi-line texts.
     """
     if not (pattern.isascii() and text.isascii()) or "\n" in text or len(pattern) + len(text) > _LONGEST:
         return None
-    found = _program().eval(data={"text": text, "pattern": pattern}).value()
-    return found if isinstance(found, bool) else None
+    result = _program().eval(data={"text": text, "pattern": pattern}).value()
+    return result if isinstance(result, bool) else None
 
 
 def exclude(one: str, other: str) -> bool:
-    """Whether no text matches both patterns, as far as that is plain: each asks for another beginning."""
-    starts = [found[1] for pattern in (one, other) if (found := _BEGINNING.match(pattern))]
+    """Return True if the literal prefixes of two anchored patterns rule out a text that matches both."""
+    starts = [match[1] for pattern in (one, other) if (match := _BEGINNING.match(pattern))]
     return len(starts) == len((one, other)) and not any(
         start.startswith(begin) for start, begin in (starts, starts[::-1])
     )
 
 
 def is_pattern(pattern: str) -> bool:
-    r"""Whether RE2 can read a pattern, in C++ and in Go, which has no `\\C`."""
+    r"""Return True if RE2 can compile a pattern, both in C++ and in Go, which has no `\\C`."""
     return "\\C" not in pattern and isinstance(_program().eval(data={"text": "", "pattern": pattern}).value(), bool)
 
 

@@ -1,4 +1,4 @@
-"""The whole plan: every app and every type, put together."""
+"""Plan all apps, types and replays of an inventory."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ def plan(inventory: Inventory, today: date | None = None, history: Sequence[Inve
     """Plan everything in the inventory.
 
     Args:
-        inventory: What there is.
-        today: Decides which deprecated versions are past their removal; the current day (UTC) by default.
-        history: States of before, the oldest first, which changed schemas are held against.
+        inventory: All resources.
+        today: Date for deprecations and removals; the current date (UTC) by default.
+        history: Earlier states, oldest first, to compare changed schemas with.
 
     """
     today = today or datetime.now(UTC).date()
@@ -28,9 +28,9 @@ def plan(inventory: Inventory, today: date | None = None, history: Sequence[Inve
     findings = [
         *inventory.findings,
         *compatibility.check(inventory, history),
-        *(each for planned in apps.values() for each in planned.findings),
-        *(each for replay in inventory.replays.values() for each in plan_replay(replay, inventory)),
-        *(each for event_type in inventory.types.values() for each in plan_type(event_type, inventory, today)),
+        *(finding for planned in apps.values() for finding in planned.findings),
+        *(finding for replay in inventory.replays.values() for finding in plan_replay(replay, inventory)),
+        *(finding for event_type in inventory.types.values() for finding in plan_type(event_type, inventory, today)),
     ]
     return Plan(
         apps={spelled(app): planned for app, planned in apps.items()},
@@ -41,35 +41,35 @@ def plan(inventory: Inventory, today: date | None = None, history: Sequence[Inve
 
 
 def spelled(app: Key) -> str:
-    """Write an app's key as plans do: `kitchen`, or `shop/kitchen` outside the namespace `default`."""
+    """Format an app's key: `kitchen`, or `shop/kitchen` outside the namespace `default`."""
     namespace, name = app
     return name if namespace == "default" else f"{namespace}/{name}"
 
 
 def topics(apps: Iterable[AppPlan], inventory: Inventory) -> Topics:
-    """Return every topic that must exist: what an app reads or publishes, and what a type has as its channel."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """Return all topics that must exist: those that apps consume or publish to, and the channels of types."""
+    by_component: dict[str, set[str]] = defaultdict(set)
     for planned in apps:
-        for each in (planned.reads, planned.publishes):
-            for pubsub, names in each.items():
-                found[pubsub].update(names)
+        for used in (planned.reads, planned.publishes):
+            for pubsub, names in used.items():
+                by_component[pubsub].update(names)
     for event_type in inventory.types.values():
         for channel in published(event_type) if grants(event_type, inventory) else ():
-            found[channel.pubsub].add(channel.topic)
-    return {pubsub: tuple(sorted(names)) for pubsub, names in sorted(found.items())}
+            by_component[channel.pubsub].add(channel.topic)
+    return {pubsub: tuple(sorted(names)) for pubsub, names in sorted(by_component.items())}
 
 
 def scopes(apps: Iterable[AppPlan]) -> Mapping[str, Scopes]:
-    """Return the least rights that the plans need, by component.
+    """Return the minimal scopes that the plans need, by component.
 
-    An app that is named with nothing may do nothing; one that is not named at all may do everything (Dapr's rule).
+    Every app is listed: in Dapr, an app with an empty list may use no topic, and an unlisted app may use all of them.
     """
-    planned = sorted(apps, key=lambda each: (each.app, each.namespace))
-    components = sorted({pubsub for each in planned for pubsub in (*each.reads, *each.publishes)})
+    planned = sorted(apps, key=lambda app: (app.app, app.namespace))
+    components = sorted({pubsub for app in planned for pubsub in (*app.reads, *app.publishes)})
     return {
         pubsub: Scopes.of(
-            ((each.app, each.publishes.get(pubsub, ())) for each in planned),
-            ((each.app, each.reads.get(pubsub, ())) for each in planned),
+            ((app.app, app.publishes.get(pubsub, ())) for app in planned),
+            ((app.app, app.reads.get(pubsub, ())) for app in planned),
         )
         for pubsub in components
     }

@@ -1,4 +1,4 @@
-"""The consumer policy: what the kit inside an app is to keep, as the document that it reads."""
+"""The consumer policy: the settings that the kit inside an app enforces, as a document."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,9 +14,9 @@ from tidings.resources.subscription import EventSubscription
 
 
 def consumer_policy(app: str, readers: Iterable[tuple[EventSubscription, list[Channel]]]) -> dict[str, Any]:
-    """Build an app's policy: one entry per subscription, topic and path.
+    """Build an app's policy, with one entry per subscription, topic and path.
 
-    Entries with one name are one subscription: its limits are shared by its topics.
+    Entries with the same name belong to one subscription and share its limits.
     """
     entries = [
         _entry(app, subscription, channel, path)

@@ -1,4 +1,4 @@
-"""Who reads a version of an event type, and whom to ask about it."""
+"""Readers of a version of an event type, with their contacts."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from tidings.resources.subscription import EventSubscription
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reader:
-    """One subscription's reading of one version. `observes`: by a pattern, as an archive does; it breaks on nothing."""
+    """A subscription that reads a version. With `observes`, it reads by a pattern and cannot break."""
 
     app: str
     subscription: str
@@ -21,23 +21,23 @@ class Reader:
     observes: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `-o json` prints."""
+        """Return the reader as `-o json` prints it."""
         return asdict(self)
 
     @property
     def who(self) -> str:
-        """Name it as messages do: `kitchen-order-confirmed (app kitchen)`."""
+        """Name for messages: `kitchen-order-confirmed (app kitchen)`."""
         return f"{self.subscription} (app {self.app})"
 
 
 def readers(event_type: EventType, version: str, inventory: Inventory) -> list[Reader]:
-    """Return who reads that version, sorted: consumers, which name it, then observers."""
+    """Return the readers of a version: consumers, which name it, then observers, each sorted."""
     consumers = inventory.consumers(event_type)
-    # What an app reads by name its wildcard leaves out: an event goes to one subscription of an app.
-    by_name = {app_key(each) for each in consumers}
-    named = [_reader(each) for each in consumers if version in each.spec.versions.wanted]
-    watching = [_reader(each) for each in inventory.observers(event_type) if app_key(each) not in by_name]
-    return [*sorted(named), *sorted(watching)]
+    # A wildcard excludes the types that its app names: within an app, an event goes to one subscription.
+    by_name = {app_key(consumer) for consumer in consumers}
+    named = [_reader(consumer) for consumer in consumers if version in consumer.spec.versions.requested]
+    observing = [_reader(observer) for observer in inventory.observers(event_type) if app_key(observer) not in by_name]
+    return [*sorted(named), *sorted(observing)]
 
 
 def _reader(subscription: EventSubscription) -> Reader:

@@ -1,4 +1,4 @@
-"""Dapr Subscriptions (v2alpha1): one per app, pub/sub component and topic, with the rules of all subscriptions."""
+"""Render Dapr Subscriptions (v2alpha1): one per app, component and topic, with the rules of all its subscriptions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +19,9 @@ from tidings.resources.findings import Finding
 from tidings.resources.subscription import EventSubscription
 
 MOST_AT_ONCE = 32
-"""Events in one delivery at most, where the kit did not ask for more: as many as components/redis has workers."""
+"""Default maximum of events per delivery: as many as components/redis has workers."""
 SLOWEST_BULK = 5
-"""Seconds that the rate limit of a subscription may take for one delivery: less than any broker waits for an answer."""
+"""Maximum seconds a rate limit may stretch one delivery: shorter than any broker's acknowledgement timeout."""
 
 
 def merged(
@@ -33,80 +33,90 @@ def merged(
     bulk: bool = True,
     concurrent: bool = False,
 ) -> dict[str, Any]:
-    """Build the one Dapr Subscription of an app for a topic, from all its subscriptions there, the senior first.
+    """Build the Dapr Subscription of an app for a topic.
 
-    `bulk` is whether the component can keep a requested bulk delivery; `concurrent`, whether it is known to deliver
-    several messages of a topic at once.
-    The default path is always given: daprd sends what no rule matches and no default takes to the dead letters.
+    A default path is always set, because daprd dead-letters events that match neither a rule nor a default.
+
+    Args:
+        app: App id.
+        namespace: Namespace of the app.
+        channel: Component and topic.
+        readers: All subscriptions of the app on the topic, oldest first.
+        bulk: Whether the component supports a requested bulk delivery.
+        concurrent: Whether the component delivers several messages of a topic concurrently.
+
     """
     topic = channel.topic
-    named = [(each.metadata.name, rule) for each in readers for rule in rules_of(each)]
+    named = [(reader.metadata.name, rule) for reader in readers for rule in rules_of(reader)]
     ordered = in_order(named)
     always = next((rule for rule in ordered if not rule.match), Rule("", IGNORED_PATH))
     rules = [{"match": rule.match, "path": rule.path or event_path(topic)} for rule in ordered if rule.match]
     routes = {**({"rules": rules} if rules else {}), "default": always.path or event_path(topic)}
-    asked = _bulk(readers) if bulk else None
+    bulk_subscribe = _bulk(readers) if bulk else None
     if readers[0].spec.consumer.kit:
-        asked = asked or _named_entries(readers, concurrent=concurrent)
+        bulk_subscribe = bulk_subscribe or _acknowledged_entries(readers, concurrent=concurrent)
     raw = readers[0].spec.consumer.kit and not rules
-    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), asked, raw=raw)
+    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), bulk_subscribe, raw=raw)
 
 
 def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:
-    """Build the Subscription through which events are sent to one app again."""
+    """Build the Dapr Subscription for replays to an app."""
     channel = Channel(pubsub, replay_topic(app), "*")
     routes = {"default": REPLAY_PATH}
     return _subscription(app, namespace, channel, routes, dead_letter_topic(app), _bulk_of(1), raw=True)
 
 
 def plain_delivery(subscription: EventSubscription) -> Iterator[Finding]:
-    """Yield a finding for an app whose events daprd may acknowledge although the app was not reached."""
+    """Yield a finding for an app without the kit whose events daprd may acknowledge without delivering them."""
     if not subscription.spec.consumer.kit and subscription.spec.bulk is None:
-        message = "While the app cannot be reached, daprd may acknowledge events that it has not answered"
-        mend = (
-            "Write bulk: {maxMessages: 1} and answer each entry, use the kit, or serve gRPC: docs/explanation/dapr.md."
-        )
-        yield subscription.finding("warning", "plain-delivery", message, mend, at=("spec", "consumer"))
+        message = "While the app is unreachable, daprd may acknowledge events that the app has not acknowledged"
+        fix = "Set bulk: {maxMessages: 1} and answer each entry, use the kit, or serve gRPC: docs/explanation/dapr.md."
+        yield subscription.finding("warning", "plain-delivery", message, fix, at=("spec", "consumer"))
 
 
 def disagreement(subscription: EventSubscription, other: EventSubscription) -> Iterator[Finding]:
-    """Yield where two subscriptions of an app want differently what a Dapr Subscription has only once."""
-    spec, mine, theirs = subscription.spec, subscription.spec.delivery.dead_letter, other.spec.delivery.dead_letter
-    if not spec.consumer.kit and mine.topic != theirs.topic:
+    """Yield conflicts between two subscriptions of an app on settings that exist once per Dapr Subscription."""
+    spec, own, theirs = subscription.spec, subscription.spec.delivery.dead_letter, other.spec.delivery.dead_letter
+    if not spec.consumer.kit and own.topic != theirs.topic:
         message = f"Its dead-letter topic differs from that of {other.ref} on the same topic"
-        mend = f"Write the same in both; until then that of {other.ref} is kept."
+        fix = f"Use the same topic in both; until then, the topic of {other.ref} applies."
         place = subscription.origin.at("spec", "delivery", "deadLetter")
-        yield subscription.finding("warning", "conflicting-policies", message, mend, at=place)
+        yield subscription.finding("warning", "conflicting-policies", message, fix, at=place)
     if (spec.bulk is None) != (other.spec.bulk is None):
-        message = f"One of this and {other.ref} asks for bulk delivery, and they share a topic: neither gets it"
+        message = f"Only one of this and {other.ref} requests bulk delivery on their shared topic: neither gets it"
         place = subscription.origin.at("spec", "bulk")
-        yield subscription.finding("warning", "conflicting-policies", message, "Write it in both.", at=place)
+        yield subscription.finding(
+            "warning", "conflicting-policies", message, "Request it in both or in neither.", at=place
+        )
 
 
 def _dead_letters(app: str, readers: list[EventSubscription]) -> str:
-    """With the kit, daprd's own dead letters are those the kit never saw: they go to the app's topic."""
+    """Return the topic for daprd's own dead letters.
+
+    With the kit, they are events that the kit never received, and they go to the app's topic.
+    """
     first = readers[0].spec
     own = None if first.consumer.kit else first.delivery.dead_letter.topic
     return own or dead_letter_topic(app)
 
 
 def _bulk(readers: list[EventSubscription]) -> dict[str, Any] | None:
-    wishes = [each.spec.bulk for each in readers if each.spec.bulk]
-    if len(wishes) < len(readers):
+    requested = [reader.spec.bulk for reader in readers if reader.spec.bulk]
+    if len(requested) < len(readers):
         return None
-    longest = max(durations.seconds(each.max_await) for each in wishes)
-    most = max(each.max_messages for each in wishes)
+    longest = max(durations.seconds(bulk.max_await) for bulk in requested)
+    most = max(bulk.max_messages for bulk in requested)
     return _bulk_of(most, round(longest * 1000))
 
 
-def _named_entries(readers: list[EventSubscription], *, concurrent: bool) -> dict[str, Any]:
-    """Return the bulk delivery under which an official daprd acknowledges nothing that the app has not answered.
+def _acknowledged_entries(readers: list[EventSubscription], *, concurrent: bool) -> dict[str, Any]:
+    """Return the bulk settings with which an unmodified daprd only acknowledges what the app has acknowledged.
 
-    The answer to a bulk delivery must name each entry, whereas an empty answer to a plain delivery counts as success:
-    docs/explanation/dapr.md. A bulk of one flushes at once. A larger one is delivered as soon as its first event is a
-    millisecond old; the kit handles its events concurrently, and none of them is acknowledged before the slowest.
+    The response to a bulk delivery must list each entry, whereas an empty response to a plain delivery counts as
+    success (docs/explanation/dapr.md). A bulk of one is flushed immediately. A larger bulk is delivered once its first
+    event is a millisecond old; the kit handles its events concurrently and acknowledges them after the slowest one.
     """
-    rates = [each.spec.rate_limit.events_per_second for each in readers if each.spec.rate_limit]
+    rates = [reader.spec.rate_limit.events_per_second for reader in readers if reader.spec.rate_limit]
     most = min([MOST_AT_ONCE, *(int(rate * SLOWEST_BULK) for rate in rates)]) if concurrent else 1
     return _bulk_of(max(most, 1))
 
@@ -125,9 +135,10 @@ def _subscription(
     *,
     raw: bool,
 ) -> dict[str, Any]:
-    """Build a Subscription. `raw`: the app gets the published bytes, which daprd would otherwise re-encode in a bulk.
+    """Build a Dapr Subscription.
 
-    Dapr's routing rules need the decoded event, so a Subscription that has any cannot be raw.
+    With `raw`, the app receives the published bytes, which daprd would otherwise re-encode in a bulk. Dapr's routing
+    rules need the decoded event, so a Subscription with rules cannot be raw.
     """
     spec = {"pubsubname": channel.pubsub, "topic": channel.topic, "routes": routes, "deadLetterTopic": dead_letters}
     return {

@@ -1,7 +1,7 @@
-"""The system as a document that a person's page is drawn from: types, who reads them, and what is on its way out.
+"""Build the system map shown in the console: types, their consumers and deprecated versions.
 
-Whoever shows it needs neither the contracts nor the plan core: `tidings render -o map` prints it, `tidings up` writes
-it, and `${map}` in `tidings.yaml` names the file.
+The map is self-contained, so that viewers need neither the contracts nor the plan core. `tidings render -o map` prints
+it, `tidings up` writes it, and `${map}` in `tidings.yaml` refers to the file.
 """
 
 from collections import defaultdict
@@ -17,22 +17,22 @@ JsonObject = dict[str, Any]
 
 
 def system_map(inventory: Inventory, planned: Plan) -> JsonObject:
-    """Draw the map: `types`, `subscriptions`, and `deprecated` versions with those who still read them by name.
+    """Build the map: `types`, `subscriptions`, and `deprecated` versions with the subscriptions that still name them.
 
-    Only what is planned is on it: a subscription with an error reads nothing. One that reads by pattern is marked: it
-    reads a deprecated version as long as there is one and holds nobody up.
+    Subscriptions with errors are not planned and therefore not included. Wildcard subscriptions are marked (`pattern`):
+    they do not block the removal of a deprecated version.
 
     Args:
-        inventory: What there is.
-        planned: Its plan.
+        inventory: All resources.
+        planned: The plan of the inventory.
 
     """
-    types = sorted(inventory.types.values(), key=lambda each: (each.spec.type, each.key))
-    subscriptions = [each for app in planned.apps for each in _subscriptions(app, inventory, planned)]
+    types = sorted(inventory.types.values(), key=lambda event_type: (event_type.spec.type, event_type.key))
+    subscriptions = [subscription for app in planned.apps for subscription in _subscriptions(app, inventory, planned)]
     return {
-        "types": [_type(each) for each in types],
+        "types": [_type(event_type) for event_type in types],
         "subscriptions": subscriptions,
-        "deprecated": [each for kind in types for each in _deprecated(kind, subscriptions)],
+        "deprecated": [entry for kind in types for entry in _deprecated(kind, subscriptions)],
     }
 
 
@@ -46,7 +46,7 @@ def _type(event_type: EventType) -> JsonObject:
         "contact": spec.owner.contact,
         "classification": spec.classification,
         "producers": list(spec.producers),
-        "versions": [_version(event_type, each) for each in spec.versions],
+        "versions": [_version(event_type, version) for version in spec.versions],
     }
 
 
@@ -56,7 +56,7 @@ def _version(event_type: EventType, version: Version) -> JsonObject:
 
 
 def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
-    """One entry for each subscription of an app that reads events; those that read dead letters stand aside."""
+    """Yield one entry per subscription of an app, except those to dead letters."""
     reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     terms: dict[str, JsonObject] = {}
     for entry in planned.apps[app].policy["subscriptions"]:
@@ -88,9 +88,9 @@ def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Itera
             "removal": ends.removal.isoformat() if ends else None,
             "alternative": (ends.alternative or None) if ends else None,
             "readers": [
-                {"app": each["app"], "subscription": each["name"]}
-                for each in subscriptions
-                if version.name in each["reads"].get(event_type.spec.type, ()) and not each["pattern"]
+                {"app": subscription["app"], "subscription": subscription["name"]}
+                for subscription in subscriptions
+                if version.name in subscription["reads"].get(event_type.spec.type, ()) and not subscription["pattern"]
             ],
         }
 

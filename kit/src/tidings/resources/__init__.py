@@ -1,7 +1,7 @@
-"""EventTypes, EventSubscriptions and EventReplays: their models, and how they are read from files.
+"""EventTypes, EventSubscriptions and EventReplays: models, parsing and loading.
 
-`load(paths)` gives an `Inventory`, which a plan is made from; `parse_resource(data)` reads a single resource,
-such as one that a cluster's API sent.
+`load(paths)` returns an `Inventory`, the input of a plan; `parse_resource(data)` parses a single resource, for example
+from the Kubernetes API.
 """
 
 from tidings.resources.eventtype import EventType, EventTypeSpec

@@ -1,4 +1,4 @@
-"""Which broker, and which account on it, a Dapr pub/sub component leads to, as far as the component itself says."""
+"""Broker accounts of Dapr pub/sub components, as far as the component itself reveals them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,26 +22,26 @@ MOST_SERVERS, LONGEST = 32, 2_048
 
 
 def accounts(document: Any, namespace: str) -> frozenset[str]:
-    """Return a text for each server and account that a Component of a namespace leads to.
+    """Return a string per server and account that a Component uses.
 
-    Two components that have one in common are not kept apart by the broker. Empty where a Secret holds a part of it:
-    what stands there nobody reads. The texts may hold passwords: keep a digest only.
+    The broker does not isolate two components that have one of them in common. Empty if the address or the account is
+    in a Secret, which is not read. The strings may contain passwords: store digests only.
     """
     try:
-        kind, given = document["spec"]["type"], {each["name"]: each for each in document["spec"]["metadata"]}
-        address = given[_ADDRESS[kind]].get("value")
-        account = [given.get(name, {"value": ""}).get("value") for name in _ACCOUNT[kind]]
+        kind, entries = document["spec"]["type"], {entry["name"]: entry for entry in document["spec"]["metadata"]}
+        address = entries[_ADDRESS[kind]].get("value")
+        account = [entries.get(name, {"value": ""}).get("value") for name in _ACCOUNT[kind]]
     except (AttributeError, KeyError, TypeError):
-        return frozenset()  # no such component, or one that Dapr cannot read either
-    if not isinstance(address, str) or len(address) > LONGEST or not all(isinstance(each, str) for each in account):
+        return frozenset()  # another kind of component, or one that Dapr cannot read either
+    if not isinstance(address, str) or len(address) > LONGEST or not all(isinstance(part, str) for part in account):
         return frozenset()
     return frozenset("\n".join((kind, server, *map(str, account))) for server in _servers(kind, address, namespace))
 
 
 def _servers(kind: str, address: str, namespace: str) -> Iterator[str]:
-    for each in address.split(",")[:MOST_SERVERS]:
+    for item in address.split(",")[:MOST_SERVERS]:
         try:
-            url = urlsplit(each.strip() if "://" in each else f"//{each.strip()}")
+            url = urlsplit(item.strip() if "://" in item else f"//{item.strip()}")
             host, port = (url.hostname or "").rstrip("."), url.port or _PORT[kind]
         except ValueError:
             continue
@@ -51,13 +51,13 @@ def _servers(kind: str, address: str, namespace: str) -> Iterator[str]:
 
 
 def _qualified(host: str, namespace: str) -> str:
-    """Return one name for a Service, however it is written: `nats` of one namespace is not that of another."""
+    """Normalise the host name of a Service. `nats` refers to different Services in different namespaces."""
     for suffix in _CLUSTER:
         host = host.removesuffix(suffix)
     return host if "." in host or ":" in host else f"{host}.{namespace}"
 
 
 def connected(accounts_by_namespace: Mapping[str, frozenset[str]], one: str, other: str) -> bool:
-    """Return whether components of two namespaces lead to one account of one broker."""
+    """Return True if components of two namespaces use the same account of a broker."""
     none: frozenset[str] = frozenset()
     return not accounts_by_namespace.get(one, none).isdisjoint(accounts_by_namespace.get(other, none))

@@ -1,7 +1,7 @@
-"""How large and how deep a document may be: checked before anything else looks at it, in time linear in its size.
+"""Size and depth limits of a document, checked before any other processing, in time linear in its size.
 
-The models bound each field by itself. These bounds hold for everything, also for what no model describes: a JSON
-Schema, an example, an annotation.
+The models limit individual fields. These limits also cover the parts that no model describes: JSON Schemas, examples
+and annotations.
 """
 
 import math
@@ -12,18 +12,18 @@ from typing import Any
 from tidings.resources.origin import Path, spell
 
 MAX_DEPTH = 64
-"""Blocks within blocks. JSON Schemas are the deepest that people write."""
+"""Maximum nesting. JSON Schemas are the deepest documents written by hand."""
 MAX_VALUES = 100_000
-"""Values in one document."""
+"""Maximum values in one document."""
 MAX_TEXT = 1_500_000
-"""Characters of all texts of one document together: what etcd takes."""
+"""Maximum characters of all strings of one document together: etcd's limit for an object."""
 MAX_INTEGER = 2**63 - 1
-"""What the API server reads as an integer."""
+"""Largest integer that the API server accepts."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x80-\x9f\ud800-\udfff]")
 
 
-class TooMuch(ValueError):
-    """A document is beyond a bound; `path` is where."""
+class LimitExceeded(ValueError):
+    """A document exceeds a limit at `path`; `fix` tells the user how to resolve it."""
 
     def __init__(self, path: Path, problem: str, fix: str) -> None:
         super().__init__(f"{spell(path) or 'The document'} {problem}")
@@ -32,7 +32,12 @@ class TooMuch(ValueError):
 
 
 def check(document: Any) -> None:
-    """Raise TooMuch for the first value that is beyond a bound."""
+    """Check a document against all limits.
+
+    Raises:
+        LimitExceeded: A value exceeds a limit.
+
+    """
     values, characters = 0, 0
     waiting: list[tuple[Path, Any]] = [((), document)]
     while waiting:
@@ -41,37 +46,37 @@ def check(document: Any) -> None:
         characters += _characters(path, value)
         if values > MAX_VALUES or characters > MAX_TEXT:
             problem = f"is too large: more than {MAX_VALUES} values or {MAX_TEXT} characters"
-            raise TooMuch((), problem, "Split it into several resources.")
+            raise LimitExceeded((), problem, "Split it into several resources.")
         if len(path) > MAX_DEPTH:
-            raise TooMuch(path[:3], f"is nested more than {MAX_DEPTH} levels deep", "Make it flatter.")
+            raise LimitExceeded(path[:3], f"is nested more than {MAX_DEPTH} levels deep", "Make it flatter.")
         waiting.extend(_below(path, value))
 
 
 def _below(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, dict):
-        for name, each in value.items():
+        for name, child in value.items():
             if not isinstance(name, str):
-                raise TooMuch(path, f"has a field whose name is no text: {name!r}", "Quote the name.")
-            yield (*path, name), each
+                raise LimitExceeded(path, f"has a field name that is not a string: {name!r}", "Quote the name.")
+            yield (*path, name), child
     elif isinstance(value, list | tuple):
-        for place, each in enumerate(value):
-            yield (*path, place), each
+        for index, child in enumerate(value):
+            yield (*path, index), child
 
 
 def _characters(path: Path, value: Any) -> int:
-    """Return how many characters a value counts for; raise TooMuch where it is no value that every part can hold."""
+    """Return the number of characters of a value; raise LimitExceeded if JSON or Kubernetes cannot hold it."""
     if isinstance(value, str):
         return _text(path, value)
     if isinstance(value, dict):
         return sum(_text(path, name) for name in value if isinstance(name, str))
     if isinstance(value, float) and not math.isfinite(value):
-        raise TooMuch(path, "is no number that JSON has", "Write a finite number.")
+        raise LimitExceeded(path, "is not a JSON number", "Write a finite number.")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise TooMuch(path, "is larger than 64 bits hold", "Write a smaller number.")
+        raise LimitExceeded(path, "exceeds 64 bits", "Write a smaller number.")
     return 0
 
 
 def _text(path: Path, text: str) -> int:
-    if found := _CONTROL.search(text):
-        raise TooMuch(path, f"holds the control character U+{ord(found[0]):04X}", "Leave it out.")
+    if control := _CONTROL.search(text):
+        raise LimitExceeded(path, f"holds the control character U+{ord(control[0]):04X}", "Remove it.")
     return len(text)

@@ -1,25 +1,25 @@
-"""What a plan must know of Dapr's pub/sub components: how they bring an app the messages of its topics."""
+"""Delivery properties of Dapr's pub/sub components that plans depend on."""
 
 from typing import Any
 
 _CONCURRENT = ("pubsub.redis", "pubsub.rabbitmq", "pubsub.kafka")
 _SETTINGS = {"pubsub.jetstream": "concurrency", "pubsub.rabbitmq": "concurrencyMode"}
-"""By the component's type, what says `single` there; all others deliver in parallel."""
+"""By component type, the setting that limits delivery to one message with `single`; other types deliver in parallel."""
 
 
 def shares_workers(document: Any) -> str | None:
-    """The name of the component, where the document is one whose few workers serve all topics of an app."""
+    """Return the component's name if its workers are shared by all topics of an app, otherwise None."""
     return document["metadata"]["name"] if _type(document) == "pubsub.redis" else None
 
 
 def several_at_once(document: Any) -> str | None:
-    """Return the component's name if it delivers several messages of one topic at once."""
+    """Return the component's name if it delivers several messages of a topic concurrently, otherwise None."""
     concurrent = _type(document) in _CONCURRENT and one_at_a_time(document) is None
     return document["metadata"]["name"] if concurrent else None
 
 
 def _type(document: Any) -> str:
-    """Return the type of a Component; empty for any other document, and for one that Dapr cannot read either."""
+    """Return the type of a Component; empty for other documents and for Components that Dapr cannot read either."""
     if not isinstance(document, dict) or document.get("kind") != "Component":
         return ""
     spec, metadata = document.get("spec"), document.get("metadata")
@@ -29,12 +29,12 @@ def _type(document: Any) -> str:
 
 
 def one_at_a_time(document: Any) -> str | None:
-    """The name of the component, where the document is one that waits for each answer before the next message."""
+    """Return the component's name if it waits for each acknowledgement before the next message, otherwise None."""
     if not _type(document):
         return None
     spec = document["spec"]
     setting = _SETTINGS.get(spec.get("type", ""))
     entries = spec.get("metadata")
-    given = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
-    is_single = any(each.get("name") == setting and each.get("value") == "single" for each in given)
+    settings = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    is_single = any(entry.get("name") == setting and entry.get("value") == "single" for entry in settings)
     return document["metadata"]["name"] if setting and is_single else None

@@ -1,4 +1,4 @@
-"""EventType: one business event or command, who owns it, its versions and who may read it."""
+"""EventType: a business event or command with its owner, versions and access rules."""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -26,23 +26,23 @@ State = Literal["Draft", "Active", "Deprecated", "Retired"]
 
 
 class Owner(Part, frozen=True, kw_only=True):
-    """The team that answers for an event, and how to reach it."""
+    """The team that owns an event type, and its contact."""
 
     team: NonEmpty
     contact: Text = ""
 
 
 class Channel(Part, frozen=True, kw_only=True):
-    """Where the events of a type travel."""
+    """Pub/sub component and topic of a type."""
 
     pubsub: Annotated[Name, Meta(description="Dapr pub/sub component")] = "pubsub"
-    topic: Annotated[ChannelTopic, Meta(description="Topic; {type} and {version} (the major number) are filled in")] = (
-        "{type}.v{version}"
-    )
+    topic: Annotated[
+        ChannelTopic, Meta(description="Topic; {type} and {version} (the major number) are substituted")
+    ] = "{type}.v{version}"
 
 
 class Deprecation(Part, frozen=True, kw_only=True):
-    """When a version is deprecated, when it ends, and what to read instead."""
+    """Deprecation date, removal date and replacement of a version."""
 
     effective: date
     removal: date
@@ -50,55 +50,56 @@ class Deprecation(Part, frozen=True, kw_only=True):
 
 
 class Version(Part, frozen=True, kw_only=True):
-    """One major version of a type. Versions live side by side, each on its own topic."""
+    """A major version of a type. Versions coexist, each on its own topic."""
 
     name: Major
     schema: Annotated[
-        dict[str, Any] | Text | None, Meta(description="JSON Schema of data, inline or a file beside the YAML")
+        dict[str, Any] | Text | None,
+        Meta(description="JSON Schema of data, inline or as a file path relative to the YAML"),
     ] = None
     examples: Annotated[
         tuple[dict[str, Any] | Text, ...],
-        Meta(max_length=64, description="Examples of data, inline or files beside the YAML"),
+        Meta(max_length=64, description="Examples of data, inline or as file paths relative to the YAML"),
     ] = ()
     state: State = "Active"
     deprecation: Deprecation | None = None
-    rfc: Annotated[Text, Meta(description="The request for comments that led to it")] = ""
+    rfc: Annotated[Text, Meta(description="The request for comments that proposed the version")] = ""
     description: LongText = ""
 
     @property
     def major(self) -> str:
-        """The major number as the CloudEvent attribute `version` carries it: "2" for v2."""
+        """Major number as in the CloudEvents attribute `version`: "2" for v2."""
         return self.name.removeprefix("v")
 
     def is_ending(self, today: date) -> bool:
-        """Whether it is deprecated: by its state, or because the day has come that its deprecation names."""
+        """Return True if the version is deprecated by its state or by its deprecation date."""
         due = self.deprecation is not None and self.deprecation.effective <= today
         return self.state == "Deprecated" or (self.state == "Active" and due)
 
 
 class Access(Part, frozen=True, kw_only=True):
-    """Which namespaces may subscribe. Empty: the type's own; "*": every namespace."""
+    """Namespaces that may subscribe. Empty: only the type's own; "*": all."""
 
     namespaces: Annotated[tuple[Invited, ...], Meta(max_length=256)] = ()
 
 
 class TypePolicy(Part, frozen=True, kw_only=True):
-    """What happens to subscriptions of a version that is past its removal date."""
+    """Treatment of subscriptions to a version past its removal date."""
 
     after_removal: Literal["Warn", "Stall"] = "Stall"
 
 
 class EventTypeSpec(Part, frozen=True, kw_only=True):
-    """What an EventType says."""
+    """Spec of an EventType."""
 
     type: Annotated[
         TypeName, Meta(description="Business name without version: orders.orderConfirmed, payments.takePayment")
     ]
     intent: Annotated[
         Literal["Fact", "Command"],
-        Meta(description="A fact has happened, anyone may read it; a command asks exactly one app to act"),
+        Meta(description="A fact has happened and has any number of consumers; a command asks exactly one app to act"),
     ] = "Fact"
-    domain: Annotated[Text, Meta(description="First part of the type; given, it must agree")] = ""
+    domain: Annotated[Text, Meta(description="First part of the type; if set, it must match")] = ""
     description: LongText = ""
     owner: Owner
     classification: Literal["Public", "Internal", "Confidential", "Personal"] = "Internal"
@@ -108,7 +109,7 @@ class EventTypeSpec(Part, frozen=True, kw_only=True):
         Compatibility,
         Meta(
             description="Backward: the new schema reads old events (replay). Forward: today's consumers read new "
-            "events. Full: both. Transitive: against every earlier state, not only the last"
+            "events. Full: both. Transitive: compared with every earlier state, not only the last"
         ),
     ] = "Full"
     versions: Annotated[tuple[Version, ...], Meta(min_length=1, max_length=64)]

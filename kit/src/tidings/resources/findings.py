@@ -1,4 +1,4 @@
-"""What reading and planning have to say about a resource, and where in which file."""
+"""Findings: diagnostics about resources, with severity, location and fix."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Location:
-    """A place in a file (line and column from 1) or, without a file, only the field of a resource."""
+    """A position in a file (1-based line and column) or, without a file, only a field path."""
 
     file: str = ""
     line: int = 0
@@ -18,24 +18,24 @@ class Location:
     field: str = ""
 
     def __str__(self) -> str:
-        """`file:line:column`, as editors and compilers write it; the field where there is no file."""
+        """Format as `file:line:column`, or as the field path if there is no file."""
         return f"{self.file}:{self.line}:{self.column}" if self.file else self.field
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong or worth knowing. `rule` is a stable id, `mend` says what to do about it."""
+    """A diagnostic about a resource. `rule` is a stable id, `fix` tells the user how to resolve it."""
 
     severity: Severity
     rule: str
     message: str
-    mend: str = ""
+    fix: str = ""
     location: Location = Location()
     resource: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `-o json` prints."""
-        place = {
+        """Return the finding as `-o json` prints it."""
+        location = {
             "file": self.location.file,
             "line": self.location.line,
             "column": self.location.column,
@@ -45,27 +45,27 @@ class Finding:
             "severity": self.severity,
             "rule": self.rule,
             "message": self.message,
-            "mend": self.mend,
-            "location": place,
+            "fix": self.fix,
+            "location": location,
             "resource": self.resource,
         }
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Order findings by severity, then by place: the same input gives the same list, without doubles."""
-    rank: Mapping[str, int] = {severity: place for place, severity in enumerate(SEVERITIES)}
+    """Sort findings by severity, then by location, and remove duplicates. The result is deterministic."""
+    rank: Mapping[str, int] = {severity: index for index, severity in enumerate(SEVERITIES)}
     return sorted(
         dict.fromkeys(findings),
-        key=lambda found: (
-            rank[found.severity],
-            found.location,
-            found.resource,
-            found.rule,
-            found.message,
+        key=lambda finding: (
+            rank[finding.severity],
+            finding.location,
+            finding.resource,
+            finding.rule,
+            finding.message,
         ),
     )
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
-    """Tell whether anything in the list forbids going on."""
-    return any(found.severity == "error" for found in findings)
+    """Return True if any finding is an error."""
+    return any(finding.severity == "error" for finding in findings)

@@ -1,4 +1,4 @@
-"""Paths into an inventory: what a command line, a local run and a test begin with."""
+"""Load an inventory from files, for the command line, local runs and tests."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,32 +13,37 @@ from tidings.resources.parsing import parse_resource
 from tidings.resources.reading import Document
 
 MAX_LISTS = 3
-"""Lists within lists that are opened."""
+"""Maximum nesting of lists within lists."""
 
 
 def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventory:
-    """Load every tidings.dev resource at or below the paths; one that names no namespace is in the given one.
+    """Load all tidings.dev resources at or below the paths.
 
-    Of Dapr's Components that lie there, too, it is read how they deliver: what is planned must be possible on them.
-    Nothing is raised for what is wrong: it stands in the inventory's findings, with file, line and column,
-    and the rest is loaded all the same. Two resources of one kind and name are such a finding; the first holds.
+    Dapr Components are read for their delivery properties, which limit what can be planned. Errors never raise: they
+    become findings of the inventory, with file, line and column, and everything valid is loaded. If two resources have
+    the same kind and name, the first one is kept and the second one is reported.
+
+    Args:
+        paths: Files or folders.
+        namespace: Namespace of resources that do not set one.
+
     """
     findings: list[Finding] = []
     known: dict[tuple[str, str, str], Resource[Any]] = {}
     serial: set[str] = set()
     sharing: set[str] = set()
     concurrent: set[str] = set()
-    for path in reading.files(Path(each) for each in paths):
+    for path in reading.files(Path(root) for root in paths):
         documents, wrong = reading.read(path)
         findings += wrong
-        for document in (each for found in documents for each in _items(found)):
-            resource, wrong = parse_resource(_placed(document.data, namespace), document.origin)
+        for document in (item for top in documents for item in _items(top)):
+            resource, wrong = parse_resource(_with_namespace(document.data, namespace), document.origin)
             findings += wrong
             if resource and resource.kind == "EventType":
                 resource, wrong = schemas.resolve(resource)
                 findings += wrong
             if resource:
-                _keep(resource, known, findings)
+                _add(resource, known, findings)
             for names, delivers in ((serial, one_at_a_time), (sharing, shares_workers), (concurrent, several_at_once)):
                 if component := delivers(document.data):
                     names.add(component)
@@ -50,32 +55,32 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
 
 
 def _items(document: Document, depth: int = 0) -> Iterator[Document]:
-    """Yield the items of a list as `kubectl get -o yaml` writes it, also of lists within lists; else the document."""
+    """Yield the items of a list, as `kubectl get -o yaml` writes it, recursively; otherwise the document itself."""
     data, origin = document.data, document.origin
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(data.get("items"), list):
         yield document
         return
-    # The items of a list of one kind may leave out what the list says already.
-    given = {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
-    for place, item in enumerate(data["items"]):
-        inner = Document({**given, **item} if isinstance(item, dict) else item, origin.below("items", place))
+    # Items of a typed list (EventTypeList) may omit apiVersion and kind.
+    inherited = {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
+    for index, item in enumerate(data["items"]):
+        inner = Document({**inherited, **item} if isinstance(item, dict) else item, origin.below("items", index))
         if depth < MAX_LISTS:
             yield from _items(inner, depth + 1)
         else:
             yield inner
 
 
-def _placed(data: Any, namespace: str) -> Any:
-    """Give a document its namespace, unless it has one or is not what it should be."""
+def _with_namespace(data: Any, namespace: str) -> Any:
+    """Set the namespace of a document that has none; leave malformed documents alone."""
     metadata = data.get("metadata") if isinstance(data, dict) else None
     return {**data, "metadata": {"namespace": namespace, **metadata}} if isinstance(metadata, dict) else data
 
 
-def _keep(resource: Resource[Any], known: dict[tuple[str, str, str], Resource[Any]], findings: list[Finding]) -> None:
+def _add(resource: Resource[Any], known: dict[tuple[str, str, str], Resource[Any]], findings: list[Finding]) -> None:
     first = known.setdefault((resource.kind, *resource.key), resource)
     if first is not resource:
-        message = f"{resource.ref} is written twice, first at {first.origin.at()}"
+        message = f"{resource.ref} is declared twice, first at {first.origin.at()}"
         findings.append(
-            resource.finding("error", "doubled-resource", message, "Rename or delete one.", at=("metadata", "name"))
+            resource.finding("error", "duplicate-resource", message, "Rename or delete one.", at=("metadata", "name"))
         )

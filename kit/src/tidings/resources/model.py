@@ -1,4 +1,4 @@
-"""What the three kinds share: metadata, field types with their rules, and a resource with its origin."""
+"""Building blocks of the three kinds: metadata, field types with their patterns, and a resource with its origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ API_VERSION = f"{GROUP}/v1alpha1"
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A block of fields: camelCase in YAML, unknown fields refused."""
+    """A block of fields: camelCase in YAML, unknown fields rejected."""
 
 
 _APP_ID = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
@@ -33,7 +33,7 @@ _TYPE = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z"
 _PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)\Z"
 _ATTRIBUTE = r"^[a-z0-9]{1,20}\Z"
 
-# `\Z` and not `$`, which in Python also matches before a last line break. CRDs, which are in Go's dialect, have `$`.
+# `\Z` instead of `$`: in Python, `$` also matches before a trailing newline. CRDs use Go's dialect and get `$`.
 AppId = Annotated[str, Meta(pattern=_APP_ID, max_length=63)]
 Duration = Annotated[str, Meta(pattern=durations.PATTERN, max_length=durations.MAX_LENGTH)]
 Major = Annotated[str, Meta(pattern=_MAJOR, max_length=5)]
@@ -66,17 +66,17 @@ PATTERNS: Mapping[str, str] = {
     _CHANNEL: "a topic name: letters, digits, '_', '-', {type} and {version}, with single dots between them",
     _NAME: "a Kubernetes name: lower-case letters, digits, '-' and '.'",
     _OPTIONAL_NAME: "a Kubernetes name: lower-case letters, digits, '-' and '.'",
-    # An app id's pattern is that of a namespace, too.
+    # _NAMESPACE equals _APP_ID, which is listed above.
     _OPTIONAL_NAMESPACE: "a namespace: lower-case letters, digits and '-'",
     _INVITED: "a namespace, or '*' for all",
     _TYPE: "the name of a type: <domain>.<fact>, such as orders.orderConfirmed",
     _PATTERN: "the name of a type such as orders.orderConfirmed, or a pattern: '*' or orders.*",
 }
-"""What each pattern means, for people: a regular expression is no error message."""
+"""Description of each pattern for error messages."""
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Kubernetes metadata, as far as a plan looks at it; a cluster's other fields are let through."""
+    """The Kubernetes metadata that plans use. Other metadata fields of a cluster are ignored."""
 
     name: Name
     namespace: Namespace = "default"
@@ -92,7 +92,7 @@ Spec = TypeVar("Spec", bound=Part)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resource(Generic[Spec]):
-    """One resource: its kind, metadata and spec, and where it was written."""
+    """A resource: kind, metadata, spec and source location."""
 
     kind: str
     metadata: Metadata
@@ -101,18 +101,27 @@ class Resource(Generic[Spec]):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name: unique within a kind."""
+        """Namespace and name, unique within a kind."""
         return self.metadata.namespace, self.metadata.name
 
     @property
     def ref(self) -> str:
-        """`Kind/name`, with the namespace where it is not `default`: how messages name a resource."""
+        """Reference for messages: `Kind/name`, or `Kind/namespace/name` outside the namespace `default`."""
         namespace = "" if self.metadata.namespace == "default" else f"{self.metadata.namespace}/"
         return f"{self.kind}/{namespace}{self.metadata.name}"
 
     def finding(
-        self, severity: Severity, rule: str, message: str, mend: str = "", *, at: Location | tuple[Any, ...] = ()
+        self, severity: Severity, rule: str, message: str, fix: str = "", *, at: Location | tuple[Any, ...] = ()
     ) -> Finding:
-        """Make a finding about this resource, at a field (a path of steps) or at a known place."""
+        """Create a finding about this resource.
+
+        Args:
+            severity: Severity of the finding.
+            rule: Stable id of the violated rule.
+            message: The problem in one sentence.
+            fix: How to fix it.
+            at: A field path, or a location that is known already.
+
+        """
         location = at if isinstance(at, Location) else self.origin.at(*at)
-        return Finding(severity, rule, message, mend, location, self.ref)
+        return Finding(severity, rule, message, fix, location, self.ref)

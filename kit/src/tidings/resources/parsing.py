@@ -1,4 +1,4 @@
-"""Plain documents into resources: strict, and with an answer to "what should I write instead?"."""
+"""Parse plain documents into resources, strictly and with suggestions for every error."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from tidings.resources import bounds, complaints
+from tidings.resources import bounds, validation_errors
+from tidings.resources.did_you_mean import did_you_mean
 from tidings.resources.eventtype import EventTypeSpec
 from tidings.resources.findings import Finding
 from tidings.resources.model import API_VERSION, GROUP, Metadata, Part, Resource
 from tidings.resources.origin import Origin, Path
 from tidings.resources.replay import EventReplaySpec
 from tidings.resources.subscription import EventSubscriptionSpec
-from tidings.resources.suggesting import did_you_mean
 
 KINDS: Mapping[str, type[Part]] = {
     "EventType": EventTypeSpec,
@@ -23,24 +23,24 @@ KINDS: Mapping[str, type[Part]] = {
 }
 MAX_MESSAGE = 500
 ALIKE = 0.8
-"""How much of an API group must be as ours, so that it is taken for a misspelled one."""
+"""Similarity above which an unknown API group counts as a misspelling of ours."""
 MAX_FINDINGS = 64
-"""Unknown fields of one document that are reported: each costs one more reading of it."""
+"""Maximum unknown fields to report per document: each requires another pass over it."""
 TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 def parse_resource(data: Any, origin: Origin | None = None) -> tuple[Resource[Any] | None, list[Finding]]:
-    """Turn a document into a resource, or into the findings that say why it is none.
+    """Parse a document into a resource, or into findings that explain why it is invalid.
 
-    Other API groups are ignored: `(None, [])`. Nothing is raised, whatever the document holds.
+    Documents of other API groups are ignored: `(None, [])`. Never raises, whatever the document contains.
     """
     origin = origin or Origin()
     try:
         return _parse(data, origin)
-    except bounds.TooMuch as error:
+    except bounds.LimitExceeded as error:
         return None, [Finding("error", "too-large", str(error), error.fix, origin.at(*error.path), _name(data))]
-    except Exception as error:  # noqa: BLE001 - the one place where reading a resource may fail: no other one suffers
-        message = f"It cannot be read: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+    except Exception as error:  # noqa: BLE001 - a bug triggered by one resource must not affect the others
+        message = f"Cannot be parsed: {type(error).__name__}: {error}"[:MAX_MESSAGE]
         return None, [Finding("error", "unreadable", message, "Please report this.", origin.at(), _name(data))]
 
 
@@ -50,7 +50,7 @@ def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Findin
             Finding(
                 "error",
                 "not-a-resource",
-                "This is no resource: apiVersion and kind are missing",
+                "Not a resource: apiVersion and kind are missing",
                 f"Begin with `apiVersion: {API_VERSION}` and `kind: EventSubscription`.",
                 origin.at(),
             )
@@ -65,12 +65,12 @@ def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Findin
     spec, wrong = _convert(data.get("spec"), KINDS[kind], ("spec",), origin) if kind in KINDS else (None, [])
     findings += wrong
     if findings or metadata is None or spec is None:
-        return None, [replace(each, resource=_name(data)) for each in findings]
+        return None, [replace(finding, resource=_name(data)) for finding in findings]
     return Resource(kind, metadata, spec, origin), []
 
 
 def _is_ours(data: Mapping[str, Any]) -> bool:
-    """Whether a document is of our API group, or meant to be: one letter off would mean that nothing is checked."""
+    """Return True if a document has our API group or a misspelling of it, which would otherwise be ignored silently."""
     group = str(data["apiVersion"])[:253].partition("/")[0]
     if group == GROUP:
         return True
@@ -79,8 +79,8 @@ def _is_ours(data: Mapping[str, Any]) -> bool:
 
 def _name(data: Any) -> str:
     metadata = data.get("metadata") if isinstance(data, dict) else None
-    found = metadata if isinstance(metadata, dict) else {}
-    name, namespace = str(found.get("name", "?"))[:253], str(found.get("namespace", "default"))[:63]
+    fields = metadata if isinstance(metadata, dict) else {}
+    name, namespace = str(fields.get("name", "?"))[:253], str(fields.get("namespace", "default"))[:63]
     where = "" if namespace == "default" else f"{namespace}/"
     return f"{str(data.get('kind'))[:63]}/{where}{name}" if isinstance(data, dict) else ""
 
@@ -94,27 +94,27 @@ def _header(data: Mapping[str, Any], origin: Origin) -> list[Finding]:
         if name not in TOP_LEVEL
     ]
     if data["apiVersion"] != API_VERSION:
-        message = f"apiVersion {str(data['apiVersion'])[:100]} is not known"
+        message = f"apiVersion {str(data['apiVersion'])[:100]} is unknown"
         findings.append(
             Finding("error", "unknown-api-version", message, f"Write {API_VERSION}.", origin.at("apiVersion"))
         )
     if data["kind"] not in [*KINDS]:
         message = f"{API_VERSION} has no kind {str(data['kind'])[:100]}"
-        mend = did_you_mean(str(data["kind"]), [*KINDS])
-        findings.append(Finding("error", "unknown-kind", message, mend, origin.at("kind")))
+        fix = did_you_mean(str(data["kind"]), [*KINDS])
+        findings.append(Finding("error", "unknown-kind", message, fix, origin.at("kind")))
     return findings
 
 
 def _convert(data: Any, kind: type[Any], at: Path, origin: Origin) -> tuple[Any, list[Finding]]:
-    """Convert a block; every unknown field is found in one go, any other mistake ends the search."""
+    """Convert a block. Report all unknown fields at once, but stop at the first other error."""
     findings: list[Finding] = []
     data = {} if data is None else data
     while True:
         try:
             return msgspec.convert(data, kind), findings
         except msgspec.ValidationError as error:
-            path, finding = complaints.explain(error, data, kind, at, origin)
+            path, finding = validation_errors.explain(error, data, kind, at, origin)
             findings.append(finding)
             if finding.rule != "unknown-field" or len(findings) >= MAX_FINDINGS:
                 return None, findings
-            data = complaints.without(data, path)
+            data = validation_errors.without(data, path)

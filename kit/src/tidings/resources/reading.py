@@ -1,7 +1,7 @@
-"""YAML files into plain documents, each with its origin; what is no YAML becomes a finding.
+"""Read YAML files into plain documents with their origins; syntax errors become findings.
 
-Reading is safe for any file: its size, its depth and what its aliases expand to are bounded before anything is built,
-and only the types of JSON are built. Dates stay texts, as Kubernetes reads them.
+Reading is safe for untrusted files: size, depth and alias expansion are limited before anything is built, and only JSON
+types are built. Dates remain strings, as in Kubernetes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +16,11 @@ from tidings.resources.origin import Origin
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 16_000_000
-"""Of one file. A resource may have 1.5 MB on a cluster."""
+"""Maximum size of a file. A single resource in a cluster is limited to 1.5 MB."""
 MAX_DEPTH = 100
-"""Blocks within blocks; the parser's own recursion ends the process at some 100,000."""
+"""Maximum nesting. The parser recurses and crashes the process at about 100,000 levels."""
 MAX_NODES = 1_000_000
-"""Values of one document, with every alias counted as what it stands for."""
+"""Maximum values of one document, with aliases expanded."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -36,30 +36,36 @@ class Document:
     origin: Origin
 
 
-class _Refused(yaml.MarkedYAMLError):
-    """Valid YAML that is not read."""
+class _Unsupported(yaml.MarkedYAMLError):
+    """Valid YAML that is not supported."""
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the YAML files at or below the paths, in a stable order, each once."""
-    found: dict[Path, None] = {}
+    """Yield the YAML files at or below the paths, in a stable order and without duplicates."""
+    unique: dict[Path, None] = {}
     for path in paths:
-        below = [each for each in sorted(path.rglob("*")) if each.suffix in SUFFIXES] if path.is_dir() else [path]
-        found.update(dict.fromkeys(below))
-    return iter(found)
+        below = [file for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES] if path.is_dir() else [path]
+        unique.update(dict.fromkeys(below))
+    return iter(unique)
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a regular file of bounded size; raise OSError or UnicodeDecodeError otherwise."""
+    """Return the text of a regular file.
+
+    Raises:
+        OSError: The file is missing, not regular or too large.
+        UnicodeDecodeError: The file is not UTF-8.
+
+    """
     if path.exists() and not path.is_file():
-        raise OSError(0, "it is no regular file")
+        raise OSError(0, "not a regular file")
     if path.stat().st_size > MAX_BYTES:
-        raise OSError(0, f"it has more than {MAX_BYTES // 1_000_000} MB")
+        raise OSError(0, f"larger than {MAX_BYTES // 1_000_000} MB")
     return path.read_text(encoding="utf-8-sig")
 
 
 def read(path: Path) -> tuple[list[Document], list[Finding]]:
-    """Read all documents of a file. A syntax error ends the file's reading: what stood before it counts."""
+    """Read all documents of a file. Documents before a syntax error are kept."""
     name = str(path)
     try:
         text = text_of(path)
@@ -71,14 +77,14 @@ def read(path: Path) -> tuple[list[Document], list[Finding]]:
 
 
 def parse(text: str, name: str = "") -> tuple[list[Document], list[Finding]]:
-    """Read all documents of a YAML text; `name` is what locations call it."""
+    """Read all documents of a YAML text. Locations refer to it as `name`."""
     documents: list[Document] = []
     findings: list[Finding] = []
     lines = tuple(text.splitlines())
     try:
         _check_depth(text)
         for node in _nodes(text):
-            findings += (_doubled(key, name) for key in _doubled_keys(node))
+            findings += (_duplicate(key, name) for key in _duplicate_keys(node))
             documents.append(Document(_Builder().build(node), Origin(name, node, lines)))
     except yaml.YAMLError as error:
         findings.append(_syntax(error, name))
@@ -86,18 +92,21 @@ def parse(text: str, name: str = "") -> tuple[list[Document], list[Finding]]:
 
 
 def _check_depth(text: str) -> None:
-    """Raise for what is nested too deep: the events come one after the other, without any recursion."""
+    """Raise for documents that are nested too deeply.
+
+    Parse events are produced iteratively, so this check itself cannot overflow the stack.
+    """
     loader, depth = _Loader(text), 0
     try:
         while loader.check_event():
             event = loader.get_event()
             depth += isinstance(event, _STARTS) - isinstance(event, _ENDS)
             if depth > MAX_DEPTH:
-                raise _Refused(problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=event.start_mark)
+                raise _Unsupported(problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=event.start_mark)
     except yaml.YAMLError as error:
-        if isinstance(error, _Refused):
+        if isinstance(error, _Unsupported):
             raise
-        # The same error comes again where the documents before it have been read.
+        # A syntax error is raised again by the caller, after it has read the documents before it.
     finally:
         loader.dispose()
 
@@ -114,7 +123,7 @@ def _nodes(text: str) -> Iterator[yaml.Node]:
 
 
 class _Builder:
-    """Builds the plain value of one document. An alias gives the same object as its anchor, and counts each time."""
+    """Build the plain value of one document. An alias yields its anchor's object and is counted at every use."""
 
     def __init__(self) -> None:
         self._scalars = _Loader("")
@@ -122,33 +131,33 @@ class _Builder:
         self._open: set[yaml.Node] = set()
 
     def build(self, node: yaml.Node) -> Any:
-        """Return the document's value; raise YAMLError where it has none or is too large."""
+        """Return the document's value; raise YAMLError if it is unsupported or too large."""
         return self._value(node)[0]
 
     def _value(self, node: yaml.Node) -> tuple[Any, int]:
-        """Return a value, and how many values it is made of."""
+        """Return a value and the number of values it contains."""
         if node in self._built:
             return self._built[node]
         if node in self._open:
-            raise _Refused(problem="an alias within what it stands for", problem_mark=node.start_mark)
+            raise _Unsupported(problem="an alias inside its own anchor", problem_mark=node.start_mark)
         self._open.add(node)
         value, size = self._children(node)
         self._open.discard(node)
         if size > MAX_NODES:
             problem = f"with its aliases expanded, more than {MAX_NODES} values"
-            raise _Refused(problem=problem, problem_mark=node.start_mark)
+            raise _Unsupported(problem=problem, problem_mark=node.start_mark)
         self._built[node] = value, size
         return value, size
 
     def _children(self, node: yaml.Node) -> tuple[Any, int]:
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            below = [self._value(each) for each in node.value]
+            below = [self._value(child) for child in node.value]
             return [value for value, _ in below], 1 + sum(size for _, size in below)
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node), 1
-        raise _Refused(problem=f"the tag {node.tag!r} is not read", problem_mark=node.start_mark)
+        raise _Unsupported(problem=f"the tag {node.tag!r} is not supported", problem_mark=node.start_mark)
 
     def _mapping(self, node: yaml.MappingNode) -> tuple[dict[str, Any], int]:
         merged: dict[str, Any] = {}
@@ -158,14 +167,16 @@ class _Builder:
             value, size = self._value(child)
             total += size
             if not isinstance(key, yaml.ScalarNode):
-                raise _Refused(problem="a field's name is a list or a map", problem_mark=key.start_mark)
+                raise _Unsupported(problem="a field's name is a list or a map", problem_mark=key.start_mark)
             if key.tag != _MERGE:
-                own[key.value] = value  # as Kubernetes does, whatever YAML takes it for: `1` and `yes` are texts
+                own[key.value] = (
+                    value  # keys are strings, as in Kubernetes, even if YAML reads `1` or `yes` as other types
+                )
                 continue
-            for each in reversed(value) if isinstance(value, list) else [value]:
-                if not isinstance(each, dict):
-                    raise _Refused(problem="`<<` stands for no map", problem_mark=child.start_mark)
-                merged |= each
+            for mapping in reversed(value) if isinstance(value, list) else [value]:
+                if not isinstance(mapping, dict):
+                    raise _Unsupported(problem="`<<` does not refer to a map", problem_mark=child.start_mark)
+                merged |= mapping
         return merged | own, total
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -173,42 +184,42 @@ class _Builder:
         if kind in ("str", "timestamp", "value"):
             return node.value
         if kind not in ("null", "bool", "int", "float"):
-            raise _Refused(problem=f"the tag {node.tag!r} is not read", problem_mark=node.start_mark)
+            raise _Unsupported(problem=f"the tag {node.tag!r} is not supported", problem_mark=node.start_mark)
         try:
             return getattr(self._scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, ArithmeticError, LookupError) as error:
-            problem = f"{node.value[:40]!r} is no number that can be read"
-            raise _Refused(problem=problem, problem_mark=node.start_mark) from error
+            problem = f"{node.value[:40]!r} is not a valid number"
+            raise _Unsupported(problem=problem, problem_mark=node.start_mark) from error
 
 
 def _syntax(error: yaml.YAMLError, name: str) -> Finding:
     mark = getattr(error, "problem_mark", None)
-    place = Location(name, mark.line + 1, mark.column + 1) if mark else Location(name)
+    location = Location(name, mark.line + 1, mark.column + 1) if mark else Location(name)
     problem = getattr(error, "problem", None) or str(error)
-    if isinstance(error, _Refused):
-        return Finding("error", "yaml-refused", f"This YAML is not read: {problem}", "Write it out plainly.", place)
-    return Finding("error", "yaml-syntax", f"This is no YAML: {problem}", "Check indentation, quotes and ':'.", place)
+    if isinstance(error, _Unsupported):
+        return Finding("error", "yaml-unsupported", f"Unsupported YAML: {problem}", "Write the value out.", location)
+    return Finding("error", "yaml-syntax", f"Invalid YAML: {problem}", "Check indentation, quotes and ':'.", location)
 
 
-def _doubled(key: yaml.ScalarNode, name: str) -> Finding:
+def _duplicate(key: yaml.ScalarNode, name: str) -> Finding:
     return Finding(
         "error",
-        "yaml-doubled-field",
-        f"The field {key.value!r} stands twice in one block: YAML would silently keep the last one",
-        "Keep one of the two.",
+        "yaml-duplicate-field",
+        f"Duplicate field {key.value!r}: YAML would silently keep the last one",
+        "Remove one of them.",
         Location(name, key.start_mark.line + 1, key.start_mark.column + 1, key.value),
     )
 
 
-def _doubled_keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
-    """Yield each field that stands twice in its block; what aliases repeat is looked at once."""
-    waiting, known = [node], {id(node)}
-    while waiting:
-        each = waiting.pop()
-        below: list[yaml.Node] = list(each.value) if isinstance(each, yaml.SequenceNode) else []
-        if isinstance(each, yaml.MappingNode):
+def _duplicate_keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    """Yield the duplicate fields of every block. Aliased nodes are visited once."""
+    pending, known = [node], {id(node)}
+    while pending:
+        current = pending.pop()
+        below: list[yaml.Node] = list(current.value) if isinstance(current, yaml.SequenceNode) else []
+        if isinstance(current, yaml.MappingNode):
             seen: set[str] = set()
-            for key, value in each.value:
+            for key, value in current.value:
                 below.append(value)
                 if isinstance(key, yaml.ScalarNode):
                     if key.value in seen:
@@ -216,4 +227,4 @@ def _doubled_keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
                     seen.add(key.value)
         fresh = [child for child in below if id(child) not in known]
         known.update(map(id, fresh))
-        waiting += fresh
+        pending += fresh

@@ -1,4 +1,4 @@
-"""Schemas and examples that stand in files beside the YAML, read into the EventType."""
+"""Inline the schemas and examples that an EventType references as files."""
 
 import json
 from pathlib import Path
@@ -13,30 +13,32 @@ from tidings.resources.model import Resource
 
 
 def resolve(event_type: EventType) -> tuple[EventType, list[Finding]]:
-    """Return the type with every schema and example inline, and a finding for each file that cannot be read."""
+    """Return the type with all schemas and examples inline, and a finding for each unreadable file."""
     folder = Path(event_type.origin.file).parent
     findings: list[Finding] = []
     versions = tuple(
-        _resolve_version(event_type, place, version, folder, findings)
-        for place, version in enumerate(event_type.spec.versions)
+        _resolve_version(event_type, index, version, folder, findings)
+        for index, version in enumerate(event_type.spec.versions)
     )
     spec = msgspec.structs.replace(event_type.spec, versions=versions)
     return Resource(event_type.kind, event_type.metadata, spec, event_type.origin), findings
 
 
 def _resolve_version(
-    event_type: EventType, place: int, version: Version, folder: Path, findings: list[Finding]
+    event_type: EventType, index: int, version: Version, folder: Path, findings: list[Finding]
 ) -> Version:
-    at = ("spec", "versions", place)
+    at = ("spec", "versions", index)
     schema: Any = version.schema
     if isinstance(schema, str):
         schema = _load(event_type, folder / schema, (*at, "schema"), findings)
     examples = [
-        _load(event_type, folder / each, (*at, "examples", index), findings) if isinstance(each, str) else each
-        for index, each in enumerate(version.examples)
+        _load(event_type, folder / example, (*at, "examples", number), findings)
+        if isinstance(example, str)
+        else example
+        for number, example in enumerate(version.examples)
     ]
     return msgspec.structs.replace(
-        version, schema=schema, examples=tuple(each for each in examples if each is not None)
+        version, schema=schema, examples=tuple(example for example in examples if example is not None)
     )
 
 
@@ -45,14 +47,14 @@ def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings
         loaded = json.loads(reading.text_of(path))
         bounds.check(loaded)
     except OSError as error:
-        problem, mend = f"{path} cannot be read: {error.strerror}", "Paths are relative to the YAML file."
-    except bounds.TooMuch as error:
-        problem, mend = f"{path}: {error}", error.fix
+        problem, fix = f"{path} cannot be read: {error.strerror}", "Paths are relative to the YAML file."
+    except bounds.LimitExceeded as error:
+        problem, fix = f"{path}: {error}", error.fix
     except (ValueError, RecursionError) as error:
-        problem, mend = f"{path} is no JSON: {error}", "Correct the file."
+        problem, fix = f"{path} is not JSON: {error}", "Correct the file."
     else:
         if isinstance(loaded, dict):
             return loaded
-        problem, mend = f"{path} holds {type(loaded).__name__}, not an object", "Write a JSON object."
-    findings.append(event_type.finding("error", "schema-unreadable", problem, mend, at=at))
+        problem, fix = f"{path} contains {type(loaded).__name__}, not an object", "Write a JSON object."
+    findings.append(event_type.finding("error", "schema-unreadable", problem, fix, at=at))
     return None

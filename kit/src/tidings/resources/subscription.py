@@ -1,4 +1,4 @@
-"""EventSubscription: one app's wish to read an event type, and how it wants it delivered."""
+"""EventSubscription: an app's request to consume an event type, with its delivery policy."""
 
 from typing import Annotated, Literal
 
@@ -33,11 +33,11 @@ Affixes = Annotated[dict[Field, NonEmpty], Meta(min_length=1, max_length=64)]
 
 
 class EventTypeRef(Part, frozen=True, kw_only=True):
-    """The type that is read, by its business name.
+    """The event type to consume, by its business name.
 
-    `*` and `<domain>.*` read every version of all such types (an archive's way, no consumer of a command), but those
-    that the app reads by name;
-    `deadletter.*` and `deadletter.<app>` read the dead letters of other apps.
+    `*` and `<domain>.*` match every version of all such types except those that the app consumes by name. They are for
+    observers such as an archive and do not count as consumers of a command.
+    `deadletter.*` and `deadletter.<app>` match the dead letters of other apps.
     """
 
     name: TypePattern
@@ -47,14 +47,14 @@ class EventTypeRef(Part, frozen=True, kw_only=True):
 
 
 class Versions(Part, frozen=True, kw_only=True):
-    """Which versions the consumer can read, and the one of them it is held to."""
+    """The versions that the consumer can read, optionally pinned to one of them."""
 
     accept: Annotated[tuple[Major, ...], Meta(max_length=64)] = ()
     pin: Major | None = None
 
     @property
-    def wanted(self) -> list[str]:
-        """The versions to subscribe to: the pinned one, else all accepted, in the order given."""
+    def requested(self) -> list[str]:
+        """Versions to subscribe to: the pinned one, otherwise all accepted ones in their order."""
         return [self.pin] if self.pin else list(dict.fromkeys(self.accept))
 
 
@@ -67,7 +67,7 @@ class WorkloadRef(Part, frozen=True, kw_only=True):
 
 
 class Consumer(Part, frozen=True, kw_only=True):
-    """Who reads, and who answers for it."""
+    """The consuming app and its owner."""
 
     app_id: AppId
     workload_ref: WorkloadRef | None = None
@@ -75,19 +75,20 @@ class Consumer(Part, frozen=True, kw_only=True):
     contact: Text = ""
     criticality: Literal["Low", "Normal", "High", "Critical"] = "Normal"
     kit: Annotated[
-        bool, Meta(description="The app uses the Tidings kit, which keeps limits, retries and dead letters itself")
+        bool,
+        Meta(description="The app uses the Tidings kit, which enforces limits and retries and publishes dead letters"),
     ] = True
 
 
 class Source(Part, frozen=True, kw_only=True):
-    """Read from here, whatever the EventType says."""
+    """Overrides the component or the topic of the EventType."""
 
     pubsub: OptionalName = ""
     topic: Topic | None = None
 
 
 class Filter(Part, frozen=True, kw_only=True):
-    """One condition. Exactly one field is set; keys are envelope attributes or `data.<field>[.<field>...]`."""
+    """A condition with exactly one operator; keys are envelope attributes or `data.<field>[.<field>...]`."""
 
     exact: Matches | None = None
     prefix: Affixes | None = None
@@ -99,30 +100,30 @@ class Filter(Part, frozen=True, kw_only=True):
 
 
 class Route(Part, frozen=True, kw_only=True):
-    """Events that match this CEL expression go to this path."""
+    """Delivers events that match a CEL expression to a path."""
 
     match: Expression
     path: RoutePath
 
 
 class Routes(Part, frozen=True, kw_only=True):
-    """Where in the app events go; without it, the kit's own path."""
+    """Paths of the app that receive the events; the kit's own path by default."""
 
     rules: Annotated[tuple[Route, ...], Meta(max_length=64)] = ()
     default: RoutePath | None = None
 
 
 class Retry(Part, frozen=True, kw_only=True):
-    """How often and how long a failed delivery is tried again before it becomes a dead letter."""
+    """Retries of a failed delivery before it becomes a dead letter."""
 
     policy: Literal["Constant", "Exponential"] = "Exponential"
-    duration: Annotated[Duration, Meta(description="Constant: the wait. Exponential: the first wait")] = "500ms"
-    max_interval: Annotated[Duration, Meta(description="Exponential: the longest wait")] = "10s"
+    duration: Annotated[Duration, Meta(description="Constant: every delay. Exponential: the first delay")] = "500ms"
+    max_interval: Annotated[Duration, Meta(description="Exponential: the longest delay")] = "10s"
     max_retries: Retries = 5
 
 
 class CircuitBreaker(Part, frozen=True, kw_only=True):
-    """When to stop calling a consumer that only fails, and when to try it again."""
+    """Circuit breaker that pauses delivery to a consumer that keeps failing."""
 
     max_requests: Positive = 1
     interval: Duration | None = None
@@ -133,51 +134,51 @@ class CircuitBreaker(Part, frozen=True, kw_only=True):
 
 
 class DeadLetter(Part, frozen=True, kw_only=True):
-    """Where events go that cannot be handled."""
+    """Dead-lettering of events that cannot be handled."""
 
     topic: Topic | None = None
     retention: Duration = "336h"
-    replay: Annotated[bool, Meta(description="Whether they may be sent to this subscription again")] = True
+    replay: Annotated[bool, Meta(description="Whether dead letters may be replayed to this subscription")] = True
 
 
 class Delivery(Part, frozen=True, kw_only=True):
-    """How events reach the consumer."""
+    """Delivery policy."""
 
     retry: Retry = Retry()
-    timeout: Annotated[Duration, Meta(description="The longest a single attempt may take")] = "10s"
+    timeout: Annotated[Duration, Meta(description="Maximum duration of a single attempt")] = "10s"
     circuit_breaker: CircuitBreaker | None = None
     dead_letter: DeadLetter = DeadLetter()
 
 
 class RateLimit(Part, frozen=True, kw_only=True):
-    """At most so many events a second, with bursts of at most `burst`."""
+    """Maximum events per second, with bursts of up to `burst` events."""
 
     events_per_second: Rate
     burst: Positive = 1
 
 
 class Bulk(Part, frozen=True, kw_only=True):
-    """Let the sidecar hand over several events in one call."""
+    """Delivery of several events in one call of the sidecar."""
 
     max_messages: Positive = 100
     max_await: Duration = "100ms"
 
 
 class Ordering(Part, frozen=True, kw_only=True):
-    """`Key`: events with the same key are handled one after the other, in the order of their arrival."""
+    """With mode `Key`, events with the same key are handled sequentially, in the order of arrival."""
 
     mode: Literal["None", "Key"] = "None"
-    key: Annotated[Attribute, Meta(description="Attribute of the envelope")] = "subject"
+    key: Annotated[Attribute, Meta(description="Envelope attribute that holds the key")] = "subject"
 
 
 class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
-    """What an EventSubscription says."""
+    """Spec of an EventSubscription."""
 
     event_type_ref: EventTypeRef
     versions: Versions = Versions()
     consumer: Consumer
     source: Source = Source()
-    filters: Annotated[tuple[Filter, ...], Meta(max_length=64, description="All must hold")] = ()
+    filters: Annotated[tuple[Filter, ...], Meta(max_length=64, description="All filters must match")] = ()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     max_concurrency: Positive | None = None
@@ -189,12 +190,12 @@ class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
     deletion_policy: Literal["Delete", "Retain"] = "Delete"
     enforcement: Annotated[
         Literal["Strict", "BestEffort"],
-        Meta(description="Strict: what cannot be kept is an error. BestEffort: a warning, and the rest is kept"),
+        Meta(description="Strict: a field that cannot be enforced is an error. BestEffort: a warning"),
     ] = "Strict"
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it reads by pattern: an observer, not a consumer that a type knows by name."""
+        """True for a pattern: the subscription then observes types and does not count as their consumer."""
         return self.event_type_ref.name == "*" or self.event_type_ref.name.endswith(".*")
 
 

@@ -146,5 +146,5 @@ def _relative(path: Path) -> Path:
 def describe(finding: Finding) -> str:
     """Describe a finding in one line: location, message, and fix."""
     where = f"{finding.location}: " if str(finding.location) else ""
-    fix = f" ({finding.mend})" if finding.mend else ""
+    fix = f" ({finding.fix})" if finding.fix else ""
     return f"{where}{finding.severity}: {finding.message}{fix} [{finding.rule}]"

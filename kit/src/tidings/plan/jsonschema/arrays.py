@@ -33,11 +33,11 @@ def _items(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     first = max((len(node.all("prefixItems")) for node in (*way.nodes, reader)), default=0)
     most = limits.most(way, "maxItems")
     for place in range(first if most is None else min(first, most)):
-        found = comparison.between(_at(way, place), _schema(reader, place), closed=way.closed)
-        yield from (each.inside(f"[{place}]") for each in found)
+        reasons = comparison.between(_at(way, place), _schema(reader, place), closed=way.closed)
+        yield from (reason.inside(f"[{place}]") for reason in reasons)
     if most is None or most > first:
-        found = comparison.between(_at(way, first), _schema(reader, first), closed=way.closed)
-        yield from (each.inside("[]") for each in found)
+        reasons = comparison.between(_at(way, first), _schema(reader, first), closed=way.closed)
+        yield from (reason.inside("[]") for reason in reasons)
 
 
 def _at(way: Way, place: int) -> tuple[Node, ...]:
@@ -47,34 +47,36 @@ def _at(way: Way, place: int) -> tuple[Node, ...]:
 def _schema(node: Node, place: int) -> Node:
     """Return the schema of the item at a place."""
     first = node.all("prefixItems")
-    found: Node = first[place] if place < len(first) else node.keywords.get("items", ANYTHING)
-    return found
+    schema: Node = first[place] if place < len(first) else node.keywords.get("items", ANYTHING)
+    return schema
 
 
 def _contains(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    wanted, least = reader.keywords["contains"], reader.keywords.get("minContains", 1)
+    expected, least = reader.keywords["contains"], reader.keywords.get("minContains", 1)
     most = reader.keywords.get("maxContains")
     enough = least == 0 or any(
         node.keywords.get("minContains", 1) >= least
-        and not comparison.between((node.keywords["contains"],), wanted, closed=False)
+        and not comparison.between((node.keywords["contains"],), expected, closed=False)
         for node in way.nodes
         if "contains" in node.keywords
     )
     first = max((len(node.all("prefixItems")) for node in way.nodes), default=0)
     if not enough and limits.least(way, "minItems") >= least:
         enough = all(
-            not comparison.between(_at(way, place), wanted, closed=way.closed) for place in range(min(first, least) + 1)
+            not comparison.between(_at(way, place), expected, closed=way.closed)
+            for place in range(min(first, least) + 1)
         )
     if not enough:
         yield Problem("", "may lack the item that the reader's `contains` asks for")
-    if most is not None and not _keeps_most(way, wanted, most, comparison):
+    if most is not None and not _keeps_most(way, expected, most, comparison):
         yield Problem("", "may have more of the reader's `contains` than its maxContains")
 
 
-def _keeps_most(way: Way, wanted: Node, most: int, comparison: Comparison) -> bool:
+def _keeps_most(way: Way, expected: Node, most: int, comparison: Comparison) -> bool:
     size = limits.most(way, "maxItems")
     return (size is not None and size <= most) or any(
-        node.keywords.get("maxContains", most + 1) <= most and comparison.same.nodes(node.keywords["contains"], wanted)
+        node.keywords.get("maxContains", most + 1) <= most
+        and comparison.same.nodes(node.keywords["contains"], expected)
         for node in way.nodes
         if "contains" in node.keywords
     )
@@ -87,5 +89,5 @@ def _unevaluated(way: Way, reader: Node, comparison: Comparison) -> Iterator[Pro
     ends = max((len(node.all("prefixItems")) for node in way.nodes), default=0)
     for place in range(first, max(first, ends) + 1):
         if most is None or place < most:
-            found = comparison.between(_at(way, place), reader.keywords["unevaluatedItems"], closed=way.closed)
-            yield from (each.inside(f"[{place}]") for each in found)
+            reasons = comparison.between(_at(way, place), reader.keywords["unevaluatedItems"], closed=way.closed)
+            yield from (reason.inside(f"[{place}]") for reason in reasons)

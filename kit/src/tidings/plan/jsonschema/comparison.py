@@ -47,15 +47,15 @@ class TooComplex(Exception):  # never leaves this module
 def problems(reader: Any, writer: Any) -> list[Problem]:
     """Return every reason why some data that the writer may write is none that the reader accepts."""
     unreadable = [(who, faults(schema)) for who, schema in (("reader", reader), ("writer", writer))]
-    for who, found_faults in unreadable:
-        if found_faults:
-            reason = f"cannot be compared, because the {who}'s schema {found_faults[0]}"
+    for who, schema_faults in unreadable:
+        if schema_faults:
+            reason = f"cannot be compared, because the {who}'s schema {schema_faults[0]}"
             return [Problem("data", reason)]
     try:
-        found = Comparison().between((read(writer),), read(reader))
+        reasons = Comparison().between((read(writer),), read(reader))
     except (TooComplex, RecursionError):
         return [Problem("data", "cannot be compared, because the schemas are too complex")]
-    return list(dict.fromkeys(each.inside("data") for each in found))
+    return list(dict.fromkeys(reason.inside("data") for reason in reasons))
 
 
 class Comparison:
@@ -78,7 +78,7 @@ class Comparison:
         """Return what is wrong with any way to satisfy all of the writer's schemas."""
         if not reader.keywords:
             return ()
-        return _first(each for way in ways(nodes, closed=closed) for each in self.judge(way, reader))
+        return _first(problem for way in ways(nodes, closed=closed) for problem in self.judge(way, reader))
 
     def judge(self, way: Way, reader: Node) -> Problems:
         """Return what is wrong with one way of writing."""
@@ -95,19 +95,19 @@ class Comparison:
         self.order.append(pair)
         self.depth += 1
         try:
-            found = _first(self._reasons(way, reader))
+            reasons = _first(self._reasons(way, reader))
         finally:
             self.depth -= 1
-        if found:
+        if reasons:
             self._forget(mark)
-            self.judged[pair] = found
-        return found
+            self.judged[pair] = reasons
+        return reasons
 
     def _forget(self, mark: int) -> None:
         """Forget what was found all right since then: it may have relied on what has just turned out wrong."""
-        for each in self.order[mark:]:
-            if not self.judged.get(each):
-                self.judged.pop(each, None)
+        for pair in self.order[mark:]:
+            if not self.judged.get(pair):
+                self.judged.pop(pair, None)
         del self.order[mark:]
 
     def requiring(self, name: str) -> Node:
@@ -118,12 +118,12 @@ class Comparison:
         """Whether no value that is written so suits a schema; no, where that cannot be shown."""
         self.spend()
         if way.values is not None:
-            return all(accepts(each, node) is False for each in way.values)
+            return all(accepts(value, node) is False for value in way.values)
         if self.depth_apart == _MAX_APART:
             return False
         self.depth_apart += 1
         try:
-            return all(self._are_two_apart(way, each) for each in ways((node,), closed=False))
+            return all(self._are_two_apart(way, other) for other in ways((node,), closed=False))
         finally:
             self.depth_apart -= 1
 
@@ -131,7 +131,7 @@ class Comparison:
         if not way.types & other.types or limits.are_apart(way, other):
             return True
         if other.values is not None:
-            return all(any(accepts(each, node) is False for node in way.nodes) for each in other.values)
+            return all(any(accepts(value, node) is False for node in way.nodes) for value in other.values)
         if way.types & other.types != {"object"}:
             return False
         return objects.are_apart(way, other, self)
@@ -153,55 +153,57 @@ class Comparison:
         if not way.types <= reader.types:
             names = _type_names(way.types), _type_names(reader.types)
             return [Problem("", f"is {names[0]} for the writer, {names[1]} for the reader")]
-        found: list[Problem] = []
+        reasons: list[Problem] = []
         for keyword, argument in reader.keywords.items():
             if way.types & _APPLIES.get(keyword, TYPES):
-                found += self._keyword(way, keyword, argument, reader)
+                reasons += self._keyword(way, keyword, argument, reader)
         if "object" in way.types:
-            found += objects.problems(way, reader, self)
+            reasons += objects.problems(way, reader, self)
         if "array" in way.types:
-            found += arrays.problems(way, reader, self)
-        return found
+            reasons += arrays.problems(way, reader, self)
+        return reasons
 
     def _keyword(self, way: Way, keyword: str, argument: Any, reader: Node) -> Iterable[Problem]:
         if keyword in _ELSEWHERE or (keyword in _LIMITS and limits.keeps(way, keyword, argument)):
             return ()
         # Equal is enough, but for a condition: what it means depends on its neighbours `then` and `else`.
-        if keyword != "if" and any(self.same.values(argument, each) for each in way.of(keyword)):
+        if keyword != "if" and any(self.same.values(argument, value) for value in way.of(keyword)):
             return ()
         if keyword in _COMBINED:
             return _COMBINED[keyword](self, way, argument, reader)
         return [Problem("", _different(way, keyword, argument))]
 
     def _all(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
-        return [each for part in parts for each in self.judge(way, part)]
+        return [problem for part in parts for problem in self.judge(way, part)]
 
     def _any(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
         return min((self.judge(way, part) for part in parts), key=_severity)
 
     def _one(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
-        if any(self.same.in_any_order(parts, each) for each in way.of("oneOf")):
+        if any(self.same.in_any_order(parts, alternatives) for alternatives in way.of("oneOf")):
             return ()
         best = min((self.judge(way, part) for part in parts), key=_severity)
         if best:
             return best
         for place, part in enumerate(parts):
-            others = (other for index, other in enumerate(parts) if index != place)
-            if not self.judge(way, part) and all(self.are_apart(way, other) for other in others):
+            rest = (other for index, other in enumerate(parts) if index != place)
+            if not self.judge(way, part) and all(self.are_apart(way, other) for other in rest):
                 return ()
         return [Problem("", "may suit more than one alternative of the reader's oneOf, which then refuses it")]
 
     def _not(self, way: Way, part: Node, _: Node) -> Iterable[Problem]:
-        if self.are_apart(way, part) or any(not self.between((part,), each, closed=False) for each in way.of("not")):
+        if self.are_apart(way, part) or any(
+            not self.between((part,), negated, closed=False) for negated in way.of("not")
+        ):
             return ()
         return [Problem("", "may be what the reader rules out with `not`")]
 
     def _if(self, way: Way, condition: Node, reader: Node) -> Iterable[Problem]:
-        then, otherwise = (reader.keywords.get(each, ANYTHING) for each in ("then", "else"))
+        then, otherwise = (reader.keywords.get(keyword, ANYTHING) for keyword in ("then", "else"))
         for node in way.nodes:
             if "if" in node.keywords and self.same.nodes(node.keywords["if"], condition):
-                first = [condition, *(node.keywords[each] for each in ("then",) if each in node.keywords)]
-                second = [node.keywords[each] for each in ("else",) if each in node.keywords]
+                first = [condition, *(node.keywords[keyword] for keyword in ("then",) if keyword in node.keywords)]
+                second = [node.keywords[keyword] for keyword in ("else",) if keyword in node.keywords]
                 return [*self.also(way, first, then), *self.also(way, second, otherwise)]
         if not self.judge(way, condition):
             return self.judge(way, then)
@@ -214,11 +216,11 @@ class Comparison:
         if not reader.keywords:
             return ()
         narrowed = [
-            replace(each, types=each.types & way.types)
-            for each in ways((*way.nodes, *more), closed=way.closed)
-            if each.types & way.types
+            replace(narrower, types=narrower.types & way.types)
+            for narrower in ways((*way.nodes, *more), closed=way.closed)
+            if narrower.types & way.types
         ]
-        return tuple(problem for each in narrowed for problem in self.judge(each, reader))
+        return tuple(problem for narrower in narrowed for problem in self.judge(narrower, reader))
 
 
 _Rule = Callable[[Comparison, Way, Any, Node], Iterable[Problem]]
@@ -234,23 +236,23 @@ _PLAIN = _LIMITS | {"pattern", "format", "contentEncoding", "contentMediaType", 
 _ELSEWHERE = frozenset(("type", "then", "else", "required", *objects.KEYWORDS, *arrays.KEYWORDS))
 
 
-def _first(found: Iterable[Problem]) -> Problems:
+def _first(reasons: Iterable[Problem]) -> Problems:
     """Return the first problems, each once; all are looked for, so that nothing is remembered half judged."""
-    return tuple(dict.fromkeys(found))[:MAX_PROBLEMS]
+    return tuple(dict.fromkeys(reasons))[:MAX_PROBLEMS]
 
 
-def _severity(found: Problems) -> tuple[bool, int]:
+def _severity(reasons: Problems) -> tuple[bool, int]:
     """Order alternatives: the one whose type is right explains more than the one with the fewest reasons."""
-    return (any(not each.field and each.message.startswith("is ") for each in found), len(found))
+    return (any(not reason.field and reason.message.startswith("is ") for reason in reasons), len(reasons))
 
 
 def _values(values: Iterable[Any], reader: Node) -> Iterable[Problem]:
-    refused = [each for each in values if accepts(each, reader) is not True]
+    refused = [value for value in values if accepts(value, reader) is not True]
     return [Problem("", f"may be {_list(refused)}, which the reader does not know")] if refused else ()
 
 
 def _list(values: Iterable[Any], none: str = "no value") -> str:
-    texts = [json.dumps(each, ensure_ascii=False) for each in values]
+    texts = [json.dumps(value, ensure_ascii=False) for value in values]
     shown = [text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..." for text in texts[:_LISTED]]
     return ", ".join([*shown, *(["..."] if len(texts) > _LISTED else [])]) or none
 

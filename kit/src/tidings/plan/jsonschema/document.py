@@ -70,7 +70,7 @@ class Fault:
 
     path: Path
     message: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         """Return the place as a JSON pointer, as references write it, and what is wrong there."""
@@ -81,9 +81,9 @@ class Fault:
 class Unreadable(ValueError):
     """The document is no schema; `faults` says why."""
 
-    def __init__(self, found: list[Fault]) -> None:
-        super().__init__("; ".join(map(str, found)))
-        self.faults = found
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 def faults(schema: Any) -> list[Fault]:
@@ -114,8 +114,8 @@ def read(schema: Any) -> Node:
         return ANYTHING if schema else NOTHING
     if not isinstance(schema, Mapping):
         raise Unreadable([Fault((), f"is {_kind(schema)}, not a schema", "Write an object or a boolean.")])
-    if found := next(_oversized(schema), None):
-        raise Unreadable([found])
+    if fault := next(_oversized(schema), None):
+        raise Unreadable([fault])
     return _graph(json.dumps(schema))
 
 
@@ -151,11 +151,11 @@ def _oversized(schema: Any) -> Iterator[Fault]:
         if isinstance(value, Mapping):
             if any(not isinstance(name, str) for name in value):
                 yield Fault(path, "has a name that is no text", "Write it in quotes.")
-            waiting += [(each, (*path, name)) for name, each in value.items()]
+            waiting += [(child, (*path, name)) for name, child in value.items()]
         elif isinstance(value, list | tuple):
-            if len(value) > MAX_MIXED and not all(isinstance(each, str) for each in value):
+            if len(value) > MAX_MIXED and not all(isinstance(item, str) for item in value):
                 yield Fault(path, f"is a list of more than {MAX_MIXED} values, not all texts", "Shorten the list.")
-            waiting += [(each, (*path, place)) for place, each in enumerate(value)]
+            waiting += [(item, (*path, place)) for place, item in enumerate(value)]
         elif problem := _no_json(value):
             yield Fault(path, *problem)
 
@@ -173,24 +173,24 @@ def _dialect(schema: Mapping[str, Any]) -> tuple[int, type[Validator]]:
     named = schema.get("$schema", DEFAULT_DIALECT)
     known = _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
     if known is None:
-        mend = f"Write one of {', '.join(_DIALECTS)}."
-        raise Unreadable([Fault(("$schema",), f"names an unknown dialect, {_short(named)}", mend)])
+        fix = f"Write one of {', '.join(_DIALECTS)}."
+        raise Unreadable([Fault(("$schema",), f"names an unknown dialect, {_short(named)}", fix)])
     return known
 
 
 def _against(validator: type[Validator], schema: Any, at: Path) -> list[Fault]:
     """Return what the metaschema has to say, the plainest of each error's causes."""
-    found = []
+    problems = []
     for error in validator(validator.META_SCHEMA).iter_errors(schema):
         cause = error
         while cause.context:
-            cause = min(cause.context, key=lambda each: len(each.absolute_path))
+            cause = min(cause.context, key=lambda candidate: len(candidate.absolute_path))
         path = (*at, *cause.absolute_path)
-        mend = "See https://json-schema.org, or name the older dialect it is written in with $schema."
-        found.append(Fault(path, f"is no JSON Schema: {_short(cause.message, 200)}", mend))
-        if len(found) == MAX_FAULTS:
+        fix = "See https://json-schema.org, or name the older dialect it is written in with $schema."
+        problems.append(Fault(path, f"is no JSON Schema: {_short(cause.message, 200)}", fix))
+        if len(problems) == MAX_FAULTS:
             break
-    return found
+    return problems
 
 
 def _short(value: Any, limit: int = 80) -> str:
@@ -275,15 +275,15 @@ class _Reader:
 
     def _opened(self, name: str, value: Any, node: Callable[..., Node]) -> Any:
         if name in _NAMED and isinstance(value, Mapping):
-            return {each: node(inner, name, each) for each, inner in value.items()}
+            return {key: node(inner, name, key) for key, inner in value.items()}
         if (name in _SOME or name == "items") and isinstance(value, list | tuple):
             return tuple(node(inner, name, place) for place, inner in enumerate(value))
         if (name in _ONE or name == "additionalItems") and isinstance(value, Mapping | bool):
             return node(value, name)
         if name == "dependencies" and self.draft <= 7:  # noqa: PLR2004  # later drafts have split it
             return {
-                each: inner if isinstance(inner, list | tuple) else node(inner, name, each)
-                for each, inner in value.items()
+                key: inner if isinstance(inner, list | tuple) else node(inner, name, key)
+                for key, inner in value.items()
             }
         return value
 
@@ -298,37 +298,37 @@ class _Reader:
             if isinstance(known.get(exclusive), bool) and known.pop(exclusive) and limit in known:
                 known[exclusive] = known.pop(limit)
         dependencies = known.pop("dependencies", {}) if self.draft <= 7 else {}  # noqa: PLR2004
-        schemas = {name: each for name, each in dependencies.items() if isinstance(each, Node)}
-        names = {name: each for name, each in dependencies.items() if not isinstance(each, Node)}
+        schemas = {name: value for name, value in dependencies.items() if isinstance(value, Node)}
+        names = {name: value for name, value in dependencies.items() if not isinstance(value, Node)}
         split = {"dependentSchemas": schemas, "dependentRequired": names}
-        return known | {name: each for name, each in split.items() if each}
+        return known | {name: values for name, values in split.items() if values}
 
     def _target(self, reference: str, resolver: Any, path: Path) -> Node:
         at = (*path, "$ref")
         try:
-            found = resolver.lookup(reference)
+            resolved = resolver.lookup(reference)
         except reference_errors.Unresolvable:
             message = f"refers to {_short(reference)}, which the document does not hold"
-            mend = "Refer to a place inside, such as #/$defs/Line; nothing is fetched from elsewhere."
-            raise Unreadable([Fault(at, message, mend)]) from None
+            fix = "Refer to a place inside, such as #/$defs/Line; nothing is fetched from elsewhere."
+            raise Unreadable([Fault(at, message, fix)]) from None
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             message = f"is no reference: {_short(reference)} ({_short(error)})"
             raise Unreadable([Fault(at, message, "Write a JSON pointer, such as #/$defs/Line.")]) from None
-        schema = found.contents
+        schema = resolved.contents
         if not isinstance(schema, Mapping | bool):
-            mend = "Refer to a schema, such as #/$defs/Line."
-            raise Unreadable([Fault(at, f"refers to {_short(reference)}, which is {_kind(schema)}", mend)])
+            fix = "Refer to a schema, such as #/$defs/Line."
+            raise Unreadable([Fault(at, f"refers to {_short(reference)}, which is {_kind(schema)}", fix)])
         if isinstance(schema, Mapping) and id(schema) not in self.nodes:
             self._check_elsewhere(schema, at)
-        return self._node(schema, found.resolver, (*at, reference))
+        return self._node(schema, resolved.resolver, (*at, reference))
 
     def _check_elsewhere(self, schema: Any, at: Path) -> None:
         """Check a schema that may stand where the metaschema did not look, and so was not checked with the whole."""
         self.elsewhere += 1
         if self.elsewhere > _MAX_ELSEWHERE:
             raise Unreadable([Fault(at, "refers to too many schemas", "Put schemas that are referred to under $defs.")])
-        if found := _against(self.validator, schema, at):
-            raise Unreadable(found)
+        if problems := _against(self.validator, schema, at):
+            raise Unreadable(problems)
 
 
 _MAX_ELSEWHERE = 50
@@ -348,8 +348,8 @@ def _refuse_loops(nodes: Any) -> None:
                 open_nodes.discard(id(node))
                 done.add(id(node))
             elif id(part) in open_nodes:
-                mend = "Let the schema refer to itself for a property or an item only."
-                raise Unreadable([Fault((), "refers to itself for the same value, without end", mend)])
+                fix = "Let the schema refer to itself for a property or an item only."
+                raise Unreadable([Fault((), "refers to itself for the same value, without end", fix)])
             elif id(part) not in done:
                 stack.append((part, _in_place(part)))
                 open_nodes.add(id(part))

@@ -22,27 +22,27 @@ def keeps(way: Way, keyword: str, limit: Any) -> bool:
     if keyword in UPPER:
         most_written = most(way, keyword)
         return most_written is not None and most_written <= limit
-    return any(is_multiple(each, limit) for each in way.of("multipleOf")) or (
+    return any(is_multiple(multiple, limit) for multiple in way.of("multipleOf")) or (
         way.types == {"integer"} and is_multiple(1, limit)
     )
 
 
 def least(way: Way, keyword: str) -> int:
     """Return the smallest size: characters, items or properties."""
-    said = [int(each) for each in way.of(keyword)]
+    sizes = [int(size) for size in way.of(keyword)]
     if keyword == "minProperties":
-        said.append(len(way.required))
-    return max(said, default=0)
+        sizes.append(len(way.required))
+    return max(sizes, default=0)
 
 
 def most(way: Way, keyword: str) -> int | None:
     """Return the largest size, None without a limit."""
-    said = [int(each) for each in way.of(keyword)]
+    sizes = [int(size) for size in way.of(keyword)]
     if keyword == "maxItems":
-        said += [len(node.all("prefixItems")) for node in way.nodes if is_nothing(node.keywords.get("items", node))]
+        sizes += [len(node.all("prefixItems")) for node in way.nodes if is_nothing(node.keywords.get("items", node))]
     if keyword == "maxProperties" and not way.is_open and not way.patterns:
-        said.append(len(way.mentioned))
-    return min(said, default=None)
+        sizes.append(len(way.mentioned))
+    return min(sizes, default=None)
 
 
 def lowest(way: Way) -> tuple[float, bool] | None:
@@ -52,7 +52,7 @@ def lowest(way: Way) -> tuple[float, bool] | None:
 
 def highest(way: Way) -> tuple[float, bool] | None:
     """Return the upper bound of numbers, and whether it is itself excluded."""
-    return min(_bounds(way, "maximum", "exclusiveMaximum"), key=lambda each: (each[0], not each[1]), default=None)
+    return min(_bounds(way, "maximum", "exclusiveMaximum"), key=lambda bound: (bound[0], not bound[1]), default=None)
 
 
 def are_apart(one: Way, other: Way) -> bool:
@@ -79,10 +79,10 @@ def _is_below(one: Way, other: Way) -> bool:
 
 def _bound(way: Way, keyword: str, limit: float) -> bool:
     is_lower, excludes = keyword.endswith("inimum"), keyword.startswith("exclusive")
-    found = lowest(way) if is_lower else highest(way)
-    if found is None:
+    bound = lowest(way) if is_lower else highest(way)
+    if bound is None:
         return False
-    value, excluded = found
+    value, excluded = bound
     if way.types == {"integer"} and excludes:  # of whole numbers, more than 4 is at least 5
         excludes, limit = False, floor(limit) + 1 if is_lower else ceil(limit) - 1
     if value == limit:

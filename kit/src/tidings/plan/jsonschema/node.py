@@ -31,27 +31,27 @@ class Node:
     @cached_property
     def allowed(self) -> frozenset[Any] | None:
         """The keys of the values that `enum` and `const` allow; None without them."""
-        lists = [self.keywords[each] for each in ("enum",) if each in self.keywords]
-        lists += [(self.keywords[each],) for each in ("const",) if each in self.keywords]
-        found = [frozenset(key(value) for value in values) for values in lists]
-        return frozenset.intersection(*found) if found else None
+        lists = [self.keywords[keyword] for keyword in ("enum",) if keyword in self.keywords]
+        lists += [(self.keywords[keyword],) for keyword in ("const",) if keyword in self.keywords]
+        sets = [frozenset(key(value) for value in values) for values in lists]
+        return frozenset.intersection(*sets) if sets else None
 
     def all(self, keyword: str) -> tuple["Node", ...]:
         """Return the schemas of a keyword that holds a list of them."""
-        found: tuple[Node, ...] = self.keywords.get(keyword, ())
-        return found
+        schemas: tuple[Node, ...] = self.keywords.get(keyword, ())
+        return schemas
 
     def named(self, keyword: str) -> Mapping[str, "Node"]:
         """Return the schemas of a keyword that holds them by name."""
-        found: Mapping[str, Node] = self.keywords.get(keyword, {})
-        return found
+        schemas: Mapping[str, Node] = self.keywords.get(keyword, {})
+        return schemas
 
     def parts(self) -> Iterator["Node"]:
         """Yield every schema that is applied to the same value, whatever the condition."""
         for keyword in ("allOf", "anyOf", "oneOf"):
             yield from self.all(keyword)
         yield from self.named("dependentSchemas").values()
-        yield from (self.keywords[each] for each in ("if", "then", "else") if each in self.keywords)
+        yield from (self.keywords[keyword] for keyword in ("if", "then", "else") if keyword in self.keywords)
 
 
 ANYTHING = Node()
@@ -68,9 +68,9 @@ def key(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return (value,)
     if isinstance(value, dict):
-        return ("object", frozenset((name, key(each)) for name, each in value.items()))
+        return ("object", frozenset((name, key(item)) for name, item in value.items()))
     if isinstance(value, list | tuple):
-        return ("array", tuple(key(each) for each in value))
+        return ("array", tuple(key(item) for item in value))
     return value
 
 

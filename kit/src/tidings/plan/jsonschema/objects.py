@@ -22,7 +22,7 @@ KEYWORDS = (*_BY_NAME, "propertyNames", "dependentRequired", "dependentSchemas")
 def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     """Yield what is wrong with the properties that are written so."""
     yield from _required(way, reader.keywords.get("required", ()))
-    if any(each in reader.keywords for each in _BY_NAME):
+    if any(keyword in reader.keywords for keyword in _BY_NAME):
         names = sorted(way.mentioned | reader.named("properties").keys())
         patterns = len(way.patterns) + len(reader.named("patternProperties"))
         comparison.spend(len(names) * patterns // 10)
@@ -41,19 +41,21 @@ def are_apart(way: Way, other: Way, comparison: Comparison) -> bool:
         return True
     for name in way.required & other.required:
         theirs = Node({"allOf": written(other, name)})
-        if all(comparison.are_apart(each, theirs) for each in ways(written(way, name), closed=way.closed)):
+        if all(comparison.are_apart(own, theirs) for own in ways(written(way, name), closed=way.closed)):
             return True
     return False
 
 
 def written(way: Way, name: str) -> tuple[Node, ...]:
     """Return the schemas that certainly hold for a property, of those that the writer has for it."""
-    return tuple(each for node in way.nodes for each in _schemas(node, name, maybe=False))
+    return tuple(schema for node in way.nodes for schema in _schemas(node, name, maybe=False))
 
 
 def _is_never_written(way: Way, name: str) -> bool:
-    is_possible = way.is_open or name in way.mentioned or any(search(each, name) is not False for each in way.patterns)
-    return not is_possible or any(is_nothing(each) for each in written(way, name))
+    is_possible = (
+        way.is_open or name in way.mentioned or any(search(pattern, name) is not False for pattern in way.patterns)
+    )
+    return not is_possible or any(is_nothing(schema) for schema in written(way, name))
 
 
 def _schemas(node: Node, name: str, *, maybe: bool) -> Iterator[Node]:
@@ -61,15 +63,15 @@ def _schemas(node: Node, name: str, *, maybe: bool) -> Iterator[Node]:
     known = node.named("properties").get(name)
     if known is not None:
         yield known
-    matches = [(search(pattern, name), each) for pattern, each in node.named("patternProperties").items()]
-    yield from (each for match, each in matches if match or (maybe and match is None))
+    matches = [(search(pattern, name), schema) for pattern, schema in node.named("patternProperties").items()]
+    yield from (schema for match, schema in matches if match or (maybe and match is None))
     if known is not None or not all(match is False or (maybe and match is None) for match, _ in matches):
         return
     if "additionalProperties" in node.keywords:
         yield node.keywords["additionalProperties"]
     elif "unevaluatedProperties" in node.keywords:
         # It applies to what no part of the schema has evaluated, and which part does so depends on the value.
-        evaluated = any(_evaluates(each, name) for each in node.all("allOf"))
+        evaluated = any(_evaluates(part, name) for part in node.all("allOf"))
         if (maybe and not evaluated) or not (node.keywords.keys() - _SIMPLE):
             yield node.keywords["unevaluatedProperties"]
 
@@ -91,50 +93,50 @@ def _property(way: Way, name: str, reader: Node, comparison: Comparison) -> Iter
     if _is_never_written(way, name):
         return
     theirs = written(way, name)
-    for each in _schemas(reader, name, maybe=True):
-        if is_nothing(each) and ways(theirs, closed=way.closed):
+    for schema in _schemas(reader, name, maybe=True):
+        if is_nothing(schema) and ways(theirs, closed=way.closed):
             yield Problem(f".{name}", "is written, but the reader allows no further properties")
         else:
-            yield from (found.inside(f".{name}") for found in comparison.between(theirs, each, closed=way.closed))
+            yield from (problem.inside(f".{name}") for problem in comparison.between(theirs, schema, closed=way.closed))
 
 
 def _patterns(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     """Yield what is wrong with properties whose names are only known by a pattern."""
     by_pattern = reader.named("patternProperties")
     for pattern, theirs in way.patterns.items():
-        named = (each for name, each in reader.named("properties").items() if search(pattern, name) is not False)
-        same = (each for other, each in by_pattern.items() if not exclude(pattern, other))
-        for each in (*same, *named, *(() if pattern in by_pattern else _rest(reader))):
-            found = comparison.between(theirs, each, closed=way.closed)
-            yield from (problem.inside(f"[{pattern}]") for problem in found)
+        named = (schema for name, schema in reader.named("properties").items() if search(pattern, name) is not False)
+        same = (schema for other, schema in by_pattern.items() if not exclude(pattern, other))
+        for schema in (*same, *named, *(() if pattern in by_pattern else _rest(reader))):
+            reasons = comparison.between(theirs, schema, closed=way.closed)
+            yield from (problem.inside(f"[{pattern}]") for problem in reasons)
 
 
 def _extras(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     """Yield what is wrong with properties that the writer's schemas allow without naming them."""
     if way.is_open:
         theirs = tuple(way.of("additionalProperties"))
-        for each in (*reader.named("patternProperties").values(), *_rest(reader)):
-            yield from (found.inside("[*]") for found in comparison.between(theirs, each, closed=way.closed))
+        for schema in (*reader.named("patternProperties").values(), *_rest(reader)):
+            yield from (problem.inside("[*]") for problem in comparison.between(theirs, schema, closed=way.closed))
 
 
 def _rest(reader: Node) -> tuple[Node, ...]:
-    found = reader.keywords.get("additionalProperties", reader.keywords.get("unevaluatedProperties"))
-    return () if found is None else (found,)
+    schema = reader.keywords.get("additionalProperties", reader.keywords.get("unevaluatedProperties"))
+    return () if schema is None else (schema,)
 
 
 def _names(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     if not way.is_open and not way.patterns:
-        refused = [each for each in sorted(way.mentioned) if accepts(each, reader) is not True]
-        yield from (Problem(f".{each}", "has a name that the reader's propertyNames refuses") for each in refused)
+        refused = [name for name in sorted(way.mentioned) if accepts(name, reader) is not True]
+        yield from (Problem(f".{name}", "has a name that the reader's propertyNames refuses") for name in refused)
         return
     texts = Way((), frozenset(("string",)), closed=way.closed)
-    for found in comparison.also(texts, way.of("propertyNames"), reader):
-        yield Problem(found.field, f"has names of which one {found.message}")
+    for problem in comparison.also(texts, way.of("propertyNames"), reader):
+        yield Problem(problem.field, f"has names of which one {problem.message}")
 
 
 def _dependent(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    for name, others in reader.keywords.get("dependentRequired", {}).items():
-        missing = set(others) - way.required_with(name)
+    for name, required in reader.keywords.get("dependentRequired", {}).items():
+        missing = set(required) - way.required_with(name)
         if missing and not _is_never_written(way, name):
             yield from (
                 Problem(
@@ -144,5 +146,8 @@ def _dependent(way: Way, reader: Node, comparison: Comparison) -> Iterator[Probl
             )
     for name, schema in reader.named("dependentSchemas").items():
         if not _is_never_written(way, name):
-            given = [comparison.requiring(name), *(each[name] for each in way.of("dependentSchemas") if name in each)]
-            yield from comparison.also(way, given, schema)
+            conditions = [
+                comparison.requiring(name),
+                *(schemas[name] for schemas in way.of("dependentSchemas") if name in schemas),
+            ]
+            yield from comparison.also(way, conditions, schema)

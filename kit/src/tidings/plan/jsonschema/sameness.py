@@ -40,11 +40,11 @@ class Sameness:
         waiting: list[tuple[Node, Node]] = []
         return _collect(one, other, waiting) and all(self.nodes(*pair) for pair in waiting)
 
-    def in_any_order(self, some: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
+    def in_any_order(self, some: tuple[Node, ...], right: tuple[Node, ...]) -> bool:
         """Compare two lists of schemas, whatever their order."""
-        left = list(others)
-        for each in some:
-            match = next((place for place, other in enumerate(left) if self.nodes(each, other)), None)
+        left = list(right)
+        for node in some:
+            match = next((place for place, other in enumerate(left) if self.nodes(node, other)), None)
             if match is None:
                 return False
             del left[match]

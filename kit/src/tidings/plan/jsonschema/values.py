@@ -27,16 +27,16 @@ def accepts(value: Any, node: Node) -> Verdict:
 def every(verdicts: Iterable[Verdict]) -> Verdict:
     """Return whether all hold: no as soon as one does not, unknown if that may be."""
     result: Verdict = True
-    for each in verdicts:
-        if each is False:
+    for verdict in verdicts:
+        if verdict is False:
             return False
-        result = None if each is None else result
+        result = None if verdict is None else result
     return result
 
 
 def some(verdicts: Iterable[Verdict]) -> Verdict:
     """Return whether one holds."""
-    return opposite(every(opposite(each) for each in verdicts))
+    return opposite(every(opposite(verdict) for verdict in verdicts))
 
 
 def opposite(verdict: Verdict) -> Verdict:
@@ -62,11 +62,11 @@ def _keyword(value: Any, name: str, argument: Any, node: Node) -> Verdict:
 
 def _group(value: Any) -> type:
     """Return what the keywords of one group apply to: a boolean is no number."""
-    return next((each for each in (bool, float, int, str, dict, list) if isinstance(value, each)), bool)
+    return next((kind for kind in (bool, float, int, str, dict, list) if isinstance(value, kind)), bool)
 
 
 def _if(value: Any, condition: Node, node: Node) -> Verdict:
-    then, otherwise = (accepts(value, node.keywords.get(each, ANYTHING)) for each in ("then", "else"))
+    then, otherwise = (accepts(value, node.keywords.get(keyword, ANYTHING)) for keyword in ("then", "else"))
     verdict = accepts(value, condition)
     if verdict is None:
         return True if then is True and otherwise is True else None
@@ -74,7 +74,7 @@ def _if(value: Any, condition: Node, node: Node) -> Verdict:
 
 
 def _one_of(value: Any, parts: tuple[Node, ...], _: Node) -> Verdict:
-    verdicts = [accepts(value, each) for each in parts]
+    verdicts = [accepts(value, part) for part in parts]
     if verdicts.count(True) > 1:
         return False
     return None if None in verdicts else True in verdicts
@@ -91,26 +91,32 @@ def _text(value: str, name: str, argument: Any, _: Node) -> Verdict:
 def _array(value: list[Any], name: str, argument: Any, node: Node) -> Verdict:
     first = node.all("prefixItems")
     if name == "prefixItems":
-        return every(accepts(each, inner) for each, inner in zip(value, first, strict=False))
+        return every(accepts(item, inner) for item, inner in zip(value, first, strict=False))
     if name == "items":
-        return every(accepts(each, argument) for each in value[len(first) :])
+        return every(accepts(item, argument) for item in value[len(first) :])
     if name == "uniqueItems":
-        return not argument or len({key(each) for each in value}) == len(value)
+        return not argument or len({key(item) for item in value}) == len(value)
     return None
 
 
 def _object(value: dict[str, Any], name: str, argument: Any, node: Node) -> Verdict:
     if name == "required":
-        return all(each in value for each in argument)
+        return all(required in value for required in argument)
     if name == "dependentRequired":
-        return all(other in value for each, others in argument.items() if each in value for other in others)
+        return all(
+            other in value for trigger, dependents in argument.items() if trigger in value for other in dependents
+        )
     if name == "additionalProperties":
-        others = (value[each] for each in value if each not in node.named("properties"))
-        return None if node.named("patternProperties") else every(accepts(each, argument) for each in others)
+        extras = (value[key_name] for key_name in value if key_name not in node.named("properties"))
+        return None if node.named("patternProperties") else every(accepts(extra, argument) for extra in extras)
     inner: Mapping[str, Callable[[], Iterable[tuple[Any, Node]]]] = {
-        "properties": lambda: ((value[each], schema) for each, schema in argument.items() if each in value),
-        "dependentSchemas": lambda: ((value, schema) for each, schema in argument.items() if each in value),
-        "propertyNames": lambda: ((each, argument) for each in value),
+        "properties": lambda: (
+            (value[property_name], schema) for property_name, schema in argument.items() if property_name in value
+        ),
+        "dependentSchemas": lambda: (
+            (value, schema) for property_name, schema in argument.items() if property_name in value
+        ),
+        "propertyNames": lambda: ((property_name, argument) for property_name in value),
     }
     return every(accepts(*pair) for pair in inner[name]()) if name in inner else None
 
@@ -127,8 +133,8 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "exclusiveMaximum": operator.lt,
 }
 _COMBINED: Mapping[str, Callable[[Any, Any, Node], Verdict]] = {
-    "allOf": lambda value, parts, _: every(accepts(value, each) for each in parts),
-    "anyOf": lambda value, parts, _: some(accepts(value, each) for each in parts),
+    "allOf": lambda value, parts, _: every(accepts(value, part) for part in parts),
+    "anyOf": lambda value, parts, _: some(accepts(value, part) for part in parts),
     "oneOf": _one_of,
     "not": lambda value, part, _: opposite(accepts(value, part)),
     "if": _if,

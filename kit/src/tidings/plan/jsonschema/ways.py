@@ -35,14 +35,14 @@ class Way:
             if "enum" in node.keywords or "const" in node.keywords
         ]
         if self.types <= {"null", "boolean"}:
-            lists.append([each for each in (None, True, False) if type_of(each) in self.types])
+            lists.append([constant for constant in (None, True, False) if type_of(constant) in self.types])
         if not lists:
             return None
-        unique = {key(each): each for each in min(lists, key=len)}
+        unique = {key(value): value for value in min(lists, key=len)}
         return tuple(
-            each
-            for each in unique.values()
-            if type_of(each) in self.types and all(accepts(each, node) is not False for node in self.nodes)
+            value
+            for value in unique.values()
+            if type_of(value) in self.types and all(accepts(value, node) is not False for node in self.nodes)
         )
 
     def of(self, keyword: str) -> Iterator[Any]:
@@ -58,74 +58,74 @@ class Way:
         """Return the properties that are always written where one is."""
         return self._with_dependent({name, *self.required})
 
-    def _with_dependent(self, found: set[str]) -> frozenset[str]:
+    def _with_dependent(self, names: set[str]) -> frozenset[str]:
         dependent = list(self.of("dependentRequired"))
-        more = found
+        more = names
         while more:
-            more = {other for each in dependent for name in more & each.keys() for other in each[name]} - found
-            found |= more
-        return frozenset(found)
+            more = {other for mapping in dependent for name in more & mapping.keys() for other in mapping[name]} - names
+            names |= more
+        return frozenset(names)
 
     @cached_property
     def mentioned(self) -> frozenset[str]:
         """The names of properties that any part of the schemas mentions, also under a condition."""
-        found = set(self.required)
+        names = set(self.required)
         for node in _everywhere(self.nodes):
-            found |= node.named("properties").keys() | set(node.keywords.get("required", ()))
-            for name, others in node.keywords.get("dependentRequired", {}).items():
-                found |= {name, *others}
-            found |= node.named("dependentSchemas").keys()
-        return frozenset(found)
+            names |= node.named("properties").keys() | set(node.keywords.get("required", ()))
+            for name, dependents in node.keywords.get("dependentRequired", {}).items():
+                names |= {name, *dependents}
+            names |= node.named("dependentSchemas").keys()
+        return frozenset(names)
 
     @cached_property
     def is_open(self) -> bool:
         """Whether properties may be written that are nowhere mentioned: said so, or nothing at all is said."""
         if not self.closed:
             return True
-        said = {keyword for node in _everywhere(self.nodes) for keyword in node.keywords}
-        return bool(said & {"additionalProperties", "unevaluatedProperties"}) or not (
-            said & {"properties", "patternProperties"}
+        keywords = {keyword for node in _everywhere(self.nodes) for keyword in node.keywords}
+        return bool(keywords & {"additionalProperties", "unevaluatedProperties"}) or not (
+            keywords & {"properties", "patternProperties"}
         )
 
     @cached_property
     def patterns(self) -> Mapping[str, tuple[Node, ...]]:
         """The patterns of names that may be written, with the schemas that then hold for certain."""
-        found: dict[str, tuple[Node, ...]] = {}
+        patterns: dict[str, tuple[Node, ...]] = {}
         for node in _everywhere(self.nodes):
             for pattern, schema in node.named("patternProperties").items():
-                found[pattern] = (*found.get(pattern, ()), *([schema] if node in self.nodes else []))
-        return found
+                patterns[pattern] = (*patterns.get(pattern, ()), *([schema] if node in self.nodes else []))
+        return patterns
 
 
 def ways(nodes: Iterable[Node], *, closed: bool) -> list[Way]:
     """Return the ways to satisfy all the schemas; none where that is impossible."""
-    found: list[tuple[Node, ...]] = [()]
+    combinations: list[tuple[Node, ...]] = [()]
     for node in nodes:
         opened = _opened(node)
-        found = _joined(found, [opened if len(found) * len(opened) <= MAX_WAYS else [(node,)]])
-    return [way for each in found for way in _by_type(each, closed=closed)]
+        combinations = _joined(combinations, [opened if len(combinations) * len(opened) <= MAX_WAYS else [(node,)]])
+    return [way for combination in combinations for way in _by_type(combination, closed=closed)]
 
 
-def _joined(found: list[tuple[Node, ...]], choices: Iterable[list[tuple[Node, ...]]]) -> list[tuple[Node, ...]]:
+def _joined(combinations: list[tuple[Node, ...]], choices: Iterable[list[tuple[Node, ...]]]) -> list[tuple[Node, ...]]:
     """Combine each with every choice; a choice that would make too many leaves them as they are."""
     for choice in choices:
-        if len(found) * len(choice) <= MAX_WAYS:
-            found = [(*one, *other) for one in found for other in choice]
-    return found
+        if len(combinations) * len(choice) <= MAX_WAYS:
+            combinations = [(*one, *other) for one in combinations for other in choice]
+    return combinations
 
 
 def _opened(node: Node) -> list[tuple[Node, ...]]:
     """Return the combinations of a schema and the parts of it that hold together."""
     choices = [[part] for part in node.all("allOf")]
-    choices += [list(node.all(each)) for each in ("anyOf", "oneOf") if each in node.keywords]
-    return _joined([(node,)], ([each for part in choice for each in _opened(part)] for choice in choices))
+    choices += [list(node.all(keyword)) for keyword in ("anyOf", "oneOf") if keyword in node.keywords]
+    return _joined([(node,)], ([combination for part in choice for combination in _opened(part)] for choice in choices))
 
 
 def _by_type(nodes: tuple[Node, ...], *, closed: bool) -> Iterator[Way]:
     """Split by type: a reader may have an alternative for each."""
-    unique = tuple({id(each): each for each in nodes}.values())
-    types = frozenset(TYPES.intersection(*(each.types for each in unique)))
-    groups = [types] if types == TYPES else [frozenset((each,)) for each in sorted(types - NUMBER)]
+    unique = tuple({id(node): node for node in nodes}.values())
+    types = frozenset(TYPES.intersection(*(node.types for node in unique)))
+    groups = [types] if types == TYPES else [frozenset((kind,)) for kind in sorted(types - NUMBER)]
     if types != TYPES and types & NUMBER:
         groups.append(types & NUMBER)
     for group in groups:
@@ -144,5 +144,5 @@ def _everywhere(nodes: Iterable[Node]) -> Iterator[Node]:
         if node not in seen:
             seen.add(node)
             yield node
-            others = set(node.all("oneOf")) - chosen if chosen.intersection(node.all("oneOf")) else set()
-            waiting += [part for part in node.parts() if part not in others]
+            alternatives = set(node.all("oneOf")) - chosen if chosen.intersection(node.all("oneOf")) else set()
+            waiting += [part for part in node.parts() if part not in alternatives]

@@ -1,16 +1,19 @@
-"""What somebody probably meant to write."""
+"""Suggest the nearest valid name for a misspelled one."""
 
 import difflib
 from collections.abc import Iterable
 
 MAX_CHOICES = 200
-"""Choices that are compared; a comparison takes some 50 microseconds."""
+"""Maximum choices to compare; one comparison takes about 50 microseconds."""
 MAX_LENGTH = 100
-"""Characters of a word that are compared: the time grows with their square."""
+"""Maximum characters of a word to compare: the time grows with their square."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest choice, or list a few. Of very many choices, those that begin alike are compared."""
+    """Return a sentence that suggests the nearest choice or lists the first ones; empty if there are no choices.
+
+    Of more than MAX_CHOICES, only those with the same first two letters are compared.
+    """
     choices = sorted(known)
     if len(choices) > MAX_CHOICES:
         choices = [choice for choice in choices if choice[:2].lower() == word[:2].lower()][:MAX_CHOICES]
