@@ -16,10 +16,10 @@ from tidings.plan import plan
 from tidings.resources import Inventory, parse_resource
 from tidings_operator import admission
 from tidings_operator.admission import Request, Verdict
+from tidings_operator.cache import Cache
 from tidings_operator.client import Client
 from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
-from tidings_operator.world import World
 
 TODAY = date(2026, 11, 23)
 NOW = "2026-11-23T12:00:00Z"
@@ -183,4 +183,4 @@ def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
         raise AssertionError("nobody is asked")
 
     never: Any = None
-    return Webhooks(World(lambda _: None), Client(nobody), never, Judge(), namespaces=namespaces, unready=str)
+    return Webhooks(Cache(lambda _: None), Client(nobody), never, Judge(), namespaces=namespaces, unready=str)

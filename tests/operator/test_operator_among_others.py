@@ -24,9 +24,9 @@ from tests.operator.webhooks import Guarded, guarded
 
 from tidings.testing.programs import Ports
 from tidings_operator import certificates, crds
+from tidings_operator.cache import Cache
 from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
-from tidings_operator.world import World
 
 __all__ = ["guarded"]
 pytestmark = pytest.mark.real
@@ -241,7 +241,7 @@ async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path:
         (tmp_path / f"{name}.key").write_bytes(each.key)
     mounted = certificates.MountedCertificates(str(tmp_path / "server.pem"), str(tmp_path / "server.key"))
     client: Any = None
-    made = Webhooks(World(lambda _: None), client, mounted, Judge(), namespaces=(), unready=lambda: "")
+    made = Webhooks(Cache(lambda _: None), client, mounted, Judge(), namespaces=(), unready=lambda: "")
     port = ports.take()
     serving = asyncio.create_task(made.run("127.0.0.1", port, str(authority)))
     review = {

@@ -66,7 +66,7 @@ async def test_what_was_known_of_a_component_is_known_after_a_restart_before_any
     again = await operator()
     await until(lambda: again.queue.idle, "all was looked at")
     assert shop.versions(cluster, namespace) == before
-    assert again.world.inventory.serial == {f"{namespace}/pubsub"}
+    assert again.cache.inventory.serial == {f"{namespace}/pubsub"}
 
 
 async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster, namespace: str, operator: Start):
@@ -105,7 +105,7 @@ async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_ow
         assert shop.conditions(cluster, wish)["Ready"]["status"] == "True", "it is a warning"
     for one, another in ((wishes[0], other), (wishes[1], namespace)):
         assert f"{another}" not in str(shop.status(cluster, one)), "it does not say which namespace"
-    assert "hidden" not in str(made.world.inventory.accounts)
+    assert "hidden" not in str(made.cache.inventory.accounts)
 
     cluster.apply(shared(other, "nats://own:hidden@nats.tools"))
     await until(lambda: warned() == [False] * 4, "each has an account of its own")

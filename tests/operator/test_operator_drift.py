@@ -67,7 +67,7 @@ async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespa
     await until(lambda: made.queue.idle, "all is done")
     child = shop.dapr_subscriptions(cluster, namespace)[ROUTE]
     noted = cluster.patch(path_of(child), {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}})
-    for key in made.world.everything():
+    for key in made.cache.everything():
         made.queue.add(key)
     await until(lambda: made.queue.idle, "all is looked at again")
     now = shop.dapr_subscriptions(cluster, namespace)[ROUTE]

@@ -77,4 +77,4 @@ async def test_an_object_that_is_hard_to_read_ends_nothing(
     mended = await asyncio.to_thread(cluster.patch, path_of(evil), {"spec": {"versions": [{"name": "v1"}]}})
     await until(lambda: shop.conditions(cluster, mended).get("Ready", {}).get("status") == "True", "it is mended")
     await asyncio.to_thread(cluster.delete, path_of(evil))
-    await until(lambda: ("EventType", namespace, evil["metadata"]["name"]) not in running.world.objects, "it is gone")
+    await until(lambda: ("EventType", namespace, evil["metadata"]["name"]) not in running.cache.objects, "it is gone")

@@ -147,7 +147,7 @@ async def test_declared_but_not_subscribed_and_the_other_way_round(
     assert "orders.orderPaid.v1" in said["message"]
     assert _reason(cluster, wish) == "MoreThanDeclared", "the app's others stay as they were"
     assert paid
-    assert made.world.apps[namespace, "kitchen"].observation
+    assert made.cache.apps[namespace, "kitchen"].observation
 
 
 async def test_a_sidecar_with_a_token_is_asked_with_it(

@@ -164,7 +164,7 @@ async def test_the_deletion_policy_decides_what_stays(cluster: Cluster, namespac
     await settled(cluster, wish)
     before = shop.dapr_subscriptions(cluster, namespace)
     cluster.delete(path_of(wish))
-    await until(lambda: not made.world.inventory.subscriptions and made.queue.idle, "the operator has heard of it")
+    await until(lambda: not made.cache.inventory.subscriptions and made.queue.idle, "the operator has heard of it")
     if policy == "Delete":
         await until(lambda: not shop.dapr_subscriptions(cluster, namespace), "the children go")
     else:
@@ -184,7 +184,7 @@ async def test_when_nothing_changes_nothing_is_written(cluster: Cluster, namespa
     await settled(cluster, *resources)
     await until(lambda: made.queue.idle, "all is done")
     before = shop.versions(cluster, namespace)
-    for key in made.world.everything():
+    for key in made.cache.everything():
         made.queue.add(key)
     await until(lambda: made.queue.idle, "all is done again")
     again = await operator(identity="another")  # one that starts anew, and must read from the children what it knows

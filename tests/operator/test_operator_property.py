@@ -88,7 +88,7 @@ async def test_whatever_a_tenant_writes_gets_a_verdict_and_takes_nothing_that_is
     assert made.dead() == made.unready() == ""
     assert "NotJudged" not in verdicts.values(), {name for name, why in verdicts.items() if why == "NotJudged"}
 
-    known = made.world.inventory
+    known = made.cache.inventory
     found = plan(known, TODAY)
     hold(known, found)
     refused = {each.resource.rpartition("/")[2] for each in found.findings if each.severity == "error"}

@@ -219,7 +219,7 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
     )
     archive.is_down = False
     archive.letter(1)
-    for key in made.world.everything():
+    for key in made.cache.everything():
         made.queue.add(key)
     await until(lambda: phase(cluster, order, "Completed"), "it is done after all")
     assert archive.released == [1]

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 
 from tidings_operator import server, webhooks
+from tidings_operator.cache import Cache
 from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
-from tidings_operator.world import World
 
 PATIENCE = 60.0
 ENVELOPE = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
@@ -28,7 +28,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(server, "HEAD_DEADLINE", 1.0)
     monkeypatch.setattr(webhooks, "BODY_DEADLINE", 1.0)
     nothing: Any = None
-    made = Webhooks(World(lambda _: None), nothing, nothing, Judge(), namespaces=(), unready=lambda: "")
+    made = Webhooks(Cache(lambda _: None), nothing, nothing, Judge(), namespaces=(), unready=lambda: "")
     runner, port = await server.serve(made.application(), "127.0.0.1", 0)
     yield port
     await runner.cleanup()

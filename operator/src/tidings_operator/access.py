@@ -24,7 +24,7 @@ def conceal(inventory: Inventory, visible: set[str]) -> None:
             inventory.remove(kind, key)
 
 
-def told(full: Verdict, seen: Verdict) -> Verdict:
+def redact(full: Verdict, seen: Verdict) -> Verdict:
     """Return what a user is told of a verdict: all that follows from what the user may read, and that there is more."""
     if not full.errors:
         return Verdict((), seen.warnings)

@@ -26,7 +26,7 @@ from tidings.resources import (
 )
 from tidings.resources.inventory import app_key, type_key
 from tidings_operator import accepted
-from tidings_operator.conditions import told
+from tidings_operator.conditions import format_finding
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 AWAITED = "tidings.dev/await-type"
@@ -267,7 +267,7 @@ def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) 
 
 def _verdict(findings: Iterable[Finding]) -> Verdict:
     unique = list(dict.fromkeys(findings))
-    warnings = tuple(told(finding) for finding in unique if finding.severity == "warning")
+    warnings = tuple(format_finding(finding) for finding in unique if finding.severity == "warning")
     return Verdict(tuple(finding for finding in unique if finding.severity == "error"), warnings)
 
 

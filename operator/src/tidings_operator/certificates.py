@@ -88,7 +88,7 @@ class OwnCertificates:
         self._clock = clock
         self._settle = settle
         self._current: Issued | None = None
-        self._said = ""
+        self._last_warning = ""
 
     async def begin(self, context: ssl.SSLContext) -> None:
         """Load the first one and let it be trusted, waiting for the configurations to be there."""
@@ -107,7 +107,7 @@ class OwnCertificates:
             fetched = [await self._client.get(api, "", self._configuration) for api in _KINDS]
             configurations = [configuration for configuration in fetched if configuration]
             if not configurations:
-                self._say(f"no webhook configuration is named {self._configuration}: nothing is validated")
+                self._warn_once(f"no webhook configuration is named {self._configuration}: nothing is validated")
                 return False
             now, current = self._clock(), self._current
             served = hosts(configurations)
@@ -118,9 +118,9 @@ class OwnCertificates:
                 if configuration:
                     await self._trust(api, configuration, trusted, now)
         except ApiError as error:
-            self._say(f"the webhooks' certificate could not be looked after: {error}")
+            self._warn_once(f"the webhooks' certificate could not be looked after: {error}")
             return False
-        self._said = ""
+        self._last_warning = ""
         if due and fresh:
             if current:
                 await asyncio.sleep(self._settle)
@@ -129,10 +129,10 @@ class OwnCertificates:
             LOG.info("a certificate for %s is served, to be renewed on %s", ", ".join(sorted(served)), fresh.renewal)
         return True
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self._said:
+    def _warn_once(self, trouble: str) -> None:
+        if trouble != self._last_warning:
             LOG.warning("%s", trouble)
-        self._said = trouble
+        self._last_warning = trouble
 
     async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> None:
         """Add certificates to each bundle of a configuration; of two operators at once, the later looks again."""

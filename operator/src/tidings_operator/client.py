@@ -158,7 +158,7 @@ class Client:
                 if isinstance(error, aiohttp.ClientConnectorCertificateError) and attempt == 1:
                     await self._reopen()  # the authority of the API server may have been rotated
                     continue
-                raise ApiError(0, f"{self._server} cannot be reached: {_said(error)}") from error
+                raise ApiError(0, f"{self._server} cannot be reached: {_reason(error)}") from error
         raise AssertionError("unreachable")
 
     async def get(self, api: Api, namespace: str, name: str) -> Any:
@@ -270,7 +270,7 @@ class Client:
         except (aiohttp.ClientError, TimeoutError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 await self._reopen()
-            raise ApiError(0, f"the watch of {api.plural} broke: {_said(error)}") from error
+            raise ApiError(0, f"the watch of {api.plural} broke: {_reason(error)}") from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -293,7 +293,7 @@ class Client:
             await old.close()
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or "no answer in time"
 
 

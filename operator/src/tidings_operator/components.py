@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from tidings.resources.accounts import accounts, connected
 from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
+from tidings_operator.cache import Cache
 from tidings_operator.client import Api
-from tidings_operator.world import World
 
 _KEY = secrets.token_bytes(32)
 
@@ -51,8 +51,8 @@ def _digest(account: str) -> str:
 class Components:
     """Sees Components (a `watching.Sink`) and tells the inventory."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
         self._known: dict[str, Delivery] = {}
 
     def listed(self, api: Api, namespace: str, items: Sequence[Delivery]) -> None:
@@ -64,7 +64,7 @@ class Components:
                 self._keep(Delivery(item.namespace, item.name))
         for item in items:
             self._keep(item)
-        self._world.listings.add((api.kind, namespace))
+        self._cache.listings.add((api.kind, namespace))
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
         """Take one change."""
@@ -80,7 +80,7 @@ class Components:
             self._known.pop(now.spelled, None)
         if now == before:
             return
-        inventory = self._world.inventory
+        inventory = self._cache.inventory
         for names, holds in (
             (inventory.serial, now.serial),
             (inventory.sharing, now.sharing),
@@ -91,11 +91,11 @@ class Components:
         known = (each.accounts for each in self._known.values() if each.namespace == now.namespace)
         inventory.accounts[now.namespace] = frozenset[str]().union(*known)
         near |= self._sharing(now.namespace)
-        for key in self._world.everything():
+        for key in self._cache.everything():
             if key.namespace in near and key.what in ("app", "EventType"):
-                self._world.dirty(key)
+                self._cache.dirty(key)
 
     def _sharing(self, namespace: str) -> set[str]:
         """Return the namespaces that share a broker account with one."""
-        known = self._world.inventory.accounts
+        known = self._cache.inventory.accounts
         return {other for other in known if connected(known, namespace, other)}

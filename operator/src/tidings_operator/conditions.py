@@ -29,7 +29,7 @@ def reason(rule: str) -> str:
     return "".join(word.capitalize() for word in rule.split("-"))
 
 
-def told(finding: Finding) -> str:
+def format_finding(finding: Finding) -> str:
     """Say a finding in one line: the field, what is wrong with it, and what mends it."""
     field = finding.location.field
     named = finding.message if not field or field in finding.message else f"{field}: {finding.message}"
@@ -42,7 +42,7 @@ def judged(kind: str, findings: Sequence[Finding], good: tuple[str, str]) -> Con
     for severity, status in (("error", "False"), ("warning", "True")):
         worst = next((finding for finding in findings if finding.severity == severity), None)
         if worst:
-            return Condition(kind, "False" if status == "False" else "True", reason(worst.rule), told(worst))
+            return Condition(kind, "False" if status == "False" else "True", reason(worst.rule), format_finding(worst))
     return Condition(kind, "True", *good)
 
 

@@ -29,7 +29,7 @@ LINGER = 0.5
 GONE = 410
 """The one error of a watch after which kopf begins anew; of any other it would end the operator."""
 
-Saw = Callable[..., Awaitable[None]]
+EventHandler = Callable[..., Awaitable[None]]
 Login = Callable[[], kopf.ConnectionInfo]
 
 
@@ -62,7 +62,7 @@ def settings() -> kopf.OperatorSettings:
     return configured
 
 
-def registry(login: Login, saw: Saw) -> kopf.OperatorRegistry:
+def registry(login: Login, handle_event: EventHandler) -> kopf.OperatorRegistry:
     """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
 
     async def logged_in(**_: Any) -> kopf.AiohttpSession:
@@ -71,7 +71,7 @@ def registry(login: Login, saw: Saw) -> kopf.OperatorRegistry:
     made = kopf.OperatorRegistry()
     kopf.on.login(registry=made)(logged_in)
     for api in OWN.values():
-        kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=made)(saw)
+        kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=made)(handle_event)
     return made
 
 
@@ -126,10 +126,10 @@ def _restartable(line: bytes) -> bytes:
     return msgspec.json.encode({**event, "object": {**event["object"], "code": GONE}})
 
 
-async def feed(login: Login, saw: Saw, namespaces: tuple[str, ...]) -> None:
+async def feed(login: Login, handle_event: EventHandler, namespaces: tuple[str, ...]) -> None:
     """Run kopf until it ends; raise Stopped when the process was asked to."""
     tasks = await kopf.spawn_tasks(
-        registry=registry(login, saw),
+        registry=registry(login, handle_event),
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,

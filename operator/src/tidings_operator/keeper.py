@@ -215,15 +215,15 @@ class Keeper:
     async def _count(self) -> None:
         while True:
             try:
-                self._tell(await pending(self._settings.nats_url, self._topics))
+                self._export_pending(await pending(self._settings.nats_url, self._topics))
                 self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
             except StreamError as error:
                 LOG.warning("what waits cannot be counted: %s", self._hidden(str(error)))
-                self._tell({})  # an old count would be taken for the present one
+                self._export_pending({})  # an old count would be taken for the present one
                 self._count_unread({})
             await asyncio.sleep(COUNT)
 
-    def _tell(self, waiting: Mapping[tuple[str, str], int]) -> None:
+    def _export_pending(self, waiting: Mapping[tuple[str, str], int]) -> None:
         for key, many in waiting.items():
             PENDING.labels(*key).set(many)
         for removed in self._counted - waiting.keys():

@@ -13,11 +13,11 @@ import aiohttp
 import msgspec
 
 from tidings_operator import metrics
+from tidings_operator.cache import Cache
 from tidings_operator.client import PODS, ApiError, Client
 from tidings_operator.settings import Settings
 from tidings_operator.statuses import Observation
 from tidings_operator.untrusted import TooLargeError, bounded
-from tidings_operator.world import World
 
 LOG = logging.getLogger(__name__)
 INJECTED = "dapr.io/sidecar-injected"
@@ -55,11 +55,11 @@ class Unreachable(Exception):
 
 
 class Observer:
-    """Asks the sidecars of all apps that subscribe, and tells the world."""
+    """Asks the sidecars of all apps that subscribe, and tells the cache."""
 
-    def __init__(self, settings: Settings, world: World, client: Client, may_write: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, cache: Cache, client: Client, may_write: Callable[[], bool]) -> None:
         self._settings = settings
-        self._world = world
+        self._cache = cache
         self._client = client
         self._may_write = may_write
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -73,8 +73,8 @@ class Observer:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
-                apps = self._world.inventory.consuming_apps if is_due else self._outdated()
-                apps = [app for app in apps if app in self._world.apps and self._world.apps[app].is_planned]
+                apps = self._cache.inventory.consuming_apps if is_due else self._outdated()
+                apps = [app for app in apps if app in self._cache.apps and self._cache.apps[app].is_planned]
                 # Who does not write need not know: whoever takes over asks at once.
                 if apps and self._may_write():
                     await self._look(session, apps)
@@ -83,14 +83,14 @@ class Observer:
 
     def _outdated(self) -> list[App]:
         """Return the apps that have not been asked yet, or had other routes then."""
-        return [app for app in self._world.inventory.consuming_apps if self._asked_about(app) != self._routes(app)]
+        return [app for app in self._cache.inventory.consuming_apps if self._asked_about(app) != self._routes(app)]
 
     def _asked_about(self, app: App) -> Routes | None:
-        state = self._world.apps.get(app)
+        state = self._cache.apps.get(app)
         return state.observation.routes if state and state.observation else None
 
     def _routes(self, app: App) -> Routes:
-        state = self._world.apps.get(app)
+        state = self._cache.apps.get(app)
         settled = state.settled.items() if state else ()
         return frozenset((name.name, written[0]) for name, written in settled if name.kind == "Subscription")
 
@@ -101,7 +101,7 @@ class Observer:
             LOG.warning("the pods cannot be listed, so nobody is asked what it is subscribed to: %s", error)
             return
         await asyncio.gather(*(self._ask_app(session, app, pods.get(app, [])) for app in apps))
-        observations = [state.observation for state in self._world.apps.values() if state.observation]
+        observations = [state.observation for state in self._cache.apps.values() if state.observation]
         metrics.OBSERVED.set(
             sum(1 for observation in observations if observation.sidecars and not observation.unreachable)
         )
@@ -124,7 +124,7 @@ class Observer:
                 raise answer
         answered = [answer for answer in answers if isinstance(answer, frozenset)]
         common = frozenset.intersection(*answered) if answered else frozenset()
-        self._world.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
+        self._cache.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
 
     async def _token(self, namespace: str) -> str:
         """Return the token of a namespace's sidecars, read anew each time: Secrets are rotated."""

@@ -13,6 +13,7 @@ import kopf
 from tidings.plan import cel
 from tidings_operator import dates, metrics, reading, server, watching, webhooks
 from tidings_operator.archive import Archive
+from tidings_operator.cache import Cache, ObjectReference, live
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, COMPONENTS, OWN, ApiError, Client
 from tidings_operator.components import Components, delivery
@@ -25,7 +26,6 @@ from tidings_operator.replaying import Replayer
 from tidings_operator.settings import Settings
 from tidings_operator.watching import watch
 from tidings_operator.workqueue import WorkQueue
-from tidings_operator.world import Place, World, live
 
 LOG = logging.getLogger(__name__)
 LOOK = 0.1
@@ -49,7 +49,7 @@ class Operator:
         self._login = login
         self.client = Client(login)
         self.queue = WorkQueue()
-        self.world = World(self.queue.add)
+        self.cache = Cache(self.queue.add)
         self._urgent = Client(login)
         """A session of its own, for the lease: its renewal waits for no other request."""
         self.lease: Lease | Alone = (
@@ -64,7 +64,7 @@ class Operator:
         )
         self.judge = Judge()
         self.reconciler = Reconciler(
-            self.world,
+            self.cache,
             self.queue,
             self.client,
             identity=settings.identity,
@@ -78,8 +78,8 @@ class Operator:
         )
         metrics.QUEUE.set_function(lambda: self.queue.outstanding)
         metrics.WATCH_AGE.set_function(self.watch_age)
-        metrics.DECLARED.set_function(lambda: len(self.world.inventory.subscriptions))
-        metrics.READY.set_function(self.world.ready)
+        metrics.DECLARED.set_function(lambda: len(self.cache.inventory.subscriptions))
+        metrics.READY.set_function(self.cache.ready)
         self.synced = asyncio.Event()
         self.port = 0
         self._signs: dict[str, float] = {}
@@ -110,12 +110,12 @@ class Operator:
         namespaces = self.settings.namespaces or ("",)
         watches = [
             watch(
-                self.client, api, namespace, SELECTOR, self.world, self._alive(f"{api.plural} {namespace}"), slim=live
+                self.client, api, namespace, SELECTOR, self.cache, self._alive(f"{api.plural} {namespace}"), slim=live
             )
             for api in CHILDREN.values()
             for namespace in namespaces
         ]
-        components = Components(self.world)
+        components = Components(self.cache)
         watches += [
             watch(
                 self.client,
@@ -130,31 +130,31 @@ class Operator:
         ]
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
         judging = (
-            [webhooks.serve(self.settings, self.world, self.client, self.judge, self.unready)]
+            [webhooks.serve(self.settings, self.cache, self.client, self.judge, self.unready)]
             if self.settings.webhook_port
             else []
         )
-        observer = Observer(self.settings, self.world, self.client, lambda: self.lease.held)
+        observer = Observer(self.settings, self.cache, self.client, lambda: self.lease.held)
         observing = [observer.run(self.synced)] if self.settings.observe else []
-        days = dates.turn(self.world.inventory, self.queue.add, self._clock)
-        kopf_feed = feed(self._login, self._saw, self.settings.namespaces)
+        days = dates.turn(self.cache.inventory, self.queue.add, self._clock)
+        kopf_feed = feed(self._login, self._handle_event, self.settings.namespaces)
         optional = [*leading, *judging, *observing]
         return [kopf_feed, *watches, *optional, days, self._start(), self._resync(), self._heartbeat()]
 
-    async def _saw(self, event: kopf.RawEvent, **_: Any) -> None:
+    async def _handle_event(self, event: kopf.RawEvent, **_: Any) -> None:
         self._signs["kopf"] = time.monotonic()
         await self._take(event["type"], event["object"])
 
     async def _take(self, change: str | None, body: Any) -> None:
         """Read an object and keep it; what cannot be read is kept as that, whatever the reason."""
-        read = await reading.read(body, self.judge) if self.world.is_news(change, body) else None
-        self.world.saw(change, body, read)
+        read = await reading.read(body, self.judge) if self.cache.is_news(change, body) else None
+        self.cache.handle_event(change, body, read)
 
     async def _start(self) -> None:
         """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
         expected = (len(CHILDREN) + 1) * len(self.settings.namespaces or ("",))
         pending, since = self._late(await self._attempt(self._versions)), time.monotonic()
-        while pending or len(self.world.listings) < expected:
+        while pending or len(self.cache.listings) < expected:
             await asyncio.sleep(LOOK)
             late = self._late(pending)
             if late and len(late) == len(pending) and time.monotonic() > since + RELIST:
@@ -163,21 +163,21 @@ class Operator:
             pending = late
         self.synced.set()
         metrics.SYNCED.set(1)
-        LOG.info("all %d objects seen", len(self.world.objects))
+        LOG.info("all %d objects seen", len(self.cache.objects))
         async with asyncio.TaskGroup() as workers:
             for _ in range(self.settings.workers):
                 workers.create_task(self.reconciler.work())
 
-    def _late(self, versions: dict[Place, int]) -> dict[Place, int]:
+    def _late(self, versions: dict[ObjectReference, int]) -> dict[ObjectReference, int]:
         """Return the objects that the API server has and no event has told of, or not of their present state."""
-        known = self.world.objects
+        known = self.cache.objects
         return {
             place: version
             for place, version in versions.items()
             if place not in known or known[place].version < version
         }
 
-    async def _versions(self) -> dict[Place, int]:
+    async def _versions(self) -> dict[ObjectReference, int]:
         versions = {}
         for kind, api in OWN.items():
             for namespace in self.settings.namespaces or ("",):
@@ -195,12 +195,12 @@ class Operator:
             await asyncio.sleep(HEARTBEAT if before else 0)
             for place in set(before) & set(self._late(await self._attempt(self._versions)) if before else ()):
                 await self._catch_up(place)
-            for key in self.world.everything():
+            for key in self.cache.everything():
                 while len(self.queue) > self.settings.workers:  # noqa: ASYNC110 - what changes meanwhile comes first
                     await asyncio.sleep(LOOK)
                 self.queue.add(key)
 
-    async def _catch_up(self, place: Place) -> None:
+    async def _catch_up(self, place: ObjectReference) -> None:
         """Read what a watch has kept to itself."""
         kind, namespace, name = place
         body = await self._attempt(lambda: self.client.get(OWN[kind], namespace, name))
@@ -213,7 +213,7 @@ class Operator:
         """Compare how many objects there are with how many are known: equal is as good a sign of life as an event."""
         await self.synced.wait()
         while True:
-            if await self._attempt(self._count) == len(self.world.objects):
+            if await self._attempt(self._count) == len(self.cache.objects):
                 self._signs["kopf"] = time.monotonic()
             await asyncio.sleep(HEARTBEAT)
 

@@ -15,15 +15,15 @@ from structlog.contextvars import bind_contextvars
 from tidings.plan import AppPlan, cel, plan_app, plan_type
 from tidings.resources import EventSubscription, Finding
 from tidings_operator import children, events, metrics, statuses
+from tidings_operator.cache import Cache, ObjectReference, Tracked, digest
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementError, TooLongError
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
-from tidings_operator.world import Place, Tracked, World, digest
 
 LOG = logging.getLogger(__name__)
-PATIENCE = 3
+MAX_SILENT_ATTEMPTS = 3
 """Failed attempts after which a status says that the API server cannot be written to."""
 IDLE = 0.1
 """Seconds between two looks at whether this operator may write."""
@@ -48,7 +48,7 @@ class Reconciler:
 
     def __init__(
         self,
-        world: World,
+        cache: Cache,
         queue: WorkQueue,
         client: Client,
         *,
@@ -57,7 +57,7 @@ class Reconciler:
         clock: Clock = lambda: datetime.now(UTC),
         judge: Judge | None = None,
     ) -> None:
-        self.world = world
+        self.cache = cache
         self.queue = queue
         self._client = client
         self._identity = identity
@@ -114,8 +114,8 @@ class Reconciler:
 
     async def _app(self, key: Key) -> None:
         """Program one app, and say so on each of its subscriptions."""
-        app, state = (key.namespace, key.name), self.world.apps[key.namespace, key.name]
-        subscriptions, today = self.world.inventory.of_app(app), self._today()
+        app, state = (key.namespace, key.name), self.cache.apps[key.namespace, key.name]
+        subscriptions, today = self.cache.inventory.of_app(app), self._today()
         try:
             planned, desired = await self.judged(key, lambda: self._decide(app, today))
         except JudgementError as error:
@@ -130,16 +130,16 @@ class Reconciler:
             if child.name not in failures and state.settled.get(child.name, ("",))[0] != child.hash:
                 state.settled[child.name] = (child.hash, child.hash)
         state.is_planned = True
-        if broken and self._attempts.get(key, 0) < PATIENCE:
+        if broken and self._attempts.get(key, 0) < MAX_SILENT_ATTEMPTS:
             raise broken
         reported = {name: _failure(error) for name, error in failures.items()}
         outcome = Outcome(planned, desired, reported, state.observation)
-        await self._say_of(subscriptions, outcome)
+        await self._patch_statuses(subscriptions, outcome)
         if broken:
             raise broken
         if failures:
             self.queue.later(key, SECOND_LOOK)
-        self.world.drop_if_empty(app)
+        self.cache.drop_if_empty(app)
 
     async def judged(self, key: Key, work: Callable[[], T]) -> T:
         """Judge in a copy of the operator; raise JudgementError where that fails.
@@ -158,9 +158,9 @@ class Reconciler:
 
     def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired]]:
         """Plan an app, and build its children. Runs in a copy."""
-        subscriptions = self.world.inventory.of_app(app)
-        planned = plan_app(app, self.world.inventory, today)
-        unsuited = [finding for subscription in subscriptions for finding in self.world.unsuited(subscription)]
+        subscriptions = self.cache.inventory.of_app(app)
+        planned = plan_app(app, self.cache.inventory, today)
+        unsuited = [finding for subscription in subscriptions for finding in self.cache.unsuited(subscription)]
         planned = replace(planned, findings=(*unsuited, *planned.findings))
         uids = {subscription.metadata.name: self._tracked(subscription).uid for subscription in subscriptions}
         return planned, children.build(planned, subscriptions, uids)
@@ -170,28 +170,28 @@ class Reconciler:
 
         Where each can be, but not all of them together, each says so: nothing is programmed or taken away.
         """
-        subscriptions, is_isolated = self.world.inventory.of_app(app), False
+        subscriptions, is_isolated = self.cache.inventory.of_app(app), False
         for subscription in subscriptions:
             try:
                 await self._judge(partial(self._alone, app, subscription, self._today()), ALONE)
             except JudgementError as why:
-                is_isolated = self.world.reject(subscription, unjudged(subscription.ref, why)) or is_isolated
+                is_isolated = self.cache.reject(subscription, unjudged(subscription.ref, why)) or is_isolated
         for subscription in () if is_isolated else subscriptions:
-            await self._say_unjudged(("EventSubscription", *subscription.key), unjudged(subscription.ref, error))
+            await self._patch_unjudged(("EventSubscription", *subscription.key), unjudged(subscription.ref, error))
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
         """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
-        for other in self.world.inventory.of_app(app):
+        for other in self.cache.inventory.of_app(app):
             if other is not subscription and other.key != subscription.key:
-                self.world.inventory.remove("EventSubscription", other.key)
+                self.cache.inventory.remove("EventSubscription", other.key)
         self._decide(app, today)
 
-    async def _say_unjudged(self, place: Place, finding: Finding) -> None:
+    async def _patch_unjudged(self, place: ObjectReference, finding: Finding) -> None:
         """Say on an object that it could not be judged."""
-        tracked = self.world.objects.get(place)
+        tracked = self.cache.objects.get(place)
         if tracked:
             status = statuses.unreadable(tracked.generation, [finding], tracked.status.decoded(), self._now())
-            await self.say(place, status)
+            await self.patch_status(place, status)
 
     async def _carry_out(
         self, app: tuple[str, str], steps: Sequence[Step], subscriptions: list[EventSubscription]
@@ -207,10 +207,10 @@ class Reconciler:
                 raise error
         return failures
 
-    async def _say_of(self, subscriptions: Iterable[EventSubscription], outcome: Outcome) -> None:
+    async def _patch_statuses(self, subscriptions: Iterable[EventSubscription], outcome: Outcome) -> None:
         """Say what came of subscriptions, unless one was changed or deleted meanwhile: its app then comes again."""
-        inventory, now = self.world.inventory, self._now()
-        updates: list[tuple[Place, dict[str, Any]]] = []
+        inventory, now = self.cache.inventory, self._now()
+        updates: list[tuple[ObjectReference, dict[str, Any]]] = []
         for subscription in subscriptions:
             if inventory.subscriptions.get(subscription.key) is subscription:
                 before = self._tracked(subscription).status.decoded()
@@ -221,14 +221,14 @@ class Reconciler:
                     )
                 )
         # Most stay as they are: only for those that differ is there something to wait for.
-        writes = [self.say(place, status) for place, status in updates if self._differs(place, status)]
+        writes = [self.patch_status(place, status) for place, status in updates if self._differs(place, status)]
         for error in filter(None, await asyncio.gather(*writes, return_exceptions=True)):
             raise error
 
     async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
         """Carry out one step, and remember what the server made of it."""
         self.must_lead()
-        state = self.world.apps[app]
+        state = self.cache.apps[app]
         if step.desired is None:
             if step.live:
                 await self._client.delete(CHILDREN[step.live.name.kind], app[0], step.live.name.name, step.live.uid)
@@ -241,11 +241,11 @@ class Reconciler:
             # Applying leaves alone what others have added; what the sidecar reads must be ours alone.
             answer = await self._client.replace(_replacement(step.desired, answer))
             now = children.live(answer)
-        self.world.child(now)
+        self.cache.child(now)
         state.settled[step.name] = (step.desired.hash, now.content)
         metrics.WRITES.labels(step.name.kind, step.action).inc()
         if step.action == "repair":
-            await self._tell_drift(step, subscriptions)
+            await self._record_drift(step, subscriptions)
 
     async def _apply(self, step: Step) -> Any:
         """Apply a child; one of that name that is not ours is left alone."""
@@ -261,7 +261,7 @@ class Reconciler:
                 raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, message, "ForeignObject")
         return await self._client.apply(step.desired.manifest)
 
-    async def _tell_drift(self, step: Step, subscriptions: list[EventSubscription]) -> None:
+    async def _record_drift(self, step: Step, subscriptions: list[EventSubscription]) -> None:
         kind, name = step.name
         metrics.DRIFT.labels(kind).inc()
         what = "was changed" if step.live else "was deleted"
@@ -270,44 +270,44 @@ class Reconciler:
         names = step.desired.subscriptions if step.desired else frozenset()
         for subscription in subscriptions:
             if subscription.metadata.name in names:
-                await self.tell(("EventSubscription", *subscription.key), "DriftRepaired", note)
+                await self.record_event(("EventSubscription", *subscription.key), "DriftRepaired", note)
 
     async def _type(self, key: Key) -> None:
         """Say on an event type who reads it."""
-        this = self.world.inventory.types.get((key.namespace, key.name))
+        this = self.cache.inventory.types.get((key.namespace, key.name))
         if this is None:
             await self.unreadable(key)
             return
-        place: Place = ("EventType", key.namespace, key.name)
+        place: ObjectReference = ("EventType", key.namespace, key.name)
         now, today = self._now(), self._today()
         try:
             misfits, status = await self.judged(key, lambda: self._decide_type(place, now, today))
         except JudgementError as error:
-            self.world.weighed(place[1:], {})
-            await self._say_unjudged(place, unjudged(this.ref, error))
+            self.cache.weighed(place[1:], {})
+            await self._patch_unjudged(place, unjudged(this.ref, error))
             return
-        self.world.weighed(place[1:], misfits)
-        if self.world.inventory.types.get(place[1:]) is this:
-            await self.say(place, status)
+        self.cache.weighed(place[1:], misfits)
+        if self.cache.inventory.types.get(place[1:]) is this:
+            await self.patch_status(place, status)
 
-    def _decide_type(self, place: Place, now: str, today: date) -> tuple[dict[str, str], dict[str, Any]]:
+    def _decide_type(self, place: ObjectReference, now: str, today: date) -> tuple[dict[str, str], dict[str, Any]]:
         """Weigh a type against what was accepted of it, and return its status. Runs in a copy."""
-        inventory = self.world.inventory
-        this, before = inventory.types[place[1:]], self.world.objects[place].status.decoded()
+        inventory = self.cache.inventory
+        this, before = inventory.types[place[1:]], self.cache.objects[place].status.decoded()
         findings = plan_type(this, inventory, today)
-        return self.world.weigh(place[1:]), statuses.event_type(this, findings, inventory, before, now, today)
+        return self.cache.weigh(place[1:]), statuses.event_type(this, findings, inventory, before, now, today)
 
     async def unreadable(self, key: Key) -> None:
         """Say on an object what of its spec could not be read."""
-        place: Place = (key.what, key.namespace, key.name)
-        tracked = self.world.objects.get(place)
+        place: ObjectReference = (key.what, key.namespace, key.name)
+        tracked = self.cache.objects.get(place)
         if tracked and tracked.findings:
             status = statuses.unreadable(tracked.generation, tracked.findings, tracked.status.decoded(), self._now())
-            await self.say(place, status)
+            await self.patch_status(place, status)
 
-    async def say(self, place: Place, status: Mapping[str, Any]) -> None:
+    async def patch_status(self, place: ObjectReference, status: Mapping[str, Any]) -> None:
         """Write a status, if it differs from the one that is there."""
-        tracked = self.world.objects.get(place)
+        tracked = self.cache.objects.get(place)
         if tracked is None or not self._differs(place, status):
             return
         self.must_lead()
@@ -322,18 +322,18 @@ class Reconciler:
             raise
         if answer is None:
             return  # changed meanwhile: the watch will say so
-        self.world.wrote(place, answer)
+        self.cache.handle_write(place, answer)
         metrics.WRITES.labels(kind, "status").inc()
         if warned:
-            await self.tell(place, warned["reason"], warned["message"])
+            await self.record_event(place, warned["reason"], warned["message"])
 
-    def _differs(self, place: Place, status: Mapping[str, Any]) -> bool:
-        tracked = self.world.objects.get(place)
+    def _differs(self, place: ObjectReference, status: Mapping[str, Any]) -> bool:
+        tracked = self.cache.objects.get(place)
         return tracked is not None and digest(status) != tracked.status.digest
 
-    async def tell(self, place: Place, reason: str, note: str, *, warning: bool = True) -> None:
+    async def record_event(self, place: ObjectReference, reason: str, note: str, *, warning: bool = True) -> None:
         """Post an event about one of our objects. Where that fails it is only logged: the status says it too."""
-        tracked = self.world.objects.get(place)
+        tracked = self.cache.objects.get(place)
         if tracked is None:
             return
         kind: events.Type = "Warning" if warning else "Normal"
@@ -353,10 +353,10 @@ class Reconciler:
             raise NotLeaderError("another operator writes now")
 
     def _exists_in(self, namespace: str) -> Callable[[str], bool]:
-        return lambda name: (namespace, name) in self.world.inventory.subscriptions
+        return lambda name: (namespace, name) in self.cache.inventory.subscriptions
 
     def _tracked(self, subscription: EventSubscription) -> Tracked:
-        return self.world.objects["EventSubscription", *subscription.key]
+        return self.cache.objects["EventSubscription", *subscription.key]
 
     def _today(self) -> date:
         return self._clock().astimezone(UTC).date()

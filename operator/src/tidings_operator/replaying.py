@@ -25,13 +25,13 @@ from tidings.plan.replays import condition
 from tidings.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
 from tidings_operator import replay_progress as progress
 from tidings_operator.archive import Archive, ArchiveError
+from tidings_operator.cache import ObjectReference, Tracked
 from tidings_operator.client import OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
 from tidings_operator.judging import JudgementError
 from tidings_operator.reconciling import MoreTimeError, Reconciler, unjudged
 from tidings_operator.replay_progress import ENDED, Status
 from tidings_operator.workqueue import Key
-from tidings_operator.world import Place, Tracked
 
 STEP = 1.0
 """Seconds that one step's dead letters are spread over."""
@@ -64,9 +64,9 @@ class Replayer:
 
     async def __call__(self, key: Key) -> None:
         """Take a replay one step further, and come back for the next."""
-        place: Place = ("EventReplay", key.namespace, key.name)
-        replay = self._reconciler.world.inventory.replays.get((key.namespace, key.name))
-        tracked = self._reconciler.world.objects.get(place)
+        place: ObjectReference = ("EventReplay", key.namespace, key.name)
+        replay = self._reconciler.cache.inventory.replays.get((key.namespace, key.name))
+        tracked = self._reconciler.cache.objects.get(place)
         if replay is None or tracked is None:
             await self._reconciler.unreadable(key)
             return
@@ -86,14 +86,14 @@ class Replayer:
             findings = [unjudged(replay.ref, error)]
         target = self._target(replay)
         if target is None or has_errors(findings):
-            await self._say(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
+            await self._patch_status(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
             return
         await self._advance(key, replay, target, tracked.uid, before)
 
     async def _advance(
         self, key: Key, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> None:
-        place: Place = ("EventReplay", key.namespace, key.name)
+        place: ObjectReference = ("EventReplay", key.namespace, key.name)
         pause = STEP if replay.spec.source.kind == "DeadLetters" else self._poll
         # Rates below one a second: a step sends one event at least.
         self._due[uid] = time.monotonic() + max(pause, 1 / replay.spec.rate)
@@ -105,28 +105,30 @@ class Replayer:
         except ArchiveError as error:
             await self._no_answer(place, replay, before, error)
             return
-        await self._say(place, replay, after, progress.ready(replay, after))
+        await self._patch_status(place, replay, after, progress.ready(replay, after))
         if after["phase"] not in ENDED:
             self._reconciler.queue.later(key, max(self._due[uid] - time.monotonic(), 0.0))
         else:
             await self._let_go(place, uid)
 
-    async def _no_answer(self, place: Place, replay: EventReplay, before: Status, error: ArchiveError) -> None:
+    async def _no_answer(
+        self, place: ObjectReference, replay: EventReplay, before: Status, error: ArchiveError
+    ) -> None:
         """End a replay that the archive refuses as a whole; come back for one that it cannot be asked about now."""
         said = self._recorded(place, before)
         if error.is_final:
             after, reason = progress.ended(said, "Failed", _now()), "Refused"
         else:
             after, reason = {**said, "phase": said.get("phase", "Pending")}, "ArchiveUnreachable"
-        await self._say(place, replay, after, Condition("Ready", "False", reason, str(error)))
+        await self._patch_status(place, replay, after, Condition("Ready", "False", reason, str(error)))
         self._reconciler.queue.later(Key(*place), OUTAGE)
 
-    def _recorded(self, place: Place, before: Status) -> Status:
+    def _recorded(self, place: ObjectReference, before: Status) -> Status:
         """Return the status as it was last written: a step that ends early may have written one on its way."""
-        tracked = self._reconciler.world.objects.get(place)
+        tracked = self._reconciler.cache.objects.get(place)
         return {**before, **(tracked.status.decoded() if tracked else {})}
 
-    async def _cancel(self, place: Place, replay: EventReplay, tracked: Tracked, before: Status) -> None:
+    async def _cancel(self, place: ObjectReference, replay: EventReplay, tracked: Tracked, before: Status) -> None:
         """Tell the archive that somebody has deleted the order, then let it go."""
         if replay.spec.source.kind == "Archive" and before.get("phase") == "Running":
             self._reconciler.must_lead()
@@ -135,15 +137,15 @@ class Replayer:
             except ArchiveError as error:
                 mend = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
                 unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {mend}")
-                await self._say(place, replay, before, unsaid)
+                await self._patch_status(place, replay, before, unsaid)
                 self._reconciler.queue.later(Key(*place), OUTAGE)
                 return
             note = f"cancelled: it was deleted after {before.get('sent', 0)} of {before.get('matched', 0)} events"
-            await self._reconciler.tell(place, "Cancelled", note, warning=False)
+            await self._reconciler.record_event(place, "Cancelled", note, warning=False)
         self._ended.discard(tracked.uid)
         await self._let_go(place, tracked.uid)
 
-    async def _let_go(self, place: Place, uid: str) -> None:
+    async def _let_go(self, place: ObjectReference, uid: str) -> None:
         """Do what is to be done once with one that has ended, also if an operator before this one should have."""
         if uid not in self._ended:
             await self._hold(place, uid, hold=False)
@@ -152,7 +154,7 @@ class Replayer:
             self._fitting.pop(uid, None)
             self._skipped.pop(uid, None)
 
-    async def _hold(self, place: Place, uid: str, *, hold: bool) -> None:
+    async def _hold(self, place: ObjectReference, uid: str, *, hold: bool) -> None:
         """Keep an object from being gone before we have had a last look at it, or let it go."""
         kind, namespace, name = place
         there = await self._client.get(OWN[kind], namespace, name)
@@ -167,7 +169,7 @@ class Replayer:
         await self._client.request("PATCH", OWN[kind].path(namespace, name), patch, content_type=MERGE)
 
     async def _step(
-        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+        self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> Status:
         is_archive = replay.spec.source.kind == "Archive"
         if before.get("phase") != "Running":
@@ -176,7 +178,7 @@ class Replayer:
                 if is_archive:
                     await self._hold(place, uid, hold=True)
                 # Written before anything is sent: whoever goes on after a crash knows when it began.
-                await self._say(place, replay, before, progress.ready(replay, before))
+                await self._patch_status(place, replay, before, progress.ready(replay, before))
         if is_archive:
             return await self._from_archive(replay, target, uid, before)
         return await self._from_dead_letters(place, replay, target, uid, before)
@@ -193,7 +195,7 @@ class Replayer:
         return _settled(replay, after)
 
     async def _from_dead_letters(
-        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+        self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> Status:
         is_sent = "sentAt" in before
         letters, through = ([], before["through"]) if is_sent else await self._left(place, replay, target, uid, before)
@@ -202,7 +204,7 @@ class Replayer:
             return progress.ended(before, "Completed", _now(), "counted")
         if not before["sent"]:
             # Known before the first is sent: whoever goes on after a crash could not count those that are gone.
-            await self._say(place, replay, before, progress.ready(replay, before))
+            await self._patch_status(place, replay, before, progress.ready(replay, before))
             if "through" not in self._recorded(place, {}):
                 return before  # somebody else wrote at the same time: the next step tries again
         skipped = self._skipped.setdefault(uid, {})
@@ -226,7 +228,7 @@ class Replayer:
         return _settled(replay, progress.counted(before, counts, shown, _now(), all_sent=is_sent))
 
     async def _left(
-        self, place: Place, replay: EventReplay, target: EventSubscription, uid: str, before: Status
+        self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the dead letters that are meant and not sent yet, and the highest number that may belong to them."""
         wanted = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
@@ -267,14 +269,16 @@ class Replayer:
 
     def _judgement(self, replay: EventReplay) -> list[Finding]:
         """Plan a replay. Runs in a copy."""
-        return worst_first(plan_replay(replay, self._reconciler.world.inventory))
+        return worst_first(plan_replay(replay, self._reconciler.cache.inventory))
 
     def _target(self, replay: EventReplay) -> EventSubscription | None:
         namespace = replay.spec.target.namespace or replay.metadata.namespace
-        return self._reconciler.world.inventory.subscriptions.get((namespace, replay.spec.target.subscription))
+        return self._reconciler.cache.inventory.subscriptions.get((namespace, replay.spec.target.subscription))
 
-    async def _say(self, place: Place, replay: EventReplay, status: Status, ready: Condition) -> None:
-        tracked = self._reconciler.world.objects.get(place)
+    async def _patch_status(
+        self, place: ObjectReference, replay: EventReplay, status: Status, ready: Condition
+    ) -> None:
+        tracked = self._reconciler.cache.objects.get(place)
         if tracked is None:
             return
         generation = replay.metadata.generation
@@ -287,7 +291,7 @@ class Replayer:
             Condition("Stalled", "True" if stalled else "False", ready.reason),
         ]
         said = dated(conditions, tracked.status.decoded(), generation, _now())
-        await self._reconciler.say(place, {**status, "observedGeneration": generation, "conditions": said})
+        await self._reconciler.patch_status(place, {**status, "observedGeneration": generation, "conditions": said})
 
 
 def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str, Any]:

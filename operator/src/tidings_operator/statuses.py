@@ -11,7 +11,7 @@ from tidings.resources import EventSubscription, EventType, Finding, Inventory
 from tidings.resources.inventory import is_dead_letters, requested_type
 from tidings_operator import accepted
 from tidings_operator.children import Desired, Name
-from tidings_operator.conditions import Condition, dated, judged, kstatus, told
+from tidings_operator.conditions import Condition, dated, format_finding, judged, kstatus
 
 RESOLUTION = ("unknown-type", "access-denied", "command-with-two-consumers", "unreachable-subscription")
 VERSIONS = (
@@ -89,7 +89,7 @@ def subscription(
         "topics": [topic for _, topic in topics][:MANY],
         "children": [_child(child) for child in own_children] if programmed.holds else [],
         "enforcement": dict(outcome.planned.enforcement.get(this.metadata.name, {})),
-        "warnings": [told(finding) for finding in findings if finding.severity == "warning"],
+        "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
 
 
@@ -99,7 +99,7 @@ def unreadable(generation: int, findings: Sequence[Finding], before: Mapping[str
     return {
         "observedGeneration": generation,
         "conditions": dated(kstatus(ready, reconciling=False), before, generation, now),
-        "warnings": [told(finding) for finding in findings[1:]],
+        "warnings": [format_finding(finding) for finding in findings[1:]],
     }
 
 
@@ -128,14 +128,14 @@ def event_type(
         "observers": _listed(inventory.observers(this)) if is_valid else [],
         "consumerCount": len(consumers),
         "deprecated": _deprecated(this, consumers, today),
-        "warnings": [told(finding) for finding in findings if finding.severity == "warning"],
+        "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
 
 
 def _compatible(misfits: Sequence[Finding]) -> Condition:
     """Name all that a change breaks: it may be several versions, with readers of their own."""
     condition = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
-    return replace(condition, message=" | ".join(map(told, misfits[:MISFITS]))) if misfits else condition
+    return replace(condition, message=" | ".join(map(format_finding, misfits[:MISFITS]))) if misfits else condition
 
 
 def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:

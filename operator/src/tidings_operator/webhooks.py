@@ -20,11 +20,11 @@ from aiohttp import web
 from tidings.resources import parse_resource
 from tidings_operator import access, admission, metrics, server
 from tidings_operator.admission import Change, Part, Request, Verdict
+from tidings_operator.cache import Cache
 from tidings_operator.client import OWN, ApiError, Client
-from tidings_operator.conditions import told
+from tidings_operator.conditions import format_finding
 from tidings_operator.judging import Judge, JudgementError
 from tidings_operator.settings import Settings
-from tidings_operator.world import World
 
 if TYPE_CHECKING:
     from tidings_operator.certificates import Certificates
@@ -58,7 +58,7 @@ class Review(msgspec.Struct, rename="camel"):
     request: Request
 
 
-async def serve(settings: Settings, world: World, client: Client, judge: Judge, unready: Callable[[], str]) -> None:
+async def serve(settings: Settings, cache: Cache, client: Client, judge: Judge, unready: Callable[[], str]) -> None:
     """Serve the webhooks until cancelled, with the certificate that the settings ask for."""
     # Only here: what makes certificates takes memory.
     from tidings_operator.certificates import MountedCertificates, OwnCertificates  # noqa: PLC0415
@@ -68,7 +68,7 @@ async def serve(settings: Settings, world: World, client: Client, judge: Judge, 
         if settings.webhook_certificate
         else OwnCertificates(client, settings.webhook_configuration, settings.identity)
     )
-    webhooks = Webhooks(world, client, certificates, judge, namespaces=settings.namespaces, unready=unready)
+    webhooks = Webhooks(cache, client, certificates, judge, namespaces=settings.namespaces, unready=unready)
     await webhooks.run(settings.host, settings.webhook_port, settings.webhook_client_ca)
 
 
@@ -77,7 +77,7 @@ class Webhooks:
 
     def __init__(
         self,
-        world: World,
+        cache: Cache,
         client: Client,
         certificates: "Certificates",
         judge: Judge,
@@ -85,7 +85,7 @@ class Webhooks:
         namespaces: tuple[str, ...],
         unready: Callable[[], str],
     ) -> None:
-        self._world = world
+        self._cache = cache
         self._client = client
         self._certificates = certificates
         self._judge = judge
@@ -146,13 +146,13 @@ class Webhooks:
         """Judge a request. Runs in a copy."""
         now = datetime.now(UTC)
         change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        return change, admission.judge(change, self._world.inventory, now.date(), fresh)
+        return change, admission.judge(change, self._cache.inventory, now.date(), fresh)
 
     async def _for(self, request: Request, change: Change, verdict: Verdict, fresh: Sequence[Part]) -> Verdict:
         """Return what of a verdict whoever asks may know: by what they may read, it is judged once more."""
-        inventory, own = self._world.inventory, change.key[0]
+        inventory, own = self._cache.inventory, change.key[0]
         spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
-        text = " ".join((*map(told, verdict.errors), *verdict.warnings))
+        text = " ".join((*map(format_finding, verdict.errors), *verdict.warnings))
         asked_of = {namespace for namespace in spaces if f"{namespace}/" in text} | {_home(change)} - {own}
         if not spaces and not asked_of:
             return verdict
@@ -166,7 +166,7 @@ class Webhooks:
             access.conceal(inventory, seen)
             return self._verdict(request, [part for part in fresh if part[1][0] in seen])
 
-        return access.told(verdict, (await self._judge(judge))[1])
+        return access.redact(verdict, (await self._judge(judge))[1])
 
     @staticmethod
     def _unjudged(request: Request, error: JudgementError) -> Response:
@@ -211,7 +211,7 @@ class Webhooks:
         versions = {item["metadata"]["name"]: int(item["metadata"]["resourceVersion"]) for item in items}
         known = {
             name: tracked.version
-            for (of, space, name), tracked in self._world.objects.items()
+            for (of, space, name), tracked in self._cache.objects.items()
             if (of, space) == (kind, namespace)
         }
         deleted: list[Part] = [(kind, (namespace, name), None) for name in known.keys() - versions.keys()]
@@ -237,7 +237,7 @@ def _response(change: Change, verdict: Verdict) -> Response:
         return {"allowed": True, "warnings": warnings}
     code = HTTPStatus.CONFLICT if change.operation == "DELETE" else HTTPStatus.UNPROCESSABLE_ENTITY
     reason = "Conflict" if change.operation == "DELETE" else "Invalid"
-    message = " | ".join(told(each) for each in verdict.errors[:MOST_WARNINGS])
+    message = " | ".join(format_finding(each) for each in verdict.errors[:MOST_WARNINGS])
     if len(verdict.errors) > MOST_WARNINGS:
         message += f" | and {len(verdict.errors) - MOST_WARNINGS} more"
     return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}

@@ -20,7 +20,7 @@ from tidings_operator.client import Api
 from tidings_operator.statuses import Observation
 from tidings_operator.workqueue import Key
 
-Place = tuple[str, str, str]
+ObjectReference = tuple[str, str, str]
 """Kind, namespace and name."""
 T = TypeVar("T", bound=Hashable)
 NOWHERE = Origin()
@@ -41,7 +41,7 @@ SHARED = (
 """Fields of an EventSubscription's spec that many have in common."""
 
 
-class Said(NamedTuple):
+class RecordedStatus(NamedTuple):
     """A status that was written: thousands of them would fill the memory."""
 
     digest: bytes
@@ -59,16 +59,16 @@ def digest(status: Any) -> bytes:
     return hashlib.sha256(msgspec.json.encode(status or {}, order="deterministic")).digest()[:16]
 
 
-def said(kind: str, status: Any) -> Said:
+def recorded_status(kind: str, status: Any) -> RecordedStatus:
     """Keep of a status what is needed to tell a difference, and to write the next one."""
     if kind == "EventReplay" or not status:
-        return Said(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
+        return RecordedStatus(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
     conditions = [
         condition if condition["type"] == "Observed" else {field: condition.get(field) for field in REMEMBERED}
         for condition in status.get("conditions") or ()
     ]
     kept = {"conditions": conditions, **({"accepted": status["accepted"]} if status.get("accepted") else {})}
-    return Said(digest(status), shared(msgspec.json.encode(kept, order="deterministic")))
+    return RecordedStatus(digest(status), shared(msgspec.json.encode(kept, order="deterministic")))
 
 
 @lru_cache(maxsize=4096)
@@ -99,7 +99,7 @@ class Tracked:
     uid: str
     generation: int
     version: int
-    status: Said
+    status: RecordedStatus
     findings: tuple[Finding, ...] = ()
 
 
@@ -107,11 +107,11 @@ Read = tuple[Resource[Any] | None, Sequence[Finding]]
 """A resource, or why there is none."""
 
 
-def _place(body: Mapping[str, Any]) -> Place:
+def _place(body: Mapping[str, Any]) -> ObjectReference:
     return body["kind"], body["metadata"]["namespace"], body["metadata"]["name"]
 
 
-def _read(place: Place, body: Mapping[str, Any], read: Read | None) -> Read:
+def _read(place: ObjectReference, body: Mapping[str, Any], read: Read | None) -> Read:
     """Return what of an object is planned with: nothing, once it is on its way out (a replay must still be ended)."""
     if body["metadata"].get("deletionTimestamp") and place[0] != "EventReplay":
         return None, ()
@@ -136,12 +136,12 @@ class AppState:
     """Whether it has been looked at since this operator began: before that, `settled` says nothing."""
 
 
-class World:
+class Cache:
     """Everything that was seen. `dirty` is called with each key that must be looked at."""
 
     def __init__(self, dirty: Callable[[Key], None]) -> None:
         self.inventory = Inventory()
-        self.objects: dict[Place, Tracked] = {}
+        self.objects: dict[ObjectReference, Tracked] = {}
         self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
         self.misfits: dict[tuple[str, str], dict[str, str]] = {}
         """By type that was changed so that it does not suit its readers any more: its versions, and why."""
@@ -158,7 +158,7 @@ class World:
         is_known = known and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation", 0))
         return change != "DELETED" and not is_known
 
-    def saw(self, change: str | None, body: Mapping[str, Any], read: Read | None = None) -> None:
+    def handle_event(self, change: str | None, body: Mapping[str, Any], read: Read | None = None) -> None:
         """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED.
 
         `read` is what its spec was read as, where that has been done already.
@@ -175,12 +175,12 @@ class World:
             return
         self._keep(place, known, body, read)
 
-    def wrote(self, place: Place, body: Mapping[str, Any]) -> None:
+    def handle_write(self, place: ObjectReference, body: Mapping[str, Any]) -> None:
         """Remember what the server answered to a write of a status, before the watch tells it."""
         known = self.objects.get(place)
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
-            known.status, known.version = said(place[0], body.get("status")), version
+            known.status, known.version = recorded_status(place[0], body.get("status")), version
             self._unweigh(place)
 
     def listed(self, api: Api, namespace: str, items: Sequence[Live]) -> None:
@@ -216,7 +216,7 @@ class World:
 
     def reject(self, resource: Resource[Any], finding: Finding) -> bool:
         """Plan without an object from now on, as if it could not be read; False if it is another one by now."""
-        place: Place = (resource.kind, *resource.key)
+        place: ObjectReference = (resource.kind, *resource.key)
         tracked = self.objects.get(place)
         if tracked is None or self.inventory.subscriptions.get(resource.key) is not resource:
             return False
@@ -265,8 +265,8 @@ class World:
         if app in self.apps and not self.apps[app].children and not self.inventory.of_app(app):
             del self.apps[app]
 
-    def _keep(self, place: Place, known: Tracked | None, body: Mapping[str, Any], read: Read | None) -> None:
-        metadata, status = body["metadata"], said(place[0], body.get("status"))
+    def _keep(self, place: ObjectReference, known: Tracked | None, body: Mapping[str, Any], read: Read | None) -> None:
+        metadata, status = body["metadata"], recorded_status(place[0], body.get("status"))
         version, generation = int(metadata["resourceVersion"]), metadata.get("generation", 0)
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
             known.version = version
@@ -284,7 +284,7 @@ class World:
         self._touch(place, touched, near)
         self._unweigh(place)
 
-    def _forget(self, place: Place) -> None:
+    def _forget(self, place: ObjectReference) -> None:
         del self.objects[place]
         near = self._types_near(place)
         self._touch(place, self.inventory.remove(place[0], place[1:]), near)
@@ -306,13 +306,13 @@ class World:
         for consumer in self.inventory.consumers(this) if this and misfits != before else ():
             self.dirty(Key("app", *app_key(consumer)))
 
-    def _unweigh(self, place: Place) -> None:
+    def _unweigh(self, place: ObjectReference) -> None:
         """Let a type be weighed anew."""
         if place[0] == "EventType" and place[1:] in self.inventory.types:
             self._unweighed.add(place[1:])
             self.dirty(Key(*place))
 
-    def _touch(self, place: Place, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
+    def _touch(self, place: ObjectReference, apps: Iterable[tuple[str, str]], types: set[tuple[str, str]]) -> None:
         for app in apps:
             if app in self.apps or self.inventory.of_app(app):
                 self.dirty(Key("app", *app))
@@ -324,12 +324,12 @@ class World:
                     self.dirty(Key("EventReplay", *key))
         self.dirty(self._key(place))
 
-    def _key(self, place: Place) -> Key:
+    def _key(self, place: ObjectReference) -> Key:
         """Return what looks after an object: a subscription's app, else the object itself."""
         subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
         return Key("app", *app_key(subscription)) if subscription else Key(*place)
 
-    def _types_near(self, place: Place) -> set[tuple[str, str]]:
+    def _types_near(self, place: ObjectReference) -> set[tuple[str, str]]:
         """Return the types whose status speaks of an object, and rivals for a type's name."""
         if place[0] == "EventType":
             this = self.inventory.types.get(place[1:])

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tests.operator import shop
 
+from tidings_operator.cache import Cache, recorded_status
 from tidings_operator.client import ApiError, Client
 from tidings_operator.lease import Lease
 from tidings_operator.workqueue import Key
-from tidings_operator.world import World, said
 
 STATUS: dict[str, Any] = {
     "observedGeneration": 3,
@@ -40,22 +40,22 @@ def turned(value: Any) -> Any:
     return [turned(each) for each in value] if isinstance(value, list) else value
 
 
-def seen(world: World, number: int, **metadata: Any) -> dict[str, Any]:
+def seen(cache: Cache, number: int, **metadata: Any) -> dict[str, Any]:
     body = deepcopy(shop.subscription("shop", f"wish-{number}", consumer={"appId": "kitchen"}))
     body["metadata"] |= {"uid": f"u{number}", "resourceVersion": "5", "generation": 3, **metadata}
-    world.saw(None, body)
+    cache.handle_event(None, body)
     return body
 
 
 def test_the_order_of_fields_is_no_difference_between_two_statuses():
-    assert said("EventSubscription", STATUS) == said("EventSubscription", turned(STATUS))
+    assert recorded_status("EventSubscription", STATUS) == recorded_status("EventSubscription", turned(STATUS))
     other = deepcopy(STATUS)
     other["topics"].append("orders.orderVanished.v1")
-    assert said("EventSubscription", STATUS) != said("EventSubscription", other)
+    assert recorded_status("EventSubscription", STATUS) != recorded_status("EventSubscription", other)
 
 
 def test_of_a_status_what_the_next_one_depends_on_is_kept():
-    ready, observed = said("EventSubscription", STATUS).decoded()["conditions"]
+    ready, observed = recorded_status("EventSubscription", STATUS).decoded()["conditions"]
     assert ready == {
         "type": "Ready",
         "status": "True",
@@ -63,40 +63,40 @@ def test_of_a_status_what_the_next_one_depends_on_is_kept():
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
     assert observed == STATUS["conditions"][1], "it may have to be said again as it is"
-    assert said("EventReplay", STATUS).decoded() == STATUS, "a replay's progress stands in its status alone"
+    assert recorded_status("EventReplay", STATUS).decoded() == STATUS, "a replay's progress stands in its status alone"
 
 
 def test_subscriptions_share_what_they_have_in_common():
-    world = World(lambda _: None)
-    seen(world, 1)
-    seen(world, 2)
-    one, other = (world.inventory.subscriptions["shop", f"wish-{number}"] for number in (1, 2))
+    cache = Cache(lambda _: None)
+    seen(cache, 1)
+    seen(cache, 2)
+    one, other = (cache.inventory.subscriptions["shop", f"wish-{number}"] for number in (1, 2))
     assert one.spec.delivery is other.spec.delivery
     assert one.spec.consumer is other.spec.consumer
     assert one.metadata.name != other.metadata.name
 
 
 def test_those_that_are_ready_are_counted_by_their_status():
-    world = World(lambda _: None)
-    bodies = [seen(world, number) for number in range(3)]
-    assert world.ready() == 0
+    cache = Cache(lambda _: None)
+    bodies = [seen(cache, number) for number in range(3)]
+    assert cache.ready() == 0
     for version, body in enumerate(bodies[:2], 6):
         written = {**body, "status": STATUS, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
-        world.wrote(("EventSubscription", "shop", body["metadata"]["name"]), written)
-    assert world.ready() == 2
+        cache.handle_write(("EventSubscription", "shop", body["metadata"]["name"]), written)
+    assert cache.ready() == 2
 
 
 def test_our_own_write_of_a_status_is_no_news_and_somebody_else_s_is():
     dirty: list[Key] = []
-    world = World(dirty.append)
-    body = seen(world, 1)
+    cache = Cache(dirty.append)
+    body = seen(cache, 1)
     written = {**body, "status": STATUS, "metadata": {**body["metadata"], "resourceVersion": "6"}}
-    world.wrote(("EventSubscription", "shop", "wish-1"), written)
+    cache.handle_write(("EventSubscription", "shop", "wish-1"), written)
     dirty.clear()
-    world.saw("MODIFIED", turned(written))
+    cache.handle_event("MODIFIED", turned(written))
     assert not dirty
     metadata = {**body["metadata"], "resourceVersion": "7"}
-    world.saw("MODIFIED", {**written, "status": {**STATUS, "topics": ["lies"]}, "metadata": metadata})
+    cache.handle_event("MODIFIED", {**written, "status": {**STATUS, "topics": ["lies"]}, "metadata": metadata})
     assert dirty == [Key("app", "shop", "kitchen")]
 
 
