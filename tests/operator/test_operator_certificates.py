@@ -129,7 +129,9 @@ async def test_no_request_fails_over_many_renewals(
     await own.begin(webhook.context)
     await trusts(cluster, namespace)
     keeping = asyncio.create_task(own.keep(webhook.context))
-    seen, answers, end = set(), [], time.monotonic() + 120
+    seen: set[int] = set()
+    answers: list[str] = []
+    end = time.monotonic() + 120
     while (len(seen) < 3 or len(answers) <= 30) and time.monotonic() < end:
         answers.append(await asyncio.to_thread(trusted, cluster, namespace))
         seen.add((await webhook.served()).serial_number)
