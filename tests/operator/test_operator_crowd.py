@@ -218,8 +218,8 @@ async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
     async def archive(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        letter: dict[str, Any] = {"number": 1, "subscription": None, "eventId": "e", "type": "t", "version": 1, "reason": "",
-                  "lastAttempt": None, "receivedAt": "2026-01-01T00:00:00Z", "event": {}}  # fmt: skip
+        letter: dict[str, Any] = {"number": 1, "subscription": None, "eventId": "e", "type": "t", "version": 1,
+                  "reason": "", "lastAttempt": None, "receivedAt": "2026-01-01T00:00:00Z", "event": {}}  # fmt: skip
         body = letter if scope["path"].endswith("/1") else {"deadLetters": [letter], "next": None}
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
