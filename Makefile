@@ -32,7 +32,7 @@ SUBSET := --constraint requirements.lock --universal --generate-hashes --no-emit
 
 site: venv ## the documentation site, strictly, into .run/site/html: broken links, lost anchors, pages without a place
 	python docs/site.py
-	zensical build --strict --clean
+	zensical build --strict --clean --config-file .run/site/zensical.toml
 
 lint: venv ## style, imports between layers, workflows: every hook of .pre-commit-config.yaml
 	pre-commit run --all-files --show-diff-on-failure

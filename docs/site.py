@@ -1,4 +1,4 @@
-"""Lay out the documentation site's sources in .run/site/pages: `make site` builds it from there with zensical.
+"""Lay out the documentation site's sources in .run/site: `make site` builds it from there with zensical.
 
 The site keeps the repository's layout, so that relative links between Markdown files work as on GitHub. Links to source
 files and folders become plain text. A page that the navigation omits is an error.
@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OMITTED = re.compile(r"^(changes|tests|\.github)/|/README\.head\.md$|/vendor/")
+INDEX = re.compile(r'^( *)"(docs/[a-z-]+/README\.md)",\n', re.MULTILINE)
+LISTED = re.compile(r"\]\(([a-z0-9-]+\.md)\)")
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -51,24 +53,38 @@ def navigated(entry: object) -> Iterator[str]:
             yield from navigated(each)
 
 
+def configuration(root: Path) -> str:
+    """Return zensical.toml with every index, docs/*/README.md, followed by the pages that it lists."""
+
+    def expanded(entry: re.Match[str]) -> str:
+        index = root / entry[2]
+        listed = dict.fromkeys(LISTED.findall(index.read_text())) if index.is_file() else {}
+        pages = [entry[2], *(f"{Path(entry[2]).parent}/{page}" for page in listed if page != index.name)]
+        return "".join(f'{entry[1]}"{page}",\n' for page in pages)
+
+    return INDEX.sub(expanded, (root / "zensical.toml").read_text())
+
+
 def omissions(pages: list[str], navigation: object) -> list[str]:
     """Return what is wrong with the navigation: pages that it lacks, and entries that lead nowhere."""
     named = list(navigated(navigation))
-    lacking = [f"zensical.toml: nav omits {path}" for path in pages if path not in named]
-    return lacking + [f"zensical.toml: nav names {path}, which does not exist" for path in named if path not in pages]
+    lacking = [f"zensical.toml: nav omits {path}: list it there or in the README.md of its folder" for path in pages]
+    lost = [f"zensical.toml: nav names {path}, which does not exist" for path in named if path not in pages]
+    return [each for path, each in zip(pages, lacking, strict=True) if path not in named] + lost
 
 
 def lay_out(root: Path, target: Path) -> list[str]:
-    """Write the pages and images below `target`; return the faults of the navigation."""
+    """Write the configuration, pages and images below `target`; return the faults of the navigation."""
     shutil.rmtree(target, ignore_errors=True)
     pages = sources(root)
     for path in pages:
-        written = target / path
+        written = target / "pages" / path
         written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(page((root / path).read_text(), (root / path).parent))
-    shutil.copytree(root / "docs/images", target / "docs/images", dirs_exist_ok=True)
-    return omissions(pages, tomllib.loads((root / "zensical.toml").read_text())["project"]["nav"])
+    shutil.copytree(root / "docs/images", target / "pages/docs/images", dirs_exist_ok=True)
+    (target / "zensical.toml").write_text(configuration(root))
+    return omissions(pages, tomllib.loads(configuration(root))["project"]["nav"])
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(lay_out(ROOT, ROOT / ".run/site/pages")) or None)
+    sys.exit("\n".join(lay_out(ROOT, ROOT / ".run/site")) or None)

@@ -87,13 +87,13 @@ def test_every_owned_path_exists() -> None:
 
 
 def test_every_page_has_a_place_in_the_navigation() -> None:
-    navigation = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    navigation = tomllib.loads(site.configuration(ROOT))["project"]["nav"]
     assert site.omissions(site.sources(ROOT), navigation) == []
 
 
 def test_an_omitted_page_and_a_lost_one_are_named() -> None:
     assert site.omissions(["a.md", "b.md"], [{"A": "a.md"}, {"C": ["c.md"]}]) == [
-        "zensical.toml: nav omits b.md",
+        "zensical.toml: nav omits b.md: list it there or in the README.md of its folder",
         "zensical.toml: nav names c.md, which does not exist",
     ]
 
