@@ -31,7 +31,7 @@ from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 from tidings.testing.conformance import poll
 from tidings.testing.programs import Ports
 from tidings.testing.serving import Served
-from tracking import api, handlers, sharing, timeline
+from tracking import api, handlers, rebuilding, sharing, timeline
 from tracking.life import life
 from tracking.live import Live
 from tracking.settings import TrackingSettings
@@ -354,6 +354,23 @@ async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
     assert (await tracking.http.get("/totals")).json() == totals
 
 
+async def test_the_totals_are_the_same_in_each_replica_and_after_a_restart(free: Ports) -> None:
+    broker, store = MemoryBroker(), MemoryStore()
+    async with replica(broker, store, free) as one:
+        await one.hear("orders.orderPlaced.v1", order_id="o-1")
+        async with replica(broker, store, free) as two:
+            for number in range(2, 122):
+                await two.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+            await two.hear("orders.orderCompleted.v1", order_id="o-1")
+            shown = [(await each.http.get("/totals")).json() for each in (one, two)]
+            assert shown[0] == shown[1]
+            assert (shown[0]["open"], shown[0]["done"]) == (120, 1)
+    async with replica(broker, store, free) as later:
+        assert (await later.http.get("/totals")).json() == shown[0]
+        await later.hear("orders.orderPlaced.v1", order_id="o-1")  # known already
+        assert (await later.http.get("/totals")).json() == shown[0]
+
+
 async def test_a_slow_watcher_holds_no_more_than_the_latest_of_each_order() -> None:
     live = Live(most=3)
     with live.watch_all(None) as mailbox:
@@ -479,6 +496,31 @@ async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_ord
     assert (state["generation"], state["building"], state["replayed"]) == (2, None, 5)
     assert await tracking.order() == rebuilt
     assert [each["type"] for each in rebuilt["timeline"][:5]] == [each["type"] for each in before["timeline"]]
+
+
+async def test_a_rebuild_ends_although_the_archive_never_answers(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "settings", lambda: TrackingSettings(rebuild_timeout=0.1))
+    await tracking.hear(*DELIVERED[:3])
+    before = await tracking.order()
+    replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]
+    await tracking.hear(*DELIVERED[3:5])  # events keep arriving
+
+    async def ended() -> Any:
+        state = (await tracking.http.get("/rebuild")).json()
+        return state["building"] is None and state
+
+    async with asyncio.timeout(60):
+        while not (state := await ended()):  # noqa: ASYNC110 - asked over HTTP
+            await asyncio.sleep(0.02)
+    assert "did not report the end" in state["failed"]
+    assert len((await tracking.order())["timeline"]) == len(before["timeline"]) + 2
+    # What the archive says too late changes nothing, and the next rebuild is a new one.
+    data = {"replayId": replay_id, "consumer": "tracking", "count": 0, "completedAt": timestamp(NOON)}
+    await tracking.raw(COMPLETED, tracking.event(COMPLETED, data))
+    assert len((await tracking.order())["timeline"]) == len(before["timeline"]) + 2
+    assert (await tracking.http.post("/rebuild")).json()["building"] is not None
 
 
 async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_gone(tracking: Tracking) -> None:

@@ -43,6 +43,7 @@ class RebuildView(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     replayed: int | None
+    failed: str | None
 
 
 @router.get("/track", summary="List the latest orders")
@@ -160,4 +161,5 @@ def _rebuild_view(current: ReadModel) -> RebuildView:
         started_at=current.started_at,
         completed_at=current.completed_at,
         replayed=current.replayed,
+        failed=current.failed or None,
     )

@@ -15,6 +15,13 @@ class ReplayEvents(Event):
     types: tuple[str, ...]
 
 
+@command("tracking.endRebuild", subject="replay_id")
+class EndRebuild(Event):
+    """End a rebuild that still waits for the end of its replay."""
+
+    replay_id: str
+
+
 @command("tracking.countOrder", subject="order_id")
 class CountOrder(Event):
     """Add a change of one order to the totals of a generation."""

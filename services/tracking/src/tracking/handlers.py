@@ -6,7 +6,7 @@ from functools import cache
 
 from tidings import Handlers, StateContext
 from tracking import model
-from tracking.commands import CountOrder
+from tracking.commands import CountOrder, EndRebuild
 from tracking.consumed import OrderEvent, ReplayCompleted
 from tracking.domain import Entry
 from tracking.live import Live
@@ -57,4 +57,13 @@ async def complete_rebuild(completed: ReplayCompleted, context: StateContext) ->
     else:
         changed = current.fail(completed.replay_id, completed.reason, context.now)
     if changed:
+        context.save(CURRENT, current)
+
+
+@handlers.on(EndRebuild)
+async def end_rebuild(due: EndRebuild, context: StateContext) -> None:
+    """End a rebuild whose replay has not ended in time; all generations stay readable, and it can be started again."""
+    current = await read_model(context)
+    reason = f"the archive did not report the end of the replay within {settings().rebuild_timeout:g} seconds"
+    if current.fail(due.replay_id, reason, context.now):
         context.save(CURRENT, current)

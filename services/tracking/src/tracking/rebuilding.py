@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from tidings import StateContext
 from tidings.envelope import new_id
 from tidings.events import message_type
-from tracking.commands import ReplayEvents
+from tracking.commands import EndRebuild, ReplayEvents
 from tracking.domain import ReadModel
 from tracking.model import CURRENT, read_model
+from tracking.settings import settings
 from tracking.timeline import TRACKED_EVENTS
 
 APP = "tracking"
@@ -20,5 +23,7 @@ async def start(_: None, context: StateContext) -> ReadModel:
     current.rebuild(replay_id, context.now)
     types = tuple(sorted(message_type(model).label for model in TRACKED_EVENTS))
     context.publish(ReplayEvents(replay_id=replay_id, consumer=APP, types=types))
+    # The archive may never answer: a rebuild ends all the same.
+    context.schedule(EndRebuild(replay_id=replay_id), after=timedelta(seconds=settings().rebuild_timeout))
     context.save(CURRENT, current)
     return current

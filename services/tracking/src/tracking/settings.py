@@ -20,6 +20,12 @@ class TrackingSettings(BaseSettings):
     poll: float = Field(default=1.0, gt=0, description="Interval in seconds for reading the changes of other replicas")
     latest: int = Field(default=500, gt=0, description="Number of latest orders cached for the board")
 
+    rebuild_timeout: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Seconds until a rebuild ends as failed if the archive has not reported the end of its replay",
+    )
+
     @property
     def keep(self) -> timedelta:
         return timedelta(days=self.keep_days)
