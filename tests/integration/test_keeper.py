@@ -176,11 +176,11 @@ def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
     def told(consumer: str) -> float | None:
         return METRICS.get_sample_value("tidings_broker_pending", {"stream": "a_b", "consumer": consumer})
 
-    keeper._tell({("a_b", "x"): 3, ("a_b", "y"): 0})
+    keeper._export_pending({("a_b", "x"): 3, ("a_b", "y"): 0})
     assert (told("x"), told("y")) == (3, 0)
-    keeper._tell({("a_b", "y"): 1})
+    keeper._export_pending({("a_b", "y"): 1})
     assert (told("x"), told("y")) == (None, 1)
-    keeper._tell({})
+    keeper._export_pending({})
     assert told("y") is None
 
 
