@@ -99,7 +99,7 @@ def test_a_taken_port_is_one_clear_line(project: Path, tmp_path: Path, base: int
     (line,) = [line for line in said.splitlines() if "warning: " not in line]
     assert line.startswith(f"error: port {base + 1} (pong) is taken by ")
     assert f"(pid {os.getpid()}: " in line
-    assert line.endswith("stop it, move everything with --port-base 9000, or change `port:` in tidings.yaml")
+    assert line.endswith("stop it, use other ports with --port-base 9000, or change `port:` in tidings.yaml")
     assert ours(tmp_path) == []
 
 
