@@ -1,4 +1,4 @@
-"""What whoever asks for a change may read: a refusal tells nothing of anything else."""
+"""Restrict admission messages to what the requesting user may read."""
 
 from collections.abc import Iterable
 

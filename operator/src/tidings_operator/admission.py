@@ -1,4 +1,4 @@
-"""What is refused, warned of and filled in before the API server keeps an object. Pure: the rules are the plan core's.
+"""Admission: reject, warn about and default objects before the API server stores them. Pure; uses the plan's rules.
 
 A change is held against what it was before: an error that is there already is no reason to refuse a change of something
 else, only a warning.
@@ -47,7 +47,7 @@ class GroupVersionKind(msgspec.Struct, frozen=True):
 
 
 class UserInfo(msgspec.Struct, frozen=True):
-    """Who asks."""
+    """The requesting user."""
 
     username: str = ""
     uid: str = ""
@@ -56,7 +56,7 @@ class UserInfo(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True, rename="camel"):
-    """How something is asked for."""
+    """Options of a request."""
 
     field_manager: str = ""
 
@@ -95,7 +95,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with a change (nothing: it may go on), and what its author should know."""
+    """Errors of a change (none: it is allowed) and warnings for its author."""
 
     errors: tuple[Finding, ...] = ()
     warnings: tuple[str, ...] = ()

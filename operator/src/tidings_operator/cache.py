@@ -1,4 +1,4 @@
-"""What the operator knows of the cluster, and what must be looked at when something in it changes. No I/O."""
+"""Cache of the API server's objects, and the keys to reconcile when they change. No I/O."""
 
 import hashlib
 import time
@@ -42,7 +42,7 @@ SHARED = (
 
 
 class RecordedStatus(NamedTuple):
-    """A status that was written: thousands of them would fill the memory."""
+    """A written status, reduced to save memory."""
 
     digest: bytes
     rest: bytes
@@ -55,12 +55,12 @@ class RecordedStatus(NamedTuple):
 
 
 def digest(status: Any) -> bytes:
-    """Return what differs where two statuses do."""
+    """Return a digest of a status."""
     return hashlib.sha256(msgspec.json.encode(status or {}, order="deterministic")).digest()[:16]
 
 
 def recorded_status(kind: str, status: Any) -> RecordedStatus:
-    """Keep of a status what is needed to tell a difference, and to write the next one."""
+    """Reduce a status to its digest and the fields that the next status depends on."""
     if kind == "EventReplay" or not status:
         return RecordedStatus(digest(status), msgspec.json.encode(status or {}, order="deterministic"))
     conditions = [
@@ -73,14 +73,14 @@ def recorded_status(kind: str, status: Any) -> RecordedStatus:
 
 @lru_cache(maxsize=4096)
 def is_ready(rest: bytes) -> bool:
-    """Whether what is kept of a status says Ready."""
+    """Return True if a recorded status is Ready."""
     conditions = msgspec.json.decode(rest).get("conditions", ())
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 @lru_cache(maxsize=4096)
 def shared(value: T) -> T:
-    """Return one and the same object for equal ones: most subscriptions are alike in most of what they say."""
+    """Intern a value: most subscriptions have most of their fields in common."""
     return value
 
 
@@ -137,7 +137,7 @@ class AppState:
 
 
 class Cache:
-    """Everything that was seen. `dirty` is called with each key that must be looked at."""
+    """All observed objects. `dirty` is called with each key to reconcile."""
 
     def __init__(self, dirty: Callable[[Key], None]) -> None:
         self.inventory = Inventory()
@@ -153,15 +153,15 @@ class Cache:
         self.dirty = dirty
 
     def is_news(self, change: str | None, body: Mapping[str, Any]) -> bool:
-        """Whether an event tells of a spec that is not known yet: it must be read first."""
+        """Return True if an event has an unknown spec, which must be parsed first."""
         known, metadata = self.objects.get(_place(body)), body["metadata"]
         is_known = known and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation", 0))
         return change != "DELETED" and not is_known
 
     def handle_event(self, change: str | None, body: Mapping[str, Any], read: Read | None = None) -> None:
-        """Take an event about one of our own objects: None (listed), ADDED, MODIFIED or DELETED.
+        """Handle a watch event of an own object: None (listed), ADDED, MODIFIED or DELETED.
 
-        `read` is what its spec was read as, where that has been done already.
+        `read` is the parsed spec, if it is available already.
         """
         self.last_sign = time.monotonic()
         metadata = body["metadata"]
@@ -176,7 +176,7 @@ class Cache:
         self._keep(place, known, body, read)
 
     def handle_write(self, place: ObjectReference, body: Mapping[str, Any]) -> None:
-        """Remember what the server answered to a write of a status, before the watch tells it."""
+        """Record the server's response to a status update before the watch event arrives."""
         known = self.objects.get(place)
         version = int(body["metadata"]["resourceVersion"])
         if known and known.uid == body["metadata"]["uid"] and known.version < version:
@@ -271,7 +271,7 @@ class Cache:
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
             known.version = version
             if known.status != status:
-                # Somebody else wrote our status: it is said anew.
+                # Another client changed our status: write it again.
                 known.status = status
                 self._unweigh(place)
                 self.dirty(self._key(place))

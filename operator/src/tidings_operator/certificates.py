@@ -39,7 +39,7 @@ Clock = Callable[[], datetime]
 
 
 class Certificates(Protocol):
-    """Where the certificate comes from."""
+    """Source of the webhooks' certificate."""
 
     async def begin(self, context: ssl.SSLContext) -> None:
         """Load the first certificate."""

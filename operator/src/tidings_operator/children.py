@@ -73,7 +73,7 @@ class Step:
 
     @property
     def name(self) -> Name:
-        """The child that it is about."""
+        """Name of the affected child."""
         if self.desired:
             return self.desired.name
         if self.live:

@@ -1,4 +1,4 @@
-"""How the pub/sub components of Dapr deliver: what is planned must be possible on them."""
+"""Delivery properties of Dapr's pub/sub components, which limit what can be planned."""
 
 import secrets
 from collections.abc import Mapping, Sequence

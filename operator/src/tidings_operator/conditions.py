@@ -20,7 +20,7 @@ class Condition:
 
     @property
     def holds(self) -> bool:
-        """Whether it is true."""
+        """True if the status is "True"."""
         return self.status == "True"
 
 
@@ -30,7 +30,7 @@ def reason(rule: str) -> str:
 
 
 def format_finding(finding: Finding) -> str:
-    """Say a finding in one line: the field, what is wrong with it, and what mends it."""
+    """Format a finding in one line: field, problem and fix."""
     field = finding.location.field
     named = finding.message if not field or field in finding.message else f"{field}: {finding.message}"
     end = "" if named.endswith(".") else "."
@@ -38,7 +38,7 @@ def format_finding(finding: Finding) -> str:
 
 
 def judged(kind: str, findings: Sequence[Finding], good: tuple[str, str]) -> Condition:
-    """Say False for the first error, True with the first warning's reason, or True with `good`."""
+    """Return False for the first error, otherwise True with the first warning's reason or with `good`."""
     for severity, status in (("error", "False"), ("warning", "True")):
         worst = next((finding for finding in findings if finding.severity == severity), None)
         if worst:

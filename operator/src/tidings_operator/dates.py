@@ -1,4 +1,4 @@
-"""What a new day changes: versions become deprecated, and reach their removal, without anybody touching them."""
+"""Reconcile types and apps when a deprecation or removal date is reached."""
 
 import asyncio
 from collections.abc import Callable, Iterator

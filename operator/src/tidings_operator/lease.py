@@ -31,7 +31,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether this operator may write, by its own clock: two thirds of the duration, for others' faster clocks."""
+        """True while this operator may write: two thirds of the duration, to tolerate faster clocks elsewhere."""
         return time.monotonic() < self._until
 
     async def keep(self) -> None:
@@ -83,7 +83,7 @@ class Lease:
         return spec.get("holderIdentity") == self._identity
 
     def _is_free(self, spec: dict[str, Any]) -> bool:
-        """Whether its holder has not renewed it for its duration, measured here: clocks of two machines differ."""
+        """Return True if the lease has expired by the local clock, because clocks differ between machines."""
         if not spec.get("holderIdentity"):
             return True
         renewed = str(spec.get("renewTime"))
@@ -126,6 +126,6 @@ class Lease:
 
 
 class Alone:
-    """The right to write of an operator that has no rivals."""
+    """No-op lease for a single replica."""
 
     held = True

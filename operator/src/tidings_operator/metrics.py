@@ -1,4 +1,4 @@
-"""What the operator counts and measures, for Prometheus."""
+"""Prometheus metrics of the operator."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

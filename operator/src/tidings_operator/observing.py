@@ -1,4 +1,4 @@
-"""What the sidecars themselves say they are subscribed to, asked now and then: declared is not yet received."""
+"""Query sidecars periodically for their actual subscriptions."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ TIMEOUT = 3.0
 LARGEST = 1024 * 1024
 """Bytes of an answer; a sidecar with 1,000 subscriptions answers with 200 kB."""
 AT_ONCE = 16
-"""How many sidecars are asked at the same time."""
+"""Maximum concurrent queries."""
 SOON = 12
 """So much sooner than at the next round is an app asked whose routes have changed: 5 s of 60."""
 
@@ -45,13 +45,13 @@ class Subscribed(msgspec.Struct):
 
 
 class Metadata(msgspec.Struct):
-    """What a sidecar says of itself (GET /v1.0/metadata), as far as it is looked at."""
+    """Metadata of a sidecar (GET /v1.0/metadata), as far as it is used."""
 
     subscriptions: list[Subscribed] | None = None
 
 
 class Unreachable(Exception):
-    """A sidecar did not say what it is subscribed to; the message says why, and what mends it."""
+    """A sidecar cannot be queried; the message contains the reason and the fix."""
 
 
 class Observer:
@@ -164,7 +164,7 @@ class Observer:
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod can be asked: one that starts, ends or fails has nothing to say yet, or any more."""
+    """Return True if a pod is ready and can be queried."""
     status = pod.get("status") or {}
     conditions = status.get("conditions") or ()
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -1,4 +1,4 @@
-"""From what is known to what is written: decide purely, write what differs, say what came of it."""
+"""Reconcile apps and types: plan, write differences and patch the status."""
 
 import asyncio
 import logging
@@ -187,7 +187,7 @@ class Reconciler:
         self._decide(app, today)
 
     async def _patch_unjudged(self, place: ObjectReference, finding: Finding) -> None:
-        """Say on an object that it could not be judged."""
+        """Patch the status of an object that could not be evaluated."""
         tracked = self.cache.objects.get(place)
         if tracked:
             status = statuses.unreadable(tracked.generation, [finding], tracked.status.decoded(), self._now())
@@ -208,7 +208,7 @@ class Reconciler:
         return failures
 
     async def _patch_statuses(self, subscriptions: Iterable[EventSubscription], outcome: Outcome) -> None:
-        """Say what came of subscriptions, unless one was changed or deleted meanwhile: its app then comes again."""
+        """Patch the status of subscriptions, except those changed or deleted meanwhile, whose app is queued again."""
         inventory, now = self.cache.inventory, self._now()
         updates: list[tuple[ObjectReference, dict[str, Any]]] = []
         for subscription in subscriptions:
@@ -273,7 +273,7 @@ class Reconciler:
                 await self.record_event(("EventSubscription", *subscription.key), "DriftRepaired", note)
 
     async def _type(self, key: Key) -> None:
-        """Say on an event type who reads it."""
+        """Update the status of an event type."""
         this = self.cache.inventory.types.get((key.namespace, key.name))
         if this is None:
             await self.unreadable(key)
@@ -298,7 +298,7 @@ class Reconciler:
         return self.cache.weigh(place[1:]), statuses.event_type(this, findings, inventory, before, now, today)
 
     async def unreadable(self, key: Key) -> None:
-        """Say on an object what of its spec could not be read."""
+        """Patch the status of an object whose spec could not be read."""
         place: ObjectReference = (key.what, key.namespace, key.name)
         tracked = self.cache.objects.get(place)
         if tracked and tracked.findings:
@@ -306,7 +306,7 @@ class Reconciler:
             await self.patch_status(place, status)
 
     async def patch_status(self, place: ObjectReference, status: Mapping[str, Any]) -> None:
-        """Write a status, if it differs from the one that is there."""
+        """Write a status if it differs from the recorded one."""
         tracked = self.cache.objects.get(place)
         if tracked is None or not self._differs(place, status):
             return
@@ -332,7 +332,7 @@ class Reconciler:
         return tracked is not None and digest(status) != tracked.status.digest
 
     async def record_event(self, place: ObjectReference, reason: str, note: str, *, warning: bool = True) -> None:
-        """Post an event about one of our objects. Where that fails it is only logged: the status says it too."""
+        """Post a Kubernetes event about an object. Failures are only logged: the status has the same content."""
         tracked = self.cache.objects.get(place)
         if tracked is None:
             return

@@ -1,4 +1,4 @@
-"""What the operator tells over HTTP: whether it lives, whether it is ready, and its metrics."""
+"""HTTP endpoints of the operator: liveness, readiness and metrics."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What an operator can be told, by environment variables: TIDINGS_OPERATOR_<FIELD>."""
+"""Settings of the operator, from environment variables TIDINGS_OPERATOR_<FIELD>."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Settings:
     log_level: str = "INFO"
     workers: int = 8
     resync: float = 600.0
-    """How often everything is looked at again, and compared with what the API server has."""
+    """Interval of full resyncs with the API server."""
     host: str = ""
     """Address to listen on; empty: every one that there is, of IPv4 and IPv6."""
     port: int = 8080

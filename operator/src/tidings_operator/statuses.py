@@ -1,4 +1,4 @@
-"""The status of an EventSubscription and of an EventType, as pure functions of what was decided and what came of it."""
+"""Build the status of EventSubscriptions and EventTypes from plans and their outcomes. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,14 +26,14 @@ VERSIONS = (
     "incompatible-schema",
 )
 MISFITS = 5
-"""How many of a type's misfits are said at a time."""
+"""Maximum incompatibilities of a type in one message."""
 MANY = 100
-"""How many names a list in a status holds at most."""
+"""Maximum names in a list of a status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a child could not be written."""
+    """Reason for a failed write of a child."""
 
     reason: str
     message: str
@@ -42,7 +42,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an app's sidecars say they are subscribed to, or why they could not be asked."""
+    """Subscriptions reported by an app's sidecars, or the reason why they are unreachable."""
 
     subscribed: frozenset[tuple[str, str]] = frozenset()
     """Pub/sub component and topic; only what every sidecar of the app has."""
@@ -54,7 +54,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an app's plan."""
+    """Outcome of applying an app's plan."""
 
     planned: AppPlan
     desired: Sequence[Desired]
@@ -111,7 +111,7 @@ def event_type(
     now: str,
     today: date,
 ) -> dict[str, Any]:
-    """Return the status of an event type: above all, who reads it."""
+    """Return the status of an event type, including its consumers."""
     is_valid = inventory.type((this.metadata.namespace, this.spec.type)) is this
     consumers = inventory.consumers(this) if is_valid else []
     errors = [finding for finding in findings if finding.severity == "error"]
@@ -133,7 +133,7 @@ def event_type(
 
 
 def _compatible(misfits: Sequence[Finding]) -> Condition:
-    """Name all that a change breaks: it may be several versions, with readers of their own."""
+    """Return the condition Compatible, listing all versions that a change breaks."""
     condition = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
     return replace(condition, message=" | ".join(map(format_finding, misfits[:MISFITS]))) if misfits else condition
 
@@ -228,13 +228,13 @@ def _compared(
         return Condition("Observed", "False", "NotSubscribed", message)
     if surplus:
         named = ", ".join(sorted(topic for _, topic in surplus))
-        message = f"Subscribed but not declared: {named}. The app subscribes by itself: let it not."
+        message = f"Subscribed but not declared: {named}. Remove the app's programmatic subscription."
         return Condition("Observed", "True", "MoreThanDeclared", message)
     return Condition("Observed", "True", "Subscribed", f"Every sidecar of {this.spec.consumer.app_id} has it")
 
 
 def _as_before(this: EventSubscription, before: Mapping[str, Any]) -> Condition:
-    """Say again what an operator before this one has seen of this generation, until it is asked anew."""
+    """Keep the previous operator's observation of this generation until the sidecars are queried again."""
     known = next((condition for condition in before.get("conditions") or () if condition["type"] == "Observed"), None)
     if known and known["observedGeneration"] == this.metadata.generation and known["reason"] != "NotProgrammed":
         return Condition("Observed", known["status"], known["reason"], known["message"])

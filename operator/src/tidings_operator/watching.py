@@ -18,7 +18,7 @@ PAUSE = (0.2, 10.0)
 
 
 class Sink(Protocol):
-    """Where what is seen goes."""
+    """Receiver of listed and changed objects."""
 
     def listed(self, api: Api, namespace: str, items: list[Any]) -> None:
         """Take everything that is there, as `slim` has left it; what is not in the list is gone."""

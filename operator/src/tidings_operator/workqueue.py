@@ -1,6 +1,6 @@
-"""What is to be done: each key once, never twice at the same time, and later and later after a failure.
+"""Deduplicating work queue with exponential backoff per key.
 
-Keys that took long have a lane of their own, which is served while nothing else waits, one key at a time.
+Slow keys have a separate queue, which is served one key at a time while no other key is waiting.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ class WorkQueue:
 
     @property
     def outstanding(self) -> int:
-        """How many keys are queued, worked on, or wait for another try."""
+        """Number of keys that are queued, active or waiting for a retry."""
         return len(self) + len(self._active) + len(self._timers)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if no work is left."""
         return not self.outstanding
 
     def add(self, key: Key) -> None:
@@ -60,7 +60,7 @@ class WorkQueue:
             self._more.set()
 
     def is_slow(self, key: Key) -> bool:
-        """Whether a key took long when it was last looked at."""
+        """Return True if a key was slow the last time."""
         return key in self._slow
 
     def slow(self, key: Key, *, is_slow: bool = True) -> None:
@@ -93,12 +93,12 @@ class WorkQueue:
         return self._slow_order.popleft() if may_be_slow else None
 
     def done(self, key: Key) -> None:
-        """Say that it was looked at."""
+        """Mark a key as processed."""
         self._failures.pop(key, None)
         self._finish(key)
 
     def failed(self, key: Key, retry_after: float = 0.0) -> float:
-        """Say that it must be tried again; return in how many seconds."""
+        """Schedule a retry of a key and return its delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(FIRST_DELAY * 2.0 ** min(failures - 1, 10), LONGEST_DELAY)
         delay = max(delay * random.uniform(0.75, 1.25), retry_after)  # noqa: S311 - no secret

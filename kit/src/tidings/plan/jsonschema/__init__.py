@@ -1,4 +1,4 @@
-"""Compare the JSON Schemas of two versions of an event, after checking that they are JSON Schemas at all."""
+"""Validate the JSON Schemas of two versions of an event and compare them."""
 
 from tidings.plan.jsonschema.comparison import problems
 from tidings.plan.jsonschema.document import Fault, faults, is_changed

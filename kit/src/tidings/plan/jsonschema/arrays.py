@@ -1,4 +1,4 @@
-"""How the items that a writer writes suit a reader's array."""
+"""Compatibility of a writer's array items with a reader's schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYWORDS = ("items", "prefixItems", "contains", "minContains", "maxContains", "u
 
 
 def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield what is wrong with the items that are written so."""
+    """Yield the incompatibilities of a way's items with the reader."""
     yield from _items(way, reader, comparison)
     if "contains" in reader.keywords:
         yield from _contains(way, reader, comparison)
@@ -45,7 +45,7 @@ def _at(way: Way, place: int) -> tuple[Node, ...]:
 
 
 def _schema(node: Node, place: int) -> Node:
-    """Return the schema of the item at a place."""
+    """Return the schema of the item at an index."""
     first = node.all("prefixItems")
     schema: Node = first[place] if place < len(first) else node.keywords.get("items", ANYTHING)
     return schema
@@ -83,7 +83,7 @@ def _keeps_most(way: Way, expected: Node, most: int, comparison: Comparison) -> 
 
 
 def _unevaluated(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield what is wrong with items beyond the reader's first ones; those that its parts evaluate are not known."""
+    """Yield the incompatibilities of items beyond the reader's prefixItems, ignoring items that its parts evaluate."""
     first = len(reader.all("prefixItems"))
     most = limits.most(way, "maxItems")
     ends = max((len(node.all("prefixItems")) for node in way.nodes), default=0)

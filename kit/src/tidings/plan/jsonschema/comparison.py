@@ -1,4 +1,4 @@
-"""Does a reader's schema accept everything that a writer with another schema writes?
+"""Decide whether a reader's schema accepts everything that a writer with another schema writes.
 
 Readers are tolerant and writers are closed: a reader skips properties that its schema does not mention, and a writer
 writes only properties that its own mentions, unless it says otherwise (`additionalProperties`, `patternProperties`) or
@@ -25,7 +25,7 @@ from tidings.plan.jsonschema.ways import Way, ways
 MAX_STEPS = 5_000
 MAX_DEPTH = 60
 MAX_PROBLEMS = 50
-"""Reasons that are given for one schema; there may be as many as there are paths through its references."""
+"""Maximum problems per schema; their number may grow with the paths through its references."""
 _APPLIES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys((*limits.BOUNDS, "multipleOf"), NUMBER),
     **dict.fromkeys(
@@ -45,7 +45,7 @@ class TooComplex(Exception):  # never leaves this module
 
 
 def problems(reader: Any, writer: Any) -> list[Problem]:
-    """Return every reason why some data that the writer may write is none that the reader accepts."""
+    """Return the reasons why the reader rejects some data that the writer may write."""
     unreadable = [(who, faults(schema)) for who, schema in (("reader", reader), ("writer", writer))]
     for who, schema_faults in unreadable:
         if schema_faults:
@@ -59,10 +59,10 @@ def problems(reader: Any, writer: Any) -> list[Problem]:
 
 
 class Comparison:
-    """Compares two graphs of schemas; every pair is judged once, and none without end.
+    """Comparison of two schema graphs that evaluates every pair once and always terminates.
 
-    A pair that is being judged is taken to be all right when it is met again: that is sound, because it is met again
-    only for a smaller value, inside. What was found under such an assumption is forgotten if the assumption fails.
+    A pair that recurs while it is being evaluated counts as compatible. This is sound, because it recurs only for a
+    smaller, nested value. Results that relied on this assumption are discarded if it turns out to be wrong.
     """
 
     def __init__(self) -> None:
@@ -75,13 +75,13 @@ class Comparison:
         self.same = Sameness()
 
     def between(self, nodes: Iterable[Node], reader: Node, *, closed: bool = True) -> Problems:
-        """Return what is wrong with any way to satisfy all of the writer's schemas."""
+        """Return the problems of all ways to satisfy the writer's schemas."""
         if not reader.keywords:
             return ()
         return _first(problem for way in ways(nodes, closed=closed) for problem in self.judge(way, reader))
 
     def judge(self, way: Way, reader: Node) -> Problems:
-        """Return what is wrong with one way of writing."""
+        """Return the problems of one way of writing."""
         if not reader.keywords:
             return ()
         pair = (way.id, id(reader))
@@ -104,7 +104,7 @@ class Comparison:
         return reasons
 
     def _forget(self, mark: int) -> None:
-        """Forget what was found all right since then: it may have relied on what has just turned out wrong."""
+        """Discard positive results since `mark`: they may rely on the assumption that has just failed."""
         for pair in self.order[mark:]:
             if not self.judged.get(pair):
                 self.judged.pop(pair, None)
@@ -115,7 +115,7 @@ class Comparison:
         return self.required.setdefault(name, Node({"required": (name,)}))
 
     def are_apart(self, way: Way, node: Node) -> bool:
-        """Whether no value that is written so suits a schema; no, where that cannot be shown."""
+        """Return True if provably no value written this way matches a schema."""
         self.spend()
         if way.values is not None:
             return all(accepts(value, node) is False for value in way.values)
@@ -166,7 +166,7 @@ class Comparison:
     def _keyword(self, way: Way, keyword: str, argument: Any, reader: Node) -> Iterable[Problem]:
         if keyword in _ELSEWHERE or (keyword in _LIMITS and limits.keeps(way, keyword, argument)):
             return ()
-        # Equal is enough, but for a condition: what it means depends on its neighbours `then` and `else`.
+        # Equal keywords are compatible, except `if`, which depends on its siblings `then` and `else`.
         if keyword != "if" and any(self.same.values(argument, value) for value in way.of(keyword)):
             return ()
         if keyword in _COMBINED:
@@ -212,7 +212,7 @@ class Comparison:
         return [*self.also(way, [condition], then), *self.judge(way, otherwise)]
 
     def also(self, way: Way, more: Iterable[Node], reader: Node) -> Problems:
-        """Return what is wrong with a way of writing, given that more schemas hold."""
+        """Return the problems of a way of writing under additional schemas."""
         if not reader.keywords:
             return ()
         narrowed = [
@@ -237,7 +237,7 @@ _ELSEWHERE = frozenset(("type", "then", "else", "required", *objects.KEYWORDS, *
 
 
 def _first(reasons: Iterable[Problem]) -> Problems:
-    """Return the first problems, each once; all are looked for, so that nothing is remembered half judged."""
+    """Return the first unique problems. The input is exhausted, so that no partial result is cached."""
     return tuple(dict.fromkeys(reasons))[:MAX_PROBLEMS]
 
 

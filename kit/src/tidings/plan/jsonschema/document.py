@@ -1,4 +1,4 @@
-"""From a JSON document to the graph of its schemas, or to the faults for which there is none."""
+"""Parse a JSON document into a graph of schemas, or report its faults."""
 
 import json
 import math
@@ -59,14 +59,14 @@ _SINCE: Mapping[str, int] = {
     **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties", "contentSchema"), 2019),
     "prefixItems": 2020,
 }
-"""The draft that brought a keyword; to an older one it is unknown."""
+"""The draft that introduced a keyword; older drafts ignore it."""
 
 Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a document is no schema that can be compared, where in it, and how to fix that."""
+    """A reason why a document is not a comparable schema, with its path and fix."""
 
     path: Path
     message: str
@@ -79,7 +79,7 @@ class Fault:
 
 
 class Unreadable(ValueError):
-    """The document is no schema; `faults` says why."""
+    """The document is not a supported schema; `faults` lists the reasons."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(map(str, faults)))
@@ -87,7 +87,7 @@ class Unreadable(ValueError):
 
 
 def faults(schema: Any) -> list[Fault]:
-    """Return every reason why a document is no JSON Schema, or one that nothing can be said about."""
+    """Return the reasons why a document is not a supported JSON Schema."""
     try:
         read(schema)
     except Unreadable as error:
@@ -96,7 +96,7 @@ def faults(schema: Any) -> list[Fault]:
 
 
 def is_changed(old: Any, new: Any) -> bool:
-    """Whether two documents differ as JSON: to Python, 1 and true would be equal."""
+    """Return True if two documents differ as JSON, where 1 and true are different."""
     try:
         return not is_equal(old, new)
     except (RecursionError, TypeError):  # no schema either way, which `faults` says
@@ -138,7 +138,7 @@ def _kind(value: Any) -> str:
 
 
 def _oversized(schema: Any) -> Iterator[Fault]:
-    """Yield what makes a document too large, or no JSON: YAML knows dates, and numbers without end."""
+    """Yield faults for documents that are too large or contain non-JSON values, such as YAML dates and infinities."""
     waiting: list[tuple[Any, Path]] = [(schema, ())]
     count = 0
     while waiting:
@@ -179,7 +179,7 @@ def _dialect(schema: Mapping[str, Any]) -> tuple[int, type[Validator]]:
 
 
 def _against(validator: type[Validator], schema: Any, at: Path) -> list[Fault]:
-    """Return what the metaschema has to say, the plainest of each error's causes."""
+    """Return the violations of the metaschema, with the most specific cause of each."""
     problems = []
     for error in validator(validator.META_SCHEMA).iter_errors(schema):
         cause = error
@@ -199,7 +199,7 @@ def _short(value: Any, limit: int = 80) -> str:
 
 
 class _Reader:
-    """Builds the graph of one document: a node per schema, made once and filled later, so that no depth matters."""
+    """Builder of one document's graph. Nodes are created first and filled later, without recursion."""
 
     def __init__(self, schema: Mapping[str, Any], draft: int, validator: type[Validator]) -> None:
         self.draft = draft
@@ -288,7 +288,7 @@ class _Reader:
         return value
 
     def _modern(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Say in the words of draft 2020-12 what an older draft says in its own."""
+        """Translate keywords of older drafts to draft 2020-12."""
         if self.draft < 2020:  # noqa: PLR2004  # the draft that split items
             rest = known.pop("additionalItems", ANYTHING)
             if isinstance(known.get("items"), tuple):
@@ -323,7 +323,7 @@ class _Reader:
         return self._node(schema, resolved.resolver, (*at, reference))
 
     def _check_elsewhere(self, schema: Any, at: Path) -> None:
-        """Check a schema that may stand where the metaschema did not look, and so was not checked with the whole."""
+        """Check a referenced schema at a location that the metaschema does not cover."""
         self.elsewhere += 1
         if self.elsewhere > _MAX_ELSEWHERE:
             raise Unreadable([Fault(at, "refers to too many schemas", "Put schemas that are referred to under $defs.")])
@@ -335,7 +335,7 @@ _MAX_ELSEWHERE = 50
 
 
 def _refuse_loops(nodes: Any) -> None:
-    """Refuse a schema that is defined by itself for the same value: no validator ever ends on it."""
+    """Reject schemas that refer to themselves for the same value, on which validators never terminate."""
     done: set[int] = set()
     for start in nodes:
         stack = [(start, _in_place(start))]

@@ -1,4 +1,4 @@
-"""The limits of numbers and sizes that a way of writing keeps."""
+"""Limits of numbers and sizes that a way of writing satisfies."""
 
 from collections.abc import Iterator
 from math import ceil, floor
@@ -14,7 +14,7 @@ BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
 def keeps(way: Way, keyword: str, limit: Any) -> bool:
-    """Whether all that is written keeps a reader's limit."""
+    """Return True if all values of a way satisfy a reader's limit."""
     if keyword in BOUNDS:
         return _bound(way, keyword, limit)
     if keyword in LOWER:
@@ -56,7 +56,7 @@ def highest(way: Way) -> tuple[float, bool] | None:
 
 
 def are_apart(one: Way, other: Way) -> bool:
-    """Whether no value keeps the limits of both, given that both are of one type."""
+    """Return True if no value satisfies the limits of both ways, which have the same type."""
     types = one.types & other.types
     if types <= NUMBER:
         return _is_below(one, other) or _is_below(other, one)

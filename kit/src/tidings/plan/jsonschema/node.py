@@ -59,12 +59,12 @@ NOTHING = Node({"enum": ()})
 
 
 def is_nothing(node: Node) -> bool:
-    """Whether it is the schema `false`."""
+    """Return True for the schema `false`."""
     return node.keywords.get("enum") == ()
 
 
 def key(value: Any) -> Any:
-    """Return what equal JSON values have in common, to be looked up in a set."""
+    """Return a hashable key that is equal for equal JSON values."""
     if isinstance(value, bool) or value is None:
         return (value,)
     if isinstance(value, dict):
@@ -75,7 +75,7 @@ def key(value: Any) -> Any:
 
 
 def is_equal(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal: 1 equals 1.0, but not true."""
+    """Return True if two JSON values are equal: 1 equals 1.0, but not true."""
     return bool(key(one) == key(other))
 
 

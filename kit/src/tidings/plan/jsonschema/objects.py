@@ -1,4 +1,4 @@
-"""How the properties that a writer writes suit a reader's object."""
+"""Compatibility of a writer's object properties with a reader's schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYWORDS = (*_BY_NAME, "propertyNames", "dependentRequired", "dependentSchemas")
 
 
 def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield what is wrong with the properties that are written so."""
+    """Yield the incompatibilities of a way's properties with the reader."""
     yield from _required(way, reader.keywords.get("required", ()))
     if any(keyword in reader.keywords for keyword in _BY_NAME):
         names = sorted(way.mentioned | reader.named("properties").keys())
@@ -36,7 +36,7 @@ def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem
 
 
 def are_apart(way: Way, other: Way, comparison: Comparison) -> bool:
-    """Whether a property that both require differs, or the one requires what the other never has."""
+    """Return True if a required property differs, or one way requires a property that the other never has."""
     if any(_is_never_written(one, name) for one, two in ((way, other), (other, way)) for name in two.required):
         return True
     for name in way.required & other.required:
@@ -101,7 +101,7 @@ def _property(way: Way, name: str, reader: Node, comparison: Comparison) -> Iter
 
 
 def _patterns(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield what is wrong with properties whose names are only known by a pattern."""
+    """Yield the incompatibilities of properties that are known only by a pattern."""
     by_pattern = reader.named("patternProperties")
     for pattern, theirs in way.patterns.items():
         named = (schema for name, schema in reader.named("properties").items() if search(pattern, name) is not False)
@@ -112,7 +112,7 @@ def _patterns(way: Way, reader: Node, comparison: Comparison) -> Iterator[Proble
 
 
 def _extras(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield what is wrong with properties that the writer's schemas allow without naming them."""
+    """Yield the incompatibilities of properties that the writer allows without naming them."""
     if way.is_open:
         theirs = tuple(way.of("additionalProperties"))
         for schema in (*reader.named("patternProperties").values(), *_rest(reader)):

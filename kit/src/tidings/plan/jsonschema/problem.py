@@ -1,11 +1,11 @@
-"""What the comparison of two schemas finds."""
+"""Problems found by comparing two schemas."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why the reader would trip, and at which field of the data."""
+    """An incompatibility at a field of the data."""
 
     field: str
     message: str

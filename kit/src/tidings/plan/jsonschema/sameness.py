@@ -1,4 +1,4 @@
-"""Whether two schemas say the same: word for word, apart from what has no effect, with references followed."""
+"""Equality of schemas: equal keywords, ignoring annotations and following references."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ _Pair = tuple[int, int]
 
 
 class Sameness:
-    """Remembers what was compared: every pair of schemas is looked at once, however often it is referred to."""
+    """Equality check that caches results, so that every pair of schemas is compared once."""
 
     def __init__(self) -> None:
         self.same: set[_Pair] = set()

@@ -1,4 +1,4 @@
-"""Whether one value suits a schema: yes, no, or unknown where a keyword is not evaluated here."""
+"""Validate a value against a schema: True, False, or None if a keyword is not supported here."""
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -122,7 +122,7 @@ def _object(value: dict[str, Any], name: str, argument: Any, node: Node) -> Verd
 
 
 def is_multiple(value: float, of: float) -> bool:
-    """Whether a number is a multiple of another, in decimals as they are written: 0.3 is three times 0.1."""
+    """Return True if a number is a multiple of another, in decimal arithmetic: 0.3 is three times 0.1."""
     return (Fraction(str(value)) / Fraction(str(of))).denominator == 1
 
 

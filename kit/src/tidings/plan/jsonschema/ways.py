@@ -1,4 +1,4 @@
-"""What a writer may write, as a list of ways: each is a set of schemas that all hold, for some types of value."""
+"""Alternatives of a writer's output, each a set of schemas that all hold for some types of value."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Way:
 
     @cached_property
     def id(self) -> tuple[Any, ...]:
-        """What two ways that are the same have in common."""
+        """Identity: equal for equivalent ways."""
         return (frozenset(map(id, self.nodes)), self.types, self.closed)
 
     @cached_property
@@ -79,7 +79,7 @@ class Way:
 
     @cached_property
     def is_open(self) -> bool:
-        """Whether properties may be written that are nowhere mentioned: said so, or nothing at all is said."""
+        """True if unmentioned properties may be written, explicitly or because no properties are declared."""
         if not self.closed:
             return True
         keywords = {keyword for node in _everywhere(self.nodes) for keyword in node.keywords}
