@@ -78,7 +78,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody asks the API server to do with one object. What is on its way out is not there any more."""
+    """A requested change of an object. Objects that are being deleted count as deleted."""
 
     kind: str
     key: Key

@@ -83,7 +83,7 @@ class Archive:
     async def skipped(self, replay: str) -> list[str]:
         """Return the first events that a replay could not send, each with the reason."""
         answer = await self._request("GET", f"/replays/{replay}")
-        return [str(each) for each in answer["skippedEvents"]]
+        return [str(event) for event in answer["skippedEvents"]]
 
     async def _headers(self) -> dict[str, str]:
         """Return what every request carries; the token is read anew each time: its Secret comes late and changes."""
@@ -113,21 +113,23 @@ class Archive:
             async with asked as response:
                 answer = await bounded(response.content, LARGEST)
         except (aiohttp.ClientError, TimeoutError, TooLargeError) as error:
-            said = str(error) or "no answer in time"
-            raise ArchiveError(f"the archive at {self._url} cannot be reached: {said}", is_final=False) from error
+            reason = str(error) or "no answer in time"
+            raise ArchiveError(f"the archive at {self._url} cannot be reached: {reason}", is_final=False) from error
         if may_lack and response.status == HTTPStatus.NOT_FOUND:
             return {}
         if response.status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
             return self._read(answer)
         final = response.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
-        said = f"the archive answers {response.status}: {printable(answer[:300].decode('utf-8', 'replace'))}"
+        reason = f"the archive answers {response.status}: {printable(answer[:300].decode('utf-8', 'replace'))}"
         if response.status == HTTPStatus.UNAUTHORIZED:
-            said = f"{said} The operator sends what {self._token_file or 'TIDINGS_OPERATOR_ARCHIVE_TOKEN_FILE'} holds."
-        raise ArchiveError(said, is_final=final)
+            reason = (
+                f"{reason} The operator sends what {self._token_file or 'TIDINGS_OPERATOR_ARCHIVE_TOKEN_FILE'} holds."
+            )
+        raise ArchiveError(reason, is_final=final)
 
     def _read(self, answer: bytes) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
+            decoded: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError) as error:
             raise ArchiveError(f"what answers at {self._url} is no archive: {error}", is_final=False) from error
-        return found
+        return decoded

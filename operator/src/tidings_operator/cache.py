@@ -126,7 +126,7 @@ def live(api: Api, item: Mapping[str, Any]) -> Live:
 
 @dataclass(slots=True)
 class AppState:
-    """What is known of an app beyond its subscriptions."""
+    """State of an app beyond its subscriptions."""
 
     children: dict[Name, Live] = field(default_factory=dict)
     settled: dict[Name, tuple[str, str]] = field(default_factory=dict)

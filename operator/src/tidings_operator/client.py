@@ -44,7 +44,7 @@ class ApiError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Whether the same request would be refused again: what it says must change first."""
+        """True if the API server would reject the same request again."""
         return self.status in (
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.FORBIDDEN,
@@ -54,7 +54,7 @@ class ApiError(Exception):
 
     @property
     def is_terminating(self) -> bool:
-        """Whether the namespace is on its way out, and takes nothing new: what would be written goes with it."""
+        """True if the namespace is terminating and accepts no new objects."""
         return self.status == HTTPStatus.FORBIDDEN and "because it is being terminated" in str(self)
 
 

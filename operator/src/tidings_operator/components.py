@@ -88,7 +88,7 @@ class Components:
         ):
             (names.add if holds else names.discard)(now.spelled)
         near = {now.namespace, *self._sharing(now.namespace)}
-        known = (each.accounts for each in self._known.values() if each.namespace == now.namespace)
+        known = (item.accounts for item in self._known.values() if item.namespace == now.namespace)
         inventory.accounts[now.namespace] = frozenset[str]().union(*known)
         near |= self._sharing(now.namespace)
         for key in self._cache.everything():

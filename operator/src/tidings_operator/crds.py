@@ -365,7 +365,7 @@ def _without_defaults(schema: Any) -> Any:
 
 
 def _is_schema(schema: Schema) -> bool:
-    """Whether this is a schema, and not a map of properties, one of which may be named `default`."""
+    """Return True for a schema, False for a map of properties, which may contain one named `default`."""
     return isinstance(schema.get("type"), str) or ANY.keys() <= schema.keys()
 
 

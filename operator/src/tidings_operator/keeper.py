@@ -77,7 +77,7 @@ Rights = dict[str, dict[str, list[str]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What to keep."""
+    """Settings of the controller."""
 
     namespace: str
     component: str

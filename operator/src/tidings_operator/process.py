@@ -13,7 +13,7 @@ from tidings_operator.operating import Operator
 from tidings_operator.settings import SettingsError, read
 
 TRIM = 60.0
-"""Seconds between two times that the heap's free pages are given back: bursts leave some."""
+"""Seconds between trims of the heap, which return free pages to the system after bursts."""
 
 
 def login() -> kopf.ConnectionInfo:

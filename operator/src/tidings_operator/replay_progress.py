@@ -1,4 +1,4 @@
-"""How far a replay is: its counters, its conditions, and when it has ended. Pure: the time is a parameter."""
+"""Progress of a replay: counters, conditions and completion. Pure: the time is a parameter."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def counted(before: Status, counts: Mapping[str, int], skipped: list[str], now: 
     if all_sent:
         after.setdefault("sentAt", now)
     if skipped:
-        after["skippedEvents"] = [printable(each)[:LONGEST_REASON] for each in skipped[:MOST_SHOWN]]
+        after["skippedEvents"] = [printable(entry)[:LONGEST_REASON] for entry in skipped[:MOST_SHOWN]]
     changed = any(before.get(name) != after.get(name) for name in (*COUNTERS, "sentAt"))
     return {**after, "progressedAt": now if changed else before.get("progressedAt", now)}
 

@@ -115,11 +115,11 @@ class Replayer:
         self, place: ObjectReference, replay: EventReplay, before: Status, error: ArchiveError
     ) -> None:
         """End a replay that the archive refuses as a whole; come back for one that it cannot be asked about now."""
-        said = self._recorded(place, before)
+        recorded = self._recorded(place, before)
         if error.is_final:
-            after, reason = progress.ended(said, "Failed", _now()), "Refused"
+            after, reason = progress.ended(recorded, "Failed", _now()), "Refused"
         else:
-            after, reason = {**said, "phase": said.get("phase", "Pending")}, "ArchiveUnreachable"
+            after, reason = {**recorded, "phase": recorded.get("phase", "Pending")}, "ArchiveUnreachable"
         await self._patch_status(place, replay, after, Condition("Ready", "False", reason, str(error)))
         self._reconciler.queue.later(Key(*place), OUTAGE)
 
@@ -135,8 +135,8 @@ class Replayer:
             try:
                 await self._archive.cancel(tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted")
             except ArchiveError as error:
-                mend = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
-                unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {mend}")
+                fix = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
+                unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {fix}")
                 await self._patch_status(place, replay, before, unsaid)
                 self._reconciler.queue.later(Key(*place), OUTAGE)
                 return
@@ -157,15 +157,15 @@ class Replayer:
     async def _hold(self, place: ObjectReference, uid: str, *, hold: bool) -> None:
         """Keep an object from being gone before we have had a last look at it, or let it go."""
         kind, namespace, name = place
-        there = await self._client.get(OWN[kind], namespace, name)
-        if there is None or there["metadata"]["uid"] != uid:
+        current = await self._client.get(OWN[kind], namespace, name)
+        if current is None or current["metadata"]["uid"] != uid:
             return
-        before = there["metadata"].get("finalizers", [])
-        after = [each for each in before if each != FINALIZER] + [FINALIZER] * hold
+        before = current["metadata"].get("finalizers", [])
+        after = [finalizer for finalizer in before if finalizer != FINALIZER] + [FINALIZER] * hold
         if after == before:
             return
         self._reconciler.must_lead()
-        patch = {"metadata": {"resourceVersion": there["metadata"]["resourceVersion"], "finalizers": after}}
+        patch = {"metadata": {"resourceVersion": current["metadata"]["resourceVersion"], "finalizers": after}}
         await self._client.request("PATCH", OWN[kind].path(namespace, name), patch, content_type=MERGE)
 
     async def _step(
@@ -208,17 +208,17 @@ class Replayer:
             if "through" not in self._recorded(place, {}):
                 return before  # somebody else wrote at the same time: the next step tries again
         skipped = self._skipped.setdefault(uid, {})
-        sendable = [each for each in letters if each["number"] not in skipped]
+        sendable = [letter for letter in letters if letter["number"] not in skipped]
         now = sendable[: max(1, int(replay.spec.rate * STEP))]
-        for each in now:
+        for letter in now:
             self._reconciler.must_lead()
             by = f"EventReplay {replay.metadata.name} ({replay.spec.requested_by or 'unknown'})"
             try:
-                await self._archive.replay_dead_letter(each["number"], by, target.metadata.name, uid)
+                await self._archive.replay_dead_letter(letter["number"], by, target.metadata.name, uid)
             except ArchiveError as error:
                 if not error.is_final:
                     raise
-                skipped[each["number"]] = str(error)
+                skipped[letter["number"]] = str(error)
         counts = await self._archive.outcomes(uid)
         is_sent = len(now) == len(sendable)
         # Somebody else may have dealt with a letter meanwhile: it is skipped, too.
@@ -231,15 +231,15 @@ class Replayer:
         self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> tuple[list[dict[str, Any]], int]:
         """Return the dead letters that are meant and not sent yet, and the highest number that may belong to them."""
-        wanted = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
+        query = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
         known = [
-            each
-            async for each in self._archive.open_dead_letters(wanted)
-            if each["subscription"] in (None, target.metadata.name)
+            letter
+            async for letter in self._archive.open_dead_letters(query)
+            if letter["subscription"] in (None, target.metadata.name)
         ]
-        through = before.get("through", max((each["number"] for each in known), default=0))
-        found = [each for each in known if each["number"] <= through and _is_meant(replay, each)]
-        return await self._meant(Key(*place), replay, uid, found), through
+        through = before.get("through", max((letter["number"] for letter in known), default=0))
+        candidates = [letter for letter in known if letter["number"] <= through and _is_meant(replay, letter)]
+        return await self._meant(Key(*place), replay, uid, candidates), through
 
     async def _meant(
         self, key: Key, replay: EventReplay, uid: str, letters: list[dict[str, Any]]
@@ -248,8 +248,8 @@ class Replayer:
 
         One that cannot be read or judged is skipped with the reason: the others are sent.
         """
-        wanted = replay.spec.filter
-        if not (wanted.since or wanted.until or wanted.match):
+        criteria = replay.spec.filter
+        if not (criteria.since or criteria.until or criteria.match):
             return letters
         known, slots = self._fitting.setdefault(uid, {}), asyncio.Semaphore(AT_ONCE)
 
@@ -264,8 +264,8 @@ class Replayer:
                     known[number] = True
                     self._skipped.setdefault(uid, {})[number] = f"it cannot be judged: {error}"
 
-        await asyncio.gather(*(look(each["number"]) for each in letters if each["number"] not in known))
-        return [each for each in letters if known[each["number"]]]
+        await asyncio.gather(*(look(letter["number"]) for letter in letters if letter["number"] not in known))
+        return [letter for letter in letters if known[letter["number"]]]
 
     def _judgement(self, replay: EventReplay) -> list[Finding]:
         """Plan a replay. Runs in a copy."""
@@ -290,23 +290,26 @@ class Replayer:
             Condition("Reconciling", "False" if ended or stalled else "True", ready.reason, ready.message),
             Condition("Stalled", "True" if stalled else "False", ready.reason),
         ]
-        said = dated(conditions, tracked.status.decoded(), generation, _now())
-        await self._reconciler.patch_status(place, {**status, "observedGeneration": generation, "conditions": said})
+        dated_conditions = dated(conditions, tracked.status.decoded(), generation, _now())
+        await self._reconciler.patch_status(
+            place, {**status, "observedGeneration": generation, "conditions": dated_conditions}
+        )
 
 
 def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str, Any]:
     """Write a replay as the archive takes it."""
-    wanted = replay.spec.filter
+    criteria = replay.spec.filter
     order = {
         "replayId": uid,
         "consumer": target.spec.consumer.app_id,
         "subscription": target.metadata.name,
-        "types": [f"{wanted.type}.{each}" for each in wanted.versions] or ([wanted.type] if wanted.type else []),
-        "since": wanted.since.isoformat() if wanted.since else None,
-        "until": wanted.until.isoformat() if wanted.until else None,
-        "correlationId": wanted.correlation_id or None,
-        "ids": list(wanted.ids) or None,
-        "match": _given(msgspec.to_builtins(list(wanted.match))) or None,
+        "types": [f"{criteria.type}.{version}" for version in criteria.versions]
+        or ([criteria.type] if criteria.type else []),
+        "since": criteria.since.isoformat() if criteria.since else None,
+        "until": criteria.until.isoformat() if criteria.until else None,
+        "correlationId": criteria.correlation_id or None,
+        "ids": list(criteria.ids) or None,
+        "match": _given(msgspec.to_builtins(list(criteria.match))) or None,
         "ratePerSecond": replay.spec.rate,
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
     }
@@ -314,30 +317,30 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
 
 
 def _exactly(replay: EventReplay) -> dict[str, str]:
-    wanted = replay.spec.filter
-    found = {"type": wanted.type, "correlationId": wanted.correlation_id}
-    return {name: value for name, value in found.items() if value}
+    criteria = replay.spec.filter
+    query = {"type": criteria.type, "correlationId": criteria.correlation_id}
+    return {name: value for name, value in query.items() if value}
 
 
 def _is_meant(replay: EventReplay, letter: Mapping[str, Any]) -> bool:
     """Return whether a dead letter is one that this replay is about."""
-    wanted = replay.spec.filter
+    criteria = replay.spec.filter
     return (
-        (not wanted.ids or letter["eventId"] in wanted.ids)
-        and wanted.reason in (letter["reason"] or "")
-        and (not wanted.versions or f"v{letter['version']}" in wanted.versions)
+        (not criteria.ids or letter["eventId"] in criteria.ids)
+        and criteria.reason in (letter["reason"] or "")
+        and (not criteria.versions or f"v{letter['version']}" in criteria.versions)
     )
 
 
 def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
-    """Whether an event happened within the times of a replay, and matches its filters."""
-    wanted = replay.spec.filter
-    if wanted.since or wanted.until:
+    """Return True if an event is within the time range of a replay and matches its filters."""
+    criteria = replay.spec.filter
+    if criteria.since or criteria.until:
         happened = _time(event)
         if (
             happened is None
-            or (wanted.since and happened < wanted.since)
-            or (wanted.until and happened >= wanted.until)
+            or (criteria.since and happened < criteria.since)
+            or (criteria.until and happened >= criteria.until)
         ):
             return False
     expression = condition(replay)
@@ -347,19 +350,19 @@ def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
 def _given(value: Any) -> Any:
     """Leave out of a filter what is not set."""
     if isinstance(value, list):
-        return [_given(each) for each in value]
+        return [_given(item) for item in value]
     if isinstance(value, dict):
-        return {name: _given(each) for name, each in value.items() if each is not None}
+        return {name: _given(item) for name, item in value.items() if item is not None}
     return value
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:
     """Return when an event happened; None where it does not say so in a way that can be compared."""
     try:
-        said = datetime.fromisoformat(str(event.get("time")))
+        parsed = datetime.fromisoformat(str(event.get("time")))
     except ValueError:
         return None
-    return said if said.tzinfo else None
+    return parsed if parsed.tzinfo else None
 
 
 def _settled(replay: EventReplay, status: Status) -> Status:

@@ -41,7 +41,7 @@ class Runner(web.AppRunner):
 
     @property
     def server(self) -> Any:
-        """What makes the protocol of each new connection."""
+        """Factory of the protocol for each new connection."""
         made = super().server
         return made and (lambda: self._watched(made))
 

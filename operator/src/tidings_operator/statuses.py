@@ -292,7 +292,9 @@ def _deprecated(this: EventType, consumers: Sequence[EventSubscription], today: 
             "version": version.name,
             "removal": version.deprecation.removal.isoformat(),
             "alternative": version.deprecation.alternative,
-            "consumers": _listed(each for each in consumers if version.name in each.spec.versions.requested),
+            "consumers": _listed(
+                consumer for consumer in consumers if version.name in consumer.spec.versions.requested
+            ),
         }
         for version in this.spec.versions
         if version.deprecation and version.is_ending(today)

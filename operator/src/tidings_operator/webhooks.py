@@ -191,7 +191,7 @@ class Webhooks:
         return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
 
     def _is_ours(self, namespace: str) -> bool:
-        """Whether the operator looks after a namespace: it has no rights in others."""
+        """Return True if the operator manages a namespace; it has no permissions in others."""
         return not self._namespaces or namespace in self._namespaces
 
     async def _unseen(self, namespaces: set[str]) -> list[Part]:
@@ -237,7 +237,7 @@ def _response(change: Change, verdict: Verdict) -> Response:
         return {"allowed": True, "warnings": warnings}
     code = HTTPStatus.CONFLICT if change.operation == "DELETE" else HTTPStatus.UNPROCESSABLE_ENTITY
     reason = "Conflict" if change.operation == "DELETE" else "Invalid"
-    message = " | ".join(format_finding(each) for each in verdict.errors[:MOST_WARNINGS])
+    message = " | ".join(format_finding(finding) for finding in verdict.errors[:MOST_WARNINGS])
     if len(verdict.errors) > MOST_WARNINGS:
         message += f" | and {len(verdict.errors) - MOST_WARNINGS} more"
     return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}
