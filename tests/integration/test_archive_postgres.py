@@ -32,7 +32,20 @@ def entry(name: str, topic: str) -> SubscriptionPolicy:
     return SubscriptionPolicy(name=name, type="*", path=f"/events/{topic}", topic=topic)
 
 
-POLICY = Policy("archive", (entry("archive-everything", PLACED), entry("archive-dead-letters", "deadletter.pickup")))
+OUTCOME = "archive.recordReplayOutcome.v1"
+POLICY = Policy(
+    "archive",
+    (
+        entry("archive-everything", PLACED),
+        entry("archive-dead-letters", "deadletter.pickup"),
+        SubscriptionPolicy(
+            name="archive-record-replay-outcome",
+            type="archive.recordReplayOutcome",
+            path=f"/events/{OUTCOME}",
+            topic=OUTCOME,
+        ),
+    ),
+)
 
 
 class Replica:
@@ -40,8 +53,10 @@ class Replica:
 
     def __init__(self, url: str, broker: MemoryBroker, name: str) -> None:
         outbox = TableOutbox.on(url, tables=metadata)
-        sidecar, settings = MemorySidecar("archive", broker), Settings(tidings_instance=name)
-        self.service = Service("archive", handlers, settings=settings, sidecar=sidecar, outbox=outbox, policy=POLICY)
+        self.sidecar, settings = MemorySidecar("archive", broker), Settings(tidings_instance=name)
+        self.service = Service(
+            "archive", handlers, settings=settings, sidecar=self.sidecar, outbox=outbox, policy=POLICY
+        )
         app = create_app(self.service, [api.router, api_deadletters.router, api_replays.router])
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
 
@@ -138,3 +153,60 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 async def sent(broker: MemoryBroker, number: int) -> bool:
     return len(broker.events("replay.pickup")) >= number
+
+
+async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_and_counted_as_confirmed(
+    replicas: tuple[Replica, Replica, MemoryBroker],
+) -> None:
+    """As two operators of which one does not know yet that it has lost its lease."""
+    one, two, broker = replicas
+    failure = {"failuresubscription": "pickup-x", "failurereason": "odd"}
+    for number in range(20):
+        await one.hear("deadletter.pickup", fact(f"e-{number}", **failure))
+    body = {"batch": "uid-1"}
+    answers = await asyncio.gather(
+        *(each.http.post(f"/deadletters/{n}/replay", json=body) for n in range(1, 21) for each in (one, two))
+    )
+    assert sorted(answer.status_code for answer in answers) == [202] * 40
+    await eventually(lambda: sent(broker, 20))
+    ids = [event["id"] for event in broker.events("replay.pickup")]
+    assert sorted(ids) == sorted(f"e-{number}" for number in range(20))
+    outcomes = await two.get("/deadletters/outcomes", batch="uid-1")
+    assert (outcomes["sent"], outcomes["unconfirmed"], outcomes["handled"]) == (20, 20, 0)
+
+    events = broker.events("replay.pickup")
+    for count, event in enumerate(events[:5]):
+        await (one, two)[count % 2].hear(OUTCOME, confirmation(event, "handled"))
+        await (two, one)[count % 2].hear(OUTCOME, confirmation(event, "handled"))  # delivered twice
+    outcomes = await one.get("/deadletters/outcomes", batch="uid-1")
+    assert (outcomes["sent"], outcomes["unconfirmed"], outcomes["handled"]) == (20, 15, 5)
+    states = [each["state"] for each in (await one.get("/deadletters", state="any"))["deadLetters"]]
+    assert (states.count("handled"), states.count("sent")) == (5, 15)
+
+
+async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_other(
+    replicas: tuple[Replica, Replica, MemoryBroker],
+) -> None:
+    one, two, broker = replicas
+    await one.hear("deadletter.pickup", fact("e-1", failuresubscription="pickup-x", failurereason="odd"))
+    for each in (one, two):
+        each.sidecar.down = True
+    answer = await one.http.post("/deadletters/1/replay", json={})
+    assert answer.status_code == 202
+    await one.service.stop()
+    assert (await two.get("/deadletters/1"))["state"] == "sent"
+    assert broker.events("replay.pickup") == []
+    two.sidecar.down = False
+    await eventually(lambda: sent(broker, 1))
+    assert (await two.get("/deadletters/1"))["replay"]["outcome"] == "unconfirmed"
+    await two.hear(OUTCOME, confirmation(broker.events("replay.pickup")[0], "handled"))
+    assert (await two.get("/deadletters/1"))["state"] == "handled"
+    assert len(broker.events("replay.pickup")) == 1
+
+
+def confirmation(event: dict[str, Any], outcome: str) -> bytes:
+    """Write what a consumer's SDK confirms."""
+    data = {"replayId": event["replayid"], "eventId": event["id"], "source": event["source"],
+            "subscription": event["replayto"], "outcome": outcome, "reason": ""}  # fmt: skip
+    attributes = {"type": "archive.recordReplayOutcome", "source": "pickup", "data": data}
+    return fact(f"c-{event['id']}-{outcome}", **attributes)

@@ -48,13 +48,15 @@ class Decision:
 
 
 async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
-    """Send a dead letter again, to the consumer that failed and no other.
+    """Send a dead letter again, to the consumer that failed and no other. A batch sends each letter once.
 
     Raises:
         DeadLetterError: There is none, or it may not be replayed.
 
     """
     row = await _locked(context.connection, decision.number)
+    if decision.batch and await _is_in(decision, context.connection):
+        return await _current(context.connection, decision.number)
     replay_id = new_id()
     target, event = _addressed(row, decision, replay_id)
     context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
@@ -181,8 +183,19 @@ async def _decide(
     number, connection = row["seq"], context.connection
     await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(**changed))
     await auditing.note(connection, context.now, decision.by, changed["state"], f"deadletter/{number}", detail)
+    return await _current(connection, number)
+
+
+async def _current(connection: AsyncConnection, number: int) -> dict[str, Any]:
     found = await connection.execute(_with_replay(*_COLUMNS).where(dead_letters.c.seq == number))
     return _shown(_there(found, number))
+
+
+async def _is_in(decision: Decision, connection: AsyncConnection) -> bool:
+    """Return whether a dead letter was sent as a part of the batch already."""
+    sent = letter_replays.c
+    wanted = sa.select(sent.id).where(sent.letter == decision.number, sent.batch == decision.batch)
+    return (await connection.execute(wanted.limit(1))).first() is not None
 
 
 def _shown(row: sa.RowMapping) -> dict[str, Any]:
