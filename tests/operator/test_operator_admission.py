@@ -100,7 +100,7 @@ CHANGES = {
         [{"name": "v1", "schema": {**V1, "properties": {"total": {"type": "string"}}}}],
         "total",
     ),
-    "a version is taken away": ([{"name": "v2", "schema": V1}], "v1 was Active and is gone"),
+    "a version is taken away": ([{"name": "v2", "schema": V1}], "v1 was Active and is removed"),
     "a version is retired": ([{"name": "v1", "schema": V1, "state": "Retired"}], "retired"),
 }
 
@@ -187,7 +187,7 @@ async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace
     del order["spec"]["requestedBy"]
     kept, _ = await webhooks.asked(cluster, order)
     assert kept["spec"]["requestedBy"] == "admin", "the user of the request"
-    assert "No EventSubscription is named nobody" in await webhooks.refusal(
+    assert "EventSubscription nobody does not exist" in await webhooks.refusal(
         cluster, shop.replay(namespace, "lost", target={"subscription": "nobody"})
     )
 
