@@ -523,6 +523,50 @@ async def test_a_rebuild_ends_although_the_archive_never_answers(
     assert (await tracking.http.post("/rebuild")).json()["building"] is not None
 
 
+async def test_the_totals_are_right_during_a_rebuild_and_after_it_has_failed_or_ended(tracking: Tracking) -> None:
+    async def counted() -> tuple[int, int]:
+        totals = (await tracking.http.get("/totals")).json()
+        return totals["open"], totals["done"]
+
+    async def ends(state: str) -> None:
+        replay_id = (await tracking.http.get("/rebuild")).json()["replayId"]
+        data = {
+            "replayId": replay_id,
+            "consumer": "tracking",
+            "count": 0,
+            "completedAt": timestamp(NOON),
+            "state": state,
+        }
+        await tracking.raw(COMPLETED, tracking.event(COMPLETED, data))
+
+    async def replay(number: int) -> None:
+        for _, body in history[:number]:
+            again = {**json.loads(body), "replayto": "*"}
+            await tracking._sender.publish("replay.tracking", json.dumps(again).encode())
+        await tracking.broker.settle()
+
+    for number in range(5):
+        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+    await tracking.hear("orders.orderCompleted.v1", order_id="o-0")
+    history = tracking.sent[:]
+    for expected in ((4, 2), (4, 3)):  # two rebuilds fail, one after the other
+        await tracking.http.post("/rebuild")
+        await replay(2)
+        await tracking.hear("orders.orderCompleted.v1", order_id=f"o-{expected[1] - 1}")
+        await tracking.hear("orders.orderPlaced.v1", order_id=f"new-{expected[1]}")
+        assert await counted() == expected
+        await ends("failed")
+        assert await counted() == expected
+        await tracking.hear("orders.orderPlaced.v1", order_id="o-0")  # changes nothing
+        assert await counted() == expected
+    history = [sent for sent in tracking.sent if sent[0] in {"orders.orderPlaced.v1", "orders.orderCompleted.v1"}]
+    await tracking.http.post("/rebuild")
+    await replay(len(history))
+    assert await counted() == (4, 3)
+    await ends("completed")
+    assert await counted() == (4, 3)
+
+
 async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_gone(tracking: Tracking) -> None:
     await tracking.hear("orders.orderPlaced.v1")
     replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]

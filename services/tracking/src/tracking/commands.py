@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidings import Event, command
-from tracking.domain import Totals
+from tracking.domain import OrderCounts
 
 
 @command("archive.replayEvents", subject="replay_id")
@@ -28,4 +28,4 @@ class CountOrder(Event):
 
     order_id: str
     generation: int
-    difference: Totals
+    counts: OrderCounts

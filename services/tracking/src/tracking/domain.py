@@ -165,6 +165,19 @@ class Totals(msgspec.Struct, kw_only=True):
         )
 
 
+class OrderCounts(msgspec.Struct, kw_only=True):
+    """Totals of one generation of the read model, or a change of them.
+
+    Attributes:
+        own: Of the orders as this generation alone has them.
+        visible: The part by which this generation changes what readers see in all generations together.
+
+    """
+
+    own: Totals = msgspec.field(default_factory=Totals)
+    visible: Totals = msgspec.field(default_factory=Totals)
+
+
 class ReadModel(msgspec.Struct, kw_only=True):
     """Generations of the read model: the one shown, and a newer one that is being built.
 

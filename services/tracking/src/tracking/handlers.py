@@ -36,9 +36,10 @@ async def track(event: OrderEvent, context: StateContext) -> None:
         source=metadata.source,
         words=words,
     )
-    order = await model.add(OrderChange(event.order_id, entry, fact), context)
+    is_replay = bool(metadata.replayto)
+    order = await model.add(OrderChange(event.order_id, entry, fact, is_replay), context)
     # Replayed events are history: streams must not show them as changes.
-    if order is not None and not metadata.replayto:
+    if order is not None and not is_replay:
         context.after_commit(lambda: live().changed(order))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from tidings import StateContext
 from tracking.commands import CountOrder
-from tracking.domain import Entry, Fact, ReadModel, Totals, TrackedOrder
+from tracking.domain import Entry, Fact, OrderCounts, ReadModel, Totals, TrackedOrder
 from tracking.settings import settings
 
 CURRENT = "current"
@@ -38,6 +40,7 @@ class OrderChange:
     order_id: str
     entry: Entry
     fact: Fact
+    is_replay: bool = False
 
 
 async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None:
@@ -45,46 +48,60 @@ async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None
     model = await read_model(context)
     key = _key(model.written, change.order_id)
     order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=change.order_id)
-    before = Totals.of(order)
+    former = [await context.load(TrackedOrder, _key(older, change.order_id)) for older in model.readable[1:]]
+    before, visible_before = Totals.of(order), Totals.of(_merged(order, former))
     if not order.add(change.entry, change.fact):
         return None
     # The time-to-live also removes former generations, so they need no clean-up.
     context.save(key, order, ttl=settings().keep)
-    difference = Totals.of(order) - before
-    if difference != Totals():
-        context.schedule(CountOrder(order_id=order.order_id, generation=model.written, difference=difference))
-    if not model.building:
-        return order
-    former = await context.load(TrackedOrder, _key(model.generation, change.order_id))
-    return order if former is None else _merged(order, former)
+    visible = _merged(order, former)
+    counts = OrderCounts(own=Totals.of(order) - before, visible=Totals.of(visible) - visible_before)
+    if _has_expired(change, former, context.now):
+        counts.visible = Totals()
+    if counts != OrderCounts():
+        context.schedule(CountOrder(order_id=order.order_id, generation=model.written, counts=counts))
+    return visible
 
 
 async def totals(_nothing: None, context: StateContext) -> Totals:
-    """Return the totals of the generation that is shown."""
-    generation = (await read_model(context)).generation
+    """Return the totals of all orders: those of the oldest readable generation, and what newer ones have changed."""
+    *newer, oldest = (await read_model(context)).readable
     total = Totals()
     for part in range(_PARTS):
-        total.add(await context.load(Totals, _part_key(generation, part)) or Totals())
+        total.add((await _counts(oldest, part, context)).own)
+        for generation in newer:
+            total.add((await _counts(generation, part, context)).visible)
     return total
 
 
 async def count(counted: CountOrder, context: StateContext) -> None:
     """Update the totals. They are split into parts to reduce write conflicts between orders."""
-    key = _part_key(counted.generation, zlib.crc32(counted.order_id.encode()) % _PARTS)
-    part = await context.load(Totals, key) or Totals()
-    part.add(counted.difference)
-    context.save(key, part)
+    part = zlib.crc32(counted.order_id.encode()) % _PARTS
+    counts = await _counts(counted.generation, part, context)
+    counts.own.add(counted.counts.own)
+    counts.visible.add(counted.counts.visible)
+    context.save(_part_key(counted.generation, part), counts)
+
+
+async def _counts(generation: int, part: int, context: StateContext) -> OrderCounts:
+    return await context.load(OrderCounts, _part_key(generation, part)) or OrderCounts()
+
+
+def _has_expired(change: OrderChange, former: Sequence[TrackedOrder | None], now: datetime) -> bool:
+    # A former generation has counted such an order, and has dropped it since.
+    return change.is_replay and bool(former) and not any(former) and now - change.entry.time > settings().keep
 
 
 def _part_key(generation: int, part: int) -> str:
     return f"{generation}/{part}"
 
 
-def _merged(order: TrackedOrder, former: TrackedOrder) -> TrackedOrder:
+def _merged(order: TrackedOrder, former: Iterable[TrackedOrder | None]) -> TrackedOrder:
     # Merge into a copy: `order` is going to be saved, and must contain events of its own generation only.
     merged = TrackedOrder(order_id=order.order_id)
-    merged.merge(order)
-    merged.merge(former)
+    for known in (order, *former):
+        if known is not None:
+            merged.merge(known)
     return merged
 
 
