@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.operator import shop
-from tests.operator.cluster import ADMIN, Cluster
+from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, login, until
 
 from tidings.plan import plan_app as plan_app_of_the_core
@@ -238,6 +238,6 @@ async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
             lambda: shop.conditions(cluster, order).get("Ready", {}).get("reason") == "NotJudged", "it is told", 60
         )
     else:  # the dead letter alone is skipped
-        path = shop.path_of(order)
+        path = path_of(order)
         await until(lambda: "cannot be judged" in str(cluster.get(path).get("status")), "it is skipped", 60)
     await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "others go on", 60)
