@@ -57,7 +57,7 @@ async def insist(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def contained(work: Callable[[], Awaitable[T]]) -> T:
-    """Run work in a task of its own: where it would end the process, it fails its caller instead.
+    """Run work for a task: where it would end the process, it fails its caller instead.
 
     Raises:
         BackgroundFailure: It raised a `SystemExit` or a `KeyboardInterrupt`.

@@ -48,6 +48,13 @@ class Found:
         parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]
         return "; ".join(parts)
 
+    def of(self, apps: Collection[str]) -> Found:
+        """Return this without the readers of other apps."""
+        unread, orphaned = (
+            tuple(reader for reader in readers if reader[0] in apps) for readers in (self.unread, self.orphaned)
+        )
+        return Found(self.lost, unread, orphaned)
+
 
 @dataclass(slots=True)
 class BrokerWatch:
@@ -106,9 +113,8 @@ class BrokerWatch:
         Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
         has nothing to wait for.
         """
-        now, running = time.monotonic(), None if apps is None else set(apps)
-        stuck = [reader for reader in (*found.unread, *found.orphaned) if running is None or reader[0] in running]
-        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in stuck}
+        now, running = time.monotonic(), found if apps is None else found.of(set(apps))
+        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in (*running.unread, *running.orphaned)}
         late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
         self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
         return {app for app, _ in late}

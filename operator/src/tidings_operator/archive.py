@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from tidings.terminal import printable
-from tidings_operator.untrusted import TooLargeError, bounded
+from tidings.web.answers import AnswerTooLarge, collect
 
 TIMEOUT = 15.0
 PAGE = 100
@@ -111,8 +111,8 @@ class Archive:
         )
         try:
             async with asked as response:
-                answer = await bounded(response.content, LARGEST)
-        except (aiohttp.ClientError, TimeoutError, TooLargeError) as error:
+                answer = await collect(response.content.iter_any(), LARGEST)
+        except (aiohttp.ClientError, TimeoutError, AnswerTooLarge) as error:
             reason = str(error) or "no answer in time"
             raise ArchiveError(f"the archive at {self._url} cannot be reached: {reason}", is_final=False) from error
         if may_lack and response.status == HTTPStatus.NOT_FOUND:

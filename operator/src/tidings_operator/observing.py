@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tidings.web.answers import AnswerTooLarge, collect
 from tidings_operator import metrics
 from tidings_operator.cache import Cache
 from tidings_operator.client import PODS, ApiError, Client
 from tidings_operator.settings import Settings
 from tidings_operator.statuses import Observation
-from tidings_operator.untrusted import TooLargeError, bounded
 
 LOG = logging.getLogger(__name__)
 INJECTED = "dapr.io/sidecar-injected"
@@ -145,8 +145,8 @@ class Observer:
         try:
             # A tenant may label any pod as a sidecar: it gets its own namespace's token, and leads nowhere else.
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await bounded(response.content, LARGEST)
-        except TooLargeError as error:
+                body = await collect(response.content.iter_any(), LARGEST)
+        except AnswerTooLarge as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             fix = f'Annotate its pods dapr.io/sidecar-listen-addresses: "{everywhere}", and let the operator in.'

@@ -47,6 +47,7 @@ from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, Sta
 from tidings.outbox.port import Deliver
 from tidings.outbox.sending import Sending
 from tidings.sidecar import Delete, Sidecar, Upsert
+from tidings.steady import Renewals
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Lanes:
         self._adopted: dict[str, set[str]] = {}
         self._units: dict[str, _Unit] = {}
         self._deciding: dict[str, _Deciding] = {}
-        self._seen: dict[str, tuple[Lease, float]] = {}
+        self._renewals = Renewals[str](LEASE)
         self._leftover: list[tuple[float, str]] = []
         self._finished: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -456,7 +457,7 @@ class Lanes:
 
         def claim(lanes: dict[str, Lease]) -> bool:
             orphans.clear()
-            now, silent = self.clock(), self._silent(lanes)
+            now, silent = self.clock(), self._renewals.silent(lanes)
             for lane, lease in lanes.items():
                 mine = lease.owner == self._instance and lane != self._lane
                 if (mine or lease.until < now or lane in silent) and lane != self._lane and lane not in self._adopted:
@@ -472,13 +473,6 @@ class Lanes:
                 log.info("outbox.adopted", lane=lane, units=len(found))
             for slot, content in found:
                 self._start(self._resume, slot, content)
-
-    def _silent(self, lanes: dict[str, Lease]) -> set[str]:
-        """Return the lanes whose lease has not been renewed for as long as it lasts, whatever their clock said."""
-        now = asyncio.get_running_loop().time()
-        kept = {lane: self._seen.get(lane, (lease, now)) for lane, lease in lanes.items()}
-        self._seen = {lane: seen if seen[0] == lanes[lane] else (lanes[lane], now) for lane, seen in kept.items()}
-        return {lane for lane, (_, since) in self._seen.items() if now - since > LEASE}
 
     async def _read_lane(self, lane: str, extent: int) -> list[tuple[str, Slot]]:
         """All slots of a lane that hold something."""

@@ -14,6 +14,7 @@ from tidings.documents import INBOX_DAYS, INBOX_PACE
 from tidings.envelope import new_id
 from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
 from tidings.sql import Database
+from tidings.steady import Renewals
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class Lease:
         self._instance = instance
         self._clock = clock
         self._steady = steady
-        self._seen: dict[int, tuple[float, float]] = {}
+        self._renewals = Renewals[int](LEASE)
         self._run = new_id()
         self._until = 0.0
         self._keeping = asyncio.Lock()
@@ -124,13 +125,9 @@ class Lease:
         return gained
 
     async def _silent(self, connection: AsyncConnection) -> list[int]:
-        """Return the lanes whose lease has not been renewed for as long as it lasts, whatever their clock said."""
         others = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
-        found = {row.lane: float(row.until) for row in await connection.execute(others)}
-        now, before = asyncio.get_running_loop().time(), self._seen
-        renewed = {lane for lane, until in found.items() if lane not in before or before[lane][0] != until}
-        self._seen = {lane: (until, now) if lane in renewed else before[lane] for lane, until in found.items()}
-        return [lane for lane, (_, since) in self._seen.items() if now - since > LEASE]
+        leases = {row.lane: float(row.until) for row in await connection.execute(others)}
+        return list(self._renewals.silent(leases))
 
     async def _set_dues(self, connection: AsyncConnection, gained: set[int]) -> None:
         """Let nothing in these lanes wait longer from now than it was to wait at first: another clock may be wrong."""

@@ -116,7 +116,6 @@ def _check_alone(
     read = [channel for channel in read if _is_granted(subscription, channel, inventory)]
     findings += ownership.of_subscription(subscription, inventory)
     findings += neighbours.of_subscription(subscription, inventory)
-    findings += neighbours.of_subscription(subscription, inventory)
     findings += conditions.check(subscription)
     findings += enforcement.unenforced(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)

@@ -287,12 +287,7 @@ class Run:
         if apps:
             self.note(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars", level=2)
         self._restart_sidecars(apps.__contains__)
-        serving = self._serving()
-        unread, orphaned = (
-            tuple(reader for reader in readers if reader[0] in serving | apps)
-            for readers in (observed.unread, observed.orphaned)
-        )
-        problem = Found(observed.lost, unread, orphaned).problem
+        problem = observed.of(self._serving() | apps).problem
         self._broker_repairs += bool(observed.lost) + len(apps)
         if problem != self._broker_problem or observed.lost or apps:
             self._broker_problem = problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Protocol
 
 from tidings.errors import TidingsError
@@ -42,11 +42,21 @@ async def read_bounded(answer: Answer, most: int) -> bytes:
     try:
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise AnswerTooLarge("the answer is compressed")
-        body = bytearray()
-        async for chunk in answer.aiter_bytes():
-            body += chunk
-            if len(body) > most:
-                raise AnswerTooLarge(f"the answer has more than {most} bytes")
-        return bytes(body)
+        return await collect(answer.aiter_bytes(), most)
     finally:
         await answer.aclose()
+
+
+async def collect(chunks: AsyncIterable[bytes], most: int) -> bytes:
+    """Collect a body of at most `most` bytes, from any client.
+
+    Raises:
+        AnswerTooLarge: It has more.
+
+    """
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > most:
+            raise AnswerTooLarge(f"the answer has more than {most} bytes")
+    return bytes(body)

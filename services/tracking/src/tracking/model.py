@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from tidings import StateContext
 from tracking.commands import CountOrder
@@ -23,14 +22,8 @@ async def read_model(context: StateContext) -> ReadModel:
 
 async def find(order_id: str, context: StateContext) -> TrackedOrder | None:
     """Return an order merged from all readable generations, or None."""
-    merged: TrackedOrder | None = None
-    for generation in (await read_model(context)).readable:
-        known = await context.load(TrackedOrder, _key(generation, order_id))
-        if merged is None:
-            merged = known
-        elif known is not None:
-            merged.merge(known)
-    return merged
+    known = await _known(order_id, (await read_model(context)).readable, context)
+    return _merged(known[0], known[1:]) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +41,8 @@ async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None
     model = await read_model(context)
     key = _key(model.written, change.order_id)
     order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=change.order_id)
-    former = [await context.load(TrackedOrder, _key(older, change.order_id)) for older in model.readable[1:]]
+    _, *older = model.readable
+    former = await _known(change.order_id, older, context)
     before, visible_before = Totals.of(order), Totals.of(_merged(order, former))
     if not order.add(change.entry, change.fact):
         return None
@@ -56,8 +50,8 @@ async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None
     context.save(key, order, ttl=settings().keep)
     visible = _merged(order, former)
     counts = OrderCounts(own=Totals.of(order) - before, visible=Totals.of(visible) - visible_before)
-    if _has_expired(change, former, context.now):
-        counts.visible = Totals()
+    if change.is_replay and older and not former and context.now - change.entry.time > settings().keep:
+        counts.visible = Totals()  # an older generation has counted this order, and has dropped it since
     if counts != OrderCounts():
         context.schedule(CountOrder(order_id=order.order_id, generation=model.written, counts=counts))
     return visible
@@ -87,21 +81,22 @@ async def _counts(generation: int, part: int, context: StateContext) -> OrderCou
     return await context.load(OrderCounts, _part_key(generation, part)) or OrderCounts()
 
 
-def _has_expired(change: OrderChange, former: Sequence[TrackedOrder | None], now: datetime) -> bool:
-    # A former generation has counted such an order, and has dropped it since.
-    return change.is_replay and bool(former) and not any(former) and now - change.entry.time > settings().keep
-
-
 def _part_key(generation: int, part: int) -> str:
     return f"{generation}/{part}"
 
 
-def _merged(order: TrackedOrder, former: Iterable[TrackedOrder | None]) -> TrackedOrder:
+async def _known(order_id: str, generations: Iterable[int], context: StateContext) -> list[TrackedOrder]:
+    loaded = [await context.load(TrackedOrder, _key(generation, order_id)) for generation in generations]
+    return [order for order in loaded if order is not None]
+
+
+def _merged(order: TrackedOrder, former: Sequence[TrackedOrder]) -> TrackedOrder:
+    if not former:
+        return order
     # Merge into a copy: `order` is going to be saved, and must contain events of its own generation only.
     merged = TrackedOrder(order_id=order.order_id)
     for known in (order, *former):
-        if known is not None:
-            merged.merge(known)
+        merged.merge(known)
     return merged
 
 
