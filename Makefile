@@ -123,7 +123,7 @@ coupling: venv ## stop loyalty, and count the orders accepted by events and in t
 
 cancellations: venv tools ## ROUNDS=100000 cancellations at random moments in each test of that kind: what stays behind?
 	TIDINGS_CANCELLATIONS=$(or $(ROUNDS),100000) $(PYTEST) tests/unit tests/integration -k "cancelled" \
-		--timeout 14400 -n 2 $(if $(wildcard /dev/shm),--basetemp=/dev/shm/tidings-cancellations)
+		-n 2 $(if $(wildcard /dev/shm),--basetemp=/dev/shm/tidings-cancellations)
 
 soak: venv tools ## EVENTS=1000000 events through it all with kills on the way; goes on where it was stopped
 	python scenarios/soak.py $(if $(EVENTS),--events $(EVENTS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -11,3 +13,10 @@ pytest.register_assert_rewrite("tidings.testing.conformance")
 # How long an example takes says something about the machine only. A failure prints the line that reproduces it.
 settings.register_profile("tidings", deadline=None, print_blob=True)
 settings.load_profile("tidings")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that `make cancellations` runs for hours the time to end: a file's own limit overrides --timeout."""
+    if os.environ.get("TIDINGS_CANCELLATIONS"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0), append=False)

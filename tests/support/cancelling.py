@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from tidings.envelope import Envelope
 from tidings.sql import Database
+from tidings.testing.conformance.processes import Process
 from tidings.testing.conformance.shop import counted
 from tidings.testing.conformance.worlds import World
 
@@ -92,9 +93,8 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
             await process.deliver(cause)
 
         await cancelled(one, rounds, at_once=4)
-        for cause in causes:
-            while not await process.deliver(cause):  # noqa: ASYNC110 - as a broker does
-                await asyncio.sleep(0.01)
+        for start in range(0, len(causes), 8):
+            await asyncio.gather(*(_until_handled(process, cause) for cause in causes[start : start + 8]))
         await world.until_published(causes)
         await process.told()
         await world.until_nothing_is_left()
@@ -102,6 +102,11 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
     assert len({each["id"] for each in told}) == len({each["causationid"] for each in told}) == len(causes)
     for totals in (await world.effects()).values():
         assert not world.ordered or totals == list(range(1, len(totals) + 1))
+
+
+async def _until_handled(process: Process, cause: Envelope) -> None:
+    while not await process.deliver(cause):  # noqa: ASYNC110 - as a broker does
+        await asyncio.sleep(0.01)
 
 
 class Client:

@@ -144,10 +144,16 @@ class World:
 
     async def until_published(self, causes: Iterable[Envelope]) -> None:
         """Wait until what follows from these events is published."""
-        wanted = {each.id for each in causes}
-        async with asyncio.timeout(120):
-            while wanted - {each["causationid"] for each in await self.published()}:  # noqa: ASYNC110 - others publish
-                await asyncio.sleep(0.01)
+        missing = {each.id for each in causes}
+        deadline = time.monotonic() + self.patience
+        while missing:
+            began, before = time.monotonic(), len(missing)
+            missing -= {each["causationid"] for each in await self.published()}
+            now = time.monotonic()
+            if len(missing) < before:  # many take their time
+                deadline = now + self.patience
+            assert now < deadline, f"{len(missing)} are not published, e.g. {sorted(missing)[:3]}"
+            await asyncio.sleep(0.01 + 4 * (now - began))  # looking at many is work for this event loop as well
 
     async def until_nothing_is_left(self) -> None:
         """Wait until the strategy keeps nothing any more."""
