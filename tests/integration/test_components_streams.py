@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from pathlib import Path
 import nats
 import pytest
 from nats.js.api import StorageType, StreamInfo
+from tests.support.cancelling import uncollected
 
+from tidings import streams as streams_module
 from tidings.programs import ensure
 from tidings.streams import ConsumerSettings, StreamError, ensure_streams, pending, stream_name, unread_dead_letters
 
@@ -120,6 +123,32 @@ async def test_without_a_server_the_error_names_the_address() -> None:
         address = f"nats://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StreamError, match=f"does not answer at {address}"):
             await ensure_streams(address, ["a"])
+
+
+@pytest.mark.parametrize("leaves", ["times out", "is cancelled"])
+async def test_a_server_that_accepts_and_says_nothing_leaves_no_connection_behind(
+    leaves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(streams_module._ONE_MORE_TRY, "connect_timeout", 0.2)
+    accepted, closed = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        while await reader.read(100):
+            pass
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    asking = asyncio.ensure_future(pending(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", ["a"]))
+    await accepted.wait()
+    if leaves == "is cancelled":
+        asking.cancel()
+    with pytest.raises((StreamError, asyncio.CancelledError)):
+        await asking
+    with uncollected():
+        await asyncio.wait_for(closed.wait(), 60)
+    server.close()
 
 
 @pytest.mark.parametrize(

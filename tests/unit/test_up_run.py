@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tidings.brokerwatch import BrokerWatch, Found
 from tidings.plan import Plan
 from tidings.up import control, orphans, state
+from tidings.up import run as run_module
 from tidings.up.backends import BROKERS, STORES, choose
 from tidings.up.errors import NotRunning, StartFailed
 from tidings.up.folder import RunFolder
@@ -105,6 +107,22 @@ async def test_the_state_file_follows_and_is_the_owners_alone(tmp_path: Path) ->
         file = tmp_path / state.FILE_NAME
         assert file.stat().st_mode & 0o077 == 0
         assert json.loads(file.read_text())["dapr_api_token"] == "to-dapr"
+
+
+async def test_the_broker_is_watched_whatever_becomes_of_the_components_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "WATCH_INTERVAL", 0.01)
+    looks = asyncio.Semaphore(0)
+
+    async def look(watch: BrokerWatch) -> Found:
+        looks.release()
+        return Found()
+
+    monkeypatch.setattr(BrokerWatch, "look", look)
+    async with running(shop(tmp_path)):  # there is no components folder
+        for _ in range(3):
+            await asyncio.wait_for(looks.acquire(), 60)
 
 
 async def test_a_process_can_be_kept_away(tmp_path: Path) -> None:

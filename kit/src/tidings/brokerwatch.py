@@ -65,7 +65,7 @@ class BrokerWatch:
         url: Its address.
         topics: What must have a stream.
         subscriptions: App and Dapr Subscription.
-        component: The rendered pub/sub component.
+        component: The rendered pub/sub component of NATS; other brokers need none.
         replicas: Of each stream.
         sidecars: The number of sidecars per app, which is the number of consumers of a RabbitMQ queue; None: unknown.
 
@@ -75,7 +75,7 @@ class BrokerWatch:
     url: str
     topics: Collection[str]
     subscriptions: Sequence[tuple[str, Mapping[str, Any]]]
-    component: Mapping[str, Any]
+    component: Mapping[str, Any] | None = None
     replicas: int = 1
     sidecars: int | None = None
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)

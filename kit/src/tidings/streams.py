@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
@@ -22,7 +22,6 @@ from tidings.errors import TidingsError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from nats.aio.client import Client
     from nats.js import JetStreamContext
 
 # As long as an app's inbox remembers what it has handled: nothing older can come back and be taken for new.
@@ -109,18 +108,19 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Client]:
     """Connect to NATS; raises StreamError where it does not answer, or has no JetStream."""
+    client = Client()
     try:
-        client = await nats.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
-    except (OSError, nats.errors.Error) as error:
-        raise StreamError(
-            f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
-        ) from error
-    try:
+        try:
+            await client.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
+        except (OSError, nats.errors.Error) as error:
+            raise StreamError(
+                f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
+            ) from error
         yield client
     except (ServiceUnavailableError, nats.errors.NoRespondersError) as error:
         raise StreamError(f"NATS at {url} has no JetStream: start it with `--jetstream`") from error
     finally:
-        await client.close()
+        await client.close()  # also what connect() opened before it failed: it does not close that itself
 
 
 async def ensure_streams(

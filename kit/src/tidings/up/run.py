@@ -19,9 +19,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -138,6 +139,7 @@ class Run:
         self._writer = asyncio.create_task(self._write_state())
         backends = [name for name, supervisor in self._supervisors.items() if supervisor.process.role in BACKENDS]
         await self._start(backends, BACKEND_DEADLINE)
+        component = None
         if self._system.system.broker.kind.name == "nats":
             # Updates the consumers of an earlier run with the current settings.
             (component,) = self._system.pubsubs
@@ -149,7 +151,7 @@ class Run:
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._set_phase("ready")
-        self._watcher = asyncio.create_task(self._watch_broker())
+        self._watcher = asyncio.create_task(self._watch_broker(component))
         if "nats" in backends:
             self._outage_watcher = asyncio.create_task(self._watch_outages(self._supervisors["nats"]))
 
@@ -246,7 +248,7 @@ class Run:
                 last_ready = time.monotonic()
             await asyncio.sleep(1)
 
-    async def _watch_broker(self) -> None:
+    async def _watch_broker(self, component: Mapping[str, Any] | None) -> None:
         """Recreate lost streams and queues, and restart sidecars that read nothing although their service is ready."""
         system = self._system
         planned = system.system.plan
@@ -257,7 +259,7 @@ class Run:
             subscriptions=[
                 (app, subscription) for app, plan in planned.apps.items() for subscription in plan.subscriptions
             ],
-            component=system.pubsubs[0],
+            component=component,
             sidecars=1,
         )
         while not await self._ends_within(WATCH_INTERVAL):
