@@ -59,26 +59,33 @@ PATIENCE = 60.0
 """Seconds that the last changes are waited for."""
 CALM = 0.4
 """Cores that other programs may use on a machine that counts as calm."""
-PROGRAMS = {OURS: ("-m", "tidings_operator"), PEER: (str(HERE / "operator_peer.py"),)}
+FAULTY = "faulty"
+PROGRAMS = {
+    OURS: ("-m", "tidings_operator"),
+    PEER: (str(HERE / "operator_peer.py"),),
+    FAULTY: (str(HERE / "operator_faulty.py"),),
+}
 
 
 class Process:
     """The operator as a process of its own."""
 
-    def __init__(self, cluster: Cluster, side: str = OURS) -> None:
+    def __init__(self, cluster: Cluster, side: str = OURS, namespaces: str = "") -> None:
         self._cluster = cluster
         self._side = side
-        self._port = cluster.ports.take()
+        self._namespaces = namespaces
+        self.port = cluster.ports.take()
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         environment = {
             **os.environ,
             # The peer's daemons need more rights: kopf writes finalizers.
-            "KUBECONFIG": str(self._cluster.kubeconfig(OPERATOR if self._side == OURS else ADMIN)),
-            "TIDINGS_OPERATOR_PORT": str(self._port),
+            "KUBECONFIG": str(self._cluster.kubeconfig(ADMIN if self._side == PEER else OPERATOR)),
+            "TIDINGS_OPERATOR_PORT": str(self.port),
             "TIDINGS_OPERATOR_HOST": "127.0.0.1",
             "TIDINGS_OPERATOR_OBSERVE": "0",
+            "TIDINGS_OPERATOR_NAMESPACES": self._namespaces,
         }
         log = (self._cluster.folder / "operator.log").open("ab")
         self.process = await asyncio.create_subprocess_exec(
@@ -99,7 +106,7 @@ class Process:
         """Return all samples, summed over their labels."""
         async with httpx2.AsyncClient() as http:
             try:
-                text = (await http.get(f"http://127.0.0.1:{self._port}/metrics")).text
+                text = (await http.get(f"http://127.0.0.1:{self.port}/metrics")).text
             except httpx2.TransportError:
                 return {}
         samples: dict[str, float] = {}

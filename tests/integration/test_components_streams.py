@@ -171,7 +171,7 @@ def test_a_malformed_duration_is_refused(duration: str) -> None:
         ConsumerSettings.of({"spec": {"metadata": [{"name": "ackWait", "value": duration}]}})
 
 
-@pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "a_b", "a b", "a.*", "a.>", "a/b", "a\n"])
+@pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "a b", "a.*", "a.>", "a/b", "a\n"])
 def test_a_malformed_topic_is_refused(topic: str) -> None:
     with pytest.raises(ValueError, match="is no topic"):
         stream_name(topic)

@@ -46,12 +46,12 @@ def component() -> dict[str, Any]:
 
 
 def test_the_charts_component_needs_no_patch_for_the_charts_contracts() -> None:
-    assert scoped(component(), rights(WHOLE, "pubsub", GRANTED)) is None
-    assert rights(WHOLE, "pubsub", {}) == GRANTED
+    assert scoped(component(), rights(WHOLE.apps.values(), "pubsub", GRANTED)) is None
+    assert rights(WHOLE.apps.values(), "pubsub", {}) == GRANTED
 
 
 def test_rights_that_were_granted_beyond_the_plan_stay() -> None:
-    found = rights(WHOLE, "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
+    found = rights(WHOLE.apps.values(), "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
     assert found["fraud"] == {"publish": [], "subscribe": ["orders.orderPlaced.v1"]}
     assert found.keys() == {*GRANTED, "fraud"}
 
@@ -160,7 +160,7 @@ async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_pa
         channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
         counts = {
             queue: channel.queue_declare(queue, passive=True).method.message_count
-            for queue in {f"{app}-{each['spec']['topic']}" for app, each in subscribed(WHOLE, "pubsub")}
+            for queue in {f"{app}-{each['spec']['topic']}" for app, each in subscribed(WHOLE.apps.values(), "pubsub")}
         }
         connection.close()
     assert counts["kitchen-orders.orderConfirmed.v2"] == 1

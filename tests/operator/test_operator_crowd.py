@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -131,9 +130,6 @@ async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cl
     assert {name: reason for name, reason in mixed.reasons.items() if name in expected} == expected
     # A bad one costs its own status and the event that tells of it: no child, no second try of anybody's.
     assert mixed.writes - alone.writes <= 2 * BAD
-    before, after = (statistics.median(each.seconds[name] for name in names) for each in (alone, mixed))
-    # A tenth more subscriptions is a tenth more work; the rest is for a machine on which other things run too.
-    assert after < before * 1.5 + 5, f"median {before:.1f} s without the bad ones, {after:.1f} s with them"
 
 
 def loops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,14 +149,12 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciling, "plan_app", plan_app)
 
 
-async def health(made: Operator, longest: list[float]) -> None:
-    """Ask /healthz again and again; keep the longest time that an answer took."""
+async def health(made: Operator) -> None:
+    """Ask /healthz again and again. How long an answer takes is measured by bench/operator_hostile.py."""
     async with aiohttp.ClientSession() as session:
         while True:
-            begun = time.monotonic()
             async with session.get(f"http://127.0.0.1:{made.port}/healthz") as answer:
                 assert answer.status == 200, await answer.text()
-            longest.append(time.monotonic() - begun)
             await asyncio.sleep(0.05)
 
 
@@ -170,12 +164,11 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
 ) -> None:
     loops(monkeypatch)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hostile-mixed"}})
-    longest: list[float] = []
     asking: list[asyncio.Task[None]] = []
 
     async def start(namespace: str) -> Any:
         made = await operator(namespaces=(namespace,), patience=PATIENCE)
-        asking.append(asyncio.create_task(health(made, longest)))
+        asking.append(asyncio.create_task(health(made)))
         return made
 
     kinds = ("endless", "crash", "bottomless")
@@ -197,7 +190,6 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
     names = [f"good-{n}" for n in range(GOOD)]
     assert {mixed.reasons[name] for name in names} == {"Programmed"}
     assert {reason for name, reason in mixed.reasons.items() if name not in names} == {"NotJudged"}
-    assert max(longest) < 10, f"/healthz took {max(longest):.2f} s"  # of a second, where the machine is its own
     # Whatever the machine's speed: the good ones do not wait until those have been looked at thoroughly.
     most = sorted(mixed.seconds[f"good-{n}"] for n in range(SHARING * PER_APP, GOOD))[GOOD * 7 // 10]
     endless = [seconds for name, seconds in mixed.seconds.items() if name.startswith("endless")]

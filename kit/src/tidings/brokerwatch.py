@@ -13,14 +13,16 @@ docs/upstream/rabbitmq-channel.md.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidings.queues import ensure_queues, queue_consumers
-from tidings.streams import ensure_streams, missing
+from tidings.queues import RefusedQueues, ensure_queues, queue_consumers
+from tidings.streams import RefusedStreams, ensure_streams, missing
 
+LOG = logging.getLogger(__name__)
 GRACE = 20.0
 """Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
 LONGEST = 3600.0
@@ -91,13 +93,21 @@ class BrokerWatch:
         if self.kind == "nats":
             readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
             streams, unread = await missing(self.url, self.topics, readers)
-            if streams:
-                await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+            try:
+                if streams:
+                    await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+            except RefusedStreams as error:  # these never were there: no sidecar has lost them
+                LOG.warning("%s", error)
+                streams = [topic for topic in streams if topic not in error.topics]
+                unread = [reader for reader in unread if reader[1] not in error.topics]
             return Found(tuple(streams), tuple(unread))
         if self.kind == "rabbitmq":
             queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions)
             # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
-            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+            try:
+                await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+            except RefusedQueues as error:
+                LOG.warning("%s", error)
             idle = tuple(reader for reader, count in consumers.items() if not count)
             orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
             return Found(tuple(queues), idle, orphaned)

@@ -22,6 +22,10 @@ class QueueError(TidingsError):
     """A queue could not be made, or RabbitMQ is not there."""
 
 
+class RefusedQueues(QueueError):
+    """RabbitMQ refuses some queues; all others are there."""
+
+
 def queue_consumers(
     url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> tuple[list[str], dict[tuple[str, str], int]]:
@@ -60,21 +64,32 @@ def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]
         subscriptions: App id and Subscription.
 
     Raises:
-        QueueError: RabbitMQ does not answer, or has a queue or exchange of that name with other settings.
+        QueueError: RabbitMQ does not answer.
+        RefusedQueues: It refuses a name, or has a queue or exchange of that name with other settings. All other queues
+            have been made: one topic must not affect the others.
 
     """
     topics = {(app, str(subscription["spec"]["topic"])) for app, subscription in subscriptions}
+    refused: list[str] = []
     try:
         connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
         channel = connection.channel()
         for app, topic in sorted(topics):
             queue = f"{app}-{topic}"
-            channel.exchange_declare(topic, "fanout", durable=True)
-            channel.queue_declare(queue, durable=True)
-            channel.queue_bind(queue, topic)
+            try:
+                channel.exchange_declare(topic, "fanout", durable=True)
+                channel.queue_declare(queue, durable=True)
+                channel.queue_bind(queue, topic)
+            except ChannelClosedByBroker as error:
+                refused.append(f"{queue}: {error.reply_text}")
+                channel = connection.channel()
         connection.close()
     except (AMQPError, OSError) as error:
         raise QueueError(
-            f"RabbitMQ's queues cannot be made ({type(error).__name__}: {error}): is it running at that address, and "
-            "were its queues made with the settings of components/rabbitmq? If not, delete those queues"
+            f"RabbitMQ's queues cannot be made ({type(error).__name__}: {error}): is it running at that address?"
         ) from error
+    if refused:
+        raise RefusedQueues(
+            f"RabbitMQ refuses queues ({'; '.join(refused)}): if they were made with other settings than those of "
+            "components/rabbitmq, delete them; if the name is reserved, choose another topic"
+        )

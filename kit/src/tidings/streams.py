@@ -40,7 +40,8 @@ _ONE_MORE_TRY: dict[str, Any] = {
     "max_reconnect_attempts": 1,
     "reconnect_time_wait": 0.2,
 }
-_TOPIC = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NAMES = str.maketrans({".": "_", "_": "="})
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -52,13 +53,23 @@ class StreamError(TidingsError):
 
 
 def stream_name(topic: str) -> str:
-    """The stream of a topic: its dots, which a stream's name may not have, as underscores, which no topic has.
+    """Return the name of a topic's stream, which may have no dot: `a.b_c` becomes `a_b=c`. No two topics share one.
 
-    Raises ValueError for a topic with other characters than letters, digits, dashes and dots between them.
+    Raises:
+        ValueError: The topic has characters that the planner refuses in one.
+
     """
     if not _TOPIC.fullmatch(topic):
-        raise ValueError(f"{topic!r} is no topic: use letters, digits and dashes, with single dots between them")
-    return topic.replace(".", "_")
+        raise ValueError(f"{topic!r} is no topic: use letters, digits, '_' and '-', with single dots between them")
+    return topic.translate(_NAMES)
+
+
+class RefusedStreams(StreamError):
+    """JetStream refuses some streams; all others are there."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.topics = frozenset(reasons)
 
 
 class ConsumerSettings(NamedTuple):
@@ -136,12 +147,17 @@ async def ensure_streams(
 
     A stream whose age, duplicate window or replicas differ is changed in place: its events stay. So are the consumers
     that an earlier run left, where the rendered pubsub.jetstream `component` now asks for other settings: daprd does
-    not change them, it fails to subscribe ("consumer name already in use") for ever. Raises ValueError for a malformed
-    topic or setting, and StreamError where NATS does not answer at `url`, has no JetStream, or refuses a stream.
+    not change them, it fails to subscribe ("consumer name already in use") for ever.
+
+    Raises:
+        ValueError: A topic or setting is malformed.
+        StreamError: NATS does not answer at `url`, or has no JetStream.
+        RefusedStreams: It refuses a stream. All others have been made: one topic must not affect the others.
+
     """
     settings = ConsumerSettings.of(component) if component else None
-    wanted = [
-        StreamConfig(
+    wanted = {
+        topic: StreamConfig(
             name=stream_name(topic),
             subjects=[topic],
             retention=RetentionPolicy.LIMITS,
@@ -151,9 +167,10 @@ async def ensure_streams(
             num_replicas=replicas,
         )
         for topic in sorted(set(topics))
-    ]
+    }
+    refused: dict[str, str] = {}
     async with _connected(url) as client:
-        for config in wanted:
+        for topic, config in wanted.items():
             try:
                 await _ensure(client.jetstream(), config)
                 if settings:
@@ -161,10 +178,12 @@ async def ensure_streams(
             except ServiceUnavailableError:
                 raise
             except APIError as error:
-                raise StreamError(
+                refused[topic] = (
                     f"JetStream refuses the stream {config.name}: {error.description}. If a stream of another name "
                     f"holds the subject {config.subjects}, delete that stream or take the subject out of it."
-                ) from error
+                )
+    if refused:
+        raise RefusedStreams(refused)
 
 
 async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]:

@@ -8,17 +8,24 @@ open it again, which costs them some 10 ms.
 Runs in the system's namespace (`python -m tidings_operator.keeper`, charts/pizza), with the right to read both kinds
 and to patch one Component; the operator itself needs no password of any broker. Its port says how many messages wait in
 JetStream for each consumer (`METRICS`), which a service that is away cannot tell.
+
+It plans in copies of this process, each with a limit on CPU time and memory (`judging`). An app that a first, short
+attempt cannot plan keeps the rights that it has, and the others get theirs. Then the subscriptions that no longer
+attempt can plan either are found and left out.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+import traceback
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +33,17 @@ import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from tidings.brokerwatch import BrokerWatch
-from tidings.plan import Plan, Scopes, plan
-from tidings.queues import QueueError, ensure_queues
-from tidings.resources import Inventory, parse_resource
-from tidings.streams import StreamError, ensure_streams, pending, unread_dead_letters
+from tidings.plan import AppPlan, Scopes, cel
+from tidings.plan.channels import published
+from tidings.plan.types import grants
+from tidings.queues import QueueError, RefusedQueues, ensure_queues
+from tidings.resources import EventType, Inventory, Key
+from tidings.resources.model import Resource
+from tidings.streams import RefusedStreams, StreamError, ensure_streams, pending, unread_dead_letters
+from tidings_operator import reading
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
+from tidings_operator.judging import QUICK, THOROUGH, Judge
+from tidings_operator.planning import gathered, harmful, plan_apps
 from tidings_operator.process import login
 from tidings_operator.server import listener
 from tidings_operator.watching import watch
@@ -66,6 +79,14 @@ UNREAD_LETTERS = Gauge(
     ["topic"],
     registry=METRICS,
 )
+LEFT_OUT = Gauge(
+    "tidings_topology_left_out",
+    "EventTypes and EventSubscriptions that cannot be planned within the limits, and have no rights",
+    registry=METRICS,
+)
+FAILURES = Counter(
+    "tidings_topology_failures", "Attempts that an error ended that nobody expects; see the log", registry=METRICS
+)
 REPAIRS = Counter("tidings_broker_repairs", "Times that sidecars were made to subscribe anew", registry=METRICS)
 REOPENED = "tidingsReopened"
 """Setting of the component that Dapr ignores: sidecars close and open a component again when any of it changes."""
@@ -94,16 +115,26 @@ class Settings:
     """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
 
 
-def rights(whole: Plan, component: str, granted: Rights) -> Rights:
+def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
     """Return what every app may do: what the plan says, and what it has been granted beyond."""
     by_app: dict[str, dict[str, set[str]]] = {
         app: {what: set(grants.get(what, ())) for what in RIGHTS} for app, grants in granted.items()
     }
-    for planned in whole.apps.values():
+    for planned in apps:
         own = by_app.setdefault(planned.app, {what: set() for what in RIGHTS})
         own["publish"].update(planned.publishes.get(component, ()))
         own["subscribe"].update(planned.reads.get(component, ()))
     return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(by_app.items())}
+
+
+def present(component: Mapping[str, Any], apps: Iterable[str]) -> Rights:
+    """Return the rights that a component gives some apps now."""
+    found: Rights = defaultdict(lambda: {what: [] for what in RIGHTS})
+    values = {item["name"]: str(item.get("value", "")) for item in component["spec"].get("metadata") or ()}
+    for what, name in zip(RIGHTS, ("publishingScopes", "subscriptionScopes"), strict=True):
+        for app, _, names in (part.partition("=") for part in values.get(name, "").split(";")):
+            found[app][what] = [topic for topic in names.split(",") if topic]
+    return {app: found[app] for app in apps if app in found}
 
 
 def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
@@ -124,11 +155,17 @@ def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
     return {topic for own in allowed.values() for names in own.values() for topic in names} | set(more)
 
 
-def subscribed(whole: Plan, component: str) -> list[tuple[str, dict[str, Any]]]:
+def type_topics(event_type: EventType, inventory: Inventory, component: str) -> list[str]:
+    """Return the topics of a type on a component; none of one with an error."""
+    channels = published(event_type) if grants(event_type, inventory) else ()
+    return [channel.topic for channel in channels if channel.pubsub == component]
+
+
+def subscribed(apps: Iterable[AppPlan], component: str) -> list[tuple[str, dict[str, Any]]]:
     """Return every Dapr Subscription to a component, with its app."""
     return [
         (planned.app, subscription)
-        for planned in whole.apps.values()
+        for planned in apps
         for subscription in planned.subscriptions
         if subscription["spec"]["pubsubname"] == component
     ]
@@ -140,7 +177,11 @@ class Keeper:
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._seen: dict[tuple[str, str], Any] = {}
+        self._judge = Judge()
+        self._seen: dict[Key, Any] = {}
+        self._read: dict[Key, tuple[Any, reading.Read]] = {}
+        self._left_out: dict[Key, Any] = {}
+        """Kind and name of what cannot be planned, and of which generation that was found."""
         self._listed: set[str] = set()
         self._changed = asyncio.Event()
         self._topics: set[str] = set()
@@ -161,10 +202,13 @@ class Keeper:
         if change != "DELETED":
             self._seen[key] = item
         if change == "DELETED" or not before or _generation(before) != _generation(item):
+            if api.kind == "EventType":
+                self._left_out.clear()  # it may be what could not be planned with
             self._changed.set()
 
     async def run(self) -> None:
         """Keep, for ever."""
+        cel.check("event.type == 'warm'")  # once here, or once in each copy
         async with asyncio.TaskGroup() as group:
             for kind in ("EventType", "EventSubscription"):
                 group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
@@ -180,10 +224,7 @@ class Keeper:
             await asyncio.sleep(COUNT)
             if self._broker is None:  # nothing is planned yet
                 continue
-            try:
-                await self._look(self._broker)
-            except (ApiError, StreamError, QueueError) as error:
-                LOG.warning("the broker cannot be looked after: %s", self._hidden(str(error)))
+            await self._guarded("the broker cannot be looked after", partial(self._look, self._broker))
 
     async def _look(self, watch: BrokerWatch) -> None:
         state = await watch.look()
@@ -214,14 +255,27 @@ class Keeper:
 
     async def _count(self) -> None:
         while True:
-            try:
-                self._export_pending(await pending(self._settings.nats_url, self._topics))
-                self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
-            except StreamError as error:
-                LOG.warning("what waits cannot be counted: %s", self._hidden(str(error)))
+            if not await self._guarded("what waits cannot be counted", self._count_once):
                 self._export_pending({})  # an old count would be taken for the present one
                 self._count_unread({})
             await asyncio.sleep(COUNT)
+
+    async def _count_once(self) -> None:
+        self._export_pending(await pending(self._settings.nats_url, self._topics))
+        self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Return True if work succeeds; whatever it raises is logged, and ends nothing else."""
+        try:
+            await work()
+        except (ApiError, StreamError, QueueError) as error:
+            LOG.warning("%s: %s", what, self._hidden(str(error)))
+            return False
+        except Exception as error:  # noqa: BLE001 - one resource may be the cause, and the others must not suffer
+            FAILURES.inc()
+            LOG.error("%s: %s", what, self._hidden("".join(traceback.format_exception(error))))
+            return False
+        return True
 
     def _export_pending(self, waiting: Mapping[tuple[str, str], int]) -> None:
         for key, many in waiting.items():
@@ -238,36 +292,93 @@ class Keeper:
     async def _keep(self) -> None:
         while True:
             self._settings.ready.with_suffix(".alive").touch()
-            with contextlib.suppress(TimeoutError):  # what somebody else has taken away is put back
+            try:
                 await asyncio.wait_for(self._changed.wait(), RESYNC)
+            except TimeoutError:  # what somebody else has taken away is put back, and what was left out has a chance
+                self._left_out.clear()
             await asyncio.sleep(SETTLE)
             self._changed.clear()
             if len(self._listed) < 2:  # noqa: PLR2004 - half the truth would take rights away
                 continue
-            try:
-                await self._once()
-            except (ApiError, StreamError, QueueError) as error:
-                LOG.warning("%s; again in %.0f s", self._hidden(str(error)), AGAIN)
+            if not await self._guarded("topics and rights cannot be kept", self._once):
                 await asyncio.sleep(AGAIN)
                 self._changed.set()
 
     async def _once(self) -> None:
+        inventory, today = await self._inventory(), datetime.now(UTC).date()
+        apps, undecided = await plan_apps(inventory.apps, inventory, self._judge, today, QUICK)
+        channels, odd = await self._channels(inventory)
+        await self._enforce([*apps.values()], channels, undecided)
+        for resource in odd:
+            self._leave_out(resource)
+        found = {**apps}
+        for app in sorted(undecided):
+            found |= await self._look_longer(app, inventory, today)
+            if self._changed.is_set():
+                return  # what has changed meanwhile comes first
+        if odd or found.keys() != apps.keys():
+            await self._enforce([*found.values()], channels, undecided - found.keys())
+        if self._left_out.keys() & {(each.kind, each.metadata.name) for each in _all(inventory)}:
+            self._changed.set()
+        LEFT_OUT.set(len(self._left_out))
+
+    async def _look_longer(self, app: Key, inventory: Inventory, today: date) -> Mapping[Key, AppPlan]:
+        """Plan an app with more time; where that fails, leave out what is the cause."""
+        self._settings.ready.with_suffix(".alive").touch()
+        found, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
+        for subscription in await harmful(app, inventory, self._judge, today) if failed else ():
+            self._leave_out(subscription)
+        return found
+
+    async def _inventory(self) -> Inventory:
+        """Return what is there, but for what cannot be read or planned."""
+        self._read = {key: read for key, read in self._read.items() if key in self._seen}
+        for (kind, name), item in [*self._seen.items()]:
+            known = self._read.get((kind, name))
+            if known is None or known[0] != _generation(item):
+                body = {"apiVersion": OWN[kind].group_version, "kind": kind, **item}
+                self._read[kind, name] = _generation(item), await reading.read(body, self._judge)
+        left_out = {key for key, generation in self._left_out.items() if self._read.get(key, (None,))[0] == generation}
+        self._left_out = {key: self._left_out[key] for key in left_out}
+        resources = [resource for key, (_, (resource, _)) in self._read.items() if resource and key not in left_out]
+        return Inventory(resources, ())
+
+    async def _channels(self, inventory: Inventory) -> tuple[set[str], list[EventType]]:
+        """Return the topics of all types, and the types that cannot be judged."""
+        component = self._settings.component
+        work = {key: partial(type_topics, this, inventory, component) for key, this in inventory.types.items()}
+        found, failed = await gathered(self._judge, work, QUICK)
+        if failed:
+            longer, failed = await gathered(self._judge, {key: work[key] for key in failed}, THOROUGH)
+            found |= longer
+        return {topic for topics in found.values() for topic in topics}, [inventory.types[key] for key in failed]
+
+    def _leave_out(self, resource: Resource[Any]) -> None:
+        """Plan without a resource until it, or a type, changes."""
+        key = (resource.kind, resource.metadata.name)
+        if key in self._read:
+            LOG.error("%s cannot be planned within the limits: it has no rights", resource.ref)
+            self._left_out[key] = self._read[key][0]
+
+    async def _enforce(self, apps: list[AppPlan], channels: set[str], undecided: set[Key]) -> None:
+        """Let the broker have every topic, and apps their rights; undecided ones keep what they have."""
         chosen = self._settings
-        parsed = [
-            parse_resource({"apiVersion": OWN[kind].group_version, "kind": kind, **item})
-            for (kind, _), item in self._seen.items()
-        ]
-        whole = plan(Inventory((resource for resource, _ in parsed if resource), ()))
-        allowed = rights(whole, chosen.component, chosen.granted)
         component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
         if component is None:
             raise ApiError(0, f"there is no Component {chosen.component}")
-        self._topics = topics(allowed, whole.channels.get(chosen.component, ()))
-        if chosen.nats_url:  # first, or a sidecar would try to read what is not there
-            await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
-        self._watch_for(whole, component)
-        if chosen.rabbitmq_url:
-            await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, subscribed(whole, chosen.component))
+        allowed = rights(apps, chosen.component, chosen.granted)
+        allowed = {**present(component, (name for _, name in undecided)), **allowed}
+        allowed = {app: allowed[app] for app in sorted(allowed)}
+        self._topics = topics(allowed, channels)
+        readers = subscribed(apps, chosen.component)
+        self._watch_for(readers, component)
+        try:
+            if chosen.nats_url:  # first, or a sidecar would try to read what is not there
+                await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
+            if chosen.rabbitmq_url:
+                await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, readers)
+        except (RefusedStreams, RefusedQueues) as error:  # those topics do not work, and the others need their rights
+            LOG.error("%s", self._hidden(str(error)))
         patch = scoped(component, allowed) if chosen.scopes else None
         if patch:
             path = COMPONENTS.path(chosen.namespace, chosen.component)
@@ -275,11 +386,10 @@ class Keeper:
         LOG.info("%d apps have their rights%s", len(allowed), ", changed" if patch else "")
         chosen.ready.touch()
 
-    def _watch_for(self, whole: Plan, component: Mapping[str, Any]) -> None:
+    def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> None:
         """Look after what is planned now; how long something has been unread stays known."""
         chosen, before = self._settings, self._broker
         kind = "nats" if chosen.nats_url else "rabbitmq"
-        readers = subscribed(whole, chosen.component)
         self._broker = BrokerWatch(
             kind, chosen.nats_url or chosen.rabbitmq_url, self._topics, readers, component, chosen.replicas
         )
@@ -294,8 +404,12 @@ class Keeper:
         return text
 
 
+def _all(inventory: Inventory) -> Iterable[Resource[Any]]:
+    return [*inventory.types.values(), *inventory.subscriptions.values()]
+
+
 def _generation(item: Mapping[str, Any]) -> Any:
-    return item["metadata"].get("generation")
+    return item["metadata"].get("uid"), item["metadata"].get("generation")
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -19,6 +19,7 @@ from tidings_operator.cache import Cache, ObjectReference, Tracked, digest
 from tidings_operator.children import Desired, Name, Step
 from tidings_operator.client import CHILDREN, OWN, ApiError, Client, Known
 from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementError, TooLongError
+from tidings_operator.planning import keep_only
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
 
@@ -181,9 +182,7 @@ class Reconciler:
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
         """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
-        for other in self.cache.inventory.of_app(app):
-            if other is not subscription and other.key != subscription.key:
-                self.cache.inventory.remove("EventSubscription", other.key)
+        keep_only(self.cache.inventory, app, subscription)
         self._decide(app, today)
 
     async def _patch_unjudged(self, place: ObjectReference, finding: Finding) -> None:

@@ -1,0 +1,68 @@
+"""The operator, with a planner that some objects harm: for bench/operator_hostile.py.
+
+Whatever harm is known is refused before it can be done. So the planner gets three faults that nobody has found yet: an
+app that reads by an object named `endless-…` is planned for ever, `crash-…` ends the process that plans it, and
+`bottomless-…` recurses without end. At its end, the operator prints the longest time that its event loop was busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from datetime import date
+from typing import Any
+
+sys.modules["kubernetes"] = None  # type: ignore[assignment] # as `python -m tidings_operator` does it
+
+from tidings.plan import AppPlan, plan_app  # noqa: E402
+from tidings.resources import Inventory  # noqa: E402
+from tidings_operator import process, reconciling  # noqa: E402
+from tidings_operator.operating import Operator  # noqa: E402
+
+TICK = 0.01
+
+
+def faulty(app: tuple[str, str], inventory: Inventory, today: date) -> AppPlan:
+    """Plan an app; raises, never ends, or ends the process for some."""
+    names = {subscription.metadata.name.partition("-")[0] for subscription in inventory.of_app(app)}
+    while "endless" in names:
+        pass
+    if "crash" in names:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "bottomless" in names:
+        return faulty(app, inventory, today)
+    return plan_app(app, inventory, today)
+
+
+class Observed(Operator):
+    """An operator that knows how long its event loop was busy without a pause."""
+
+    async def run(self) -> None:
+        """Run until cancelled; print what was observed."""
+        busy = [0.0, 0.0]
+        ticking = asyncio.create_task(_tick(busy))
+        try:
+            await super().run()
+        finally:
+            ticking.cancel()
+            print(json.dumps({"busy": busy[0], "cpu": busy[1]}), flush=True)
+
+
+async def _tick(longest: list[float]) -> None:
+    """Keep the longest time between two ticks, and the longest CPU time of the loop's thread between two."""
+    while True:
+        begun, cpu = time.monotonic(), time.thread_time()
+        await asyncio.sleep(TICK)
+        longest[0] = max(longest[0], time.monotonic() - begun - TICK)
+        longest[1] = max(longest[1], time.thread_time() - cpu)
+
+
+if __name__ == "__main__":
+    reconciling.plan_app = faulty  # type: ignore[attr-defined]
+    changed: Any = process
+    changed.Operator = Observed
+    process.main()

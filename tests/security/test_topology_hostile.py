@@ -1,0 +1,193 @@
+"""What a tenant of a namespace writes neither ends nor stalls the controller of its broker's topics and rights."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from tests.integration.test_keeper import NEWCOMER, WHOLE, Server, manifests
+
+from tidings.plan import plan_app as plan_app_of_the_core
+from tidings.plan.types import grants as grants_of_the_core
+from tidings.streams import stream_name
+from tidings.testing.programs import Ports, nats_server
+from tidings_operator import keeper as topology
+from tidings_operator import planning
+from tidings_operator.client import OWN
+from tidings_operator.keeper import Keeper, Settings, present
+
+TYPES, SUBSCRIPTIONS = OWN["EventType"], OWN["EventSubscription"]
+PATIENCE = 120.0
+
+
+def settings(folder: Path, **given: Any) -> Settings:
+    chosen = {"nats_url": "", "replicas": 1, "granted": {}, "scopes": True, **given}
+    return Settings(namespace="pizza", component="pubsub", ready=folder / "ready", **chosen)
+
+
+def subscription(name: str, app: str, **spec: Any) -> dict[str, Any]:
+    """A subscription as a list of the API server has it."""
+    return {
+        "metadata": {"name": name, "namespace": "pizza", "generation": 1, "uid": name},
+        "spec": {**NEWCOMER["spec"], "consumer": {"appId": app}, **spec},
+    }
+
+
+def event_type(name: str, **spec: Any) -> dict[str, Any]:
+    given = {"type": name, "owner": {"team": "zoo"}, "producers": ["zoo"], "versions": [{"name": "v1"}], **spec}
+    given["versions"] = [{"name": "v1", "schema": {"type": "object"}}]
+    metadata = {"name": name.lower(), "namespace": "pizza", "generation": 1, "uid": name}
+    return {"metadata": metadata, "spec": given}
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
+
+
+def harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let some names do to the planner what nobody has found a way to do yet."""
+
+    def plan_app(app: tuple[str, str], inventory: Any, today: Any) -> Any:
+        names = {each.metadata.name.partition("-")[0] for each in inventory.of_app(app)}
+        while "endless" in names:
+            pass
+        if "crash" in names:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "bottomless" in names:
+            return plan_app(app, inventory, today)
+        if "greedy" in names:
+            return [bytearray(10**7) for _ in range(10**6)]
+        if "raising" in names:
+            raise KeyError("what is this?")
+        return plan_app_of_the_core(app, inventory, today)
+
+    monkeypatch.setattr(planning, "plan_app", plan_app)
+
+
+@pytest.mark.parametrize("kind", ["endless", "crash", "bottomless", "greedy", "raising"])
+async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    harm(monkeypatch)
+    server, chosen = Server(), settings(tmp_path)
+    controller = Keeper(server, chosen)  # type: ignore[arg-type] # it asks for no more than these two
+    controller.listed(TYPES, "", manifests("EventType"))
+    hostile = [subscription(f"{kind}-{n}", app) for n, app in enumerate(("evil", "kitchen"))]
+    controller.listed(SUBSCRIPTIONS, "", [*hostile, *manifests("EventSubscription")])
+    keeping = asyncio.create_task(controller._keep())
+    controller.changed(SUBSCRIPTIONS, "ADDED", NEWCOMER)
+    await until(lambda: "fraud" in server.live["scopes"], "a good app has its rights")
+    await until(lambda: len(controller._left_out) == 2, "the hostile ones are found")
+    controller.changed(SUBSCRIPTIONS, "DELETED", NEWCOMER)
+    await until(lambda: "fraud" not in server.live["scopes"], "rights are taken away, too")
+    assert not keeping.done()
+    found = present(server.live, WHOLE.apps)
+    assert found["kitchen"]["subscribe"], "an app loses nothing through a subscription that is left out"
+    assert "evil" not in server.live["scopes"]
+
+    kinder = {**hostile[0], "metadata": {**hostile[0]["metadata"], "name": f"{kind}-0", "generation": 2}}
+    monkeypatch.undo()
+    controller.changed(SUBSCRIPTIONS, "MODIFIED", kinder)
+    await until(lambda: "evil" in server.live["scopes"], "what was mended is planned again")
+    keeping.cancel()
+
+
+async def test_an_app_that_is_not_decided_yet_keeps_its_rights_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm(monkeypatch)
+    server = Server()
+    before = present(server.live, ["kitchen"])
+    controller = Keeper(server, settings(tmp_path))  # type: ignore[arg-type]
+    controller.listed(TYPES, "", manifests("EventType"))
+    controller.listed(SUBSCRIPTIONS, "", [*manifests("EventSubscription"), subscription("crash-1", "kitchen")])
+    inventory = await controller._inventory()
+    today = datetime.now(UTC).date()
+    apps, undecided = await planning.plan_apps(inventory.apps, inventory, controller._judge, today, 1.0)
+    assert undecided == {("pizza", "kitchen")}
+    await controller._enforce([*apps.values()], set(), undecided)
+    assert present(server.live, ["kitchen"]) == before
+
+
+async def test_a_type_that_harms_the_planner_costs_no_other_its_topics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grants(this: Any, inventory: Any) -> bool:
+        while this.metadata.name == "zoo.endless":
+            pass
+        return grants_of_the_core(this, inventory)
+
+    monkeypatch.setattr(topology, "grants", grants)
+    controller = Keeper(Server(), settings(tmp_path))  # type: ignore[arg-type]
+    controller.listed(TYPES, "", [*manifests("EventType"), event_type("zoo.endless")])
+    inventory = await controller._inventory()
+    found, odd = await controller._channels(inventory)
+    assert [each.metadata.name for each in odd] == ["zoo.endless"]
+    assert found == {*WHOLE.channels["pubsub"]} - {"zoo.endless.v1"} & found
+    assert "orders.orderConfirmed.v1" in found
+
+
+async def test_an_error_that_nobody_expects_is_logged_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("nats://user:secret@nats:4222")
+
+    monkeypatch.setattr(topology, "AGAIN", 0.01)
+    monkeypatch.setattr(topology, "ensure_streams", broken)
+    server = Server()
+    controller = Keeper(server, settings(tmp_path, nats_url="nats://user:secret@nats:4222"))  # type: ignore[arg-type]
+    controller.listed(TYPES, "", manifests("EventType"))
+    controller.listed(SUBSCRIPTIONS, "", manifests("EventSubscription"))
+    keeping = asyncio.create_task(controller._keep())
+    await until(lambda: caplog.text.count("KeyError") > 1, "it is tried again")
+    assert "secret" not in caplog.text
+    keeping.cancel()
+
+
+@pytest.mark.real
+async def test_a_topic_that_jetstream_does_not_take_costs_no_other_its_stream_and_rights(tmp_path: Path) -> None:
+    with Ports() as ports, nats_server(tmp_path, ports.take()) as url:
+        client = await nats.connect(url)
+        await client.jetstream().add_stream(name="SOMEBODY-ELSES", subjects=["aaa.>"])
+        server, chosen = Server(), settings(tmp_path, nats_url=url)
+        controller = Keeper(server, chosen)  # type: ignore[arg-type]
+        hostile = [
+            event_type("zoo.taken", channel={"topic": "aaa.taken"}),
+            event_type("zoo.underscored", channel={"topic": "zoo_taken"}),
+            event_type("zoo.inbox", channel={"topic": "_INBOX.x"}),
+        ]
+        controller.listed(TYPES, "", [*hostile, *manifests("EventType")])
+        controller.listed(SUBSCRIPTIONS, "", [*manifests("EventSubscription"), NEWCOMER])
+        keeping = asyncio.create_task(controller._keep())
+        await until(chosen.ready.exists, "it is ready")
+        assert "fraud" in server.live["scopes"]
+        made = {each.config.name for each in await client.jetstream().streams_info()}
+        assert {stream_name(topic) for topic in (*WHOLE.topics, "deadletter.fraud", "zoo_taken")} <= made
+        assert controller._broker
+        looked = await controller._broker.look()
+        assert looked.lost == (), "what never was there makes no sidecar subscribe anew"
+        await client.jetstream().delete_stream(stream_name("orders.orderConfirmed.v1"))
+        assert (await controller._broker.look()).lost == ("orders.orderConfirmed.v1",)
+        keeping.cancel()
+        await client.close()
+
+
+def test_no_two_topics_share_a_stream() -> None:
+    topics = ["a.b", "a_b", "a-b", "a_.b", "a._b", "a.b_c", "a_b.c", "_a", "a_", "a__b"]
+    assert len({stream_name(topic) for topic in topics}) == len(topics)
+    for topic in ("a.", ".a", "a..b", "a*", "a.>", "a b", "a/b", "a\n", ""):
+        with pytest.raises(ValueError, match="is no topic"):
+            stream_name(topic)
