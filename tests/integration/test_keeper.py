@@ -70,18 +70,32 @@ def test_what_somebody_else_has_taken_away_is_put_back(spoilt: str) -> None:
 
 
 class Server:
-    """The one Component, and what was written to it."""
+    """Two Components that share a consumer, and what was written to them."""
 
     def __init__(self) -> None:
-        self.live = component()
+        self.components = {name: _named(name) for name in ("pubsub", "pubsub-1")}
         self.written = asyncio.Event()
 
-    async def get(self, *_: object) -> dict[str, Any]:
-        return self.live
+    @property
+    def live(self) -> dict[str, Any]:
+        return self.components["pubsub"]
 
-    async def request(self, _method: str, _path: str, patch: Mapping[str, Any], **_: object) -> None:
-        self.live = {**self.live, "scopes": patch["scopes"], "spec": {**self.live["spec"], **patch["spec"]}}
-        self.written.set()
+    async def get(self, _api: object, _namespace: str, name: str) -> dict[str, Any] | None:
+        return self.components.get(name)
+
+    async def request(self, _method: str, path: str, patch: Mapping[str, Any], **_: object) -> None:
+        name = path.rpartition("/")[2]
+        before = self.components[name]
+        scopes = {"scopes": patch["scopes"]} if "scopes" in patch else {}
+        self.components[name] = {**before, **scopes, "spec": {**before["spec"], **patch["spec"]}}
+        rights = [{**each, "metadata": {**each["metadata"], "name": ""}} for each in self.components.values()]
+        if all(each == rights[0] for each in rights):
+            self.written.set()
+
+
+def _named(name: str) -> dict[str, Any]:
+    found = component()
+    return {**found, "metadata": {**found["metadata"], "name": name}}
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:

@@ -770,3 +770,53 @@ def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(
     inventory = Inventory(each for document in documents if (each := parse_resource(document)[0]))
     inventory.serial |= serial
     assert plan(inventory, TODAY).apps["kitchen"].enforcement["one"]["maxConcurrency"] == keeper
+
+
+def parallel_plan(components: int, *wishes: Document) -> AppPlan:
+    """The plan of an app on as many components as share the broker's consumer."""
+    inventory = Inventory(each for document in (event_type(), *wishes) if (each := parse_resource(document)[0]))
+    names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
+    inventory.serial |= {*names, "pubsub-7"}
+    inventory.settings = dict.fromkeys(names, "equal") | {"pubsub-7": "equal"}
+    return plan(inventory, TODAY).apps["kitchen"]
+
+
+@pytest.mark.parametrize(
+    ("components", "wish", "used", "rules"),
+    [
+        pytest.param(4, {}, 1, set(), id="nothing is asked for"),
+        pytest.param(4, {"maxConcurrency": 3}, 3, set(), id="asked for"),
+        pytest.param(4, {"maxConcurrency": 3, "ordering": {"mode": "Key"}}, 1, set(), id="order"),
+        pytest.param(2, {"maxConcurrency": 3}, 2, {"too-few-components"}, id="too few"),
+        pytest.param(1, {"maxConcurrency": 3}, 1, {"too-few-components"}, id="one"),
+    ],
+)
+def test_a_topic_is_read_through_as_many_components_as_events_may_be_under_way(
+    components: int, wish: dict[str, Any], used: int, rules: set[str]
+):
+    found = parallel_plan(components, subscription(**wish))
+    topics = {
+        each["spec"]["pubsubname"] for each in found.subscriptions if "order-confirmed" in each["metadata"]["name"]
+    }
+    assert topics == {"pubsub", *(f"pubsub-{number}" for number in range(1, used))}
+    assert {each.rule for each in found.findings if each.rule == "too-few-components"} == rules
+    assert found.resiliency is not None
+    targets = found.resiliency["spec"]["targets"]["components"]
+    assert targets.keys() == topics, "the same policies hold on each"
+    assert all(target == targets["pubsub"] for target in targets.values())
+    for pubsub in topics - {"pubsub"}:
+        assert found.reads[pubsub] == tuple(each for each in found.reads["pubsub"] if not each.startswith("replay."))
+        assert found.publishes[pubsub] == ("deadletter.kitchen",), "daprd dead-letters where the event came from"
+
+
+def test_of_several_subscriptions_to_a_topic_the_widest_counts_unless_one_wants_order():
+    wide, narrow = subscription("wide", maxConcurrency=3), subscription("narrow", maxConcurrency=2)
+    ordered = subscription("ordered", maxConcurrency=2, ordering={"mode": "Key"})
+    assert len(parallel_plan(4, wide, narrow).parallel) == 2
+    assert not parallel_plan(4, wide, ordered).parallel
+
+
+def test_components_with_other_settings_do_not_share_a_consumer():
+    inventory = Inventory()
+    inventory.settings = {"pubsub": "one", "pubsub-1": "one", "pubsub-2": "other", "shop/pubsub": "one"}
+    assert inventory.parallel("default", "pubsub") == ["pubsub", "pubsub-1"]

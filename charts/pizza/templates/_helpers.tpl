@@ -139,6 +139,12 @@ kubectl -n {{ .Release.Namespace }} get secret {{ include "pizza.archiveTokenSec
 {{ join ";" $each }}
 {{- end }}
 
+{{/* How many components share one consumer of the broker, each of which brings one event of a topic at a time. */}}
+{{- define "pizza.parallel" -}}
+{{- $component := .Files.Get (printf "files/components/%s.yaml" .Values.broker.kind) | fromYaml -}}
+{{- index ($component.metadata.annotations | default dict) "tidings.dev/components" | default 1 -}}
+{{- end }}
+
 {{/* A component of files/components, its placeholders taken from a Secret: (dict "root" $ "set" "nats" "secret" "…"). */}}
 {{- define "pizza.component" -}}
 {{- $component := .root.Files.Get (printf "files/components/%s.yaml" .set) | fromYaml -}}
@@ -152,6 +158,8 @@ kubectl -n {{ .Release.Namespace }} get secret {{ include "pizza.archiveTokenSec
 {{- end -}}
 {{- end -}}
 {{- $_ := set $component.spec "metadata" (concat $items (.metadata | default list)) -}}
+{{- $_ := unset $component.metadata "annotations" -}}
+{{- if .number }}{{ $_ := set $component.metadata "name" (printf "%s-%d" $component.metadata.name .number) }}{{ end -}}
 {{- $_ := set $component.metadata "labels" (include "pizza.labels" (dict "root" .root) | fromYaml) -}}
 {{- $apps := dict -}}
 {{- if and .apps .root.Values.scopes.enabled -}}{{- $apps = dict "scopes" (keys .apps | sortAlpha) -}}{{- end -}}

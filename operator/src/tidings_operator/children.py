@@ -88,10 +88,10 @@ def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Ma
         return []
     on_topic = _by_topic(planned)
     readers = frozenset(entry["name"] for entry in planned.policy["subscriptions"])
-    manifests = [
-        (manifest, on_topic.get((manifest["spec"]["pubsubname"], manifest["spec"]["topic"]), readers))
-        for manifest in planned.subscriptions
-    ]
+    manifests = []
+    for manifest in planned.subscriptions:
+        pubsub, topic = manifest["spec"]["pubsubname"], manifest["spec"]["topic"]
+        manifests.append((manifest, on_topic.get((planned.parallel.get(pubsub, pubsub), topic), readers)))
     if planned.resiliency:
         manifests.append((planned.resiliency, readers))
     # The policy stands as long as the app wants to read anything: a pod that mounts it could not start without.

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from tidings.resources.accounts import accounts, connected
-from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
+from tidings.resources.brokers import one_at_a_time, settings, several_at_once, shares_workers
 from tidings_operator.cache import Cache
 from tidings_operator.client import Api
 
@@ -21,6 +21,8 @@ class Delivery(NamedTuple):
     serial: bool = False
     sharing: bool = False
     concurrent: bool = False
+    settings: str = ""
+    """Digest of what it must share with those that bring messages in parallel with it."""
     accounts: frozenset[str] = frozenset()
     """Digests of the broker accounts that it leads to."""
 
@@ -39,6 +41,7 @@ def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
         serial=one_at_a_time(document) is not None,
         sharing=shares_workers(document) is not None,
         concurrent=several_at_once(document) is not None,
+        settings=_digest(settings(document)) if one_at_a_time(document) else "",
         accounts=frozenset(map(_digest, accounts(document, metadata["namespace"]))),
     )
 
@@ -87,6 +90,9 @@ class Components:
             (inventory.concurrent, now.concurrent),
         ):
             (names.add if holds else names.discard)(now.spelled)
+        inventory.settings.pop(now.spelled, None)
+        if now.settings:
+            inventory.settings[now.spelled] = now.settings
         near = {now.namespace, *self._sharing(now.namespace)}
         known = (item.accounts for item in self._known.values() if item.namespace == now.namespace)
         inventory.accounts[now.namespace] = frozenset[str]().union(*known)

@@ -38,6 +38,7 @@ from tidings.plan.channels import published
 from tidings.plan.types import grants
 from tidings.queues import QueueError, RefusedQueues, ensure_queues
 from tidings.resources import EventType, Inventory, Key
+from tidings.resources.brokers import MOST_PARALLEL
 from tidings.resources.model import Resource
 from tidings.streams import RefusedStreams, StreamError, ensure_streams, pending, unread_dead_letters
 from tidings_operator import reading
@@ -241,17 +242,34 @@ class Keeper:
 
     async def _reopen(self) -> None:
         chosen = self._settings
+        for component in await self._components():
+            others = [each for each in component["spec"].get("metadata") or () if each["name"] != REOPENED]
+            metadata = [*others, {"name": REOPENED, "value": str(time.time_ns())}]
+            patch = {
+                "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
+                "spec": {"metadata": metadata},
+            }
+            path = COMPONENTS.path(chosen.namespace, component["metadata"]["name"])
+            await self._client.request("PATCH", path, patch, content_type=MERGE)
+
+    async def _components(self) -> list[Mapping[str, Any]]:
+        """Return the component, and those that bring events in parallel with it (`pubsub-1`, `pubsub-2` …).
+
+        Raises:
+            ApiError: There is none.
+
+        """
+        chosen = self._settings
         component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
         if component is None:
             raise ApiError(0, f"there is no Component {chosen.component}")
-        foreign = [entry for entry in component["spec"].get("metadata") or () if entry["name"] != REOPENED]
-        metadata = [*foreign, {"name": REOPENED, "value": str(time.time_ns())}]
-        patch = {
-            "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
-            "spec": {"metadata": metadata},
-        }
-        path = COMPONENTS.path(chosen.namespace, chosen.component)
-        await self._client.request("PATCH", path, patch, content_type=MERGE)
+        found: list[Mapping[str, Any]] = [component]
+        while len(found) < MOST_PARALLEL:
+            following = await self._client.get(COMPONENTS, chosen.namespace, f"{chosen.component}-{len(found)}")
+            if following is None:
+                break
+            found.append(following)
+        return found
 
     async def _count(self) -> None:
         while True:
@@ -363,9 +381,8 @@ class Keeper:
     async def _enforce(self, apps: list[AppPlan], channels: set[str], undecided: set[Key]) -> None:
         """Let the broker have every topic, and apps their rights; undecided ones keep what they have."""
         chosen = self._settings
-        component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
-        if component is None:
-            raise ApiError(0, f"there is no Component {chosen.component}")
+        components = await self._components()
+        component = components[0]
         allowed = rights(apps, chosen.component, chosen.granted)
         allowed = {**present(component, (name for _, name in undecided)), **allowed}
         allowed = {app: allowed[app] for app in sorted(allowed)}
@@ -379,11 +396,13 @@ class Keeper:
                 await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, readers)
         except (RefusedStreams, RefusedQueues) as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
-        patch = scoped(component, allowed) if chosen.scopes else None
-        if patch:
-            path = COMPONENTS.path(chosen.namespace, chosen.component)
-            await self._client.request("PATCH", path, patch, content_type=MERGE)
-        LOG.info("%d apps have their rights%s", len(allowed), ", changed" if patch else "")
+        changed = 0
+        for each in components if chosen.scopes else ():
+            if patch := scoped(each, allowed):
+                path = COMPONENTS.path(chosen.namespace, each["metadata"]["name"])
+                await self._client.request("PATCH", path, patch, content_type=MERGE)
+                changed += 1
+        LOG.info("%d apps have their rights%s", len(allowed), ", changed" if changed else "")
         chosen.ready.touch()
 
     def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> None:

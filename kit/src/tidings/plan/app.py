@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -71,6 +72,9 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
     namespace, name = app
     by_channel = _by_channel(readers)
     replayed = _replay_components(readers)
+    parallel = _parallel(by_channel, inventory)
+    originals = {each.pubsub: original.pubsub for each, original in parallel.items()}
+    rendered = [*by_channel.items(), *((each, by_channel[original]) for each, original in parallel.items())]
     children = [
         subscriptions.merged(
             name,
@@ -80,17 +84,18 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
             bulk=not _is_bulkless(namespace, [channel], inventory),
             concurrent=inventory.is_concurrent(namespace, channel.pubsub),
         )
-        for channel, near in by_channel.items()
+        for channel, near in rendered
     ]
     children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
     return AppPlan(
         app=name,
         namespace=namespace,
         subscriptions=tuple(sorted(children, key=lambda child: str(child["metadata"]["name"]))),
-        resiliency=resiliency.resiliency(name, namespace, _by_component(readers)),
+        resiliency=resiliency.resiliency(name, namespace, _by_component(readers), originals),
         policy=policies.consumer_policy(name, readers),
-        reads=_topics([*by_channel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
-        publishes=_topics(_published(app, inventory, readers)),
+        reads=_topics([*by_channel, *parallel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
+        publishes=_topics([*_published(app, inventory, readers), *_own_dead_letters(name, parallel, by_channel)]),
+        parallel=originals,
         enforcement={
             subscription.metadata.name: enforcement.enforcers(subscription, _bounds(subscription, read, inventory))
             for subscription, read in readers
@@ -120,6 +125,10 @@ def _check_alone(
     findings += enforcement.unenforced(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
+    for pubsub in sorted({each.pubsub for each in read}):
+        namespace = subscription.metadata.namespace
+        if inventory.is_serial(namespace, pubsub):
+            findings += subscriptions.not_parallel(subscription, inventory.parallel(namespace, pubsub))
     event_type = channels.readable_type(subscription, inventory)
     if event_type and not types.grants(event_type, inventory):
         message = f"{event_type.ref} has an error and cannot be consumed"
@@ -146,6 +155,26 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
         # The limit applies per topic: several topics deliver one message each, concurrently.
         serial=len(read) == 1 and inventory.is_serial(namespace, read[0].pubsub),
     )
+
+
+def _parallel(by_channel: dict[Channel, list[EventSubscription]], inventory: Inventory) -> dict[Channel, Channel]:
+    """Return the further channels by which an app reads several events of a topic at once, and of each the original."""
+    found: dict[Channel, Channel] = {}
+    for channel, near in by_channel.items():
+        components = inventory.parallel(near[0].metadata.namespace, channel.pubsub)
+        for component in subscriptions.parallel(near, components)[1:]:
+            found[replace(channel, pubsub=component)] = channel
+    return found
+
+
+def _own_dead_letters(
+    app: str, parallel: dict[Channel, Channel], by_channel: dict[Channel, list[EventSubscription]]
+) -> Iterator[Channel]:
+    """Yield where daprd publishes dead letters: through the component that brought the event."""
+    for channel, original in parallel.items():
+        for topic in {dead_letter_topic(app), *(each.spec.delivery.dead_letter.topic for each in by_channel[original])}:
+            if topic:
+                yield Channel(channel.pubsub, topic, "*")
 
 
 def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:

@@ -28,6 +28,8 @@ class AppPlan:
     reads: Topics = field(default_factory=dict)
     publishes: Topics = field(default_factory=dict)
     """Topics it may publish to: its events and dead letters and, if it reads dead letters, replays."""
+    parallel: Mapping[str, str] = field(default_factory=dict)
+    """Additional component, such as `pubsub-1`, to the component that it shares a consumer with."""
     enforcement: Mapping[str, Mapping[str, Enforcer]] = field(default_factory=dict)
     """By subscription name and field, the enforcer."""
     findings: tuple[Finding, ...] = ()

@@ -9,8 +9,9 @@ It depends on these properties of daprd 1.18.1 (pkg/resiliency, dapr/kit/retry, 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -30,8 +31,16 @@ KIT_MARGIN = 5.0
 """Seconds that daprd waits for a response beyond the kit's own maximum."""
 
 
-def resiliency(app: str, namespace: str, readers: dict[str, list[EventSubscription]]) -> dict[str, Any] | None:
-    """Build the Resiliency of an app from its subscriptions by pub/sub component; None if there are none."""
+def resiliency(
+    app: str,
+    namespace: str,
+    readers: dict[str, list[EventSubscription]],
+    parallel: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any] | None:
+    """Build the Resiliency of an app from its subscriptions by pub/sub component; None if there are none.
+
+    `parallel` maps each additional component to the one whose policies apply to it.
+    """
     if not readers:
         return None
     retries: dict[str, Any] = {}
@@ -50,6 +59,7 @@ def resiliency(app: str, namespace: str, readers: dict[str, list[EventSubscripti
             breakers[f"{name}-breaker"] = breaker
             inbound["circuitBreaker"] = f"{name}-breaker"
         components[pubsub] = {"inbound": inbound}
+    components |= {each: components[original] for each, original in sorted(parallel.items())}
     policies = {"retries": retries, "timeouts": timeouts, **({"circuitBreakers": breakers} if breakers else {})}
     return {
         "apiVersion": "dapr.io/v1alpha1",

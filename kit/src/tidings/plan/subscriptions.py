@@ -59,6 +59,29 @@ def merged(
     return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), bulk_subscribe, raw=raw)
 
 
+def parallel(readers: list[EventSubscription], components: list[str]) -> list[str]:
+    """Return the components, of those that share a consumer, through which an app reads a topic: each brings one event.
+
+    Where order is asked for there is one, since events that are under way at once may overtake each other. With the
+    kit, which keeps to each subscription's bound, there are as many as the widest of them asks for.
+    """
+    if any(each.spec.ordering.mode == "Key" for each in readers):
+        return components[:1]
+    bounds = [each.spec.max_concurrency or 1 for each in readers]
+    return components[: max(bounds) if readers[0].spec.consumer.kit else min(bounds)]
+
+
+def not_parallel(subscription: EventSubscription, components: list[str]) -> Iterator[Finding]:
+    """Yield a finding where a component brings fewer events at once than a subscription may handle."""
+    spec = subscription.spec
+    if spec.ordering.mode == "None" and (spec.max_concurrency or 1) > len(components):
+        message = f"maxConcurrency is {spec.max_concurrency}, and {components[0]} brings one event of a topic at a time"
+        if len(components) > 1:
+            message = f"maxConcurrency is {spec.max_concurrency}, and {', '.join(components)} bring one event each"
+        mend = f"Write at most {len(components)}, or add the component {components[0]}-{len(components)}."
+        yield subscription.finding("warning", "too-few-components", message, mend, at=("spec", "maxConcurrency"))
+
+
 def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:
     """Build the Dapr Subscription for replays to an app."""
     channel = Channel(pubsub, replay_topic(app), "*")

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+PARALLEL = "tidings.dev/components"
+"""Annotation of a component in a file: how many of it there are to be, with its name and `-1`, `-2` … appended."""
+MOST_PARALLEL = 32
+_OF_SOMEBODY_ELSE = ("publishingScopes", "subscriptionScopes", "tidingsReopened")
+"""Settings in which components that share a broker's consumer may differ."""
 _CONCURRENT = ("pubsub.redis", "pubsub.rabbitmq", "pubsub.kafka")
 _SETTINGS = {"pubsub.jetstream": "concurrency", "pubsub.rabbitmq": "concurrencyMode"}
 """By component type, the setting that limits delivery to one message with `single`; other types deliver in parallel."""
@@ -38,3 +43,37 @@ def one_at_a_time(document: Any) -> str | None:
     settings = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     is_single = any(entry.get("name") == setting and entry.get("value") == "single" for entry in settings)
     return document["metadata"]["name"] if setting and is_single else None
+
+
+def parallel(document: Any) -> list[dict[str, Any]]:
+    """Return a Component and those that deliver in parallel with it, as many as its annotation says.
+
+    They differ in their names only. So they share the broker's consumer, and each brings one message at a time.
+    """
+    if not _type(document):
+        return []
+    metadata = {**document["metadata"]}
+    name, annotations = metadata["name"], metadata.pop("annotations", None)
+    if not isinstance(annotations, dict) or PARALLEL not in annotations:
+        return [document]
+    if others := {key: value for key, value in annotations.items() if key != PARALLEL}:
+        metadata["annotations"] = others
+    names = [name, *(f"{name}-{number}" for number in range(1, _count(annotations[PARALLEL])))]
+    return [{**document, "metadata": {**metadata, "name": each}} for each in names]
+
+
+def _count(asked: Any) -> int:
+    """Return a number from 1 to the most that is allowed; 1 for what is not one."""
+    try:
+        return min(max(int(asked), 1), MOST_PARALLEL)
+    except (TypeError, ValueError, OverflowError):
+        return 1
+
+
+def settings(document: Any) -> str:
+    """Return what must be equal in components that share a broker's consumer; it may hold a password."""
+    spec = document["spec"]
+    entries = spec.get("metadata")
+    given = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    shared = [each for each in given if each.get("name") not in _OF_SOMEBODY_ELSE]
+    return repr([spec.get("type"), spec.get("version"), shared])

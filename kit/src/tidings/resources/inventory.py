@@ -31,6 +31,8 @@ class Inventory:
         """Components whose workers are shared by all topics of an app: a slow topic delays the others."""
         self.concurrent: set[str] = set()
         """Components that deliver several messages of one topic concurrently."""
+        self.settings: dict[str, str] = {}
+        """By serial component, the settings that must be equal to share the broker's consumer."""
         self.accounts: dict[str, frozenset[str]] = {}
         """By namespace, digests of the broker accounts that its components use."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
@@ -107,6 +109,20 @@ class Inventory:
     def is_serial(self, namespace: str, component: str) -> bool:
         """Return True if the component delivers one message at a time."""
         return not self.serial.isdisjoint((component, f"{namespace}/{component}"))
+
+    def parallel(self, namespace: str, component: str) -> list[str]:
+        """Return the components that share the consumer of a component that brings one message at a time, itself first.
+
+        They are called `pubsub`, `pubsub-1`, `pubsub-2` … and are equal in all settings. Each brings one more.
+        """
+        found = [component]
+        settings = self._settings(namespace, component)
+        while settings and self._settings(namespace, following := f"{component}-{len(found)}") == settings:
+            found.append(following)
+        return found
+
+    def _settings(self, namespace: str, component: str) -> str:
+        return self.settings.get(component) or self.settings.get(f"{namespace}/{component}", "")
 
     def is_sharing(self, namespace: str, component: str) -> bool:
         """Return True if the component's workers are shared by all topics of an app."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings.resources import reading, schemas
-from tidings.resources.brokers import one_at_a_time, several_at_once, shares_workers
+from tidings.resources.brokers import one_at_a_time, parallel, settings, several_at_once, shares_workers
 from tidings.resources.findings import Finding
 from tidings.resources.inventory import Inventory
 from tidings.resources.model import Resource
@@ -30,9 +30,7 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     """
     findings: list[Finding] = []
     known: dict[tuple[str, str, str], Resource[Any]] = {}
-    serial: set[str] = set()
-    sharing: set[str] = set()
-    concurrent: set[str] = set()
+    components: list[dict[str, Any]] = []
     for path in reading.files(Path(root) for root in paths):
         documents, wrong = reading.read(path)
         findings += wrong
@@ -44,14 +42,21 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
                 findings += wrong
             if resource:
                 _add(resource, known, findings)
-            for names, delivers in ((serial, one_at_a_time), (sharing, shares_workers), (concurrent, several_at_once)):
-                if component := delivers(document.data):
-                    names.add(component)
+            components += parallel(document.data)
     inventory = Inventory(known.values(), findings)
-    inventory.serial |= serial
-    inventory.sharing |= sharing
-    inventory.concurrent |= concurrent
+    add_components(inventory, components)
     return inventory
+
+
+def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
+    """Note how Dapr's Components deliver."""
+    for document in documents:
+        kinds = (inventory.serial, one_at_a_time), (inventory.sharing, shares_workers)
+        for names, delivers in (*kinds, (inventory.concurrent, several_at_once)):
+            if component := delivers(document):
+                names.add(component)
+        if component := one_at_a_time(document):
+            inventory.settings[component] = settings(document)
 
 
 def _items(document: Document, depth: int = 0) -> Iterator[Document]:

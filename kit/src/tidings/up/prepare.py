@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from tidings import components, programs
+from tidings.resources.brokers import parallel
 from tidings.up import backends, orphans, ports, processes, state, system
 from tidings.up.errors import AlreadyRunning, NotRunning
 from tidings.up.folder import RUN_DIR, RunFolder, make_own, make_private, write_private
@@ -147,15 +148,19 @@ def _components(
     store = components.render(
         sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
     )
-    for component in pubsub:
-        component["spec"]["metadata"] += _scopes(planned, component["metadata"]["name"])
-    return [*pubsub, *store]
+    used = planned.parallel(app)
+    found = [each for document in pubsub for each in parallel(document)]
+    mine = [
+        each for each in found if each["metadata"]["name"] in {*used, *(each["metadata"]["name"] for each in pubsub)}
+    ]
+    return [*(_scoped(planned, each) for each in mine), *store]
 
 
-def _scopes(planned: System, pubsub: str) -> list[dict[str, str]]:
-    """Return the publishing and subscription scopes of a component, as on a cluster."""
-    scopes = planned.plan.scopes.get(pubsub)
-    return scopes.metadata if scopes else []
+def _scoped(planned: System, component: dict[str, Any]) -> dict[str, Any]:
+    """Add the publishing and subscription scopes, as on a cluster."""
+    scopes = planned.plan.scopes.get(component["metadata"]["name"])
+    spec = component["spec"]
+    return {**component, "spec": {**spec, "metadata": [*spec["metadata"], *(scopes.metadata if scopes else [])]}}
 
 
 def _with_environment(process: Process, options: Options, mark: Mapping[str, str]) -> Process:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,11 @@ class System:
         if planned is None:
             return []
         return [*planned.subscriptions, *([planned.resiliency] if planned.resiliency else [])]
+
+    def parallel(self, app: str) -> Collection[str]:
+        """Names of the further components through which an app reads several events of a topic at once."""
+        planned = self.plan.apps.get(app)
+        return planned.parallel.keys() if planned else ()
 
     def policy(self, app: str) -> Mapping[str, Any]:
         """Return the consumer policy of an app."""
