@@ -811,7 +811,7 @@ def test_a_topic_is_read_through_as_many_components_as_events_may_be_under_way(
 
 def test_of_several_subscriptions_to_a_topic_the_widest_counts_unless_one_wants_order():
     def wish(name: str, **spec: Any) -> Document:
-        return subscription(name, filters=[{"exact": {"subject": name}}], **spec)
+        return subscription(name, filters=[{"exact": {"subject": name}}], routes={"default": f"/{name}"}, **spec)
 
     wide, narrow = wish("wide", maxConcurrency=3), wish("narrow", maxConcurrency=2)
     ordered = wish("ordered", maxConcurrency=2, ordering={"mode": "Key"})
