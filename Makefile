@@ -2,7 +2,7 @@
 SHELL := bash
 PYTHON ?= python3
 UV ?= .venv/bin/uv
-MEMBERS := kit operator $(sort $(wildcard services/*))
+MEMBERS := kit plan cli operator archive $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -22,13 +22,14 @@ venv: .venv/.ready ## the Python environment, exactly as requirements.lock has i
 
 lock: ## pin every dependency anew into requirements.lock
 	uv pip compile pyproject.toml --group pyproject.toml:dev $(addsuffix /pyproject.toml,$(MEMBERS)) --all-extras \
-		--universal --generate-hashes --no-emit-package tidings --no-annotate --no-header --quiet --output-file requirements.lock
-	uv pip compile kit/pyproject.toml $(addsuffix /pyproject.toml,$(sort $(wildcard services/*))) images/services.in \
+		--universal --generate-hashes $(OWN) --no-annotate --no-header --quiet --output-file requirements.lock
+	uv pip compile $(addsuffix /pyproject.toml,kit plan archive $(sort $(wildcard services/*))) images/services.in \
 		--extra fastapi --extra sql --extra otlp $(SUBSET) --output-file images/services.lock
-	uv pip compile operator/pyproject.toml $(SUBSET) --output-file images/operator.lock
+	uv pip compile $(addsuffix /pyproject.toml,kit plan operator) $(SUBSET) --output-file images/operator.lock
 	uv pip compile images/debugger.in --universal --generate-hashes --no-annotate --no-header --quiet --output-file images/debugger.lock
 
-SUBSET := --constraint requirements.lock --universal --generate-hashes --no-emit-package tidings --no-annotate --no-header --quiet
+OWN := --no-emit-package tidings --no-emit-package tidings-plan --no-emit-package tidings-cli
+SUBSET := --constraint requirements.lock --universal --generate-hashes $(OWN) --no-annotate --no-header --quiet
 
 site: venv ## the documentation site, strictly, into .run/site/html: broken links, lost anchors, pages without a place
 	python docs/site.py
@@ -38,7 +39,7 @@ lint: venv ## style, imports between layers, workflows: every hook of .pre-commi
 	pre-commit run --all-files --show-diff-on-failure
 
 types: venv ## mypy strict over every member and the tests
-	mypy kit/src operator/src
+	mypy kit/src plan/src cli/src operator/src archive/src
 	mypy tests simulators docs/reference/generate.py
 	mypy changes/changelog.py
 	mypy docs/site.py
@@ -47,6 +48,7 @@ types: venv ## mypy strict over every member and the tests
 	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes
+	tidings export tidings_archive.events --folder archive/contracts/schemas
 	for service in $(patsubst services/%/contracts/events.yaml,%,$(wildcard services/*/contracts/events.yaml)); do \
 		tidings export $$service.events --folder services/$$service/contracts/schemas || exit 1; done
 
@@ -54,7 +56,7 @@ changelog: venv ## merge changes/*.md into CHANGELOG.md (VERSION=1.2.3)
 	python changes/changelog.py release "$(VERSION)"
 
 packages: venv ## wheels and charts of a release, in dist/
-	for member in tidings tidings-operator; do uv build --quiet --package $$member --out-dir dist || exit 1; done
+	for member in tidings tidings-plan tidings-cli tidings-operator tidings-archive; do uv build --quiet --package $$member --out-dir dist || exit 1; done
 	for chart in tidings pizza; do "$$(tidings tools helm | cut -f 2)" package charts/$$chart --destination dist || exit 1; done
 
 docs: venv ## write the generated pages of docs/reference anew
@@ -143,7 +145,7 @@ chart-security: venv ## checkov over the rendered charts; exceptions stand in ch
 	uv tool run --quiet checkov@3.3.30 --config-file charts/.checkov.yaml --directory .run/rendered
 
 pins: venv ## the checksums of every program that is downloaded or built, after a version has changed
-	python -m tidings.programs.pinning
+	python -m tidings_cli.programs.pinning
 
 audit: venv ## known vulnerabilities in what requirements.lock pins
 	.ci/audit
@@ -160,7 +162,7 @@ e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluste
 e2e-images: images
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
-	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator simulators daprd numbered $(notdir $(wildcard services/*)))
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators daprd numbered $(notdir $(wildcard services/*)))
 
 # nats and redis must be on such a cluster too.
 e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
@@ -176,12 +178,13 @@ PREFIX = $(or $(REPOSITORY),plant-based-pizza)
 images: ## build every image (REPOSITORY=…, BASE=…, TAG=…, DOCKER_BUILD=options of docker build)
 	$(IMAGES) -f images/operator.Dockerfile -t $(PREFIX)/operator:$(TAG) .
 	$(IMAGES) -f images/simulators.Dockerfile -t $(PREFIX)/simulators:$(TAG) .
+	$(IMAGES) -f images/archive.Dockerfile -t $(PREFIX)/archive:$(TAG) .
 	for service in $(notdir $(wildcard services/*)); do \
 		$(IMAGES) -f images/service.Dockerfile --build-arg SERVICE=$$service -t $(PREFIX)/$$service:$(TAG) . || exit 1; done
 
 push: venv ## push every image to REPOSITORY; .run/images has their digests
 	mkdir -p .run/images && rm -f .run/images/*
-	for name in operator simulators $(notdir $(wildcard services/*)); do \
+	for name in operator archive simulators $(notdir $(wildcard services/*)); do \
 		docker push --quiet $(PREFIX)/$$name:$(TAG) && docker inspect --format '{{index .RepoDigests 0}}' $(PREFIX)/$$name:$(TAG) \
 		| sed -E 's/(.*)@sha256:(.*)/\2  \1/' >> .run/images/all.sha256 || exit 1; done
 	grep '/operator$$' .run/images/all.sha256 > .run/images/operator.sha256

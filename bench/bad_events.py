@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 from tests.support import bad_events  # noqa: E402 - its folder is put on the path first
 from tests.support.bad_events import BAD, SHARE, encoded, envelope  # noqa: E402
 
-from tidings.envelope import new_id  # noqa: E402
-from tidings.testing import programs  # noqa: E402
-from tidings.testing.programs import Ports  # noqa: E402
-from tidings.testing.serving import Served  # noqa: E402
+from tidings.messages.envelope import new_id  # noqa: E402
+from tidings_cli.testing import programs  # noqa: E402
+from tidings_cli.testing.programs import Ports  # noqa: E402
+from tidings_cli.testing.serving import Served  # noqa: E402
 
 TICK = 0.1
 """Seconds between two publishings."""

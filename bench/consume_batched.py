@@ -21,7 +21,7 @@ from rounds import Comparison, compare
 from tidings import Event, Handlers, Service, event
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.testing import MemorySidecar
-from tidings.testing.programs import Ports, postgres_server, public_folder
+from tidings_cli.testing.programs import Ports, postgres_server, public_folder
 
 UNDER_WAY = 64
 EVENTS = {"together": 3_000, "one by one": 300}

@@ -17,7 +17,7 @@ from pathlib import Path
 from ingress_cpu import body
 from rounds import Comparison, Side, compare
 
-from tidings.testing.programs import Ports, listens, tied
+from tidings_cli.testing.programs import Ports, listens, tied
 
 CONNECTIONS, SECONDS = 8, 1.5
 LENGTH = re.compile(rb"content-length: (\d+)")

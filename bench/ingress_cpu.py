@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from rounds import Comparison, Side, compare
 
 from tidings import Event, Handlers, Service, StateContext, event
-from tidings.envelope import Envelope
 from tidings.fastapi import create_app
+from tidings.messages.envelope import Envelope
 from tidings.testing import MemorySidecar, post
 
 EVENTS = 2_000

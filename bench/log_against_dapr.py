@@ -20,13 +20,13 @@ from nats.js import JetStreamContext
 from rounds import Comparison, compare
 
 from tidings import Service
-from tidings.components import render
-from tidings.envelope import new_id
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams, stream_name
+from tidings.dapr.client import DaprSidecar
+from tidings.messages.envelope import new_id
 from tidings.outbox.dapr import DaprOutbox
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams, stream_name
-from tidings.testing.programs import Ports, daprd, nats_server, postgres_server, public_folder
-from tidings.testing.serving import Served
+from tidings_cli.testing.programs import Ports, daprd, nats_server, postgres_server, public_folder
+from tidings_cli.testing.serving import Served
 
 EVENTS, DAPR_EVENTS, OUTBOX_STORE = 500, 5, "outbox"
 BROKER = "NATS JetStream, file storage, flushed every 2 min, one delivery at a time"

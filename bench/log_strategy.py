@@ -18,12 +18,12 @@ from cpu_breakdown import cpu_breakdown
 from rounds import Comparison, Section, compare, p99
 
 from tidings import Event, Service, StateContext, event
-from tidings.components import render
-from tidings.envelope import Envelope, new_id
-from tidings.sidecar import Operation
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
-from tidings.testing.programs import Ports, daprd, nats_server
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.dapr import Operation
+from tidings.dapr.client import DaprSidecar
+from tidings.messages.envelope import Envelope, new_id
+from tidings_cli.testing.programs import Ports, daprd, nats_server
 
 SETS = Path(__file__).resolve().parents[1] / "components"
 TOPIC = "shop.itemSold.v1"

@@ -18,10 +18,10 @@ from typing import Any
 
 sys.modules["kubernetes"] = None  # type: ignore[assignment] # as `python -m tidings_operator` does it
 
-from tidings.plan import AppPlan, plan_app  # noqa: E402
-from tidings.resources import Inventory  # noqa: E402
 from tidings_operator import process, reconciling  # noqa: E402
 from tidings_operator.operating import Operator  # noqa: E402
+from tidings_plan import AppPlan, plan_app  # noqa: E402
+from tidings_plan.resources import Inventory  # noqa: E402
 
 TICK = 0.01
 

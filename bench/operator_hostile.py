@@ -28,7 +28,7 @@ from run import machine
 from tests.operator import shop
 from tests.operator.cluster import ADMIN, MANIFESTS, Cluster, running
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator.client import OWN, Client
 
 GOOD, HOSTILE, PER_APP, SHARING, LARGE = 1_000, 100, 10, 10, 20

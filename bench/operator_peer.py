@@ -20,14 +20,14 @@ import kopf
 import msgspec
 import uvloop
 
-from tidings.plan import plan_app
-from tidings.resources import EventSubscription, Inventory, parse_resource
-from tidings.resources.model import GROUP
 from tidings_operator import children, metrics, server, statuses
 from tidings_operator.children import SELECTOR, Live
 from tidings_operator.client import CHILDREN, OWN, Client, Known
 from tidings_operator.process import login
 from tidings_operator.statuses import Outcome
+from tidings_plan import plan_app
+from tidings_plan.resources import EventSubscription, Inventory, parse_resource
+from tidings_plan.resources.model import GROUP
 
 VERSION = "v1alpha1"
 OURS = dict([SELECTOR.split("=")])

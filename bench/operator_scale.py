@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT))
 import tests.operator.shop as shop  # noqa: E402, PLR0402 - a namespace package has no attributes
 from tests.operator.cluster import ADMIN, MANIFESTS, OPERATOR, Cluster, running  # noqa: E402
 
-from tidings.testing.programs import Ports  # noqa: E402
+from tidings_cli.testing.programs import Ports  # noqa: E402
 from tidings_operator.client import OWN, Client  # noqa: E402
 
 HERE = Path(__file__).parent

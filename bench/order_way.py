@@ -27,8 +27,9 @@ import httpx2
 import psutil
 from rounds import Section, p99, short
 
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
+from tidings_plan.resources import contracts_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -172,9 +173,9 @@ async def events_of(client: httpx2.AsyncClient, run: Run, order: str) -> OrderEv
 
 def without_services(folder: Path) -> Path:
     """Create a project with the contracts of all services, but without their code; return its folder."""
-    names = sorted(contracts.parent.name for contracts in ROOT.glob("services/*/contracts"))
-    for name in names:
-        shutil.copytree(ROOT / "services" / name / "contracts", folder / "services" / name / "contracts")
+    names = [contracts.parent.name for contracts in contracts_folders(ROOT)]
+    for name, contracts in zip(names, contracts_folders(ROOT), strict=True):
+        shutil.copytree(contracts, folder / "services" / name / "contracts")
         code = folder / "services" / name / "src" / name
         code.mkdir(parents=True)
         # Without it this is a namespace package, and the installed service of that name would win over it.

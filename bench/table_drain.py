@@ -20,11 +20,11 @@ from cpu_breakdown import cpu_breakdown
 from rounds import Comparison, Section, compare
 
 from tidings import Event, Service, event
+from tidings.outbox.sql import Database
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.outbox.table_schema import lanes, outbox
-from tidings.sql import Database
 from tidings.testing import MemorySidecar
-from tidings.testing.programs import Ports, postgres_server, public_folder
+from tidings_cli.testing.programs import Ports, postgres_server, public_folder
 
 ROWS, ONE_BY_ONE, WRITES, TASKS = 20_000, 150, 2_000, 4
 DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")

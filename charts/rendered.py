@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tidings.programs import ensure
+from tidings_cli.programs import ensure
 
 CHARTS = Path(__file__).resolve().parent
 APIS = ("dapr.io/v1alpha1", "tidings.dev/v1alpha1", "keda.sh/v1alpha1")

@@ -1,7 +1,7 @@
 """Writes what the charts hold of things that stand elsewhere; `--check` only says what has drifted.
 
 - tidings/files/{crds,rbac,webhooks}.yaml  from operator/manifests
-- pizza/files/contracts/<service>.yaml    from services/*/contracts, schemas and examples inline
+- pizza/files/contracts/<service>.yaml    from the contracts folders, schemas and examples inline
 - pizza/files/components/<set>.yaml       from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
 - pizza/files/map.json                    what the archive's console draws
@@ -22,9 +22,9 @@ from typing import Any
 
 import yaml
 
-from tidings.plan import Plan, plan, system_map
-from tidings.resources import load
-from tidings.streams import stream_name
+from tidings.brokers.jetstream import stream_name
+from tidings_plan import Plan, plan, system_map
+from tidings_plan.resources import contracts_folders, load
 
 CHARTS = Path(__file__).resolve().parent
 ROOT = CHARTS.parent
@@ -38,12 +38,12 @@ def expected() -> dict[Path, str]:
     """Every file that this program writes, and its text."""
     pizza = CHARTS / "pizza"
     files = {CHARTS / f"tidings/files/{name}": (ROOT / "operator/manifests" / name).read_text() for name in MANIFESTS}
-    for contracts in sorted(ROOT.glob("services/*/contracts")):
+    for contracts in contracts_folders(ROOT):
         files[pizza / f"files/contracts/{contracts.parent.name}.yaml"] = MADE + _dump(list(_contracts(contracts)))
     for name in (*BROKERS, *STATES):
         (component,) = (ROOT / "components" / name).glob("*.yaml")
         files[pizza / f"files/components/{name}.yaml"] = component.read_text()
-    inventory = load(sorted(ROOT.glob("services/*/contracts")))
+    inventory = load(contracts_folders(ROOT))
     whole = plan(inventory)
     files[pizza / "files/plan.json"] = _json(planned(whole))
     files[pizza / "files/map.json"] = _json(system_map(inventory, whole))

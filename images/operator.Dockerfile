@@ -19,7 +19,7 @@ LABEL org.opencontainers.image.title="tidings-operator" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=packages /opt/venv /opt/venv
-COPY kit/src/ operator/src/ /app/
+COPY kit/src/ plan/src/ operator/src/ /app/
 RUN /opt/venv/bin/python -m compileall -q /app \
  && if [ "${OWNER}" != 0 ]; then chown -R "${OWNER}:${OWNER}" /app; fi
 # USER: kopf asks who it runs as, and uid 10001 has no entry in /etc/passwd.

@@ -26,9 +26,9 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from tidings.up.errors import StartFailed, UpError
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.up.errors import StartFailed, UpError
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("orders", "menu", "payments", "kitchen", "pickup", "loyalty", "notifications", "saas", "smtp")

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tidings.up import state
-from tidings.up.errors import NotRunning, UpError
-from tidings.up.run import running
-from tidings.up.system import Options
+from tidings_cli.up import state
+from tidings_cli.up.errors import NotRunning, UpError
+from tidings_cli.up.run import running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PACE = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}

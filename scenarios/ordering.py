@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 
-from tidings.up.errors import UpError
+from tidings_cli.up.errors import UpError
 
 URLs = Callable[[str], str]
 """Address of a service by its name."""

@@ -24,10 +24,10 @@ import httpx2
 from ordering import an_order, menu, place
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
-from tidings.envelope import new_id, timestamp
-from tidings.up.errors import UpError
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.messages.envelope import new_id, timestamp
+from tidings_cli.up.errors import UpError
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs/images"

@@ -28,9 +28,9 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tidings.up.errors import UpError
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.up.errors import UpError
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 PARCEL = 100

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 # Before any test module imports it: a module that is imported already cannot be rewritten.
-pytest.register_assert_rewrite("tidings.testing.conformance")
+pytest.register_assert_rewrite("tests.conformance")
 
 # How long an example takes says something about the machine only. A failure prints the line that reproduces it.
 settings.register_profile("tidings", deadline=None, print_blob=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import sys
 import typing
@@ -17,12 +17,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from tidings import tallies
-from tidings.cli import commands
-from tidings.plan import plan
-from tidings.plan.channels import channel_of
-from tidings.resources import Inventory, load
-from tidings.resources.eventtype import EventType
+from tidings.observability import instruments
+from tidings_cli import commands
+from tidings_plan import plan
+from tidings_plan.channels import channel_of
+from tidings_plan.resources import Inventory, contracts_folders, load
+from tidings_plan.resources.eventtype import EventType
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -57,7 +57,8 @@ def page(title: str, introduction: str, parts: Iterable[str]) -> str:
 def settings() -> str:
     """Every setting of the kit and of the services."""
     modules = [importlib.import_module("tidings.settings")]
-    modules += [importlib.import_module(f"{name}.settings") for name in SERVICES if _has(name, "settings")]
+    names = [*SERVICES, "tidings_archive"]
+    modules += [importlib.import_module(f"{name}.settings") for name in names if _has(name, "settings")]
     introduction = (
         "All settings are environment variables. `tidings up` sets those that say where things are; the others are set "
         "under `environment` in `tidings.yaml`. An empty value counts as not set; a wrong one stops the program at its "
@@ -68,7 +69,7 @@ def settings() -> str:
 
 
 def _has(service: str, module: str) -> bool:
-    return (ROOT / "services" / service / "src" / service / f"{module}.py").is_file()
+    return importlib.util.find_spec(f"{service}.{module}") is not None
 
 
 def _classes(module: ModuleType) -> Iterator[type[BaseSettings]]:
@@ -78,7 +79,7 @@ def _classes(module: ModuleType) -> Iterator[type[BaseSettings]]:
 
 
 def _settings_of(module: ModuleType, found: type[BaseSettings]) -> str:
-    name = module.__name__.partition(".")[0]
+    name = module.__name__.partition(".")[0].removeprefix("tidings_")
     title = "Every service with the kit" if name == "tidings" else name
     prefix = str(found.model_config.get("env_prefix", ""))
     rows = [
@@ -103,7 +104,7 @@ def _default(field: FieldInfo) -> str:
 
 def events() -> str:
     """Every event type, who publishes it and who reads it."""
-    inventory = load(sorted(ROOT.glob("services/*/contracts")))
+    inventory = load(contracts_folders(ROOT))
     readers = _readers(inventory)
     types = sorted(inventory.types.values(), key=lambda each: each.spec.type)
     rows = [
@@ -190,9 +191,9 @@ def _anchor(title: str) -> str:
 
 
 METRICS = {
-    "Every service with the kit": "tidings.metrics",
+    "Every service with the kit": "tidings.observability.metrics",
     "storefront": "storefront.forwarding",
-    "keeper": "tidings_operator.keeper",
+    "keeper": "tidings_operator.topology",
 }
 """By heading, the modules that define them; the operator's are in its own page."""
 
@@ -212,10 +213,10 @@ def metrics() -> str:
 
 
 def _is_metric(value: object) -> bool:
-    return isinstance(value, MetricWrapperBase | tallies.Counter | tallies.Histogram)
+    return isinstance(value, MetricWrapperBase | instruments.Counter | instruments.Histogram)
 
 
-def _metric(metric: MetricWrapperBase | tallies.Counter | tallies.Histogram) -> tuple[str, ...]:
+def _metric(metric: MetricWrapperBase | instruments.Counter | instruments.Histogram) -> tuple[str, ...]:
     (found,) = metric.describe()
     name = f"{found.name}_total" if found.type == "counter" else found.name
     labels = ", ".join(code(each) for each in metric._labelnames)  # noqa: SLF001 - nothing public tells them

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from scenarios.ordering import counts, follow, place, until_agreed
 
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = (

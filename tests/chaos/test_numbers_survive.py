@@ -19,12 +19,12 @@ import nats
 import pytest
 import pytest_asyncio
 from scenarios.counting import PARCEL, Numbers
+from tests.support.proxy import FaultProxy, Mode
 
-from tidings.streams import stream_name
-from tidings.testing.programs import Ports, nats_server, public_folder
-from tidings.testing.proxy import FaultProxy, Mode
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.brokers.jetstream import stream_name
+from tidings_cli.testing.programs import Ports, nats_server, public_folder
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 NUMBERED = Path(__file__).parent / "numbered"
 TOPIC, DEAD = "sender.numberTold.v1", "deadletter.receiver"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tidings.plan import Plan, plan
-from tidings.plan.channels import published
-from tidings.plan.conventions import REPLAY_OUTCOMES, dead_letter_topic, replay_topic
-from tidings.resources import Inventory, load
+from tidings_plan import Plan, plan
+from tidings_plan.channels import published
+from tidings_plan.conventions import REPLAY_OUTCOMES, dead_letter_topic, replay_topic
+from tidings_plan.resources import Inventory, contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
-    return load(sorted(ROOT.glob("services/*/contracts")))
+    return load(contracts_folders(ROOT))
 
 
 @pytest.fixture(scope="module")

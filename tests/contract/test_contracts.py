@@ -10,17 +10,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+from tests.support.contracts import contract_files
 
-from tidings import events
-from tidings.cli.export import declared, stale
-from tidings.events import MessageType
-from tidings.handlers import Handler
-from tidings.plan import Plan, plan
-from tidings.resources import Inventory, load
+from tidings.consume.handlers import Handler
+from tidings.messages import events
+from tidings.messages.events import MessageType
+from tidings_cli.export import declared, stale
+from tidings_plan import Plan, plan
+from tidings_plan.resources import Inventory, contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
-SERVICES = sorted(path.parents[1].name for path in ROOT.glob("services/*/contracts/events.yaml"))
-READERS = sorted(path.parents[1].name for path in ROOT.glob("services/*/contracts/subscriptions.yaml"))
+FOLDERS = {path.parents[1].name: path.parents[1] for path in contract_files("events.yaml")}
+SERVICES = sorted(FOLDERS)
+READERS = sorted(path.parents[1].name for path in contract_files("subscriptions.yaml"))
 SHAPE = ("README.md", "pyproject.toml", "contracts/events.yaml", "contracts/subscriptions.yaml")
 MODULES = ("main.py", "api.py", "handlers.py", "events.py")
 
@@ -37,7 +39,7 @@ UNCONSUMED = {
 
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
-    return load(sorted(ROOT.glob("services/*/contracts")))
+    return load(contracts_folders(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +47,25 @@ def planned(inventory: Inventory) -> Plan:
     return plan(inventory)
 
 
+def package_of(service: str) -> str:
+    return "tidings_archive" if service == "archive" else service
+
+
 def schema_of(label: str) -> Path:
-    (found,) = ROOT.glob(f"services/*/contracts/schemas/{label}.json")
+    (found,) = contract_files(f"schemas/{label}.json")
     return found
 
 
 def examples_of(label: str) -> list[Path]:
-    return sorted(ROOT.glob(f"services/*/contracts/examples/{label}.json")) + sorted(
-        ROOT.glob(f"services/*/contracts/examples/{label}.*.json")
-    )
+    return contract_files(f"examples/{label}.json") + sorted(contract_files(f"examples/{label}.*.json"))
 
 
-LABELS = sorted(path.stem for path in ROOT.glob("services/*/contracts/schemas/*.json"))
+LABELS = sorted(path.stem for path in contract_files("schemas/*.json"))
 
 
 def readers() -> Iterator[tuple[str, Handler]]:
     for service in READERS:
-        for handler in importlib.import_module(f"{service}.main").handlers:
+        for handler in importlib.import_module(f"{package_of(service)}.main").handlers:
             yield service, handler
 
 
@@ -72,20 +76,20 @@ def internal(kind: MessageType) -> bool:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_the_same_shape(service: str) -> None:
-    folder = ROOT / "services" / service
+    folder, package = FOLDERS[service], package_of(service)
     missing = [name for name in SHAPE if not (folder / name).is_file()]
-    missing += [name for name in MODULES if not (folder / "src" / service / name).is_file()]
-    missing += [] if any((folder / "src" / service).glob("domain*")) else ["domain"]
+    missing += [name for name in MODULES if not (folder / "src" / package / name).is_file()]
+    missing += [] if any((folder / "src" / package).glob("domain*")) else ["domain"]
     assert missing == []
-    assert importlib.import_module(f"{service}.main").app.title == service
+    assert importlib.import_module(f"{package}.main").app.title == service
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_schema_files_are_what_the_classes_say(service: str) -> None:
-    folder = ROOT / "services" / service / "contracts" / "schemas"
-    outdated = [path.name for path, _ in stale(f"{service}.events", folder)]
+    folder = FOLDERS[service] / "contracts" / "schemas"
+    outdated = [path.name for path, _ in stale(f"{package_of(service)}.events", folder)]
     assert outdated == [], "write them anew with `make contracts`"
-    assert {path.stem for path in folder.glob("*.json")} == set(declared(f"{service}.events"))
+    assert {path.stem for path in folder.glob("*.json")} == set(declared(f"{package_of(service)}.events"))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -96,7 +100,7 @@ def test_the_yaml_names_every_schema_and_example_and_no_other(service: str, inve
         if service in (kind.spec.owner.team, *(() if kind.spec.intent == "Command" else kind.spec.producers))
         for version in kind.spec.versions
     }
-    folder = ROOT / "services" / service / "contracts"
+    folder = FOLDERS[service] / "contracts"
     assert set(versions) == {path.stem for path in folder.glob("schemas/*.json")}
     assert all(version.examples for version in versions.values())
 
@@ -131,7 +135,7 @@ def test_a_message_that_a_service_sends_fits_the_schema_of_its_owner() -> None:
     checked = set()
     for service in READERS:
         try:
-            sent = declared(f"{service}.commands")
+            sent = declared(f"{package_of(service)}.commands")
         except ModuleNotFoundError:
             continue
         for label in sent.keys() & LABELS:
@@ -152,7 +156,7 @@ def test_handlers_and_subscriptions_are_the_same(service: str, planned: Plan) ->
     policy = planned.apps[service].policy
     fed = {(entry["type"], entry["topic"]) for entry in policy["subscriptions"]}
     handled = set()
-    for handler in importlib.import_module(f"{service}.main").handlers:
+    for handler in importlib.import_module(f"{package_of(service)}.main").handlers:
         if not internal(handler.kind):
             handled |= {(handler.kind.name, f"{handler.kind.name}.v{version}") for version in handler.versions}
     if service == "archive":  # reads whatever there is: tests/contract/test_archive_covers_everything.py

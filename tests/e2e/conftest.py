@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 from tests.support.pizzeria import Pizzeria
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 
 OFF_THE_NETWORK = (
     "--no-sandbox",  # as root there is none

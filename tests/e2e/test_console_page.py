@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
 
-from archive.settings import ArchiveSettings
+from tidings_archive.settings import ArchiveSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

@@ -13,8 +13,8 @@ from playwright.async_api import Page, expect
 from tests.e2e.conftest import Open
 from tests.support import checkout
 
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 PACE = {"KITCHEN_PACE": "0.3", "PICKUP_PACE": "0.3", "DELIVERY_PACE": "0.3"}

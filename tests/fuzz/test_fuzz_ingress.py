@@ -16,11 +16,12 @@ import msgspec
 import pytest
 from tests.fuzz.mutating import corpus, mutate, raw_corpus
 
-from tidings import Drop, Event, Handlers, Rejected, Retry, Service, StateContext, event, logs
-from tidings.envelope import MAX_ATTRIBUTE, UNREADABLE, Envelope, decode, salvage
+from tidings import Drop, Event, Handlers, Rejected, Retry, Service, StateContext, event
+from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import MalformedEvent, PublishRefused, StateRefused
+from tidings.messages.envelope import MAX_ATTRIBUTE, UNREADABLE, Envelope, decode, salvage
+from tidings.observability import logs
 from tidings.outcomes import DeadLetter
-from tidings.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.testing import MemoryBroker, MemorySidecar, post
 
 DELIVERIES = int(os.environ.get("FUZZ_DELIVERIES", "20000"))

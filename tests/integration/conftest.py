@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidings.programs import ProgramError, ensure
-from tidings.testing import programs
-from tidings.testing.fixtures import daprd, nats, ports, postgres, redis, serve
-from tidings.testing.programs import Ports
+from tidings_cli.programs import ProgramError, ensure
+from tidings_cli.testing import programs
+from tidings_cli.testing.fixtures import daprd, nats, ports, postgres, redis, serve
+from tidings_cli.testing.programs import Ports
 
 __all__ = ["daprd", "nats", "ports", "postgres", "redis", "serve"]
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance import event, poll, unique
 
-from tidings.components import render
-from tidings.envelope import new_id
-from tidings.plan import plan
-from tidings.queues import ensure_queues
-from tidings.resources import Inventory, parse_resource
-from tidings.resources.brokers import one_at_a_time, several_at_once
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
-from tidings.testing.conformance import event, poll, unique
-from tidings.testing.fixtures import Serve, StartDaprd
-from tidings.testing.programs import Ports, rabbitmq_server
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.rabbitmq import ensure_queues
+from tidings.dapr.client import DaprSidecar
+from tidings.messages.envelope import new_id
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Ports, rabbitmq_server
+from tidings_plan import plan
+from tidings_plan.resources import Inventory, parse_resource
+from tidings_plan.resources.brokers import one_at_a_time, several_at_once
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 SETS = Path(__file__).parents[2] / "components"

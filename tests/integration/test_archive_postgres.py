@@ -13,15 +13,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from archive import api, api_deadletters, api_replays, consumers, replays
-from archive.handlers import handlers
-from archive.settings import ArchiveSettings
-from archive.tables import metadata
 from tidings import Service, Settings
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
-from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemoryBroker, MemorySidecar
+from tidings_archive import api, api_deadletters, api_replays, consumers, replays
+from tidings_archive.handlers import handlers
+from tidings_archive.settings import ArchiveSettings
+from tidings_archive.tables import metadata
 
 pytestmark = pytest.mark.real
 PLACED = "orders.orderPlaced.v1"

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conformance import poll, unique
 from tests.support import bad_events
 from tests.support.bad_events import BAD, ODD, SHARE, encoded, envelope
 
-from tidings.testing.conformance import poll, unique
-from tidings.testing.fixtures import Serve, StartDaprd
-from tidings.testing.programs import Ports, rabbitmq_server
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Ports, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 

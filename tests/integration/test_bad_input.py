@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from scenarios.ordering import an_order, follow, place
 
-from tidings.envelope import Envelope, new_id
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.messages.envelope import Envelope, new_id
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}

@@ -15,12 +15,12 @@ from nats import connect
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
 from scenarios.counting import PARCEL, Numbers
 
-from tidings.queues import queue_consumers
-from tidings.streams import ensure_streams, missing
-from tidings.testing.programs import Ports, rabbitmq_server
-from tidings.up import state
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.brokers.jetstream import ensure_streams, missing
+from tidings.brokers.rabbitmq import queue_consumers
+from tidings_cli.testing.programs import Ports, rabbitmq_server
+from tidings_cli.up import state
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 TOPIC = "sender.numberTold.v1"
 NUMBERED = Path(__file__).parents[1] / "chaos" / "numbered"

@@ -12,16 +12,16 @@ import msgspec
 import pytest
 
 from tidings import Event, Handlers, Rejected, Service, event
-from tidings.components import render
-from tidings.envelope import new_id
+from tidings.brokers.components import render
+from tidings.consume.policy import Policy
+from tidings.dapr.client import DaprSidecar
 from tidings.fastapi import create_app
-from tidings.plan import plan
-from tidings.plan.conventions import IGNORED_PATH
-from tidings.policy import Policy
-from tidings.resources import Inventory, parse_resource
-from tidings.sidecar.dapr import DaprSidecar
+from tidings.messages.envelope import new_id
 from tidings.testing import MemorySidecar
-from tidings.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_plan import plan
+from tidings_plan.conventions import IGNORED_PATH
+from tidings_plan.resources import Inventory, parse_resource
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 SETS = Path(__file__).parents[2] / "components"

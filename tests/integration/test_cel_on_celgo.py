@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidings.plan import cel, filters
-from tidings.programs.places import cache_folder
-from tidings.resources.subscription import Filter
+from tidings_cli.programs.places import cache_folder
+from tidings_plan import cel, filters
+from tidings_plan.resources.subscription import Filter
 
 pytestmark = pytest.mark.real
 SOURCE = Path(__file__).parent / "celgo"

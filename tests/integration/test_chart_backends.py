@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from tests.support.charts import VALUE_SETS, of_kind, rendered
 
-from tidings.programs import ensure
-from tidings.streams import ensure_streams
-from tidings.testing.programs import Ports, listens, running
+from tidings.brokers.jetstream import ensure_streams
+from tidings_cli.programs import ensure
+from tidings_cli.testing.programs import Ports, listens, running
 
 pytestmark = pytest.mark.real
 

@@ -21,10 +21,10 @@ import httpx2
 import pytest
 import yaml
 
-from tidings.components import render
-from tidings.programs import ProgramError, ensure
-from tidings.streams import ensure_streams
-from tidings.testing.programs import Ports, rabbitmq_server
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings_cli.programs import ProgramError, ensure
+from tidings_cli.testing.programs import Ports, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 

@@ -15,9 +15,16 @@ import pytest
 from nats.js.api import StorageType, StreamInfo
 from tests.support.cancelling import uncollected
 
-from tidings import streams as streams_module
-from tidings.programs import ensure
-from tidings.streams import ConsumerSettings, StreamError, ensure_streams, pending, stream_name, unread_dead_letters
+from tidings.brokers import jetstream as streams_module
+from tidings.brokers.jetstream import (
+    ConsumerSettings,
+    StreamError,
+    ensure_streams,
+    pending,
+    stream_name,
+    unread_dead_letters,
+)
+from tidings_cli.programs import ensure
 
 pytestmark = pytest.mark.real
 

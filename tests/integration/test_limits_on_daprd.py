@@ -19,9 +19,9 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tidings.streams import stream_name
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.brokers.jetstream import stream_name
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = 24  # events at one a second: longer than the 20 s after which the brokers redeliver an unanswered event

@@ -10,10 +10,10 @@ import httpx2
 import pytest
 from scenarios import ordering
 
-from tidings.queues import QueueError, ensure_queues
-from tidings.testing.programs import Ports, rabbitmq_server
-from tidings.up.run import running
-from tidings.up.system import Options
+from tidings.brokers.rabbitmq import QueueError, ensure_queues
+from tidings_cli.testing.programs import Ports, rabbitmq_server
+from tidings_cli.up.run import running
+from tidings_cli.up.system import Options
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 ROOT = Path(__file__).parents[2]

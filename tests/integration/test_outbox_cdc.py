@@ -11,19 +11,19 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from psycopg.conninfo import make_conninfo
+from tests.conformance import poll
+from tests.conformance.outbox import OutboxConformance
+from tests.conformance.shop import TOPIC, counted
+from tests.conformance.support import PATIENCE
+from tests.conformance.worlds import CdcWorld, TableWorld, World
 from tests.support.cancelling import cancelled_deliveries
 
-from tidings import metrics
 from tidings.errors import DefinitionError, PublishRefused
+from tidings.observability import metrics
 from tidings.outbox import cdc
 from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance import poll
-from tidings.testing.conformance.outbox import OutboxConformance
-from tidings.testing.conformance.shop import TOPIC, counted
-from tidings.testing.conformance.support import PATIENCE
-from tidings.testing.conformance.worlds import CdcWorld, TableWorld, World
 
 pytestmark = [
     pytest.mark.real,

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.conformance import Recorder, poll, subscription, unique
+from tests.conformance.outbox import OutboxConformance
+from tests.conformance.processes import Failing
+from tests.conformance.shop import TOPIC, Changed, Counted, Total, counted
+from tests.conformance.worlds import Make
 from tests.support.realworld import RealWorld
 
 from tidings import Handlers
-from tidings.components import render
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import DefinitionError
 from tidings.outbox.dapr import DaprContext, DaprOutbox
 from tidings.settings import Settings
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
-from tidings.testing.conformance import Recorder, poll, subscription, unique
-from tidings.testing.conformance.outbox import OutboxConformance
-from tidings.testing.conformance.processes import Failing
-from tidings.testing.conformance.shop import TOPIC, Changed, Counted, Total, counted
-from tidings.testing.conformance.worlds import Make
-from tidings.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 SETS = Path(__file__).parents[2] / "components"

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from tests.conformance import Recorder, subscription, unique
+from tests.conformance.outbox import OutboxConformance
+from tests.conformance.shop import TOPIC
 from tests.support.cancelling import cancelled_deliveries
 from tests.support.realworld import RealWorld
 
-from tidings.components import render
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
-from tidings.testing.conformance import Recorder, subscription, unique
-from tidings.testing.conformance.outbox import OutboxConformance
-from tidings.testing.conformance.shop import TOPIC
-from tidings.testing.fixtures import Serve, StartDaprd
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.dapr.client import DaprSidecar
+from tidings_cli.testing.fixtures import Serve, StartDaprd
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SETS = Path(__file__).parents[2] / "components"

@@ -12,6 +12,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
+from tests.conformance.table import (
+    Counted,
+    Shop,
+    TableConformance,
+    count,
+    counted,
+    deliver,
+    published,
+)
 from tests.support.cancelling import cancelled, checked_out, uncollected
 from tests.support.refused_writes import (
     ANYWHERE,
@@ -25,21 +34,13 @@ from tests.support.refused_writes import (
 )
 
 from tidings import Event, Handlers, event
-from tidings.context import Cause, request, utc_now
+from tidings.context import request, utc_now
 from tidings.errors import SidecarUnavailable, StateConflict, StateRefused
+from tidings.messages.delivery import Cause
 from tidings.outbox import table_relay, table_schema
+from tidings.outbox.sql import Database, commit_with
 from tidings.outbox.table import SqlContext, TableOutbox
-from tidings.sql import Database, commit_with
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance.table import (
-    Counted,
-    Shop,
-    TableConformance,
-    count,
-    counted,
-    deliver,
-    published,
-)
 
 pytestmark = pytest.mark.real
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance import event, poll, unique
 
-from tidings.components import render
-from tidings.envelope import new_id
-from tidings.plan import AppPlan, plan
-from tidings.resources import Inventory, parse_resource
-from tidings.resources.brokers import parallel
-from tidings.resources.loading import add_components
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams, pending, stream_name
-from tidings.testing.conformance import event, poll, unique
-from tidings.testing.fixtures import Serve, StartDaprd
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams, pending, stream_name
+from tidings.dapr.client import DaprSidecar
+from tidings.messages.envelope import new_id
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_plan import AppPlan, plan
+from tidings_plan.resources import Inventory, parse_resource
+from tidings_plan.resources.brokers import parallel
+from tidings_plan.resources.loading import add_components
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 SETS = Path(__file__).parents[2] / "components"

@@ -19,13 +19,13 @@ import psycopg
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from tests.conformance import Recorder, subscription, unique
 
-from tidings.components import render
-from tidings.envelope import Envelope, new_id
-from tidings.streams import ensure_streams
-from tidings.testing.conformance import Recorder, subscription, unique
-from tidings.testing.fixtures import Serve, StartDaprd
-from tidings.testing.programs import Daprd, Ports, end
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.messages.envelope import Envelope, new_id
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Daprd, Ports, end
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 SETS = Path(__file__).parents[2] / "components"

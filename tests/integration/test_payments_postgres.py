@@ -11,17 +11,17 @@ import msgspec
 import psycopg
 import pytest
 import sqlalchemy as sa
+from tests.conformance import poll
 
 from payments import books
 from payments.domain import Status
 from payments.handlers import handlers
 from payments.tables import metadata
 from tidings import Service, Settings
-from tidings.envelope import Envelope, new_id
+from tidings.messages.envelope import Envelope, new_id
 from tidings.outbox.cdc import CdcOutbox
 from tidings.outbox.table import SqlContext, TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
-from tidings.testing.conformance import poll
 
 pytestmark = pytest.mark.real
 PATIENCE = 60.0

@@ -19,12 +19,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tidings import bulk
-from tidings.plan import AppPlan, plan
-from tidings.plan import cel as checker
-from tidings.plan.conventions import IGNORED_PATH, event_path
-from tidings.programs import ensure
-from tidings.resources import Inventory, parse_resource
+from tidings.consume import bulk
+from tidings_cli.programs import ensure
+from tidings_plan import AppPlan, plan
+from tidings_plan import cel as checker
+from tidings_plan.conventions import IGNORED_PATH, event_path
+from tidings_plan.resources import Inventory, parse_resource
 
 pytestmark = pytest.mark.real
 

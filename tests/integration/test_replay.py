@@ -16,10 +16,10 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner, Result
 
-from tidings.cli.commands import app
-from tidings.envelope import Envelope, new_id, timestamp
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.messages.envelope import Envelope, new_id, timestamp
+from tidings_cli.commands import app
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).parents[2]
 ONLY = ("orders", "menu", "payments", "kitchen", "pickup", "tracking", "archive")

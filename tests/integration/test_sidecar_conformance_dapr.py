@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.conformance import PubSubConformance, StateConformance, poll
+from tests.conformance.support import Check
 
-from tidings.components import render
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.dapr.client import DaprSidecar
 from tidings.testing.asgi import App
-from tidings.testing.conformance import PubSubConformance, StateConformance, poll
-from tidings.testing.conformance.support import Check
-from tidings.testing.fixtures import Serve, StartDaprd
-from tidings.testing.programs import Daprd, Ports
-from tidings.testing.programs import daprd as prepare
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Daprd, Ports
+from tidings_cli.testing.programs import daprd as prepare
 
 pytestmark = [pytest.mark.real]
 SETS = Path(__file__).parents[2] / "components"

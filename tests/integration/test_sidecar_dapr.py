@@ -15,20 +15,21 @@ import yaml
 from dapr.proto import api_service_v1, api_v1
 from grpc import aio
 from pydantic import SecretStr
+from tests.conformance import Recorder, event, poll, subscription, unique
+from tests.conformance.pubsub import TRACEPARENT
 from tests.support.cancelling import cancelled, uncollected
 
-from tidings.components import render
-from tidings.envelope import CONTENT_TYPE, new_id
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.dapr import Upsert
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
+from tidings.messages.envelope import CONTENT_TYPE, new_id
 from tidings.settings import Settings
-from tidings.sidecar import Upsert
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
-from tidings.testing import MemoryBroker, MemorySidecar, programs
-from tidings.testing.conformance import Recorder, event, poll, subscription, unique
-from tidings.testing.conformance.pubsub import TRACEPARENT
-from tidings.testing.fixtures import Serve, StartDaprd
-from tidings.testing.programs import Ports
+from tidings.testing import MemoryBroker, MemorySidecar
+from tidings_cli.testing import programs
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Ports
 
 pytestmark = [pytest.mark.real]
 SETS = Path(__file__).parents[2] / "components"

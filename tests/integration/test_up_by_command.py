@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidings.up import orphans, ports, state
+from tidings_cli.up import orphans, ports, state
 
 pytestmark = pytest.mark.real
 PINGPONG = Path(__file__).parent / "data" / "pingpong"

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tidings.programs import locate
-from tidings.up import state
-from tidings.up.errors import AlreadyRunning
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings_cli.programs import locate
+from tidings_cli.up import state
+from tidings_cli.up.errors import AlreadyRunning
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 PINGPONG = Path(__file__).parent / "data" / "pingpong"

@@ -19,8 +19,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tidings.programs import ensure
-from tidings.testing.programs import Ports
+from tidings_cli.programs import ensure
+from tidings_cli.testing.programs import Ports
 from tidings_operator import crds
 
 HERE = Path(__file__).parent

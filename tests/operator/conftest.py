@@ -17,9 +17,9 @@ import pytest_asyncio
 import yaml
 from tests.operator.cluster import MANIFESTS, OPERATOR, Cluster, running
 
-from tidings.programs import ProgramError, ensure
-from tidings.testing.fixtures import ports
-from tidings.testing.programs import Ports
+from tidings_cli.programs import ProgramError, ensure
+from tidings_cli.testing.fixtures import ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator.client import Client
 from tidings_operator.operating import Operator
 from tidings_operator.settings import Settings

@@ -15,7 +15,7 @@ from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, login, until
 from tests.operator.test_operator_admission_pure import aged, inventory, judged, parsed, request
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator import accepted
 from tidings_operator.operating import Operator
 from tidings_operator.settings import Settings

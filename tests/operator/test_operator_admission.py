@@ -15,9 +15,9 @@ from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, until
 from tests.operator.webhooks import Guarded, guarded
 
-from tidings.programs import ensure
-from tidings.resources import load, writing
-from tidings.testing.programs import Ports
+from tidings_cli.programs import ensure
+from tidings_cli.testing.programs import Ports
+from tidings_plan.resources import contracts_folders, load, writing
 
 __all__ = ["guarded"]
 pytestmark = pytest.mark.real
@@ -197,7 +197,7 @@ async def test_a_whole_system_is_taken_in_one_go(
 ) -> None:
     """Plant-Based Pizza, as `tidings render --declared` prints it, applied by kubectl without a pause."""
     await guarded()
-    resources = writing.documents(load(sorted(ROOT.glob("services/*/contracts")), namespace=namespace))
+    resources = writing.documents(load(contracts_folders(ROOT), namespace=namespace))
     printed = await _kubectl(cluster, tmp_path, *resources)
     assert printed.count("serverside-applied") == len(resources) > 90
     wishes = [each for each in resources if each["kind"] == "EventSubscription"]

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator import shop
 
-from tidings.plan import plan
-from tidings.resources import Inventory, parse_resource
 from tidings_operator import admission
 from tidings_operator.admission import Request, Verdict
 from tidings_operator.cache import Cache
 from tidings_operator.client import Client
 from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
+from tidings_plan import plan
+from tidings_plan.resources import Inventory, parse_resource
 
 TODAY = date(2026, 11, 23)
 NOW = "2026-11-23T12:00:00Z"

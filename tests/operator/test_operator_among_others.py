@@ -22,7 +22,7 @@ from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, until
 from tests.operator.webhooks import Guarded, guarded
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator import certificates, crds
 from tidings_operator.cache import Cache
 from tidings_operator.judging import Judge

@@ -21,7 +21,7 @@ from tests.operator import shop, webhooks
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator import certificates
 from tidings_operator.certificates import MountedCertificates, OwnCertificates
 from tidings_operator.client import Client

@@ -10,7 +10,7 @@ import yaml
 from charts.rendered import APIS, CHARTS, KUBERNETES
 from tests.operator.cluster import ADMIN, Cluster
 
-from tidings.programs import ensure
+from tidings_cli.programs import ensure
 
 pytestmark = pytest.mark.real
 OPERATOR_NAMESPACE = "tidings-kept"

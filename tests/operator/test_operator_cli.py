@@ -16,7 +16,7 @@ from tests.operator.conftest import Start, until
 from tests.unit.test_gitops_health import argo, flux
 from typer.testing import CliRunner, Result
 
-from tidings.cli.commands import app
+from tidings_cli.commands import app
 
 pytestmark = pytest.mark.real
 

@@ -17,11 +17,11 @@ from tests.operator import shop
 from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, login, until
 
-from tidings.plan import plan_app as plan_app_of_the_core
-from tidings.testing.fixtures import Serve, serve
+from tidings_cli.testing.fixtures import Serve, serve
 from tidings_operator import reconciling, replaying
 from tidings_operator.client import OWN, Client
 from tidings_operator.operating import Operator
+from tidings_plan import plan_app as plan_app_of_the_core
 
 __all__ = ["serve"]
 pytestmark = pytest.mark.real

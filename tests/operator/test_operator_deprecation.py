@@ -11,8 +11,8 @@ from tests.operator import shop
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
 
-from tidings.resources import Inventory, parse_resource
 from tidings_operator import dates
+from tidings_plan.resources import Inventory, parse_resource
 
 ENDS = {"effective": "2026-03-01", "removal": "2026-06-01", "alternative": "v2"}
 VERSIONS = [

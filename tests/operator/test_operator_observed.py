@@ -13,8 +13,8 @@ from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
 
 from tidings.testing.asgi import App
-from tidings.testing.fixtures import Serve, StartDaprd, daprd, serve
-from tidings.testing.programs import Daprd
+from tidings_cli.testing.fixtures import Serve, StartDaprd, daprd, serve
+from tidings_cli.testing.programs import Daprd
 from tidings_operator import metrics, observing
 
 __all__ = ["daprd", "serve"]

@@ -15,7 +15,7 @@ from tests.operator import shop
 from tests.operator.cluster import OPERATOR, Cluster
 from tests.operator.conftest import until
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator.settings import SettingsError, read
 
 pytestmark = pytest.mark.real

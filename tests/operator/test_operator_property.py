@@ -22,8 +22,8 @@ from tests.support import hostile
 from tests.unit.test_plan_hostile import TODAY, hold
 from tests.unit.test_plan_rights import OURS, PAID
 
-from tidings.plan import plan
 from tidings_operator.children import SUBSCRIPTIONS
+from tidings_plan import plan
 
 pytestmark = pytest.mark.real
 DRAWN, MUTATED = 60, 30

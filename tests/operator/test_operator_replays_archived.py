@@ -14,8 +14,8 @@ from tests.operator.conftest import Start, until
 from tests.unit.test_archive_service import Archive, dead, fact, patience, running
 
 from tidings.testing.asgi import App
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
 from tidings_operator import replaying
 
 __all__ = ["patience"]

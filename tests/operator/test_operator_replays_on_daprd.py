@@ -16,9 +16,9 @@ from tests.operator import shop
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
 
-from tidings.envelope import Envelope, timestamp
-from tidings.up.run import Run, running
-from tidings.up.system import Options
+from tidings.messages.envelope import Envelope, timestamp
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
 
 ROOT = Path(__file__).parents[2]
 TYPE, TOPIC, TARGET = "orders.orderCancelled", "orders.orderCancelled.v1", "pickup-order-cancelled"

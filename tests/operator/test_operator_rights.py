@@ -12,7 +12,7 @@ from tests.operator.cluster import BOUNDED, BOUNDED_USER, OPERATOR_USER, Cluster
 from tests.operator.conftest import Start, manifest, until
 from tests.support.charts import rendered
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 
 pytestmark = pytest.mark.real
 Right = tuple[str, str, str]

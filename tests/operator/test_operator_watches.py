@@ -14,9 +14,9 @@ import pytest_asyncio
 from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
+from tests.support.proxy import FaultProxy
 
-from tidings.testing.programs import Ports
-from tidings.testing.proxy import FaultProxy
+from tidings_cli.testing.programs import Ports
 from tidings_operator import client, crds, feeding, operating, watching
 
 pytestmark = pytest.mark.real

@@ -13,7 +13,7 @@ from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, manifest, until
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 from tidings_operator.operating import Operator
 
 Guarded = Callable[..., Awaitable[Operator]]

@@ -12,9 +12,9 @@ import pytest_asyncio
 from pydantic import SecretStr, ValidationError
 from tests.support.newsroom import Newsroom
 
-from archive.settings import ArchiveSettings
 from tidings.testing.asgi import App
-from tidings.testing.fixtures import Serve, ports, serve
+from tidings_archive.settings import ArchiveSettings
+from tidings_cli.testing.fixtures import Serve, ports, serve
 from tidings_operator import archive as client
 from tidings_operator.archive import Archive, ArchiveError
 

@@ -28,11 +28,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 from schemathesis.core.result import Ok
+from tests.support.contracts import contract_files
 
-from tidings.sidecar.dapr import DaprSidecar
+from tidings.dapr.client import DaprSidecar
 from tidings.testing import MemorySidecar
 from tidings.testing.asgi import lifespan
-from tidings.testing.fixtures import ports, postgres
+from tidings_cli.testing.fixtures import ports, postgres
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 ROOT = Path(__file__).parents[2]
@@ -145,13 +146,14 @@ def wired(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
     chosen = sys.modules.get(f"{name}.settings")
     if chosen is not None and hasattr(chosen, "settings"):
         chosen.settings.cache_clear()
-    monkeypatch.delitem(sys.modules, f"{name}.main", raising=False)
-    return importlib.import_module(f"{name}.main").app
+    module = "tidings_archive.main" if name == "archive" else f"{name}.main"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    return importlib.import_module(module).app
 
 
 def examples(name: str) -> Iterator[tuple[str, bytes]]:
     """An event of each kind that a service may read, as its sidecar delivers it."""
-    for number, file in enumerate(sorted(ROOT.glob("services/*/contracts/examples/*.json"))):
+    for number, file in enumerate(contract_files("examples/*.json")):
         kind, _, version = file.stem.rpartition(".v")
         if not version.isdecimal():
             continue

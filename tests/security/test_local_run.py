@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from tidings.terminal import printable
-from tidings.up import ports, state
-from tidings.up.errors import UpError
-from tidings.up.folder import RunFolder, make_own, write_private
-from tidings.up.logs import parse_line
-from tidings.up.view import log_line
+from tidings_cli.up import ports, state
+from tidings_cli.up.errors import UpError
+from tidings_cli.up.folder import RunFolder, make_own, write_private
+from tidings_cli.up.logs import parse_line
+from tidings_cli.up.view import log_line
 
 
 def _mode(path: Path) -> int:
@@ -126,7 +126,7 @@ def test_a_link_among_the_reservations_is_not_followed(tmp_path: Path, monkeypat
 
 
 def test_secrets_are_in_no_representation() -> None:
-    from tidings.up.prepare import Prepared  # noqa: PLC0415
+    from tidings_cli.up.prepare import Prepared  # noqa: PLC0415
 
     shown = {name for name, each in Prepared.__dataclass_fields__.items() if each.repr}
     assert shown.isdisjoint({"dapr_api_token", "app_api_token", "password"})

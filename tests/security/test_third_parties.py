@@ -32,11 +32,11 @@ from orders.settings import OrdersSettings
 from storefront.forwarding import LARGEST_ANSWER
 from storefront.main import application
 from storefront.settings import StorefrontSettings
-from tidings.cli import archive
 from tidings.testing.asgi import lifespan
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
-from tidings.up import probes
+from tidings_cli import archive
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
+from tidings_cli.up import probes
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 AWARD = Award(order_id="o-1", customer_id="ada", points=9, asked_at=NOW)

@@ -14,14 +14,13 @@ import nats
 import pytest
 from tests.integration.test_keeper import NEWCOMER, WHOLE, Server, manifests
 
-from tidings.plan import plan_app as plan_app_of_the_core
-from tidings.plan.types import grants as grants_of_the_core
-from tidings.streams import stream_name
-from tidings.testing.programs import Ports, nats_server
-from tidings_operator import keeper as topology
-from tidings_operator import planning
+from tidings.brokers.jetstream import stream_name
+from tidings_cli.testing.programs import Ports, nats_server
+from tidings_operator import planning, topology
 from tidings_operator.client import OWN
-from tidings_operator.keeper import Keeper, Settings, present
+from tidings_operator.topology import Keeper, Settings, present
+from tidings_plan import plan_app as plan_app_of_the_core
+from tidings_plan.types import grants as grants_of_the_core
 
 TYPES, SUBSCRIPTIONS = OWN["EventType"], OWN["EventSubscription"]
 PATIENCE = 120.0

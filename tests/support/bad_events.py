@@ -17,19 +17,20 @@ import msgspec
 import nats
 import pika  # type: ignore[import-untyped]  # it has no types
 
-from tidings import Event, Handlers, Rejected, Service, bulk, event
-from tidings.components import render
-from tidings.envelope import new_id
+from tidings import Event, Handlers, Rejected, Service, event
+from tidings.brokers.components import render
+from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.rabbitmq import ensure_queues
+from tidings.consume import bulk
+from tidings.consume.policy import Policy
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import StateConflict
 from tidings.fastapi import create_app
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.queues import ensure_queues
-from tidings.resources import Inventory, parse_resource
-from tidings.resources.brokers import one_at_a_time, several_at_once
+from tidings.messages.envelope import new_id
 from tidings.settings import Settings
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.streams import ensure_streams
+from tidings_plan import plan
+from tidings_plan.resources import Inventory, parse_resource
+from tidings_plan.resources.brokers import one_at_a_time, several_at_once
 
 SETS = Path(__file__).parents[2] / "components"
 NAME = f"shop.item{new_id()[-6:]}Sold"

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.pool import QueuePool
+from tests.conformance.processes import Process
+from tests.conformance.shop import counted
+from tests.conformance.worlds import World
 
-from tidings.envelope import Envelope
-from tidings.sql import Database
-from tidings.testing.conformance.processes import Process
-from tidings.testing.conformance.shop import counted
-from tidings.testing.conformance.worlds import World
+from tidings.messages.envelope import Envelope
+from tidings.outbox.sql import Database
 
 ROUNDS = int(os.environ.get("TIDINGS_CANCELLATIONS", "0"))
 SEED = int(os.environ.get("TIDINGS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)

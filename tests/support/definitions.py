@@ -18,7 +18,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tidings.programs import PROGRAMS
+from tidings_cli.programs import PROGRAMS
 
 OWN = Path(__file__).parents[2] / "operator/manifests/crds.yaml"
 FOREIGN = {

@@ -42,7 +42,7 @@ TOPICS = (
     "replay.payments",
     "replay.evil",
     "retry.payments",
-    "tidings.delayed",
+    "tidings.consume.delayed",
     "archive.replayEvents.v1",
     "x.outbox",
     "xoutbox",

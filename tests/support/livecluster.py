@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx2
 from kubernetes import client, config
 
-from tidings.programs import ensure
+from tidings_cli.programs import ensure
 
 KIND = "kind-"
 CURRENT = "current"

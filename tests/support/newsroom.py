@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.support.planned import INVENTORY, PLANNED, ROOT
+from tests.support.contracts import contract_files
+from tests.support.planned import INVENTORY, PLANNED
 
-from archive import access, api, api_deadletters, api_replays, console
-from archive.handlers import handlers
-from archive.settings import ArchiveSettings, settings
-from archive.tables import metadata
 from tidings import Service, Settings
-from tidings.envelope import new_id, timestamp
+from tidings.consume.policy import Policy
 from tidings.fastapi import EventApp, create_app
+from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
-from tidings.plan import system_map
-from tidings.policy import Policy
 from tidings.testing import MemoryBroker, MemorySidecar
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
+from tidings_archive import access, api, api_deadletters, api_replays, console
+from tidings_archive.handlers import handlers
+from tidings_archive.settings import ArchiveSettings, settings
+from tidings_archive.tables import metadata
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
+from tidings_plan import system_map
 
 PATIENCE = 2000  # looks, 5 ms apart
 ARCHIVE = PLANNED.apps["archive"]
@@ -137,7 +138,7 @@ class Newsroom:
 
     def event(self, topic: str, **attributes: Any) -> dict[str, Any]:
         name, _, version = topic.rpartition(".v")
-        examples = list(ROOT.glob(f"services/*/contracts/examples/{topic}.json"))
+        examples = list(contract_files(f"examples/{topic}.json"))
         source = next(each.spec.producers[0] for each in INVENTORY.types.values() if each.spec.type == name)
         return {
             "specversion": "1.0",

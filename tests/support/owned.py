@@ -1,6 +1,6 @@
 """Who may publish and read what, found out a second time from the documents: what the plan grants is held against it.
 
-Nothing here is taken from `tidings.plan`: an oracle that shares the code that it judges shows nothing.
+Nothing here is taken from `tidings_plan`: an oracle that shares the code that it judges shows nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tidings.resources import EventSubscription, EventType
+from tidings_plan.resources import EventSubscription, EventType
 
 OUTCOMES = "archive.recordReplayOutcome.v1"
 RESERVED = ("deadletter.", "replay.", "retry.", "tidings.", "archive.")

@@ -16,9 +16,9 @@ from fastapi.responses import StreamingResponse
 from menu.startup import initial_recipes
 from storefront.main import application
 from storefront.settings import StorefrontSettings
-from tidings import problems
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
+from tidings.web import problems
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
 
 PICKUP_CODE = "7K2QM"
 START = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)

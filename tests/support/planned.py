@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from tidings.envelope import Envelope, new_id
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
+from tidings.consume.policy import Policy
+from tidings.messages.envelope import Envelope, new_id
 from tidings.testing import MemoryBroker
+from tidings_plan import plan
+from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+INVENTORY = load(contracts_folders(ROOT))
 PLANNED = plan(INVENTORY)
 PATIENCE = 3000
 """Looks, 5 ms apart."""

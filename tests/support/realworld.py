@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.testing.conformance import Recorder, unique
-from tidings.testing.conformance.processes import Failing
-from tidings.testing.conformance.worlds import World
+from tests.conformance import Recorder, unique
+from tests.conformance.processes import Failing
+from tests.conformance.worlds import World
+
+from tidings.dapr.client import DaprSidecar
 
 
 class RealWorld(World):

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.conformance.table import Counted, counted
 
 from tidings import Handlers, Service
+from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.outbox.table import SqlContext, TableOutbox
-from tidings.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance.table import Counted, counted
 
 PATH = "/events/shop.itemCounted.v1"
 SUCCESS = b'{"status":"SUCCESS"}'

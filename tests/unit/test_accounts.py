@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.resources.accounts import accounts
+from tidings_plan.resources.accounts import accounts
 
 JETSTREAM, REDIS, RABBITMQ, KAFKA = (f"pubsub.{each}" for each in ("jetstream", "redis", "rabbitmq", "kafka"))
 

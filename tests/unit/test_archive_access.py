@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from tests.support.newsroom import Newsroom
 
-from archive.settings import ArchiveSettings
+from tidings_archive.settings import ArchiveSettings
 
 NOBODY: dict[str, str] = {}
 TOKEN = {"Authorization": "Bearer s3cret"}

@@ -12,10 +12,10 @@ import pytest
 from tests.support.newsroom import Newsroom, contract_map
 from tests.support.planned import ROOT
 
-from archive.console import STATIC, VIEWS, WINDOW
-from archive.settings import ArchiveSettings
-from tidings.envelope import timestamp
+from tidings.messages.envelope import timestamp
 from tidings.web.guard import PAGE_POLICY
+from tidings_archive.console import STATIC, VIEWS, WINDOW
+from tidings_archive.settings import ArchiveSettings
 
 FILES = [file for file in sorted(Path(STATIC).rglob("*")) if file.is_file()]
 VENDORED = Path(STATIC) / "vendor"

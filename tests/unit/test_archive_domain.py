@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archive import storing
-from archive.addressing import Address, addressed
-from archive.domain import deadletter, replaying
-from archive.domain.deadletter import DeadLetterError, Standing
-from archive.domain.selection import Kind, Selection, SelectionError
+from tidings_archive import storing
+from tidings_archive.addressing import Address, addressed
+from tidings_archive.domain import deadletter, replaying
+from tidings_archive.domain.deadletter import DeadLetterError, Standing
+from tidings_archive.domain.selection import Kind, Selection, SelectionError
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 

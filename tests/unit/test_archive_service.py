@@ -15,21 +15,21 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from archive import api, api_deadletters, api_replays, console, consumers, replays, storing, tables
-from archive.handlers import handlers
-from archive.settings import ArchiveSettings, settings
-from archive.tables import metadata
 from tidings import Service, Settings
-from tidings.envelope import new_id, timestamp
+from tidings.consume.policy import Policy
 from tidings.fastapi import create_app
+from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
+from tidings_archive import api, api_deadletters, api_replays, console, consumers, replays, storing, tables
+from tidings_archive.handlers import handlers
+from tidings_archive.settings import ArchiveSettings, settings
+from tidings_archive.tables import metadata
+from tidings_plan import plan
+from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
-PLAN = plan(load(sorted(ROOT.glob("services/*/contracts")))).apps["archive"]
+PLAN = plan(load(contracts_folders(ROOT))).apps["archive"]
 PLACED, V1, V2 = "orders.orderPlaced.v1", "orders.orderConfirmed.v1", "orders.orderConfirmed.v2"
 COMMAND = "archive.replayEvents.v1"
 OUTCOME = "archive.recordReplayOutcome.v1"

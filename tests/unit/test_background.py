@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.conformance import poll
+from tests.conformance.shop import PATH, counted
+from tests.conformance.worlds import TableWorld, World
 
-from tidings import Context, Service, logs
+from tidings import Context, Service
 from tidings.background import insist
+from tidings.consume.limits import TokenBucket
+from tidings.consume.policy import Policy, RateLimit, SubscriptionPolicy
+from tidings.consume.scheduling import Scheduler
 from tidings.errors import BackgroundFailure, ProcessEnd
-from tidings.limits import TokenBucket
+from tidings.observability import logs
 from tidings.outbox.lanes import Lanes
 from tidings.outbox.table_lease import Lease
-from tidings.policy import Policy, RateLimit, SubscriptionPolicy
-from tidings.scheduling import Scheduler
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance import poll
-from tidings.testing.conformance.shop import PATH, counted
-from tidings.testing.conformance.worlds import TableWorld, World
 
 
 @pytest.fixture(autouse=True)

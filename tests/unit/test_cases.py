@@ -11,7 +11,7 @@ from tests.fuzz.mutating import CORPUS
 
 from orders.menu_copy import handlers as menu_handlers
 from tidings import Event, Handlers, Service, StateContext, event
-from tidings.policy import Policy, SubscriptionPolicy
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
 
 SUCCESS = b'{"status":"SUCCESS"}'

@@ -13,8 +13,8 @@ import yaml
 from tests.support.charts import of_kind, rendered
 
 from tidings import outcomes
-from tidings_operator.keeper import METRICS
 from tidings_operator.metrics import REGISTRY
+from tidings_operator.topology import METRICS
 
 MONITORING = Path(__file__).parents[2] / "charts/tidings/monitoring"
 DASHBOARDS = sorted(MONITORING.glob("dashboards/*.json"))
@@ -29,7 +29,7 @@ SCRAPED = {"pod", "le"}
 
 def _known() -> dict[str, set[str]]:
     """Every series that the kit, the storefront, the operator and the keeper have, with its labels."""
-    for module in ("tidings.metrics", "storefront.forwarding"):
+    for module in ("tidings.observability.metrics", "storefront.forwarding"):
         importlib.import_module(module)
     found: dict[str, set[str]] = {}
     for registry in (prometheus_client.REGISTRY, REGISTRY, METRICS):

@@ -19,9 +19,9 @@ from jsonschema import ValidationError
 from tests.support import definitions
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
 
-from tidings.plan import plan, system_map
-from tidings.resources import load
 from tidings.settings import Settings
+from tidings_plan import plan, system_map
+from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
 PIZZA = ROOT / "charts/pizza"
@@ -59,7 +59,7 @@ def test_drift_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_packaged_contracts_are_the_same_plan() -> None:
     """Schemas are inline there and files here: what becomes of them is one and the same."""
-    packaged, written = plan(load([PIZZA / "files/contracts"])), plan(load(sorted(ROOT.glob("services/*/contracts"))))
+    packaged, written = plan(load([PIZZA / "files/contracts"])), plan(load(contracts_folders(ROOT)))
     assert packaged.apps == written.apps
     assert packaged.scopes == written.scopes
     assert [each for each in packaged.findings if each.severity == "error"] == []
@@ -88,7 +88,7 @@ def test_what_the_operator_and_the_local_run_write_is_valid() -> None:
     """Subscriptions, Resiliency policies and components, as Dapr defines them."""
     written = [
         resource
-        for app in plan(load(sorted(ROOT.glob("services/*/contracts")))).apps.values()
+        for app in plan(load(contracts_folders(ROOT))).apps.values()
         for resource in (*app.subscriptions, *([app.resiliency] if app.resiliency else []))
     ]
     written += [yaml.safe_load(file.read_text()) for file in ROOT.glob("components/*/*.yaml")]
@@ -154,7 +154,7 @@ def _rights(component: Resource, kind: str) -> str:
 
 def test_scopes_are_those_of_the_plan() -> None:
     component = of_kind(rendered("pizza"), "Component")["pubsub"]
-    scopes = plan(load(sorted(ROOT.glob("services/*/contracts")))).scopes["pubsub"]
+    scopes = plan(load(contracts_folders(ROOT))).scopes["pubsub"]
     assert _rights(component, "publishingScopes") == scopes.publishing
     assert _rights(component, "subscriptionScopes") == scopes.subscription
     assert set(component["scopes"]) == SIDECARS
@@ -220,7 +220,7 @@ def test_the_archive_has_the_map_for_its_console() -> None:
     (mount,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "map"]
     data = of_kind(resources, "ConfigMap")["pizza-map"]["data"]
     assert given == f"{mount}/map.json"
-    inventory = load(sorted(ROOT.glob("services/*/contracts")))
+    inventory = load(contracts_folders(ROOT))
     assert json.loads(data["map.json"]) == json.loads(json.dumps(system_map(inventory, plan(inventory)), default=str))
 
 

@@ -13,7 +13,7 @@ from charts.rendered import APIS, CHARTS, KUBERNETES, render
 from tests.support import definitions
 from tests.support.charts import failure, insecure, of_kind, pods, rendered
 
-from tidings.programs import ensure
+from tidings_cli.programs import ensure
 from tidings_operator import settings
 
 MANIFESTS = CHARTS.parent / "operator/manifests"

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from tests.conformance.support import PATIENCE
 from typer.testing import CliRunner, Result
 
-from archive import api, api_deadletters, api_replays, consumers, replays
-from archive.handlers import handlers
-from archive.settings import ArchiveSettings, settings
-from archive.tables import metadata
 from tidings import Service, Settings
-from tidings.cli import archive as cli_archive
-from tidings.cli.commands import app
-from tidings.envelope import new_id
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.fastapi import create_app
+from tidings.messages.envelope import new_id
 from tidings.outbox.table import TableOutbox
-from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
-from tidings.testing.conformance.support import PATIENCE
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
+from tidings_archive import api, api_deadletters, api_replays, consumers, replays
+from tidings_archive.handlers import handlers
+from tidings_archive.settings import ArchiveSettings, settings
+from tidings_archive.tables import metadata
+from tidings_cli import archive as cli_archive
+from tidings_cli.commands import app
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
 
 
 def entry(name: str, topic: str) -> SubscriptionPolicy:

@@ -16,13 +16,13 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 from typer.testing import CliRunner, Result
 
-from tidings.asyncapi import document, schemas
-from tidings.cli.commands import app
-from tidings.plan import plan
-from tidings.resources import load
+from tidings_cli.commands import app
+from tidings_plan import plan
+from tidings_plan.asyncapi import document, schemas
+from tidings_plan.resources import contracts_folders, load
 
 DATA = Path("tests/unit/data").resolve()
-SHOP, PIZZA = DATA / "shop", Path("services").resolve()
+SHOP, PIZZA = (DATA / "shop",), tuple(contracts_folders(Path.cwd()))
 
 
 def run(*arguments: object) -> Result:
@@ -35,8 +35,8 @@ def official() -> jsonschema.Draft7Validator:
 
 
 @lru_cache
-def made(folder: Path, only: str = "") -> dict[str, Any]:
-    inventory = load([folder])
+def made(folders: tuple[Path, ...], only: str = "") -> dict[str, Any]:
+    inventory = load(folders)
     return document(inventory, plan(inventory), title="Pizza", version="2.1.0", app=only)
 
 
@@ -75,7 +75,7 @@ def resolves(whole: dict[str, Any], reference: str) -> bool:
 @pytest.mark.parametrize(
     ("folder", "only"), [(SHOP, ""), (SHOP, "kitchen"), (PIZZA, ""), (PIZZA, "archive"), (PIZZA, "orders")]
 )
-def test_the_official_schema_accepts_it(folder: Path, only: str):
+def test_the_official_schema_accepts_it(folder: tuple[Path, ...], only: str):
     assert problems(made(folder, only)) == []
 
 
@@ -87,7 +87,7 @@ def test_the_official_schema_would_notice():
 
 
 @pytest.mark.parametrize("folder", [SHOP, PIZZA])
-def test_an_operation_names_messages_of_its_own_channel(folder: Path):
+def test_an_operation_names_messages_of_its_own_channel(folder: tuple[Path, ...]):
     whole = made(folder)
     for operation in whole["operations"].values():
         channel = operation["channel"]["$ref"]
@@ -97,7 +97,7 @@ def test_an_operation_names_messages_of_its_own_channel(folder: Path):
 
 def test_the_plan_and_the_document_agree():
     """Who sends and receives what is what the sidecars are allowed to."""
-    whole, planned = made(PIZZA), plan(load([PIZZA]))
+    whole, planned = made(PIZZA), plan(load(PIZZA))
     found = {
         (each["tags"][0]["name"], each["action"], follow(whole, each["channel"]["$ref"])["address"])
         for each in whole["operations"].values()
@@ -137,7 +137,7 @@ def test_a_deprecated_version_says_so():
 
 
 @pytest.mark.parametrize("folder", [SHOP, PIZZA])
-def test_every_example_is_one_of_its_message(folder: Path):
+def test_every_example_is_one_of_its_message(folder: tuple[Path, ...]):
     whole = made(folder)
     registry = Registry().with_resource("urn:it", DRAFT7.create_resource(whole))
     count = 0
@@ -212,17 +212,17 @@ def test_every_name_is_one_that_components_may_have(name: str):
 
 
 def test_for_people_and_programs():
-    as_yaml = yaml.safe_load(run(SHOP, "--title", "Shop", "--document-version", "7.0.0").stdout)
-    as_json = json.loads(run(SHOP, "--title", "Shop", "--document-version", "7.0.0", "-o", "json").stdout)
+    as_yaml = yaml.safe_load(run(*SHOP, "--title", "Shop", "--document-version", "7.0.0").stdout)
+    as_json = json.loads(run(*SHOP, "--title", "Shop", "--document-version", "7.0.0", "-o", "json").stdout)
     assert as_yaml == as_json
     assert {name: as_json["info"][name] for name in ("title", "version")} == {"title": "Shop", "version": "7.0.0"}
 
 
 def test_exit_codes(tmp_path: Path):
-    wrong = (SHOP / "subscriptions.yaml").read_text().replace("pin: v2", "pin: v9")
+    wrong = (SHOP[0] / "subscriptions.yaml").read_text().replace("pin: v2", "pin: v9")
     (tmp_path / "subscriptions.yaml").write_text(wrong)
-    result = run(SHOP / "events.yaml", tmp_path)
+    result = run(SHOP[0] / "events.yaml", tmp_path)
     assert result.exit_code == 1
     assert "has no version v9" in result.stderr
     assert problems(yaml.safe_load(result.stdout)) == [], "what is right is printed all the same"
-    assert run(SHOP, "--app", "nobody").exit_code == 2
+    assert run(*SHOP, "--app", "nobody").exit_code == 2

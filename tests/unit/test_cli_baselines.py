@@ -7,7 +7,7 @@ import pytest
 from tests.unit.test_resources_hostile import TYPE
 from typer.testing import CliRunner
 
-from tidings.cli.commands import app
+from tidings_cli.commands import app
 
 CONTRACTS = "services/orders/contracts"
 

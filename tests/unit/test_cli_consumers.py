@@ -9,9 +9,9 @@ import pytest
 from tests.support.cluster import FakeCluster
 from typer.testing import CliRunner, Result
 
-from tidings.cli.commands import app
-from tidings.plan import difference
-from tidings.resources import load
+from tidings_cli.commands import app
+from tidings_plan import difference
+from tidings_plan.resources import load
 
 SHOP = Path("tests/unit/data/shop").resolve()
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.support.cluster import FakeCluster
 from typer.testing import CliRunner, Result
 
-from tidings.cli.commands import app
-from tidings.plan import compatibility, difference
-from tidings.plan.impact import Impact, impacts
-from tidings.resources import Inventory, load, parse_resource
+from tidings_cli.commands import app
+from tidings_plan import compatibility, difference
+from tidings_plan.impact import Impact, impacts
+from tidings_plan.resources import Inventory, load, parse_resource
 
 SHOP = Path("tests/unit/data/shop").resolve()
 V2 = "schemas/orders.orderConfirmed.v2.json"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from tidings.cli.commands import COMMANDS, app
+from tidings_cli.commands import COMMANDS, app
 
 SHOP = Path("tests/unit/data/shop").resolve()
 
@@ -55,7 +55,7 @@ def test_an_error_is_1_with_its_place(shop: Path, command: str):
     ("arguments", "said"),
     [
         (("lint", "nowhere"), "nowhere does not exist"),
-        (("lint",), "nothing at services/*/contracts"),
+        (("lint",), "nothing at */contracts and services/*/contracts"),
         (("render", SHOP, "--app", "nobody"), "no app nobody"),
         (("lint", SHOP, "--against", "nothing-like-it"), "--against"),
         (("lint", SHOP, "-o", "xml"), "xml"),
@@ -149,11 +149,11 @@ def test_a_changed_schema_names_who_breaks(shop: Path, way: str):
 def test_help_imports_no_command():
     """What makes `tidings --help` answer at once: neither the plan, nor CEL, nor rich is loaded."""
     code = (
-        "import sys; from tidings.cli.commands import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+        "import sys; from tidings_cli.commands import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert not loaded & {"tidings.plan", "tidings.resources", "cel_expr_python", "rich.console", "grpc", "yaml"}
+    assert not loaded & {"tidings_plan", "tidings_plan.resources", "cel_expr_python", "rich.console", "grpc", "yaml"}
     assert all(name in done.stdout for name in COMMANDS)
 
 

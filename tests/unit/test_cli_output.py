@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tidings.cli import output
+from tidings_cli import output
 
 HOSTILE = "bad [/bold] [red]text[/red] \x1b[2J\x1b[31mESC \u202eRTL \x9b31m \ud83d \x7f \u2028 \U0001f355"
 ACTED_ON = ("\x1b", "\x9b", "\x07", "\x08", "\x7f", "\u202e", "\u2028", "\ud83d", "\r")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.support.cluster import FakeCluster
 from typer.testing import CliRunner, Result
 
-from tidings.cli import commands
-from tidings.cli.render import rendered
-from tidings.plan import difference, plan
-from tidings.resources import load
+from tidings_cli import commands
+from tidings_cli.render import rendered
+from tidings_plan import difference, plan
+from tidings_plan.resources import load
 
 SHOP = Path("tests/unit/data/shop").resolve()
 
@@ -255,8 +255,8 @@ def test_what_differs_is_what_changes(before: dict[str, Any], after: dict[str, A
 
 
 def test_who_asks_no_cluster_does_not_pay_for_its_client(shop: Path):
-    code = "import sys; from tidings.cli.commands import app; app(['plan'], standalone_mode=False); print(*sys.modules)"
+    code = "import sys; from tidings_cli.commands import app; app(['plan'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "tidings.cli.planning" in loaded
+    assert "tidings_cli.planning" in loaded
     assert not loaded & {"kubernetes", "jinja2", "httpx2"}

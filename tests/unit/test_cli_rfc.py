@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from tidings.cli import rfc
-from tidings.cli.commands import app
-from tidings.plan import plan
-from tidings.plan.impact import impacts
-from tidings.resources import load
+from tidings_cli import rfc
+from tidings_cli.commands import app
+from tidings_plan import plan
+from tidings_plan.impact import impacts
+from tidings_plan.resources import load
 
 SHOP = Path("tests/unit/data/shop").resolve()
 TODAY = date(2026, 3, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tidings.components import ComponentError, render
+from tidings.brokers.components import ComponentError, render
 
 SETS = Path(__file__).parents[2] / "components"
 VALUES = {

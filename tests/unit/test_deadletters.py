@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tidings import Context, Done, Drop, Event, Handlers, Rejected, Retry, Service, Settings, event
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.errors import PublishRefused, SidecarUnavailable, TopicMissing
 from tidings.outbox.direct import DirectOutbox
-from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
 
 SUCCESS, RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
@@ -140,7 +140,7 @@ async def test_where_nothing_takes_it_the_log_has_it_and_a_metric_counts_it(monk
     service = shop(sidecar, outbox=DirectOutbox(sidecar))
     before = counted("logged")
     log = MagicMock()
-    monkeypatch.setattr("tidings.deadletters.log", log)
+    monkeypatch.setattr("tidings.consume.deadletters.log", log)
     assert await service.ingress.deliver(PATH, body()) == SUCCESS
     assert letters(sidecar) == []
     assert counted("logged") == before + 1

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from tidings import Event, Handlers, Service, event
-from tidings.delayed import MOST
+from tidings.consume.delayed import MOST
+from tidings.consume.policy import Ordering, Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import SidecarUnavailable, StateConflict
 from tidings.outbox.table import TableOutbox
-from tidings.policy import Ordering, Policy, RetryPolicy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
 
 pytestmark = pytest.mark.asyncio

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tidings.envelope import MAX_ATTRIBUTE, MAX_DEPTH, MAX_EVENT, Envelope, decode, salvage
 from tidings.errors import MalformedEvent
-from tidings.keys import escape
+from tidings.messages.envelope import MAX_ATTRIBUTE, MAX_DEPTH, MAX_EVENT, Envelope, decode, salvage
+from tidings.messages.keys import escape
 
 STANDARD = {"id": "e-1", "source": "test", "type": "shop.itemSold", "specversion": "1.0", "version": "2"}
 DATA = b'{"item":"pie"}'

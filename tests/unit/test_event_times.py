@@ -13,7 +13,7 @@ import pytest
 
 from tidings import Event, event
 from tidings.errors import MalformedEvent
-from tidings.events import decode, message_type
+from tidings.messages.events import decode, message_type
 
 ZONED, NAIVE = "2026-11-28T10:00:00Z", "2026-11-28T10:00:00"
 

@@ -70,10 +70,13 @@ def test_services_and_simulators_share_the_layer_of_their_packages() -> None:
     assert first[0].partition("\n\n")[0] == first[1].partition("\n\n")[0]
 
 
+SERVICES = {path.parent.name for path in ROOT.glob("services/*/pyproject.toml")} | {"archive"}
+
+
 def test_skaffold_builds_what_the_charts_run() -> None:
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
     built = {each["image"].rpartition("/")[2]: each for each in config["build"]["artifacts"]}
-    services = {path.name for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists()}
+    services = SERVICES
     assert built.keys() == services | {"operator", "simulators"}
     for name, artifact in built.items():
         assert (ROOT / artifact["docker"]["dockerfile"]).exists()
@@ -104,7 +107,7 @@ def _with_profile(name: str) -> dict[str, Any]:
 
 def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarded() -> None:
     config = _with_profile("debug")
-    services = {path.name for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists()}
+    services = SERVICES
     artifacts = {each["image"].rpartition("/")[2]: each["docker"] for each in config["build"]["artifacts"]}
     assert {name for name, each in artifacts.items() if each.get("buildArgs", {}).get("DEBUGGER") == "1"} == services
     forwarded = [each for each in config["portForward"] if each["port"] == 5678]

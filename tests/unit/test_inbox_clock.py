@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tidings import Event, Handlers, Service, StateContext, event
-from tidings.documents import INBOX_DAYS, INBOX_KEPT, remembered
-from tidings.envelope import Envelope
+from tidings.messages.envelope import Envelope
+from tidings.outbox.documents import INBOX_DAYS, INBOX_KEPT, remembered
 from tidings.testing import MemorySidecar
 
 DAY = 86_400

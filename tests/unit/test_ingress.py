@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from tidings import DeadLetter, Done, Drop, Event, Handlers, Rejected, Retry, Service, Settings, event, upcaster
+from tidings.consume.policy import Ordering, Policy, RateLimit, RetryPolicy, SubscriptionPolicy
 from tidings.context import Context
 from tidings.errors import DefinitionError, SidecarUnavailable
 from tidings.fastapi import create_app
-from tidings.policy import Ordering, Policy, RateLimit, RetryPolicy, SubscriptionPolicy
 from tidings.testing import MemorySidecar, post
 
 SUCCESS, RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tidings import Event, Handlers, Received, Service, StateContext, event
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.errors import DefinitionError
-from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import Clock, MemorySidecar, MemoryStore
 
 SUCCESS = b'{"status":"SUCCESS"}'

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tidings import Context, Event, Handlers, Service, StateContext, event, logs, metrics, tracing
+from tidings import Context, Event, Handlers, Service, StateContext, event
+from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import (
     DefinitionError,
     EventTooLarge,
@@ -21,8 +22,8 @@ from tidings.errors import (
     StateRefused,
     TopicMissing,
 )
+from tidings.observability import logs, metrics, tracing
 from tidings.outcomes import DeadLetter, Postponed, Retry
-from tidings.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.testing import MemorySidecar
 
 SUCCESS, RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
@@ -142,7 +143,7 @@ async def test_what_is_refused_for_good_is_a_dead_letter_at_once(error: Exceptio
     "error", [SidecarUnavailable("away"), StateConflict("other")], ids=lambda each: type(each).__name__
 )
 async def test_only_unavailable_and_conflict_postpone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidings.runner._TRIES", 1)
+    monkeypatch.setattr("tidings.consume.runner._TRIES", 1)
     shop = Shop(raises(error))
     assert {await shop.deliver() for _ in range(5)} == {RETRY}
     assert shop.reasons == []
@@ -223,7 +224,7 @@ async def test_whatever_the_state_store_raises_is_an_attempt(call: Any, error: t
 
 async def test_whatever_the_ordering_key_raises_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop(lambda _sold, _context: None, max_concurrency=1)
-    monkeypatch.setattr("tidings.ingress._ordering_key", lambda *_: 1 / 0)
+    monkeypatch.setattr("tidings.consume.ingress._ordering_key", lambda *_: 1 / 0)
     assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]
     assert shop.reasons == ["ZeroDivisionError: division by zero"]
 

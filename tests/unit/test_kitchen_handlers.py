@@ -18,9 +18,10 @@ from kitchen.handlers import handlers, index_ticket, take_step
 from kitchen.settings import settings
 from kitchen.use_cases import open_kitchen
 from tidings import Event, Service, Settings, StateContext, event
-from tidings.context import Cause, Context, request
-from tidings.events import message_type
+from tidings.context import Context, request
 from tidings.fastapi import create_app
+from tidings.messages.delivery import Cause
+from tidings.messages.events import message_type
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)

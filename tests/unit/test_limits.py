@@ -10,13 +10,12 @@ import msgspec
 import pytest
 import yaml
 
-from tidings import policy as policies
-from tidings import resources
-from tidings.ingress import _limiter
-from tidings.limits import Keyed, Limiter, Once, TokenBucket
+from tidings.consume import policy as policies
+from tidings.consume.ingress import _limiter
+from tidings.consume.limits import Keyed, Limiter, Once, TokenBucket
+from tidings.consume.policy import Ordering, Policy, RateLimit, SubscriptionPolicy
 from tidings.outcomes import DeadLetter, Done, Outcome, Postponed, Retry
-from tidings.plan import plan
-from tidings.policy import Ordering, Policy, RateLimit, SubscriptionPolicy
+from tidings_plan import plan, resources
 
 
 class Clock:
@@ -189,7 +188,7 @@ async def test_a_twin_that_is_broken_off_breaks_off_nobody_else() -> None:
 
 
 async def test_memory_of_what_was_handled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidings.limits._REMEMBERED", 3)
+    monkeypatch.setattr("tidings.consume.limits._REMEMBERED", 3)
     once, handling = Once(), Handling()
     handling.outcome.set_result(Done())
     for number in range(10):

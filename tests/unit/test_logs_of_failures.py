@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidings import DeadLetter, Drop, Event, Handlers, Service, StateContext, command, event, logs
-from tidings.envelope import Envelope
+from tidings import DeadLetter, Drop, Event, Handlers, Service, StateContext, command, event
+from tidings.messages.envelope import Envelope
+from tidings.observability import logs
 from tidings.testing import MemorySidecar, post
 
 handlers = Handlers()

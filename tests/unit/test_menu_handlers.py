@@ -14,9 +14,10 @@ from menu.handlers import handlers
 from menu.publishing import open_menu
 from menu.startup import initial_recipes
 from tidings import Event, Service, event
-from tidings.context import Cause, Context, request
-from tidings.events import message_type
+from tidings.context import Context, request
 from tidings.fastapi import create_app
+from tidings.messages.delivery import Cause
+from tidings.messages.events import message_type
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)

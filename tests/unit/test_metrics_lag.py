@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tidings import Drop, Event, Handlers, Retry, Service, event
+from tidings.consume.ingress import IGNORED, REPLAY
+from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.context import Context
-from tidings.ingress import IGNORED, REPLAY
-from tidings.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar, post
 
 TOPIC = "shop.itemWeighed.v1"

@@ -18,7 +18,7 @@ from notifications.adapters.smtp import SmtpMailer
 from notifications.domain import Email, Template, message_id
 from notifications.mailer import NotNow, Refused
 from notifications.settings import NotificationsSettings
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 
 SENDER = "Plant-Based Pizza <orders@pizza.example>"
 EXAMPLES = Path(__file__).parents[2] / "services" / "notifications" / "contracts" / "examples"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.conformance.outbox import OutboxConformance
+from tests.conformance.worlds import DaprWorld, DirectWorld, TableWorld, World
 from tests.support.cancelling import cancelled_deliveries
-
-from tidings.testing.conformance.outbox import OutboxConformance
-from tidings.testing.conformance.worlds import DaprWorld, DirectWorld, TableWorld, World
 
 
 class TestLog(OutboxConformance):

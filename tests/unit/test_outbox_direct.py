@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 from fastapi import APIRouter
+from tests.conformance.shop import TOPIC, Changed
 
 from delivery.api import router as drivers
 from delivery.handlers import handlers as delivering
@@ -17,7 +18,6 @@ from tidings.errors import PublishRefused, SidecarUnavailable
 from tidings.fastapi import CurrentService, create_app
 from tidings.outbox.direct import DirectOutbox, PublishingPaused
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-from tidings.testing.conformance.shop import TOPIC, Changed
 
 router = APIRouter()
 

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from tidings import DeadLetter, Event, Handlers, Retry, RetryPolicy, Service, StateContext, command, event
-from tidings.documents import read_document
-from tidings.envelope import Envelope, new_id
+from tidings.dapr import Operation, Upsert
 from tidings.errors import DefinitionError, OneDocument, SidecarUnavailable, StateConflict
+from tidings.messages.envelope import Envelope, new_id
 from tidings.outbox import lanes
+from tidings.outbox.documents import read_document
 from tidings.outbox.log import LogOutbox
-from tidings.sidecar import Operation, Upsert
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

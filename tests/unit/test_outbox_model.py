@@ -26,21 +26,10 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-
-from tidings.documents import read_document
-from tidings.envelope import Envelope
-from tidings.errors import SidecarUnavailable, StateConflict
-from tidings.outbox.lanes import Lanes
-from tidings.outbox.log import LogOutbox
-from tidings.outbox.table import TableOutbox
-from tidings.settings import Settings
-from tidings.sidecar import Operation, Sidecar
-from tidings.sql import Database
-from tidings.testing import MemorySidecar
-from tidings.testing.conformance import poll
-from tidings.testing.conformance.processes import Process, counting_steps, owned
-from tidings.testing.conformance.shop import Total, counted, tables, totals
-from tidings.testing.conformance.worlds import (
+from tests.conformance import poll
+from tests.conformance.processes import Process, counting_steps, owned
+from tests.conformance.shop import Total, counted, tables, totals
+from tests.conformance.worlds import (
     DaprWorld,
     DirectWorld,
     Make,
@@ -48,6 +37,17 @@ from tidings.testing.conformance.worlds import (
     TableWorld,
     World,
 )
+
+from tidings.dapr import Operation, Sidecar
+from tidings.errors import SidecarUnavailable, StateConflict
+from tidings.messages.envelope import Envelope
+from tidings.outbox.documents import read_document
+from tidings.outbox.lanes import Lanes
+from tidings.outbox.log import LogOutbox
+from tidings.outbox.sql import Database
+from tidings.outbox.table import TableOutbox
+from tidings.settings import Settings
+from tidings.testing import MemorySidecar
 
 T = TypeVar("T")
 EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z

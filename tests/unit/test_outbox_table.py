@@ -6,13 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.support.refused_writes import ANYWHERE, SQLITE, Write, check_race, check_refused, parametrized
-
-from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
-from tidings.outbox import table_relay
-from tidings.outbox.table_relay import Row
-from tidings.testing.conformance import poll
-from tidings.testing.conformance.table import (
+from tests.conformance import poll
+from tests.conformance.table import (
     Counted,
     Shop,
     TableConformance,
@@ -21,6 +16,11 @@ from tidings.testing.conformance.table import (
     postpone,
     published,
 )
+from tests.support.refused_writes import ANYWHERE, SQLITE, Write, check_race, check_refused, parametrized
+
+from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
+from tidings.outbox import table_relay
+from tidings.outbox.table_relay import Row
 
 AWAY, REFUSED = SidecarUnavailable("away"), PublishRefused("no")
 

@@ -19,9 +19,10 @@ from payments.handlers import handlers
 from payments.settings import PaymentsSettings, settings
 from payments.tables import metadata
 from tidings import Event, Service, Settings, command, event
-from tidings.context import Cause, Context, request
-from tidings.events import message_type
+from tidings.context import Context, request
 from tidings.fastapi import create_app
+from tidings.messages.delivery import Cause
+from tidings.messages.events import message_type
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
 

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidings.plan import AppPlan, Plan, plan, plan_app
-from tidings.plan.conventions import IGNORED_PATH, subscription_name
-from tidings.policy import Policy
-from tidings.resources import Inventory, load, parse_resource
+from tidings.consume.policy import Policy
+from tidings_plan import AppPlan, Plan, plan, plan_app
+from tidings_plan.conventions import IGNORED_PATH, subscription_name
+from tidings_plan.resources import Inventory, load, parse_resource
 
 TODAY = date(2026, 11, 23)
 DATA = "tests/unit/data/shop"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidings.plan import cel, filters
-from tidings.plan.naming import WORDS, is_past, is_technical
-from tidings.resources.subscription import Filter
+from tidings_plan import cel, filters
+from tidings_plan.naming import WORDS, is_past, is_technical
+from tidings_plan.resources.subscription import Filter
 
 
 def rendered(*conditions: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidings.plan import plan
-from tidings.plan.jsonschema import problems
-from tidings.resources import Inventory, parse_resource
+from tidings_plan import plan
+from tidings_plan.jsonschema import problems
+from tidings_plan.resources import Inventory, parse_resource
 
 TEXT, INT = {"type": "string"}, {"type": "integer"}
 

@@ -19,10 +19,10 @@ from tests.support import hostile, owned
 from tests.support.hostile import CORPUS, Document
 from tests.unit.test_plan_rights import OURS, PAID, PLACED, rights
 
-from tidings.plan import Plan, guarding, plan, plan_replay
-from tidings.plan.jsonschema import faults
-from tidings.resources import Inventory, parse_resource
 from tidings_operator import children
+from tidings_plan import Plan, guarding, plan, plan_replay
+from tidings_plan.jsonschema import faults
+from tidings_plan.resources import Inventory, parse_resource
 
 TODAY = date(2026, 11, 29)
 TRIES = int(os.environ.get("TIDINGS_HOSTILE", "60"))

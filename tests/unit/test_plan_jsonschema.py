@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tidings.plan.jsonschema import faults, problems
-from tidings.plan.jsonschema.document import MAX_DEPTH, MAX_VALUES
+from tidings_plan.jsonschema import faults, problems
+from tidings_plan.jsonschema.document import MAX_DEPTH, MAX_VALUES
 
 Schema = Any
 DATA = Path(__file__).parent / "data" / "compatibility"

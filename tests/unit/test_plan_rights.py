@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests.unit.test_plan import Document, event_type, inventory, subscription
 
-from tidings.plan import Plan, guarding, plan, plan_app
-from tidings.plan import app as planning_of_apps
-from tidings.plan.app import MAX_RULES, MAX_SUBSCRIPTIONS
-from tidings.plan.conventions import REPLAY_OUTCOMES
-from tidings.resources import EventSubscription, Inventory, parse_resource
+from tidings_plan import Plan, guarding, plan, plan_app
+from tidings_plan import app as planning_of_apps
+from tidings_plan.app import MAX_RULES, MAX_SUBSCRIPTIONS
+from tidings_plan.conventions import REPLAY_OUTCOMES
+from tidings_plan.resources import EventSubscription, Inventory, parse_resource
 
 TODAY = date(2026, 11, 29)
 PAYMENTS = "payments.paymentAuthorised"

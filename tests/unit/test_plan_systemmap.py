@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tidings.cli.commands import app as tidings
-from tidings.plan import plan, system_map
-from tidings.resources import Inventory, load, parse_resource
-from tidings.up import system
-from tidings.up.system import Options
+from tidings_cli.commands import app as tidings
+from tidings_cli.up import system
+from tidings_cli.up.system import Options
+from tidings_plan import plan, system_map
+from tidings_plan.resources import Inventory, contracts_folders, load, parse_resource
 
 ROOT = Path(__file__).parents[2]
 Document = dict[str, Any]
@@ -120,7 +120,7 @@ def test_a_version_deprecated_without_a_date_is_told_too() -> None:
 
 
 def test_the_command_line_prints_the_map_of_the_pizza_system() -> None:
-    contracts = sorted(str(folder) for folder in ROOT.glob("services/*/contracts"))
+    contracts = sorted(str(folder) for folder in contracts_folders(ROOT))
     answer = CliRunner().invoke(tidings, ["render", "-o", "map", *contracts])
     assert answer.exit_code == 0, answer.output
     inventory = load(map(Path, contracts))

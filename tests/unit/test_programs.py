@@ -21,11 +21,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tidings.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain, pinning, release
-from tidings.programs.command import tools
-from tidings.programs.pins import DAPR, GoModule, Program, Release
-from tidings.programs.places import cache_folder, cached, packaged, parse_version
-from tidings.programs.release import published_digest
+from tidings_cli.programs import PROGRAMS, ProgramError, ensure, gobuild, locate, obtain, pinning, release
+from tidings_cli.programs.command import tools
+from tidings_cli.programs.pins import DAPR, GoModule, Program, Release
+from tidings_cli.programs.places import cache_folder, cached, packaged, parse_version
+from tidings_cli.programs.release import published_digest
 
 LOST = 'package lost\n\nfunc Name() string { return "served" }\n'
 SAYS_ITS_VERSION = "#!/bin/sh\necho toy version {}\n"
@@ -306,7 +306,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, str], files: Mapp
     lines += [f"{each['Path']} {each['Version']}/go.mod {each['GoModSum']}\n" for each in found]
     kept = {"sums/go.sum": "".join(lines).encode(), **(files or {})}
     monkeypatch.setattr(gobuild, "packaged", kept.get)
-    monkeypatch.setattr("tidings.programs.places.packaged", kept.get)
+    monkeypatch.setattr("tidings_cli.programs.places.packaged", kept.get)
 
 
 @pytest.fixture
@@ -448,8 +448,8 @@ def test_kubernetes_takes_its_staged_modules_as_published() -> None:
 TWO_AT_ONCE = """
 import sys
 from pathlib import Path
-from tidings.programs import PROGRAMS, ensure, obtain
-from tidings.programs.pins import DAPR, GoModule, Program
+from tidings_cli.programs import PROGRAMS, ensure, obtain
+from tidings_cli.programs.pins import DAPR, GoModule, Program
 import time
 
 def build(program, module, folder, report):

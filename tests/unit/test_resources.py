@@ -5,10 +5,10 @@ from textwrap import dedent
 
 import pytest
 
-from tidings.plan import plan
-from tidings.resources import Inventory, load, parse_resource, worst_first
-from tidings.resources.durations import go, seconds
-from tidings.resources.reading import parse
+from tidings_plan import plan
+from tidings_plan.resources import Inventory, load, parse_resource, worst_first
+from tidings_plan.resources.durations import go, seconds
+from tidings_plan.resources.reading import parse
 
 GOOD = """\
 apiVersion: tidings.dev/v1alpha1

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tidings.resources import Finding, load, parse_resource
-from tidings.resources.bounds import MAX_VALUES
-from tidings.resources.brokers import one_at_a_time, shares_workers
-from tidings.resources.did_you_mean import did_you_mean
-from tidings.resources.reading import MAX_BYTES, parse
+from tidings_plan.resources import Finding, load, parse_resource
+from tidings_plan.resources.bounds import MAX_VALUES
+from tidings_plan.resources.brokers import one_at_a_time, shares_workers
+from tidings_plan.resources.did_you_mean import did_you_mean
+from tidings_plan.resources.reading import MAX_BYTES, parse
 
 HEAD = "apiVersion: tidings.dev/v1alpha1\n"
 GOOD = f"""\

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.plan import cel, filters
-from tidings.resources.matching import has_cel, matches
-from tidings.resources.subscription import Filter
+from tidings_plan import cel, filters
+from tidings_plan.resources.matching import has_cel, matches
+from tidings_plan.resources.subscription import Filter
 
 KEYS = st.sampled_from(["type", "subject", "data.a", "data.b", "data.in.a", "data.in.b", "data.x-y"])
 SCALARS = st.one_of(st.sampled_from(["a", "ab", "b", "", "1", True, False, 0, 1, 2]))

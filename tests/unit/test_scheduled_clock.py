@@ -10,12 +10,12 @@ from typing import Any
 
 import aiosqlite
 import pytest
+from tests.conformance.processes import Process, owned
+from tests.conformance.worlds import World
 from tests.unit.test_outbox_model import EPOCH, LogModel, TableModel, VirtualLoop
 
 from tidings import Context, Event, Handlers, StateContext, command, event
 from tidings.errors import PublishRefused
-from tidings.testing.conformance.processes import Process, owned
-from tidings.testing.conformance.worlds import World
 
 DAYS = 3 * 86_400.0
 WAIT = 600.0

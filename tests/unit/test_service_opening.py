@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tidings import Event, Service, StateContext, event, logs
+from tidings import Event, Service, StateContext, event
+from tidings.observability import logs
 from tidings.testing import MemorySidecar
 
 

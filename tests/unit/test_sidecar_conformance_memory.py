@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from tests.conformance import PubSubConformance, StateConformance
+from tests.conformance.support import Check
 
 from tidings.testing import Clock, MemoryBroker, MemorySidecar, MemoryStore
 from tidings.testing.asgi import App
-from tidings.testing.conformance import PubSubConformance, StateConformance
-from tidings.testing.conformance.support import Check
 
 
 class MemoryState:

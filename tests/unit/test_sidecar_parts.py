@@ -10,11 +10,11 @@ from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidings.dapr.client import DaprSidecar
+from tidings.dapr.errors import of_publish, of_state
+from tidings.dapr.tracecontext import keep_traceparent
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict, StateRefused, TopicMissing
 from tidings.settings import Settings
-from tidings.sidecar.dapr import DaprSidecar
-from tidings.sidecar.refusals import of_publish, of_state
-from tidings.sidecar.tracecontext import keep_traceparent
 
 TRANSACTION = "error while executing state transaction: "
 

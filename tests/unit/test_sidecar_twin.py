@@ -8,12 +8,12 @@ import random
 from typing import Any
 
 import pytest
+from tests.conformance import Recorder, event, retry_policy, subscription
 
+from tidings.dapr import Upsert
 from tidings.errors import DefinitionError, PublishRefused, SidecarUnavailable, StateConflict
-from tidings.sidecar import Upsert
 from tidings.testing import Clock, Crash, MemoryBroker, MemorySidecar, MemoryStore, Unsettled, lifespan, post
 from tidings.testing.asgi import App
-from tidings.testing.conformance import Recorder, event, retry_policy, subscription
 
 
 def system(broker: MemoryBroker, topic: str = "t") -> tuple[MemorySidecar, Recorder]:

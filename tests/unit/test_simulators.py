@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from simulators.saas import create as create_saas
 
-from tidings.testing.programs import Ports
+from tidings_cli.testing.programs import Ports
 
 SIMULATORS = Path(__file__).parents[2] / "simulators"
 HOST = "127.0.0.1"

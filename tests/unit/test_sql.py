@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.conformance import poll
 from tests.support.cancelling import cancelled, checked_out, uncollected
 
 from tidings.errors import DefinitionError, KeyTaken, SidecarUnavailable, StateRefused
-from tidings.sql import Database, insert_new
-from tidings.testing.conformance import poll
+from tidings.outbox.sql import Database, insert_new
 
 _tables = sa.MetaData()
 numbers = sa.Table("numbers", _tables, sa.Column("n", sa.Integer, primary_key=True), sa.Column("v", sa.Text))

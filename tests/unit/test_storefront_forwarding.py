@@ -21,9 +21,9 @@ from storefront.main import application
 from storefront.page import STATIC
 from storefront.settings import StorefrontSettings
 from tidings.testing import lifespan
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
 from tidings.web.guard import API_POLICY, HEADERS, PAGE_POLICY
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
 
 Answer = Callable[[Request], Awaitable[Response]]
 pytestmark = pytest.mark.asyncio(loop_scope="module")

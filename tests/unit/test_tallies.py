@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidings import tallies
+from tidings.observability import instruments as tallies
 
 BOUNDS = (0.001, 0.25, 1.0, 30.0)
 

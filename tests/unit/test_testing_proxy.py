@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.proxy import FaultProxy
 
-from tidings.testing.programs import Ports
-from tidings.testing.proxy import FaultProxy
+from tidings_cli.testing.programs import Ports
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tidings import DeadLetter, Event, Handlers, Service, StateContext, event, tracing
-from tidings.envelope import Envelope
+from tidings import DeadLetter, Event, Handlers, Service, StateContext, event
 from tidings.errors import DefinitionError
+from tidings.messages.envelope import Envelope
+from tidings.observability import tracing
 from tidings.testing import MemorySidecar
 
 

@@ -17,20 +17,21 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from tests.conformance import poll
 from tests.support.cancelling import ROUNDS, Client, uncollected
+from tests.support.contracts import contract_files
 
 from tidings import Service, Settings
-from tidings.envelope import Envelope, timestamp
+from tidings.consume.policy import Policy
 from tidings.errors import SidecarUnavailable
-from tidings.events import message_type
 from tidings.fastapi import EventApp, create_app
-from tidings.plan import plan
-from tidings.policy import Policy
-from tidings.resources import load
+from tidings.messages.envelope import Envelope, timestamp
+from tidings.messages.events import message_type
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore
-from tidings.testing.conformance import poll
-from tidings.testing.programs import Ports
-from tidings.testing.serving import Served
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
+from tidings_plan import plan
+from tidings_plan.resources import contracts_folders, load
 from tracking import api, handlers, rebuilding, sharing, timeline
 from tracking.life import life
 from tracking.live import Live
@@ -38,7 +39,7 @@ from tracking.settings import TrackingSettings
 from tracking.stopping import at_stop
 
 ROOT = Path(__file__).parents[2]
-INVENTORY = load(sorted(ROOT.glob("services/*/contracts")))
+INVENTORY = load(contracts_folders(ROOT))
 PLAN = plan(INVENTORY).apps["tracking"]
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 COMPLETED = "archive.replayCompleted.v1"
@@ -46,7 +47,7 @@ FAST = TrackingSettings(poll=0.05)
 
 
 def example(label: str, order_id: str = "o-1", **changed: Any) -> dict[str, Any]:
-    found = sorted(ROOT.glob(f"services/*/contracts/examples/{label}.json"))
+    found = contract_files(f"examples/{label}.json")
     return {**json.loads(found[0].read_text()), "orderId": order_id, **changed}
 
 
@@ -216,7 +217,7 @@ async def test_any_order_of_arrival_comes_to_the_same(tracking: Tracking, seed: 
 @pytest.mark.parametrize("model", timeline.TRACKED_EVENTS, ids=lambda model: message_type(model).label)
 async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
     label = message_type(model).label
-    for path in ROOT.glob(f"services/*/contracts/examples/{label}*.json"):
+    for path in contract_files(f"examples/{label}*.json"):
         words, _ = timeline.describe(msgspec.json.decode(path.read_bytes(), type=model))
         assert words.endswith(".")
         assert "_" not in words

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from tidings.up import command, control, control_commands, ports, state
-from tidings.up.errors import NotRunning
+from tidings_cli.up import command, control, control_commands, ports, state
+from tidings_cli.up.errors import NotRunning
 
 SERVICE = """\
 import http.server, json, sys

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tidings.up.logs import Entry, LogFile, follow, parse_line, tail, worth_showing
-from tidings.up.state import Role
+from tidings_cli.up.logs import Entry, LogFile, follow, parse_line, tail, worth_showing
+from tidings_cli.up.state import Role
 
 
 @pytest.mark.parametrize(

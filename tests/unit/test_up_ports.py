@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidings.up import ports
-from tidings.up.errors import PortTaken
+from tidings_cli.up import ports
+from tidings_cli.up.errors import PortTaken
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 import pytest
 
-from tidings.up.probes import Answers, Listens, SidecarServes, Succeeds, problem
+from tidings_cli.up.probes import Answers, Listens, SidecarServes, Succeeds, problem
 
 ANSWERS = {
     "/healthz": httpx2.Response(503, text="no menu"),
@@ -54,7 +54,7 @@ async def test_a_store_that_is_still_loading_is_not_ready(
     answer: bytes, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not answer:
-        monkeypatch.setattr("tidings.up.probes.DEADLINE", 0.2)
+        monkeypatch.setattr("tidings_cli.up.probes.DEADLINE", 0.2)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

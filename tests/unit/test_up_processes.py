@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tidings.up import backends, processes
-from tidings.up.backends import BROKERS, STORES, choose
-from tidings.up.errors import ProjectError, UpError
-from tidings.up.folder import RunFolder
-from tidings.up.probes import Answers, Listens, SidecarServes
-from tidings.up.process import Process
-from tidings.up.processes import RunContext, instances, requested_ports, services
-from tidings.up.project import Home, Program, Project, Service
+from tidings_cli.up import backends, processes
+from tidings_cli.up.backends import BROKERS, STORES, choose
+from tidings_cli.up.errors import ProjectError, UpError
+from tidings_cli.up.folder import RunFolder
+from tidings_cli.up.probes import Answers, Listens, SidecarServes
+from tidings_cli.up.process import Process
+from tidings_cli.up.processes import RunContext, instances, requested_ports, services
+from tidings_cli.up.project import Home, Program, Project, Service
 
 HOME = Home(
     Path("/shop"),

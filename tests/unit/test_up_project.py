@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tidings.up import project
-from tidings.up.errors import ProjectError
-from tidings.up.references import fill
+from tidings_cli.up import project
+from tidings_cli.up.errors import ProjectError
+from tidings_cli.up.references import fill
 
 WHOLE = """\
 name: shop

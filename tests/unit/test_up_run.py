@@ -13,20 +13,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidings.brokerwatch import BrokerWatch, Found
-from tidings.plan import Plan
-from tidings.up import control, orphans, state
-from tidings.up import run as run_module
-from tidings.up.backends import BROKERS, STORES, choose
-from tidings.up.errors import NotRunning, StartFailed
-from tidings.up.folder import RunFolder
-from tidings.up.prepare import Prepared
-from tidings.up.probes import Probe, Succeeds
-from tidings.up.process import Process
-from tidings.up.project import Home, Project, Service
-from tidings.up.run import Quiet, Run
-from tidings.up.state import Identity, Role
-from tidings.up.system import System
+from tidings.brokers.watch import BrokerWatch, Found
+from tidings_cli.up import control, orphans, state
+from tidings_cli.up import run as run_module
+from tidings_cli.up.backends import BROKERS, STORES, choose
+from tidings_cli.up.errors import NotRunning, StartFailed
+from tidings_cli.up.folder import RunFolder
+from tidings_cli.up.prepare import Prepared
+from tidings_cli.up.probes import Probe, Succeeds
+from tidings_cli.up.process import Process
+from tidings_cli.up.project import Home, Project, Service
+from tidings_cli.up.run import Quiet, Run
+from tidings_cli.up.state import Identity, Role
+from tidings_cli.up.system import System
+from tidings_plan import Plan
 
 LIVES = """
 import signal, sys, time

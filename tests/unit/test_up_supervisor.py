@@ -15,12 +15,12 @@ import httpx2
 import psutil
 import pytest
 
-from tidings.up import launch, supervisor
-from tidings.up.ports import block
-from tidings.up.probes import Listens, Probe, Succeeds
-from tidings.up.process import Process
-from tidings.up.state import Identity
-from tidings.up.supervisor import Supervisor, describe_exit, pause
+from tidings_cli.up import launch, supervisor
+from tidings_cli.up.ports import block
+from tidings_cli.up.probes import Listens, Probe, Succeeds
+from tidings_cli.up.process import Process
+from tidings_cli.up.state import Identity
+from tidings_cli.up.supervisor import Supervisor, describe_exit, pause
 
 READY = Succeeds(("true",))
 LIVES = "import time; print('alive', flush=True); time.sleep(60)"

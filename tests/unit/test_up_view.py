@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tidings.up.probes import Listens
-from tidings.up.process import Process
-from tidings.up.state import Identity, ProcessState, Role, RunState
-from tidings.up.view import View, age, summary, table, table_rows
+from tidings_cli.up.probes import Listens
+from tidings_cli.up.process import Process
+from tidings_cli.up.state import Identity, ProcessState, Role, RunState
+from tidings_cli.up.view import View, age, summary, table, table_rows
 
 ORDERS = Process("orders", "service", "orders", (), Listens(1), Path())
 SIDECAR = Process("orders.daprd", "sidecar", "orders", (), Listens(1), Path())
@@ -75,7 +75,7 @@ def test_a_warning_that_comes_again_and_again_is_shown_once(monkeypatch: pytest.
     for _ in range(30):
         seen.view.line(SIDECAR, '{"level":"warning","msg":"app is not healthy"}')
     assert seen.lines == ["orders.daprd │ app is not healthy"]
-    monkeypatch.setattr("tidings.up.view.REPEAT_EVERY", 0.0)
+    monkeypatch.setattr("tidings_cli.up.view.REPEAT_EVERY", 0.0)
     seen.view.line(SIDECAR, '{"level":"warning","msg":"app is not healthy"}')
     assert seen.lines[1:] == ["orders.daprd │ app is not healthy also_before=29 times"]
 

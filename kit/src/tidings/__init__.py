@@ -6,22 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tidings.consume.handlers import Handlers as Handlers
+    from tidings.consume.policy import RetryPolicy as RetryPolicy
     from tidings.context import Context as Context
-    from tidings.envelope import Received as Received
     from tidings.errors import Rejected as Rejected
     from tidings.errors import TidingsError as TidingsError
-    from tidings.events import Event as Event
-    from tidings.events import command as command
-    from tidings.events import event as event
-    from tidings.events import upcaster as upcaster
-    from tidings.handlers import Handlers as Handlers
+    from tidings.messages.envelope import Received as Received
+    from tidings.messages.events import Event as Event
+    from tidings.messages.events import command as command
+    from tidings.messages.events import event as event
+    from tidings.messages.events import upcaster as upcaster
     from tidings.outbox.log import StateContext as StateContext
     from tidings.outcomes import DeadLetter as DeadLetter
     from tidings.outcomes import Done as Done
     from tidings.outcomes import Drop as Drop
     from tidings.outcomes import Outcome as Outcome
     from tidings.outcomes import Retry as Retry
-    from tidings.policy import RetryPolicy as RetryPolicy
     from tidings.service import Service as Service
     from tidings.settings import Settings as Settings
 
@@ -31,20 +31,20 @@ _WHERE = {
     "DeadLetter": "outcomes",
     "Done": "outcomes",
     "Drop": "outcomes",
-    "Event": "events",
-    "Handlers": "handlers",
+    "Event": "messages.events",
+    "Handlers": "consume.handlers",
     "Outcome": "outcomes",
-    "Received": "envelope",
+    "Received": "messages.envelope",
     "Rejected": "errors",
     "Retry": "outcomes",
-    "RetryPolicy": "policy",
+    "RetryPolicy": "consume.policy",
     "Service": "service",
     "Settings": "settings",
     "StateContext": "outbox.log",
     "TidingsError": "errors",
-    "command": "events",
-    "event": "events",
-    "upcaster": "events",
+    "command": "messages.events",
+    "event": "messages.events",
+    "upcaster": "messages.events",
 }
 __all__ = sorted(_WHERE)  # noqa: PLE0605 - the names stand above, once
 

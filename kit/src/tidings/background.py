@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import structlog
 
-from tidings import metrics
 from tidings.errors import BackgroundFailure, ProcessEnd
-from tidings.logs import log_failure
+from tidings.observability import metrics
+from tidings.observability.logs import log_failure
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -14,13 +14,13 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from tidings import logs, problems, tracing
-from tidings.daprapp import DaprApp
+from tidings.consume.ingress import PREFIX
+from tidings.dapr.app import DaprApp
 from tidings.errors import EventTooLarge, SidecarError, SidecarUnavailable, StateConflict
-from tidings.ingress import PREFIX
+from tidings.observability import logs, tracing
 from tidings.service import Service
 from tidings.settings import Settings
-from tidings.web import docs, metrics
+from tidings.web import docs, metrics, problems
 from tidings.web.guard import MAX_BODY, Admission, Guard, Limits
 from tidings.web.streams import StreamLimit
 

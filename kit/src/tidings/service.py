@@ -11,21 +11,22 @@ from typing import Any, TypeVar
 import stamina
 import structlog
 
-from tidings import policy as policies
 from tidings.background import contained, ends_task
-from tidings.context import Cause, request, utc_now
-from tidings.deadletters import DeadLetterPublisher
+from tidings.consume import policy as policies
+from tidings.consume.deadletters import DeadLetterPublisher
+from tidings.consume.handlers import Handler
+from tidings.consume.ingress import Ingress
+from tidings.consume.policy import Policy
+from tidings.consume.runner import Runner
+from tidings.consume.scheduling import Scheduler
+from tidings.context import request, utc_now
+from tidings.dapr import Sidecar
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError, SidecarUnavailable
-from tidings.handlers import Handler
-from tidings.ingress import Ingress
+from tidings.messages.delivery import Cause
 from tidings.outbox.log import LogOutbox
 from tidings.outbox.port import Outbox
-from tidings.policy import Policy
-from tidings.runner import Runner
-from tidings.scheduling import Scheduler
 from tidings.settings import Settings
-from tidings.sidecar import Sidecar
-from tidings.sidecar.dapr import DaprSidecar
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from tidings.plan.compatibility import check_type
-from tidings.resources import EventSubscription, EventType, Finding
-from tidings.resources.eventtype import Version
+from tidings_plan.compatibility import check_type
+from tidings_plan.resources import EventSubscription, EventType, Finding
+from tidings_plan.resources.eventtype import Version
 
 STATES = 20
 """Schemas of one version that are kept at most."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from tidings.resources import Finding, Inventory
-from tidings.resources.model import GROUP
 from tidings_operator.admission import UserInfo, Verdict
 from tidings_operator.client import Api, ApiError, Client
+from tidings_plan.resources import Finding, Inventory
+from tidings_plan.resources.model import GROUP
 
 REVIEWS = Api("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview")
 

@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidings.plan import compatibility, plan_app, plan_replay, plan_type
-from tidings.plan.impact import impacts
-from tidings.resources import (
+from tidings_operator import accepted
+from tidings_operator.conditions import format_finding
+from tidings_plan import compatibility, plan_app, plan_replay, plan_type
+from tidings_plan.impact import impacts
+from tidings_plan.resources import (
     EventReplay,
     EventSubscription,
     EventType,
@@ -24,9 +26,7 @@ from tidings.resources import (
     has_errors,
     parse_resource,
 )
-from tidings.resources.inventory import app_key, type_key
-from tidings_operator import accepted
-from tidings_operator.conditions import format_finding
+from tidings_plan.resources.inventory import app_key, type_key
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 AWAITED = "tidings.dev/await-type"

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from tidings.resources import EventSubscription, Finding, Inventory, parse_resource
-from tidings.resources.inventory import app_key, requested_type, type_key
-from tidings.resources.model import Resource
-from tidings.resources.origin import Origin
 from tidings_operator import accepted, children
 from tidings_operator.children import Live, Name
 from tidings_operator.client import Api
 from tidings_operator.statuses import Observation
 from tidings_operator.workqueue import Key
+from tidings_plan.resources import EventSubscription, Finding, Inventory, parse_resource
+from tidings_plan.resources.inventory import app_key, requested_type, type_key
+from tidings_plan.resources.model import Resource
+from tidings_plan.resources.source_location import Origin
 
 ObjectReference = tuple[str, str, str]
 """Kind, namespace and name."""

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from tidings.plan import AppPlan
-from tidings.plan.configmap import config_map
-from tidings.resources import API_VERSION, EventSubscription
+from tidings_plan import AppPlan
+from tidings_plan.configmap import config_map
+from tidings_plan.resources import API_VERSION, EventSubscription
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 APP = "tidings.dev/app"

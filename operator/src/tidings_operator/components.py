@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from tidings.resources.accounts import accounts, connected
-from tidings.resources.brokers import one_at_a_time, settings, several_at_once, shares_workers
 from tidings_operator.cache import Cache
 from tidings_operator.client import Api
+from tidings_plan.resources.accounts import accounts, connected
+from tidings_plan.resources.brokers import one_at_a_time, settings, several_at_once, shares_workers
 
 _KEY = secrets.token_bytes(32)
 

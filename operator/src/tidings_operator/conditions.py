@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tidings.resources import Finding
+from tidings_plan.resources import Finding
 
 Truth = Literal["True", "False", "Unknown"]
 

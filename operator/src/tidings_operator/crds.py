@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from tidings.resources import EventReplaySpec, EventSubscriptionSpec, EventTypeSpec
-from tidings.resources.model import GROUP
+from tidings_plan.resources import EventReplaySpec, EventSubscriptionSpec, EventTypeSpec
+from tidings_plan.resources.model import GROUP
 
 VERSION = "v1alpha1"
 DEPTH = 3

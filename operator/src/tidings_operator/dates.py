@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 
-from tidings.resources import EventType, Inventory
-from tidings.resources.inventory import app_key
 from tidings_operator.workqueue import Key
+from tidings_plan.resources import EventType, Inventory
+from tidings_plan.resources.inventory import app_key
 
 LOOK = 30.0
 """Seconds between two looks at the clock: it may be set, and a machine may sleep."""

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from tidings.resources import API_VERSION
 from tidings_operator.client import EVENTS, Client
+from tidings_plan.resources import API_VERSION
 
 LONGEST_NOTE = 1024
 Type = Literal["Normal", "Warning"]

@@ -9,9 +9,9 @@ import aiohttp
 import kopf
 import msgspec
 
-from tidings.resources.model import GROUP
 from tidings_operator import reading
 from tidings_operator.client import OWN, lines
+from tidings_plan.resources.model import GROUP
 
 LOG = logging.getLogger(__name__)
 

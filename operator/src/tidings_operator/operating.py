@@ -10,7 +10,6 @@ from typing import Any
 
 import kopf
 
-from tidings.plan import cel
 from tidings_operator import dates, metrics, reading, server, watching, webhooks
 from tidings_operator.archive import Archive
 from tidings_operator.cache import Cache, ObjectReference, live
@@ -26,6 +25,7 @@ from tidings_operator.replaying import Replayer
 from tidings_operator.settings import Settings
 from tidings_operator.watching import watch
 from tidings_operator.workqueue import WorkQueue
+from tidings_plan import cel
 
 LOG = logging.getLogger(__name__)
 LOOK = 0.1

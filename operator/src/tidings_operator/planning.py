@@ -6,9 +6,9 @@ from datetime import date
 from functools import partial
 from typing import Any, TypeVar
 
-from tidings.plan import AppPlan, plan_app
-from tidings.resources import EventSubscription, Inventory, Key
 from tidings_operator.judging import ALONE, Judge, JudgementError
+from tidings_plan import AppPlan, plan_app
+from tidings_plan.resources import EventSubscription, Inventory, Key
 
 At = TypeVar("At")
 

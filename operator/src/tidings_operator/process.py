@@ -8,7 +8,7 @@ import logging
 import kopf
 import uvloop
 
-from tidings import logs
+from tidings.observability import logs
 from tidings_operator.operating import Operator
 from tidings_operator.settings import SettingsError, read
 

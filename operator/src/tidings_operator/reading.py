@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from tidings.resources import Finding, parse_resource
-from tidings.resources.model import Resource
 from tidings_operator.judging import Judge, JudgementError
+from tidings_plan.resources import Finding, parse_resource
+from tidings_plan.resources.model import Resource
 
 LARGEST = 512 * 1024
 """Bytes of an object's JSON."""

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
-from tidings.plan import AppPlan, cel, plan_app, plan_type
-from tidings.resources import EventSubscription, Finding
 from tidings_operator import children, events, metrics, statuses
 from tidings_operator.cache import Cache, ObjectReference, Tracked, digest
 from tidings_operator.children import Desired, Name, Step
@@ -22,6 +20,8 @@ from tidings_operator.judging import ALONE, QUICK, THOROUGH, Judge, JudgementErr
 from tidings_operator.planning import keep_only
 from tidings_operator.statuses import Failure, Outcome
 from tidings_operator.workqueue import Key, WorkQueue
+from tidings_plan import AppPlan, cel, plan_app, plan_type
+from tidings_plan.resources import EventSubscription, Finding
 
 LOG = logging.getLogger(__name__)
 MAX_SILENT_ATTEMPTS = 3

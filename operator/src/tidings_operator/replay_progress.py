@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidings.resources import EventReplay, durations
 from tidings.terminal import printable
 from tidings_operator.conditions import Condition
+from tidings_plan.resources import EventReplay, durations
 
 ENDED = ("Completed", "Failed", "Cancelled")
 OUTCOMES = ("handled", "failed", "unread", "dropped")

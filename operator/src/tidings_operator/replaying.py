@@ -20,9 +20,6 @@ from typing import Any
 
 import msgspec
 
-from tidings.plan import cel, plan_replay
-from tidings.plan.replays import condition
-from tidings.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
 from tidings_operator import replay_progress as progress
 from tidings_operator.archive import Archive, ArchiveError
 from tidings_operator.cache import ObjectReference, Tracked
@@ -32,6 +29,9 @@ from tidings_operator.judging import JudgementError
 from tidings_operator.reconciling import MoreTimeError, Reconciler, unjudged
 from tidings_operator.replay_progress import ENDED, Status
 from tidings_operator.workqueue import Key
+from tidings_plan import cel, plan_replay
+from tidings_plan.replays import condition
+from tidings_plan.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
 
 STEP = 1.0
 """Seconds that one step's dead letters are spread over."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from tidings.plan import AppPlan
-from tidings.plan.conventions import dead_letter_topic, replay_topic
-from tidings.resources import EventSubscription, EventType, Finding, Inventory
-from tidings.resources.inventory import is_dead_letters, requested_type
 from tidings_operator import accepted
 from tidings_operator.children import Desired, Name
 from tidings_operator.conditions import Condition, dated, format_finding, judged, kstatus
+from tidings_plan import AppPlan
+from tidings_plan.conventions import dead_letter_topic, replay_topic
+from tidings_plan.resources import EventSubscription, EventType, Finding, Inventory
+from tidings_plan.resources.inventory import is_dead_letters, requested_type
 
 RESOLUTION = ("unknown-type", "access-denied", "command-with-two-consumers", "unreachable-subscription")
 VERSIONS = (

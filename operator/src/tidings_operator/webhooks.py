@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from tidings.resources import parse_resource
 from tidings_operator import access, admission, metrics, server
 from tidings_operator.admission import Change, Part, Request, Verdict
 from tidings_operator.cache import Cache
@@ -25,6 +24,7 @@ from tidings_operator.client import OWN, ApiError, Client
 from tidings_operator.conditions import format_finding
 from tidings_operator.judging import Judge, JudgementError
 from tidings_operator.settings import Settings
+from tidings_plan.resources import parse_resource
 
 if TYPE_CHECKING:
     from tidings_operator.certificates import Certificates

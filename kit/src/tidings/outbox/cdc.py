@@ -42,14 +42,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings import metrics
 from tidings.background import contained
+from tidings.dapr import Sidecar
 from tidings.errors import DefinitionError, PublishRefused, SidecarError
+from tidings.observability import metrics
 from tidings.outbox.cdc_pgoutput import Inserted, decode
 from tidings.outbox.table import TableOutbox
 from tidings.outbox.table_relay import BATCH, Errors, Relay, Row, publish
 from tidings.outbox.table_schema import outbox
-from tidings.sidecar import Sidecar
 
 log = structlog.get_logger(__name__)
 

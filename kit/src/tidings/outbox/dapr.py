@@ -33,16 +33,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidings import envelope as envelopes
-from tidings.context import Cause, Outgoing
-from tidings.documents import write
+from tidings.context import Outgoing
+from tidings.dapr import Sidecar, Upsert
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import DefinitionError
-from tidings.keys import escape
+from tidings.messages import envelope as envelopes
+from tidings.messages.delivery import Cause
+from tidings.messages.keys import escape
+from tidings.outbox.documents import write
 from tidings.outbox.log import DocumentContext
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
-from tidings.sidecar import Sidecar, Upsert
-from tidings.sidecar.dapr import DaprSidecar
 
 _KEPT = 3600  # seconds that the carrier of a second event stands in the store
 _CARRIED = ("source", "type", "version", "subject", "time", "correlationid", "causationid", "traceparent", "tracestate")

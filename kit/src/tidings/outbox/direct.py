@@ -30,13 +30,14 @@ from datetime import datetime
 
 import stamina
 
-from tidings import metrics
 from tidings.breaker import Breaker
-from tidings.context import Cause, Context, Outgoing
+from tidings.context import Context, Outgoing
+from tidings.dapr import Sidecar
 from tidings.errors import SidecarUnavailable
+from tidings.messages.delivery import Cause
+from tidings.observability import metrics
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
-from tidings.sidecar import Sidecar
 
 _SPACE = uuid.UUID("6f2c3d52-7a53-5f0e-9f0b-5a3a3e0d1c11")  # of the ids that are made from a cause
 

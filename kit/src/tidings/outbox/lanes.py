@@ -38,16 +38,16 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from tidings import metrics
 from tidings.background import insist
+from tidings.clock import Renewals
 from tidings.context import Outgoing
-from tidings.documents import Pointer, Slot, read_document, read_slot, write
-from tidings.envelope import new_id
+from tidings.dapr import Delete, Sidecar, Upsert
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict
+from tidings.messages.envelope import new_id
+from tidings.observability import metrics
+from tidings.outbox.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.outbox.port import Deliver
-from tidings.outbox.sending import Sending
-from tidings.sidecar import Delete, Sidecar, Upsert
-from tidings.steady import Renewals
+from tidings.outbox.publisher import Sending
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -14,8 +14,13 @@ from typing import TypeVar
 
 import msgspec
 
-from tidings.context import AlreadyHandled, Cause, Context
-from tidings.documents import (
+from tidings.context import AlreadyHandled, Context
+from tidings.dapr import Item, Operation, Sidecar, Upsert
+from tidings.errors import DefinitionError, OneDocument, StateConflict
+from tidings.messages.delivery import Cause
+from tidings.messages.envelope import new_id
+from tidings.messages.events import message_type
+from tidings.outbox.documents import (
     MARKER_DAYS,
     Document,
     Pointer,
@@ -26,12 +31,8 @@ from tidings.documents import (
     remembered,
     write,
 )
-from tidings.envelope import new_id
-from tidings.errors import DefinitionError, OneDocument, StateConflict
-from tidings.events import message_type
 from tidings.outbox.lanes import Lanes
 from tidings.outbox.port import Deliver
-from tidings.sidecar import Item, Operation, Sidecar, Upsert
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from tidings.context import Cause
-from tidings.documents import Scheduled
+from tidings.messages.delivery import Cause
+from tidings.outbox.documents import Scheduled
 
 Deliver = Callable[[Scheduled], Awaitable[None]]
 """Handles a scheduled message that is due; it raises nothing and returns when the message is finished."""

@@ -45,20 +45,21 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings.background import insist
-from tidings.context import AlreadyHandled, Cause, Context, Outgoing
-from tidings.envelope import new_id
+from tidings.clock import SteadyClock
+from tidings.context import AlreadyHandled, Context, Outgoing
+from tidings.dapr import Sidecar
 from tidings.errors import SidecarError, SidecarUnavailable
-from tidings.events import message_type
+from tidings.messages.delivery import Cause
+from tidings.messages.envelope import new_id
+from tidings.messages.events import message_type
 from tidings.outbox import table_lease
 from tidings.outbox.port import Deliver
-from tidings.outbox.table_agenda import Agenda
+from tidings.outbox.sql import Database, commit_with, insert_all_new
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_relay import Relay
+from tidings.outbox.table_schedule import Agenda
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
-from tidings.sidecar import Sidecar
-from tidings.sql import Database, commit_with, insert_all_new
-from tidings.steady import SteadyClock
 
 log = structlog.get_logger(__name__)
 

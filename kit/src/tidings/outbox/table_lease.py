@@ -10,11 +10,11 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings.documents import INBOX_DAYS, INBOX_PACE
-from tidings.envelope import new_id
+from tidings.clock import Renewals
+from tidings.messages.envelope import new_id
+from tidings.outbox.documents import INBOX_DAYS, INBOX_PACE
+from tidings.outbox.sql import Database
 from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
-from tidings.sql import Database
-from tidings.steady import Renewals
 
 log = structlog.get_logger(__name__)
 

@@ -16,14 +16,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings import metrics
 from tidings.background import contained
+from tidings.dapr import Sidecar
 from tidings.errors import PublishRefused, SidecarError
+from tidings.observability import metrics
 from tidings.outbox import table_lease
+from tidings.outbox.sql import Database
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_schema import outbox, parked
-from tidings.sidecar import Sidecar
-from tidings.sql import Database
 
 log = structlog.get_logger(__name__)
 

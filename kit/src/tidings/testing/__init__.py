@@ -3,8 +3,8 @@
 In memory: `MemoryBroker`, `MemorySidecar` and `MemoryStore` behave as daprd with a broker and a store does, at once and
 without chance, so that a whole system of services runs in one test; they fail on request, too.
 
-For real: `tidings.testing.fixtures` gives pytest daprd, NATS, Redis and PostgreSQL on free ports, and
-`tidings.testing.conformance` is the suite that holds both to the same behaviour.
+`tidings_cli.testing.fixtures` gives pytest the real daprd, NATS, Redis and PostgreSQL on free ports. One suite
+(tests/conformance) holds the twins and the real programs to the same behaviour.
 """
 
 from tidings.testing.asgi import lifespan, post

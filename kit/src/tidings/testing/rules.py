@@ -6,8 +6,8 @@ import json
 from types import ModuleType
 from typing import Any
 
-from tidings.envelope import as_deep_as_daprd
 from tidings.errors import TidingsError
+from tidings.messages.envelope import as_deep_as_daprd
 
 
 class NoVerdict(TidingsError):
@@ -61,6 +61,6 @@ def _true(expression: str, event: dict[str, Any]) -> bool:
 
 
 def _cel() -> ModuleType:
-    from tidings.plan import cel  # noqa: PLC0415  # only tests whose subscriptions have rules need CEL
+    from tidings_plan import cel  # noqa: PLC0415 - a large library, which few tests need
 
     return cel

@@ -1,4 +1,4 @@
-"""The sidecar's twin: `tidings.sidecar.Sidecar` in memory."""
+"""The sidecar's twin: `tidings.dapr.Sidecar` in memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import msgspec
 
-from tidings.envelope import timestamp
+from tidings.dapr import Item, Operation, Upsert
+from tidings.dapr.tracecontext import keep_traceparent
 from tidings.errors import SidecarError, SidecarUnavailable, StateRefused
-from tidings.sidecar import Item, Operation, Upsert
-from tidings.sidecar.tracecontext import keep_traceparent
+from tidings.messages.envelope import timestamp
 from tidings.testing.broker import MemoryBroker
 from tidings.testing.faults import Faults
 from tidings.testing.store import MemoryStore

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from tidings.dapr import Delete, Item, Operation, Upsert
 from tidings.errors import StateConflict
-from tidings.sidecar import Delete, Item, Operation, Upsert
 from tidings.testing.clock import Clock
 
 

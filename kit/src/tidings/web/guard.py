@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidings.problems import problem
+from tidings.web.problems import problem
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 1024 * 1024

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 from delivery import events
 from delivery.domain import Driver
 from tidings import Service
-from tidings.context import Cause, request, utc_now
+from tidings.context import request, utc_now
+from tidings.messages.delivery import Cause
 from tidings.outbox.direct import DirectOutbox
 
 _direct: WeakKeyDictionary[Service, DirectOutbox] = WeakKeyDictionary()

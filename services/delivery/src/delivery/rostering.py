@@ -10,7 +10,7 @@ from delivery.commands import HandOver
 from delivery.domain import Delivery, Driver, Roster
 from delivery.settings import settings
 from tidings import StateContext
-from tidings.envelope import new_id
+from tidings.messages.envelope import new_id
 
 MAIN = "main"
 """State key of the single roster document."""

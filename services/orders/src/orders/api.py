@@ -34,7 +34,7 @@ from orders.identity import IdSecret, id_secret
 from orders.use_cases import Placing
 from tidings import Service
 from tidings.fastapi import CurrentService
-from tidings.problems import problem
+from tidings.web.problems import problem
 
 router = APIRouter(tags=["orders"])
 

@@ -23,9 +23,9 @@ from orders.handlers import fail
 from orders.settings import OrdersSettings
 from orders.use_cases import Placing
 from tidings import Service, StateContext
-from tidings.envelope import CONTENT_TYPE, UNREADABLE, new_id
-from tidings.events import message_type
-from tidings.ingress import PREFIX
+from tidings.consume.ingress import PREFIX
+from tidings.messages.envelope import CONTENT_TYPE, UNREADABLE, new_id
+from tidings.messages.events import message_type
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
 MAX_ANSWER = 65_536

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from tidings import StateContext
-from tidings.envelope import new_id
+from tidings.messages.envelope import new_id
 
 _KEY = "ids"
 

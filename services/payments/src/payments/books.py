@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments import tables
 from payments.domain import Account, Movement, Payment, Status, Totals, postings
-from tidings.sql import insert_new
+from tidings.outbox.sql import insert_new
 
 
 async def find(connection: AsyncConnection, order_id: str) -> Payment | None:

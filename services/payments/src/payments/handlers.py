@@ -10,7 +10,7 @@ from payments.domain import DifferentTerms, Movement, Payment, decide
 from payments.events import TakePayment
 from payments.settings import settings
 from tidings import Handlers, Rejected
-from tidings.envelope import new_id
+from tidings.messages.envelope import new_id
 from tidings.outbox.table import SqlContext
 
 handlers = Handlers()

@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from storefront.settings import StorefrontSettings
 from storefront.upstreams import Upstream
-from tidings.problems import problem
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
+from tidings.web.problems import problem
 
 log = structlog.get_logger(__name__)
 

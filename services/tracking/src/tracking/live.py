@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tidings.envelope import new_id
+from tidings.messages.envelope import new_id
 from tracking.domain import TrackedOrder
 
 _DIGITS = 15

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tidings import StateContext
-from tidings.envelope import new_id
-from tidings.events import message_type
+from tidings.messages.envelope import new_id
+from tidings.messages.events import message_type
 from tracking.commands import EndRebuild, ReplayEvents
 from tracking.domain import ReadModel
 from tracking.model import CURRENT, read_model

@@ -17,8 +17,8 @@ from loyalty.domain import Award, Reason, Receipt
 from loyalty.provider import Health, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings import Service
-from tidings.limits import TokenBucket
-from tidings.policy import RateLimit
+from tidings.consume.limits import TokenBucket
+from tidings.consume.policy import RateLimit
 from tidings.terminal import printable
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 

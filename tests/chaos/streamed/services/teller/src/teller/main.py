@@ -9,8 +9,8 @@ from fastapi import APIRouter
 
 from tidings import Event, Service, event
 from tidings.fastapi import CurrentService, create_app
+from tidings.outbox.sql import insert_new
 from tidings.outbox.table import SqlContext, TableOutbox
-from tidings.sql import insert_new
 
 PARCEL, TOPICS = 100, 16
 metadata = sa.MetaData()

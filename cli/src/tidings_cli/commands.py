@@ -1,0 +1,86 @@
+"""Table of all commands; a command's module is imported when it is called."""
+
+import importlib
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+
+class Command(NamedTuple):
+    """Location of a command's function or group, with its help text."""
+
+    module: str
+    function: str
+    help: str
+    panel: str
+
+
+EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead letters", "The local run"
+
+COMMANDS: dict[str, Command] = {
+    "lint": Command("tidings_cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
+    "plan": Command("tidings_cli.planning", "show", "Show the plan: topics, paths and limits of each app.", EVENTS),
+    "impact": Command("tidings_cli.impact", "impact", "Show who breaks if changed schemas are published.", EVENTS),
+    "consumers": Command("tidings_cli.consumers", "consumers", "Show who consumes what, and whom to ask.", EVENTS),
+    "rfc": Command("tidings_cli.rfc", "app", "Write a request for comments on a changed event.", EVENTS),
+    "asyncapi": Command("tidings_cli.asyncapi", "asyncapi", "Print an AsyncAPI 3.0 document of the system.", EVENTS),
+    "render": Command("tidings_cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
+    "export": Command("tidings_cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
+    "dlq": Command("tidings_cli.dlq", "app", "List, read, replay and discard dead letters.", ARCHIVE),
+    "replay": Command("tidings_cli.replay", "replay", "Replay archived events to one consumer.", ARCHIVE),
+    "up": Command("tidings_cli.up.command", "up", "Start the whole system on this machine.", RUN),
+    "ps": Command("tidings_cli.up.control_commands", "ps", "Show the processes of the run.", RUN),
+    "logs": Command("tidings_cli.up.control_commands", "logs", "Show the run's log.", RUN),
+    "restart": Command("tidings_cli.up.control_commands", "restart", "Restart a process of the run.", RUN),
+    "stop": Command("tidings_cli.up.control_commands", "stop", "Stop a process of the run.", RUN),
+    "start": Command("tidings_cli.up.control_commands", "start", "Start a stopped process of the run.", RUN),
+    "down": Command("tidings_cli.up.control_commands", "down", "Stop the run.", RUN),
+    "tools": Command("tidings_cli.programs.command", "tools", "Install the programs that the local run needs.", RUN),
+}
+
+
+class _Lazy(TyperGroup):
+    """Command group that imports only the called command."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is click's
+        for panel in dict.fromkeys(command.panel for command in COMMANDS.values()):
+            with formatter.section(panel):
+                formatter.write_dl(
+                    [(name, command.help) for name, command in COMMANDS.items() if command.panel == panel]
+                )
+
+
+# The list of commands has plain help, since rich takes 200 ms to import. Each command's own help uses rich.
+app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def _tidings() -> None:
+    """Event subscriptions for Dapr: check them, plan them, run them."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="tidings")
+
+
+def kubectl() -> None:
+    """Run the command line as a kubectl plugin: `kubectl tidings …`. It reads the current cluster by default."""
+    app(prog_name="kubectl tidings", default_map={name: {"live": True} for name in ("plan", "impact", "consumers")})
+
+
+def _load(name: str) -> Any:
+    """Import a command and convert it as typer does."""
+    known = COMMANDS[name]
+    function = getattr(importlib.import_module(known.module), known.function)
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
+    info = typer.models.CommandInfo(name=name, callback=function)
+    return typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")

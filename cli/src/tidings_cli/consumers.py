@@ -1,0 +1,116 @@
+"""`tidings consumers`: list the consumers of each event type and their owners."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from tidings_cli import cluster, inputs, output
+from tidings_cli.cluster import Context, Live, Namespace, State
+from tidings_cli.output import Format
+from tidings_plan.readers import Reader, readers
+from tidings_plan.resources import EventType, has_errors, load, worst_first
+from tidings_plan.resources.did_you_mean import did_you_mean
+from tidings_plan.resources.inventory import Inventory, seniority
+
+Type = Annotated[
+    str,
+    typer.Argument(help="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; without, every type."),
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--filename", "-f", help=f"A file or folder with YAML; several. By default {inputs.DEFAULT}."),
+]
+
+
+def consumers(
+    pattern: Type = "*",
+    files: Files = None,
+    live: Live = False,
+    context: Context = None,
+    namespace: Namespace = None,
+    output_format: Format = "table",
+) -> None:
+    """Show each version of each event type with its consumers, and with observers, which subscribe by a pattern.
+
+    Exit code 0: success; 1: a file has an error, or the cluster cannot be read; 2: unknown type or wrong usage.
+    """
+    live_cluster = None if files else cluster.chosen(live=live, context=context, namespace=namespace)
+    state = live_cluster.state() if live_cluster else State(load(inputs.chosen(files)))
+    rows = [row for row in _rows(state.inventory) if _matches(row, pattern, namespace if live_cluster else None)]
+    if not rows and pattern != "*":
+        known = {event_type.spec.type for event_type in state.inventory.types.values()}
+        raise typer.BadParameter(f"there is no event type {pattern}. {did_you_mean(pattern, known)}", param_hint="TYPE")
+    if output_format == "json":
+        output.dump([_as_dict(*row, state) for row in rows])
+    else:
+        output.console().print(_table(rows, state, is_live=live_cluster is not None))
+    output.show(worst_first(state.inventory.findings), output.console(error=True))
+    if not live_cluster and has_errors(state.inventory.findings):
+        raise typer.Exit(1)  # errors on a cluster may be another tenant's and do not fail this command
+
+
+_Row = tuple[EventType, str, list[Reader]]
+
+
+def _rows(inventory: Inventory) -> Iterator[_Row]:
+    """Yield all versions of all types, sorted by name, with their readers."""
+    for event_type in sorted(
+        inventory.types.values(), key=lambda candidate: (candidate.spec.type, seniority(candidate))
+    ):
+        for version in event_type.spec.versions:
+            yield event_type, version.name, readers(event_type, version.name, inventory)
+
+
+def _matches(row: _Row, pattern: str, namespace: str | None) -> bool:
+    event_type, version, _ = row
+    names = (event_type.spec.type, f"{event_type.spec.type}.{version}")
+    return namespace in (None, event_type.metadata.namespace) and any(fnmatchcase(name, pattern) for name in names)
+
+
+def _as_dict(event_type: EventType, version: str, readers_of_version: list[Reader], state: State) -> dict[str, Any]:
+    spec = event_type.spec
+    declared = next(candidate for candidate in spec.versions if candidate.name == version)
+    return {
+        "type": spec.type,
+        "version": version,
+        "namespace": event_type.metadata.namespace,
+        "state": declared.state,
+        "removal": str(declared.deprecation.removal) if declared.deprecation else None,
+        "owner": {"team": spec.owner.team, "contact": spec.owner.contact},
+        "producers": list(spec.producers),
+        "consumers": [_reader(reader, state) for reader in readers_of_version if not reader.observes],
+        "observers": [_reader(reader, state) for reader in readers_of_version if reader.observes],
+    }
+
+
+def _reader(reader: Reader, state: State) -> dict[str, Any]:
+    ready = state.ready.get((reader.namespace, reader.subscription))
+    plain = {name: value for name, value in reader.to_dict().items() if name != "observes"}
+    return {**plain, **({"ready": ready} if ready else {})}
+
+
+def _table(rows: list[_Row], state: State, *, is_live: bool) -> Table:
+    more = ["ready"] if is_live else []
+    table = Table("type", "version", "app", "subscription", "owner", "contact", *more, box=None, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for event_type, version, readers_of_version in rows:
+        declared = next(candidate for candidate in event_type.spec.versions if candidate.name == version)
+        until = f", ends {declared.deprecation.removal}" if declared.deprecation else ""
+        life = "" if declared.state == "Active" else f" {declared.state}{until}"
+        begin = [output.literal(event_type.spec.type), output.literal(f"{version}{life}", "yellow" if life else "")]
+        for reader in readers_of_version:
+            ready = [state.ready.get((reader.namespace, reader.subscription), "")] if is_live else []
+            named = f"{reader.subscription}{' (observes)' if reader.observes else ''}"
+            style = "dim" if reader.observes else ""
+            cells = (reader.app, named, reader.owner, reader.contact, *ready)
+            table.add_row(*begin, *(output.literal(cell) for cell in cells), style=style)
+            begin = [Text(""), Text("")]
+        if not readers_of_version:
+            table.add_row(*begin, Text("nobody", "dim"))
+    return table

@@ -1,0 +1,53 @@
+"""The command `tidings tools`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidings_cli.programs.errors import ProgramError
+from tidings_cli.programs.obtain import ensure
+from tidings_cli.programs.pins import PROGRAMS
+from tidings_cli.programs.places import locate
+
+LOCAL_RUN = ("daprd", "nats-server")
+_BY_DEFAULT = f"What to get; by default {' and '.join(LOCAL_RUN)}, which the local run needs."
+
+
+def _known(names: list[str] | None) -> list[str]:
+    for name in names or ():
+        if name not in PROGRAMS:
+            raise typer.BadParameter(f"{name} is none of {', '.join(PROGRAMS)}")
+    return names or list(LOCAL_RUN)
+
+
+def _table() -> Table:
+    table = Table("program", "version", "where")
+    for program in PROGRAMS.values():
+        version = program.version if program.pinned else f"{program.version} or newer"
+        table.add_row(program.name, version, str(locate(program.name) or "[dim]not here yet[/]"))
+    return table
+
+
+def tools(
+    names: Annotated[list[str] | None, typer.Argument(callback=_known, help=_BY_DEFAULT)] = None,
+    *,
+    show: Annotated[bool, typer.Option("--list", help="Only tell which programs there are, and where.")] = False,
+) -> None:
+    """Get the programs that run beside the services: from PATH, the cache, their releases, or built from source."""
+    if show:
+        Console(soft_wrap=True).print(_table())
+        return
+    told = Console(stderr=True, soft_wrap=True)
+    try:
+        with told.status("looking for programs") as status:
+            report = status.update if told.is_terminal else told.print
+            found = ensure(*(names or LOCAL_RUN), report=report)
+    except ProgramError as error:
+        told.print(f"[red]error:[/] {error}", highlight=False)
+        raise typer.Exit(1) from error
+    for name, path in found.items():
+        typer.echo(f"{name}\t{path}")

@@ -1,0 +1,126 @@
+"""Write sums/ anew after a version in pins.py has changed (`make pins`); look at the difference before you commit it.
+
+The checksums of Go modules are those that Go's checksum database vouches for; those of releases are the published ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import typer
+
+from tidings_cli.programs.pins import PROGRAMS
+from tidings_cli.programs.release import TIMEOUT, published_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from tidings_cli.programs.pins import GoModule, Program
+
+FOLDER = Path(str(files("tidings_cli.programs"))) / "sums"
+HEAD = "# The SHA-256 of each release that `tidings tools` may download, and its address: `make pins` writes them.\n"
+TARGETS = [
+    {"os": system, "arch": architecture} for system in ("linux", "darwin") for architecture in ("amd64", "arm64")
+]
+_STAGED = re.compile(r"^\s*(?:replace )?(\S+) => \./staging/", re.MULTILINE)
+
+
+def wrapper(go_mod: str, module: GoModule, version: str) -> str:
+    """Return the go.mod of a module that has `module` as its dependency.
+
+    `go_mod` is the module's own: what it takes from its folder staging/ is taken at v0.<the rest of the version>
+    instead, as Kubernetes publishes it.
+    """
+    staged = "v0." + version.split(".", 1)[1]
+    go = re.search(r"^go \S+", go_mod, re.MULTILINE)
+    replaced = sorted(set(_STAGED.findall(go_mod)))
+    lines = [
+        "module wrapper",
+        go.group() if go else "go 1.24",
+        f"require {module.path} v{version}",
+        *(f"replace {path} => {path} {staged}" for path in replaced),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _go(*words: str, folder: Path, **more: str) -> str:
+    environment = os.environ | {"GOWORK": "off", "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"} | more
+    done = subprocess.run(["go", *words], cwd=folder, env=environment, text=True, check=True, stdout=subprocess.PIPE)
+    return done.stdout
+
+
+def downloaded(path: str, version: str, folder: Path) -> Mapping[str, Any]:
+    """Return what Go says of a module that it has fetched."""
+    found: Mapping[str, Any] = json.loads(_go("mod", "download", "-json", f"{path}@{version}", folder=folder))
+    return found
+
+
+def module_sums(programs: Iterable[Program], folder: Path) -> set[str]:
+    """Return the lines of go.sum for everything that programs are built from; write the go.mod of wrapped ones."""
+    lines: set[str] = set()
+    for program in programs:
+        module = program.module
+        if module is None:
+            continue
+        versions = {module.path: f"v{program.version}", **module.replacements}
+        for path, version in versions.items():
+            found = downloaded(path, version, folder)
+            lines |= {f"{path} {version} {found['Sum']}", f"{path} {version}/go.mod {found['GoModSum']}"}
+        if module.wrapped:
+            source = downloaded(module.path, f"v{program.version}", folder)["Dir"]
+            lines |= _graph(program, module, Path(source), folder)
+    return lines
+
+
+def _graph(program: Program, module: GoModule, source: Path, folder: Path) -> set[str]:
+    tree = folder / module.wrapped.removesuffix(".mod")
+    if not tree.exists():
+        tree.mkdir()
+        (tree / "go.mod").write_text(wrapper((source / "go.mod").read_text(), module, program.version))
+    for each in TARGETS:
+        _go("list", "-deps", module.package, folder=tree, GOOS=each["os"], GOARCH=each["arch"])
+    (FOLDER / module.wrapped).write_text((tree / "go.mod").read_text())
+    return set((tree / "go.sum").read_text().splitlines())
+
+
+def release_sums(programs: Iterable[Program]) -> Iterator[str]:
+    """Yield a line for each release whose published checksum can be had."""
+    with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client:
+        for program in programs:
+            for each in TARGETS:
+                yield from _release_sum(client, program, each)
+
+
+def _release_sum(client: httpx2.Client, program: Program, target: Mapping[str, str]) -> Iterator[str]:
+    if release := program.release:
+        url = release.url.format(version=program.version, **target)
+        text = client.get(release.checksums.format(version=program.version, **target)).raise_for_status().text
+        if digest := published_digest(text, url.rpartition("/")[2]):  # not everything is published for each system
+            yield f"{digest}  {url}"
+
+
+def main() -> None:
+    """Write both; where releases cannot be reached, what is pinned of them stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = module_sums(PROGRAMS.values(), Path(folder))
+    (FOLDER / "go.sum").write_text("\n".join(sorted(lines)) + "\n")
+    typer.echo(f"{len(lines)} checksums of Go modules")
+    try:
+        releases = sorted(release_sums(PROGRAMS.values()))
+    except httpx2.HTTPError as error:
+        typer.echo(f"NOT PINNED: the checksums of releases cannot be reached from here ({error})")
+        return
+    (FOLDER / "releases.sum").write_text("\n".join([HEAD.strip(), *releases]) + "\n")
+    typer.echo(f"{len(releases)} checksums of releases")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Where a program is, if it is anywhere: PATH, this environment, known folders, the cache. Nothing is made here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidings_cli.programs.pins import PROGRAMS, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION_SECONDS = 30  # a program that takes longer to say its version is not asked again: it is passed over
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_VERSION = re.compile(r"(?<![\w.])v?=?(\d+(?:\.\d+)+)(-\w)?")
+
+
+def target() -> tuple[str, str]:
+    """This machine in the words of release files and of Go: operating system and architecture."""
+    machine = platform.machine().lower()
+    return platform.system().lower(), _ARCHITECTURES.get(machine, machine)
+
+
+def cache_folder() -> Path:
+    """$TIDINGS_CACHE, else $XDG_CACHE_HOME/tidings, else ~/.cache/tidings."""
+    if own := os.environ.get("TIDINGS_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "tidings"
+
+
+def packaged(file: str) -> bytes:
+    """The content of a file of this package."""
+    return files("tidings_cli.programs").joinpath(file).read_bytes()
+
+
+def cached(program: Program) -> Path:
+    """The file that the cache holds, or would hold, `program` in.
+
+    Its name carries the version, and a digest of our own sources where some are compiled in: whoever edits them gets
+    a new build.
+    """
+    own = [packaged(file) for file in program.module.overlay.values()] if program.module else []
+    if program.module:
+        own += [f"{path}{version}".encode() for path, version in program.module.replacements.items()]
+    suffix = f"-{hashlib.sha256(b''.join(own)).hexdigest()[:8]}" if own else ""
+    return cache_folder() / "bin" / f"{program.name}-{program.version}{suffix}"
+
+
+def parse_version(text: str) -> tuple[int, ...] | None:
+    """The first version in what a program prints about itself; None where there is none, or it is a pre-release."""
+    found = _VERSION.search(text)
+    return tuple(int(part) for part in found[1].split(".")) if found and not found[2] else None
+
+
+def fits(program: Program, path: Path) -> bool:
+    """Whether the program at `path` is one that we may use."""
+    if not program.version_command:
+        return True
+    try:
+        answer = subprocess.run(
+            [path, *program.version_command],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    found, wanted = parse_version(answer.stdout + answer.stderr), parse_version(program.version)
+    if answer.returncode != 0 or found is None or wanted is None:
+        return False
+    return found == wanted if program.pinned else found >= wanted
+
+
+def _candidates(program: Program) -> Iterator[Path]:
+    if on_path := shutil.which(program.name):
+        yield Path(on_path)
+    if program.wheel:
+        yield Path(sys.prefix) / "bin" / program.name
+    for pattern in program.folders:
+        absolute = str(Path(pattern).expanduser()).lstrip("/")
+        for folder in sorted(Path("/").glob(absolute), reverse=True):
+            yield folder / program.name
+
+
+def locate(name: str) -> Path | None:
+    """The program `name` in a version that will do, or None. Looks only; downloads and builds nothing.
+
+    Raises KeyError for a name that is not in the table.
+    """
+    program = PROGRAMS[name]
+    for path in _candidates(program):
+        if os.access(path, os.X_OK) and fits(program, path):
+            return path
+    path = cached(program)
+    return path if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Pytest fixtures that run real programs, for tests of services."""

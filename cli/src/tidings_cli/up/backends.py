@@ -1,0 +1,232 @@
+"""The broker and the state store: started locally, or external.
+
+`--broker nats` starts a local server; `--broker nats://10.0.0.7:4222` uses an external one. Each kind has a set of Dapr
+components in the project's `components/` folder, whose placeholders are filled with `values`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tidings_cli.up.errors import UpError
+from tidings_cli.up.folder import write_private
+from tidings_cli.up.probes import HOST, Listens, Succeeds
+from tidings_cli.up.process import Process
+from tidings_cli.up.state import Role
+
+Values = Mapping[str, str]
+USER = "default"
+"""User name for broker and store; the only user that Redis has by default."""
+CONFIGURATION = "server.conf"
+"""File with the password, in the server's data folder: command lines are visible to all users of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of broker or state store."""
+
+    name: str
+    """Also the name of the component set."""
+    schemes: tuple[str, ...]
+    """URL schemes of this kind."""
+    values: Callable[[str], Values]
+    """Returns the values of the component placeholders for a URL."""
+    programs: tuple[str, ...] = ()
+    """Programs needed to start a local server; empty if that is not supported."""
+    process: str = ""
+    """Name of the local server's process."""
+    local_scheme: str = ""
+    """URL scheme of the local server."""
+    pauses: bool = False
+    """True if a sidecar may pause its subscriptions while its app is unavailable.
+
+    daprd then never finishes bulk deliveries that are waiting for their turn: on Redis, each blocks one of the workers
+    shared by all topics; on RabbitMQ, its message stays unacknowledged. JetStream delivers one message at a time here
+    and redelivers it to the reopened subscription after the acknowledgement wait.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The selected broker or state store."""
+
+    kind: Kind
+    address: str = ""
+    """URL of an external server; empty for a local one, or if there is no server (SQLite)."""
+
+    @property
+    def process(self) -> str:
+        return "" if self.address else self.kind.process
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return () if self.address else self.kind.programs
+
+    def url(self, ports: Mapping[str, int], password: str) -> str:
+        """Return the URL, with `password` for a local server; empty if there is no server."""
+        if self.address or not self.process:
+            return self.address
+        return f"{self.kind.local_scheme}{USER}:{password}@{HOST}:{ports[self.process]}"
+
+    def values(self, ports: Mapping[str, int], password: str) -> Values:
+        """Return the values of the component placeholders."""
+        return self.kind.values(self.url(ports, password))
+
+
+def _redis(url: str) -> Values:
+    parts = urlsplit(url)
+    return {"REDIS_HOST": f"{parts.hostname}:{parts.port or 6379}", "REDIS_PASSWORD": parts.password or ""}
+
+
+def _postgres(url: str) -> Values:
+    return {"POSTGRES_URL": url if urlsplit(url).path.strip("/") else f"{url}/postgres?sslmode=disable"}
+
+
+BROKERS = {
+    kind.name: kind
+    for kind in (
+        Kind("nats", ("nats", "tls"), lambda url: {"NATS_URL": url}, ("nats-server",), "nats", "nats://", pauses=True),
+        Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
+        Kind("rabbitmq", ("amqp", "amqps"), lambda url: {"RABBITMQ_URL": url}),
+        Kind("kafka", ("kafka",), lambda url: {"KAFKA_BROKERS": urlsplit(url).netloc}),
+    )
+}
+STORES = {
+    kind.name: kind
+    for kind in (
+        Kind("sqlite", (), lambda _url: {}),
+        Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
+        Kind("postgres", ("postgres", "postgresql"), _postgres, ("postgres", "initdb"), "postgres", "postgresql://"),
+    )
+}
+
+
+def choose(text: str, kinds: Mapping[str, Kind], what: str) -> Backend:
+    """Parse an option: the name of a kind, or a URL.
+
+    Raises:
+        UpError: It is neither, or the kind cannot be started locally.
+
+    """
+    if text in kinds:
+        kind = kinds[text]
+        if kind.schemes and not kind.process:
+            raise UpError(
+                f"{kind.name} cannot be started locally; set its URL: --{what} {kind.schemes[0]}://user:password@host:port"
+            )
+        return Backend(kind)
+    scheme = text.partition("://")[0] if "://" in text else ""
+    for kind in kinds.values():
+        if scheme and scheme in kind.schemes:
+            return Backend(kind, text)
+    addresses = ", ".join(f"{scheme}://…" for kind in kinds.values() for scheme in kind.schemes[:1])
+    raise UpError(f"--{what} {text}: unknown; use {', '.join(kinds)}, or an address such as {addresses}")
+
+
+def processes(
+    broker: Backend, store: Backend, ports: Mapping[str, int], tools: Mapping[str, Path], data: Path, password: str
+) -> list[Process]:
+    """Return the local servers to start; a Redis that is both broker and store is one process."""
+    chosen: list[tuple[Backend, Role]] = [(store, "store"), (broker, "broker")]
+    roles = {backend.process: role for backend, role in chosen if backend.process}
+    factories = {"nats": _nats_server, "redis": _redis_server, "postgres": _postgres_server}
+    servers = [factories[name](ports[name], tools, data / name, role) for name, role in roles.items()]
+    redis = b"AUTH %b\r\nPING\r\n" % password.encode()
+    return [
+        replace(server, ready=replace(server.ready, ask=redis))
+        if server.name == "redis" and isinstance(server.ready, Listens)
+        else server
+        for server in servers
+    ]
+
+
+_CONFIGURATIONS: Mapping[str, Callable[[str], str]] = {
+    "nats": lambda password: f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n",
+    "redis": lambda password: f"requirepass {password}\n",
+}
+
+
+def configure(servers: Iterable[Process], password: str) -> None:
+    """Write the servers' configuration files with the password."""
+    for process in servers:
+        if process.name in _CONFIGURATIONS:
+            write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](password))
+
+
+def _nats_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
+    return Process(
+        name="nats",
+        role=role,
+        app="nats",
+        argv=(
+            *(str(tools["nats-server"]), "--config", str(data / CONFIGURATION), "--addr", HOST, "--port", str(port)),
+            *("--jetstream", "--store_dir", str(data)),
+        ),
+        ready=Listens(port, answer=b"INFO "),
+        cwd=data,
+        ports={"app": port},
+    )
+
+
+def _redis_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
+    settings = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(data),
+        "appendonly": "yes",  # acknowledged messages and documents survive a kill
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",  # a full store rejects writes instead of dropping messages
+    }
+    return Process(
+        name="redis",
+        role=role,
+        app="redis",
+        argv=(
+            str(tools["redis-server"]),
+            str(data / CONFIGURATION),
+            *(word for key, value in settings.items() for word in (f"--{key}", value)),
+        ),
+        ready=Listens(port, answer=b"+OK\r\n+PONG"),
+        cwd=data,
+        ports={"app": port},
+    )
+
+
+def _postgres_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
+    postgres = tools["postgres"]
+    settings = {
+        "listen_addresses": HOST,
+        "port": str(port),
+        "unix_socket_directories": "",
+        "wal_level": "logical",  # for change data capture
+        "max_connections": "300",
+    }
+    words = tuple(word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
+    ready = postgres.with_name("pg_isready")
+    return Process(
+        name="postgres",
+        role=role,
+        app="postgres",
+        argv=(str(postgres), "-D", str(data / "cluster"), *words),
+        ready=Succeeds((str(ready), "-q", "-h", HOST, "-p", str(port))) if ready.exists() else Listens(port),
+        cwd=data,
+        ports={"app": port},
+        stop_signal=signal.SIGINT,  # fast shutdown; on SIGTERM it waits until all clients have disconnected
+        user=unprivileged(),
+    )
+
+
+def unprivileged() -> str | None:
+    """Return the account for programs that refuse to run as root; None if the current user is not root."""
+    if os.geteuid() != 0:
+        return None
+    accounts = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in accounts else "nobody"

@@ -1,0 +1,122 @@
+"""The run folder, which holds all files of a local run.
+
+```
+state.json  lock
+resources/<app>/      resources of the app's sidecar: components, Subscriptions, Resiliency
+policies/<app>.json   consumer policy for the kit
+map.json              system map: types, consumers, deprecations
+data/<name>/          data of a service, the broker or a store
+logs/<process>.log
+```
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidings_cli.up.errors import UpError
+
+RUN_DIR = ".run"
+"""Default path, relative to the project."""
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that only its owner can access, or restrict an existing one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def make_own(folder: Path) -> None:
+    """Make a run folder private, and see that it is ours: whoever owns it can put links into it.
+
+    Raises:
+        UpError: It is somebody else's, or a link that somebody else has made.
+
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    for found in (folder.lstat(), folder.stat()):
+        if found.st_uid != os.geteuid():
+            raise UpError(
+                f"{folder} belongs to another account, which could change what runs here: give another --run-dir"
+            )
+    make_private(folder)
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read. Symbolic links are not followed."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        os.fchmod(descriptor, 0o600)
+        opened.write(text)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths in a run folder."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def data_root(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def held(self) -> Path:
+        return self.path / "held"
+
+    def data(self, name: str) -> Path:
+        """Return the data folder of a service or backend."""
+        return self.data_root / name
+
+    def resources(self, app: str) -> Path:
+        """Return the resource folder of an app's sidecars."""
+        return self.path / "resources" / app
+
+    def policy(self, app: str) -> Path:
+        """Return the file with the consumer policy of an app."""
+        return self.path / "policies" / f"{app}.json"
+
+    @property
+    def map(self) -> Path:
+        return self.path / "map.json"
+
+    def log(self, process: str) -> Path:
+        """Return the log file of a process."""
+        return self.logs / f"{process}.log"
+
+    @property
+    def password(self) -> str:
+        # Created once and kept with the data, since a store persists its password.
+        file = self.data_root / "password"
+        make_private(self.data_root)
+        if not file.exists():
+            write_private(file, secrets.token_urlsafe())
+        return file.read_text(encoding="ascii")
+
+    def prepare(self, names: Iterable[str], *, fresh: bool) -> None:
+        """Create the data folders for `names`, and delete the generated files of an earlier run.
+
+        With `fresh`, its data is deleted too.
+        """
+        for generated in (self.path / "resources", self.path / "policies", self.held):
+            shutil.rmtree(generated, ignore_errors=True)
+        if fresh:
+            shutil.rmtree(self.data_root, ignore_errors=True)
+        for folder in (self.data_root, self.logs, self.held, *(self.data(name) for name in names)):
+            make_private(folder)

@@ -1,0 +1,181 @@
+"""Preparations before the first process starts: run folder, programs, ports and files."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tidings.brokers import components
+from tidings_cli import programs
+from tidings_cli.up import backends, orphans, ports, processes, state, system
+from tidings_cli.up.errors import AlreadyRunning, NotRunning
+from tidings_cli.up.folder import RUN_DIR, RunFolder, make_own, make_private, write_private
+from tidings_cli.up.postgres import init_cluster
+from tidings_cli.up.process import Process
+from tidings_cli.up.processes import RunContext
+from tidings_cli.up.supervisor import Reporter
+from tidings_cli.up.system import Options, System
+from tidings_plan.resources.brokers import parallel
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A system that is ready to start."""
+
+    system: System
+    folder: RunFolder
+    processes: tuple[Process, ...]
+    ports: Mapping[str, int]
+    dapr_api_token: str = field(repr=False)
+    app_api_token: str = field(repr=False)
+    password: str = field(repr=False)
+    """Password of the local broker and store."""
+
+    @property
+    def broker_url(self) -> str:
+        return self.system.broker.url(self.ports, self.password)
+
+    @property
+    def pubsubs(self) -> list[dict[str, Any]]:
+        sets = self.system.home.root / self.system.home.project.components
+        return components.render(
+            sets / self.system.broker.kind.name, self.system.broker.values(self.ports, self.password)
+        )
+
+    @property
+    def url(self) -> str:
+        name = self.system.home.project.open
+        started = {instance.name for instance in self.system.instances}
+        return f"http://{ports.HOST}:{self.ports[name]}" if name in started else ""
+
+
+@contextmanager
+def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepared]:
+    """Prepare the project in `root`; run folder and ports are locked for the duration of the context.
+
+    Raises:
+        UpError: The project, its plan, a port or the folder is invalid or in use.
+        tidings_cli.programs.ProgramError: A program is missing and cannot be installed.
+        tidings.brokers.components.ComponentError: A component set is missing.
+
+    """
+    planned = system.read(root, options)
+    for finding in planned.plan.findings:
+        if finding.severity == "warning":
+            report.note(system.describe(finding), level=2)
+    place = options.run_dir or planned.home.root / RUN_DIR
+    make_own(place)
+    folder = RunFolder(place.resolve())
+    with _locked(folder, report), ports.block() as free:
+        numbers = ports.assign(planned.requested_ports, free, options.port_base)
+        ports.check({name: numbers[name] for name in planned.fixed_ports})
+        tools = programs.ensure(*planned.tools, report=report.note)
+        yield _write(planned, folder, numbers, tools, options)
+
+
+@contextmanager
+def _locked(folder: RunFolder, report: Reporter) -> Iterator[None]:
+    with os.fdopen(os.open(folder.lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"a system already runs in {folder.path}: stop it with `tidings down`, or choose another --run-dir"
+            ) from None
+        with suppress(NotRunning):  # raised on the first run in this folder
+            orphans.end(folder.path, state.read(folder.path), report.note)
+        yield
+
+
+def _write(
+    planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], options: Options
+) -> Prepared:
+    run_context = RunContext(
+        home=planned.home,
+        folder=folder,
+        ports=numbers,
+        tools=tools,
+        environ=os.environ,
+        dapr_api_token=secrets.token_urlsafe(),
+        app_api_token=secrets.token_urlsafe(),
+        subscriptions=planned.subscriptions(),
+        pauses=planned.broker.kind.pauses,
+    )
+    folder.prepare(planned.data_owners, fresh=options.fresh)
+    password = folder.password
+    started = [
+        *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password),
+        *processes.programs(planned.programs, run_context),
+        *processes.services(planned.instances, run_context),
+    ]
+    backends.configure(started, password)
+    if planned.store.process == "postgres":
+        init_cluster(tools["initdb"], folder, password)
+    folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")
+    for app in planned.apps:
+        _write_app(
+            folder,
+            app,
+            [*_components(app, planned, folder, numbers, password), *planned.app_resources(app)],
+            planned.policy(app),
+        )
+    mark = {orphans.MARK: str(folder.path)}
+    return Prepared(
+        planned,
+        folder,
+        tuple(_with_environment(process, options, mark) for process in started),
+        numbers,
+        run_context.dapr_api_token,
+        run_context.app_api_token,
+        password,
+    )
+
+
+def _components(
+    app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int], password: str
+) -> list[dict[str, Any]]:
+    sets = planned.home.root / planned.home.project.components
+    own = {"STATE_FILE": str(folder.data(app) / "state.db")}
+    pubsub = components.render(sets / planned.broker.kind.name, {**own, **planned.broker.values(numbers, password)})
+    store = components.render(
+        sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
+    )
+    used = planned.parallel(app)
+    found = [each for document in pubsub for each in parallel(document)]
+    mine = [
+        each for each in found if each["metadata"]["name"] in {*used, *(each["metadata"]["name"] for each in pubsub)}
+    ]
+    return [*(_scoped(planned, each) for each in mine), *store]
+
+
+def _scoped(planned: System, component: dict[str, Any]) -> dict[str, Any]:
+    """Add the publishing and subscription scopes, as on a cluster."""
+    scopes = planned.plan.scopes.get(component["metadata"]["name"])
+    spec = component["spec"]
+    return {**component, "spec": {**spec, "metadata": [*spec["metadata"], *(scopes.metadata if scopes else [])]}}
+
+
+def _with_environment(process: Process, options: Options, mark: Mapping[str, str]) -> Process:
+    extra = options.environment if process.role == "service" else {}
+    return replace(process, env={**process.env, **extra, **mark})
+
+
+def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any]], policy: Mapping[str, Any]) -> None:
+    """Write the resources of an app's sidecars, and its consumer policy."""
+    into = folder.resources(app)
+    make_private(into.parent)
+    into.mkdir(exist_ok=True)
+    for resource in resources:
+        file = into / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
+        write_private(file, yaml.safe_dump(dict(resource), sort_keys=False))
+    folder.policy(app).parent.mkdir(parents=True, exist_ok=True)
+    folder.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")

@@ -1,0 +1,248 @@
+"""Parser of `tidings.yaml`, which lists a system's services and programs. Errors name line, column and field."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from tidings_cli.up.errors import ProjectError
+
+FILE_NAME = "tidings.yaml"
+NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
+Scalar = str | int | float | bool
+MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?\Z", re.DOTALL)
+STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
+UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.+)`")
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service, started from its folder with a Dapr sidecar (unless `sidecar` is false)."""
+
+    name: str
+    """Also the Dapr app id."""
+    folder: str = ""
+    """Folder relative to the project; by default found through `folders`."""
+    module: str = ""
+    """Python package whose `main.app` is the ASGI application; by default the name, with `_` for `-`."""
+    command: list[str] = []
+    """Command to start instead of uvicorn; may contain `${...}` references."""
+    port: int | None = None
+    """HTTP port of the first replica; by default a free one. Further replicas always get free ones."""
+    replicas: int = 1
+    sidecar: bool = True
+    ready: str = "/healthz"
+    """Path that answers 2xx once the service is ready; also Dapr's health check."""
+    environment: dict[str, Scalar] = {}
+
+    @property
+    def package(self) -> str:
+        return self.module or self.name.replace("-", "_")
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another program of the system, such as a simulator of a third-party service."""
+
+    name: str
+    command: list[str]
+    folder: str = "."
+    port: int | None = None
+    ports: dict[str, int | None] = {}
+    """Further ports by name; `${port:NAME.key}` refers to them. Null requests a free one."""
+    ready: str | None = None
+    """Path of the HTTP readiness probe on `port`; by default, accepting connections is enough."""
+    environment: dict[str, Scalar] = {}
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Content of `tidings.yaml`."""
+
+    name: str
+    folders: list[str] = []
+    """Globs of service folders. Each folder is a service of the same name; `services` overrides settings."""
+    services: list[Service] = []
+    programs: list[Program] = []
+    environment: dict[str, Scalar] = {}
+    """Environment of all services and programs; their own settings take precedence."""
+    components: str = "components"
+    """Folder of the Dapr component sets."""
+    broker: str = "nats"
+    state: str = "sqlite"
+    open: str = ""
+    """Service whose URL is printed when the system is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A project with its root folder; all services have their folders set."""
+
+    root: Path
+    project: Project
+    services: tuple[Service, ...]
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        return tuple(self.project.programs)
+
+    def folder(self, part: Service | Program) -> Path:
+        """Return the absolute folder of a service or program."""
+        return (self.root / part.folder).resolve()
+
+    @property
+    def contracts(self) -> list[Path]:
+        folders = (self.folder(service) / "contracts" for service in self.services)
+        return [folder for folder in folders if folder.is_dir()]
+
+
+def load(root: Path) -> Home:
+    """Load the project in `root`.
+
+    Raises:
+        ProjectError: The file is missing or not YAML, a field is unknown or invalid, a name is not unique, or a
+            service has no folder.
+
+    """
+    file = root / FILE_NAME
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        message = f"{file} does not exist; change to the project's folder, or create it (see docs/reference/up.md)"
+        raise ProjectError(message) from None
+    return complete(root.resolve(), parse(text, str(file)))
+
+
+def parse(text: str, file: str) -> Project:
+    """Parse YAML; `file` is used in error messages only."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
+        raise ProjectError(f"{where}: not YAML: {error.problem}") from None
+    try:
+        project = msgspec.convert(document, Project)
+    except msgspec.ValidationError as error:
+        raise ProjectError(_located(str(error), node, file)) from None
+    problem = next(_problems(project), None)
+    if problem:
+        path, what = problem
+        raise ProjectError(f"{file}:{_position(node, path)}: {what}")
+    return project
+
+
+def complete(root: Path, project: Project) -> Home:
+    """Resolve the folders of all services."""
+    declared = {service.name: service for service in project.services}
+    folders = {
+        folder.name: folder
+        for pattern in project.folders
+        for folder in sorted(root.glob(pattern))
+        if _is_service(folder)
+    }
+    services = [
+        _with_folder(declared.get(name) or Service(name=name), folder.relative_to(root))
+        for name, folder in folders.items()
+    ]
+    services += [service for name, service in declared.items() if name not in folders]
+    for service in services:
+        _check_folder(root, service)
+    order = {name: index for index, name in enumerate(declared)}
+    services.sort(key=lambda service: (order.get(service.name, len(order)), service.name))
+    return Home(root, project, tuple(services))
+
+
+def _is_service(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / "pyproject.toml").is_file() or (folder / "src").is_dir())
+
+
+def _with_folder(service: Service, folder: Path) -> Service:
+    return service if service.folder else msgspec.structs.replace(service, folder=folder.as_posix())
+
+
+def _check_folder(root: Path, service: Service) -> None:
+    if not service.folder:
+        raise ProjectError(
+            f"service {service.name}: no folder in `folders` has this name; "
+            "set its `folder:`, or remove it from `services`"
+        )
+    if not (root / service.folder).is_dir():
+        raise ProjectError(
+            f"service {service.name}: the folder {root / service.folder} does not exist; correct its `folder:`"
+        )
+
+
+def check_code(home: Home, service: Service) -> None:
+    """Check that the service has code to start.
+
+    Raises:
+        ProjectError: There is no `main.py`, and no `command:`.
+
+    """
+    folder = home.folder(service)
+    main = folder / "src" / service.package / "main.py"
+    if not service.command and not main.is_file() and not (folder / service.package / "main.py").is_file():
+        raise ProjectError(f"service {service.name}: {main} does not exist; create it, or set `module:` or `command:`")
+
+
+def _problems(project: Project) -> Iterator[tuple[str, str]]:
+    parts: list[tuple[str, Service | Program]] = [
+        *((f"$.services[{index}]", service) for index, service in enumerate(project.services)),
+        *((f"$.programs[{index}]", program) for index, program in enumerate(project.programs)),
+    ]
+    names = Counter(part.name for _, part in parts)
+    for path, part in parts:
+        if not NAME.match(part.name):
+            yield (
+                f"{path}.name",
+                f"{part.name!r} is not a valid name: use lower-case letters, digits and `-`, starting with a letter",
+            )
+        if names[part.name] > 1:
+            yield f"{path}.name", f"the name {part.name} is not unique"
+        if isinstance(part, Service) and part.replicas < 1:
+            yield f"{path}.replicas", "replicas must be 1 or more; leave a service out with --only"
+        if isinstance(part, Program) and not part.command:
+            yield f"{path}.command", "command must not be empty"
+        if part.port is not None and not 0 < part.port < 1 << 16:
+            yield f"{path}.port", f"{part.port} is not a port: use 1 to 65535"
+
+
+def _located(error: str, node: yaml.Node | None, file: str) -> str:
+    match = MESSAGE.match(error)
+    path, what = (match["path"] or "$", match["what"]) if match else ("$", error)
+    unknown = UNKNOWN.match(what)
+    if not unknown:
+        return f"{file}:{_position(node, path)}: {path[2:] or 'the document'}: {what}"
+    field = unknown["field"]
+    near = difflib.get_close_matches(field, _fields_at(path), n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known fields: {', '.join(_fields_at(path))}"
+    return f"{file}:{_position(node, f'{path}.{field}', of_key=True)}: unknown field `{field}`{hint}"
+
+
+def _fields_at(path: str) -> tuple[str, ...]:
+    kind = Service if path.startswith("$.services") else Program if path.startswith("$.programs") else Project
+    return kind.__struct_fields__
+
+
+def _position(node: yaml.Node | None, path: str, *, of_key: bool = False) -> str:
+    """Return `line:column` of the deepest existing part of `path`, such as `$.services[2].port`."""
+    at: Any = node
+    mark = node.start_mark if node else None
+    for step in STEP.finditer(path):
+        if step["index"] is not None and isinstance(at, yaml.SequenceNode):
+            at = at.value[int(step["index"])]
+            mark = at.start_mark
+            continue
+        pairs = at.value if isinstance(at, yaml.MappingNode) else []
+        pair = next(((key, value) for key, value in pairs if key.value == step["key"]), None)
+        if pair is None:
+            break
+        at, mark = pair[1], pair[0 if of_key else 1].start_mark
+    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"

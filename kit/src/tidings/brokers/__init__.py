@@ -1,0 +1,1 @@
+"""Facts and administration of each broker."""

@@ -1,0 +1,130 @@
+"""Whether the broker still has what the plan needs: streams, queues, and consumers that a sidecar reads from.
+
+A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
+that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
+consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself.
+
+On RabbitMQ daprd may leave a consumer behind that it does not know of: it shares one channel, and an answer to
+`basic.consume` that another call has taken is an error to it, although the broker has added the consumer. The broker
+then gives that consumer its share of the messages, which wait there until the sidecar's connection ends. See
+docs/upstream/rabbitmq-channel.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing
+from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
+
+LOG = logging.getLogger(__name__)
+GRACE = 20.0
+"""Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
+LONGEST = 3600.0
+"""The longest wait, in seconds, until the next restart: the app of that consumer may just be away."""
+Reader = tuple[str, str]
+"""App and topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one look has found."""
+
+    lost: tuple[str, ...] = ()
+    """Streams or queues that were gone; they have been recreated."""
+    unread: tuple[Reader, ...] = ()
+    """Readers without a consumer that a sidecar is bound to."""
+    orphaned: tuple[Reader, ...] = ()
+    """Readers whose queue has more consumers than sidecars: the messages of the others wait for nobody."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words; empty where nothing is."""
+        parts = [f"lost {', '.join(self.lost)}"] if self.lost else []
+        parts += [f"nothing reads {topic} for {app}" for app, topic in self.unread]
+        parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]
+        return "; ".join(parts)
+
+    def of(self, apps: Collection[str]) -> Found:
+        """Return this without the readers of other apps."""
+        unread, orphaned = (
+            tuple(reader for reader in readers if reader[0] in apps) for readers in (self.unread, self.orphaned)
+        )
+        return Found(self.lost, unread, orphaned)
+
+
+@dataclass(slots=True)
+class BrokerWatch:
+    """Looks after the broker of one system.
+
+    Attributes:
+        kind: The broker's kind, such as `nats`.
+        url: Its address.
+        topics: What must have a stream.
+        subscriptions: App and Dapr Subscription.
+        component: The rendered pub/sub component of NATS; other brokers need none.
+        replicas: Of each stream.
+        sidecars: The number of sidecars per app, which is the number of consumers of a RabbitMQ queue; None: unknown.
+
+    """
+
+    kind: str
+    url: str
+    topics: Collection[str]
+    subscriptions: Sequence[tuple[str, Mapping[str, Any]]]
+    component: Mapping[str, Any] | None = None
+    replicas: int = 1
+    sidecars: int | None = None
+    _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
+
+    async def look(self) -> Found:
+        """Look what is missing, and recreate streams and queues.
+
+        Raises:
+            StreamError: NATS does not answer.
+            QueueError: RabbitMQ does not answer.
+
+        """
+        if self.kind == "nats":
+            readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
+            streams, unread = await missing(self.url, self.topics, readers)
+            try:
+                if streams:
+                    await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+            except RefusedStreams as error:  # these never were there: no sidecar has lost them
+                LOG.warning("%s", error)
+                streams = [topic for topic in streams if topic not in error.topics]
+                unread = [reader for reader in unread if reader[1] not in error.topics]
+            return Found(tuple(streams), tuple(unread))
+        if self.kind == "rabbitmq":
+            queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions)
+            # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
+            try:
+                await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+            except RefusedQueues as error:
+                LOG.warning("%s", error)
+            idle = tuple(reader for reader, count in consumers.items() if not count)
+            orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
+            return Found(tuple(queues), idle, orphaned)
+        return Found()
+
+    def resume(self, before: BrokerWatch) -> None:
+        """Take over since when an earlier watch of the same broker has seen nothing read."""
+        self._unread = dict(before._unread)
+
+    def to_reopen(self, found: Found, apps: Iterable[str] | None = None) -> set[str]:
+        """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
+
+        Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
+        has nothing to wait for.
+        """
+        now, running = time.monotonic(), found if apps is None else found.of(set(apps))
+        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in (*running.unread, *running.orphaned)}
+        late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
+        self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
+        return {app for app, _ in late}

@@ -1,5 +1,0 @@
-"""The `tidings` command line. Commands are imported when called, which keeps `--help` fast."""
-
-from tidings.cli.commands import kubectl, main
-
-__all__ = ["kubectl", "main"]

@@ -1,0 +1,1 @@
+"""Handling of deliveries: handlers, inbox, retries, limits, dead letters and scheduled messages."""

@@ -1,0 +1,99 @@
+"""What became of a replayed event, told to the archive that sent it: only the consumer knows."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import structlog
+
+from tidings.consume.deadletters import clean
+from tidings.dapr import Sidecar
+from tidings.errors import SidecarError, SidecarUnavailable
+from tidings.messages import events
+from tidings.messages.envelope import Envelope, timestamp
+from tidings.messages.events import Event, command, message_type
+from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed
+
+log = structlog.get_logger(__name__)
+
+Confirmed = Literal["handled", "failed", "unread", "dropped"]
+_SPACE = uuid.UUID("5d2b7f0a-3f5b-5c53-8d0e-6a3c4e0f7a11")  # of the ids of reports
+
+
+@command("archive.recordReplayOutcome", version=1, subject="replay_id")
+class RecordReplayOutcome(Event):
+    """A subscription has finished with one event of a replay.
+
+    `handled` also where it had been handled before, `failed` where it became a dead letter again, `dropped` where the
+    handler did not want it, and `unread` where no handler of the app reads it.
+    """
+
+    replay_id: str
+    event_id: str
+    source: str
+    subscription: str
+    outcome: Confirmed
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReports:
+    """Publishes what became of replayed events, in the name of a service."""
+
+    app: str
+    sidecar: Sidecar
+
+    async def publish(self, envelope: Envelope, subscription: str, outcome: Outcome, *, unread: bool) -> Outcome:
+        """Publish one; `Postponed` while that is not possible: the event comes again then, and its report has one id.
+
+        Where the broker refuses it, the replay stays without this confirmation, which the archive shows.
+        """
+        report = _report(envelope, subscription, outcome, unread=unread)
+        topic = message_type(RecordReplayOutcome).topic
+        try:
+            await self.sidecar.publish(topic, _encode(self.app, envelope, report))
+        except SidecarUnavailable as error:
+            return Postponed(clean(error))
+        except SidecarError as error:
+            log.error("replay.not_reported", replay_id=report.replay_id, event_id=report.event_id, reason=clean(error))
+        return Done()
+
+
+def _report(envelope: Envelope, subscription: str, outcome: Outcome, *, unread: bool) -> RecordReplayOutcome:
+    name: Confirmed = "handled"
+    if isinstance(outcome, DeadLetter):
+        name = "failed"
+    elif isinstance(outcome, Drop):
+        name = "unread" if unread else "dropped"
+    reason = clean(getattr(outcome, "reason", ""))
+    return RecordReplayOutcome(
+        replay_id=envelope.replayid,
+        event_id=envelope.id,
+        source=envelope.source,
+        subscription=subscription,
+        outcome=name,
+        reason=reason,
+    )
+
+
+def _encode(app: str, envelope: Envelope, report: RecordReplayOutcome) -> bytes:
+    kind = message_type(RecordReplayOutcome)
+    identity = f"{report.replay_id} {envelope.identity} {report.subscription} {report.outcome}"
+    return Envelope(
+        id=str(uuid.uuid5(_SPACE, identity)),
+        source=app,
+        type=kind.name,
+        specversion="1.0",
+        version=str(kind.version),
+        subject=report.replay_id,
+        time=timestamp(),
+        datacontenttype="application/json",
+        correlationid=envelope.correlationid,
+        causationid=envelope.id,
+        traceparent=envelope.traceparent,
+        tracestate=envelope.tracestate,
+        data=msgspec.Raw(events.encode(report)),
+    ).encode()

@@ -1,0 +1,86 @@
+"""Structured logs: one JSON object a line, with the correlation id of what is being handled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+
+from tidings.messages.delivery import Cause
+
+handling: ContextVar[Cause | None] = ContextVar("handling", default=None)
+"""What is being handled: its ids are added to each line that is logged meanwhile, and cost nothing if none is."""
+
+
+def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of what is being handled to a log line."""
+    cause = handling.get()
+    if cause is not None:
+        envelope = cause.envelope
+        line.setdefault("correlation_id", envelope.correlationid)
+        if envelope.id:
+            line.update(event_id=envelope.id, event_type=envelope.label, subscription=cause.subscription)
+        if cause.beside:
+            line.setdefault("beside", len(cause.beside))  # so many others are handled together with that event
+    return line
+
+
+def _add_service(service: str, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    line["service"] = service
+    return line
+
+
+def configure(service: str, form: Literal["json", "console"], level: str) -> None:
+    """Send structlog's and the standard library's records through one renderer to standard error.
+
+    Raises:
+        ValueError: The level is no name that the `logging` module knows.
+
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        partial(_add_service, service),
+        add_cause,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("httpx2").setLevel(max(root.level, logging.WARNING))  # one line a request is noise at INFO
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def log_failure(log: Any, level: int, event: str, **details: Any) -> None:
+    """Log a failure; without its traceback where that cannot be written, as of very deep exceptions."""
+    try:
+        log.log(level, event, **details)
+    except Exception as error:  # noqa: BLE001 - what cannot be logged has happened all the same
+        details["exc_info"] = None
+        log.log(level, event, **details, not_shown=type(error).__qualname__)

@@ -1,0 +1,128 @@
+"""OpenTelemetry across publish and consume, by the messaging conventions: a consumer's span links to its producer's.
+
+Spans go where `OTEL_EXPORTER_OTLP_ENDPOINT` says (OTLP over HTTP, `tidings[otlp]`), or to the tracer provider that the
+program itself has installed. With neither nothing is traced, at no cost, and the traceparent of what is being handled
+is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tidings.errors import DefinitionError
+from tidings.messages.envelope import Envelope
+from tidings.outcomes import DeadLetter, Outcome, Retry
+
+log = structlog.get_logger(__name__)
+
+_tracer = trace.get_tracer("tidings")
+_propagator = TraceContextTextMapPropagator()
+
+Ending = Callable[[Outcome], None]
+"""Told how a handling ended."""
+
+
+@dataclass
+class _State:
+    on: bool = False
+
+
+_state = _State()
+
+
+def configure(service: str) -> None:
+    """Trace where a tracer provider is installed; install one that exports where the environment names an endpoint.
+
+    Raises:
+        DefinitionError: `OTEL_EXPORTER_OTLP_ENDPOINT` is set, but the exporter is not installed.
+
+    """
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and _none_installed():
+        _install(service)
+    _state.on = not _none_installed()
+
+
+def _none_installed() -> bool:
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+
+
+def _install(service: str) -> None:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise DefinitionError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing can export to it: install tidings[otlp]"
+        ) from error
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str]:
+    """Record that an event is published; answers the traceparent and tracestate that it carries."""
+    if not _state.on:
+        return cause.traceparent, cause.tracestate
+    attributes = {"messaging.system": "dapr", "messaging.message.id": identity}
+    span = _tracer.start_span(f"publish {label}", kind=SpanKind.PRODUCER, attributes=attributes)
+    span.end()
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+
+
+def consumer(envelope: Envelope, subscription: str) -> AbstractContextManager[Ending]:
+    """A span around the handling of an event, linked to the span that published it."""
+    return _span(envelope, subscription) if _state.on else _nothing
+
+
+@contextmanager
+def _span(envelope: Envelope, subscription: str) -> Iterator[Ending]:
+    """Trace a handling; where that is not possible, the event is handled all the same."""
+    with ExitStack() as stack:
+        ending: Ending = _untold
+        try:
+            ending = partial(_end, stack.enter_context(_started(envelope, subscription)))
+        except Exception as error:
+            log.warning("tracing.failed", exc_info=error)
+        yield ending
+
+
+def _started(envelope: Envelope, subscription: str) -> AbstractContextManager[trace.Span]:
+    carrier = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
+    published = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
+    attributes = {
+        "messaging.system": "dapr",
+        "messaging.message.id": envelope.id,
+        "messaging.destination.name": envelope.topic,
+        "messaging.consumer.group.name": subscription,
+        "tidings.correlation_id": envelope.correlationid,
+    }
+    links = [Link(published)] if published.is_valid else []
+    return _tracer.start_as_current_span(
+        f"process {envelope.label}", kind=SpanKind.CONSUMER, links=links, attributes=attributes
+    )
+
+
+def _end(span: trace.Span, outcome: Outcome) -> None:
+    span.set_attribute("tidings.outcome", type(outcome).__name__)
+    if isinstance(outcome, Retry | DeadLetter):
+        span.set_status(Status(StatusCode.ERROR, outcome.reason))
+
+
+def _untold(_outcome: Outcome) -> None:
+    """Nobody traces."""
+
+
+_nothing = nullcontext(_untold)

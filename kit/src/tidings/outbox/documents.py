@@ -1,0 +1,116 @@
+"""How an aggregate stands in the state store: its value, what it has handled, and what it has yet to tell.
+
+The document is the unit of consistency. Value, inbox and the proof of the outbox change in one write under one etag,
+so no store needs to offer more than a conditional write, which all of Dapr's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice, takewhile
+from typing import Any, TypeVar
+
+import msgspec
+
+from tidings.context import Outgoing
+from tidings.dapr import Item
+from tidings.messages.keys import escape
+
+T = TypeVar("T")
+INBOX_DAYS = 7
+INBOX_KEPT = 100
+"""So many of the last entries a document keeps, however old they are."""
+INBOX_PACE = 2
+"""So many old entries each new one lets go: whatever the clock says, an inbox is never emptied at once."""
+MARKER_DAYS = 28
+"""How long the marker of an event that changed no document is kept; the store itself forgets it, by its own clock."""
+
+
+class Pointer(msgspec.Struct, frozen=True, array_like=True):
+    """Where a unit of work left messages that were not yet delivered when the document was written."""
+
+    unit: str
+    slot: str
+
+
+class Document(msgspec.Struct, omit_defaults=True):
+    """An aggregate with its inbox and outbox pointers.
+
+    `handled` maps the events that changed this document to when that was (seconds since 1970), in the order of
+    handling. See `remembered` for how long.
+    """
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    handled: dict[str, int] = {}
+    pending: list[Pointer] = []
+
+
+class Slot(msgspec.Struct, omit_defaults=True):
+    """Messages of one unit of work, from its commit until they are delivered.
+
+    Valid only while the document points back at it: on a store without real transactions the slot may have been
+    written by a unit of work whose document was not. What is `parked` was refused so often that nothing waits for it.
+    """
+
+    document: str
+    unit: str
+    outgoing: list[Outgoing] = []
+    scheduled: Scheduled | None = None
+    parked: bool = False
+
+
+class Scheduled(msgspec.Struct, frozen=True):
+    """An encoded CloudEvent for a handler of this service itself, due at a moment (seconds since 1970).
+
+    `wait` is how many seconds that was away when it was asked for. Nobody waits longer than that, whatever a clock says
+    that has been set back since.
+    """
+
+    due: float
+    event: msgspec.Raw
+    wait: float = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that are left to wait."""
+        return min(max(self.due - now, 0.0), self.wait)
+
+
+_documents = msgspec.json.Decoder(Document)
+_slots = msgspec.json.Decoder(Slot)
+_encode = msgspec.json.Encoder().encode
+
+
+def document_key(model: type[Any], key: str) -> str:
+    """Name the document of an aggregate, such as `order/01a2…`, for any text as its key."""
+    name = model.__name__
+    return f"{name[0].lower()}{name[1:]}/{escape(key)}"
+
+
+def read_document(item: Item | None) -> Document:
+    """Decode a document; one that is not there is empty."""
+    return Document() if item is None else _documents.decode(item.value)
+
+
+def read_slot(item: Item) -> Slot:
+    """Decode a slot."""
+    return _slots.decode(item.value)
+
+
+def write(value: Document | Slot) -> bytes:
+    """Encode a document or a slot."""
+    return _encode(value)
+
+
+def remembered(handled: Mapping[str, int], now: float, added: int) -> dict[str, int]:
+    """Return a document's inbox without entries that are older than seven days, before `added` new ones join it.
+
+    Seven days is longer than any of our brokers redelivers. Since a clock may be wrong by days, age alone removes
+    nothing: entries go in the order of handling, at most two for each new one, and the last hundred stay. An entry
+    from the future was written while the clock was wrong, and goes when its turn comes.
+    """
+    surplus = min(len(handled) + added - INBOX_KEPT, INBOX_PACE * added)
+    if surplus <= 0:
+        return dict(handled)
+    oldest = now - INBOX_DAYS * 86_400
+    first = takewhile(lambda entry: not oldest <= entry[1] <= now, islice(handled.items(), surplus))
+    return dict(islice(handled.items(), len(list(first)), None))

@@ -1,7 +1,0 @@
-"""Validate the JSON Schemas of two versions of an event and compare them."""
-
-from tidings.plan.jsonschema.comparison import problems
-from tidings.plan.jsonschema.document import Fault, faults, is_changed
-from tidings.plan.jsonschema.problem import Problem
-
-__all__ = ["Fault", "Problem", "faults", "is_changed", "problems"]

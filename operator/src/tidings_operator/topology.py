@@ -1,0 +1,462 @@
+"""The keeper of a system's broker: streams and rights follow its EventTypes and EventSubscriptions as they come and go.
+
+A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it; RabbitMQ
+keeps what is told before an app first subscribes only where its queue is there. All of it follows from the plan, so
+nobody has to be asked when a consumer is added. Sidecars take a changed component without a restart: they close it and
+open it again, which costs them some 10 ms.
+
+Runs in the system's namespace (`python -m tidings_operator.topology`, charts/pizza), with the right to read both kinds
+and to patch one Component; the operator itself needs no password of any broker. Its port says how many messages wait in
+JetStream for each consumer (`METRICS`), which a service that is away cannot tell.
+
+It plans in copies of this process, each with a limit on CPU time and memory (`judging`). An app that a first, short
+attempt cannot plan keeps the rights that it has, and the others get theirs. Then the subscriptions that no longer
+attempt can plan either are found and left out.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from tidings.brokers.jetstream import RefusedStreams, StreamError, ensure_streams, pending, unread_dead_letters
+from tidings.brokers.rabbitmq import QueueError, RefusedQueues, ensure_queues
+from tidings.brokers.watch import BrokerWatch
+from tidings_operator import reading
+from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
+from tidings_operator.judging import QUICK, THOROUGH, Judge
+from tidings_operator.planning import gathered, harmful, plan_apps
+from tidings_operator.process import login
+from tidings_operator.server import listener
+from tidings_operator.watching import watch
+from tidings_plan import AppPlan, Scopes, cel
+from tidings_plan.channels import published
+from tidings_plan.resources import EventType, Inventory, Key
+from tidings_plan.resources.brokers import MOST_PARALLEL
+from tidings_plan.resources.model import Resource
+from tidings_plan.types import grants
+
+LOG = logging.getLogger(__name__)
+MERGE = "application/merge-patch+json"
+SETTLE = 0.3
+"""Seconds to wait after a change: `kubectl apply -f folder/` makes many."""
+AGAIN, RESYNC = 2.0, 300.0
+"""Seconds until the next try, and until everything is looked at again although nothing has changed."""
+COUNT = 15.0
+"""Seconds between two counts of what waits."""
+METRICS = CollectorRegistry()
+PENDING = Gauge(
+    "tidings_broker_pending",
+    "Messages of a stream that a consumer has not acknowledged yet, as JetStream counts them",
+    ["stream", "consumer"],
+    registry=METRICS,
+)
+LOST = Gauge(
+    "tidings_broker_lost",
+    "Streams or queues that the broker had lost at the last look; they are recreated then",
+    registry=METRICS,
+)
+UNREAD = Gauge(
+    "tidings_broker_unread",
+    "Consumers that no sidecar reads from: its app is away, or it must subscribe anew",
+    registry=METRICS,
+)
+UNREAD_LETTERS = Gauge(
+    "tidings_broker_dead_letters_unread",
+    "Dead letters of a topic that no app reads: no list shows them, and the broker drops them with its retention",
+    ["topic"],
+    registry=METRICS,
+)
+LEFT_OUT = Gauge(
+    "tidings_topology_left_out",
+    "EventTypes and EventSubscriptions that cannot be planned within the limits, and have no rights",
+    registry=METRICS,
+)
+FAILURES = Counter(
+    "tidings_topology_failures", "Attempts that an error ended that nobody expects; see the log", registry=METRICS
+)
+REPAIRS = Counter("tidings_broker_repairs", "Times that sidecars were made to subscribe anew", registry=METRICS)
+REOPENED = "tidingsReopened"
+"""Setting of the component that Dapr ignores: sidecars close and open a component again when any of it changes."""
+RIGHTS = ("publish", "subscribe")
+
+Rights = dict[str, dict[str, list[str]]]
+"""By app: what it may `publish`, and to what it may `subscribe`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of the controller."""
+
+    namespace: str
+    component: str
+    granted: Rights
+    """Rights that hold whatever the plan says: those of the chart."""
+    scopes: bool
+    """Whether the component's scopes are kept."""
+    nats_url: str
+    """Where streams are kept; empty: the broker is not NATS, or somebody else makes them."""
+    rabbitmq_url: str = ""
+    """Where queues are kept; empty: the broker is not RabbitMQ."""
+    replicas: int
+    ready: Path
+    """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
+
+
+def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
+    """Return what every app may do: what the plan says, and what it has been granted beyond."""
+    by_app: dict[str, dict[str, set[str]]] = {
+        app: {what: set(grants.get(what, ())) for what in RIGHTS} for app, grants in granted.items()
+    }
+    for planned in apps:
+        own = by_app.setdefault(planned.app, {what: set() for what in RIGHTS})
+        own["publish"].update(planned.publishes.get(component, ()))
+        own["subscribe"].update(planned.reads.get(component, ()))
+    return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(by_app.items())}
+
+
+def present(component: Mapping[str, Any], apps: Iterable[str]) -> Rights:
+    """Return the rights that a component gives some apps now."""
+    found: Rights = defaultdict(lambda: {what: [] for what in RIGHTS})
+    values = {item["name"]: str(item.get("value", "")) for item in component["spec"].get("metadata") or ()}
+    for what, name in zip(RIGHTS, ("publishingScopes", "subscriptionScopes"), strict=True):
+        for app, _, names in (part.partition("=") for part in values.get(name, "").split(";")):
+            found[app][what] = [topic for topic in names.split(",") if topic]
+    return {app: found[app] for app in apps if app in found}
+
+
+def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
+    """Return the patch that gives a component these rights, or None where it has them."""
+    publish, subscribe = ([(app, own[what]) for app, own in allowed.items()] for what in RIGHTS)
+    written = Scopes.of(publish, subscribe).metadata
+    names = {item["name"] for item in written}
+    foreign = [item for item in component["spec"].get("metadata") or () if item["name"] not in names]
+    metadata = [*foreign, *written]
+    if component["spec"].get("metadata") == metadata and component.get("scopes") == list(allowed):
+        return None
+    version = {"resourceVersion": component["metadata"]["resourceVersion"]}
+    return {"metadata": version, "spec": {"metadata": metadata}, "scopes": list(allowed)}
+
+
+def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
+    """Return every topic that must have a stream."""
+    return {topic for own in allowed.values() for names in own.values() for topic in names} | set(more)
+
+
+def type_topics(event_type: EventType, inventory: Inventory, component: str) -> list[str]:
+    """Return the topics of a type on a component; none of one with an error."""
+    channels = published(event_type) if grants(event_type, inventory) else ()
+    return [channel.topic for channel in channels if channel.pubsub == component]
+
+
+def subscribed(apps: Iterable[AppPlan], component: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return every Dapr Subscription to a component, with its app."""
+    return [
+        (planned.app, subscription)
+        for planned in apps
+        for subscription in planned.subscriptions
+        if subscription["spec"]["pubsubname"] == component
+    ]
+
+
+class Keeper:
+    """Sees both kinds (a `watching.Sink`) and keeps the broker."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._judge = Judge()
+        self._seen: dict[Key, Any] = {}
+        self._read: dict[Key, tuple[Any, reading.Read]] = {}
+        self._left_out: dict[Key, Any] = {}
+        """Kind and name of what cannot be planned, and of which generation that was found."""
+        self._listed: set[str] = set()
+        self._changed = asyncio.Event()
+        self._topics: set[str] = set()
+        self._counted: set[tuple[str, str]] = set()
+        self._broker: BrokerWatch | None = None
+
+    def listed(self, api: Api, _namespace: str, items: list[Any]) -> None:
+        """Take everything of a kind."""
+        self._seen = {key: item for key, item in self._seen.items() if key[0] != api.kind}
+        self._seen |= {(api.kind, item["metadata"]["name"]): item for item in items}
+        self._listed.add(api.kind)
+        self._changed.set()
+
+    def changed(self, api: Api, change: str, item: Any) -> None:
+        """Take one change; that of a status changes nothing here."""
+        key = (api.kind, item["metadata"]["name"])
+        before = self._seen.pop(key, None)
+        if change != "DELETED":
+            self._seen[key] = item
+        if change == "DELETED" or not before or _generation(before) != _generation(item):
+            if api.kind == "EventType":
+                self._left_out.clear()  # it may be what could not be planned with
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Keep, for ever."""
+        cel.check("event.type == 'warm'")  # once here, or once in each copy
+        async with asyncio.TaskGroup() as group:
+            for kind in ("EventType", "EventSubscription"):
+                group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
+            group.create_task(self._keep())
+            if self._settings.nats_url:
+                group.create_task(self._count())
+            if self._settings.nats_url or self._settings.rabbitmq_url:
+                group.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Recreate what the broker has lost, and let sidecars subscribe anew where nothing is read."""
+        while True:
+            await asyncio.sleep(COUNT)
+            if self._broker is None:  # nothing is planned yet
+                continue
+            await self._guarded("the broker cannot be looked after", partial(self._look, self._broker))
+
+    async def _look(self, watch: BrokerWatch) -> None:
+        state = await watch.look()
+        LOST.set(len(state.lost))
+        UNREAD.set(len(state.unread))
+        if state.problem:
+            LOG.warning("the broker: %s", state.problem)
+        apps = watch.to_reopen(state)
+        # RabbitMQ's queues are read again by daprd itself, once they are there.
+        if apps and watch.kind == "nats":
+            await self._reopen()
+            REPAIRS.inc()
+            LOG.warning("sidecars subscribe anew, because nothing was read for %s", ", ".join(sorted(apps)))
+
+    async def _reopen(self) -> None:
+        chosen = self._settings
+        for component in await self._components():
+            others = [each for each in component["spec"].get("metadata") or () if each["name"] != REOPENED]
+            metadata = [*others, {"name": REOPENED, "value": str(time.time_ns())}]
+            patch = {
+                "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
+                "spec": {"metadata": metadata},
+            }
+            path = COMPONENTS.path(chosen.namespace, component["metadata"]["name"])
+            await self._client.request("PATCH", path, patch, content_type=MERGE)
+
+    async def _components(self) -> list[Mapping[str, Any]]:
+        """Return the component, and those that bring events in parallel with it (`pubsub-1`, `pubsub-2` …).
+
+        Raises:
+            ApiError: There is none.
+
+        """
+        chosen = self._settings
+        component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
+        if component is None:
+            raise ApiError(0, f"there is no Component {chosen.component}")
+        found: list[Mapping[str, Any]] = [component]
+        while len(found) < MOST_PARALLEL:
+            following = await self._client.get(COMPONENTS, chosen.namespace, f"{chosen.component}-{len(found)}")
+            if following is None:
+                break
+            found.append(following)
+        return found
+
+    async def _count(self) -> None:
+        while True:
+            if not await self._guarded("what waits cannot be counted", self._count_once):
+                self._export_pending({})  # an old count would be taken for the present one
+                self._count_unread({})
+            await asyncio.sleep(COUNT)
+
+    async def _count_once(self) -> None:
+        self._export_pending(await pending(self._settings.nats_url, self._topics))
+        self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Return True if work succeeds; whatever it raises is logged, and ends nothing else."""
+        try:
+            await work()
+        except (ApiError, StreamError, QueueError) as error:
+            LOG.warning("%s: %s", what, self._hidden(str(error)))
+            return False
+        except Exception as error:  # noqa: BLE001 - one resource may be the cause, and the others must not suffer
+            FAILURES.inc()
+            LOG.error("%s: %s", what, self._hidden("".join(traceback.format_exception(error))))
+            return False
+        return True
+
+    def _export_pending(self, waiting: Mapping[tuple[str, str], int]) -> None:
+        for key, many in waiting.items():
+            PENDING.labels(*key).set(many)
+        for removed in self._counted - waiting.keys():
+            PENDING.remove(*removed)
+        self._counted = {*waiting}
+
+    def _count_unread(self, letters: Mapping[str, int]) -> None:
+        UNREAD_LETTERS.clear()
+        for topic, many in letters.items():
+            UNREAD_LETTERS.labels(topic).set(many)
+
+    async def _keep(self) -> None:
+        while True:
+            self._settings.ready.with_suffix(".alive").touch()
+            try:
+                await asyncio.wait_for(self._changed.wait(), RESYNC)
+            except TimeoutError:  # what somebody else has taken away is put back, and what was left out has a chance
+                self._left_out.clear()
+            await asyncio.sleep(SETTLE)
+            self._changed.clear()
+            if len(self._listed) < 2:  # noqa: PLR2004 - half the truth would take rights away
+                continue
+            if not await self._guarded("topics and rights cannot be kept", self._once):
+                await asyncio.sleep(AGAIN)
+                self._changed.set()
+
+    async def _once(self) -> None:
+        inventory, today = await self._inventory(), datetime.now(UTC).date()
+        apps, undecided = await plan_apps(inventory.apps, inventory, self._judge, today, QUICK)
+        channels, odd = await self._channels(inventory)
+        await self._enforce([*apps.values()], channels, undecided)
+        for resource in odd:
+            self._leave_out(resource)
+        found = {**apps}
+        for app in sorted(undecided):
+            found |= await self._look_longer(app, inventory, today)
+            if self._changed.is_set():
+                return  # what has changed meanwhile comes first
+        if odd or found.keys() != apps.keys():
+            await self._enforce([*found.values()], channels, undecided - found.keys())
+        if self._left_out.keys() & {(each.kind, each.metadata.name) for each in _all(inventory)}:
+            self._changed.set()
+        LEFT_OUT.set(len(self._left_out))
+
+    async def _look_longer(self, app: Key, inventory: Inventory, today: date) -> Mapping[Key, AppPlan]:
+        """Plan an app with more time; where that fails, leave out what is the cause."""
+        self._settings.ready.with_suffix(".alive").touch()
+        found, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
+        for subscription in await harmful(app, inventory, self._judge, today) if failed else ():
+            self._leave_out(subscription)
+        return found
+
+    async def _inventory(self) -> Inventory:
+        """Return what is there, but for what cannot be read or planned."""
+        self._read = {key: read for key, read in self._read.items() if key in self._seen}
+        for (kind, name), item in [*self._seen.items()]:
+            known = self._read.get((kind, name))
+            if known is None or known[0] != _generation(item):
+                body = {"apiVersion": OWN[kind].group_version, "kind": kind, **item}
+                self._read[kind, name] = _generation(item), await reading.read(body, self._judge)
+        left_out = {key for key, generation in self._left_out.items() if self._read.get(key, (None,))[0] == generation}
+        self._left_out = {key: self._left_out[key] for key in left_out}
+        resources = [resource for key, (_, (resource, _)) in self._read.items() if resource and key not in left_out]
+        return Inventory(resources, ())
+
+    async def _channels(self, inventory: Inventory) -> tuple[set[str], list[EventType]]:
+        """Return the topics of all types, and the types that cannot be judged."""
+        component = self._settings.component
+        work = {key: partial(type_topics, this, inventory, component) for key, this in inventory.types.items()}
+        found, failed = await gathered(self._judge, work, QUICK)
+        if failed:
+            longer, failed = await gathered(self._judge, {key: work[key] for key in failed}, THOROUGH)
+            found |= longer
+        return {topic for topics in found.values() for topic in topics}, [inventory.types[key] for key in failed]
+
+    def _leave_out(self, resource: Resource[Any]) -> None:
+        """Plan without a resource until it, or a type, changes."""
+        key = (resource.kind, resource.metadata.name)
+        if key in self._read:
+            LOG.error("%s cannot be planned within the limits: it has no rights", resource.ref)
+            self._left_out[key] = self._read[key][0]
+
+    async def _enforce(self, apps: list[AppPlan], channels: set[str], undecided: set[Key]) -> None:
+        """Let the broker have every topic, and apps their rights; undecided ones keep what they have."""
+        chosen = self._settings
+        components = await self._components()
+        component = components[0]
+        allowed = rights(apps, chosen.component, chosen.granted)
+        allowed = {**present(component, (name for _, name in undecided)), **allowed}
+        allowed = {app: allowed[app] for app in sorted(allowed)}
+        self._topics = topics(allowed, channels)
+        readers = subscribed(apps, chosen.component)
+        self._watch_for(readers, component)
+        try:
+            if chosen.nats_url:  # first, or a sidecar would try to read what is not there
+                await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
+            if chosen.rabbitmq_url:
+                await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, readers)
+        except (RefusedStreams, RefusedQueues) as error:  # those topics do not work, and the others need their rights
+            LOG.error("%s", self._hidden(str(error)))
+        changed = 0
+        for each in components if chosen.scopes else ():
+            if patch := scoped(each, allowed):
+                path = COMPONENTS.path(chosen.namespace, each["metadata"]["name"])
+                await self._client.request("PATCH", path, patch, content_type=MERGE)
+                changed += 1
+        LOG.info("%d apps have their rights%s", len(allowed), ", changed" if changed else "")
+        chosen.ready.touch()
+
+    def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> None:
+        """Look after what is planned now; how long something has been unread stays known."""
+        chosen, before = self._settings, self._broker
+        kind = "nats" if chosen.nats_url else "rabbitmq"
+        self._broker = BrokerWatch(
+            kind, chosen.nats_url or chosen.rabbitmq_url, self._topics, readers, component, chosen.replicas
+        )
+        if before is not None:
+            self._broker.resume(before)
+
+    def _hidden(self, text: str) -> str:
+        """Leave out the address, which holds a password."""
+        for name in ("nats_url", "rabbitmq_url"):
+            if address := getattr(self._settings, name):
+                text = text.replace(address, name.upper())
+        return text
+
+
+def _all(inventory: Inventory) -> Iterable[Resource[Any]]:
+    return [*inventory.types.values(), *inventory.subscriptions.values()]
+
+
+def _generation(item: Mapping[str, Any]) -> Any:
+    return item["metadata"].get("uid"), item["metadata"].get("generation")
+
+
+def read(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings: KEEPER_<FIELD>, NATS_URL, RABBITMQ_URL; KEEPER_GRANTED names a JSON file.
+
+    Raises KeyError for a missing one.
+    """
+    return Settings(
+        namespace=environment["KEEPER_NAMESPACE"],
+        component=environment["KEEPER_COMPONENT"],
+        granted=json.loads(Path(environment["KEEPER_GRANTED"]).read_text()),
+        scopes=environment.get("KEEPER_SCOPES", "true") == "true",
+        nats_url=environment.get("NATS_URL", ""),
+        rabbitmq_url=environment.get("RABBITMQ_URL", ""),
+        replicas=int(environment.get("KEEPER_REPLICAS", "1")),
+        ready=Path(environment.get("KEEPER_READY", "/tmp/kept")),  # noqa: S108 - a pod's own volume
+    )
+
+
+async def run() -> None:
+    """Keep the broker of one namespace."""
+    with listener("", 0) as probe:  # in which family this pod listens
+        everywhere = "::" if probe.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - Prometheus is elsewhere
+    start_http_server(int(os.environ.get("KEEPER_PORT", "8080")), everywhere, registry=METRICS)
+    async with Client(login) as client:
+        await Keeper(client, read()).run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvloop.run(run())

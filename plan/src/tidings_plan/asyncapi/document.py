@@ -1,0 +1,174 @@
+"""Channels are topics, operations what each app sends and receives there, messages the versions of types."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tidings.messages.envelope import CONTENT_TYPE
+from tidings_plan.asyncapi import messages, schemas
+from tidings_plan.channels import channel_of
+from tidings_plan.conventions import replay_topic
+from tidings_plan.model import AppPlan, Plan
+from tidings_plan.resources.eventtype import EventType, Version
+from tidings_plan.resources.inventory import Inventory, type_key
+
+VERSION = "3.0.0"
+Place = tuple[str, str]
+"""A pub/sub component and a topic."""
+_Typed = dict[str, tuple[EventType, Version]]
+
+
+def document(inventory: Inventory, planned: Plan, *, title: str, version: str, app: str = "") -> dict[str, Any]:
+    """Describe the whole system, or one app: the channels that it uses, and what it does with them.
+
+    Args:
+        inventory: The EventTypes.
+        planned: The plan of the same inventory.
+        title: What the system is called.
+        version: The document's own version.
+        app: Only this app, as the plan spells it; it must be planned.
+
+    """
+    apps = {app: planned.apps[app]} if app else planned.apps
+    typed = _typed(inventory)
+    carried = _carried(planned, typed)
+    places = (
+        _used(apps.values())
+        if app
+        else {(pubsub, topic) for pubsub in planned.channels for topic in planned.channels[pubsub]}
+    )
+    names = _channel_names(places)
+    used = {name for place in places for name in carried[place]}
+    return {
+        "asyncapi": VERSION,
+        "info": {
+            "title": title,
+            "version": version,
+            "tags": _domains(typed[name][0] for name in used if name in typed),
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {names[place]: _channel(place, carried[place], typed) for place in sorted(places)},
+        "operations": _operations(apps, names, carried),
+        "components": {
+            "messages": _messages(used, typed),
+            "messageTraits": {messages.TRAIT: messages.trait()},
+            "schemas": _schemas(used, typed),
+        },
+    }
+
+
+def _typed(inventory: Inventory) -> _Typed:
+    """Return every published version by its message's name; of two types that claim one name, the senior."""
+    return {
+        f"{each.spec.type}.{version.name}": (each, version)
+        for each in inventory.types.values()
+        if inventory.type(type_key(each)) is each
+        for version in each.spec.versions
+        if version.state in ("Active", "Deprecated")
+    }
+
+
+def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
+    """Return the names of the messages on each topic."""
+    found: dict[Place, set[str]] = defaultdict(set)
+    for name, (event_type, version) in typed.items():
+        channel = channel_of(event_type, version)
+        found[channel.pubsub, channel.topic].add(name)
+    replays = {replay_topic(app.app) for app in planned.apps.values()}
+    for app in planned.apps.values():
+        for entry in app.policy["subscriptions"]:  # a subscription may read a type from a topic of its own
+            labels = {f"{entry['type']}.v{major}" for major in entry["versions"]}
+            found[entry["pubsub"], entry["topic"]] |= labels & typed.keys()
+        for pubsub, topics in (*app.reads.items(), *app.publishes.items()):
+            for topic in topics:
+                if not found[pubsub, topic]:
+                    found[pubsub, topic].add(messages.REPLAYED if topic in replays else messages.DEAD_LETTER)
+    return {place: sorted(names) for place, names in found.items()}
+
+
+def _used(apps: Iterable[AppPlan]) -> set[Place]:
+    return {
+        (pubsub, topic)
+        for app in apps
+        for topics_of in (app.reads, app.publishes)
+        for pubsub, topics in topics_of.items()
+        for topic in topics
+    }
+
+
+def _channel_names(places: Iterable[Place]) -> dict[Place, str]:
+    """Name channels by topic; where two components have one of the same name, by both."""
+    by_topic: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        by_topic[place[1]].append(place)
+    return {
+        place: topic if len(near) == 1 else f"{topic}-{place[0]}" for topic, near in by_topic.items() for place in near
+    }
+
+
+def _channel(place: Place, names: list[str], typed: _Typed) -> dict[str, Any]:
+    pubsub, topic = place
+    types = [typed[name][0] for name in names if name in typed]
+    described = {"description": " ".join(dict.fromkeys(each.spec.description for each in types)).strip()}
+    return {
+        "address": topic,
+        **(described if described["description"] else {}),
+        "messages": {schemas.component_name(name): {"$ref": _message(name)} for name in names},
+        "tags": _domains(types),
+        "x-dapr-pubsub": pubsub,
+        **({"x-owner": {"team": types[0].spec.owner.team, "contact": types[0].spec.owner.contact}} if types else {}),
+    }
+
+
+def _operations(
+    apps: Mapping[str, AppPlan], names: Mapping[Place, str], carried: Mapping[Place, list[str]]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for app, planned in apps.items():
+        for action, topics_of in (("send", planned.publishes), ("receive", planned.reads)):
+            for pubsub, topics in topics_of.items():
+                for topic in topics:
+                    place = (pubsub, topic)
+                    key = schemas.component_name(f"{app}.{action}.{names[place]}")
+                    found[key] = _operation(app, planned, action, place, names[place], carried[place])
+    return found
+
+
+def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: str, names: list[str]) -> dict[str, Any]:
+    at = f"#/channels/{channel}"
+    operation = {
+        "action": action,
+        "channel": {"$ref": at},
+        "summary": f"{app} {action}s {place[1]}",
+        "tags": [{"name": app}],
+        "messages": [{"$ref": f"{at}/messages/{schemas.component_name(name)}"} for name in names],
+    }
+    entries = [each for each in planned.policy["subscriptions"] if (each["pubsub"], each["topic"]) == place]
+    if action == "receive" and entries:
+        operation["x-subscriptions"] = [{"name": each["name"], "path": each["path"]} for each in entries]
+    return operation
+
+
+def _messages(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
+    common = messages.common_messages()
+    return {
+        schemas.component_name(name): messages.message(*typed[name]) if name in typed else common[name]
+        for name in sorted(used)
+    }
+
+
+def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
+    found = messages.common_schemas()
+    for name in sorted(used):
+        schema = typed[name][1].schema if name in typed else None
+        if isinstance(schema, Mapping):
+            found |= schemas.components(name, schema)
+    return found
+
+
+def _domains(types: Iterable[EventType]) -> list[dict[str, str]]:
+    return [{"name": name} for name in sorted({each.spec.type.partition(".")[0] for each in types})]
+
+
+def _message(name: str) -> str:
+    return f"#/components/messages/{schemas.component_name(name)}"

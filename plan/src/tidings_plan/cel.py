@@ -1,0 +1,224 @@
+"""Validation and evaluation of CEL, before it reaches a sidecar.
+
+daprd crashes on expressions that it cannot compile and hangs on unknown functions: it declares every unknown name as a
+variable and compiles again (pkg/expr, 1.18.1).
+
+The checker is Google's cel-cpp. `check` also rejects what cel-cpp accepts but daprd's cel-go 0.20.1 does not, and
+expressions whose worst-case cost could block a sidecar.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from cel_expr_python import cel  # type: ignore[import-untyped]  # ships stubs, but no py.typed
+
+from tidings_plan.celcost import MAX_STEPS, steps
+from tidings_plan.celsubset import Problem, quoted_name, refusals
+from tidings_plan.celtree import MAX_TREE, Parsed, TooDeep, Tree, parsed, serialized
+
+MAX_LENGTH = 4096
+COUNTS = ("requests", "totalSuccesses", "totalFailures", "consecutiveSuccesses", "consecutiveFailures")
+"""Integer variables that daprd provides to a circuit breaker's `trip`."""
+
+_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.+)")
+
+
+@lru_cache(maxsize=1)
+def _event_environment() -> Any:
+    # Any, as in daprd: with dyn, a macro over the whole event would pass here and crash daprd.
+    return cel.NewEnv(variables={"event": cel.Type("google.protobuf.Any")})
+
+
+@lru_cache(maxsize=1)
+def _evaluation_environment() -> Any:
+    return cel.NewEnv(variables={"event": cel.Type.DYN})
+
+
+@lru_cache(maxsize=1)
+def _trip_environment() -> Any:
+    return cel.NewEnv(variables=dict.fromkeys(COUNTS, cel.Type.INT))
+
+
+@lru_cache(maxsize=20_000)
+def check(expression: str) -> Problem | None:
+    """Check a condition over `event`; return the problem, or None if it is safe for a sidecar."""
+    return _check(expression, _event_environment(), frozenset(("event",)), _FIELDS)
+
+
+@lru_cache(maxsize=1_000)
+def check_trip(expression: str) -> Problem | None:
+    """Check a circuit breaker's `trip` over daprd's counts; return the problem, or None if it is safe for a sidecar."""
+    return _check(expression, _trip_environment(), frozenset(COUNTS), ", ".join(COUNTS))
+
+
+_FIELDS = "event.type, event.subject or event.data.<field>"
+
+
+@lru_cache(maxsize=512)
+def _program(expression: str) -> Any:
+    return _evaluation_environment().compile(expression)
+
+
+def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
+    """Return whether an event matches, or the error message if the evaluation fails and daprd dead-letters it.
+
+    Stricter than daprd in two cases, where daprd returns false: has() on a field of a non-object, and `in` on an object
+    with a non-string key. Converting a boolean to a number fails, as in daprd but unlike in cel-cpp; here it fails even
+    if short-circuit evaluation would skip it.
+    """
+    for function, argument in _conversions(expression):
+        if isinstance(_value(_part(argument), event), bool):
+            return f"no such overload: {function}(bool)"
+    return _result(_program(expression), event)
+
+
+@lru_cache(maxsize=512)
+def _conversions(expression: str) -> tuple[tuple[str, bytes], ...]:
+    if not any(f"{function}(" in expression for function in ("int", "double")):  # "int(" also matches "uint("
+        return ()
+    calls = (node for node in _parse(expression).tree.everything() if node.name in ("int", "uint", "double"))
+    return tuple((call.name, call.parts[0].message) for call in calls if call.parts)
+
+
+def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
+    value = _value(program, event)
+    return value if isinstance(value, bool) else str(value)
+
+
+def _value(program: Any, event: Mapping[str, Any]) -> Any:
+    return program.eval(data={"event": as_daprd_reads(event)}).value()
+
+
+def as_daprd_reads(value: Any) -> Any:
+    """Return JSON as daprd decodes it for its rules, with every number as a double."""
+    if isinstance(value, Mapping):
+        return {str(name): as_daprd_reads(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_daprd_reads(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return float("inf") if value > 0 else float("-inf")
+    return value
+
+
+def failure(expression: str, event: Mapping[str, Any]) -> str | None:
+    """Return why an expression fails on an event, even if short-circuit evaluation hides the failing part.
+
+    A hidden failure is accepted if the deciding part guards the same field with has(), `in` or type().
+    """
+    whole = evaluate(expression, event)
+    return whole if isinstance(whole, str) else _failure(_parse(expression).tree, event)
+
+
+def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
+    if not _is_logic(tree):
+        result = _result(_part(tree.message), event)
+        return result if isinstance(result, str) else None
+    parts = [*_operands(tree, tree.name)]
+    deciding = [part for part in parts if _result(_part(part.message), event) is (tree.name == "_||_")]
+    guarded = {path for part in deciding for path in _guarded(part)}
+    unguarded = (part for part in parts if not _reads(part, guarded))
+    return next((reason for part in unguarded if (reason := _failure(part, event))), None)
+
+
+def _is_logic(tree: Tree) -> bool:
+    return tree.kind == "call" and tree.name in ("_&&_", "_||_")
+
+
+def _operands(tree: Tree, operator: str) -> Iterator[Tree]:
+    """Yield the operands of && or ||, flattening nested ones."""
+    if tree.kind == "call" and tree.name == operator:
+        for part in tree.parts:
+            yield from _operands(part, operator)
+    else:
+        yield tree
+
+
+def _guarded(tree: Tree) -> Iterator[tuple[str, ...]]:
+    """Yield the fields whose presence or type a part checks."""
+    for node in tree.everything():
+        if node.kind == "has" and node.path:
+            yield node.path
+        elif node.name == "type" and node.parts and node.parts[0].path:
+            yield node.parts[0].path
+        elif node.name == "@in" and isinstance(node.parts[0].value, str) and node.parts[1].path:
+            yield (*node.parts[1].path, node.parts[0].value)
+
+
+def _reads(tree: Tree, guarded: set[tuple[str, ...]]) -> bool:
+    read = [node.path for node in tree.everything() if node.path]
+    return any(path[: len(guard)] == guard for path in read for guard in guarded)
+
+
+@lru_cache(maxsize=1024)
+def _part(message: bytes) -> Any:
+    return _evaluation_environment().deserialize(serialized(Tree("call", 0, message)))
+
+
+def _check(expression: str, environment: Any, names: frozenset[str], known: str) -> Problem | None:
+    if not expression.strip():
+        return Problem("the expression is empty, which daprd treats as 'always'", "Add a condition.")
+    if len(expression) > MAX_LENGTH:
+        return Problem(f"the expression is longer than {MAX_LENGTH} characters", "Split it into several filters.")
+    if (place := quoted_name(expression)) is not None:
+        fix = "Write event['field-name']."
+        return Problem("daprd does not support `quoted` field names", fix, *_position(expression, place))
+    try:
+        whole = _parse(expression)
+        result = environment.compile(expression).return_type()
+    except TooDeep:
+        return Problem(f"operators are nested more than {MAX_TREE} levels deep", "Split it into several filters.")
+    except RuntimeError as error:
+        return _compile_error(str(error), known)
+    return _unsupported(expression, whole, names) or _not_boolean(result) or _too_costly(whole.tree)
+
+
+def _unsupported(expression: str, whole: Parsed, names: frozenset[str]) -> Problem | None:
+    refusal = next(refusals(whole.tree, names), None)
+    if refusal is None:
+        return None
+    place = _position(expression, whole.positions.get(refusal.tree.id, 0))
+    return Problem(refusal.message, refusal.fix, *place)
+
+
+def _not_boolean(result: Any) -> Problem | None:
+    if result == cel.Type.BOOL:
+        return None
+    fix = "Compare it with a value, such as event.data.paid == true."
+    return Problem(f"the expression is of type {result.name().lower()}, not bool", fix)
+
+
+def _too_costly(tree: Tree) -> Problem | None:
+    cost = steps(tree)
+    if cost <= MAX_STEPS:
+        return None
+    message = f"it may cost {cost:.0e} steps per event, more than the limit of {MAX_STEPS:.0e}"
+    fix = "Avoid nested macros over different lists, and whole fields of the event inside a macro."
+    return Problem(message, fix)
+
+
+def _parse(expression: str) -> Parsed:
+    return parsed(_evaluation_environment().compile(expression, disable_check=True).serialize())
+
+
+def _position(expression: str, place: int) -> tuple[int, int]:
+    before = expression[:place]
+    return before.count("\n") + 1, place - (before.rfind("\n") + 1) + 1
+
+
+def _compile_error(text: str, known: str) -> Problem:
+    match = _ERROR.search(text)
+    if not match:
+        return Problem(text.partition("\n")[0], "Simplify the expression.")
+    message = match[3].removesuffix(" (in container '')")
+    fix = "See the CEL language definition. Strings need quotes, and == compares."
+    if message.startswith("undeclared reference"):
+        fix = f"Use only {known} and CEL's standard functions."
+    elif message.startswith("found no matching overload"):
+        fix = "Compare values of one type; convert with int(), double() or string()."
+    line, column = int(match[1]), int(match[2])
+    return Problem(message, fix, line, column) if column else Problem(message, fix)

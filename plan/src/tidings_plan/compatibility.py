@@ -1,0 +1,95 @@
+"""Compare an EventType with its earlier states and report breaking changes and the affected subscriptions.
+
+Modes apply within a major version; a new major version has its own topic and may differ freely:
+- Backward: the new schema reads events written with the old schema (archive, replay).
+- Forward: the old schema, which today's consumers hold, reads events written with the new schema.
+- Full: both. `...Transitive`: compared with every state in the history, not only the last one.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from tidings_plan.jsonschema import Problem, problems
+from tidings_plan.resources.eventtype import EventType, Version
+from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.inventory import Inventory, type_key
+from tidings_plan.resources.subscription import EventSubscription
+
+
+def check(inventory: Inventory, history: Sequence[Inventory]) -> list[Finding]:
+    """Compare all types with their earlier states, oldest first. Without history, return no findings."""
+    if not history:
+        return []
+    findings: list[Finding] = []
+    for removed in history[-1].types.values():
+        if inventory.type(type_key(removed)) is None:
+            findings += _removed_type(removed, inventory)
+    for new in inventory.types.values():
+        earlier = [old for state in history if (old := state.type(type_key(new)))]
+        findings += check_type(new, earlier, inventory.consumers(new))
+    return findings
+
+
+def check_type(
+    new: EventType, earlier: Sequence[EventType], consumers: Sequence[EventSubscription]
+) -> Iterator[Finding]:
+    """Compare a type with its earlier states, oldest first, and name the subscriptions that a change breaks."""
+    mode = new.spec.compatibility
+    compared = earlier if mode.endswith("Transitive") else earlier[-1:]
+    for old in compared:
+        for version in old.spec.versions:
+            readers = _readers(consumers, version)
+            now = next((candidate for candidate in new.spec.versions if candidate.name == version.name), None)
+            if now is None:
+                yield from _removed_version(new, version, readers)
+            elif mode != "None" and version.state in ("Active", "Deprecated") and now.state != "Retired":
+                yield from _changed(new, version, now, readers)
+
+
+def _changed(new: EventType, old: Version, now: Version, readers: list[EventSubscription]) -> Iterator[Finding]:
+    mode = new.spec.compatibility
+    if not isinstance(old.schema, dict) or not isinstance(now.schema, dict):
+        return  # a missing schema has a finding of its own
+    position = next(index for index, candidate in enumerate(new.spec.versions) if candidate is now)
+    at = ("spec", "versions", position, "schema")
+    next_major = f"v{1 + max(int(version.major) for version in new.spec.versions)}"
+    if mode.startswith(("Forward", "Full")):
+        for problem in problems(old.schema, now.schema):
+            message = (
+                f"{new.spec.type} {now.name} is incompatible with its consumers{_named(readers)}: {_spell(problem)}"
+            )
+            fix = f"Restore the field, or publish the change as {next_major} alongside {now.name}."
+            yield new.finding("error", "incompatible-schema", message, fix, at=at)
+    if mode.startswith(("Backward", "Full")):
+        for problem in problems(now.schema, old.schema):
+            message = f"{new.spec.type} {now.name} cannot read earlier events{_named(readers)}: {_spell(problem)}"
+            fix = f"Make the new field optional, or publish the change as {next_major} alongside {now.name}."
+            yield new.finding("error", "incompatible-schema", message, fix, at=at)
+
+
+def _removed_version(new: EventType, old: Version, readers: list[EventSubscription]) -> Iterator[Finding]:
+    if old.state in ("Active", "Deprecated"):
+        message = f"{new.spec.type} {old.name} was {old.state} and is removed{_named(readers)}"
+        fix = "Restore it: set state Deprecated with a removal date first, then Retired."
+        at = ("spec", "versions")
+        yield new.finding("error" if readers else "warning", "version-removed", message, fix, at=at)
+
+
+def _removed_type(old: EventType, inventory: Inventory) -> Iterator[Finding]:
+    readers = inventory.consumers(old)
+    if readers:
+        message = f"{old.spec.type} is removed{_named(readers)}"
+        fix = "Restore the EventType until it has no consumers; deprecate its versions first."
+        yield old.finding("error", "type-removed", message, fix)
+
+
+def _readers(consumers: Sequence[EventSubscription], version: Version) -> list[EventSubscription]:
+    return [consumer for consumer in consumers if version.name in consumer.spec.versions.requested]
+
+
+def _named(readers: Sequence[EventSubscription]) -> str:
+    names = [f"{reader.metadata.name} (app {reader.spec.consumer.app_id})" for reader in readers]
+    return f" and breaks {', '.join(names)}" if names else ""
+
+
+def _spell(problem: Problem) -> str:
+    return f"{problem.field} {problem.message}"

@@ -1,0 +1,165 @@
+"""Conditions of Dapr rules: derive them from filters and routes, validate them and test them on sample events."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from tidings_plan import cel, filters
+from tidings_plan.celsubset import Problem
+from tidings_plan.channels import Channel
+from tidings_plan.resources.eventtype import EventType
+from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.model import Resource
+from tidings_plan.resources.source_location import Path, spell
+from tidings_plan.resources.subscription import EventSubscription, Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A Dapr route: a condition (empty for always) and a path (None for the default path of the topic)."""
+
+    match: str
+    path: str | None
+    terms: frozenset[str] = frozenset()
+    """Conditions that must all match. Rules with more terms are more specific."""
+
+
+@lru_cache(maxsize=1024)
+def rules_of(subscription: EventSubscription) -> tuple[Rule, ...]:
+    """Return the rules that the subscription contributes to each of its topics, in order."""
+    routes = subscription.spec.routes
+    common = [term.cel for term in filters.terms(subscription.spec.filters)]
+    routed = [_rule([*common, filters.embeddable(route.match)], route.path) for route in routes.rules]
+    return (*routed, _rule(common, routes.default))
+
+
+def check(subscription: EventSubscription) -> list[Finding]:
+    """Return all findings about filters, routes and the circuit breaker."""
+    spec = subscription.spec
+    findings = check_filters(subscription, spec.filters, ("spec", "filters"))
+    for index, route in enumerate(spec.routes.rules):
+        findings += _rejected(subscription, cel.check(route.match), ("spec", "routes", "rules", index, "match"))
+    if spec.delivery.circuit_breaker:
+        at: Path = ("spec", "delivery", "circuitBreaker", "trip")
+        findings += _rejected(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
+    return findings or _whole(subscription)
+
+
+def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
+    """Return the findings about a filter list: a wrong number of operators, or rejected CEL."""
+    findings = [
+        finding for index, condition in enumerate(written) for finding in _shape(resource, condition, (*at, index))
+    ]
+    for expression, path in filters.raw_cel(written, at):
+        findings += _rejected(resource, cel.check(expression), path)
+    return findings
+
+
+def probe(subscription: EventSubscription, event_type: EventType, channels: list[Channel]) -> list[Finding]:
+    """Evaluate the conditions on the published examples and on minimal events that satisfy the schema.
+
+    An evaluation error is worse than a mismatch: daprd then skips all further rules and dead-letters the event, even if
+    it matches another subscription of the app.
+    """
+    matches = [rule.match for rule in rules_of(subscription) if rule.match]
+    if not any(filters.raw_cel(subscription.spec.filters)) and not subscription.spec.routes.rules:
+        return []
+    majors = {channel.major for channel in channels}
+    events = [
+        _event(event_type, version.major, data)
+        for version in event_type.spec.versions
+        if version.major in majors
+        for data in _samples(version.schema, version.examples)
+    ]
+    for match in matches:
+        for event in events:
+            if failure := cel.failure(match, event):
+                return [_may_fail(subscription, failure, event)]
+    return []
+
+
+def _rule(expressions: list[str], path: str | None) -> Rule:
+    parts = list(dict.fromkeys(expressions))
+    return Rule(filters.conjunction(parts).strip(), path, frozenset(parts))
+
+
+def _shape(resource: Resource[Any], condition: Filter, at: Path) -> Iterator[Finding]:
+    operators = filters.operators(condition)
+    if len(operators) != 1:
+        message = f"{spell(at)} has {' and '.join(operators) or 'no operator'}: expected exactly one"
+        fix = "Use one of exact, prefix, suffix, all, any, not and cel. All filters of a list must match."
+        yield resource.finding("error", "filter-operators", message, fix, at=at)
+    for name, parts in (("all", condition.all), ("any", condition.any)):
+        for index, part in enumerate(parts or ()):
+            yield from _shape(resource, part, (*at, name, index))
+    if condition.not_ is not None:
+        yield from _shape(resource, condition.not_, (*at, "not"))
+
+
+def _rejected(resource: Resource[Any], problem: Problem | None, at: Path) -> list[Finding]:
+    if problem is None:
+        return []
+    place = resource.origin.inside(at, problem.line, problem.column)
+    message = f"{spell(at)} is not valid CEL: {problem.message}"
+    return [resource.finding("error", "malformed-cel", message, problem.fix, at=place)]
+
+
+def _whole(subscription: EventSubscription) -> list[Finding]:
+    at: Path = ("spec", "filters")
+    wholes = [rule.match for rule in rules_of(subscription) if rule.match]
+    return [finding for match in wholes for finding in _rejected(subscription, cel.check(match), at)]
+
+
+def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
+    """Build a sample event with the minimal envelope."""
+    return {
+        "specversion": "1.0",
+        "id": "0",
+        "source": "probe",
+        "type": event_type.spec.type,
+        "version": major,
+        "time": "2026-01-01T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
+    """Return each example in full and reduced to its required fields; an empty object if there are none."""
+    if not examples:
+        return [{}]
+    return [
+        sample for example in examples for sample in (example, _required_part(schema or {}, copy.deepcopy(example)))
+    ]
+
+
+def _required_part(schema: Any, data: Any) -> Any:
+    """Return an example reduced to the fields that the schema requires directly."""
+    keywords = schema if isinstance(schema, dict) else {}
+    if isinstance(data, dict):
+        properties, required = keywords.get("properties"), keywords.get("required")
+        known = properties if isinstance(properties, dict) else {}
+        names = required if isinstance(required, list) else []
+        return {name: _required_part(known.get(name), value) for name, value in data.items() if name in names}
+    if isinstance(data, list):
+        return [_required_part(keywords.get("items"), item) for item in data]
+    return data
+
+
+def _may_fail(subscription: EventSubscription, failure: str, event: dict[str, Any]) -> Finding:
+    strict = subscription.spec.enforcement == "Strict"
+    raw = [at for _, at in filters.raw_cel(subscription.spec.filters)]
+    at = raw[0] if raw else ("spec", "routes", "rules", 0, "match")
+    message = (
+        f"A condition fails on {event['type']} v{event['version']} with data {_short(event['data'])}: {failure}. "
+        "daprd dead-letters such an event"
+    )
+    fix = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
+    return subscription.finding("error" if strict else "warning", "cel-may-fail", message, fix, at=at)
+
+
+def _short(data: Any, limit: int = 80) -> str:
+    text = str(data)
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,86 @@
+"""Validation of EventReplays: the target must exist and accept replays, and the filter must be meaningful."""
+
+from collections.abc import Iterator
+
+from tidings_plan import conditions, filters
+from tidings_plan.guarding import judged
+from tidings_plan.resources.did_you_mean import did_you_mean
+from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.inventory import Inventory
+from tidings_plan.resources.matching import has_cel
+from tidings_plan.resources.replay import EventReplay
+from tidings_plan.resources.subscription import EventSubscription
+
+ALLOWED_FROM = "tidings.dev/replays-from"
+"""Annotation of an EventSubscription: comma-separated namespaces whose EventReplays may target it."""
+
+
+def plan_replay(replay: EventReplay, inventory: Inventory) -> list[Finding]:
+    """Return the findings about a replay. It must not run if there is an error."""
+    return judged(replay, lambda: (None, _judge(replay, inventory)), None)[1]
+
+
+def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
+    target = replay.spec.target
+    namespace = target.namespace or replay.metadata.namespace
+    subscription = inventory.subscriptions.get((namespace, target.subscription))
+    findings = [*_times(replay), *(_of_archive(replay) if replay.spec.source.kind == "Archive" else ())]
+    findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
+    if namespace != replay.metadata.namespace and not _is_allowed(replay, subscription):
+        # Do not reveal whether the target exists in the other namespace.
+        message = f"{replay.ref} may not target the namespace {namespace}"
+        fix = f"Create it there, or list this namespace in the annotation {ALLOWED_FROM} of the EventSubscription."
+        return [*findings, replay.finding("error", "replay-namespace", message, fix, at=("spec", "target"))]
+    if subscription is None:
+        known = [name for space, name in inventory.subscriptions if space == namespace]
+        message = f"EventSubscription {target.subscription} does not exist"
+        fix = did_you_mean(target.subscription, known)
+        at = ("spec", "target", "subscription")
+        return [*findings, replay.finding("error", "unknown-target", message, fix, at=at)]
+    return [*findings, *_reachable(replay, subscription)]
+
+
+def _is_allowed(replay: EventReplay, subscription: EventSubscription | None) -> bool:
+    """Return True if a subscription accepts replays from the replay's namespace."""
+    named = subscription.metadata.annotations.get(ALLOWED_FROM, "") if subscription else ""
+    return replay.metadata.namespace in {namespace.strip() for namespace in named.split(",")}
+
+
+def condition(replay: EventReplay) -> str:
+    """Return `spec.filter.match` as CEL over `event`; empty if it matches every event."""
+    return filters.conjunction([term.cel for term in filters.terms(replay.spec.filter.match)])
+
+
+def _of_archive(replay: EventReplay) -> Iterator[Finding]:
+    """Yield errors for filters that the archive does not support."""
+    criteria, at = replay.spec.filter, ("spec", "filter")
+    if criteria.reason:
+        message = "Archived events have no failure reason"
+        fix = "Remove spec.filter.reason, or use source.kind: DeadLetters."
+        yield replay.finding("error", "replay-reason", message, fix, at=(*at, "reason"))
+    if has_cel(criteria.match):
+        fix = "Use exact, prefix, suffix, all, any or not, or source.kind: DeadLetters."
+        yield replay.finding("error", "replay-cel", "The archive does not support CEL", fix, at=(*at, "match"))
+    if criteria.versions and (not criteria.type or criteria.type.endswith("*")):
+        message = "The archive filters by version only for a single type"
+        fix = "Name the type in spec.filter.type, or remove the versions."
+        yield replay.finding("error", "replay-versions", message, fix, at=(*at, "versions"))
+
+
+def _times(replay: EventReplay) -> Iterator[Finding]:
+    since, until = replay.spec.filter.since, replay.spec.filter.until
+    if since and until and (since.timestamp() >= until.timestamp()):
+        message = f"until ({until}) is not after since ({since}): nothing would be replayed"
+        yield replay.finding("error", "replay-times", message, "Correct the times.", at=("spec", "filter", "until"))
+
+
+def _reachable(replay: EventReplay, subscription: EventSubscription) -> Iterator[Finding]:
+    at = ("spec", "target", "subscription")
+    if not subscription.spec.consumer.kit:
+        message = f"{subscription.ref} does not use the kit, which distinguishes replayed events from new ones"
+        fix = "Use the kit in its app, or let the app consume the dead-letter topic itself."
+        yield replay.finding("error", "replay-without-kit", message, fix, at=at)
+    elif not subscription.spec.delivery.dead_letter.replay:
+        message = f"{subscription.ref} does not allow replays"
+        fix = "Set its spec.delivery.deadLetter.replay to true."
+        yield replay.finding("error", "replay-not-allowed", message, fix, at=at)

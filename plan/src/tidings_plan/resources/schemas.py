@@ -1,0 +1,60 @@
+"""Inline the schemas and examples that an EventType references as files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidings_plan.resources import bounds, reading
+from tidings_plan.resources.eventtype import EventType, Version
+from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.model import Resource
+
+
+def resolve(event_type: EventType) -> tuple[EventType, list[Finding]]:
+    """Return the type with all schemas and examples inline, and a finding for each unreadable file."""
+    folder = Path(event_type.origin.file).parent
+    findings: list[Finding] = []
+    versions = tuple(
+        _resolve_version(event_type, index, version, folder, findings)
+        for index, version in enumerate(event_type.spec.versions)
+    )
+    spec = msgspec.structs.replace(event_type.spec, versions=versions)
+    return Resource(event_type.kind, event_type.metadata, spec, event_type.origin), findings
+
+
+def _resolve_version(
+    event_type: EventType, index: int, version: Version, folder: Path, findings: list[Finding]
+) -> Version:
+    at = ("spec", "versions", index)
+    schema: Any = version.schema
+    if isinstance(schema, str):
+        schema = _load(event_type, folder / schema, (*at, "schema"), findings)
+    examples = [
+        _load(event_type, folder / example, (*at, "examples", number), findings)
+        if isinstance(example, str)
+        else example
+        for number, example in enumerate(version.examples)
+    ]
+    return msgspec.structs.replace(
+        version, schema=schema, examples=tuple(example for example in examples if example is not None)
+    )
+
+
+def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings: list[Finding]) -> Any:
+    try:
+        loaded = json.loads(reading.text_of(path))
+        bounds.check(loaded)
+    except OSError as error:
+        problem, fix = f"{path} cannot be read: {error.strerror}", "Paths are relative to the YAML file."
+    except bounds.LimitExceeded as error:
+        problem, fix = f"{path}: {error}", error.fix
+    except (ValueError, RecursionError) as error:
+        problem, fix = f"{path} is not JSON: {error}", "Correct the file."
+    else:
+        if isinstance(loaded, dict):
+            return loaded
+        problem, fix = f"{path} contains {type(loaded).__name__}, not an object", "Write a JSON object."
+    findings.append(event_type.finding("error", "schema-unreadable", problem, fix, at=at))
+    return None

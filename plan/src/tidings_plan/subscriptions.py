@@ -1,0 +1,177 @@
+"""Render Dapr Subscriptions (v2alpha1): one per app, component and topic, with the rules of all its subscriptions."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tidings_plan.channels import Channel
+from tidings_plan.conditions import Rule, rules_of
+from tidings_plan.conventions import (
+    IGNORED_PATH,
+    REPLAY_PATH,
+    dead_letter_topic,
+    event_path,
+    replay_topic,
+    subscription_name,
+)
+from tidings_plan.overlaps import in_order
+from tidings_plan.resources import durations
+from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.subscription import EventSubscription
+
+MOST_AT_ONCE = 32
+"""Default maximum of events per delivery: as many as components/redis has workers."""
+SLOWEST_BULK = 5
+"""Maximum seconds a rate limit may stretch one delivery: shorter than any broker's acknowledgement timeout."""
+
+
+def merged(
+    app: str,
+    namespace: str,
+    channel: Channel,
+    readers: list[EventSubscription],
+    *,
+    bulk: bool = True,
+    concurrent: bool = False,
+) -> dict[str, Any]:
+    """Build the Dapr Subscription of an app for a topic.
+
+    A default path is always set, because daprd dead-letters events that match neither a rule nor a default.
+
+    Args:
+        app: App id.
+        namespace: Namespace of the app.
+        channel: Component and topic.
+        readers: All subscriptions of the app on the topic, oldest first.
+        bulk: Whether the component supports a requested bulk delivery.
+        concurrent: Whether the component delivers several messages of a topic concurrently.
+
+    """
+    topic = channel.topic
+    named = [(reader.metadata.name, rule) for reader in readers for rule in rules_of(reader)]
+    ordered = in_order(named)
+    always = next((rule for rule in ordered if not rule.match), Rule("", IGNORED_PATH))
+    rules = [{"match": rule.match, "path": rule.path or event_path(topic)} for rule in ordered if rule.match]
+    routes = {**({"rules": rules} if rules else {}), "default": always.path or event_path(topic)}
+    bulk_subscribe = _bulk(readers) if bulk else None
+    if readers[0].spec.consumer.kit:
+        bulk_subscribe = bulk_subscribe or _acknowledged_entries(readers, concurrent=concurrent)
+    raw = readers[0].spec.consumer.kit and not rules
+    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), bulk_subscribe, raw=raw)
+
+
+def parallel(readers: list[EventSubscription], components: list[str]) -> list[str]:
+    """Return the components, of those that share a consumer, through which an app reads a topic: each brings one event.
+
+    Where order is asked for there is one, since events that are under way at once may overtake each other. With the
+    kit, which keeps to each subscription's bound, there are as many as the widest of them asks for.
+    """
+    if any(each.spec.ordering.mode == "Key" for each in readers):
+        return components[:1]
+    bounds = [each.spec.max_concurrency or 1 for each in readers]
+    return components[: max(bounds) if readers[0].spec.consumer.kit else min(bounds)]
+
+
+def not_parallel(subscription: EventSubscription, components: list[str]) -> Iterator[Finding]:
+    """Yield a finding where a component brings fewer events at once than a subscription may handle."""
+    spec = subscription.spec
+    if spec.ordering.mode == "None" and (spec.max_concurrency or 1) > len(components):
+        message = f"maxConcurrency is {spec.max_concurrency}, and {components[0]} brings one event of a topic at a time"
+        if len(components) > 1:
+            message = f"maxConcurrency is {spec.max_concurrency}, and {', '.join(components)} bring one event each"
+        mend = f"Write at most {len(components)}, or add the component {components[0]}-{len(components)}."
+        yield subscription.finding("warning", "too-few-components", message, mend, at=("spec", "maxConcurrency"))
+
+
+def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:
+    """Build the Dapr Subscription for replays to an app."""
+    channel = Channel(pubsub, replay_topic(app), "*")
+    routes = {"default": REPLAY_PATH}
+    return _subscription(app, namespace, channel, routes, dead_letter_topic(app), _bulk_of(1), raw=True)
+
+
+def plain_delivery(subscription: EventSubscription) -> Iterator[Finding]:
+    """Yield a finding for an app without the kit whose events daprd may acknowledge without delivering them."""
+    if not subscription.spec.consumer.kit and subscription.spec.bulk is None:
+        message = "While the app is unreachable, daprd may acknowledge events that the app has not acknowledged"
+        fix = "Set bulk: {maxMessages: 1} and answer each entry, use the kit, or serve gRPC: docs/explanation/dapr.md."
+        yield subscription.finding("warning", "plain-delivery", message, fix, at=("spec", "consumer"))
+
+
+def disagreement(subscription: EventSubscription, other: EventSubscription) -> Iterator[Finding]:
+    """Yield conflicts between two subscriptions of an app on settings that exist once per Dapr Subscription."""
+    spec, own, theirs = subscription.spec, subscription.spec.delivery.dead_letter, other.spec.delivery.dead_letter
+    if not spec.consumer.kit and own.topic != theirs.topic:
+        message = f"Its dead-letter topic differs from that of {other.ref} on the same topic"
+        fix = f"Use the same topic in both; until then, the topic of {other.ref} applies."
+        place = subscription.origin.at("spec", "delivery", "deadLetter")
+        yield subscription.finding("warning", "conflicting-policies", message, fix, at=place)
+    if (spec.bulk is None) != (other.spec.bulk is None):
+        message = f"Only one of this and {other.ref} requests bulk delivery on their shared topic: neither gets it"
+        place = subscription.origin.at("spec", "bulk")
+        yield subscription.finding(
+            "warning", "conflicting-policies", message, "Request it in both or in neither.", at=place
+        )
+
+
+def _dead_letters(app: str, readers: list[EventSubscription]) -> str:
+    """Return the topic for daprd's own dead letters.
+
+    With the kit, they are events that the kit never received, and they go to the app's topic.
+    """
+    first = readers[0].spec
+    own = None if first.consumer.kit else first.delivery.dead_letter.topic
+    return own or dead_letter_topic(app)
+
+
+def _bulk(readers: list[EventSubscription]) -> dict[str, Any] | None:
+    requested = [reader.spec.bulk for reader in readers if reader.spec.bulk]
+    if len(requested) < len(readers):
+        return None
+    longest = max(durations.seconds(bulk.max_await) for bulk in requested)
+    most = max(bulk.max_messages for bulk in requested)
+    return _bulk_of(most, round(longest * 1000))
+
+
+def _acknowledged_entries(readers: list[EventSubscription], *, concurrent: bool) -> dict[str, Any]:
+    """Return the bulk settings with which an unmodified daprd only acknowledges what the app has acknowledged.
+
+    The response to a bulk delivery must list each entry, whereas an empty response to a plain delivery counts as
+    success (docs/explanation/dapr.md). A bulk of one is flushed immediately. A larger bulk is delivered once its first
+    event is a millisecond old; the kit handles its events concurrently and acknowledges them after the slowest one.
+    """
+    rates = [reader.spec.rate_limit.events_per_second for reader in readers if reader.spec.rate_limit]
+    most = min([MOST_AT_ONCE, *(int(rate * SLOWEST_BULK) for rate in rates)]) if concurrent else 1
+    return _bulk_of(max(most, 1))
+
+
+def _bulk_of(most: int, await_ms: int = 1) -> dict[str, Any]:
+    return {"enabled": True, "maxMessagesCount": most, "maxAwaitDurationMs": await_ms}
+
+
+def _subscription(
+    app: str,
+    namespace: str,
+    channel: Channel,
+    routes: dict[str, Any],
+    dead_letters: str,
+    bulk: dict[str, Any] | None,
+    *,
+    raw: bool,
+) -> dict[str, Any]:
+    """Build a Dapr Subscription.
+
+    With `raw`, the app receives the published bytes, which daprd would otherwise re-encode in a bulk. Dapr's routing
+    rules need the decoded event, so a Subscription with rules cannot be raw.
+    """
+    spec = {"pubsubname": channel.pubsub, "topic": channel.topic, "routes": routes, "deadLetterTopic": dead_letters}
+    return {
+        "apiVersion": "dapr.io/v2alpha1",
+        "kind": "Subscription",
+        "metadata": {"name": subscription_name(app, channel.pubsub, channel.topic), "namespace": namespace},
+        "spec": {
+            **spec,
+            **({"bulkSubscribe": bulk} if bulk else {}),
+            **({"metadata": {"rawPayload": "true"}} if bulk and raw else {}),
+        },
+        "scopes": [app],
+    }

@@ -1,0 +1,99 @@
+"""Build the system map shown in the console: types, their consumers and deprecated versions.
+
+The map is self-contained, so that viewers need neither the contracts nor the plan core. `tidings render -o map` prints
+it, `tidings up` writes it, and `${map}` in `tidings.yaml` refers to the file.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from tidings_plan.channels import channel_of
+from tidings_plan.model import Plan
+from tidings_plan.resources.eventtype import EventType, Version
+from tidings_plan.resources.inventory import Inventory
+
+JsonObject = dict[str, Any]
+
+
+def system_map(inventory: Inventory, planned: Plan) -> JsonObject:
+    """Build the map: `types`, `subscriptions`, and `deprecated` versions with the subscriptions that still name them.
+
+    Subscriptions with errors are not planned and therefore not included. Wildcard subscriptions are marked (`pattern`):
+    they do not block the removal of a deprecated version.
+
+    Args:
+        inventory: All resources.
+        planned: The plan of the inventory.
+
+    """
+    types = sorted(inventory.types.values(), key=lambda event_type: (event_type.spec.type, event_type.key))
+    subscriptions = [subscription for app in planned.apps for subscription in _subscriptions(app, inventory, planned)]
+    return {
+        "types": [_type(event_type) for event_type in types],
+        "subscriptions": subscriptions,
+        "deprecated": [entry for kind in types for entry in _deprecated(kind, subscriptions)],
+    }
+
+
+def _type(event_type: EventType) -> JsonObject:
+    spec = event_type.spec
+    return {
+        "type": spec.type,
+        "intent": spec.intent,
+        "description": spec.description,
+        "owner": spec.owner.team,
+        "contact": spec.owner.contact,
+        "classification": spec.classification,
+        "producers": list(spec.producers),
+        "versions": [_version(event_type, version) for version in spec.versions],
+    }
+
+
+def _version(event_type: EventType, version: Version) -> JsonObject:
+    channel = channel_of(event_type, version)
+    return {"name": version.name, "state": version.state, "pubsub": channel.pubsub, "topic": channel.topic}
+
+
+def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
+    """Yield one entry per subscription of an app, except those to dead letters."""
+    reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    terms: dict[str, JsonObject] = {}
+    for entry in planned.apps[app].policy["subscriptions"]:
+        if entry["type"] != "*":
+            reads[entry["name"]][entry["type"]].update(f"v{major}" for major in entry["versions"])
+            terms[entry["name"]] = entry
+    namespace = planned.apps[app].namespace
+    for name, types in reads.items():
+        rate = terms[name]["rateLimit"]
+        yield {
+            "name": name,
+            "app": app,
+            "pattern": inventory.subscriptions[namespace, name].spec.is_wildcard,
+            "suspended": terms[name]["suspend"],
+            "eventsPerSecond": rate["events"] / rate["per"] if rate else None,
+            "reads": {kind: sorted(versions, key=_major) for kind, versions in sorted(types.items())},
+        }
+
+
+def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Iterator[JsonObject]:
+    for version in event_type.spec.versions:
+        if version.state != "Deprecated":
+            continue
+        ends = version.deprecation
+        yield {
+            "type": event_type.spec.type,
+            "version": version.name,
+            "effective": ends.effective.isoformat() if ends else None,
+            "removal": ends.removal.isoformat() if ends else None,
+            "alternative": (ends.alternative or None) if ends else None,
+            "readers": [
+                {"app": subscription["app"], "subscription": subscription["name"]}
+                for subscription in subscriptions
+                if version.name in subscription["reads"].get(event_type.spec.type, ()) and not subscription["pattern"]
+            ],
+        }
+
+
+def _major(version: str) -> int:
+    return int(version.removeprefix("v"))

@@ -1,0 +1,280 @@
+"""The worlds of the outbox conformance suite: an app with one strategy, on a broker and a store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from tests.conformance.processes import Process, owned
+from tests.conformance.shop import TOPIC, Counted, count_document, count_row, pass_on, tables
+from tests.conformance.support import PATIENCE
+
+from tidings import Handlers, Service
+from tidings.dapr import Operation, Sidecar, Upsert
+from tidings.messages.envelope import Envelope
+from tidings.outbox import cdc, lanes, table_lease, table_relay
+from tidings.outbox.cdc import CdcOutbox
+from tidings.outbox.dapr import DaprOutbox
+from tidings.outbox.direct import DirectOutbox
+from tidings.outbox.port import Outbox
+from tidings.outbox.table import TableOutbox
+from tidings.settings import Settings
+from tidings.testing.broker import MemoryBroker
+from tidings.testing.sidecar import MemorySidecar
+from tidings.testing.store import MemoryStore
+
+Make = Callable[[Sidecar, Settings], Outbox]
+
+
+class World:
+    """One app with the log strategy, in memory; other strategies and real programs are made from it.
+
+    Attributes:
+        accepts: What may be away while events are accepted: `broker`, `sidecar`.
+        tries: After how many a refused event is parked, once in a hurry.
+        name: The service, by which its events are known.
+        contended: How many facts two replicas publish about one item.
+        ordered: Whether these are published in the order of their commits.
+        patience: The time, in seconds, in which everything is published.
+
+    """
+
+    name = "shop"
+    patience = PATIENCE
+    contended = 120
+    ordered = True
+    accepts: frozenset[str] = frozenset({"broker"})
+    tries = 3
+
+    def __init__(self, *, atomic: bool = True) -> None:
+        self.broker = MemoryBroker()
+        self.store = MemoryStore(atomic=atomic)
+        self.handlers = Handlers()
+        self.handlers.on(Counted)(self.handler())
+
+    def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
+        """What is done with an event."""
+        return count_document
+
+    def outbox(self) -> Make | None:
+        """The strategy; None is the log."""
+        return None
+
+    def sidecar(self) -> Any:
+        """A sidecar that fails as a test asks."""
+        return MemorySidecar("shop", self.broker, self.store)
+
+    async def published(self) -> list[dict[str, Any]]:
+        """What was published, repetitions included, each with its own id."""
+        return self.broker.events(TOPIC)
+
+    async def left(self) -> list[str]:
+        """What the strategy keeps of messages."""
+        keys = self.store.keys()
+        return [key for key in keys if "outbox/" in key and not key.endswith("lanes")]
+
+    async def release(self, process: Process) -> None:
+        """Let go what was parked, where it does not go by itself."""
+
+    async def bury(self, process: Process) -> None:
+        """Close what a dead process had open, as its kernel would."""
+        await process.service.sidecar.close()
+
+    def hurry(self, patch: pytest.MonkeyPatch) -> None:
+        """Let leases end soon, and what is refused be parked soon."""
+        for module in (lanes, table_lease):
+            patch.setattr(module, "LEASE", 0.4)
+        for strategy in (lanes, table_relay, cdc):
+            patch.setattr(strategy, "TRIES", self.tries)
+        patch.setattr(lanes, "_LONGEST_REFUSED", 0.5)
+
+    @asynccontextmanager
+    async def process(self, instance: str = "shop-0") -> AsyncIterator[Process]:
+        """Run a process that dies at the end."""
+        loop = asyncio.get_running_loop()
+        before = loop.get_task_factory()
+        loop.set_task_factory(owned)
+        process = Process()
+        try:
+            await self.start(process, instance)
+            yield process
+        finally:
+            await process.kill()
+            await self.bury(process)
+            loop.set_task_factory(before)
+
+    async def start(self, process: Process, instance: str) -> None:
+        """Begin a process and wait until it is ready."""
+        process.sidecar = sidecar = self.sidecar()
+        settings = Settings(tidings_instance=instance, tidings_drain=5.0)
+        process.service = Service(
+            self.name, self.handlers, sidecar=sidecar, settings=settings, outbox=self.outbox(), **self.surroundings()
+        )
+        with process.inside():
+            await process.service.start()
+        starting = process.service._starting
+        await asyncio.wait([starting] if starting else [])
+
+    def surroundings(self) -> dict[str, Any]:
+        """What else the service is given."""
+        return {}
+
+    async def effects(self) -> dict[str, list[int]]:
+        """The totals of each item as a consumer sees them that handles each id once."""
+        seen: dict[str, dict[str, int]] = {}
+        for each in await self.published():
+            known = seen.setdefault(each["subject"], {})
+            assert known.setdefault(each["id"], each["data"]["total"]) == each["data"]["total"], "one id, one fact"
+        return {item: list(found.values()) for item, found in seen.items()}
+
+    async def until(self, expected: Mapping[str, list[int]]) -> None:
+        """Wait until a consumer sees these totals, and no others."""
+        deadline = time.monotonic() + self.patience
+        while (found := await self.effects()) != expected:
+            assert time.monotonic() < deadline, f"{found} is not {expected} after {self.patience} s"
+            await asyncio.sleep(0.01)
+
+    async def until_published(self, causes: Iterable[Envelope]) -> None:
+        """Wait until what follows from these events is published."""
+        missing = {each.id for each in causes}
+        deadline = time.monotonic() + self.patience
+        while missing:
+            began, before = time.monotonic(), len(missing)
+            missing -= {each["causationid"] for each in await self.published()}
+            now = time.monotonic()
+            if len(missing) < before:  # many take their time
+                deadline = now + self.patience
+            assert now < deadline, f"{len(missing)} are not published, e.g. {sorted(missing)[:3]}"
+            await asyncio.sleep(0.01 + 4 * (now - began))  # looking at many is work for this event loop as well
+
+    async def until_nothing_is_left(self) -> None:
+        """Wait until the strategy keeps nothing any more."""
+        async with asyncio.timeout(self.patience):
+            while await self.left():  # noqa: ASYNC110 - the strategy's own tasks remove it
+                await asyncio.sleep(0.01)
+
+
+class TableWorld(World):
+    """The table strategy on a database."""
+
+    accepts = frozenset({"broker", "sidecar"})
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
+        """Count in a row."""
+        return count_row
+
+    def outbox(self) -> Make:
+        """The table strategy."""
+        return TableOutbox.on(self.url, tables=tables)
+
+    async def left(self) -> list[str]:
+        """The rows that wait."""
+        asking = TableOutbox(self.url, MemorySidecar("asking"), "asking")
+        try:
+            async with asking.database.connect(write=False) as connection:
+                rows = await connection.execute(sa.text("select subject from tidings_outbox"))
+                return [str(row[0]) for row in rows]
+        finally:
+            await asking.database.close()
+
+    async def release(self, process: Process) -> None:
+        """Put it back among what waits."""
+        outbox = process.service.outbox
+        assert isinstance(outbox, TableOutbox)
+        (parked,) = await outbox.parked()
+        assert (parked.subject, parked.attempts, parked.reason) == ("apple", self.tries, "no such topic")
+        assert await outbox.unpark(parked.id) == 1
+
+    async def bury(self, process: Process) -> None:
+        """Let the server notice that its client has gone."""
+        await super().bury(process)
+        outbox = process.service.outbox
+        assert isinstance(outbox, TableOutbox)
+        await outbox.database.close()
+
+
+class CdcWorld(TableWorld):
+    """The cdc strategy on a PostgreSQL with `wal_level=logical`."""
+
+    def outbox(self) -> Make:
+        """The cdc strategy."""
+        return CdcOutbox.on(self.url, tables=tables)
+
+
+class OutboxTwin(MemorySidecar):
+    """Dapr's outbox in memory: it publishes internally first, then commits, then tells what was committed."""
+
+    topic = TOPIC
+
+    async def transact(self, operations: Iterable[Operation]) -> None:
+        """Write, and publish every upsert, or the projection that stands in its place."""
+        wanted = list(operations)
+        upserts = [each for each in wanted if isinstance(each, Upsert)]
+        shown = {each.key: each.value for each in upserts if "outbox.projection" in (each.metadata or {})}
+        real = [each for each in upserts if "outbox.projection" not in (each.metadata or {})]
+        with self.around("publish"):
+            internal = [
+                {
+                    "specversion": "1.0",
+                    **(each.metadata or {}),
+                    "data": msgspec.Raw(shown.get(each.key, each.value)),
+                    "id": f"outbox-{uuid.uuid4()}",
+                }
+                for each in real
+            ]
+        with self.around("transact"):
+            self.store.transact([replace(each, key=self._owned(each.key), metadata=None) for each in real])
+            for each in internal:
+                self.broker.publish(self.topic, msgspec.json.encode(each))
+
+
+class DaprWorld(World):
+    """Dapr's own outbox, in memory."""
+
+    accepts = frozenset()
+    ordered = False
+
+    def outbox(self) -> Make:
+        """The dapr strategy."""
+        return lambda sidecar, _: DaprOutbox(sidecar, {TOPIC: sidecar})
+
+    def sidecar(self) -> Any:
+        """A sidecar with the runtime's outbox."""
+        return OutboxTwin("shop", self.broker, self.store)
+
+    async def published(self) -> list[dict[str, Any]]:
+        """What was published, under the ids that the kit's ingress reads."""
+        return [{**each, "id": each["eventid"]} for each in self.broker.events(TOPIC)]
+
+
+class DirectWorld(World):
+    """The direct strategy: nothing is stored."""
+
+    accepts = frozenset()
+    ordered = False
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+    """Seconds, never going back."""
+
+    def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
+        """Tell what came."""
+        return pass_on
+
+    def outbox(self) -> Make:
+        """The direct strategy, whose breaker opens and closes quickly."""
+
+        def make(sidecar: Sidecar, _: Settings) -> DirectOutbox:
+            return DirectOutbox(sidecar, deadline=5.0, attempts=2, failures=4, pause=0.02, clock=self.clock)
+
+        return make

@@ -1,0 +1,236 @@
+"""The keeper of a broker's streams and rights: what it decides, and that it acts on what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import nats
+import pika  # type: ignore[import-untyped]  # it has no types
+import pytest
+import yaml
+from charts.sync import planned
+from tests.support.charts import VALUE_SETS, of_kind, rendered
+
+from tidings.brokers.jetstream import stream_name
+from tidings_cli.testing.programs import Ports, nats_server, rabbitmq_server
+from tidings_operator.client import OWN
+from tidings_operator.topology import METRICS, Keeper, Settings, read, rights, scoped, subscribed, topics
+from tidings_plan import plan
+from tidings_plan.resources import contracts_folders, load
+
+pytestmark = pytest.mark.real
+ROOT = Path(__file__).parents[2]
+WHOLE = plan(load(contracts_folders(ROOT)))
+GRANTED = planned(WHOLE)["apps"]
+NEWCOMER: dict[str, Any] = {
+    "apiVersion": "tidings.dev/v1alpha1",
+    "kind": "EventSubscription",
+    "metadata": {"name": "fraud-order-placed", "namespace": "pizza", "generation": 1},
+    "spec": {
+        "eventTypeRef": {"name": "orders.orderPlaced"},
+        "versions": {"accept": ["v1"]},
+        "consumer": {"appId": "fraud"},
+    },
+}
+
+
+def component() -> dict[str, Any]:
+    """The chart's own, as the API server answers it."""
+    found = deepcopy(of_kind(rendered("pizza"), "Component")["pubsub"])
+    return {**found, "metadata": {**found["metadata"], "resourceVersion": "7"}}
+
+
+def test_the_charts_component_needs_no_patch_for_the_charts_contracts() -> None:
+    assert scoped(component(), rights(WHOLE.apps.values(), "pubsub", GRANTED)) is None
+    assert rights(WHOLE.apps.values(), "pubsub", {}) == GRANTED
+
+
+def test_rights_that_were_granted_beyond_the_plan_stay() -> None:
+    found = rights(WHOLE.apps.values(), "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
+    assert found["fraud"] == {"publish": [], "subscribe": ["orders.orderPlaced.v1"]}
+    assert found.keys() == {*GRANTED, "fraud"}
+
+
+@pytest.mark.parametrize("spoilt", ["scopes", "subscriptionScopes", "both"])
+def test_what_somebody_else_has_taken_away_is_put_back(spoilt: str) -> None:
+    live = component()
+    if spoilt != "subscriptionScopes":
+        del live["scopes"]
+    if spoilt != "scopes":
+        live["spec"]["metadata"] = [each for each in live["spec"]["metadata"] if each["name"] != "subscriptionScopes"]
+    patch = scoped(live, GRANTED)
+    assert patch is not None
+    assert patch["metadata"] == {"resourceVersion": "7"}, "or it could undo what is newer"
+    assert {**live, "spec": {**live["spec"], **patch["spec"]}, "scopes": patch["scopes"]} == component()
+
+
+class Server:
+    """Two Components that share a consumer, and what was written to them."""
+
+    def __init__(self) -> None:
+        self.components = {name: _named(name) for name in ("pubsub", "pubsub-1")}
+        self.written = asyncio.Event()
+
+    @property
+    def live(self) -> dict[str, Any]:
+        return self.components["pubsub"]
+
+    async def get(self, _api: object, _namespace: str, name: str) -> dict[str, Any] | None:
+        return self.components.get(name)
+
+    async def request(self, _method: str, path: str, patch: Mapping[str, Any], **_: object) -> None:
+        name = path.rpartition("/")[2]
+        before = self.components[name]
+        scopes = {"scopes": patch["scopes"]} if "scopes" in patch else {}
+        self.components[name] = {**before, **scopes, "spec": {**before["spec"], **patch["spec"]}}
+        rights = [{**each, "metadata": {**each["metadata"], "name": ""}} for each in self.components.values()]
+        if all(each == rights[0] for each in rights):
+            self.written.set()
+
+
+def _named(name: str) -> dict[str, Any]:
+    found = component()
+    return {**found, "metadata": {**found["metadata"], "name": name}}
+
+
+def manifests(kind: str) -> list[dict[str, Any]]:
+    """The chart's contracts of a kind, as a list of the API server has them."""
+    found = [
+        each
+        for file in sorted((ROOT / "charts/pizza/files/contracts").glob("*.yaml"))
+        for each in yaml.safe_load_all(file.read_text())
+    ]
+    added = {"namespace": "pizza", "generation": 1}
+    return [{"metadata": {**each["metadata"], **added}, "spec": each["spec"]} for each in found if each["kind"] == kind]
+
+
+async def until_kept(settings: Settings) -> None:
+    async with asyncio.timeout(60):
+        while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_goes(tmp_path: Path) -> None:
+    with Ports() as ports, nats_server(tmp_path, ports.take()) as url:
+        server, subscriptions = Server(), OWN["EventSubscription"]
+        settings = Settings(
+            namespace="pizza",
+            component="pubsub",
+            granted={},
+            scopes=True,
+            nats_url=url,
+            replicas=1,
+            ready=tmp_path / "ready",
+        )
+        keeper = Keeper(server, settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(keeper._keep())
+        keeper.listed(subscriptions, "", manifests("EventSubscription"))
+        await asyncio.sleep(0.6)
+        assert not settings.ready.exists(), "without the types, that is half the truth"
+        assert settings.ready.with_suffix(".alive").exists()
+        keeper.listed(OWN["EventType"], "", manifests("EventType"))
+        await until_kept(settings)
+        assert not server.written.is_set()
+        keeper.changed(subscriptions, "ADDED", NEWCOMER)
+        await server.written.wait()
+        assert "fraud" in server.live["scopes"]
+        client = await nats.connect(url)
+        made = {each.config.name for each in await client.jetstream().streams_info()}
+        await client.close()
+        assert {stream_name(topic) for topic in ("deadletter.fraud", "replay.fraud", *WHOLE.topics)} <= made
+        server.written.clear()
+        keeper.changed(subscriptions, "MODIFIED", {**NEWCOMER, "status": {"conditions": []}})  # the operator's word
+        keeper.changed(subscriptions, "DELETED", NEWCOMER)
+        await server.written.wait()
+        assert server.live == component()
+        keeping.cancel()
+
+
+async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_path: Path) -> None:
+    with Ports() as ports, rabbitmq_server(tmp_path, ports) as url:
+        settings = Settings(
+            namespace="pizza",
+            component="pubsub",
+            granted={},
+            scopes=False,
+            nats_url="",
+            replicas=1,
+            ready=tmp_path / "ready",
+            rabbitmq_url=url,
+        )
+        keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(keeper._keep())
+        for kind in ("EventType", "EventSubscription"):
+            keeper.listed(OWN[kind], "", manifests(kind))
+        await until_kept(settings)
+        keeping.cancel()
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        channel = connection.channel()
+        channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
+        counts = {
+            queue: channel.queue_declare(queue, passive=True).method.message_count
+            for queue in {f"{app}-{each['spec']['topic']}" for app, each in subscribed(WHOLE.apps.values(), "pubsub")}
+        }
+        connection.close()
+    assert counts["kitchen-orders.orderConfirmed.v2"] == 1
+    assert {"archive-deadletter.kitchen", "kitchen-replay.kitchen"} <= counts.keys()
+
+
+def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
+    )
+    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+
+    def told(consumer: str) -> float | None:
+        return METRICS.get_sample_value("tidings_broker_pending", {"stream": "a_b", "consumer": consumer})
+
+    keeper._export_pending({("a_b", "x"): 3, ("a_b", "y"): 0})
+    assert (told("x"), told("y")) == (3, 0)
+    keeper._export_pending({("a_b", "y"): 1})
+    assert (told("x"), told("y")) == (None, 1)
+    keeper._export_pending({})
+    assert told("y") is None
+
+
+def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
+    )
+    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+
+    def told() -> float | None:
+        return METRICS.get_sample_value("tidings_broker_dead_letters_unread", {"topic": "deadletter.x"})
+
+    keeper._count_unread({"deadletter.x": 3})
+    assert told() == 3
+    keeper._count_unread({})
+    assert told() is None
+
+
+def test_topics_are_those_of_rights_and_types() -> None:
+    assert topics({"a": {"publish": ["x"], "subscribe": ["y"]}}, ["z"]) == {"x", "y", "z"}
+
+
+def test_settings_come_from_the_chart(tmp_path: Path) -> None:
+    (deployment,) = [of_kind(rendered("pizza"), "Deployment")["keeper"]]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each.get("value", "nats://u:p@nats:4222") for each in container["env"]}
+    (tmp_path / "granted.json").write_text(json.dumps(GRANTED))
+    found = read({**given, "KEEPER_GRANTED": str(tmp_path / "granted.json")})
+    assert (found.namespace, found.component, found.scopes, found.replicas) == ("pizza", "pubsub", True, 1)
+    assert found.granted == GRANTED
+    assert (found.nats_url, found.rabbitmq_url) == ("nats://u:p@nats:4222", "")
+
+
+def test_with_rabbitmq_the_chart_has_its_queues_kept() -> None:
+    deployment = of_kind(rendered("pizza", VALUE_SETS["rabbitmq"]), "Deployment")["keeper"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each for each in container["env"]}
+    assert given["RABBITMQ_URL"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "RABBITMQ_URL"}
+    assert "NATS_URL" not in given

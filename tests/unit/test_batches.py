@@ -1,0 +1,203 @@
+"""Scheduled messages of one kind that wait are handled in one unit of work, and none of them is forgotten."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from tidings import Context, Event, Handlers, Rejected, RetryPolicy, Service, StateContext, command
+from tidings.consume.batches import Together
+from tidings.errors import DefinitionError, SidecarError
+from tidings.messages.delivery import Cause
+from tidings.messages.envelope import Envelope
+from tidings.outbox.direct import DirectOutbox
+from tidings.outcomes import Done
+from tidings.testing import MemorySidecar
+
+handlers = Handlers()
+seen: list[list[int]] = []
+
+
+@command("shop.addCoin", subject="number")
+class AddCoin(Event):
+    number: int
+
+
+class Till(Event):
+    coins: tuple[int, ...] = ()
+
+
+@handlers.together(AddCoin, limit=50)
+async def add_coins(commands: list[AddCoin], context: StateContext) -> None:
+    seen.append([each.number for each in commands])
+    await asyncio.sleep(0.001)  # a store that takes its time: meanwhile others come
+    till = await context.load(Till, "main") or Till()
+    if any(each.number < 0 for each in commands):
+        raise Rejected("no coin is worth less than nothing")
+    context.save("main", Till(coins=tuple(sorted({*till.coins, *(each.number for each in commands)}))))
+
+
+@pytest.fixture
+async def sidecar() -> MemorySidecar:
+    seen.clear()
+    return MemorySidecar("shop")
+
+
+@pytest.fixture
+async def shop(sidecar: MemorySidecar) -> AsyncIterator[Service]:
+    service = Service("shop", handlers, sidecar=sidecar)
+    await service.start()
+    yield service
+    await service.stop()
+
+
+async def schedule(service: Service, *numbers: int) -> None:
+    async def all_at_once(_message: object, context: StateContext) -> None:
+        for number in numbers:
+            context.schedule(AddCoin(number=number))
+
+    await service.execute(all_at_once, None)
+
+
+async def coins(service: Service) -> list[int]:
+    """What is in the till once nothing waits any more."""
+    for _ in range(2000):
+        if not service.outbox.depth:
+            break
+        await asyncio.sleep(0.005)
+
+    async def look(_message: object, context: StateContext) -> list[int]:
+        till = await context.load(Till, "main")
+        return list(till.coins) if till else []
+
+    return await service.execute(look, None)
+
+
+async def test_a_burst_takes_few_units_of_work_of_at_most_the_limit(shop: Service):
+    await schedule(shop, *range(200))
+    assert await coins(shop) == list(range(200))
+    assert max(len(each) for each in seen) == 50
+    assert len(seen) <= 8
+    assert sorted(number for each in seen for number in each) == list(range(200))
+
+
+async def test_one_alone_is_handled_at_once(shop: Service):
+    await schedule(shop, 7)
+    assert await coins(shop) == [7]
+    assert seen == [[7]]
+
+
+async def test_one_that_spoils_it_is_given_up_alone(shop: Service, sidecar: MemorySidecar):
+    await schedule(shop, 1, -1, 2)
+    assert await coins(shop) == [1, 2]
+    (dead,) = sidecar.broker.events("deadletter.shop")
+    assert (dead["data"], dead["failurereason"]) == ({"number": -1}, "no coin is worth less than nothing")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skip", range(6))
+async def test_a_failing_store_forgets_none(shop: Service, sidecar: MemorySidecar, skip: int, when: str):
+    await schedule(shop, 0)
+    sidecar.fail(skip=skip, times=2, when=when)  # type: ignore[arg-type]
+    for number in range(1, 20):
+        for _ in range(10):
+            with contextlib.suppress(SidecarError):  # the caller of an API tries again
+                await schedule(shop, number)
+                break
+    assert await coins(shop) == list(range(20))
+
+
+async def test_what_waits_when_the_service_stops_is_handled_by_the_next(sidecar: MemorySidecar):
+    first = Service("shop", handlers, sidecar=sidecar)
+    await first.start()
+    sidecar.fail("get", times=3)
+    await schedule(first, *range(10))
+    await first.stop()
+    again = Service("shop", handlers, sidecar=MemorySidecar("shop", sidecar.broker, sidecar.store))
+    await again.start()
+    await schedule(again, 10)
+    assert await coins(again) == list(range(11))
+    await again.stop()
+
+
+def test_the_class_must_be_a_message():
+    with pytest.raises(DefinitionError, match="Till is no event"):
+        handlers.together(Till)(add_coins)
+
+
+class Counter:
+    """A handler of lists that waits until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    def together(self) -> Together:
+        made = Handlers()
+        made.together(AddCoin, limit=50)(self.count)
+        service = Service("shop", made, sidecar=MemorySidecar("shop"), outbox=DirectOutbox.from_settings)
+        return Together(service._runner, next(iter(made)))
+
+    async def count(self, commands: list[AddCoin], context: Context) -> None:
+        self.lists.append([each.number for each in commands])
+        self.begun.set()
+        await self.go_on.wait()
+
+
+def coin(number: int) -> Cause:
+    data = msgspec.Raw(msgspec.json.encode({"number": number}))
+    return Cause("shop", Envelope(id=f"c-{number}", source="t", type="shop.addCoin", version="1", data=data))
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, *others = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    first.cancel()
+    counter.go_on.set()
+    assert await asyncio.gather(*others) == [Done(), Done()]
+    assert counter.lists == [[0], [1, 2]], "what was cancelled is not handled again with them"
+    assert together._lines == {}
+
+
+async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    await settle()
+    second.cancel()
+    await settle()
+    again = asyncio.create_task(together.attempt(coin(1), RetryPolicy()))
+    await settle()
+    counter.go_on.set()
+    assert [*await asyncio.gather(first, third, again)] == [Done()] * 3
+    assert counter.lists == [[0], [2, 1]], "delivered again, it stands in line once"
+    assert together._lines == {}
+
+
+async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> None:
+    counter = Counter()
+    together = counter.together()
+    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    await counter.begun.wait()
+    await settle()
+    counter.begun.clear()
+    counter.go_on.set()
+    await first
+    counter.go_on.clear()
+    await counter.begun.wait()
+    third.cancel()
+    await settle()
+    counter.go_on.set()
+    assert await second == Done()
+    assert counter.lists == [[0], [1, 2]]
+    assert together._lines == {}

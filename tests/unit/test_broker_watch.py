@@ -1,0 +1,82 @@
+"""What is done about a broker that has lost data: what is reported, and which sidecars have to subscribe anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tidings.brokers import watch as brokerwatch
+from tidings.brokers.watch import GRACE, BrokerWatch, Found
+
+READ, OTHER = ("kitchen", "orders.orderPlaced.v1"), ("menu", "orders.orderPlaced.v1")
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(brokerwatch, "time", clock)
+    return clock
+
+
+def watch() -> BrokerWatch:
+    return BrokerWatch("nats", "nats://127.0.0.1:1", [], [], {})
+
+
+def test_what_is_wrong_is_said_in_words() -> None:
+    assert Found().problem == ""
+    said = Found(("a.b.v1",), (READ,)).problem
+    assert said == "lost a.b.v1; nothing reads orders.orderPlaced.v1 for kitchen"
+
+
+def test_a_consumer_without_a_sidecar_is_given_time_and_then_more_each_time(clock: Clock) -> None:
+    found, looked = Found(unread=(READ,)), watch()
+    restarts = []
+    for second in range(0, 200, 2):
+        clock.now = 1000.0 + second
+        if looked.to_reopen(found):
+            restarts.append(second)
+    assert restarts == [GRACE + 2, 3 * GRACE + 4, 7 * GRACE + 6]
+    assert looked.to_reopen(Found()) == set()
+    clock.now += 1000
+    assert looked.to_reopen(found) == set()  # it was read meanwhile: the time begins anew
+
+
+def test_a_lost_stream_needs_no_waiting_and_an_app_that_is_away_no_restart(clock: Clock) -> None:
+    assert clock.now
+    found = Found(("orders.orderPlaced.v1",), (READ, OTHER))
+    assert watch().to_reopen(found) == {"kitchen", "menu"}
+    assert watch().to_reopen(found, ["menu"]) == {"menu"}
+
+
+def test_a_later_watch_goes_on_where_an_earlier_one_was(clock: Clock) -> None:
+    first, second = watch(), watch()
+    assert first.to_reopen(Found(unread=(READ,))) == set()
+    clock.now += GRACE + 1
+    second.resume(first)
+    assert second.to_reopen(Found(unread=(READ,))) == {"kitchen"}
+
+
+def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """daprd may leave a consumer behind that it does not know of; its share of the messages waits there."""
+    consumers = {READ: 2, OTHER: 1}
+    monkeypatch.setattr(brokerwatch, "queue_consumers", lambda *_: ([], consumers))
+    monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: None)
+    watched = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {}, sidecars=1)
+    found = asyncio.run(watched.look())
+    assert found == Found(orphaned=(READ,))
+    assert found.problem == "an orphaned consumer holds messages of orders.orderPlaced.v1 for kitchen"
+    assert watched.to_reopen(found) == set()
+    clock.now += GRACE + 1
+    assert watched.to_reopen(found) == {"kitchen"}
+    unknown = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {})
+    assert asyncio.run(unknown.look()) == Found(), "the number of sidecars is unknown"
