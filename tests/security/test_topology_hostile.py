@@ -12,7 +12,7 @@ from typing import Any
 
 import nats
 import pytest
-from tests.integration.test_keeper import NEWCOMER, WHOLE, Server, manifests
+from tests.integration.test_topology import NEWCOMER, WHOLE, Server, manifests
 
 from tidings.brokers.jetstream import stream_name
 from tidings_cli.testing.programs import Ports, nats_server
