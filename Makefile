@@ -6,7 +6,7 @@ MEMBERS := kit plan cli operator archive $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,22 +73,27 @@ PART = $(MAKE) --no-print-directory
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
 	@tidings tools helm kube-apiserver kubectl etcd
 	coverage erase
-	@$(call part,1/5: unit and contract tests)
+	@$(call part,1/6: unit and contract tests)
 	@$(PART) test-fast COVER='--cov --cov-report='
-	@$(call part,2/5: integration tests on real programs)
+	@$(call part,2/6: attacks and fuzzing)
+	@$(PART) security-test COVER='--cov --cov-append --cov-report='
+	@$(call part,3/6: integration tests on real programs)
 	@$(PART) integration-test COVER='--cov --cov-append --cov-report='
-	@$(call part,3/5: the operator on a real API server)
+	@$(call part,4/6: the operator on a real API server)
 	@$(PART) operator-test
-	@$(call part,4/5: browser tests and the tutorial)
+	@$(call part,5/6: browser tests and the tutorial)
 	@$(PART) browser-test
-	@$(call part,5/5: kill each part while orders flow)
+	@$(call part,6/6: kill each part while orders flow)
 	@$(PART) chaos-test
 	@$(PART) coverage
 
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	$(PYTEST) tests/unit tests/contract tests/security tests/fuzz -n $(WORKERS) $(COVER)
+	$(PYTEST) tests/unit tests/contract -n 2 $(COVER)
+
+security-test: venv tools ## one test per attack, and a short run of the fuzzers
+	$(PYTEST) tests/security tests/fuzz -n $(WORKERS) $(COVER)
 
 integration-test: venv tools ## the kit and the services on real programs
 	@tidings tools helm
@@ -104,7 +109,7 @@ browser-test: venv tools ## the pages in Chromium, and the commands of README an
 chaos-test: venv tools ## kill each service and each sidecar once while orders flow
 	$(PYTEST) tests/chaos/test_kill_each.py
 
-coverage: venv ## what test-fast and integration-test have covered, with the least that is accepted
+coverage: venv ## what test-fast, security-test and integration-test have covered, with the least that is accepted
 	coverage report --skip-covered --skip-empty --fail-under=90
 
 fuzz: venv ## a million odd events through the twin, and every HTTP API by its description (DELIVERIES=…, EXAMPLES=…)
