@@ -9,15 +9,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
-from tidings import Event, Handlers, Service, event
-from tidings.consume.delayed import MOST
+from tidings import Event, Handlers, Rejected, Service, event
+from tidings.consume.delayed import MOST, MOST_RUNNING
+from tidings.consume.departure import SHORTEST, Pace
 from tidings.consume.policy import Ordering, Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import SidecarUnavailable, StateConflict
+from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemorySidecar
+from tidings_cli.testing.programs import Ports
+from tidings_cli.testing.serving import Served
 
 pytestmark = pytest.mark.asyncio
 TOPIC = "shop.itemSold.v1"
@@ -118,6 +123,110 @@ async def test_a_handler_that_hangs_holds_its_topic_no_longer_than_its_timeout()
         assert await service.ingress.deliver(PATH, body(1)) == SUCCESS
         assert await service.ingress.deliver(PATH, body(2)) == SUCCESS
     assert SubscriptionPolicy(name="sold", type="", path="").timeout == 10.0  # what holds where nobody says
+
+
+def many(*bodies: bytes) -> bytes:
+    entries = [{"entryId": str(number), "event": msgspec.Raw(each)} for number, each in enumerate(bodies)]
+    return msgspec.json.encode({"type": "com.dapr.event.sent.bulk", "entries": entries})
+
+
+@asynccontextmanager
+async def served(shop: Shop, **given: Any) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
+    """The service behind a real server, as a sidecar reaches it: over one connection that is kept."""
+    async with running(shop, MemorySidecar("till"), **given) as service:
+        with Ports() as ports:
+            server = Served(create_app(service), ports.take())
+            await server.start()
+            limits = httpx2.Limits(max_connections=1)
+            async with httpx2.AsyncClient(base_url=server.url, timeout=60, limits=limits, trust_env=False) as client:
+                yield service, client
+            await server.stop()
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("end", ["handled", "fails", "dead letter"])
+async def test_a_slow_event_leaves_the_queue_while_its_attempt_goes_on(bulk: bool, end: str) -> None:
+    shop, release = Shop(), asyncio.Event()
+    sell = next(iter(shop.handlers)).function
+
+    async def slow(sold: Sold, context: Any) -> None:
+        if sold.number == 1 and shop.tried[1] == 0:
+            shop.tried[1] += 1
+            await release.wait()
+            if end != "handled":
+                raise (ValueError if end == "fails" else Rejected)("at last")
+            shop.tried[1] -= 1
+        await sell(sold, context)
+
+    shop.handlers = Handlers()
+    shop.handlers.on(Sold)(slow)
+    async with served(shop, policy=policy(timeout=60.0)) as (service, client):
+        for number in (1, 2, 1, 3):  # the second 1 is a redelivery, and the attempt at it is still under way
+            sent = many(body(number)) if bulk else body(number)
+            answer = (await client.post(PATH, content=sent)).json()
+            assert (answer["statuses"][0] if bulk else answer)["status"] == "SUCCESS"
+        assert shop.tried == {1: 1, 2: 1, 3: 1}
+        release.set()
+        await until(lambda: not service.ingress.delayed._held["sold"])
+        assert service.ingress.delayed._attempts_aside["sold"] == 0
+        assert not service.ingress.delayed._running
+        letters = service.sidecar.broker.events("deadletter.till")  # type: ignore[attr-defined]
+    assert shop.tried[1] == {"handled": 1, "fails": 2, "dead letter": 1}[end], "not tried twice at the same time"
+    assert [each["failurereason"] for each in letters] == (["at last"] if end == "dead letter" else [])
+
+
+async def test_only_so_many_slow_attempts_go_on_outside_of_the_queue() -> None:
+    shop = Shop()
+    shop.hanging |= set(range(MOST_RUNNING + 1))
+    async with served(shop, policy=policy(timeout=60.0)) as (service, client):
+        for number in range(MOST_RUNNING):
+            assert (await client.post(PATH, content=body(number))).json() == {"status": "SUCCESS"}
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(PATH, content=body(MOST_RUNNING), timeout=1)
+        service.ingress.delayed.enabled = False
+
+
+async def test_the_event_of_a_slow_attempt_outlives_the_process() -> None:
+    shop, sidecar = Shop(), MemorySidecar("till")
+    shop.hanging.add(1)
+    acknowledged = asyncio.Event()
+
+    async def acknowledge() -> None:
+        acknowledged.set()
+
+    async with running(shop, sidecar, policy=policy(timeout=60.0)) as service:
+        attempt = asyncio.ensure_future(service.ingress._respond(PATH, body(1), acknowledge))
+        await asyncio.wait_for(acknowledged.wait(), 60)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+    again = Shop()
+    async with running(again, MemorySidecar("till", broker=sidecar.broker, store=sidecar.store)):
+        await until(lambda: again.tried[1] == 1)
+
+
+@pytest.mark.parametrize("given", [{"ordering": Ordering("key")}, {"max_concurrency": 1}])
+async def test_what_waits_for_its_turn_or_keeps_an_order_stays_in_the_queue(given: dict[str, Any]) -> None:
+    shop = Shop()
+    shop.hanging.add(1)
+    async with served(shop, policy=policy(timeout=60.0, **given)) as (service, client):
+        if "max_concurrency" in given:
+            assert (await client.post(PATH, content=body(1))).json() == {"status": "SUCCESS"}
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(PATH, content=body(1 if "ordering" in given else 2), timeout=1)
+        service.ingress.delayed.enabled = False
+
+
+async def test_an_attempt_is_slow_compared_with_the_usual_ones() -> None:
+    pace = Pace()
+    assert pace.hold == SHORTEST
+    for _ in range(300):
+        pace.took(0.5)
+    assert 1.9 < pace.hold < 2.1
+    for _ in range(300):
+        pace.took(0.003)
+    pace.took(3600.0)
+    assert pace.hold < 0.15
 
 
 async def test_a_document_in_conflict_leaves_the_queue_and_a_store_that_is_away_does_not() -> None:

@@ -12,13 +12,16 @@ An event stays in the queue, and is delivered again by the sidecar, where leavin
 - `MOST` events of the subscription are delayed already. Then it is not one event that fails, and the queue is where the
   others wait.
 - The outbox strategy has no scheduled messages (`dapr`, `direct`).
+
+An event whose attempt is slow leaves the queue in the same way while that attempt goes on: see
+`tidings.consume.departure`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
@@ -35,8 +38,12 @@ log = structlog.get_logger(__name__)
 
 MOST = 100
 """Events of one subscription that may be delayed at once in one process."""
+MOST_RUNNING = 8
+"""Events of one subscription that may have left the queue in one process while their attempt goes on."""
 _LONGEST_PAUSE = 86_400.0  # seconds: what asks for more than a day is tried again as if it had not asked
 _UNAVAILABLE = RetryPolicy(duration=1.0, max_interval=30.0)
+Running = asyncio.Future[bool]
+"""The end of an attempt that goes on although its event has left the queue: whether it has its outcome."""
 _retrying: ContextVar[bool] = ContextVar("retrying", default=False)
 
 
@@ -58,6 +65,11 @@ class Delayed(msgspec.Struct, frozen=True, rename="camel"):
     attempts: int
     first: float
     body: bytes
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from others in this process."""
+        return self.subscription, self.path, self.identity
 
 
 class _Stored(msgspec.Struct, frozen=True, rename="camel"):
@@ -97,6 +109,8 @@ class DelayedRetries:
         """Whether events may leave the queue: not before the outbox has started, nor once the service stops."""
         self._held: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._policies: dict[str, RetryPolicy] = {}
+        self._running: dict[tuple[str, str, str], Running] = {}
+        self._attempts_aside: Counter[str] = Counter()
 
     def holds(self, path: str, subscription: str, identity: str) -> bool:
         """Return whether an event that is delivered now is delayed already: the broker may deliver it again."""
@@ -106,13 +120,47 @@ class DelayedRetries:
         """Store an event for a later attempt; return False where it has to stay in the broker's queue."""
         if not self.enabled or policy is None or _retrying.get() or not self._may_leave(delayed, outcome, policy):
             return False
+        return await self._store(delayed, pause(outcome, delayed.attempts, policy.retry), policy.retry)
+
+    async def leave(self, delayed: Delayed, policy: SubscriptionPolicy) -> Running | None:
+        """Store an event whose attempt goes on, which must then end with `conclude`; None: it stays in the queue."""
+        name = delayed.subscription
+        if not self.enabled or _retrying.get() or not self._room(delayed, policy):
+            return None
+        if self._attempts_aside[name] >= MOST_RUNNING:
+            return None
+        self._attempts_aside[name] += 1
+        running = self._running[delayed.key] = asyncio.get_running_loop().create_future()
+        left = False
+        try:
+            left = await self._store(delayed, 0.0, policy.retry)
+        finally:
+            if not left:
+                self._end(delayed, running, done=False)
+                self._running.pop(delayed.key, None)
+        return running if left else None
+
+    async def conclude(self, delayed: Delayed, running: Running, conclusion: Callable[[], Awaitable[bool]]) -> None:
+        """End the attempt at an event that has left the queue: `conclusion` says whether the event has its outcome."""
+        done, token = False, _retrying.set(True)
+        try:
+            done = await conclusion()
+        finally:
+            _retrying.reset(token)
+            self._end(delayed, running, done=done)
+
+    def _end(self, delayed: Delayed, running: Running, *, done: bool) -> None:
+        self._attempts_aside[delayed.subscription] -= 1
+        running.set_result(done)
+
+    async def _store(self, delayed: Delayed, after: float, retry: RetryPolicy) -> bool:
         held, key = self._held[delayed.subscription], (delayed.path, delayed.identity)
-        self._policies[delayed.subscription] = policy.retry
+        self._policies[delayed.subscription] = retry
         held.add(key)  # before it is stored: a second delivery meanwhile must not store it, too
         stored = False
         try:
             event = msgspec.Raw(msgspec.json.encode(_Stored(delayed)))
-            stored = await self._runner.schedule(event, pause(outcome, delayed.attempts, policy.retry), self._source)
+            stored = await self._runner.schedule(event, after, self._source)
         except SidecarError as error:
             log.warning("event.not_delayed", subscription=delayed.subscription, reason=str(error))
         finally:
@@ -128,7 +176,7 @@ class DelayedRetries:
         token = _retrying.set(True)
         tries = max(delayed.attempts, 1)
         try:
-            while not await attempt(delayed):
+            while not await self._attempt(delayed, attempt):
                 tries += 1
                 await asyncio.sleep(pause(Retry(""), tries, self._policies.get(delayed.subscription, _UNAVAILABLE)))
         finally:
@@ -136,6 +184,19 @@ class DelayedRetries:
             held.discard(key)
             metrics.safely(metrics.delayed, delayed.subscription, len(held))
 
+    async def _attempt(self, delayed: Delayed, attempt: Callable[[Delayed], Awaitable[bool]]) -> bool:
+        """Attempt it, or wait for the attempt that was under way when the event left the queue."""
+        running = self._running.get(delayed.key)
+        if running is None:
+            return await attempt(delayed)
+        try:
+            return await asyncio.shield(running)
+        finally:
+            self._running.pop(delayed.key, None)
+
     def _may_leave(self, delayed: Delayed, outcome: Retry, policy: SubscriptionPolicy) -> bool:
         unavailable = isinstance(outcome, Postponed) and not outcome.contended
-        return not unavailable and not policy.ordering.is_ordered and len(self._held[delayed.subscription]) < MOST
+        return not unavailable and self._room(delayed, policy)
+
+    def _room(self, delayed: Delayed, policy: SubscriptionPolicy) -> bool:
+        return not policy.ordering.is_ordered and len(self._held[delayed.subscription]) < MOST

@@ -16,11 +16,11 @@ from typing import Any
 
 import structlog
 
-from tidings.background import contained
 from tidings.consume import bulk
 from tidings.consume.batches import Together
 from tidings.consume.deadletters import Attempts, DeadLetterPublisher, Failed, malformed
 from tidings.consume.delayed import Delayed, DelayedRetries
+from tidings.consume.departure import Departure, Departures
 from tidings.consume.handlers import Handler
 from tidings.consume.limits import Limiter
 from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
@@ -48,6 +48,7 @@ _NONE: list[Route] = []
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Acknowledge = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -103,6 +104,7 @@ class Ingress:
         token: str | None = None,
     ) -> None:
         self.delayed = DelayedRetries(source, runner)
+        self._departures = Departures(self.delayed)
         self._source = source
         self._runner = runner
         self._dead_letters = dead_letters
@@ -128,12 +130,12 @@ class Ingress:
         self.in_flight += 1
         self._idle.clear()
         try:
-            answer = await self.deliver(scope["path"], body)
+            answer = await self._respond(scope["path"], body, partial(_answer, send, 200, _SUCCESS))
         finally:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
-        return await _answer(send, _STATUS.get(answer, 200), answer)
+        return None if answer is None else await _answer(send, _STATUS.get(answer, 200), answer)
 
     async def drained(self, patience: float) -> bool:
         """Wait up to `patience` seconds until nothing is being handled; whether that came about."""
@@ -146,10 +148,16 @@ class Ingress:
 
     async def deliver(self, path: str, body: bytes) -> bytes:
         """Handle what the sidecar delivered at a path, one CloudEvent or many; answers what the sidecar is told."""
+        answer = await self._respond(path, body)
+        assert answer is not None  # noqa: S101 - nobody has acknowledged it before
+        return answer
+
+    async def _respond(self, path: str, body: bytes, acknowledge: Acknowledge | None = None) -> bytes | None:
+        """Handle a delivery and answer what the sidecar is told; None where it has been acknowledged meanwhile."""
         entries = bulk.entries(body)
         if entries is None:
-            return await self._deliver(path, body)
-        answers = await asyncio.gather(*(contained(partial(self._deliver, path, entry.body)) for entry in entries))
+            return await self._deliver(path, body, acknowledge)
+        answers = await bulk.gather(partial(self._deliver, path, entry.body) for entry in entries)
         return bulk.answer(entries, answers)
 
     async def retry(self, delayed: Delayed) -> None:
@@ -160,7 +168,7 @@ class Ingress:
         self._attempts.resume(delayed.subscription, delayed.identity, delayed.attempts, delayed.first)
         return await self._deliver(delayed.path, delayed.body) == _SUCCESS
 
-    async def _deliver(self, path: str, body: bytes) -> bytes:
+    async def _deliver(self, path: str, body: bytes, acknowledge: Acknowledge | None = None) -> bytes | None:
         routes = self._routes.get(path, _NONE)
         try:
             envelope = envelopes.decode(body)
@@ -169,13 +177,13 @@ class Ingress:
         if path == IGNORED:
             self._ignored(envelope)
             return _SUCCESS
-        return await self._handle(path, routes, envelope, body)
+        return await self._handle(path, routes, envelope, body, acknowledge)
 
     def _ignored(self, envelope: Envelope) -> None:
         for name in self._readers.get(envelope.topic, ()):
             metrics.safely(metrics.ignored, name)
 
-    async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes:
+    async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes | None:
         """Dead-letter what cannot be read, unless a handler takes whatever its subscription delivers.
 
         That goes for what no filter wants, too: a filter has judged something else than an event.
@@ -189,7 +197,9 @@ class Ingress:
         outcome = await self._dead_letters.publish(letter, routes[0].policy.dead_letter_topic if routes else None)
         return _RETRY if isinstance(outcome, Retry) else _SUCCESS
 
-    async def _handle(self, path: str, routes: list[Route], envelope: Envelope, body: bytes) -> bytes:
+    async def _handle(
+        self, path: str, routes: list[Route], envelope: Envelope, body: bytes, acknowledge: Acknowledge | None = None
+    ) -> bytes | None:
         if path == REPLAY:
             routes = self._replays.get(envelope.replayto, _NONE)
         route = _taking(routes, envelope)
@@ -198,18 +208,39 @@ class Ingress:
         if self.delayed.holds(path, name, envelope.identity):
             return _SUCCESS
         attempt, first = self._attempts.current(name, envelope.identity)
+        ended = _Ended(path, name, policy, envelope, body, attempt, first, route is None)
+        departure = self._departure(route, ended, acknowledge)
+        outcome = await self._attempted(route, ended, departure)
+        if departure is None:
+            return await self._conclude(ended, outcome)
+
+        async def conclusion() -> bool:
+            return await self._conclude(ended, outcome) == _SUCCESS
+
+        return None if await departure.concluded(conclusion) else await self._conclude(ended, outcome)
+
+    def _departure(self, route: Route | None, ended: _Ended, acknowledge: Acknowledge | None) -> Departure | None:
+        """Prepare the event's way out of the queue, which it takes if its attempt is slow."""
+        if route is None or acknowledge is None or route.together or not self._departures.allowed(route.policy):
+            return None
+        delayed = Delayed(
+            ended.path, ended.subscription, ended.envelope.identity, ended.attempt - 1, ended.first, ended.body
+        )
+        return self._departures.of(delayed, route.policy, acknowledge)
+
+    async def _attempted(self, route: Route | None, ended: _Ended, departure: Departure | None) -> Outcome:
+        name, attempt, policy, outcome = ended.subscription, ended.attempt, ended.policy, None
         started = time.perf_counter()
-        if attempt == 1 and path != REPLAY:
-            metrics.safely(metrics.aged, name, envelope.time, first)
-        outcome: Outcome | None = None
+        if attempt == 1 and ended.path != REPLAY:
+            metrics.safely(metrics.aged, name, ended.envelope.time, ended.first)
         try:
-            with tracing.consumer(envelope, name) as ended:
-                outcome = await self._outcome(route, envelope, body, attempt, name, path)
-                ended(outcome)
+            with tracing.consumer(ended.envelope, name) as traced:
+                outcome = await self._outcome(route, ended, departure)
+                traced(outcome)
         except BaseException as error:  # noqa: BLE001 - whatever is raised around a handler is an outcome, too
             outcome = outcome or failed(error, name, attempt, policy.retry if policy else RetryPolicy())
         metrics.safely(metrics.handled, name, outcome, time.perf_counter() - started)
-        return await self._conclude(_Ended(path, name, policy, envelope, body, attempt, first, route is None), outcome)
+        return outcome
 
     async def _conclude(self, ended: _Ended, outcome: Outcome) -> bytes:
         """Do what an outcome asks for; answers what the sidecar is told."""
@@ -231,30 +262,34 @@ class Ingress:
             self._attempts.failed(name, envelope.identity, ended.first)
         return _RETRY
 
-    async def _outcome(
-        self, route: Route | None, envelope: Envelope, body: bytes, attempt: int, name: str, path: str
-    ) -> Outcome:
+    async def _outcome(self, route: Route | None, ended: _Ended, departure: Departure | None) -> Outcome:
+        envelope = ended.envelope
         if route is None:
-            return _nobody(envelope, path)
-        whole = Received(envelope, body, route.policy.topic) if route.handler.subscriptions else None
-        cause = Cause(self._source, envelope, name, attempt, route.handler.once, whole)
+            return _nobody(envelope, ended.path)
+        whole = Received(envelope, ended.body, route.policy.topic) if route.handler.subscriptions else None
+        cause = Cause(self._source, envelope, ended.subscription, ended.attempt, route.handler.once, whole)
         if route.limiter is None:  # as a rule; a call less
-            return await self._runner.attempt(route.handler, cause, route.policy.retry, route.policy.timeout)
-        return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause))
+            return await self._attempt(route, cause, departure)
+        return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause, departure))
 
-    async def _within_limits(self, route: Route, limiter: Limiter, cause: Cause) -> Outcome:
+    async def _within_limits(
+        self, route: Route, limiter: Limiter, cause: Cause, departure: Departure | None
+    ) -> Outcome:
         if not limiter.limits:
-            return await self._attempt(route, cause)
+            return await self._attempt(route, cause, departure)
         with metrics.waiting(route.policy.name) as admitted:
             async with limiter(_ordering_key(route.policy, cause.envelope)):
                 admitted()
-                return await self._attempt(route, cause)
+                return await self._attempt(route, cause, departure)
 
-    async def _attempt(self, route: Route, cause: Cause) -> Outcome:
+    async def _attempt(self, route: Route, cause: Cause, departure: Departure | None) -> Outcome:
         policy = route.policy
         if route.together is not None:
             return await route.together.attempt(cause, policy.retry, policy.timeout)
-        return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
+        if departure is None:
+            return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
+        with departure:
+            return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
 
 
 def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict[str, list[Route]]:
