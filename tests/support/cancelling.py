@@ -43,6 +43,14 @@ def checked_out(database: Database) -> int:
     return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
 
+def numbers(rounds: int) -> Iterator[int]:
+    """Count rounds, and collect garbage after each thousand: that of 100,000 would fill the memory."""
+    for number in range(rounds):
+        yield number
+        if number % 1000 == 999:
+            gc.collect()
+
+
 async def cancelled(
     work: Callable[[], Awaitable[object]],
     rounds: int,
@@ -57,7 +65,7 @@ async def cancelled(
     """
     print(f"TIDINGS_SEED={SEED}")  # noqa: T201 - pytest shows it where the test fails
     chance, whole, broken_off = random.Random(SEED), 0.0, 0
-    for number in range(-(-(ROUNDS or rounds) // at_once)):
+    for number in numbers(-(-(ROUNDS or rounds) // at_once)):
         if number % 50 == 0:
             began = time.perf_counter()
             await asyncio.gather(*(work() for _ in range(at_once)))

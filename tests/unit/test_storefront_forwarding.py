@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from tests.support.cancelling import ROUNDS, Client, uncollected
+from tests.support.cancelling import ROUNDS, Client, numbers, uncollected
 
 from storefront.forwarding import LARGEST
 from storefront.main import application
@@ -365,7 +365,7 @@ async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
     app = application(StorefrontSettings(orders_url=url, menu_url=url, tracking_url=url))
     async with lifespan(app):
         with uncollected():
-            for _ in range(ROUNDS or 100):
+            for _ in numbers(ROUNDS or 100):
                 client = Client(path, reads=chance.randrange(3))
                 asking = asyncio.ensure_future(app(client.scope, client.receive, client.send))
                 await asyncio.sleep(chance.uniform(0, 0.01))

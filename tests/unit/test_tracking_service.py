@@ -18,7 +18,7 @@ import httpx2
 import msgspec
 import pytest
 from tests.conformance import poll
-from tests.support.cancelling import ROUNDS, Client, uncollected
+from tests.support.cancelling import ROUNDS, Client, numbers, uncollected
 from tests.support.contracts import contract_files
 
 from tidings import Service, Settings
@@ -629,7 +629,7 @@ async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
             watching.cancel()
 
     with uncollected():
-        for _ in range(ROUNDS or 200):
+        for _ in numbers(ROUNDS or 200):
             await watch()
             found = handlers.live()
             assert (found._mailboxes, dict(found._watched)) == (set(), {})

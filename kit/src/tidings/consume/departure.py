@@ -1,8 +1,9 @@
 """Lets an event leave the broker's queue while its handler is still running: a slow one does not hold up others.
 
 An attempt that takes much longer than usual is stored as a delayed retry (see `tidings.consume.delayed`) that is due at
-once, and its delivery is acknowledged. The attempt goes on, and the delayed retry, as soon as it is picked up, waits for
-that attempt's outcome instead of making another one. If the process ends first, its successor finds the delayed retry.
+once, and its delivery is acknowledged. The attempt goes on, and the delayed retry, as soon as it is picked up, waits
+for that attempt's outcome instead of making another one. If the process ends first, its successor finds the delayed
+retry.
 """
 
 from __future__ import annotations
