@@ -262,7 +262,7 @@ async def _kubectl(cluster: Cluster, folder: Path, *resources: dict[str, Any]) -
         return subprocess.run(
             [kubectl, "apply", "--server-side", "--force-conflicts", "--field-manager=test", "-f", file],
             env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig(ADMIN)), "HOME": str(folder)},
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
 
     done = await asyncio.to_thread(run)

@@ -15,6 +15,7 @@ from tests.operator import shop
 from tidings_operator import admission
 from tidings_operator.admission import Request, Verdict
 from tidings_operator.cache import Cache
+from tidings_operator.certificates import MountedCertificates
 from tidings_operator.client import Client
 from tidings_operator.judging import Judge
 from tidings_operator.webhooks import Webhooks
@@ -182,5 +183,5 @@ def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
     def nobody() -> Any:
         raise AssertionError("nobody is asked")
 
-    never: Any = None
-    return Webhooks(Cache(lambda _: None), Client(nobody), never, Judge(), namespaces=namespaces, unready=str)
+    plain = MountedCertificates("", "")
+    return Webhooks(Cache(lambda _: None), Client(nobody), plain, Judge(), namespaces=namespaces, unready=str)

@@ -120,6 +120,46 @@ async def test_a_certificate_is_renewed_before_it_expires(
     assert bundles(cluster) == [["CN=one"]] * 2
 
 
+async def test_the_api_server_asks_at_the_path_that_the_operator_has_written(
+    cluster: Cluster, namespace: str, ports: Ports, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """A name leads to this machine, and the manifests name a service without a path, as on a cluster."""
+    asked: list[str] = []
+    context, port = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ports.take()
+    own = OwnCertificates(client, "tidings", "one", settle=0.1)
+    app = web.Application()
+
+    async def answer(request: web.Request) -> web.Response:
+        if not await own.admits(request.path):
+            raise web.HTTPNotFound
+        asked.append(request.path)
+        review = await request.json()
+        return web.json_response({**review, "response": {"uid": review["request"]["uid"], "allowed": True}})
+
+    app.router.add_post("/{path:.*}", answer)
+    name = {"name": "webhooks-by-name", "namespace": namespace}
+    spec = {"type": "ExternalName", "externalName": "localhost"}
+    cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": spec})
+    genuine = webhooks.configurations(namespace, port, failurePolicy="Fail")
+    for each in genuine:
+        for one in each["webhooks"]:
+            one["clientConfig"] = {"service": {**name, "port": port}}
+    monkeypatch.setattr(webhooks, "configurations", lambda *_, **__: genuine)
+    runner, _ = await serve(app, "127.0.0.1", port, context)
+    try:
+        async with webhooks.configured(cluster, namespace, port):
+            await own.begin(context)
+            await trusts(cluster, namespace)
+            before = {*asked}
+            assert all(len(path) > len("/validate/20260101-") + 40 for path in before), asked
+            for each in genuine:  # who applies the manifests again leaves the path as it is
+                await asyncio.to_thread(cluster.apply, each)
+            await trusts(cluster, namespace)
+            assert {*asked} == before
+    finally:
+        await runner.cleanup()
+
+
 async def test_no_request_fails_over_many_renewals(
     cluster: Cluster, namespace: str, webhook: Webhook, client: Client, monkeypatch: pytest.MonkeyPatch
 ):

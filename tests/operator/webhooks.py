@@ -26,8 +26,8 @@ def configurations(namespace: str, port: int, name: str = "tidings", **how: Any)
     for each in found:
         each["metadata"]["name"] = name
         for webhook in each["webhooks"]:
-            path = webhook["clientConfig"]["service"]["path"]
-            webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}
+            path = webhook["name"].partition(".")[0]
+            webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/{path}"}
             webhook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
             webhook.update(how)
     return found

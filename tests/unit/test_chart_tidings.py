@@ -15,6 +15,7 @@ from tests.support.charts import failure, insecure, of_kind, pods, rendered
 
 from tidings_cli.programs import ensure
 from tidings_operator import settings
+from tidings_operator.webhook_paths import PLAIN
 
 MANIFESTS = CHARTS.parent / "operator/manifests"
 
@@ -92,6 +93,8 @@ def test_the_api_server_finds_the_webhooks() -> None:
         for webhook in (each for configuration in found for each in configuration["webhooks"]):
             service = of_kind(resources, "Service")[webhook["clientConfig"]["service"]["name"]]
             assert webhook["clientConfig"]["service"]["namespace"] == "tidings"  # the release's own
+            path = webhook["clientConfig"]["service"].get("path", "")
+            assert path in PLAIN if read.webhook_certificate else not path, "else the operator writes a secret one"
             assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
             assert (webhook["failurePolicy"], service["spec"]["ports"][0]["targetPort"]) == (policy, "webhooks")
     without = rendered("tidings", {"webhooks": {"enabled": False}})

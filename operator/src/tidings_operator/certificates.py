@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tidings_operator.client import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, ApiError, Client
+from tidings_operator.webhook_paths import PLAIN, Paths, renewed
 
 LOG = logging.getLogger(__name__)
 LIFE = timedelta(days=7)
@@ -33,6 +35,8 @@ CHECK = 20.0
 """Seconds between two looks at whether the certificate is still good and still trusted."""
 SETTLE = 5.0
 """Seconds after which every API server has seen a changed configuration, and trusts the new certificate."""
+REFRESH = 1.0
+"""Seconds between two looks at the configurations because of a request at an unknown path."""
 STRATEGIC = "application/strategic-merge-patch+json"
 
 Clock = Callable[[], datetime]
@@ -46,6 +50,9 @@ class Certificates(Protocol):
 
     async def keep(self, context: ssl.SSLContext) -> None:
         """See to it that there is always a good one, for ever."""
+
+    async def admits(self, path: str) -> bool:
+        """Return True for a path at which the API server was told to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,10 @@ class OwnCertificates:
         self._settle = settle
         self._current: Issued | None = None
         self._last_warning = ""
+        self._paths = Paths()
+        self._has_looked = False
+        self._refreshed = 0.0
+        self._refreshing = asyncio.Lock()
 
     async def begin(self, context: ssl.SSLContext) -> None:
         """Load the first one and let it be trusted, waiting for the configurations to be there."""
@@ -104,7 +115,7 @@ class OwnCertificates:
     async def look(self, context: ssl.SSLContext) -> bool:
         """Look once, and do what is due; return whether the API server trusts what is served."""
         try:
-            fetched = [await self._client.get(api, "", self._configuration) for api in _KINDS]
+            fetched = await self._fetch()
             configurations = [configuration for configuration in fetched if configuration]
             if not configurations:
                 self._warn_once(f"no webhook configuration is named {self._configuration}: nothing is validated")
@@ -114,13 +125,16 @@ class OwnCertificates:
             due = current is None or now >= current.renewal or served != current.hosts
             fresh = issue(self._identity, served, now, self._life) if due else current
             trusted = [issued.certificate for issued in dict.fromkeys((fresh, current)) if issued]
-            for api, configuration in zip(_KINDS, fetched, strict=True):
-                if configuration:
-                    await self._trust(api, configuration, trusted, now)
+            kept = [
+                await self._trust(api, configuration, trusted, now)
+                for api, configuration in zip(_KINDS, fetched, strict=True)
+                if configuration
+            ]
+            self._paths.observe(kept)
         except ApiError as error:
             self._warn_once(f"the webhooks' certificate could not be looked after: {error}")
             return False
-        self._last_warning = ""
+        self._last_warning, self._has_looked = "", True
         if due and fresh:
             if current:
                 await asyncio.sleep(self._settle)
@@ -129,25 +143,49 @@ class OwnCertificates:
             LOG.info("a certificate for %s is served, to be renewed on %s", ", ".join(sorted(served)), fresh.renewal)
         return True
 
+    async def admits(self, path: str) -> bool:
+        """Return True for a path that a configuration names. Another operator may have changed it: look again."""
+        if self._paths.admits(path):
+            return True
+        async with self._refreshing:
+            if time.monotonic() > self._refreshed + REFRESH:
+                self._refreshed = time.monotonic()
+                try:
+                    await self._fetch()
+                except ApiError as error:
+                    self._warn_once(f"the webhooks' paths could not be read: {error}")
+        return self._paths.admits(path)
+
+    async def _fetch(self) -> list[Any]:
+        """Return both configurations, None for one that is missing."""
+        fetched = [await self._client.get(api, "", self._configuration) for api in _KINDS]
+        self._paths.observe([configuration for configuration in fetched if configuration])
+        return fetched
+
     def _warn_once(self, trouble: str) -> None:
         if trouble != self._last_warning:
             LOG.warning("%s", trouble)
         self._last_warning = trouble
 
-    async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> None:
-        """Add certificates to each bundle of a configuration; of two operators at once, the later looks again."""
+    async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> Any:
+        """Add certificates to each bundle, and the path; of two operators at once, the later looks again."""
         changed = []
         for webhook in configuration["webhooks"]:
+            client: dict[str, Any] = {}
             before = base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
             after = bundle(before, own, self._identity, now)
             if after != before:
-                encoded = base64.b64encode(after).decode()
-                changed.append({"name": webhook["name"], "clientConfig": {"caBundle": encoded}})
-        if changed:
-            version = configuration["metadata"]["resourceVersion"]
-            patch = {"metadata": {"resourceVersion": version}, "webhooks": changed}
-            path = api.path("", configuration["metadata"]["name"])
-            await self._client.request("PATCH", path, patch, content_type=STRATEGIC)
+                client["caBundle"] = base64.b64encode(after).decode()
+            if path := renewed(api.kind, webhook["clientConfig"], now.date(), is_new=not self._has_looked):
+                client["service"] = {"path": path}
+            if client:
+                changed.append({"name": webhook["name"], "clientConfig": client})
+        if not changed:
+            return configuration
+        version = configuration["metadata"]["resourceVersion"]
+        patch = {"metadata": {"resourceVersion": version}, "webhooks": changed}
+        at = api.path("", configuration["metadata"]["name"])
+        return await self._client.request("PATCH", at, patch, content_type=STRATEGIC)
 
 
 class MountedCertificates:
@@ -170,6 +208,10 @@ class MountedCertificates:
             except (OSError, ssl.SSLError) as error:
                 # Between two renames the one file may belong to the other's predecessor.
                 LOG.warning("the certificate in %s cannot be read, the one before is served: %s", self._files[0], error)
+
+    async def admits(self, path: str) -> bool:
+        """Return True for the plain paths: the configurations are kept by somebody else."""
+        return path in PLAIN
 
     def look(self, context: ssl.SSLContext) -> None:
         """Load them if they have changed since they were loaded."""

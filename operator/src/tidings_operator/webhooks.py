@@ -1,4 +1,4 @@
-"""The admission webhooks over HTTPS: /validate and /default take an AdmissionReview each.
+"""The admission webhooks over HTTPS: /validate/… and /default/… take an AdmissionReview each (see webhook_paths).
 
 Nothing is written and nothing is kept, so a dry run is as any other. Each operator answers, also one that waits for the
 lease: all of them have seen everything.
@@ -108,8 +108,9 @@ class Webhooks:
         """Build the application."""
         app = web.Application(client_max_size=LARGEST)
         slots = asyncio.Semaphore(AT_ONCE)
-        app.router.add_post("/validate", _reviewed(self.validate, slots))
-        app.router.add_post("/default", _reviewed(self.default, slots))
+        admits = self._certificates.admits
+        app.router.add_post("/validate{secret:(/.*)?}", _reviewed(self.validate, slots, admits))
+        app.router.add_post("/default{secret:(/.*)?}", _reviewed(self.default, slots, admits))
         return app
 
     async def validate(self, request: Request) -> Response:
@@ -243,10 +244,14 @@ def _response(change: Change, verdict: Verdict) -> Response:
     return {"allowed": False, "status": {"code": int(code), "reason": reason, "message": message}, "warnings": warnings}
 
 
-def _reviewed(answer: Answer, slots: asyncio.Semaphore) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Take an AdmissionReview and give it back with a response."""
+def _reviewed(
+    answer: Answer, slots: asyncio.Semaphore, admits: Callable[[str], Awaitable[bool]]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Take an AdmissionReview and give it back with a response; a client that does not know the path gets none."""
 
     async def handle(http: web.Request) -> web.Response:
+        if not await admits(http.raw_path.partition("?")[0]):
+            raise web.HTTPNotFound(text="only the API server is answered, at the path in the webhook configuration")
         if http.headers.get("Content-Encoding", "identity") != "identity":  # 300 kB may become 300 MB at once
             raise web.HTTPUnsupportedMediaType(text="send the review without Content-Encoding")
         async with slots:
