@@ -159,7 +159,7 @@ pictures: venv tools ## docs/images anew, from a system that is started for it (
 	python scenarios/pictures.py
 
 doctor: venv ## is here what the cluster needs; if not, what mends it
-	python charts/doctor.py
+	tidings doctor --cluster
 
 e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluster must be named: CONTEXT=… REPOSITORY=registry/of/images
 	E2E_CONTEXT=$(or $(CONTEXT),current) E2E_REPOSITORY=$(or $(REPOSITORY),plant-based-pizza) E2E_TAG=$(TAG) pytest -s tests/e2e/cluster

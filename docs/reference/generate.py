@@ -234,7 +234,8 @@ def cli() -> str:
         parts += _command(f"tidings {name}", group.get_command(None, name))
     introduction = (
         "Installed as `.venv/bin/tidings`. Exit code 0: all is well; 1: something is wrong or was refused; 2: the "
-        "command was used wrongly. What `tidings up` does is explained in [the local run](up.md)."
+        "command was used wrongly. `tidings --version` shows the version; `tidings --install-completion` sets up "
+        "completion in bash, zsh, fish or PowerShell. What `tidings up` does is explained in [the local run](up.md)."
     )
     return page("Command line", introduction, parts)
 

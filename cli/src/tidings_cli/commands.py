@@ -1,7 +1,8 @@
 """Table of all commands; a command's module is imported when it is called."""
 
 import importlib
-from typing import Any, NamedTuple
+from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -16,9 +17,12 @@ class Command(NamedTuple):
     panel: str
 
 
+START = "Getting started"
 EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead letters", "The local run"
 
 COMMANDS: dict[str, Command] = {
+    "new": Command("tidings_cli.new", "app", "Write a new service.", START),
+    "doctor": Command("tidings_cli.doctor", "doctor", "Check what is installed, and say how to fix the rest.", START),
     "lint": Command("tidings_cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
     "plan": Command("tidings_cli.planning", "show", "Show the plan: topics, paths and limits of each app.", EVENTS),
     "impact": Command("tidings_cli.impact", "impact", "Show who breaks if changed schemas are published.", EVENTS),
@@ -58,11 +62,22 @@ class _Lazy(TyperGroup):
 
 
 # The list of commands has plain help, since rich takes 200 ms to import. Each command's own help uses rich.
-app = typer.Typer(cls=_Lazy, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(cls=_Lazy, no_args_is_help=True, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidings {version('tidings-cli')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _tidings() -> None:
+def _tidings(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Event subscriptions for Dapr: check them, plan them, run them."""
 
 
