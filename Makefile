@@ -45,7 +45,7 @@ types: venv ## mypy strict over every member and the tests
 	mypy docs/site.py
 	cd scenarios && mypy *.py
 	cd bench && MYPYPATH=$(CURDIR) mypy *.py
-	for service in $(wildcard services/*); do mypy $$service/src || exit 1; done
+	for service in $(wildcard services/*); do MYPYPATH=$$service/src mypy $$service/src || exit 1; done
 
 contracts: venv ## write every service's schema files anew from its classes
 	tidings export tidings_archive.events --folder archive/contracts/schemas

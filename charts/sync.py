@@ -6,6 +6,7 @@
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
 - pizza/files/map.json                    what the archive's console draws
 - <chart>/README.md, values.schema.json   from <chart>/values.yaml and <chart>/README.head.md
+- ../skaffold.yaml                        its marked sections, from the folders in services/
 
 A chart is packaged without the rest of the repository, so it cannot look outside its own folder.
 """
@@ -47,6 +48,7 @@ def expected() -> dict[Path, str]:
     whole = plan(inventory)
     files[pizza / "files/plan.json"] = _json(planned(whole))
     files[pizza / "files/map.json"] = _json(system_map(inventory, whole))
+    files[ROOT / "skaffold.yaml"] = skaffold((ROOT / "skaffold.yaml").read_text(), services())
     for chart in (pizza, CHARTS / "tidings"):
         values = read_values((chart / "values.yaml").read_text())
         files[chart / "values.schema.json"] = _json(schema(values))
@@ -67,6 +69,49 @@ class _Dumper(yaml.SafeDumper):
 
 def _dump(documents: list[Any]) -> str:
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+# --- skaffold ---
+
+ARTIFACT = """\
+    - image: plant-based-pizza/{name}
+      docker: {{dockerfile: images/service.Dockerfile, network: host, buildArgs: {{SERVICE: {name}, OWNER: "10001"}}}}
+      sync:
+        manual:
+          - {{src: kit/src/tidings/**/*.py, dest: /app, strip: kit/src}}
+          - {{src: services/{name}/src/**/*.py, dest: /app, strip: services/{name}/src}}
+"""
+OVERRIDE = '          image.overrides.{name}: "{{{{.IMAGE_FULLY_QUALIFIED_plant_based_pizza_{name}}}}}"\n'
+DEBUGGER = '      - {{op: add, path: /build/artifacts/{index}/docker/buildArgs/DEBUGGER, value: "1"}}\n'
+FORWARD = """\
+      - {{op: add, path: /portForward/-, value: {{resourceType: deployment, resourceName: {name}, \
+namespace: pizza, port: 5678, localPort: {debug_port}}}}}
+"""
+OTHER_ARTIFACTS = 3  # operator, simulators and archive, which precede the services
+
+
+def services() -> list[str]:
+    """Return the names of all folders in services/."""
+    return sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
+
+
+def skaffold(text: str, names: list[str]) -> str:
+    """Return the text of skaffold.yaml with each of its marked sections written for these services."""
+    fixed = {each["name"]: each.get("port") for each in yaml.safe_load((ROOT / "tidings.yaml").read_text())["services"]}
+    sections = iter((ARTIFACT, OVERRIDE, DEBUGGER, FORWARD))
+
+    def section(marked: re.Match[str]) -> str:
+        line = next(sections)
+        # The debugger's port has the last two digits of the service's: 8001 becomes 5701.
+        lines = (
+            line.format(
+                name=name, index=OTHER_ARTIFACTS + index, debug_port=5700 + (fixed.get(name) or 50 + index) % 100
+            )
+            for index, name in enumerate(names)
+        )
+        return marked[1] + "".join(lines) + marked[2]
+
+    return re.sub(r"( *# <services>[^\n]*\n).*?( *# </services>\n)", section, text, flags=re.DOTALL)
 
 
 # --- contracts ---

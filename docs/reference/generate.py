@@ -192,7 +192,7 @@ def _anchor(title: str) -> str:
 
 METRICS = {
     "Every service with the kit": "tidings.observability.metrics",
-    "storefront": "storefront.forwarding",
+    "storefront": "storefront.adapters.forwarding",
     "keeper": "tidings_operator.topology",
 }
 """By heading, the modules that define them; the operator's are in its own page."""

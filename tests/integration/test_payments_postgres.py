@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from tests.conformance import poll
 
 from payments import books
+from payments.adapters.tables import metadata
 from payments.domain import Status
 from payments.handlers import handlers
-from payments.tables import metadata
 from tidings import Service, Settings
 from tidings.messages.envelope import Envelope, new_id
 from tidings.outbox.cdc import CdcOutbox

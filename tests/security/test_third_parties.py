@@ -17,19 +17,17 @@ import pytest
 import typer
 
 from loyalty.adapters.saas import MAX_RESPONSE, Saas
-from loyalty.domain import Award
-from loyalty.provider import Refused, Unavailable
+from loyalty.domain import Award, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from notifications.adapters import smtp
 from notifications.adapters.composing import compose, plain
 from notifications.adapters.smtp import SmtpMailer
-from notifications.domain import Email, deliverable
-from notifications.mailer import NotNow
-from notifications.mailer import Refused as MailRefused
+from notifications.domain import Email, NotNow, deliverable
+from notifications.domain import Refused as MailRefused
 from notifications.settings import NotificationsSettings
-from orders.coupled import Collaborators, Unanswered
 from orders.settings import OrdersSettings
-from storefront.forwarding import LARGEST_ANSWER
+from orders.use_cases.coupled import Collaborators, Unanswered
+from storefront.adapters.forwarding import LARGEST_ANSWER
 from storefront.main import application
 from storefront.settings import StorefrontSettings
 from tidings.testing.asgi import lifespan

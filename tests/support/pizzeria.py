@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 
-from menu.startup import initial_recipes
+from menu.use_cases import initial_recipes
 from storefront.main import application
 from storefront.settings import StorefrontSettings
 from tidings.web import problems

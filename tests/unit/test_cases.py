@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.fuzz.mutating import CORPUS
 
-from orders.menu_copy import handlers as menu_handlers
+from orders.handlers import handlers as menu_handlers
 from tidings import Event, Handlers, Service, StateContext, event
 from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.testing import MemorySidecar

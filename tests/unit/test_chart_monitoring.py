@@ -29,7 +29,7 @@ SCRAPED = {"pod", "le"}
 
 def _known() -> dict[str, set[str]]:
     """Every series that the kit, the storefront, the operator and the keeper have, with its labels."""
-    for module in ("tidings.observability.metrics", "storefront.forwarding"):
+    for module in ("tidings.observability.metrics", "storefront.adapters.forwarding"):
         importlib.import_module(module)
     found: dict[str, set[str]] = {}
     for registry in (prometheus_client.REGISTRY, REGISTRY, METRICS):

@@ -18,6 +18,7 @@ from charts.rendered import KUBERNETES
 from jsonschema import ValidationError
 from tests.support import definitions
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
+from tests.support.contracts import contract_files
 
 from tidings.settings import Settings
 from tidings_plan import plan, system_map
@@ -25,18 +26,7 @@ from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
 PIZZA = ROOT / "charts/pizza"
-SIDECARS = {
-    "orders",
-    "payments",
-    "kitchen",
-    "pickup",
-    "delivery",
-    "loyalty",
-    "notifications",
-    "tracking",
-    "archive",
-    "menu",
-}
+SIDECARS = {path.parents[1].name for path in contract_files("subscriptions.yaml")}
 SERVICES = SIDECARS | {"storefront"}
 CUSTOM = ("tidings.dev/", "dapr.io/", "keda.sh/", "monitoring.coreos.com/")
 

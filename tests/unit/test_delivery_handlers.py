@@ -14,8 +14,8 @@ from tests.support.planned import PATIENCE, Planned, fact
 from delivery.api import router
 from delivery.domain import Roster
 from delivery.handlers import handlers
-from delivery.rostering import MAIN, open_roster
 from delivery.settings import DeliverySettings, settings
+from delivery.use_cases.rostering import MAIN, open_roster
 from tidings import Service, Settings, StateContext
 from tidings.fastapi import create_app
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan, post

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from loyalty.adapters.breaker import Breaker, BreakerOpen
 from loyalty.adapters.saas import MAX_PAUSE, Busy, Down, Saas, read, retry_after
-from loyalty.domain import Award, Receipt
-from loyalty.provider import Health, Refused, Unavailable
+from loyalty.domain import Award, Health, Receipt, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings.testing import Clock
 

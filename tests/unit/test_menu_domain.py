@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from menu.domain import AvailabilityChange, IngredientMissing, Menu, Recipe, UnknownItem
-from menu.startup import initial_recipes
+from menu.use_cases import initial_recipes
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 

@@ -11,8 +11,7 @@ import pytest
 
 from menu.api import router
 from menu.handlers import handlers
-from menu.publishing import open_menu
-from menu.startup import initial_recipes
+from menu.use_cases import initial_recipes, open_menu
 from tidings import Event, Service, event
 from tidings.context import Context, request
 from tidings.fastapi import create_app

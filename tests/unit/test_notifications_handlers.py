@@ -11,9 +11,8 @@ import pytest
 from tests.support.planned import Planned, fact
 
 from notifications.api import router
-from notifications.domain import Email
+from notifications.domain import Email, NotNow, Refused
 from notifications.handlers import handlers, queue
-from notifications.mailer import NotNow, Refused
 from tidings import Service, Settings
 from tidings.fastapi import create_app
 from tidings.testing import Crash, MemoryBroker, MemorySidecar, MemoryStore, lifespan

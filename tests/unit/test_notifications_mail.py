@@ -15,8 +15,7 @@ from simulators.smtp import Fault, Mailbox
 
 from notifications.adapters.composing import compose
 from notifications.adapters.smtp import SmtpMailer
-from notifications.domain import Email, Template, message_id
-from notifications.mailer import NotNow, Refused
+from notifications.domain import Email, NotNow, Refused, Template, message_id
 from notifications.settings import NotificationsSettings
 from tidings_cli.testing.programs import Ports
 

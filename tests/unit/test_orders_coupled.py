@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from orders.coupled import Collaborators
 from orders.handlers import handlers
 from orders.main import application
 from orders.settings import OrdersSettings
+from orders.use_cases.coupled import Collaborators
 from tidings import Service, Settings
 from tidings.testing import MemorySidecar, lifespan
 

@@ -14,10 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from payments.adapters.tables import metadata
 from payments.api import router
 from payments.handlers import handlers
 from payments.settings import PaymentsSettings, settings
-from payments.tables import metadata
 from tidings import Event, Service, Settings, command, event
 from tidings.context import Context, request
 from tidings.fastapi import create_app

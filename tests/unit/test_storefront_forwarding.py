@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from tests.support.cancelling import ROUNDS, Client, numbers, uncollected
 
-from storefront.forwarding import LARGEST
+from storefront.adapters.forwarding import LARGEST
+from storefront.adapters.page import STATIC
 from storefront.main import application
-from storefront.page import STATIC
 from storefront.settings import StorefrontSettings
 from tidings.testing import lifespan
 from tidings.web.guard import API_POLICY, HEADERS, PAGE_POLICY

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from storefront.page import HEADERS, STATIC
+from storefront.adapters.page import HEADERS, STATIC
 from storefront.settings import StorefrontSettings
 
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking import words
-from tracking.domain import Content, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder
+from tracking.domain import Content, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder, words
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CONTENT = Content(fulfilment="delivery", total_cents=950, lines=(Line("margherita", "Margherita", 1, 950),))

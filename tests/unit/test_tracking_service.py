@@ -32,11 +32,13 @@ from tidings_cli.testing.programs import Ports
 from tidings_cli.testing.serving import Served
 from tidings_plan import plan
 from tidings_plan.resources import contracts_folders, load
-from tracking import api, handlers, rebuilding, sharing, timeline
-from tracking.life import life
-from tracking.live import Live
+from tracking import api, handlers
+from tracking.adapters.stopping import at_stop
+from tracking.main import life
 from tracking.settings import TrackingSettings
-from tracking.stopping import at_stop
+from tracking.use_cases import rebuilding, sharing, timeline
+from tracking.use_cases.live import Live
+from tracking.use_cases.live import live as current_changes
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = load(contracts_folders(ROOT))
@@ -146,7 +148,7 @@ def free() -> Any:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    handlers.live.cache_clear()
+    current_changes.cache_clear()
     for module in (api, sharing):
         monkeypatch.setattr(module, "settings", lambda: FAST)
 
@@ -313,7 +315,7 @@ async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tr
 @pytest.mark.parametrize("last_id", ["another-run-7", "x", "-", "9" * 5000, "0193f0c4-6a2e--1", "null"])
 async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking: Tracking, last_id: str) -> None:
     await tracking.hear("orders.orderPlaced.v1")
-    known = handlers.live().change_id(1).rpartition("-")[0]
+    known = current_changes().change_id(1).rpartition("-")[0]
     for resumed in (last_id, f"{known}-{'9' * 12}", f"{known}-{last_id}"):
         async with (
             tracking.stream("/stream", last_id=resumed) as every,
@@ -442,7 +444,7 @@ async def test_streams_end_when_the_process_is_asked_to_stop(tracking: Tracking)
         await tracking.hear("payments.paymentAuthorised.v1")
         await following(one)
         await following(every)
-        handlers.live().close()
+        current_changes().close()
         for stream in (one, every):
             assert [frame async for frame in stream] == []
 
@@ -631,7 +633,7 @@ async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
     with uncollected():
         for _ in numbers(ROUNDS or 200):
             await watch()
-            found = handlers.live()
+            found = current_changes()
             assert (found._mailboxes, dict(found._watched)) == (set(), {})
             assert not app.state.streams._open
     await poll(lambda: len(asyncio.all_tasks()) <= before)

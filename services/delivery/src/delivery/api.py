@@ -10,8 +10,8 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from delivery import progress, publishing, rostering
 from delivery.domain import Delivery, Driver, Failure, NotOnDuty, Roster, Status, WrongStep
+from delivery.use_cases import arrival, progress, rostering
 from tidings import Service, StateContext
 from tidings.fastapi import CurrentService
 
@@ -103,8 +103,8 @@ async def on_duty(driver_id: DriverId, request: OnDutyRequest, service: CurrentS
         return await rostering.come_on_duty(driver_id, request.name, context)
 
     driver = await service.execute(run, request)
-    # After the commit and outside the outbox: `publishing` explains why this event needs no outbox.
-    await publishing.publish_arrival(driver, service)
+    # After the commit and outside the outbox: `arrival` explains why this event needs no outbox.
+    await arrival.publish_arrival(driver, service)
     return DriverResponse.model_validate(driver)
 
 

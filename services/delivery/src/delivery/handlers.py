@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from delivery import progress, rostering
 from delivery.commands import DriveOn, GiveUp, HandOver, UpdateRoster
 from delivery.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
 from delivery.domain import Delivery, Status
+from delivery.use_cases import progress, rostering
 from tidings import Handlers, Rejected, StateContext
 
 handlers = Handlers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delivery.api import router
 from delivery.handlers import handlers
-from delivery.rostering import open_roster
+from delivery.use_cases.rostering import open_roster
 from tidings import Service
 from tidings.fastapi import create_app
 

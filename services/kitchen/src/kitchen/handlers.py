@@ -6,12 +6,9 @@ from kitchen import events
 from kitchen.commands import IndexTicket, TakeStep
 from kitchen.consumed import OrderCancelled, OrderConfirmed, RecipePublished
 from kitchen.domain import BoardIndex, Cookbook, Line, Pantry, Roster, Ticket, shard_key
-from kitchen.progress import advance, plan
 from kitchen.settings import settings
+from kitchen.use_cases import MAIN, advance, plan
 from tidings import Handlers, StateContext
-
-MAIN = "main"
-"""State key of singleton documents."""
 
 handlers = Handlers()
 

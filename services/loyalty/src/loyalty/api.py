@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from loyalty import use_cases
-from loyalty.provider import Provider, State
+from loyalty.domain import Provider, State
 from loyalty.use_cases import UnknownMember
 from tidings.fastapi import CurrentService
 

@@ -7,8 +7,7 @@ import structlog
 from loyalty import events
 from loyalty.commands import AwardPoints, UpdateMember
 from loyalty.consumed import OrderCompleted
-from loyalty.domain import Award, Member, Reason, Receipt, points_for
-from loyalty.provider import Provider, Refused, Unavailable
+from loyalty.domain import Award, Member, Provider, Reason, Receipt, Refused, Unavailable, points_for
 from tidings import Handlers, Retry, RetryPolicy, StateContext
 
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from menu.consumed import IngredientDelivered, IngredientRanOut
-from menu.publishing import MAIN, open_menu, publish_changes
+from menu.use_cases import MAIN, open_menu, publish_changes
 from tidings import Handlers, StateContext
 
 handlers = Handlers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from menu.api import router
 from menu.handlers import handlers
-from menu.publishing import open_menu
+from menu.use_cases import open_menu
 from tidings import Service
 from tidings.fastapi import create_app
 

@@ -7,9 +7,8 @@ from datetime import timedelta
 import structlog
 
 from notifications.commands import DeliverEmail
-from notifications.domain import Email, deliverable
+from notifications.domain import Email, Mailer, NotNow, Refused, deliverable
 from notifications.events import EmailRefused, EmailSent, SendEmail
-from notifications.mailer import Mailer, NotNow, Refused
 from tidings import Handlers, Retry, RetryPolicy, StateContext
 
 log = structlog.get_logger(__name__)

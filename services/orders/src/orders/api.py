@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from orders import use_cases
-from orders.coupled import Unanswered
 from orders.domain import (
     Address,
     Customer,
@@ -30,8 +29,9 @@ from orders.domain import (
     TooLate,
     UnknownSku,
 )
-from orders.identity import IdSecret, id_secret
 from orders.use_cases import Placing
+from orders.use_cases.coupled import Unanswered
+from orders.use_cases.identity import IdSecret, id_secret
 from tidings import Service
 from tidings.fastapi import CurrentService
 from tidings.web.problems import problem

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 
-from orders import menu_copy, publishing
 from orders.commands import ExpirePayment
 from orders.consumed import (
     CollectedByCustomer,
     CollectedByDriver,
     CollectionExpired,
     DeliveryFailed,
+    ItemRestocked,
+    ItemSoldOut,
     OrderDelivered,
     OrderRejected,
     PaymentAuthorised,
     PaymentRefused,
     PizzaBoxed,
     PreparationStarted,
+    PriceChanged,
+    RecipePublished,
 )
-from orders.domain import Order, OrderError, Reason, Status
-from orders.use_cases import find
-from tidings import Handlers, Rejected, StateContext
+from orders.domain import Reason, Status
+from orders.use_cases import change, change_menu, fail
+from tidings import Handlers, StateContext
 
 log = structlog.get_logger(__name__)
-handlers = Handlers(list(menu_copy.handlers))
+handlers = Handlers()
 
 REJECTIONS = {"itemSoldOut": Reason.ITEM_SOLD_OUT}
 FAILURES = {"noDriverAvailable": Reason.NO_DRIVER_AVAILABLE}
@@ -96,26 +97,33 @@ async def fail_delivery(event: DeliveryFailed, context: StateContext) -> None:
     await fail(event.order_id, context, FAILURES.get(event.reason, Reason.DELIVERY_FAILED))
 
 
-async def fail(order_id: str, context: StateContext, reason: Reason) -> Order:
-    """Cancel an order for a reason, and publish it. Raises the same errors as `change`."""
-    return await change(order_id, context, lambda order: order.fail(reason, context.now))
+@handlers.on(RecipePublished)
+async def publish_item(event: RecipePublished, context: StateContext) -> None:
+    """Add or update an item."""
+    await change_menu(
+        context,
+        event.published_at,
+        lambda menu: menu.publish(
+            event.sku, event.name, event.price_cents, available=event.available, at=event.published_at
+        ),
+    )
 
 
-async def change(order_id: str, context: StateContext, step: Callable[[Order], bool]) -> Order:
-    """Apply a step to an order, and publish the status it reaches.
+@handlers.on(PriceChanged)
+async def reprice_item(event: PriceChanged, context: StateContext) -> None:
+    """Change a price for future orders."""
+    await change_menu(
+        context, event.changed_at, lambda menu: menu.change_price(event.sku, event.price_cents, event.changed_at)
+    )
 
-    Raises:
-        Rejected: The order is unknown, or the step is impossible. Both cannot be a matter of timing: other services
-            learn of an order from this service, so the event is wrong and a retry would not help.
 
-    """
-    try:
-        order = await find(order_id, context)
-        before, changed = order.status, step(order)
-    except OrderError as error:
-        raise Rejected(str(error)) from error
-    if changed:
-        context.save(order_id, order)
-    if order.status is not before:
-        publishing.publish_status(order, context)
-    return order
+@handlers.on(ItemSoldOut)
+async def take_off(event: ItemSoldOut, context: StateContext) -> None:
+    """Mark an item as sold out."""
+    await change_menu(context, event.since, lambda menu: menu.set_available(event.sku, available=False, at=event.since))
+
+
+@handlers.on(ItemRestocked)
+async def put_back(event: ItemRestocked, context: StateContext) -> None:
+    """Mark an item as available."""
+    await change_menu(context, event.since, lambda menu: menu.set_available(event.sku, available=True, at=event.since))

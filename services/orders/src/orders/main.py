@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from orders.api import domain_error, place_by_events, router
-from orders.coupled import Collaborators
 from orders.domain import OrderError
 from orders.handlers import handlers
 from orders.settings import OrdersSettings
+from orders.use_cases.coupled import Collaborators
 from tidings import Service
 from tidings.fastapi import create_app
 

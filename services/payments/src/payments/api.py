@@ -10,10 +10,9 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from payments import books
-from payments.domain import Account, Movement, Payment, Refusal, Status, Totals
+from payments import use_cases
+from payments.domain import Account, Movement, Refusal, Status
 from tidings.fastapi import CurrentService
-from tidings.outbox.table import SqlContext
 
 router = APIRouter()
 Id = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -53,7 +52,7 @@ class LedgerView(_Model):
 @router.get("/payments/{order_id}", tags=["payments"], summary="Get the payment of an order")
 async def get_payment(order_id: Id, service: CurrentService) -> PaymentView:
     """Return the payment; 404 if the order is unknown."""
-    payment = await service.execute(_find, order_id)
+    payment = await service.execute(use_cases.find, order_id)
     if payment is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"there is no payment for order {order_id}")
     return PaymentView.model_validate(payment)
@@ -62,7 +61,7 @@ async def get_payment(order_id: Id, service: CurrentService) -> PaymentView:
 @router.get("/ledger", tags=["ledger"], summary="Get the totals of the ledger")
 async def get_ledger(service: CurrentService) -> LedgerView:
     """Return totals by movement and account, and the number of payments by status."""
-    totals, counts = await service.execute(_add_up, None)
+    totals, counts = await service.execute(use_cases.add_up, None)
     moved = totals.movements
     return LedgerView(
         authorised_cents=moved[Movement.AUTHORISED],
@@ -75,11 +74,3 @@ async def get_ledger(service: CurrentService) -> LedgerView:
         payments=counts,
         balanced=totals.balanced,
     )
-
-
-async def _find(order_id: str, context: SqlContext) -> Payment | None:
-    return await books.find(context.connection, order_id)
-
-
-async def _add_up(_: None, context: SqlContext) -> tuple[Totals, dict[Status, int]]:
-    return await books.totals(context.connection), await books.counts(context.connection)

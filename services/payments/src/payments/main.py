@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from payments.adapters.tables import metadata
 from payments.api import router
 from payments.handlers import handlers
 from payments.settings import settings
-from payments.tables import metadata
 from tidings import Service
 from tidings.fastapi import create_app
 from tidings.outbox.cdc import CdcOutbox

@@ -9,8 +9,9 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from pickup.domain import NotOnShelf, ShelfIndex, ShelvedOrder, Status, WrongCode
-from pickup.handlers import MAIN, hand_out
+from pickup import use_cases
+from pickup.domain import NotOnShelf, Status, WrongCode
+from pickup.use_cases import UnknownOrder
 from tidings import StateContext
 from tidings.fastapi import CurrentService
 
@@ -60,7 +61,7 @@ class ShelfResponse(Model):
 @router.get("/shelf", summary="List orders ready for collection; new ones appear with a short delay")
 async def shelf(service: CurrentService) -> ShelfResponse:
     """Return the orders on all shelves, longest waiting first."""
-    index = await service.execute(_load_index, None)
+    index = await service.execute(use_cases.read_shelf, None)
     places = [
         ShelfPlaceResponse(
             order_id=order_id,
@@ -77,7 +78,10 @@ async def shelf(service: CurrentService) -> ShelfResponse:
 @router.get("/orders/{order_id}", summary="Get an order")
 async def order(order_id: str, service: CurrentService) -> OrderResponse:
     """Return an order; 404 if it is unknown."""
-    return OrderResponse.model_validate(await service.execute(_load_order, order_id))
+    try:
+        return OrderResponse.model_validate(await service.execute(use_cases.read_order, order_id))
+    except UnknownOrder as error:
+        raise HTTPException(404, str(error)) from error
 
 
 @router.post("/orders/{order_id}/collect", summary="Hand out an order to the customer with its code")
@@ -85,25 +89,16 @@ async def collect(order_id: str, request: CollectRequest, service: CurrentServic
     """Hand out an order; 403 if the code is wrong, 409 if the order is not on a shelf. Idempotent."""
 
     async def run(_message: object, context: StateContext) -> OrderResponse:
-        order = await _load_order(order_id, context)
+        order = await use_cases.read_order(order_id, context)
         context.correlate(order.correlation_id)
-        hand_out(order, request.code, context)
+        use_cases.hand_out(order, request.code, context)
         return OrderResponse.model_validate(order)
 
     try:
         return await service.execute(run, request)
+    except UnknownOrder as error:
+        raise HTTPException(404, str(error)) from error
     except NotOnShelf as error:
         raise HTTPException(409, str(error)) from error
     except WrongCode as error:
         raise HTTPException(403, str(error)) from error
-
-
-async def _load_order(order_id: str, context: StateContext) -> ShelvedOrder:
-    order = await context.load(ShelvedOrder, order_id)
-    if order is None:
-        raise HTTPException(404, f"no pickup of order {order_id}: it is not confirmed yet, or is for delivery")
-    return order
-
-
-async def _load_index(_message: object, context: StateContext) -> ShelfIndex:
-    return await context.load(ShelfIndex, MAIN) or ShelfIndex()

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 from pickup.commands import CollectOrder, ExpireCollection, UpdateShelfIndex
 from pickup.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
 from pickup.domain import ShelfIndex, ShelvedOrder, Status
-from pickup.events import CollectionExpired, OrderCollected, OrderShelved
-from pickup.settings import settings
+from pickup.events import CollectionExpired
+from pickup.use_cases import MAIN, hand_out, load_or_create, new_code, publish_shelved, schedule_index_update
 from tidings import Handlers, StateContext
 
 handlers = Handlers()
-MAIN = "main"
-"""State key of the single shelf index."""
-
-# Codes are spoken and typed: no characters that are mistaken for others, such as 0 and O.
-_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
-_CODE_LENGTH = 5
 _PICKUP = "pickup"
 
 
@@ -27,9 +20,9 @@ async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
     """Record the customer; arrives before or after `PizzaBoxed`."""
     if event.fulfilment != _PICKUP:
         return
-    order = await _load_or_create(event.order_id, context)
-    if order.confirm(event.customer.name, code=_new_code(), now=context.now):
-        _publish_shelved(order, context)
+    order = await load_or_create(event.order_id, context)
+    if order.confirm(event.customer.name, code=new_code(), now=context.now):
+        publish_shelved(order, context)
     context.save(order.order_id, order)
 
 
@@ -38,9 +31,9 @@ async def pizza_boxed(event: PizzaBoxed, context: StateContext) -> None:
     """Record the boxes; arrives before or after `OrderConfirmed`."""
     if event.fulfilment != _PICKUP:
         return
-    order = await _load_or_create(event.order_id, context)
-    if order.box(event.boxes, code=_new_code(), now=context.now):
-        _publish_shelved(order, context)
+    order = await load_or_create(event.order_id, context)
+    if order.box(event.boxes, code=new_code(), now=context.now):
+        publish_shelved(order, context)
     context.save(order.order_id, order)
 
 
@@ -50,9 +43,9 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
     if event.stage == "placed":
         # The order was never confirmed: no other event can follow, so there is nothing to remember.
         return
-    order = await _load_or_create(event.order_id, context)
+    order = await load_or_create(event.order_id, context)
     if order.cancel(context.now):
-        _schedule_index_update(order, context)
+        schedule_index_update(order, context)
     context.save(order.order_id, order)
 
 
@@ -70,7 +63,7 @@ async def expire(step: ExpireCollection, context: StateContext) -> None:
     order = await context.load(ShelvedOrder, step.order_id)
     if order is not None and order.expire(context.now):
         context.publish(CollectionExpired(order_id=order.order_id, expired_at=context.now))
-        _schedule_index_update(order, context)
+        schedule_index_update(order, context)
         context.save(order.order_id, order)
 
 
@@ -85,39 +78,3 @@ async def update_shelf_index(commands: list[UpdateShelfIndex], context: StateCon
         if order is not None:
             index.apply(order)
     context.save(MAIN, index)
-
-
-def hand_out(order: ShelvedOrder, code: str, context: StateContext) -> None:
-    """Hand the order out and publish the event. Idempotent.
-
-    Raises:
-        NotOnShelf: The order is not on a shelf.
-        WrongCode: The code does not match.
-
-    """
-    if order.collect(code, context.now):
-        context.publish(OrderCollected(order_id=order.order_id, collected_at=context.now))
-        _schedule_index_update(order, context)
-        context.save(order.order_id, order)
-
-
-async def _load_or_create(order_id: str, context: StateContext) -> ShelvedOrder:
-    order = await context.load(ShelvedOrder, order_id)
-    return order or ShelvedOrder(order_id=order_id, correlation_id=context.correlation_id)
-
-
-def _publish_shelved(order: ShelvedOrder, context: StateContext) -> None:
-    """Publish that the order can be collected, and schedule its expiry."""
-    context.publish(OrderShelved(order_id=order.order_id, shelf=order.shelf, code=order.code, shelved_at=context.now))
-    _schedule_index_update(order, context)
-    context.schedule(ExpireCollection(order_id=order.order_id), after=settings().shelf_life)
-    if settings().autopilot:
-        context.schedule(CollectOrder(order_id=order.order_id), after=settings().walk)
-
-
-def _schedule_index_update(order: ShelvedOrder, context: StateContext) -> None:
-    context.schedule(UpdateShelfIndex(order_id=order.order_id))
-
-
-def _new_code() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from storefront.forwarding import Forwarder
+from storefront.adapters.forwarding import Forwarder
+from storefront.adapters.upstreams import Upstreams
 from storefront.settings import StorefrontSettings
-from storefront.upstreams import Upstreams
 from tidings.fastapi import StreamPlace
 
 OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]

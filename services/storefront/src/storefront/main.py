@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 from starlette.middleware.gzip import GZipMiddleware
 
-from storefront import api, page
-from storefront.forwarding import LARGEST, Forwarder
+from storefront import api
+from storefront.adapters import page
+from storefront.adapters.forwarding import LARGEST, Forwarder
+from storefront.adapters.upstreams import Upstreams
 from storefront.settings import StorefrontSettings
-from storefront.upstreams import Upstreams
 from tidings.fastapi import EventApp, create_app
 from tidings.settings import Settings
 

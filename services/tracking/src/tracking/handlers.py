@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from tidings import Handlers, StateContext
-from tracking import model
 from tracking.commands import CountOrder, EndRebuild
 from tracking.consumed import OrderEvent, ReplayCompleted
 from tracking.domain import Entry
-from tracking.live import Live
-from tracking.model import CURRENT, OrderChange, read_model
 from tracking.settings import settings
-from tracking.timeline import TRACKED_EVENTS, describe
+from tracking.use_cases import model
+from tracking.use_cases.live import live
+from tracking.use_cases.model import CURRENT, OrderChange, read_model
+from tracking.use_cases.timeline import TRACKED_EVENTS, describe
 
 handlers = Handlers()
-
-
-@cache
-def live() -> Live:
-    """Return the changes that the streams of this replica watch."""
-    return Live(settings().latest)
 
 
 @handlers.on(*TRACKED_EVENTS, once=False)

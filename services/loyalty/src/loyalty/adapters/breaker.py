@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from loyalty.provider import Unavailable
+from loyalty.domain import Unavailable
 from tidings import breaker
 
 

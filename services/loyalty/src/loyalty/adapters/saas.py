@@ -13,8 +13,7 @@ import httpx2
 import msgspec
 
 from loyalty.adapters.breaker import Breaker
-from loyalty.domain import Award, Reason, Receipt
-from loyalty.provider import Health, Refused, Unavailable
+from loyalty.domain import Award, Health, Reason, Receipt, Refused, Unavailable
 from loyalty.settings import LoyaltySettings
 from tidings import Service
 from tidings.consume.limits import TokenBucket

@@ -9,8 +9,7 @@ from email.message import EmailMessage
 import aiosmtplib
 
 from notifications.adapters.composing import compose
-from notifications.domain import Email
-from notifications.mailer import NotNow, Refused
+from notifications.domain import Email, NotNow, Refused
 from notifications.settings import NotificationsSettings
 from tidings.terminal import printable
 

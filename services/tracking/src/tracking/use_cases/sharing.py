@@ -12,11 +12,10 @@ import structlog
 from tidings import Service, StateContext
 from tidings.background import insist
 from tidings.errors import SidecarError
-from tracking import model
 from tracking.domain import Latest
-from tracking.handlers import live
-from tracking.live import Live
 from tracking.settings import settings
+from tracking.use_cases import model
+from tracking.use_cases.live import Live, live
 
 log = structlog.get_logger(__name__)
 _KEY = "all"

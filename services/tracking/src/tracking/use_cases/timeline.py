@@ -7,7 +7,7 @@ from typing import Any
 
 from tracking import consumed
 from tracking.domain import Content, Fact, Stage
-from tracking.words import because, euros
+from tracking.domain.words import because, euros
 
 _EMAILS = {
     "orderConfirmed": "We sent you an e-mail: your order is confirmed.",

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payments import tables
+from payments.adapters import tables
 from payments.domain import Account, Movement, Payment, Status, Totals, postings
 from tidings.outbox.sql import insert_new
 

@@ -7,8 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from tracking import words
-from tracking.domain import Stage, TrackedOrder
+from tracking.domain import Stage, TrackedOrder, words
 
 
 class _View(BaseModel):

@@ -17,12 +17,12 @@ from pydantic.alias_generators import to_camel
 from tidings import Service
 from tidings.errors import SidecarError
 from tidings.fastapi import CurrentService, StreamPlace
-from tracking import model, rebuilding, views
+from tracking.api import views
+from tracking.api.views import Orders, OrderView, TotalsView
 from tracking.domain import ReadModel, Stage, TrackedOrder
-from tracking.handlers import live
-from tracking.live import number_of
 from tracking.settings import settings
-from tracking.views import Orders, OrderView, TotalsView
+from tracking.use_cases import model, rebuilding
+from tracking.use_cases.live import live, number_of
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["tracking"])

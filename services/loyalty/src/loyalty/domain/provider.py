@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from loyalty.domain import Award, Reason, Receipt
+from loyalty.domain.points import Award, Reason, Receipt
 
 State = Literal["closed", "open", "halfOpen"]
 

@@ -9,9 +9,9 @@ from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
 from tracking.commands import EndRebuild, ReplayEvents
 from tracking.domain import ReadModel
-from tracking.model import CURRENT, read_model
 from tracking.settings import settings
-from tracking.timeline import TRACKED_EVENTS
+from tracking.use_cases.model import CURRENT, read_model
+from tracking.use_cases.timeline import TRACKED_EVENTS
 
 APP = "tracking"
 

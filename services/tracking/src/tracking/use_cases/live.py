@@ -7,9 +7,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from tidings.messages.envelope import new_id
 from tracking.domain import TrackedOrder
+from tracking.settings import settings
 
 _DIGITS = 15
 
@@ -146,3 +148,9 @@ class Live:
             yield mailbox
         finally:
             self._mailboxes.discard(mailbox)
+
+
+@cache
+def live() -> Live:
+    """Return the changes that the streams of this replica watch."""
+    return Live(settings().latest)

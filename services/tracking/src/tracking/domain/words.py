@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracking.domain import Stage, TrackedOrder
+from tracking.domain.progress import Stage, TrackedOrder
 
 _DELIVERY = "delivery"
 

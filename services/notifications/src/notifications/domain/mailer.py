@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from notifications.domain import Email
+from notifications.domain.email import Email
 
 
 class NotNow(Exception):

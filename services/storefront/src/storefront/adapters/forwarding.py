@@ -15,8 +15,8 @@ from fastapi.responses import StreamingResponse
 from prometheus_client import Histogram
 from starlette.types import Receive, Scope, Send
 
+from storefront.adapters.upstreams import Upstream
 from storefront.settings import StorefrontSettings
-from storefront.upstreams import Upstream
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 from tidings.web.problems import problem
 

@@ -1,19 +1,22 @@
-"""Use cases of the API, one unit of work on one order each."""
+"""Use cases of orders: one unit of work on one order, or on the copy of the menu, each."""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import msgspec
 
-from orders import publishing
 from orders.commands import ExpirePayment
-from orders.domain import Draft, Menu, Order, OrderUnknown
-from tidings import StateContext
+from orders.domain import Draft, Menu, Order, OrderError, OrderUnknown, Reason
+from orders.use_cases import publishing
+from tidings import Rejected, StateContext
 
 MENU = "current"
 """State key of the single menu document."""
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""How far in the future a change of the menu may be dated."""
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,3 +96,42 @@ async def find(order_id: str, context: StateContext) -> Order:
     if order is None:
         raise OrderUnknown(order_id)
     return order
+
+
+async def fail(order_id: str, context: StateContext, reason: Reason) -> Order:
+    """Cancel an order for a reason, and publish it. Raises the same errors as `change`."""
+    return await change(order_id, context, lambda order: order.fail(reason, context.now))
+
+
+async def change(order_id: str, context: StateContext, step: Callable[[Order], bool]) -> Order:
+    """Apply a step to an order, and publish the status it reaches.
+
+    Raises:
+        Rejected: The order is unknown, or the step is impossible. Both cannot be a matter of timing: other services
+            learn of an order from this service, so the event is wrong and a retry would not help.
+
+    """
+    try:
+        order = await find(order_id, context)
+        before, changed = order.status, step(order)
+    except OrderError as error:
+        raise Rejected(str(error)) from error
+    if changed:
+        context.save(order_id, order)
+    if order.status is not before:
+        publishing.publish_status(order, context)
+    return order
+
+
+async def change_menu(context: StateContext, at: datetime, step: Callable[[Menu], None]) -> None:
+    """Apply a change with the time `at` to the menu.
+
+    Raises:
+        Rejected: `at` is in the future. The latest change wins, so this one would suppress all others until then.
+
+    """
+    if at > context.now + MAX_CLOCK_SKEW:
+        raise Rejected(f"the change is dated {at.isoformat()}, which is in the future: check the clock of menu")
+    menu = await context.load(Menu, MENU) or Menu()
+    step(menu)
+    context.save(MENU, menu)

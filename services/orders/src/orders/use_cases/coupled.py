@@ -17,11 +17,10 @@ import httpx2
 import msgspec
 from pydantic import SecretStr
 
-from orders import publishing, use_cases
+from orders import use_cases
 from orders.domain import Order, OrderError, Reason, Status
-from orders.handlers import fail
 from orders.settings import OrdersSettings
-from orders.use_cases import Placing
+from orders.use_cases import Placing, fail, publishing
 from tidings import Service, StateContext
 from tidings.consume.ingress import PREFIX
 from tidings.messages.envelope import CONTENT_TYPE, UNREADABLE, new_id

@@ -1,0 +1,1 @@
+"""Storage of payments in a relational database."""

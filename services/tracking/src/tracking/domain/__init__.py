@@ -1,0 +1,29 @@
+"""Domain rules of tracking. Pure: no I/O and no clock; `now` is a parameter."""
+
+from __future__ import annotations
+
+from tracking.domain.progress import (
+    Content,
+    Entry,
+    Fact,
+    Latest,
+    Line,
+    OrderCounts,
+    ReadModel,
+    Stage,
+    Totals,
+    TrackedOrder,
+)
+
+__all__ = [
+    "Content",
+    "Entry",
+    "Fact",
+    "Latest",
+    "Line",
+    "OrderCounts",
+    "ReadModel",
+    "Stage",
+    "Totals",
+    "TrackedOrder",
+]
