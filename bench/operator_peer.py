@@ -118,7 +118,8 @@ async def settle(app: App, name: str, body: kopf.Body, indices: dict[str, Any]) 
 
 def types_of(subscriptions: list[EventSubscription], index: kopf.Index[App, Any]) -> Iterator[Any]:
     for subscription in subscriptions:
-        yield from index.get((subscription.metadata.namespace, subscription.spec.event_type_ref.name), ())
+        for events in subscription.spec.events:
+            yield from index.get((subscription.metadata.namespace, events.name), ())
 
 
 def spelled(status: Any) -> bytes:

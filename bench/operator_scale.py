@@ -164,7 +164,7 @@ def subscription_manifest(number: int) -> dict[str, Any]:
     return shop.subscription(
         NAMESPACE,
         f"app{app}-{number % PER_APP}",
-        eventTypeRef={"name": type_name(chosen)},
+        type=type_name(chosen),
         consumer={"appId": f"app{app}", "owner": "bench"},
         filters=[{"exact": {"data.kind": "a"}}, {"cel": "has(event.data.total) && event.data.total > 10"}],
     )

@@ -126,11 +126,11 @@ def events() -> str:
 
 def _readers(inventory: Inventory) -> dict[str, list[str]]:
     """Which apps read a topic by name: not the archive, whose pattern takes all."""
-    patterns = {each.metadata.name for each in inventory.subscriptions.values() if each.spec.is_wildcard}
+    named = {events.type for each in inventory.subscriptions.values() for events in each.spec.events}
     found: dict[str, list[str]] = {}
     for name, app in plan(inventory).apps.items():
         for entry in app.policy["subscriptions"]:
-            if entry["name"] not in patterns:
+            if entry["type"] in named:
                 found.setdefault(entry["topic"], []).append(name)
     return found
 

@@ -85,7 +85,7 @@ def planned(app: str, topics: list[str], component: dict[str, Any]) -> list[dict
         name = topic.removesuffix(".v1")
         meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": topic.lower()}}
         kind = {"type": name, "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
-        wish = {"eventTypeRef": {"name": name}, "versions": {"accept": ["v1"]}, "consumer": {"appId": app}}
+        wish = {"events": [{"type": name, "versions": ["v1"]}], "consumer": {"appId": app}}
         for each, spec in (("EventType", kind), ("EventSubscription", wish)):
             resource, findings = parse_resource({**meta, "kind": each, "spec": spec})
             assert resource is not None, findings

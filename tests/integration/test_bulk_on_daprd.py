@@ -42,11 +42,11 @@ def planned() -> Any:
     meta = {"apiVersion": "tidings.dev/v1alpha1"}
     kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
     wish = {
-        "eventTypeRef": {"name": NAME},
-        "versions": {"accept": ["v1"]},
+        "events": [
+            {"type": NAME, "versions": ["v1"], "filters": [{"not": {"exact": {"data.number": UNWANTED}}}]},
+        ],
         "consumer": {"appId": "till"},
         "bulk": {"maxMessages": 25, "maxAwait": "50ms"},
-        "filters": [{"not": {"exact": {"data.number": UNWANTED}}}],
     }
     inventory = Inventory()
     for name, spec in (("EventType", kind), ("EventSubscription", wish)):

@@ -63,7 +63,8 @@ def planned(app: str, components: list[dict[str, Any]], **wish: Any) -> AppPlan:
     """What is planned for an app that reads one topic."""
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
     kind = {"type": "shop.sold", "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
-    reads = {"eventTypeRef": {"name": "shop.sold"}, "versions": {"accept": ["v1"]}, "consumer": {"appId": app}, **wish}
+    events = [{"type": "shop.sold", "versions": ["v1"]}]
+    reads = {"events": events, "consumer": {"appId": app}, **wish}
     specs = (("EventType", kind), ("EventSubscription", reads))
     parsed = [parse_resource({**meta, "kind": each, "spec": spec})[0] for each, spec in specs]
     inventory = Inventory(each for each in parsed if each)

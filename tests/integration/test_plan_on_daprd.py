@@ -18,6 +18,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.support.contracts import one_event
 
 from tidings.consume import bulk
 from tidings_cli.programs import ensure
@@ -172,12 +173,7 @@ def inventory_of(specs: dict[str, dict[str, Any]]) -> Inventory:
             "apiVersion": "tidings.dev/v1alpha1",
             "kind": "EventSubscription",
             "metadata": {"name": name},
-            "spec": {
-                "eventTypeRef": {"name": f"fuzz.{name}Seen"},
-                "versions": {"accept": ["v1"]},
-                "consumer": {"appId": APP},
-                **spec,
-            },
+            "spec": one_event({"type": f"fuzz.{name}Seen", "versions": ["v1"], "consumer": {"appId": APP}, **spec}),
         }
         for document in (event_type, subscription):
             resource, findings = parse_resource(document)

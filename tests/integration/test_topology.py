@@ -32,8 +32,7 @@ NEWCOMER: dict[str, Any] = {
     "kind": "EventSubscription",
     "metadata": {"name": "fraud-order-placed", "namespace": "pizza", "generation": 1},
     "spec": {
-        "eventTypeRef": {"name": "orders.orderPlaced"},
-        "versions": {"accept": ["v1"]},
+        "events": [{"type": "orders.orderPlaced", "versions": ["v1"]}],
         "consumer": {"appId": "fraud"},
     },
 }

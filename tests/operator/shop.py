@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.operator.cluster import Cluster, path_of
+from tests.support.contracts import one_event
 
 GROUP = "tidings.dev/v1alpha1"
 DAPR = "/apis/dapr.io"
@@ -26,12 +27,12 @@ def event_type(namespace: str, name: str = "orders.orderConfirmed", **spec: Any)
 def subscription(namespace: str, name: str = "kitchen-order-confirmed", **spec: Any) -> dict[str, Any]:
     """An EventSubscription of the kitchen."""
     given = {
-        "eventTypeRef": {"name": "orders.orderConfirmed"},
-        "versions": {"accept": ["v1"]},
+        "type": "orders.orderConfirmed",
+        "versions": ["v1"],
         "consumer": {"appId": "kitchen", "owner": "kitchen"},
         **spec,
     }
-    return _resource("EventSubscription", namespace, name, given)
+    return _resource("EventSubscription", namespace, name, one_event(given))
 
 
 def replay(namespace: str, name: str = "again", **spec: Any) -> dict[str, Any]:

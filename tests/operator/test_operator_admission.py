@@ -34,12 +34,12 @@ def versions(**how: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"filters": webhooks.MALFORMED}, ("spec.filters[0].cel", "not valid CEL")),
-        ({"filters": [{"cel": "event.data.total"}]}, ("spec.filters[0].cel", "not bool")),
+        ({"filters": webhooks.MALFORMED}, ("spec.events[0].filters[0].cel", "not valid CEL")),
+        ({"filters": [{"cel": "event.data.total"}]}, ("spec.events[0].filters[0].cel", "not bool")),
         ({"filters": [{"not": {"not": {"not": {"not": {"exakt": {"a": 1}}}}}}]}, ("exakt", "exact")),
-        ({"eventTypeRef": {"name": "orders.orderConfirmd"}}, ("spec.eventTypeRef.name", "orders.orderConfirmed")),
-        ({"versions": {"accept": ["v2"]}}, ("spec.versions.accept[0]", "retired", "v1")),
-        ({"versions": {"accept": ["v3"]}}, ("spec.versions.accept[0]", "Known: v1, v2")),
+        ({"type": "orders.orderConfirmd"}, ("spec.events[0].type", "orders.orderConfirmed")),
+        ({"versions": ["v2"]}, ("spec.events[0].versions[0]", "retired", "v1")),
+        ({"versions": ["v3"]}, ("spec.events[0].versions[0]", "Known: v1, v2")),
         ({"consumer": {"appId": "kitchen", "kit": False}}, ("consumer.kit", "EventSubscription/", "/first")),
         ({}, ("/first already reads", "add filters to both")),
         ({"startFrom": "Latest"}, ("spec.startFrom", "BestEffort")),
@@ -52,9 +52,7 @@ async def test_a_wrong_subscription_is_refused_with_its_mend(
     cluster.apply(shop.subscription(namespace, "first"))
     await guarded()
     # A dry run of a whole set lets by what the set itself may hold: a new type, or a new version of one.
-    may_come = spec.get("eventTypeRef", {}).get("name") == "orders.orderConfirmd" or spec.get("versions") == {
-        "accept": ["v3"]
-    }
+    may_come = spec.get("type") == "orders.orderConfirmd" or spec.get("versions") == ["v3"]
     for dry in (False,) if may_come else (True, False):
         refused = await webhooks.refusal(cluster, shop.subscription(namespace, "second", **spec), dry=dry)
         assert not [each for each in ("validate.tidings.dev", *said) if each not in refused], refused
@@ -66,7 +64,7 @@ async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace
     await guarded()
     for fact in ("Placed", "Paid", "Baked", "Boxed", "Delivered"):
         name, app = f"orders.order{fact}", fact.lower()
-        wish = shop.subscription(namespace, app, eventTypeRef={"name": name}, consumer={"appId": app})
+        wish = shop.subscription(namespace, app, type=name, consumer={"appId": app})
         await webhooks.asked(cluster, shop.event_type(namespace, name))
         await webhooks.asked(cluster, wish)
         assert not await _deletion(cluster, wish)
@@ -113,7 +111,7 @@ async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_break
     kind = cluster.apply(shop.event_type(namespace, versions=versions()))
     for app in ("kitchen", "archive-of-orders"):
         cluster.apply(shop.subscription(namespace, f"{app}-wish", consumer={"appId": app}))
-    later = shop.subscription(namespace, "later", versions={"accept": ["v2"]}, consumer={"appId": "later"})
+    later = shop.subscription(namespace, "later", versions=["v2"], consumer={"appId": "later"})
     cluster.apply(later)
     await guarded()
     refused = await webhooks.refusal(
@@ -146,7 +144,7 @@ async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
-    stalled: dict[str, Any] = {"versions": {"accept": ["v2"]}}
+    stalled: dict[str, Any] = {"versions": ["v2"]}
     cluster.apply(shop.subscription(namespace, **stalled))  # before there was a webhook
     await guarded()
     _, warnings = await webhooks.asked(cluster, shop.subscription(namespace, **stalled, maxConcurrency=3))
@@ -170,7 +168,7 @@ async def test_deprecation_is_warned_of_at_both_ends(
     assert "Warning: orders.orderConfirmed v1 is deprecated" in deprecated
     assert "kitchen-order-confirmed (app kitchen)" in deprecated
     told = await _kubectl(cluster, tmp_path, late)
-    assert "Warning: spec.versions.accept[0]: orders.orderConfirmed v1 is deprecated" in told
+    assert "Warning: spec.events[0].versions[0]: orders.orderConfirmed v1 is deprecated" in told
     assert "Read v2 instead" in told
     assert "serverside-applied" in told
 
@@ -209,8 +207,8 @@ async def test_with_the_webhook_down_nothing_wrong_is_programmed(
 ) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "malformed": {"filters": webhooks.MALFORMED},
-        "unknown": {"eventTypeRef": {"name": "orders.orderConfirmd"}},
-        "retired": {"versions": {"accept": ["v2"]}},
+        "unknown": {"type": "orders.orderConfirmd"},
+        "retired": {"versions": ["v2"]},
     }
     async with webhooks.configured(cluster, namespace, ports.take()):  # nobody listens there
         await webhooks.asked(cluster, shop.event_type(namespace, versions=RETIRED))

@@ -64,8 +64,8 @@ RESOURCES = st.sampled_from(
         shop.event_type("x", "orders.orderPaid"),
         shop.subscription("x"),
         shop.subscription("x", filters=[{"exact": {"data.a": 1}}]),
-        shop.subscription("x", "paid", eventTypeRef={"name": "orders.orderPaid"}),
-        shop.subscription("x", "all", eventTypeRef={"name": "*"}, versions={}, consumer={"appId": "archive"}),
+        shop.subscription("x", "paid", type="orders.orderPaid"),
+        shop.subscription("x", "all", pattern="*", versions=[], consumer={"appId": "archive"}),
         shop.replay("x"),
     ]
 )

@@ -180,7 +180,8 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     hidden = shop.subscription(
         other,
         "hidden-reader",
-        eventTypeRef={"name": "orders.orderConfirmed", "namespace": namespace},
+        type="orders.orderConfirmed",
+        namespace=namespace,
         consumer={"appId": "hidden-app"},
         filters=[{"exact": {"data.total": 1}}],
     )
@@ -193,7 +194,7 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
         versions=[{"name": "v1", "schema": V1, "state": "Retired"}, {"name": "v2", "schema": V1}],
         access=opened,
     )
-    probe = shop.subscription(namespace, "probe2", eventTypeRef={"name": "orders.secretThin", "namespace": other})
+    probe = shop.subscription(namespace, "probe2", type="orders.secretThin", namespace=other)
     for user in ({}, {"user": TENANT}):
         status, said = await asked(cluster, retired, "kubectl", **user)
         assert status == 422, said
@@ -207,7 +208,7 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     status, said = await asked(
         cluster, shop.subscription(namespace, filters=webhooks.MALFORMED), "kubectl", user=TENANT
     )
-    assert (status, "spec.filters[0].cel" in said) == (422, True)
+    assert (status, "spec.events[0].filters[0].cel" in said) == (422, True)
 
 
 async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
@@ -217,8 +218,7 @@ async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     opened = {"namespaces": [other]}
     versions = [{"name": "v1", "schema": V1}, {"name": "v2", "schema": V1}]
     cluster.apply(shop.event_type(namespace, versions=versions, access=opened))
-    reference = {"name": "orders.orderConfirmed", "namespace": namespace}
-    cluster.apply(shop.subscription(other, "hidden-reader", eventTypeRef=reference, consumer={"appId": "hidden-app"}))
+    cluster.apply(shop.subscription(other, "hidden-reader", namespace=namespace, consumer={"appId": "hidden-app"}))
     await guarded(namespaces=(namespace, other))
     ends = {"effective": "2026-01-01", "removal": "2099-01-01", "alternative": "v2"}
     deprecated = [{**versions[0], "state": "Deprecated", "deprecation": ends}, versions[1]]

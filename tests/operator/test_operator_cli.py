@@ -97,9 +97,7 @@ async def test_consumers_and_health_tell_what_the_operator_says(
     cluster: Cluster, namespace: str, operator: Start, wishes: Path
 ):
     good = applied(cluster, wishes, namespace)
-    bad = cluster.apply(
-        shop.subscription(namespace, "broken", versions={"accept": ["v9"]}, consumer={"appId": "broken"})
-    )
+    bad = cluster.apply(shop.subscription(namespace, "broken", versions=["v9"], consumer={"appId": "broken"}))
     assert {argo(cluster.get(path_of(each)))[0] for each in (*good, bad)} == {"Progressing"}
     await operator()
     await programmed(cluster, good)

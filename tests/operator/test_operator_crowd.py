@@ -31,8 +31,8 @@ PATIENCE = 400.0
 SHARING = 10
 FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"filters": [{"cel": "event.data.total >"}]}, "MalformedCel"),
-    ({"eventTypeRef": {"name": "orders.orderVanished"}}, "UnknownType"),
-    ({"versions": {"accept": ["v9"]}}, "UnknownVersion"),
+    ({"type": "orders.orderVanished"}, "UnknownType"),
+    ({"versions": ["v9"]}, "UnknownVersion"),
 )
 
 

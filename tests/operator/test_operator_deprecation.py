@@ -58,9 +58,7 @@ async def test_from_active_to_its_removal(
     monkeypatch.setattr(dates, "LOOK", 0.2)
     kind = cluster.apply(shop.event_type(namespace, versions=VERSIONS, policy={"afterRemoval": after_removal}))
     wish = cluster.apply(shop.subscription(namespace))
-    modern = cluster.apply(
-        shop.subscription(namespace, "modern", versions={"accept": ["v2"]}, consumer={"appId": "modern"})
-    )
+    modern = cluster.apply(shop.subscription(namespace, "modern", versions=["v2"], consumer={"appId": "modern"}))
     clock = Clock.at("2026-02-27T12:00:00")
     await operator(clock=clock, resync=3600.0)
     await until(lambda: said(cluster, wish) == ("True", "Accepted"), "nothing is wrong yet")

@@ -35,8 +35,8 @@ wrong_cel = st.sampled_from(
 wrong = (
     st.builds(lambda cel: {"filters": [{"cel": cel}]}, wrong_cel)
     | st.builds(lambda cel: {"routes": {"rules": [{"match": cel, "path": "/x"}]}}, wrong_cel)
-    | st.builds(lambda name: {"versions": {"accept": [name]}}, st.sampled_from(["v2", "v77"]))
-    | st.builds(lambda name: {"eventTypeRef": {"name": name}}, st.sampled_from(["no.such", "fuzz.e0seen"]))
+    | st.builds(lambda name: {"versions": [name]}, st.sampled_from(["v2", "v77"]))
+    | st.builds(lambda name: {"type": name}, st.sampled_from(["no.such", "fuzz.e0seen"]))
 )
 
 
@@ -60,7 +60,7 @@ def crowd(namespace: str, valid: list[dict[str, Any]], invalid: list[dict[str, A
         for place, spec in enumerate(drawn):
             name = f"fuzz.{kind}{place}Seen"
             found.append(shop.event_type(namespace, name))
-            whole = {"eventTypeRef": {"name": name}, "consumer": {"appId": APP}, **spec}
+            whole = {"type": name, "consumer": {"appId": APP}, **spec}
             found.append(shop.subscription(namespace, f"{kind}{place}", **whole))
     return found
 

@@ -36,7 +36,7 @@ def test_the_pod_is_restricted():
     ("resource", "said"),
     [
         (shop.subscription("x", versions={"accept": ["v1"], "pin": "v2"}), "pin must be one of accept"),
-        (shop.subscription("x", versions={"accept": ["1"]}), "spec.versions.accept[0]"),
+        (shop.subscription("x", versions=["1"]), "spec.events[0].versions[0]"),
         (shop.subscription("x", filters=[{"cel": "true", "exact": {"data.a": 1}}]), "exactly one of exact"),
         (shop.subscription("x", delivery={"timeout": "soon"}), "spec.delivery.timeout"),
         (shop.subscription("x", consumer={"appId": "Kitchen"}), "spec.consumer.appId"),

@@ -140,7 +140,7 @@ async def test_declared_but_not_subscribed_and_the_other_way_round(
 
     # The sidecar is not told of what is declared now: its files are those of before.
     paid = cluster.apply(shop.event_type(namespace, "orders.orderPaid"))
-    other = cluster.apply(shop.subscription(namespace, "paid", eventTypeRef={"name": "orders.orderPaid"}))
+    other = cluster.apply(shop.subscription(namespace, "paid", type="orders.orderPaid"))
     await until(lambda: _reason(cluster, other) == "NotSubscribed", "the new one is missed")
     said = shop.conditions(cluster, other)["Observed"]
     assert said["status"] == "False"

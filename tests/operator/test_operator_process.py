@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 async def test_it_logs_lines_of_json_and_measures_what_is_so(cluster: Cluster, namespace: str, ports: Ports):
     cluster.apply(shop.event_type(namespace))
     good = cluster.apply(shop.subscription(namespace))
-    bad = cluster.apply(shop.subscription(namespace, "bad", consumer={"appId": "bad"}, versions={"accept": ["v9"]}))
+    bad = cluster.apply(shop.subscription(namespace, "bad", consumer={"appId": "bad"}, versions=["v9"]))
     port = ports.take()
     environment = {
         **os.environ,

@@ -13,7 +13,8 @@ from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
 
 pytestmark = pytest.mark.real
-UNKNOWN = {"eventTypeRef": {"name": "orders.orderConfirmd"}}
+UNKNOWN = {"type": "orders.orderConfirmd"}
+BAD_FILTER = {"filters": [{"cel": "event.data.total >"}]}
 
 
 async def settled(cluster: Cluster, *resources: dict[str, Any]) -> list[dict[str, Any]]:
@@ -62,9 +63,9 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
 @pytest.mark.parametrize(
     ("spec", "condition", "reason", "field", "fix"),
     [
-        (UNKNOWN, "EventTypeResolved", "UnknownType", "spec.eventTypeRef.name", "orders.orderConfirmed"),
-        ({"versions": {"accept": ["v2"]}}, "VersionAccepted", "UnknownVersion", "spec.versions.accept[0]", "Known: v1"),
-        ({"filters": [{"cel": "event.data.total >"}]}, "PolicyAccepted", "MalformedCel", "spec.filters[0].cel", "CEL"),
+        (UNKNOWN, "EventTypeResolved", "UnknownType", "spec.events[0].type", "orders.orderConfirmed"),
+        ({"versions": ["v2"]}, "VersionAccepted", "UnknownVersion", "spec.events[0].versions[0]", "Known: v1"),
+        (BAD_FILTER, "PolicyAccepted", "MalformedCel", "spec.events[0].filters[0].cel", "CEL"),
         ({"startFrom": "Latest"}, "PolicyAccepted", "NotEnforced", "spec.startFrom", "BestEffort"),
     ],
 )  # fmt: skip

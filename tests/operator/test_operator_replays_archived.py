@@ -61,7 +61,7 @@ async def served(archive: Archive, ports: Ports) -> AsyncIterator[Served]:
 @pytest.fixture(autouse=True)
 def target(cluster: Cluster, namespace: str) -> None:
     cluster.apply(shop.event_type(namespace, "kitchen.pizzaBoxed", owner={"team": "kitchen"}, producers=["kitchen"]))
-    reads = {"eventTypeRef": {"name": "kitchen.pizzaBoxed"}, "consumer": {"appId": "pickup"}}
+    reads = {"type": "kitchen.pizzaBoxed", "consumer": {"appId": "pickup"}}
     cluster.apply(shop.subscription(namespace, TARGET, **reads))
 
 
@@ -173,7 +173,7 @@ async def test_deleting_it_ends_the_release_of_dead_letters(
     await until(lambda: len(sent(archive)) == 1, "one is released")
     cluster.delete(path_of(wish))
     assert cluster.get(path_of(wish)) is None, "nothing holds it"
-    later = cluster.apply(shop.subscription(namespace, "later", eventTypeRef={"name": "kitchen.pizzaBoxed"}))
+    later = cluster.apply(shop.subscription(namespace, "later", type="kitchen.pizzaBoxed"))
     await until(lambda: shop.conditions(cluster, later), "the operator goes on")
     before = len(sent(archive))
     await until(lambda: shop.status(cluster, later).get("topics"), "and on")

@@ -54,9 +54,7 @@ async def test_the_status_counts_what_a_real_consumer_confirms(
     cluster: Cluster, namespace: str, operator: Start, system: Run
 ) -> None:
     cluster.apply(shop.event_type(namespace, TYPE, owner={"team": "orders"}, producers=["orders"]))
-    cluster.apply(
-        shop.subscription(namespace, TARGET, eventTypeRef={"name": TYPE}, consumer={"appId": "pickup", "kit": True})
-    )
+    cluster.apply(shop.subscription(namespace, TARGET, type=TYPE, consumer={"appId": "pickup", "kit": True}))
     broker = await nats.connect(system.broker_url)
     good = [cancelled(f"o-{n}", {"orderId": f"o-{n}", "stage": "confirmed"}) for n in range(GOOD)]
     for each in [*good, *(cancelled(f"bad-{n}", {"orderId": 7}) for n in range(BAD))]:

@@ -172,7 +172,7 @@ def planned(app: str, component: dict[str, Any]) -> Any:
         names.update(filter(None, [delivers(component)]))
     kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
     wish = {
-        "eventTypeRef": {"name": NAME}, "versions": {"accept": ["v1"]}, "consumer": {"appId": app},
+        "events": [{"type": NAME, "versions": ["v1"]}], "consumer": {"appId": app},
         "delivery": {"timeout": "3s", "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
     }  # fmt: skip
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}

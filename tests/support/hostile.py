@@ -14,6 +14,7 @@ from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
+from tests.support.contracts import one_event
 
 from tidings_operator.crds import definitions
 
@@ -265,12 +266,12 @@ def mutated(draw: st.DrawFn) -> Document:
 
 def _subscription(**spec: Any) -> Document:
     given = {
-        "eventTypeRef": {"name": "orders.orderPlaced"},
-        "versions": {"accept": ["v1"]},
+        "type": "orders.orderPlaced",
+        "versions": ["v1"],
         "consumer": {"appId": "evil"},
         **spec,
     }
-    return document("EventSubscription", "default", "s0", given)
+    return document("EventSubscription", "default", "s0", one_event(given))
 
 
 def _type(**spec: Any) -> Document:
@@ -321,8 +322,8 @@ CORPUS: Mapping[str, Document] = {
     "many filters": _subscription(filters=[{"any": [{"exact": {"data.a": str(n)}} for n in range(64)]}] * 16),
     "filters within filters": _subscription(filters=[json.loads('{"not":' * 40 + '{"exact":{"type":"a"}}' + "}" * 40)]),
     "separators in scopes": _subscription(consumer={"appId": "evil=a,b;payments"}),
-    "every type of all": _subscription(eventTypeRef={"name": "*", "namespace": "far"}, versions={}),
-    "everybody's dead letters": _subscription(eventTypeRef={"name": "deadletter.*"}, versions={}),
+    "every type of all": _subscription(pattern="*", namespace="far", versions=[]),
+    "everybody's dead letters": _subscription(pattern="deadletter.*", versions=[]),
     "a huge rate": _subscription(rateLimit={"eventsPerSecond": 1e308}),
     "a tiny rate": _subscription(rateLimit={"eventsPerSecond": 5e-324}),
     "replay elsewhere": document(

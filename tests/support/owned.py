@@ -59,7 +59,7 @@ def _may_publish(topic: str, namespace: str, own: str, types: list[EventType], t
         if granted and natural(topic) in ("", kind) and not reserved:
             return True
     if topic.startswith("replay."):
-        return any(each.spec.event_type_ref.name.startswith("deadletter.") for each in theirs)
+        return any(events.name.startswith("deadletter.") for each in theirs for events in each.spec.events)
     named = {each.spec.delivery.dead_letter.topic for each in theirs}
     return topic in named and not owners and not fold(topic).startswith(RESERVED)
 
@@ -68,7 +68,7 @@ def _may_read(topic: str, namespace: str, own: str, types: list[EventType], thei
     if topic == f"replay.{own}":
         return True
     if topic.startswith("deadletter."):
-        return any(each.spec.event_type_ref.name.startswith("deadletter.") for each in theirs)
+        return any(events.name.startswith("deadletter.") for each in theirs for events in each.spec.events)
     for owner in types:
         home, guests = owner.metadata.namespace, owner.spec.access.namespaces
         invited = home == namespace or namespace in guests or "*" in guests

@@ -219,7 +219,7 @@ def test_for_people_and_programs():
 
 
 def test_exit_codes(tmp_path: Path):
-    wrong = (SHOP[0] / "subscriptions.yaml").read_text().replace("pin: v2", "pin: v9")
+    wrong = (SHOP[0] / "subscriptions.yaml").read_text().replace("versions: [v2]\n", "versions: [v9]\n")
     (tmp_path / "subscriptions.yaml").write_text(wrong)
     result = run(SHOP[0] / "events.yaml", tmp_path)
     assert result.exit_code == 1

@@ -46,11 +46,10 @@ def system(
         "versions": list(versions),
     }
     books = {
-        "eventTypeRef": {"name": reads},
-        "versions": {"accept": accept.split()},
+        "events": [{"type": reads, "versions": accept.split()}],
         "consumer": {"appId": "books", "owner": "finance", "contact": "books@shop.example", "criticality": "High"},
     }
-    archive = {"eventTypeRef": {"name": "*"}, "consumer": {"appId": "archive"}}
+    archive = {"events": [{"pattern": "*"}], "consumer": {"appId": "archive"}}
     specs = [("EventSubscription", "books-sold", books), ("EventSubscription", "archive-all", archive)]
     if versions:
         specs.append(("EventType", "sold", kind))

@@ -43,10 +43,10 @@ def test_what_is_right_is_0_and_without_paths_all_services_are_read(shop: Path, 
 
 @pytest.mark.parametrize("command", ["lint", "plan", "render"])
 def test_an_error_is_1_with_its_place(shop: Path, command: str):
-    spoil(shop, "pin: v2", "pin: v9")
+    spoil(shop, "versions: [v2]\n", "versions: [v9]\n")
     result = run(command)
     assert result.exit_code == 1
-    where = "services/all/contracts/subscriptions.yaml:19:19: error: orders.orderConfirmed has no version v9"
+    where = "services/all/contracts/subscriptions.yaml:20:18: error: orders.orderConfirmed has no version v9"
     assert where in result.output
     assert "Known: v1, v2." in result.output
 
@@ -70,7 +70,7 @@ def test_wrong_usage_is_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argum
 
 
 def test_lint_for_programs(shop: Path):
-    spoil(shop, "eventTypeRef: {name: payments.takePayment}", "eventTypeRef: {name: payments.takePaymnt}")
+    spoil(shop, "type: payments.takePayment,", "type: payments.takePaymnt,")
     found = json.loads(run("lint", "-o", "json").stdout)
     assert found[0] == {
         "severity": "error",
@@ -79,9 +79,9 @@ def test_lint_for_programs(shop: Path):
         "fix": "Did you mean 'payments.takePayment'?",
         "location": {
             "file": "services/all/contracts/subscriptions.yaml",
-            "line": 30,
-            "column": 24,
-            "field": "spec.eventTypeRef.name",
+            "line": 32,
+            "column": 14,
+            "field": "spec.events[0].type",
         },
         "resource": "EventSubscription/payments-take-payment",
     }

@@ -113,7 +113,7 @@ def test_a_change_is_shown_as_a_diff_with_what_it_does_to_the_sidecar(shop: Path
 
 def test_what_no_file_asks_for_any_more_is_deleted_and_drift_is_seen(shop: Path, cluster: FakeCluster):
     apply(cluster, shop)
-    spoil(shop, "versions: {accept: [v1]}", "versions: {accept: [v1]}\n  source: {topic: cash}")
+    spoil(shop, "versions: [v1]}", "versions: [v1]}\n  source: {topic: cash}")
     cluster.objects["resiliencies", "shop", "kitchen"]["scopes"] = ["everybody"]
     found = changed(run("plan", "--live", "-o", "json"))
     assert found["Subscription/shop/payments.payments.take-payment.v1"] == "delete"
@@ -123,12 +123,12 @@ def test_what_no_file_asks_for_any_more_is_deleted_and_drift_is_seen(shop: Path,
 
 def test_an_error_is_1_but_not_one_of_somebody_else(shop: Path, tmp_path: Path, cluster: FakeCluster):
     alien = yaml.safe_load((shop / "subscriptions.yaml").read_text().split("---")[0])
-    alien["metadata"]["name"], alien["spec"]["eventTypeRef"]["name"] = "alien", "no.suchThing"
+    alien["metadata"]["name"], alien["spec"]["events"][0]["type"] = "alien", "no.suchThing"
     alien["spec"]["consumer"]["appId"] = "alien"
     (tmp_path / "alien.yaml").write_text(yaml.safe_dump(alien))
     apply(cluster, shop, tmp_path / "alien.yaml")
     assert run("plan", "--live").exit_code == 0
-    spoil(shop, "pin: v2", "pin: v9")
+    spoil(shop, "versions: [v2]\n", "versions: [v9]\n")
     result = run("plan", "--live")
     assert result.exit_code == 1
     assert "has no version v9" in result.output
@@ -161,7 +161,7 @@ def test_a_schema_that_is_only_a_file_name_there_is_said(shop: Path, cluster: Fa
 def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: FakeCluster):
     """A file has no age: what is new must not win a dispute that it would lose on the cluster."""
     apply(cluster, shop)
-    spoil(shop, "name: payments-take-payment\nspec:\n  eventTypeRef", "name: a-first\nspec:\n  eventTypeRef")
+    spoil(shop, "name: payments-take-payment\nspec:\n  events", "name: a-first\nspec:\n  events")
     spoil(shop, "consumer: {appId: payments}", "consumer: {appId: thief}")
     result = run("plan", "-n", "shop")
     assert result.exit_code == 1

@@ -210,8 +210,8 @@ apiVersion: tidings.dev/v1alpha1
 kind: EventSubscription
 metadata: {name: till-item-sold}
 spec:
-  eventTypeRef: {name: shop.itemSold}
-  versions: {accept: [v1]}
+  events:
+    - {type: shop.itemSold, versions: [v1]}
   consumer: {appId: till}
 """
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.contracts import one_event
 
 from tidings.consume.policy import Policy
 from tidings_plan import AppPlan, Plan, plan, plan_app
@@ -44,12 +45,14 @@ def subscription(name: str = "one", app: str = "kitchen", **spec: Any) -> Docume
         "apiVersion": "tidings.dev/v1alpha1",
         "kind": "EventSubscription",
         "metadata": {"name": name, **spec.pop("metadata", {})},
-        "spec": {
-            "eventTypeRef": {"name": "orders.orderConfirmed"},
-            "versions": {"accept": ["v2"]},
-            "consumer": {"appId": app, "kit": kit},
-            **spec,
-        },
+        "spec": one_event(
+            {
+                "type": "orders.orderConfirmed",
+                "versions": ["v2"],
+                "consumer": {"appId": app, "kit": kit},
+                **spec,
+            }
+        ),
     }
 
 
@@ -83,15 +86,16 @@ def retired_on(removal: str, state: str = "Deprecated", **spec: Any) -> Document
 
 FAR: Document = {
     "metadata": {"namespace": "far"},
-    "eventTypeRef": {"name": "orders.orderConfirmed", "namespace": "default"},
+    "type": "orders.orderConfirmed",
+    "namespace": "default",
 }
-V1: Document = {"versions": {"accept": ["v1"]}}
+V1: Document = {"versions": ["v1"]}
 COMMAND = event_type("payments.takePayment", "v1:Active", intent="Command")
-TAKES: Document = {"eventTypeRef": {"name": "payments.takePayment"}, **V1}
+TAKES: Document = {"type": "payments.takePayment", **V1}
 WEB: Document = {"filters": [{"exact": {"data.channel": "web"}}]}
 PHONE: Document = {"filters": [{"exact": {"data.channel": "phone"}}]}
 BEST: Document = {"enforcement": "BestEffort"}
-ARCHIVE = subscription("all", "archive", eventTypeRef={"name": "*"}, versions={})
+ARCHIVE = subscription("all", "archive", pattern="*", versions=[])
 
 
 def at(path: str) -> dict[str, Any]:
@@ -103,15 +107,15 @@ def at(path: str) -> dict[str, Any]:
     [
         pytest.param([event_type(), subscription()], set(), id="fine"),
         pytest.param([subscription()], {"error unknown-type"}, id="no type"),
-        pytest.param([event_type(), subscription(versions={})], {"error version-missing"}, id="no version"),
-        pytest.param([event_type(), subscription(versions={"accept": ["v9"]})], {"error unknown-version"}, id="v9"),
+        pytest.param([event_type(), subscription(versions=[])], {"error version-missing"}, id="no version"),
+        pytest.param([event_type(), subscription(versions=["v9"])], {"error unknown-version"}, id="v9"),
         pytest.param(
-            [event_type(), subscription(versions={"accept": ["v2", "v9"]}, **BEST)],
+            [event_type(), subscription(versions=["v2", "v9"], **BEST)],
             {"warning unknown-version"},
             id="best effort reads what there is",
         ),
         pytest.param(
-            [event_type(), subscription(versions={"accept": ["v9"]}, **BEST)],
+            [event_type(), subscription(versions=["v9"], **BEST)],
             {"error unknown-version"},
             id="nothing left",
         ),
@@ -133,9 +137,6 @@ def at(path: str) -> dict[str, Any]:
             [retired_on("2026-11-23", policy={"afterRemoval": "Warn"}), subscription(**V1)],
             {"warning past-removal"},
             id="past removal, tolerated",
-        ),
-        pytest.param(
-            [event_type(), subscription(versions={"accept": ["v1"], "pin": "v2"})], {"error pin-not-accepted"}, id="pin"
         ),
         pytest.param(
             [event_type(), subscription(**FAR)],
@@ -234,7 +235,7 @@ def at(path: str) -> dict[str, Any]:
             [event_type(domain="sales"), subscription()], {"error bad-name", "error type-refused"}, id="domain"
         ),
         pytest.param(
-            [event_type(), subscription(eventTypeRef={"name": "*"})],
+            [event_type(), subscription(pattern="*")],
             {"error versions-of-a-pattern", "info unconsumed-type"},
             id="pattern with versions",
         ),
@@ -446,7 +447,7 @@ def test_a_slow_subscription_needs_workers_of_its_own_where_a_component_shares_t
         for name in ("pubsub", "slow")
     ]
     slow = subscription("slow", rateLimit={"eventsPerSecond": rate}, source={"pubsub": source})
-    quick = subscription("quick", eventTypeRef={"name": "orders.orderCancelled"})
+    quick = subscription("quick", type="orders.orderCancelled")
     documents = [event_type(), event_type("orders.orderCancelled"), slow, quick, *components]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
     assert ("warning slow-among-others" in said(plan(load([tmp_path])))) is warned
@@ -476,10 +477,10 @@ def test_every_finding_has_a_location_and_a_fix():
 
 
 def test_an_unknown_type_is_corrected():
-    misspelt = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderConfirmd"})).findings
-    versioned = planned(event_type(), subscription(eventTypeRef={"name": "orders.orderPlaced.v1"})).findings
+    misspelt = planned(event_type(), subscription(type="orders.orderConfirmd")).findings
+    versioned = planned(event_type(), subscription(type="orders.orderPlaced.v1")).findings
     assert misspelt[0].fix == "Did you mean 'orders.orderConfirmed'?"
-    assert "versions go under spec.versions.accept" in versioned[0].fix
+    assert "versions go under versions" in versioned[0].fix
 
 
 def test_the_shop_becomes_what_its_files_say():
@@ -675,9 +676,9 @@ def test_conditions_that_would_fail_on_real_events(
 
 
 bad = [
-    subscription("bad-type", "kitchen", eventTypeRef={"name": "no.thing"}),
+    subscription("bad-type", "kitchen", type="no.thing"),
     subscription("bad-cel", "kitchen", filters=[{"cel": "event.type =="}]),
-    subscription("bad-version", "payments", versions={"accept": ["v7"]}),
+    subscription("bad-version", "payments", versions=["v7"]),
     subscription("bad-kept", "stranger", startFrom="Latest"),
     event_type("orders.rowUpdated"),
 ]
@@ -698,7 +699,7 @@ def test_one_bad_resource_never_harms_a_good_one(chosen: set[int], order: random
 
 pool = [
     *(event_type(), event_type(versions="v1:Active v2:Retired"), COMMAND, ARCHIVE),
-    subscription("letters", "archive", eventTypeRef={"name": "deadletter.*"}, versions={}),
+    subscription("letters", "archive", pattern="deadletter.*", versions=[]),
     *(subscription("one"), subscription("one", "other"), subscription("two", **WEB, **at("/two"))),
     *(subscription("pay", "payments", **TAKES), subscription("rival", "other", **TAKES)),
 ]
@@ -823,3 +824,61 @@ def test_components_with_other_settings_do_not_share_a_consumer():
     inventory = Inventory()
     inventory.settings = {"pubsub": "one", "pubsub-1": "one", "pubsub-2": "other", "shop/pubsub": "one"}
     assert inventory.parallel("default", "pubsub") == ["pubsub", "pubsub-1"]
+
+
+SEVERAL: Document = subscription("way", "tracking", rateLimit={"eventsPerSecond": 5})
+SEVERAL["spec"]["events"] = [
+    {"type": "orders.orderConfirmed", "versions": ["v2"]},
+    {"type": "orders.orderPlaced", "versions": ["v1"], "filters": [{"exact": {"data.channel": "web"}}]},
+    {"type": "orders.orderCancelled", "versions": ["v9"]},
+    {"pattern": "kitchen.*"},
+]
+KINDS_OF_EVENTS = [
+    event_type(),
+    event_type("orders.orderPlaced", "v1:Active"),
+    event_type("orders.orderCancelled", "v1:Active"),
+    event_type("kitchen.pizzaBaked", "v1:Active"),
+]
+
+
+def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the_entry_with_an_error():
+    found = planned(*KINDS_OF_EVENTS, SEVERAL)
+    app = found.apps["tracking"]
+    assert [(each.rule, each.location.field) for each in found.findings if each.severity == "error"] == [
+        ("unknown-version", "spec.events[2].versions[0]")
+    ]
+    assert app.events == {
+        "way": {
+            0: (("pubsub", "orders.orderConfirmed.v2"),),
+            1: (("pubsub", "orders.orderPlaced.v1"),),
+            3: (("pubsub", "kitchen.pizzaBaked.v1"),),
+        }
+    }
+    routes = {each["spec"]["topic"]: each["spec"]["routes"] for each in app.subscriptions}
+    assert "rules" in routes["orders.orderPlaced.v1"]
+    assert "rules" not in routes["orders.orderConfirmed.v2"]
+    entries = app.policy["subscriptions"]
+    assert {(each["name"], each["rateLimit"]["events"]) for each in entries} == {("way", 5)}
+
+
+def test_an_error_in_shared_settings_rejects_every_entry():
+    broken = {**SEVERAL, "spec": {**SEVERAL["spec"], "routes": {"rules": [{"match": "event.", "path": "/x"}]}}}
+    assert planned(*KINDS_OF_EVENTS, broken).apps["tracking"].subscriptions == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "rule"),
+    [
+        ([{"type": "orders.orderConfirmed", "versions": ["v1"]}] * 2, "duplicate-subscription"),
+        ([{"pattern": "orders.*"}, {"pattern": "*"}], "duplicate-subscription"),
+        ([{"pattern": "orders.*", "versions": ["v1"]}], "versions-of-a-pattern"),
+    ],
+)
+def test_entries_of_one_subscription_must_not_meet(events: list[Document], rule: str):
+    document = {**SEVERAL, "spec": {**SEVERAL["spec"], "events": events}}
+    assert f"error {rule}" in said(planned(*KINDS_OF_EVENTS, document))
+
+
+def test_one_event_of_several_may_not_come_from_another_topic():
+    document = {**SEVERAL, "spec": {**SEVERAL["spec"], "source": {"topic": "legacy"}}}
+    assert "error source-of-several" in said(planned(*KINDS_OF_EVENTS, document))

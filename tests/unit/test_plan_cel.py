@@ -13,7 +13,7 @@ from tidings_plan.resources.subscription import Filter
 
 
 def rendered(*conditions: dict[str, Any]) -> str:
-    compiled = [term.cel for term in filters.terms(msgspec.convert(conditions, tuple[Filter, ...]))]
+    compiled = filters.terms(msgspec.convert(conditions, tuple[Filter, ...]))
     return filters.conjunction(compiled)
 
 

@@ -174,8 +174,7 @@ def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is
         "kind": "EventSubscription",
         "metadata": {"name": "kitchen-confirmed"},
         "spec": {
-            "eventTypeRef": {"name": "orders.orderConfirmed"},
-            "versions": {"accept": ["v1"]},
+            "events": [{"type": "orders.orderConfirmed", "versions": ["v1"]}],
             "consumer": {"appId": "kitchen"},
         },
     }

@@ -11,9 +11,9 @@ from tests.unit.test_plan import Document, event_type, inventory, subscription
 
 from tidings_plan import Plan, guarding, plan, plan_app
 from tidings_plan import app as planning_of_apps
-from tidings_plan.app import MAX_RULES, MAX_SUBSCRIPTIONS
+from tidings_plan.app import MAX_EVENTS, MAX_RULES
 from tidings_plan.conventions import REPLAY_OUTCOMES
-from tidings_plan.resources import EventSubscription, Inventory, parse_resource
+from tidings_plan.resources import Inventory, Selection, parse_resource
 
 TODAY = date(2026, 11, 29)
 PAYMENTS = "payments.paymentAuthorised"
@@ -22,10 +22,10 @@ OURS: list[Document] = [
     event_type("orders.orderPlaced", "v1:Active"),
     event_type(PAYMENTS, "v1:Active", producers=["payments"]),
     event_type("legacy.thingDone", "v1:Active", channel={"topic": "old-things"}, producers=["legacy"]),
-    subscription("payments", "payments", eventTypeRef={"name": "orders.orderPlaced"}, versions={"accept": ["v1"]}),
-    subscription("letters", "archive", eventTypeRef={"name": "deadletter.*"}, versions={}),
+    subscription("payments", "payments", type="orders.orderPlaced", versions=["v1"]),
+    subscription("letters", "archive", pattern="deadletter.*", versions=[]),
 ]
-PLACED: Document = {"eventTypeRef": {"name": "orders.orderPlaced"}, "versions": {"accept": ["v1"]}}
+PLACED: Document = {"type": "orders.orderPlaced", "versions": ["v1"]}
 
 
 def evil(**spec: Any) -> Document:
@@ -177,7 +177,7 @@ def test_another_namespace_on_the_same_broker_claims_no_topic_and_no_app() -> No
     shared = event_type("orders.orderShipped", "v1:Active", access={"namespaces": ["far"]})
     stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
     stolen["metadata"]["creationTimestamp"] = "2026-11-29T00:00:00Z"
-    namesake = elsewhere(subscription("x", "payments", versions={"accept": ["v1"]}, eventTypeRef={"name": "far.b"}))
+    namesake = elsewhere(subscription("x", "payments", versions=["v1"], type="far.b"))
     apart = planned(stolen)
     assert rights(apart, "far/evil") == {PAID}, (
         "namespaces that nothing connects have brokers, or accounts, of their own"
@@ -201,7 +201,7 @@ def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> di
 
 def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_nothing_of_each_other() -> None:
     stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
-    namesake = elsewhere(subscription("x", "payments", versions={"accept": ["v1"]}, eventTypeRef={"name": PAYMENTS}))
+    namesake = elsewhere(subscription("x", "payments", versions=["v1"], type=PAYMENTS))
     warned = neighbourly({"default": ONE, "far": ONE | OTHER}, stolen, namesake)
     assert set(warned) == {
         "EventType/payments.paymentauthorised",
@@ -244,15 +244,16 @@ def test_a_type_of_another_namespace_that_may_not_be_read_is_as_one_that_does_no
         subscription(
             "probe",
             "far",
-            eventTypeRef={"name": name, "namespace": "default"},
-            versions={"accept": ["v1", "v7"]},
+            type=name,
+            namespace="default",
+            versions=["v1", "v7"],
             enforcement=enforcement,
         )
     )
     hidden = event_type(
         "secret.thingDone", "v1:Deprecated v3:Active", intent="Command", owner={"team": "hidden-team"}, producers=[]
     )
-    taker = subscription("taker", "hidden-app", eventTypeRef={"name": "secret.thingDone"}, versions={"accept": ["v1"]})
+    taker = subscription("taker", "hidden-app", type="secret.thingDone", versions=["v1"])
 
     def told(*documents: Document) -> list[str]:
         found = planned(probe, *documents)
@@ -289,39 +290,39 @@ def test_no_message_names_what_is_in_another_namespace() -> None:
             assert "hidden-app" not in said, said
 
 
-V1_SHIP: Document = {"eventTypeRef": {"name": "orders.shipOrder"}, "versions": {"accept": ["v1"]}}
-FAR_SHIP: Document = {**V1_SHIP, "eventTypeRef": {"name": "orders.shipOrder", "namespace": "default"}}
-FAR_SHIPPED: Document = {**V1_SHIP, "eventTypeRef": {"name": "orders.orderShipped", "namespace": "default"}}
+V1_SHIP: Document = {"type": "orders.shipOrder", "versions": ["v1"]}
+FAR_SHIP: Document = {**V1_SHIP, "type": "orders.shipOrder", "namespace": "default"}
+FAR_SHIPPED: Document = {**V1_SHIP, "type": "orders.orderShipped", "namespace": "default"}
 
 
 def test_dead_letters_are_read_by_one_app_and_in_one_namespace() -> None:
-    letters: Document = {"eventTypeRef": {"name": "deadletter.*"}, "versions": {}}
+    letters: Document = {"pattern": "deadletter.*", "versions": []}
     found = planned(subscription("z", "evil", **letters))
     assert errors(found) == {("z", "dead-letters-with-two-readers")}
     assert rights(found, "evil") == reading(found, "evil") == set()
-    named: Document = {"eventTypeRef": {"name": "deadletter.payments"}, "versions": {}}
+    named: Document = {"type": "deadletter.payments", "versions": []}
     assert rights(planned(subscription("z", "evil", **named)), "evil") == set()
-    letters["eventTypeRef"] = {"name": "deadletter.*", "namespace": "default"}
+    letters["namespace"] = "default"
     found = planned(elsewhere(subscription("z", "evil", **letters)))
     assert errors(found) == {("z", "access-denied")}
     assert rights(found, "far/evil") == set()
 
 
 def test_a_pattern_reads_nothing_of_a_namespace_that_does_not_invite() -> None:
-    everything: Document = {"eventTypeRef": {"name": "*", "namespace": "default"}, "versions": {}}
+    everything: Document = {"pattern": "*", "namespace": "default", "versions": []}
     found = planned(elsewhere(subscription("z", "evil", **everything)))
     assert reading(found, "far/evil") == set()
 
 
 def test_a_failing_judgement_concerns_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = planning_of_apps._check_alone
+    real = planning_of_apps._check_selection
 
-    def failing(each: EventSubscription, *rest: Any) -> Any:
+    def failing(each: Selection, *rest: Any) -> Any:
         if each.metadata.name == "evil-reads":
             raise RecursionError("too deep")
         return real(each, *rest)
 
-    monkeypatch.setattr(planning_of_apps, "_check_alone", failing)
+    monkeypatch.setattr(planning_of_apps, "_check_selection", failing)
     found = planned(evil(), subscription("good", "evil", **PLACED))
     assert errors(found) == {("evil-reads", "not-judged")}
     assert "orders.orderPlaced.v1" in reading(found, "evil")
@@ -350,13 +351,13 @@ def test_a_crowd_of_subscriptions_on_one_topic_is_bounded() -> None:
 
 def test_an_app_has_a_bounded_number_of_subscriptions() -> None:
     known = Inventory()
-    for place in range(MAX_SUBSCRIPTIONS + 2):
+    for place in range(MAX_EVENTS + 2):
         resource, _ = parse_resource(subscription(f"s{place:05}", "evil", **PLACED))
         assert resource
         known.put(resource)
     found = plan_app(("default", "evil"), known, TODAY).findings
-    assert [each.resource for each in found if each.rule == "too-many-subscriptions"] == [
-        f"EventSubscription/s{place:05}" for place in (MAX_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS + 1)
+    assert [each.resource for each in found if each.rule == "too-many-events"] == [
+        f"EventSubscription/s{place:05}" for place in (MAX_EVENTS, MAX_EVENTS + 1)
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.contracts import one_event
 from typer.testing import CliRunner
 
 from tidings_cli.commands import app as tidings
@@ -22,8 +23,8 @@ def resource(kind: str, name: str, **spec: Any) -> Document:
 
 
 def reader(app: str, name: str, wanted: str = "orders.orderConfirmed", **spec: Any) -> Document:
-    given = {"eventTypeRef": {"name": wanted}, "consumer": {"appId": app}, **spec}
-    return resource("EventSubscription", name, **given)
+    given = {"pattern" if "*" in wanted else "type": wanted, "consumer": {"appId": app}, **spec}
+    return resource("EventSubscription", name, **one_event(given))
 
 
 CONFIRMED = resource(
@@ -43,12 +44,12 @@ CONFIRMED = resource(
         {"name": "v2", "schema": {}},
     ],
 )
-LATE = reader("loyalty", "loyalty-confirmed", versions={"accept": ["v1"]})
-BOTH = reader("pickup", "pickup-confirmed", versions={"accept": ["v2", "v1"]}, rateLimit={"eventsPerSecond": 5})
-MODERN = reader("kitchen", "kitchen-confirmed", versions={"accept": ["v2"]}, suspend=True)
+LATE = reader("loyalty", "loyalty-confirmed", versions=["v1"])
+BOTH = reader("pickup", "pickup-confirmed", versions=["v2", "v1"], rateLimit={"eventsPerSecond": 5})
+MODERN = reader("kitchen", "kitchen-confirmed", versions=["v2"], suspend=True)
 EVERYTHING = reader("archive", "archive-everything", "*")
 DEAD_LETTERS = reader("archive", "archive-dead-letters", "deadletter.*")
-WRONG = reader("menu", "menu-confirmed", versions={"accept": ["v9"]})
+WRONG = reader("menu", "menu-confirmed", versions=["v9"])
 
 
 def drawn(*documents: Document) -> Document:

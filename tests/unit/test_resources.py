@@ -15,9 +15,10 @@ apiVersion: tidings.dev/v1alpha1
 kind: EventSubscription
 metadata: {name: one}
 spec:
-  eventTypeRef: {name: orders.orderConfirmed}
-  versions: {accept: [v2]}
   consumer: {appId: kitchen}
+  events:
+    - type: orders.orderConfirmed
+      versions: [v2]
 """
 
 
@@ -44,8 +45,8 @@ def findings(text: str) -> list[tuple[str, str, str]]:
         ("v1alpha1", "v2", "unknown-api-version", "1:13 apiVersion tidings.dev/v2", "Write tidings.dev/v1alpha1."),
         ("spec:", "sepc:", "unknown-field", "4:1 Unknown field sepc", "Did you mean 'spec'?"),
         ("name: one", "name: One", "wrong-value", "3:18 metadata.name: 'One' is not a Kubernetes name", "Correct"),
-        ("appId: k", "appid: k", "unknown-field", "7:14 Unknown field spec.consumer.appid", "Did you mean 'appId'?"),
-        ("appId: kitchen", "appId: My App", "wrong-value", "7:21 spec.consumer.appId: 'My App' is not a Dapr app", "C"),
+        ("appId: k", "appid: k", "unknown-field", "5:14 Unknown field spec.consumer.appid", "Did you mean 'appId'?"),
+        ("appId: kitchen", "appId: My App", "wrong-value", "5:21 spec.consumer.appId: 'My App' is not a Dapr app", "C"),
         (
             "consumer: {appId: kitchen}",
             "suspend: true",
@@ -53,35 +54,50 @@ def findings(text: str) -> list[tuple[str, str, str]]:
             "5:3 spec.consumer is missing",
             "Add consumer.",
         ),
-        ("[v2]", "[2]", "wrong-value", "6:23 spec.versions.accept[0]: expected str, got int", "Quote it"),
-        ("[v2]", "['2']", "wrong-value", "6:23 spec.versions.accept[0]: '2' is not a major version such as v1", "C"),
-        ("[v2]", "v2", "wrong-value", "6:22 spec.versions.accept: expected array", "Correct the value."),
-        ("appId: kitchen", "appId: k, criticality: Hihg", "wrong-value", "7:37 ", "Did you mean 'High'?"),
+        ("[v2]", "[2]", "wrong-value", "8:18 spec.events[0].versions[0]: expected str, got int", "Quote it"),
+        ("[v2]", "['2']", "wrong-value", "8:18 spec.events[0].versions[0]: '2' is not a major version such as v1", "C"),
+        ("[v2]", "v2", "wrong-value", "8:17 spec.events[0].versions: expected array", "Correct the value."),
+        ("appId: kitchen", "appId: k, criticality: Hihg", "wrong-value", "5:37 ", "Did you mean 'High'?"),
         (
-            "  versions",
-            "  delivery: {timeout: 5 min}\n  versions",
+            "  consumer",
+            "  delivery: {timeout: 5 min}\n  consumer",
             "wrong-value",
-            "6:23 spec.delivery.timeout: '5 min'",
-            "C",
-        ),
-        ("  versions", "  filters: [{exat: {a: b}}]\n  versions", "unknown-field", "6:14 ", "Did you mean 'exact'?"),
-        (
-            "  versions",
-            "  maxConcurrency: 0\n  versions",
-            "wrong-value",
-            "6:19 spec.maxConcurrency: expected int >= 1",
+            "5:23 spec.delivery.timeout: '5 min'",
             "C",
         ),
         (
-            "  versions",
-            "  ordering: {key: data.id}\n  versions",
+            "      versions",
+            "      filters: [{exat: {a: b}}]\n      versions",
+            "unknown-field",
+            "8:18 ",
+            "Did you mean 'exact'?",
+        ),
+        ("spec:", "spec:\n  eventTypeRef: {name: a.b}", "unknown-field", "5:3 ", "Write spec.events: [{type: "),
+        ("spec:", "spec:\n  versions: {accept: [v1]}", "unknown-field", "5:3 ", "Write spec.events: [{type: "),
+        (
+            "type: o",
+            "pattern: '*'\n      type: o",
             "wrong-value",
-            "6:19 spec.ordering.key: 'data.id'",
+            "7:7 spec.events[0]: set exactly one of type and",
+            "C",
+        ),
+        (
+            "  consumer",
+            "  maxConcurrency: 0\n  consumer",
+            "wrong-value",
+            "5:19 spec.maxConcurrency: expected int >= 1",
+            "C",
+        ),
+        (
+            "  consumer",
+            "  ordering: {key: data.id}\n  consumer",
+            "wrong-value",
+            "5:19 spec.ordering.key: 'data.id'",
             "C",
         ),
         ("metadata: {name: one}", "metadata: {}", "missing-field", "3:11 metadata.name is missing", "Add name."),
         (GOOD[GOOD.index("spec:") :], "spec: 5\n", "wrong-value", "4:7 spec: expected object, got int", "Correct"),
-        ("{accept: [v2]}", "{accept: [v2", "yaml-syntax", "", "Check indentation"),
+        ("[v2]", "[v2", "yaml-syntax", "", "Check indentation"),
         ("metadata:", "kind: Other\nmetadata:", "yaml-duplicate-field", "3:1 Duplicate field 'kind'", "Remove one"),
         ("kind: EventSubscription\n", "", "not-a-resource", "1:1 Not a resource", "Begin with"),
     ],
@@ -97,29 +113,27 @@ def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
 
 
 def test_all_unknown_fields_are_told_at_once():
-    text = GOOD.replace("  versions", "  verions: {}\n  sorce: {}\n  versions").replace(
-        "appId", "appId: x, kitt: 1, owner"
-    )
+    text = GOOD.replace("  events", "  verions: {}\n  sorce: {}\n  events").replace("appId", "appId: x, kitt: 1, owner")
     assert [each[0] for each in findings(text)] == ["unknown-field"] * 3
 
 
 @pytest.mark.parametrize(
     ("written", "place"),
     [
-        ("event.type =", (9, 23)),
-        ("'event.type ='", (9, 24)),
-        ("|\n        event.id == '1' &&\n        event.type =", (11, 20)),
-        (">-\n        event.type =", (10, 20)),
+        ("event.type =", (10, 27)),
+        ("'event.type ='", (10, 28)),
+        ("|\n            event.id == '1' &&\n            event.type =", (12, 24)),
+        (">-\n            event.type =", (11, 24)),
     ],
 )
 def test_cel_is_located_inside_its_text(written: str, place: tuple[int, int]):
     """The place is that of the `=` which CEL does not know."""
-    documents, _ = parse(f"{GOOD}  filters:\n    - cel: {written}\n", "x.yaml")
+    documents, _ = parse(f"{GOOD}      filters:\n        - cel: {written}\n", "x.yaml")
     resource, wrong = parse_resource(documents[0].data, documents[0].origin)
     assert resource is not None, wrong
     (found,) = [each for each in plan(Inventory([resource])).findings if each.rule == "malformed-cel"]
     assert (found.location.line, found.location.column) == place
-    assert (found.location.file, found.location.field) == ("x.yaml", "spec.filters[0].cel")
+    assert (found.location.file, found.location.field) == ("x.yaml", "spec.events[0].filters[0].cel")
 
 
 def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):

@@ -18,8 +18,8 @@ GOOD = f"""\
 {HEAD}kind: EventSubscription
 metadata: {{name: good}}
 spec:
-  eventTypeRef: {{name: orders.orderConfirmed}}
-  versions: {{accept: [v2]}}
+  events:
+    - {{type: orders.orderConfirmed, versions: [v2]}}
   consumer: {{appId: kitchen}}
 """
 TYPE = f"""\
@@ -47,6 +47,10 @@ def found(folder: Path, text: str | bytes) -> list[Finding]:
 
 def with_spec(line: str) -> str:
     return f"{GOOD}  {line}\n"
+
+
+def with_filters(text: str) -> str:
+    return GOOD.replace("[v2]", f"[v2], filters: {text}")
 
 
 @pytest.mark.parametrize(
@@ -96,10 +100,10 @@ def with_spec(line: str) -> str:
             with_spec(f"rateLimit: {{eventsPerSecond: {'9' * 400}}}"), "too-large", 8, id="rate of 400 digits"
         ),
         pytest.param(with_spec(f"maxConcurrency: {'9' * 400}"), "too-large", 8, id="concurrency"),
-        pytest.param(with_spec("filters: [{exact: {subject: .nan}}]"), "too-large", 8, id="NaN in a filter"),
-        pytest.param(with_spec("filters: [" + "{not: " * 70 + "{}" + "}" * 70 + "]"), "too-large", 8, id="filters"),
-        pytest.param(with_spec(f"filters: [{', '.join(['{cel: a}'] * 65)}]"), "wrong-value", 8, id="65 filters"),
-        pytest.param(with_spec(f"filters: [{{cel: {'a' * 5_000}}}]"), "wrong-value", 8, id="CEL of 5,000 characters"),
+        pytest.param(with_filters("[{exact: {subject: .nan}}]"), "too-large", 6, id="NaN in a filter"),
+        pytest.param(with_filters("[" + "{not: " * 70 + "{}" + "}" * 70 + "]"), "too-large", 6, id="filters"),
+        pytest.param(with_filters(f"[{', '.join(['{cel: a}'] * 65)}]"), "wrong-value", 6, id="65 filters"),
+        pytest.param(with_filters(f"[{{cel: {'a' * 5_000}}}]"), "wrong-value", 6, id="CEL of 5,000 characters"),
         pytest.param(with_spec(f"routes: {{default: /{'a' * 2_000}}}"), "wrong-value", 8, id="a long path"),
         pytest.param(with_spec('routes: {default: "/a\\nb"}'), "wrong-value", 8, id="line break in a path"),
         pytest.param(with_spec('source: {topic: "a,b"}'), "wrong-value", 8, id="comma in a topic"),
@@ -144,7 +148,7 @@ def items(*documents: str) -> str:
         pytest.param(f"{HEAD}kind: EventSubscriptionList\nitems:\n{items(GOOD)}", id="list of one kind"),
         pytest.param(
             f"{HEAD}kind: EventSubscriptionList\nitems:\n- metadata: {{name: good}}\n"
-            "  spec: {eventTypeRef: {name: a.bDone}, consumer: {appId: a}}\n",
+            "  spec: {events: [{type: a.bDone}], consumer: {appId: a}}\n",
             id="items without a kind",
         ),
         pytest.param(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tidings_plan.compatibility import check_type
-from tidings_plan.resources import EventSubscription, EventType, Finding
+from tidings_plan.resources import EventType, Finding, Selection
 from tidings_plan.resources.eventtype import Version
 
 STATES = 20
@@ -32,7 +32,7 @@ def earlier(this: EventType, status: Status) -> list[EventType]:
     return [_state(this, state) for state in (*states, list(last.values())) if state]
 
 
-def misfits(this: EventType, status: Status, consumers: Sequence[EventSubscription] = ()) -> list[Finding]:
+def misfits(this: EventType, status: Status, consumers: Sequence[Selection] = ()) -> list[Finding]:
     """Return what of a type does not suit what was accepted before, with the subscriptions that it breaks."""
     states = earlier(this, status)
     problems = check_type(this, states, consumers) if states else ()

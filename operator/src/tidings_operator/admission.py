@@ -4,6 +4,7 @@ A change is held against what it was before: an error that is there already is n
 else, only a warning.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from tidings_plan.resources import (
     Finding,
     Inventory,
     Key,
+    Selection,
     has_errors,
     parse_resource,
 )
@@ -209,7 +211,10 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
     with supposing(inventory, [(change.kind, change.key, change.new)]):
         findings = plan_type(change.new, inventory, today) if change.new else []
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
-    near, history = Inventory([*left, *consumers]), [Inventory([in_use])] if in_use else []
+    near, history = (
+        Inventory([*left, *{each.subscription for each in consumers}]),
+        [Inventory([in_use])] if in_use else [],
+    )
     against = list(_against(near, in_use, change.status, consumers)) if in_use else []
     if not has_errors(against):
         against += _stalling(change, consumers, inventory, today)
@@ -224,7 +229,7 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
 
 
 def _against(
-    near: Inventory, in_use: EventType, status: Mapping[str, Any], consumers: Sequence[EventSubscription]
+    near: Inventory, in_use: EventType, status: Mapping[str, Any], consumers: Sequence[Selection]
 ) -> Iterator[Finding]:
     """Hold a type against what was accepted of it, and what is in use; what is not accepted yet may be mended."""
     misfits = accepted.misfits(in_use, status, consumers)
@@ -232,9 +237,7 @@ def _against(
     return _ratcheted(compatibility.check(near, [Inventory([state]) for state in states]), misfits)
 
 
-def _stalling(
-    change: Change, consumers: Iterable[EventSubscription], inventory: Inventory, today: date
-) -> list[Finding]:
+def _stalling(change: Change, consumers: Iterable[Selection], inventory: Inventory, today: date) -> list[Finding]:
     """Return an error for each subscription that worked, and would not any more."""
     apps = dict.fromkeys(app_key(consumer) for consumer in consumers)
     with supposing(inventory, [(change.kind, change.key, change.new)]):
@@ -256,13 +259,20 @@ def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterat
 
 
 def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) -> Iterator[Finding]:
-    """Yield the first error of each other subscription that had none before."""
-    stalled = {finding.resource for finding in before if finding.severity == "error"} | own
+    """Yield the first error of each entry of another subscription that had none before."""
+    stalled = {_entry(finding) for finding in before if finding.severity == "error"} | {(name, "") for name in own}
     for finding in after:
-        if finding.severity == "error" and finding.resource not in stalled:
-            stalled.add(finding.resource)
+        entry = _entry(finding)
+        if finding.severity == "error" and stalled.isdisjoint((entry, (finding.resource, ""))):
+            stalled.add(entry)
             message = f"This breaks {finding.resource}: {finding.message}"
             yield replace(finding, rule="breaks-subscription", message=message)
+
+
+def _entry(finding: Finding) -> tuple[str, str]:
+    """Return a finding's subscription and the path of the entry of `spec.events` that it rejects; empty for all."""
+    found = re.match(r"spec\.events\[\d+\]", finding.location.field)
+    return finding.resource, found[0] if found else ""
 
 
 def _verdict(findings: Iterable[Finding]) -> Verdict:

@@ -15,7 +15,7 @@ from tidings_operator.children import Live, Name
 from tidings_operator.client import Api
 from tidings_operator.statuses import Observation
 from tidings_operator.workqueue import Key
-from tidings_plan.resources import EventSubscription, Finding, Inventory, parse_resource
+from tidings_plan.resources import EventSubscription, Finding, Inventory, parse_resource, selections
 from tidings_plan.resources.inventory import app_key, requested_type, type_key
 from tidings_plan.resources.model import Resource
 from tidings_plan.resources.source_location import Origin
@@ -27,8 +27,7 @@ NOWHERE = Origin()
 REMEMBERED = ("type", "status", "reason", "lastTransitionTime")
 """Fields of a condition that a later status depends on; of Observed, which may be kept as it is, all."""
 SHARED = (
-    "event_type_ref",
-    "versions",
+    "events",
     "consumer",
     "source",
     "routes",
@@ -235,15 +234,17 @@ class Cache:
 
     def unsuited(self, subscription: EventSubscription) -> Iterator[Finding]:
         """Yield a warning for each version that a subscription wants and that was changed under it."""
-        this = self.inventory.type(requested_type(subscription))
-        misfits = (
-            (self.weigh(this.key) if this.key in self._unweighed else self.misfits.get(this.key, {})) if this else {}
-        )
-        for name in subscription.spec.versions.requested:
-            if this and name in misfits:
-                fix = f"It is still delivered. Ask {this.spec.owner.team} for {name} as it was, or read a new version."
-                at = ("spec", "versions")
-                yield subscription.finding("warning", "incompatible-schema", misfits[name], fix, at=at)
+        for selection in selections(subscription):
+            this = self.inventory.type(requested_type(selection))
+            if this is None:
+                continue
+            misfits = self.weigh(this.key) if this.key in self._unweighed else self.misfits.get(this.key, {})
+            team = this.spec.owner.team
+            for name in selection.events.versions:
+                if name in misfits:
+                    fix = f"It is still delivered. Ask {team} for {name} as it was, or read a new version."
+                    at = ("versions",)
+                    yield selection.finding("warning", "incompatible-schema", misfits[name], fix, at=at)
 
     def everything(self) -> list[Key]:
         """Return every key there is."""
@@ -337,11 +338,13 @@ class Cache:
         subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
         return {event_type.key for event_type in self._read_by(subscription)} if subscription else set()
 
-    def _read_by(self, subscription: EventSubscription) -> Iterable[Any]:
-        namespace, pattern = requested_type(subscription)
-        if subscription.spec.is_wildcard:
-            return self.inventory.matching_types(namespace, pattern)
-        return self.inventory.claims((namespace, pattern))
+    def _read_by(self, subscription: EventSubscription) -> Iterator[Any]:
+        for selection in selections(subscription):
+            namespace, name = requested_type(selection)
+            if selection.events.pattern:
+                yield from self.inventory.matching_types(namespace, name)
+            else:
+                yield from self.inventory.claims((namespace, name))
 
     def _lost(self, namespace: str, app: str, name: Name) -> None:
         if self.apps[namespace, app].children.pop(name, None):

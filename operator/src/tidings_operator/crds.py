@@ -98,7 +98,21 @@ _CHILD: Schema = {
 
 SUBSCRIPTION_STATUS: Mapping[str, Schema] = {
     **_COMMON,
-    "topics": {**_TEXTS, "description": "What is read"},
+    "topics": {**_TEXTS, "description": "Topics that are consumed"},
+    "events": {
+        "type": "array",
+        "description": "Each entry of spec.events: whether it is consumed, from which topics, and if not, why",
+        "items": {
+            "type": "object",
+            "properties": {
+                "name": _TEXT,
+                "ready": {"type": "boolean"},
+                "reason": _TEXT,
+                "message": _TEXT,
+                "topics": _TEXTS,
+            },
+        },
+    },
     "children": {"type": "array", "items": _CHILD, "description": "What it became"},
     "enforcement": {
         "type": "object",
@@ -156,7 +170,7 @@ KINDS = (
         "One app's wish to read an event type, and how it wants it delivered.",
         SUBSCRIPTION_STATUS,
         (
-            Column("Type", ".spec.eventTypeRef.name", description="What is read"),
+            Column("Events", ".status.events[*].name", description="What is consumed"),
             Column("App", ".spec.consumer.appId", description="Who reads"),
             READY,
             REASON,
@@ -216,11 +230,8 @@ _ONE_OPERATOR = " + ".join(
     f"(has(self.{name}) ? 1 : 0)" for name in ("exact", "prefix", "suffix", "all", "any", "not", "cel")
 )
 RULES: Mapping[str, tuple[Mapping[str, str], ...]] = {
-    "Versions": (
-        {
-            "rule": "!has(self.pin) || !has(self.accept) || size(self.accept) == 0 || self.pin in self.accept",
-            "message": "pin must be one of accept",
-        },
+    "EventSelector": (
+        {"rule": "has(self.type) != has(self.pattern)", "message": "set exactly one of type and pattern"},
     ),
     "Filter": (
         {

@@ -10,8 +10,9 @@ from tidings_operator.children import Desired, Name
 from tidings_operator.conditions import Condition, dated, format_finding, judged, kstatus
 from tidings_plan import AppPlan
 from tidings_plan.conventions import dead_letter_topic, replay_topic
-from tidings_plan.resources import EventSubscription, EventType, Finding, Inventory
+from tidings_plan.resources import EventSubscription, EventType, Finding, Inventory, Selection, selections
 from tidings_plan.resources.inventory import is_dead_letters, requested_type
+from tidings_plan.resources.source_location import spell
 
 RESOLUTION = ("unknown-type", "access-denied", "command-with-two-consumers", "unreachable-subscription")
 VERSIONS = (
@@ -21,12 +22,13 @@ VERSIONS = (
     "past-removal",
     "deprecated-version",
     "version-missing",
-    "pin-not-accepted",
     "versions-of-a-pattern",
     "incompatible-schema",
 )
 MISFITS = 5
 """Maximum incompatibilities of a type in one message."""
+NAMED = 3
+"""Maximum names in a message."""
 MANY = 100
 """Maximum names in a list of a status."""
 
@@ -87,9 +89,28 @@ def subscription(
         "observedGeneration": generation,
         "conditions": dated(conditions, before, generation, now),
         "topics": [topic for _, topic in topics][:MANY],
+        "events": [_event(selection, outcome.planned, findings) for selection in selections(this)],
         "children": [_child(child) for child in own_children] if programmed.holds else [],
         "enforcement": dict(outcome.planned.enforcement.get(this.metadata.name, {})),
         "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
+    }
+
+
+def _event(selection: Selection, planned: AppPlan, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the status of an entry of `spec.events`."""
+    own = [finding for finding in findings if finding.location.field.startswith(spell(selection.at))]
+    read = planned.events.get(selection.metadata.name, {}).get(selection.index)
+    topics = [topic for _, topic in read or ()]
+    good = ("Planned", "") if topics else ("NothingToRead", "It matches nothing yet")
+    judgement = judged("Ready", own, good)
+    if read is None and judgement.holds:
+        judgement = Condition("Ready", "False", "NotAccepted", "An error outside this entry rejects it")
+    return {
+        "name": selection.events.name,
+        "ready": judgement.holds,
+        "reason": judgement.reason,
+        **({"message": judgement.message} if judgement.message else {}),
+        "topics": topics[:MANY],
     }
 
 
@@ -117,7 +138,9 @@ def event_type(
     errors = [finding for finding in findings if finding.severity == "error"]
     misfits = accepted.misfits(this, before, consumers) if is_valid else []
     compatible = _compatible(misfits)
-    ready = judged("Ready", errors, ("Accepted", f"{len(consumers)} subscriptions name it"))
+    ready = judged(
+        "Ready", errors, ("Accepted", f"{len({each.subscription for each in consumers})} subscriptions name it")
+    )
     ready = ready if errors or compatible.holds else replace(compatible, type="Ready")
     generation = this.metadata.generation
     return {
@@ -126,7 +149,7 @@ def event_type(
         "accepted": before.get("accepted", []) if misfits or not is_valid else accepted.following(this, before),
         "consumers": _listed(consumers),
         "observers": _listed(inventory.observers(this)) if is_valid else [],
-        "consumerCount": len(consumers),
+        "consumerCount": len({each.subscription for each in consumers}),
         "deprecated": _deprecated(this, consumers, today),
         "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
@@ -139,16 +162,20 @@ def _compatible(misfits: Sequence[Finding]) -> Condition:
 
 
 def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Condition]:
-    type_name = this.spec.event_type_ref.name
     resolution = [finding for finding in findings if finding.rule in RESOLUTION]
     versions = [finding for finding in findings if finding.rule in VERSIONS]
     policy = [
         finding for finding in findings if finding.rule not in (*RESOLUTION, *VERSIONS) and finding.severity != "info"
     ]
-    names = ", ".join(this.spec.versions.requested) or "every version"
+    names = _shortened(each.name for each in this.spec.events)
+    versions_of = _shortened(version for each in this.spec.events for version in each.versions) or "every version"
     return [
-        judged("EventTypeResolved", resolution, ("Resolved", f"{type_name} is known")),
-        judged("VersionAccepted", versions, ("Accepted", names)),
+        judged(
+            "EventTypeResolved",
+            resolution,
+            ("Resolved", f"{names} {'are' if len(this.spec.events) > 1 else 'is'} known"),
+        ),
+        judged("VersionAccepted", versions, ("Accepted", versions_of)),
         judged("PolicyAccepted", policy, ("Accepted", "All that is asked for is kept: see status.enforcement")),
     ]
 
@@ -157,12 +184,16 @@ def _programmed(
     this: EventSubscription, planned: AppPlan, accepted: Sequence[Condition], failure: Failure | None
 ) -> Condition:
     wrong = next((condition for condition in accepted if not condition.holds), None)
-    if wrong:
+    entries = planned.events.get(this.metadata.name, {})
+    if wrong and not entries:
         return Condition("Programmed", "False", "NotAccepted", f"Nothing is programmed while {wrong.type} is False")
     if failure:
         return Condition("Programmed", "False", failure.reason, failure.message)
-    if not any(entry["name"] == this.metadata.name for entry in planned.policy["subscriptions"]):
-        message = "spec.eventTypeRef.name: it matches no type yet. Add an EventType, or correct the pattern."
+    if wrong:
+        message = f"{len(entries)} of {len(this.spec.events)} events are consumed: see status.events"
+        return Condition("Programmed", "True", "PartlyProgrammed", message)
+    if not any(entries.values()):
+        message = "spec.events: they match no type yet. Add an EventType, or correct the pattern."
         return Condition("Programmed", "True", "NothingToRead", message)
     return Condition("Programmed", "True", "Programmed", f"The sidecar of {planned.app} has its routes and policies")
 
@@ -176,9 +207,15 @@ def _ready(this: EventSubscription, topics: Sequence[tuple[str, str]]) -> Condit
     if this.spec.suspend:
         return Condition("Ready", "True", "Suspended", "spec.suspend is true: events wait at the broker")
     if not topics:
-        return Condition("Ready", "True", "NothingToRead", f"{this.spec.event_type_ref.name} matches nothing yet")
-    named = ", ".join(topic for _, topic in topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
+        return Condition("Ready", "True", "NothingToRead", f"{this.spec.events[0].name} matches nothing yet")
+    named = _shortened(topic for _, topic in topics)
     return Condition("Ready", "True", "Programmed", f"{app} reads {named}")
+
+
+def _shortened(names: Iterable[str]) -> str:
+    """Return the first names as a list."""
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:NAMED]) + (", …" if len(unique) > NAMED else "")
 
 
 def _topics(this: EventSubscription, planned: AppPlan) -> list[tuple[str, str]]:
@@ -251,14 +288,16 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
     topic = this.spec.delivery.dead_letter.topic or own
     if not programmed.holds:
         return Condition("DeadLetterReady", "Unknown", "NotProgrammed")
-    if is_dead_letters(this):
+    if all(map(is_dead_letters, selections(this))):
         return Condition("DeadLetterReady", "True", "KeepsOthers", f"Its own dead letters stay in {topic}")
     if topic != own:
         return Condition("DeadLetterReady", "True", "OwnTopic", f"Dead letters go to {topic}, which is its owner's")
     for reader in inventory.wildcards():
         space, pattern = requested_type(reader)
         if is_dead_letters(reader) and space == namespace and pattern in ("deadletter.*", own):
-            return Condition("DeadLetterReady", "True", "Kept", f"{reader.ref} keeps what arrives in {topic}")
+            return Condition(
+                "DeadLetterReady", "True", "Kept", f"{reader.subscription.ref} keeps what arrives in {topic}"
+            )
     message = f"Dead letters go to {topic} and nobody reads it. Add a subscription of deadletter.*, as the archive has."
     return Condition("DeadLetterReady", "False", "NobodyReads", message)
 
@@ -278,23 +317,20 @@ def _is_replay(child: Desired) -> bool:
     return str(child.manifest["spec"]["topic"]) == replay_topic(child.manifest["scopes"][0])
 
 
-def _listed(subscriptions: Iterable[EventSubscription]) -> list[str]:
-    named = [
-        f"{subscription.metadata.namespace}/{subscription.metadata.name} ({subscription.spec.consumer.app_id})"
-        for subscription in subscriptions
-    ]
+def _listed(readers: Iterable[Selection]) -> list[str]:
+    named = {
+        f"{reader.metadata.namespace}/{reader.metadata.name} ({reader.spec.consumer.app_id})" for reader in readers
+    }
     return sorted(named)[:MANY]
 
 
-def _deprecated(this: EventType, consumers: Sequence[EventSubscription], today: date) -> list[dict[str, Any]]:
+def _deprecated(this: EventType, consumers: Sequence[Selection], today: date) -> list[dict[str, Any]]:
     return [
         {
             "version": version.name,
             "removal": version.deprecation.removal.isoformat(),
             "alternative": version.deprecation.alternative,
-            "consumers": _listed(
-                consumer for consumer in consumers if version.name in consumer.spec.versions.requested
-            ),
+            "consumers": _listed(consumer for consumer in consumers if version.name in consumer.events.versions),
         }
         for version in this.spec.versions
         if version.deprecation and version.is_ending(today)

@@ -127,7 +127,7 @@ class Webhooks:
             while verdict.errors and not change.unreadable:
                 # The watch may be behind: nobody is refused for what the API server knows better.
                 fresh = await self._unseen(
-                    {namespace for namespace in (change.key[0], _home(change)) if self._is_ours(namespace)}
+                    {namespace for namespace in {change.key[0], *_homes(change)} if self._is_ours(namespace)}
                 )
                 change, verdict = await self._judged(request, fresh)
                 if time.monotonic() >= deadline:
@@ -154,7 +154,7 @@ class Webhooks:
         inventory, own = self._cache.inventory, change.key[0]
         spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
         text = " ".join((*map(format_finding, verdict.errors), *verdict.warnings))
-        asked_of = {namespace for namespace in spaces if f"{namespace}/" in text} | {_home(change)} - {own}
+        asked_of = {namespace for namespace in spaces if f"{namespace}/" in text} | _homes(change) - {own}
         if not spaces and not asked_of:
             return verdict
         plural = "eventsubscriptions" if change.kind == "EventType" else "eventtypes"
@@ -221,10 +221,11 @@ class Webhooks:
         return [*deleted, *((kind, (namespace, name), _parsed(body)) for name, body in zip(late, bodies, strict=True))]
 
 
-def _home(change: Change) -> str:
-    """Return the namespace of the type that a change is about."""
-    ref = change.new.spec.event_type_ref.namespace if change.kind == "EventSubscription" and change.new else ""
-    return str(ref) or change.key[0]
+def _homes(change: Change) -> set[str]:
+    """Return the namespaces of the types that a change is about."""
+    if change.kind == "EventSubscription" and change.new:
+        return {each.namespace or change.key[0] for each in change.new.spec.events}
+    return {change.key[0]}
 
 
 def _parsed(body: Any) -> Any:

@@ -20,50 +20,53 @@ from tidings_plan import (
 )
 from tidings_plan.channels import Channel
 from tidings_plan.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter_topic, replay_topic
-from tidings_plan.guarding import failure, judged
+from tidings_plan.guarding import bounded, failure, judged
 from tidings_plan.model import AppPlan, Topics
 from tidings_plan.resources.findings import Finding, has_errors, worst_first
 from tidings_plan.resources.inventory import Inventory, Key, app_key, is_dead_letters, requested_type
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import EventSubscription, Selection, selections
 
 SLOW = 10.0
 """Events per second below which a subscription needs its own workers, measured with 1/s on 12 and 32 workers."""
 
-MAX_SUBSCRIPTIONS = 1_000
-"""Maximum per app: each change of one of them replans the app."""
+MAX_EVENTS = 1_000
+"""Maximum entries of `spec.events` per app: each change of one of its subscriptions replans the app."""
 MAX_RULES = 128
 """Maximum per app and topic: rules are compared pairwise here and evaluated sequentially by the sidecar."""
 MAX_RULE_TEXT = 4_000_000
 
-Readers = list[tuple[EventSubscription, list[Channel]]]
+Readers = list[tuple[Selection, list[Channel]]]
 
 
 def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
     """Plan one app, given by namespace and app id.
 
-    A subscription with an error is ignored; the app's other subscriptions are planned without it.
+    An entry of `spec.events` with an error is ignored, and so are all entries of a subscription whose shared settings
+    have one; everything else of the app is planned.
     """
     findings: list[Finding] = []
-    accepted = _AcceptedSubscriptions()
-    of_app = inventory.of_app(app)
-    for subscription in of_app[:MAX_SUBSCRIPTIONS]:
-        nothing: list[Channel] = []
-        read, own_findings = judged(
-            subscription, partial(_check_with, subscription, inventory, today, accepted), nothing
-        )
-        if not has_errors(own_findings):
-            accepted.add(subscription, read)
-        findings += own_findings
-    for subscription in of_app[MAX_SUBSCRIPTIONS:]:
-        message = f"App {app[1]} has more than {MAX_SUBSCRIPTIONS} subscriptions: this one is not planned"
-        fix = "Use a pattern, or several apps."
-        findings.append(subscription.finding("error", "too-many-subscriptions", message, fix))
+    accepted = _Accepted()
+    left = MAX_EVENTS
+    for subscription in inventory.of_app(app):
+        left -= len(subscription.spec.events)
+        if left < 0:
+            message = f"App {app[1]} consumes more than {MAX_EVENTS} events: this subscription is not planned"
+            fix = "Use a pattern, or several apps."
+            findings.append(subscription.finding("error", "too-many-events", message, fix))
+            continue
+        readers, own_findings = _check(subscription, inventory, today)
+        for selection, read in readers:
+            conflicts = judged(subscription, partial(accepted.check, selection, read), None)[1]
+            if not has_errors(conflicts):
+                accepted.add(selection, read)
+            own_findings += conflicts
+        findings += bounded(subscription, list(dict.fromkeys(own_findings)))
     readers = accepted.readers
     try:
         findings += _slow(readers, inventory)
         return _rendered(app, readers, inventory, findings)
     except Exception as error:  # noqa: BLE001 - a failure of one app must not affect the others
-        failed = [failure(subscription, error) for subscription, _ in readers]
+        failed = [failure(subscription, error) for subscription in _by_subscription(readers)]
         return _rendered(app, [], inventory, [*findings, *failed])
 
 
@@ -98,30 +101,33 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
         parallel=originals,
         enforcement={
             subscription.metadata.name: enforcement.enforcers(subscription, _bounds(subscription, read, inventory))
-            for subscription, read in readers
+            for subscription, read in _by_subscription(readers).items()
         },
+        events=_events(readers),
         findings=tuple(worst_first(findings)),
     )
 
 
-def _check_with(
-    subscription: EventSubscription, inventory: Inventory, today: date, accepted: "_AcceptedSubscriptions"
-) -> tuple[list[Channel], list[Finding]]:
-    read, findings = _check_alone(subscription, inventory, today)
-    if not has_errors(findings):
-        findings += accepted.check(subscription, read)
-    return read, findings
+def _check(subscription: EventSubscription, inventory: Inventory, today: date) -> tuple[Readers, list[Finding]]:
+    """Check a subscription on its own; return its valid entries with their channels, and all findings."""
+    readers: Readers = []
+    findings: list[Finding] = []
+    nothing: list[Channel] = []
+    for selection in selections(subscription):
+        read, own = judged(subscription, partial(_check_selection, selection, inventory, today), nothing)
+        if not has_errors(own):
+            readers.append((selection, read))
+        findings += own
+    everything = [channel for _, read in readers for channel in read]
+    shared = judged(subscription, lambda: (None, _check_shared(subscription, everything, inventory)), None)[1]
+    return ([] if has_errors(shared) else readers), [*findings, *shared]
 
 
-def _check_alone(
-    subscription: EventSubscription, inventory: Inventory, today: date
-) -> tuple[list[Channel], list[Finding]]:
-    """Check a subscription on its own; return its channels and findings."""
-    read, findings = channels.resolve(subscription, inventory, today)
-    read = [channel for channel in read if _is_granted(subscription, channel, inventory)]
+def _check_shared(subscription: EventSubscription, read: list[Channel], inventory: Inventory) -> list[Finding]:
+    """Return the findings about the settings that all entries of a subscription share."""
+    findings = conditions.check_shared(subscription)
     findings += ownership.of_subscription(subscription, inventory)
     findings += neighbours.of_subscription(subscription, inventory)
-    findings += conditions.check(subscription)
     findings += enforcement.unenforced(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
@@ -129,21 +135,28 @@ def _check_alone(
         namespace = subscription.metadata.namespace
         if inventory.is_serial(namespace, pubsub):
             findings += subscriptions.not_parallel(subscription, inventory.parallel(namespace, pubsub))
-    event_type = channels.readable_type(subscription, inventory)
+    return findings
+
+
+def _check_selection(selection: Selection, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
+    """Check one entry; return its channels and findings."""
+    read, findings = channels.resolve(selection, inventory, today)
+    read = [channel for channel in read if _is_granted(selection, channel, inventory)]
+    findings += ownership.of_selection(selection, inventory)
+    findings += conditions.check(selection)
+    event_type = channels.readable_type(selection, inventory)
     if event_type and not types.grants(event_type, inventory):
         message = f"{event_type.ref} has an error and cannot be consumed"
         fix = "Fix the EventType; see its findings."
-        at = ("spec", "eventTypeRef", "name")
-        findings.append(subscription.finding("error", "type-refused", message, fix, at=at))
+        findings.append(selection.finding("error", "type-refused", message, fix, at=("type",)))
     if event_type and not has_errors(findings):
-        findings += conditions.probe(subscription, event_type, read)
+        findings += conditions.probe(selection, event_type, read)
     if event_type and not event_type.spec.producers:
         message = f"{event_type.spec.type} has no producer: this subscription will not receive any event"
         fix = f"List the producing apps in spec.producers of {event_type.ref}."
-        at = ("spec", "eventTypeRef", "name")
-        findings.append(subscription.finding("warning", "unreachable-subscription", message, fix, at=at))
+        findings.append(selection.finding("warning", "unreachable-subscription", message, fix, at=("type",)))
     if event_type and event_type.spec.intent == "Command":
-        findings += _competing_consumer(subscription, inventory.consumers(event_type))
+        findings += _competing_consumer(selection, inventory.consumers(event_type))
     return read, findings
 
 
@@ -157,7 +170,7 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
     )
 
 
-def _parallel(by_channel: dict[Channel, list[EventSubscription]], inventory: Inventory) -> dict[Channel, Channel]:
+def _parallel(by_channel: dict[Channel, list[Selection]], inventory: Inventory) -> dict[Channel, Channel]:
     """Return the further channels by which an app reads several events of a topic at once, and of each the original."""
     found: dict[Channel, Channel] = {}
     for channel, near in by_channel.items():
@@ -168,7 +181,7 @@ def _parallel(by_channel: dict[Channel, list[EventSubscription]], inventory: Inv
 
 
 def _own_dead_letters(
-    app: str, parallel: dict[Channel, Channel], by_channel: dict[Channel, list[EventSubscription]]
+    app: str, parallel: dict[Channel, Channel], by_channel: dict[Channel, list[Selection]]
 ) -> Iterator[Channel]:
     """Yield where daprd publishes dead letters: through the component that brought the event."""
     for channel, original in parallel.items():
@@ -184,98 +197,110 @@ def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> b
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
     """Yield a warning for slow rate limits: they occupy the workers that all topics of the app share."""
-    for subscription, read in readers:
+    grouped = _by_subscription(readers)
+    for subscription, read in grouped.items():
         rate = subscription.spec.rate_limit
         namespace = subscription.metadata.namespace
         shared = {channel.pubsub for channel in read if inventory.is_sharing(namespace, channel.pubsub)}
-        other_components = {channel.pubsub for other, near in readers if other is not subscription for channel in near}
-        if rate and rate.events_per_second < SLOW and shared & other_components:
-            name = min(shared & other_components)
+        others = {channel.pubsub for other, near in grouped.items() if other is not subscription for channel in near}
+        if rate and rate.events_per_second < SLOW and shared & others:
+            name = min(shared & others)
             message = f"Its {rate.events_per_second:g} events per second delay the app's other topics on {name}"
             fix = f"Set source.pubsub to a separate component, a copy of {name} with few workers and a short queue."
             yield subscription.finding("warning", "slow-among-others", message, fix, at=("spec", "rateLimit"))
 
 
-def _competing_consumer(subscription: EventSubscription, consumers: list[EventSubscription]) -> list[Finding]:
-    """Return an error if another app already consumes the command: only the oldest consumer may."""
-    owner = app_key(consumers[0])
-    if app_key(subscription) == owner:
-        return []
-    command = subscription.spec.event_type_ref.name
-    message = f"{command} is a command and {ownership.named(consumers[0], subscription)} already consumes it"
-    fix = "A command has one consuming app; let other apps consume the resulting fact."
-    at = ("spec", "eventTypeRef", "name")
-    return [subscription.finding("error", "command-with-two-consumers", message, fix, at=at)]
+def _competing_consumer(selection: Selection, consumers: list[Selection]) -> Iterator[Finding]:
+    """Yield an error if another app already consumes the command: only the oldest consumer may."""
+    if app_key(selection) != app_key(consumers[0]):
+        other = ownership.named(consumers[0].subscription, selection.subscription)
+        message = f"{selection.events.name} is a command and {other} already consumes it"
+        fix = "A command has one consuming app; let other apps consume the resulting fact."
+        yield selection.finding("error", "command-with-two-consumers", message, fix, at=("type",))
 
 
-def _is_granted(subscription: EventSubscription, channel: Channel, inventory: Inventory) -> bool:
+def _is_granted(selection: Selection, channel: Channel, inventory: Inventory) -> bool:
     """Return False if a pattern matches the channel but its type has errors. For a type by name, that is an error."""
-    event_type = (
-        inventory.type((requested_type(subscription)[0], channel.type)) if subscription.spec.is_wildcard else None
-    )
+    event_type = inventory.type((requested_type(selection)[0], channel.type)) if selection.events.pattern else None
     return event_type is None or types.grants(event_type, inventory)
 
 
-class _AcceptedSubscriptions:
-    """The accepted subscriptions of an app, with which each further one must be compatible."""
+class _Accepted:
+    """The accepted entries of an app's subscriptions, with which each further one must be compatible."""
 
     def __init__(self) -> None:
         self.readers: Readers = []
-        self._on: dict[tuple[str, str], list[EventSubscription]] = defaultdict(list)
-        self._first: dict[str, EventSubscription] = {}
-        """Oldest subscription by component: daprd has one retry and timeout policy per component."""
+        self._on: dict[tuple[str, str], list[Selection]] = defaultdict(list)
+        self._first: dict[str, Selection] = {}
+        """Oldest entry by component: daprd has one retry and timeout policy per component."""
 
-    def add(self, subscription: EventSubscription, read: list[Channel]) -> None:
-        """Accept a subscription."""
-        self.readers.append((subscription, read))
+    def add(self, selection: Selection, read: list[Channel]) -> None:
+        """Accept an entry."""
+        self.readers.append((selection, read))
         for channel in read:
-            self._on[channel.pubsub, channel.topic].append(subscription)
-            self._first.setdefault(channel.pubsub, subscription)
+            self._on[channel.pubsub, channel.topic].append(selection)
+            self._first.setdefault(channel.pubsub, selection)
 
-    def check(self, subscription: EventSubscription, read: list[Channel]) -> list[Finding]:
-        """Return the conflicts of a further subscription with the accepted ones on the same topics."""
-        findings = list(self._exceeded_limits(subscription, read))
+    def check(self, selection: Selection, read: list[Channel]) -> tuple[None, list[Finding]]:
+        """Return the conflicts of a further entry with the accepted ones on the same topics."""
+        findings = list(self._exceeded_limits(selection, read))
         if findings:
-            return findings
-        shared: dict[Key, tuple[EventSubscription, list[Channel]]] = {}
+            return None, findings
+        shared: dict[Selection, list[Channel]] = defaultdict(list)
         for channel in read:
             for senior in self._on.get((channel.pubsub, channel.topic), ()):
-                shared.setdefault(senior.key, (senior, []))[1].append(channel)
-        for senior, both in shared.values():
-            findings += overlaps.conflicts(subscription, senior, both)
-            findings += subscriptions.disagreement(subscription, senior)
-        firsts = {first.key: first for channel in read if (first := self._first.get(channel.pubsub))}
-        for first in firsts.values():
-            findings += resiliency.disagreement(subscription, first)
-        return findings
+                shared[senior].append(channel)
+        for senior, both in shared.items():
+            findings += overlaps.conflicts(selection, senior, both)
+            findings += subscriptions.disagreement(selection.subscription, senior.subscription)
+        firsts = {first: first for channel in read if (first := self._first.get(channel.pubsub))}
+        for first in firsts:
+            findings += resiliency.disagreement(selection.subscription, first.subscription)
+        return None, findings
 
-    def _exceeded_limits(self, subscription: EventSubscription, read: list[Channel]) -> Iterator[Finding]:
-        rules = conditions.rules_of(subscription)
+    def _exceeded_limits(self, selection: Selection, read: list[Channel]) -> Iterator[Finding]:
+        rules = conditions.rules_of(selection)
         for channel in read:
             existing = self._on.get((channel.pubsub, channel.topic), ())
             if len(rules) + sum(len(conditions.rules_of(other)) for other in existing) > MAX_RULES:
                 message = f"{channel.topic} would have more than {MAX_RULES} rules to evaluate for each event"
                 fix = "Filter in the app, or use several apps."
-                yield subscription.finding("error", "too-many-rules", message, fix, at=("spec", "routes"))
+                yield selection.finding("error", "too-many-rules", message, fix)
                 return
         if sum(len(rule.match) for rule in rules) * len(read) > MAX_RULE_TEXT:
             message = f"Its conditions on {len(read)} topics exceed {MAX_RULE_TEXT} characters in total"
             fix = "Shorten the filters, or consume fewer types."
-            yield subscription.finding("error", "too-many-rules", message, fix, at=("spec", "filters"))
+            yield selection.finding("error", "too-many-rules", message, fix, at=("filters",))
 
 
-def _by_channel(readers: Readers) -> dict[Channel, list[EventSubscription]]:
-    """Group subscriptions by channel, except channels with only suspended ones, whose events stay at the broker."""
-    groups: dict[tuple[str, str], tuple[Channel, list[EventSubscription]]] = {}
-    for subscription, read in readers:
+def _by_subscription(readers: Readers) -> dict[EventSubscription, list[Channel]]:
+    """Return the channels of each subscription."""
+    grouped: dict[EventSubscription, list[Channel]] = defaultdict(list)
+    for selection, read in readers:
+        grouped[selection.subscription] += read
+    return dict(grouped)
+
+
+def _events(readers: Readers) -> dict[str, dict[int, tuple[tuple[str, str], ...]]]:
+    found: dict[str, dict[int, tuple[tuple[str, str], ...]]] = defaultdict(dict)
+    for selection, read in readers:
+        topics = sorted({(channel.pubsub, channel.topic) for channel in read})
+        found[selection.metadata.name][selection.index] = tuple(topics)
+    return dict(found)
+
+
+def _by_channel(readers: Readers) -> dict[Channel, list[Selection]]:
+    """Group entries by channel, except channels with only suspended ones, whose events stay at the broker."""
+    groups: dict[tuple[str, str], tuple[Channel, list[Selection]]] = {}
+    for selection, read in readers:
         for channel in read:
-            groups.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(subscription)
+            groups.setdefault((channel.pubsub, channel.topic), (channel, []))[1].append(selection)
     return {channel: near for channel, near in groups.values() if not all(reader.spec.suspend for reader in near)}
 
 
 def _by_component(readers: Readers) -> dict[str, list[EventSubscription]]:
     by_component: dict[str, list[EventSubscription]] = defaultdict(list)
-    for subscription, read in readers:
+    for subscription, read in _by_subscription(readers).items():
         for pubsub in dict.fromkeys(channel.pubsub for channel in read):
             by_component[pubsub].append(subscription)
     return dict(by_component)
@@ -286,9 +311,9 @@ def _replay_components(readers: Readers) -> list[str]:
     return sorted(
         {
             channel.pubsub
-            for subscription, read in readers
+            for selection, read in readers
             for channel in read
-            if subscription.spec.delivery.dead_letter.replay and subscription.spec.consumer.kit
+            if selection.spec.delivery.dead_letter.replay and selection.spec.consumer.kit
         }
     )
 
@@ -300,13 +325,13 @@ def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Cha
             yield from channels.published(event_type)
     for pubsub in _replay_components(readers):
         yield Channel(pubsub, REPLAY_OUTCOMES, "*")
-    for subscription, read in readers:
-        own = subscription.spec.delivery.dead_letter.topic
+    for selection, read in readers:
+        own = selection.spec.delivery.dead_letter.topic
         for pubsub in {channel.pubsub for channel in read}:
             yield Channel(pubsub, dead_letter_topic(app[1]), "*")
             if own:
                 yield Channel(pubsub, own, "*")
-        if is_dead_letters(subscription):
+        if is_dead_letters(selection):
             for channel in read:
                 yield Channel(channel.pubsub, replay_topic(channel.topic.removeprefix(DEAD_LETTER_PREFIX)), "*")
 

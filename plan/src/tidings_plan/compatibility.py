@@ -12,7 +12,7 @@ from tidings_plan.jsonschema import Problem, problems
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory, type_key
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import Selection
 
 
 def check(inventory: Inventory, history: Sequence[Inventory]) -> list[Finding]:
@@ -29,9 +29,7 @@ def check(inventory: Inventory, history: Sequence[Inventory]) -> list[Finding]:
     return findings
 
 
-def check_type(
-    new: EventType, earlier: Sequence[EventType], consumers: Sequence[EventSubscription]
-) -> Iterator[Finding]:
+def check_type(new: EventType, earlier: Sequence[EventType], consumers: Sequence[Selection]) -> Iterator[Finding]:
     """Compare a type with its earlier states, oldest first, and name the subscriptions that a change breaks."""
     mode = new.spec.compatibility
     compared = earlier if mode.endswith("Transitive") else earlier[-1:]
@@ -45,7 +43,7 @@ def check_type(
                 yield from _changed(new, version, now, readers)
 
 
-def _changed(new: EventType, old: Version, now: Version, readers: list[EventSubscription]) -> Iterator[Finding]:
+def _changed(new: EventType, old: Version, now: Version, readers: list[Selection]) -> Iterator[Finding]:
     mode = new.spec.compatibility
     if not isinstance(old.schema, dict) or not isinstance(now.schema, dict):
         return  # a missing schema has a finding of its own
@@ -66,7 +64,7 @@ def _changed(new: EventType, old: Version, now: Version, readers: list[EventSubs
             yield new.finding("error", "incompatible-schema", message, fix, at=at)
 
 
-def _removed_version(new: EventType, old: Version, readers: list[EventSubscription]) -> Iterator[Finding]:
+def _removed_version(new: EventType, old: Version, readers: list[Selection]) -> Iterator[Finding]:
     if old.state in ("Active", "Deprecated"):
         message = f"{new.spec.type} {old.name} was {old.state} and is removed{_named(readers)}"
         fix = "Restore it: set state Deprecated with a removal date first, then Retired."
@@ -82,11 +80,11 @@ def _removed_type(old: EventType, inventory: Inventory) -> Iterator[Finding]:
         yield old.finding("error", "type-removed", message, fix)
 
 
-def _readers(consumers: Sequence[EventSubscription], version: Version) -> list[EventSubscription]:
-    return [consumer for consumer in consumers if version.name in consumer.spec.versions.requested]
+def _readers(consumers: Sequence[Selection], version: Version) -> list[Selection]:
+    return [consumer for consumer in consumers if version.name in consumer.events.versions]
 
 
-def _named(readers: Sequence[EventSubscription]) -> str:
+def _named(readers: Sequence[Selection]) -> str:
     names = [f"{reader.metadata.name} (app {reader.spec.consumer.app_id})" for reader in readers]
     return f" and breaks {', '.join(names)}" if names else ""
 

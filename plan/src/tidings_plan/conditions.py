@@ -13,7 +13,7 @@ from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import Resource
 from tidings_plan.resources.source_location import Path, spell
-from tidings_plan.resources.subscription import EventSubscription, Filter
+from tidings_plan.resources.subscription import EventSubscription, Filter, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,31 @@ class Rule:
 
 
 @lru_cache(maxsize=1024)
-def rules_of(subscription: EventSubscription) -> tuple[Rule, ...]:
-    """Return the rules that the subscription contributes to each of its topics, in order."""
-    routes = subscription.spec.routes
-    common = [term.cel for term in filters.terms(subscription.spec.filters)]
+def rules_of(selection: Selection) -> tuple[Rule, ...]:
+    """Return the rules that the selection contributes to each of its topics, in order."""
+    routes = selection.spec.routes
+    common = filters.terms(selection.events.filters)
     routed = [_rule([*common, filters.embeddable(route.match)], route.path) for route in routes.rules]
     return (*routed, _rule(common, routes.default))
 
 
-def check(subscription: EventSubscription) -> list[Finding]:
-    """Return all findings about filters, routes and the circuit breaker."""
+def check_shared(subscription: EventSubscription) -> list[Finding]:
+    """Return all findings about the routes and the circuit breaker."""
     spec = subscription.spec
-    findings = check_filters(subscription, spec.filters, ("spec", "filters"))
+    findings: list[Finding] = []
     for index, route in enumerate(spec.routes.rules):
         findings += _rejected(subscription, cel.check(route.match), ("spec", "routes", "rules", index, "match"))
     if spec.delivery.circuit_breaker:
         at: Path = ("spec", "delivery", "circuitBreaker", "trip")
         findings += _rejected(subscription, cel.check_trip(spec.delivery.circuit_breaker.trip), at)
-    return findings or _whole(subscription)
+    return findings
+
+
+def check(selection: Selection) -> list[Finding]:
+    """Return all findings about a selection's filters, alone and together with the routes."""
+    return check_filters(selection.subscription, selection.events.filters, (*selection.at, "filters")) or _whole(
+        selection
+    )
 
 
 def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
@@ -57,14 +64,14 @@ def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) 
     return findings
 
 
-def probe(subscription: EventSubscription, event_type: EventType, channels: list[Channel]) -> list[Finding]:
+def probe(selection: Selection, event_type: EventType, channels: list[Channel]) -> list[Finding]:
     """Evaluate the conditions on the published examples and on minimal events that satisfy the schema.
 
     An evaluation error is worse than a mismatch: daprd then skips all further rules and dead-letters the event, even if
     it matches another subscription of the app.
     """
-    matches = [rule.match for rule in rules_of(subscription) if rule.match]
-    if not any(filters.raw_cel(subscription.spec.filters)) and not subscription.spec.routes.rules:
+    matches = [rule.match for rule in rules_of(selection) if rule.match]
+    if not any(filters.raw_cel(selection.events.filters)) and not selection.spec.routes.rules:
         return []
     majors = {channel.major for channel in channels}
     events = [
@@ -76,7 +83,7 @@ def probe(subscription: EventSubscription, event_type: EventType, channels: list
     for match in matches:
         for event in events:
             if failure := cel.failure(match, event):
-                return [_may_fail(subscription, failure, event)]
+                return [_may_fail(selection, failure, event)]
     return []
 
 
@@ -106,10 +113,10 @@ def _rejected(resource: Resource[Any], problem: Problem | None, at: Path) -> lis
     return [resource.finding("error", "malformed-cel", message, problem.fix, at=place)]
 
 
-def _whole(subscription: EventSubscription) -> list[Finding]:
-    at: Path = ("spec", "filters")
-    wholes = [rule.match for rule in rules_of(subscription) if rule.match]
-    return [finding for match in wholes for finding in _rejected(subscription, cel.check(match), at)]
+def _whole(selection: Selection) -> list[Finding]:
+    wholes = [rule.match for rule in rules_of(selection) if rule.match]
+    at = (*selection.at, "filters")
+    return [finding for match in wholes for finding in _rejected(selection.subscription, cel.check(match), at)]
 
 
 def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
@@ -148,16 +155,16 @@ def _required_part(schema: Any, data: Any) -> Any:
     return data
 
 
-def _may_fail(subscription: EventSubscription, failure: str, event: dict[str, Any]) -> Finding:
-    strict = subscription.spec.enforcement == "Strict"
-    raw = [at for _, at in filters.raw_cel(subscription.spec.filters)]
+def _may_fail(selection: Selection, failure: str, event: dict[str, Any]) -> Finding:
+    strict = selection.spec.enforcement == "Strict"
+    raw = [at for _, at in filters.raw_cel(selection.events.filters, (*selection.at, "filters"))]
     at = raw[0] if raw else ("spec", "routes", "rules", 0, "match")
     message = (
         f"A condition fails on {event['type']} v{event['version']} with data {_short(event['data'])}: {failure}. "
         "daprd dead-letters such an event"
     )
     fix = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
-    return subscription.finding("error" if strict else "warning", "cel-may-fail", message, fix, at=at)
+    return selection.subscription.finding("error" if strict else "warning", "cel-may-fail", message, fix, at=at)
 
 
 def _short(data: Any, limit: int = 80) -> str:

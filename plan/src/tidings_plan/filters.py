@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from tidings_plan.resources.source_location import Path
 from tidings_plan.resources.subscription import Filter
@@ -17,22 +16,12 @@ _RESERVED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One condition of a filter list as CEL, with its location. All conditions of a list must match."""
-
-    cel: str
-    at: Path
-    raw: bool = False
-    """Hand-written CEL: it must be validated, and may fail on events without a field."""
+def terms(filters: Sequence[Filter]) -> list[str]:
+    """Compile a filter list to CEL conditions that must all match."""
+    return [term for condition in filters for term in _terms(condition)]
 
 
-def terms(filters: Sequence[Filter]) -> list[Term]:
-    """Compile a filter list to terms that must all match."""
-    return [term for index, condition in enumerate(filters) for term in _terms(condition, ("spec", "filters", index))]
-
-
-def raw_cel(filters: Sequence[Filter], at: Path = ("spec", "filters")) -> Iterator[tuple[str, Path]]:
+def raw_cel(filters: Sequence[Filter], at: Path = ()) -> Iterator[tuple[str, Path]]:
     """Yield all hand-written expressions with their paths, at any depth."""
     for index, condition in enumerate(filters):
         yield from _raw(condition, (*at, index))
@@ -70,37 +59,31 @@ def literal(value: str | float | bool) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _terms(condition: Filter, at: Path) -> list[Term]:
+def _terms(condition: Filter) -> list[str]:
     if condition.all is not None:
-        return [term for index, part in enumerate(condition.all) for term in _terms(part, (*at, "all", index))]
+        return terms(condition.all)
     if condition.cel is not None:
-        return [Term(embeddable(condition.cel), (*at, "cel"), raw=True)]
+        return [embeddable(condition.cel)]
     if condition.any is not None:
-        ways = [conjunction([term.cel for term in _terms(part, at)]) for part in condition.any]
-        return [Term(" || ".join(_parenthesised(way) for way in ways), (*at, "any"))]
+        ways = [conjunction(_terms(part)) for part in condition.any]
+        return [" || ".join(_parenthesised(way) for way in ways)]
     if condition.not_ is not None:
-        inner = conjunction([term.cel for term in _terms(condition.not_, at)])
-        return [Term(f"!({inner})", (*at, "not"))]
-    return [*_equalities(condition, at), *_affixes(condition, at)]
+        return [f"!({conjunction(_terms(condition.not_))})"]
+    return [*_equalities(condition), *_affixes(condition)]
 
 
-def _equalities(condition: Filter, at: Path) -> list[Term]:
-    equalities = []
+def _equalities(condition: Filter) -> Iterator[str]:
     for key, value in (condition.exact or {}).items():
         guard, place = read(key)
-        equalities.append(Term(f"{guard} && {place} == {literal(value)}", (*at, "exact", key)))
-    return equalities
+        yield f"{guard} && {place} == {literal(value)}"
 
 
-def _affixes(condition: Filter, at: Path) -> list[Term]:
-    affixes = []
+def _affixes(condition: Filter) -> Iterator[str]:
     for operator, function in (("prefix", "startsWith"), ("suffix", "endsWith")):
         for key, value in (_value(condition, operator) or {}).items():
             guard, place = read(key)
             # startsWith() on a number is an error, which would dead-letter the event: check the type first.
-            test = f"{guard} && type({place}) == string && {place}.{function}({literal(value)})"
-            affixes.append(Term(test, (*at, operator, key)))
-    return affixes
+            yield f"{guard} && type({place}) == string && {place}.{function}({literal(value)})"
 
 
 def _raw(condition: Filter, at: Path) -> Iterator[tuple[str, Path]]:

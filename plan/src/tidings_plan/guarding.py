@@ -18,12 +18,12 @@ def judged(
     """Evaluate an object and return the result with findings; on an exception, `otherwise` with an error."""
     try:
         result, findings = judge()
-        return result, _bounded(resource, list(findings))
+        return result, bounded(resource, list(findings))
     except Exception as error:  # noqa: BLE001 - a bug triggered by one object must not affect the others
         return otherwise, [failure(resource, error)]
 
 
-def _bounded(resource: Resource[Any], findings: list[Finding]) -> list[Finding]:
+def bounded(resource: Resource[Any], findings: list[Finding]) -> list[Finding]:
     """Keep the worst findings of an object, so that thousands of filters do not inflate a status to megabytes."""
     if len(findings) <= MOST:
         return findings

@@ -32,6 +32,8 @@ class AppPlan:
     """Additional component, such as `pubsub-1`, to the component that it shares a consumer with."""
     enforcement: Mapping[str, Mapping[str, Enforcer]] = field(default_factory=dict)
     """By subscription name and field, the enforcer."""
+    events: Mapping[str, Mapping[int, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    """By subscription name and index in `spec.events`, the components and topics that it reads; none if rejected."""
     findings: tuple[Finding, ...] = ()
 
     @property

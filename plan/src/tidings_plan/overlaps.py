@@ -6,17 +6,17 @@ from tidings_plan.channels import Channel
 from tidings_plan.conditions import Rule, rules_of
 from tidings_plan.conventions import event_path
 from tidings_plan.resources.findings import Finding
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import Selection
 
 
-def conflicts(junior: EventSubscription, senior: EventSubscription, shared: list[Channel]) -> Iterator[Finding]:
+def conflicts(junior: Selection, senior: Selection, shared: list[Channel]) -> Iterator[Finding]:
     """Yield the conflicts of a subscription with an older one. An error rejects the junior subscription."""
     topics = ", ".join(sorted({channel.topic for channel in shared}))
     yield from _kit(junior, senior)
     if _catch_all(junior) and _catch_all(senior):
         message = f"{senior.ref} already reads {topics} for app {junior.spec.consumer.app_id}"
         fix = "Delete one, or add filters to both: within an app, an event goes to one subscription."
-        yield junior.finding("error", "duplicate-subscription", message, fix, at=("metadata", "name"))
+        yield junior.finding("error", "duplicate-subscription", message, fix)
         return
     if finding := _same_path(junior, senior, shared):
         yield finding
@@ -35,43 +35,41 @@ def in_order(rules: list[tuple[str, Rule]]) -> list[Rule]:
     return [rule for _, (_, rule) in ranked]
 
 
-def _catch_all(subscription: EventSubscription) -> bool:
-    return not subscription.spec.filters
+def _catch_all(selection: Selection) -> bool:
+    return not selection.events.filters
 
 
-def _kit(junior: EventSubscription, senior: EventSubscription) -> Iterator[Finding]:
+def _kit(junior: Selection, senior: Selection) -> Iterator[Finding]:
     if junior.spec.consumer.kit != senior.spec.consumer.kit:
         message = f"consumer.kit is {junior.spec.consumer.kit} here and {senior.spec.consumer.kit} in {senior.ref}"
         fix = "Set consumer.kit to the same value in all subscriptions of the app."
-        yield junior.finding("error", "conflicting-policies", message, fix, at=("spec", "consumer", "kit"))
+        yield junior.finding("error", "conflicting-policies", message, fix)
 
 
-def _same_path(junior: EventSubscription, senior: EventSubscription, shared: list[Channel]) -> Finding | None:
+def _same_path(junior: Selection, senior: Selection, shared: list[Channel]) -> Finding | None:
     for channel in shared:
         default = event_path(channel.topic)
         both = {rule.path or default for rule in rules_of(junior)} & {rule.path or default for rule in rules_of(senior)}
         if both:
             message = f"{channel.topic} is delivered to {min(both)} for {senior.ref} too"
             fix = "Set a separate path in spec.routes.default: retries and limits apply per path."
-            return junior.finding("error", "same-path", message, fix, at=("spec", "routes"))
+            return junior.finding("error", "same-path", message, fix)
     return None
 
 
-def _rules(
-    junior: EventSubscription, rule: Rule, senior: EventSubscription, other: Rule, topics: str
-) -> Iterator[Finding]:
+def _rules(junior: Selection, rule: Rule, senior: Selection, other: Rule, topics: str) -> Iterator[Finding]:
     if rule.match == other.match and rule.match:
         message = f"Its filter is the same as that of {senior.ref} on {topics}: it would never receive an event"
         fix = "Delete one, or change the filter: within an app, an event goes to the first match."
-        yield junior.finding("error", "shadowed-filter", message, fix, at=("spec", "filters"))
+        yield junior.finding("error", "shadowed-filter", message, fix, at=("filters",))
     elif rule.terms < other.terms or other.terms < rule.terms:
         wide, narrow = (junior, senior) if rule.terms < other.terms else (senior, junior)
         message = f"On {topics}, events that match {narrow.ref} go only there; {wide.ref} receives the rest"
-        yield junior.finding("info", "takes-the-rest", message, at=("spec", "filters"))
+        yield junior.finding("info", "takes-the-rest", message, at=("filters",))
     elif not _disjoint(rule, other):
         message = f"An event on {topics} may match this and {senior.ref}; it goes to one of them only"
         fix = "Make the filters exclude each other, or subscribe with two apps."
-        yield junior.finding("warning", "overlapping-filters", message, fix, at=("spec", "filters"))
+        yield junior.finding("warning", "overlapping-filters", message, fix, at=("filters",))
 
 
 def _disjoint(rule: Rule, other: Rule) -> bool:

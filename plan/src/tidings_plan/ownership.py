@@ -21,14 +21,14 @@ from tidings_plan.resources.inventory import (
     Inventory,
     app_key,
     fold,
-    reads_others_dead_letters,
+    is_dead_letters,
     requested_type,
     seniority,
     type_key,
 )
 from tidings_plan.resources.model import Resource
 from tidings_plan.resources.source_location import Path
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import EventSubscription, Selection, selections
 
 _OF_APPS = {"deadletter": "dead letters", "replay": "replays", "retry": "retries"}
 _CHANNEL = re.compile(r"(?P<type>[^.]+\..+)\.v[0-9]+")
@@ -72,12 +72,21 @@ def of_subscription(subscription: EventSubscription, inventory: Inventory) -> It
         message = f"{app} may not publish its dead letters to {dead_letters}, which {why}"
         yield subscription.finding("error", "foreign-topic", message, fix, at=_DEAD_LETTERS)
     if source and (why := _not_source(subscription, source, inventory)):
-        fix = "Remove it, or name the type that owns it in spec.eventTypeRef."
+        fix = "Remove it, or name the type that owns it in spec.events."
         message = f"{app} may not read {source}, which {why}"
         yield subscription.finding("error", "foreign-topic", message, fix, at=_SOURCE)
     yield from _namesakes(subscription, inventory)
-    if reads_others_dead_letters(subscription):
-        yield from _reader_of_dead_letters(subscription, inventory)
+    if source and len(subscription.spec.events) > 1:
+        message = "source.topic replaces the topic of every entry of spec.events: all would read the same"
+        fix = "Use a separate EventSubscription for the event that comes from another topic."
+        yield subscription.finding("error", "source-of-several", message, fix, at=_SOURCE)
+
+
+def of_selection(selection: Selection, inventory: Inventory) -> Iterator[Finding]:
+    """Yield an error for dead letters that a subscription's app may not read."""
+    own = f"{DEAD_LETTER_PREFIX}{selection.spec.consumer.app_id}"
+    if is_dead_letters(selection) and selection.events.name != own:
+        yield from _reader_of_dead_letters(selection, inventory)
 
 
 def _reserved(topic: str, *, archive: bool = False) -> str:
@@ -116,7 +125,7 @@ def _not_dead_letters(subscription: EventSubscription, topic: str, inventory: In
 
 
 def _not_source(subscription: EventSubscription, topic: str, inventory: Inventory) -> str:
-    event_type = inventory.type(requested_type(subscription))
+    event_type = inventory.type(requested_type(selections(subscription)[0]))
     if event_type and fold(topic) in {fold(event_type.spec.topic(version)) for version in event_type.spec.versions}:
         return ""
     if reason := _reserved(topic):
@@ -157,21 +166,18 @@ def _namesakes(subscription: EventSubscription, inventory: Inventory) -> Iterato
             return
 
 
-def _reader_of_dead_letters(subscription: EventSubscription, inventory: Inventory) -> Iterator[Finding]:
+def _reader_of_dead_letters(selection: Selection, inventory: Inventory) -> Iterator[Finding]:
     """Yield an error unless this app is the only reader of dead letters in its namespace.
 
     A reader of dead letters may replay them, that is, publish to other apps.
     """
-    at = ("spec", "eventTypeRef")
-    namespace, own = subscription.metadata.namespace, app_key(subscription)
-    if requested_type(subscription)[0] != namespace:
+    namespace, own = selection.metadata.namespace, app_key(selection)
+    if requested_type(selection)[0] != namespace:
         message = "Reading dead letters of another namespace is not allowed"
-        yield subscription.finding(
-            "error", "access-denied", message, "Read the dead letters of its own namespace.", at=at
-        )
+        yield selection.finding("error", "access-denied", message, "Read the dead letters of its own namespace.")
         return
     reader = inventory.reader_of_dead_letters(namespace)
     if reader and app_key(reader) != own:
         message = f"{reader.ref} (app {app_key(reader)[1]}) already reads the dead letters of this namespace"
         fix = "Only one app may read and replay them: delete one of the subscriptions."
-        yield subscription.finding("error", "dead-letters-with-two-readers", message, fix, at=at)
+        yield selection.finding("error", "dead-letters-with-two-readers", message, fix)

@@ -10,19 +10,19 @@ from tidings_plan.channels import Channel
 from tidings_plan.conditions import rules_of
 from tidings_plan.conventions import dead_letter_topic, event_path, replay_topic
 from tidings_plan.resources import durations
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import Selection
 
 
-def consumer_policy(app: str, readers: Iterable[tuple[EventSubscription, list[Channel]]]) -> dict[str, Any]:
+def consumer_policy(app: str, readers: Iterable[tuple[Selection, list[Channel]]]) -> dict[str, Any]:
     """Build an app's policy, with one entry per subscription, topic and path.
 
     Entries with the same name belong to one subscription and share its limits.
     """
     entries = [
-        _entry(app, subscription, channel, path)
-        for subscription, channels in readers
+        _entry(app, selection, channel, path)
+        for selection, channels in readers
         for channel in channels
-        for path in dict.fromkeys(rule.path or event_path(channel.topic) for rule in rules_of(subscription))
+        for path in dict.fromkeys(rule.path or event_path(channel.topic) for rule in rules_of(selection))
     ]
     document = policy.Policy(
         app=app,
@@ -34,12 +34,12 @@ def consumer_policy(app: str, readers: Iterable[tuple[EventSubscription, list[Ch
     return plain
 
 
-def _entry(app: str, subscription: EventSubscription, channel: Channel, path: str) -> policy.SubscriptionPolicy:
-    spec = subscription.spec
+def _entry(app: str, selection: Selection, channel: Channel, path: str) -> policy.SubscriptionPolicy:
+    spec = selection.spec
     retry = spec.delivery.retry
     rate = spec.rate_limit
     return policy.SubscriptionPolicy(
-        name=subscription.metadata.name,
+        name=selection.metadata.name,
         type=channel.type,
         path=path,
         topic=channel.topic,

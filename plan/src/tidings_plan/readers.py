@@ -5,7 +5,7 @@ from typing import Any
 
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.inventory import Inventory, app_key
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import Selection
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,19 +35,19 @@ def readers(event_type: EventType, version: str, inventory: Inventory) -> list[R
     consumers = inventory.consumers(event_type)
     # A wildcard excludes the types that its app names: within an app, an event goes to one subscription.
     by_name = {app_key(consumer) for consumer in consumers}
-    named = [_reader(consumer) for consumer in consumers if version in consumer.spec.versions.requested]
+    named = [_reader(consumer) for consumer in consumers if version in consumer.events.versions]
     observing = [_reader(observer) for observer in inventory.observers(event_type) if app_key(observer) not in by_name]
     return [*sorted(named), *sorted(observing)]
 
 
-def _reader(subscription: EventSubscription) -> Reader:
-    spec = subscription.spec
+def _reader(selection: Selection) -> Reader:
+    spec = selection.spec
     return Reader(
         app=spec.consumer.app_id,
-        subscription=subscription.metadata.name,
-        namespace=subscription.metadata.namespace,
+        subscription=selection.metadata.name,
+        namespace=selection.metadata.namespace,
         owner=spec.consumer.owner,
         contact=spec.consumer.contact,
         criticality=spec.consumer.criticality,
-        observes=spec.is_wildcard,
+        observes=selection.events.pattern is not None,
     )

@@ -48,7 +48,7 @@ def _is_allowed(replay: EventReplay, subscription: EventSubscription | None) -> 
 
 def condition(replay: EventReplay) -> str:
     """Return `spec.filter.match` as CEL over `event`; empty if it matches every event."""
-    return filters.conjunction([term.cel for term in filters.terms(replay.spec.filter.match)])
+    return filters.conjunction(filters.terms(replay.spec.filter.match))
 
 
 def _of_archive(replay: EventReplay) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from tidings_plan.conventions import (
 from tidings_plan.overlaps import in_order
 from tidings_plan.resources import durations
 from tidings_plan.resources.findings import Finding
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import EventSubscription, Selection
 
 MOST_AT_ONCE = 32
 """Default maximum of events per delivery: as many as components/redis has workers."""
@@ -28,7 +28,7 @@ def merged(
     app: str,
     namespace: str,
     channel: Channel,
-    readers: list[EventSubscription],
+    readers: list[Selection],
     *,
     bulk: bool = True,
     concurrent: bool = False,
@@ -41,7 +41,7 @@ def merged(
         app: App id.
         namespace: Namespace of the app.
         channel: Component and topic.
-        readers: All subscriptions of the app on the topic, oldest first.
+        readers: All entries of the app's subscriptions on the topic, oldest first.
         bulk: Whether the component supports a requested bulk delivery.
         concurrent: Whether the component delivers several messages of a topic concurrently.
 
@@ -59,7 +59,7 @@ def merged(
     return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), bulk_subscribe, raw=raw)
 
 
-def parallel(readers: list[EventSubscription], components: list[str]) -> list[str]:
+def parallel(readers: list[Selection], components: list[str]) -> list[str]:
     """Return the components, of those that share a consumer, through which an app reads a topic: each brings one event.
 
     Where order is asked for there is one, since events that are under way at once may overtake each other. With the
@@ -113,7 +113,7 @@ def disagreement(subscription: EventSubscription, other: EventSubscription) -> I
         )
 
 
-def _dead_letters(app: str, readers: list[EventSubscription]) -> str:
+def _dead_letters(app: str, readers: list[Selection]) -> str:
     """Return the topic for daprd's own dead letters.
 
     With the kit, they are events that the kit never received, and they go to the app's topic.
@@ -123,7 +123,7 @@ def _dead_letters(app: str, readers: list[EventSubscription]) -> str:
     return own or dead_letter_topic(app)
 
 
-def _bulk(readers: list[EventSubscription]) -> dict[str, Any] | None:
+def _bulk(readers: list[Selection]) -> dict[str, Any] | None:
     requested = [reader.spec.bulk for reader in readers if reader.spec.bulk]
     if len(requested) < len(readers):
         return None
@@ -132,7 +132,7 @@ def _bulk(readers: list[EventSubscription]) -> dict[str, Any] | None:
     return _bulk_of(most, round(longest * 1000))
 
 
-def _acknowledged_entries(readers: list[EventSubscription], *, concurrent: bool) -> dict[str, Any]:
+def _acknowledged_entries(readers: list[Selection], *, concurrent: bool) -> dict[str, Any]:
     """Return the bulk settings with which an unmodified daprd only acknowledges what the app has acknowledged.
 
     The response to a bulk delivery must list each entry, whereas an empty response to a plain delivery counts as

@@ -56,20 +56,22 @@ def _version(event_type: EventType, version: Version) -> JsonObject:
 
 
 def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
-    """Yield one entry per subscription of an app, except those to dead letters."""
-    reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    """Yield the subscriptions of an app, except to dead letters; one entry for types by name and one for patterns."""
+    reads: dict[tuple[str, bool], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     terms: dict[str, JsonObject] = {}
+    namespace = planned.apps[app].namespace
     for entry in planned.apps[app].policy["subscriptions"]:
         if entry["type"] != "*":
-            reads[entry["name"]][entry["type"]].update(f"v{major}" for major in entry["versions"])
+            events = inventory.subscriptions[namespace, entry["name"]].spec.events
+            is_observed = entry["type"] not in {each.type for each in events}
+            reads[entry["name"], is_observed][entry["type"]].update(f"v{major}" for major in entry["versions"])
             terms[entry["name"]] = entry
-    namespace = planned.apps[app].namespace
-    for name, types in reads.items():
+    for (name, is_observed), types in reads.items():
         rate = terms[name]["rateLimit"]
         yield {
             "name": name,
             "app": app,
-            "pattern": inventory.subscriptions[namespace, name].spec.is_wildcard,
+            "pattern": is_observed,
             "suspended": terms[name]["suspend"],
             "eventsPerSecond": rate["events"] / rate["per"] if rate else None,
             "reads": {kind: sorted(versions, key=_major) for kind, versions in sorted(types.items())},

@@ -27,7 +27,7 @@ def apply(cluster: Cluster, *manifests: object, check: bool = True) -> str:
 
 def broken(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     """A subscription of a real app with something wrong."""
-    reads = {"eventTypeRef": {"name": "orders.orderPlaced"}, "versions": {"accept": ["v1"]}}
+    reads = {"type": "orders.orderPlaced", "versions": ["v1"]}
     consumer = {"appId": "loyalty"}
     return {**TOLD, "metadata": {"name": name}, "spec": {**reads, "consumer": consumer, **spec}}
 
@@ -87,8 +87,8 @@ def _reads(cluster: Cluster, app: str) -> str:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "cel-malformed": ({"filters": [{"cel": "event.data.totalCents >"}]}, "CEL"),
     "route-malformed": ({"routes": {"rules": [{"match": "event.type ==", "path": "/x"}]}}, "CEL"),
-    "version-unknown": ({"versions": {"accept": ["v9"]}}, "v9"),
-    "type-unknown": ({"eventTypeRef": {"name": "orders.orderEaten"}}, "orders.orderEaten"),
+    "version-unknown": ({"versions": ["v9"]}, "v9"),
+    "type-unknown": ({"type": "orders.orderEaten"}, "orders.orderEaten"),
 }
 
 
@@ -134,7 +134,7 @@ def test_a_schema_change_that_breaks_readers_is_refused_with_their_names(install
     readers = {
         each["metadata"]["name"]
         for each in subscriptions
-        if each["spec"]["eventTypeRef"].get("name") == "orders.orderPlaced"
+        if "orders.orderPlaced" in [events.get("type") for events in each["spec"]["events"]]
     }
     assert readers
     schema = placed["spec"]["versions"][0]["schema"]

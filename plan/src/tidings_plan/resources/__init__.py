@@ -12,7 +12,7 @@ from tidings_plan.resources.model import API_VERSION, Metadata, Resource
 from tidings_plan.resources.parsing import parse_resource
 from tidings_plan.resources.replay import EventReplay, EventReplaySpec
 from tidings_plan.resources.source_location import Origin
-from tidings_plan.resources.subscription import EventSubscription, EventSubscriptionSpec
+from tidings_plan.resources.subscription import EventSubscription, EventSubscriptionSpec, Selection, selections
 
 __all__ = [
     "API_VERSION",
@@ -29,10 +29,12 @@ __all__ = [
     "Metadata",
     "Origin",
     "Resource",
+    "Selection",
     "Severity",
     "contracts_folders",
     "has_errors",
     "load",
     "parse_resource",
+    "selections",
     "worst_first",
 ]

@@ -9,9 +9,10 @@ from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import Resource
 from tidings_plan.resources.replay import EventReplay
-from tidings_plan.resources.subscription import EventSubscription
+from tidings_plan.resources.subscription import EventSubscription, Selection, selections
 
 At = TypeVar("At")
+Member = TypeVar("Member")
 Key = tuple[str, str]
 """Namespace and name (of a resource), namespace and type (of an event type), namespace and app id."""
 
@@ -37,9 +38,10 @@ class Inventory:
         """By namespace, digests of the broker accounts that its components use."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
         self._of_app: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
-        self._of_type: dict[Key, dict[Key, EventSubscription]] = defaultdict(dict)
+        self._of_type: dict[Key, dict[Selection, Selection]] = defaultdict(dict)
         self._produced_by: dict[Key, dict[Key, EventType]] = defaultdict(dict)
-        self._wildcards: dict[Key, EventSubscription] = {}
+        self._wildcards: dict[Selection, Selection] = {}
+        """Selections by a pattern, or of dead letters."""
         self._types_on: dict[str, dict[Key, EventType]] = defaultdict(dict)
         self._users_of: dict[str, dict[Key, EventSubscription]] = defaultdict(dict)
         self._namespaces_of: dict[str, set[str]] = defaultdict(set)
@@ -79,8 +81,9 @@ class Inventory:
             return self._unindex_type(event_type) | self._apps_near(type_key(event_type)) | _producers(event_type)
         if kind == "EventSubscription" and (subscription := self.subscriptions.pop(key, None)):
             _drop(self._of_app, app_key(subscription), key)
-            _drop(self._of_type, requested_type(subscription), key)
-            self._wildcards.pop(key, None)
+            for selection in selections(subscription):
+                _drop(self._of_type, requested_type(selection), selection)
+                self._wildcards.pop(selection, None)
             _drop(self._dead_letter_readers, subscription.metadata.namespace, key)
             near = self._apps_around(subscription, dead_letters_differ=app_key(subscription) not in self._of_app)
             for topic in _named_topics(subscription):
@@ -154,22 +157,22 @@ class Inventory:
         """Return an app's subscriptions, oldest first."""
         return sorted(self._of_app.get(app, {}).values(), key=seniority)
 
-    def consumers(self, event_type: EventType) -> list[EventSubscription]:
-        """Return the subscriptions that name the type (no wildcards), oldest first."""
-        return sorted(self._of_type.get(type_key(event_type), {}).values(), key=seniority)
+    def consumers(self, event_type: EventType) -> list[Selection]:
+        """Return the selections that name the type (no patterns), oldest first."""
+        return sorted(self._of_type.get(type_key(event_type), {}), key=seniority)
 
-    def observers(self, event_type: EventType) -> list[EventSubscription]:
-        """Return the wildcard subscriptions that match the type."""
+    def observers(self, event_type: EventType) -> list[Selection]:
+        """Return the selections whose pattern matches the type."""
         return [
-            subscription
-            for subscription in self._wildcards.values()
-            if requested_type(subscription)[0] == event_type.metadata.namespace
-            and covers(requested_type(subscription)[1], event_type.spec.type)
+            selection
+            for selection in self._wildcards
+            if requested_type(selection)[0] == event_type.metadata.namespace
+            and covers(requested_type(selection)[1], event_type.spec.type)
         ]
 
-    def wildcards(self) -> list[EventSubscription]:
-        """Return all wildcard subscriptions, oldest first."""
-        return sorted(self._wildcards.values(), key=seniority)
+    def wildcards(self) -> list[Selection]:
+        """Return all selections by a pattern or of dead letters, oldest first."""
+        return sorted(self._wildcards, key=seniority)
 
     def produced_by(self, app: Key) -> list[EventType]:
         """Return the types that list an app as a producer, oldest first."""
@@ -244,14 +247,15 @@ class Inventory:
         self._namespaces_of[app_key(subscription)[1]].add(app_key(subscription)[0])
         if reads_others_dead_letters(subscription):
             self._dead_letter_readers[subscription.metadata.namespace][subscription.key] = subscription
-        if subscription.spec.is_wildcard or is_dead_letters(subscription):
-            self._wildcards[subscription.key] = subscription
-        else:
-            self._of_type[requested_type(subscription)][subscription.key] = subscription
+        for selection in selections(subscription):
+            if selection.events.pattern or is_dead_letters(selection):
+                self._wildcards[selection] = selection
+            else:
+                self._of_type[requested_type(selection)][selection] = selection
 
     def _apps_near(self, event_type: Key) -> frozenset[Key]:
         named = self._of_type.get(event_type, {}).values()
-        return frozenset(app_key(subscription) for subscription in (*named, *self._wildcards.values()))
+        return frozenset(app_key(subscription) for subscription in (*named, *self._wildcards))
 
     def _apps_around(self, subscription: EventSubscription, *, dead_letters_differ: bool) -> frozenset[Key]:
         """Return the affected apps: its own, competing consumers of a command, and dead-letter readers."""
@@ -259,21 +263,23 @@ class Inventory:
         if reads_others_dead_letters(subscription):
             readers = self._dead_letter_readers.get(subscription.metadata.namespace, {}).values()
             near |= frozenset(app_key(reader) for reader in readers)
-        event_type = self.type(requested_type(subscription))
-        if event_type and event_type.spec.intent == "Command":
-            near |= self._apps_near(type_key(event_type))
+        for selection in selections(subscription):
+            event_type = self.type(requested_type(selection))
+            if event_type and event_type.spec.intent == "Command":
+                near |= self._apps_near(type_key(event_type))
         if dead_letters_differ:
             near |= frozenset(self.namesakes(app_key(subscription)))
-            near |= frozenset(app_key(wildcard) for wildcard in self._wildcards.values())
+            near |= frozenset(map(app_key, self._wildcards))
         return near
 
 
-def seniority(resource: Resource[Any]) -> tuple[str, Key]:
+def seniority(resource: Resource[Any] | Selection) -> tuple[str, Key]:
     """Return the sort key for precedence: older resources first (files have no age), then by name.
 
     Of two conflicting resources, the senior one stays valid.
     """
-    return resource.metadata.creation_timestamp, resource.key
+    metadata = resource.metadata
+    return metadata.creation_timestamp, (metadata.namespace, metadata.name)
 
 
 def type_key(event_type: EventType) -> Key:
@@ -281,15 +287,14 @@ def type_key(event_type: EventType) -> Key:
     return event_type.metadata.namespace, event_type.spec.type
 
 
-def app_key(subscription: EventSubscription) -> Key:
+def app_key(subscription: EventSubscription | Selection) -> Key:
     """Return the namespace and id of the consuming app."""
     return subscription.metadata.namespace, subscription.spec.consumer.app_id
 
 
-def requested_type(subscription: EventSubscription) -> Key:
-    """Return the namespace and the business name or pattern that a subscription requests."""
-    ref = subscription.spec.event_type_ref
-    return ref.namespace or subscription.metadata.namespace, ref.name
+def requested_type(selection: Selection) -> Key:
+    """Return the namespace and the business name or pattern that a selection requests."""
+    return selection.events.namespace or selection.metadata.namespace, selection.events.name
 
 
 def fold(topic: str) -> str:
@@ -302,18 +307,18 @@ def covers(pattern: str, name: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern == "*" or pattern.endswith(".*") else name == pattern
 
 
-def is_dead_letters(subscription: EventSubscription) -> bool:
-    """Return True if the subscription consumes dead letters."""
-    return subscription.spec.event_type_ref.name.startswith("deadletter.")
+def is_dead_letters(selection: Selection) -> bool:
+    """Return True if the selection consumes dead letters."""
+    return selection.events.name.startswith("deadletter.")
 
 
 def reads_others_dead_letters(subscription: EventSubscription) -> bool:
     """Return True if the subscription consumes dead letters of other apps."""
     own = f"deadletter.{subscription.spec.consumer.app_id}"
-    return is_dead_letters(subscription) and subscription.spec.event_type_ref.name != own
+    return any(is_dead_letters(each) and each.events.name != own for each in selections(subscription))
 
 
-def _drop(index: dict[At, dict[Key, Any]], at: At, key: Key) -> None:
+def _drop(index: dict[At, dict[Member, Any]], at: At, key: Member) -> None:
     """Remove an entry from an index, and its group once it is empty."""
     group = index.get(at)
     if group is not None:

@@ -30,7 +30,7 @@ _NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"
 _OPTIONAL_NAMESPACE = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?\Z"
 _INVITED = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|\*)\Z"
 _TYPE = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z"
-_PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)\Z"
+_PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.\*)\Z"
 _ATTRIBUTE = r"^[a-z0-9]{1,20}\Z"
 
 # `\Z` instead of `$`: in Python, `$` also matches before a trailing newline. CRDs use Go's dialect and get `$`.
@@ -70,7 +70,7 @@ PATTERNS: Mapping[str, str] = {
     _OPTIONAL_NAMESPACE: "a namespace: lower-case letters, digits and '-'",
     _INVITED: "a namespace, or '*' for all",
     _TYPE: "the name of a type: <domain>.<fact>, such as orders.orderConfirmed",
-    _PATTERN: "the name of a type such as orders.orderConfirmed, or a pattern: '*' or orders.*",
+    _PATTERN: "a pattern: '*' or orders.*; name a single type in `type`",
 }
 """Description of each pattern for error messages."""
 

@@ -1,17 +1,19 @@
-"""EventSubscription: an app's request to consume an event type, with its delivery policy."""
+"""EventSubscription: an app's request to consume events of one or more types, with one delivery policy."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from tidings_plan.resources.findings import Finding, Severity
 from tidings_plan.resources.model import (
     AppId,
     Attribute,
     Duration,
     Expression,
     Major,
-    Name,
+    Metadata,
     NonEmpty,
     OptionalName,
     OptionalNamespace,
@@ -23,8 +25,10 @@ from tidings_plan.resources.model import (
     RoutePath,
     Text,
     Topic,
+    TypeName,
     TypePattern,
 )
+from tidings_plan.resources.source_location import Path
 
 Scalar = Text | int | float | bool
 Field = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -32,45 +36,10 @@ Matches = Annotated[dict[Field, Scalar], Meta(min_length=1, max_length=64)]
 Affixes = Annotated[dict[Field, NonEmpty], Meta(min_length=1, max_length=64)]
 
 
-class EventTypeRef(Part, frozen=True, kw_only=True):
-    """The event type to consume, by its business name.
-
-    `*` and `<domain>.*` match every version of all such types except those that the app consumes by name. They are for
-    observers such as an archive and do not count as consumers of a command.
-    `deadletter.*` and `deadletter.<app>` match the dead letters of other apps.
-    """
-
-    name: TypePattern
-    namespace: Annotated[
-        OptionalNamespace, Meta(description="Namespace of the EventType; the subscription's own by default")
-    ] = ""
-
-
-class Versions(Part, frozen=True, kw_only=True):
-    """The versions that the consumer can read, optionally pinned to one of them."""
-
-    accept: Annotated[tuple[Major, ...], Meta(max_length=64)] = ()
-    pin: Major | None = None
-
-    @property
-    def requested(self) -> list[str]:
-        """Versions to subscribe to: the pinned one, otherwise all accepted ones in their order."""
-        return [self.pin] if self.pin else list(dict.fromkeys(self.accept))
-
-
-class WorkloadRef(Part, frozen=True, kw_only=True):
-    """The Kubernetes workload that runs the consumer."""
-
-    api_version: Text = "apps/v1"
-    kind: Text = "Deployment"
-    name: Name
-
-
 class Consumer(Part, frozen=True, kw_only=True):
     """The consuming app and its owner."""
 
     app_id: AppId
-    workload_ref: WorkloadRef | None = None
     owner: Text = ""
     contact: Text = ""
     criticality: Literal["Low", "Normal", "High", "Critical"] = "Normal"
@@ -97,6 +66,35 @@ class Filter(Part, frozen=True, kw_only=True):
     any: Annotated[tuple["Filter", ...], Meta(min_length=1, max_length=64)] | None = None
     not_: "Filter | None" = msgspec.field(default=None, name="not")
     cel: Expression | None = None
+
+
+class EventSelector(Part, frozen=True, kw_only=True):
+    """Events to consume: those of one type by its business name, or those of all types that match a pattern.
+
+    The patterns `*` and `<domain>.*` match every version of all such types except those that the app consumes by name.
+    They are for observers such as an archive and do not count as consumers of a command.
+    `deadletter.*` matches the dead letters of other apps, and the type `deadletter.<app>` those of one app.
+    """
+
+    type: TypeName | None = None
+    pattern: TypePattern | None = None
+    namespace: Annotated[
+        OptionalNamespace, Meta(description="Namespace of the EventType; the subscription's own by default")
+    ] = ""
+    versions: Annotated[
+        tuple[Major, ...], Meta(max_length=64, description="Versions that the consumer can read; none with a pattern")
+    ] = ()
+    filters: Annotated[tuple[Filter, ...], Meta(max_length=64, description="All filters must match")] = ()
+
+    def __post_init__(self) -> None:
+        """Reject a selector with both a type and a pattern, or with neither."""
+        if (self.type is None) == (self.pattern is None):
+            raise ValueError("Set exactly one of type and pattern")
+
+    @property
+    def name(self) -> str:
+        """The type or the pattern."""
+        return self.type or self.pattern or ""
 
 
 class Route(Part, frozen=True, kw_only=True):
@@ -137,7 +135,6 @@ class DeadLetter(Part, frozen=True, kw_only=True):
     """Dead-lettering of events that cannot be handled."""
 
     topic: Topic | None = None
-    retention: Duration = "336h"
     replay: Annotated[bool, Meta(description="Whether dead letters may be replayed to this subscription")] = True
 
 
@@ -174,11 +171,9 @@ class Ordering(Part, frozen=True, kw_only=True):
 class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
     """Spec of an EventSubscription."""
 
-    event_type_ref: EventTypeRef
-    versions: Versions = Versions()
+    events: Annotated[tuple[EventSelector, ...], Meta(min_length=1, max_length=64)]
     consumer: Consumer
     source: Source = Source()
-    filters: Annotated[tuple[Filter, ...], Meta(max_length=64, description="All filters must match")] = ()
     routes: Routes = Routes()
     delivery: Delivery = Delivery()
     max_concurrency: Positive | None = None
@@ -193,10 +188,47 @@ class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
         Meta(description="Strict: a field that cannot be enforced is an error. BestEffort: a warning"),
     ] = "Strict"
 
-    @property
-    def is_wildcard(self) -> bool:
-        """True for a pattern: the subscription then observes types and does not count as their consumer."""
-        return self.event_type_ref.name == "*" or self.event_type_ref.name.endswith(".*")
-
 
 EventSubscription = Resource[EventSubscriptionSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One entry of a subscription's `spec.events`, together with the settings that all its entries share."""
+
+    subscription: EventSubscription
+    index: int
+
+    @property
+    def events(self) -> EventSelector:
+        """The entry itself."""
+        return self.subscription.spec.events[self.index]
+
+    @property
+    def metadata(self) -> Metadata:
+        """Metadata of the subscription."""
+        return self.subscription.metadata
+
+    @property
+    def spec(self) -> EventSubscriptionSpec:
+        """Spec of the subscription."""
+        return self.subscription.spec
+
+    @property
+    def at(self) -> Path:
+        """Path of the entry."""
+        return "spec", "events", self.index
+
+    @property
+    def ref(self) -> str:
+        """Reference for messages; it names the entry if the subscription has several."""
+        return self.subscription.ref + (f" ({self.events.name})" if len(self.spec.events) > 1 else "")
+
+    def finding(self, severity: Severity, rule: str, message: str, fix: str = "", *, at: Path = ()) -> Finding:
+        """Create a finding about the entry; `at` is a path within it."""
+        return self.subscription.finding(severity, rule, message, fix, at=(*self.at, *at))
+
+
+def selections(subscription: EventSubscription) -> list[Selection]:
+    """Return the entries of a subscription's `spec.events`."""
+    return [Selection(subscription, index) for index in range(len(subscription.spec.events))]
