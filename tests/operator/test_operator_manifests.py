@@ -35,7 +35,10 @@ def test_the_pod_is_restricted():
 @pytest.mark.parametrize(
     ("resource", "said"),
     [
-        (shop.subscription("x", versions={"accept": ["v1"], "pin": "v2"}), "pin must be one of accept"),
+        (
+            shop.subscription("x", events=[{"type": "orders.a", "pattern": "orders.*"}]),
+            "exactly one of type and pattern",
+        ),
         (shop.subscription("x", versions=["1"]), "spec.events[0].versions[0]"),
         (shop.subscription("x", filters=[{"cel": "true", "exact": {"data.a": 1}}]), "exactly one of exact"),
         (shop.subscription("x", delivery={"timeout": "soon"}), "spec.delivery.timeout"),
