@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -443,3 +444,27 @@ async def test_a_cancelled_wait_for_a_slot_takes_none(system: System, monkeypatc
         assert len(set(await outbox._lanes.take(1))) == 1
         assert (outbox._lanes._used, outbox._lanes._extent) == (1, 1)
         late.go_on.set()
+
+
+async def test_prefetched_documents_are_read_in_one_call_and_load_finds_them():
+    system, calls = System(), list[str]()
+
+    async def move(message: Counted, context: StateContext) -> None:
+        await context.prefetch((Total, "apple"), (Total, message.item), (Total, "apple"))
+        for item in ("apple", message.item):
+            calls.append(f"{item}: {await context.load(Total, item)}")
+        context.save(message.item, Total(7))
+
+    async with system.process() as (service, _):
+        assert await deliver(service, counted("apple")) == b'{"status":"SUCCESS"}'
+    system.handlers = Handlers()
+    system.handlers.on(Counted)(move)
+    async with system.process() as (service, sidecar):
+        reads = Counter[str]()
+        get, get_many = sidecar.get, sidecar.get_many
+        sidecar.get = lambda key: (reads.update(["get"]), get(key))[1]  # type: ignore[method-assign]
+        sidecar.get_many = lambda keys: (reads.update(["get_many"]), get_many(keys))[1]  # type: ignore[method-assign]
+        assert await deliver(service, counted("pear")) == b'{"status":"SUCCESS"}'
+        assert calls == ["apple: Total(count=1)", "pear: None"]
+        assert reads == {"get_many": 1}
+    assert system.count("pear") == 7

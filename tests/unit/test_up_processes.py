@@ -198,3 +198,10 @@ def test_sqlite_starts_nothing_and_postgres_is_told_its_database() -> None:
     }
     own = choose("postgresql://me@db/shop", STORES, "state")
     assert own.values({}, "") == {"POSTGRES_URL": "postgresql://me@db/shop"}
+
+
+@pytest.mark.parametrize(("cores", "environ", "expected"), [(2, {}, "1"), (12, {}, "4"), (2, {"GOMAXPROCS": "8"}, "8")])
+def test_sidecars_share_the_cores(cores: int, environ: dict[str, str], expected: str):
+    around = replace(run_context(), cores=cores, environ=environ)
+    sidecar = next(each for each in services(instances(HOME, (), {}), around) if each.name == "kitchen.daprd")
+    assert sidecar.env["GOMAXPROCS"] == expected

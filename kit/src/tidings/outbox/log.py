@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -87,6 +87,22 @@ class DocumentContext(Context):
     _loaded: dict[str, _Loaded] = field(default_factory=dict, init=False)
     _saved: tuple[str, object] | None = field(default=None, init=False)
     _keep: int | None = field(default=None, init=False)
+
+    async def prefetch(self, *aggregates: tuple[type[Any], str]) -> None:
+        """Read several aggregates in one call to the store; `load` then returns them without another call.
+
+        Args:
+            aggregates: Model and key of each.
+
+        Raises:
+            SidecarUnavailable: The store did not answer.
+
+        """
+        names = [document_key(model, key) for model, key in aggregates]
+        missing = [name for name in dict.fromkeys(names) if name not in self._loaded]
+        items = await self._sidecar.get_many(missing)
+        for name in missing:
+            self._loaded[name] = _Loaded(read_document(items.get(name)), items.get(name))
 
     async def load(self, model: type[T], key: str) -> T | None:
         """Read an aggregate; None where there is none yet.
