@@ -21,10 +21,10 @@ FENCE = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$",
 FILE = re.compile(r"`(?P<path>[\w./-]+)`:\s*\Z")
 PORT = re.compile(r"(?<=[:\s])8[01]\d\d\b")
 NOT_COPIED = (".*", "__pycache__")
-START, BLOCK, STOP = 300.0, 300.0, 60.0
+START, BLOCK, STOP = 600.0, 900.0, 120.0
 """Seconds for a start from nothing (programs are there already), for any other block, and for an end."""
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 
 @dataclass(frozen=True)
