@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
+import msgspec
 import pytest
 from tests.conformance.processes import Process, counting_steps
 from tests.conformance.shop import counted
@@ -54,6 +55,18 @@ class OutboxConformance:
             assert (told["causationid"], told["correlationid"], told["type"]) == (cause.id, "c", "shop.totalChanged")
             assert (told["source"], told["subject"], told["version"]) == (world.name, "apple", "1")
             await world.until_nothing_is_left()
+
+    async def test_trace_context_and_baggage_of_the_cause_are_published_with_the_fact(self, world: World) -> None:
+        trace = {
+            "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+            "tracestate": "vendor=1",
+            "baggage": "tenant=caf%C3%A9;kept=1,tier=gold",
+        }
+        async with world.process() as process:
+            assert await process.deliver(msgspec.structs.replace(counted(), **trace))
+            await world.until({"apple": [1]})
+            (told, *_) = await world.published()
+        assert {name: told.get(name) for name in trace} == trace
 
     async def test_a_cause_that_comes_again_has_no_second_effect(self, world: World) -> None:
         cause = counted()

@@ -151,7 +151,7 @@ class Context:
 
         """
         cause = self.cause.envelope
-        traceparent, tracestate = tracing.producer(kind.label, identity, cause)
+        traceparent, tracestate, baggage = tracing.producer(kind.label, identity, cause)
         envelope = Envelope(
             id=identity,
             source=self.cause.source,
@@ -165,6 +165,7 @@ class Context:
             causationid=self.cause.origin,
             traceparent=traceparent,
             tracestate=tracestate,
+            baggage=baggage,
             data=msgspec.Raw(events.encode(message)),
         )
         if not (envelope.subject.isprintable() and envelope.correlationid.isprintable()):
@@ -178,9 +179,11 @@ class Context:
         return msgspec.Raw(body)
 
 
-def request(correlation_id: str = "", traceparent: str = "") -> Envelope:
+def request(correlation_id: str = "", traceparent: str = "", baggage: str = "") -> Envelope:
     """Metadata of something that is no event: a request through an API."""
-    return Envelope(correlationid=correlation_id, traceparent=traceparent, datacontenttype="application/json")
+    return Envelope(
+        correlationid=correlation_id, traceparent=traceparent, baggage=baggage, datacontenttype="application/json"
+    )
 
 
 def utc_now() -> datetime:

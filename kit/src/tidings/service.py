@@ -152,6 +152,7 @@ class Service:
         *,
         correlation_id: str = "",
         traceparent: str = "",
+        baggage: str = "",
     ) -> T:
         """Run `async def function(message, context)` as a unit of work: what an API does with a request.
 
@@ -163,7 +164,8 @@ class Service:
 
         """
         await self._started()
-        return await self._runner.execute(function, message, Cause(self.name, request(correlation_id, traceparent)))
+        cause = Cause(self.name, request(correlation_id, traceparent, baggage))
+        return await self._runner.execute(function, message, cause)
 
     async def _started(self) -> None:
         if self._starting is None:

@@ -95,5 +95,6 @@ def _encode(app: str, envelope: Envelope, report: RecordReplayOutcome) -> bytes:
         causationid=envelope.id,
         traceparent=envelope.traceparent,
         tracestate=envelope.tracestate,
+        baggage=envelope.baggage,
         data=msgspec.Raw(events.encode(report)),
     ).encode()

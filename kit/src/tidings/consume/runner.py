@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from tidings.errors import (
     TopicMissing,
 )
 from tidings.messages.delivery import Cause
+from tidings.observability import tracing
 from tidings.observability.logs import handling, log_failure
 from tidings.outbox.port import Outbox
 from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed, Retry
@@ -63,8 +65,11 @@ class Runner:
 
         """
         token = handling.set(cause)
+        # A request without baggage keeps that of the context, which an instrumented framework has set.
+        carrying = tracing.carrying(cause.envelope) if cause.envelope.baggage else nullcontext()
         try:
-            return await self._unit_again(function, message, cause)
+            with carrying:
+                return await self._unit_again(function, message, cause)
         finally:
             handling.reset(token)
 
@@ -123,9 +128,10 @@ class Runner:
         """Try a handler once on an event. Whatever is raised is an outcome; only what ends the task passes through."""
         token = handling.set(cause)  # until the outcome is logged: a failure without its ids cannot be followed
         try:
-            message = handler.read(cause)
-            running = self._unit_again(handler.function, message, cause)
-            outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
+            with tracing.carrying(cause.envelope):
+                message = handler.read(cause)
+                running = self._unit_again(handler.function, message, cause)
+                outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
         except AlreadyHandled:  # of a list, only some may have been: `Together` then tries them one by one
             return Retry("some of a list have been handled before") if cause.beside else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome

@@ -93,7 +93,7 @@ class Scheduler:
         slots, together = self._slots.get(envelope.type), self._together.get(envelope.type)
         outcome: Outcome | None = None
         try:
-            with tracing.consumer(envelope, envelope.label) as ended:
+            with tracing.consumer(envelope, envelope.label, detached=True) as ended:
                 if together is not None:
                     outcome = await together.attempt(cause, retry)
                 elif slots is None:

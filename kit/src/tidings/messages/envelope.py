@@ -90,6 +90,7 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     causationid: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    baggage: str = ""
     replayto: str = ""
     replayid: str = ""
     eventid: str = ""

@@ -3,6 +3,9 @@
 Spans go where `OTEL_EXPORTER_OTLP_ENDPOINT` says (OTLP over HTTP, `tidings[otlp]`), or to the tracer provider that the
 program itself has installed. With neither nothing is traced, at no cost, and the traceparent of what is being handled
 is passed on as it is.
+
+Baggage (W3C) needs no tracing: while a message is handled, `opentelemetry.baggage` has what its event carries, and what
+is published then carries what `opentelemetry.baggage` has.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -29,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _tracer = trace.get_tracer("tidings")
 _propagator = TraceContextTextMapPropagator()
+_baggage = W3CBaggagePropagator()
 
 Ending = Callable[[Outcome], None]
 """Told how a handling ended."""
@@ -70,36 +75,68 @@ def _install(service: str) -> None:
     trace.set_tracer_provider(provider)
 
 
-def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str]:
-    """Record that an event is published; answers the traceparent and tracestate that it carries."""
+def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str, str]:
+    """Record that an event is published; return the traceparent, tracestate and baggage that it carries."""
+    carried = _carried_baggage(cause)
     if not _state.on:
-        return cause.traceparent, cause.tracestate
+        return cause.traceparent, cause.tracestate, carried
     attributes = {"messaging.system": "dapr", "messaging.message.id": identity}
     span = _tracer.start_span(f"publish {label}", kind=SpanKind.PRODUCER, attributes=attributes)
     span.end()
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, trace.set_span_in_context(span))
-    return carrier.get("traceparent", ""), carrier.get("tracestate", "")
+    return carrier.get("traceparent", ""), carrier.get("tracestate", ""), carried
 
 
-def consumer(envelope: Envelope, subscription: str) -> AbstractContextManager[Ending]:
-    """A span around the handling of an event, linked to the span that published it."""
-    return _span(envelope, subscription) if _state.on else _nothing
+def _carried_baggage(cause: Envelope) -> str:
+    """Return the current baggage; where it is the cause's, in the cause's own text, which may have properties."""
+    current = baggage.get_all()
+    if not current or current == baggage.get_all(_with_baggage(cause)):
+        return cause.baggage if current else ""
+    carrier: dict[str, str] = {}
+    _baggage.inject(carrier)
+    return carrier.get("baggage", "")
+
+
+def _with_baggage(envelope: Envelope) -> context.Context:
+    """Return the current context with the baggage of an event, and no other."""
+    return _baggage.extract({"baggage": envelope.baggage}, baggage.clear())
 
 
 @contextmanager
-def _span(envelope: Envelope, subscription: str) -> Iterator[Ending]:
+def carrying(envelope: Envelope) -> Iterator[None]:
+    """Make an event's baggage the current one, also where it has none: another event's must not be passed on."""
+    if not envelope.baggage and not baggage.get_all():
+        yield
+        return
+    token = context.attach(_with_baggage(envelope))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def consumer(envelope: Envelope, subscription: str, *, detached: bool = False) -> AbstractContextManager[Ending]:
+    """A span around the handling of an event, linked to the span that published it.
+
+    `detached` is for a task that was begun while something else was handled: the span is then not a part of that.
+    """
+    return _span(envelope, subscription, detached) if _state.on else _nothing
+
+
+@contextmanager
+def _span(envelope: Envelope, subscription: str, detached: bool) -> Iterator[Ending]:
     """Trace a handling; where that is not possible, the event is handled all the same."""
     with ExitStack() as stack:
         ending: Ending = _untold
         try:
-            ending = partial(_end, stack.enter_context(_started(envelope, subscription)))
+            ending = partial(_end, stack.enter_context(_started(envelope, subscription, detached)))
         except Exception as error:
             log.warning("tracing.failed", exc_info=error)
         yield ending
 
 
-def _started(envelope: Envelope, subscription: str) -> AbstractContextManager[trace.Span]:
+def _started(envelope: Envelope, subscription: str, detached: bool) -> AbstractContextManager[trace.Span]:
     carrier = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
     published = trace.get_current_span(_propagator.extract(carrier)).get_span_context()
     attributes = {
@@ -109,9 +146,15 @@ def _started(envelope: Envelope, subscription: str) -> AbstractContextManager[tr
         "messaging.consumer.group.name": subscription,
         "tidings.correlation_id": envelope.correlationid,
     }
+    if envelope.replayid:
+        attributes["tidings.replay_id"] = envelope.replayid
     links = [Link(published)] if published.is_valid else []
     return _tracer.start_as_current_span(
-        f"process {envelope.label}", kind=SpanKind.CONSUMER, links=links, attributes=attributes
+        f"process {envelope.label}",
+        context.Context() if detached else None,
+        SpanKind.CONSUMER,
+        links=links,
+        attributes=attributes,
     )
 
 

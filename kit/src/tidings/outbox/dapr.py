@@ -46,7 +46,10 @@ from tidings.outbox.port import Deliver
 from tidings.settings import Settings
 
 _KEPT = 3600  # seconds that the carrier of a second event stands in the store
-_CARRIED = ("source", "type", "version", "subject", "time", "correlationid", "causationid", "traceparent", "tracestate")
+_CARRIED = (
+    *("source", "type", "version", "subject", "time", "correlationid", "causationid"),
+    *("traceparent", "tracestate", "baggage"),
+)
 
 
 class DaprOutbox:

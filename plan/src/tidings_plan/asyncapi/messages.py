@@ -20,6 +20,7 @@ _MEANING: Mapping[str, str] = {
     "correlationid": "The business transaction that it belongs to",
     "causationid": "The event that it follows from",
     "traceparent": "W3C trace context",
+    "baggage": "W3C baggage: names and values that every step of the transaction can read",
     "tracestate": "W3C trace context",
     "replayto": "The one subscription that a replayed event is for",
     "pubsubname": "The Dapr component that carried it",
