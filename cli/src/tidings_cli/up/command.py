@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tidings_cli.up import dapr_run as dapr_run_file
 from tidings_cli.up import system
 from tidings_cli.up.control_commands import reported_errors
 from tidings_cli.up.folder import RUN_DIR
@@ -48,6 +49,13 @@ def up(
     check: Annotated[
         bool, typer.Option("--check", help="Check the project and its events without starting anything.")
     ] = False,
+    dapr_run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write this file for `dapr run -f` instead of starting anything; broker and state store must be "
+            "external (--broker URL), or files."
+        ),
+    ] = None,
 ) -> None:
     """Start the system on this machine: broker, sidecars, services. Ctrl-C stops it."""
     options = Options(
@@ -66,6 +74,9 @@ def up(
             _check(options, console)
             return
         with prepared(Path.cwd(), options, view) as ready_to_start:
+            if dapr_run:
+                dapr_run_file.write(ready_to_start, dapr_run)
+                return
             view.width = max(len(process.name) for process in ready_to_start.processes)
             asyncio.run(_until_stopped(ready_to_start, view))
 
