@@ -8,9 +8,19 @@ import dapr.ext.fastapi
 import httpx2
 import pytest
 from fastapi import Body, FastAPI
+from pydantic import BaseModel
 
 import tidings.fastapi
 from tidings import Done, Drop, Retry
+
+
+class CloudEvent(BaseModel):
+    """An event as the subscriber of Dapr's quickstart declares it."""
+
+    id: str
+    source: str
+    type: str
+    data: dict[str, int]
 
 
 def client(app: FastAPI) -> httpx2.AsyncClient:
@@ -64,3 +74,28 @@ async def test_a_result_is_an_outcome_or_an_error(returned: Any, status: int, an
     response = await client(app).post("/events/pubsub/a", json={})
     assert response.status_code == status
     assert answer is None or response.json() == answer
+
+
+@pytest.mark.parametrize("given", [{}, {"router_tags": None}, {"router_tags": []}, {"router_tags": ["Mine", "PubSub"]}])
+def test_routes_have_the_tags_that_dapr_gives_them(given: dict[str, Any]) -> None:
+    def tags(kind: Any) -> dict[str, Any]:
+        app = FastAPI()
+        kind(app, **given).subscribe(pubsub="pubsub", topic="a")(lambda: None)
+        return {route.path: route.tags for route in app.routes if hasattr(route, "tags")}
+
+    assert tags(tidings.fastapi.DaprApp) == tags(dapr.ext.fastapi.DaprApp)
+
+
+async def test_the_order_processor_of_daprs_quickstart_works_with_a_changed_import() -> None:
+    app, seen = FastAPI(), []
+    dapr_app = tidings.fastapi.DaprApp(app)
+
+    @dapr_app.subscribe(pubsub="orderpubsub", topic="orders")
+    def orders_subscriber(event: CloudEvent) -> dict[str, bool]:
+        seen.append(event.data["orderId"])
+        return {"success": True}
+
+    event = {"id": "1", "source": "checkout", "type": "order", "specversion": "1.0", "data": {"orderId": 7}}
+    async with client(app) as http:
+        answer = await http.post("/events/orderpubsub/orders", json=event)
+    assert (answer.status_code, answer.json(), seen) == (200, {"success": True}, [7])

@@ -17,6 +17,7 @@ from tidings.consume.policy import Policy
 from tidings_plan import AppPlan, Plan, plan, plan_app
 from tidings_plan.conventions import IGNORED_PATH, subscription_name
 from tidings_plan.resources import Inventory, load, parse_resource
+from tidings_plan.resources.loading import add_components
 
 TODAY = date(2026, 11, 23)
 DATA = "tests/unit/data/shop"
@@ -882,3 +883,61 @@ def test_entries_of_one_subscription_must_not_meet(events: list[Document], rule:
 def test_one_event_of_several_may_not_come_from_another_topic():
     document = {**SEVERAL, "spec": {**SEVERAL["spec"], "source": {"topic": "legacy"}}}
     assert "error source-of-several" in said(planned(*KINDS_OF_EVENTS, document))
+
+
+def on_component(kind: str, *documents: Document, **given: str) -> Plan:
+    found = inventory(*documents)
+    metadata = [{"name": name, "value": value} for name, value in given.items()]
+    component = {"kind": "Component", "metadata": {"name": "pubsub"}, "spec": {"type": kind, "metadata": metadata}}
+    add_components(found, [component])
+    return plan(found, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "starts"),
+    [
+        ("pubsub.jetstream", {}, "Earliest"),
+        ("pubsub.jetstream", {"deliverPolicy": "new"}, "Latest"),
+        ("pubsub.jetstream", {"deliverPolicy": "sequence"}, None),
+        ("pubsub.kafka", {}, "Latest"),
+        ("pubsub.kafka", {"initialOffset": "oldest"}, "Earliest"),
+        ("pubsub.redis", {}, "Earliest"),
+        ("pubsub.rabbitmq", {}, "Latest"),
+        ("pubsub.in-memory", {}, None),
+        ("pubsub.mqtt3", {}, None),
+        ("pubsub.pulsar", {}, None),
+    ],
+)
+def test_a_start_position_is_what_the_component_does_or_refused(kind: str, given: dict[str, str], starts: str | None):
+    for wanted in ("Earliest", "Latest"):
+        found = on_component(kind, event_type(), subscription(startFrom=wanted), **given)
+        if wanted == starts:
+            assert found.apps["kitchen"].enforcement["one"]["startFrom"] == "broker"
+        else:
+            [refused] = [each for each in found.findings if each.rule == "not-enforced"]
+            assert (refused.severity, refused.location.field) == ("error", "spec.startFrom")
+            assert "deliverPolicy" in refused.message
+
+
+@pytest.mark.parametrize("kit", [True, False])
+@pytest.mark.parametrize("kind", ["pubsub.jetstream", "pubsub.kafka", "pubsub.redis", "pubsub.rabbitmq", "pubsub.x"])
+def test_a_suspended_subscription_leaves_its_topic(kind: str, kit: bool):
+    found = on_component(kind, event_type(), subscription(suspend=True, kit=kit))
+    assert "error not-enforced" not in said(found)
+    assert found.apps["kitchen"].enforcement["one"]["suspend"] == "daprd"
+    assert "orders.orderConfirmed.v2" not in {each["spec"]["topic"] for each in found.apps["kitchen"].subscriptions}
+
+
+@pytest.mark.parametrize("kind", ["pubsub.in-memory", "pubsub.mqtt3"])
+def test_suspending_is_refused_where_the_broker_keeps_nothing(kind: str):
+    assert "error not-enforced" in said(on_component(kind, event_type(), subscription(suspend=True)))
+
+
+def test_one_of_two_subscriptions_of_a_topic_cannot_be_suspended_alone():
+    web, phone = subscription("web", **WEB, **at("/web"), suspend=True), subscription("phone", **PHONE, **at("/phone"))
+    found = planned(event_type(), web, phone)
+    [refused] = [each for each in found.findings if each.severity == "error"]
+    assert (refused.rule, refused.resource) == ("suspended-alone", "EventSubscription/web")
+    assert [each["topic"] for each in found.apps["kitchen"].policy["subscriptions"]] == ["orders.orderConfirmed.v2"] * 2
+    both = planned(event_type(), web, {**phone, "spec": {**phone["spec"], "suspend": True}})
+    assert "error suspended-alone" not in said(both)

@@ -27,7 +27,6 @@ NOWHERE = Origin()
 REMEMBERED = ("type", "status", "reason", "lastTransitionTime")
 """Fields of a condition that a later status depends on; of Observed, which may be kept as it is, all."""
 SHARED = (
-    "events",
     "consumer",
     "source",
     "routes",

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 from tidings_operator.cache import Cache
 from tidings_operator.client import Api
 from tidings_plan.resources.accounts import accounts, connected
-from tidings_plan.resources.brokers import one_at_a_time, settings, several_at_once, shares_workers
+from tidings_plan.resources.brokers import (
+    StartPosition,
+    one_at_a_time,
+    settings,
+    several_at_once,
+    shares_workers,
+    start_position,
+)
 
 _KEY = secrets.token_bytes(32)
 
@@ -21,6 +28,7 @@ class Delivery(NamedTuple):
     serial: bool = False
     sharing: bool = False
     concurrent: bool = False
+    start: StartPosition = "Unknown"
     settings: str = ""
     """Digest of what it must share with those that bring messages in parallel with it."""
     accounts: frozenset[str] = frozenset()
@@ -41,6 +49,7 @@ def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
         serial=one_at_a_time(document) is not None,
         sharing=shares_workers(document) is not None,
         concurrent=several_at_once(document) is not None,
+        start=start_position(document),
         settings=_digest(settings(document)) if one_at_a_time(document) else "",
         accounts=frozenset(map(_digest, accounts(document, metadata["namespace"]))),
     )
@@ -90,6 +99,7 @@ class Components:
             (inventory.concurrent, now.concurrent),
         ):
             (names.add if holds else names.discard)(now.spelled)
+        inventory.start_positions[now.spelled] = now.start
         inventory.settings.pop(now.spelled, None)
         if now.settings:
             inventory.settings[now.spelled] = now.settings

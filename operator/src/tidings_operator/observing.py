@@ -124,7 +124,8 @@ class Observer:
                 raise answer
         answered = [answer for answer in answers if isinstance(answer, frozenset)]
         common = frozenset.intersection(*answered) if answered else frozenset()
-        self._cache.observed(app, Observation(common, len(pods), min(failed, default=""), routes))
+        some = frozenset[tuple[str, str]]().union(*answered)
+        self._cache.observed(app, Observation(common, some, len(pods), min(failed, default=""), routes))
 
     async def _token(self, namespace: str) -> str:
         """Return the token of a namespace's sidecars, read anew each time: Secrets are rotated."""

@@ -48,6 +48,8 @@ class Observation:
 
     subscribed: frozenset[tuple[str, str]] = frozenset()
     """Pub/sub component and topic; only what every sidecar of the app has."""
+    by_some: frozenset[tuple[str, str]] = frozenset()
+    """The same of at least one sidecar."""
     sidecars: int = 0
     unreachable: str = ""
     routes: frozenset[tuple[str, str]] = frozenset()
@@ -205,7 +207,9 @@ def _as_ready(wrong: Condition) -> Condition:
 def _ready(this: EventSubscription, topics: Sequence[tuple[str, str]]) -> Condition:
     app = this.spec.consumer.app_id
     if this.spec.suspend:
-        return Condition("Ready", "True", "Suspended", "spec.suspend is true: events wait at the broker")
+        return Condition(
+            "Ready", "True", "Suspended", "spec.suspend is true: the topics are not subscribed, see Observed"
+        )
     if not topics:
         return Condition("Ready", "True", "NothingToRead", f"{this.spec.events[0].name} matches nothing yet")
     named = _shortened(topic for _, topic in topics)
@@ -243,6 +247,8 @@ def _observed(
     if not own <= seen.routes:
         return Condition("Observed", "Unknown", "NotAsked", "Its routes have changed: the sidecars are asked soon")
     declared = {(route.manifest["spec"]["pubsubname"], route.manifest["spec"]["topic"]) for route in routes}
+    if this.spec.suspend:
+        return _suspended(this, (set(topics) - declared) & seen.by_some)
     missing = (set(topics) & declared) - seen.subscribed
     surplus = seen.subscribed - declared if known == seen.routes else frozenset()
     return _compared(this, missing, surplus)
@@ -254,6 +260,14 @@ def _unobserved(this: EventSubscription, seen: Observation) -> tuple[str, str] |
     if not seen.sidecars:
         return "NoSidecar", f"No pod of app {this.spec.consumer.app_id} with a sidecar is ready"
     return None
+
+
+def _suspended(this: EventSubscription, remaining: Iterable[tuple[str, str]]) -> Condition:
+    """Return whether the sidecars have given up the topics of a suspended subscription."""
+    if named := ", ".join(sorted(topic for _, topic in remaining)):
+        message = f"Suspended but still subscribed: {named}. Remove the app's programmatic subscription."
+        return Condition("Observed", "False", "StillSubscribed", message)
+    return Condition("Observed", "True", "Suspended", f"No sidecar of {this.spec.consumer.app_id} subscribes to it")
 
 
 def _compared(

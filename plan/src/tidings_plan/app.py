@@ -63,7 +63,7 @@ def plan_app(app: Key, inventory: Inventory, today: date) -> AppPlan:
         findings += bounded(subscription, list(dict.fromkeys(own_findings)))
     readers = accepted.readers
     try:
-        findings += _slow(readers, inventory)
+        findings += [*_slow(readers, inventory), *_suspended_alone(readers)]
         return _rendered(app, readers, inventory, findings)
     except Exception as error:  # noqa: BLE001 - a failure of one app must not affect the others
         failed = [failure(subscription, error) for subscription in _by_subscription(readers)]
@@ -167,6 +167,7 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
         bulkless=_is_bulkless(namespace, read, inventory),
         # The limit applies per topic: several topics deliver one message each, concurrently.
         serial=len(read) == 1 and inventory.is_serial(namespace, read[0].pubsub),
+        starts=frozenset(inventory.start_position(namespace, channel.pubsub) for channel in read),
     )
 
 
@@ -208,6 +209,23 @@ def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
             message = f"Its {rate.events_per_second:g} events per second delay the app's other topics on {name}"
             fix = f"Set source.pubsub to a separate component, a copy of {name} with few workers and a short queue."
             yield subscription.finding("warning", "slow-among-others", message, fix, at=("spec", "rateLimit"))
+
+
+def _suspended_alone(readers: Readers) -> Iterator[Finding]:
+    """Yield an error for each suspended subscription that shares a topic with one that is not."""
+    on: dict[tuple[str, str], list[Selection]] = defaultdict(list)
+    for selection, read in readers:
+        for channel in read:
+            on[channel.pubsub, channel.topic].append(selection)
+    for (_, topic), near in on.items():
+        active = next((selection for selection in near if not selection.spec.suspend), None)
+        for selection in near if active else ():
+            if active and selection.spec.suspend:
+                message = (
+                    f"It is not suspended, because {active.ref} reads {topic} too, and a topic is suspended as a whole"
+                )
+                fix = "Suspend both, or use an app of its own for one of them."
+                yield selection.subscription.finding("error", "suspended-alone", message, fix, at=("spec", "suspend"))
 
 
 def _competing_consumer(selection: Selection, consumers: list[Selection]) -> Iterator[Finding]:

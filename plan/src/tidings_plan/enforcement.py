@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tidings_plan.resources.brokers import StartPosition
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.source_location import Path
 from tidings_plan.resources.subscription import EventSubscription
@@ -19,6 +20,8 @@ class Capabilities:
     """Whether bulk delivery is harmful on one of them."""
     serial: bool = False
     """Whether they never deliver more than one message at a time."""
+    starts: frozenset[StartPosition] = frozenset()
+    """Where a new consumer starts on them."""
 
 
 def enforcers(subscription: EventSubscription, capabilities: Capabilities = Capabilities()) -> dict[str, Enforcer]:
@@ -46,8 +49,12 @@ def enforcers(subscription: EventSubscription, capabilities: Capabilities = Capa
         # A component that waits for each acknowledgement never fills a bulk: every message would wait for maxAwait.
         "bulk": (spec.bulk is not None, "none" if capabilities.bulkless else "daprd"),
         # The start position of a durable consumer is a setting of the component and applies to all its topics.
-        "startFrom": (spec.start_from == "Latest", "none"),
-        "suspend": (spec.suspend, only_kit),
+        "startFrom": (
+            spec.start_from is not None,
+            "broker" if capabilities.starts == {spec.start_from} else "none",
+        ),
+        # A suspended topic has no Dapr Subscription; its events wait unless the broker keeps nothing.
+        "suspend": (spec.suspend, "none" if "Connected" in capabilities.starts else "daprd"),
     }
     return {field: enforcer for field, (is_set, enforcer) in fields.items() if is_set}
 
@@ -58,16 +65,22 @@ def unenforced(subscription: EventSubscription, capabilities: Capabilities = Cap
     for field, enforcer in enforcers(subscription, capabilities).items():
         if enforcer == "none":
             path: Path = ("spec", *field.split("."))
-            message = f"spec.{field} cannot be enforced {_why(field)}"
+            message = f"spec.{field} cannot be enforced {_why(field, capabilities)}"
             fix = "Remove it, or set enforcement: BestEffort to accept that it is not enforced."
             yield subscription.finding("error" if strict else "warning", "not-enforced", message, fix, at=path)
 
 
-def _why(field: str) -> str:
+def _why(field: str, capabilities: Capabilities) -> str:
     if field == "delivery.circuitBreaker":
         return "with the kit: daprd's circuit breaker would dead-letter every event while it is open"
     if field == "startFrom":
-        return "per subscription: it is a setting of the pub/sub component (deliverPolicy, initialOffset)"
+        starts = " and ".join(sorted(capabilities.starts)) or "Unknown"
+        return (
+            "per subscription: it follows from the pub/sub component (JetStream: deliverPolicy, Kafka: initialOffset), "
+            f"where it is {starts}"
+        )
+    if field == "suspend":
+        return "on its pub/sub component, whose broker keeps nothing: its events would be lost"
     if field == "bulk":
         return "on its pub/sub component, which delivers one message at a time: each would wait for maxAwait"
     return "without the kit (spec.consumer.kit: false)"

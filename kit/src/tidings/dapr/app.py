@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,13 +27,13 @@ class DaprApp:
 
     Args:
         app_instance: The application.
-        router_tags: The OpenAPI tags of the routes.
+        router_tags: The OpenAPI tags of the routes; None for none.
 
     """
 
-    def __init__(self, app_instance: FastAPI, router_tags: list[str] | None = None) -> None:
+    def __init__(self, app_instance: FastAPI, router_tags: Sequence[str] | None = ("PubSub",)) -> None:
         self._app = app_instance
-        self._tags: list[Any] = list(router_tags or ["PubSub"])
+        self._tags: list[Any] | None = None if router_tags is None else list(router_tags)
         self._subscriptions: list[dict[str, object]] = []
         app_instance.add_api_route("/dapr/subscribe", lambda: self._subscriptions, methods=["GET"], tags=self._tags)
 

@@ -1,7 +1,12 @@
 """Delivery properties of Dapr's pub/sub components that plans depend on."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
+StartPosition = Literal["Earliest", "Latest", "Connected", "Unknown"]
+"""Connected: the broker keeps nothing, so that a consumer receives what is published while it is connected."""
+_JETSTREAM: Mapping[str, StartPosition] = {"all": "Earliest", "new": "Latest"}
+_KAFKA: Mapping[str, StartPosition] = {"oldest": "Earliest", "newest": "Latest"}
 PARALLEL = "tidings.dev/components"
 """Annotation of a component in a file: how many of it there are to be, with its name and `-1`, `-2` … appended."""
 MOST_PARALLEL = 32
@@ -21,6 +26,34 @@ def several_at_once(document: Any) -> str | None:
     """Return the component's name if it delivers several messages of a topic concurrently, otherwise None."""
     concurrent = _type(document) in _CONCURRENT and one_at_a_time(document) is None
     return document["metadata"]["name"] if concurrent else None
+
+
+def start_position(document: Any) -> StartPosition:
+    """Return where a component's new consumer starts, or Unknown for a type or a setting that is not known."""
+    given = _entries(document)
+    match _type(document):
+        case "pubsub.redis":
+            return "Earliest"  # consumer groups are created at 0
+        case "pubsub.rabbitmq":
+            return "Latest"  # a queue receives what is published once it exists
+        case "pubsub.jetstream":
+            return _JETSTREAM.get(given.get("deliverPolicy", "all"), "Unknown")
+        case "pubsub.kafka":
+            return _KAFKA.get(given.get("initialOffset", "newest"), "Unknown")
+        case "pubsub.in-memory" | "pubsub.mqtt3":
+            return "Connected"
+    return "Unknown"
+
+
+def is_component(document: Any) -> bool:
+    """Return True for a Component that Dapr can read."""
+    return bool(_type(document))
+
+
+def _entries(document: Any) -> dict[str, str]:
+    entries = document["spec"].get("metadata") if _type(document) else None
+    named = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return {str(entry.get("name")): str(entry.get("value")) for entry in named}
 
 
 def _type(document: Any) -> str:

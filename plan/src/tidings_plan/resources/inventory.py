@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from tidings_plan.resources.accounts import connected
+from tidings_plan.resources.brokers import StartPosition
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import Resource
@@ -34,6 +35,8 @@ class Inventory:
         """Components that deliver several messages of one topic concurrently."""
         self.settings: dict[str, str] = {}
         """By serial component, the settings that must be equal to share the broker's consumer."""
+        self.start_positions: dict[str, StartPosition] = {}
+        """By component (as above), where a new consumer starts."""
         self.accounts: dict[str, frozenset[str]] = {}
         """By namespace, digests of the broker accounts that its components use."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
@@ -134,6 +137,11 @@ class Inventory:
     def is_concurrent(self, namespace: str, component: str) -> bool:
         """Return True if the component delivers several messages of one topic concurrently."""
         return not self.concurrent.isdisjoint((component, f"{namespace}/{component}"))
+
+    def start_position(self, namespace: str, component: str) -> StartPosition:
+        """Return where a component's new consumer starts."""
+        known = self.start_positions
+        return known.get(component) or known.get(f"{namespace}/{component}", "Unknown")
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type with that namespace and business name; the oldest if several declare it."""

@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from tidings_plan.resources import reading, schemas
-from tidings_plan.resources.brokers import one_at_a_time, parallel, settings, several_at_once, shares_workers
+from tidings_plan.resources.brokers import (
+    is_component,
+    one_at_a_time,
+    parallel,
+    settings,
+    several_at_once,
+    shares_workers,
+    start_position,
+)
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory
 from tidings_plan.resources.model import Resource
@@ -62,6 +70,8 @@ def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
         for names, delivers in (*kinds, (inventory.concurrent, several_at_once)):
             if component := delivers(document):
                 names.add(component)
+        if is_component(document):
+            inventory.start_positions[document["metadata"]["name"]] = start_position(document)
         if component := one_at_a_time(document):
             inventory.settings[component] = settings(document)
 

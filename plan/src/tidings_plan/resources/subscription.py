@@ -180,7 +180,12 @@ class EventSubscriptionSpec(Part, frozen=True, kw_only=True):
     rate_limit: RateLimit | None = None
     bulk: Bulk | None = None
     ordering: Ordering = Ordering()
-    start_from: Literal["Earliest", "Latest"] = "Earliest"
+    start_from: Annotated[
+        Literal["Earliest", "Latest"] | None,
+        Meta(
+            description="Where a new consumer starts; refused unless the component is set so. By default, as it is set"
+        ),
+    ] = None
     suspend: bool = False
     deletion_policy: Literal["Delete", "Retain"] = "Delete"
     enforcement: Annotated[
