@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from tests.conformance import poll
 
-from payments import books
+from payments.adapters import books
 from payments.adapters.tables import metadata
 from payments.domain import Status
 from payments.handlers import handlers

@@ -24,7 +24,7 @@ def event_type(namespace: str, name: str = "orders.orderConfirmed", **spec: Any)
     return _resource("EventType", namespace, name.lower().replace("_", "-"), given)
 
 
-def subscription(namespace: str, name: str = "kitchen-order-confirmed", **spec: Any) -> dict[str, Any]:
+def subscription(namespace: str, name: str = "kitchen-order-confirmed", /, **spec: Any) -> dict[str, Any]:
     """An EventSubscription of the kitchen."""
     given = {
         "type": "orders.orderConfirmed",
