@@ -21,6 +21,7 @@ from tidings.observability import instruments
 from tidings_cli import commands
 from tidings_plan import plan
 from tidings_plan.channels import channel_of
+from tidings_plan.fields import FIELDS
 from tidings_plan.resources import Inventory, contracts_folders, load
 from tidings_plan.resources.eventtype import EventType
 
@@ -275,6 +276,22 @@ def _given(default: object) -> object:
     return default if isinstance(default, (int, float, str, Path)) else ""
 
 
+# -- fields of resources ----------------------------------------------------------------------------------------------
+
+
+def fields() -> str:
+    """Every field of the three kinds, with its enforcer."""
+    introduction = (
+        "The fields of the specs. A field that nobody enforces does not exist. The last column names the test that shows "
+        "it. *people*: shown to people, with nothing to enforce. [How to add a field](../how-to/add-a-field.md)."
+    )
+    parts = []
+    for kind, entries in FIELDS.items():
+        rows = [(code(each.path), each.enforcer, each.rendering, each.status, code(each.test)) for each in entries]
+        parts += [f"## {kind}", table(("field below spec", "enforced by", "becomes", "status", "test"), rows)]
+    return page("Fields", introduction, parts)
+
+
 # -- all --------------------------------------------------------------------------------------------------------------
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -282,6 +299,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "metrics.md": metrics,
     "cli.md": cli,
+    "fields.md": fields,
 }
 
 
