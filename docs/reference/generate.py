@@ -282,8 +282,8 @@ def _given(default: object) -> object:
 def fields() -> str:
     """Every field of the three kinds, with its enforcer."""
     introduction = (
-        "The fields of the specs. A field that nobody enforces does not exist. The last column names the test that shows "
-        "it. *people*: shown to people, with nothing to enforce. [How to add a field](../how-to/add-a-field.md)."
+        "The fields of the specs. A field that nobody enforces does not exist. The last column names the test that "
+        "shows it. *people*: shown to people, with nothing to enforce. [How to add a field](../how-to/add-a-field.md)."
     )
     parts = []
     for kind, entries in FIELDS.items():
