@@ -2,7 +2,9 @@
 
 - tidings/files/{crds,rbac,webhooks}.yaml  from operator/manifests
 - pizza/files/contracts/<service>.yaml    from the contracts folders, schemas and examples inline
-- pizza/files/components/<set>.yaml       from components/
+- tidings/files/contracts/archive.yaml    the same for the archive
+- tidings/files/archive.yaml              the default values of the archive
+- <chart>/files/components/<set>.yaml     from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
 - pizza/files/map.json                    what the archive's console draws
 - <chart>/README.md, values.schema.json   from <chart>/values.yaml and <chart>/README.head.md
@@ -40,10 +42,14 @@ def expected() -> dict[Path, str]:
     pizza = CHARTS / "pizza"
     files = {CHARTS / f"tidings/files/{name}": (ROOT / "operator/manifests" / name).read_text() for name in MANIFESTS}
     for contracts in contracts_folders(ROOT):
-        files[pizza / f"files/contracts/{contracts.parent.name}.yaml"] = MADE + _dump(list(_contracts(contracts)))
+        chart = CHARTS / "tidings" if contracts.parent.name == "archive" else pizza
+        files[chart / f"files/contracts/{contracts.parent.name}.yaml"] = MADE + _dump(list(_contracts(contracts)))
     for name in (*BROKERS, *STATES):
         (component,) = (ROOT / "components" / name).glob("*.yaml")
-        files[pizza / f"files/components/{name}.yaml"] = component.read_text()
+        for chart in (pizza, CHARTS / "tidings") if name in BROKERS else (pizza,):
+            files[chart / f"files/components/{name}.yaml"] = component.read_text()
+    defaults = yaml.safe_load((CHARTS / "tidings/values.yaml").read_text())
+    files[CHARTS / "tidings/files/archive.yaml"] = MADE + _dump([defaults["archive"]])
     inventory = load(contracts_folders(ROOT))
     whole = plan(inventory)
     files[pizza / "files/plan.json"] = _json(planned(whole))

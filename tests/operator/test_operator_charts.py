@@ -1,7 +1,8 @@
-"""The chart pizza on a real API server: what it makes at random once is kept. Without a cluster there is no lookup."""
+"""Charts on a real API server: upgrades keep random Secrets. Without a cluster, Helm cannot look them up."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from typing import Any
 
@@ -9,31 +10,42 @@ import pytest
 import yaml
 from charts.rendered import APIS, CHARTS, KUBERNETES
 from tests.operator.cluster import ADMIN, Cluster
+from tests.operator.conftest import login
 
 from tidings_cli.programs import ensure
+from tidings_operator import contracts
+from tidings_operator.client import OWN, Client
 
 pytestmark = pytest.mark.real
 OPERATOR_NAMESPACE = "tidings-kept"
 
 
 def secrets(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """The Secrets that the next upgrade would write, by namespace and name."""
-    command = [str(ensure("helm")["helm"]), "template", "pizza", str(CHARTS / "pizza"), "--namespace", namespace,
-               "--dry-run=server", "--kubeconfig", str(cluster.kubeconfig(ADMIN)),
-               "--set", f"postgres.enabled=true,operator.namespace={OPERATOR_NAMESPACE}"]  # fmt: skip
+    """The Secrets that the next upgrade of both charts would write, by namespace and name."""
+    found = [
+        *_secrets(cluster, "pizza", namespace, f"postgres.enabled=true,operator.namespace={OPERATOR_NAMESPACE}"),
+        *_secrets(cluster, "tidings", OPERATOR_NAMESPACE, f"crds.enabled=false,archive.namespaces={{{namespace}}}"),
+    ]
+    return {f"{each['metadata']['namespace']}/{each['metadata']['name']}": each for each in found}
+
+
+def _secrets(cluster: Cluster, chart: str, namespace: str, values: str) -> list[Any]:
+    command = [str(ensure("helm")["helm"]), "template", chart, str(CHARTS / chart), "--namespace", namespace,
+               "--dry-run=server", "--kubeconfig", str(cluster.kubeconfig(ADMIN)), "--set", values]  # fmt: skip
     command += ["--kube-version", KUBERNETES, *(word for api in APIS for word in ("--api-versions", api))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "Secret"]
     for each in found:
         each["metadata"].setdefault("namespace", namespace)
-    return {f"{each['metadata']['namespace']}/{each['metadata']['name']}": each for each in found}
+    return found
 
 
 def test_every_password_and_token_is_kept_over_upgrades(cluster: Cluster, namespace: str) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}})
     first, other = secrets(cluster, namespace), secrets(cluster, namespace)
-    assert {f"{namespace}/pizza-archive-token", f"{OPERATOR_NAMESPACE}/archive-token-{namespace}"} <= first.keys()
+    assert f"{namespace}/archive-token" in first
+    assert f"{OPERATOR_NAMESPACE}/tidings-archive-tokens" in first
     assert all(first[name]["stringData"] != other[name]["stringData"] for name in first), "they are made at random"
     for each in first.values():
         cluster.apply(each)
@@ -42,8 +54,30 @@ def test_every_password_and_token_is_kept_over_upgrades(cluster: Cluster, namesp
         name: each["stringData"] for name, each in first.items()
     }
     # Two releases beside each other share nothing.
-    apart = secrets(cluster, "default")
+    apart = {
+        name: each for name, each in secrets(cluster, "default").items() if not name.startswith(OPERATOR_NAMESPACE)
+    }
     assert not {str(each["stringData"]) for each in apart.values()} & {
         str(each["stringData"]) for each in kept.values()
     }
     assert not apart.keys() & kept.keys()
+
+
+async def test_the_archives_contracts_are_applied_and_belong_to_the_release(cluster: Cluster, namespace: str) -> None:
+    """The Job starts before the ConfigMap that owns them exists, runs again after an upgrade, and changes nothing."""
+    text = (CHARTS / "tidings/files/contracts/archive.yaml").read_text()
+    resources = [each for each in yaml.safe_load_all(text) if each]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "archive-contracts", "namespace": namespace}}
+    async with Client(login(cluster, ADMIN)) as client:
+        applying = asyncio.create_task(contracts.apply(client, namespace, "archive-contracts", resources))
+        await asyncio.sleep(0)
+        uid = cluster.apply(owner)["metadata"]["uid"]
+        await asyncio.wait_for(applying, 60)
+        first = await _applied(client, namespace, resources)
+        assert {each["metadata"]["ownerReferences"][0]["uid"] for each in first} == {uid}
+        await contracts.apply(client, namespace, "archive-contracts", resources)
+        assert await _applied(client, namespace, resources) == first
+
+
+async def _applied(client: Client, namespace: str, resources: list[Any]) -> list[Any]:
+    return [await client.get(OWN[each["kind"]], namespace, each["metadata"]["name"]) for each in resources]

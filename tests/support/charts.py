@@ -21,12 +21,11 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
     "own": {
         "broker": {"existingSecret": SECRET, "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
         "state": {"kind": "postgres", "existingSecret": SECRET},
-        "tokens": {"apiSecret": "api", "appSecret": "app", "archiveSecret": SECRET},
+        "tokens": {"apiSecret": "api", "appSecret": "app"},
         "simulators": {"enabled": False},
     },
     "two": {
         "defaults": {"replicas": 2},
-        "services": {"archive": {"database": "external", "environmentFrom": ["archive-database"]}},
     },
     "ha": {"defaults": {"replicas": 2}, "postgres": {"enabled": True}},
     "postgres": {"postgres": {"enabled": True}, "state": {"kind": "postgres"}},

@@ -26,7 +26,8 @@ from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
 PIZZA = ROOT / "charts/pizza"
-SIDECARS = {path.parents[1].name for path in contract_files("subscriptions.yaml")}
+SIDECARS = {path.parents[1].name for path in contract_files("subscriptions.yaml")} - {"archive"}
+"""The archive belongs to the chart tidings."""
 SERVICES = SIDECARS | {"storefront"}
 CUSTOM = ("tidings.dev/", "dapr.io/", "keda.sh/", "monitoring.coreos.com/")
 
@@ -49,7 +50,10 @@ def test_drift_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_packaged_contracts_are_the_same_plan() -> None:
     """Schemas are inline there and files here: what becomes of them is one and the same."""
-    packaged, written = plan(load([PIZZA / "files/contracts"])), plan(load(contracts_folders(ROOT)))
+    packaged, written = (
+        plan(load([PIZZA / "files/contracts", PIZZA.parent / "tidings/files/contracts"])),
+        plan(load(contracts_folders(ROOT))),
+    )
     assert packaged.apps == written.apps
     assert packaged.scopes == written.scopes
     assert [each for each in packaged.findings if each.severity == "error"] == []
@@ -119,7 +123,7 @@ def test_only_for_skaffold_dev_may_services_write_where_they_run() -> None:
 def test_services_are_those_of_the_local_run() -> None:
     local = yaml.safe_load((ROOT / "tidings.yaml").read_text())["services"]
     values = yaml.safe_load((PIZZA / "values.yaml").read_text())["services"]
-    assert {each["name"]: each.get("sidecar", True) for each in local} == {
+    assert {each["name"]: each.get("sidecar", True) for each in local if each["name"] != "archive"} == {
         name: (given or {}).get("sidecar", True) for name, given in values.items()
     }
 
@@ -204,26 +208,26 @@ def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: st
 
 
 def test_the_archive_has_the_map_for_its_console() -> None:
-    resources = rendered("pizza")
-    container = of_kind(resources, "Deployment")["archive"]["spec"]["template"]["spec"]["containers"][0]
-    (given,) = [each["value"] for each in container["env"] if each["name"] == "ARCHIVE_MAP"]
-    (mount,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "map"]
-    data = of_kind(resources, "ConfigMap")["pizza-map"]["data"]
-    assert given == f"{mount}/map.json"
+    data = of_kind(rendered("pizza"), "ConfigMap")["system-map"]["data"]
     inventory = load(contracts_folders(ROOT))
     assert json.loads(data["map.json"]) == json.loads(json.dumps(system_map(inventory, plan(inventory)), default=str))
+    archive = {each["metadata"].get("namespace"): each for each in _tidings() if each["kind"] == "Deployment"}["pizza"]
+    (volume,) = [each for each in archive["spec"]["template"]["spec"]["volumes"] if each["name"] == "map"]
+    assert volume["configMap"] == {"name": "system-map", "optional": True}
+
+
+def _tidings() -> tuple[Resource, ...]:
+    """The chart tidings with the values that the pizzeria needs."""
+    return rendered("tidings", yaml.safe_load((PIZZA / "values-tidings.yaml").read_text()))
 
 
 def test_no_secret_stands_outside_of_secrets() -> None:
     resources = rendered("pizza")
     passwords = [
         of_kind(resources, "Secret")[name]["stringData"]
-        for name in ("pizza-nats", "pizza-redis", "pizza-api-token", "pizza-app-token", "pizza-archive-token")
+        for name in ("pizza-nats", "pizza-redis", "pizza-api-token", "pizza-app-token")
     ]
-    words = [
-        next(each[key] for key in ("password", "REDIS_PASSWORD", "token", "ARCHIVE_TOKEN") if key in each)
-        for each in passwords
-    ]
+    words = [next(each[key] for key in ("password", "REDIS_PASSWORD", "token") if key in each) for each in passwords]
     assert len({*words}) == len(words)
     for resource in resources:
         if resource["kind"] != "Secret":
@@ -264,46 +268,6 @@ def test_no_app_calls_another_through_dapr() -> None:
 
 def test_one_secret_for_both_directions_is_refused() -> None:
     assert "name two Secrets" in failure("pizza", {"tokens": {"apiSecret": "one", "appSecret": "one"}})
-
-
-def _secrets(values: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    found = of_kind(rendered("pizza", values), "Secret").values()
-    return {(each["metadata"].get("namespace", ""), each["metadata"]["name"]): each["stringData"] for each in found}
-
-
-def _archive_token(values: Mapping[str, Any]) -> Any:
-    """Where the archive's pod takes its token from, and what it tells whoever lacks it."""
-    template = dict(pods(rendered("pizza", values)))["archive"]
-    env = {each["name"]: each for each in template["spec"]["containers"][0]["env"]}
-    return env["ARCHIVE_TOKEN"]["valueFrom"]["secretKeyRef"], env["ARCHIVE_TOKEN_HINT"]["value"]
-
-
-def test_the_archive_asks_for_a_token_that_the_operator_has_too() -> None:
-    found = _secrets({})
-    reference, hint = _archive_token({})
-    own = found["pizza", "pizza-archive-token"]["ARCHIVE_TOKEN"]
-    assert reference == {"name": "pizza-archive-token", "key": "ARCHIVE_TOKEN"}
-    assert len(own) >= 32
-    assert own not in hint
-    assert "kubectl -n pizza get secret pizza-archive-token" in hint
-
-    # The operator's chart mounts what this one makes, in the operator's own namespace, and no other Secret.
-    operator = yaml.safe_load((PIZZA / "values.yaml").read_text())["operator"]["namespace"]
-    mounted = yaml.safe_load((ROOT / "charts/tidings/values.yaml").read_text())["archive"]["tokenSecret"]
-    assert found[operator, mounted] == {"ARCHIVE_TOKEN": own}
-    assert [name for namespace, name in found if namespace == operator] == [mounted]
-
-
-def test_another_secret_for_the_archives_token_may_be_named() -> None:
-    values = {"tokens": {"archiveSecret": "mine"}}
-    reference, hint = _archive_token(values)
-    assert reference == {"name": "mine", "key": "ARCHIVE_TOKEN"}
-    assert "get secret mine" in hint
-    assert not [name for _, name in _secrets(values) if "archive" in name]
-
-
-def test_without_an_archive_there_is_no_token_for_it() -> None:
-    assert not [name for _, name in _secrets({"services": {"archive": {"enabled": False}}}) if "archive" in name]
 
 
 @pytest.mark.parametrize("image", ["", "ghcr.io/dapr/daprd:1.18.3"])
@@ -359,9 +323,6 @@ def test_two_of_all_but_what_keeps_sqlite() -> None:
     copies = {name: each["spec"]["replicas"] for name, each in of_kind(resources, "Deployment").items()}
     assert {name for name, many in copies.items() if many == 2} == SERVICES - {"payments"}
     assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES - {"payments"}
-    assert {"secretRef": {"name": "archive-database"}} in of_kind(resources, "Deployment")["archive"]["spec"][
-        "template"
-    ]["spec"]["containers"][0]["envFrom"]
 
 
 def test_two_of_everything_with_the_shipped_postgres() -> None:
@@ -371,21 +332,22 @@ def test_two_of_everything_with_the_shipped_postgres() -> None:
     assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES
     assert not of_kind(resources, "PersistentVolumeClaim")
     secret = of_kind(resources, "Secret")["pizza-postgres"]["stringData"]
+    env = {each["name"]: each for each in deployments["payments"]["spec"]["template"]["spec"]["containers"][0]["env"]}
+    reference = {"name": "pizza-postgres", "key": "PAYMENTS_DATABASE_URL"}
+    assert env["PAYMENTS_DATABASE_URL"]["valueFrom"]["secretKeyRef"] == reference
+    assert deployments["payments"]["spec"]["strategy"]["type"] == "RollingUpdate"
     for name in ("archive", "payments"):
-        env = {each["name"]: each for each in deployments[name]["spec"]["template"]["spec"]["containers"][0]["env"]}
         variable = f"{name.upper()}_DATABASE_URL"
-        assert env[variable]["valueFrom"]["secretKeyRef"] == {"name": "pizza-postgres", "key": variable}
         user, _, where = secret[variable].removeprefix("postgresql://").partition("@")
         assert where == f"postgres:5432/{name}"
         role, password = user.split(":")
         assert f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'" in secret["databases.sql"]
-        assert deployments[name]["spec"]["strategy"]["type"] == "RollingUpdate"
 
 
 @pytest.mark.parametrize("name", ["hpa", "keda", "keda-redis"])
 def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
     resources = rendered("pizza", VALUE_SETS[name])
-    scaled = SERVICES - {"payments", "archive"}
+    scaled = SERVICES - {"payments"}
     assert set(of_kind(resources, "HorizontalPodAutoscaler", "ScaledObject")) == scaled
     assert not [app for app in scaled if "replicas" in of_kind(resources, "Deployment")[app]["spec"]]
 
@@ -455,9 +417,13 @@ def _lets(rules: list[Resource], side: str, labels: Mapping[str, str], port: int
 
 
 def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
-    """Every connection between pods of the release that the policies let through, as a network plugin decides."""
+    """Every connection between pods of the namespace that the policies let through, as a network plugin decides."""
     policies = [each["spec"] for each in of_kind(resources, "NetworkPolicy").values()]
     labels = {name: template["metadata"]["labels"] for name, template in pods(resources)}
+    labels["archive"] = {"app.kubernetes.io/name": "archive", "app.kubernetes.io/part-of": "tidings"}
+    policies += [
+        each["spec"] for each in _tidings() if each["kind"] == "NetworkPolicy" and "namespace" in each["metadata"]
+    ]
     for source, its in labels.items():
         leaving = [policy for policy in policies if _chosen(policy["podSelector"], its)]
         out = [rule for policy in leaving if "Egress" in policy["policyTypes"] for rule in policy.get("egress", ())]
@@ -472,7 +438,8 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
 
 
 def test_pods_reach_only_what_they_need() -> None:
-    wanted = {(app, "nats", 4222) for app in SIDECARS | {"keeper"}} | {(app, "redis", 6379) for app in SIDECARS}
+    apps = SIDECARS | {"archive"}
+    wanted = {(app, "nats", 4222) for app in apps | {"keeper"}} | {(app, "redis", 6379) for app in apps}
     wanted |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
     wanted |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
     assert set(_edges(rendered("pizza"))) == wanted
@@ -484,7 +451,7 @@ def test_with_redis_for_both_nobody_looks_for_nats() -> None:
     assert "nats" not in {target for _, target, _ in edges}
 
 
-@pytest.mark.parametrize(("name", "apps"), [("ha", {"archive", "payments"}), ("postgres", SIDECARS)])
+@pytest.mark.parametrize(("name", "apps"), [("ha", {"archive", "payments"}), ("postgres", SIDECARS | {"archive"})])
 def test_only_what_is_kept_in_postgres_reaches_it(name: str, apps: set[str]) -> None:
     edges = {edge for edge in _edges(rendered("pizza", VALUE_SETS[name])) if "postgres" in edge[:2]}
     assert edges == {(app, "postgres", 5432) for app in apps}

@@ -73,7 +73,9 @@ def test_rights_are_those_that_the_operator_is_tested_with() -> None:
     written = list(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
     for kind in ("ClusterRole", "Role"):
         rules = {each["metadata"]["name"]: each["rules"] for each in written if each["kind"] == kind}
-        assert {name: each["rules"] for name, each in of_kind(rendered("tidings"), kind).items()} == rules
+        found = of_kind(rendered("tidings"), kind)
+        found.pop("archive-contracts", None)
+        assert {name: each["rules"] for name, each in found.items()} == rules
     for kind in ("ClusterRoleBinding", "RoleBinding"):
         for binding in of_kind(rendered("tidings"), kind).values():
             assert {each["namespace"] for each in binding["subjects"]} == {"tidings"}  # the release's own
@@ -87,7 +89,7 @@ def test_the_api_server_finds_the_webhooks() -> None:
         found = [each for each in resources if each["kind"] in kinds]
         read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
         assert [each["metadata"]["name"] for each in found] == [read.webhook_configuration] * 2
-        ((_, template),) = pods(resources)
+        template = dict(pods(resources))["tidings-operator"]
         (container,) = template["spec"]["containers"]
         assert {"name": "webhooks", "containerPort": read.webhook_port} in container["ports"]
         for webhook in (each for configuration in found for each in configuration["webhooks"]):
@@ -101,9 +103,10 @@ def test_the_api_server_finds_the_webhooks() -> None:
     assert not of_kind(without, "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 
 
-def test_the_operator_is_restricted_and_alone_has_a_token() -> None:
-    ((name, template),) = pods(rendered("tidings"))
-    assert (name, insecure(template, token=True, any_user=True)) == ("tidings-operator", [])
+def test_every_pod_is_restricted() -> None:
+    """Only the operator and the Job that applies the archive's contracts have a token of the API server."""
+    for name, template in pods(rendered("tidings")):
+        assert insecure(template, token=name != "archive", any_user=name == "tidings-operator") == [], name
 
 
 def test_every_resource_is_valid() -> None:
@@ -111,7 +114,7 @@ def test_every_resource_is_valid() -> None:
     watched = {"metrics": {"prometheusRule": True, "dashboards": True, "serviceMonitor": True}}
     resources = [*rendered("tidings"), *rendered("tidings", values), *rendered("tidings", watched)]
     for resource in resources:
-        if resource["apiVersion"].startswith("monitoring.coreos.com/"):
+        if resource["apiVersion"].startswith(("monitoring.coreos.com/", "dapr.io/")):
             definitions.validate(resource)
         else:
             kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
@@ -152,7 +155,7 @@ def test_namespaces_bound_the_rights_too() -> None:
     bound = {
         (each["metadata"]["namespace"], each["roleRef"]["kind"], each["roleRef"]["name"])
         for each in found
-        if each["kind"] == "RoleBinding"
+        if each["kind"] == "RoleBinding" and each["metadata"]["name"] != "archive-contracts"
     }
     assert bound == {
         ("tidings", "Role", "tidings-operator"),
@@ -222,7 +225,7 @@ def test_a_version_may_have_build_metadata(tmp_path: Path) -> None:
             assert len(value) <= 63, value
             assert value.replace("-", "").replace("_", "").replace(".", "").isalnum(), value
             assert value[-1].isalnum(), value
-    ((_, template),) = pods(resources)
+    template = dict(pods(resources))["tidings-operator"]
     assert "+" not in template["spec"]["containers"][0]["image"]
 
 
@@ -245,7 +248,7 @@ def test_values_of_an_older_chart_are_enough(missing: str) -> None:
 def test_any_user_may_run_it() -> None:
     """OpenShift gives each namespace users of its own, and refuses a pod that names another."""
     manifest = yaml.safe_load((MANIFESTS / "deployment.yaml").read_text())["spec"]["template"]
-    ((_, template),) = pods(rendered("tidings"))
+    template = dict(pods(rendered("tidings")))["tidings-operator"]
     for each in (manifest, template):
         contexts = [each["spec"]["securityContext"], *(one["securityContext"] for one in each["spec"]["containers"])]
         assert not [name for context in contexts for name in context if name in ("runAsUser", "runAsGroup", "fsGroup")]
@@ -254,7 +257,7 @@ def test_any_user_may_run_it() -> None:
     image = (CHARTS.parent / "images/operator.Dockerfile").read_text()
     assert "\nUSER 10001:10001\n" in image, "runAsNonRoot needs a number"
     chosen = rendered("tidings", {"podSecurityContext": {"runAsUser": 10001}})
-    ((_, template),) = pods(chosen)
+    template = dict(pods(chosen))["tidings-operator"]
     assert template["spec"]["securityContext"]["runAsUser"] == 10001
 
 
@@ -270,7 +273,7 @@ def test_secrets_are_mounted_for_sidecars_tokens_and_the_webhooks_clients() -> N
     values = {"sidecarTokens": {"existingSecret": "tokens"}, "webhooks": {"clientCASecret": "clients"}}
     resources = rendered("tidings", values)
     read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
-    ((_, template),) = pods(resources)
+    template = dict(pods(resources))["tidings-operator"]
     volumes = {each["name"]: each["secret"]["secretName"] for each in template["spec"]["volumes"] if "secret" in each}
     mounts = {
         each["mountPath"]: volumes.get(each["name"]) for each in template["spec"]["containers"][0]["volumeMounts"]
@@ -279,32 +282,133 @@ def test_secrets_are_mounted_for_sidecars_tokens_and_the_webhooks_clients() -> N
     assert mounts[str(Path(read.webhook_client_ca).parent)] == "clients"
 
 
-@pytest.mark.parametrize("name", ["archive-token-pizza", "mine", ""])
-def test_the_archives_token_is_mounted_and_may_come_later(name: str) -> None:
-    resources = rendered("tidings", {"archive": {"tokenSecret": name}})
+# --- the archive ---
+
+
+def _named(resources: tuple[Any, ...], kind: str, name: str) -> dict[str, Any]:
+    """Return the resources of a kind and name, by namespace; empty for the release's own."""
+    return {
+        each["metadata"].get("namespace", ""): each
+        for each in resources
+        if (each["kind"], each["metadata"]["name"]) == (kind, name)
+    }
+
+
+def _container(resources: tuple[Any, ...], namespace: str = "tidings") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the archive's pod and the variables of its container."""
+    spec = _named(resources, "Deployment", "archive")[namespace]["spec"]["template"]["spec"]
+    return spec, {each["name"]: each for each in spec["containers"][0]["env"]}
+
+
+def test_the_archive_is_installed_with_the_operator_which_knows_its_address_and_token() -> None:
+    resources = rendered("tidings")
     read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
-    ((_, template),) = pods(resources)
+    assert read.archive_url.replace("{namespace}", "tidings") == "http://archive.tidings.svc"
+    token = _named(resources, "Secret", "archive-token")["tidings"]["stringData"]["ARCHIVE_TOKEN"]
+    assert _named(resources, "Secret", "tidings-archive-tokens")[""]["stringData"] == {"tidings": token}
+    template = dict(pods(resources))["tidings-operator"]
     volumes = {each["name"]: each.get("secret") for each in template["spec"]["volumes"]}
     mounts = {each["mountPath"]: each["name"] for each in template["spec"]["containers"][0]["volumeMounts"]}
-    if not name:
-        assert read.archive_token_file == ""
-        assert "archive-token" not in volumes
-        return
-    file = Path(read.archive_token_file)
-    assert file.name == "ARCHIVE_TOKEN"
-    assert volumes[mounts[str(file.parent)]] == {"secretName": name, "optional": True}
+    assert volumes[mounts[read.archive_tokens]] == {"secretName": "tidings-archive-tokens", "optional": True}
+    spec, env = _container(resources)
+    assert env["ARCHIVE_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "archive-token", "key": "ARCHIVE_TOKEN"}
+    assert "kubectl -n tidings get secret archive-token" in env["ARCHIVE_TOKEN_HINT"]["value"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "archive-data"}} in spec["volumes"]
+    assert {"name": "policy", "configMap": {"name": "tidings-archive"}} in spec["volumes"]
+    for resource in resources:
+        if resource["kind"] != "Secret":
+            assert token not in json.dumps(resource), resource["metadata"]["name"]
+
+
+def test_each_namespace_has_an_archive_and_a_token_of_its_own() -> None:
+    resources = rendered("tidings", {"archive": {"namespaces": ["shop", "pizza"]}})
+    for kind in ("Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim"):
+        name = "archive-data" if kind == "PersistentVolumeClaim" else "archive"
+        assert _named(resources, kind, name).keys() == {"shop", "pizza"}, kind
+    secrets = _named(resources, "Secret", "archive-token")
+    tokens = {namespace: each["stringData"]["ARCHIVE_TOKEN"] for namespace, each in secrets.items()}
+    assert tokens["shop"] != tokens["pizza"]
+    assert _named(resources, "Secret", "tidings-archive-tokens")[""]["stringData"] == tokens
+    assert of_kind(resources, "Namespace").keys() == {"shop", "pizza"}
+    for namespace in of_kind(resources, "Namespace").values():
+        assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_the_archives_contracts_are_applied_by_a_job_once_their_definitions_exist() -> None:
+    values = {"archive": {"replayRequesters": ["tracking"]}}
+    resources = rendered("tidings", values)
+    assert not of_kind(resources, "EventType", "EventSubscription"), "Helm checks kinds before it creates any"
+    text = _named(resources, "ConfigMap", "archive-contracts")["tidings"]["data"]["contracts.yaml"]
+    contracts = list(yaml.safe_load_all(text))
+    assert {each["kind"] for each in contracts} == {"EventType", "EventSubscription"}
+    producers = {each["spec"]["type"]: each["spec"]["producers"] for each in contracts if each["kind"] == "EventType"}
+    assert producers["archive.replayEvents"] == ["tracking"]
+    assert producers["archive.recordReplayOutcome"] == ["archive"]
+    (job,) = of_kind(resources, "Job").values()
+    (other,) = of_kind(rendered("tidings"), "Job").values()
+    assert job["metadata"]["name"] != other["metadata"]["name"], "a Job cannot be changed"
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[:3] == ["python", "-m", "tidings_operator.contracts"]
+    assert command[3:] == ["tidings", "archive-contracts", "/etc/contracts/contracts.yaml"]
+
+
+def test_the_archive_may_use_postgres_and_own_tokens() -> None:
+    tokens = {"archiveSecret": "mine", "operatorSecret": "copies", "apiSecret": "out", "appSecret": "in"}
+    resources = rendered("tidings", {"archive": {"databaseSecret": "database", "replicas": 2, "tokens": tokens}})
+    spec, env = _container(resources)
+    for name, reference in (
+        ("ARCHIVE_DATABASE_URL", {"name": "database", "key": "ARCHIVE_DATABASE_URL"}),
+        ("ARCHIVE_TOKEN", {"name": "mine", "key": "ARCHIVE_TOKEN"}),
+        ("DAPR_API_TOKEN", {"name": "out", "key": "token"}),
+        ("APP_API_TOKEN", {"name": "in", "key": "token"}),
+    ):
+        assert env[name]["valueFrom"]["secretKeyRef"] == reference
+    assert not of_kind(resources, "Secret", "PersistentVolumeClaim")
+    assert not [each for each in spec["volumes"] if "persistentVolumeClaim" in each]
+    assert "archive" in of_kind(resources, "PodDisruptionBudget")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"replicas": 2}, "archive.databaseSecret"),
+        ({"tokens": {"archiveSecret": "mine"}}, "archive.tokens.operatorSecret"),
+        ({"tokens": {"apiSecret": "one", "appSecret": "one"}}, "name two Secrets"),
+        ({"component": {"kind": "nats"}}, "archive.component.existingSecret"),
+        ({"tokenSecret": "x"}, "tokenSecret"),
+    ],
+)
+def test_wrong_values_of_the_archive_are_rejected_with_the_fix(values: dict[str, Any], message: str) -> None:
+    assert message in failure("tidings", {"archive": values})
+
+
+def test_without_an_archive_nothing_of_it_is_installed() -> None:
+    resources = rendered("tidings", {"archive": {"enabled": False}})
+    assert not [each["metadata"]["name"] for each in resources if "archive" in each["metadata"]["name"]]
+    assert not settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"]).archive_tokens
+
+
+@pytest.mark.parametrize("kind", ["nats", "redis", "rabbitmq", "kafka"])
+def test_a_component_of_the_archives_own_takes_the_address_from_a_secret(kind: str) -> None:
+    values = {"archive": {"component": {"kind": kind, "existingSecret": "broker"}}}
+    (component,) = of_kind(rendered("tidings", values), "Component").values()
+    definitions.validate(component)
+    assert (component["metadata"]["name"], component["scopes"]) == ("pubsub", ["archive"])
+    assert "${" not in json.dumps(component)
+    references = [each["secretKeyRef"]["name"] for each in component["spec"]["metadata"] if "secretKeyRef" in each]
+    assert set(references) == {"broker"}
 
 
 def test_the_plain_manifests_have_the_charts_network_policy() -> None:
     manifest = yaml.safe_load((MANIFESTS / "networkpolicy.yaml").read_text())
-    (chart,) = of_kind(rendered("tidings"), "NetworkPolicy").values()
+    chart = of_kind(rendered("tidings"), "NetworkPolicy")["tidings-operator"]
     assert {**manifest["spec"], "podSelector": {}} == {**chart["spec"], "podSelector": {}}
     pods_of = yaml.safe_load((MANIFESTS / "deployment.yaml").read_text())["spec"]["template"]["metadata"]["labels"]
     assert manifest["spec"]["podSelector"]["matchLabels"].items() <= pods_of.items()
 
 
 def test_by_default_only_the_ports_that_are_needed_are_open_and_the_docs_say_to_whom() -> None:
-    (policy,) = of_kind(rendered("tidings"), "NetworkPolicy").values()
+    policy = of_kind(rendered("tidings"), "NetworkPolicy")["tidings-operator"]
     open_to_all = [port["port"] for each in policy["spec"]["ingress"] if "from" not in each for port in each["ports"]]
     assert open_to_all == [8443]
     said = (CHARTS.parent / "docs/explanation/security.md").read_text()

@@ -115,7 +115,11 @@ def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarde
     assert len({each["localPort"] for each in config["portForward"]}) == len(config["portForward"])
     values = config["deploy"]["helm"]["releases"][1]["setValues"]
     assert (values["dev.debug"], values["dev.reload"]) == (True, False)
-    for name, deployment in of_kind(rendered("pizza", VALUE_SETS["debug"]), "Deployment").items():
+    values = config["deploy"]["helm"]["releases"][0]["setValues"]
+    assert (values["archive.dev.debug"], values["archive.dev.reload"]) == (True, False)
+    archive = of_kind(rendered("tidings", {"archive": {"dev": {"debug": True}}}), "Deployment")["archive"]
+    deployments = {**of_kind(rendered("pizza", VALUE_SETS["debug"]), "Deployment"), "archive": archive}
+    for name, deployment in deployments.items():
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         if name in services:
             assert container["command"] == ["python", "-m", "debugpy", "--listen", "127.0.0.1:5678", "-m", "uvicorn"]
@@ -125,6 +129,7 @@ def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarde
 def test_the_profile_ha_has_two_of_everything_and_a_postgres() -> None:
     tidings, pizza = (each["setValues"] for each in _with_profile("ha")["deploy"]["helm"]["releases"])
     assert tidings["replicas"] == 2
+    assert (tidings["archive.replicas"], tidings["archive.databaseSecret"]) == (2, "pizza-postgres")
     assert (pizza["defaults.replicas"], pizza["postgres.enabled"]) == (2, True)
 
 

@@ -71,12 +71,6 @@ capabilities: {drop: [ALL]}
 {{- define "pizza.appTokenSecret" -}}
 {{ .Values.tokens.appSecret | default "pizza-app-token" }}
 {{- end }}
-{{- define "pizza.archiveTokenSecret" -}}
-{{ .Values.tokens.archiveSecret | default "pizza-archive-token" }}
-{{- end }}
-{{- define "pizza.archiveTokenCommand" -}}
-kubectl -n {{ .Release.Namespace }} get secret {{ include "pizza.archiveTokenSecret" . }} -o go-template='{{ "{{" }}.data.ARCHIVE_TOKEN | base64decode{{ "}}" }}'
-{{- end }}
 
 {{/* What is shipped, and which Secret says where the broker and the store are. */}}
 {{- define "pizza.shipsNats" -}}
@@ -175,4 +169,9 @@ kubectl -n {{ .Release.Namespace }} get secret {{ include "pizza.archiveTokenSec
 {{/* A part of this release, as a peer of a NetworkPolicy. */}}
 {{- define "pizza.peer" -}}
 podSelector: {matchLabels: {app.kubernetes.io/instance: {{ .root.Release.Name }}, app.kubernetes.io/name: {{ .part }}}}
+{{- end }}
+
+{{/* The archive of this namespace, which the chart tidings installs. */}}
+{{- define "pizza.archivePeer" -}}
+podSelector: {matchLabels: {app.kubernetes.io/name: archive, app.kubernetes.io/part-of: tidings}}
 {{- end }}

@@ -25,3 +25,71 @@ helm.sh/chart: {{ include "tidings.label" (printf "%s-%s" .Chart.Name .Chart.Ver
 app.kubernetes.io/name: tidings-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+
+{{- /* The values of the archive. After `helm upgrade --reuse-values`, those that the earlier chart lacked are missing. */ -}}
+{{- define "tidings.archive" -}}
+{{ mustMergeOverwrite (.Files.Get "files/archive.yaml" | fromYaml) (.Values.archive | default dict) | toYaml }}
+{{- end }}
+
+{{- /* Namespaces that have an archive, as a JSON list. */ -}}
+{{- define "tidings.archiveNamespaces" -}}
+{{- if dig "archive" "enabled" true .Values.AsMap -}}
+{{- dig "archive" "namespaces" list .Values.AsMap | default (list .Release.Namespace) | toJson -}}
+{{- else -}}[]{{- end -}}
+{{- end }}
+
+{{- /* Secret from which the operator takes the archives' tokens, by namespace; empty: none. */ -}}
+{{- define "tidings.archiveTokens" -}}
+{{- $tokens := dig "archive" "tokens" dict .Values.AsMap -}}
+{{- if $tokens.operatorSecret -}}{{ $tokens.operatorSecret }}
+{{- else if and (dig "archive" "enabled" true .Values.AsMap) (not $tokens.archiveSecret) -}}tidings-archive-tokens{{- end -}}
+{{- end }}
+
+{{- define "tidings.archiveSelector" -}}
+app.kubernetes.io/name: archive
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "tidings.archiveLabels" -}}
+{{ merge (include "tidings.archiveSelector" . | fromYaml) (include "tidings.labels" . | fromYaml) | toYaml }}
+{{- end }}
+
+{{- /* A secret value that upgrades keep: (dict "namespace" … "name" … "key" …). */ -}}
+{{- define "tidings.kept" -}}
+{{- $found := (lookup "v1" "Secret" .namespace .name).data | default dict -}}
+{{- if hasKey $found .key -}}{{ index $found .key | b64dec }}{{- else -}}{{ randAlphaNum 32 }}{{- end -}}
+{{- end -}}
+
+{{- define "tidings.archiveImage" -}}
+{{- $image := (include "tidings.archive" . | fromYaml).image -}}
+{{ $image.override | default (printf "%s:%s" $image.repository ($image.tag | default (include "tidings.label" .Chart.AppVersion))) }}
+{{- end }}
+
+{{- define "tidings.operatorImage" -}}
+{{- $image := dig "image" dict .Values.AsMap -}}
+{{ $image.override | default (printf "%s:%s" ($image.repository | default "plant-based-pizza/operator") ($image.tag | default (include "tidings.label" .Chart.AppVersion))) }}
+{{- end }}
+
+{{- define "tidings.pullSecrets" -}}
+{{- with dig "image" "pullSecrets" list .Values.AsMap }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tidings.archivePodSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "tidings.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ not .writable }}
+capabilities: {drop: [ALL]}
+{{- end }}

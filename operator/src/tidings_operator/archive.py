@@ -1,6 +1,7 @@
-"""The archive's HTTP API, as far as replays need it.
+"""Client of the archives' HTTP API, as far as replays need it.
 
-It knows each replay by an id that we choose: asked for twice, it is one.
+Each namespace has an archive of its own. An archive identifies a replay by an id that the operator chooses, so
+requesting it twice starts it once.
 """
 
 import asyncio
@@ -30,16 +31,49 @@ class ArchiveError(Exception):
         self.is_final = is_final
 
 
-class Archive:
-    """One archive; a session of its own, which carries no credentials of the API server."""
+def _session() -> aiohttp.ClientSession:
+    """Return a session without the API server's credentials."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
 
-    def __init__(self, url: str, token_file: str = "") -> None:
-        self._url = url.rstrip("/")
-        self._token_file = token_file
+
+class Archives:
+    """The archive of each namespace.
+
+    Args:
+        url: URL of an archive, in which `{namespace}` stands for the namespace.
+        tokens: Folder with a file per namespace, named like it, that holds its archive's token; empty: no tokens.
+
+    """
+
+    def __init__(self, url: str, tokens: str = "") -> None:
+        self._url = url
+        self._tokens = tokens
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        self._session = _session()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    def of(self, namespace: str) -> "Archive":
+        """Return the archive of a namespace. Its token is sent to no other one."""
+        token_file = str(Path(self._tokens) / namespace) if self._tokens else ""
+        return Archive(self._url.replace("{namespace}", namespace), token_file, self._session)
+
+
+class Archive:
+    """One archive."""
+
+    def __init__(self, url: str, token_file: str = "", session: aiohttp.ClientSession | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._token_file = token_file
+        self._session = session
+
+    async def __aenter__(self) -> Self:
+        self._session = _session()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,9 +156,7 @@ class Archive:
         final = response.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
         reason = f"the archive answers {response.status}: {printable(answer[:300].decode('utf-8', 'replace'))}"
         if response.status == HTTPStatus.UNAUTHORIZED:
-            reason = (
-                f"{reason} The operator sends what {self._token_file or 'TIDINGS_OPERATOR_ARCHIVE_TOKEN_FILE'} holds."
-            )
+            reason = f"{reason} The operator sends what {self._token_file or 'TIDINGS_OPERATOR_ARCHIVE_TOKENS'} holds."
         raise ArchiveError(reason, is_final=final)
 
     def _read(self, answer: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import kopf
 
 from tidings_operator import dates, metrics, reading, server, watching, webhooks
-from tidings_operator.archive import Archive
+from tidings_operator.archive import Archives
 from tidings_operator.cache import Cache, ObjectReference, live
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, COMPONENTS, OWN, ApiError, Client
@@ -72,9 +72,9 @@ class Operator:
             clock=clock,
             judge=self.judge,
         )
-        self.archive = Archive(settings.archive_url, settings.archive_token_file)
+        self.archives = Archives(settings.archive_url, settings.archive_tokens)
         self.reconciler.handlers["EventReplay"] = Replayer(
-            self.reconciler, self.client, self.archive, poll=settings.replay_poll
+            self.reconciler, self.client, self.archives, poll=settings.replay_poll
         )
         metrics.QUEUE.set_function(lambda: self.queue.outstanding)
         metrics.WATCH_AGE.set_function(self.watch_age)
@@ -90,7 +90,7 @@ class Operator:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
             await stack.enter_async_context(self._urgent)
-            await stack.enter_async_context(self.archive)
+            await stack.enter_async_context(self.archives)
             runner, self.port = await server.serve(
                 server.application(self.dead, self.unready),
                 self.settings.host,

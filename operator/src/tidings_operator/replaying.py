@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from tidings_operator import replay_progress as progress
-from tidings_operator.archive import Archive, ArchiveError
+from tidings_operator.archive import Archive, ArchiveError, Archives
 from tidings_operator.cache import ObjectReference, Tracked
 from tidings_operator.client import OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
@@ -48,10 +48,10 @@ STOPPED = {"cancelled": "Cancelled", "failed": "Failed"}
 class Replayer:
     """Carries out EventReplays."""
 
-    def __init__(self, reconciler: Reconciler, client: Client, archive: Archive, *, poll: float) -> None:
+    def __init__(self, reconciler: Reconciler, client: Client, archives: Archives, *, poll: float) -> None:
         self._reconciler = reconciler
         self._client = client
-        self._archive = archive
+        self._archives = archives
         self._poll = poll
         self._due: dict[str, float] = {}
         """By uid, the monotonic time before which a replay takes no further step, whatever asks for one."""
@@ -133,7 +133,9 @@ class Replayer:
         if replay.spec.source.kind == "Archive" and before.get("phase") == "Running":
             self._reconciler.must_lead()
             try:
-                await self._archive.cancel(tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted")
+                await self._archive(replay).cancel(
+                    tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted"
+                )
             except ArchiveError as error:
                 fix = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
                 unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {fix}")
@@ -184,10 +186,10 @@ class Replayer:
         return await self._from_dead_letters(place, replay, target, uid, before)
 
     async def _from_archive(self, replay: EventReplay, target: EventSubscription, uid: str, before: Status) -> Status:
-        answer = await self._archive.begin(_order(replay, target, uid), dry_run=replay.spec.dry_run)
+        answer = await self._archive(replay).begin(_order(replay, target, uid), dry_run=replay.spec.dry_run)
         if replay.spec.dry_run:
             return progress.ended({**before, "matched": answer["matched"]}, "Completed", _now(), "counted")
-        skipped = await self._archive.skipped(uid) if answer["skipped"] else []
+        skipped = await self._archive(replay).skipped(uid) if answer["skipped"] else []
         is_sent = answer["state"] == "completed"
         after = progress.counted(before, answer, skipped, _now(), all_sent=is_sent)
         if phase := STOPPED.get(answer["state"]):
@@ -214,12 +216,12 @@ class Replayer:
             self._reconciler.must_lead()
             by = f"EventReplay {replay.metadata.name} ({replay.spec.requested_by or 'unknown'})"
             try:
-                await self._archive.replay_dead_letter(letter["number"], by, target.metadata.name, uid)
+                await self._archive(replay).replay_dead_letter(letter["number"], by, target.metadata.name, uid)
             except ArchiveError as error:
                 if not error.is_final:
                     raise
                 skipped[letter["number"]] = str(error)
-        counts = await self._archive.outcomes(uid)
+        counts = await self._archive(replay).outcomes(uid)
         is_sent = len(now) == len(sendable)
         # Somebody else may have dealt with a letter meanwhile: it is skipped, too.
         missing = before["matched"] - counts["sent"] if is_sent else len(skipped)
@@ -234,7 +236,7 @@ class Replayer:
         query = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
         known = [
             letter
-            async for letter in self._archive.open_dead_letters(query)
+            async for letter in self._archive(replay).open_dead_letters(query)
             if letter["subscription"] in (None, target.metadata.name)
         ]
         through = before.get("through", max((letter["number"] for letter in known), default=0))
@@ -252,11 +254,12 @@ class Replayer:
         if not (criteria.since or criteria.until or criteria.match):
             return letters
         known, slots = self._fitting.setdefault(uid, {}), asyncio.Semaphore(AT_ONCE)
+        archive = self._archive(replay)
 
         async def look(number: int) -> None:
             async with slots:
                 try:
-                    event = await self._archive.dead_event(number)
+                    event = await archive.dead_event(number)
                     known[number] = await self._reconciler.judged(key, partial(fits, replay, event))
                 except (ArchiveError, JudgementError) as error:
                     if isinstance(error, ArchiveError) and not error.is_final:
@@ -270,6 +273,9 @@ class Replayer:
     def _judgement(self, replay: EventReplay) -> list[Finding]:
         """Plan a replay. Runs in a copy."""
         return worst_first(plan_replay(replay, self._reconciler.cache.inventory))
+
+    def _archive(self, replay: EventReplay) -> Archive:
+        return self._archives.of(replay.spec.target.namespace or replay.metadata.namespace)
 
     def _target(self, replay: EventReplay) -> EventSubscription | None:
         namespace = replay.spec.target.namespace or replay.metadata.namespace

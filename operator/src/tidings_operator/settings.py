@@ -56,10 +56,11 @@ class Settings:
     """File with the certificate's key."""
     webhook_client_ca: str = ""
     """File with the authority of client certificates; where it is given, nobody without one is answered."""
-    archive_url: str = "http://archive.default.svc"
-    """Where replays are asked for."""
-    archive_token_file: str = ""
-    """File with what the archive's ARCHIVE_TOKEN asks for, read anew for each request: Secrets come late and change."""
+    archive_url: str = "http://archive.{namespace}.svc"
+    """URL of the archive that replays are requested from; `{namespace}` is replaced by the subscription's namespace."""
+    archive_tokens: str = ""
+    """Folder with a file for each namespace whose archive requires a token (ARCHIVE_TOKEN): the file is named like the
+    namespace and holds its token. It is read for each request, because Secrets may appear late and change."""
     replay_poll: float = 2.0
     observe: float = 60.0
     """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""

@@ -24,6 +24,7 @@ ROOT = HERE.parents[2]
 CONTEXT = os.environ.get("E2E_CONTEXT", "")
 REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
 KEEP = bool(os.environ.get("E2E_KEEP"))
+SIDECAR_IMAGE = os.environ.get("SIDECAR_IMAGE", f"{REPOSITORY}/daprd:{TAG}")
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
 NUMBERED = ROOT / "tests/chaos/numbered/services"
 
@@ -49,9 +50,15 @@ class Installed:
         given = [
             f"image.repository={REPOSITORY}/operator",
             f"image.tag={TAG}",
-            f"archive.url=http://archive.{PIZZA}.svc",
+            f"archive.image.repository={REPOSITORY}/archive",
+            f"archive.image.tag={TAG}",
+            f"archive.namespaces={{{PIZZA}}}",
+            "archive.replayRequesters={tracking}",
+            f"archive.dapr.sidecarImage={SIDECAR_IMAGE}",  # unmodified; empty: the one that the injector takes
         ]
-        self._install(self.tidings, "tidings", *given, more=("--wait", *more))
+        self._install(self.tidings, "tidings", *given, more=more)
+        # Not `--wait`: the archive waits for the pizzeria's broker.
+        self.tidings.kubectl("rollout", "status", "deployment/tidings-operator", "--timeout=300s")
         until("the webhooks' bundles hold every operator's certificate", self._is_trusted)
 
     def _is_trusted(self) -> bool:
@@ -67,15 +74,13 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         given = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         given += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        if sidecar_image := os.environ.get("SIDECAR_IMAGE", f"{REPOSITORY}/daprd:{TAG}"):
-            given.append(f"dapr.sidecarImage={sidecar_image}")  # unmodified; empty: the one that the injector takes
+        given.append(f"dapr.sidecarImage={SIDECAR_IMAGE}")
         return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:
         words = [chart, str(ROOT / "charts" / chart), *(word for each in given for word in ("--set", each)), *more]
-        rendering = [word for word in words if word != "--wait"]
         # A helm built from source takes itself for Kubernetes 1.20 where it renders without a cluster.
-        check_images(cluster.context, cluster.helm("template", *rendering, "--kube-version", "1.34.0"))
+        check_images(cluster.context, cluster.helm("template", *words, "--kube-version", "1.34.0"))
         return cluster.helm("upgrade", "--install", "--create-namespace", *words)
 
     def uninstall(self) -> None:
