@@ -7,9 +7,9 @@ from tidings.fastapi import create_app
 from tidings.outbox.table import TableOutbox
 from tidings_archive import access, api, api_deadletters, api_replays, console
 from tidings_archive.handlers import handlers
+from tidings_archive.migrations import upgrade
 from tidings_archive.settings import settings
-from tidings_archive.tables import metadata
 
-service = Service("archive", handlers, outbox=TableOutbox.on(settings().database, tables=metadata))
+service = Service("archive", handlers, outbox=TableOutbox.on(settings().database, tables=upgrade))
 app = create_app(service, [api.router, api_deadletters.router, api_replays.router], admit=access.admission(settings))
 console.install(app)

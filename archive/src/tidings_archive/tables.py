@@ -1,4 +1,4 @@
-"""The archive's tables."""
+"""The archive's tables. A change needs a migration: see `tidings_archive.migrations`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ events = sa.Table(
     sa.Index("archive_events_correlation", "correlation_id", **_HASH),
     sa.Index("archive_events_subject", "subject", **_HASH),
     sa.Index("archive_events_happened", "happened"),
+    sa.Index("archive_events_received", "received"),
 )
 
 dead_letters = sa.Table(
@@ -62,6 +63,7 @@ dead_letters = sa.Table(
     sa.Column("raw", sa.LargeBinary, comment="as it was delivered, where that is no text that the database takes"),
     sa.Index("archive_dead_letters_state", "state", "seq"),
     sa.Index("archive_dead_letters_event", "id", **_HASH),
+    sa.Index("archive_dead_letters_app", "app", "state", "seq"),
 )
 
 failures = sa.Table(
@@ -117,4 +119,28 @@ audit = sa.Table(
     sa.Column("target", sa.Text, nullable=False, comment="deadletter/17 or replay/<id>"),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Index("archive_audit_target", "target", "seq"),
+)
+
+redrives = sa.Table(
+    "archive_redrives",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("request", sa.Text, nullable=False, comment="the criteria, as JSON"),
+    sa.Column("rate", sa.Float, nullable=False, comment="dead letters per second"),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("through", _number, nullable=False, comment="seq of the last dead letter that is part of it"),
+    sa.Column("reached", _number, nullable=False, comment="seq of the last dead letter that was looked at"),
+    sa.Column("matched", sa.Integer, nullable=False),
+    sa.Column("sent", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("skipped", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("requested", sa.Float, nullable=False, comment="seconds since 1970"),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("ended", sa.Float, comment="seconds since 1970"),
+)
+
+notices = sa.Table(
+    "archive_notices",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True, comment="SHA-256 of reason and subject"),
+    sa.Column("sent", sa.Float, nullable=False, comment="seconds since 1970"),
 )

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -35,6 +35,8 @@ from tidings.errors import (
 from tidings.outbox.sql_drivers import PostgresConnection, SqliteConnection, Statement
 
 Dialect = Literal["sqlite", "postgresql"]
+Migrate = Callable[[sa.Connection], None]
+"""Bring a service's tables up to date, for example with Alembic. It runs in a transaction under a lock."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _READS = "tidings_reads"
@@ -137,18 +139,19 @@ class Database:
             yield connection
             await connection.commit()
 
-    async def create(self, *tables: sa.MetaData) -> None:
-        """Make the tables that are not there yet; several processes may do it at once.
+    async def create(self, *tables: sa.MetaData | Migrate) -> None:
+        """Create missing tables, and run migrations, in one transaction. Several processes may do so at once.
 
         Raises:
             SidecarUnavailable: The database does not answer.
 
         """
         async with self.transaction() as connection:
-            if self.dialect == "postgresql":
-                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+            # SQLite takes its write lock with the first statement. Migrations of one process must not interleave either.
+            is_postgres = self.dialect == "postgresql"
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING) if is_postgres else sa.true()))
             for each in tables:
-                await connection.run_sync(each.create_all)
+                await connection.run_sync(each.create_all if isinstance(each, sa.MetaData) else each)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -54,7 +54,7 @@ from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
 from tidings.outbox import table_lease
 from tidings.outbox.port import Deliver
-from tidings.outbox.sql import Database, commit_with, insert_all_new
+from tidings.outbox.sql import Database, Migrate, commit_with, insert_all_new
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_relay import Relay
 from tidings.outbox.table_schedule import Agenda
@@ -88,7 +88,7 @@ class TableOutbox:
         sidecar: Where events are published.
         instance: This replica's name, the same after a restart.
         max_event: The largest event that may be published, in bytes.
-        tables: The service's own tables; made at the start where they are missing.
+        tables: The service's own tables, created at start if they are missing, or a function that migrates them.
         clock: Seconds since 1970.
 
     Raises:
@@ -103,12 +103,12 @@ class TableOutbox:
         instance: str,
         max_event: int = 1_000_000,
         *,
-        tables: sa.MetaData | None = None,
+        tables: sa.MetaData | Migrate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = Database(database) if isinstance(database, str) else database
         self._max_event = max_event
-        self._tables = [metadata] if tables is None else [metadata, tables]
+        self._tables: list[sa.MetaData | Migrate] = [metadata] if tables is None else [metadata, tables]
         steady = SteadyClock(clock)
         self._lease = Lease(self.database, instance, clock, steady)
         self._relay = self._publisher(sidecar, steady)
@@ -117,7 +117,7 @@ class TableOutbox:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    def on(cls, url: str, *, tables: sa.MetaData | None = None) -> Callable[[Sidecar, Settings], TableOutbox]:
+    def on(cls, url: str, *, tables: sa.MetaData | Migrate | None = None) -> Callable[[Sidecar, Settings], TableOutbox]:
         """Say to a `Service` that it publishes from a table in the database at that URL."""
 
         def make(sidecar: Sidecar, settings: Settings) -> TableOutbox:

@@ -1,0 +1,24 @@
+"""Alembic migrations of the archive's tables, on SQLite and PostgreSQL.
+
+Add one with `alembic -c archive/alembic.ini revision --autogenerate -m "…"`. A released revision is never changed.
+The tables of the SDK (outbox, inbox) are not part of it: every service has them, and the SDK creates them.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+
+def upgrade(connection: sa.Connection, revision: str = "head") -> None:
+    """Bring the archive's tables to a revision. The caller holds the lock and commits."""
+    command.upgrade(config(connection), revision)
+
+
+def config(connection: sa.Connection) -> Config:
+    """Return Alembic's configuration for an open connection."""
+    made = Config()
+    made.set_main_option("script_location", "tidings_archive:migrations")
+    made.attributes["connection"] = connection
+    return made

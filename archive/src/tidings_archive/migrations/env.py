@@ -1,0 +1,22 @@
+"""Alembic's environment: it runs in the connection and the transaction of the caller."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import context
+
+from tidings_archive.tables import metadata
+
+VERSION_TABLE = "archive_revision"
+
+# Without a caller, Alembic's command line compares with a database in memory.
+connection = context.config.attributes.get("connection") or sa.create_engine("sqlite://").connect()
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    # A database may belong to a service's SDK tables, too: only the archive's are compared.
+    include_name=lambda name, kind, _parents: kind != "table" or name in metadata.tables,
+)
+with context.begin_transaction():
+    context.run_migrations()

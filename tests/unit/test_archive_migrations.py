@@ -1,0 +1,88 @@
+"""The archive's migrations: from the first revision with data, from replicas at once, and against the models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+import sqlalchemy as sa
+import stamina
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tidings.errors import SidecarUnavailable
+from tidings.outbox.sql import Database
+from tidings_archive import migrations
+from tidings_archive.tables import events, metadata
+
+EVENT = {
+    "key": "k", "id": "e-1", "version": 1, "topic": "orders.orderPlaced.v1", "type": "orders.orderPlaced",
+    "source": "orders", "subject": "o-1", "correlation_id": "o-1", "happened": 1.0, "received": 2.0, "body": "{}",
+}  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'archive.db'}")
+    yield made
+    await made.close()
+
+
+async def test_a_database_of_the_first_revision_keeps_its_data(database: Database) -> None:
+    await database.create(lambda connection: migrations.upgrade(connection, "0001"))
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(events), EVENT)
+    await database.create(migrations.upgrade)
+    async with database.connect(write=False) as connection:
+        row = (await connection.execute(sa.select(events))).mappings().one()
+    assert {name: row[name] for name in EVENT} == EVENT
+    assert await _revision(database) == _head()
+
+
+async def test_a_database_from_before_alembic_is_taken_over(database: Database) -> None:
+    await database.create(lambda connection: migrations.upgrade(connection, "0001"))
+    async with database.transaction() as connection:
+        await connection.execute(sa.insert(events), EVENT)
+        await connection.execute(sa.text("DROP TABLE archive_revision"))
+    await database.create(migrations.upgrade)
+    assert await _revision(database) == _head()
+
+
+async def test_models_and_migrations_agree(database: Database) -> None:
+    await database.create(migrations.upgrade)
+    async with database.connect(write=False) as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_replicas_that_start_at_the_same_time_migrate_once(tmp_path: Path) -> None:
+    databases = [Database(f"sqlite:///{tmp_path / 'archive.db'}") for _ in range(3)]
+    await asyncio.gather(*(_start(each) for each in databases))
+    assert await _revision(databases[0]) == _head()
+    for each in databases:
+        await each.close()
+
+
+async def _start(database: Database) -> None:
+    """Migrate as a service does at start, which waits for a database that is locked."""
+    async for attempt in stamina.retry_context(on=SidecarUnavailable, attempts=None, timeout=60.0):
+        with attempt:
+            await database.create(migrations.upgrade)
+
+
+def differences(connection: sa.Connection) -> list[object]:
+    """Return what a new migration would change."""
+    options = {"include_name": lambda name, kind, _parents: kind != "table" or name in metadata.tables}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+async def _revision(database: Database) -> str:
+    async with database.connect(write=False) as connection:
+        return str((await connection.execute(sa.text("SELECT version_num FROM archive_revision"))).scalar_one())
+
+
+def _head() -> str | None:
+    with sa.create_engine("sqlite://").connect() as connection:
+        return ScriptDirectory.from_config(migrations.config(connection)).get_current_head()
