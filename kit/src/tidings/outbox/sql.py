@@ -147,7 +147,7 @@ class Database:
 
         """
         async with self.transaction() as connection:
-            # SQLite takes its write lock with the first statement. Migrations of one process must not interleave either.
+            # SQLite takes its write lock with the first statement. Migrations of one process may not interleave
             is_postgres = self.dialect == "postgresql"
             await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING) if is_postgres else sa.true()))
             for each in tables:
