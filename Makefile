@@ -6,7 +6,7 @@ MEMBERS := kit plan cli operator archive $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ demo: venv tools ## a burst of orders, each one's way and times (ORDERS=200)
 
 coupling: venv ## stop loyalty, and count the orders accepted by events and in the coupled mode
 	python scenarios/coupling.py
+
+sparse: venv tools ## compare fat and sparse events with 1 to 10 readers; writes the plot in docs (READERS=1,2,5,10 ORDERS=20 ROUNDS=3)
+	python scenarios/sparse.py --readers $(or $(READERS),1,2,5,10) --orders $(or $(ORDERS),20) --rounds $(or $(ROUNDS),3) --write
 
 cancellations: venv tools ## ROUNDS=100000 cancellations at random moments in each test of that kind: what stays behind?
 	TIDINGS_CANCELLATIONS=$(or $(ROUNDS),100000) $(PYTEST) tests/unit tests/integration -k "cancelled" \
