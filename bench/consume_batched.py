@@ -1,4 +1,4 @@
-"""Consume and inbox in lists (`Handlers.together`), against one transaction for each event.
+"""Consume and inbox in lists (`Handlers.batch`), against one transaction for each event.
 
 Both sides are the kit, from a delivery's bytes to its answer: the inbox entry and a row of the handler's own, in one
 durable transaction, with the same number of deliveries under way.
@@ -55,7 +55,7 @@ async def many(events: list[Sold], context: SqlContext) -> None:
 @asynccontextmanager
 async def shop(url: str, side: str) -> AsyncIterator[Service]:
     handlers = Handlers()
-    handlers.together(Sold, limit=UNDER_WAY)(many) if side == "together" else handlers.on(Sold)(one)
+    handlers.batch(Sold, batch_size=UNDER_WAY)(many) if side == "together" else handlers.on(Sold)(one)
     service = Service("shop", handlers, sidecar=MemorySidecar("shop"), outbox=TableOutbox.on(url, tables=metadata))
     await service.start()
     await service.execute(counted, None)  # waits for the tables

@@ -69,7 +69,7 @@ def shop() -> Shop:
     policy = Policy("shop", (SubscriptionPolicy("sales", "shop.itemSold", PATH, topic=TOPIC, retry=retry),))
     made = Shop(broker, Service("shop", handlers, sidecar=sidecar, policy=policy))
 
-    @handlers.on(Sold, once=False)
+    @handlers.on(Sold, deduplicate=False)
     async def handle(sold: Sold, context: StateContext) -> Any:
         made.calls += 1
         turn = made.calls % 16

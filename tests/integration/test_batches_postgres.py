@@ -49,7 +49,7 @@ def body(number: int) -> bytes:
 @pytest.fixture
 async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
     name, handlers = f"shop_{uuid.uuid4().hex}", Handlers()
-    handlers.together(Sold, limit=40)(keep)
+    handlers.batch(Sold, batch_size=40)(keep)
     url = sa.make_url(postgres).set(database=name).render_as_string()
     async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server, AsyncExitStack() as stack:
         await server.execute(f'create database "{name}"')

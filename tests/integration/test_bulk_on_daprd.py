@@ -81,7 +81,7 @@ class Recording:
 async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: StartDaprd, serve: Serve) -> None:
     handlers, tries, lists = Handlers(), Counter[int](), []
 
-    @handlers.together(Sold)
+    @handlers.batch(Sold)
     async def handle(events: list[Sold], context: Any) -> None:
         numbers = [each.number for each in events]
         lists.append(numbers)

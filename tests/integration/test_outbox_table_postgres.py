@@ -36,7 +36,7 @@ from tests.support.refused_writes import (
 from tidings import Event, Handlers, event
 from tidings.context import request, utc_now
 from tidings.errors import SidecarUnavailable, StateConflict, StateRefused
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.outbox import table_relay, table_schema
 from tidings.outbox.sql import Database, commit_with
 from tidings.outbox.table import SqlContext, TableOutbox
@@ -156,7 +156,7 @@ async def test_a_database_that_is_not_there_is_waited_for() -> None:
     await asyncio.sleep(0.3)
     assert not starting.done()
     with pytest.raises(SidecarUnavailable, match="has not started"):
-        async with outbox.unit(Cause("shop", request()), utc_now()):
+        async with outbox.unit(DeliveryContext("shop", request()), utc_now()):
             pass
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)

@@ -14,7 +14,7 @@ from tests.conformance.shop import PATH, counted
 from tests.conformance.worlds import TableWorld, World
 
 from tidings import Context, Service
-from tidings.background import insist
+from tidings.background import restart_on_failure
 from tidings.consume.limits import TokenBucket
 from tidings.consume.policy import Policy, RateLimit, SubscriptionPolicy
 from tidings.consume.scheduling import Scheduler
@@ -124,9 +124,9 @@ async def test_an_opening_that_fails_leaves_the_process_alive_and_not_ready(erro
     async def opening(_context: Context) -> None:
         raise error
 
-    service = Service("shop", sidecar=MemorySidecar("shop"), opening=opening)
+    service = Service("shop", sidecar=MemorySidecar("shop"), startup_hook=opening)
     await service.start()
-    await poll(lambda: service._opened is not None and service._opened.done())
+    await poll(lambda: service._hook_task is not None and service._hook_task.done())
     assert not await service.ready()
     await service.stop()
 
@@ -146,7 +146,7 @@ async def test_one_of_many_deliveries_fails_by_itself(error: BaseException, monk
 
 
 def test_work_that_is_closed_with_its_loop_stops() -> None:
-    waiting = insist("waiting", asyncio.Event().wait)  # type: ignore[arg-type] # it returns True
+    waiting = restart_on_failure("waiting", asyncio.Event().wait)  # type: ignore[arg-type] # it returns True
 
     async def begin() -> None:
         waiting.send(None)
@@ -162,8 +162,8 @@ async def test_work_that_is_cancelled_or_whose_process_ends_stops() -> None:
         raise ProcessEnd
 
     with pytest.raises(ProcessEnd):
-        await insist("dying", dies)
-    task = asyncio.ensure_future(insist("waiting", asyncio.Event().wait))  # type: ignore[arg-type] # it returns True
+        await restart_on_failure("dying", dies)
+    task = asyncio.ensure_future(restart_on_failure("waiting", asyncio.Event().wait))  # type: ignore[arg-type] # it returns True
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from tidings import Context, Event, Handlers, Rejected, RetryPolicy, Service, StateContext, command
-from tidings.consume.batches import Together
+from tidings.consume.batches import Batcher
 from tidings.errors import DefinitionError, SidecarError
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope
 from tidings.outbox.direct import DirectOutbox
 from tidings.outcomes import Done
@@ -29,7 +29,7 @@ class Till(Event):
     coins: tuple[int, ...] = ()
 
 
-@handlers.together(AddCoin, limit=50)
+@handlers.batch(AddCoin, batch_size=50)
 async def add_coins(commands: list[AddCoin], context: StateContext) -> None:
     seen.append([each.number for each in commands])
     await asyncio.sleep(0.001)  # a store that takes its time: meanwhile others come
@@ -124,7 +124,7 @@ async def test_what_waits_when_the_service_stops_is_handled_by_the_next(sidecar:
 
 def test_the_class_must_be_a_message():
     with pytest.raises(DefinitionError, match="Till is no event"):
-        handlers.together(Till)(add_coins)
+        handlers.batch(Till)(add_coins)
 
 
 class Counter:
@@ -134,11 +134,11 @@ class Counter:
         self.lists: list[list[int]] = []
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
 
-    def together(self) -> Together:
+    def batcher(self) -> Batcher:
         made = Handlers()
-        made.together(AddCoin, limit=50)(self.count)
+        made.batch(AddCoin, batch_size=50)(self.count)
         service = Service("shop", made, sidecar=MemorySidecar("shop"), outbox=DirectOutbox.from_settings)
-        return Together(service._runner, next(iter(made)))
+        return Batcher(service._runner, next(iter(made)))
 
     async def count(self, commands: list[AddCoin], context: Context) -> None:
         self.lists.append([each.number for each in commands])
@@ -146,9 +146,9 @@ class Counter:
         await self.go_on.wait()
 
 
-def coin(number: int) -> Cause:
+def coin(number: int) -> DeliveryContext:
     data = msgspec.Raw(msgspec.json.encode({"number": number}))
-    return Cause("shop", Envelope(id=f"c-{number}", source="t", type="shop.addCoin", version="1", data=data))
+    return DeliveryContext("shop", Envelope(id=f"c-{number}", source="t", type="shop.addCoin", version="1", data=data))
 
 
 async def settle() -> None:
@@ -158,36 +158,36 @@ async def settle() -> None:
 
 async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same() -> None:
     counter = Counter()
-    together = counter.together()
-    first, *others = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    batcher = counter.batcher()
+    first, *others = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
     await counter.begun.wait()
     first.cancel()
     counter.go_on.set()
     assert await asyncio.gather(*others) == [Done(), Done()]
     assert counter.lists == [[0], [1, 2]], "what was cancelled is not handled again with them"
-    assert together._lines == {}
+    assert batcher._queues == {}
 
 
 async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
     counter = Counter()
-    together = counter.together()
-    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    batcher = counter.batcher()
+    first, second, third = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
     await counter.begun.wait()
     await settle()
     second.cancel()
     await settle()
-    again = asyncio.create_task(together.attempt(coin(1), RetryPolicy()))
+    again = asyncio.create_task(batcher.attempt(coin(1), RetryPolicy()))
     await settle()
     counter.go_on.set()
     assert [*await asyncio.gather(first, third, again)] == [Done()] * 3
     assert counter.lists == [[0], [2, 1]], "delivered again, it stands in line once"
-    assert together._lines == {}
+    assert batcher._queues == {}
 
 
 async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> None:
     counter = Counter()
-    together = counter.together()
-    first, second, third = (asyncio.create_task(together.attempt(coin(each), RetryPolicy())) for each in range(3))
+    batcher = counter.batcher()
+    first, second, third = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
     await counter.begun.wait()
     await settle()
     counter.begun.clear()
@@ -200,4 +200,4 @@ async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> No
     counter.go_on.set()
     assert await second == Done()
     assert counter.lists == [[0], [1, 2]]
-    assert together._lines == {}
+    assert batcher._queues == {}

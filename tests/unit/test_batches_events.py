@@ -90,7 +90,7 @@ class Shop:
     async def process(self, handlers: Handlers | None = None) -> AsyncIterator[Service]:
         if handlers is None:
             handlers = Handlers()
-            handlers.together(Sold, limit=50)(self.handle)
+            handlers.batch(Sold, batch_size=50)(self.handle)
         entry = SubscriptionPolicy(
             "sold", "shop.itemSold", PATH, retry=RetryPolicy(max_retries=1), **({"timeout": 5.0} | self.policy)
         )
@@ -251,7 +251,7 @@ class PerShop(Event):
 async def test_lists_of_one_subject_each_have_a_document_of_their_own() -> None:
     handlers, lists = Handlers(), []
 
-    @handlers.together(Sold, per_subject=True)
+    @handlers.batch(Sold, per_subject=True)
     async def handle(events: list[Sold], context: Any) -> None:
         lists.append(len(events))
         [name] = {each.shop for each in events}
@@ -276,7 +276,7 @@ async def test_lists_of_one_subject_each_have_a_document_of_their_own() -> None:
 async def test_any_is_given_lists_too(shop: Shop) -> None:
     handlers, kept = Handlers(), []
 
-    @handlers.any("sold", together=50)
+    @handlers.any("sold", batch_size=50)
     async def keep(events: list[Received], context: Any) -> None:
         await asyncio.sleep(0.002)
         await shop.store([json.loads(each.body)["data"]["number"] for each in events], context)

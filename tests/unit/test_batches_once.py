@@ -69,7 +69,7 @@ class Shop:
     def __init__(self, handler: Callable[..., Any], outbox: Any = None) -> None:
         self.sidecar = MemorySidecar("shop")
         self.handlers = Handlers()
-        self.handlers.together(AddNote, limit=3, once=True)(handler)
+        self.handlers.batch(AddNote, batch_size=3, deduplicate=True)(handler)
         self.outbox = outbox
 
     @asynccontextmanager
@@ -122,7 +122,7 @@ async def test_messages_that_save_nothing_are_told_one_by_one() -> None:
     system = Shop(add_to_document)
     told = Handlers()
 
-    @told.together(TellNote, once=True)
+    @told.batch(TellNote, deduplicate=True)
     async def tell(commands: list[TellNote], context: StateContext) -> None:
         for each in commands:
             context.publish(AddNote(number=each.number))

@@ -146,7 +146,7 @@ async def test_a_dead_letter_with_any_text_is_given_to_who_keeps_them(name: str)
     seen: list[Any] = []
     handlers = Handlers()
 
-    @handlers.any("dead", once=False)
+    @handlers.any("dead", deduplicate=False)
     async def keep(received: Any, _context: StateContext) -> None:
         seen.append(received)
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tidings import Event, Handlers, Rejected, Service, event
-from tidings.consume.delayed import MOST, MOST_RUNNING
+from tidings.consume.delayed import MAX_DELAYED, MAX_RUNNING
 from tidings.consume.departure import SHORTEST, Pace
 from tidings.consume.policy import Ordering, Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import SidecarUnavailable, StateConflict
@@ -177,12 +177,12 @@ async def test_a_slow_event_leaves_the_queue_while_its_attempt_goes_on(bulk: boo
 
 async def test_only_so_many_slow_attempts_go_on_outside_of_the_queue() -> None:
     shop = Shop()
-    shop.hanging |= set(range(MOST_RUNNING + 1))
+    shop.hanging |= set(range(MAX_RUNNING + 1))
     async with served(shop, policy=policy(timeout=60.0)) as (service, client):
-        for number in range(MOST_RUNNING):
+        for number in range(MAX_RUNNING):
             assert (await client.post(PATH, content=body(number))).json() == {"status": "SUCCESS"}
         with pytest.raises(httpx2.ReadTimeout):
-            await client.post(PATH, content=body(MOST_RUNNING), timeout=1)
+            await client.post(PATH, content=body(MAX_RUNNING), timeout=1)
         service.ingress.delayed.enabled = False
 
 
@@ -249,11 +249,11 @@ async def test_an_ordered_subscription_keeps_its_events_in_the_queue() -> None:
 
 async def test_where_everything_fails_the_queue_is_where_events_wait() -> None:
     shop = Shop()
-    shop.failing |= {number: ValueError("down") for number in range(MOST + 10)}
+    shop.failing |= {number: ValueError("down") for number in range(MAX_DELAYED + 10)}
     patient = policy(retry=RetryPolicy(duration=3600.0, max_interval=3600.0))
     async with running(shop, MemorySidecar("till"), policy=patient) as service:
-        answers = [await service.ingress.deliver(PATH, body(number)) for number in range(MOST + 10)]
-    assert answers == [SUCCESS] * MOST + [RETRY] * 10
+        answers = [await service.ingress.deliver(PATH, body(number)) for number in range(MAX_DELAYED + 10)]
+    assert answers == [SUCCESS] * MAX_DELAYED + [RETRY] * 10
 
 
 @pytest.mark.parametrize("strategy", ["log", "table"])

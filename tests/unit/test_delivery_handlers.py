@@ -43,7 +43,7 @@ class Garage(Planned):
             settings=Settings(tidings_instance=instance),
             sidecar=self.sidecar,
             policy=self.policy,
-            opening=open_roster,
+            startup_hook=open_roster,
         )
         app = create_app(self.service, [router])
         self.attach(app)

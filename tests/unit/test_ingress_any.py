@@ -58,7 +58,7 @@ class Log:
         self.kept: list[Received] = []
         self.known: list[str] = []
         handlers = Handlers()
-        handlers.any("log-all", "log-dead", once=False)(self.keep)
+        handlers.any("log-all", "log-dead", deduplicate=False)(self.keep)
         handlers.on(ItemLost)(self.know)
         self.sidecar = MemorySidecar("log")
         self.service = Service("log", handlers, sidecar=self.sidecar, policy=POLICY)
@@ -109,7 +109,7 @@ async def test_who_knows_a_type_has_it_before_who_takes_any() -> None:
 
 
 async def test_any_handler_names_what_it_takes_and_is_given_no_replays() -> None:
-    with pytest.raises(DefinitionError, match="name the EventSubscriptions"):
+    with pytest.raises(DefinitionError, match="name at least one EventSubscription"):
         Handlers().any()
     log = Log()
     assert await log.service.ingress.deliver("/events/replay", body(replayto="log-all")) == SUCCESS

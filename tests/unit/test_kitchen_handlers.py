@@ -20,7 +20,7 @@ from kitchen.use_cases import open_kitchen
 from tidings import Event, Service, Settings, StateContext, event
 from tidings.context import Context, request
 from tidings.fastapi import create_app
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.events import message_type
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
 
@@ -60,7 +60,7 @@ class Kitchen:
         sidecar = MemorySidecar("kitchen", broker, store)
         chosen = Settings(tidings_instance=instance)
         opening = open_kitchen if opens else None
-        self.service = Service("kitchen", handlers, settings=chosen, sidecar=sidecar, opening=opening)
+        self.service = Service("kitchen", handlers, settings=chosen, sidecar=sidecar, startup_hook=opening)
         self.app = create_app(self.service, [router])
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://kitchen")
 
@@ -72,7 +72,7 @@ class Kitchen:
         """Let other services publish."""
         for each in events:
             kind = message_type(type(each))
-            context = Context(Cause("elsewhere", request("c-1")), NOW, 1_000_000)
+            context = Context(DeliveryContext("elsewhere", request("c-1")), NOW, 1_000_000)
             context.publish(each)
             await self.service.sidecar.publish(kind.topic, bytes(context.outgoing[0].event))
         await self.broker.settle()

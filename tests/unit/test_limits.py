@@ -12,7 +12,7 @@ import yaml
 
 from tidings.consume import policy as policies
 from tidings.consume.ingress import _limiter
-from tidings.consume.limits import Keyed, Limiter, Once, TokenBucket
+from tidings.consume.limits import InFlightDeduplication, KeyedLock, Limiter, TokenBucket
 from tidings.consume.policy import Ordering, Policy, RateLimit, SubscriptionPolicy
 from tidings.outcomes import DeadLetter, Done, Outcome, Postponed, Retry
 from tidings_plan import plan, resources
@@ -84,7 +84,7 @@ async def test_a_pause_also_holds_back_those_who_wait() -> None:
 
 
 async def test_a_key_is_held_by_one_in_the_order_of_arrival_and_forgotten() -> None:
-    keyed, seen = Keyed(), list[str]()
+    keyed, seen = KeyedLock(), list[str]()
 
     async def one(key: str, number: int) -> None:
         async with keyed(key):
@@ -139,47 +139,47 @@ class Handling:
 
 @pytest.mark.parametrize("outcome", [Done(), Retry("not now"), DeadLetter("never"), Postponed("store away")])
 async def test_what_comes_again_while_it_waits_shares_the_outcome(outcome: Outcome) -> None:
-    once, handling = Once(), Handling()
-    deliveries = [asyncio.create_task(once("s/1", handling)) for _ in range(3)]
+    deduplicate, handling = InFlightDeduplication(), Handling()
+    deliveries = [asyncio.create_task(deduplicate("s/1", handling)) for _ in range(3)]
     await asyncio.sleep(0)
     handling.outcome.set_result(outcome)
     assert await asyncio.gather(*deliveries) == [outcome] * 3
     assert handling.calls == 1
-    assert not once._under_way
+    assert not deduplicate._in_flight
 
 
 @pytest.mark.parametrize(("outcome", "calls"), [(Done(), 1), (Retry("not now"), 2), (Postponed("away"), 2)])
 async def test_what_comes_after_it_was_handled_is_done(outcome: Outcome, calls: int) -> None:
-    once, handling = Once(), Handling()
+    deduplicate, handling = InFlightDeduplication(), Handling()
     handling.outcome.set_result(outcome)
-    assert await once("s/1", handling) == outcome
-    await once("s/1", handling)
+    assert await deduplicate("s/1", handling) == outcome
+    await deduplicate("s/1", handling)
     assert handling.calls == calls
 
 
 async def test_what_may_be_handled_twice_is() -> None:
-    once, handling = Once(), Handling()
+    deduplicate, handling = InFlightDeduplication(), Handling()
     handling.outcome.set_result(Done())
-    await once(None, handling)
-    await once(None, handling)
+    await deduplicate(None, handling)
+    await deduplicate(None, handling)
     assert handling.calls == 2
 
 
 async def test_a_delivery_that_is_broken_off_is_no_success_for_its_twin() -> None:
-    once, handling = Once(), Handling()
-    first = asyncio.create_task(once("s/1", handling))
+    deduplicate, handling = InFlightDeduplication(), Handling()
+    first = asyncio.create_task(deduplicate("s/1", handling))
     await asyncio.sleep(0)
-    twin = asyncio.create_task(once("s/1", handling))
+    twin = asyncio.create_task(deduplicate("s/1", handling))
     await asyncio.sleep(0)
     first.cancel()
     assert isinstance(await twin, Postponed)
 
 
 async def test_a_twin_that_is_broken_off_breaks_off_nobody_else() -> None:
-    once, handling = Once(), Handling()
-    first = asyncio.create_task(once("s/1", handling))
+    deduplicate, handling = InFlightDeduplication(), Handling()
+    first = asyncio.create_task(deduplicate("s/1", handling))
     await asyncio.sleep(0)
-    twin = asyncio.create_task(once("s/1", handling))
+    twin = asyncio.create_task(deduplicate("s/1", handling))
     await asyncio.sleep(0)
     twin.cancel()
     await asyncio.wait([twin])
@@ -189,11 +189,11 @@ async def test_a_twin_that_is_broken_off_breaks_off_nobody_else() -> None:
 
 async def test_memory_of_what_was_handled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidings.consume.limits._REMEMBERED", 3)
-    once, handling = Once(), Handling()
+    deduplicate, handling = InFlightDeduplication(), Handling()
     handling.outcome.set_result(Done())
     for number in range(10):
-        await once(f"s/{number}", handling)
-    assert list(once._handled) == ["s/7", "s/8", "s/9"]
+        await deduplicate(f"s/{number}", handling)
+    assert list(deduplicate._handled) == ["s/7", "s/8", "s/9"]
 
 
 CONTRACT = """
@@ -239,7 +239,7 @@ def test_limits_in_yaml_reach_the_limiter(spec: dict[str, Any], kept: dict[str, 
     for name in ("max_concurrency", "rate_limit", "ordering"):
         assert getattr(subscription, name) == kept.get(name, getattr(defaults, name))
     limiter = _limiter(subscription)
-    assert (limiter._slots is not None, limiter._bucket is not None, limiter._keyed is not None) == (
+    assert (limiter._concurrency is not None, limiter._bucket is not None, limiter._key_locks is not None) == (
         "maxConcurrency" in spec,
         "rateLimit" in spec,
         "ordering" in spec,

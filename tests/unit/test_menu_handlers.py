@@ -15,7 +15,7 @@ from menu.use_cases import initial_recipes, open_menu
 from tidings import Event, Service, event
 from tidings.context import Context, request
 from tidings.fastapi import create_app
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.events import message_type
 from tidings.testing import MemoryBroker, MemorySidecar, MemoryStore, lifespan
 
@@ -41,7 +41,7 @@ class Shop:
     def __init__(self, broker: MemoryBroker, store: MemoryStore) -> None:
         self.broker = broker
         self.sidecar = MemorySidecar("menu", broker, store)
-        self.service = Service("menu", handlers, sidecar=self.sidecar, opening=open_menu)
+        self.service = Service("menu", handlers, sidecar=self.sidecar, startup_hook=open_menu)
         self.app = create_app(self.service, [router])
         self.api = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://menu")
 
@@ -51,7 +51,7 @@ class Shop:
 
     async def told(self, *events: Event) -> None:
         for each in events:
-            context = Context(Cause("kitchen", request()), NOW, 1_000_000)
+            context = Context(DeliveryContext("kitchen", request()), NOW, 1_000_000)
             context.publish(each)
             await self.sidecar.publish(message_type(type(each)).topic, bytes(context.outgoing[0].event))
         await self.broker.settle()

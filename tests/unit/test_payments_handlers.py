@@ -21,7 +21,7 @@ from payments.settings import PaymentsSettings, settings
 from tidings import Event, Service, Settings, command, event
 from tidings.context import Context, request
 from tidings.fastapi import create_app
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.events import message_type
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
@@ -108,7 +108,7 @@ def _subscription(topic: str) -> dict[str, Any]:
 
 
 def _encoded(message: Event) -> bytes:
-    context = Context(Cause("orders", request("c-1")), NOW, 1_000_000)
+    context = Context(DeliveryContext("orders", request("c-1")), NOW, 1_000_000)
     context.publish(message)
     return bytes(context.outgoing[0].event)
 

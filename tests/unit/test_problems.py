@@ -83,4 +83,4 @@ async def test_a_sidecar_that_is_down(client: httpx2.AsyncClient, sidecar: Memor
 async def test_an_event_that_is_too_large(client: httpx2.AsyncClient):
     answer = await client.post("/greet/ann", json={"times": 400_000})
     assert answer.status_code == 413
-    assert "send a reference instead" in answer.json()["detail"]
+    assert "publish a reference instead" in answer.json()["detail"]

@@ -33,14 +33,14 @@ async def opened(service: Service) -> None:
 
 async def test_opening_is_repeated_until_it_is_committed_and_does_nothing_the_next_time():
     first = MemorySidecar("shop")
-    service = Service("shop", sidecar=first, opening=opening)
+    service = Service("shop", sidecar=first, startup_hook=opening)
     first.fail("transact", skip=1, times=3)
     await service.start()
     assert not await service.ready()
     await opened(service)
     await service.stop()
 
-    again = Service("shop", sidecar=MemorySidecar("shop", first.broker, first.store), opening=opening)
+    again = Service("shop", sidecar=MemorySidecar("shop", first.broker, first.store), startup_hook=opening)
     await again.start()
     await opened(again)
     await again.stop()
@@ -54,10 +54,10 @@ async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets
         raise ValueError("no menu in menu.yaml")
 
     logs.configure("shop", "json", "INFO")  # other tests may have, and the lines then go to another place
-    service = Service("shop", sidecar=MemorySidecar("shop"), opening=broken)
+    service = Service("shop", sidecar=MemorySidecar("shop"), startup_hook=broken)
     await service.start()
-    assert service._opened
-    await asyncio.wait([service._opened])
+    assert service._hook_task
+    await asyncio.wait([service._hook_task])
     assert not await service.ready()
     assert "no menu in menu.yaml" in capsys.readouterr().err
     await service.stop()

@@ -17,15 +17,15 @@ AT_ONCE = 200
 _REPLAY_TOPIC = message_type(ReplayEvents).topic
 
 
-# once=False: a row's own key says that it is there already; all versions of a fact, each a row, share one id.
+# deduplicate=False: a row's own key says that it is there already; all versions of a fact, each a row, share one id.
 # together: a commit waits for the disk, and what arrives meanwhile, from whatever topic, needs only one more.
-@handlers.any("archive-everything", once=False, together=AT_ONCE)
+@handlers.any("archive-everything", deduplicate=False, batch_size=AT_ONCE)
 async def keep_everything(events: list[Received], context: SqlContext) -> None:
     """Keep events of whatever type."""
     await keep_events(context.connection, events, context.now)
 
 
-@handlers.any("archive-dead-letters", "archive-own-dead-letters", once=False, together=AT_ONCE)
+@handlers.any("archive-dead-letters", "archive-own-dead-letters", deduplicate=False, batch_size=AT_ONCE)
 async def keep_dead_letters(letters: list[Received], context: SqlContext) -> None:
     """Keep what apps could not handle, this one included, until a person decides about it."""
     for letter in in_one_order(letters):
@@ -56,7 +56,7 @@ async def replay_events(request: ReplayEvents, context: SqlContext) -> None:
         )
 
 
-@handlers.together(RecordReplayOutcome, limit=AT_ONCE)
+@handlers.batch(RecordReplayOutcome, batch_size=AT_ONCE)
 async def record_replay_outcomes(confirmed: list[RecordReplayOutcome], context: SqlContext) -> None:
     """Record what consumers confirm of replayed events."""
     await confirming.record(context.connection, confirmed, context.now)

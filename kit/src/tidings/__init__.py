@@ -1,4 +1,4 @@
-"""Event subscriptions for Dapr: publish facts, consume them once, and know who does."""
+"""Event-driven services on Dapr: publish events, consume each of them once, and see which services consume them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidings.service import Service as Service
     from tidings.settings import Settings as Settings
 
-# Imported when first asked for: the CLI must not pay for gRPC, nor a service for the CLI.
-_WHERE = {
+# Imported lazily, because importing gRPC and FastAPI is slow and many programs need only a part of the package.
+_MODULES = {
     "Context": "context",
     "DeadLetter": "outcomes",
     "Done": "outcomes",
@@ -46,11 +46,11 @@ _WHERE = {
     "event": "messages.events",
     "upcaster": "messages.events",
 }
-__all__ = sorted(_WHERE)  # noqa: PLE0605 - the names stand above, once
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - computed, to not repeat the names
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'tidings' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"tidings.{_WHERE[name]}"), name)
+    return getattr(importlib.import_module(f"tidings.{_MODULES[name]}"), name)

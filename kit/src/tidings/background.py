@@ -1,9 +1,9 @@
-"""Work in the background: relays, leases, scheduled messages.
+"""Background work: relays, leases and scheduled messages.
 
-An error in such a task is seen by nobody, and asyncio ends the whole process where the error is a `SystemExit` or a
-`KeyboardInterrupt`: one careless `sys.exit()` in a library would stop a service whose other events are fine. Here it is
-a failure like any other. It is logged as `background.failed`, counted in `tidings_background_failures_total`, and the
-work begins anew after a pause, from what is stored.
+asyncio does not report errors of such tasks, and a `SystemExit` or `KeyboardInterrupt` in one ends the whole process: a
+careless `sys.exit()` in a library would stop the service. Here they are failures like any other: logged as
+`background.failed`, counted in `tidings_background_failures_total`, and the work restarts from its stored state after a
+pause.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tidings.observability.logs import log_failure
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds until work that failed begins anew
-_STEADY = 60.0  # seconds after which a failure counts as the first again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between restarts
+_STABLE_AFTER = 60.0  # seconds of running after which the pause starts from _FIRST_PAUSE again
 
 
 def ends_task(error: BaseException) -> bool:
-    """Return whether an error is meant for the current task or the process: it must pass through.
+    """Return True if an error is meant for the current task or the process and must not be handled here.
 
-    A `CancelledError` that nobody asked this task for comes from the work itself.
+    A `CancelledError` counts only if this task was cancelled; otherwise it was raised by the work itself.
     """
     try:
         task = asyncio.current_task()
@@ -38,29 +38,29 @@ def ends_task(error: BaseException) -> bool:
     return isinstance(error, ProcessEnd) or (isinstance(error, asyncio.CancelledError) and cancelled)
 
 
-async def insist(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run work to its end, and begin it anew whenever it fails."""
+async def restart_on_failure(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run work to completion, and restart it with exponential backoff whenever it fails."""
     loop, task, pause = asyncio.get_running_loop(), asyncio.current_task(), _FIRST_PAUSE
     while True:
         began = loop.time()
         try:
             return await work()
         except BaseException as error:
-            if ends_task(error) or asyncio.current_task() is not task:  # somebody else closes this coroutine
+            if ends_task(error) or asyncio.current_task() is not task:  # the garbage collector closes this coroutine
                 raise
-            if loop.time() - began > _STEADY:
+            if loop.time() - began > _STABLE_AFTER:
                 pause = _FIRST_PAUSE
-            log_failure(log, logging.CRITICAL, "background.failed", work=name, again_in=pause, exc_info=error)
+            log_failure(log, logging.CRITICAL, "background.failed", work=name, retry_in=pause, exc_info=error)
             metrics.safely(metrics.background_failed, name)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 async def contained(work: Callable[[], Awaitable[T]]) -> T:
-    """Run work for a task: where it would end the process, it fails its caller instead.
+    """Run the work of a task and turn process-ending exceptions into an error for its caller.
 
     Raises:
-        BackgroundFailure: It raised a `SystemExit` or a `KeyboardInterrupt`.
+        BackgroundFailure: The work raised `SystemExit` or `KeyboardInterrupt`.
 
     """
     try:

@@ -1,8 +1,8 @@
-"""A circuit breaker for calls made by many tasks of one event loop.
+"""Circuit breaker for calls made by many tasks of one event loop.
 
-Own code, because those at hand do not keep what is needed here. purgatory 3.0 and circuitbreaker 2.1 let every
-waiting call through at once when they are half open, a burst on somebody who is just getting up; purgatory also
-raises the same exception each time, whose traceback then grows with every refused call.
+Existing libraries do not fit: purgatory 3.0 and circuitbreaker 2.1 let all waiting calls through at once when half
+open, a burst for a service that has just recovered. purgatory also raises the same exception object every time, whose
+traceback grows with every rejected call.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ State = Literal["closed", "open", "halfOpen"]
 
 
 class Breaker:
-    """Opens after a number of failures in a row; after a pause one call, the probe, finds out for all.
+    """Opens after a number of consecutive failures; after a pause, a single probe call decides whether it closes.
 
     Args:
-        failures: How many in a row open it.
+        failures: Number of consecutive failures that open it.
         pause: Seconds until the probe.
-        counted: What is a failure; any other exception is an answer.
-        refusal: Makes what is raised instead of a call, of the reason and the seconds after which to try again, which
-            are spread, so that not all come back together.
-        clock: Seconds, never going back.
+        counted: Exception type that counts as a failure; any other exception is a response.
+        refusal: Creates the exception for rejected calls from the reason and the seconds until the next try. These vary
+            randomly, so that callers do not return all at once.
+        clock: Monotonic clock in seconds.
 
     """
 
@@ -52,19 +52,19 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """How it stands."""
+        """Current state."""
         if self._opened is None:
             return "closed"
         return "open" if self.remaining > 0 else "halfOpen"
 
     @property
     def remaining(self) -> float:
-        """Seconds until the probe may go."""
+        """Seconds until the probe is allowed."""
         return 0.0 if self._opened is None else max(self._opened + self._pause - self._clock(), 0.0)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Make a call inside; raises what `refusal` makes where it must not be made now."""
+        """Guard a call; raise the exception created by `refusal` if the call is not allowed now."""
         probe = self._admit()
         try:
             yield
@@ -81,24 +81,24 @@ class Breaker:
                 self._probing = False
 
     def _admit(self) -> bool:
-        """Whether the call is the probe."""
+        """Return True if this call is the probe."""
         if self._opened is None:
             return False
         if self.remaining > 0 or self._probing:
             after = self.remaining + self._pause * random.uniform(0.1, 0.5)  # noqa: S311 - jitter
-            raise self._refusal(f"no call is made after {self.failures} failures in a row", after)
+            raise self._refusal(f"circuit breaker open after {self.failures} consecutive failures", after)
         self._probing = True
         return True
 
     def _failed(self, reason: str, *, probe: bool) -> None:
-        """Count; what began before it opened and fails after that does not open it anew."""
+        """Count a failure. A call that began before the breaker opened does not extend the pause."""
         self.failures += 1
         if probe or (self._opened is None and self.failures >= self._limit):
             self._opened = self._clock()
-            log.warning("breaker.opened", failures=self.failures, reason=reason, again_in=self._pause)
+            log.warning("breaker.opened", failures=self.failures, reason=reason, retry_in=self._pause)
 
     def _answered(self, *, probe: bool) -> None:
-        """Close; what began before it opened and is answered after that does not close it: the probe does."""
+        """Close after a successful probe. A call that began before the breaker opened does not close it."""
         if probe:
             log.info("breaker.closed", failures=self.failures)
             self._opened = None

@@ -1,4 +1,4 @@
-"""Time within one process that no correction of the machine's clock changes."""
+"""Time within one process, unaffected by changes to the system clock."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ K = TypeVar("K")
 
 
 class SteadyClock:
-    """Seconds since 1970 as the wall clock has them at the first call, and from then on by the event loop's clock.
+    """Wall-clock time at the first call, advanced by the event loop's monotonic clock afterwards.
 
-    A moment of it means something to this process only: what another one, or a former run, has stored may come from a
-    clock that was wrong.
+    Its values are comparable within one process only: timestamps stored by other processes or earlier runs may come
+    from a wrong clock.
 
     Args:
-        wall: Seconds since 1970.
+        wall: Returns seconds since the Unix epoch.
 
     """
 
@@ -25,7 +25,7 @@ class SteadyClock:
         self._offset: float | None = None
 
     def __call__(self) -> float:
-        """Read the clock."""
+        """Return the seconds since the Unix epoch."""
         now = asyncio.get_running_loop().time()
         if self._offset is None:
             self._offset = self._wall() - now
@@ -33,10 +33,10 @@ class SteadyClock:
 
 
 class Renewals(Generic[K]):
-    """Observe by the event loop's clock which leases are not renewed, whatever the clocks of their holders say.
+    """Detect expired leases by observing them on the local monotonic clock, independent of the holders' clocks.
 
     Args:
-        life: Seconds after which a lease that has not changed counts as silent.
+        life: Seconds without change after which a lease counts as expired.
 
     """
 
@@ -45,7 +45,7 @@ class Renewals(Generic[K]):
         self._since: dict[K, tuple[object, float]] = {}
 
     def silent(self, leases: Mapping[K, object]) -> set[K]:
-        """Note all present leases, and return those that have been the same for longer than their life."""
+        """Record the current leases and return the keys of those unchanged for longer than their life."""
         now, before = asyncio.get_running_loop().time(), self._since
         unchanged = {key for key, lease in leases.items() if key in before and before[key][0] == lease}
         self._since = {key: before[key] if key in unchanged else (lease, now) for key, lease in leases.items()}

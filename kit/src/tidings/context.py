@@ -1,7 +1,8 @@
-"""What a handler is given beside its event: the metadata, and publishing.
+"""Context of a handler: event metadata and publishing.
 
-What a handler asks for here happens after it has returned, all together, or not at all. How, is the strategy's
-affair (`tidings.outbox`): each has a context of its own that adds what it can keep together with the messages.
+Everything a handler requests through its context takes effect after the handler has returned, atomically. How this is
+guaranteed depends on the outbox strategy (`tidings.outbox`): each has a context class of its own, which adds the writes
+that it can commit together with the messages.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from tidings.errors import DefinitionError, EventTooLarge
 from tidings.messages import events
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope, check_texts, new_id, timestamp
 from tidings.messages.events import MessageType, message_type
 from tidings.observability import tracing
@@ -25,11 +26,11 @@ log = structlog.get_logger(__name__)
 
 
 class AlreadyHandled(Exception):
-    """No error: it ends a handling that has happened before. Raised and caught by the kit."""
+    """Ends the handling of a duplicate. Internal: raised and caught by the SDK, never visible to handlers."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """An encoded CloudEvent on its way to a topic."""
+    """An encoded CloudEvent and the topic it will be published to."""
 
     topic: str
     event: msgspec.Raw
@@ -37,17 +38,17 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Context:
-    """The unit of work around one event or request.
+    """Unit of work around one event or request.
 
     Attributes:
-        cause: What is being handled.
-        now: The moment at which handling began, in UTC: domain code is given it, it has no clock of its own.
-        max_event: The largest event that may be published, in bytes.
-        outgoing: What will be published.
+        delivery: The message being handled.
+        now: UTC time at which handling began. Domain code receives it instead of reading a clock.
+        max_event: Maximum size of a published event in bytes.
+        outgoing: Events to publish on commit.
 
     """
 
-    cause: Cause
+    delivery: DeliveryContext
     now: datetime
     max_event: int
     outgoing: list[Outgoing] = field(default_factory=list, init=False)
@@ -57,84 +58,92 @@ class Context:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing is held: what was not committed has not happened."""
+        """Do nothing: an uncommitted unit of work has no effects to undo."""
 
     # -- metadata -----------------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """The event's id; empty for a request."""
-        return self.cause.envelope.id
+        """Event id; empty for a request."""
+        return self.delivery.envelope.id
 
     @property
     def correlation_id(self) -> str:
-        """What all events of one business transaction share."""
-        return self.cause.envelope.correlationid
+        """Correlation id, shared by all events of one business transaction."""
+        return self.delivery.envelope.correlationid
 
     @property
     def subscription(self) -> str:
-        """The EventSubscription that brought the event."""
-        return self.cause.subscription
+        """Name of the EventSubscription that delivered the event."""
+        return self.delivery.subscription
 
     @property
     def attempt(self) -> int:
-        """How often the event has been tried, this time included; 0 for a list that is handled together."""
-        return self.cause.attempt
+        """Number of this attempt, from 1; 0 for a batch."""
+        return self.delivery.attempt
 
     @property
     def metadata(self) -> Envelope:
-        """All attributes of the event."""
-        return self.cause.envelope
+        """Attributes of the event."""
+        return self.delivery.envelope
 
     @property
     def time(self) -> datetime:
-        """When the fact happened, as its producer says; `now` where it does not say."""
-        text = self.cause.envelope.time
+        """Time of the event according to its producer, or `now` if the event has none."""
+        text = self.delivery.envelope.time
         return datetime.fromisoformat(text) if text else self.now
 
     # -- messages -----------------------------------------------------------------------------------------------
 
     def correlate(self, correlation_id: str) -> None:
-        """Let what is published from here on belong to that business transaction.
+        """Set the correlation id of everything published from now on.
 
-        For a request about something that began earlier, and for a step that moves another entity on than the one
-        whose event caused it: a driver who is free again is given the next order.
+        Use it for a request that continues an earlier business transaction, and for a step that affects another entity
+        than the event being handled: for example, a driver who becomes free is assigned the next order.
         """
-        envelope = msgspec.structs.replace(self.cause.envelope, correlationid=correlation_id)
-        self.cause = msgspec.structs.replace(self.cause, envelope=envelope)
+        envelope = msgspec.structs.replace(self.delivery.envelope, correlationid=correlation_id)
+        self.delivery = msgspec.structs.replace(self.delivery, envelope=envelope)
 
-    def publish(self, *representations: object, identity: str = "") -> str:
-        """Publish one fact or command after the commit, given in one or several versions; answers its id.
+    def publish(self, *representations: object, event_id: str = "") -> str:
+        """Publish a fact or command on commit, in one or several versions.
 
-        Every version carries the same id: it is the same fact, and a consumer that reads two versions while it
-        moves from one to the other handles it once. `identity` is the id of a fact that was recorded before and is
-        told again.
+        All versions carry the same id, so a consumer that reads two versions while it migrates from one to the other
+        handles the fact once.
+
+        Args:
+            representations: The message, once per version.
+            event_id: The id of a fact that was recorded earlier and is published again; a new id by default.
+
+        Returns:
+            The event id.
 
         Raises:
-            DefinitionError: The classes are no events, or not versions of one and the same.
-            EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
-            MalformedEvent: Its subject or correlation id has control characters.
+            DefinitionError: The classes are not events, or not versions of the same event type.
+            EventTooLarge: The event exceeds `TIDINGS_MAX_EVENT` bytes.
+            MalformedEvent: The subject or correlation id contains control characters.
 
         """
         kinds = [message_type(type(message)) for message in representations]
         if len({kind.name for kind in kinds}) != 1:
-            raise DefinitionError(f"one fact in several versions, not {[kind.label for kind in kinds]}: publish each")
-        identity = identity or new_id()
+            labels = [kind.label for kind in kinds]
+            raise DefinitionError(f"publish takes one event in several versions, not {labels}: publish each separately")
+        event_id = event_id or new_id()
         for kind, message in zip(kinds, representations, strict=True):
-            self.outgoing.append(Outgoing(kind.topic, self.encode(kind, message, identity)))
-        return identity
+            self.outgoing.append(Outgoing(kind.topic, self.encode(kind, message, event_id)))
+        return event_id
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Call that once the unit of work is committed, in this process: to wake who is looking on.
+        """Register a post-commit callback in this process, for example to notify open streams.
 
-        Nothing may depend on it: a process that dies in between never calls it, and other replicas do not either.
+        Callbacks are best effort: they are lost if the process dies after the commit, and other replicas do not run
+        them.
         """
         self._after.append(callback)
 
     def committed(self) -> None:
-        """Call what waits for the commit. For the kit's own use.
+        """Run the post-commit callbacks. Internal.
 
-        An error in a callback is logged: what is committed has happened, and must not be tried again.
+        Errors are logged and not raised, because the committed unit of work must not be retried.
         """
         for callback in self._after:
             try:
@@ -142,50 +151,51 @@ class Context:
             except Exception as error:
                 log.error("after_commit.failed", exc_info=error)
 
-    def encode(self, kind: MessageType, message: object, identity: str) -> msgspec.Raw:
-        """Put a message into its envelope.
+    def encode(self, kind: MessageType, message: object, event_id: str) -> msgspec.Raw:
+        """Encode a message as a CloudEvent.
 
         Raises:
-            EventTooLarge: Larger than `TIDINGS_MAX_EVENT` bytes.
-            MalformedEvent: Its subject or correlation id has control characters.
+            EventTooLarge: The event exceeds `TIDINGS_MAX_EVENT` bytes.
+            MalformedEvent: The subject or correlation id contains control characters.
 
         """
-        cause = self.cause.envelope
-        traceparent, tracestate, baggage = tracing.producer(kind.label, identity, cause)
+        parent = self.delivery.envelope
+        traceparent, tracestate, baggage = tracing.producer(kind.label, event_id, parent)
         envelope = Envelope(
-            id=identity,
-            source=self.cause.source,
+            id=event_id,
+            source=self.delivery.source,
             type=kind.name,
             specversion="1.0",
             version=str(kind.version),
             subject=kind.subject_of(message) or "",
             time=timestamp(self.now),
             datacontenttype="application/json",
-            correlationid=cause.correlationid or identity,
-            causationid=self.cause.origin,
+            correlationid=parent.correlationid or event_id,
+            causationid=self.delivery.origin,
             traceparent=traceparent,
             tracestate=tracestate,
             baggage=baggage,
             data=msgspec.Raw(events.encode(message)),
         )
+        # The other attributes are generated or were checked on arrival; these two come from the application.
         if not (envelope.subject.isprintable() and envelope.correlationid.isprintable()):
             check_texts(envelope)
         body = envelope.encode()
         if len(body) > self.max_event:
             raise EventTooLarge(
-                f"{kind.label} has {len(body)} bytes, {self.max_event} is the limit: "
-                f"send a reference instead, or raise TIDINGS_MAX_EVENT and the broker's own limit"
+                f"{kind.label} has {len(body)} bytes, the limit is {self.max_event}: "
+                f"publish a reference instead, or raise TIDINGS_MAX_EVENT and the broker's limit"
             )
         return msgspec.Raw(body)
 
 
 def request(correlation_id: str = "", traceparent: str = "", baggage: str = "") -> Envelope:
-    """Metadata of something that is no event: a request through an API."""
+    """Return the metadata of an API request, which is not an event."""
     return Envelope(
         correlationid=correlation_id, traceparent=traceparent, baggage=baggage, datacontenttype="application/json"
     )
 
 
 def utc_now() -> datetime:
-    """The moment, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

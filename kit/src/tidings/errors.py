@@ -1,49 +1,49 @@
-"""Every error the kit raises, in one hierarchy: catch `TidingsError` to catch them all."""
+"""Exceptions of the SDK, in one hierarchy below `TidingsError`."""
 
 from __future__ import annotations
 
 
 class TidingsError(Exception):
-    """Base of every error that the kit raises on purpose."""
+    """Base of all exceptions that the SDK raises deliberately."""
 
 
 class ProcessEnd(BaseException):
-    """Ends the process: no outcome of an event may be made of it. Tests raise it where a process dies."""
+    """Ends the process and never becomes an outcome of an event. Tests raise it to simulate a crash."""
 
 
 class BackgroundFailure(TidingsError):
-    """Work in the background raised `SystemExit` or `KeyboardInterrupt`, which in a task would end the process."""
+    """Background work raised `SystemExit` or `KeyboardInterrupt`, which would end the process if raised in a task."""
 
 
 class DefinitionError(TidingsError):
-    """An event, a handler or a service is declared wrongly: raised while the program starts, not while it runs."""
+    """An event, handler or service is declared incorrectly. Raised at startup, not while handling events."""
 
 
 class MalformedEvent(TidingsError):
-    """What arrived is not a CloudEvents 1.0 envelope around JSON, or its data does not fit the handler's type."""
+    """The bytes are not a CloudEvents 1.0 envelope with JSON data, or the data does not match the handler's type."""
 
 
 class EventTooLarge(TidingsError):
-    """An event is larger than the broker would carry; raised before anything is stored or sent."""
+    """An event exceeds the maximum size. Raised before anything is stored or published."""
 
 
 class Rejected(TidingsError):
-    """Raise it in a handler to dead-letter the event at once: trying again would change nothing."""
+    """Raise it in a handler to dead-letter the event immediately, because retrying would not help."""
 
 
 class UnknownOutcome(TidingsError):
-    """A handler returned something that is no outcome, such as a `(body, 500)` tuple."""
+    """A handler returned something other than an outcome, such as a `(body, 500)` tuple."""
 
 
 class SidecarError(TidingsError):
-    """The Dapr sidecar, or what stands behind it, could not do what was asked."""
+    """The Dapr sidecar, or the broker or store behind it, could not complete a call."""
 
 
 class SidecarUnavailable(SidecarError):
-    """The sidecar, broker or store did not answer in time or refused the connection: trying again may help.
+    """The sidecar, broker or store did not answer in time or refused the connection. The call may be retried.
 
     Attributes:
-        after: Seconds after which it may.
+        after: Seconds to wait before retrying.
 
     """
 
@@ -51,27 +51,27 @@ class SidecarUnavailable(SidecarError):
 
 
 class StateRefused(SidecarError):
-    """The state store or database will not take this key or value, and trying again will not help."""
+    """The state store or database rejects this key or value permanently."""
 
 
 class KeyTaken(StateRefused):
-    """A row with that unique key is stored already. A unit of work that begins anew may find it and change its mind."""
+    """A row with this unique key exists. A unit of work that is retried can read it and decide differently."""
 
 
 class StatementTimeout(SidecarUnavailable):
-    """The database broke off a statement that took too long: it waited for a lock, or has too much to do."""
+    """The database cancelled a statement that took too long, because of a lock or of its load."""
 
 
 class PublishRefused(SidecarError):
-    """The sidecar will not publish this: forbidden topic, no stream, too large. Trying again will not help."""
+    """The event cannot be published: forbidden topic, missing stream or too large. Retrying does not help."""
 
 
 class TopicMissing(PublishRefused):
-    """The broker has no such topic, such as a missing JetStream stream. Once somebody creates it, events may go."""
+    """The topic does not exist on the broker, such as a missing JetStream stream. Retrying helps once it is created."""
 
 
 class StateConflict(SidecarError):
-    """Somebody else wrote the document first: its etag is no longer the one that was read."""
+    """Another unit of work wrote the document first: the etag has changed since it was read."""
 
 
 class OneDocument(DefinitionError):

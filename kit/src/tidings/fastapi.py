@@ -1,4 +1,4 @@
-"""Tidings in a FastAPI application, and what `dapr.ext.fastapi` offers, under the same name and arguments."""
+"""FastAPI applications with event ingress. Also provides `DaprApp`, compatible with `dapr.ext.fastapi`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 __all__ = ["CurrentService", "DaprApp", "EventApp", "StreamPlace", "create_app", "current_service"]
 
 MAX_DELIVERY = 64 * 1024 * 1024
-"""Bytes of a delivery by the sidecar, which may hold many events; what is larger is dead-lettered by the sidecar."""
+"""Maximum bytes of a delivery, which may hold several events; the sidecar dead-letters larger ones."""
 
 
 def create_app(
@@ -42,17 +42,17 @@ def create_app(
     admit: Admission | None = None,
     **options: Any,
 ) -> EventApp:
-    """Make the FastAPI application of a service: its API, its event ingress, its health endpoints and its bounds.
+    """Create the FastAPI application of a service: API, event ingress, health endpoints and request limits.
 
     Args:
-        service: What handles events and requests; for an application without events, its name.
-        routers: The API.
-        lifespan: An async context manager function taking the service, for what else must be open meanwhile.
-        settings: By default the service's, or from the environment.
-        max_body: Bytes that a request's body may have.
-        admit: Called with each request of the API before its body is read (FastAPI's dependencies come after that); it
-            raises HTTPException for what is refused, such as a missing token.
-        options: Passed on to FastAPI.
+        service: The service, or the name of an application without events.
+        routers: Routers of the API.
+        lifespan: Async context manager function that takes the service, for further resources of the application.
+        settings: Defaults to the service's settings, or to the environment.
+        max_body: Maximum size of a request body in bytes.
+        admit: Called for each API request before its body is read, and thus before FastAPI's dependencies. It rejects a
+            request, for example without a token, by raising HTTPException.
+        options: Passed to FastAPI.
 
     """
     events = service if isinstance(service, Service) else None
@@ -66,8 +66,8 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.enter_context(metrics.served(chosen.tidings_metrics_host, chosen.tidings_metrics_port))
             if lifespan is not None:
-                more: AbstractAsyncContextManager[Any] = lifespan(service)
-                await stack.enter_async_context(more)
+                resources: AbstractAsyncContextManager[Any] = lifespan(service)
+                await stack.enter_async_context(resources)
             if events is not None:
                 await events.start()
                 stack.push_async_callback(events.stop)
@@ -86,14 +86,14 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What requests of the API may be, beside what holds for every service."""
+    """Limits of API requests, in addition to those of every service."""
 
     max_body: int = MAX_BODY
     admit: Admission | None = None
 
 
 class EventApp(FastAPI):
-    """A FastAPI application behind a guard; event deliveries go straight to the ingress, before any middleware."""
+    """A FastAPI application behind a guard. Event deliveries bypass the middleware and go directly to the ingress."""
 
     def __init__(self, name: str, service: Service | None, settings: Settings, bounds: Bounds, **options: Any) -> None:
         super().__init__(title=name, docs_url=None, redoc_url=None, **options)
@@ -104,40 +104,40 @@ class EventApp(FastAPI):
         self._ingress = Guard(service.ingress, Limits(hosts, MAX_DELIVERY)) if service else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand deliveries to the ingress, all else to FastAPI; `GET /events/…` may be part of an API."""
+        """Route deliveries to the ingress and everything else to FastAPI. `GET /events/…` may belong to an API."""
         delivered = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX)
         await (self._ingress if delivered and self._ingress else self._api)(scope, receive, send)
 
 
 def current_service(request: Request) -> Service:
-    """The service behind a request."""
-    found: Service = request.app.state.tidings
-    return found
+    """Return the service that handles a request."""
+    service: Service = request.app.state.tidings
+    return service
 
 
 CurrentService = Annotated[Service, Depends(current_service)]
 
 
 async def _place(request: Request) -> AsyncIterator[None]:
-    # Asynchronous, because FastAPI never leaves a synchronous dependency whose request is cancelled.
+    # Asynchronous, because FastAPI never exits a synchronous dependency whose request is cancelled.
     limit: StreamLimit = request.app.state.streams
     with limit.place(request.client.host if request.client else ""):
         yield
 
 
 StreamPlace = Depends(_place)
-"""A dependency of every route that answers with a stream: it holds one of the places that `TIDINGS_STREAMS` gives."""
+"""Dependency of every route that returns a stream: limits concurrent streams to `TIDINGS_STREAMS`."""
 
 
 def _health(service: Service | None) -> APIRouter:
     router = APIRouter(tags=["health"])
 
-    @router.get("/healthz", summary="The process lives and takes deliveries")
+    @router.get("/healthz", summary="Liveness: the process accepts deliveries")
     async def healthz() -> Response:
         healthy = service is None or service.healthy
         return JSONResponse({"status": "ok" if healthy else "stopping"}, 200 if healthy else 503)
 
-    @router.get("/readyz", summary="Commands can be accepted")
+    @router.get("/readyz", summary="Readiness: the service accepts commands")
     async def readyz() -> Response:
         ready = service is None or await service.ready()
         return JSONResponse({"status": "ready" if ready else "waiting for the sidecar"}, 200 if ready else 503)

@@ -1,4 +1,4 @@
-"""What becomes of an event: each handling ends in exactly one of these."""
+"""Outcomes: every handling of an event ends in exactly one of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tidings.errors import UnknownOutcome
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Handled, now or before. The default: a handler that returns None is done."""
+    """The event was handled, now or earlier. The default: returning None means `Done`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now. It comes again, by the subscription's retry policy, and is dead-lettered after the last attempt.
+    """Retry the event later by the subscription's retry policy; dead-letter it after the last attempt.
 
-    `after` is in seconds and holds for scheduled messages, which the kit itself brings again: what a third party's
-    `Retry-After` asks.
+    `after` is the delay in seconds, such as a third party's `Retry-After`. It applies to retries that the SDK schedules
+    itself.
     """
 
     reason: str
@@ -26,9 +26,9 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Postponed(Retry):
-    """Not now, through no fault of the event's: sidecar, broker or store did not answer. It counts as no attempt.
+    """The sidecar, broker or store was unavailable. Retry without counting an attempt.
 
-    `contended`: they did, and others kept writing the same document first.
+    `contended` is True if they were available, but concurrent writes to the same document did not stop.
     """
 
     contended: bool = False
@@ -36,14 +36,14 @@ class Postponed(Retry):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Consciously not wanted: acknowledged, logged with the reason and counted, and never seen again."""
+    """Deliberately ignore the event: it is acknowledged, logged with the reason, counted and not retried."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Given up: kept in the dead-letter topic with the reason, to be read, replayed or discarded by a person."""
+    """Give up: the event moves to the dead-letter topic with the reason, where people inspect, replay or discard it."""
 
     reason: str
     error: str = ""
@@ -53,19 +53,19 @@ Outcome = Done | Retry | Drop | DeadLetter
 
 
 def read(returned: object) -> Outcome:
-    """Read what a handler returned.
+    """Convert a handler's return value to an outcome.
 
     Raises:
-        UnknownOutcome: It is neither None nor an outcome. `return body, 500` would be HTTP 200 to the sidecar, and
-            the event lost: here it is an error, and the event is retried.
+        UnknownOutcome: The value is neither None nor an outcome. Sent to the sidecar, `return body, 500` would mean
+            HTTP 200 and the event would be lost; this error makes it a failed attempt.
 
     """
     if returned is None:
         return Done()
-    if isinstance(returned, Postponed):  # the kit's own: what a handler asks for is an attempt
+    if isinstance(returned, Postponed):  # reserved for the SDK: a retry requested by a handler counts as an attempt
         return Retry(returned.reason, returned.after)
     if isinstance(returned, Done | Retry | Drop | DeadLetter):
         return returned
     raise UnknownOutcome(
-        f"a handler returns None, Done, Retry, Drop or DeadLetter, not {type(returned).__name__}: {returned!r:.80}"
+        f"a handler must return None, Done, Retry, Drop or DeadLetter, not {type(returned).__name__}: {returned!r:.80}"
     )

@@ -1,4 +1,4 @@
-"""A service: its handlers, how it publishes, and its life beside a sidecar."""
+"""A service: its handlers, its outbox and its lifecycle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tidings.context import request, utc_now
 from tidings.dapr import Sidecar
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError, SidecarUnavailable
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.log import LogOutbox
 from tidings.outbox.port import Outbox
 from tidings.settings import Settings
@@ -33,18 +33,19 @@ T = TypeVar("T")
 
 
 class Service:
-    """Everything a service needs to take part.
+    """A service that publishes and consumes events through a Dapr sidecar.
 
     Args:
-        name: The Dapr app id; the `source` of what it publishes.
-        handlers: What it handles, from one or several `Handlers`.
-        settings: By default from the environment.
-        sidecar: By default the real one; tests give `tidings.testing.MemorySidecar`.
-        outbox: How it publishes; by default the log strategy.
-        policy: By default what `TIDINGS_POLICY` names.
-        clock: The moment, in UTC.
-        opening: `async def opening(context)`, a unit of work that is run at each start as soon as the sidecar answers,
-            and again until it is committed; what it has done before, it must find in the document it loads.
+        name: Dapr app id, and the `source` of published events.
+        handlers: Event handlers, from one or several `Handlers`.
+        settings: Defaults to the environment.
+        sidecar: Defaults to the Dapr sidecar; tests pass `tidings.testing.MemorySidecar`.
+        outbox: Outbox strategy; defaults to the log strategy.
+        policy: Consumer policy; defaults to the file named by `TIDINGS_POLICY`.
+        clock: Returns the current time in UTC.
+        startup_hook: `async def startup_hook(context)`, a unit of work that runs at every start once the sidecar is
+            available, and is retried until it is committed. It must detect from the state it loads what earlier starts
+            have done.
 
     Raises:
         DefinitionError: The policy cannot be read.
@@ -61,41 +62,43 @@ class Service:
         outbox: Outbox | Callable[[Sidecar, Settings], Outbox] | None = None,
         policy: Policy | None = None,
         clock: Callable[[], datetime] = utc_now,
-        opening: Callable[[Any], Awaitable[object]] | None = None,
+        startup_hook: Callable[[Any], Awaitable[object]] | None = None,
     ) -> None:
         self.name = name
         self.settings = settings or Settings()
         self.sidecar = sidecar or DaprSidecar.from_settings(self.settings)
         self.outbox = self._outbox(outbox)
-        found = list(handlers)
-        read = policy or policies.read(self.settings.tidings_policy)
+        registered = list(handlers)
+        policy = policy or policies.read(self.settings.tidings_policy)
         self._runner = Runner(self.outbox, clock)
         dead_letters = DeadLetterPublisher(
             self.sidecar,
-            read.dead_letter_topic or f"deadletter.{name}",
+            policy.dead_letter_topic or f"deadletter.{name}",
             partial(self._runner.store, source=name),
             self.settings.tidings_max_event,
         )
         token = self.settings.app_api_token
         self.ingress = Ingress(
-            name, found, read, self._runner, dead_letters, token.get_secret_value() if token else None
+            name, registered, policy, self._runner, dead_letters, token.get_secret_value() if token else None
         )
-        self._scheduler = Scheduler(name, found, self._runner, dead_letters, self.ingress.retry)
-        self._opening = opening
+        self._scheduler = Scheduler(name, registered, self._runner, dead_letters, self.ingress.retry)
+        self._startup_hook = startup_hook
         self._starting: asyncio.Task[None] | None = None
-        self._opened: asyncio.Task[None] | None = None
+        self._hook_task: asyncio.Task[None] | None = None
         self._stopping = False
 
-    def _outbox(self, given: Outbox | Callable[[Sidecar, Settings], Outbox] | None) -> Outbox:
-        if given is None:
+    def _outbox(self, outbox: Outbox | Callable[[Sidecar, Settings], Outbox] | None) -> Outbox:
+        if outbox is None:
             return LogOutbox(self.sidecar, self.settings.tidings_instance, self.settings.tidings_max_event)
-        return given(self.sidecar, self.settings) if callable(given) else given
+        return outbox(self.sidecar, self.settings) if callable(outbox) else outbox
 
     async def start(self) -> None:
-        """Begin; the sidecar may come later: until it does, units of work fail with `SidecarUnavailable`."""
+        """Start in the background. Units of work fail with `SidecarUnavailable` until the sidecar is available."""
         self._starting = asyncio.create_task(contained(self._start))
-        if self._opening is not None:
-            self._opened = asyncio.create_task(contained(partial(self._open, self._starting, self._opening)))
+        if self._startup_hook is not None:
+            self._hook_task = asyncio.create_task(
+                contained(partial(self._run_hook, self._starting, self._startup_hook))
+            )
 
     async def _start(self) -> None:
         try:
@@ -104,46 +107,46 @@ class Service:
         except BaseException as error:
             if ends_task(error):
                 raise
-            log.error("service.not_started", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
+            log.error("service.start_failed", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
             raise
 
-    async def _open(self, starting: asyncio.Task[None], opening: Callable[[Any], Awaitable[object]]) -> None:
+    async def _run_hook(self, starting: asyncio.Task[None], hook: Callable[[Any], Awaitable[object]]) -> None:
         await asyncio.wait([starting])
         starting.result()
-        cause = Cause(self.name, request())
+        delivery = DeliveryContext(self.name, request())
         try:
             async for attempt in stamina.retry_context(on=SidecarError, attempts=None, timeout=None):
                 with attempt:
-                    await self._runner.execute(lambda _message, context: opening(context), None, cause)
+                    await self._runner.execute(lambda _message, context: hook(context), None, delivery)
         except BaseException as error:
             if ends_task(error):
                 raise
-            log.error("service.not_opened", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
+            log.error("service.startup_hook_failed", reason=f"{type(error).__qualname__}: {error}", exc_info=error)
             raise
 
     async def stop(self) -> None:
-        """Finish what is in flight, for up to `TIDINGS_DRAIN` seconds; what is not finished is returned."""
+        """Finish deliveries in flight within `TIDINGS_DRAIN` seconds; the broker redelivers unfinished ones."""
         self._stopping = True
         self.ingress.delayed.enabled = False
-        patience = self.settings.tidings_drain
-        if not await self.ingress.drained(patience):
-            log.warning("service.not_drained", in_flight=self.ingress.in_flight)
-        begun = [task for task in (self._starting, self._opened) if task is not None]
-        for task in begun:
+        grace_period = self.settings.tidings_drain
+        if not await self.ingress.drained(grace_period):
+            log.warning("service.drain_timed_out", in_flight=self.ingress.in_flight)
+        tasks = [task for task in (self._starting, self._hook_task) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
-        await self.outbox.stop(patience)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.outbox.stop(grace_period)
         await self.sidecar.close()
 
     @property
     def healthy(self) -> bool:
-        """Whether the sidecar may deliver: false while stopping, so that it brings nothing more."""
+        """False while stopping, so that the sidecar delivers no more events."""
         return not self._stopping
 
     async def ready(self) -> bool:
-        """Whether commands can be accepted: the sidecar answers, the outbox has started and the opening is done."""
-        opened = self._opening is None or _succeeded(self._opened)
-        return _succeeded(self._starting) and opened and self.healthy and await self.sidecar.ready()
+        """Return True if the sidecar is available, the outbox has started and the startup hook has completed."""
+        hook_done = self._startup_hook is None or _succeeded(self._hook_task)
+        return _succeeded(self._starting) and hook_done and self.healthy and await self.sidecar.ready()
 
     async def execute(
         self,
@@ -154,18 +157,19 @@ class Service:
         traceparent: str = "",
         baggage: str = "",
     ) -> T:
-        """Run `async def function(message, context)` as a unit of work: what an API does with a request.
+        """Run `async def function(message, context)` as a unit of work, for example to handle an API request.
 
-        It runs again where somebody else wrote the same document first.
+        The function runs again if another unit of work wrote the same document first.
 
         Raises:
-            SidecarUnavailable: Sidecar or store did not answer; it may have been carried out all the same.
-            StateConflict: Others kept writing the same document first.
+            SidecarUnavailable: The sidecar or store did not answer. The unit of work may have been committed
+                nevertheless.
+            StateConflict: Concurrent writes to the same document did not stop.
 
         """
         await self._started()
-        cause = Cause(self.name, request(correlation_id, traceparent, baggage))
-        return await self._runner.execute(function, message, cause)
+        delivery = DeliveryContext(self.name, request(correlation_id, traceparent, baggage))
+        return await self._runner.execute(function, message, delivery)
 
     async def _started(self) -> None:
         if self._starting is None:
@@ -173,7 +177,9 @@ class Service:
         if not self._starting.done():
             await asyncio.wait([self._starting], timeout=self.settings.tidings_deadline)
             if not self._starting.done():
-                raise SidecarUnavailable(f"{self.name}: sidecar or state store do not answer")
+                raise SidecarUnavailable(
+                    f"{self.name}: sidecar or state store did not answer within {self.settings.tidings_deadline} s"
+                )
         self._starting.result()
 
 

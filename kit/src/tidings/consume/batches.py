@@ -1,4 +1,4 @@
-"""Messages that are handled together: those that wait are handled in one unit of work."""
+"""Batches: messages that wait for the same handler are handled in one unit of work."""
 
 from __future__ import annotations
 
@@ -10,72 +10,83 @@ from itertools import islice
 import msgspec
 
 from tidings.consume.handlers import Handler
-from tidings.consume.limits import Keyed
+from tidings.consume.limits import KeyedLock
 from tidings.consume.policy import RetryPolicy
 from tidings.consume.runner import Runner
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.outcomes import Done, Outcome, Postponed
 
-_Waiting = dict[asyncio.Future[Outcome], Cause]
+_Queue = dict[asyncio.Future[Outcome], DeliveryContext]
 
 
 @dataclass(slots=True)
-class Together:
-    """The messages that wait in this process for one handler, one unit of work at a time.
+class Batcher:
+    """Collects the waiting messages of one handler in this process and runs one unit of work at a time.
 
-    They are those of one subscription, or of one scheduled type. The one that comes first handles all that came until
-    its turn, the others find their outcome when theirs comes. Nothing waits longer for the sake of a larger unit.
+    A batcher serves one subscription, or one type of scheduled messages. The first waiting message runs the unit of
+    work for all that have arrived by then; the others receive their outcome from it. Messages are never delayed to make
+    a batch larger.
     """
 
     runner: Runner
     handler: Handler
-    _lines: dict[str, _Waiting] = field(default_factory=dict, init=False)
-    _turns: Keyed = field(default_factory=Keyed, init=False)
+    _queues: dict[str, _Queue] = field(default_factory=dict, init=False)
+    _locks: KeyedLock = field(default_factory=KeyedLock, init=False)
 
-    async def attempt(self, cause: Cause, retry: RetryPolicy, timeout: float | None = None) -> Outcome:
-        """Try a message once, with those that wait beside it; `timeout` is in seconds, and for all of them."""
-        mine: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        key = cause.envelope.subject if self.handler.per_subject else ""
-        line = self._lines.setdefault(key, {})
-        line[mine] = cause
+    async def attempt(self, delivery: DeliveryContext, retry: RetryPolicy, timeout: float | None = None) -> Outcome:
+        """Attempt a message once, together with other waiting ones.
+
+        `timeout` is in seconds and applies to the whole batch.
+        """
+        result: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        key = delivery.envelope.subject if self.handler.per_subject else ""
+        queue = self._queues.setdefault(key, {})
+        queue[result] = delivery
         try:
-            async with self._turns(key):
-                while not mine.done():
-                    await self._handle(line, retry, timeout)
-            return mine.result()
+            async with self._locks(key):
+                while not result.done():
+                    await self._handle_batch(queue, retry, timeout)
+            return result.result()
         finally:
-            mine.cancel()  # where this one is cancelled, nobody asks for its outcome
-            line.pop(mine, None)
-            if not line and self._lines.get(key) is line:
-                del self._lines[key]
+            result.cancel()  # after a cancellation of this task, no one awaits the outcome
+            queue.pop(result, None)
+            if not queue and self._queues.get(key) is queue:
+                del self._queues[key]
 
-    async def _handle(self, line: _Waiting, retry: RetryPolicy, timeout: float | None) -> None:
-        taken = dict(islice(line.items(), self.handler.together))  # they stay in line until they have an outcome
-        causes = list(taken.values())
-        outcome = await self._try(causes, retry, timeout)
-        if len(taken) == 1 or isinstance(outcome, Done):
-            outcomes = [outcome] * len(taken)
-        else:  # one of them may have spoilt it for all, or have been handled before
-            outcomes = await self._one_by_one(causes, retry, timeout)
-        for future, each in zip(taken, outcomes, strict=True):
-            line.pop(future, None)
-            if not future.done():  # its delivery may have been cancelled meanwhile
-                future.set_result(each)
+    async def _handle_batch(self, queue: _Queue, retry: RetryPolicy, timeout: float | None) -> None:
+        # Entries stay queued until they have an outcome: if this task is cancelled, the next in the queue retries them.
+        batch = dict(islice(queue.items(), self.handler.batch_size))
+        deliveries = list(batch.values())
+        outcome = await self._try(deliveries, retry, timeout)
+        if len(batch) == 1 or isinstance(outcome, Done):
+            outcomes = [outcome] * len(batch)
+        else:  # a single message may have failed the whole batch, or may have been handled before
+            outcomes = await self._one_by_one(deliveries, retry, timeout)
+        for result, outcome in zip(batch, outcomes, strict=True):
+            queue.pop(result, None)
+            if not result.done():  # the delivery may have been cancelled meanwhile
+                result.set_result(outcome)
 
-    async def _one_by_one(self, causes: list[Cause], retry: RetryPolicy, timeout: float | None) -> list[Outcome]:
-        """Try each for itself, until a second one must wait for sidecar or store: then it is no message's fault."""
+    async def _one_by_one(
+        self, deliveries: list[DeliveryContext], retry: RetryPolicy, timeout: float | None
+    ) -> list[Outcome]:
+        """Attempt messages individually.
+
+        After two postponed outcomes, the sidecar or store is at fault: postpone the rest.
+        """
         outcomes: list[Outcome] = []
-        for cause in causes:
-            away = sum(isinstance(each, Postponed) for each in outcomes) > 1
-            outcomes.append(outcomes[-1] if away else await self._try([cause], retry, timeout))
+        for delivery in deliveries:
+            unavailable = sum(isinstance(outcome, Postponed) for outcome in outcomes) > 1
+            outcomes.append(outcomes[-1] if unavailable else await self._try([delivery], retry, timeout))
         return outcomes
 
-    async def _try(self, causes: list[Cause], retry: RetryPolicy, timeout: float | None) -> Outcome:
+    async def _try(self, deliveries: list[DeliveryContext], retry: RetryPolicy, timeout: float | None) -> Outcome:
         @wraps(self.handler.function)
-        async def all_of_them(_first: object, context: object) -> object:
-            return await self.handler.function([self.handler.read(cause) for cause in causes], context)
+        async def handle_all(_first: object, context: object) -> object:
+            return await self.handler.function([self.handler.read(delivery) for delivery in deliveries], context)
 
-        first, *others = causes
-        attempt = 0 if others else first.attempt  # a list that fails is nobody's attempt yet
-        cause = msgspec.structs.replace(first, attempt=attempt, beside=tuple(each.envelope for each in others))
-        return await self.runner.attempt(replace(self.handler, function=all_of_them), cause, retry, timeout)
+        first, *rest = deliveries
+        attempt = 0 if rest else first.attempt  # a failed batch counts as an attempt of none of its messages
+        members = tuple(delivery.envelope for delivery in rest)
+        delivery = msgspec.structs.replace(first, attempt=attempt, batch_members=members)
+        return await self.runner.attempt(replace(self.handler, function=handle_all), delivery, retry, timeout)

@@ -1,8 +1,8 @@
-"""Bulk deliveries: the sidecar delivers one or several events in one request, and the answer names each of them.
+"""Bulk deliveries: the sidecar delivers several events in one request; the response has a status for each.
 
-With `rawPayload` an entry holds the published bytes in base64. Without it, which is how a Subscription with routing
-rules is delivered, the sidecar has decoded and re-encoded each event: whole numbers beyond 2**53 have lost digits by
-then, and fields are in alphabetical order.
+With `rawPayload`, an entry holds the published bytes in base64. Without it, as for a Subscription with routing rules,
+the sidecar has decoded and re-encoded each event: integers beyond 2**53 have lost digits, and fields are in
+alphabetical order.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from tidings.messages.envelope import UNREADABLE, read_deep
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
-    """One event of a delivery, under the name that its answer must carry."""
+    """An event of a bulk delivery, and the entry id that its status in the response must carry."""
 
     entry_id: str
     event: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
     def body(self) -> bytes:
-        """The event's bytes. An entry that is neither an object nor valid base64 is returned as it is: malformed."""
+        """The event's bytes.
+
+        Entries that are neither an object nor valid base64 are returned unchanged, as malformed.
+        """
         event = bytes(self.event)
         if not event.startswith(b'"'):
             return event
@@ -37,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Bulk(msgspec.Struct, frozen=True):
-    """daprd's envelope of many events, which is no CloudEvent."""
+    """daprd's envelope of a bulk delivery. It resembles a CloudEvent, but is not one."""
 
     type: Literal["com.dapr.event.sent.bulk"]
     entries: list[Entry]
@@ -45,28 +48,31 @@ class _Bulk(msgspec.Struct, frozen=True):
 
 
 Delivery = Callable[[Callable[[], Awaitable[None]]], Awaitable[bytes | None]]
-"""Given what acknowledges it early, it answers what the sidecar is told; None where it has been acknowledged."""
-_under_way: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+"""Handles one event.
+
+It receives a function that acknowledges the event early, and returns the response, or None if it did.
+"""
+_in_flight: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
 _SUCCESS = b'{"status":"SUCCESS"}'
 _decoder = msgspec.json.Decoder(_Bulk)
 _TYPE = b'"com.dapr.event.sent.bulk"'
 
 
 def entries(body: bytes) -> list[Entry] | None:
-    """The events of a delivery of many; None where it is something else."""
+    """Return the entries of a bulk delivery, or None for a single event."""
     if _TYPE not in body:
         return None
     try:
-        found = read_deep(_decoder, body)
+        bulk = read_deep(_decoder, body)
     except UNREADABLE:
         return None
-    return None if found.specversion else found.entries or None
+    return None if bulk.specversion else bulk.entries or None  # a CloudEvent may use the same type
 
 
 async def gather(deliveries: Iterable[Delivery]) -> list[bytes]:
-    """Run the deliveries of one request at the same time; return their answers as soon as each has one.
+    """Handle the deliveries of one request concurrently; return their responses once all have one.
 
-    A delivery is given a function that acknowledges it. One that calls it goes on after the request is answered.
+    A delivery can acknowledge its event early; it then continues after the request has been answered.
     """
     loop = asyncio.get_running_loop()
     answers: list[asyncio.Future[bytes]] = []
@@ -74,38 +80,40 @@ async def gather(deliveries: Iterable[Delivery]) -> list[bytes]:
     for delivery in deliveries:
         answers.append(loop.create_future())
         tasks.append(loop.create_task(_deliver(delivery, answers[-1])))
-        _under_way.add(tasks[-1])
-        tasks[-1].add_done_callback(_under_way.discard)
+        _in_flight.add(tasks[-1])
+        tasks[-1].add_done_callback(_in_flight.discard)
     try:
         return await asyncio.gather(*answers)
-    except asyncio.CancelledError:  # what has been acknowledged goes on
-        unanswered = [task for task, given in zip(tasks, answers, strict=True) if given.cancelled() or not given.done()]
+    except asyncio.CancelledError:  # acknowledged deliveries continue
+        pairs = zip(tasks, answers, strict=True)
+        unanswered = [task for task, response in pairs if response.cancelled() or not response.done()]
         for task in unanswered:
             task.cancel()
         await asyncio.gather(*unanswered, return_exceptions=True)
         raise
 
 
-async def _deliver(delivery: Delivery, given: asyncio.Future[bytes]) -> None:
+async def _deliver(delivery: Delivery, response: asyncio.Future[bytes]) -> None:
     async def acknowledge() -> None:
-        if not given.done():
-            given.set_result(_SUCCESS)
+        if not response.done():
+            response.set_result(_SUCCESS)
 
     try:
-        found = await contained(partial(delivery, acknowledge))
-    except BaseException as error:  # noqa: BLE001 - it fails the request, which is another task
+        result = await contained(partial(delivery, acknowledge))
+    except BaseException as error:  # noqa: BLE001 - passed on to the request, which is another task
         if isinstance(error, asyncio.CancelledError):
-            given.cancel()
-        elif not given.done():
-            given.set_exception(error)
+            response.cancel()
+        elif not response.done():
+            response.set_exception(error)
     else:
-        if found is not None and not given.done():
-            given.set_result(found)
+        if result is not None and not response.done():
+            response.set_result(result)
 
 
-def answer(found: Sequence[Entry], answers: Iterable[bytes]) -> bytes:
-    """Say of each event what became of it: an event without an answer would come again."""
+def answer(entries: Sequence[Entry], answers: Iterable[bytes]) -> bytes:
+    """Build the response, with a status for each event. daprd would redeliver an event without one."""
     statuses = [
-        {"entryId": entry.entry_id, **msgspec.json.decode(each)} for entry, each in zip(found, answers, strict=True)
+        {"entryId": entry.entry_id, **msgspec.json.decode(single)}
+        for entry, single in zip(entries, answers, strict=True)
     ]
     return msgspec.json.encode({"statuses": statuses})

@@ -1,9 +1,8 @@
-"""Lets an event leave the broker's queue while its handler is still running: a slow one does not hold up others.
+"""Early departure: an event leaves the broker's queue while its slow handler is running, to not block later events.
 
-An attempt that takes much longer than usual is stored as a delayed retry (see `tidings.consume.delayed`) that is due at
-once, and its delivery is acknowledged. The attempt goes on, and the delayed retry, as soon as it is picked up, waits
-for that attempt's outcome instead of making another one. If the process ends first, its successor finds the delayed
-retry.
+An attempt that takes much longer than usual is stored as a delayed retry that is due immediately (see
+`tidings.consume.delayed`), and its delivery is acknowledged. The attempt continues, and the delayed retry waits for its
+outcome instead of making another attempt. If the process ends first, its successor finds the delayed retry.
 """
 
 from __future__ import annotations
@@ -21,68 +20,69 @@ from tidings.consume.delayed import Delayed, DelayedRetries, Running
 from tidings.consume.policy import SubscriptionPolicy
 
 SHORTEST = 0.05
-"""Seconds for which every attempt keeps its event in the queue."""
+"""Seconds for which every event stays in the queue."""
 TIMES_USUAL = 4.0
-"""After this many times the usual duration of its subscription's attempts, an event leaves the queue."""
-_LONGEST_COUNTED = 1.0  # seconds: a handler that hangs counts as no more, or the next one could hold its event for long
-_WEIGHT = 0.02  # of one attempt in the usual duration
+"""An event leaves the queue after this multiple of the usual duration of its subscription's attempts."""
+_LONGEST_COUNTED = 1.0  # seconds; a longer duration would keep later slow events in the queue for too long
+_WEIGHT = 0.02  # of a single attempt in the moving average
 
 
 @dataclass(slots=True)
 class Pace:
-    """The usual duration of a subscription's attempts: a moving average, which follows the machine's load as well."""
+    """Usual duration of a subscription's attempts, as a moving average, which adapts to the machine's load."""
 
     usual: float = 0.0
 
     @property
     def hold(self) -> float:
-        """Seconds after which an attempt is slow."""
+        """Seconds after which an attempt counts as slow."""
         return max(SHORTEST, TIMES_USUAL * self.usual)
 
     def took(self, seconds: float) -> None:
-        """Take an attempt into account."""
+        """Record the duration of an attempt."""
         self.usual += _WEIGHT * (min(seconds, _LONGEST_COUNTED) - self.usual)
 
 
 class Departures:
-    """Watches the attempts of one process, with one timer for all of them: most end long before they are slow.
+    """Watches the running attempts of one process with a single timer, because most end long before they are slow.
 
     Args:
-        retries: Where slow events go.
+        retries: Stores slow events.
 
     """
 
     def __init__(self, retries: DelayedRetries) -> None:
         self.retries = retries
-        self._under_way: set[Departure] = set()
+        self._in_flight: set[Departure] = set()
         self._paces: dict[str, Pace] = defaultdict(Pace)
         self._timer: asyncio.TimerHandle | None = None
 
     def allowed(self, policy: SubscriptionPolicy) -> bool:
-        """Return whether events of a subscription may leave the queue while their attempt goes on."""
+        """Return True if events of a subscription may leave the queue during their attempt."""
         return self.retries.enabled and not policy.ordering.is_ordered
 
     def of(self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]) -> Departure:
-        """Prepare an attempt; `acknowledge` answers its delivery."""
+        """Prepare an attempt; `acknowledge` acknowledges its delivery."""
         return Departure(self, delayed, self._paces[policy.name], partial(self._leave, delayed, policy, acknowledge))
 
     def begin(self, departure: Departure) -> None:
-        """Watch an attempt."""
-        self._under_way.add(departure)
+        """Start watching an attempt."""
+        self._in_flight.add(departure)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
 
     def end(self, departure: Departure) -> None:
-        """Watch it no more."""
-        self._under_way.discard(departure)
+        """Stop watching an attempt."""
+        self._in_flight.discard(departure)
 
     def _look(self) -> None:
         now = time.monotonic()
-        for each in [each for each in self._under_way if now - each.began > each.pace.hold]:
-            self._under_way.discard(each)
-            each.start()
-        looking = partial(asyncio.get_running_loop().call_later, SHORTEST / 2, self._look)
-        self._timer = looking() if self._under_way else None
+        for departure in [slow for slow in self._in_flight if now - slow.began > slow.pace.hold]:
+            self._in_flight.discard(departure)
+            departure.start()
+        self._timer = None
+        if self._in_flight:
+            self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
 
     async def _leave(
         self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]
@@ -94,13 +94,13 @@ class Departures:
 
 
 class Departure:
-    """The departure of one event from the queue; a context manager around the attempt.
+    """Early departure of one event; a context manager around its attempt.
 
     Args:
         departures: Watches it.
         delayed: The event.
-        pace: Its subscription's.
-        leave: Stores the event and acknowledges its delivery; answers None where it stays.
+        pace: Usual duration of its subscription's attempts.
+        leave: Stores the event and acknowledges its delivery; returns None if the event stays in the queue.
 
     """
 
@@ -126,11 +126,11 @@ class Departure:
         self.pace.took(time.monotonic() - self.began)
 
     def start(self) -> None:
-        """Let the event leave."""
+        """Start moving the event out of the queue."""
         self._leaving = asyncio.ensure_future(contained(self._leave))
 
     async def concluded(self, conclusion: Callable[[], Awaitable[bool]]) -> bool:
-        """Conclude the attempt if its event has left the queue; return whether it has."""
+        """Conclude the attempt if its event has left the queue, and return True if so."""
         running = None if self._leaving is None else await self._leaving
         if running is None:
             return False

@@ -1,4 +1,4 @@
-"""Which function handles which message. A `Handlers` is to events what an APIRouter is to requests."""
+"""Registration of message handlers. `Handlers` is for events what an APIRouter is for requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tidings.consume.policy import RetryPolicy
 from tidings.errors import DefinitionError
 from tidings.messages import events
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Received
 from tidings.messages.events import MessageType, message_type
 
@@ -20,33 +20,43 @@ Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function, the message it takes, and how it wants to be called.
+    """A handler function, the message type it takes and its options.
 
-    `subscriptions` names those of which it takes whatever they deliver; most handlers take a type instead. `together`
-    is how many messages it takes at once, as a list; 0 is one, not as a list. `per_subject` keeps lists to one subject.
+    Attributes:
+        function: `async def function(message, context)`; with a `batch_size`, it takes a list of messages.
+        kind: Message type.
+        paths: Paths of the deliveries.
+        deduplicate: True to handle each event once.
+        retry: Retry policy of scheduled messages.
+        concurrency: Maximum concurrency of scheduled messages.
+        versions: Versions that the handler can read.
+        subscriptions: EventSubscriptions whose events it takes regardless of their type; usually empty.
+        batch_size: Maximum number of messages per call, as a list; 0 to take single messages.
+        per_subject: True if a batch holds messages of one subject only.
+
     """
 
     function: Callable[[Any, Any], Awaitable[Any]]
     kind: MessageType
     paths: tuple[str, ...]
-    once: bool
+    deduplicate: bool
     retry: RetryPolicy | None = None
     concurrency: int | None = None
     versions: frozenset[int] = frozenset()
     subscriptions: frozenset[str] = frozenset()
-    together: int = 0
+    batch_size: int = 0
     per_subject: bool = False
 
-    def read(self, cause: Cause) -> object:
-        """Make the handler's message of an event.
+    def read(self, delivery: DeliveryContext) -> object:
+        """Decode the message that is passed to the handler.
 
         Raises:
-            MalformedEvent: The event's data does not fit the handler's class.
+            MalformedEvent: The event's data does not match the handler's class.
 
         """
         if self.subscriptions:
-            return cause.received
-        return events.decode(self.kind, int(cause.envelope.version), cause.envelope.data)
+            return delivery.received
+        return events.decode(self.kind, int(delivery.envelope.version), delivery.envelope.data)
 
     @property
     def name(self) -> str:
@@ -56,125 +66,131 @@ class Handler:
 
 @dataclass(slots=True)
 class Handlers:
-    """Collects handlers, so that they can be declared where they stand and be tested without a service."""
+    """Registry of handlers, which can be declared in any module and tested without a service."""
 
-    found: list[Handler] = field(default_factory=list)
+    _handlers: list[Handler] = field(default_factory=list)
 
     def on(
         self,
         *models: type[Any],
         path: str | None = None,
-        once: bool = True,
+        deduplicate: bool = True,
         retry: RetryPolicy | None = None,
         concurrency: int | None = None,
     ) -> Callable[[Function], Function]:
         """Register `async def handler(event, context)` for one or several event or command classes.
 
         Args:
-            models: The consumer's own classes; where there are several they need nothing in common.
-            path: Where the sidecar delivers; `/events/<topic>` for every version unless the EventSubscription routes
-                elsewhere.
-            once: Handle each event once in effect: its id is kept in the document that the handler saves. Switch it
-                off where handling twice changes nothing anyhow and a rebuild by replay must be possible.
-            retry: For scheduled messages, how often and how far apart; an EventSubscription says it for events.
-            concurrency: For scheduled messages, how many are handled at once.
+            models: The consumer's own message classes; several need nothing in common.
+            path: Path of the deliveries; defaults to `/events/<topic>` for each version. Set it if the
+                EventSubscription routes elsewhere.
+            deduplicate: Handle each event once: its id is stored with the handler's writes. Disable it for idempotent
+                handlers whose state must be rebuilt by replay.
+            retry: Retry policy of scheduled messages; the policy of events is part of the EventSubscription.
+            concurrency: Maximum number of scheduled messages handled at once.
 
         Raises:
-            DefinitionError: The function is not `async def` with two parameters, or a class is no event.
+            DefinitionError: The function is not `async def` with two parameters, or a class is not a message type.
 
         """
 
         def decorate(function: Function) -> Function:
             _check(function)
             for model in models:
-                self.found.append(_handler(function, model, path, once=once, retry=retry, concurrency=concurrency))
+                options = {"deduplicate": deduplicate, "retry": retry, "concurrency": concurrency}
+                self._handlers.append(_handler(function, model, path, **options))
             return function
 
         return decorate
 
-    def together(
+    def batch(
         self,
         model: type[Any],
         *,
         path: str | None = None,
-        limit: int = 100,
+        batch_size: int = 100,
         per_subject: bool = False,
         retry: RetryPolicy | None = None,
-        once: bool = True,
+        deduplicate: bool = True,
     ) -> Callable[[Function], Function]:
-        """Register `async def handler(messages, context)`: all that wait in this process are one unit of work.
+        """Register `async def handler(messages, context)`, which handles all waiting messages in one unit of work.
 
-        They are given to it as a list, and one unit runs at a time: what comes while it commits is the next list, and
-        nobody waits for a longer one. A burst costs few commits instead of one each, and nobody fights for a document
-        that all of them change. Each message is answered for itself after the commit. Where a list fails, its messages
-        are tried one by one, each as its own attempt, so that a bad one harms no other; what the handler returns
-        counts for the whole list. `context` tells the metadata of the first.
+        It takes a list. Batches run one at a time: messages that arrive while one commits form the next, and no message
+        is delayed to make a batch larger. A burst needs few commits, and messages do not conflict over a document that
+        all of them change. Each delivery is acknowledged after the commit. If a batch fails, its messages are attempted
+        individually, each with its own attempt, so a bad message does not affect the others. The returned outcome
+        applies to the whole batch. `context` has the metadata of the first message.
 
         Args:
-            model: The consumer's own class of an event, or of a message that `context.schedule` is given.
-            path: Where the sidecar delivers, as for `on`.
-            limit: The most that one unit of work takes.
-            per_subject: A list holds messages of one subject only, and other subjects' lists run beside it: for
-                documents, of which a unit of work saves one. Without it, what a list changes must be one document, or
-                rows.
-            retry: For scheduled messages, how often and how far apart.
-            once: Handle each message once in effect, all of a list. A document then keeps the ids of seven days: for
-                one that many messages change, choose a handler that may be repeated; a table keeps them at no cost.
+            model: The consumer's own message class, of an event or of a message passed to `context.schedule`.
+            path: Path of the deliveries, as for `on`.
+            batch_size: Maximum number of messages per unit of work.
+            per_subject: Limit a batch to messages of one subject; batches of different subjects run concurrently. Use
+                it for documents, since a unit of work saves only one. Otherwise, a batch must change a single document,
+                or rows.
+            retry: Retry policy of scheduled messages.
+            deduplicate: Handle each message once. A document then stores the ids of seven days: for a document that
+                many messages change, prefer an idempotent handler. In tables, deduplication is cheap.
 
         Raises:
-            DefinitionError: The function is not `async def` with two parameters, or the class is no event.
+            DefinitionError: The function is not `async def` with two parameters, or the class is not a message type.
 
         """
 
         def decorate(function: Function) -> Function:
             _check(function)
-            how = {"once": once, "retry": retry, "together": limit, "per_subject": per_subject}
-            self.found.append(_handler(function, model, path, **how))
+            options = {
+                "deduplicate": deduplicate,
+                "retry": retry,
+                "batch_size": batch_size,
+                "per_subject": per_subject,
+            }
+            self._handlers.append(_handler(function, model, path, **options))
             return function
 
         return decorate
 
-    def any(self, *subscriptions: str, once: bool = True, together: int = 0) -> Callable[[Function], Function]:
-        """Register `async def handler(received, context)` for whatever those EventSubscriptions deliver.
+    def any(self, *subscriptions: str, deduplicate: bool = True, batch_size: int = 0) -> Callable[[Function], Function]:
+        """Register `async def handler(received, context)` for all events of some EventSubscriptions.
 
-        For who keeps or hands on events without knowing their types; it is given `Received`, the event whole, and also
-        what no other handler could read. Replays are for handlers that know what they handle: it is given none.
+        For archives and bridges, which store or forward events without knowing their types. The handler receives
+        `Received`, the unparsed event, including malformed ones. Replays are not delivered to it.
 
         Args:
-            subscriptions: Names of EventSubscriptions that read by pattern: `*`, `orders.*`, `deadletter.*`.
-            once: Handle each event once in effect. One fact published in two versions has one id: switch it off where
-                each version counts.
-            together: Take up to so many at once, as a list in one unit of work: see `together` above.
+            subscriptions: Names of EventSubscriptions that select by pattern: `*`, `orders.*`, `deadletter.*`.
+            deduplicate: Handle each event once. A fact published in two versions has one id: disable it if each version
+                counts.
+            batch_size: Take up to this many events as a list in one unit of work, as in `batch`.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or no subscription is named.
 
         """
         if not subscriptions:
-            raise DefinitionError("Handlers.any: name the EventSubscriptions that it takes everything of")
+            raise DefinitionError("Handlers.any: name at least one EventSubscription")
 
         def decorate(function: Function) -> Function:
             _check(function)
-            named = frozenset(subscriptions)
-            self.found.append(Handler(function, _ANY, (), once, subscriptions=named, together=together))
+            names = frozenset(subscriptions)
+            self._handlers.append(Handler(function, _ANY, (), deduplicate, subscriptions=names, batch_size=batch_size))
             return function
 
         return decorate
 
     def __iter__(self) -> Iterator[Handler]:
-        return iter(self.found)
+        return iter(self._handlers)
 
 
-def _handler(function: Callable[..., Any], model: type[Any], path: str | None, **how: Any) -> Handler:
+def _handler(function: Callable[..., Any], model: type[Any], path: str | None, **options: Any) -> Handler:
     kind = message_type(model)
     versions = frozenset(kind.versions())
     topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
     paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
-    return Handler(function, kind, paths, versions=versions, **how)
+    return Handler(function, kind, paths, versions=versions, **options)
 
 
 def _check(function: Callable[..., Any]) -> None:
     parameters = len(inspect.signature(function).parameters)
     if not inspect.iscoroutinefunction(function) or parameters != 2:  # noqa: PLR2004 - (event, context)
         name = getattr(function, "__qualname__", function)
-        raise DefinitionError(f"{name}: a handler is `async def handler(event, context)`")
+        raise DefinitionError(f"{name}: declare the handler as `async def handler(event, context)`")

@@ -1,7 +1,7 @@
-"""Where the sidecar delivers events: a raw ASGI route with two-phase decoding.
+"""Event ingress: a raw ASGI route with two-phase decoding.
 
-The metadata is decoded first; it says which handler is meant and so into what the data is decoded. FastAPI's
-per-request machinery is left out: it costs several times what an event needs.
+The envelope is decoded first; it determines the handler, and thereby the type of the data. FastAPI's per-request
+machinery is bypassed, because it costs several times as much as handling an event.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import structlog
 
 from tidings.consume import bulk
-from tidings.consume.batches import Together
-from tidings.consume.deadletters import Attempts, DeadLetterPublisher, Failed, malformed
+from tidings.consume.batches import Batcher
+from tidings.consume.deadletters import Attempts, DeadLetterPublisher, FailedDelivery, malformed
 from tidings.consume.delayed import Delayed, DelayedRetries
 from tidings.consume.departure import Departure, Departures
 from tidings.consume.handlers import Handler
 from tidings.consume.limits import Limiter
 from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.consume.replays import ReplayReports
-from tidings.consume.runner import Runner, failed
+from tidings.consume.runner import Runner, outcome_of_error
 from tidings.errors import MalformedEvent
 from tidings.messages import envelope as envelopes
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope, Received
 from tidings.observability import metrics, tracing
 from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
@@ -38,11 +39,11 @@ log = structlog.get_logger(__name__)
 PREFIX = "/events/"
 REPLAY = "/events/replay"
 IGNORED = "/events/ignored"
-"""Where the sidecar brings what none of the service's filters wants; see `tidings_plan.conventions`."""
+"""Path of events that match no filter of the service; see `tidings_plan.conventions`."""
 
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
-# daprd takes a 200 whose body it cannot read to the end for success, and the event is gone where that body said RETRY
-# (daprd 1.18, subscription/postman/http): what is not done is said by the status, which comes first.
+# daprd treats a 200 with a truncated body as success, which would lose an event whose body was RETRY
+# (daprd 1.18, subscription/postman/http). The status arrives before the body, so it signals failures.
 _STATUS = {_RETRY: 503}
 _NONE: list[Route] = []
 
@@ -53,23 +54,23 @@ Acknowledge = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Route:
-    """A handler at a path, under the subscription that feeds it."""
+    """A handler at a path, and the subscription that delivers to it."""
 
     handler: Handler
     policy: SubscriptionPolicy
     limiter: Limiter | None
-    together: Together | None
+    batcher: Batcher | None
 
     def takes(self, envelope: Envelope) -> bool:
-        """Whether the handler reads this type and version."""
+        """Return True if the handler reads this type and version."""
         if self.handler.subscriptions:
             return True
         return envelope.type == self.handler.kind.name and _version(envelope) in self.handler.versions
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """A delivery whose outcome is known; `unread` is True where no handler takes the event."""
+class _Inbound:
+    """A delivery that is being attempted; `unread` is True if no handler takes the event."""
 
     path: str
     subscription: str
@@ -85,12 +86,12 @@ class Ingress:
     """Delivers events to handlers.
 
     Args:
-        source: The service's name.
-        handlers: What it handles.
-        policy: What its EventSubscriptions ask for.
+        source: Name of the service.
+        handlers: Handlers of the service.
+        policy: Settings of its EventSubscriptions.
         runner: Runs a handler as a unit of work.
         dead_letters: Publishes dead letters.
-        token: What the sidecar must send as `dapr-api-token`; None asks for nothing.
+        token: Required value of the header `dapr-api-token`; None disables the check.
 
     """
 
@@ -119,11 +120,11 @@ class Ingress:
         self._idle.set()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one delivery as an ASGI application."""
+        """Handle a delivery as an ASGI application."""
         if self._token is not None and not _authorised(scope, self._token):
-            return await _answer(send, 401, b'{"error":"dapr-api-token is missing or wrong"}')
+            return await _answer(send, 401, b'{"error":"the header dapr-api-token is missing or wrong"}')
         if scope["method"] != "POST":
-            return await _answer(send, 405, b'{"error":"events are delivered by POST"}')
+            return await _answer(send, 405, b'{"error":"use POST to deliver events"}')
         body = await _body(receive)
         if body is None:
             return None
@@ -137,23 +138,23 @@ class Ingress:
                 self._idle.set()
         return None if answer is None else await _answer(send, _STATUS.get(answer, 200), answer)
 
-    async def drained(self, patience: float) -> bool:
-        """Wait up to `patience` seconds until nothing is being handled; whether that came about."""
+    async def drained(self, grace_period: float) -> bool:
+        """Wait up to `grace_period` seconds until no delivery is in flight; return True if that happened."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(grace_period):
                 await self._idle.wait()
         except TimeoutError:
             return False
         return True
 
     async def deliver(self, path: str, body: bytes) -> bytes:
-        """Handle what the sidecar delivered at a path, one CloudEvent or many; answers what the sidecar is told."""
+        """Handle a request of the sidecar, with one event or a bulk; return the response body."""
         answer = await self._respond(path, body)
-        assert answer is not None  # noqa: S101 - nobody has acknowledged it before
+        assert answer is not None  # noqa: S101 - only deliveries with `acknowledge` return None
         return answer
 
     async def _respond(self, path: str, body: bytes, acknowledge: Acknowledge | None = None) -> bytes | None:
-        """Handle a delivery and answer what the sidecar is told; None where it has been acknowledged meanwhile."""
+        """Handle a request and return the response body, or None if the event was acknowledged early."""
         entries = bulk.entries(body)
         if entries is None:
             return await self._deliver(path, body, acknowledge)
@@ -161,10 +162,10 @@ class Ingress:
         return bulk.answer(entries, answers)
 
     async def retry(self, delayed: Delayed) -> None:
-        """Retry an event that has left the broker's queue, until it has its outcome."""
-        await self.delayed.run(delayed, self._retried)
+        """Retry a delayed event until it has its outcome."""
+        await self.delayed.run(delayed, self._retry_once)
 
-    async def _retried(self, delayed: Delayed) -> bool:
+    async def _retry_once(self, delayed: Delayed) -> bool:
         self._attempts.resume(delayed.subscription, delayed.identity, delayed.attempts, delayed.first)
         return await self._deliver(delayed.path, delayed.body) == _SUCCESS
 
@@ -184,9 +185,9 @@ class Ingress:
             metrics.safely(metrics.ignored, name)
 
     async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes | None:
-        """Dead-letter what cannot be read, unless a handler takes whatever its subscription delivers.
+        """Dead-letter a malformed event, unless a handler takes events of any type.
 
-        That goes for what no filter wants, too: a filter has judged something else than an event.
+        This includes malformed events at `IGNORED`, whose filters have evaluated something that is not an event.
         """
         envelope = envelopes.salvage(body, reason)
         if any(route.handler.subscriptions for route in routes):
@@ -202,111 +203,122 @@ class Ingress:
     ) -> bytes | None:
         if path == REPLAY:
             routes = self._replays.get(envelope.replayto, _NONE)
-        route = _taking(routes, envelope)
+        route = _matching(routes, envelope)
         policy = route.policy if route else routes[0].policy if routes else None
         name = policy.name if policy else path.removeprefix(PREFIX)
         if self.delayed.holds(path, name, envelope.identity):
             return _SUCCESS
         attempt, first = self._attempts.current(name, envelope.identity)
-        ended = _Ended(path, name, policy, envelope, body, attempt, first, route is None)
-        departure = self._departure(route, ended, acknowledge)
-        outcome = await self._attempted(route, ended, departure)
+        inbound = _Inbound(path, name, policy, envelope, body, attempt, first, route is None)
+        departure = self._departure(route, inbound, acknowledge)
+        outcome = await self._attempt_traced(route, inbound, departure)
         if departure is None:
-            return await self._conclude(ended, outcome)
+            return await self._conclude(inbound, outcome)
 
         async def conclusion() -> bool:
-            return await self._conclude(ended, outcome) == _SUCCESS
+            return await self._conclude(inbound, outcome) == _SUCCESS
 
-        return None if await departure.concluded(conclusion) else await self._conclude(ended, outcome)
+        return None if await departure.concluded(conclusion) else await self._conclude(inbound, outcome)
 
-    def _departure(self, route: Route | None, ended: _Ended, acknowledge: Acknowledge | None) -> Departure | None:
-        """Prepare the event's way out of the queue, which it takes if its attempt is slow."""
-        if route is None or acknowledge is None or route.together or not self._departures.allowed(route.policy):
+    def _departure(self, route: Route | None, inbound: _Inbound, acknowledge: Acknowledge | None) -> Departure | None:
+        """Prepare the event's early departure from the queue, in case its attempt is slow."""
+        if route is None or acknowledge is None or route.batcher or not self._departures.allowed(route.policy):
             return None
         delayed = Delayed(
-            ended.path, ended.subscription, ended.envelope.identity, ended.attempt - 1, ended.first, ended.body
+            inbound.path,
+            inbound.subscription,
+            inbound.envelope.identity,
+            inbound.attempt - 1,
+            inbound.first,
+            inbound.body,
         )
         return self._departures.of(delayed, route.policy, acknowledge)
 
-    async def _attempted(self, route: Route | None, ended: _Ended, departure: Departure | None) -> Outcome:
-        name, attempt, policy, outcome = ended.subscription, ended.attempt, ended.policy, None
+    async def _attempt_traced(self, route: Route | None, inbound: _Inbound, departure: Departure | None) -> Outcome:
+        name, attempt, policy, outcome = inbound.subscription, inbound.attempt, inbound.policy, None
         started = time.perf_counter()
-        if attempt == 1 and ended.path != REPLAY:
-            metrics.safely(metrics.aged, name, ended.envelope.time, ended.first)
+        if attempt == 1 and inbound.path != REPLAY:
+            metrics.safely(metrics.aged, name, inbound.envelope.time, inbound.first)
         try:
-            with tracing.consumer(ended.envelope, name) as traced:
-                outcome = await self._outcome(route, ended, departure)
-                traced(outcome)
-        except BaseException as error:  # noqa: BLE001 - whatever is raised around a handler is an outcome, too
-            outcome = outcome or failed(error, name, attempt, policy.retry if policy else RetryPolicy())
+            with tracing.consumer(inbound.envelope, name) as record_outcome:
+                outcome = await self._outcome(route, inbound, departure)
+                record_outcome(outcome)
+        except BaseException as error:  # noqa: BLE001 - errors outside the handler, such as in tracing, are outcomes too
+            outcome = outcome or outcome_of_error(error, name, attempt, policy.retry if policy else RetryPolicy())
         metrics.safely(metrics.handled, name, outcome, time.perf_counter() - started)
         return outcome
 
-    async def _conclude(self, ended: _Ended, outcome: Outcome) -> bytes:
-        """Do what an outcome asks for; answers what the sidecar is told."""
-        name, envelope, reached = ended.subscription, ended.envelope, outcome
+    async def _conclude(self, inbound: _Inbound, outcome: Outcome) -> bytes:
+        """Act on an outcome and return the response for the sidecar."""
+        name, envelope, handler_outcome = inbound.subscription, inbound.envelope, outcome
         if isinstance(outcome, DeadLetter):
-            letter = Failed(ended.body, envelope, outcome, name, ended.attempt, ended.first)
-            outcome = await self._dead_letters.publish(letter, ended.policy.dead_letter_topic if ended.policy else None)
-        if ended.path == REPLAY and envelope.replayid and not isinstance(outcome, Retry):
-            outcome = await self._reports.publish(envelope, name, reached, unread=ended.unread)
+            letter = FailedDelivery(inbound.body, envelope, outcome, name, inbound.attempt, inbound.first)
+            outcome = await self._dead_letters.publish(
+                letter, inbound.policy.dead_letter_topic if inbound.policy else None
+            )
+        if inbound.path == REPLAY and envelope.replayid and not isinstance(outcome, Retry):
+            outcome = await self._reports.publish(envelope, name, handler_outcome, unread=inbound.unread)
         if not isinstance(outcome, Retry):
             self._attempts.forget(name, envelope.identity)
             return _SUCCESS
-        attempts = ended.attempt - isinstance(outcome, Postponed)
-        delayed = Delayed(ended.path, name, envelope.identity, attempts, ended.first, ended.body)
-        if await self.delayed.take(delayed, outcome, ended.policy):
+        attempts = inbound.attempt - isinstance(outcome, Postponed)  # a postponed attempt does not count
+        delayed = Delayed(inbound.path, name, envelope.identity, attempts, inbound.first, inbound.body)
+        if await self.delayed.take(delayed, outcome, inbound.policy):
             self._attempts.forget(name, envelope.identity)
             return _SUCCESS
         if not isinstance(outcome, Postponed):
-            self._attempts.failed(name, envelope.identity, ended.first)
+            self._attempts.failed(name, envelope.identity, inbound.first)
         return _RETRY
 
-    async def _outcome(self, route: Route | None, ended: _Ended, departure: Departure | None) -> Outcome:
-        envelope = ended.envelope
+    async def _outcome(self, route: Route | None, inbound: _Inbound, departure: Departure | None) -> Outcome:
+        envelope = inbound.envelope
         if route is None:
-            return _nobody(envelope, ended.path)
-        whole = Received(envelope, ended.body, route.policy.topic) if route.handler.subscriptions else None
-        cause = Cause(self._source, envelope, ended.subscription, ended.attempt, route.handler.once, whole)
-        if route.limiter is None:  # as a rule; a call less
-            return await self._attempt(route, cause, departure)
-        return await route.limiter.once(cause.key, partial(self._within_limits, route, route.limiter, cause, departure))
+            return _unhandled(envelope, inbound.path)
+        received = Received(envelope, inbound.body, route.policy.topic) if route.handler.subscriptions else None
+        deduplicate = route.handler.deduplicate
+        delivery = DeliveryContext(self._source, envelope, inbound.subscription, inbound.attempt, deduplicate, received)
+        if route.limiter is None:  # the common case, without the overhead of a further call
+            return await self._attempt(route, delivery, departure)
+        attempt = partial(self._within_limits, route, route.limiter, delivery, departure)
+        return await route.limiter.deduplicate(delivery.key, attempt)
 
     async def _within_limits(
-        self, route: Route, limiter: Limiter, cause: Cause, departure: Departure | None
+        self, route: Route, limiter: Limiter, delivery: DeliveryContext, departure: Departure | None
     ) -> Outcome:
         if not limiter.limits:
-            return await self._attempt(route, cause, departure)
+            return await self._attempt(route, delivery, departure)
         with metrics.waiting(route.policy.name) as admitted:
-            async with limiter(_ordering_key(route.policy, cause.envelope)):
+            async with limiter(_ordering_key(route.policy, delivery.envelope)):
                 admitted()
-                return await self._attempt(route, cause, departure)
+                return await self._attempt(route, delivery, departure)
 
-    async def _attempt(self, route: Route, cause: Cause, departure: Departure | None) -> Outcome:
+    async def _attempt(self, route: Route, delivery: DeliveryContext, departure: Departure | None) -> Outcome:
         policy = route.policy
-        if route.together is not None:
-            return await route.together.attempt(cause, policy.retry, policy.timeout)
+        if route.batcher is not None:
+            return await route.batcher.attempt(delivery, policy.retry, policy.timeout)
         if departure is None:
-            return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
+            return await self._runner.attempt(route.handler, delivery, policy.retry, policy.timeout)
         with departure:
-            return await self._runner.attempt(route.handler, cause, policy.retry, policy.timeout)
+            return await self._runner.attempt(route.handler, delivery, policy.retry, policy.timeout)
 
 
 def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict[str, list[Route]]:
     by_path = policy.by_path()
     limiters: dict[str, Limiter] = {}
     routes: dict[str, list[Route]] = {}
-    for handler in sorted(handlers, key=lambda each: bool(each.subscriptions)):  # who knows the type goes first
-        lists: dict[str, Together] = {}  # by subscription: each remembers by its own name what it has handled
-        for subscription in _all_feeding(handler, policy, by_path):
+    # Handlers of a type take precedence over handlers of any type.
+    for handler in sorted(handlers, key=lambda handler: bool(handler.subscriptions)):
+        # One per subscription, because the subscription's name is part of the deduplication key.
+        batchers: dict[str, Batcher] = {}
+        for subscription in _subscriptions_of(handler, policy, by_path):
             name = subscription.name
             limiter = limiters.setdefault(name, _limiter(subscription)) if _limits(subscription, handler) else None
-            together = lists.setdefault(name, Together(runner, handler)) if handler.together else None
-            routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, together))
+            batcher = batchers.setdefault(name, Batcher(runner, handler)) if handler.batch_size else None
+            routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, batcher))
     return routes
 
 
-def _taking(routes: list[Route], envelope: Envelope) -> Route | None:
+def _matching(routes: list[Route], envelope: Envelope) -> Route | None:
     for route in routes:
         if route.takes(envelope):
             return route
@@ -314,42 +326,48 @@ def _taking(routes: list[Route], envelope: Envelope) -> Route | None:
 
 
 def _readers(policy: Policy) -> dict[str, set[str]]:
-    """The subscriptions that read each topic."""
-    found: dict[str, set[str]] = {}
-    for each in policy.subscriptions:
-        if not each.suspend:
-            found.setdefault(each.topic, set()).add(each.name)
-            metrics.reads(each.name, each.topic)
-    return found
+    """Group the subscriptions by the topic they read."""
+    readers: dict[str, set[str]] = {}
+    for subscription in policy.subscriptions:
+        if not subscription.suspend:
+            readers.setdefault(subscription.topic, set()).add(subscription.name)
+            metrics.reads(subscription.name, subscription.topic)
+    return readers
 
 
 def _replays(routes: dict[str, list[Route]]) -> dict[str, list[Route]]:
-    """The routes of each subscription by its name, and all of them by `*`."""
-    found: dict[str, list[Route]] = {}
-    for route in (each for near in routes.values() for each in near if not each.handler.subscriptions):
-        found.setdefault(route.policy.name, []).append(route)
-        found.setdefault("*", []).append(route)
-    return found
+    """Group the routes by subscription; `*` has all of them."""
+    replays: dict[str, list[Route]] = {}
+    for route in chain.from_iterable(routes.values()):
+        if not route.handler.subscriptions:
+            replays.setdefault(route.policy.name, []).append(route)
+            replays.setdefault("*", []).append(route)
+    return replays
 
 
-def _all_feeding(
+def _subscriptions_of(
     handler: Handler, policy: Policy, by_path: dict[str, list[SubscriptionPolicy]]
 ) -> list[SubscriptionPolicy]:
     if handler.subscriptions:
-        return [each for each in policy.subscriptions if each.name in handler.subscriptions]
-    return [subscription for path in handler.paths for subscription in _feeding(handler, path, by_path)]
+        return [subscription for subscription in policy.subscriptions if subscription.name in handler.subscriptions]
+    return [subscription for path in handler.paths for subscription in _subscriptions_at(handler, path, by_path)]
 
 
-def _feeding(handler: Handler, path: str, by_path: dict[str, list[SubscriptionPolicy]]) -> list[SubscriptionPolicy]:
-    """The subscriptions that deliver a handler's events at a path; without a policy, one with the defaults."""
-    found = [subscription for subscription in by_path.get(path, []) if subscription.type == handler.kind.name]
-    return found or [SubscriptionPolicy(name=path.removeprefix(PREFIX), type=handler.kind.name, path=path)]
+def _subscriptions_at(
+    handler: Handler, path: str, by_path: dict[str, list[SubscriptionPolicy]]
+) -> list[SubscriptionPolicy]:
+    """Return the subscriptions that deliver to a handler at a path; without a policy, one with the defaults."""
+    configured = [subscription for subscription in by_path.get(path, []) if subscription.type == handler.kind.name]
+    return configured or [SubscriptionPolicy(name=path.removeprefix(PREFIX), type=handler.kind.name, path=path)]
 
 
 def _limits(subscription: SubscriptionPolicy, handler: Handler) -> bool:
-    """Whether deliveries go through a limiter: also those of a list, which must not hold one event twice."""
+    """Return True if deliveries need a limiter. Batches do, because an event must not be in a batch twice."""
     return bool(
-        handler.together or subscription.max_concurrency or subscription.rate_limit or subscription.ordering.is_ordered
+        handler.batch_size
+        or subscription.max_concurrency
+        or subscription.rate_limit
+        or subscription.ordering.is_ordered
     )
 
 
@@ -362,16 +380,16 @@ def _ordering_key(policy: SubscriptionPolicy, envelope: Envelope) -> str:
 
 
 def _version(envelope: Envelope) -> int:
-    """The event's major version; 0, which nobody reads, where it says none."""
+    """Return the event's major version, or 0, which no handler reads."""
     return int(envelope.version) if envelope.version.isdecimal() else 0
 
 
-def _nobody(envelope: Envelope, path: str) -> Outcome:
+def _unhandled(envelope: Envelope, path: str) -> Outcome:
     if path == REPLAY:
-        return Drop(f"a replay for {envelope.replayto}, which reads no {envelope.label} in this service")
+        return Drop(f"replayed to {envelope.replayto}, which has no handler for {envelope.label} in this service")
     if not envelope.version:
-        return DeadLetter("the event's metadata has no version", "MissingMetadata")
-    return DeadLetter(f"no handler at {path} reads {envelope.label}", "UnknownEventType")
+        return DeadLetter("the event has no version attribute", "MissingMetadata")
+    return DeadLetter(f"no handler for {envelope.label} at {path}", "UnknownEventType")
 
 
 def _authorised(scope: Any, token: bytes) -> bool:
@@ -380,7 +398,7 @@ def _authorised(scope: Any, token: bytes) -> bool:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole request body; None where the sidecar went away."""
+    """Return the request body, or None if the sidecar disconnected."""
     message = await receive()
     if message["type"] == "http.disconnect":
         return None
@@ -402,7 +420,7 @@ async def _answer(send: Send, status: int, body: bytes) -> None:
     await send(end)
 
 
-@lru_cache(maxsize=16)  # the answers to one event are four
+@lru_cache(maxsize=16)  # bulk responses vary, but single events have only four
 def _messages(status: int, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     start = {"type": "http.response.start", "status": status, "headers": headers}

@@ -1,8 +1,8 @@
-"""Limits that a consumer keeps: concurrency, rate, and order per key. All wait; none drops or retries.
+"""Consumer limits: concurrency, rate and order per key. They delay deliveries, and neither drop nor retry them.
 
-They hold for one replica. What waits here is a delivery that the sidecar has not had its answer to, so the broker
-brings no more than it may have under way, and the rest stays with the broker. A broker that waits long enough for an
-answer delivers again what still waits here: see `Once`.
+The limits apply per replica. A waiting delivery is not yet acknowledged to the sidecar, so the broker sends no more
+than its limit of unacknowledged messages and keeps the rest. After its acknowledgement timeout, a broker redelivers
+waiting events: see `InFlightDeduplication`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from tidings.consume.policy import RateLimit
 from tidings.outcomes import Done, Drop, Outcome, Postponed
 
-_REMEMBERED = 10_000
+_MAX_HANDLED = 10_000
 
 
 class TokenBucket:
-    """At most `limit.events` per `limit.per` seconds with bursts of `limit.burst`; waiters are served in order.
+    """At most `limit.events` per `limit.per` seconds, with bursts of `limit.burst`; waiters are served in order.
 
-    `clock` gives seconds and never goes back; by default it is that of the running event loop.
+    `clock` is monotonic, in seconds; it defaults to that of the running event loop.
     """
 
     def __init__(self, limit: RateLimit, clock: Callable[[], float] | None = None) -> None:
@@ -30,42 +30,42 @@ class TokenBucket:
         self._burst = (max(limit.burst, 1) - 1) * self._interval
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._next = 0.0
-        self._turns = asyncio.Lock()
+        self._queue = asyncio.Lock()
 
     @property
     def remaining(self) -> float:
-        """Seconds until there is a token."""
+        """Seconds until a token is available."""
         now = self._clock()
         self._next = max(self._next, now - self._burst)
         return max(self._next - now, 0.0)
 
     def reserve(self) -> float:
-        """Take the next token; answers how many seconds to wait before using it."""
+        """Take the next token and return the seconds to wait before using it."""
         wait = self.remaining
         self._next += self._interval
         return wait
 
     def pause(self, seconds: float) -> None:
-        """Hand out no token for that long: what a third party's `Retry-After` asks."""
+        """Issue no tokens for a number of seconds, for example because of a third party's `Retry-After`."""
         self._next = max(self._next, self._clock() + seconds)
 
     async def acquire(self) -> None:
-        """Wait for a token; one who is cancelled meanwhile takes none."""
-        async with self._turns:
+        """Wait for a token. A cancelled waiter consumes none."""
+        async with self._queue:  # asyncio.Lock wakes its waiters in order of arrival
             while (wait := self.remaining) > 0:  # noqa: ASYNC110 - a pause may come meanwhile
                 await asyncio.sleep(wait)
             self.reserve()
 
 
 @dataclass(slots=True)
-class Keyed:
-    """One at a time per key, in the order of arrival; keys nobody waits for take no memory."""
+class KeyedLock:
+    """Mutual exclusion per key, in order of arrival. Unused keys take no memory."""
 
     _locks: dict[str, tuple[asyncio.Lock, list[None]]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def __call__(self, key: str) -> AsyncIterator[None]:
-        """Hold the key."""
+        """Hold the lock of a key."""
         lock, users = self._locks.setdefault(key, (asyncio.Lock(), []))
         users.append(None)
         try:
@@ -78,61 +78,63 @@ class Keyed:
 
 
 @dataclass(slots=True)
-class Once:
-    """Lets what is delivered again while it waits use up nothing: it shares the outcome of the first delivery.
+class InFlightDeduplication:
+    """Coalesces redeliveries of an in-flight event: duplicates share the first delivery's outcome and consume no token.
 
-    Without it a slow consumer's redeliveries would take its tokens and its slots, and slow it down further. It saves
-    work only: that an event has its effect once is the inbox's affair.
+    Otherwise the redeliveries of a slow consumer would use its tokens and concurrency and slow it down further. This
+    saves work only; the inbox guarantees that an event has its effect once.
     """
 
-    _under_way: dict[str, asyncio.Future[Outcome]] = field(default_factory=dict)
+    _in_flight: dict[str, asyncio.Future[Outcome]] = field(default_factory=dict)
     _handled: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     async def __call__(self, key: str | None, handle: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Handle a delivery, unless the one with that key is under way or was handled here lately."""
+        """Handle a delivery, unless one with the same key is in flight or was handled recently."""
         if key is None:
             return await handle()
         if key in self._handled:
             return Done()
-        if key in self._under_way:
-            return await asyncio.shield(self._under_way[key])
+        if key in self._in_flight:
+            # Shielded: cancelling the duplicate must not cancel the shared outcome.
+            return await asyncio.shield(self._in_flight[key])
         return await self._first(key, handle)
 
     async def _first(self, key: str, handle: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        mine: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._under_way[key] = mine
-        outcome: Outcome = Postponed("the delivery of it that was under way has been broken off")
+        result: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._in_flight[key] = result
+        outcome: Outcome = Postponed("the first delivery of this event was cancelled")  # unless it completes
         try:
             outcome = await handle()
         finally:
-            del self._under_way[key]
-            mine.set_result(outcome)
+            del self._in_flight[key]
+            result.set_result(outcome)
         if isinstance(outcome, Done | Drop):
             self._handled[key] = None
-            if len(self._handled) > _REMEMBERED:
+            if len(self._handled) > _MAX_HANDLED:
                 self._handled.popitem(last=False)
         return outcome
 
 
 class Limiter:
-    """What one subscription may do at once and per second, on one replica."""
+    """The concurrency, rate and order limits of one subscription on one replica."""
 
     def __init__(self, concurrency: int | None, rate: RateLimit | None, *, ordered: bool) -> None:
-        self._slots = asyncio.Semaphore(concurrency) if concurrency else None
+        self._concurrency = asyncio.Semaphore(concurrency) if concurrency else None
         self._bucket = TokenBucket(rate) if rate else None
-        self._keyed = Keyed() if ordered else None
-        self.limits = bool(self._slots or self._bucket or self._keyed)
-        """Whether anything has to be waited for."""
-        self.once = Once()
+        self._key_locks = KeyedLock() if ordered else None
+        self.limits = bool(self._concurrency or self._bucket or self._key_locks)
+        """True if deliveries may have to wait."""
+        self.deduplicate = InFlightDeduplication()
 
     @asynccontextmanager
     async def __call__(self, key: str) -> AsyncIterator[None]:
-        """Wait until the event with that ordering key may be handled, and hold its place while it is."""
+        """Wait until an event with this ordering key may be handled, and occupy its place meanwhile."""
         async with AsyncExitStack() as held:
-            if self._keyed:
-                await held.enter_async_context(self._keyed(key))
-            if self._slots:
-                await held.enter_async_context(self._slots)
+            # First the key, so that events waiting for their key do not occupy the concurrency limit.
+            if self._key_locks:
+                await held.enter_async_context(self._key_locks(key))
+            if self._concurrency:
+                await held.enter_async_context(self._concurrency)
             if self._bucket:
                 await self._bucket.acquire()
             yield

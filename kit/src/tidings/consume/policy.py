@@ -1,4 +1,4 @@
-"""The consumer policy: what a service's EventSubscriptions ask of the kit, as the plan core writes it.
+"""The consumer policy: the settings of a service's EventSubscriptions, in the JSON that `tidings_plan` renders.
 
 The operator (ConfigMap), `tidings up` and `tidings render` write the same JSON; `TIDINGS_POLICY` names the file.
 """
@@ -13,7 +13,7 @@ from tidings.errors import DefinitionError
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, rename="camel"):
-    """How often a subscription's event is tried again before it is dead-lettered. Durations are seconds."""
+    """Retries of a subscription's events before they are dead-lettered. Durations are in seconds."""
 
     policy: str = "exponential"
     duration: float = 0.5
@@ -30,19 +30,19 @@ class RateLimit(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Ordering(msgspec.Struct, frozen=True, rename="camel"):
-    """Which events are handled one after the other: those with the same `key`, by default the subject."""
+    """Events with the same `key`, by default the subject, are handled one after the other unless `mode` is `none`."""
 
     mode: str = "none"
     key: str = "subject"
 
     @property
     def is_ordered(self) -> bool:
-        """Whether events with the same key are handled one after the other."""
+        """True if events with the same key are handled one after the other."""
         return self.mode.lower() != "none"
 
 
 class SubscriptionPolicy(msgspec.Struct, frozen=True, rename="camel"):
-    """One EventSubscription, as far as the kit keeps it."""
+    """The settings of one EventSubscription that the SDK enforces. `timeout` is in seconds."""
 
     name: str
     type: str
@@ -68,15 +68,15 @@ class Policy(msgspec.Struct, frozen=True, rename="camel"):
     replay_topic: str | None = None
 
     def by_path(self) -> dict[str, list[SubscriptionPolicy]]:
-        """The subscriptions that each ingress path serves: several where types or versions share one."""
-        found: dict[str, list[SubscriptionPolicy]] = {}
+        """Group the subscriptions by ingress path, which several types or versions may share."""
+        grouped: dict[str, list[SubscriptionPolicy]] = {}
         for subscription in self.subscriptions:
-            found.setdefault(subscription.path, []).append(subscription)
-        return found
+            grouped.setdefault(subscription.path, []).append(subscription)
+        return grouped
 
 
 def read(path: Path | None) -> Policy:
-    """Read a policy file; without one, every handler is given the defaults.
+    """Read a policy file. Without a path, return an empty policy, so that every handler uses the defaults.
 
     Raises:
         DefinitionError: The file is missing or not a policy; the message names the field.
@@ -87,4 +87,6 @@ def read(path: Path | None) -> Policy:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Policy)
     except (OSError, msgspec.MsgspecError) as error:
-        raise DefinitionError(f"TIDINGS_POLICY={path}: {error}: render it anew with `tidings render`") from error
+        raise DefinitionError(
+            f"TIDINGS_POLICY={path}: {error}; render the policy again with `tidings render`"
+        ) from error

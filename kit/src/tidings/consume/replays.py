@@ -1,4 +1,4 @@
-"""What became of a replayed event, told to the archive that sent it: only the consumer knows."""
+"""Reports the outcomes of replayed events to the archive, since only the consumer knows them."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed
 
 log = structlog.get_logger(__name__)
 
-Confirmed = Literal["handled", "failed", "unread", "dropped"]
-_SPACE = uuid.UUID("5d2b7f0a-3f5b-5c53-8d0e-6a3c4e0f7a11")  # of the ids of reports
+ReplayOutcome = Literal["handled", "failed", "unread", "dropped"]
+_NAMESPACE = uuid.UUID("5d2b7f0a-3f5b-5c53-8d0e-6a3c4e0f7a11")  # of the reports' ids
 
 
 @command("archive.recordReplayOutcome", version=1, subject="replay_id")
 class RecordReplayOutcome(Event):
-    """A subscription has finished with one event of a replay.
+    """A subscription has finished handling one event of a replay.
 
-    `handled` also where it had been handled before, `failed` where it became a dead letter again, `dropped` where the
-    handler did not want it, and `unread` where no handler of the app reads it.
+    `handled` includes events that had been handled before. `failed`: the event became a dead letter again. `dropped`:
+    the handler ignored it. `unread`: no handler of the app reads its type.
     """
 
     replay_id: str
     event_id: str
     source: str
     subscription: str
-    outcome: Confirmed
+    outcome: ReplayOutcome
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayReports:
-    """Publishes what became of replayed events, in the name of a service."""
+    """Publishes the outcomes of replayed events on behalf of a service."""
 
     app: str
     sidecar: Sidecar
 
     async def publish(self, envelope: Envelope, subscription: str, outcome: Outcome, *, unread: bool) -> Outcome:
-        """Publish one; `Postponed` while that is not possible: the event comes again then, and its report has one id.
+        """Publish the outcome of a replayed event, with an id that is the same for a repeated report.
 
-        Where the broker refuses it, the replay stays without this confirmation, which the archive shows.
+        Return `Postponed` if that is not possible now, so that the event is redelivered. If the broker rejects the
+        report, the replay stays unconfirmed, which the archive shows.
         """
         report = _report(envelope, subscription, outcome, unread=unread)
         topic = message_type(RecordReplayOutcome).topic
@@ -58,12 +59,14 @@ class ReplayReports:
         except SidecarUnavailable as error:
             return Postponed(clean(error))
         except SidecarError as error:
-            log.error("replay.not_reported", replay_id=report.replay_id, event_id=report.event_id, reason=clean(error))
+            log.error(
+                "replay.report_rejected", replay_id=report.replay_id, event_id=report.event_id, reason=clean(error)
+            )
         return Done()
 
 
 def _report(envelope: Envelope, subscription: str, outcome: Outcome, *, unread: bool) -> RecordReplayOutcome:
-    name: Confirmed = "handled"
+    name: ReplayOutcome = "handled"
     if isinstance(outcome, DeadLetter):
         name = "failed"
     elif isinstance(outcome, Drop):
@@ -83,7 +86,7 @@ def _encode(app: str, envelope: Envelope, report: RecordReplayOutcome) -> bytes:
     kind = message_type(RecordReplayOutcome)
     identity = f"{report.replay_id} {envelope.identity} {report.subscription} {report.outcome}"
     return Envelope(
-        id=str(uuid.uuid5(_SPACE, identity)),
+        id=str(uuid.uuid5(_NAMESPACE, identity)),
         source=app,
         type=kind.name,
         specversion="1.0",

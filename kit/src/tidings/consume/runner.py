@@ -1,4 +1,4 @@
-"""Runs one handler as one unit of work, again where somebody else wrote first."""
+"""Runs a handler as a unit of work, and repeats it after write conflicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tidings.errors import (
     StatementTimeout,
     TopicMissing,
 )
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.observability import tracing
 from tidings.observability.logs import handling, log_failure
 from tidings.outbox.port import Outbox
@@ -37,17 +37,17 @@ from tidings.outcomes import DeadLetter, Done, Drop, Outcome, Postponed, Retry
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_TRIES = 30
-_TRIES_OF_A_KEY = 3  # then it is no other unit of work that was faster
-_LONGEST = 10_000  # characters of an error's text
+_MAX_TRIES = 30
+_MAX_TRIES_OF_KEY = 3  # a key that is still taken then was not inserted by a concurrent unit of work
+_MAX_REASON = 10_000  # characters of an error's text
 
 
 class Runner:
-    """Opens units of work on an outbox.
+    """Runs functions as units of work of an outbox.
 
     Args:
-        outbox: The strategy that keeps writes and messages together.
-        clock: The moment, in UTC.
+        outbox: Commits writes and messages atomically.
+        clock: Returns the current time in UTC.
 
     """
 
@@ -55,36 +55,44 @@ class Runner:
         self._outbox = outbox
         self._clock = clock
 
-    async def execute(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
-        """Run a function as a unit of work and answer what it returned, once that is committed.
+    async def execute(
+        self, function: Callable[[Any, Any], Awaitable[T]], message: object, delivery: DeliveryContext
+    ) -> T:
+        """Run a function as a unit of work and return its result after the commit.
 
         Raises:
-            StateConflict: Others kept writing the same document first.
-            StateRefused: The store will never take what was to be written.
-            AlreadyHandled: The event that caused it was handled before.
+            StateConflict: Concurrent writes to the same document did not stop.
+            StateRefused: The store rejects the write permanently.
+            AlreadyHandled: The event was handled before.
 
         """
-        token = handling.set(cause)
+        token = handling.set(delivery)
         # A request without baggage keeps that of the context, which an instrumented framework has set.
-        carrying = tracing.carrying(cause.envelope) if cause.envelope.baggage else nullcontext()
+        carrying = tracing.carrying(delivery.envelope) if delivery.envelope.baggage else nullcontext()
         try:
             with carrying:
-                return await self._unit_again(function, message, cause)
+                return await self._retry_conflicts(function, message, delivery)
         finally:
             handling.reset(token)
 
-    async def _unit_again(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
-        for attempt in range(_TRIES):
+    async def _retry_conflicts(
+        self, function: Callable[[Any, Any], Awaitable[T]], message: object, delivery: DeliveryContext
+    ) -> T:
+        for attempt in range(_MAX_TRIES):
             try:
-                return await self._unit(function, message, cause)
+                return await self._unit(function, message, delivery)
             except (StateConflict, KeyTaken) as error:
-                if isinstance(error, KeyTaken) and attempt + 1 == _TRIES_OF_A_KEY:
+                if isinstance(error, KeyTaken) and attempt + 1 == _MAX_TRIES_OF_KEY:
                     raise
                 await asyncio.sleep(random.uniform(0.0, 0.002 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
-        raise StateConflict(f"{cause.source}: others wrote the same document first, {_TRIES} times over")
+        raise StateConflict(
+            f"{delivery.source}: the document was written concurrently during each of {_MAX_TRIES} tries"
+        )
 
-    async def _unit(self, function: Callable[[Any, Any], Awaitable[T]], message: object, cause: Cause) -> T:
-        async with self._outbox.unit(cause, self._clock()) as context:
+    async def _unit(
+        self, function: Callable[[Any, Any], Awaitable[T]], message: object, delivery: DeliveryContext
+    ) -> T:
+        async with self._outbox.unit(delivery, self._clock()) as context:
             returned = await function(message, context)
             if not isinstance(returned, outcomes.Retry | outcomes.Drop | outcomes.DeadLetter):
                 await context.commit()
@@ -92,25 +100,27 @@ class Runner:
             return returned
 
     async def store(self, message: Outgoing, source: str) -> None:
-        """Put a message into the outbox, in a unit of work of its own.
+        """Write a message to the outbox in its own unit of work.
 
         Raises:
-            SidecarUnavailable: Sidecar or store did not answer.
-            StateConflict: Others kept writing first.
+            SidecarUnavailable: The sidecar or store did not answer.
+            StateConflict: Concurrent writes did not stop.
 
         """
 
         async def put(_message: object, context: Any) -> None:
             context.outgoing.append(message)
 
-        await self.execute(put, None, Cause(source, request()))
+        await self.execute(put, None, DeliveryContext(source, request()))
 
     async def schedule(self, event: msgspec.Raw, after: float, source: str) -> bool:
-        """Store a message of the service to itself, due in `after` seconds; False where the strategy has none.
+        """Store a message of the service to itself, due in `after` seconds.
+
+        Return False if the outbox strategy has no scheduled messages.
 
         Raises:
-            SidecarUnavailable: Sidecar or store did not answer.
-            StateConflict: Others kept writing first.
+            SidecarUnavailable: The sidecar or store did not answer.
+            StateConflict: Concurrent writes did not stop.
 
         """
 
@@ -120,30 +130,30 @@ class Runner:
                 schedule(event, after=after)
             return schedule is not None
 
-        return await self.execute(put, None, Cause(source, request()))
+        return await self.execute(put, None, DeliveryContext(source, request()))
 
     async def attempt(
-        self, handler: Handler, cause: Cause, retry: RetryPolicy, timeout: float | None = None
+        self, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy, timeout: float | None = None
     ) -> Outcome:
-        """Try a handler once on an event. Whatever is raised is an outcome; only what ends the task passes through."""
-        token = handling.set(cause)  # until the outcome is logged: a failure without its ids cannot be followed
+        """Run a handler once for an event. Exceptions become outcomes, except those that end the task."""
+        token = handling.set(delivery)  # reset only after logging the outcome, so that log lines carry the event's ids
         try:
-            with tracing.carrying(cause.envelope):
-                message = handler.read(cause)
-                running = self._unit_again(handler.function, message, cause)
+            with tracing.carrying(delivery.envelope):
+                message = handler.read(delivery)
+                running = self._retry_conflicts(handler.function, message, delivery)
                 outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
-        except AlreadyHandled:  # of a list, only some may have been: `Together` then tries them one by one
-            return Retry("some of a list have been handled before") if cause.beside else Done()
+        except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
+            return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
-            return failed(error, handler.name, cause.attempt, retry)
+            return outcome_of_error(error, handler.name, delivery.attempt, retry)
         else:
-            return _judged(outcome, handler, cause, retry)
+            return _with_retry_limit(outcome, handler, delivery, retry)
         finally:
             handling.reset(token)
 
 
-def _judged(outcome: Outcome, handler: Handler, cause: Cause, retry: RetryPolicy) -> Outcome:
-    if isinstance(outcome, Retry) and cause.attempt > retry.max_retries:
+def _with_retry_limit(outcome: Outcome, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy) -> Outcome:
+    if isinstance(outcome, Retry) and delivery.attempt > retry.max_retries:
         return DeadLetter(outcome.reason, "Retry")
     if isinstance(outcome, Drop):
         log.info("event.dropped", handler=handler.name, reason=outcome.reason)
@@ -151,44 +161,44 @@ def _judged(outcome: Outcome, handler: Handler, cause: Cause, retry: RetryPolicy
 
 
 async def _within(seconds: float, running: Awaitable[T]) -> T:
-    """Not `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation."""
+    """Limit the run time. `asyncio.wait_for` can swallow a cancellation in Python 3.11."""
     async with asyncio.timeout(seconds):
         return await running
 
 
 _POSTPONED = (SidecarUnavailable, StateConflict)
-# A missing topic is created sooner or later, for instance after a broker has lost its data: that is worth attempts.
+# TopicMissing is a SidecarError but not permanent: the topic may be created soon, such as after a broker lost its data.
 _PERMANENT = (MalformedEvent, Rejected, EventTooLarge, SidecarError)
 
 
-def failed(error: BaseException, handler: str, attempt: int, retry: RetryPolicy) -> Outcome:
-    """Make an outcome of whatever handling an event has raised.
+def outcome_of_error(error: BaseException, handler: str, attempt: int, retry: RetryPolicy) -> Outcome:
+    """Convert an exception raised while handling an event to an outcome.
 
-    "Unavailable" and "conflict" postpone it, a permanent refusal is a dead letter at once, and anything else is an
-    attempt that has failed: also a `SystemExit`, or a `CancelledError` that nobody but the handler asked for.
+    Unavailability and write conflicts postpone the event, permanent errors dead-letter it at once. Everything else is a
+    failed attempt, including a `SystemExit`, and a `CancelledError` that the handler raised itself.
 
     Raises:
-        BaseException: What was given, where it ends this task or the process.
+        BaseException: The error itself, if it ends this task or the process.
 
     """
     if ends_task(error):
         raise error
     name = type(error).__qualname__
     if isinstance(error, _POSTPONED):
-        log_failure(log, logging.WARNING, "event.postponed", handler=handler, reason=_said(error))
-        return Postponed(_said(error), contended=isinstance(error, StateConflict | StatementTimeout))
+        log_failure(log, logging.WARNING, "event.postponed", handler=handler, reason=_text(error))
+        return Postponed(_text(error), contended=isinstance(error, StateConflict | StatementTimeout))
     if isinstance(error, _PERMANENT) and not isinstance(error, TopicMissing):
-        return DeadLetter(_said(error), name)
-    reason = f"{name}: {said}" if (said := _said(error)) else name
+        return DeadLetter(_text(error), name)
+    reason = f"{name}: {text}" if (text := _text(error)) else name
     if attempt > retry.max_retries:
-        log_failure(log, logging.ERROR, "event.given_up", handler=handler, attempts=attempt, exc_info=error)
+        log_failure(log, logging.ERROR, "event.retries_exhausted", handler=handler, attempts=attempt, exc_info=error)
         return DeadLetter(reason, name)
     log_failure(log, logging.WARNING, "event.failed", handler=handler, attempt=attempt, exc_info=error)
     return Retry(reason)
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     try:
-        return str(error)[:_LONGEST]
-    except Exception as unreadable:  # noqa: BLE001 - an exception's text is code of the handler's, too
-        return f"its text cannot be read: {type(unreadable).__qualname__}"
+        return str(error)[:_MAX_REASON]
+    except Exception as failure:  # noqa: BLE001 - __str__ of a handler's exception may itself fail
+        return f"(its __str__ raised {type(failure).__qualname__})"

@@ -1,4 +1,4 @@
-"""Delivers scheduled messages to the service's own handlers: again with growing pauses until they have an outcome."""
+"""Delivers scheduled messages to the handlers of the service, and retries them until they have an outcome."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from tidings.consume.batches import Together
-from tidings.consume.deadletters import DeadLetterPublisher, Failed, malformed
+from tidings.consume.batches import Batcher
+from tidings.consume.deadletters import DeadLetterPublisher, FailedDelivery, malformed
 from tidings.consume.delayed import Delayed, pause
 from tidings.consume.delayed import read as read_delayed
 from tidings.consume.handlers import Handler
 from tidings.consume.policy import RetryPolicy
-from tidings.consume.runner import Runner, failed
+from tidings.consume.runner import Runner, outcome_of_error
 from tidings.errors import MalformedEvent
 from tidings.messages import envelope as envelopes
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope
 from tidings.observability import tracing
 from tidings.observability.logs import handling
@@ -26,11 +26,11 @@ _DEFAULT = RetryPolicy(duration=0.5, max_interval=30.0, max_retries=100)
 
 
 class Scheduler:
-    """Handles what `context.schedule` asked for.
+    """Handles messages scheduled with `context.schedule`.
 
     Args:
-        source: The service's name.
-        handlers: What it handles; the first that takes the message's type is used.
+        source: Name of the service.
+        handlers: Handlers of the service; the first one for a message's type is used.
         runner: Runs a handler as a unit of work.
         dead_letters: Publishes dead letters.
         retry_delayed: Retries an event that has left the broker's queue.
@@ -50,18 +50,18 @@ class Scheduler:
         self._runner = runner
         self._dead_letters = dead_letters
         self._handlers: dict[tuple[str, int], Handler] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._together: dict[str, Together] = {}
+        self._concurrency: dict[str, asyncio.Semaphore] = {}
+        self._batchers: dict[str, Batcher] = {}
         for handler in handlers:
             for version in handler.versions:
                 self._handlers.setdefault((handler.kind.name, version), handler)
             if handler.concurrency:
-                self._slots[handler.kind.name] = asyncio.Semaphore(handler.concurrency)
-            if handler.together:
-                self._together[handler.kind.name] = Together(runner, handler)
+                self._concurrency[handler.kind.name] = asyncio.Semaphore(handler.concurrency)
+            if handler.batch_size:
+                self._batchers[handler.kind.name] = Batcher(runner, handler)
 
     async def deliver(self, scheduled: Scheduled) -> None:
-        """Handle one message that is due; returns once it has an outcome, whatever the message is."""
+        """Handle a due message; return once it has an outcome."""
         body = bytes(scheduled.event)
         if self._retry_delayed is not None and (delayed := read_delayed(body)) is not None:
             await self._retry_delayed(delayed)
@@ -72,15 +72,15 @@ class Scheduler:
             envelope = envelopes.salvage(body, str(error))
             await self._give_up(malformed(body, envelope, str(error), envelope.label))
             return
-        # This task was begun while another event was handled: what it logs is about its own message.
-        handling.set(Cause(self._source, envelope, envelope.label))
+        # The task inherits the logging context of the event being handled when it was created: replace it.
+        handling.set(DeliveryContext(self._source, envelope, envelope.label))
         handler = self._handlers.get((envelope.type, int(envelope.version or 0)))
         retry = handler.retry or _DEFAULT if handler else _DEFAULT
         attempt, first = 1, time.time()
         while True:
             outcome = await self._attempt(handler, envelope, attempt, retry)
             if isinstance(outcome, DeadLetter):
-                await self._give_up(Failed(body, envelope, outcome, envelope.label, attempt, first))
+                await self._give_up(FailedDelivery(body, envelope, outcome, envelope.label, attempt, first))
             if not isinstance(outcome, Retry):
                 return
             await asyncio.sleep(pause(outcome, attempt, retry))
@@ -88,26 +88,26 @@ class Scheduler:
 
     async def _attempt(self, handler: Handler | None, envelope: Envelope, attempt: int, retry: RetryPolicy) -> Outcome:
         if handler is None:
-            return DeadLetter(f"no handler takes the scheduled {envelope.label}", "UnknownEventType")
-        cause = Cause(self._source, envelope, envelope.label, attempt, handler.once, scheduled=True)
-        slots, together = self._slots.get(envelope.type), self._together.get(envelope.type)
+            return DeadLetter(f"no handler for the scheduled message {envelope.label}", "UnknownEventType")
+        delivery = DeliveryContext(self._source, envelope, envelope.label, attempt, handler.deduplicate, scheduled=True)
+        limit, batcher = self._concurrency.get(envelope.type), self._batchers.get(envelope.type)
         outcome: Outcome | None = None
         try:
-            with tracing.consumer(envelope, envelope.label, detached=True) as ended:
-                if together is not None:
-                    outcome = await together.attempt(cause, retry)
-                elif slots is None:
-                    outcome = await self._runner.attempt(handler, cause, retry)
+            with tracing.consumer(envelope, envelope.label, detached=True) as record_outcome:
+                if batcher is not None:
+                    outcome = await batcher.attempt(delivery, retry)
+                elif limit is None:
+                    outcome = await self._runner.attempt(handler, delivery, retry)
                 else:
-                    async with slots:
-                        outcome = await self._runner.attempt(handler, cause, retry)
-                ended(outcome)
-        except BaseException as error:  # noqa: BLE001 - whatever is raised around a handler is an outcome, too
-            outcome = outcome or failed(error, handler.name, attempt, retry)
+                    async with limit:
+                        outcome = await self._runner.attempt(handler, delivery, retry)
+                record_outcome(outcome)
+        except BaseException as error:  # noqa: BLE001 - errors outside the handler, such as in tracing, are outcomes too
+            outcome = outcome or outcome_of_error(error, handler.name, attempt, retry)
         return outcome
 
-    async def _give_up(self, letter: Failed) -> None:
-        """Publish a dead letter, as often as it takes until sidecar and store answer."""
+    async def _give_up(self, letter: FailedDelivery) -> None:
+        """Publish a dead letter; retry until the sidecar and store are available."""
         tries = 1
         while isinstance(outcome := await self._dead_letters.publish(letter), Retry):
             await asyncio.sleep(pause(outcome, tries, _DEFAULT))

@@ -1,4 +1,4 @@
-"""Context of a delivery: the message that is handled, and the subscription that brought it."""
+"""Context of a delivery: the message being handled and the subscription that delivered it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import msgspec
 from tidings.messages.envelope import Envelope, Received
 
 
-class Cause(msgspec.Struct, frozen=True):
-    """What is being handled, and by whom.
+class DeliveryContext(msgspec.Struct, frozen=True):
+    """The message being handled, and the service and subscription handling it.
 
     Attributes:
-        source: The service, as the CloudEvents `source` of what it publishes.
-        envelope: The event's metadata; for a request through an API, only a correlation id and a traceparent.
-        subscription: The EventSubscription that brought it; empty for a request.
-        attempt: 1 at first; 0 for a list, of which each message counts its own.
-        once: Whether the event's id is kept with the document, so that it is handled once in effect.
-        received: The event whole, where it was delivered to a handler of any.
-        beside: The metadata of the other messages of a list that is handled together.
-        scheduled: Whether the service has sent it to itself.
+        source: The service, as the CloudEvents `source` of events it publishes.
+        envelope: Metadata of the event. For an API request, only a correlation id and a traceparent.
+        subscription: The EventSubscription that delivered the event; empty for a request.
+        attempt: Number of the attempt, from 1; 0 for a batch, whose messages count their own.
+        deduplicate: True if the event's id is stored with the handler's writes, so that the event has its effect once.
+        received: The event as delivered, for handlers of any type.
+        batch_members: Metadata of the other messages in the batch.
+        scheduled: True for a message that the service scheduled for itself.
 
     """
 
@@ -26,26 +26,29 @@ class Cause(msgspec.Struct, frozen=True):
     envelope: Envelope
     subscription: str = ""
     attempt: int = 1
-    once: bool = True
+    deduplicate: bool = True
     received: Received | None = None
-    beside: tuple[Envelope, ...] = ()
+    batch_members: tuple[Envelope, ...] = ()
     scheduled: bool = False
 
     @property
     def key(self) -> str | None:
-        """The deduplication key of the event at this subscription, or None where it may be handled again."""
-        if not self.once or not self.envelope.id:
+        """Deduplication key, or None if the event may be handled again."""
+        if not self.deduplicate or not self.envelope.id:
             return None
         return f"{self.subscription}/{self.envelope.identity}"
 
     @property
     def origin(self) -> str:
-        """The id of the event that all of this follows from: a scheduled message is known to nobody else."""
+        """Id that published events carry as `causationid`.
+
+        Scheduled messages never leave the service, so the id of the event that caused them is passed on.
+        """
         return self.envelope.causationid if self.scheduled else self.envelope.id
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Under which names the handling of all messages of a list is remembered."""
+        """Deduplication keys of all messages in the batch."""
         if self.key is None:
             return ()
-        return (self.key, *(f"{self.subscription}/{each.identity}" for each in self.beside))
+        return (self.key, *(f"{self.subscription}/{member.identity}" for member in self.batch_members))

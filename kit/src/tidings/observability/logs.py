@@ -10,22 +10,24 @@ from typing import Any, Literal
 
 import structlog
 
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 
-handling: ContextVar[Cause | None] = ContextVar("handling", default=None)
+handling: ContextVar[DeliveryContext | None] = ContextVar("handling", default=None)
 """What is being handled: its ids are added to each line that is logged meanwhile, and cost nothing if none is."""
 
 
 def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Add the ids of what is being handled to a log line."""
-    cause = handling.get()
-    if cause is not None:
-        envelope = cause.envelope
+    delivery = handling.get()
+    if delivery is not None:
+        envelope = delivery.envelope
         line.setdefault("correlation_id", envelope.correlationid)
         if envelope.id:
-            line.update(event_id=envelope.id, event_type=envelope.label, subscription=cause.subscription)
-        if cause.beside:
-            line.setdefault("beside", len(cause.beside))  # so many others are handled together with that event
+            line.update(event_id=envelope.id, event_type=envelope.label, subscription=delivery.subscription)
+        if delivery.batch_members:
+            line.setdefault(
+                "beside", len(delivery.batch_members)
+            )  # so many others are handled together with that event
     return line
 
 

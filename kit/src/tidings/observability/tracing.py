@@ -75,11 +75,11 @@ def _install(service: str) -> None:
     trace.set_tracer_provider(provider)
 
 
-def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str, str]:
+def producer(label: str, identity: str, parent: Envelope) -> tuple[str, str, str]:
     """Record that an event is published; return the traceparent, tracestate and baggage that it carries."""
-    carried = _carried_baggage(cause)
+    carried = _carried_baggage(parent)
     if not _state.on:
-        return cause.traceparent, cause.tracestate, carried
+        return parent.traceparent, parent.tracestate, carried
     attributes = {"messaging.system": "dapr", "messaging.message.id": identity}
     span = _tracer.start_span(f"publish {label}", kind=SpanKind.PRODUCER, attributes=attributes)
     span.end()
@@ -88,11 +88,11 @@ def producer(label: str, identity: str, cause: Envelope) -> tuple[str, str, str]
     return carrier.get("traceparent", ""), carrier.get("tracestate", ""), carried
 
 
-def _carried_baggage(cause: Envelope) -> str:
+def _carried_baggage(parent: Envelope) -> str:
     """Return the current baggage; where it is the cause's, in the cause's own text, which may have properties."""
     current = baggage.get_all()
-    if not current or current == baggage.get_all(_with_baggage(cause)):
-        return cause.baggage if current else ""
+    if not current or current == baggage.get_all(_with_baggage(parent)):
+        return parent.baggage if current else ""
     carrier: dict[str, str] = {}
     _baggage.inject(carrier)
     return carrier.get("baggage", "")

@@ -38,7 +38,7 @@ from tidings.dapr import Sidecar, Upsert
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import DefinitionError
 from tidings.messages import envelope as envelopes
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.keys import escape
 from tidings.outbox.documents import write
 from tidings.outbox.log import DocumentContext
@@ -85,9 +85,9 @@ class DaprOutbox:
     async def start(self, deliver: Deliver) -> None:
         """Nothing is to be done: the runtime goes on by itself."""
 
-    async def stop(self, patience: float) -> None:
+    async def stop(self, grace_period: float) -> None:
         """Close the connections."""
-        del patience  # nothing of ours is under way
+        del grace_period  # nothing of ours is under way
         for each in self._publishing.values():
             await each.close()
 
@@ -96,9 +96,9 @@ class DaprOutbox:
         """0: what waits is known to the runtime alone."""
         return 0
 
-    def unit(self, cause: Cause, now: datetime) -> DaprContext:
+    def unit(self, delivery: DeliveryContext, now: datetime) -> DaprContext:
         """Open a unit of work."""
-        return DaprContext(cause, now, self._max_event, self._sidecar, self._publishing)
+        return DaprContext(delivery, now, self._max_event, self._sidecar, self._publishing)
 
 
 @dataclass(slots=True)

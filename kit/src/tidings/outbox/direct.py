@@ -34,7 +34,7 @@ from tidings.breaker import Breaker
 from tidings.context import Context, Outgoing
 from tidings.dapr import Sidecar
 from tidings.errors import SidecarUnavailable
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.observability import metrics
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
@@ -94,10 +94,10 @@ class DirectOutbox:
     async def start(self, deliver: Deliver) -> None:
         """Nothing is left from before."""
 
-    async def stop(self, patience: float) -> None:
-        """Wait for what is under way, for up to `patience` seconds; who asked for the rest has no answer."""
+    async def stop(self, grace_period: float) -> None:
+        """Wait for what is under way, for up to `grace_period` seconds; who asked for the rest has no answer."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(grace_period):
                 await self._idle.wait()
         except TimeoutError:
             return
@@ -107,9 +107,9 @@ class DirectOutbox:
         """How many units of work are being published."""
         return self._under_way
 
-    def unit(self, cause: Cause, now: datetime) -> DirectContext:
+    def unit(self, delivery: DeliveryContext, now: datetime) -> DirectContext:
         """Open a unit of work."""
-        return DirectContext(cause, now, self._max_event, self)
+        return DirectContext(delivery, now, self._max_event, self)
 
     async def publish(self, messages: list[Outgoing]) -> None:
         """Publish one after the other.
@@ -163,15 +163,15 @@ class DirectContext(Context):
     _outbox: DirectOutbox
     _facts: int = field(default=0, init=False)
 
-    def publish(self, *representations: object, identity: str = "") -> str:
+    def publish(self, *representations: object, event_id: str = "") -> str:
         """Publish one fact at the commit; of an event that comes again, each fact has the id it had before.
 
         The errors are those of `Context.publish`.
         """
         self._facts += 1
-        if not identity and self.cause.key is not None:
-            identity = str(uuid.uuid5(_SPACE, f"{self.cause.source}/{self.cause.key}/{self._facts}"))
-        return Context.publish(self, *representations, identity=identity)
+        if not event_id and self.delivery.key is not None:
+            event_id = str(uuid.uuid5(_SPACE, f"{self.delivery.source}/{self.delivery.key}/{self._facts}"))
+        return Context.publish(self, *representations, event_id=event_id)
 
     async def commit(self) -> None:
         """Publish; returns once the broker has acknowledged everything.

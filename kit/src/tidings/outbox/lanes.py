@@ -38,7 +38,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from tidings.background import insist
+from tidings.background import restart_on_failure
 from tidings.clock import Renewals
 from tidings.context import Outgoing
 from tidings.dapr import Delete, Sidecar, Upsert
@@ -137,10 +137,10 @@ class Lanes:
         self._start(self._keep_lease)
         self._start(self._clean)
 
-    async def close(self, patience: float) -> None:
-        """Finish what is under way for up to `patience` seconds; what is left is adopted by another instance."""
+    async def close(self, grace_period: float) -> None:
+        """Finish what is under way for up to `grace_period` seconds; what is left is adopted by another instance."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(grace_period):
                 for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
                     await unit.done.wait()
         self._closed = True  # what is committed from here on, nobody here would deliver
@@ -165,7 +165,7 @@ class Lanes:
         return len(self._units)
 
     def _start(self, work: Callable[..., Awaitable[None]], *values: Any) -> None:
-        task = asyncio.ensure_future(insist(f"outbox.{work.__name__.strip('_')}", partial(work, *values)))
+        task = asyncio.ensure_future(restart_on_failure(f"outbox.{work.__name__.strip('_')}", partial(work, *values)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

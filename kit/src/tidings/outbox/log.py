@@ -17,7 +17,7 @@ import msgspec
 from tidings.context import AlreadyHandled, Context
 from tidings.dapr import Item, Operation, Sidecar, Upsert
 from tidings.errors import DefinitionError, OneDocument, StateConflict
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
 from tidings.outbox.documents import (
@@ -59,18 +59,18 @@ class LogOutbox:
         """Take a lane, and deliver what a former self left."""
         await self._lanes.open(deliver)
 
-    async def stop(self, patience: float) -> None:
-        """Deliver what is under way, for up to `patience` seconds."""
-        await self._lanes.close(patience)
+    async def stop(self, grace_period: float) -> None:
+        """Deliver what is under way, for up to `grace_period` seconds."""
+        await self._lanes.close(grace_period)
 
     @property
     def depth(self) -> int:
         """How many units of work have messages that are not delivered yet."""
         return self._lanes.depth
 
-    def unit(self, cause: Cause, now: datetime) -> StateContext:
+    def unit(self, delivery: DeliveryContext, now: datetime) -> StateContext:
         """Open a unit of work."""
-        return StateContext(cause, now, self._max_event, self._sidecar, self._lanes)
+        return StateContext(delivery, now, self._max_event, self._sidecar, self._lanes)
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class DocumentContext(Context):
         if loaded is None:
             item = await self._sidecar.get(name)
             loaded = self._loaded[name] = _Loaded(read_document(item), item)
-        if not loaded.document.handled.keys().isdisjoint(self.cause.keys):
+        if not loaded.document.handled.keys().isdisjoint(self.delivery.keys):
             raise AlreadyHandled
         if loaded.item is None:
             return None
@@ -145,9 +145,9 @@ class DocumentContext(Context):
         self._keep = None if ttl is None else max(int(ttl.total_seconds()), 1)
 
     def _remember(self, document: Document) -> None:
-        if self.cause.key:
-            document.handled = remembered(document.handled, self.now.timestamp(), len(self.cause.keys))
-            document.handled |= dict.fromkeys(self.cause.keys, int(self.now.timestamp()))
+        if self.delivery.key:
+            document.handled = remembered(document.handled, self.now.timestamp(), len(self.delivery.keys))
+            document.handled |= dict.fromkeys(self.delivery.keys, int(self.now.timestamp()))
 
     async def _document(self) -> tuple[str, Document, Item | None]:
         """The document to write: the saved one, else a marker that remembers only this event."""
@@ -156,10 +156,10 @@ class DocumentContext(Context):
             loaded = self._loaded[name]
             loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
             return name, loaded.document, loaded.item
-        if len(self.cause.keys) > 1:
+        if len(self.delivery.keys) > 1:
             raise OneDocument("messages that are handled together, once each, must save the document that they change")
-        name = f"handled/{self.cause.key or new_id()}"
-        item = await self._sidecar.get(name) if self.cause.key else None
+        name = f"handled/{self.delivery.key or new_id()}"
+        item = await self._sidecar.get(name) if self.delivery.key else None
         if item is not None:
             raise AlreadyHandled
         return name, Document(), None

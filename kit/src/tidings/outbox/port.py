@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.documents import Scheduled
 
 Deliver = Callable[[Scheduled], Awaitable[None]]
@@ -20,10 +20,10 @@ class Outbox(Protocol):
     async def start(self, deliver: Deliver) -> None:
         """Begin to deliver; returns once units of work can be committed."""
 
-    async def stop(self, patience: float) -> None:
-        """Deliver what is under way, for up to `patience` seconds, and let go."""
+    async def stop(self, grace_period: float) -> None:
+        """Deliver what is under way, for up to `grace_period` seconds, and let go."""
 
-    def unit(self, cause: Cause, now: datetime) -> AbstractAsyncContextManager[Any]:
+    def unit(self, delivery: DeliveryContext, now: datetime) -> AbstractAsyncContextManager[Any]:
         """Open a unit of work: a `Context` with an async `commit()`."""
 
     @property

@@ -44,12 +44,12 @@ import stamina
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings.background import insist
+from tidings.background import restart_on_failure
 from tidings.clock import SteadyClock
 from tidings.context import AlreadyHandled, Context, Outgoing
 from tidings.dapr import Sidecar
 from tidings.errors import SidecarError, SidecarUnavailable
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
 from tidings.outbox import table_lease
@@ -144,13 +144,13 @@ class TableOutbox:
             "outbox.scheduled": partial(self._agenda.run, deliver),
             "outbox.lease": self._keep_lease,
         }
-        self._tasks = [asyncio.create_task(insist(name, each)) for name, each in work.items()]
+        self._tasks = [asyncio.create_task(restart_on_failure(name, each)) for name, each in work.items()]
 
-    async def stop(self, patience: float) -> None:
-        """Publish what is under way, for up to `patience` seconds; what is left is adopted by another instance."""
+    async def stop(self, grace_period: float) -> None:
+        """Publish what is under way, for up to `grace_period` seconds; what is left is adopted by another instance."""
         if self._opened.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(grace_period):
                     await self._relay.emptied()
         for task in self._tasks:
             task.cancel()
@@ -182,7 +182,7 @@ class TableOutbox:
     # -- units of work ------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def unit(self, cause: Cause, now: datetime) -> AsyncIterator[SqlContext]:
+    async def unit(self, delivery: DeliveryContext, now: datetime) -> AsyncIterator[SqlContext]:
         """Open a unit of work: one transaction, rolled back unless it is committed.
 
         Where the same event is being handled elsewhere at this moment, this waits for the outcome there.
@@ -195,9 +195,9 @@ class TableOutbox:
         """
         await self._serving()
         async with self.database.connect() as connection:
-            if cause.key is not None:
-                await _remember(connection, cause, self._lease.handling(now.timestamp()))
-            yield SqlContext(cause, now, self._max_event, connection, self._lease, self._relay, self._agenda)
+            if delivery.key is not None:
+                await _remember(connection, delivery, self._lease.handling(now.timestamp()))
+            yield SqlContext(delivery, now, self._max_event, connection, self._lease, self._relay, self._agenda)
 
     async def _serving(self) -> None:
         try:
@@ -237,9 +237,9 @@ class TableOutbox:
         return len(kept)
 
 
-async def _remember(connection: AsyncConnection, cause: Cause, now: float) -> None:
-    ids = sorted({cause.envelope.identity, *(each.identity for each in cause.beside)})
-    rows = [{"subscription": cause.subscription, "event": each, "handled_at": now} for each in ids]
+async def _remember(connection: AsyncConnection, delivery: DeliveryContext, now: float) -> None:
+    ids = sorted({delivery.envelope.identity, *(each.identity for each in delivery.batch_members)})
+    rows = [{"subscription": delivery.subscription, "event": each, "handled_at": now} for each in ids]
     if await insert_all_new(connection, inbox, rows) < len(rows):
         raise AlreadyHandled
 
@@ -298,7 +298,7 @@ class SqlContext(Context):
         try:
             with self._relay.committing(len(self.outgoing)):
                 await commit_with(self.connection, {table: new for table, new in rows.items() if new})
-            self._lease.handled(len(self.cause.keys))
+            self._lease.handled(len(self.delivery.keys))
         finally:
             if self._scheduled:
                 self._agenda.wake()

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from tidings.background import insist
+from tidings.background import restart_on_failure
 from tidings.errors import SidecarError
 from tidings.outbox.documents import Scheduled
 from tidings.outbox.port import Deliver
@@ -74,7 +74,7 @@ class Agenda:
                 await asyncio.sleep(_PAUSE)
                 continue
             for entry in due:
-                task = asyncio.ensure_future(insist("scheduled", partial(self._deliver, deliver, entry)))
+                task = asyncio.ensure_future(restart_on_failure("scheduled", partial(self._deliver, deliver, entry)))
                 self._handling.add(task)
                 task.add_done_callback(self._handling.discard)
             with contextlib.suppress(TimeoutError):

@@ -48,7 +48,7 @@ async def order_cancelled(event: OrderCancelled, context: StateContext) -> None:
     context.save(delivery.order_id, delivery)
 
 
-@handlers.together(UpdateRoster, once=False)
+@handlers.batch(UpdateRoster, deduplicate=False)
 async def update_roster(commands: list[UpdateRoster], context: StateContext) -> None:
     """Apply a batch of changed deliveries to the roster in one write, since all of them contend for that document."""
     await rostering.update([command.order_id for command in commands], context)

@@ -8,5 +8,5 @@ from delivery.use_cases.rostering import open_roster
 from tidings import Service
 from tidings.fastapi import create_app
 
-service = Service("delivery", handlers, opening=open_roster)
+service = Service("delivery", handlers, startup_hook=open_roster)
 app = create_app(service, [router])

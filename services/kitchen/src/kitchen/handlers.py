@@ -82,7 +82,7 @@ async def take_step(event: TakeStep, context: StateContext) -> None:
         advance(ticket, event.step, context, passed=ticket.passes(settings().failing_checks))
 
 
-@handlers.on(IndexTicket, once=False, concurrency=4)
+@handlers.on(IndexTicket, deduplicate=False, concurrency=4)
 async def index_ticket(event: IndexTicket, context: StateContext) -> None:
     """Update the board index from the ticket."""
     # Read the index before the ticket and always write it. Of two concurrent updates, the one that read the older

@@ -10,5 +10,5 @@ from tidings import Service
 from tidings.fastapi import create_app
 
 settings()  # fail on invalid settings at startup instead of at the first order
-service = Service("kitchen", handlers, opening=open_kitchen)
+service = Service("kitchen", handlers, startup_hook=open_kitchen)
 app = create_app(service, [router], description=__doc__)

@@ -30,7 +30,7 @@ async def order_completed(event: OrderCompleted, context: StateContext) -> None:
     _update_member(award, context)
 
 
-@handlers.on(UpdateMember, once=False, concurrency=4)
+@handlers.on(UpdateMember, deduplicate=False, concurrency=4)
 async def update_member(event: UpdateMember, context: StateContext) -> None:
     """Update a member from the current state of an award."""
     # Read the member before the award and always write it. Of two concurrent updates, the one that read the older

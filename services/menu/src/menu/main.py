@@ -8,5 +8,5 @@ from menu.use_cases import open_menu
 from tidings import Service
 from tidings.fastapi import create_app
 
-service = Service("menu", handlers, opening=open_menu)
+service = Service("menu", handlers, startup_hook=open_menu)
 app = create_app(service, [router], description=__doc__)

@@ -67,7 +67,7 @@ async def expire(step: ExpireCollection, context: StateContext) -> None:
         context.save(order.order_id, order)
 
 
-@handlers.together(UpdateShelfIndex, once=False)
+@handlers.batch(UpdateShelfIndex, deduplicate=False)
 async def update_shelf_index(commands: list[UpdateShelfIndex], context: StateContext) -> None:
     """Apply a batch of changed orders to the shelf index in one write, since all of them contend for that document."""
     # Load the index before the orders and always write it. Of two concurrent updates, the later writer then gets a

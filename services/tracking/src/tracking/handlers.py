@@ -15,7 +15,7 @@ from tracking.use_cases.timeline import TRACKED_EVENTS, describe
 handlers = Handlers()
 
 
-@handlers.on(*TRACKED_EVENTS, once=False)
+@handlers.on(*TRACKED_EVENTS, deduplicate=False)
 async def track(event: OrderEvent, context: StateContext) -> None:
     """Add an event to the timeline of its order, and notify open streams."""
     words, fact = describe(event)

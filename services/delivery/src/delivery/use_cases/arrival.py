@@ -14,7 +14,7 @@ from delivery import events
 from delivery.domain import Driver
 from tidings import Service
 from tidings.context import request, utc_now
-from tidings.messages.delivery import Cause
+from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.direct import DirectOutbox
 
 _direct: WeakKeyDictionary[Service, DirectOutbox] = WeakKeyDictionary()
@@ -29,6 +29,6 @@ async def publish_arrival(driver: Driver, service: Service) -> None:
     """
     outbox = _direct.setdefault(service, DirectOutbox.from_settings(service.sidecar, service.settings))
     event = events.DriverCameOnDuty(driver_id=driver.driver_id, name=driver.name, at=driver.since)
-    async with outbox.unit(Cause(service.name, request()), utc_now()) as context:
-        context.publish(event, identity=driver.arrival)
+    async with outbox.unit(DeliveryContext(service.name, request()), utc_now()) as context:
+        context.publish(event, event_id=driver.arrival)
         await context.commit()

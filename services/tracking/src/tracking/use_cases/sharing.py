@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from tidings import Service, StateContext
-from tidings.background import insist
+from tidings.background import restart_on_failure
 from tidings.errors import SidecarError
 from tracking.domain import Latest
 from tracking.settings import settings
@@ -52,7 +52,7 @@ async def share(service: Service, watched: Live) -> None:
 @asynccontextmanager
 async def sharing(service: Service) -> AsyncIterator[None]:
     """Share changes in the background. After a restart, this also restores the latest orders."""
-    task = asyncio.create_task(insist("tracking.sharing", partial(_share_periodically, service)))
+    task = asyncio.create_task(restart_on_failure("tracking.sharing", partial(_share_periodically, service)))
     try:
         yield
     finally:

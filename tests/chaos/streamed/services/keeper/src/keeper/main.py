@@ -37,7 +37,7 @@ class Number(msgspec.Struct, frozen=True):
 _number = msgspec.json.Decoder(Number)
 
 
-@handlers.any("keeper-streamed", together=100)
+@handlers.any("keeper-streamed", batch_size=100)
 async def keep(events: list[Received], context: SqlContext) -> None:
     """Count each."""
     rows = [msgspec.structs.asdict(_number.decode(each.envelope.data)) for each in events]
