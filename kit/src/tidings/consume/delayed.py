@@ -124,8 +124,9 @@ class DelayedRetries:
         return await self._store(delayed, pause(outcome, delayed.attempts, policy.retry), policy.retry)
 
     async def leave(self, delayed: Delayed, policy: SubscriptionPolicy) -> Running | None:
-        """Store an event whose attempt is running, and must be ended with `conclude`; return None if it must stay in the
-        queue.
+        """Store an event whose attempt is running and must be ended with `conclude`.
+
+        Return None if the event must stay in the queue.
         """
         name = delayed.subscription
         if not self.enabled or _retrying.get() or not self._has_room(delayed, policy):
