@@ -143,7 +143,7 @@ async def test_what_is_refused_for_good_is_a_dead_letter_at_once(error: Exceptio
     "error", [SidecarUnavailable("away"), StateConflict("other")], ids=lambda each: type(each).__name__
 )
 async def test_only_unavailable_and_conflict_postpone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidings.consume.runner._TRIES", 1)
+    monkeypatch.setattr("tidings.consume.runner._MAX_TRIES", 1)
     shop = Shop(raises(error))
     assert {await shop.deliver() for _ in range(5)} == {RETRY}
     assert shop.reasons == []

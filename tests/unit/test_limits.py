@@ -188,7 +188,7 @@ async def test_a_twin_that_is_broken_off_breaks_off_nobody_else() -> None:
 
 
 async def test_memory_of_what_was_handled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidings.consume.limits._REMEMBERED", 3)
+    monkeypatch.setattr("tidings.consume.limits._MAX_HANDLED", 3)
     deduplicate, handling = InFlightDeduplication(), Handling()
     handling.outcome.set_result(Done())
     for number in range(10):
