@@ -7,6 +7,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from tidings.terminal import printable
+
 
 class Command(NamedTuple):
     """Location of a command's function or group, with its help text."""
@@ -52,6 +54,14 @@ class _Lazy(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
         return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. A message about wrong usage may quote files, of which nothing may reach the terminal raw."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = printable(error.message, keep="\n")
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is click's
         for panel in dict.fromkeys(command.panel for command in COMMANDS.values()):

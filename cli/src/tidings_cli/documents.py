@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from tidings.terminal import is_unsafe
+
 
 class _Dumper(yaml.SafeDumper):
     """Dumper with block style for multi-line strings and without anchors and aliases."""
@@ -21,5 +23,9 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(documents: Iterable[Any], *, sort_keys: bool = False) -> str:
-    """Return the documents as a YAML stream."""
-    return yaml.dump_all(documents, None, _Dumper, sort_keys=sort_keys, allow_unicode=True, width=1000)
+    """Return the documents as a YAML stream, in which characters that a terminal could obey are escaped."""
+    listed = list(documents)
+    text = str(yaml.dump_all(listed, None, _Dumper, sort_keys=sort_keys, allow_unicode=True, width=1000))
+    if not any(is_unsafe(each) and each != "\n" for each in text):
+        return text
+    return str(yaml.dump_all(listed, None, _Dumper, sort_keys=sort_keys, allow_unicode=False, width=1000))

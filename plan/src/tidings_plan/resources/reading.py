@@ -4,6 +4,7 @@ Reading is safe for untrusted files: size, depth and alias expansion are limited
 types are built. Dates remain strings, as in Kubernetes.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ MAX_DEPTH = 100
 """Maximum nesting. The parser recurses and crashes the process at about 100,000 levels."""
 MAX_NODES = 1_000_000
 """Maximum values of one document, with aliases expanded."""
+MAX_DOCUMENTS = 10_000
+"""Maximum documents of one file."""
+MAX_NUMBER = 400
+"""Maximum characters of a number. The largest double has 309 digits."""
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+"""Numbers that Kubernetes reads as such, and YAML 1.1 as text."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -59,9 +66,11 @@ def text_of(path: Path) -> str:
     """
     if path.exists() and not path.is_file():
         raise OSError(0, "not a regular file")
-    if path.stat().st_size > MAX_BYTES:
+    with path.open("rb") as file:  # the size that a file of /proc states is 0
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise OSError(0, f"larger than {MAX_BYTES // 1_000_000} MB")
-    return path.read_text(encoding="utf-8-sig")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read(path: Path) -> tuple[list[Document], list[Finding]]:
@@ -114,8 +123,12 @@ def _check_depth(text: str) -> None:
 def _nodes(text: str) -> Iterator[yaml.Node]:
     loader = _Loader(text)
     try:
+        count = 0
         while loader.check_node():
-            node = loader.get_node()
+            node, count = loader.get_node(), count + 1
+            if count > MAX_DOCUMENTS:
+                mark = node.start_mark if node else None
+                raise _Unsupported(problem=f"more than {MAX_DOCUMENTS} documents in one file", problem_mark=mark)
             if node is not None:
                 yield node
     finally:
@@ -181,8 +194,12 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         kind = node.tag.removeprefix(_TAG)
-        if kind in ("str", "timestamp", "value"):
-            return node.value
+        if kind == "str" and not node.style and _EXPONENT.fullmatch(node.value):
+            kind = "float"
+        if kind in ("str", "timestamp", "value") or (kind in ("int", "float") and ":" in node.value):
+            return node.value  # in YAML 1.1, `1:30` is the number 90; Kubernetes reads text
+        if kind in ("int", "float") and len(node.value) > MAX_NUMBER:
+            raise _Unsupported(problem=f"a number with {len(node.value)} characters", problem_mark=node.start_mark)
         if kind not in ("null", "bool", "int", "float"):
             raise _Unsupported(problem=f"the tag {node.tag!r} is not supported", problem_mark=node.start_mark)
         try:

@@ -44,10 +44,13 @@ def _resolve_version(
 
 def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings: list[Finding]) -> Any:
     try:
-        loaded = json.loads(reading.text_of(path))
+        loaded = json.loads(_text_below(Path(event_type.origin.file).parent, path))
         bounds.check(loaded)
     except OSError as error:
-        problem, fix = f"{path} cannot be read: {error.strerror}", "Paths are relative to the YAML file."
+        problem, fix = (
+            f"{path} cannot be read: {error.strerror}",
+            "Paths are relative to the YAML file, and lead to its folder or below.",
+        )
     except bounds.LimitExceeded as error:
         problem, fix = f"{path}: {error}", error.fix
     except (ValueError, RecursionError) as error:
@@ -58,3 +61,10 @@ def _load(event_type: EventType, path: Path, at: tuple[str | int, ...], findings
         problem, fix = f"{path} contains {type(loaded).__name__}, not an object", "Write a JSON object."
     findings.append(event_type.finding("error", "schema-unreadable", problem, fix, at=at))
     return None
+
+
+def _text_below(folder: Path, path: Path) -> str:
+    """Return a file's text; raise OSError if it, or a link to it, is outside of a folder: it may hold a secret."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise OSError(0, "it is outside of the folder of the YAML file")
+    return reading.text_of(path)
