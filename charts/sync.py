@@ -32,7 +32,7 @@ from tidings_plan.resources import contracts_folders, load
 CHARTS = Path(__file__).resolve().parent
 ROOT = CHARTS.parent
 MANIFESTS = ("crds.yaml", "rbac.yaml", "webhooks.yaml")
-BROKERS = ("nats", "redis", "rabbitmq", "kafka")
+BROKERS = tuple(sorted(path.parent.name for path in ROOT.glob("components/*/pubsub.yaml")))
 STATES = ("state-redis", "state-postgres")
 MADE = "# Made by `make charts`; do not edit.\n"
 

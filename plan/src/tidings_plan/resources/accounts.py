@@ -4,19 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-_ADDRESS = {
-    "pubsub.jetstream": "natsURL",
-    "pubsub.redis": "redisHost",
-    "pubsub.rabbitmq": "connectionString",
-    "pubsub.kafka": "brokers",
-}
-_ACCOUNT = {
-    "pubsub.jetstream": ("jwt", "seedKey", "token"),
-    "pubsub.redis": ("redisUsername", "redisDB"),
-    "pubsub.rabbitmq": (),
-    "pubsub.kafka": ("saslUsername", "oidcClientID"),
-}
-_PORT = {"pubsub.jetstream": 4222, "pubsub.redis": 6379, "pubsub.rabbitmq": 5672, "pubsub.kafka": 9092}
+from tidings_plan.resources.brokers import BROKERS
+
 _CLUSTER = (".svc.cluster.local", ".svc")
 MOST_SERVERS, LONGEST = 32, 2_048
 
@@ -29,8 +18,8 @@ def accounts(document: Any, namespace: str) -> frozenset[str]:
     """
     try:
         kind, entries = document["spec"]["type"], {entry["name"]: entry for entry in document["spec"]["metadata"]}
-        address = entries[_ADDRESS[kind]].get("value")
-        account = [entries.get(name, {"value": ""}).get("value") for name in _ACCOUNT[kind]]
+        address = entries[BROKERS[kind].address].get("value")
+        account = [entries.get(name, {"value": ""}).get("value") for name in BROKERS[kind].account]
     except (AttributeError, KeyError, TypeError):
         return frozenset()  # another kind of component, or one that Dapr cannot read either
     if not isinstance(address, str) or len(address) > LONGEST or not all(isinstance(part, str) for part in account):
@@ -42,7 +31,7 @@ def _servers(kind: str, address: str, namespace: str) -> Iterator[str]:
     for item in address.split(",")[:MOST_SERVERS]:
         try:
             url = urlsplit(item.strip() if "://" in item else f"//{item.strip()}")
-            host, port = (url.hostname or "").rstrip("."), url.port or _PORT[kind]
+            host, port = (url.hostname or "").rstrip("."), url.port or BROKERS[kind].port
         except ValueError:
             continue
         if host:

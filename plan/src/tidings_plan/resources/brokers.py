@@ -1,6 +1,7 @@
 """Delivery properties of Dapr's pub/sub components that plans depend on."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 StartPosition = Literal["Earliest", "Latest", "Connected", "Unknown"]
@@ -12,9 +13,30 @@ PARALLEL = "tidings.dev/components"
 MOST_PARALLEL = 32
 _OF_SOMEBODY_ELSE = ("publishingScopes", "subscriptionScopes", "tidingsReopened")
 """Settings in which components that share a broker's consumer may differ."""
-_CONCURRENT = ("pubsub.redis", "pubsub.rabbitmq", "pubsub.kafka")
-_SETTINGS = {"pubsub.jetstream": "concurrency", "pubsub.rabbitmq": "concurrencyMode"}
-"""By component type, the setting that limits delivery to one message with `single`; other types deliver in parallel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Facts about a type of pub/sub component."""
+
+    address: str
+    """Setting with the servers' addresses."""
+    account: tuple[str, ...]
+    """Settings that select an account of the broker, besides the user in the address."""
+    port: int
+    """Default port of a server."""
+    concurrent: bool = True
+    """Delivers several messages of a topic concurrently, unless `mode` is `single`."""
+    mode: str = ""
+    """Setting that limits delivery to one message at a time with the value `single`."""
+
+
+BROKERS = {
+    "pubsub.jetstream": Broker("natsURL", ("jwt", "seedKey", "token"), 4222, concurrent=False, mode="concurrency"),
+    "pubsub.redis": Broker("redisHost", ("redisUsername", "redisDB"), 6379),
+    "pubsub.rabbitmq": Broker("connectionString", (), 5672, mode="concurrencyMode"),
+    "pubsub.kafka": Broker("brokers", ("saslUsername", "oidcClientID"), 9092),
+}
 
 
 def shares_workers(document: Any) -> str | None:
@@ -24,7 +46,8 @@ def shares_workers(document: Any) -> str | None:
 
 def several_at_once(document: Any) -> str | None:
     """Return the component's name if it delivers several messages of a topic concurrently, otherwise None."""
-    concurrent = _type(document) in _CONCURRENT and one_at_a_time(document) is None
+    broker = BROKERS.get(_type(document))
+    concurrent = broker is not None and broker.concurrent and one_at_a_time(document) is None
     return document["metadata"]["name"] if concurrent else None
 
 
@@ -71,7 +94,7 @@ def one_at_a_time(document: Any) -> str | None:
     if not _type(document):
         return None
     spec = document["spec"]
-    setting = _SETTINGS.get(spec.get("type", ""))
+    setting = broker.mode if (broker := BROKERS.get(spec.get("type", ""))) else ""
     entries = spec.get("metadata")
     settings = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     is_single = any(entry.get("name") == setting and entry.get("value") == "single" for entry in settings)
