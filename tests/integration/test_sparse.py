@@ -17,7 +17,7 @@ SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 @pytest.mark.real
 @pytest.mark.timeout(900)
 def test_sparse_events_call_back_once_for_each_reader_and_need_orders() -> None:
-    command = [sys.executable, SCENARIOS / "sparse.py", "--readers", "1,2", "--orders", "3", "--rounds", "1"]
+    command = [sys.executable, str(SCENARIOS / "sparse.py"), "--readers", "1,2", "--orders", "3", "--rounds", "1"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=880, check=False, env=os.environ | {"COLUMNS": "160"}
     )
