@@ -864,7 +864,9 @@ def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the
 
 def test_an_error_in_shared_settings_rejects_every_entry():
     broken = {**SEVERAL, "spec": {**SEVERAL["spec"], "routes": {"rules": [{"match": "event.", "path": "/x"}]}}}
-    assert planned(*KINDS_OF_EVENTS, broken).apps["tracking"].subscriptions == ()
+    found = planned(*KINDS_OF_EVENTS, broken)
+    assert found.apps["tracking"].subscriptions == ()
+    assert {each.rule for each in found.findings if each.severity == "error"} == {"malformed-cel", "unknown-version"}
 
 
 @pytest.mark.parametrize(

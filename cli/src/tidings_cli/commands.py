@@ -25,6 +25,7 @@ EVENTS, ARCHIVE, RUN = "Events and subscriptions", "Archived events and dead let
 COMMANDS: dict[str, Command] = {
     "new": Command("tidings_cli.new", "app", "Write a new service.", START),
     "doctor": Command("tidings_cli.doctor", "doctor", "Check what is installed, and say how to fix the rest.", START),
+    "adopt": Command("tidings_cli.adopt", "adopt", "Derive the resources of an existing Dapr system.", START),
     "lint": Command("tidings_cli.lint", "lint", "Check EventTypes and EventSubscriptions.", EVENTS),
     "plan": Command("tidings_cli.planning", "show", "Show the plan: topics, paths and limits of each app.", EVENTS),
     "impact": Command("tidings_cli.impact", "impact", "Show who breaks if changed schemas are published.", EVENTS),

@@ -49,9 +49,9 @@ def check_shared(subscription: EventSubscription) -> list[Finding]:
 
 def check(selection: Selection) -> list[Finding]:
     """Return all findings about a selection's filters, alone and together with the routes."""
-    return check_filters(selection.subscription, selection.events.filters, (*selection.at, "filters")) or _whole(
-        selection
-    )
+    findings = check_filters(selection.subscription, selection.events.filters, (*selection.at, "filters"))
+    # A malformed route has a finding of its own.
+    return findings or ([] if check_shared(selection.subscription) else _whole(selection))
 
 
 def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
@@ -73,6 +73,8 @@ def probe(selection: Selection, event_type: EventType, channels: list[Channel]) 
     matches = [rule.match for rule in rules_of(selection) if rule.match]
     if not any(filters.raw_cel(selection.events.filters)) and not selection.spec.routes.rules:
         return []
+    if check_shared(selection.subscription):
+        return []  # a malformed route cannot be evaluated
     majors = {channel.major for channel in channels}
     events = [
         _event(event_type, version.major, data)

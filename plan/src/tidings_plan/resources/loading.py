@@ -44,7 +44,7 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
     for path in reading.files(Path(root) for root in paths):
         documents, wrong = reading.read(path)
         findings += wrong
-        for document in (item for top in documents for item in _items(top)):
+        for document in (item for top in documents for item in items(top)):
             resource, wrong = parse_resource(_with_namespace(document.data, namespace), document.origin)
             findings += wrong
             if resource and resource.kind == "EventType":
@@ -76,7 +76,7 @@ def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
             inventory.settings[component] = settings(document)
 
 
-def _items(document: Document, depth: int = 0) -> Iterator[Document]:
+def items(document: Document, depth: int = 0) -> Iterator[Document]:
     """Yield the items of a list, as `kubectl get -o yaml` writes it, recursively; otherwise the document itself."""
     data, origin = document.data, document.origin
     kind = data.get("kind") if isinstance(data, dict) else None
@@ -88,7 +88,7 @@ def _items(document: Document, depth: int = 0) -> Iterator[Document]:
     for index, item in enumerate(data["items"]):
         inner = Document({**inherited, **item} if isinstance(item, dict) else item, origin.below("items", index))
         if depth < MAX_LISTS:
-            yield from _items(inner, depth + 1)
+            yield from items(inner, depth + 1)
         else:
             yield inner
 

@@ -1,0 +1,245 @@
+"""Adopt existing systems: derive EventTypes and EventSubscriptions from Dapr's Subscriptions and Resiliency.
+
+What is planned from the result equals what was read, except where a finding says otherwise. Nothing is guessed about
+apps: their subscriptions are declared without the SDK (`kit: false`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidings_plan import cel, naming, planning
+from tidings_plan.conventions import DEAD_LETTER_PREFIX
+from tidings_plan.resources.findings import Finding, has_errors
+from tidings_plan.resources.inventory import Inventory
+from tidings_plan.resources.model import API_VERSION
+from tidings_plan.resources.parsing import parse_resource
+from tidings_plan.resources.source_location import Origin
+
+Document = Mapping[str, Any]
+_CHANNEL = re.compile(r"(?P<type>.+)\.v(?P<major>[1-9][0-9]{0,3})")
+_UNLIMITED = 10_000
+
+
+@dataclass
+class Adopted:
+    """What was derived, as documents, with the findings about what was read."""
+
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One Dapr Subscription as one app has it."""
+
+    app: str
+    namespace: str
+    name: str
+    spec: Document
+    origin: Origin
+
+    @property
+    def routes(self) -> Document:
+        """Routes of v2alpha1; `route` of v1alpha1 is the default one."""
+        routes = self.spec.get("routes") or {"default": self.spec.get("route")}
+        return {name: value for name, value in routes.items() if value}
+
+    @property
+    def bulk(self) -> Document | None:
+        """Bulk settings, if bulk delivery is enabled."""
+        bulk = self.spec.get("bulkSubscribe") or {}
+        return {"maxMessagesCount": 100, "maxAwaitDurationMs": 1000, **bulk} if bulk.get("enabled") else None
+
+    def finding(self, severity: Any, rule: str, message: str, fix: str, *at: str | int) -> Finding:
+        """Create a finding about the Subscription."""
+        return Finding(severity, rule, message, fix, self.origin.at("spec", *at), f"Subscription/{self.name}")
+
+
+def adopt(read: Iterable[tuple[Any, Origin]]) -> Adopted:
+    """Derive resources from parsed documents; those of other kinds are ignored."""
+    documents = list(read)
+    found = Adopted()
+    subscriptions = [each for entry in documents for each in _subscriptions(*entry, found)]
+    policies = [document for document, _ in documents if _is_dapr(document, "Resiliency")]
+    types: dict[tuple[str, str, str], str] = {}
+    for each in subscriptions:
+        channel = (each.namespace, str(each.spec.get("pubsubname")), str(each.spec.get("topic")))
+        if channel not in types:
+            types[channel], document = _event_type(*channel)
+            found.documents.append(document)
+        try:
+            found.documents.append(_subscription(each, types[channel], policies, found))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            message = f"Subscription {each.name} cannot be adopted: {type(error).__name__}: {error}"[:500]
+            found.findings.append(each.finding("error", "unreadable", message, "Compare it with Dapr's schema."))
+    found.documents.sort(key=lambda document: document["kind"], reverse=True)
+    found.findings += differences(subscriptions, found.documents)
+    return found
+
+
+def differences(subscriptions: list[_Read], documents: Iterable[Document]) -> Iterator[Finding]:
+    """Plan the result, and yield what is wrong in it and where it differs from what was read."""
+    inventory = Inventory()
+    for document in documents:
+        resource, findings = parse_resource(document)
+        yield from findings
+        if resource:
+            inventory.put(resource)
+    planned = planning.plan(inventory)
+    expected = ("malformed-cel", "no-producer", "plain-delivery", "schema-missing", "unreachable-subscription")
+    yield from (each for each in planned.findings if each.severity != "info" and each.rule not in expected)
+    rendered = {
+        (app.namespace, app.app, child["spec"]["pubsubname"], child["spec"]["topic"]): child["spec"]
+        for app in planned.apps.values()
+        for child in app.subscriptions
+    }
+    for each in subscriptions:
+        now = rendered.get((each.namespace, each.app, each.spec.get("pubsubname"), each.spec.get("topic")), {})
+        before = {
+            "routes": each.routes,
+            "deadLetterTopic": each.spec.get("deadLetterTopic"),
+            "bulkSubscribe": each.bulk,
+        }
+        for name, value in before.items():
+            if value and now.get(name) != value:
+                message = f"{name} becomes {now.get(name, 'nothing')} for {each.app}; it was {value}"
+                yield each.finding("warning", "differs", message, "Compare both before you delete the old one.", name)
+
+
+def _is_dapr(document: Any, kind: str) -> bool:
+    return (
+        isinstance(document, Mapping)
+        and str(document.get("apiVersion", "")).startswith("dapr.io/")
+        and document.get("kind") == kind
+    )
+
+
+def _subscriptions(document: Any, origin: Origin, found: Adopted) -> Iterator[_Read]:
+    if not _is_dapr(document, "Subscription"):
+        return
+    metadata, spec = document.get("metadata"), document.get("spec")
+    if not isinstance(metadata, Mapping) or not isinstance(spec, Mapping):
+        return
+    name, namespace = str(metadata.get("name")), str(metadata.get("namespace") or "default")
+    if not document.get("scopes"):
+        message = f"Subscription {name} has no scopes: every app of the namespace {namespace} consumes it"
+        fix = "Add scopes: [APP] with the apps that have its routes, and adopt it again."
+        found.findings.append(
+            Finding("error", "no-scopes", message, fix, origin.at("metadata", "name"), f"Subscription/{name}")
+        )
+    for app in document.get("scopes") or ():
+        yield _Read(str(app), namespace, name, spec, origin)
+
+
+def _event_type(namespace: str, pubsub: str, topic: str) -> tuple[str, dict[str, Any]]:
+    """Declare the type of a topic: by its name if that is a valid one, otherwise by a name made of it."""
+    shape = _CHANNEL.fullmatch(topic)
+    own, major = (shape["type"], shape["major"]) if shape else (topic, "1")
+    domain, *words = re.findall(r"[A-Za-z0-9]+", own) or ["adopted"]
+    fact = "".join(word[:1].upper() + word[1:] for word in words or [domain])
+    made = f"{domain if words else 'adopted'}.{fact[:1].lower()}{fact[1:]}Published"
+    name = next((each for each in (own, made) if not _is_wrong(each)), made)
+    spec = {
+        "type": name,
+        "owner": {"team": "unknown"},
+        "channel": {"pubsub": pubsub, "topic": topic},
+        "versions": [{"name": f"v{major}"}],
+    }
+    return name, _document("EventType", namespace, name.lower(), spec)
+
+
+def _is_wrong(name: str) -> bool:
+    spec = {"type": name, "owner": {"team": "unknown"}, "versions": [{"name": "v1"}]}
+    resource, findings = parse_resource(_document("EventType", "default", "probe", spec))
+    return resource is None or has_errors([*findings, *naming.check(resource)])
+
+
+def _subscription(each: _Read, kind: str, policies: list[Document], found: Adopted) -> dict[str, Any]:
+    topic = str(each.spec.get("topic"))
+    shape = _CHANNEL.fullmatch(topic)
+    letters = each.spec.get("deadLetterTopic")
+    if not letters:
+        message = f"{each.app} has no dead-letter topic for {topic}: an event that fails for good is lost"
+        fix = f"The adopted subscription uses {DEAD_LETTER_PREFIX}{each.app}. Let an archive read it."
+        found.findings.append(each.finding("warning", "no-dead-letters", message, fix, "topic"))
+    for index, rule in enumerate(each.routes.get("rules") or ()):
+        if problem := cel.check(str(rule.get("match"))):
+            message = f"The rule is not valid CEL, and ends the sidecar of {each.app}: {problem.message}"
+            found.findings.append(
+                each.finding("error", "malformed-cel", message, problem.fix, "routes", "rules", index, "match")
+            )
+    if not each.routes.get("default"):
+        message = f"An event of {topic} that matches no rule is dropped silently by {each.app}"
+        fix = "Add routes.default, or filters that say which events are wanted."
+        found.findings.append(each.finding("warning", "no-default-route", message, fix, "routes"))
+    dead_letters = (
+        {} if letters in (None, "", f"{DEAD_LETTER_PREFIX}{each.app}") else {"deadLetter": {"topic": letters}}
+    )
+    spec: dict[str, Any] = {
+        "events": [{"type": kind, "versions": [f"v{shape['major'] if shape else 1}"]}],
+        "consumer": {"appId": each.app, "kit": False},
+        "routes": dict(each.routes),
+        "delivery": {**_delivery(each, policies, found), **dead_letters},
+        "enforcement": "BestEffort",
+    }
+    if each.bulk:
+        spec["bulk"] = {
+            "maxMessages": each.bulk["maxMessagesCount"],
+            "maxAwait": f"{each.bulk['maxAwaitDurationMs']}ms",
+        }
+    name = re.sub(r"[^a-z0-9.-]+", "-", f"{each.app}-{topic}".lower()).strip("-.")
+    return _document("EventSubscription", each.namespace, name, spec)
+
+
+def _delivery(each: _Read, policies: list[Document], found: Adopted) -> dict[str, Any]:
+    """Return the delivery policy that the app's Resiliency gives the component."""
+    retry, timeout, breaker = _policies(each, policies)
+    if retry is None:
+        message = f"{each.app} makes one attempt per event on {each.spec.get('pubsubname')}: no retry policy applies"
+        fix = "Set delivery.retry, for example {maxRetries: 5}."
+        found.findings.append(each.finding("warning", "one-attempt", message, fix, "pubsubname"))
+    given = retry or {"maxRetries": 0}
+    most = given.get("maxRetries", -1)
+    plain = {
+        "policy": "Exponential" if given.get("policy") == "exponential" else "Constant",
+        "duration": None if given.get("policy") == "exponential" else given.get("duration", "5s"),
+        "maxInterval": given.get("maxInterval", "60s") if given.get("policy") == "exponential" else None,
+        "maxRetries": _UNLIMITED if int(most) < 0 else most,
+    }
+    delivery: dict[str, Any] = {"retry": {name: value for name, value in plain.items() if value is not None}}
+    if int(most) < 0 and retry is not None:
+        message = f"{each.app} retries an event for ever, and its topic waits: the adopted limit is {_UNLIMITED}"
+        found.findings.append(each.finding("warning", "endless-retry", message, "Set maxRetries.", "pubsubname"))
+    if timeout:
+        delivery["timeout"] = timeout
+    else:
+        message = f"An attempt of {each.app} that never ends holds its event for ever: no timeout applies"
+        fix = "The adopted subscription has the default of 10s; set delivery.timeout if that is too short."
+        found.findings.append(each.finding("warning", "no-timeout", message, fix, "pubsubname"))
+    if breaker:
+        delivery["circuitBreaker"] = {name: value for name, value in breaker.items() if value is not None}
+    return delivery
+
+
+def _policies(each: _Read, policies: list[Document]) -> tuple[Document | None, str | None, Document | None]:
+    """Return the retry, timeout and circuit breaker of the app's component; the last Resiliency wins, as in daprd."""
+    chosen: tuple[Document | None, str | None, Document | None] = (None, None, None)
+    for document in policies:
+        namespace = (document.get("metadata") or {}).get("namespace") or "default"
+        if namespace != each.namespace or (document.get("scopes") and each.app not in document["scopes"]):
+            continue
+        spec = document.get("spec") or {}
+        target = ((spec.get("targets") or {}).get("components") or {}).get(each.spec.get("pubsubname")) or {}
+        inbound, known = target.get("inbound") or {}, spec.get("policies") or {}
+        if inbound:
+            retry = (known.get("retries") or {}).get(inbound.get("retry"))
+            timeout = (known.get("timeouts") or {}).get(inbound.get("timeout"))
+            chosen = retry, timeout, (known.get("circuitBreakers") or {}).get(inbound.get("circuitBreaker"))
+    return chosen
+
+
+def _document(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace != "default" else {})}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
