@@ -125,7 +125,7 @@ class Shop:
 async def _die(service: Service) -> None:
     outbox = service.outbox
     assert isinstance(outbox, TableOutbox)
-    tasks = [*outbox._tasks, *outbox._agenda._handling, *([service._starting] if service._starting else [])]
+    tasks = [*outbox._tasks, *outbox._schedules._handling, *([service._starting] if service._starting else [])]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

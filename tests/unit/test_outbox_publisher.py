@@ -10,7 +10,7 @@ import pytest
 
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable
 from tidings.outbox import publisher
-from tidings.outbox.publisher import Sending
+from tidings.outbox.publisher import BatchingPublisher
 from tidings.testing import MemorySidecar
 
 
@@ -47,7 +47,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def begun(sender: Sending, *events: bytes, topic: str = "t") -> list[asyncio.Task[None]]:
+async def begun(sender: BatchingPublisher, *events: bytes, topic: str = "t") -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(sender.publish(topic, event)) for event in events]
     await settle()
     return tasks
@@ -60,7 +60,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     sidecar = Slow()
-    tasks = await begun(Sending(sidecar), b"1", b"2", b"3")
+    tasks = await begun(BatchingPublisher(sidecar), b"1", b"2", b"3")
     assert sidecar.sent == [("t", [b"1"])]
     await sidecar.let(0)
     assert sidecar.sent[1:] == [("t", [b"2", b"3"])]
@@ -77,7 +77,7 @@ async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest
 
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)  # the test says when a pause is over
     sidecar = Slow()
-    sender = Sending(sidecar)
+    sender = BatchingPublisher(sidecar)
     await begun(sender, b"1")
     await sidecar.let(0)
     await begun(sender, b"2")
@@ -94,7 +94,7 @@ async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest
 
 async def test_topics_do_not_wait_for_each_other() -> None:
     sidecar = Slow()
-    sender = Sending(sidecar)
+    sender = BatchingPublisher(sidecar)
     await begun(sender, b"1")
     (other,) = await begun(sender, b"2", topic="u")
     await sidecar.let(1)
@@ -105,7 +105,7 @@ async def test_topics_do_not_wait_for_each_other() -> None:
 async def test_a_call_is_never_too_large(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, limit, 2)
     sidecar = Slow()
-    tasks = await begun(Sending(sidecar), b"1", b"2", b"3", b"4", b"5")
+    tasks = await begun(BatchingPublisher(sidecar), b"1", b"2", b"3", b"4", b"5")
     for call in range(3):
         await sidecar.let(call)
     assert [events for _, events in sidecar.sent] == [[b"1"], [b"2", b"3"], [b"4", b"5"]]
@@ -114,7 +114,7 @@ async def test_a_call_is_never_too_large(limit: str, monkeypatch: pytest.MonkeyP
 
 async def test_each_gets_its_own_answer_and_who_has_left_is_not_sent() -> None:
     sidecar = Slow()
-    first, good, bad, gone = await begun(Sending(sidecar), b"1", b"good", b"bad", b"gone")
+    first, good, bad, gone = await begun(BatchingPublisher(sidecar), b"1", b"good", b"bad", b"gone")
     gone.cancel()
     await settle()
     await sidecar.let(0)
@@ -127,7 +127,7 @@ async def test_each_gets_its_own_answer_and_who_has_left_is_not_sent() -> None:
 @pytest.mark.parametrize("error", [SidecarUnavailable("away"), ZeroDivisionError()])
 async def test_a_call_that_fails_whole_fails_for_all_and_the_next_goes_on(error: Exception) -> None:
     sidecar = Slow()
-    sender = Sending(sidecar)
+    sender = BatchingPublisher(sidecar)
     first, second = await begun(sender, b"1", b"2")
     await sidecar.let(0)
     sidecar.broken = error
@@ -141,7 +141,7 @@ async def test_a_call_that_fails_whole_fails_for_all_and_the_next_goes_on(error:
 
 async def test_stopped_it_leaves_nobody_waiting() -> None:
     sidecar = Slow()
-    sender = Sending(sidecar)
+    sender = BatchingPublisher(sidecar)
     _, second, third = await begun(sender, b"1", b"2", b"3")
     await sidecar.let(0)
     sender.stop()

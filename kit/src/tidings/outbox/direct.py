@@ -51,18 +51,18 @@ class PublishingPaused(SidecarUnavailable):
 
 
 class DirectOutbox:
-    """Publishes at once, or says that it could not.
+    """Publishes immediately, or raises an error.
 
         service = Service("thermometer", handlers, outbox=DirectOutbox.from_settings)
 
     Args:
-        sidecar: Where events are published.
-        max_event: The largest event that may be published, in bytes.
-        deadline: Seconds that one call may take.
-        attempts: How often one event is tried.
-        failures: How many failed calls in a row open the circuit breaker.
-        pause: Seconds until one call finds out whether it may close.
-        clock: Seconds, never going back.
+        sidecar: Publishes the events.
+        max_event: Maximum size of a published event in bytes.
+        deadline: Timeout of a call in seconds.
+        attempts: Maximum attempts per event.
+        failures: Number of consecutive failed calls that open the circuit breaker.
+        pause: Seconds until a probe call decides whether it closes.
+        clock: Monotonic clock in seconds.
 
     """
 
@@ -95,7 +95,7 @@ class DirectOutbox:
         """Nothing is left from before."""
 
     async def stop(self, grace_period: float) -> None:
-        """Wait for what is under way, for up to `grace_period` seconds; who asked for the rest has no answer."""
+        """Wait up to `grace_period` seconds for calls in flight; the remaining callers get no response."""
         try:
             async with asyncio.timeout(grace_period):
                 await self._idle.wait()
@@ -104,7 +104,7 @@ class DirectOutbox:
 
     @property
     def depth(self) -> int:
-        """How many units of work are being published."""
+        """Number of units of work being published."""
         return self._under_way
 
     def unit(self, delivery: DeliveryContext, now: datetime) -> DirectContext:
@@ -158,7 +158,7 @@ def _may_pass(error: Exception) -> bool:
 
 @dataclass(slots=True)
 class DirectContext(Context):
-    """A unit of work that only tells."""
+    """A unit of work that only publishes."""
 
     _outbox: DirectOutbox
     _facts: int = field(default=0, init=False)

@@ -1,7 +1,7 @@
-"""How an aggregate stands in the state store: its value, what it has handled, and what it has yet to tell.
+"""Format of an aggregate in the state store: its value, its inbox and pointers to its unpublished messages.
 
-The document is the unit of consistency. Value, inbox and the proof of the outbox change in one write under one etag,
-so no store needs to offer more than a conditional write, which all of Dapr's do.
+The document is the unit of consistency. Value, inbox and outbox pointers change in one write under one etag, so a store
+needs only conditional writes, which all of Dapr's offer.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tidings.messages.keys import escape
 T = TypeVar("T")
 INBOX_DAYS = 7
 INBOX_KEPT = 100
-"""So many of the last entries a document keeps, however old they are."""
+"""Minimum number of recent entries that a document keeps, regardless of their age."""
 INBOX_PACE = 2
-"""So many old entries each new one lets go: whatever the clock says, an inbox is never emptied at once."""
+"""Maximum number of old entries removed per new one, so that a wrong clock never empties an inbox at once."""
 MARKER_DAYS = 28
-"""How long the marker of an event that changed no document is kept; the store itself forgets it, by its own clock."""
+"""Days after which the store deletes the marker of an event that changed no document, by the store's own clock."""
 
 
 class Pointer(msgspec.Struct, frozen=True, array_like=True):
-    """Where a unit of work left messages that were not yet delivered when the document was written."""
+    """Location of messages of a unit of work that were not delivered when the document was written."""
 
     unit: str
     slot: str
@@ -87,7 +87,7 @@ def document_key(model: type[Any], key: str) -> str:
 
 
 def read_document(item: Item | None) -> Document:
-    """Decode a document; one that is not there is empty."""
+    """Decode a document; a missing one is empty."""
     return Document() if item is None else _documents.decode(item.value)
 
 

@@ -47,7 +47,7 @@ from tidings.messages.envelope import new_id
 from tidings.observability import metrics
 from tidings.outbox.documents import Pointer, Slot, read_document, read_slot, write
 from tidings.outbox.port import Deliver
-from tidings.outbox.publisher import Sending
+from tidings.outbox.publisher import BatchingPublisher
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Lanes:
         self._leftover: list[tuple[float, str]] = []
         self._finished: list[str] = []
         self._tasks: set[asyncio.Future[None]] = set()
-        self._sending = Sending(sidecar)
+        self._publisher = BatchingPublisher(sidecar)
         self._wake_cleaner = asyncio.Event()
         self._opened = asyncio.Event()
         self._closed = False
@@ -144,7 +144,7 @@ class Lanes:
                 for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
                     await unit.done.wait()
         self._closed = True  # what is committed from here on, nobody here would deliver
-        self._sending.stop()
+        self._publisher.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -307,7 +307,7 @@ class Lanes:
         pause, refused = _FIRST_PAUSE, False
         while True:
             # What was refused goes by itself: of a call that fails the others would be sent twice.
-            publish = self._sidecar.publish if refused else self._sending.publish
+            publish = self._sidecar.publish if refused else self._publisher.publish
             try:
                 await publish(message.topic, bytes(message.event))
             except SidecarError as error:

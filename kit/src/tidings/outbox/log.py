@@ -56,16 +56,16 @@ class LogOutbox:
         self._max_event = max_event
 
     async def start(self, deliver: Deliver) -> None:
-        """Take a lane, and deliver what a former self left."""
+        """Take a lane, and deliver messages left by an earlier run."""
         await self._lanes.open(deliver)
 
     async def stop(self, grace_period: float) -> None:
-        """Deliver what is under way, for up to `grace_period` seconds."""
+        """Deliver messages in flight within `grace_period` seconds."""
         await self._lanes.close(grace_period)
 
     @property
     def depth(self) -> int:
-        """How many units of work have messages that are not delivered yet."""
+        """Number of units of work with undelivered messages."""
         return self._lanes.depth
 
     def unit(self, delivery: DeliveryContext, now: datetime) -> StateContext:
@@ -182,7 +182,7 @@ class StateContext(DocumentContext):
     _scheduled: list[Scheduled] = field(default_factory=list, init=False)
 
     def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
-        """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
+        """Schedule a command for a handler of this service after a delay. Scheduled messages survive crashes."""
         kind = message_type(type(message))
         identity = new_id()
         self.schedule_event(self.encode(kind, message, identity), after=after.total_seconds())

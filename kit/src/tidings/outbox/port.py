@@ -1,4 +1,4 @@
-"""What every way of publishing offers."""
+"""Interface of the outbox strategies."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.documents import Scheduled
 
 Deliver = Callable[[Scheduled], Awaitable[None]]
-"""Handles a scheduled message that is due; it raises nothing and returns when the message is finished."""
+"""Handles a due scheduled message; returns when the message has its outcome and raises nothing."""
 
 
 class Outbox(Protocol):
-    """A strategy: what a handler wrote and what it published happen together, as far as the strategy promises."""
+    """A strategy that commits writes and messages together, with the guarantees that its module describes."""
 
     async def start(self, deliver: Deliver) -> None:
-        """Begin to deliver; returns once units of work can be committed."""
+        """Start delivering; return once units of work can be committed."""
 
     async def stop(self, grace_period: float) -> None:
-        """Deliver what is under way, for up to `grace_period` seconds, and let go."""
+        """Deliver messages in flight within `grace_period` seconds, and release all resources."""
 
     def unit(self, delivery: DeliveryContext, now: datetime) -> AbstractAsyncContextManager[Any]:
         """Open a unit of work: a `Context` with an async `commit()`."""
 
     @property
     def depth(self) -> int:
-        """How many units of work have messages that are not delivered yet."""
+        """Number of units of work with undelivered messages."""

@@ -1,4 +1,4 @@
-"""Publishes an event at once where none is, or just was, under way to its topic; what comes meanwhile goes together."""
+"""Publishes events, and batches those that arrive while a call for the same topic is in flight."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class _Topic:
         return taken
 
 
-class Sending:
-    """Events on their way to the broker, in no order: whoever needs one waits for one event before giving the next.
+class BatchingPublisher:
+    """Publishes events in no particular order. Callers that need order wait for one event before publishing the next.
 
     Args:
-        sidecar: Where they are published.
+        sidecar: Publishes the events.
 
     """
 
@@ -48,11 +48,12 @@ class Sending:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, topic: str, event: bytes) -> None:
-        """Hand an event to the broker; returns once it is acknowledged.
+        """Publish an event and return once the broker has acknowledged it.
 
         Raises:
-            SidecarUnavailable: No sidecar, no broker, or no answer in time; the event may or may not be out.
-            PublishRefused: Not allowed, no such topic, or too large.
+            SidecarUnavailable: The sidecar or broker is unavailable or did not answer in time; the event may have been
+                published.
+            PublishRefused: The topic is forbidden or missing, or the event is too large.
 
         """
         state = self._topics.setdefault(topic, _Topic())
@@ -69,7 +70,7 @@ class Sending:
         return None
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel the calls in flight."""
         for task in self._tasks:
             task.cancel()
 
@@ -101,7 +102,7 @@ class Sending:
 
 
 def _answer(waiting: asyncio.Future[SidecarError | None], error: BaseException | None) -> None:
-    """Tell who waits, unless it has been cancelled meanwhile."""
+    """Pass the result to the waiting caller, unless it has been cancelled."""
     if waiting.done():
         return
     if error is None or isinstance(error, SidecarError):

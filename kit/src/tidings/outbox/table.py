@@ -57,7 +57,7 @@ from tidings.outbox.port import Deliver
 from tidings.outbox.sql import Database, Migrate, commit_with, insert_all_new
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_relay import Relay
-from tidings.outbox.table_schedule import Agenda
+from tidings.outbox.table_schedule import Schedule
 from tidings.outbox.table_schema import inbox, metadata, outbox, parked, scheduled
 from tidings.settings import Settings
 
@@ -112,13 +112,13 @@ class TableOutbox:
         steady = SteadyClock(clock)
         self._lease = Lease(self.database, instance, clock, steady)
         self._relay = self._publisher(sidecar, steady)
-        self._agenda = Agenda(self.database, self._lease, steady)
+        self._schedules = Schedule(self.database, self._lease, steady)
         self._opened = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
     def on(cls, url: str, *, tables: sa.MetaData | Migrate | None = None) -> Callable[[Sidecar, Settings], TableOutbox]:
-        """Say to a `Service` that it publishes from a table in the database at that URL."""
+        """Return an outbox factory for `Service`, for the database at this URL."""
 
         def make(sidecar: Sidecar, settings: Settings) -> TableOutbox:
             database = Database(url, deadline=settings.tidings_deadline)
@@ -133,7 +133,7 @@ class TableOutbox:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self, deliver: Deliver) -> None:
-        """Make the tables that are missing, take a lane, and deliver what a former self left."""
+        """Create missing tables, take a lane, and deliver messages left by an earlier run."""
         async for attempt in stamina.retry_context(on=SidecarError, attempts=None, timeout=None, wait_max=5.0):
             with attempt:
                 await self.database.create(*self._tables)
@@ -141,13 +141,13 @@ class TableOutbox:
         self._opened.set()
         work: dict[str, Callable[[], Awaitable[None]]] = {
             "outbox.relay": self._relay.run,
-            "outbox.scheduled": partial(self._agenda.run, deliver),
+            "outbox.scheduled": partial(self._schedules.run, deliver),
             "outbox.lease": self._keep_lease,
         }
         self._tasks = [asyncio.create_task(restart_on_failure(name, each)) for name, each in work.items()]
 
     async def stop(self, grace_period: float) -> None:
-        """Publish what is under way, for up to `grace_period` seconds; what is left is adopted by another instance."""
+        """Publish rows in flight within `grace_period` seconds; another instance adopts the rest."""
         if self._opened.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_period):
@@ -157,7 +157,7 @@ class TableOutbox:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._opened.is_set():
             try:
-                await self._agenda.stop()
+                await self._schedules.stop()
                 await self._lease.release()
             except SidecarError as error:
                 log.warning("outbox.not_released", reason=str(error))
@@ -172,12 +172,12 @@ class TableOutbox:
             except SidecarError as error:
                 log.warning("outbox.lease_not_renewed", reason=str(error))
             if self._lease.adopted:
-                self._agenda.wake()
+                self._schedules.wake()
 
     @property
     def depth(self) -> int:
-        """How many messages are committed and not published yet, or (scheduled ones) being handled."""
-        return self._relay.depth + self._agenda.depth
+        """Number of messages that are committed but not published, and of scheduled ones being handled."""
+        return self._relay.depth + self._schedules.depth
 
     # -- units of work ------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class TableOutbox:
         async with self.database.connect() as connection:
             if delivery.key is not None:
                 await _remember(connection, delivery, self._lease.handling(now.timestamp()))
-            yield SqlContext(delivery, now, self._max_event, connection, self._lease, self._relay, self._agenda)
+            yield SqlContext(delivery, now, self._max_event, connection, self._lease, self._relay, self._schedules)
 
     async def _serving(self) -> None:
         try:
@@ -264,11 +264,11 @@ class SqlContext(Context):
     connection: AsyncConnection
     _lease: Lease
     _relay: Relay
-    _agenda: Agenda
+    _schedules: Schedule
     _scheduled: list[dict[str, object]] = field(default_factory=list, init=False)
 
     def schedule(self, message: object, *, after: timedelta = timedelta(0)) -> str:
-        """Hand a command to a handler of this same service, once `after` is over; survives crashes like an event."""
+        """Schedule a command for a handler of this service after a delay. Scheduled messages survive crashes."""
         kind = message_type(type(message))
         identity = new_id()
         self._schedule(identity, self.encode(kind, message, identity), after.total_seconds())
@@ -301,7 +301,7 @@ class SqlContext(Context):
             self._lease.handled(len(self.delivery.keys))
         finally:
             if self._scheduled:
-                self._agenda.wake()
+                self._schedules.wake()
 
 
 def _row(message: Outgoing, lane: int, written: float) -> dict[str, object]:

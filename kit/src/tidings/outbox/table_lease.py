@@ -1,4 +1,4 @@
-"""Which rows an instance delivers: those of its own lane, and of lanes whose instance has gone silent."""
+"""Leases of lanes: an instance delivers the rows of its own lane, and of lanes it adopted from silent instances."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Lease:
 
     @property
     def holds(self) -> bool:
-        """Whether nobody else can have taken over: false after a pause longer than the lease."""
+        """True while no other instance can have taken over the lanes."""
         return self._clock() < self._until
 
     async def begin(self) -> int:

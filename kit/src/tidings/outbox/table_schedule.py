@@ -1,4 +1,4 @@
-"""Delivers scheduled messages to the service itself once they are due."""
+"""Delivers scheduled messages to the service itself when they are due."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class _Entry:
     event: str
 
 
-class Agenda:
-    """Messages of a service to itself, in the lanes of a lease.
+class Schedule:
+    """Scheduled messages in the lanes of a lease.
 
     Args:
-        database: Where the messages stand.
-        lease: Which lanes are to be served.
-        clock: Seconds since 1970, steady.
+        database: Database of the messages.
+        lease: The lanes to serve.
+        clock: Steady clock, in seconds since the Unix epoch.
 
     """
 
@@ -54,15 +54,15 @@ class Agenda:
 
     @property
     def depth(self) -> int:
-        """How many messages are being handled."""
+        """Number of messages being handled."""
         return len(self._handling)
 
     def wake(self) -> None:
-        """Look for messages now."""
+        """Look for due messages now."""
         self._awake.set()
 
     async def run(self, deliver: Deliver) -> None:
-        """Deliver for ever; each message until it has its outcome."""
+        """Deliver due messages forever, each until it has its outcome."""
         while True:
             self._awake.clear()
             try:
@@ -70,7 +70,7 @@ class Agenda:
                 due = await self._take()
                 pause = 0.0 if due else await self._until_next()
             except SidecarError as error:
-                log.warning("agenda.waits_for_database", reason=str(error))
+                log.warning("schedule.waits_for_database", reason=str(error))
                 await asyncio.sleep(_PAUSE)
                 continue
             for entry in due:
@@ -82,7 +82,7 @@ class Agenda:
                     await self._awake.wait()
 
     async def stop(self) -> None:
-        """Let go of what is being handled: it is delivered again by whoever adopts the lane."""
+        """Cancel the messages being handled; the instance that adopts the lane delivers them again."""
         for task in self._handling:
             task.cancel()
         await asyncio.gather(*self._handling, return_exceptions=True)
@@ -94,7 +94,7 @@ class Agenda:
         self.wake()
 
     async def _take(self) -> Sequence[_Entry]:
-        """Mark the messages that are due as taken, so that they are not looked at again while they are handled."""
+        """Mark due messages as taken, so that they are not selected again while they are handled."""
         due = (
             sa.select(scheduled.c.id)
             .where(scheduled.c.lane.in_(self._lease.lanes), ~scheduled.c.taken, scheduled.c.due <= self._clock())
@@ -111,7 +111,7 @@ class Agenda:
             return sorted((_Entry(*row) for row in rows), key=lambda entry: entry.due)
 
     async def _until_next(self) -> float:
-        """Seconds until the next message is due."""
+        """Return the seconds until the next message is due."""
         waiting = (scheduled.c.lane.in_(self._lease.lanes), ~scheduled.c.taken)
         async with self._database.connect(write=False) as connection:
             due = (await connection.execute(sa.select(sa.func.min(scheduled.c.due)).where(*waiting))).scalar()
