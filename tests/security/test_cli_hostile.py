@@ -176,9 +176,8 @@ def test_what_is_no_file_is_a_finding(tmp_path: Path, kind: str) -> None:
     elif kind == "folder":
         place.mkdir()
     else:
-        place.symlink_to(
-            {"device": "/dev/zero", "loop": place, "proc": "/proc/self/environ", "socket": "/dev/log"}[kind]
-        )
+        target = {"device": "/dev/zero", "loop": str(place), "proc": "/proc/self/environ", "socket": "/dev/log"}
+        place.symlink_to(target[kind])
     done = run(tmp_path, "lint", ".", SECRET="s3cret")
     assert_harmless(done)
     assert "s3cret" not in done.said

@@ -137,10 +137,11 @@ def test_cel_is_located_inside_its_text(written: str, place: tuple[int, int]):
 
 
 def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
-    (tmp_path / "s.json").write_text('{"type": "object"}')
-    (tmp_path / "broken.json").write_text("{")
-    (tmp_path / "e.json").write_text("[1]")
-    (tmp_path / "deep").mkdir()
+    schemas = tmp_path / "deep" / "schemas"
+    schemas.mkdir(parents=True)
+    (schemas / "s.json").write_text('{"type": "object"}')
+    (schemas / "broken.json").write_text("{")
+    (schemas / "e.json").write_text("[1]")
     (tmp_path / "deep" / "events.yml").write_text(
         dedent("""\
         apiVersion: tidings.dev/v1alpha1
@@ -150,9 +151,9 @@ def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
           type: a.bDone
           owner: {team: t}
           versions:
-            - {name: v1, schema: ../s.json, examples: [{a: 1}, ../e.json]}
-            - {name: v2, schema: ../broken.json}
-            - {name: v3, schema: ../missing.json}
+            - {name: v1, schema: schemas/s.json, examples: [{a: 1}, schemas/e.json]}
+            - {name: v2, schema: schemas/broken.json}
+            - {name: v3, schema: schemas/missing.json}
         """)
     )
     inventory = load([tmp_path, tmp_path / "deep"])
