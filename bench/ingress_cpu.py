@@ -64,7 +64,9 @@ def tidings_app() -> Any:
     async def handle(event: Confirmed, context: StateContext) -> None:
         pass
 
-    return create_app(Service("kitchen", handlers, sidecar=MemorySidecar("kitchen")))
+    service = Service("kitchen", handlers, sidecar=MemorySidecar("kitchen"))
+    service.ingress.delayed.enabled = True  # as it is once the service has started: each attempt is timed
+    return create_app(service)
 
 
 def dapr_extension_app() -> Any:

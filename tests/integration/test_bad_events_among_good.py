@@ -49,3 +49,21 @@ async def test_every_good_event_is_handled_once_and_every_bad_one_is_listed(
     assert shop.handled == dict.fromkeys(good, 1)
     assert len(letters) == bad
     assert all(letter["failurereason"] for letter in letters), json.dumps(letters)[:2000]
+
+
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+async def test_later_events_are_handled_while_handlers_hang(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path, daprd: StartDaprd, serve: Serve
+) -> None:
+    app, hang = unique("till").replace(".", "-"), BAD["the handler hangs"]
+    numbers = range(100)
+    events = [encoded(hang(number) if number % 25 == 0 else envelope(number)) for number in numbers]
+    good = {number for number in numbers if number % 25}
+    address = request.getfixturevalue(broker)
+    how = bad_events.running(broker, address, app, tmp_path, daprd, serve, timeout="10m")
+    async with how as (shop, letters, publish):
+        await publish(events)
+        await poll(lambda: shop.handled.keys() >= good, patience=240)
+        assert (shop.hanging, letters) == (4, []), "the hanging ones are still being handled, each once"
+        assert [shop.tried[number] for number in numbers if number % 25 == 0] == [1, 1, 1, 1]
+    assert shop.handled == dict.fromkeys(good, 1)

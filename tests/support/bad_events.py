@@ -100,6 +100,7 @@ class Shop:
     handled: Counter[int] = field(default_factory=Counter)
     tried: Counter[int] = field(default_factory=Counter)
     latency: dict[int, float] = field(default_factory=dict)
+    hanging: int = 0
 
     def handlers(self) -> Handlers:
         handlers = Handlers()
@@ -117,7 +118,11 @@ class Shop:
     async def _trouble(self, sold: Sold) -> None:
         first = self.tried[sold.number] == 1
         if sold.trouble == "hang":
-            await asyncio.Event().wait()
+            self.hanging += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.hanging -= 1
         errors: dict[str, BaseException] = {
             "raise": ValueError("always"),
             "reject": Rejected("never wanted"),
@@ -165,15 +170,15 @@ class Late:
             await send({"type": "http.response.body", "body": b""})
 
 
-def planned(app: str, component: dict[str, Any]) -> Any:
-    """Plan an app with one subscription, whose handler may take three seconds."""
+def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
+    """Plan an app with one subscription, whose handler may take that long."""
     inventory = Inventory()
     for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
         names.update(filter(None, [delivers(component)]))
     kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
     wish = {
         "events": [{"type": NAME, "versions": ["v1"]}], "consumer": {"appId": app},
-        "delivery": {"timeout": "3s", "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
+        "delivery": {"timeout": timeout, "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
     }  # fmt: skip
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
     for each, spec in (("EventType", kind), ("EventSubscription", wish)):
@@ -197,12 +202,12 @@ def letters_subscription(app: str, reader: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running(
-    broker: str, address: str, app: str, folder: Path, daprd: Any, serve: Any
+    broker: str, address: str, app: str, folder: Path, daprd: Any, serve: Any, timeout: str = "3s"
 ) -> AsyncIterator[tuple[Shop, list[dict[str, Any]], Callable[[list[bytes]], Awaitable[None]]]]:
     """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic."""
     values = {"NATS_URL": address, "REDIS_HOST": address, "REDIS_PASSWORD": "", "RABBITMQ_URL": address}
     [component] = render(SETS / broker, values)
-    found, shop, late, reader = planned(app, component), Shop(), Late(), f"{app}-archive"
+    found, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
     letters, topic = letters_subscription(app, reader), f"{NAME}.v1"
     if broker == "nats":

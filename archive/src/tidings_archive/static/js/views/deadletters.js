@@ -13,6 +13,9 @@ const PAGE = 50;
 const STATES = { open: "Open", sent: "Sent again", handled: "Handled", dropped: "Dropped", discarded: "Discarded", any: "All" };
 const OUTCOMES = { unconfirmed: "sent again, not confirmed yet", failed: "failed again after a replay", unread: "sent again, but read by nobody", dropped: "sent again, and its handler did not want it", handled: "handled after a replay" };
 
+/** An event without a version, such as malformed bytes, can only fail or be refused again. */
+const sendable = ({ version }) => version > 0;
+
 export function deadLetters(main, { go, query }) {
   const wanted = { app: query.get("app") ?? "", state: query.get("state") ?? "open" };
   const chosen = new Set(); // numbers
@@ -41,10 +44,11 @@ export function deadLetters(main, { go, query }) {
   function draw() {
     const open = letters.filter(({ state: stands }) => stands === "open");
     const picked = letters.filter(({ number }) => chosen.has(number));
+    const toSend = picked.filter(sendable);
     fill(bulk, open.length > 1 && [
       h("label", { class: "switch" }, h("input", { type: "checkbox", "data-key": "every", checked: picked.length === open.length, onchange: ({ target }) => chooseAll(open, target.checked) }), "All shown"),
       h("span", { class: "soft" }, picked.length ? `${picked.length} chosen` : `${many(open.length, "open dead letter")}`),
-      h("button", { class: "button small-button", type: "button", disabled: !picked.length, onclick: () => replay(picked, done) }, icon("replay"), "Send chosen again"),
+      h("button", { class: "button small-button", type: "button", disabled: !toSend.length, onclick: () => replay(toSend, done) }, icon("replay"), "Send chosen again"),
       h("button", { class: "button warn small-button", type: "button", disabled: !picked.length, onclick: () => discard(picked, done) }, icon("discard"), "Discard chosen"),
     ]);
     if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "Nothing waits for you" : "None", wanted.app ? `No dead letters of ${wanted.app} here.` : "Everything that was sent has been handled or decided."));
@@ -89,15 +93,16 @@ export function deadLetters(main, { go, query }) {
         h(
           "div",
           { class: "letter-main" },
-          h("h2", { id }, letter.type, h("span", { class: "version active" }, `v${letter.version}`), !isOpen && h("span", { class: "tag" }, STATES[letter.state].toLowerCase())),
+          h("h2", { id }, letter.type, h("span", { class: "version active" }, letter.version ? `v${letter.version}` : "no version"), !isOpen && h("span", { class: "tag" }, STATES[letter.state].toLowerCase())),
           h("p", { class: "failed" }, service(letter.app), h("span", null, letter.subscription ?? "some subscription of it"), h("span", { class: "soft" }, "failed ", h("time", { datetime: letter.receivedAt, title: moment(letter.receivedAt) }, ago(letter.receivedAt)))),
           h("p", { class: "reason" }, letter.error && h("b", null, `${letter.error}: `), letter.reason),
+          isOpen && !sendable(letter) && h("p", { class: "soft small" }, "It cannot be sent again: no version could be read, so no handler takes it. Let its producer send a correct event, and discard this one."),
           h("p", { class: "soft small" }, [letter.attempts ? many(letter.attempts, "attempt") : null, letter.failures > 1 ? `failed ${letter.failures} times` : null, letter.subject && `about ${letter.subject}`, letter.replay && `${OUTCOMES[letter.replay.outcome]}${letter.replay.reason ? `: ${letter.replay.reason}` : ""}`].filter(Boolean).join(" · ")),
         ),
         h(
           "div",
           { class: "letter-actions" },
-          !["handled", "discarded"].includes(letter.state) && h("button", { class: "button small-button", type: "button", "data-key": `replay ${letter.number}`, onclick: () => replay([letter], done) }, icon("replay"), "Send again"),
+          !["handled", "discarded"].includes(letter.state) && sendable(letter) && h("button", { class: "button small-button", type: "button", "data-key": `replay ${letter.number}`, onclick: () => replay([letter], done) }, icon("replay"), "Send again"),
           isOpen && h("button", { class: "button warn small-button", type: "button", "data-key": `discard ${letter.number}`, onclick: () => discard([letter], done) }, icon("discard"), "Discard"),
           h("button", { class: "text-button", type: "button", "data-key": `show ${letter.number}`, "aria-expanded": String(Boolean(whole)), onclick: () => toggle(letter).catch(passing) }, whole ? "Less" : "Event and audit"),
           letter.correlationId && story(letter.correlationId),
