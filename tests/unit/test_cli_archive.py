@@ -359,3 +359,11 @@ def answering(body: bytes) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_dead_letter_without_a_version_says_so(archive: Archive) -> None:
+    archive.died("e-1", version=None, failureclass="MalformedEvent")  # type: ignore[arg-type]
+    listed, shown = archive.tidings("dlq", "list"), archive.tidings("dlq", "show", "1")
+    for each in (listed, shown):
+        assert "no version" in " ".join(each.output.split()), each.output
+        assert ".v0" not in each.output

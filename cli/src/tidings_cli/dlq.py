@@ -71,7 +71,7 @@ def show(
     table = Table(box=None, show_header=False)
     for name in ("number", "state", "app", "subscription", "eventId", "subject", "correlationId", "topic"):
         table.add_row(name, _text(letter[name]))
-    table.add_row("type", _text(f"{letter['type']}.v{letter['version']}"))
+    table.add_row("type", _text(_label(letter)))
     if letter["replay"]:
         table.add_row("latest replay", _text(_replay(letter["replay"])))
     table.add_row("reason", _text(f"{letter['error']}: {letter['reason']}" if letter["error"] else letter["reason"]))
@@ -254,6 +254,11 @@ def _number(letters: list[dict[str, Any]]) -> str:
     return f"{len(letters)} dead letter{'s' * (len(letters) != 1)}"
 
 
+def _label(letter: dict[str, Any]) -> str:
+    """Return type and version; where no version could be read, that is said instead."""
+    return f"{letter['type']}.v{letter['version']}" if letter["version"] else f"{letter['type']} (no version)"
+
+
 def _table(letters: list[dict[str, Any]]) -> Table:
     table = Table("no", "state", "subscription", "event", "attempts", "last attempt", "reason", box=None)
     for column in table.columns:
@@ -263,7 +268,7 @@ def _table(letters: list[dict[str, Any]]) -> Table:
             letter["number"],
             _state(letter),
             letter["subscription"] or f"? ({letter['app']})",
-            f"{letter['type']}.v{letter['version']} {letter['subject']}".strip(),
+            f"{_label(letter)} {letter['subject']}".strip(),
             letter["attempts"] or None,
             letter["lastAttempt"] or letter["receivedAt"],
             letter["reason"],
