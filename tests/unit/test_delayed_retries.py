@@ -175,6 +175,24 @@ async def test_a_slow_event_leaves_the_queue_while_its_attempt_goes_on(bulk: boo
     assert [each["failurereason"] for each in letters] == (["at last"] if end == "dead letter" else [])
 
 
+async def test_a_slow_event_that_came_before_the_service_had_started_leaves_the_queue_afterwards() -> None:
+    shop, acknowledged = Shop(), asyncio.Event()
+    shop.hanging.add(1)
+
+    async def acknowledge() -> None:
+        acknowledged.set()
+
+    async with running(shop, MemorySidecar("till"), policy=policy(timeout=60.0)) as service:
+        service.ingress.delayed.enabled = False
+        attempt = asyncio.ensure_future(service.ingress._respond(PATH, body(1), acknowledge))
+        await asyncio.sleep(4 * SHORTEST)
+        assert not acknowledged.is_set()
+        service.ingress.delayed.enabled = True
+        await asyncio.wait_for(acknowledged.wait(), 60)
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+
+
 async def test_only_so_many_slow_attempts_go_on_outside_of_the_queue() -> None:
     shop = Shop()
     shop.hanging |= set(range(MAX_RUNNING + 1))

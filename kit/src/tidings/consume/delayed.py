@@ -123,17 +123,18 @@ class DelayedRetries:
             return False
         return await self._store(delayed, pause(outcome, delayed.attempts, policy.retry), policy.retry)
 
+    def has_place(self, subscription: str) -> bool:
+        """Return True if another event may leave the queue now while its attempt is running."""
+        return self.enabled and self._attempts_aside[subscription] < MAX_RUNNING
+
     async def leave(self, delayed: Delayed, policy: SubscriptionPolicy) -> Running | None:
         """Store an event whose attempt is running and must be ended with `conclude`.
 
         Return None if the event must stay in the queue.
         """
-        name = delayed.subscription
-        if not self.enabled or _retrying.get() or not self._has_room(delayed, policy):
+        if not self.has_place(delayed.subscription) or not self._has_room(delayed, policy):
             return None
-        if self._attempts_aside[name] >= MAX_RUNNING:
-            return None
-        self._attempts_aside[name] += 1
+        self._attempts_aside[delayed.subscription] += 1
         running = self._running[delayed.key] = asyncio.get_running_loop().create_future()
         left = False
         try:

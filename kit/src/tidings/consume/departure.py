@@ -57,10 +57,6 @@ class Departures:
         self._paces: dict[str, Pace] = defaultdict(Pace)
         self._timer: asyncio.TimerHandle | None = None
 
-    def allowed(self, policy: SubscriptionPolicy) -> bool:
-        """Return True if events of a subscription may leave the queue during their attempt."""
-        return self.retries.enabled and not policy.ordering.is_ordered
-
     def of(self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]) -> Departure:
         """Prepare an attempt; `acknowledge` acknowledges its delivery."""
         return Departure(self, delayed, self._paces[policy.name], partial(self._leave, delayed, policy, acknowledge))
@@ -78,8 +74,9 @@ class Departures:
     def _look(self) -> None:
         now = time.monotonic()
         for departure in [slow for slow in self._in_flight if now - slow.began > slow.pace.hold]:
-            self._in_flight.discard(departure)
-            departure.start()
+            if self.retries.has_place(departure.subscription):  # otherwise, it is checked again next time
+                self._in_flight.discard(departure)
+                departure.start()
         self._timer = None
         if self._in_flight:
             self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
@@ -124,6 +121,11 @@ class Departure:
     def __exit__(self, *_: object) -> None:
         self._departures.end(self)
         self.pace.took(time.monotonic() - self.began)
+
+    @property
+    def subscription(self) -> str:
+        """Subscription of the event."""
+        return self._delayed.subscription
 
     def start(self) -> None:
         """Start moving the event out of the queue."""

@@ -222,7 +222,7 @@ class Ingress:
 
     def _departure(self, route: Route | None, inbound: _Inbound, acknowledge: Acknowledge | None) -> Departure | None:
         """Prepare the event's early departure from the queue, in case its attempt is slow."""
-        if route is None or acknowledge is None or route.batcher or not self._departures.allowed(route.policy):
+        if route is None or acknowledge is None or route.batcher or route.policy.ordering.is_ordered:
             return None
         delayed = Delayed(
             inbound.path,
