@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from tests.conformance import event, poll, unique
+from tests.support.brokers import values_of
 
 from tidings.brokers.components import render
 from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.kafka import ensure_topics
 from tidings.brokers.rabbitmq import ensure_queues
 from tidings.dapr.client import DaprSidecar
 from tidings.messages.envelope import new_id
@@ -46,12 +48,11 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["nats", "redis", "rabbitmq"])
+@pytest.fixture(params=["nats", "redis", "rabbitmq", "kafka"])
 def component(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The pub/sub component of each broker as it ships, with a broker of its own behind it."""
     address = request.getfixturevalue(request.param)
-    values = {"NATS_URL": address, "REDIS_HOST": address, "REDIS_PASSWORD": "", "RABBITMQ_URL": address}
-    [found] = render(SETS / request.param, values)
+    [found] = render(SETS / request.param, values_of(request.param, address))
     return found
 
 
@@ -109,6 +110,9 @@ async def test_no_event_is_acknowledged_that_the_app_has_not_answered(
     if component["spec"]["type"] == "pubsub.rabbitmq":  # what is published before a queue exists is lost, by design
         url = request.getfixturevalue("rabbitmq")
         await asyncio.to_thread(ensure_queues, url, [(app_id, each) for each in subscriptions])
+    if component["spec"]["type"] == "pubsub.kafka":
+        everything = [each["spec"]["topic"] for each in subscriptions]
+        await asyncio.to_thread(ensure_topics, request.getfixturevalue("kafka"), [*everything, f"deadletter.{app_id}"])
     served = await serve(app)
     process = await daprd(app_id, resources=[component, *subscriptions, RETRIED], app_port=served.port)
     sidecar = DaprSidecar(process.address)

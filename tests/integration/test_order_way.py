@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from scenarios import ordering
+from tests.support.brokers import available
 
 from tidings.brokers.rabbitmq import QueueError, ensure_queues
 from tidings_cli.testing.programs import Ports, rabbitmq_server
@@ -26,12 +27,12 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
 async def test_every_order_goes_its_way_and_all_counts_agree(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """The system is new on each: on RabbitMQ nothing is lost of what is told before a service first subscribes."""
-    address = request.getfixturevalue(broker) if broker == "rabbitmq" else broker
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
     options = Options(free_ports=True, run_dir=tmp_path / "run", environment=PACE, broker=address)
     async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         before = await ordering.counts(client, run.url)

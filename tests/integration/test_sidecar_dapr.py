@@ -67,7 +67,7 @@ TRACED = {
 async def test_the_events_own_traceparent_arrives_because_publish_repeats_it(
     traced: bool, nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, tmp_path: Path
 ) -> None:
-    """If the first two become TRACEPARENT in both cases, Dapr has mended it and `keep_traceparent` can go."""
+    """If the first two become TRACEPARENT in both cases, Dapr keeps it: `prepare` need not add `traceid`."""
     app, topic = Recorder(), unique("orders.orderPlaced")
     await ensure_streams(nats, [topic])
     served = await serve(app)

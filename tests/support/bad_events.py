@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,13 @@ from typing import Any
 import msgspec
 import nats
 import pika  # type: ignore[import-untyped]  # it has no types
+from kafka import KafkaProducer  # type: ignore[import-untyped]  # it has no types
+from tests.support.brokers import values_of
 
 from tidings import Event, Handlers, Rejected, Service, event
 from tidings.brokers.components import render
 from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import ensure_queues
 from tidings.consume import bulk
 from tidings.consume.policy import Policy
@@ -205,8 +208,7 @@ async def running(
     broker: str, address: str, app: str, folder: Path, daprd: Any, serve: Any, timeout: str = "3s"
 ) -> AsyncIterator[tuple[Shop, list[dict[str, Any]], Callable[[list[bytes]], Awaitable[None]]]]:
     """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic."""
-    values = {"NATS_URL": address, "REDIS_HOST": address, "REDIS_PASSWORD": "", "RABBITMQ_URL": address}
-    [component] = render(SETS / broker, values)
+    [component] = render(SETS / broker, values_of(broker, address))
     found, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
     letters, topic = letters_subscription(app, reader), f"{NAME}.v1"
@@ -214,6 +216,8 @@ async def running(
         await ensure_streams(address, [*found.topics, topic])
     if broker == "rabbitmq":
         ensure_queues(address, [*((app, each) for each in found.subscriptions), (reader, letters)])
+    if broker == "kafka":
+        await asyncio.to_thread(ensure_topics, address, [*found.topics, topic])
     served, archived = await serve(late), await serve(archive)
     [state] = render(SETS / "state-sqlite", {"STATE_FILE": str(folder / "state.db")})
     resources = [component, state, *found.subscriptions, found.resiliency]
@@ -238,8 +242,10 @@ async def publish(broker: str, address: str, topic: str, events: list[bytes]) ->
         await client.close()
     elif broker == "redis":
         await asyncio.to_thread(_publish_on_redis, address, topic, events)
-    else:
+    elif broker == "rabbitmq":
         await asyncio.to_thread(_publish_on_rabbitmq, address, topic, events)
+    else:
+        await asyncio.to_thread(publish_on_kafka, address, topic, dict.fromkeys(events))
 
 
 def _publish_on_redis(address: str, topic: str, events: list[bytes]) -> None:
@@ -255,6 +261,15 @@ def _publish_on_rabbitmq(address: str, topic: str, events: list[bytes]) -> None:
     for each in events:
         channel.basic_publish(topic, "", each, pika.BasicProperties(delivery_mode=2))
     connection.close()
+
+
+def publish_on_kafka(address: str, topic: str, events: Mapping[bytes, str | None]) -> None:
+    """Publish bytes, each with its key."""
+    producer = KafkaProducer(**Address.of(address).client)
+    sent = [producer.send(topic, value=each, key=key.encode() if key else None) for each, key in events.items()]
+    for each in sent:
+        each.get(timeout=60)
+    producer.close()
 
 
 def encoded(made: dict[str, Any] | bytes) -> bytes:

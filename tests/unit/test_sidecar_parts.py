@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tidings.dapr.client import DaprSidecar
 from tidings.dapr.errors import of_publish, of_state
-from tidings.dapr.tracecontext import keep_traceparent
+from tidings.dapr.preparing import prepare
 from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, StateConflict, StateRefused, TopicMissing
 from tidings.settings import Settings
 
@@ -91,18 +91,18 @@ json_values = st.recursive(
 )
 def test_only_a_missing_traceid_is_added(event: dict[str, Any], indent: int | None) -> None:
     event.pop("traceid", None)
-    assert json.loads(keep_traceparent(json.dumps(event, indent=indent).encode())) == {**event, "traceid": "00-a-b-01"}
+    assert json.loads(prepare(json.dumps(event, indent=indent).encode()).event) == {**event, "traceid": "00-a-b-01"}
 
 
 @pytest.mark.parametrize("event", [b"{}", b'{"traceparent":""}', b'{"traceparent":"00-a-b-01","traceid":""}'])
 def test_what_has_no_trace_or_a_traceid_stays_as_it_is(event: bytes) -> None:
-    assert keep_traceparent(event) == event
+    assert prepare(event).event == event
 
 
 @pytest.mark.parametrize("event", [b"", b"[]", b'{"traceparent":', b'{"traceparent":1}', b"\xff"])
 def test_what_is_no_event_is_refused(event: bytes) -> None:
     with pytest.raises(PublishRefused, match="structured CloudEvents"):
-        keep_traceparent(event)
+        prepare(event)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidings_cli.programs import jars
 from tidings_cli.programs.errors import ProgramError
 from tidings_cli.programs.gobuild import build
 from tidings_cli.programs.pins import PROGRAMS, Program
@@ -55,6 +56,8 @@ def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
     folder = cached(program).parent
     # Beside its place, so that the last step is a rename; gone with everything in it if anything goes wrong.
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{program.name}-") as scratch:
+        if program.jar:
+            return jars.obtain(program, Path(scratch), report)
         if program.release is not None:
             report(f"downloading {label}")
             try:
@@ -113,4 +116,6 @@ def ensure(*names: str, report: Callable[[str], None] = lambda _line: None) -> d
     and how to get it, and KeyError for a name that is not in the table.
     """
     programs = [PROGRAMS[name] for name in names]
+    if any(program.jar for program in programs):
+        jars.java()
     return {program.name: locate(program.name) or _obtain(program, report) for program in programs}

@@ -5,9 +5,11 @@ The checksums of Go modules are those that Go's checksum database vouches for; t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from importlib.resources import files
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(str(files("tidings_cli.programs"))) / "sums"
 HEAD = "# The SHA-256 of each release that `tidings tools` may download, and its address: `make pins` writes them.\n"
+JARS = "# The SHA-256 of each jar that Kafka consists of, and its path on Maven Central: `make pins` writes them.\n"
 TARGETS = [
     {"os": system, "arch": architecture} for system in ("linux", "darwin") for architecture in ("amd64", "arm64")
 ]
@@ -107,12 +110,41 @@ def _release_sum(client: httpx2.Client, program: Program, target: Mapping[str, s
             yield f"{digest}  {url}"
 
 
+_POM = """<project>
+<modelVersion>4.0.0</modelVersion><groupId>pins</groupId><artifactId>pins</artifactId><version>1</version>
+<packaging>pom</packaging>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{kafka}</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>{slf4j}</version></dependency>
+</dependencies>
+</project>
+"""
+SLF4J = "1.7.36"
+"""The version that Kafka depends on; without one of its back ends Kafka logs nothing."""
+
+
+def jar_sums(folder: Path) -> list[str]:
+    """Return a line for each jar that Kafka consists of, as Maven resolves them."""
+    (folder / "pom.xml").write_text(_POM.format(kafka=PROGRAMS["kafka"].version, slf4j=SLF4J))
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true"]
+    subprocess.run(["mvn", "-q", "-B", *goal, "-DoutputDirectory=jars"], cwd=folder, check=True)
+    found = sorted((folder / "jars").rglob("*.jar"))
+    return [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.relative_to(folder / 'jars')}" for jar in found]
+
+
 def main() -> None:
-    """Write both; where releases cannot be reached, what is pinned of them stays."""
+    """Write all; where releases cannot be reached, what is pinned of them stays."""
     with tempfile.TemporaryDirectory() as folder:
         lines = module_sums(PROGRAMS.values(), Path(folder))
     (FOLDER / "go.sum").write_text("\n".join(sorted(lines)) + "\n")
     typer.echo(f"{len(lines)} checksums of Go modules")
+    if shutil.which("mvn"):
+        with tempfile.TemporaryDirectory() as folder:
+            jars = jar_sums(Path(folder))
+        (FOLDER / "kafka.sum").write_text("\n".join([JARS.strip(), *jars]) + "\n")
+        typer.echo(f"{len(jars)} checksums of jars")
+    else:
+        typer.echo("NOT PINNED: Kafka's jars, because Maven (mvn) is not installed")
     try:
         releases = sorted(release_sums(PROGRAMS.values()))
     except httpx2.HTTPError as error:

@@ -57,6 +57,7 @@ class Program:
     `version_command` makes it print its version; empty where it has no such thing and any will do.
     `folders` are looked through after PATH (glob patterns, `~` for the home folder).
     `apt` is Debian's package, `brew` Homebrew's.
+    `jar` is a pattern for the name of the jar whose version counts, of a program that is a folder of jars for Java.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Program:
     folders: tuple[str, ...] = ()
     apt: str = ""
     brew: str = ""
+    jar: str = ""
 
 
 def _kubernetes(name: str, version_command: tuple[str, ...]) -> Program:
@@ -146,6 +148,7 @@ PROGRAMS: Mapping[str, Program] = {
             apt="rabbitmq-server",
             brew="rabbitmq",
         ),
+        Program(name="kafka", version="4.4.0", pinned=False, jar=r"kafka_2\.\d+-(\d+(?:\.\d+)+)\.jar"),
         _kubernetes("kube-apiserver", ("--version",)),
         _kubernetes("kubectl", ("version", "--client")),
         Program(

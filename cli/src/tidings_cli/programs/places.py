@@ -92,12 +92,34 @@ def _candidates(program: Program) -> Iterator[Path]:
             yield folder / program.name
 
 
+def _jar_folders(program: Program) -> Iterator[Path]:
+    """Yield where Kafka's jars may be: of an installed one, else in the cache. Homebrew keeps them in libexec."""
+    if home := os.environ.get("KAFKA_HOME"):
+        yield Path(home) / "libs"
+    for script in ("kafka-server-start.sh", "kafka-server-start"):
+        if found := shutil.which(script):
+            root = Path(found).resolve().parent.parent
+            yield from (root / "libs", root / "libexec/libs")
+    yield cached(program)
+
+
+def _has_jar(program: Program, folder: Path) -> bool:
+    oldest = parse_version(program.version) or ()
+    return any(
+        (parse_version(found[1]) or ()) >= oldest
+        for each in folder.glob("*.jar")
+        if (found := re.fullmatch(program.jar, each.name))
+    )
+
+
 def locate(name: str) -> Path | None:
     """The program `name` in a version that will do, or None. Looks only; downloads and builds nothing.
 
-    Raises KeyError for a name that is not in the table.
+    Of a program that consists of jars, it is their folder. Raises KeyError for a name that is not in the table.
     """
     program = PROGRAMS[name]
+    if program.jar:
+        return next((folder for folder in _jar_folders(program) if _has_jar(program, folder)), None)
     for path in _candidates(program):
         if os.access(path, os.X_OK) and fits(program, path):
             return path

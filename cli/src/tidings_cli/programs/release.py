@@ -45,7 +45,7 @@ def pinned_digest(url: str) -> str | None:
     return published_digest(packaged("sums/releases.sum").decode(), url)
 
 
-def _fetch(client: httpx2.Client, url: str, into: Path) -> str:
+def fetch(client: httpx2.Client, url: str, into: Path) -> str:
     """Download `url`; returns its SHA-256."""
     digest, size = hashlib.sha256(), 0
     with client.stream("GET", url) as answer, into.open("wb") as file:
@@ -59,7 +59,7 @@ def _fetch(client: httpx2.Client, url: str, into: Path) -> str:
     return digest.hexdigest()
 
 
-def _encrypted(request: httpx2.Request) -> None:
+def require_https(request: httpx2.Request) -> None:
     """Refuse a redirect from HTTPS to what anybody on the way could change."""
     if request.url.scheme != "https" and request.url.host not in ("127.0.0.1", "localhost"):
         raise ProgramError(f"{request.url} is not HTTPS", mend="tell whoever runs your network")
@@ -83,13 +83,13 @@ def download(program: Program, release: Release, folder: Path, report: Callable[
     name = url.rpartition("/")[2]
     archive = folder / name
     try:
-        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [_encrypted]}) as client:
+        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [require_https]}) as client:
             expected, what = pinned_digest(url), "pinned"
             if expected is None:
                 report(f"no checksum of {url} is pinned: what is published beside it must do")
                 sums, what = client.get(_filled(release.checksums, program)).raise_for_status().text, "published"
                 expected = published_digest(sums, name)
-            actual = _fetch(client, url, archive)
+            actual = fetch(client, url, archive)
     except httpx2.HTTPError as error:
         raise ReleaseUnreachable(f"{url}: {error}") from error
     if actual != expected:

@@ -64,6 +64,14 @@ def redis(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 @pytest.fixture(scope="session")
+def kafka(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Kafka server. Topics are the test's: `tidings.brokers.kafka.ensure_topics`."""
+    _must_have("kafka")
+    with programs.kafka_server(tmp_path_factory.mktemp("kafka"), ports) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def postgres(ports: Ports) -> Iterator[str]:
     """The URL of a PostgreSQL server; `create database` gives a test one of its own."""
     _must_have("initdb", "postgres")

@@ -1,4 +1,4 @@
-"""Real programs for tests, each on a free port with a folder of its own: NATS, Redis, PostgreSQL, daprd."""
+"""Real programs for tests, each on a free port with a folder of its own: NATS, Redis, RabbitMQ, Kafka, PostgreSQL, daprd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ import yaml
 
 from tidings.errors import TidingsError
 from tidings_cli.programs import ensure
-from tidings_cli.up import launch
+from tidings_cli.programs.jars import command as kafka_command
+from tidings_cli.up import kafka, launch
 from tidings_cli.up.ports import HOST, block
 
 DEBIANS_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH would log beside the system's own
@@ -127,6 +128,54 @@ def rabbitmq_server(folder: Path, ports: Ports) -> Iterator[str]:
             yield f"amqp://guest:guest@{HOST}:{port}/"
     finally:
         subprocess.run(["epmd", "-port", names, "-kill"], env=environment, check=False, capture_output=True)
+
+
+@contextmanager
+def kafka_server(folder: Path, ports: Ports) -> Iterator[str]:
+    """Run Kafka without a password; gives its URL."""
+    with kafka_servers(folder, ports, 1) as [server]:
+        yield server.url
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaNode:
+    """One server of a Kafka cluster."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[KafkaNode]]:
+    """Run a cluster of Kafka servers, each of which is a broker and a controller."""
+    jars = _program("kafka")
+    numbers = range(1, many + 1)
+    clients = {number: ports.take() for number in numbers}
+    voters = {number: ports.take() for number in numbers}
+    with ExitStack() as stack:
+        started: list[KafkaNode] = []
+        for number in numbers:
+            data = folder / f"kafka-{number}"
+            data.mkdir(exist_ok=True)
+            file = data / "server.properties"
+            file.write_text(
+                kafka.configuration(data, clients[number], voters[number], node=number, voters=voters), encoding="utf-8"
+            )
+            kafka.format_storage(jars, file, data)
+            started.append(
+                KafkaNode(
+                    f"kafka://{HOST}:{clients[number]}",
+                    stack.enter_context(
+                        running([*kafka_command(jars, "kafka.Kafka", str(file))], data / "kafka.log", lambda: True)
+                    ),
+                )
+            )
+        for number, node in zip(numbers, started, strict=True):
+            log, deadline = folder / f"kafka-{number}/kafka.log", time.monotonic() + 2 * PATIENCE
+            while not listens(clients[number]):
+                _still_starting(node.process, log, deadline)
+                time.sleep(0.1)
+        yield started
 
 
 @contextmanager

@@ -12,9 +12,13 @@ import pwd
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tidings.brokers.kafka import Address
+from tidings_cli.programs.jars import command
+from tidings_cli.up import kafka
 from tidings_cli.up.errors import UpError
 from tidings_cli.up.folder import write_private
 from tidings_cli.up.probes import HOST, Listens, Succeeds
@@ -66,6 +70,11 @@ class Backend:
         return "" if self.address else self.kind.process
 
     @property
+    def port_names(self) -> tuple[str, ...]:
+        """Names of the ports of the local server."""
+        return (self.process, kafka.CONTROLLER) if self.process == "kafka" else (self.process,) if self.process else ()
+
+    @property
     def programs(self) -> tuple[str, ...]:
         return () if self.address else self.kind.programs
 
@@ -89,13 +98,24 @@ def _postgres(url: str) -> Values:
     return {"POSTGRES_URL": url if urlsplit(url).path.strip("/") else f"{url}/postgres?sslmode=disable"}
 
 
+def _kafka(url: str) -> Values:
+    address = Address.of(url)
+    return {
+        "KAFKA_BROKERS": address.brokers,
+        "KAFKA_AUTH": "password" if address.user else "none",
+        "KAFKA_USER": address.user,
+        "KAFKA_PASSWORD": address.password,
+        "KAFKA_DISABLE_TLS": "false" if address.tls else "true",
+    }
+
+
 BROKERS = {
     kind.name: kind
     for kind in (
         Kind("nats", ("nats", "tls"), lambda url: {"NATS_URL": url}, ("nats-server",), "nats", "nats://", pauses=True),
         Kind("redis", ("redis", "rediss"), _redis, ("redis-server",), "redis", "redis://"),
         Kind("rabbitmq", ("amqp", "amqps"), lambda url: {"RABBITMQ_URL": url}),
-        Kind("kafka", ("kafka",), lambda url: {"KAFKA_BROKERS": urlsplit(url).netloc}),
+        Kind("kafka", ("kafka", "kafkas"), _kafka, ("kafka",), "kafka", "kafka://"),
     )
 }
 STORES = {
@@ -136,7 +156,13 @@ def processes(
     """Return the local servers to start; a Redis that is both broker and store is one process."""
     chosen: list[tuple[Backend, Role]] = [(store, "store"), (broker, "broker")]
     roles = {backend.process: role for backend, role in chosen if backend.process}
-    factories = {"nats": _nats_server, "redis": _redis_server, "postgres": _postgres_server}
+    kafka_server = partial(_kafka_server, ports.get(kafka.CONTROLLER, 0))
+    factories: dict[str, Callable[[int, Mapping[str, Path], Path, Role], Process]] = {
+        "nats": _nats_server,
+        "redis": _redis_server,
+        "postgres": _postgres_server,
+        "kafka": kafka_server,
+    }
     servers = [factories[name](ports[name], tools, data / name, role) for name, role in roles.items()]
     redis = b"AUTH %b\r\nPING\r\n" % password.encode()
     return [
@@ -147,9 +173,12 @@ def processes(
     ]
 
 
-_CONFIGURATIONS: Mapping[str, Callable[[str], str]] = {
-    "nats": lambda password: f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n",
-    "redis": lambda password: f"requirepass {password}\n",
+_CONFIGURATIONS: Mapping[str, Callable[[Process, str], str]] = {
+    "nats": lambda _, password: f"authorization {{user: {USER}, password: {json.dumps(password)}}}\n",
+    "redis": lambda _, password: f"requirepass {password}\n",
+    "kafka": lambda process, password: kafka.configuration(
+        process.cwd, process.ports["app"], process.ports["controller"], login=(USER, password)
+    ),
 }
 
 
@@ -157,7 +186,7 @@ def configure(servers: Iterable[Process], password: str) -> None:
     """Write the servers' configuration files with the password."""
     for process in servers:
         if process.name in _CONFIGURATIONS:
-            write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](password))
+            write_private(process.cwd / CONFIGURATION, _CONFIGURATIONS[process.name](process, password))
 
 
 def _nats_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
@@ -197,6 +226,18 @@ def _redis_server(port: int, tools: Mapping[str, Path], data: Path, role: Role) 
         ready=Listens(port, answer=b"+OK\r\n+PONG"),
         cwd=data,
         ports={"app": port},
+    )
+
+
+def _kafka_server(controller: int, port: int, tools: Mapping[str, Path], data: Path, role: Role) -> Process:
+    return Process(
+        name="kafka",
+        role=role,
+        app="kafka",
+        argv=command(tools["kafka"], "kafka.Kafka", str(data / CONFIGURATION)),
+        ready=Listens(port),
+        cwd=data,
+        ports={"app": port, "controller": controller},
     )
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from tidings.brokers import components
 from tidings_cli import programs
-from tidings_cli.up import backends, orphans, ports, processes, state, system
+from tidings_cli.up import backends, kafka, orphans, ports, processes, state, system
 from tidings_cli.up.errors import AlreadyRunning, NotRunning
 from tidings_cli.up.folder import RUN_DIR, RunFolder, make_own, make_private, write_private
 from tidings_cli.up.postgres import init_cluster
@@ -118,6 +118,9 @@ def _write(
         *processes.services(planned.instances, run_context),
     ]
     backends.configure(started, password)
+    if planned.broker.process == "kafka":
+        data = folder.data("kafka")
+        kafka.format_storage(tools["kafka"], data / backends.CONFIGURATION, data)
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder, password)
     folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")

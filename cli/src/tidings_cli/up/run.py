@@ -27,6 +27,7 @@ from typing import Any
 import httpx2
 
 from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.kafka import ensure_topics, partitions_of
 from tidings.brokers.rabbitmq import ensure_queues
 from tidings.brokers.watch import BrokerWatch, Found
 from tidings.errors import TidingsError
@@ -39,7 +40,7 @@ from tidings_cli.up.state import Identity, Phase, ProcessState, RunState
 from tidings_cli.up.supervisor import Reporter, Supervisor
 from tidings_cli.up.system import Options
 
-BACKEND_DEADLINE = 30.0
+BACKEND_DEADLINE = 60.0
 """Timeout in seconds for the start of broker and store; nothing can start without them."""
 MAX_OUTAGE = 100.0
 """Seconds without NATS after which a sidecar may have given up reconnecting for good (60 attempts, 2 s apart), although
@@ -129,7 +130,7 @@ class Run:
 
         Args:
             deadline: Timeout in seconds. By default there is none for services, since a developer may be fixing them;
-                broker and store always have 30 s.
+                broker and store always have 60 s.
 
         Raises:
             StartFailed: A process failed or was not ready in time. The others are still running: call `stop`.
@@ -148,6 +149,10 @@ class Run:
             apps = self._system.system.plan.apps
             planned = [(app, subscription) for app, plan in apps.items() for subscription in plan.subscriptions]
             await asyncio.to_thread(ensure_queues, self.broker_url, planned)
+        if self._system.system.broker.kind.name == "kafka":
+            (component,) = self._system.pubsubs
+            topics, partitions = self._system.system.plan.topics, partitions_of(component)
+            await asyncio.to_thread(ensure_topics, self.broker_url, topics, partitions=partitions)
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._set_phase("ready")

@@ -135,7 +135,7 @@ def read(root: Path, options: Options) -> System:
     for instance in started:
         project.check_code(home, instance.service)
     store = choose(options.state or home.project.state, STORES, "state")
-    ports = requested_ports(home, started, {backend.process for backend in (broker, store) if backend.process})
+    ports = requested_ports(home, started, {name for backend in (broker, store) for name in backend.port_names})
     if options.free_ports:
         ports = dict.fromkeys(ports)
     programs = tuple(companions(home, options.only))

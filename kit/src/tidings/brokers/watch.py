@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing
+from tidings.brokers.kafka import RefusedTopics, ensure_topics, partitions_of
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class BrokerWatch:
         url: Its address.
         topics: What must have a stream.
         subscriptions: App and Dapr Subscription.
-        component: The rendered pub/sub component of NATS; other brokers need none.
+        component: The rendered pub/sub component of NATS or Kafka; other brokers need none.
         replicas: Of each stream.
         sidecars: The number of sidecars per app, which is the number of consumers of a RabbitMQ queue; None: unknown.
 
@@ -88,6 +89,7 @@ class BrokerWatch:
         Raises:
             StreamError: NATS does not answer.
             QueueError: RabbitMQ does not answer.
+            TopicError: Kafka does not answer.
 
         """
         if self.kind == "nats":
@@ -111,6 +113,16 @@ class BrokerWatch:
             idle = tuple(reader for reader, count in consumers.items() if not count)
             orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
             return Found(tuple(queues), idle, orphaned)
+        if self.kind == "kafka":  # daprd itself rejoins its consumer group once the topics exist again
+            partitions = partitions_of(self.component)
+            try:
+                made = await asyncio.to_thread(
+                    ensure_topics, self.url, self.topics, partitions=partitions, replicas=self.replicas
+                )
+            except RefusedTopics as error:
+                LOG.warning("%s", error)
+                return Found()
+            return Found(tuple(made))
         return Found()
 
     def resume(self, before: BrokerWatch) -> None:

@@ -15,7 +15,7 @@ from grpc.aio import AioRpcError
 
 from tidings.dapr import errors as refusals
 from tidings.dapr.port import Item, Operation, Upsert
-from tidings.dapr.tracecontext import keep_traceparent
+from tidings.dapr.preparing import prepare
 from tidings.errors import PublishRefused, SidecarError, StateRefused
 from tidings.messages.envelope import CONTENT_TYPE
 from tidings.settings import Settings
@@ -117,12 +117,13 @@ class DaprSidecar:
             PublishRefused: Unknown component, topic not allowed for this app, no stream for it, or too large.
 
         """
+        prepared = prepare(data)
         request = api_v1.PublishEventRequest(
             pubsub_name=self.pubsub,
             topic=topic,
-            data=keep_traceparent(data),
+            data=prepared.event,
             data_content_type=CONTENT_TYPE,
-            metadata=metadata,
+            metadata={**prepared.metadata, **(metadata or {})},
         )
         try:
             await self._stub().PublishEvent(request, **self._how)
@@ -143,9 +144,12 @@ class DaprSidecar:
                 topic=topic,
                 entries=[
                     api_v1.BulkPublishRequestEntry(
-                        entry_id=str(number), event=keep_traceparent(event), content_type=CONTENT_TYPE
+                        entry_id=str(number),
+                        event=prepared.event,
+                        content_type=CONTENT_TYPE,
+                        metadata=prepared.metadata,
                     )
-                    for number, event in enumerate(events)
+                    for number, prepared in enumerate(map(prepare, events))
                 ],
             )
             await self._stub().BulkPublishEvent(request, **self._how)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from tidings.dapr import Item, Operation, Upsert
-from tidings.dapr.tracecontext import keep_traceparent
+from tidings.dapr.preparing import prepare
 from tidings.errors import SidecarError, SidecarUnavailable, StateRefused
 from tidings.messages.envelope import timestamp
 from tidings.testing.broker import MemoryBroker
@@ -102,7 +102,7 @@ class MemorySidecar(Faults):
 
 def as_daprd_sends(event: bytes, pubsub: str, topic: str) -> bytes:
     """Complete a CloudEvent as daprd does when it is published; the event's own data stays what it is to the byte."""
-    fields = msgspec.json.decode(keep_traceparent(event), type=dict[str, msgspec.Raw])
+    fields = msgspec.json.decode(prepare(event).event, type=dict[str, msgspec.Raw])
     defaults = {"time": timestamp(), "source": "Dapr", "type": "com.dapr.event.sent", "specversion": "1.0"}
     traces = {} if "traceid" in fields else {"traceid": "", "traceparent": ""}
     encoded = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in {**defaults, **traces}.items()}

@@ -1,0 +1,196 @@
+"""The Kafka topics that a plan needs, and how many messages of them wait for each app.
+
+Topics are created beforehand, because a broker that creates them by itself gives each of them its default number of
+partitions, and may be told not to create any. An app is one consumer group, named after it.
+
+The Kafka client is imported where it is used: it takes longer to load than everything else here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from tidings.errors import TidingsError
+
+if TYPE_CHECKING:
+    from kafka import TopicPartition  # type: ignore[import-untyped]  # it has no types
+    from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+
+MAX_AGE = timedelta(days=7)
+"""How long messages are kept, read or not; as long as an app's inbox remembers what it has handled."""
+PARTITIONS = "tidings.dev/partitions"
+"""Annotation of a pubsub.kafka component: how many partitions a topic gets when it is created."""
+DEFAULT_PARTITIONS = 3
+_CONNECT_MS = 5_000
+_EXISTS = 36
+_UNKNOWN = 3
+Reader = tuple[str, str]
+"""App and topic."""
+
+
+class TopicError(TidingsError):
+    """Kafka does not answer, or does not do what was asked."""
+
+
+class RefusedTopics(TopicError):
+    """Kafka refuses some topics; all others exist."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"Kafka refuses the topic {topic}: {why}" for topic, why in reasons.items()))
+        self.topics = frozenset(reasons)
+
+
+class Address(NamedTuple):
+    """A parsed address, such as `kafka://user:password@host:9092,other:9092`."""
+
+    brokers: str
+    user: str
+    password: str
+    tls: bool
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Parse an address: scheme `kafkas` for TLS, a user for SASL/PLAIN."""
+        parts = urlsplit(url)
+        login, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        return cls(hosts, unquote(user), unquote(password), parts.scheme == "kafkas")
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """The connection settings of the Kafka client."""
+        security = f"{'SASL_' if self.user else ''}{'SSL' if self.tls else 'PLAINTEXT'}"
+        login = {"sasl_mechanism": "PLAIN", "sasl_plain_username": self.user, "sasl_plain_password": self.password}
+        servers = {"bootstrap_servers": self.brokers.split(","), "security_protocol": security}
+        return {**servers, "bootstrap_timeout_ms": _CONNECT_MS, **(login if self.user else {})}
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[KafkaAdminClient]:
+    """Connect; any failure of Kafka within the context is a TopicError."""
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415 - see the module's docstring
+    from kafka.errors import KafkaError  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    address = Address.of(url)
+    try:
+        client = KafkaAdminClient(**address.client)
+        try:
+            yield client
+        finally:
+            client.close()
+    except (KafkaError, OSError) as error:
+        raise TopicError(
+            f"Kafka does not answer as expected at {address.brokers} ({error}): is it running, is that its address, "
+            "and are user and password right?"
+        ) from error
+
+
+def partitions_of(component: Mapping[str, Any] | None) -> int:
+    """Return how many partitions a component's annotation asks for.
+
+    Raises:
+        ValueError: The annotation is not a positive number.
+
+    """
+    annotations = (component or {}).get("metadata", {}).get("annotations") or {}
+    asked = int(annotations.get(PARTITIONS, DEFAULT_PARTITIONS))
+    if asked < 1:
+        raise ValueError(f"{PARTITIONS} is {asked}: write a number from 1")
+    return asked
+
+
+def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
+    """Return the number of partitions of each topic that exists."""
+    wanted = sorted(set(topics))
+    found = client.describe_topics(wanted) if wanted else []
+    return {each["name"]: len(each["partitions"]) for each in found if each["error_code"] != _UNKNOWN}
+
+
+def ensure_topics(
+    url: str,
+    topics: Iterable[str],
+    *,
+    partitions: int = DEFAULT_PARTITIONS,
+    replicas: int = 1,
+    max_age: timedelta = MAX_AGE,
+) -> list[str]:
+    """Create the topics that do not exist, and return them; existing ones stay as they are.
+
+    With three replicas or more, a message counts as published once all of them but one have it, so that a broker may
+    be lost. Partitions are not added to an existing topic: a subject would move to another partition, and its events
+    would overtake those that are waiting.
+
+    Raises:
+        TopicError: Kafka does not answer.
+        RefusedTopics: It refuses a topic. All others have been created: one topic must not affect the others.
+
+    """
+    from kafka.admin import NewTopic  # noqa: PLC0415 - see the module's docstring
+
+    settings = {
+        "retention.ms": str(round(max_age.total_seconds() * 1000)),
+        "min.insync.replicas": str(max(replicas - 1, 1)),
+    }
+    wanted = set(topics)
+    with _connected(url) as client:
+        missing = sorted(wanted - _partitions(client, wanted).keys())
+        if not missing:
+            return []
+        asked = [NewTopic(name, partitions, replicas, topic_configs=settings) for name in missing]
+        answers = client.create_topics(asked, raise_errors=False)["topics"]
+        failed = [each for each in answers if each["error_code"] not in (0, _EXISTS)]
+        refused = {each["name"]: str(each["error_message"]) for each in failed}
+        created = [name for name in missing if name not in refused]
+        if created:
+            client.wait_for_topics(created)
+    if refused:
+        raise RefusedTopics(refused)
+    return created
+
+
+def pending(url: str, readers: Iterable[Reader]) -> dict[tuple[str, str], int]:
+    """Return the lag by topic and consumer group: messages that a reader has not acknowledged yet.
+
+    Topics that do not exist are left out.
+
+    Raises:
+        TopicError: Kafka does not answer.
+
+    """
+    from kafka import TopicPartition  # noqa: PLC0415 - see the module's docstring
+    from kafka.admin import OffsetSpec  # noqa: PLC0415
+
+    wanted = set(readers)
+    lag: Counter[tuple[str, str]] = Counter()
+    with _connected(url) as client:
+        many = _partitions(client, (topic for _, topic in wanted))
+        every = [TopicPartition(topic, number) for topic, count in many.items() for number in range(count)]
+        first, last = (
+            {at: each.offset for at, each in client.list_partition_offsets(dict.fromkeys(every, which)).items()}
+            if every
+            else {}
+            for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
+        committed = _committed(client, {app for app, _ in wanted})
+    for app, topic in wanted:
+        for at in every:
+            if at.topic == topic:
+                lag[topic, app] += max(last[at] - max(committed.get((app, at), 0), first[at]), 0)
+    return dict(lag)
+
+
+def _committed(client: KafkaAdminClient, groups: Iterable[str]) -> dict[tuple[str, TopicPartition], int]:
+    """Return the next offset to read, by group and partition, where a group has committed one."""
+    from kafka.errors import CoordinatorNotAvailableError  # noqa: PLC0415
+
+    names = sorted(groups)
+    try:
+        found = client.list_group_offsets(dict.fromkeys(names)) if names else {}
+    except CoordinatorNotAvailableError:  # no group has ever been used on this Kafka
+        return {}
+    return {(name, at): offset.offset for name, offsets in found.items() for at, offset in offsets.items()}
