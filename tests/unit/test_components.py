@@ -14,6 +14,10 @@ VALUES = {
     "REDIS_PASSWORD": "",
     "RABBITMQ_URL": "amqp://127.0.0.1",
     "KAFKA_BROKERS": "127.0.0.1:9092",
+    "KAFKA_AUTH": "none",
+    "KAFKA_USER": "",
+    "KAFKA_PASSWORD": "",
+    "KAFKA_DISABLE_TLS": "true",
     "STATE_FILE": "/var/lib/orders.db",
     "POSTGRES_URL": "postgres://127.0.0.1/orders",
 }

@@ -149,6 +149,10 @@ def test_a_wrong_reference_names_the_service_and_variable() -> None:
         services(instances(around.home, (), {}), around)
 
 
+NO_LOGIN = {"KAFKA_AUTH": "none", "KAFKA_USER": "", "KAFKA_PASSWORD": "", "KAFKA_DISABLE_TLS": "true"}
+LOGIN = {**NO_LOGIN, "KAFKA_AUTH": "password", "KAFKA_USER": "default", "KAFKA_PASSWORD": "s3cret"}
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "address", "values"),
     [
@@ -157,13 +161,26 @@ def test_a_wrong_reference_names_the_service_and_variable() -> None:
         ("redis", "redis", "", {"REDIS_HOST": "127.0.0.1:6379", "REDIS_PASSWORD": "s3cret"}),
         ("redis://:pw@r", "redis", "redis://:pw@r", {"REDIS_HOST": "r:6379", "REDIS_PASSWORD": "pw"}),
         ("amqp://g@r:5672", "rabbitmq", "amqp://g@r:5672", {"RABBITMQ_URL": "amqp://g@r:5672"}),
-        ("kafka://k:9092", "kafka", "kafka://k:9092", {"KAFKA_BROKERS": "k:9092"}),
+        ("kafka://k:9092", "kafka", "kafka://k:9092", {"KAFKA_BROKERS": "k:9092", **NO_LOGIN}),
+        ("kafka", "kafka", "", {"KAFKA_BROKERS": "127.0.0.1:9092", **LOGIN}),
+        (
+            "kafkas://me:p%40ss@k:1,l:2",
+            "kafka",
+            "kafkas://me:p%40ss@k:1,l:2",
+            {
+                **LOGIN,
+                "KAFKA_BROKERS": "k:1,l:2",
+                "KAFKA_USER": "me",
+                "KAFKA_PASSWORD": "p@ss",
+                "KAFKA_DISABLE_TLS": "false",
+            },
+        ),
     ],
 )
 def test_brokers(text: str, kind: str, address: str, values: dict[str, str]) -> None:
     chosen = choose(text, BROKERS, "broker")
     assert (chosen.kind.name, chosen.address) == (kind, address)
-    assert chosen.values({"nats": 4222, "redis": 6379}, "s3cret") == values
+    assert chosen.values({"nats": 4222, "redis": 6379, "kafka": 9092}, "s3cret") == values
     assert bool(chosen.process) is not bool(address)
 
 

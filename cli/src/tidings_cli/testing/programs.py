@@ -1,4 +1,4 @@
-"""Real programs for tests, each on a free port with a folder of its own: NATS, Redis, RabbitMQ, Kafka, PostgreSQL, daprd."""
+"""Real programs for tests, each on a free port with a folder of its own: brokers, PostgreSQL, daprd."""
 
 from __future__ import annotations
 

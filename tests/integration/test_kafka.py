@@ -1,0 +1,144 @@
+"""Kafka: topics of three partitions, order per subject, a rebalance while events flow, and the lag of a group."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from tests.conformance import event, poll, unique
+from tests.integration.test_app_away import SETS, planned
+from tests.support.brokers import values_of
+
+from tidings.brokers.components import render
+from tidings.brokers.kafka import RefusedTopics, TopicError, ensure_topics, pending
+from tidings.dapr.client import DaprSidecar
+from tidings.messages.envelope import new_id
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+SUBJECTS = 12
+ROUNDS = 20
+
+
+class Ordered:
+    """An app that notes the number of each event it is sent, by subject, and can hold its answers back."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[int]] = defaultdict(list)
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        await self.may_answer.wait()
+        entries = json.loads(body)["entries"] if scope["path"].startswith("/events/") else []
+        for entry in entries:
+            found = json.loads(base64.b64decode(entry["event"]))
+            self.seen[found["subject"]].append(int(found["data"]["number"]))
+        statuses = [{"entryId": each["entryId"], "status": "SUCCESS"} for each in entries]
+        answer = json.dumps({"statuses": statuses}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": answer})
+
+    @property
+    def complete(self) -> bool:
+        return len(self.seen) == SUBJECTS and all(set(each) == set(range(ROUNDS)) for each in self.seen.values())
+
+
+def first_sight(numbers: list[int]) -> list[int]:
+    """The numbers in the order in which each came first: a rebalance may repeat some."""
+    return list(dict.fromkeys(numbers))
+
+
+async def reader(kafka: str, daprd: StartDaprd, serve: Serve, *apps: Ordered) -> tuple[str, str, list[Any]]:
+    """Start a sidecar for each copy of an app that reads one topic; gives its id, the topic, and the sidecars."""
+    app, [component] = unique("reader").replace(".", "-"), render(SETS / "kafka", values_of("kafka", kafka))
+    topic = f"shop.item{new_id()[-6:]}Sold.v1"
+    subscriptions = planned(app, [topic], component)
+    topics = [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{app}"]
+    await asyncio.to_thread(ensure_topics, kafka, topics, partitions=3)
+    ports = [(await serve(each)).port for each in apps]
+    return app, topic, [await daprd(app, resources=[component, *subscriptions], app_port=each) for each in ports]
+
+
+async def publish_round(sidecar: DaprSidecar, topic: str, number: int) -> None:
+    """Publish the next event of each subject, in one call."""
+    events = [event(subject=f"order-{each}", data={"number": number}).encode() for each in range(SUBJECTS)]
+    assert await sidecar.publish_many(topic, events) == [None] * SUBJECTS
+
+
+async def test_each_subjects_events_stay_in_order_over_three_partitions(
+    kafka: str, daprd: StartDaprd, serve: Serve
+) -> None:
+    app = Ordered()
+    name, topic, [process] = await reader(kafka, daprd, serve, app)
+    sidecar = DaprSidecar(process.address)
+    for number in range(ROUNDS):
+        await publish_round(sidecar, topic, number)
+    await poll(lambda: app.complete)
+    assert {subject: first_sight(seen) for subject, seen in app.seen.items()} == {
+        subject: list(range(ROUNDS)) for subject in app.seen
+    }
+    await poll(lambda: pending(kafka, [(name, topic)]) == {(topic, name): 0})
+    await sidecar.close()
+
+
+async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_each_subjects_order(
+    kafka: str, daprd: StartDaprd, serve: Serve
+) -> None:
+    """One of two sidecars of an app is killed midway: the other takes its partitions over."""
+    staying, leaving = Ordered(), Ordered()
+    _, topic, [first, second] = await reader(kafka, daprd, serve, staying, leaving)
+    sidecar = DaprSidecar(first.address)
+    for number in range(ROUNDS):
+        await publish_round(sidecar, topic, number)
+        if number == ROUNDS // 2:
+            await poll(lambda: bool(staying.seen and leaving.seen))
+            second.kill()
+    whole: dict[str, list[int]] = {}
+
+    def complete() -> bool:
+        whole.update({f"order-{each}": leaving.seen[f"order-{each}"] + staying.seen[f"order-{each}"]
+                      for each in range(SUBJECTS)})  # fmt: skip
+        return all(set(each) == set(range(ROUNDS)) for each in whole.values())
+
+    await poll(complete, patience=120)
+    for seen in (staying.seen, leaving.seen):
+        assert all(one < other for numbers in seen.values() for one, other in pairwise(first_sight(numbers)))
+    await sidecar.close()
+
+
+async def test_the_lag_of_a_group_is_what_it_has_not_acknowledged(kafka: str, daprd: StartDaprd, serve: Serve) -> None:
+    app = Ordered()
+    app.may_answer.clear()
+    name, topic, [process] = await reader(kafka, daprd, serve, app)
+    sidecar = DaprSidecar(process.address)
+    await publish_round(sidecar, topic, 0)
+    assert await asyncio.to_thread(pending, kafka, [(name, topic), ("nobody", topic), (name, "no.such.v1")]) == {
+        (topic, name): SUBJECTS,
+        (topic, "nobody"): SUBJECTS,
+    }
+    app.may_answer.set()
+    await poll(lambda: pending(kafka, [(name, topic)]) == {(topic, name): 0})
+    await sidecar.close()
+
+
+def test_topics_are_created_once_and_a_refused_one_affects_no_other(kafka: str) -> None:
+    good = f"shop.item{new_id()[-6:]}Sold.v1"
+    with pytest.raises(RefusedTopics, match="a/b") as refused:
+        ensure_topics(kafka, [good, "a/b"])
+    assert refused.value.topics == {"a/b"}
+    assert ensure_topics(kafka, [good]) == []
+
+
+def test_a_kafka_that_is_away_is_an_error_that_names_its_address() -> None:
+    with pytest.raises(TopicError, match=r"127\.0\.0\.1:1 .*is it running"):
+        ensure_topics("kafka://127.0.0.1:1", ["a.b.v1"])
