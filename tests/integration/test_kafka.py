@@ -44,7 +44,7 @@ class Ordered:
             found = json.loads(base64.b64decode(entry["event"]))
             self.seen[found["subject"]].append(int(found["data"]["number"]))
         statuses = [{"entryId": each["entryId"], "status": "SUCCESS"} for each in entries]
-        answer = json.dumps({"statuses": statuses}).encode()
+        answer = json.dumps({"statuses": statuses} if statuses else []).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": answer})
 

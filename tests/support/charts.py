@@ -32,6 +32,15 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
     "hpa": {"autoscaling": {"kind": "hpa", "minReplicas": 2}},
     "keda": {"autoscaling": {"kind": "keda"}},
     "keda-redis": {"autoscaling": {"kind": "keda"}, "broker": {"kind": "redis"}},
+    "keda-rabbitmq": {
+        "autoscaling": {"kind": "keda"},
+        "broker": {"kind": "rabbitmq", "existingSecret": SECRET},
+    },
+    "keda-kafka": {
+        "autoscaling": {"kind": "keda"},
+        "broker": {"kind": "kafka", "existingSecret": SECRET},
+        "kafka": {"bootstrapServers": "kafka.brokers.svc:9092", "sasl": "plaintext"},
+    },
     "seen": {
         "ingress": {"enabled": True, "tlsSecret": "tls", "className": "nginx"},
         "metrics": {"podMonitor": True},

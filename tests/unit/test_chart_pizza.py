@@ -344,7 +344,7 @@ def test_two_of_everything_with_the_shipped_postgres() -> None:
         assert f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'" in secret["databases.sql"]
 
 
-@pytest.mark.parametrize("name", ["hpa", "keda", "keda-redis"])
+@pytest.mark.parametrize("name", ["hpa", "keda", "keda-redis", "keda-rabbitmq", "keda-kafka"])
 def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
     resources = rendered("pizza", VALUE_SETS[name])
     scaled = SERVICES - {"payments"}
@@ -358,6 +358,25 @@ def test_keda_looks_at_each_topic_that_an_app_reads() -> None:
         "menu_recipePublished_v1", "orders_orderCancelled_v1", "orders_orderConfirmed_v2", "replay_kitchen",
     ]  # fmt: skip
     assert {each["metadata"]["consumer"] for each in triggers} == {"kitchen"}
+
+
+@pytest.mark.parametrize(("name", "place"), [("keda-kafka", "topic"), ("keda-rabbitmq", "queueName")])
+def test_keda_looks_at_the_lag_on_brokers_of_ones_own_and_logs_in(name: str, place: str) -> None:
+    resources = rendered("pizza", VALUE_SETS[name])
+    triggers = of_kind(resources, "ScaledObject")["kitchen"]["spec"]["triggers"]
+    read = ["menu.recipePublished.v1", "orders.orderCancelled.v1", "orders.orderConfirmed.v2", "replay.kitchen"]
+    prefix = "kitchen-" if place == "queueName" else ""
+    assert [each["metadata"][place] for each in triggers] == [f"{prefix}{topic}" for topic in read]
+    [login] = of_kind(resources, "TriggerAuthentication")
+    assert {each["authenticationRef"]["name"] for each in triggers} == {login}
+
+
+def test_with_kafka_the_chart_has_its_topics_kept() -> None:
+    [container] = of_kind(rendered("pizza", VALUE_SETS["kafka"]), "Deployment")["keeper"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    names = {each["name"] for each in container["env"]}
+    assert {"KAFKA_BROKERS", "KAFKA_USER", "KAFKA_PASSWORD", "KAFKA_DISABLE_TLS", "KEEPER_PARTITIONS"} <= names
 
 
 def test_a_service_that_is_switched_off_leaves_nothing() -> None:
@@ -379,7 +398,7 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "sqlite twice": ({"services": {"payments": {"replicas": 2}}}, "has one copy; for 2, set postgres.enabled"),
     "keda and kafka": (
         {"autoscaling": {"kind": "keda"}, "broker": {"kind": "kafka", "existingSecret": "x"}},
-        "keda knows nats and redis, not kafka",
+        "KEDA cannot take Kafka's address from a Secret: set kafka.bootstrapServers",
     ),
     "misspelt": ({"simulator": {"enabled": False}}, "simulator"),
     "misspelt in a service": ({"services": {"menu": {"replica": 2}}}, "replica"),

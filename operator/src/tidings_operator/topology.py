@@ -33,6 +33,8 @@ import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from tidings.brokers.jetstream import RefusedStreams, StreamError, ensure_streams, pending, unread_dead_letters
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, Address, RefusedTopics, TopicError, ensure_topics
+from tidings.brokers.kafka import pending as kafka_pending
 from tidings.brokers.rabbitmq import QueueError, RefusedQueues, ensure_queues
 from tidings.brokers.watch import BrokerWatch
 from tidings_operator import reading
@@ -60,7 +62,7 @@ COUNT = 15.0
 METRICS = CollectorRegistry()
 PENDING = Gauge(
     "tidings_broker_pending",
-    "Messages of a stream that a consumer has not acknowledged yet, as JetStream counts them",
+    "Messages of a stream or topic that a consumer has not acknowledged yet, as JetStream or Kafka counts them",
     ["stream", "consumer"],
     registry=METRICS,
 )
@@ -111,9 +113,18 @@ class Settings:
     """Where streams are kept; empty: the broker is not NATS, or somebody else makes them."""
     rabbitmq_url: str = ""
     """Where queues are kept; empty: the broker is not RabbitMQ."""
+    kafka_url: str = ""
+    """Where topics are kept; empty: the broker is not Kafka."""
+    partitions: int = DEFAULT_PARTITIONS
+    """Partitions of a Kafka topic that is created."""
     replicas: int
     ready: Path
     """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
+
+    @property
+    def address(self) -> str:
+        """Where the broker is, where this controller keeps something in it."""
+        return self.nats_url or self.rabbitmq_url or self.kafka_url
 
 
 def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
@@ -214,9 +225,9 @@ class Keeper:
             for kind in ("EventType", "EventSubscription"):
                 group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
             group.create_task(self._keep())
-            if self._settings.nats_url:
+            if self._settings.nats_url or self._settings.kafka_url:
                 group.create_task(self._count())
-            if self._settings.nats_url or self._settings.rabbitmq_url:
+            if self._settings.address:
                 group.create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -279,6 +290,10 @@ class Keeper:
             await asyncio.sleep(COUNT)
 
     async def _count_once(self) -> None:
+        if self._settings.kafka_url:
+            readers = [(app, each["spec"]["topic"]) for app, each in self._broker.subscriptions] if self._broker else ()
+            self._export_pending(await asyncio.to_thread(kafka_pending, self._settings.kafka_url, readers))
+            return
         self._export_pending(await pending(self._settings.nats_url, self._topics))
         self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
 
@@ -286,7 +301,7 @@ class Keeper:
         """Return True if work succeeds; whatever it raises is logged, and ends nothing else."""
         try:
             await work()
-        except (ApiError, StreamError, QueueError) as error:
+        except (ApiError, StreamError, QueueError, TopicError) as error:
             LOG.warning("%s: %s", what, self._hidden(str(error)))
             return False
         except Exception as error:  # noqa: BLE001 - one resource may be the cause, and the others must not suffer
@@ -394,7 +409,19 @@ class Keeper:
                 await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
             if chosen.rabbitmq_url:
                 await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, readers)
-        except (RefusedStreams, RefusedQueues) as error:  # those topics do not work, and the others need their rights
+            if chosen.kafka_url:
+                await asyncio.to_thread(
+                    ensure_topics,
+                    chosen.kafka_url,
+                    self._topics,
+                    partitions=chosen.partitions,
+                    replicas=chosen.replicas,
+                )
+        except (
+            RefusedStreams,
+            RefusedQueues,
+            RefusedTopics,
+        ) as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
         changed = 0
         for each in components if chosen.scopes else ():
@@ -408,16 +435,16 @@ class Keeper:
     def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> None:
         """Look after what is planned now; how long something has been unread stays known."""
         chosen, before = self._settings, self._broker
-        kind = "nats" if chosen.nats_url else "rabbitmq"
+        kind = "nats" if chosen.nats_url else "kafka" if chosen.kafka_url else "rabbitmq"
         self._broker = BrokerWatch(
-            kind, chosen.nats_url or chosen.rabbitmq_url, self._topics, readers, component, chosen.replicas
+            kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
         )
         if before is not None:
             self._broker.resume(before)
 
     def _hidden(self, text: str) -> str:
         """Leave out the address, which holds a password."""
-        for name in ("nats_url", "rabbitmq_url"):
+        for name in ("nats_url", "rabbitmq_url", "kafka_url"):
             if address := getattr(self._settings, name):
                 text = text.replace(address, name.upper())
         return text
@@ -432,7 +459,7 @@ def _generation(item: Mapping[str, Any]) -> Any:
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings: KEEPER_<FIELD>, NATS_URL, RABBITMQ_URL; KEEPER_GRANTED names a JSON file.
+    """Read the settings: KEEPER_<FIELD>, NATS_URL, RABBITMQ_URL, KAFKA_*; KEEPER_GRANTED names a JSON file.
 
     Raises KeyError for a missing one.
     """
@@ -443,9 +470,18 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         scopes=environment.get("KEEPER_SCOPES", "true") == "true",
         nats_url=environment.get("NATS_URL", ""),
         rabbitmq_url=environment.get("RABBITMQ_URL", ""),
+        kafka_url=_kafka(environment),
+        partitions=int(environment.get("KEEPER_PARTITIONS", DEFAULT_PARTITIONS)),
         replicas=int(environment.get("KEEPER_REPLICAS", "1")),
         ready=Path(environment.get("KEEPER_READY", "/tmp/kept")),  # noqa: S108 - a pod's own volume
     )
+
+
+def _kafka(environment: Mapping[str, str]) -> str:
+    """Return Kafka's address from the settings of components/kafka."""
+    brokers, tls = environment.get("KAFKA_BROKERS", ""), environment.get("KAFKA_DISABLE_TLS", "true") == "false"
+    address = Address(brokers, environment.get("KAFKA_USER", ""), environment.get("KAFKA_PASSWORD", ""), tls)
+    return address.url if brokers else ""
 
 
 async def run() -> None:

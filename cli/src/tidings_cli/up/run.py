@@ -266,6 +266,7 @@ class Run:
             ],
             component=component,
             sidecars=1,
+            partitions=partitions_of(component),
         )
         while not await self._ends_within(WATCH_INTERVAL):
             try:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tidings.errors import TidingsError
 
@@ -60,6 +60,12 @@ class Address(NamedTuple):
         login, _, hosts = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
         return cls(hosts, unquote(user), unquote(password), parts.scheme == "kafkas")
+
+    @property
+    def url(self) -> str:
+        """The address as a URL."""
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user else ""
+        return f"kafka{'s' if self.tls else ''}://{login}{self.brokers}"
 
     @property
     def client(self) -> dict[str, Any]:

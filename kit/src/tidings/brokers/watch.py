@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing
-from tidings.brokers.kafka import RefusedTopics, ensure_topics, partitions_of
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
 LOG = logging.getLogger(__name__)
@@ -68,8 +68,9 @@ class BrokerWatch:
         url: Its address.
         topics: What must have a stream.
         subscriptions: App and Dapr Subscription.
-        component: The rendered pub/sub component of NATS or Kafka; other brokers need none.
-        replicas: Of each stream.
+        component: The rendered pub/sub component of NATS; other brokers need none.
+        replicas: Of each stream or Kafka topic.
+        partitions: Of each Kafka topic that is created.
         sidecars: The number of sidecars per app, which is the number of consumers of a RabbitMQ queue; None: unknown.
 
     """
@@ -81,6 +82,7 @@ class BrokerWatch:
     component: Mapping[str, Any] | None = None
     replicas: int = 1
     sidecars: int | None = None
+    partitions: int = DEFAULT_PARTITIONS
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
 
     async def look(self) -> Found:
@@ -114,10 +116,9 @@ class BrokerWatch:
             orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
             return Found(tuple(queues), idle, orphaned)
         if self.kind == "kafka":  # daprd itself rejoins its consumer group once the topics exist again
-            partitions = partitions_of(self.component)
             try:
                 made = await asyncio.to_thread(
-                    ensure_topics, self.url, self.topics, partitions=partitions, replicas=self.replicas
+                    ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
                 )
             except RefusedTopics as error:
                 LOG.warning("%s", error)
