@@ -392,7 +392,7 @@ def test_a_service_that_is_switched_off_leaves_nothing() -> None:
 WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "kafka without address": (
         {"broker": {"kind": "kafka"}},
-        "name the Secret with KAFKA_BROKERS, KAFKA_AUTH, KAFKA_USER, KAFKA_PASSWORD and KAFKA_DISABLE_TLS in broker",
+        "name the Secret with KAFKA_BROKERS in broker.existingSecret",
     ),
     "postgres without address": ({"state": {"kind": "postgres"}}, "name the Secret with POSTGRES_URL"),
     "sqlite twice": ({"services": {"payments": {"replicas": 2}}}, "has one copy; for 2, set postgres.enabled"),
