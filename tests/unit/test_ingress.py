@@ -135,6 +135,16 @@ async def test_a_poison_event_is_dead_lettered_whole_after_its_last_attempt() ->
     assert letter["failurefirst"] <= letter["failurelast"]
 
 
+@pytest.mark.parametrize(
+    "content", [body(), b"{", body(type="shop.itemStolen")], ids=["refused", "malformed", "unread"]
+)
+async def test_every_dead_letter_goes_to_the_topic_of_the_subscription(content: bytes) -> None:
+    policy = SubscriptionPolicy("shop-sales", "shop.itemSold", PATH, dead_letter_topic="failures")
+    shop = Shop(DeadLetter("no such item"), Policy("shop", (policy,)))
+    assert await shop.deliver(content) == SUCCESS
+    assert (len(shop.sidecar.broker.events("failures")), shop.dead_letters) == (1, [])
+
+
 async def test_trouble_with_sidecar_or_store_counts_as_no_attempt() -> None:
     shop = Shop(SidecarUnavailable("store down"))
     assert {await shop.deliver(body()) for _ in range(20)} == {RETRY}

@@ -305,7 +305,8 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
     if all(map(is_dead_letters, selections(this))):
         return Condition("DeadLetterReady", "True", "KeepsOthers", f"Its own dead letters stay in {topic}")
     if topic != own:
-        return Condition("DeadLetterReady", "True", "OwnTopic", f"Dead letters go to {topic}, which is its owner's")
+        message = f"Dead letters go to {topic}; whether anybody keeps them is not observed"
+        return Condition("DeadLetterReady", "Unknown", "OwnTopic", message)
     for reader in inventory.wildcards():
         space, pattern = requested_type(reader)
         if is_dead_letters(reader) and space == namespace and pattern in ("deadletter.*", own):
