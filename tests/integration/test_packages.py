@@ -65,6 +65,8 @@ def test_the_command_line_works_without_the_repository(wheels: Path, tmp_path: P
     shop.mkdir()
     assert run(programs / "tidings", "--version", folder=shop, environment=clean).startswith("tidings ")
     run(programs / "tidings", "new", "service", "surveys", folder=shop, environment=clean)
+    assert (shop / "components/nats/pubsub.yaml").is_file()
+    assert (shop / "components/state-sqlite/state.yaml").is_file()
     assert "no problems" in run(programs / "tidings", "lint", folder=shop, environment=clean)
     assert "1 passed" in run(programs / "python", "-m", "pytest", "services/surveys", folder=shop, environment=clean)
     modules = run(programs / "python", "-c", EVERY_MODULE, folder=shop, environment=clean).split()
