@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +14,13 @@ from types import ModuleType
 from typing import Any
 
 import typer
+from fastapi import FastAPI
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from tidings.observability import instruments
+from tidings_archive import api, api_deadletters, api_replays, console
 from tidings_cli import commands
 from tidings_plan import plan
 from tidings_plan.channels import channel_of
@@ -294,12 +297,22 @@ def fields() -> str:
 
 # -- all --------------------------------------------------------------------------------------------------------------
 
+
+def archive_api() -> str:
+    """The OpenAPI description of the archive."""
+    app = FastAPI(title="Tidings archive", version="v1", description=api.__doc__ or "")
+    for module in (api, api_deadletters, api_replays, console):
+        app.include_router(module.router)
+    return json.dumps(app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "events.md": events,
     "metrics.md": metrics,
     "cli.md": cli,
     "fields.md": fields,
+    "archive-api.json": archive_api,
 }
 
 

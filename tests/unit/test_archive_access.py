@@ -91,3 +91,31 @@ async def test_reading_and_dry_runs_are_for_everybody_who_gets_here(newsroom: Ne
 def test_a_header_is_named_as_headers_are() -> None:
     with pytest.raises(ValidationError, match="user_header"):
         ArchiveSettings(user_header="X Forwarded: User")
+
+
+async def test_a_viewer_reads_and_changes_nothing(newsroom: Newsroom) -> None:
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    newsroom.settings = ArchiveSettings(token=SecretStr("operate"), viewer_token=SecretStr("view"), namespace="pizza")
+    discard = {"by": "x", "reason": "old"}
+    expected = (("", "none", 401, 401), ("view", "viewer", 200, 401), ("operate", "operator", 200, 200))
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+        for token, role, reads, changes in expected:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            me = (await http.get("/console/me", headers=headers)).json()
+            assert (me["role"], me["namespace"]) == (role, "pizza")
+            for path in ("/events", "/counts", "/deadletters", "/deadletters/1", "/replays", "/audit", "/console/live"):
+                assert (await http.get(path, headers=headers)).status_code == reads, (path, role)
+            answer = await http.post("/deadletters/1/discard", json=discard, headers=headers)
+            assert answer.status_code == changes, role
+            assert (await http.get("/console")).status_code == 200, "the page asks for the token"
+
+
+async def test_users_have_roles(newsroom: Newsroom) -> None:
+    await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
+    newsroom.settings = ArchiveSettings(token=SecretStr("t"), user_header="X-User", operators=frozenset({"ada"}))
+    discard = {"by": "x", "reason": "old"}
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+        for user, status in (("bob", 403), ("ada", 200)):
+            headers = {"Authorization": "Bearer t", "X-User": user}
+            assert (await http.get("/deadletters", headers=headers)).status_code == 200
+            assert (await http.post("/deadletters/1/discard", json=discard, headers=headers)).status_code == status

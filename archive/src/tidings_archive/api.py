@@ -12,11 +12,11 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import MAX_ATTRIBUTE
 from tidings.outbox.sql import Database
 from tidings.outbox.table import TableOutbox
-from tidings_archive import auditing, searching
+from tidings_archive import access, answers, auditing, searching
 from tidings_archive.auditing import Deed
 from tidings_archive.domain.selection import Kind, Selection, SelectionError
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[Depends(access.reader)])
 DryRun = Annotated[bool, Query(alias="dryRun", description="Only answer what would be sent; this needs no token")]
 MAX_NUMBER = 2**63 - 1
 """The largest number that a database keeps."""
@@ -64,7 +64,7 @@ def _selection(
 Selected = Annotated[Selection, Depends(_selection)]
 
 
-@router.get("/events", summary="Find events")
+@router.get("/events", summary="Find events", response_model=answers.EventPage)
 async def get_events(
     database: CurrentDatabase, selection: Selected, limit: Limit = 100, cursor: Cursor = None
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ async def get_events(
     return {"events": page.events, "next": page.next}
 
 
-@router.get("/events/{event_id}", summary="One event")
+@router.get("/events/{event_id}", summary="One event", response_model=answers.Versions)
 async def get_event(event_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Answer an event in every version that it was published in; 404 where there is none."""
     async with database.connect(write=False) as connection:

@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidings.fastapi import CurrentService
-from tidings_archive import deadletters
+from tidings_archive import access, answers, deadletters
 from tidings_archive.access import LONGEST_NAME, CurrentVisitor
 from tidings_archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, State
 
-router = APIRouter(prefix="/deadletters", tags=["dead letters"])
+router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.reader)])
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 
@@ -53,7 +53,7 @@ class DiscardBody(_Body):
     reason: str = Field(min_length=1, max_length=1000, pattern=PLAIN)
 
 
-@router.get("", summary="Find dead letters")
+@router.get("", summary="Find dead letters", response_model=answers.DeadLetterPage)
 async def get_dead_letters(
     database: CurrentDatabase,
     app: Text | None = None,
@@ -82,14 +82,14 @@ async def get_dead_letters(
     return {"deadLetters": found, "next": following}
 
 
-@router.get("/outcomes", summary="What became of dead letters that were sent again together")
+@router.get("/outcomes", summary="Outcomes of a batch of replayed dead letters", response_model=answers.Outcomes)
 async def get_outcomes(database: CurrentDatabase, batch: Annotated[Text, Query(min_length=1)]) -> dict[str, int]:
     """Answer how many were sent as a part of a batch, and what their consumers have confirmed."""
     async with database.connect(write=False) as connection:
         return await deadletters.outcomes(connection, batch)
 
 
-@router.get("/{number}", summary="One dead letter")
+@router.get("/{number}", summary="One dead letter", response_model=answers.DeadLetterDetails)
 async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str, Any]:
     """Answer why it failed, the event itself, and all that was done about it; 404 where there is none."""
     with _refusals():
@@ -122,7 +122,7 @@ async def post_replay(
     return found
 
 
-@router.post("/{number}/discard", summary="Decide that nobody needs it")
+@router.post("/{number}/discard", summary="Decide that nobody needs it", response_model=answers.DeadLetter)
 async def post_discard(
     number: Number, body: DiscardBody, visitor: CurrentVisitor, service: CurrentService
 ) -> dict[str, Any]:

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
-from tidings_archive import replays
+from tidings_archive import access, answers, replays
 from tidings_archive.access import LONGEST_NAME, CurrentVisitor
 from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text
 from tidings_archive.events import ReplayEvents
 from tidings_archive.replays import Asked, ReplayError, UnknownReplay
 
-router = APIRouter(prefix="/replays", tags=["replays"])
+router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(access.reader)])
 By = Annotated[
     str, Query(min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who ends it, for the audit")
 ]
@@ -95,14 +95,14 @@ async def post_replay(
     return {"dryRun": True, "consumer": body.consumer, "matched": sum(counts.values()), "counts": counts}
 
 
-@router.get("", summary="The latest replays")
+@router.get("", summary="The latest replays", response_model=answers.Replays)
 async def get_replays(database: CurrentDatabase, limit: Limit = 20) -> dict[str, Any]:
     """Answer the latest first."""
     async with database.connect(write=False) as connection:
         return {"replays": await replays.latest(connection, limit)}
 
 
-@router.get("/{replay_id}", summary="How far a replay is")
+@router.get("/{replay_id}", summary="One replay", response_model=answers.Replay, response_model_exclude_unset=True)
 async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Answer its state, how many events it is about and how many are sent; 404 where there is none."""
     with _refusals():
@@ -110,7 +110,7 @@ async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, An
             return await replays.one(connection, replay_id)
 
 
-@router.post("/{replay_id}/cancel", summary="End a replay")
+@router.post("/{replay_id}/cancel", summary="End it", response_model=answers.Replay, response_model_exclude_unset=True)
 async def post_cancel(
     replay_id: Text, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
 ) -> dict[str, Any]:

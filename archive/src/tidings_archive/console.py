@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from tidings.web.guard import PAGE_POLICY
 from tidings_archive import deadletters, searching
-from tidings_archive.access import CurrentVisitor
+from tidings_archive.access import CurrentVisitor, Role, reader
 from tidings_archive.api import CurrentDatabase
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_archive.tables import events
@@ -41,6 +41,8 @@ class Me(BaseModel):
     """What the archive knows of its visitor."""
 
     name: str | None = Field(description="As an authenticating proxy says; null: whoever decides says it themselves")
+    role: Role = Field(description="operator: may replay and discard; viewer: may read; none: may do nothing")
+    namespace: str = Field(description="Namespace that this archive serves; empty outside of Kubernetes")
     missing: str | None = Field(description="Why this visitor may change nothing; null: they may")
     token: bool = Field(description="Whether the archive asks for a token")
     hint: str = Field(description="How to get it")
@@ -57,10 +59,17 @@ class Live(BaseModel):
 @router.get("/console/me", summary="Who asks, and what they may do")
 async def get_me(visitor: CurrentVisitor, chosen: Chosen) -> Me:
     """Answer who this is by the proxy's word, and what is missing for them to change something."""
-    return Me(name=visitor.name, missing=visitor.missing, token=chosen.token is not None, hint=chosen.token_hint)
+    return Me(
+        name=visitor.name,
+        role=visitor.role,
+        namespace=chosen.namespace,
+        missing=visitor.missing,
+        token=chosen.token is not None,
+        hint=chosen.token_hint,
+    )
 
 
-@router.get("/console/live", summary="What goes on now")
+@router.get("/console/live", dependencies=[Depends(reader)], summary="What goes on now")
 async def get_live(database: CurrentDatabase) -> Live:
     """Answer the counts of the last minute, by the archive's clock, and what waits for a decision."""
     async with database.connect(write=False) as connection:
@@ -68,7 +77,9 @@ async def get_live(database: CurrentDatabase) -> Live:
         return Live(window=WINDOW, events=lately, dead_letters=await deadletters.open_by_app(connection))
 
 
-@router.get("/console/map", summary="The system: types, who reads them, what is deprecated")
+@router.get(
+    "/console/map", dependencies=[Depends(reader)], summary="The system: types, who reads them, what is deprecated"
+)
 async def get_map(chosen: Chosen) -> Response:
     """Answer the file that ARCHIVE_MAP names, as `tidings render -o map` writes it; 404 where there is none."""
     if chosen.map is None:

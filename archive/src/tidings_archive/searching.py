@@ -38,7 +38,7 @@ def matching(selection: Selection, *, newest: bool = False) -> list[sa.ColumnEle
         if value is not None
     ]
     if selection.kinds or newest:
-        found.append(sa.or_(*(_of_kind(kind, newest) for kind in selection.kinds or [Kind("", below=True)])))
+        found.append(sa.or_(*(of_kind(kind, newest) for kind in selection.kinds or [Kind("", below=True)])))
     if selection.since:
         found.append(events.c.happened >= selection.since.timestamp())
     if selection.until:
@@ -50,7 +50,8 @@ def matching(selection: Selection, *, newest: bool = False) -> list[sa.ColumnEle
     return found
 
 
-def _of_kind(kind: Kind, newest: bool) -> sa.ColumnElement[bool]:
+def of_kind(kind: Kind, newest: bool) -> sa.ColumnElement[bool]:
+    """Return the condition that an event is of a type, a version or a domain."""
     if kind.version is not None:
         return sa.and_(events.c.type == kind.name, events.c.version == kind.version)
     named = events.c.type == kind.name

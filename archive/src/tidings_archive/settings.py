@@ -5,10 +5,36 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tidings_archive.domain.selection import Kind, SelectionError
+
+
+def _parse_retention(value: Any) -> Any:
+    """Read `orders.*=365,*=90`: days by pattern."""
+    if not isinstance(value, str):
+        return value
+    days: dict[str, float] = {}
+    for rule in filter(None, (part.strip() for part in value.split(","))):
+        pattern, _, number = rule.partition("=")
+        try:
+            Kind.parse(pattern.strip())
+            days[pattern.strip()] = float(number)
+        except (SelectionError, ValueError) as error:
+            raise ValueError(f"ARCHIVE_RETENTION: {rule!r} must be a type or pattern, =, and days: {error}") from error
+        if not 0 < days[pattern.strip()] <= _MAX_DAYS:
+            raise ValueError(f"ARCHIVE_RETENTION: {rule!r} must have more than 0 and at most {_MAX_DAYS} days")
+    return days
+
+
+def _parse_names(value: Any) -> Any:
+    return frozenset(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
+
+
+_MAX_DAYS = 36_500
 
 
 class ArchiveSettings(BaseSettings):
@@ -42,6 +68,25 @@ class ArchiveSettings(BaseSettings):
         default=5.0,
         ge=0,
         description="Seconds a replay waits for events that had happened when it was asked for and were not here yet",
+    )
+
+    retention: Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_retention)] = Field(
+        default={},
+        description="Days after which archived events are deleted, by type: `orders.*=365,*=90`. "
+        "The most specific pattern applies; a type that matches none is kept forever",
+    )
+    namespace: str = Field(
+        default="", max_length=63, description="Namespace that this archive belongs to, for the console"
+    )
+    viewer_token: SecretStr | None = Field(
+        default=None,
+        description="Token of the role viewer. Where it is set, reading requires it or ARCHIVE_TOKEN, the token of the "
+        "role operator",
+    )
+    operators: Annotated[frozenset[str], NoDecode, BeforeValidator(_parse_names)] = Field(
+        default=frozenset(),
+        description="Users of ARCHIVE_USER_HEADER with the role operator, separated by commas; the others are viewers. "
+        "Empty: every user is an operator",
     )
 
     @model_validator(mode="after")

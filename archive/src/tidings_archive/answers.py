@@ -1,0 +1,113 @@
+"""Shapes of the API's answers, for its OpenAPI description: docs/reference/archive-api.json."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from tidings_archive.auditing import Deed
+from tidings_archive.domain.deadletter import State
+
+
+class EventPage(TypedDict):
+    """Events, the latest first: their attributes and data, with `topic` and `receivedAt`. `next` is a cursor."""
+
+    events: list[dict[str, Any]]
+    next: int | None
+
+
+class Versions(TypedDict):
+    """One event in all its versions."""
+
+    events: list[dict[str, Any]]
+
+
+class LatestReplay(TypedDict):
+    """The latest replay of a dead letter."""
+
+    replayId: str
+    sentAt: str
+    outcome: Literal["handled", "failed", "unread", "dropped", "unconfirmed"]
+    reason: str | None
+
+
+class DeadLetter(TypedDict):
+    """An event that a subscription could not handle."""
+
+    number: int
+    state: State
+    app: str
+    subscription: str | None
+    eventId: str
+    type: str
+    version: int
+    subject: str
+    correlationId: str
+    topic: str
+    reason: str
+    error: str
+    attempts: int
+    failures: int
+    firstAttempt: str | None
+    lastAttempt: str | None
+    receivedAt: str
+    replay: LatestReplay | None
+
+
+class DeadLetterDetails(DeadLetter):
+    """A dead letter with its event and its audit log."""
+
+    event: dict[str, Any]
+    audit: list[Deed]
+
+
+class DeadLetterPage(TypedDict):
+    """Dead letters, the latest first. `next` is a cursor."""
+
+    deadLetters: list[DeadLetter]
+    next: int | None
+
+
+class Outcomes(TypedDict):
+    """Counts of a batch of replayed dead letters."""
+
+    sent: int
+    handled: int
+    failed: int
+    unread: int
+    dropped: int
+    unconfirmed: int
+
+
+class Replay(TypedDict):
+    """A replay of archived events, with the counts that its consumer confirmed."""
+
+    replayId: str
+    state: Literal["running", "completed", "cancelled", "failed"]
+    reason: str | None
+    consumer: str
+    subscription: str
+    types: list[str]
+    since: str | None
+    until: str | None
+    correlationId: str | None
+    ratePerSecond: float
+    matched: int
+    sent: int
+    skipped: int
+    handled: int
+    failed: int
+    unread: int
+    dropped: int
+    unconfirmed: int
+    requestedAt: str
+    requestedBy: str
+    endedAt: str | None
+    skippedEvents: NotRequired[list[str]]
+
+
+class Replays(TypedDict):
+    """The latest replays."""
+
+    replays: list[Replay]
