@@ -92,7 +92,7 @@ def test_a_table_says_whether_it_works_and_why_not(cluster: Cluster, namespace: 
     path = f"/apis/{shop.GROUP}/namespaces/{namespace}/eventsubscriptions"
     table = cluster.request("GET", path, headers=accept)
     shown = [each["name"] for each in table["columnDefinitions"] if not each["priority"]]
-    assert shown == ["Name", "Type", "App", "Ready", "Reason", "Age"]
+    assert shown == ["Name", "Events", "App", "Ready", "Reason", "Age"]
     found = cluster.get("/apis/tidings.dev/v1alpha1")["resources"]
     names = {
         each["name"]: (each.get("shortNames"), each.get("categories")) for each in found if "/" not in each["name"]
