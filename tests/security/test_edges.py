@@ -106,7 +106,21 @@ async def _raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8001", "shop.evil.example", "127.0.0.1.nip.io", "localhost.evil.example", ""]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8001",
+        "shop.evil.example",
+        "127.0.0.1.nip.io",
+        "localhost.evil.example",
+        "",
+        "evil@127.0.0.1",
+        "127.0.0.1#.evil.example",
+        "127.0.0.1/.evil.example",
+        "localhost?.evil.example",
+        "0177.0.0.1",
+        "2130706433",
+    ],
 )
 async def test_a_rebound_domain_name_reaches_nothing(host: str) -> None:
     async with _asking() as client:
@@ -191,6 +205,88 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
         ):
             answer = await _raw(served, head.encode() + framing + start)
             assert answer.startswith(b"HTTP/1.1 408"), answer
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Host", "127.0.0.1:8001", "evil.example"),
+        ("Host", "evil.example", "127.0.0.1:8001"),
+        ("Origin", "http://evil.example", "http://127.0.0.1:8001"),
+        ("Sec-Fetch-Site", "cross-site", "same-origin"),
+        ("dapr-api-token", "wrong", TOKEN),
+        ("Authorization", "Bearer a", "Bearer b"),
+        ("Content-Encoding", "gzip", "identity"),
+    ],
+    ids=str,
+)
+async def test_a_header_that_decides_is_there_once(header: tuple[str, str, str]) -> None:
+    name, *values = header
+    headers = "".join(f"{name}: {value}\r\n" for value in values)
+    headers += "" if name == "Host" else "Host: 127.0.0.1:8001\r\n"
+    text = "Connection: close\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" + '{"text":"abc"}'
+    async with _serving() as served:
+        for path in ("/notes", "/events/x"):
+            answer = await _raw(served, f"POST {path} HTTP/1.1\r\n{headers}{text}".encode())
+            assert b" 400 " in answer, answer
+
+
+SMUGGLED = {
+    "two lengths": "Content-Length: 14\r\nContent-Length: 5",
+    "a list of lengths": "Content-Length: 14, 14",
+    "a signed length": "Content-Length: +14",
+    "a negative length": "Content-Length: -1",
+    "length and chunks": "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    "chunks and length": "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    "unknown coding": "Transfer-Encoding: xchunked",
+    "two codings": "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    "a space before the colon": "Transfer-Encoding : chunked",
+    "a folded line": "X-A: a\r\n b\r\nContent-Length: 14",
+    "a return in a value": "X-A: a\rb\r\nContent-Length: 14",
+    "NUL in a value": "X-A: a\0b\r\nContent-Length: 14",
+    "a space in a name": "X A: a\r\nContent-Length: 14",
+}
+
+
+@pytest.mark.parametrize("name", [*SMUGGLED])
+async def test_no_second_request_is_smuggled_behind_one(name: str) -> None:
+    """What a proxy reads as one request must not be two here, or the other way round."""
+    head = f"POST /notes HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Type: application/json\r\n{SMUGGLED[name]}\r\n\r\n"
+    async with _serving() as served:
+        answer = await _raw(served, head.encode() + b'{"text":"abc"}')
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("protocol_name", ["websocket", "h2c"])
+async def test_no_other_protocol_is_spoken(protocol_name: str) -> None:
+    for host, status in (("127.0.0.1:8001", b" 200 "), ("evil.example", b" 421 ")):
+        head = f"GET /notes HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {protocol_name}\r\n"
+        head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        async with _serving() as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(head.encode())
+            async with asyncio.timeout(PATIENCE):
+                answer = await reader.read(4096)
+            writer.close()
+        assert status in answer.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("kind", ["trailers", "one trailer", "the extension of a chunk"])
+async def test_what_is_beside_a_body_is_bounded_too(kind: str) -> None:
+    """36 MB of trailers took 129 MB of memory, and whoever sends faster has 30 s for it."""
+    head = b"POST /notes HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n" + (b"1;" if "chunk" in kind else b"0\r\n")
+    part = b"x-a: b\r\n" * 4_000 if kind == "trailers" else b"x" * 32_000
+    async with _serving() as served:
+        answer = await _raw(served, head, *[part] * 20, pause=0.01)
+        assert answer == b"", "it is cut, long before the body is late"
+        small = b"".join(b"1\r\n" + bytes([each]) + b"\r\n" for each in b'{"text": "' + b"x" * 40_000 + b'"}')
+        whole = head.removesuffix(b"0\r\n") if kind == "trailers" else b""
+        if whole:
+            ended = b"0\r\nx-checksum: 1\r\n\r\n"
+            whole = whole.replace(b"Host:", b"Connection: close\r\nHost:")
+            assert b" 200 " in await _raw(served, whole, small, ended)
 
 
 async def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

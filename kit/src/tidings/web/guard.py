@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -47,6 +48,9 @@ HEADERS = {
 }
 """Sent with every answer that does not set them itself."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_NO_HOST = re.compile(r"[^\w.:\[\]-]", re.ASCII)
+"""What is no part of a host name, an address or a port."""
+_DECISIVE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-encoding", b"authorization", b"dapr-api-token"})
 _CLOSE = {"Connection": "close"}
 
 
@@ -89,6 +93,7 @@ class Guard:
 
         try:
             check_address(scope["path"], scope["query_string"])
+            check_repeated(scope)
             check(scope["method"], _headers(scope), self._limits)
             if self._admit:
                 self._admit(Request(scope))
@@ -109,6 +114,18 @@ def check_address(path: str, query: bytes) -> None:
     """
     if "\0" in path or b"%00" in query:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "an address has no NUL characters; leave them out")
+
+
+def check_repeated(scope: Scope) -> None:
+    """Refuse a request that states twice what decides about it: a proxy may have read the other one.
+
+    Raises:
+        HTTPException: 400.
+
+    """
+    names = [name for name, _ in scope["headers"] if name in _DECISIVE]
+    if len(names) > len({*names}):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "a header that may be there once is there twice; send one")
 
 
 def check(method: str, headers: Mapping[str, str], limits: Limits) -> None:
@@ -146,6 +163,8 @@ def is_trusted(host: str, names: Collection[str]) -> bool:
 @lru_cache(maxsize=256)  # a sidecar sends the same with each event
 def _host(host: str) -> tuple[str | None, bool]:
     """Return the name in a `Host` header, and whether nobody can rebind it."""
+    if _NO_HOST.search(host):
+        return None, False
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -14,6 +14,8 @@ MAX_HEAD = 64 * 1024
 """Bytes of a request line and its headers."""
 HEAD_DEADLINE = 10.0
 """Seconds in which a head must have arrived, from the connection or from its first byte on."""
+OVERHEAD = 8
+"""Bytes that a chunked body may need for one byte of it: chunks of one byte need six."""
 READ_DEADLINE = 30.0
 """Seconds that a client may leave a full buffer unread."""
 
@@ -22,6 +24,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Cuts the connections of clients that send or read too slowly, and refuses heads that are too large."""
 
     _head: int | None = 0
+    _excess: int = 0
+    """Bytes beside a body, such as trailers and extensions of chunks, which no bound on the body counts."""
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
 
@@ -39,7 +43,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count what belongs to a head."""
         if self._head is not None:
             self._head += len(data)
+        else:
+            self._excess += len(data)
         super().data_received(data)
+        if self._head is None and self._excess > MAX_HEAD:
+            self.transport.abort()
+            return
         if self._head is not None and self._head > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response(f"The request line and headers have more than {MAX_HEAD} bytes.")
 
@@ -56,10 +65,15 @@ class BoundedProtocol(HttpToolsProtocol):
             ValueError: The head is too large; uvicorn answers 400.
 
         """
-        self._head, self._head_timer = None, _cancelled(self._head_timer)
+        self._head, self._head_timer, self._excess = None, _cancelled(self._head_timer), 0
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             raise ValueError("the request's head is too large")
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Subtract what belongs to a body, with its chunks."""
+        self._excess = max(0, self._excess - OVERHEAD * len(body))
+        super().on_body(body)
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
