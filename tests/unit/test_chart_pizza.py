@@ -439,7 +439,7 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
     """Every connection between pods of the namespace that the policies let through, as a network plugin decides."""
     policies = [each["spec"] for each in of_kind(resources, "NetworkPolicy").values()]
     labels = {name: template["metadata"]["labels"] for name, template in pods(resources)}
-    labels["archive"] = {"app.kubernetes.io/name": "archive", "app.kubernetes.io/part-of": "tidings"}
+    labels["archive"] = dict(pods(_tidings()))["archive"]["metadata"]["labels"]
     policies += [
         each["spec"] for each in _tidings() if each["kind"] == "NetworkPolicy" and "namespace" in each["metadata"]
     ]
