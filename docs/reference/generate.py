@@ -197,7 +197,7 @@ def _anchor(title: str) -> str:
 METRICS = {
     "Every service with the kit": "tidings.observability.metrics",
     "storefront": "storefront.adapters.forwarding",
-    "keeper": "tidings_operator.topology",
+    "topology": "tidings_operator.topology",
 }
 """By heading, the modules that define them; the operator's are in its own page."""
 
@@ -210,7 +210,8 @@ def metrics() -> str:
         parts.append(f"## {title}\n\n{table(('metric', 'kind', 'labels', 'meaning'), rows)}")
     introduction = (
         "`GET /metrics` on the metrics port of every service (`TIDINGS_METRICS_PORT`, see `tidings ps --json`) and "
-        "of the cluster's keeper, in Prometheus' format, beside what `prometheus_client` says of a service's process. "
+        "of the cluster's topology controller, in Prometheus' format, beside what `prometheus_client` says of a "
+        "service's process. "
         "The sidecars have their own, under `dapr_…`. A histogram has `_bucket`, `_sum` and `_count`."
     )
     return page("Metrics", introduction, parts)

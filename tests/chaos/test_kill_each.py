@@ -10,13 +10,13 @@ import httpx2
 import pytest
 import pytest_asyncio
 from scenarios.ordering import counts, follow, place, until_agreed
-from tests.support.contracts import contract_files
 
 from tidings_cli.up.run import Run, running
 from tidings_cli.up.system import Options
+from tidings_plan.resources import contracts_folders
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = sorted(path.parents[1].name for path in contract_files("subscriptions.yaml"))
+SERVICES = sorted(folder.parent.name for folder in contracts_folders(ROOT))
 FAST = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
 ORDERS = 30
 PATIENCE = 120.0  # seconds; what a killed sidecar had taken comes back after the broker's ackWait of 20 s

@@ -15,8 +15,8 @@ RULES = Path(__file__).parents[2] / "charts/tidings/monitoring/alerts.yaml"
 READS = 'tidings_subscription_reads{subscription="loyalty-done",topic="done.v1",pod="a"}'
 PUBLISHED = 'tidings_events_published_total{topic="done.v1",result="ok",pod="o"}'
 HANDLED = 'tidings_events_handled_total{{subscription="loyalty-done",outcome="{}",pod="a"}}'
-WAITS = 'tidings_broker_pending{stream="done_v1",consumer="loyalty",pod="keeper"}'
-UNREAD = 'tidings_broker_dead_letters_unread{topic="deadletter.loyalty",pod="keeper"}'
+WAITS = 'tidings_broker_pending{stream="done_v1",consumer="loyalty",pod="topology"}'
+UNREAD = 'tidings_broker_dead_letters_unread{topic="deadletter.loyalty",pod="topology"}'
 ARCHIVED = 'tidings_events_handled_total{{subscription="{}",outcome="DeadLetter",pod="a"}}'
 HOUR = "x60"
 

@@ -1,4 +1,4 @@
-"""The keeper of a broker's streams and rights: what it decides, and that it acts on what it sees."""
+"""The topology controller of a broker's streams and rights: what it decides, and that it acts on what it sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.charts import VALUE_SETS, of_kind, rendered
 from tidings.brokers.jetstream import stream_name
 from tidings_cli.testing.programs import Ports, nats_server, rabbitmq_server
 from tidings_operator.client import OWN
-from tidings_operator.topology import METRICS, Keeper, Settings, read, rights, scoped, subscribed, topics
+from tidings_operator.topology import METRICS, Settings, TopologyController, read, rights, scoped, subscribed, topics
 from tidings_plan import plan
 from tidings_plan.resources import contracts_folders, load
 
@@ -126,16 +126,16 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
             replicas=1,
             ready=tmp_path / "ready",
         )
-        keeper = Keeper(server, settings)  # type: ignore[arg-type] # it asks for no more than these two
-        keeping = asyncio.create_task(keeper._keep())
-        keeper.listed(subscriptions, "", manifests("EventSubscription"))
+        controller = TopologyController(server, settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(controller._keep())
+        controller.listed(subscriptions, "", manifests("EventSubscription"))
         await asyncio.sleep(0.6)
         assert not settings.ready.exists(), "without the types, that is half the truth"
         assert settings.ready.with_suffix(".alive").exists()
-        keeper.listed(OWN["EventType"], "", manifests("EventType"))
+        controller.listed(OWN["EventType"], "", manifests("EventType"))
         await until_kept(settings)
         assert not server.written.is_set()
-        keeper.changed(subscriptions, "ADDED", NEWCOMER)
+        controller.changed(subscriptions, "ADDED", NEWCOMER)
         await server.written.wait()
         assert "fraud" in server.live["scopes"]
         client = await nats.connect(url)
@@ -143,8 +143,8 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         await client.close()
         assert {stream_name(topic) for topic in ("deadletter.fraud", "replay.fraud", *WHOLE.topics)} <= made
         server.written.clear()
-        keeper.changed(subscriptions, "MODIFIED", {**NEWCOMER, "status": {"conditions": []}})  # the operator's word
-        keeper.changed(subscriptions, "DELETED", NEWCOMER)
+        controller.changed(subscriptions, "MODIFIED", {**NEWCOMER, "status": {"conditions": []}})  # the operator's word
+        controller.changed(subscriptions, "DELETED", NEWCOMER)
         await server.written.wait()
         assert server.live == component()
         keeping.cancel()
@@ -162,10 +162,10 @@ async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_pa
             ready=tmp_path / "ready",
             rabbitmq_url=url,
         )
-        keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
-        keeping = asyncio.create_task(keeper._keep())
+        controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
+        keeping = asyncio.create_task(controller._keep())
         for kind in ("EventType", "EventSubscription"):
-            keeper.listed(OWN[kind], "", manifests(kind))
+            controller.listed(OWN[kind], "", manifests(kind))
         await until_kept(settings)
         keeping.cancel()
         connection = pika.BlockingConnection(pika.URLParameters(url))
@@ -184,16 +184,16 @@ def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
     settings = Settings(
         namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
     )
-    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+    controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
 
     def told(consumer: str) -> float | None:
         return METRICS.get_sample_value("tidings_broker_pending", {"stream": "a_b", "consumer": consumer})
 
-    keeper._export_pending({("a_b", "x"): 3, ("a_b", "y"): 0})
+    controller._export_pending({("a_b", "x"): 3, ("a_b", "y"): 0})
     assert (told("x"), told("y")) == (3, 0)
-    keeper._export_pending({("a_b", "y"): 1})
+    controller._export_pending({("a_b", "y"): 1})
     assert (told("x"), told("y")) == (None, 1)
-    keeper._export_pending({})
+    controller._export_pending({})
     assert told("y") is None
 
 
@@ -201,14 +201,14 @@ def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp
     settings = Settings(
         namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
     )
-    keeper = Keeper(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+    controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
 
     def told() -> float | None:
         return METRICS.get_sample_value("tidings_broker_dead_letters_unread", {"topic": "deadletter.x"})
 
-    keeper._count_unread({"deadletter.x": 3})
+    controller._count_unread({"deadletter.x": 3})
     assert told() == 3
-    keeper._count_unread({})
+    controller._count_unread({})
     assert told() is None
 
 
@@ -217,18 +217,18 @@ def test_topics_are_those_of_rights_and_types() -> None:
 
 
 def test_settings_come_from_the_chart(tmp_path: Path) -> None:
-    (deployment,) = [of_kind(rendered("pizza"), "Deployment")["keeper"]]
+    (deployment,) = [of_kind(rendered("pizza"), "Deployment")["topology"]]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     given = {each["name"]: each.get("value", "nats://u:p@nats:4222") for each in container["env"]}
     (tmp_path / "granted.json").write_text(json.dumps(GRANTED))
-    found = read({**given, "KEEPER_GRANTED": str(tmp_path / "granted.json")})
+    found = read({**given, "TOPOLOGY_GRANTED": str(tmp_path / "granted.json")})
     assert (found.namespace, found.component, found.scopes, found.replicas) == ("pizza", "pubsub", True, 1)
     assert found.granted == GRANTED
     assert (found.nats_url, found.rabbitmq_url) == ("nats://u:p@nats:4222", "")
 
 
 def test_with_rabbitmq_the_chart_has_its_queues_kept() -> None:
-    deployment = of_kind(rendered("pizza", VALUE_SETS["rabbitmq"]), "Deployment")["keeper"]
+    deployment = of_kind(rendered("pizza", VALUE_SETS["rabbitmq"]), "Deployment")["topology"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     given = {each["name"]: each for each in container["env"]}
     assert given["RABBITMQ_URL"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "RABBITMQ_URL"}

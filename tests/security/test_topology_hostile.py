@@ -18,7 +18,7 @@ from tidings.brokers.jetstream import stream_name
 from tidings_cli.testing.programs import Ports, nats_server
 from tidings_operator import planning, topology
 from tidings_operator.client import OWN
-from tidings_operator.topology import Keeper, Settings, present
+from tidings_operator.topology import Settings, TopologyController, present
 from tidings_plan import plan_app as plan_app_of_the_core
 from tidings_plan.types import grants as grants_of_the_core
 
@@ -81,7 +81,7 @@ async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
 ) -> None:
     harm(monkeypatch)
     server, chosen = Server(), settings(tmp_path)
-    controller = Keeper(server, chosen)  # type: ignore[arg-type] # it asks for no more than these two
+    controller = TopologyController(server, chosen)  # type: ignore[arg-type] # it asks for no more than these two
     controller.listed(TYPES, "", manifests("EventType"))
     hostile = [subscription(f"{kind}-{n}", app) for n, app in enumerate(("evil", "kitchen"))]
     controller.listed(SUBSCRIPTIONS, "", [*hostile, *manifests("EventSubscription")])
@@ -109,7 +109,7 @@ async def test_an_app_that_is_not_decided_yet_keeps_its_rights_meanwhile(
     harm(monkeypatch)
     server = Server()
     before = present(server.live, ["kitchen"])
-    controller = Keeper(server, settings(tmp_path))  # type: ignore[arg-type]
+    controller = TopologyController(server, settings(tmp_path))  # type: ignore[arg-type]
     controller.listed(TYPES, "", manifests("EventType"))
     controller.listed(SUBSCRIPTIONS, "", [*manifests("EventSubscription"), subscription("crash-1", "kitchen")])
     inventory = await controller._inventory()
@@ -129,7 +129,7 @@ async def test_a_type_that_harms_the_planner_costs_no_other_its_topics(
         return grants_of_the_core(this, inventory)
 
     monkeypatch.setattr(topology, "grants", grants)
-    controller = Keeper(Server(), settings(tmp_path))  # type: ignore[arg-type]
+    controller = TopologyController(Server(), settings(tmp_path))  # type: ignore[arg-type]
     controller.listed(TYPES, "", [*manifests("EventType"), event_type("zoo.endless")])
     inventory = await controller._inventory()
     found, odd = await controller._channels(inventory)
@@ -147,7 +147,7 @@ async def test_an_error_that_nobody_expects_is_logged_and_tried_again(
     monkeypatch.setattr(topology, "AGAIN", 0.01)
     monkeypatch.setattr(topology, "ensure_streams", broken)
     server = Server()
-    controller = Keeper(server, settings(tmp_path, nats_url="nats://user:secret@nats:4222"))  # type: ignore[arg-type]
+    controller = TopologyController(server, settings(tmp_path, nats_url="nats://user:secret@nats:4222"))  # type: ignore[arg-type]
     controller.listed(TYPES, "", manifests("EventType"))
     controller.listed(SUBSCRIPTIONS, "", manifests("EventSubscription"))
     keeping = asyncio.create_task(controller._keep())
@@ -162,7 +162,7 @@ async def test_a_topic_that_jetstream_does_not_take_costs_no_other_its_stream_an
         client = await nats.connect(url)
         await client.jetstream().add_stream(name="SOMEBODY-ELSES", subjects=["aaa.>"])
         server, chosen = Server(), settings(tmp_path, nats_url=url)
-        controller = Keeper(server, chosen)  # type: ignore[arg-type]
+        controller = TopologyController(server, chosen)  # type: ignore[arg-type]
         hostile = [
             event_type("zoo.taken", channel={"topic": "aaa.taken"}),
             event_type("zoo.underscored", channel={"topic": "zoo_taken"}),

@@ -18,7 +18,6 @@ from charts.rendered import KUBERNETES
 from jsonschema import ValidationError
 from tests.support import definitions
 from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
-from tests.support.contracts import contract_files
 
 from tidings.settings import Settings
 from tidings_plan import plan, system_map
@@ -26,7 +25,7 @@ from tidings_plan.resources import contracts_folders, load
 
 ROOT = Path(__file__).parents[2]
 PIZZA = ROOT / "charts/pizza"
-SIDECARS = {path.parents[1].name for path in contract_files("subscriptions.yaml")} - {"archive"}
+SIDECARS = {folder.parent.name for folder in contracts_folders(ROOT)} - {"archive"}
 """The archive belongs to the chart tidings."""
 SERVICES = SIDECARS | {"storefront"}
 CUSTOM = ("tidings.dev/", "dapr.io/", "keda.sh/", "monitoring.coreos.com/")
@@ -110,7 +109,7 @@ def test_a_strange_field_would_be_noticed() -> None:
 @pytest.mark.parametrize("name", sorted(VALUE_SETS.keys() - {"dev"}))
 def test_every_pod_is_restricted(name: str) -> None:
     found = pods(rendered("pizza", VALUE_SETS[name]))
-    wrong = {pod: insecure(template, token=pod == "keeper") for pod, template in found}  # it talks to the API server
+    wrong = {pod: insecure(template, token=pod == "topology") for pod, template in found}  # it talks to the API server
     assert {pod: each for pod, each in wrong.items() if each} == {}
 
 
@@ -164,7 +163,7 @@ def test_a_newcomer_gets_what_it_is_given_and_its_dead_letters_are_kept() -> Non
     assert "deadletter.fraud" in subscribe["archive"]
     assert "replay.fraud" in publish["archive"]
     assert "fraud" in component["scopes"]
-    granted = json.loads(of_kind(resources, "ConfigMap")["keeper-granted"]["data"]["granted.json"])
+    granted = json.loads(of_kind(resources, "ConfigMap")["topology-granted"]["data"]["granted.json"])
     assert granted["fraud"] == {
         "publish": ["deadletter.fraud"],
         "subscribe": ["orders.orderConfirmed.v2", "replay.fraud"],
@@ -372,11 +371,11 @@ def test_keda_looks_at_the_lag_on_brokers_of_ones_own_and_logs_in(name: str, pla
 
 
 def test_with_kafka_the_chart_has_its_topics_kept() -> None:
-    [container] = of_kind(rendered("pizza", VALUE_SETS["kafka"]), "Deployment")["keeper"]["spec"]["template"]["spec"][
+    [container] = of_kind(rendered("pizza", VALUE_SETS["kafka"]), "Deployment")["topology"]["spec"]["template"]["spec"][
         "containers"
     ]
     names = {each["name"] for each in container["env"]}
-    assert {"KAFKA_BROKERS", "KAFKA_USER", "KAFKA_PASSWORD", "KAFKA_DISABLE_TLS", "KEEPER_PARTITIONS"} <= names
+    assert {"KAFKA_BROKERS", "KAFKA_USER", "KAFKA_PASSWORD", "KAFKA_DISABLE_TLS", "TOPOLOGY_PARTITIONS"} <= names
 
 
 def test_a_service_that_is_switched_off_leaves_nothing() -> None:
@@ -458,7 +457,7 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
 
 def test_pods_reach_only_what_they_need() -> None:
     apps = SIDECARS | {"archive"}
-    wanted = {(app, "nats", 4222) for app in apps | {"keeper"}} | {(app, "redis", 6379) for app in apps}
+    wanted = {(app, "nats", 4222) for app in apps | {"topology"}} | {(app, "redis", 6379) for app in apps}
     wanted |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
     wanted |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
     # The archive may connect within its namespace, whose broker and stores it does not know; the storefront is public.

@@ -111,8 +111,8 @@ capabilities: {drop: [ALL]}
 {{- if not (has $app $planned) -}}
 {{- $publish = append $publish (printf "deadletter.%s" $app) -}}
 {{- $subscribe = append $subscribe (printf "replay.%s" $app) -}}
-{{- range $keeper := $planned -}}
-{{- $its := index $apps $keeper -}}
+{{- range $planned_app := $planned -}}
+{{- $its := index $apps $planned_app -}}
 {{- if regexMatch "(^|,)deadletter\\." (join "," $its.subscribe) -}}
 {{- $_ := set $its "subscribe" (append $its.subscribe (printf "deadletter.%s" $app)) -}}
 {{- $_ := set $its "publish" (append $its.publish (printf "replay.%s" $app)) -}}

@@ -1,4 +1,4 @@
-"""The keeper of a system's broker: streams and rights follow its EventTypes and EventSubscriptions as they come and go.
+"""The topology controller of a system's broker: streams and rights follow its EventTypes and EventSubscriptions.
 
 A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it; RabbitMQ
 keeps what is told before an app first subscribes only where its queue is there. All of it follows from the plan, so
@@ -183,7 +183,7 @@ def subscribed(apps: Iterable[AppPlan], component: str) -> list[tuple[str, dict[
     ]
 
 
-class Keeper:
+class TopologyController:
     """Sees both kinds (a `watching.Sink`) and keeps the broker."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
@@ -459,21 +459,21 @@ def _generation(item: Mapping[str, Any]) -> Any:
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings: KEEPER_<FIELD>, NATS_URL, RABBITMQ_URL, KAFKA_*; KEEPER_GRANTED names a JSON file.
+    """Read the settings: TOPOLOGY_<FIELD>, NATS_URL, RABBITMQ_URL, KAFKA_*; TOPOLOGY_GRANTED names a JSON file.
 
     Raises KeyError for a missing one.
     """
     return Settings(
-        namespace=environment["KEEPER_NAMESPACE"],
-        component=environment["KEEPER_COMPONENT"],
-        granted=json.loads(Path(environment["KEEPER_GRANTED"]).read_text()),
-        scopes=environment.get("KEEPER_SCOPES", "true") == "true",
+        namespace=environment["TOPOLOGY_NAMESPACE"],
+        component=environment["TOPOLOGY_COMPONENT"],
+        granted=json.loads(Path(environment["TOPOLOGY_GRANTED"]).read_text()),
+        scopes=environment.get("TOPOLOGY_SCOPES", "true") == "true",
         nats_url=environment.get("NATS_URL", ""),
         rabbitmq_url=environment.get("RABBITMQ_URL", ""),
         kafka_url=_kafka(environment),
-        partitions=int(environment.get("KEEPER_PARTITIONS", DEFAULT_PARTITIONS)),
-        replicas=int(environment.get("KEEPER_REPLICAS", "1")),
-        ready=Path(environment.get("KEEPER_READY", "/tmp/kept")),  # noqa: S108 - a pod's own volume
+        partitions=int(environment.get("TOPOLOGY_PARTITIONS", DEFAULT_PARTITIONS)),
+        replicas=int(environment.get("TOPOLOGY_REPLICAS", "1")),
+        ready=Path(environment.get("TOPOLOGY_READY", "/tmp/topology-ready")),  # noqa: S108 - a pod's own volume
     )
 
 
@@ -488,9 +488,9 @@ async def run() -> None:
     """Keep the broker of one namespace."""
     with listener("", 0) as probe:  # in which family this pod listens
         everywhere = "::" if probe.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - Prometheus is elsewhere
-    start_http_server(int(os.environ.get("KEEPER_PORT", "8080")), everywhere, registry=METRICS)
+    start_http_server(int(os.environ.get("TOPOLOGY_PORT", "8080")), everywhere, registry=METRICS)
     async with Client(login) as client:
-        await Keeper(client, read()).run()
+        await TopologyController(client, read()).run()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_everything_is_ready(installed: Installed) -> None:
         for pod in installed.pizza.pods()
         if "daprd" not in {each.name for each in [*pod.spec.containers, *(pod.spec.init_containers or ())]}
     }
-    assert bare == {"storefront", "saas", "smtp", "nats", "redis", "keeper"}
+    assert bare == {"storefront", "saas", "smtp", "nats", "redis", "topology"}
 
 
 @pytest.mark.parametrize("deliver", [True, False], ids=["delivered", "picked-up"])

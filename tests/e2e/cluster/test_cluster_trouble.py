@@ -67,7 +67,7 @@ async def test_an_upgrade_under_load_loses_nothing(installed: Installed, guest: 
         await asyncio.to_thread(cluster.roll_out)
         await asyncio.sleep(3)
     left = before & {pod.metadata.name for pod in cluster.pods()}
-    assert {name.partition("-")[0] for name in left} == {"nats", "redis", "saas", "smtp", "keeper", "archive"}
+    assert {name.partition("-")[0] for name in left} == {"nats", "redis", "saas", "smtp", "topology", "archive"}
 
 
 def kill_pod(cluster: Cluster, pod: Any) -> str:

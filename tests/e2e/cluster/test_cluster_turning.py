@@ -12,8 +12,8 @@ from tests.support.livecluster import check_images
 RABBITMQ = HERE / "rabbitmq.yaml"
 OWN = ["broker.existingSecret=rabbitmq", "broker.egressTo[0].podSelector.matchLabels.app=rabbitmq"]
 BROKERS = {"redis": ("pubsub.redis", []), "rabbitmq": ("pubsub.rabbitmq", OWN), "nats": ("pubsub.jetstream", [])}
-ONE_OF_EACH = {"nats", "redis", "postgres", "keeper", "saas", "smtp"}
-"""What the chart ships to try it on, and the keeper, which nobody waits for while the next one starts."""
+ONE_OF_EACH = {"nats", "redis", "postgres", "topology", "saas", "smtp"}
+"""What the chart ships to try it on, and the topology controller, which nobody waits for while the next one starts."""
 
 
 @pytest.fixture(scope="module")
