@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support import hostile, owned
 from tests.support.hostile import CORPUS, Document
-from tests.unit.test_plan_rights import OURS, PAID, PLACED, rights
+from tests.unit.test_plan_rights import OURS, PAID, rights
 
 from tidings_operator import children
 from tidings_plan import Plan, guarding, plan, plan_replay
@@ -150,9 +150,7 @@ def test_the_oracle_notices_rights_that_are_anothers() -> None:
 def test_an_object_has_a_bounded_number_of_findings() -> None:
     """64 filters of 64 conditions each: what is said of it goes into its status, and into a refusal."""
     filters = [{"any": [{"cel": "event.a ==="}] * 64}] * 64
-    crowded = hostile.document(
-        "EventSubscription", "default", "s0", {**PLACED, "consumer": {"appId": "evil"}, "filters": filters}
-    )
+    crowded = hostile._subscription(filters=filters)
     _, found = judged([crowded])
     own = [each for each in found.findings if each.resource == "EventSubscription/s0"]
     assert len(own) <= guarding.MOST + 1
