@@ -150,7 +150,7 @@ def test_scopes_are_those_of_the_plan() -> None:
     scopes = plan(load(contracts_folders(ROOT))).scopes["pubsub"]
     assert _rights(component, "publishingScopes") == scopes.publishing
     assert _rights(component, "subscriptionScopes") == scopes.subscription
-    assert set(component["scopes"]) == SIDECARS
+    assert set(component["scopes"]) == SIDECARS | {"archive"}  # the archive comes with the chart tidings
 
 
 def test_a_newcomer_gets_what_it_is_given_and_its_dead_letters_are_kept() -> None:
