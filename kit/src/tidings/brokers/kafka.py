@@ -8,6 +8,7 @@ The Kafka client is imported where it is used: it takes longer to load than ever
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ PARTITIONS = "tidings.dev/partitions"
 DEFAULT_PARTITIONS = 3
 _CONNECT_MS = 5_000
 _EXISTS = 36
-_UNKNOWN = 3
 Reader = tuple[str, str]
 """App and topic."""
 
@@ -67,6 +67,19 @@ class Address(NamedTuple):
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}@" if self.user else ""
         return f"kafka{'s' if self.tls else ''}://{login}{self.brokers}"
 
+    def reach(self) -> None:
+        """Raise OSError where no broker accepts connections: the client would leave its sockets open then."""
+        failures: list[OSError] = []
+        for broker in self.brokers.split(","):
+            host, _, port = broker.rpartition(":") if ":" in broker else (broker, "", "9092")
+            try:
+                socket.create_connection((host, int(port)), timeout=_CONNECT_MS / 1000).close()
+            except OSError as error:
+                failures.append(error)
+            else:
+                return
+        raise failures[0]
+
     @property
     def client(self) -> dict[str, Any]:
         """The connection settings of the Kafka client."""
@@ -84,6 +97,7 @@ def _connected(url: str) -> Iterator[KafkaAdminClient]:
 
     address = Address.of(url)
     try:
+        address.reach()
         client = KafkaAdminClient(**address.client)
         try:
             yield client
@@ -114,7 +128,7 @@ def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, in
     """Return the number of partitions of each topic that exists."""
     wanted = sorted(set(topics))
     found = client.describe_topics(wanted) if wanted else []
-    return {each["name"]: len(each["partitions"]) for each in found if each["error_code"] != _UNKNOWN}
+    return {each["name"]: len(each["partitions"]) for each in found if not each["error_code"]}
 
 
 def ensure_topics(
