@@ -143,12 +143,12 @@ def wired(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
     for upstream in ("ORDERS", "MENU", "TRACKING"):
         monkeypatch.setenv(f"STOREFRONT_{upstream}_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(DaprSidecar, "from_settings", classmethod(lambda _cls, _settings: MemorySidecar(name)))
-    chosen = sys.modules.get(f"{name}.settings")
+    package = "tidings_archive" if name == "archive" else name
+    chosen = sys.modules.get(f"{package}.settings")
     if chosen is not None and hasattr(chosen, "settings"):
         chosen.settings.cache_clear()
-    module = "tidings_archive.main" if name == "archive" else f"{name}.main"
-    monkeypatch.delitem(sys.modules, module, raising=False)
-    return importlib.import_module(module).app
+    monkeypatch.delitem(sys.modules, f"{package}.main", raising=False)
+    return importlib.import_module(f"{package}.main").app
 
 
 def examples(name: str) -> Iterator[tuple[str, bytes]]:

@@ -93,7 +93,7 @@ def test_a_folder_without_a_project_is_told_how_to_begin(tmp_path: Path) -> None
     ("text", "words"),
     [
         ("name: shop\nbrokr: nats\n", "did you mean `broker`?"),
-        ("name: shop\nbroker: kafka\n", "cannot be started locally"),
+        ("name: shop\nbroker: pulsar\n", "unknown; use nats"),
         ("name: shop\nservices: [{name: web, folder: web}]\n", "does not exist"),
         ("name: [\n", "not YAML"),
     ],

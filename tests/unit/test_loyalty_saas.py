@@ -166,7 +166,7 @@ async def test_after_failures_in_a_row_no_call_is_made_until_one_has_found_out()
         with pytest.raises(Down):
             await there.give(AWARD)
     for _ in range(10):
-        with pytest.raises(BreakerOpen, match="after 3 failures in a row") as refused:
+        with pytest.raises(BreakerOpen, match="after 3 consecutive failures") as refused:
             await there.give(AWARD)
         assert 0 < (refused.value.after or 0) <= 0.3
     assert (len(calls), there.health.breaker, there.health.failures) == (3, "open", 3)
