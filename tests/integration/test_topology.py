@@ -98,10 +98,10 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:
-    """The chart's contracts of a kind, as a list of the API server has them."""
+    """The charts' contracts of a kind, as a list of the API server has them."""
     found = [
         each
-        for file in sorted((ROOT / "charts/pizza/files/contracts").glob("*.yaml"))
+        for file in sorted((ROOT / "charts").glob("*/files/contracts/*.yaml"))
         for each in yaml.safe_load_all(file.read_text())
     ]
     added = {"namespace": "pizza", "generation": 1}

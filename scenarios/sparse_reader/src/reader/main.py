@@ -61,7 +61,7 @@ class Fat(Event):
     lines: list[dict[str, Any]]
 
 
-@handlers.on(Sparse, once=False)
+@handlers.on(Sparse, deduplicate=False)
 async def on_sparse(message: Sparse, context: StateContext) -> Retry | None:
     """Call orders back for the content."""
     current = State.round
@@ -76,7 +76,7 @@ async def on_sparse(message: Sparse, context: StateContext) -> Retry | None:
     return None
 
 
-@handlers.on(Fat, once=False)
+@handlers.on(Fat, deduplicate=False)
 async def on_fat(message: Fat, context: StateContext) -> Retry | None:
     """Work from the event."""
     if State.round.mode != "fat":
