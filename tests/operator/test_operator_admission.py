@@ -190,6 +190,7 @@ async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace
     )
 
 
+@pytest.mark.timeout(900)
 async def test_a_whole_system_is_taken_in_one_go(
     cluster: Cluster, namespace: str, guarded: Guarded, tmp_path: Path
 ) -> None:
@@ -199,7 +200,7 @@ async def test_a_whole_system_is_taken_in_one_go(
     printed = await _kubectl(cluster, tmp_path, *resources)
     assert printed.count("serverside-applied") == len(resources) > 70
     wishes = [each for each in resources if each["kind"] == "EventSubscription"]
-    await until(lambda: all(_is_ready(cluster, each) for each in wishes), "all are Ready", 60.0)
+    await until(lambda: all(_is_ready(cluster, each) for each in wishes), "all are Ready", 300.0)
 
 
 async def test_with_the_webhook_down_nothing_wrong_is_programmed(
