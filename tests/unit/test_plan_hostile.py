@@ -7,6 +7,7 @@ tests/operator/test_operator_property.py.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable
 from datetime import date
@@ -22,7 +23,8 @@ from tests.unit.test_plan_rights import OURS, PAID, rights
 from tidings_operator import children
 from tidings_plan import Plan, guarding, plan, plan_replay
 from tidings_plan.jsonschema import faults
-from tidings_plan.resources import Inventory, parse_resource
+from tidings_plan.resources import EventSubscription, Inventory, parse_resource
+from tidings_plan.resources.subscription import EventSelector
 
 TODAY = date(2026, 11, 29)
 TRIES = int(os.environ.get("TIDINGS_HOSTILE", "60"))
@@ -61,8 +63,12 @@ def hold(known: Inventory, found: Plan) -> None:
         made = children.build(app, own, {each.metadata.name: "u" for each in own})
         # The ConfigMap belongs to all subscriptions of an app: a pod mounts it, whatever is in it.
         programmed = {name for each in made if each.name.kind != "ConfigMap" for name in each.subscriptions}
-        programmed |= {each["name"] for each in app.policy.get("subscriptions", ())}
-        assert not {known.subscriptions[app.namespace, name].ref for name in programmed} & refused
+        policy = app.policy.get("subscriptions", ())
+        programmed |= {each["name"] for each in policy}
+        accepted = {name: _accepted(known.subscriptions[app.namespace, name], found) for name in programmed}
+        assert all(accepted.values()), accepted
+        for each in policy:
+            assert any(event.pattern or event.type == each["type"] for event in accepted[each["name"]]), each
         publishes = {topic for topics in app.publishes.values() for topic in topics}
         reads = {topic for topics in app.reads.values() for topic in topics}
         wrong = list(owned.wrongs(key, publishes, reads, good, own))
@@ -76,6 +82,16 @@ def hold(known: Inventory, found: Plan) -> None:
         home, target = replay.metadata.namespace, replay.spec.target.namespace
         if target not in ("", home):
             assert any(each.severity == "error" for each in plan_replay(replay, known))
+
+
+def _accepted(subscription: EventSubscription, found: Plan) -> list[EventSelector]:
+    """Return the entries without an error; none if the error is in what the entries share."""
+    errors = [each for each in found.findings if (each.severity, each.resource) == ("error", subscription.ref)]
+    entries = [re.match(r"spec\.events\[(\d+)\]", each.location.field) for each in errors]
+    if not all(entries):
+        return []
+    refused = {int(entry[1]) for entry in entries if entry}
+    return [event for index, event in enumerate(subscription.spec.events) if index not in refused]
 
 
 def keeps_ours(found: Plan) -> None:
