@@ -9,33 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import time
-from datetime import date
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.modules["kubernetes"] = None  # type: ignore[assignment] # as `python -m tidings_operator` does it
+
+from tests.support import faulty  # noqa: E402 - its folder is put on the path first
 
 from tidings_operator import process, reconciling  # noqa: E402
 from tidings_operator.operating import Operator  # noqa: E402
-from tidings_plan import AppPlan, plan_app  # noqa: E402
-from tidings_plan.resources import Inventory  # noqa: E402
 
 TICK = 0.01
-
-
-def faulty(app: tuple[str, str], inventory: Inventory, today: date) -> AppPlan:
-    """Plan an app; raises, never ends, or ends the process for some."""
-    names = {subscription.metadata.name.partition("-")[0] for subscription in inventory.of_app(app)}
-    while "endless" in names:
-        pass
-    if "crash" in names:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if "bottomless" in names:
-        return faulty(app, inventory, today)
-    return plan_app(app, inventory, today)
 
 
 class Observed(Operator):
@@ -62,7 +49,7 @@ async def _tick(longest: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    reconciling.plan_app = faulty  # type: ignore[attr-defined]
+    reconciling.plan_app = faulty.plan_app  # type: ignore[attr-defined]
     changed: Any = process
     changed.Operator = Observed
     process.main()

@@ -173,15 +173,15 @@ async def events_of(client: httpx2.AsyncClient, run: Run, order: str) -> OrderEv
 
 def without_services(folder: Path) -> Path:
     """Create a project with the contracts of all services, but without their code; return its folder."""
-    names = [contracts.parent.name for contracts in contracts_folders(ROOT)]
-    for name, contracts in zip(names, contracts_folders(ROOT), strict=True):
-        shutil.copytree(contracts, folder / "services" / name / "contracts")
+    contracts = {path.parent.name: path for path in contracts_folders(ROOT)}
+    for name, path in contracts.items():
+        shutil.copytree(path, folder / "services" / name / "contracts")
         code = folder / "services" / name / "src" / name
         code.mkdir(parents=True)
         # Without it this is a namespace package, and the installed service of that name would win over it.
         (code / "__init__.py").touch()
         (code / "main.py").write_text(NOTHING)
-    services = [{"name": name, "port": 8001 + number} for number, name in enumerate(names)]
+    services = [{"name": name, "port": 8001 + number} for number, name in enumerate(contracts)]
     about = {"name": "nothing", "folders": ["services/*"], "components": str(ROOT / "components"), "open": "orders"}
     (folder / "tidings.yaml").write_text(json.dumps({**about, "services": services}))
     return folder

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +14,12 @@ import pytest
 from tests.operator import shop
 from tests.operator.cluster import ADMIN, Cluster, path_of
 from tests.operator.conftest import Start, login, until
+from tests.support import faulty
 
 from tidings_cli.testing.fixtures import Serve, serve
 from tidings_operator import reconciling, replaying
 from tidings_operator.client import OWN, Client
 from tidings_operator.operating import Operator
-from tidings_plan import plan_app as plan_app_of_the_core
 
 __all__ = ["serve"]
 pytestmark = pytest.mark.real
@@ -132,23 +130,6 @@ async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cl
     assert mixed.writes - alone.writes <= 2 * BAD
 
 
-def loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the plan of what is named so never end, or end the process: faults of the core that nobody knows of yet."""
-    genuine = plan_app_of_the_core
-
-    def plan_app(app: tuple[str, str], inventory: Any, today: Any) -> Any:
-        names = {each.metadata.name.rpartition("-")[0] for each in inventory.of_app(app)}
-        while "endless" in names:
-            pass
-        if "crash" in names:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if "bottomless" in names:
-            return plan_app(app, inventory, today)
-        return genuine(app, inventory, today)
-
-    monkeypatch.setattr(reconciling, "plan_app", plan_app)
-
-
 async def health(made: Operator) -> None:
     """Ask /healthz again and again. How long an answer takes is measured by bench/operator_hostile.py."""
     async with aiohttp.ClientSession() as session:
@@ -162,7 +143,7 @@ async def health(made: Operator) -> None:
 async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_ones(
     cluster: Cluster, operator: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loops(monkeypatch)
+    monkeypatch.setattr(reconciling, "plan_app", faulty.plan_app)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hostile-mixed"}})
     asking: list[asyncio.Task[None]] = []
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +11,14 @@ from typing import Any
 import nats
 import pytest
 from tests.integration.test_topology import NEWCOMER, WHOLE, Server, manifests
+from tests.support import faulty
 
+from tidings.brokers import watch
 from tidings.brokers.jetstream import stream_name
 from tidings_cli.testing.programs import Ports, nats_server
 from tidings_operator import planning, topology
 from tidings_operator.client import OWN
 from tidings_operator.topology import Settings, TopologyController, present
-from tidings_plan import plan_app as plan_app_of_the_core
 from tidings_plan.types import grants as grants_of_the_core
 
 TYPES, SUBSCRIPTIONS = OWN["EventType"], OWN["EventSubscription"]
@@ -55,31 +54,11 @@ async def until(condition: Callable[[], Any], what: str) -> None:
         pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
 
 
-def harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some names do to the planner what nobody has found a way to do yet."""
-
-    def plan_app(app: tuple[str, str], inventory: Any, today: Any) -> Any:
-        names = {each.metadata.name.partition("-")[0] for each in inventory.of_app(app)}
-        while "endless" in names:
-            pass
-        if "crash" in names:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if "bottomless" in names:
-            return plan_app(app, inventory, today)
-        if "greedy" in names:
-            return [bytearray(10**7) for _ in range(10**6)]
-        if "raising" in names:
-            raise KeyError("what is this?")
-        return plan_app_of_the_core(app, inventory, today)
-
-    monkeypatch.setattr(planning, "plan_app", plan_app)
-
-
 @pytest.mark.parametrize("kind", ["endless", "crash", "bottomless", "greedy", "raising"])
 async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    harm(monkeypatch)
+    monkeypatch.setattr(planning, "plan_app", faulty.plan_app)
     server, chosen = Server(), settings(tmp_path)
     controller = TopologyController(server, chosen)  # type: ignore[arg-type] # it asks for no more than these two
     controller.listed(TYPES, "", manifests("EventType"))
@@ -106,7 +85,7 @@ async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
 async def test_an_app_that_is_not_decided_yet_keeps_its_rights_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harm(monkeypatch)
+    monkeypatch.setattr(planning, "plan_app", faulty.plan_app)
     server = Server()
     before = present(server.live, ["kitchen"])
     controller = TopologyController(server, settings(tmp_path))  # type: ignore[arg-type]
@@ -145,7 +124,7 @@ async def test_an_error_that_nobody_expects_is_logged_and_tried_again(
         raise KeyError("nats://user:secret@nats:4222")
 
     monkeypatch.setattr(topology, "AGAIN", 0.01)
-    monkeypatch.setattr(topology, "ensure_streams", broken)
+    monkeypatch.setattr(watch, "ensure_streams", broken)
     server = Server()
     controller = TopologyController(server, settings(tmp_path, nats_url="nats://user:secret@nats:4222"))  # type: ignore[arg-type]
     controller.listed(TYPES, "", manifests("EventType"))

@@ -120,27 +120,3 @@ audit = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Index("archive_audit_target", "target", "seq"),
 )
-
-redrives = sa.Table(
-    "archive_redrives",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("request", sa.Text, nullable=False, comment="the criteria, as JSON"),
-    sa.Column("rate", sa.Float, nullable=False, comment="dead letters per second"),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("through", _number, nullable=False, comment="seq of the last dead letter that is part of it"),
-    sa.Column("reached", _number, nullable=False, comment="seq of the last dead letter that was looked at"),
-    sa.Column("matched", sa.Integer, nullable=False),
-    sa.Column("sent", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("skipped", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("requested", sa.Float, nullable=False, comment="seconds since 1970"),
-    sa.Column("requested_by", sa.Text, nullable=False),
-    sa.Column("ended", sa.Float, comment="seconds since 1970"),
-)
-
-notices = sa.Table(
-    "archive_notices",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True, comment="SHA-256 of reason and subject"),
-    sa.Column("sent", sa.Float, nullable=False, comment="seconds since 1970"),
-)

@@ -19,6 +19,7 @@ import typer
 from tidings_cli.export import stale
 from tidings_cli.up.project import FILE_NAME, NAME
 from tidings_plan.channels import channel_of
+from tidings_plan.naming import WORDS
 from tidings_plan.resources import contracts_folders, load
 from tidings_plan.resources.did_you_mean import did_you_mean
 from tidings_plan.resources.eventtype import EventType, Version
@@ -45,7 +46,7 @@ class Consumed(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> list[str]:
-        return re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", self.type.partition(".")[2])
+        return WORDS.findall(self.type.partition(".")[2])
 
     @property
     def class_name(self) -> str:
@@ -62,8 +63,7 @@ class Consumed(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Name of the field in Python."""
-        words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", self.wire_key)
-        name = "_".join(word.lower() for word in words)
+        name = "_".join(word.lower() for word in WORDS.findall(self.wire_key))
         return name if name.isidentifier() and not keyword.iskeyword(name) else f"field_{name}"
 
     @property
@@ -97,8 +97,9 @@ def service(
     if folder.exists():
         raise typer.BadParameter(f"{folder} exists already: choose another name, or remove it", param_hint="NAME")
     domain = _camel(package)
-    consumed = _consumed(root, consumes) if consumes else _own_command(domain, name)
-    _check_domain(root, domain)
+    types = {kind.spec.type: kind for kind in load(contracts_folders(root)).types.values()}
+    consumed = _consumed(root, types, consumes) if consumes else _own_command(domain, name)
+    _check_domain(types, domain)
     values = {
         "name": name,
         "package": package,
@@ -124,11 +125,11 @@ def _check_name(name: str, package: str) -> None:
         raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
 
 
-def _check_domain(root: Path, domain: str) -> None:
+def _check_domain(types: Mapping[str, EventType], domain: str) -> None:
     """Raise a usage error if another service declares the new one's event types."""
-    for kind in load(contracts_folders(root)).types.values():
-        if kind.spec.type in (f"{domain}.openCase", f"{domain}.caseOpened"):
-            problem = f"{kind.origin.at()} declares {kind.spec.type} already"
+    for name, kind in types.items():
+        if name in (f"{domain}.openCase", f"{domain}.caseOpened"):
+            problem = f"{kind.origin.at()} declares {name} already"
             raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
 
 
@@ -136,9 +137,8 @@ def _own_command(domain: str, name: str) -> Consumed:
     return Consumed(f"{domain}.openCase", "1", f"{domain}.openCase.v1", name, "caseId", own=True)
 
 
-def _consumed(root: Path, wanted: str) -> Consumed:
+def _consumed(root: Path, types: Mapping[str, EventType], wanted: str) -> Consumed:
     """Return the newest version of a declared fact; raise a usage error if it cannot be consumed."""
-    types = {kind.spec.type: kind for kind in load(contracts_folders(root)).types.values()}
     kind = types.get(wanted)
     if kind is None:
         hint = did_you_mean(wanted, types) or f"There are none below {root.resolve()}."

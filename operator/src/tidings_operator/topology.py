@@ -32,11 +32,11 @@ from typing import Any
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from tidings.brokers.jetstream import RefusedStreams, StreamError, ensure_streams, pending, unread_dead_letters
-from tidings.brokers.kafka import DEFAULT_PARTITIONS, Address, RefusedTopics, TopicError, ensure_topics
+from tidings.brokers.jetstream import StreamError, pending, unread_dead_letters
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, Address, TopicError
 from tidings.brokers.kafka import pending as kafka_pending
-from tidings.brokers.rabbitmq import QueueError, RefusedQueues, ensure_queues
-from tidings.brokers.watch import BrokerWatch
+from tidings.brokers.rabbitmq import QueueError
+from tidings.brokers.watch import REFUSED, BrokerWatch
 from tidings_operator import reading
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
 from tidings_operator.judging import QUICK, THOROUGH, Judge
@@ -402,26 +402,11 @@ class TopologyController:
         allowed = {**present(component, (name for _, name in undecided)), **allowed}
         allowed = {app: allowed[app] for app in sorted(allowed)}
         self._topics = topics(allowed, channels)
-        readers = subscribed(apps, chosen.component)
-        self._watch_for(readers, component)
+        broker = self._watch_for(subscribed(apps, chosen.component), component)
         try:
-            if chosen.nats_url:  # first, or a sidecar would try to read what is not there
-                await ensure_streams(chosen.nats_url, self._topics, component=component, replicas=chosen.replicas)
-            if chosen.rabbitmq_url:
-                await asyncio.to_thread(ensure_queues, chosen.rabbitmq_url, readers)
-            if chosen.kafka_url:
-                await asyncio.to_thread(
-                    ensure_topics,
-                    chosen.kafka_url,
-                    self._topics,
-                    partitions=chosen.partitions,
-                    replicas=chosen.replicas,
-                )
-        except (
-            RefusedStreams,
-            RefusedQueues,
-            RefusedTopics,
-        ) as error:  # those topics do not work, and the others need their rights
+            if chosen.address:  # before the rights, or a sidecar would try to read what is not there
+                await broker.ensure()
+        except REFUSED as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
         changed = 0
         for each in components if chosen.scopes else ():
@@ -432,15 +417,16 @@ class TopologyController:
         LOG.info("%d apps have their rights%s", len(allowed), ", changed" if changed else "")
         chosen.ready.touch()
 
-    def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> None:
+    def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> BrokerWatch:
         """Look after what is planned now; how long something has been unread stays known."""
         chosen, before = self._settings, self._broker
         kind = "nats" if chosen.nats_url else "kafka" if chosen.kafka_url else "rabbitmq"
-        self._broker = BrokerWatch(
+        broker = self._broker = BrokerWatch(
             kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
         )
         if before is not None:
-            self._broker.resume(before)
+            broker.resume(before)
+        return broker
 
     def _hidden(self, text: str) -> str:
         """Leave out the address, which holds a password."""

@@ -26,9 +26,7 @@ from typing import Any
 
 import httpx2
 
-from tidings.brokers.jetstream import ensure_streams
-from tidings.brokers.kafka import ensure_topics, partitions_of
-from tidings.brokers.rabbitmq import ensure_queues
+from tidings.brokers.kafka import partitions_of
 from tidings.brokers.watch import BrokerWatch, Found
 from tidings.errors import TidingsError
 from tidings_cli.up import state
@@ -140,23 +138,12 @@ class Run:
         self._writer = asyncio.create_task(self._write_state())
         backends = [name for name, supervisor in self._supervisors.items() if supervisor.process.role in BACKENDS]
         await self._start(backends, BACKEND_DEADLINE)
-        component = None
-        if self._system.system.broker.kind.name == "nats":
-            # Updates the consumers of an earlier run with the current settings.
-            (component,) = self._system.pubsubs
-            await ensure_streams(self.broker_url, self._system.system.plan.topics, component=component)
-        if self._system.system.broker.kind.name == "rabbitmq":
-            apps = self._system.system.plan.apps
-            planned = [(app, subscription) for app, plan in apps.items() for subscription in plan.subscriptions]
-            await asyncio.to_thread(ensure_queues, self.broker_url, planned)
-        if self._system.system.broker.kind.name == "kafka":
-            (component,) = self._system.pubsubs
-            topics, partitions = self._system.system.plan.topics, partitions_of(component)
-            await asyncio.to_thread(ensure_topics, self.broker_url, topics, partitions=partitions)
+        watch = self._broker_watch()
+        await watch.ensure()  # also updates the consumers of an earlier run with the current settings
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
         self._set_phase("ready")
-        self._watcher = asyncio.create_task(self._watch_broker(component))
+        self._watcher = asyncio.create_task(self._watch_broker(watch))
         if "nats" in backends:
             self._outage_watcher = asyncio.create_task(self._watch_outages(self._supervisors["nats"]))
 
@@ -253,12 +240,13 @@ class Run:
                 last_ready = time.monotonic()
             await asyncio.sleep(1)
 
-    async def _watch_broker(self, component: Mapping[str, Any] | None) -> None:
-        """Recreate lost streams and queues, and restart sidecars that read nothing although their service is ready."""
-        system = self._system
-        planned = system.system.plan
-        watch = BrokerWatch(
-            kind=system.system.broker.kind.name,
+    def _broker_watch(self) -> BrokerWatch:
+        planned, kind = self._system.system.plan, self._system.system.broker.kind.name
+        component: Mapping[str, Any] | None = None
+        if kind in {"nats", "kafka"}:
+            (component,) = self._system.pubsubs
+        return BrokerWatch(
+            kind=kind,
             url=self.broker_url,
             topics=planned.topics,
             subscriptions=[
@@ -268,6 +256,9 @@ class Run:
             sidecars=1,
             partitions=partitions_of(component),
         )
+
+    async def _watch_broker(self, watch: BrokerWatch) -> None:
+        """Recreate lost streams and queues, and restart sidecars that read nothing although their service is ready."""
         while not await self._ends_within(WATCH_INTERVAL):
             try:
                 observed = await watch.look()

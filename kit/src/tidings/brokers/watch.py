@@ -24,6 +24,8 @@ from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topi
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
 LOG = logging.getLogger(__name__)
+REFUSED = (RefusedStreams, RefusedQueues, RefusedTopics)
+"""Raised by `BrokerWatch.ensure` if the broker refuses some streams, queues or topics; all others exist then."""
 GRACE = 20.0
 """Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
 LONGEST = 3600.0
@@ -85,6 +87,26 @@ class BrokerWatch:
     partitions: int = DEFAULT_PARTITIONS
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
 
+    async def ensure(self) -> list[str]:
+        """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.
+
+        Redis needs nothing beforehand.
+
+        Raises:
+            StreamError, QueueError, TopicError: The broker does not answer.
+            RefusedStreams, RefusedQueues, RefusedTopics: It refuses some; all others exist.
+
+        """
+        if self.kind == "nats":
+            await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+        elif self.kind == "rabbitmq":
+            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+        elif self.kind == "kafka":
+            return await asyncio.to_thread(
+                ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
+            )
+        return []
+
     async def look(self) -> Found:
         """Look what is missing, and recreate streams and queues.
 
@@ -99,7 +121,7 @@ class BrokerWatch:
             streams, unread = await missing(self.url, self.topics, readers)
             try:
                 if streams:
-                    await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
+                    await self.ensure()
             except RefusedStreams as error:  # these never were there: no sidecar has lost them
                 LOG.warning("%s", error)
                 streams = [topic for topic in streams if topic not in error.topics]
@@ -109,7 +131,7 @@ class BrokerWatch:
             queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions)
             # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
             try:
-                await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+                await self.ensure()
             except RefusedQueues as error:
                 LOG.warning("%s", error)
             idle = tuple(reader for reader, count in consumers.items() if not count)
@@ -117,13 +139,9 @@ class BrokerWatch:
             return Found(tuple(queues), idle, orphaned)
         if self.kind == "kafka":  # daprd itself rejoins its consumer group once the topics exist again
             try:
-                made = await asyncio.to_thread(
-                    ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
-                )
+                return Found(tuple(await self.ensure()))
             except RefusedTopics as error:
                 LOG.warning("%s", error)
-                return Found()
-            return Found(tuple(made))
         return Found()
 
     def resume(self, before: BrokerWatch) -> None:
