@@ -16,7 +16,7 @@ from tidings.testing.asgi import App
 from tidings_archive.settings import ArchiveSettings
 from tidings_cli.testing.fixtures import Serve, ports, serve
 from tidings_operator import archive as client
-from tidings_operator.archive import Archive, ArchiveError
+from tidings_operator.archive import ArchiveError, Archives
 
 __all__ = ["ports", "serve"]
 HINT = "kubectl get secret x"
@@ -117,7 +117,8 @@ async def test_the_operators_token_follows_no_redirect(serve: Serve, tmp_path: P
         served = await serve(answering(status, b"", asked, moved))
         file = tmp_path / "token"
         file.write_text("s3cret\n")
-        async with Archive(f"http://127.0.0.1:{served.port}", str(file)) as archive:
+        async with Archives(f"http://127.0.0.1:{served.port}", str(tmp_path)) as archives:
+            archive = archives.of("token")
             with pytest.raises(ArchiveError, match=f"answers {status}"):
                 await archive.begin({})
     assert {each[b"authorization"] for each in asked} == {b"Bearer s3cret"}
@@ -141,7 +142,8 @@ async def test_what_pretends_to_be_the_archive_does_not_harm_the_operator(
 ) -> None:
     monkeypatch.setattr(client, "LARGEST", 1000)
     served = await serve(answering(status, body, []))
-    async with Archive(f"http://127.0.0.1:{served.port}") as archive:
+    async with Archives(f"http://127.0.0.1:{served.port}") as archives:
+        archive = archives.of("pizza")
         with pytest.raises(ArchiveError, match=said):
             await archive.begin({})
 
@@ -152,7 +154,8 @@ async def test_a_token_that_comes_late_or_changes_is_sent_and_a_missing_one_is_s
     asked: list[dict[bytes, bytes]] = []
     served = await serve(answering(401, b"", asked))
     file = tmp_path / "token"
-    async with Archive(f"http://127.0.0.1:{served.port}", str(file)) as archive:
+    async with Archives(f"http://127.0.0.1:{served.port}", str(tmp_path)) as archives:
+        archive = archives.of("token")
         with pytest.raises(ArchiveError, match=str(file)):
             await archive.begin({})
         for token in ("first", "second"):

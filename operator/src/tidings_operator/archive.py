@@ -31,11 +31,6 @@ class ArchiveError(Exception):
         self.is_final = is_final
 
 
-def _session() -> aiohttp.ClientSession:
-    """Return a session without the API server's credentials."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-
-
 class Archives:
     """The archive of each namespace.
 
@@ -51,7 +46,8 @@ class Archives:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = _session()
+        # A session of its own, without the API server's credentials.
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,25 +56,19 @@ class Archives:
 
     def of(self, namespace: str) -> "Archive":
         """Return the archive of a namespace. Its token is sent to no other one."""
+        if self._session is None:
+            raise RuntimeError("the archives are used before they are entered")
         token_file = str(Path(self._tokens) / namespace) if self._tokens else ""
         return Archive(self._url.replace("{namespace}", namespace), token_file, self._session)
 
 
 class Archive:
-    """One archive."""
+    """One archive; `Archives.of` opens it."""
 
-    def __init__(self, url: str, token_file: str = "", session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(self, url: str, token_file: str, session: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/")
         self._token_file = token_file
         self._session = session
-
-    async def __aenter__(self) -> Self:
-        self._session = _session()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session:
-            await self._session.close()
 
     async def begin(self, order: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Ask for a replay; a dry run only counts."""
@@ -137,8 +127,6 @@ class Archive:
         *,
         may_lack: bool = False,
     ) -> dict[str, Any]:
-        if self._session is None:
-            raise RuntimeError("the archive is used before it is entered")
         data = None if body is None else msgspec.json.encode(body)
         asked = self._session.request(
             method, self._url + path, data=data, params=params, headers=await self._headers(), allow_redirects=False
