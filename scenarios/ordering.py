@@ -136,7 +136,7 @@ async def _until_answered(client: httpx2.AsyncClient, url: str, body: dict[str, 
     for attempt in itertools.count():
         try:
             answer = await client.post(url, json=body, headers={"Idempotency-Key": key})
-            if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and not _menu_is_missing(answer):
+            if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and not _menu_lags(answer):
                 return answer
         except httpx2.TransportError:
             pass  # the service is not up yet, or the response was lost: retry with the same key
@@ -144,9 +144,9 @@ async def _until_answered(client: httpx2.AsyncClient, url: str, body: dict[str, 
     raise AssertionError("unreachable")
 
 
-def _menu_is_missing(answer: httpx2.Response) -> bool:
-    # Right after a start, orders may not have received the menu yet.
-    return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+def _menu_lags(answer: httpx2.Response) -> bool:
+    # Right after a start, orders may know none or only some of the pizzas that the menu service lists.
+    return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE or "not on the menu" in answer.text
 
 
 Follow = dict[str, Any]

@@ -284,7 +284,9 @@ async def test_a_broker_loses_nothing_when_the_consuming_sidecar_is_killed(
         app.may_answer.set()
         with daprd("kitchen", resources, folder, app) as sidecar:
             ready(sidecar)
-            assert {app.received(), app.received()} == {"in flight", "while it is away"}
+            due = {"in flight", "while it is away"}
+            while due:  # Kafka redelivers "first", too: daprd commits only once a second
+                due.discard(app.received())
 
 
 async def test_changed_settings_reach_a_consumer_that_is_there(folder: Path, app: App) -> None:
