@@ -94,7 +94,6 @@ class World:
             patch.setattr(module, "LEASE", 0.4)
         for strategy in (lanes, table_relay, cdc):
             patch.setattr(strategy, "TRIES", self.tries)
-        patch.setattr(lanes, "_LONGEST_REFUSED", 0.5)
 
     @asynccontextmanager
     async def process(self, instance: str = "shop-0") -> AsyncIterator[Process]:
