@@ -11,12 +11,14 @@ from pathlib import Path
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
+from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]  # it has no types
 from nats import connect
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
 
 from tidings.brokers.jetstream import ensure_streams, missing
+from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers
 from tidings_cli.testing.programs import Ports, rabbitmq_server
 from tidings_cli.up import state
@@ -34,7 +36,7 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
         yield url
 
 
-async def lose_everything(run: Run) -> None:
+async def lose_everything(run: Run, *, recreated: bool) -> None:
     if run.state.broker == "nats":
         client = await connect(run.broker_url)
         for each in await client.jetstream().streams_info():
@@ -43,8 +45,20 @@ async def lose_everything(run: Run) -> None:
     elif run.state.broker == "redis":
         command = ["redis-cli", "-e", "-u", run.broker_url, "FLUSHALL"]
         await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    elif run.state.broker == "kafka":
+        topics = await asyncio.to_thread(_delete_topics, run.broker_url)
+        if recreated:
+            await asyncio.to_thread(ensure_topics, run.broker_url, topics)
     else:
         await asyncio.to_thread(_delete_queues, run.broker_url)
+
+
+def _delete_topics(url: str) -> list[str]:
+    client = KafkaAdminClient(**Address.of(url).client)
+    topics = [str(each) for each in client.list_topics() if not each.startswith("__")]
+    client.delete_topics(topics)
+    client.close()
+    return topics
 
 
 def _delete_queues(url: str) -> None:
@@ -94,18 +108,21 @@ def _arrives(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"])
+@pytest.mark.parametrize(
+    ("broker", "recreated"), [("nats", False), ("redis", False), ("rabbitmq", False), ("kafka", False), ("kafka", True)]
+)
 async def test_events_flow_again_after_the_broker_has_lost_its_data(
-    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+    broker: str, recreated: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """`recreated`: somebody else creates the topics again before the watch looks."""
     address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
     options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
     async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         numbers = Numbers(run.url, client)
         await numbers.send(["before"])
         assert (await numbers.settled(["before"])).faultless
-        await lose_everything(run)
-        if broker == "nats":
+        await lose_everything(run, recreated=recreated)
+        if broker in {"nats", "kafka"}:
             reported = await until_repaired(run)
             assert any(TOPIC in each for each in reported)
         if broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis

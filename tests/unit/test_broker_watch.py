@@ -80,3 +80,36 @@ def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart
     assert watched.to_reopen(found) == {"kitchen"}
     unknown = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {})
     assert asyncio.run(unknown.look()) == Found(), "the number of sidecars is unknown"
+
+
+def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_readers_sidecars(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that somebody else has created again before the watch looks, and of an app that is away at first."""
+    topic, ids = READ[1], {READ[1]: "1", "a.b.v1": "1"}
+    monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [])
+    monkeypatch.setattr(brokerwatch, "topic_ids", lambda *_: dict(ids))
+    readers = [(app, {"spec": {"topic": topic}}) for app in ("kitchen", "menu")] + [
+        ("x", {"spec": {"topic": "a.b.v1"}})
+    ]
+    first = BrokerWatch("kafka", "kafka://127.0.0.1:1", list(ids), readers)
+    assert asyncio.run(first.look()) == Found()
+    ids[topic] = "2"
+    watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", list(ids), readers)
+    watched.resume(first)
+    found = asyncio.run(watched.look())
+    assert found == Found((topic,), (READ, OTHER))
+    assert watched.to_reopen(found, ["kitchen", "x"]) == {"kitchen"}
+    later = asyncio.run(watched.look())
+    assert later == Found(unread=(OTHER,))
+    assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == set()
+    clock.now += GRACE + 1
+    assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == {"menu"}
+    assert asyncio.run(watched.look()) == Found()
+
+
+def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [READ[1]])
+    monkeypatch.setattr(brokerwatch, "topic_ids", lambda *_: {READ[1]: "1"})
+    watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", [READ[1]], [("kitchen", {"spec": {"topic": READ[1]}})])
+    assert asyncio.run(watched.look()) == Found((READ[1],), (READ,))

@@ -246,7 +246,7 @@ class TopologyController:
             LOG.warning("the broker: %s", state.problem)
         apps = watch.to_reopen(state)
         # RabbitMQ's queues are read again by daprd itself, once they are there.
-        if apps and watch.kind == "nats":
+        if apps and watch.kind in {"nats", "kafka"}:
             await self._reopen()
             REPAIRS.inc()
             LOG.warning("sidecars subscribe anew, because nothing was read for %s", ", ".join(sorted(apps)))

@@ -131,6 +131,19 @@ def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, in
     return {each["name"]: len(each["partitions"]) for each in found if not each["error_code"]}
 
 
+def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
+    """Return the id of each topic that exists. A topic that was deleted and created again has another one.
+
+    Raises:
+        TopicError: Kafka does not answer.
+
+    """
+    wanted = sorted(set(topics))
+    with _connected(url) as client:
+        found = client.describe_topics(wanted) if wanted else []
+    return {each["name"]: str(each["topic_id"]) for each in found if not each["error_code"]}
+
+
 def ensure_topics(
     url: str,
     topics: Iterable[str],

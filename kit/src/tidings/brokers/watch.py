@@ -4,6 +4,9 @@ A broker may lose its data while the system runs: a volume is replaced, or a str
 that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
 consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself.
 
+On Kafka daprd goes on reading a topic that was deleted and created again at the old position, where there is nothing;
+Kafka's refusal ends the reading for good (docs/upstream/kafka-closed-claim.md). A topic's id shows that it is another.
+
 On RabbitMQ daprd may leave a consumer behind that it does not know of: it shares one channel, and an answer to
 `basic.consume` that another call has taken is an error to it, although the broker has added the consumer. The broker
 then gives that consumer its share of the messages, which wait there until the sidecar's connection ends. See
@@ -20,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing
-from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics, topic_ids
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
 LOG = logging.getLogger(__name__)
@@ -86,6 +89,10 @@ class BrokerWatch:
     sidecars: int | None = None
     partitions: int = DEFAULT_PARTITIONS
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
+    _topic_ids: dict[str, str] = field(default_factory=dict)
+    """Of the Kafka topics, at the last look."""
+    _stale: set[Reader] = field(default_factory=set)
+    """Readers of lost Kafka topics whose sidecars have not been restarted since."""
 
     async def ensure(self) -> list[str]:
         """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.
@@ -137,16 +144,27 @@ class BrokerWatch:
             idle = tuple(reader for reader, count in consumers.items() if not count)
             orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
             return Found(tuple(queues), idle, orphaned)
-        if self.kind == "kafka":  # daprd itself rejoins its consumer group once the topics exist again
-            try:
-                return Found(tuple(await self.ensure()))
-            except RefusedTopics as error:
-                LOG.warning("%s", error)
+        if self.kind == "kafka":
+            return await self._look_at_topics()
         return Found()
 
+    async def _look_at_topics(self) -> Found:
+        created: list[str] = []
+        try:
+            created = await self.ensure()
+        except RefusedTopics as error:
+            LOG.warning("%s", error)
+        ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
+        lost = {topic for topic, now in ids.items() if self._topic_ids.get(topic, now) != now}.union(created)
+        self._topic_ids |= ids
+        readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
+        self._stale = {each for each in readers if each[1] in lost or each in self._stale}
+        return Found(tuple(sorted(lost)), tuple(sorted(self._stale)))
+
     def resume(self, before: BrokerWatch) -> None:
-        """Take over since when an earlier watch of the same broker has seen nothing read."""
+        """Take over what an earlier watch of the same broker has observed."""
         self._unread = dict(before._unread)
+        self._topic_ids, self._stale = dict(before._topic_ids), set(before._stale)
 
     def to_reopen(self, found: Found, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
@@ -158,4 +176,5 @@ class BrokerWatch:
         self._unread = {each: self._unread.get(each, (now, GRACE)) for each in (*running.unread, *running.orphaned)}
         late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
         self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
+        self._stale -= late
         return {app for app, _ in late}
