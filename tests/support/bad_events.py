@@ -105,10 +105,10 @@ class Shop:
     latency: dict[int, float] = field(default_factory=dict)
     hanging: int = 0
 
-    def handlers(self) -> Handlers:
+    def handlers(self, topic: str) -> Handlers:
         handlers = Handlers()
 
-        @handlers.on(Sold)
+        @handlers.on(Sold, path=f"/events/{topic}")
         async def sell(sold: Sold, context: Any) -> None:
             self.tried[sold.number] += 1
             await self._trouble(sold)
@@ -173,12 +173,20 @@ class Late:
             await send({"type": "http.response.body", "body": b""})
 
 
+def topic_of(app: str) -> str:
+    """Return the app's topic: events that another test left on a shared broker have the same ids."""
+    return f"{NAME}.v1.{app}"
+
+
 def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
     """Plan an app with one subscription, whose handler may take that long."""
     inventory = Inventory()
     for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
         names.update(filter(None, [delivers(component)]))
-    kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
+    kind = {
+        "type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}],
+        "channel": {"topic": topic_of(app)},
+    }  # fmt: skip
     wish = {
         "events": [{"type": NAME, "versions": ["v1"]}], "consumer": {"appId": app},
         "delivery": {"timeout": timeout, "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
@@ -211,7 +219,7 @@ async def running(
     [component] = render(SETS / broker, values_of(broker, address))
     found, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
-    letters, topic = letters_subscription(app, reader), f"{NAME}.v1"
+    letters, topic = letters_subscription(app, reader), topic_of(app)
     if broker == "nats":
         await ensure_streams(address, [*found.topics, topic])
     if broker == "rabbitmq":
@@ -224,7 +232,7 @@ async def running(
     process = await daprd(app, resources=resources, app_port=served.port)
     await daprd(reader, resources=[component, letters], app_port=archived.port)
     sidecar, policy = DaprSidecar(process.address), msgspec.convert(found.policy, Policy)
-    service = Service(app, shop.handlers(), settings=Settings(), sidecar=sidecar, policy=policy)
+    service = Service(app, shop.handlers(topic), settings=Settings(), sidecar=sidecar, policy=policy)
     late.app = create_app(service)
     await service.start()
     try:
