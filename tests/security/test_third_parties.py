@@ -122,8 +122,8 @@ TYPED = [
 
 
 def _email(**changed: Any) -> Email:
-    given = {"email_id": "o-1-orderConfirmed", "to": "ada@example.org", "template": "orderConfirmed", "order_id": "o-1"}
-    return Email(**{**given, "asked_at": NOW, **changed})
+    given = {"email_id": "o-1-orderConfirmed", "customer_id": "c-1", "to": "ada@example.org", "order_id": "o-1"}
+    return Email(**{**given, "template": "orderConfirmed", "asked_at": NOW, **changed})
 
 
 @pytest.mark.parametrize("typed", TYPED)

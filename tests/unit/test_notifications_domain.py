@@ -14,7 +14,9 @@ DOT_ATOM = re.compile(r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?
 
 
 def email() -> Email:
-    return Email(email_id="e-1", to="ada@example.org", template="orderConfirmed", order_id="o-1", asked_at=NOW)
+    return Email(
+        email_id="e-1", customer_id="c-1", to="ada@example.org", template="orderConfirmed", order_id="o-1", asked_at=NOW
+    )
 
 
 def test_an_email_waits_until_it_is_sent_or_refused():

@@ -95,7 +95,8 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) -> bytes:
     """The command as orders sends it."""
-    said = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "to": "ada@example.org"}
+    said = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "customerId": "c-1"}
+    said["to"] = "ada@example.org"
     return fact("notifications.sendEmail", 1, subject="emailId", **{**said, "parameters": {"name": "Ada"}, **changes})
 
 

@@ -26,6 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "services" / "notifications" / "contracts
 def email(template: Template = "orderConfirmed", **parameters: str) -> Email:
     return Email(
         email_id=f"o-1-{template}",
+        customer_id="c-1",
         to="ada@example.org",
         template=template,
         order_id="o-1",
@@ -95,6 +96,7 @@ def test_every_published_example_makes_an_email(path: Path):
     taken = msgspec.convert(
         {
             "email_id": example["emailId"],
+            "customer_id": example["customerId"],
             "order_id": example["orderId"],
             "asked_at": datetime.now(UTC),
             **{name: example[name] for name in ("to", "template", "parameters")},

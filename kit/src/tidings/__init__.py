@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tidings.messages.events import command as command
     from tidings.messages.events import event as event
     from tidings.messages.events import upcaster as upcaster
+    from tidings.messages.personal import PERSONAL as PERSONAL
+    from tidings.messages.personal import SUBJECT as SUBJECT
     from tidings.outbox.log import StateContext as StateContext
     from tidings.outcomes import DeadLetter as DeadLetter
     from tidings.outcomes import Done as Done
@@ -34,10 +36,12 @@ _MODULES = {
     "Event": "messages.events",
     "Handlers": "consume.handlers",
     "Outcome": "outcomes",
+    "PERSONAL": "messages.personal",
     "Received": "messages.envelope",
     "Rejected": "errors",
     "Retry": "outcomes",
     "RetryPolicy": "consume.policy",
+    "SUBJECT": "messages.personal",
     "Service": "service",
     "Settings": "settings",
     "StateContext": "outbox.log",

@@ -13,6 +13,7 @@ from tidings_plan import (
     neighbours,
     overlaps,
     ownership,
+    personal,
     policies,
     resiliency,
     subscriptions,
@@ -149,6 +150,8 @@ def _check_selection(selection: Selection, inventory: Inventory, today: date) ->
         message = f"{event_type.ref} has an error and cannot be consumed"
         fix = "Fix the EventType; see its findings."
         findings.append(selection.finding("error", "type-refused", message, fix, at=("type",)))
+    if not has_errors(findings):
+        findings += personal.check_conditions(selection, read, inventory)
     if event_type and not has_errors(findings):
         findings += conditions.probe(selection, event_type, read)
     if event_type and not event_type.spec.producers:

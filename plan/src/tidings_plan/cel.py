@@ -114,6 +114,27 @@ def failure(expression: str, event: Mapping[str, Any]) -> str | None:
     return whole if isinstance(whole, str) else _failure(_parse(expression).tree, event)
 
 
+@lru_cache(maxsize=4096)
+def reads(expression: str) -> frozenset[tuple[str, ...]]:
+    """Return the field paths whose values a valid expression reads; `[]` stands for the items of a list in a macro.
+
+    What has() checks is not read.
+    """
+    nodes = [*_parse(expression).tree.everything()]
+    ranges = {node.name: node.parts[0].path for node in nodes if node.kind == "loop"}
+    return frozenset(_resolved(node.path, ranges) for node in nodes if node.path and node.kind != "has")
+
+
+def _resolved(path: tuple[str, ...], ranges: Mapping[str, tuple[str, ...] | None]) -> tuple[str, ...]:
+    """Replace the variable of a macro by the list that it runs over."""
+    for _ in range(MAX_TREE):
+        over = ranges.get(path[0])
+        if over is None:
+            break
+        path = (*over, "[]", *path[1:])
+    return path
+
+
 def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
     if not _is_logic(tree):
         result = _result(_part(tree.message), event)

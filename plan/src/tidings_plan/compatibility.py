@@ -8,6 +8,7 @@ Modes apply within a major version; a new major version has its own topic and ma
 
 from collections.abc import Iterator, Sequence
 
+from tidings_plan import personal
 from tidings_plan.jsonschema import Problem, problems
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.findings import Finding
@@ -49,6 +50,7 @@ def _changed(new: EventType, old: Version, now: Version, readers: list[Selection
         return  # a missing schema has a finding of its own
     position = next(index for index, candidate in enumerate(new.spec.versions) if candidate is now)
     at = ("spec", "versions", position, "schema")
+    yield from personal.check_removed(new, position, old)
     next_major = f"v{1 + max(int(version.major) for version in new.spec.versions)}"
     if mode.startswith(("Forward", "Full")):
         for problem in problems(old.schema, now.schema):

@@ -78,7 +78,9 @@ FIELDS: dict[str, tuple[Field, ...]] = {
     "EventType": (
         Field("type", "operator", "topic; CloudEvents type", "Ready", f"{_PLAN}::test_names"),
         Field("{domain,intent}", "operator", "rules for names and consumers", "Ready", f"{_PLAN}::test_names"),
-        Field("{description,classification}", "people", "AsyncAPI, system map, events page", "",
+        Field("classification", "operator", "Personal: marks of the schema are demanded; AsyncAPI, system map", "Ready",
+              "unit/test_plan_personal.py::test_incomplete_marks_are_errors"),
+        Field("description", "people", "AsyncAPI, system map, events page", "",
               "unit/test_plan_systemmap.py::test_a_type_says_whose_it_is_and_where_each_version_travels"),
         Field("owner.{team,contact}", "people", "AsyncAPI, system map, tidings impact", "",
               "unit/test_plan_systemmap.py::test_a_type_says_whose_it_is_and_where_each_version_travels"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
 
-from tidings_plan import jsonschema, naming, neighbours, ownership
+from tidings_plan import jsonschema, naming, neighbours, ownership, personal
 from tidings_plan.channels import channel_of
 from tidings_plan.guarding import judged
 from tidings_plan.resources.eventtype import EventType
@@ -40,7 +40,8 @@ def _is_wrong(event_type: EventType) -> bool:
 
 
 def _alone(event_type: EventType, today: date) -> list[Finding]:
-    return [*naming.check(event_type), *_versions(event_type, today), *_topics(event_type)]
+    findings = [*naming.check(event_type), *_versions(event_type, today)]
+    return [*findings, *_topics(event_type), *personal.check_type(event_type)]
 
 
 def _claimed_twice(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from delivery.domain import Failure
-from tidings import Event, event
+from tidings import PERSONAL, SUBJECT, Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 """A time with a UTC offset (RFC 3339)."""
@@ -18,8 +18,8 @@ Moment = Annotated[datetime, Meta(tz=True)]
 class DriverCameOnDuty(Event):
     """A driver is available for orders."""
 
-    driver_id: str
-    name: str
+    driver_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
     at: Moment
 
 
@@ -36,8 +36,8 @@ class DriverAssigned(Event):
     """An order was assigned to a driver."""
 
     order_id: str
-    driver_id: str
-    driver_name: str
+    driver_id: Annotated[str, SUBJECT]
+    driver_name: Annotated[str, PERSONAL]
     assigned_at: Moment
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from kitchen.domain.roster import Role
 from kitchen.domain.ticket import Fulfilment, Refusal
-from tidings import Event, event
+from tidings import PERSONAL, SUBJECT, Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 """A time with a UTC offset (RFC 3339)."""
@@ -98,8 +98,8 @@ class IngredientDelivered(Event):
 class MemberClockedIn(Event):
     """A member of staff has clocked in."""
 
-    member_id: str
-    name: str
+    member_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
     role: Role
     at: Moment
 
@@ -108,5 +108,5 @@ class MemberClockedIn(Event):
 class MemberClockedOut(Event):
     """A member of staff has clocked out."""
 
-    member_id: str
+    member_id: Annotated[str, SUBJECT]
     at: Moment

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from notifications.domain import Template
-from tidings import Event, command, event
+from tidings import PERSONAL, SUBJECT, Event, command, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 """A time with a UTC offset (RFC 3339)."""
@@ -19,11 +19,12 @@ class SendEmail(Event):
     """Send an e-mail to a customer, once for each `emailId`; answered by `emailSent` or `emailRefused`."""
 
     email_id: Annotated[str, Meta(min_length=1, max_length=200)]
-    to: str
+    customer_id: Annotated[str, SUBJECT]
+    to: Annotated[str, PERSONAL]
     template: Template
     order_id: str
     parameters: Annotated[
-        dict[str, str],
+        dict[str, Annotated[str, PERSONAL]],
         Meta(description="name, items, total, fulfilment; address of a delivery; explanation of a cancellation"),
     ]
 
@@ -45,5 +46,6 @@ class EmailRefused(Event):
     email_id: str
     order_id: str
     template: Template
-    reason: str
+    customer_id: Annotated[str, SUBJECT]
+    reason: Annotated[str, PERSONAL]
     refused_at: Moment

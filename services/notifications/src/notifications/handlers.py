@@ -25,6 +25,7 @@ async def send_email(event: SendEmail, context: StateContext) -> None:
         return
     email = Email(
         email_id=event.email_id,
+        customer_id=event.customer_id,
         to=event.to,
         template=event.template,
         order_id=event.order_id,
@@ -91,6 +92,7 @@ def _refuse(email: Email, reason: str, context: StateContext) -> None:
             email_id=email.email_id,
             order_id=email.order_id,
             template=email.template,
+            customer_id=email.customer_id,
             reason=reason,
             refused_at=context.now,
         )

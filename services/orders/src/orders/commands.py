@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from orders.events import Cents, Currency
-from tidings import Event, command
+from tidings import PERSONAL, SUBJECT, Event, command
 
 Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
 
@@ -26,10 +26,11 @@ class SendEmail(Event):
     """Send an e-mail to the customer. The id is the same for the same template and order."""
 
     email_id: str
-    to: str
+    customer_id: Annotated[str, SUBJECT]
+    to: Annotated[str, PERSONAL]
     template: Template
     order_id: str
-    parameters: dict[str, str]
+    parameters: dict[str, Annotated[str, PERSONAL]]
 
 
 @command("orders.expirePayment", subject="order_id")

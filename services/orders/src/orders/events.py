@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tidings import Event, event
+from tidings import PERSONAL, SUBJECT, Event, event
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Cents = Annotated[int, Meta(ge=0, description="Euro cents, tax included")]
@@ -19,17 +19,17 @@ Fulfilment = Literal["pickup", "delivery"]
 class Customer(Event):
     """The customer of an order."""
 
-    customer_id: str
-    name: str
-    email: str
+    customer_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+    email: Annotated[str, PERSONAL]
 
 
 class Address(Event):
     """Delivery address."""
 
-    street: str
-    city: str
-    postcode: str
+    street: Annotated[str, PERSONAL]
+    city: Annotated[str, PERSONAL]
+    postcode: Annotated[str, PERSONAL]
 
 
 class Line(Event):

@@ -43,6 +43,7 @@ class Email(msgspec.Struct, kw_only=True):
     """
 
     email_id: str
+    customer_id: str
     to: str
     template: Template
     order_id: str

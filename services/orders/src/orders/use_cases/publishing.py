@@ -83,6 +83,7 @@ def email(order: Order, template: Template, **more: str) -> SendEmail:
     """Return the command that sends an e-mail. Its id makes each template go out once per order."""
     return SendEmail(
         email_id=f"{order.order_id}-{template}",
+        customer_id=order.customer.customer_id,
         to=order.customer.email,
         template=template,
         order_id=order.order_id,
