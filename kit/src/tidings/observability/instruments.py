@@ -1,8 +1,8 @@
-"""Prometheus metrics that cost an event next to nothing.
+"""Prometheus metrics with minimal overhead per event.
 
-`prometheus_client`'s own take a lock for each number and look through the buckets one by one: several microseconds an
-event, a third of what its whole handling costs. These are for a service's event loop, which is the one thread that
-counts, and they are read by the same `/metrics`.
+The metrics of `prometheus_client` take a lock for every update and scan the buckets linearly: several microseconds per
+event, a third of the total handling cost. The metrics here may be updated from one thread only, the service's event
+loop.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from prometheus_client.utils import floatToGoString
 Family = CounterMetricFamily | HistogramMetricFamily
 
 
-class Count:
-    """One counter."""
+class CounterValue:
+    """A counter."""
 
     __slots__ = ("value",)
 
@@ -28,12 +28,12 @@ class Count:
         self.value = 0.0
 
     def inc(self, by: float = 1) -> None:
-        """Count."""
+        """Increment the counter."""
         self.value += by
 
 
-class Spread:
-    """One histogram; the last count is of what is above every bound."""
+class HistogramValue:
+    """A histogram; the last count is for values above every bound."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -43,44 +43,44 @@ class Spread:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value."""
+        """Record a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """The buckets as Prometheus has them: up to a bound, how many."""
+        """Return the cumulative buckets in Prometheus' form."""
         bounds = [*map(floatToGoString, self.bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
 
 class Counter(Collector):
-    """Counters of one name, by labels."""
+    """Counters with the same name, by labels."""
 
     def __init__(
         self, name: str, documentation: str, labelnames: Sequence[str], registry: CollectorRegistry = REGISTRY
     ) -> None:
         self.name, self.documentation, self._labelnames = name, documentation, tuple(labelnames)
-        self._found: dict[tuple[str, ...], Count] = {}
+        self._children: dict[tuple[str, ...], CounterValue] = {}
         registry.register(self)
 
-    def labels(self, *values: str) -> Count:
-        """The counter with those labels."""
-        return self._found.setdefault(values, Count())
+    def labels(self, *values: str) -> CounterValue:
+        """Return the counter with these labels."""
+        return self._children.setdefault(values, CounterValue())
 
     def describe(self) -> Iterator[Family]:
-        """What it is, without numbers."""
+        """Yield the metric's metadata without samples."""
         yield CounterMetricFamily(self.name, self.documentation, labels=self._labelnames)
 
     def collect(self) -> Iterator[Family]:
-        """Everything counted so far."""
+        """Yield all samples."""
         family = CounterMetricFamily(self.name, self.documentation, labels=self._labelnames)
-        for labels, count in self._found.items():
+        for labels, count in self._children.items():
             family.add_metric(labels, count.value)
         yield family
 
 
 class Histogram(Collector):
-    """Histograms of one name, by labels."""
+    """Histograms with the same name, by labels."""
 
     def __init__(
         self,
@@ -92,21 +92,21 @@ class Histogram(Collector):
     ) -> None:
         self.name, self.documentation, self._labelnames = name, documentation, tuple(labelnames)
         self._bounds = buckets
-        self._found: dict[tuple[str, ...], Spread] = {}
+        self._children: dict[tuple[str, ...], HistogramValue] = {}
         registry.register(self)
 
-    def labels(self, *values: str) -> Spread:
-        """The histogram with those labels."""
-        found = self._found.get(values)
-        return found or self._found.setdefault(values, Spread(self._bounds))
+    def labels(self, *values: str) -> HistogramValue:
+        """Return the histogram with these labels."""
+        child = self._children.get(values)
+        return child or self._children.setdefault(values, HistogramValue(self._bounds))
 
     def describe(self) -> Iterator[Family]:
-        """What it is, without numbers."""
+        """Yield the metric's metadata without samples."""
         yield HistogramMetricFamily(self.name, self.documentation, labels=self._labelnames)
 
     def collect(self) -> Iterator[Family]:
-        """Everything counted so far."""
+        """Yield all samples."""
         family = HistogramMetricFamily(self.name, self.documentation, labels=self._labelnames)
-        for labels, spread in self._found.items():
+        for labels, spread in self._children.items():
             family.add_metric(labels, spread.cumulated(), spread.total)
         yield family

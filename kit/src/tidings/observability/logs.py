@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the correlation id of what is being handled."""
+"""Structured logs: one JSON object per line, with the correlation id of the event being handled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import structlog
 from tidings.messages.delivery import DeliveryContext
 
 handling: ContextVar[DeliveryContext | None] = ContextVar("handling", default=None)
-"""What is being handled: its ids are added to each line that is logged meanwhile, and cost nothing if none is."""
+"""The delivery being handled, whose ids are added to each log line."""
 
 
 def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the ids of what is being handled to a log line."""
+    """Add the ids of the event being handled to a log line."""
     delivery = handling.get()
     if delivery is not None:
         envelope = delivery.envelope
@@ -25,9 +25,7 @@ def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mut
         if envelope.id:
             line.update(event_id=envelope.id, event_type=envelope.label, subscription=delivery.subscription)
         if delivery.batch_members:
-            line.setdefault(
-                "beside", len(delivery.batch_members)
-            )  # so many others are handled together with that event
+            line.setdefault("batch_members", len(delivery.batch_members))
     return line
 
 
@@ -37,10 +35,10 @@ def _add_service(service: str, _logger: Any, _method: str, line: MutableMapping[
 
 
 def configure(service: str, form: Literal["json", "console"], level: str) -> None:
-    """Send structlog's and the standard library's records through one renderer to standard error.
+    """Send the records of structlog and the standard library to standard error through one renderer.
 
     Raises:
-        ValueError: The level is no name that the `logging` module knows.
+        ValueError: `level` is not a log level of the `logging` module.
 
     """
     shared: list[structlog.typing.Processor] = [
@@ -64,7 +62,7 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx2").setLevel(max(root.level, logging.WARNING))  # one line a request is noise at INFO
+    logging.getLogger("httpx2").setLevel(max(root.level, logging.WARNING))  # at INFO it logs a line per request
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = name != "uvicorn.access"
@@ -80,9 +78,9 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
 
 
 def log_failure(log: Any, level: int, event: str, **details: Any) -> None:
-    """Log a failure; without its traceback where that cannot be written, as of very deep exceptions."""
+    """Log a failure, without its traceback if that cannot be rendered, as with deeply nested exceptions."""
     try:
         log.log(level, event, **details)
-    except Exception as error:  # noqa: BLE001 - what cannot be logged has happened all the same
+    except Exception as error:  # noqa: BLE001 - a failure must be logged even if its traceback cannot be
         details["exc_info"] = None
         log.log(level, event, **details, not_shown=type(error).__qualname__)

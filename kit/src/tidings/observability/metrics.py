@@ -1,4 +1,4 @@
-"""Prometheus metrics of a service; `tidings.web.metrics` serves them on a port of their own."""
+"""Prometheus metrics of a service; `tidings.web.metrics` serves them on a separate port."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from functools import cache
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from tidings.observability import instruments as tallies
+from tidings.observability import instruments
 from tidings.outcomes import Outcome
 
 log = structlog.get_logger(__name__)
 
-_HANDLED = tallies.Counter(
-    "tidings_events_handled", "Deliveries by outcome; Ignored is what no filter wants", ["subscription", "outcome"]
+_HANDLED = instruments.Counter(
+    "tidings_events_handled", "Deliveries by outcome; Ignored: no filter matched", ["subscription", "outcome"]
 )
-_SECONDS = tallies.Histogram(
+_SECONDS = instruments.Histogram(
     "tidings_event_handling_seconds",
-    "From the delivery of an event to its outcome, waiting for limits included",
+    "Time from the delivery of an event to its outcome, including waits for limits",
     ["subscription"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
 )
-_AGE = tallies.Histogram(
+_AGE = instruments.Histogram(
     "tidings_event_age_seconds",
-    "From the time an event says to its first delivery here: how far a consumer is behind; replays are left out",
+    "Time from an event's time attribute to its first delivery (consumer lag); excludes replays",
     ["subscription"],
     buckets=(0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0),
 )
@@ -38,27 +38,27 @@ _READS = Gauge(
 )
 _DEAD_LETTERS = Counter(
     "tidings_dead_letters",
-    "Events given up by what became of the dead letter: `published`; `malformed`, published, too; `stored` in the "
-    "outbox because the broker refuses it; `logged`, to be found only in the log",
+    "Dead-lettered events by result: `published`; `malformed`, also published; `stored` in the outbox because the "
+    "broker rejects it; `logged`, present in the log only",
     ["subscription", "result"],
 )
-_PUBLISHED = Counter("tidings_events_published", "Events handed to the broker by result", ["topic", "result"])
-_BACKGROUND = Counter("tidings_background_failures", "Failures of work in the background, which began anew", ["work"])
-_WAITED = Counter("tidings_limit_wait_seconds", "Seconds that deliveries waited for a limit", ["subscription"])
-_WAITING = Gauge("tidings_limit_waiting", "Deliveries that wait for a limit now", ["subscription"])
-OUTBOX_DEPTH = Gauge("tidings_outbox_depth", "Units of work whose messages are not delivered yet")
+_PUBLISHED = Counter("tidings_events_published", "Events sent to the broker by result", ["topic", "result"])
+_BACKGROUND = Counter("tidings_background_failures", "Failures of background tasks, which were restarted", ["work"])
+_WAITED = Counter("tidings_limit_wait_seconds", "Seconds for which deliveries waited for a limit", ["subscription"])
+_WAITING = Gauge("tidings_limit_waiting", "Deliveries that are waiting for a limit", ["subscription"])
+OUTBOX_DEPTH = Gauge("tidings_outbox_depth", "Units of work whose messages have not been published yet")
 OUTBOX_LAG = Histogram(
     "tidings_outbox_lag_seconds",
-    "From the commit of a unit of work to the broker's acknowledgement of its last event",
+    "Time from the commit of a unit of work to the broker's acknowledgement of its last event",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0),
 )
 _DELAYED = Gauge(
     "tidings_events_delayed",
-    "Events that failed and wait for their next attempt outside of the broker",
+    "Failed events waiting for their next attempt outside of the broker",
     ["subscription"],
 )
-SLOT_LAG = Gauge("tidings_outbox_slot_lag_bytes", "Write-ahead log that PostgreSQL keeps for the cdc outbox")
-SLOT_LEFT = Gauge("tidings_outbox_slot_left_bytes", "Write-ahead log that may follow until the cdc slot is lost")
+SLOT_LAG = Gauge("tidings_outbox_slot_lag_bytes", "Write-ahead log retained by PostgreSQL for the cdc outbox")
+SLOT_LEFT = Gauge("tidings_outbox_slot_left_bytes", "Write-ahead log that can be written before the cdc slot is lost")
 
 # A label look-up costs more than the count itself.
 _handled = cache(_HANDLED.labels)
@@ -70,7 +70,7 @@ _waiting = cache(_WAITING.labels)
 
 
 def safely(count: Callable[..., None], *values: object) -> None:
-    """Count; an error in that must not change what becomes of an event."""
+    """Update a metric; an error must not change the outcome of an event."""
     try:
         count(*values)
     except Exception as error:
@@ -84,7 +84,7 @@ def handled(subscription: str, outcome: Outcome, seconds: float) -> None:
 
 
 def aged(subscription: str, happened: str, now: float) -> None:
-    """Note how old an event is that is delivered for the first time, `now`; one that does not say when is left out."""
+    """Record the age of an event at its first delivery, `now`. Events without a valid time are not counted."""
     try:
         seconds = now - datetime.fromisoformat(happened).timestamp()
     except ValueError:
@@ -93,40 +93,40 @@ def aged(subscription: str, happened: str, now: float) -> None:
 
 
 def reads(subscription: str, topic: str) -> None:
-    """Say that a subscription reads a topic, and has been delivered nothing yet: who stays at that is behind."""
+    """Record that a subscription reads a topic, with zero deliveries so far."""
     _READS.labels(subscription, topic).set(1)
     _age(subscription)
     _handled(subscription, "Ignored")
 
 
 def ignored(subscription: str) -> None:
-    """Count a delivery that none of a subscription's filters wants: it reads, and is not behind."""
+    """Count a delivery that matches none of a subscription's filters."""
     _handled(subscription, "Ignored").inc()
 
 
 def published(topic: str, result: str, events: int = 1) -> None:
-    """Count events that were handed to the broker, or were not: `ok`, `refused`, `unavailable`, `parked`."""
+    """Count published events by result: `ok`, `refused`, `unavailable`, `parked`."""
     _published(topic, result).inc(events)
 
 
 def background_failed(work: str) -> None:
-    """Count a failure of work in the background."""
+    """Count a failure of a background task."""
     _BACKGROUND.labels(work).inc()
 
 
 def dead_lettered(subscription: str, result: str) -> None:
-    """Count an event that was given up: `published`, `malformed`, `stored`, `logged`."""
+    """Count a dead-lettered event: `published`, `malformed`, `stored`, `logged`."""
     _DEAD_LETTERS.labels(subscription, result).inc()
 
 
 def delayed(subscription: str, events: int) -> None:
-    """Say how many events of a subscription wait for their next attempt outside of the broker."""
+    """Set the number of events that wait for their next attempt outside of the broker."""
     _DELAYED.labels(subscription).set(events)
 
 
 @contextmanager
 def waiting(subscription: str) -> Iterator[Callable[[], None]]:
-    """Count a delivery among those that wait for their subscription's limits, until what this gives is called."""
+    """Count a delivery as waiting for its subscription's limits until the yielded function is called."""
     began, gauge = time.perf_counter(), _waiting(subscription)
     ended = False
 

@@ -1,11 +1,11 @@
-"""OpenTelemetry across publish and consume, by the messaging conventions: a consumer's span links to its producer's.
+"""OpenTelemetry tracing by the messaging conventions: consumer spans link to producer spans.
 
-Spans go where `OTEL_EXPORTER_OTLP_ENDPOINT` says (OTLP over HTTP, `tidings[otlp]`), or to the tracer provider that the
-program itself has installed. With neither nothing is traced, at no cost, and the traceparent of what is being handled
-is passed on as it is.
+Spans are exported to `OTEL_EXPORTER_OTLP_ENDPOINT` (OTLP over HTTP, `tidings[otlp]`), or to the tracer provider that
+the program has installed. With neither, tracing is disabled at no cost, and published events carry the traceparent of
+the event being handled unchanged.
 
-Baggage (W3C) needs no tracing: while a message is handled, `opentelemetry.baggage` has what its event carries, and what
-is published then carries what `opentelemetry.baggage` has.
+Baggage (W3C) works without tracing: `opentelemetry.baggage` has the baggage of the event being handled, and published
+events carry the current baggage.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _propagator = TraceContextTextMapPropagator()
 _baggage = W3CBaggagePropagator()
 
 Ending = Callable[[Outcome], None]
-"""Told how a handling ended."""
+"""Called with the outcome of a handling."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ _state = _State()
 
 
 def configure(service: str) -> None:
-    """Trace where a tracer provider is installed; install one that exports where the environment names an endpoint.
+    """Enable tracing if a tracer provider is installed; install one if the environment names an endpoint.
 
     Raises:
         DefinitionError: `OTEL_EXPORTER_OTLP_ENDPOINT` is set, but the exporter is not installed.
@@ -68,7 +68,7 @@ def _install(service: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise DefinitionError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing can export to it: install tidings[otlp]"
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but no exporter is installed: install tidings[otlp]"
         ) from error
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -76,7 +76,7 @@ def _install(service: str) -> None:
 
 
 def producer(label: str, identity: str, parent: Envelope) -> tuple[str, str, str]:
-    """Record that an event is published; return the traceparent, tracestate and baggage that it carries."""
+    """Record that an event is published. Return the traceparent, tracestate and baggage for it."""
     carried = _carried_baggage(parent)
     if not _state.on:
         return parent.traceparent, parent.tracestate, carried
@@ -89,7 +89,7 @@ def producer(label: str, identity: str, parent: Envelope) -> tuple[str, str, str
 
 
 def _carried_baggage(parent: Envelope) -> str:
-    """Return the current baggage; where it is the cause's, in the cause's own text, which may have properties."""
+    """Return the current baggage; if unchanged from `parent`, return the original text, which may hold properties."""
     current = baggage.get_all()
     if not current or current == baggage.get_all(_with_baggage(parent)):
         return parent.baggage if current else ""
@@ -99,13 +99,13 @@ def _carried_baggage(parent: Envelope) -> str:
 
 
 def _with_baggage(envelope: Envelope) -> context.Context:
-    """Return the current context with the baggage of an event, and no other."""
+    """Return the current context with the baggage of an event only."""
     return _baggage.extract({"baggage": envelope.baggage}, baggage.clear())
 
 
 @contextmanager
 def carrying(envelope: Envelope) -> Iterator[None]:
-    """Make an event's baggage the current one, also where it has none: another event's must not be passed on."""
+    """Set the current baggage to an event's, even if it has none, so that no other event's baggage is passed on."""
     if not envelope.baggage and not baggage.get_all():
         yield
         return
@@ -117,18 +117,19 @@ def carrying(envelope: Envelope) -> Iterator[None]:
 
 
 def consumer(envelope: Envelope, subscription: str, *, detached: bool = False) -> AbstractContextManager[Ending]:
-    """A span around the handling of an event, linked to the span that published it.
+    """Return a span around the handling of an event, linked to the span that published it.
 
-    `detached` is for a task that was begun while something else was handled: the span is then not a part of that.
+    Set `detached` in a task that was started while another event was handled: the span is then not a child of that
+    event's.
     """
-    return _span(envelope, subscription, detached) if _state.on else _nothing
+    return _span(envelope, subscription, detached) if _state.on else _no_span
 
 
 @contextmanager
 def _span(envelope: Envelope, subscription: str, detached: bool) -> Iterator[Ending]:
-    """Trace a handling; where that is not possible, the event is handled all the same."""
+    """Trace a handling; an error in tracing does not affect it."""
     with ExitStack() as stack:
-        ending: Ending = _untold
+        ending: Ending = _ignore_outcome
         try:
             ending = partial(_end, stack.enter_context(_started(envelope, subscription, detached)))
         except Exception as error:
@@ -164,8 +165,8 @@ def _end(span: trace.Span, outcome: Outcome) -> None:
         span.set_status(Status(StatusCode.ERROR, outcome.reason))
 
 
-def _untold(_outcome: Outcome) -> None:
-    """Nobody traces."""
+def _ignore_outcome(_outcome: Outcome) -> None:
+    """No-op while tracing is disabled."""
 
 
-_nothing = nullcontext(_untold)
+_no_span = nullcontext(_ignore_outcome)

@@ -1,10 +1,10 @@
-"""Everything for testing services without Dapr, and with it.
+"""Test doubles for services.
 
-In memory: `MemoryBroker`, `MemorySidecar` and `MemoryStore` behave as daprd with a broker and a store does, at once and
-without chance, so that a whole system of services runs in one test; they fail on request, too.
+`MemoryBroker`, `MemorySidecar` and `MemoryStore` behave like daprd with a broker and a state store, synchronously and
+deterministically, so that one test can run a whole system of services. They can inject faults.
 
-`tidings_cli.testing.fixtures` gives pytest the real daprd, NATS, Redis and PostgreSQL on free ports. One suite
-(tests/conformance) holds the twins and the real programs to the same behaviour.
+`tidings_cli.testing.fixtures` provides pytest fixtures for the real daprd, NATS, Redis and PostgreSQL on free ports.
+The suite tests/conformance runs on the test doubles and on the real programs.
 """
 
 from tidings.testing.asgi import lifespan, post

@@ -1,4 +1,4 @@
-"""Calls into an ASGI app without a server between: what a sidecar does, and what a server does at start and stop."""
+"""Calls an ASGI app without a server: requests of a sidecar, and the lifespan protocol."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 async def post(app: App, path: str, body: bytes, headers: Headers = ()) -> tuple[int, bytes]:
-    """POST to a path; gives the status and the body of the answer."""
-    asked, answered = [{"type": "http.request", "body": body, "more_body": False}], bytearray()
-    status = 500  # an app that answers nothing has failed
+    """POST to a path and return the status and body of the response."""
+    requests, response = [{"type": "http.request", "body": body, "more_body": False}], bytearray()
+    status = 500  # an app without a response has failed
 
     async def receive() -> Message:
-        return asked.pop() if asked else {"type": "http.disconnect"}
+        return requests.pop() if requests else {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
         else:
-            answered.extend(message.get("body", b""))
+            response.extend(message.get("body", b""))
 
     scope = {
         "type": "http",
@@ -42,7 +42,7 @@ async def post(app: App, path: str, body: bytes, headers: Headers = ()) -> tuple
         "server": ("127.0.0.1", 80),
     }
     await app(scope, receive, send)
-    return status, bytes(answered)
+    return status, bytes(response)
 
 
 @asynccontextmanager
@@ -50,26 +50,26 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     """Start an app as a server does, and shut it down at the end.
 
     Raises:
-        RuntimeError: The app says that it failed to start or to stop.
+        RuntimeError: The app reports that it failed to start or to stop.
 
     """
-    asked: asyncio.Queue[Message] = asyncio.Queue()
-    said: asyncio.Queue[Message] = asyncio.Queue()
+    requests: asyncio.Queue[Message] = asyncio.Queue()
+    responses: asyncio.Queue[Message] = asyncio.Queue()
     running = asyncio.ensure_future(
-        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, asked.get, said.put)
+        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, requests.get, responses.put)
     )
 
     async def phase(name: str) -> None:
-        await asked.put({"type": f"lifespan.{name}"})
-        heard = asyncio.ensure_future(said.get())
-        await asyncio.wait({heard, running}, return_when=asyncio.FIRST_COMPLETED)
-        if not heard.done():
-            heard.cancel()
+        await requests.put({"type": f"lifespan.{name}"})
+        response = asyncio.ensure_future(responses.get())
+        await asyncio.wait({response, running}, return_when=asyncio.FIRST_COMPLETED)
+        if not response.done():
+            response.cancel()
             await running  # raises what the app raised
             return
-        if heard.result()["type"] == f"lifespan.{name}.failed":
+        if response.result()["type"] == f"lifespan.{name}.failed":
             await asyncio.gather(running, return_exceptions=True)
-            raise RuntimeError(heard.result().get("message") or f"the app failed at {name}")
+            raise RuntimeError(response.result().get("message") or f"the app failed at {name}")
 
     await phase("startup")
     try:

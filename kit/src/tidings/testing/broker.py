@@ -1,4 +1,4 @@
-"""Pub/sub in memory: a durable broker together with the delivering half of every app's sidecar."""
+"""In-memory pub/sub: a durable broker with the consuming half of every app's sidecar."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import msgspec
 from tidings.errors import DefinitionError, TopicMissing
 from tidings.testing.asgi import App, post
 from tidings.testing.retries import attempts
-from tidings.testing.rules import NoVerdict, complaints, read, route
+from tidings.testing.rules import NoVerdict, read, route, validation_errors
 
 Verdict = Literal["done", "drop", "retry"]
 Queued = tuple[int, bytes]
-PATIENCE = 10_000
+MAX_DELIVERIES = 10_000
 _VERDICTS: dict[str, Verdict] = {"": "done", "SUCCESS": "done", "DROP": "drop"}
 
 
 class Unsettled(AssertionError):
-    """The system keeps itself busy: after thousands of deliveries there is still more to deliver."""
+    """The system does not settle: after thousands of deliveries, more are pending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt to hand a message to an app, as `MemoryBroker.deliveries` records it."""
+    """An attempt to deliver a message to an app, as recorded in `MemoryBroker.deliveries`."""
 
     app_id: str
     topic: str
@@ -42,7 +42,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class _App:
-    """An app with its sidecar's programme; `app` is None while it is down."""
+    """An app and the settings of its sidecar; `app` is None while it is down."""
 
     app: App | None
     token: str | None
@@ -51,7 +51,7 @@ class _App:
 
 @dataclass(slots=True)
 class _Consumer:
-    """One app's subscription to one topic: what the broker keeps for it, whether the app is up or not."""
+    """An app's durable subscription to a topic."""
 
     app_id: str
     topic: str
@@ -61,16 +61,16 @@ class _Consumer:
 
 
 class MemoryBroker:
-    """Topics, subscriptions and deliveries of a whole system of apps, without waiting and without chance.
+    """Topics, subscriptions and deliveries of a whole system of apps, without delays or randomness.
 
-    Nothing is delivered by itself: `await broker.settle()` delivers until nothing is left, message by message in the
-    order of publishing. Retries happen at once. The behaviour is that of JetStream behind daprd 1.18: a topic keeps
-    its messages, so that an app attached later is given all of them; an app that is down misses nothing.
+    Deliveries happen only in `await broker.settle()`, which delivers all messages in the order of publishing. Retries
+    happen immediately. The behaviour is that of JetStream behind daprd 1.18: topics retain their messages, so that an
+    app that is attached later receives all of them, and an app that is down misses none.
 
     Args:
-        pubsub: The component's name.
-        topics: Those that exist, as JetStream has streams; None creates topics on use, as Redis does.
-        shuffle: A seeded `random.Random` delivers in a random order, which brokers may do after all.
+        pubsub: Name of the pub/sub component.
+        topics: Topics that exist, as JetStream requires streams; None creates topics on use, as Redis does.
+        shuffle: A seeded `random.Random` to deliver in random order, because brokers do not guarantee the order.
 
     """
 
@@ -96,18 +96,18 @@ class MemoryBroker:
         resiliency: dict[str, Any] | None = None,
         token: str | None = None,
     ) -> None:
-        """Start an app, or start it anew: messages are delivered to it as its Dapr Subscriptions say.
+        """Start or restart an app: its Dapr Subscriptions determine the messages that it receives.
 
         Args:
-            app_id: Its Dapr app id.
-            app: An ASGI app; its lifespan is the caller's to run (`tidings.testing.lifespan`).
-            subscriptions: Dapr Subscriptions (v2alpha1), as the plan core makes them.
-            resiliency: The app's Dapr Resiliency; without one a message has one attempt.
-            token: Sent as `dapr-api-token`.
+            app_id: Dapr app id.
+            app: An ASGI app; the caller runs its lifespan (`tidings.testing.lifespan`).
+            subscriptions: Dapr Subscriptions (v2alpha1), as rendered from the plan.
+            resiliency: The app's Dapr Resiliency; without one, a message has one attempt.
+            token: Value of the header `dapr-api-token`.
 
         Raises:
-            DefinitionError: A subscription is to another pub/sub component, or a second one to the same topic, which
-                daprd would silently ignore; or a rule is malformed, which daprd would die of.
+            DefinitionError: A subscription names another pub/sub component, or repeats a topic, which daprd would
+                silently ignore; or a rule is malformed, which would crash daprd.
 
         """
         self._apps[app_id] = _App(app, token, attempts(resiliency, self.pubsub))
@@ -118,7 +118,7 @@ class MemoryBroker:
                 continue
             if spec["pubsubname"] != self.pubsub or spec["topic"] in topics:
                 raise DefinitionError(f"{app_id}: a second subscription to {spec['topic']}, or not on {self.pubsub}")
-            if wrong := complaints(spec["routes"]):
+            if wrong := validation_errors(spec["routes"]):
                 raise DefinitionError(f"{app_id}: no rule for a sidecar: {'; '.join(wrong)}")
             topics.add(spec["topic"])
             self._subscribe(app_id, spec)
@@ -132,27 +132,27 @@ class MemoryBroker:
         self._consumers[app_id, spec["topic"]] = _Consumer(app_id, spec["topic"], spec, waiting)
 
     def add_topics(self, topics: Iterable[str]) -> None:
-        """Let topics exist, where they must be made before they can be published to."""
+        """Create topics, if the broker requires topics to exist before they are used."""
         if self._topics is not None:
             self._topics.update(topics)
 
     def detach(self, app_id: str) -> None:
-        """Stop an app: what is published meanwhile waits for it."""
+        """Stop an app; messages are kept for it."""
         self._apps[app_id].app = None
 
     def while_busy(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Await an app's background work, such as draining its outbox, before the system counts as settled."""
+        """Register an app's background work, such as draining its outbox, which `settle` awaits."""
         self._busy.append(work)
 
     def publish(self, topic: str, message: bytes) -> None:
-        """Keep a message and queue it for every consumer; the bytes are delivered as they are.
+        """Store a message and queue it for every consumer, byte for byte.
 
         Raises:
-            TopicMissing: There is no such topic.
+            TopicMissing: The topic does not exist.
 
         """
         if self._topics is not None and topic not in self._topics:
-            raise TopicMissing(f"{topic}: there is no stream for it: name it in MemoryBroker(topics=…)")
+            raise TopicMissing(f"{topic}: no stream exists for this topic: add it to MemoryBroker(topics=…)")
         queued = (next(self._numbers), message)
         self._kept[topic].append(queued)
         for consumer in self._consumers.values():
@@ -160,71 +160,74 @@ class MemoryBroker:
                 consumer.waiting.append(queued)
 
     def events(self, topic: str) -> list[dict[str, Any]]:
-        """Every event that was published to a topic so far, decoded."""
+        """Return every event published to a topic so far, decoded."""
         return [json.loads(message) for _, message in self._kept[topic]]
 
     @property
     def topics(self) -> list[str]:
-        """The topics that hold events."""
+        """Topics that hold events."""
         return sorted(topic for topic, messages in self._kept.items() if messages)
 
     def stuck(self) -> list[tuple[str, str, bytes]]:
-        """List what waits as (app id, topic, message): the app is down, or failed it and has no dead-letter topic."""
+        """List undelivered messages as (app id, topic, message): the app is down, or no dead-letter topic takes them."""
         return [
-            (each.app_id, each.topic, message)
-            for each in self._consumers.values()
-            for _, message in [*each.waiting, *each.parked]
+            (consumer.app_id, consumer.topic, message)
+            for consumer in self._consumers.values()
+            for _, message in [*consumer.waiting, *consumer.parked]
         ]
 
     async def settle(self) -> None:
-        """Deliver until nothing is in flight and no background work brings anything new.
+        """Deliver until nothing is in flight and no background work publishes more.
 
-        A message that its app failed and that no dead-letter topic takes waits for the next `settle`, as it would for
-        the broker to bring it again. An app's `Crash` is raised here; its message is brought again too.
+        A message that failed and has no dead-letter topic waits for the next `settle`, which stands for the broker's
+        redelivery. An app's `Crash` is raised here; its message is redelivered as well.
 
         Raises:
-            Unsettled: There is no end to it.
+            Unsettled: The deliveries do not end.
 
         """
         for consumer in self._consumers.values():
             consumer.waiting = deque(sorted([*consumer.parked, *consumer.waiting]))
             consumer.parked.clear()
-        for _ in range(PATIENCE):
+        for _ in range(MAX_DELIVERIES):
             await self._rest()
             following = self._next()
             if following is None:
                 return
             await self._hand_over(following)
-        raise Unsettled(f"{PATIENCE} deliveries and still going; {len(self.stuck())} wait: is there a loop of events?")
+        raise Unsettled(
+            f"not settled after {MAX_DELIVERIES} deliveries, {len(self.stuck())} pending: is there a loop of events?"
+        )
 
     async def _rest(self) -> None:
-        """Let tasks that handlers started go on, and once nothing is queued wait for the registered work."""
+        """Let tasks that handlers started continue; if nothing is queued, run the registered work."""
         await asyncio.sleep(0)
         if self._next() is None:
             for work in self._busy:
                 await work()
 
     def _next(self) -> _Consumer | None:
-        ready = [each for each in self._consumers.values() if each.waiting and self._apps[each.app_id].app]
+        consumers = self._consumers.values()
+        ready = [consumer for consumer in consumers if consumer.waiting and self._apps[consumer.app_id].app]
         if not ready:
             return None
-        return self._shuffle.choice(ready) if self._shuffle else min(ready, key=lambda each: each.waiting[0])
+        return self._shuffle.choice(ready) if self._shuffle else min(ready, key=lambda consumer: consumer.waiting[0])
 
     async def _hand_over(self, consumer: _Consumer) -> None:
         index = self._shuffle.randrange(len(consumer.waiting)) if self._shuffle else 0
         queued = consumer.waiting[index]
-        verdict, given_up = await self._deliver(consumer, queued[1])  # may raise: then the message is still there
+        verdict, is_final = await self._deliver(consumer, queued[1])  # may raise: the message stays queued
         consumer.waiting.remove(queued)
         dead_letters = consumer.subscription.get("deadLetterTopic")
-        if verdict != "done" and given_up and dead_letters:
+        if verdict != "done" and is_final and dead_letters:
             self.publish(dead_letters, queued[1])
         elif verdict == "retry":
             consumer.parked.append(queued)
 
     async def _deliver(self, consumer: _Consumer, message: bytes) -> tuple[Verdict, bool]:
-        """Attempt delivery as often as the policy says; gives the last verdict, and whether that was the end of it.
+        """Attempt delivery as often as the policy allows; return the last verdict and whether it is final.
 
-        What daprd cannot read or route is given up without an attempt.
+        Events that daprd cannot read or route are dropped without an attempt.
         """
         running = self._apps[consumer.app_id]
         try:
@@ -233,7 +236,7 @@ class MemoryBroker:
             return "retry", True
         if path is None:
             return "drop", True
-        for _ in range(running.attempts or 1):  # for ever is once in each settle: there would be no end
+        for _ in range(running.attempts or 1):  # unlimited: once per settle, which would not end otherwise
             verdict = await _attempt(running.app, running.token, path, message)
             self.deliveries.append(Delivery(consumer.app_id, consumer.topic, path, message, verdict))
             if verdict != "retry":
@@ -251,7 +254,7 @@ async def _attempt(app: App | None, token: str | None, path: str, message: bytes
         headers.append((b"dapr-api-token", token.encode()))
     try:
         return judge(*await post(app, path, message, headers))
-    except Exception:  # noqa: BLE001  # whatever an app raises, a server turns it into a 500
+    except Exception:  # noqa: BLE001  # a server responds to any exception with 500
         return "retry"
 
 
@@ -260,10 +263,10 @@ class _Answer(msgspec.Struct):
 
 
 def judge(status: int, body: bytes) -> Verdict:
-    """Read an app's answer as daprd does.
+    """Interpret an app's response as daprd does.
 
-    404 drops. 2xx is done, unless the body is a JSON object whose `status` says otherwise: RETRY, DROP, or something
-    unknown, which is a retry. Anything else is a retry.
+    404 drops. 2xx is success, unless the body is a JSON object whose `status` is RETRY, DROP, or an unknown value,
+    which is a retry. Any other status is a retry.
     """
     if status == HTTPStatus.NOT_FOUND:
         return "drop"

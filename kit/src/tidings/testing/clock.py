@@ -1,18 +1,18 @@
-"""A clock that stands still until a test moves it."""
+"""A virtual clock."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Seconds since 1970. Call it to read it: `clock()`."""
+    """Seconds since 1970, advanced by the test only. Call it to read it: `clock()`."""
 
     def __init__(self, now: float = 1_767_225_600.0) -> None:  # 2026-01-01T00:00:00Z
         self.now = now
 
     def __call__(self) -> float:
-        """Read the clock."""
+        """Return the current time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += seconds

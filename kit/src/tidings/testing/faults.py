@@ -1,4 +1,4 @@
-"""Failures to order: which call of a sidecar fails, when, and how."""
+"""Fault injection: which call of a sidecar fails, when, and how."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ When = Literal["before", "after"]
 
 
 class Crash(ProcessEnd):
-    """Raised where the process is to die: `sidecar.fail("transact", when="after", error=Crash())`."""
+    """Simulates the death of the process: `sidecar.fail("transact", when="after", error=Crash())`."""
 
 
 @dataclass(slots=True)
@@ -27,13 +27,13 @@ class _Fault:
 
 
 class Faults:
-    """What a `MemorySidecar` does wrong, in the order in which it was asked for."""
+    """Faults of a `MemorySidecar`, in the order in which they were requested."""
 
     def __init__(self) -> None:
         self.down = False
-        """While True every call fails as if nobody listened; set it to False to heal."""
+        """While True, every call fails as if the sidecar were unreachable."""
         self.calls: list[Call] = []
-        """Every call so far, failed ones included: to crash at each point in turn, run once and count."""
+        """All calls so far, including failed ones. To crash at every point in turn, run once and count."""
         self._faults: list[_Fault] = []
 
     def fail(
@@ -45,26 +45,26 @@ class Faults:
         when: When = "before",
         error: BaseException | None = None,
     ) -> None:
-        """Let the next calls fail.
+        """Make the next calls fail.
 
         Args:
-            call: Which call; any by default.
-            times: How many calls fail.
-            skip: How many calls pass first.
-            when: Before the call has an effect, or after it, so that the caller cannot know.
-            error: What is raised; `SidecarUnavailable` by default, `Crash()` for the death of the process.
+            call: The call that fails; any by default.
+            times: Number of calls that fail.
+            skip: Number of calls that succeed first.
+            when: Before the call takes effect, or after it, so that the caller cannot tell.
+            error: Exception to raise; `SidecarUnavailable` by default, `Crash()` for the death of the process.
 
         """
         self._faults.append(_Fault(call, when, error or SidecarUnavailable("as the test asked"), times, skip))
 
     def heal(self) -> None:
-        """Let nothing fail any more."""
+        """Remove all faults."""
         self.down = False
         self._faults.clear()
 
     @contextmanager
     def around(self, call: Call) -> Iterator[None]:
-        """Run a call's effect between what may fail before it and what may fail after it."""
+        """Raise the faults of a call, before or after the effect in the context."""
         self.calls.append(call)
         if self.down:
             raise SidecarUnavailable("the sidecar is down, as the test asked")

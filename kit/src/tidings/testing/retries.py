@@ -1,4 +1,4 @@
-"""How often a message is delivered before it is given up, read from a Dapr Resiliency."""
+"""Delivery attempts that a Dapr Resiliency allows for a message."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 
 def attempts(resiliency: dict[str, Any] | None, pubsub: str) -> int | None:
-    """Count the attempts that daprd makes for a message of a pub/sub component.
+    """Return the number of attempts that daprd makes for a message of a pub/sub component.
 
-    One where no retry policy is aimed at what comes in through the component, None (for ever) where one is and names
-    no maxRetries.
+    One without an inbound retry policy for the component; None (unlimited) for a policy without maxRetries.
     """
     spec = (resiliency or {}).get("spec") or {}
     target = _at(spec, "targets", "components", pubsub, "inbound", "retry")

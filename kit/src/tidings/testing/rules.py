@@ -1,4 +1,4 @@
-"""Which path of an app an event goes to: Dapr's routing rules, evaluated as daprd does."""
+"""Evaluates Dapr's routing rules as daprd does."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tidings.messages.envelope import as_deep_as_daprd
 
 
 class NoVerdict(TidingsError):
-    """A rule's expression failed on this event, or its result is no boolean: daprd gives the event up."""
+    """A rule's expression failed on this event, or its result is not a boolean: daprd drops the event."""
 
 
 def route(routes: dict[str, Any], event: dict[str, Any]) -> str | None:
-    """Find the path of the first rule that is true, else the default; None where there is neither.
+    """Return the path of the first matching rule, else the default path, or None.
 
-    `event` must have been read with `read`, so that numbers are what daprd's rules see.
+    `event` must come from `read`, so that numbers have the type that daprd's rules see.
 
     Raises:
         NoVerdict: A rule could not be evaluated.
@@ -30,24 +30,24 @@ def route(routes: dict[str, Any], event: dict[str, Any]) -> str | None:
 
 
 def read(message: bytes) -> dict[str, Any]:
-    """Decode an event as daprd does for its rules: every number is a double.
+    """Decode an event as daprd does for its rules, with every number as a double.
 
     Raises:
-        ValueError: No JSON object.
+        ValueError: The message is not a JSON object.
 
     """
     try:
         with as_deep_as_daprd():
             event = json.loads(message, parse_int=float)
     except RecursionError as error:
-        raise ValueError("nested deeper than Go reads") from error
+        raise ValueError("nested deeper than Go's limit") from error
     if not isinstance(event, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004  # to the caller it is one more way of not being an event
+        raise ValueError("not a JSON object")  # noqa: TRY004  # callers handle all malformed events alike
     return event
 
 
-def complaints(routes: dict[str, Any]) -> list[str]:
-    """List the expressions that must not reach a sidecar: daprd dies of a malformed one, or hangs."""
+def validation_errors(routes: dict[str, Any]) -> list[str]:
+    """List malformed expressions, which would crash or hang daprd."""
     expressions = [rule["match"] for rule in routes.get("rules") or () if rule.get("match")]
     problems = [(expression, _cel().check(expression)) for expression in expressions]
     return [f"{expression}: {problem.message}" for expression, problem in problems if problem]
@@ -61,6 +61,6 @@ def _true(expression: str, event: dict[str, Any]) -> bool:
 
 
 def _cel() -> ModuleType:
-    from tidings_plan import cel  # noqa: PLC0415 - a large library, which few tests need
+    from tidings_plan import cel  # noqa: PLC0415 - a large library that few tests need
 
     return cel

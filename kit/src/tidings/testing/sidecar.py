@@ -1,4 +1,4 @@
-"""The sidecar's twin: `tidings.dapr.Sidecar` in memory."""
+"""An in-memory implementation of `tidings.dapr.Sidecar`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEPARATOR = "||"
 
 
 class MemorySidecar(Faults):
-    """One app's sidecar. Sidecars that are given the same broker make one system.
+    """One app's sidecar. Sidecars with the same broker form one system.
 
         broker = MemoryBroker()
         orders = MemorySidecar("orders", broker)
@@ -27,8 +27,8 @@ class MemorySidecar(Faults):
         await orders.publish("orders.orderConfirmed.v2", envelope.encode())
         await broker.settle()
 
-    A service that is started anew in a test gets a new sidecar on the same broker and store. How a sidecar fails on
-    request is described at `Faults`. `pubsub` and `state` are the components that it asks for, as `DaprSidecar` does.
+    To restart a service in a test, give it a new sidecar on the same broker and store. `Faults` describes how to make a
+    sidecar fail. `pubsub` and `state` name the components that it uses, as with `DaprSidecar`.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class MemorySidecar(Faults):
         self.store = MemoryStore() if store is None else store
 
     async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Hand one CloudEvent to the broker; the metadata, which is for real brokers, is not looked at."""
+        """Publish one CloudEvent; metadata, which is for real brokers, is ignored."""
         del metadata
         with self.around("publish"):
             if self.pubsub != self.broker.pubsub:
-                raise SidecarUnavailable(f"{topic}: there is no pub/sub component named {self.pubsub}")
+                raise SidecarUnavailable(f"{topic}: no pub/sub component is named {self.pubsub}")
             self.broker.publish(topic, as_daprd_sends(data, self.broker.pubsub, topic))
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
-        """Hand several CloudEvents to the broker; each counts as a `publish` for the faults that a test orders."""
-        return [await self._attempt(topic, each) for each in events]
+        """Publish several CloudEvents; each counts as a `publish` for injected faults."""
+        return [await self._attempt(topic, event) for event in events]
 
     async def _attempt(self, topic: str, data: bytes) -> SidecarError | None:
         try:
@@ -67,41 +67,40 @@ class MemorySidecar(Faults):
         return None
 
     async def get(self, key: str) -> Item | None:
-        """Read one key; None where there is nothing."""
+        """Return the item of a key, or None."""
         with self.around("get"):
             return self.store.read(self._owned(key))
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Item]:
-        """Read many keys at once; those with nothing are left out."""
+        """Return the items of the keys that exist."""
         with self.around("get_many"):
-            found = {key: self.store.read(self._owned(key)) for key in keys}
-            return {key: item for key, item in found.items() if item is not None}
+            return {key: item for key in keys if (item := self.store.read(self._owned(key))) is not None}
 
     async def transact(self, operations: Iterable[Operation]) -> None:
         """Write several keys in one state transaction."""
         with self.around("transact"):
-            owned = [replace(each, key=self._owned(each.key)) for each in operations]
-            if any(isinstance(each, Upsert) and not each.value for each in owned):
+            owned = [replace(operation, key=self._owned(operation.key)) for operation in operations]
+            if any(isinstance(operation, Upsert) and not operation.value for operation in owned):
                 raise StateRefused(f"{owned}: an empty value cannot be stored")
             self.store.transact(owned)
 
     async def ready(self) -> bool:
-        """Whether the sidecar answers."""
+        """Return True if the sidecar is up and has both components."""
         return not self.down and (self.pubsub, self.state) == (self.broker.pubsub, self.store.name)
 
     async def close(self) -> None:
-        """Give the connection back: there is none."""
+        """Do nothing: there is no connection."""
 
     def _owned(self, key: str) -> str:
         if self.state != self.store.name:
-            raise SidecarUnavailable(f"{key}: there is no state store named {self.state}")
+            raise SidecarUnavailable(f"{key}: no state store is named {self.state}")
         if _SEPARATOR in key:
             raise StateRefused(f"{key}: a key cannot hold {_SEPARATOR!r}, which Dapr puts between app id and key")
         return f"{self.app_id}{_SEPARATOR}{key}"
 
 
 def as_daprd_sends(event: bytes, pubsub: str, topic: str) -> bytes:
-    """Complete a CloudEvent as daprd does when it is published; the event's own data stays what it is to the byte."""
+    """Complete a CloudEvent as daprd does on publishing; its data stays unchanged to the byte."""
     fields = msgspec.json.decode(prepare(event).event, type=dict[str, msgspec.Raw])
     defaults = {"time": timestamp(), "source": "Dapr", "type": "com.dapr.event.sent", "specversion": "1.0"}
     traces = {} if "traceid" in fields else {"traceid": "", "traceparent": ""}

@@ -1,4 +1,4 @@
-"""A state store in memory, with the etags, first writes, times to live and transactions of Dapr's."""
+"""An in-memory state store with Dapr's etags, first-write concurrency, times to live and transactions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class _Entry:
 
 
 class MemoryStore:
-    """One state store, shared by as many sidecars as a test needs; keys carry the app id, as Dapr's do.
+    """A state store, shared by any number of sidecars. Keys include the app id, as Dapr's do.
 
     Args:
-        clock: What times to live are counted on.
-        name: The component's name.
-        atomic: True behaves as SQLite and PostgreSQL: a transaction with an operation that does not hold writes
-            nothing. False behaves as Redis, which knows no rollback: the other operations of the transaction are
-            written all the same, and an operation with an etag holds where its key is gone.
+        clock: Clock for times to live.
+        name: Name of the component.
+        atomic: True behaves like SQLite and PostgreSQL: a transaction with a failed condition writes nothing. False
+            behaves like Redis, which has no rollback: the other operations are written, and a condition on the etag of
+            a missing key holds.
 
     """
 
@@ -37,21 +37,21 @@ class MemoryStore:
         self._etags = map(str, itertools.count(1))
 
     def keys(self) -> list[str]:
-        """Every key that is there, with its app id: `orders||order/17`."""
+        """Return all keys, with their app id: `orders||order/17`."""
         return sorted(key for key in self._entries if self.read(key) is not None)
 
     def read(self, key: str) -> Item | None:
-        """Read a key that carries its app id."""
+        """Return the item of a key, which includes the app id."""
         entry = self._entries.get(key)
         if entry is None or (entry.expires is not None and entry.expires <= self.clock()):
             return None
         return entry.item
 
     def transact(self, operations: Iterable[Operation]) -> None:
-        """Apply operations whose keys carry their app id.
+        """Apply operations whose keys include the app id.
 
         Raises:
-            StateConflict: An etag or an `insert` did not hold.
+            StateConflict: The condition of an etag or an `insert` does not hold.
 
         """
         before, broken = dict(self._entries), []
@@ -66,12 +66,12 @@ class MemoryStore:
             raise StateConflict(f"{', '.join(broken)}: possible etag mismatch")
 
     def _holds(self, operation: Operation) -> bool:
-        there = self.read(operation.key)
+        current = self.read(operation.key)
         if isinstance(operation, Upsert) and operation.insert:
-            return there is None
+            return current is None
         if operation.etag is None:
             return True
-        return not self.atomic if there is None else there.etag == operation.etag
+        return not self.atomic if current is None else current.etag == operation.etag
 
     def _apply(self, operation: Operation) -> None:
         if isinstance(operation, Delete):

@@ -1,1 +1,1 @@
-"""The edges of every HTTP service: who may ask, how much may be sent, and how long it may take."""
+"""HTTP boundaries of every service: request checks, size limits and deadlines."""

@@ -1,4 +1,4 @@
-"""Answers of others, of which nobody knows how large they are."""
+"""Reads HTTP responses up to a size limit."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Protocol
 from tidings.errors import TidingsError
 
 PLAIN = {"accept-encoding": "identity"}
-"""Headers that ask for an answer which is as large as it looks: a compressed one may become a thousand times larger."""
+"""Headers that ask for an uncompressed response: a compressed one may grow a thousandfold when it is decoded."""
 
 
 class AnswerTooLarge(TidingsError):
-    """An answer is larger than it may be, or compressed, so that nobody knows."""
+    """A response exceeds the size limit, or is compressed, so that its size is unknown."""
 
 
 class Answer(Protocol):
-    """The answer of an HTTP client that has not read it yet, such as httpx2's with `stream=True`."""
+    """A response whose body has not been read yet, such as httpx2's with `stream=True`."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its headers."""
+        """Response headers."""
         ...
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """Its body as it arrives."""
+        """Iterate over the body as it arrives."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         ...
 
 
 async def read_bounded(answer: Answer, most: int) -> bytes:
-    """Read a body of at most `most` bytes, and let go of the connection.
+    """Read a body of at most `most` bytes and release the connection.
 
     Raises:
-        AnswerTooLarge: It has more, or it is compressed although nobody asked for that.
+        AnswerTooLarge: The body is larger, or compressed although the request did not allow that.
 
     """
     try:
@@ -48,10 +48,10 @@ async def read_bounded(answer: Answer, most: int) -> bytes:
 
 
 async def collect(chunks: AsyncIterable[bytes], most: int) -> bytes:
-    """Collect a body of at most `most` bytes, from any client.
+    """Collect a body of at most `most` bytes from the chunks of any client.
 
     Raises:
-        AnswerTooLarge: It has more.
+        AnswerTooLarge: The body is larger.
 
     """
     body = bytearray()

@@ -1,4 +1,4 @@
-"""The page that shows an API, from files of this installation: FastAPI's own loads its scripts from somebody else."""
+"""API documentation page with local assets; FastAPI's own page loads its scripts from a CDN."""
 
 from __future__ import annotations
 

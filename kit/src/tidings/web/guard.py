@@ -1,7 +1,7 @@
-"""The checks that every request passes before an application sees it, and the headers that every answer carries.
+"""Request checks in front of an application, and security headers on every response.
 
-Starlette's `TrustedHostMiddleware` refuses IPv6 addresses and knows only names from a list; here that check is one
-function. Bodies are bounded where they are read: a `Content-Length` header alone says nothing about a chunked body.
+Starlette's `TrustedHostMiddleware` rejects IPv6 addresses and accepts only listed names. Bodies are bounded while they
+are read, because a chunked request has no `Content-Length`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tidings.web.problems import problem
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+"""Maximum size of a request body in bytes."""
 BODY_DEADLINE = 30.0
-"""Seconds in which a request's body must have arrived."""
+"""Seconds within which a request body must arrive."""
 
 API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE_POLICY = (
@@ -35,7 +35,7 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The content security policy of the pages that services serve: their own files only, nothing inline."""
+"""Content security policy of the services' pages: same-origin files only, nothing inline."""
 HEADERS = {
     "Content-Security-Policy": API_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -46,21 +46,21 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-"""Sent with every answer that does not set them itself."""
+"""Added to every response that does not set them itself."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _NO_HOST = re.compile(r"[^\w.:\[\]-]", re.ASCII)
-"""What is no part of a host name, an address or a port."""
+"""Characters that cannot occur in a host name, an address or a port."""
 _DECISIVE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-encoding", b"authorization", b"dapr-api-token"})
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may be.
+    """Limits on requests.
 
     Attributes:
-        hosts: Names of the service, beside `localhost` and IP addresses; `*.example.org` is a pattern.
-        max_body: Bytes of a body.
+        hosts: Names of the service besides `localhost` and IP addresses; `*.example.org` is a pattern.
+        max_body: Maximum size of a body in bytes.
 
     """
 
@@ -69,17 +69,17 @@ class Limits:
 
 
 Admission = Callable[[Request], None]
-"""Judges a request before anything of its body is read; what is refused raises Starlette's HTTPException."""
+"""Checks a request before its body is read. Raises Starlette's HTTPException to reject it."""
 
 
 class Guard:
-    """ASGI middleware: refuses what no request may be, and secures every answer."""
+    """ASGI middleware that rejects invalid requests and adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, limits: Limits, admit: Admission | None = None) -> None:
         self._app, self._limits, self._admit = app, limits, admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on if it may be answered."""
+        """Check a request and pass it on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         started = False
@@ -106,18 +106,18 @@ class Guard:
 
 
 def check_address(path: str, query: bytes) -> None:
-    """Refuse an address with NUL characters, which not every store keeps.
+    """Reject an address with NUL characters, which some stores cannot keep.
 
     Raises:
         HTTPException: 400.
 
     """
     if "\0" in path or b"%00" in query:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "an address has no NUL characters; leave them out")
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the address contains a NUL character; remove it")
 
 
 def check_repeated(scope: Scope) -> None:
-    """Refuse a request that states twice what decides about it: a proxy may have read the other one.
+    """Reject a request that repeats a security-relevant header: a proxy may have read the other value.
 
     Raises:
         HTTPException: 400.
@@ -125,15 +125,15 @@ def check_repeated(scope: Scope) -> None:
     """
     names = [name for name, _ in scope["headers"] if name in _DECISIVE]
     if len(names) > len({*names}):
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "a header that may be there once is there twice; send one")
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "a header that may occur once is repeated; send it once")
 
 
 def check(method: str, headers: Mapping[str, str], limits: Limits) -> None:
-    """Judge a request by its head.
+    """Check the method and headers of a request.
 
     Raises:
-        HTTPException: 421, it is meant for another host; 403, another site made a browser send it; 413, its body is too
-            large; 415, its body is compressed.
+        HTTPException: 421, the host is not served here; 403, the request is cross-site; 413, the body is too large;
+            415, the body is compressed.
 
     """
     if not is_trusted(headers.get("host", ""), limits.hosts):
@@ -142,7 +142,7 @@ def check(method: str, headers: Mapping[str, str], limits: Limits) -> None:
             "this host name is not served here; add it to TIDINGS_HOSTS if it is one of the service's own",
         )
     if is_cross_site(method, headers):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "another site may not ask for this: open the service's own page")
+        raise HTTPException(HTTPStatus.FORBIDDEN, "cross-site requests are not allowed: use the service's own page")
     if headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body without Content-Encoding", _CLOSE)
     length = headers.get("content-length", "0")
@@ -151,18 +151,18 @@ def check(method: str, headers: Mapping[str, str], limits: Limits) -> None:
 
 
 def is_trusted(host: str, names: Collection[str]) -> bool:
-    """Whether a `Host` header names this service.
+    """Return True if a `Host` header names this service.
 
-    An attacker who rebinds a domain name to this address sends that name: only listed names, `localhost` and plain IP
-    addresses, which nobody can rebind, are trusted.
+    In a DNS rebinding attack, the header holds the attacker's domain name. Therefore only listed names, `localhost` and
+    IP addresses are trusted.
     """
     name, is_local = _host(host)
-    return is_local or (name is not None and any(fnmatchcase(name, each.lower()) for each in names))
+    return is_local or (name is not None and any(fnmatchcase(name, trusted.lower()) for trusted in names))
 
 
-@lru_cache(maxsize=256)  # a sidecar sends the same with each event
+@lru_cache(maxsize=256)  # a sidecar sends the same header with every event
 def _host(host: str) -> tuple[str | None, bool]:
-    """Return the name in a `Host` header, and whether nobody can rebind it."""
+    """Return the name in a `Host` header, and whether it is immune to DNS rebinding."""
     if _NO_HOST.search(host):
         return None, False
     try:
@@ -177,10 +177,10 @@ def _host(host: str) -> tuple[str | None, bool]:
 
 
 def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether another site makes a browser send a request that may change something.
+    """Return True if another site made a browser send a request that may change state.
 
-    Browsers send `Sec-Fetch-Site` over HTTPS and to this machine only, else `Origin` (Fetch Metadata, section 2).
-    Programs send neither. What is only read stays with the browser: no answer allows another site to see it.
+    Browsers send `Sec-Fetch-Site` over HTTPS and to localhost only, otherwise `Origin` (Fetch Metadata, section 2).
+    Other clients send neither. Cross-site reads are harmless, because no response allows another site to see it.
     """
     if method in SAFE:
         return False
@@ -192,12 +192,12 @@ def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
 
 
 class BoundedBody:
-    """A request's body, which has an end in bytes and in time.
+    """A request body with a size limit and a deadline.
 
     Args:
-        receive: Where it comes from.
-        most: Bytes that it may have.
-        deadline: Seconds in which it must have arrived.
+        receive: ASGI receive function of the request.
+        most: Maximum size in bytes.
+        deadline: Seconds within which the body must arrive.
 
     """
 
@@ -208,7 +208,7 @@ class BoundedBody:
         self._complete = False
 
     async def receive(self) -> Message:
-        """Receive the next part; once the body is complete, wait for the client to go away for as long as it takes.
+        """Receive the next part. Once the body is complete, wait for the client's disconnect without a deadline.
 
         Raises:
             HTTPException: 413, the body is too large; 408, it takes too long.
@@ -232,7 +232,7 @@ class BoundedBody:
 
 
 def _too_large(most: int) -> HTTPException:
-    detail = f"a request has at most {most} bytes; send a smaller one"
+    detail = f"the request body exceeds {most} bytes; send a smaller one"
     return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, _CLOSE)
 
 

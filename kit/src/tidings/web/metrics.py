@@ -1,4 +1,4 @@
-"""Metrics on a port of their own: who may ask a service for something need not see how it is doing."""
+"""Serves Prometheus metrics on a separate port, so that clients of the service cannot read them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import prometheus_client
 
 @contextmanager
 def served(host: str, port: int | None) -> Iterator[None]:
-    """Serve `/metrics` there while the context lasts; nowhere without a port.
+    """Serve `/metrics` within the context; do nothing if `port` is None.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
 
     """
     if port is None:

@@ -1,4 +1,4 @@
-"""How an API says what is wrong: problem details (RFC 9457), the same in every service."""
+"""Error responses as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """Answer with a problem.
+    """Return a problem response.
 
     Args:
-        status: The HTTP status.
-        detail: What is wrong with this very request, and how to mend it.
-        headers: Sent along, such as `Retry-After`.
-        more: Further members for machines.
+        status: HTTP status.
+        detail: Explains what is wrong with this request and how to fix it.
+        headers: Additional response headers, such as `Retry-After`.
+        more: Additional machine-readable members.
 
     """
     body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
@@ -29,7 +29,7 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer `HTTPException` and requests that do not fit with problems."""
+    """Respond to `HTTPException` and to invalid requests with problem details."""
     app.add_exception_handler(HTTPException, _raised)
     app.add_exception_handler(RequestValidationError, _invalid)
 
@@ -41,12 +41,14 @@ async def _raised(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """Name every field that does not fit; what was sent is not repeated, it may be personal."""
+    """Name every invalid field, without its value, which may be personal data."""
     if not isinstance(error, RequestValidationError):
         raise error
-    wrong = [(".".join(str(step) for step in each["loc"]), str(each["msg"])) for each in error.errors()]
+    errors = [
+        {"field": ".".join(map(str, invalid["loc"])), "message": str(invalid["msg"])} for invalid in error.errors()
+    ]
     return problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
-        "; ".join(f"{field}: {message}" for field, message in wrong),
-        errors=[{"field": field, "message": message} for field, message in wrong],
+        "; ".join(f"{invalid['field']}: {invalid['message']}" for invalid in errors),
+        errors=errors,
     )

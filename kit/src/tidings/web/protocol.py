@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: `uvicorn --http tidings.web.protocol:BoundedProtocol`.
+"""uvicorn's HTTP protocol with limits: `uvicorn --http tidings.web.protocol:BoundedProtocol`.
 
-uvicorn reads request heads of any size with httptools, waits for ever for a head that never ends, and keeps an answer
-for ever that nobody reads. Bodies are bounded by the application (`tidings.web.guard`).
+With httptools, uvicorn accepts request heads of any size, waits indefinitely for the end of a head, and keeps unread
+responses indefinitely. `tidings.web.guard` limits bodies.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request line and its headers."""
+"""Maximum size of a request line and its headers in bytes."""
 HEAD_DEADLINE = 10.0
-"""Seconds in which a head must have arrived, from the connection or from its first byte on."""
+"""Seconds within which a head must arrive, counted from the connection or from its first byte."""
 OVERHEAD = 8
-"""Bytes that a chunked body may need for one byte of it: chunks of one byte need six."""
+"""Maximum transfer size per byte of a chunked body, in bytes: one-byte chunks need six."""
 READ_DEADLINE = 30.0
 """Seconds that a client may leave a full buffer unread."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Cuts the connections of clients that send or read too slowly, and refuses heads that are too large."""
+    """Closes the connections of clients that send or read too slowly, and rejects oversized heads."""
 
     _head: int | None = 0
     _excess: int = 0
-    """Bytes beside a body, such as trailers and extensions of chunks, which no bound on the body counts."""
+    """Bytes outside of the body, such as trailers and chunk extensions, which the body limit does not count."""
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Cancel the timers."""
         self._head_timer, self._read_timer = _cancelled(self._head_timer), _cancelled(self._read_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head."""
+        """Count the bytes of a head."""
         if self._head is not None:
             self._head += len(data)
         else:
@@ -53,16 +53,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(f"The request line and headers have more than {MAX_HEAD} bytes.")
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a head; a connection's first is waited for already."""
+        """Start the timer for a head, unless the connection's first timer is still running."""
         super().on_message_begin()
         if self._head_timer is None:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application.
+        """Pass the request to the application.
 
         Raises:
-            ValueError: The head is too large; uvicorn answers 400.
+            ValueError: The head is too large; uvicorn responds with 400.
 
         """
         self._head, self._head_timer, self._excess = None, _cancelled(self._head_timer), 0
@@ -71,17 +71,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Subtract what belongs to a body, with its chunks."""
+        """Subtract the body and its chunk overhead from the excess."""
         self._excess = max(0, self._excess - OVERHEAD * len(body))
         super().on_body(body)
 
     def pause_writing(self) -> None:
-        """Begin to wait for a client that does not read."""
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         self._read_timer = self.loop.call_later(READ_DEADLINE, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on: the client reads."""
+        """Cancel the timer: the client reads again."""
         super().resume_writing()
         self._read_timer = _cancelled(self._read_timer)
 

@@ -1,4 +1,4 @@
-"""How many may watch at once: a stream of server-sent events holds a connection for as long as its client likes."""
+"""Limits the number of concurrent server-sent event streams, each of which holds a connection open."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from starlette.exceptions import HTTPException
 
 
 class StreamLimit:
-    """Places for streams.
+    """Limit on open streams.
 
     Args:
-        most: How many there are in all.
-        each: How many of them one address may hold.
+        most: Maximum number of open streams.
+        per_address: Maximum number of open streams per client address.
 
     """
 
-    def __init__(self, most: int, each: int) -> None:
-        self._most, self._each = most, each
+    def __init__(self, most: int, per_address: int) -> None:
+        self._most, self._per_address = most, per_address
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
-        """Hold a place.
+        """Count a stream as open within the context.
 
         Raises:
-            HTTPException: 429, the address holds as many as it may; 503, all are taken.
+            HTTPException: 429, the address has reached its limit; 503, the overall limit is reached.
 
         """
-        if self._open[address] >= self._each:
-            detail = f"at most {self._each} streams may be open from one address; close one, or ask again later"
+        if self._open[address] >= self._per_address:
+            detail = f"at most {self._per_address} streams may be open from one address; close one, or retry later"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "5"})
         if self._open.total() >= self._most:
-            detail = f"all {self._most} streams are taken; ask again later, or poll"
+            detail = f"all {self._most} streams are in use; retry later, or poll"
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "5"})
         self._open[address] += 1
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidings.observability import instruments as tallies
+from tidings.observability import instruments
 
 BOUNDS = (0.001, 0.25, 1.0, 30.0)
 
@@ -26,7 +26,7 @@ def read(registry: CollectorRegistry) -> list[tuple[str, dict[str, str], float]]
 def test_a_service_reads_the_same_of_either(values: list[float]) -> None:
     pages: list[Any] = []
     for counter, histogram in (
-        (tallies.Counter, tallies.Histogram),
+        (instruments.Counter, instruments.Histogram),
         (prometheus_client.Counter, prometheus_client.Histogram),
     ):
         registry = CollectorRegistry()
@@ -43,8 +43,8 @@ def test_a_service_reads_the_same_of_either(values: list[float]) -> None:
 
 def test_one_name_is_given_once() -> None:
     registry = CollectorRegistry()
-    tallies.Counter("handled", "How many", ["one"], registry=registry)
+    instruments.Counter("handled", "How many", ["one"], registry=registry)
     with pytest.raises(ValueError, match="Duplicated timeseries"):
-        tallies.Histogram("handled", "How long", ["one"], BOUNDS, registry=registry)
+        instruments.Histogram("handled", "How long", ["one"], BOUNDS, registry=registry)
     with pytest.raises(ValueError, match="Duplicated timeseries"):
-        tallies.Counter("handled", "How many", ["one"], registry=registry)
+        instruments.Counter("handled", "How many", ["one"], registry=registry)
