@@ -442,14 +442,14 @@ class TableConformance:
             await shop.query(sa.insert(inbox).values([*old, kept]).returning(inbox.c.event))
             outbox = service.outbox
             assert isinstance(outbox, TableOutbox)
-            await outbox._lease.forget_handled()
+            await outbox._lease.prune_inbox()
             assert await shop.rows(inbox) == 6
             await deliver(service, counted())
-            await outbox._lease.forget_handled()
+            await outbox._lease.prune_inbox()
             assert await shop.rows(inbox) == 5
             await deliver(service, counted())
             await deliver(service, counted())
-            await outbox._lease.forget_handled()
+            await outbox._lease.prune_inbox()
             assert await shop.rows(inbox) == 4
 
     async def test_a_clock_that_jumps_by_days_empties_no_inbox(self, shop: Shop) -> None:
@@ -460,7 +460,7 @@ class TableConformance:
             for cause in causes:
                 await deliver(service, cause)
             outbox._lease._clock = lambda: time.time() + 30 * 86_400
-            await outbox._lease.forget_handled()
+            await outbox._lease.prune_inbox()
             outbox._lease._clock = time.time
             for cause in causes:
                 await deliver(service, cause)

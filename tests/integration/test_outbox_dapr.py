@@ -140,7 +140,7 @@ async def test_a_unit_of_work_publishes_to_one_topic(world: RuntimesWorld) -> No
         context.publish(message)
 
     async with world.process() as process:
-        with pytest.raises(DefinitionError, match="one topic for each state component"):
+        with pytest.raises(DefinitionError, match="one topic per state component"):
             await process.service.execute(both, Counted(item="apple", number=1))
 
 

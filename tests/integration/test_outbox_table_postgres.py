@@ -191,7 +191,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
     database = Database(database_url, pool=2)
     rows = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.Integer))
     await database.create(rows.metadata)
-    await database.alone(sa.delete(rows), {})
+    await database.run_single(sa.delete(rows), {})
     async with database.transaction() as connection:
         await connection.execute(sa.insert(rows).values(id=1, n=0))
 
@@ -199,7 +199,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
         async with database.transaction() as connection:
             await connection.execute(sa.update(rows).values(n=rows.c.n + 1))
             await commit_with(connection, {rows: [{"id": uuid.uuid4().int % 2**31, "n": 0}]})
-        await database.alone(sa.delete(rows).where(rows.c.id > 1), {})
+        await database.run_single(sa.delete(rows).where(rows.c.id > 1), {})
 
     busy = sa.text("datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'")
     sessions = sa.select(sa.func.count()).select_from(sa.table("pg_stat_activity")).where(busy)
@@ -208,7 +208,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
     async def nothing_is_left() -> None:
         assert checked_out(database) == 0
         async with asyncio.timeout(60):  # a session ends once its server has seen that the client has gone
-            while (await watcher.alone(sessions, {}, write=False))[0][0]:  # noqa: ASYNC110 - the server tells nobody
+            while (await watcher.run_single(sessions, {}, write=False))[0][0]:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.001)
 
     with uncollected():

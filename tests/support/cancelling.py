@@ -38,7 +38,7 @@ def uncollected() -> Iterator[None]:
 
 def checked_out(database: Database) -> int:
     """How many connections of a database are in use."""
-    engines = [each for each in (database.engine, database._hasty, database._alone) if each is not None]
+    engines = [each for each in (database.engine, database._relaxed, database._autocommit) if each is not None]
     pools = [each.pool for each in engines]
     return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 

@@ -163,12 +163,12 @@ def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"[7]", "no CloudEvents envelope"),
-        (b"", "no CloudEvents envelope"),
-        (b"{", "no CloudEvents envelope"),
+        (b"[7]", "not a CloudEvents envelope"),
+        (b"", "not a CloudEvents envelope"),
+        (b"{", "not a CloudEvents envelope"),
         (b"\xff\x00", "not UTF-8"),
         (letter(failureshortened="3000000"), "shortened from 3000000 bytes"),
-        (letter(failureclass="MalformedEvent", data_base64="AP8="), "no CloudEvents envelope"),
+        (letter(failureclass="MalformedEvent", data_base64="AP8="), "not a CloudEvents envelope"),
         (letter(data="x" * 2000), "of which a broker takes 1500"),
         (letter(version="99999999999999999999"), "version must be"),
     ],

@@ -443,7 +443,7 @@ async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(arc
     )
     listed = (await archive.get("/deadletters"))["deadLetters"]
     assert [each["eventId"] for each in listed] == ["e-2", "e-1"]
-    assert "no CloudEvents envelope" in listed[0]["reason"]
+    assert "not a CloudEvents envelope" in listed[0]["reason"]
     assert "records no reason" in listed[1]["reason"]
     refused = await archive.http.post("/deadletters/1/replay", json={})
     assert (refused.status_code, "name the one" in refused.text) == (409, True)

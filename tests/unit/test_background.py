@@ -88,7 +88,7 @@ async def test_a_lease_is_kept_after_a_failure(
     monkeypatch.setattr("tidings.outbox.table_lease.LEASE", 0.1)
     monkeypatch.setattr("tidings.outbox.lanes.LEASE", 0.1)
     before = failures()
-    owner, name = (Lease, "forget_handled") if isinstance(world, TableWorld) else (Lanes, "_renew")
+    owner, name = (Lease, "prune_inbox") if isinstance(world, TableWorld) else (Lanes, "_renew")
     calls = fail_first(monkeypatch, owner, name, error)
     async with world.process():
         await poll(lambda: len(calls) > 3)

@@ -123,7 +123,7 @@ async def test_what_waits_when_the_service_stops_is_handled_by_the_next(sidecar:
 
 
 def test_the_class_must_be_a_message():
-    with pytest.raises(DefinitionError, match="Till is no event"):
+    with pytest.raises(DefinitionError, match="Till is not an event"):
         handlers.batch(Till)(add_coins)
 
 

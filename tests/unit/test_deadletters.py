@@ -93,7 +93,7 @@ async def test_bytes_that_are_no_event_travel_as_they_are() -> None:
     assert base64.b64decode(first["data_base64"]) == b"\xff\0garbage"
     assert (third["type"], third["source"], third["originalid"]) == ("shop.itemSold", "test", "e-1")
     assert base64.b64decode(third["data_base64"]) == body(version="x", traceid=5)
-    assert third["failurereason"].startswith("no CloudEvents envelope: version")
+    assert third["failurereason"].startswith("not a CloudEvents envelope: version")
     assert third["failuresubscription"] == "sales"
 
 

@@ -90,15 +90,15 @@ async def test_every_result_is_one_outcome(result: Any, answer: bytes, reason: s
 @pytest.mark.parametrize(
     ("content", "answer", "reason"),
     [
-        (b"{", SUCCESS, "no CloudEvents envelope: Input data was truncated"),
-        (b"[]", SUCCESS, "no CloudEvents envelope: Expected `object`, got `array`"),
-        (b"\xff", SUCCESS, "no CloudEvents envelope: not UTF-8: invalid start byte at byte 0"),
-        (body(id=""), SUCCESS, "no CloudEvents envelope: id missing"),
+        (b"{", SUCCESS, "not a CloudEvents envelope: Input data was truncated"),
+        (b"[]", SUCCESS, "not a CloudEvents envelope: Expected `object`, got `array`"),
+        (b"\xff", SUCCESS, "not a CloudEvents envelope: not UTF-8: invalid start byte at byte 0"),
+        (body(id=""), SUCCESS, "not a CloudEvents envelope: id missing"),
         (body(id=7), SUCCESS, None),
-        (body(specversion="0.3"), SUCCESS, "CloudEvents '0.3' is not understood, 1.0 is"),
+        (body(specversion="0.3"), SUCCESS, "CloudEvents version '0.3' is not supported; use 1.0"),
         (body(type="shop.itemStolen"), SUCCESS, f"no handler for shop.itemStolen.v2 at {PATH}"),
         (body(version="3"), SUCCESS, f"no handler for shop.itemSold.v3 at {PATH}"),
-        (body(version="x"), SUCCESS, "no CloudEvents envelope: version must be 1 to 9999, not 'x'"),
+        (body(version="x"), SUCCESS, "not a CloudEvents envelope: version must be 1 to 9999, not 'x'"),
         (body(version=""), SUCCESS, "the event has no version attribute"),
         (body({"item": 7}), SUCCESS, "shop.itemSold.v2: Expected `str`, got `int` - at `$.item`"),
         (body({"price": 7}), SUCCESS, "shop.itemSold.v2: Object missing required field `item`"),
@@ -233,7 +233,7 @@ def test_a_handler_is_refused_while_the_program_starts() -> None:
     for function in wrong:
         with pytest.raises(DefinitionError, match="async def handler"):
             handlers.on(Sold)(function)
-    with pytest.raises(DefinitionError, match="is no event"):
+    with pytest.raises(DefinitionError, match="is not an event"):
         handlers.on(int)(unknown)
 
 

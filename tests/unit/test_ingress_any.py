@@ -96,7 +96,7 @@ async def test_any_is_given_what_cannot_be_read_with_the_reason_and_a_stable_id(
     first, second = (each.envelope for each in log.kept)
     assert first.id.startswith(identity)
     assert first == second
-    assert "no CloudEvents envelope" in first.failurereason
+    assert "not a CloudEvents envelope" in first.failurereason
     assert await log.service.ingress.deliver("/events/elsewhere", whole) == SUCCESS
     [letter] = log.sidecar.broker.events("deadletter.log")
     assert base64.b64decode(letter["data_base64"]) == whole

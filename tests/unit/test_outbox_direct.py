@@ -57,7 +57,7 @@ async def test_a_caller_is_told_when_to_come_back_while_the_breaker_is_open() ->
     assert (calls, len(sidecar.calls)) == (4, 4), "each was tried twice, the last not at all"
     assert 60 <= int(refused.headers["retry-after"]) <= 91
     assert refused.headers["content-type"] == "application/problem+json"
-    assert "publishing is paused, try again in" in refused.json()["detail"]
+    assert "publishing is paused, retry in" in refused.json()["detail"]
     assert direct.breaker.state == "open"
 
 

@@ -98,7 +98,7 @@ def test_a_call_has_one_topic_and_is_never_too_large() -> None:
 def test_a_row_is_blamed_only_while_the_broker_takes_others(
     failed: list[SidecarError], went: int, blamed: list[int]
 ) -> None:
-    assert list(table_relay._blamed(dict(enumerate(failed)), went)) == blamed
+    assert list(table_relay._own_failures(dict(enumerate(failed)), went)) == blamed
 
 
 @parametrized(ANYWHERE | SQLITE)

@@ -48,10 +48,10 @@ async def stored(database: Database) -> list[int]:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("sqlite://", "keep nothing over a restart"),
-        ("sqlite:///:memory:", "keep nothing over a restart"),
+        ("sqlite://", "lost on restart"),
+        ("sqlite:///:memory:", "lost on restart"),
         ("mysql://db/shop", "mysql is not supported"),
-        ("shop.db", "no database URL"),
+        ("shop.db", "not a database URL"),
     ],
 )
 def test_what_cannot_hold_an_outbox_is_refused_at_once(url: str, why: str) -> None:
@@ -100,9 +100,9 @@ async def test_a_statement_alone_is_committed_by_itself(database: Database) -> N
     async with database.transaction() as connection:
         await connection.execute(sa.insert(numbers), [{"n": n, "v": str(n)} for n in range(5)])
     later = sa.select(numbers.c.v).where(numbers.c.n > sa.bindparam("after")).order_by(numbers.c.n).limit(2)
-    assert [*map(tuple, await database.alone(later, {"after": 1}, write=False))] == [("2",), ("3",)]
+    assert [*map(tuple, await database.run_single(later, {"after": 1}, write=False))] == [("2",), ("3",)]
     gone = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
-    await database.alone(gone, {"gone": database.numbers([0, 1, 2])})
+    await database.run_single(gone, {"gone": database.numbers([0, 1, 2])})
     assert await stored(database) == [3, 4]
 
 
@@ -111,8 +111,8 @@ async def test_a_statement_alone_says_when_the_database_is_away(database: Databa
     async with database.connect() as connection:
         await connection.execute(sa.insert(numbers).values(n=1))
         with pytest.raises(SidecarUnavailable, match="locked"):
-            await other.alone(sa.delete(numbers), {})
-    await other.alone(sa.delete(numbers), {})
+            await other.run_single(sa.delete(numbers), {})
+    await other.run_single(sa.delete(numbers), {})
     await other.close()
 
 
@@ -211,8 +211,8 @@ async def look(database: Database) -> None:
 
 
 async def count_alone(database: Database) -> None:
-    await database.alone(sa.delete(numbers).where(numbers.c.n == 7), {})
-    await database.alone(sa.select(numbers), {}, write=False)
+    await database.run_single(sa.delete(numbers).where(numbers.c.n == 7), {})
+    await database.run_single(sa.select(numbers), {}, write=False)
 
 
 @pytest.mark.parametrize("work", [count_up, look, count_alone])

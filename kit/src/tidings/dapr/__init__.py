@@ -1,7 +1,7 @@
-"""The port to a Dapr sidecar: publishing and state, nothing else of Dapr is needed by the kit.
+"""Interface to a Dapr sidecar: publishing and state.
 
-`DaprSidecar` is the real one, over gRPC; `tidings.testing.MemorySidecar` is its in-memory twin.
-One conformance suite (tests/conformance) holds both to the behaviour described here.
+`DaprSidecar` implements it over gRPC, `tidings.testing.MemorySidecar` in memory. The suite tests/conformance verifies
+that both behave as described here.
 """
 
 from tidings.dapr.port import Delete, Item, Operation, Sidecar, Upsert

@@ -1,7 +1,7 @@
-"""`dapr.ext.fastapi.DaprApp`, call for call, with results that cannot be mistaken for success.
+"""A drop-in replacement for `dapr.ext.fastapi.DaprApp` that rejects results which would be mistaken for success.
 
-For services that move over step by step: changing the import is enough. New code declares `Handlers`, which are
-several times faster and handle each event once.
+It is meant for services that migrate step by step: only the import changes. New code declares `Handlers`, which are
+several times faster and deduplicate events.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DaprApp:
 
     Args:
         app_instance: The application.
-        router_tags: The OpenAPI tags of the routes; None for none.
+        router_tags: OpenAPI tags of the routes, or None.
 
     """
 
@@ -48,11 +48,11 @@ class DaprApp:
         """Deliver a topic's events to a FastAPI endpoint.
 
         Args:
-            pubsub: The pub/sub component.
-            topic: The topic.
-            metadata: The subscription's metadata.
-            route: The path, `/events/{pubsub}/{topic}` by default.
-            dead_letter_topic: Where events go that are dropped or given up.
+            pubsub: Name of the pub/sub component.
+            topic: Name of the topic.
+            metadata: Metadata of the subscription.
+            route: Path of the endpoint, `/events/{pubsub}/{topic}` by default.
+            dead_letter_topic: Topic for events that are dropped or exceed their retries.
 
         """
         path = route or f"/events/{pubsub}/{topic}"
@@ -68,7 +68,7 @@ class DaprApp:
 
 
 def _checked(function: Endpoint) -> Callable[..., Awaitable[Any]]:
-    """The endpoint, answering what the sidecar understands; FastAPI sees the same parameters."""
+    """Wrap an endpoint so that it returns a valid response for the sidecar; FastAPI sees the same parameters."""
 
     @functools.wraps(function)
     async def endpoint(*args: Any, **kwargs: Any) -> Any:
@@ -81,11 +81,11 @@ def _checked(function: Endpoint) -> Callable[..., Awaitable[Any]]:
 
 
 def answer(returned: object) -> object:
-    """Turn a result into what the sidecar is told.
+    """Convert a result to the response for the sidecar.
 
     Raises:
-        UnknownOutcome: A `(body, status)` tuple, which FastAPI would send as HTTP 200 and lose the event, or a status
-            that Dapr does not know. The sidecar sees HTTP 500 and delivers again.
+        UnknownOutcome: A `(body, status)` tuple, which FastAPI would send as HTTP 200, so that the event would be lost,
+            or an unknown status. The sidecar receives HTTP 500 and redelivers.
 
     """
     match returned:

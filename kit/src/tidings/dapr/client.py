@@ -1,4 +1,4 @@
-"""The real sidecar, over gRPC."""
+"""The Dapr sidecar, over gRPC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dapr.conf.helpers import GrpcEndpoint
 from dapr.proto import api_service_v1, api_v1, common_v1
 from grpc.aio import AioRpcError
 
-from tidings.dapr import errors as refusals
+from tidings.dapr import errors
 from tidings.dapr.port import Item, Operation, Upsert
 from tidings.dapr.preparing import prepare
 from tidings.errors import PublishRefused, SidecarError, StateRefused
@@ -23,10 +23,10 @@ from tidings.settings import Settings
 T = TypeVar("T")
 FIRST_WRITE = common_v1.StateOptions.CONCURRENCY_FIRST_WRITE
 MAX_MESSAGE = 4 * 1024 * 1024
-_NOT_REACHED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}  # each alone would fare no better
+_NOT_REACHED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}  # single calls would fail as well
 
-# A sidecar is on the same machine and back within a second or two of its death: gRPC would wait for up to two minutes
-# before it looks again. A proxy, which gRPC takes from the environment, is never between the two.
+# A sidecar runs on the same machine and restarts within a second or two; gRPC's default back-off grows to two minutes.
+# gRPC takes proxies from the environment, but there is none in front of a sidecar.
 _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.min_reconnect_backoff_ms": 50,
@@ -38,34 +38,33 @@ _CHANNEL = {
 class DaprSidecar:
     """Publishing and state through daprd.
 
-    It stands on the `dapr` package's generated gRPC client, not on its `DaprClient`: the constructor of that one
-    blocks for up to 60 s while there is no sidecar, and its transactions cannot carry options or a time to live.
+    It uses the generated gRPC client of the `dapr` package instead of `DaprClient`, whose constructor blocks for up to
+    60 s while no sidecar is available, and whose transactions support neither options nor a time to live.
 
-    One channel is enough: with two or four no more events were published (on two cores 1,500 a second one after the
-    other, 6,000 with 32 at a time, 15,000 by `publish_many`).
+    One channel suffices: two or four did not increase the throughput (on two cores, 1,500 events per second
+    sequentially, 6,000 with 32 concurrent calls, 15,000 with `publish_many`).
 
-    What daprd 1.18 does to an event on its way (read in its source and shown by the conformance suite): every
-    attribute of a structured CloudEvent arrives as it was sent, extensions included; `topic` and `pubsubname` are
-    added, `time`, `source`, `type`, `specversion` and `tracestate` only where they are missing. `traceparent` is
-    replaced by daprd's own, or by nothing where daprd does not trace, **unless the event carries `traceid`**, so
-    `publish` repeats the one as the other. A `traceparent` as gRPC metadata does not do: where daprd traces, the event
-    arrives with the id of daprd's own span. The `data` is decoded and encoded again: keys are sorted, numbers keep
-    their digits.
+    daprd 1.18 changes events as follows (read in its source and verified by the conformance suite): all attributes of a
+    structured CloudEvent are kept, including extensions; `topic` and `pubsubname` are added; `time`, `source`, `type`,
+    `specversion` and `tracestate` are added if missing. `traceparent` is replaced by daprd's own, or removed if daprd
+    does not trace, **unless the event carries `traceid`**. Therefore `publish` copies `traceparent` to `traceid`. A
+    `traceparent` in the gRPC metadata does not help: where daprd traces, the event arrives with the id of daprd's own
+    span. The `data` is decoded and encoded again: keys are sorted, numbers keep their digits.
 
-    What it does about Redis, whose transactions are not those of the other stores: an `insert` is sent as an update
-    of version -1, because daprd ignores the first-write option within Redis transactions and would overwrite; and
-    keys without a time to live are made persistent, because Redis would keep the former one.
+    Redis has different transactions than the other stores: an `insert` is sent as an update of version -1, because
+    daprd ignores the first-write option within Redis transactions and would overwrite the key; and keys without a time
+    to live are made persistent, because Redis would keep the previous one.
 
     Args:
-        address: Such as `127.0.0.1:50001`, or whatever DAPR_GRPC_ENDPOINT may hold, TLS included.
+        address: Such as `127.0.0.1:50001`, or any value of DAPR_GRPC_ENDPOINT, including TLS.
         token: Sent as `dapr-api-token` with every call.
-        pubsub: The pub/sub component.
-        state: The state store component.
-        deadline: Seconds that any call may take.
-        max_message: The largest message either way, in bytes; daprd's own limit is 4 MiB (`--max-body-size`).
+        pubsub: Name of the pub/sub component.
+        state: Name of the state store component.
+        deadline: Timeout of a call in seconds.
+        max_message: Maximum size of a message in bytes; daprd's own limit is 4 MiB (`--max-body-size`).
 
     Raises:
-        ValueError: The address is no gRPC endpoint.
+        ValueError: The address is not a gRPC endpoint.
 
     """
 
@@ -91,7 +90,7 @@ class DaprSidecar:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Reach the sidecar that the environment names."""
+        """Create a client for the sidecar that the environment names."""
         token = settings.dapr_api_token
         return cls(
             settings.dapr_grpc_endpoint or f"127.0.0.1:{settings.dapr_grpc_port}",
@@ -110,11 +109,13 @@ class DaprSidecar:
         await self.close()
 
     async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Hand one CloudEvent to the broker; returns once the broker has acknowledged it.
+        """Publish one CloudEvent; return once the broker has acknowledged it.
 
         Raises:
-            SidecarUnavailable: No sidecar, no broker, or no answer in time; the event may or may not be out.
-            PublishRefused: Unknown component, topic not allowed for this app, no stream for it, or too large.
+            SidecarUnavailable: The sidecar or broker is unavailable or did not answer in time; the event may have been
+                published.
+            PublishRefused: The component is unknown, the topic forbidden for this app or missing, or the event too
+                large.
 
         """
         prepared = prepare(data)
@@ -128,13 +129,13 @@ class DaprSidecar:
         try:
             await self._stub().PublishEvent(request, **self._how)
         except AioRpcError as error:
-            raise refusals.of_publish(error.code(), error.details() or "", topic, self.pubsub) from error
+            raise errors.of_publish(error.code(), error.details() or "", topic, self.pubsub) from error
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
-        """Hand several CloudEvents to the broker in one call, in no order; answers for each what went wrong.
+        """Publish several CloudEvents in one call, in no particular order; return an error or None for each.
 
-        daprd (1.18, bulkPublishEvent) does not say over gRPC which events of a call failed: they are sent again one
-        by one then, with the same ids.
+        daprd (1.18, bulkPublishEvent) does not report over gRPC which events of a failed call failed. They are then
+        published one by one, with the same ids.
         """
         if len(events) == 1:
             return [await self._attempt(topic, events[0])]
@@ -155,10 +156,10 @@ class DaprSidecar:
             await self._stub().BulkPublishEvent(request, **self._how)
         except AioRpcError as error:
             if error.code() in _NOT_REACHED:
-                failure = refusals.of_publish(error.code(), error.details() or "", topic, self.pubsub)
+                failure = errors.of_publish(error.code(), error.details() or "", topic, self.pubsub)
                 return [failure] * len(events)
             return await asyncio.gather(*(self._attempt(topic, event) for event in events))
-        except PublishRefused:  # one of them is no CloudEvent
+        except PublishRefused:  # one of them is not a CloudEvent
             return await asyncio.gather(*(self._attempt(topic, event) for event in events))
         return [None] * len(events)
 
@@ -170,65 +171,65 @@ class DaprSidecar:
         return None
 
     async def get(self, key: str) -> Item | None:
-        """Read one key; None where there is nothing.
+        """Return the item of a key, or None.
 
         Raises:
-            SidecarUnavailable: No sidecar, no store, or no answer in time.
-            SidecarError: Unknown component, or a key that Dapr does not take.
+            SidecarUnavailable: The sidecar or store is unavailable or did not answer in time.
+            SidecarError: The component is unknown, or Dapr rejects the key.
 
         """
         request = api_v1.GetStateRequest(store_name=self.state, key=key)
         try:
-            found = await self._to_its_end(self._stub().GetState(request, **self._how))
+            response = await self._uncancelled(self._stub().GetState(request, **self._how))
         except AioRpcError as error:
             raise self._state_error(error, [key]) from error
-        return _item(found)
+        return Item(response.data, response.etag) if response.etag else None
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Item]:
-        """Read many keys at once; those with nothing are left out.
+        """Return the items of the keys that exist.
 
         Raises:
-            SidecarUnavailable: No sidecar, no store, no answer in time, or a key could not be read.
-            SidecarError: Unknown component, or a key that Dapr does not take.
+            SidecarUnavailable: The sidecar or store is unavailable or did not answer in time, or a key could not be
+                read.
+            SidecarError: The component is unknown, or Dapr rejects a key.
 
         """
         if not keys:
             return {}
         request = api_v1.GetBulkStateRequest(store_name=self.state, keys=keys, parallelism=0)
         try:
-            found = await self._to_its_end(self._stub().GetBulkState(request, **self._how))
+            response = await self._uncancelled(self._stub().GetBulkState(request, **self._how))
         except AioRpcError as error:
             raise self._state_error(error, keys) from error
-        for each in found.items:
-            if each.error:
-                raise refusals.of_state(grpc.StatusCode.INTERNAL, each.error, each.key, self.state)
-        read = {each.key: _item(each) for each in found.items}
-        return {key: item for key, item in read.items() if item is not None}
+        for item in response.items:
+            if item.error:
+                raise errors.of_state(grpc.StatusCode.INTERNAL, item.error, item.key, self.state)
+        return {item.key: Item(item.data, item.etag) for item in response.items if item.etag}
 
     async def transact(self, operations: Iterable[Operation]) -> None:
         """Write several keys in one state transaction.
 
         Raises:
-            StateConflict: An etag or an `insert` did not hold. SQLite and PostgreSQL have written nothing then; Redis
-                has written the other operations (see docs/decisions/0003).
+            StateConflict: The condition of an etag or an `insert` does not hold. SQLite and PostgreSQL have written
+                nothing; Redis has written the other operations (see docs/decisions/0003).
             SidecarUnavailable: The outcome is unknown.
-            SidecarError: Unknown component, a key that Dapr does not take, or an empty value.
+            SidecarError: The component is unknown, Dapr rejects a key, or a value is empty.
 
         """
-        wanted = list(operations)
-        if not wanted:
+        operations = list(operations)
+        if not operations:
             return
         redis = await self._on_redis()
         request = api_v1.ExecuteStateTransactionRequest(
-            storeName=self.state, operations=[_operation(each, redis=redis) for each in wanted]
+            storeName=self.state, operations=[_operation(operation, redis=redis) for operation in operations]
         )
         try:
-            await self._to_its_end(self._stub().ExecuteStateTransaction(request, **self._how))
+            await self._uncancelled(self._stub().ExecuteStateTransaction(request, **self._how))
         except AioRpcError as error:
-            raise self._state_error(error, [each.key for each in wanted]) from error
+            raise self._state_error(error, [operation.key for operation in operations]) from error
 
     async def ready(self) -> bool:
-        """Whether the sidecar answers and has loaded both components."""
+        """Return True if the sidecar answers and has loaded both components."""
         try:
             loaded = await self._components()
         except SidecarError:
@@ -236,7 +237,7 @@ class DaprSidecar:
         return {self.pubsub, self.state} <= loaded.keys()
 
     async def close(self) -> None:
-        """Give the connection back; the next call opens another one."""
+        """Close the connection; the next call opens a new one."""
         if self._opened is not None:
             channel, self._opened = self._opened[0], None
             await channel.close()
@@ -256,11 +257,11 @@ class DaprSidecar:
             return grpc.aio.secure_channel(self._endpoint.endpoint, grpc.ssl_channel_credentials(), options)
         return grpc.aio.insecure_channel(self._endpoint.endpoint, options)
 
-    async def _to_its_end(self, call: Awaitable[T]) -> T:
-        """Wait for a call to the state store, which goes on where this is cancelled.
+    async def _uncancelled(self, call: Awaitable[T]) -> T:
+        """Wait for a call to the state store without cancelling it.
 
-        daprd passes a cancellation on to the store. SQLite's then keeps a read transaction open on a connection of its
-        pool, and whoever reads through that one later sees the past: see docs/upstream/sqlite-cancelled-read.md.
+        daprd passes a cancellation on to the store. SQLite then keeps a read transaction open on a pooled connection,
+        and later reads on that connection return stale data: see docs/upstream/sqlite-cancelled-read.md.
         """
         task = asyncio.ensure_future(call)
         self._calls.add(task)
@@ -270,37 +271,33 @@ class DaprSidecar:
     def _call_ended(self, task: asyncio.Future[Any]) -> None:
         self._calls.discard(task)
         if not task.cancelled():
-            task.exception()  # who waited for it has been cancelled, or has had it
+            task.exception()  # mark the error as retrieved; the caller may have been cancelled
 
     async def _components(self) -> dict[str, str]:
-        """Ask for the loaded components, from name to type."""
+        """Return the types of the loaded components by name."""
         try:
-            found = await self._stub().GetMetadata(api_v1.GetMetadataRequest(), **self._how)
+            metadata = await self._stub().GetMetadata(api_v1.GetMetadataRequest(), **self._how)
         except AioRpcError as error:
             raise self._state_error(error, ["the metadata"]) from error
-        return {each.name: each.type for each in found.registered_components}
+        return {component.name: component.type for component in metadata.registered_components}
 
     async def _on_redis(self) -> bool:
         if self._redis is None:
             loaded = await self._components()
             if self.state not in loaded:
-                return False  # daprd says so better, and it may be there next time
+                return False  # daprd reports the error, and the component may be loaded later
             self._redis = loaded[self.state] == "state.redis"
         return self._redis
 
     def _state_error(self, error: AioRpcError, keys: Sequence[str]) -> SidecarError:
-        return refusals.of_state(error.code(), error.details() or "", ", ".join(keys), self.state)
-
-
-def _item(found: Any) -> Item | None:
-    return Item(found.data, found.etag) if found.etag else None
+        return errors.of_state(error.code(), error.details() or "", ", ".join(keys), self.state)
 
 
 def _operation(operation: Operation, *, redis: bool) -> api_v1.TransactionalStateOperation:
     etag, options, metadata = operation.etag, None, dict[str, str]()
     if isinstance(operation, Upsert):
         metadata.update(operation.metadata or {})
-        if not operation.value:  # daprd makes nothing of it, and PostgreSQL takes that for NULL
+        if not operation.value:  # daprd passes it on as nil, which PostgreSQL stores as NULL
             raise StateRefused(
                 f"{operation.key}: an empty value cannot be stored: write {{}} or null, or delete the key"
             )

@@ -1,7 +1,8 @@
-"""What a failed call to daprd means, and how to mend it.
+"""Translates gRPC errors of daprd to exceptions with a remedy.
 
-daprd answers most failures of a component with gRPC's INTERNAL and the component's own text, so the text must be read.
-The texts are those of dapr 1.18.1 and components-contrib 1.18.0; the integration tests hold them to real programs.
+daprd reports most failures of a component as gRPC's INTERNAL with the component's message, so the message must be
+parsed. The messages are those of dapr 1.18.1 and components-contrib 1.18.0; the integration tests verify them on real
+programs.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from tidings.errors import (
 
 _CONFLICTS = (
     "possible etag mismatch",  # every store, state/errors.go
-    "invalid etag value",  # Redis, an etag that is no number
-    "no item was updated",  # PostgreSQL v1 and v2, an insert where something is
+    "invalid etag value",  # Redis, an etag that is not a number
+    "no item was updated",  # PostgreSQL v1 and v2, an insert of an existing key
     "failed to set key",  # Redis, the script in state/redis/redis.go
     "failed to delete",  # Redis, the same
     "item already exists and first-write",  # state.in-memory
@@ -38,7 +39,7 @@ _PERMANENT = (
     "invalid bulk length",  # Redis, and the next
     "string exceeds maximum allowed size",
 )
-_SQLSTATE = re.compile(r"SQLSTATE (?:22|54)")  # PostgreSQL: no such value (NUL, bad number), or beyond its limits
+_SQLSTATE = re.compile(r"SQLSTATE (?:22|54)")  # PostgreSQL: invalid value (NUL, bad number), or over a limit
 _NO_COMPONENT = ("is not found", "not configured")
 _UNREADY = {StatusCode.UNAUTHENTICATED, StatusCode.FAILED_PRECONDITION, StatusCode.UNIMPLEMENTED}
 _PASSING = {
@@ -52,31 +53,31 @@ _PASSING = {
 
 
 def of_publish(code: StatusCode, text: str, topic: str, pubsub: str) -> SidecarError:
-    """Read why an event was not published."""
+    """Return the exception for a failed publish call."""
     what = f"{topic} on {pubsub}: {text}"
     if _mentions(text, _NO_STREAM):
         return TopicMissing(f"{what}. JetStream needs a stream for each topic: see tidings.brokers.jetstream")
     if _mentions(text, _TOO_LARGE):
         return PublishRefused(f"{what}. Send less, or raise the limit on both the sidecar and the broker")
     if code in _PASSING or _is_unready(code, text):
-        return SidecarUnavailable(f"{what} ({code.name}){_mend(code, pubsub)}")
-    return PublishRefused(f"{what} ({code.name}){_mend(code, pubsub)}")
+        return SidecarUnavailable(f"{what} ({code.name}){_remedy(code, pubsub)}")
+    return PublishRefused(f"{what} ({code.name}){_remedy(code, pubsub)}")
 
 
 def of_state(code: StatusCode, text: str, keys: str, store: str) -> SidecarError:
-    """Read why keys were not read or written."""
+    """Return the exception for a failed state call."""
     what = f"{keys} in {store}: {text}"
     if _mentions(text, _CONFLICTS):
         return StateConflict(what)
     if _mentions(text, _PERMANENT) or _SQLSTATE.search(text):
-        return StateRefused(f"{what}. This key or value can never be stored")
+        return StateRefused(f"{what}. The store rejects this key or value permanently")
     if code in _PASSING or code is StatusCode.PERMISSION_DENIED or _is_unready(code, text):
-        return SidecarUnavailable(f"{what} ({code.name}){_mend(code, store)}")
-    return StateRefused(f"{what} ({code.name}){_mend(code, store)}")
+        return SidecarUnavailable(f"{what} ({code.name}){_remedy(code, store)}")
+    return StateRefused(f"{what} ({code.name}){_remedy(code, store)}")
 
 
 def _is_unready(code: StatusCode, text: str) -> bool:
-    """Return whether the sidecar itself is not set up (yet), which is no fault of the one event that finds out."""
+    """Return True if the sidecar itself is not set up (yet), independent of the event or key."""
     return code in _UNREADY or _mentions(text, _NO_COMPONENT)
 
 
@@ -84,11 +85,11 @@ def _mentions(text: str, phrases: tuple[str, ...]) -> bool:
     return any(phrase in text for phrase in phrases)
 
 
-def _mend(code: StatusCode, component: str) -> str:
+def _remedy(code: StatusCode, component: str) -> str:
     if code is StatusCode.UNAUTHENTICATED:
-        return ". The sidecar asks for DAPR_API_TOKEN: give the service the same one"
+        return ". The sidecar requires an API token: set DAPR_API_TOKEN of the service to it"
     if code is StatusCode.PERMISSION_DENIED:
         return f". List the topic for this app in publishingScopes of the component {component}"
     if code in {StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION}:
-        return f". The sidecar must have loaded a component named {component}: see its resources and its log"
+        return f". Check in the sidecar's resources and log that the component {component} is loaded"
     return ""

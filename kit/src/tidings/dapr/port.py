@@ -1,4 +1,4 @@
-"""What the kit asks of a sidecar, as a protocol."""
+"""Protocol of a sidecar, as the SDK uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidings.errors import SidecarError
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A value as the state store has it."""
+    """A value in the state store, with its version."""
 
     value: bytes
     etag: str
@@ -21,9 +21,9 @@ class Item:
 class Upsert:
     """Write a key.
 
-    `etag` None and `insert` False writes whatever is there; `etag` set writes only over that version;
-    `insert` True writes only where nothing is (Dapr: first-write concurrency without an etag).
-    `ttl` is in seconds; None keeps the value for ever. `metadata` is for the component.
+    With `etag`, the write succeeds only if the key has that version. With `insert`, it succeeds only if the key does
+    not exist (in Dapr, first-write concurrency without an etag). Otherwise it is unconditional. `ttl` is in seconds;
+    None keeps the value indefinitely. `metadata` is passed to the component.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Upsert:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a key, whether it is there or not; with `etag` only in that version."""
+    """Delete a key if it exists; with `etag`, only in that version."""
 
     key: str
     etag: str | None = None
@@ -46,41 +46,42 @@ Operation = Upsert | Delete
 
 
 class Sidecar(Protocol):
-    """Publishing and state through a sidecar. Every call has a deadline; every failure is a `SidecarError`."""
+    """Publishing and state through a sidecar. Every call has a timeout; every failure is a `SidecarError`."""
 
     async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Hand one CloudEvent (structured JSON) to the broker; returns once the broker has acknowledged it.
+        """Publish one CloudEvent (structured JSON); return once the broker has acknowledged it.
 
         Raises:
-            SidecarUnavailable: no sidecar, no broker, or no answer in time; the event may or may not be out.
-            PublishRefused: unknown component, topic not allowed for this app, or no stream for it.
+            SidecarUnavailable: The sidecar or broker is unavailable or did not answer in time; the event may have been
+                published.
+            PublishRefused: The component is unknown, or the topic is forbidden for this app or missing.
 
         """
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
-        """Hand several CloudEvents to the broker in one call, **in no order**; answers for each what went wrong.
+        """Publish several CloudEvents in one call, **in no particular order**; return an error or None for each.
 
-        None is an event that the broker has acknowledged. The errors are those of `publish`; none is raised.
+        None means that the broker has acknowledged the event. The errors are those of `publish`; none is raised.
         """
 
     async def get(self, key: str) -> Item | None:
-        """Read one key; None where there is nothing."""
+        """Return the item of a key, or None."""
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Item]:
-        """Read many keys at once; those with nothing are left out."""
+        """Return the items of the keys that exist."""
 
     async def transact(self, operations: Iterable[Operation]) -> None:
         """Write several keys in one state transaction.
 
         Raises:
-            StateConflict: an etag or an `insert` did not hold. On stores with real transactions (SQLite, PostgreSQL)
-                nothing was written; **on Redis the other operations were** (see docs/decisions/0003).
-            SidecarUnavailable: the outcome is unknown.
+            StateConflict: The condition of an etag or an `insert` does not hold. Stores with real transactions (SQLite,
+                PostgreSQL) have written nothing; **Redis has written the other operations** (see docs/decisions/0003).
+            SidecarUnavailable: The outcome is unknown.
 
         """
 
     async def ready(self) -> bool:
-        """Whether the sidecar answers and its components are loaded."""
+        """Return True if the sidecar answers and its components are loaded."""
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""

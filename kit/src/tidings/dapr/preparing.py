@@ -1,4 +1,4 @@
-"""What daprd must be given with a structured CloudEvent: its trace context, and its partition key."""
+"""Adds the trace context and partition key that daprd requires to a structured CloudEvent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from tidings.errors import PublishRefused
 
 PARTITION_KEY = "partitionKey"
-"""Dapr's metadata for it; brokers without partitions ignore it."""
+"""Dapr's metadata key of the partition key; brokers without partitions ignore it."""
 
 
 class _Attributes(msgspec.Struct):
@@ -31,25 +31,24 @@ class Prepared(NamedTuple):
 def prepare(event: bytes) -> Prepared:
     """Prepare an event for publishing.
 
-    Its partition key is its subject, so that a broker with partitions (Kafka) keeps the order of a subject's events.
-    Events without a subject may go to any partition.
+    The partition key is the event's subject, so that a partitioned broker (Kafka) keeps the events of a subject in
+    order. Events without a subject may go to any partition.
 
-    `traceparent` is repeated as `traceid`, where the event has the one and not the other:
-
-    daprd 1.18 puts a `traceparent` of its own over that of a structured CloudEvent, unless the event carries Dapr's
-    older `traceid` (components-contrib, pubsub/envelope.go, FromCloudEvent).
+    `traceparent` is copied to `traceid` if the event has only the former: daprd 1.18 replaces the `traceparent` of a
+    structured CloudEvent with its own, unless the event carries Dapr's older `traceid` (components-contrib,
+    pubsub/envelope.go, FromCloudEvent).
 
     Raises:
-        PublishRefused: The event is no JSON object.
+        PublishRefused: The event is not a JSON object.
 
     """
     try:
-        found = _decoder.decode(event)
+        attributes = _decoder.decode(event)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PublishRefused(f"only structured CloudEvents can be published: {error}") from error
-    metadata = {PARTITION_KEY: found.subject} if found.subject else {}
-    if not found.traceparent or found.traceid is not None:
+    metadata = {PARTITION_KEY: attributes.subject} if attributes.subject else {}
+    if not attributes.traceparent or attributes.traceid is not None:
         return Prepared(event, metadata)
     opened = event.index(b"{") + 1
-    traced = b'%b"traceid":%b,%b' % (event[:opened], msgspec.json.encode(found.traceparent), event[opened:])
+    traced = b'%b"traceid":%b,%b' % (event[:opened], msgspec.json.encode(attributes.traceparent), event[opened:])
     return Prepared(traced, metadata)

@@ -33,7 +33,7 @@ _ATTRIBUTE = "__tidings__"
 
 
 class _KeywordOnly(msgspec.StructMeta):
-    """msgspec's `kw_only` holds for one class only: here it holds for every event below the base."""
+    """Metaclass that applies msgspec's `kw_only` to all subclasses of an event base, not only to one class."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, kw_only: bool = True, **options: Any
@@ -41,15 +41,15 @@ class _KeywordOnly(msgspec.StructMeta):
         return super().__new__(cls, name, bases, namespace, kw_only=kw_only, **options)
 
 
-# Says to type checkers what msgspec does: what a subclass inherits, the base's metaclass cannot tell them.
+# Declares msgspec's behaviour to type checkers, which cannot infer it from the metaclass.
 @typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Event(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, rename="camel"):
-    """A convenient base: immutable, keyword-only, `camelCase` on the wire. Using it is a choice, not a duty."""
+    """An optional base class: immutable, keyword-only, `camelCase` in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageType:
-    """What a class says about the messages it stands for."""
+    """Declaration of the messages that a class represents."""
 
     name: str
     version: int
@@ -61,15 +61,15 @@ class MessageType:
 
     @property
     def label(self) -> str:
-        """The name and version as people and topics write them, such as `orders.orderConfirmed.v2`."""
+        """Name and version, such as `orders.orderConfirmed.v2`."""
         return f"{self.name}.v{self.version}"
 
     def subject_of(self, message: object) -> str | None:
-        """Which business entity the message is about: the value of the field named by `subject`."""
+        """Return the id of the entity that the message is about: the value of the field named by `subject`."""
         return None if self.subject is None else str(getattr(message, self.subject))
 
     def versions(self) -> Iterator[int]:
-        """Every version that this class can be read from, its own first, then through upcasters."""
+        """Yield every version that this class can be read from: its own first, then those with upcasters."""
         yield self.version
         for source, _ in self.upcasts.values():
             yield from message_type(source).versions()
@@ -81,13 +81,13 @@ def event(
     """Declare a class as a business fact: `<domain>.<pastTense>`, such as `kitchen.pizzaBoxed`.
 
     Args:
-        name: The event type, without its version.
-        version: The major version; a change that a reader of the old one would trip over needs a new one.
-        subject: The field that names the entity the fact is about; it becomes the CloudEvents `subject`.
-        topic: Where it is published; `<name>.v<version>` unless the EventType says otherwise.
+        name: Event type without its version.
+        version: Major version; a change that is incompatible with readers of the previous version needs a new one.
+        subject: Field that names the entity the fact is about; it becomes the CloudEvents `subject`.
+        topic: Topic to publish to; `<name>.v<version>` unless the EventType specifies another.
 
     Raises:
-        DefinitionError: The name is not `<domain>.<fact>`, the version is below 1 or the subject is no field.
+        DefinitionError: The name is not `<domain>.<fact>`, the version is below 1, or the subject is not a field.
 
     """
     return _declare(name, version, "fact", subject, topic)
@@ -107,46 +107,47 @@ def _declare(
     name: str, version: int, intent: Intent, subject: str | None, topic: str | None
 ) -> Callable[[type[T]], type[T]]:
     if not NAME.match(name):
-        raise DefinitionError(f"{name!r} is no event type: write <domain>.<fact>, such as orders.orderConfirmed")
+        raise DefinitionError(f"{name!r} is not an event type: write <domain>.<fact>, such as orders.orderConfirmed")
     if version < 1:
         raise DefinitionError(f"{name}: the version is a major version, 1 or higher, not {version}")
 
     def decorate(cls: type[T]) -> type[T]:
         if subject is not None and subject not in typing.get_type_hints(cls):
-            raise DefinitionError(f"{name}: subject={subject!r} is no field of {cls.__qualname__}")
-        found = MessageType(name, version, intent, topic or f"{name}.v{version}", subject, cls)
-        setattr(cls, _ATTRIBUTE, found)
+            raise DefinitionError(f"{name}: subject={subject!r} is not a field of {cls.__qualname__}")
+        setattr(cls, _ATTRIBUTE, MessageType(name, version, intent, topic or f"{name}.v{version}", subject, cls))
         return cls
 
     return decorate
 
 
 def message_type(cls: type[Any]) -> MessageType:
-    """Read a class's declaration.
+    """Return a class's declaration.
 
     Raises:
-        DefinitionError: The class carries no `@event` or `@command` of its own.
+        DefinitionError: The class itself has no `@event` or `@command`.
 
     """
-    found = cls.__dict__.get(_ATTRIBUTE)
-    if not isinstance(found, MessageType):
-        raise DefinitionError(f"{cls.__qualname__} is no event: put @event(...) or @command(...) above it")
-    return found
+    declared = cls.__dict__.get(_ATTRIBUTE)
+    if not isinstance(declared, MessageType):
+        raise DefinitionError(f"{cls.__qualname__} is not an event: decorate it with @event(...) or @command(...)")
+    return declared
 
 
 def upcaster(function: Callable[[Any], T]) -> Callable[[Any], T]:
-    """Register a pure function from one version's class to the next one's, read from its type hints.
+    """Register a pure function from one version's class to the next one's, as given by its type hints.
 
-    A handler of the newer version is then given older events too, through as many steps as are needed.
+    Handlers of the newer version then receive older events as well, through any number of steps.
 
     Raises:
-        DefinitionError: The two classes are not two versions of one event type.
+        DefinitionError: The two classes are not versions of one event type.
 
     """
     hints = typing.get_type_hints(function)
     returns = hints.pop("return", None)
     if returns is None or len(hints) != 1:
-        raise DefinitionError(f"{function.__qualname__}: write the old class and the new one as type hints")
+        raise DefinitionError(
+            f"{function.__qualname__}: annotate the parameter with the old class and the return value with the new one"
+        )
     source, target = message_type(next(iter(hints.values()))), message_type(returns)
     if source.name != target.name or source.version >= target.version:
         raise DefinitionError(f"{function.__qualname__}: {source.label} cannot be upcast to {target.label}")
@@ -155,11 +156,11 @@ def upcaster(function: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def decode(kind: MessageType, version: int, data: bytes | msgspec.Raw) -> Any:
-    """Decode an event's data, published as `version`, into the class of `kind`, through upcasters where needed.
+    """Decode an event's data, published as `version`, into the class of `kind`, through upcasters if needed.
 
     Raises:
-        MalformedEvent: The data does not fit; the message names the field.
-        KeyError: There is no way from `version` to this class.
+        MalformedEvent: The data does not match the class; the message names the field.
+        KeyError: No upcaster leads from `version` to this class.
 
     """
     if version == kind.version:
@@ -185,14 +186,14 @@ def _decode(kind: MessageType, data: bytes | msgspec.Raw) -> Any:
     return message
 
 
-# The end of a time without a zone, or of a date. Only where there is one, each value of the message is looked at.
+# The end of a time without a zone, or of a date. The values of the message are checked only if this matches.
 _NAIVE = re.compile(rb'-[0-9][0-9](?:[Tt_ ][0-9:.,]*)?"')
 
 
 def _refuse_naive(kind: MessageType, message: object) -> None:
-    """Raise `MalformedEvent` where a message holds a `datetime` without a zone.
+    """Raise `MalformedEvent` if a message holds a `datetime` without a zone.
 
-    It could be compared with no other, hours or days after it was accepted.
+    Such a value cannot be compared with others, which would fail long after the event was accepted.
     """
     for path, value in _moments(message, "$"):
         if value.utcoffset() is None:
@@ -205,12 +206,12 @@ def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
     if isinstance(value, datetime):
         yield path, value
     elif isinstance(value, Mapping):
-        for key, each in value.items():
+        for key, item in value.items():
             yield from _moments(key, f"{path} (key)")
-            yield from _moments(each, f"{path}.{key}")
+            yield from _moments(item, f"{path}.{key}")
     elif isinstance(value, list | tuple | set | frozenset):
-        for index, each in enumerate(value):
-            yield from _moments(each, f"{path}[{index}]")
+        for index, item in enumerate(value):
+            yield from _moments(item, f"{path}[{index}]")
     else:
         kind: Any = type(value)
         for name in _field_names(kind):
@@ -219,13 +220,13 @@ def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
 
 @lru_cache(maxsize=1024)
 def _field_names(kind: type[Any]) -> tuple[str, ...]:
-    """Return the fields of a class that an event's data is decoded into; other objects, such as enums, have none."""
+    """Return the fields of a class that event data is decoded into; other classes, such as enums, have none."""
     if issubclass(kind, msgspec.Struct):
         return kind.__struct_fields__
     if dataclasses.is_dataclass(kind):
-        return tuple(each.name for each in dataclasses.fields(kind))
+        return tuple(attribute.name for attribute in dataclasses.fields(kind))
     if attributes := getattr(kind, "__attrs_attrs__", ()):
-        return tuple(each.name for each in attributes)
+        return tuple(attribute.name for attribute in attributes)
     return tuple(getattr(kind, "model_fields", ()))  # of a pydantic model
 
 
@@ -246,7 +247,7 @@ def encode(message: object) -> bytes:
 
 
 def json_schema(cls: type[Any]) -> dict[str, Any]:
-    """Export the JSON Schema (2020-12) of an event's data, as it stands in `contracts/schemas`."""
+    """Return the JSON Schema (2020-12) of an event's data, as exported to `contracts/schemas`."""
     kind = message_type(cls)
     build = getattr(cls, "model_json_schema", None)
     schema: dict[str, Any] = build(by_alias=True) if build is not None else _inline(msgspec.json.schema(cls))
@@ -258,7 +259,7 @@ def json_schema(cls: type[Any]) -> dict[str, Any]:
 
 
 def _inline(schema: dict[str, Any]) -> dict[str, Any]:
-    """Put the root model in the place of msgspec's reference to it; the others stay in `$defs`."""
+    """Replace msgspec's reference to the root model with the model itself; the others stay in `$defs`."""
     definitions = dict(schema.get("$defs", {}))
     root = definitions.pop(schema.get("$ref", "").removeprefix("#/$defs/"), schema)
     return {**root, **({"$defs": definitions} if definitions else {})}

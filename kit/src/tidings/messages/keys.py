@@ -1,6 +1,6 @@
-"""Keys of the state store: any text as a part of a key that every store takes, and different texts never as the same.
+"""Keys of the state store: encodes any text, injectively, as a part of a key that every store accepts.
 
-Dapr refuses `||` in a key, PostgreSQL refuses NUL, and the stores limit a key's length, some to 255 characters.
+Dapr rejects `||` in a key, PostgreSQL rejects NUL, and the stores limit the length of keys, some to 255 characters.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from urllib.parse import quote
 
 MAX_PART = 100
-"""The longest part, in characters; the key of a longer text is its hash."""
+"""Maximum length of a part in characters; a longer text is replaced by its hash."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._~-]")
 
 
 def escape(text: str) -> str:
     """Percent-encode everything but letters, digits and `-._~`; a text too long for a key becomes its SHA-256.
 
-    No two texts give the same part: a colon occurs only in the mark of a hash.
+    Different texts yield different parts: a colon occurs only in the prefix of a hash.
     """
     escaped = quote(text, safe="", errors="surrogatepass") if _UNSAFE.search(text) else text
     if len(escaped) > MAX_PART:

@@ -1,1 +1,1 @@
-"""Ways to publish that survive a crash between the write and the broker. `log` is the default."""
+"""Publishing strategies that survive a crash between the write and the broker. `log` is the default."""

@@ -1,6 +1,6 @@
-"""Reads PostgreSQL's logical replication messages (pgoutput, protocol 1), as far as an outbox needs them.
+"""Decodes the subset of PostgreSQL's logical replication messages (pgoutput, protocol 1) that an outbox needs.
 
-The format: PostgreSQL's documentation, "Logical Replication Message Formats". Pure: bytes in, rows out.
+The format is described in PostgreSQL's documentation, "Logical Replication Message Formats". Pure: bytes in, rows out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ Inserted = dict[str, str | None]
 
 @dataclass(slots=True)
 class Decoded:
-    """What some whole transactions have inserted, in the order of their commits.
+    """Inserted rows of complete transactions, in commit order.
 
     Attributes:
-        rows: Column by name, as text.
-        end: The position behind the last commit, such as `0/16B3748`; empty where there was none.
+        rows: Values as text by column name.
+        end: Position after the last commit, such as `0/16B3748`; empty if there was none.
 
     """
 
@@ -29,18 +29,18 @@ class Decoded:
 class _Reader:
     def __init__(self, message: bytes) -> None:
         self._message = message
-        self._at = 1  # behind the message's kind
+        self._at = 1  # after the message's kind
 
     def number(self, code: str) -> int:
-        found: int
-        (found,) = struct.unpack_from(f">{code}", self._message, self._at)
+        value: int
+        (value,) = struct.unpack_from(f">{code}", self._message, self._at)
         self._at += struct.calcsize(f">{code}")
-        return found
+        return value
 
     def name(self) -> str:
         end = self._message.index(b"\0", self._at)
-        found, self._at = self._message[self._at : end], end + 1
-        return found.decode()
+        name, self._at = self._message[self._at : end], end + 1
+        return name.decode()
 
     def kind(self) -> bytes:
         self._at += 1
@@ -53,7 +53,7 @@ class _Reader:
 
 
 def decode(messages: Iterable[bytes], table: str) -> Decoded:
-    """Read what was inserted into a table; updates, deletes and other tables are passed over."""
+    """Return the rows inserted into a table; ignore updates, deletes and other tables."""
     decoded, columns = Decoded(), dict[int, list[str]]()
     for message in messages:
         kind, reader = message[:1], _Reader(message)
@@ -75,19 +75,19 @@ def decode(messages: Iterable[bytes], table: str) -> Decoded:
 
 
 def position(number: int) -> str:
-    """Write a position in the log as PostgreSQL does."""
+    """Format a position in the log as PostgreSQL does."""
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
 def _columns(reader: _Reader) -> list[str]:
     reader.kind()  # the replica identity
-    found = []
+    columns = []
     for _ in range(reader.number("h")):
         reader.number("b")
-        found.append(reader.name())
+        columns.append(reader.name())
         reader.number("I")
         reader.number("i")
-    return found
+    return columns
 
 
 def _tuple(reader: _Reader, names: list[str]) -> Inserted:

@@ -1,30 +1,31 @@
-"""The dapr strategy: Dapr's own outbox, for who prefers the runtime's.
+"""The dapr strategy: publishes through Dapr's built-in outbox.
 
-The state store is a component with `outboxPublishPubsub` and `outboxPublishTopic`; each transaction on it is published
-by the sidecar. What that asks for and costs (read in the source of daprd 1.18, and seen):
+The state store is a component with `outboxPublishPubsub` and `outboxPublishTopic`; the sidecar publishes each
+transaction on it. Requirements and costs (read in the source of daprd 1.18, and measured):
 
-- **About one event a second** and topic on a broker that delivers one after the other: the sidecar sleeps a second
-  before it looks whether each was committed. For more, use the log strategy, which needs nothing else.
-- One topic for each component: a unit of work publishes to one topic, and a service names a component for each.
-- The CloudEvent's id is always `outbox-<uuid>`. The event's own id travels as the attribute `eventid`, and the kit's
-  ingress reads it as the id; who reads events without the kit must do so, too.
-- Only upserts publish, and every upsert does: a unit of work that tells nothing is written through the plain component.
-- The internal topic `<namespace><app id><topic>outbox` needs a stream on JetStream, else every transaction fails.
+- **About one event per second** and topic on a broker that delivers sequentially: the sidecar sleeps for a second
+  before it checks whether each transaction was committed. For higher rates, use the log strategy, which has no such
+  requirements.
+- One topic per component: a unit of work publishes to one topic, and a service names a component for each.
+- The CloudEvent's id is always `outbox-<uuid>`. The event's own id is the attribute `eventid`, which the SDK's ingress
+  reads as the id; consumers without the SDK must do the same.
+- Only upserts publish, and every upsert does: a unit of work without messages is written through the plain component.
+- The internal topic `<namespace><app id><topic>outbox` needs a stream on JetStream; otherwise every transaction fails.
 - A transaction that fails after its internal event (a conflict) leaves that event behind. The sidecar looks for its
-  marker for eleven seconds, holding up what follows, and then again and again, for ever, unless
-  `outboxDiscardWhenMissingState` is set; with it an event is **lost** where the store is away for those seconds.
-- No scheduled messages, no depth: what waits is known to the runtime alone.
+  marker for eleven seconds, blocking later events, and repeats this forever, unless `outboxDiscardWhenMissingState` is
+  set; with it, an event is **lost** if the store is unavailable for those seconds.
+- No scheduled messages and no depth: only the runtime knows the pending messages.
 
-What holds when something fails:
+Guarantees on failure:
 
-- Before the commit: the sidecar has an internal event without a marker; it is not told.
-- Between commit and publish: the sidecar, or another replica's, reads the internal topic; nothing of it is ours.
+- Before the commit: the sidecar has an internal event without a marker; it is not published.
+- Between commit and publish: the sidecar of this or another replica reads the internal topic.
 - Between publish and acknowledgement: published again with the same ids.
-- Broker down: the transaction is refused, nothing is written; events are brought again, callers get the error.
-- Sidecar or state store down: `SidecarUnavailable`; whether it was committed is not known, an event that comes again
-  finds out by the inbox, as in the log strategy.
+- Broker down: the transaction is rejected, and nothing is written; events are redelivered, callers receive the error.
+- Sidecar or state store down: `SidecarUnavailable`; whether the transaction was committed is unknown. A redelivered
+  event is deduplicated by the inbox, as in the log strategy.
 
-Order is that of the internal topic: as long as the broker keeps it, and one replica of the sidecar reads it.
+The order is that of the internal topic, if the broker preserves it and one replica of the sidecar reads it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from tidings.outbox.log import DocumentContext
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
 
-_KEPT = 3600  # seconds that the carrier of a second event stands in the store
+_KEPT = 3600  # time to live in seconds of the carrier of a second event
 _CARRIED = (
     *("source", "type", "version", "subject", "time", "correlationid", "causationid"),
     *("traceparent", "tracestate", "baggage"),
@@ -53,14 +54,14 @@ _CARRIED = (
 
 
 class DaprOutbox:
-    """Publishes through components of the state store that have Dapr's outbox on them.
+    """Publishes through components of the state store with Dapr's outbox enabled.
 
         service = Service("orders", handlers, outbox=DaprOutbox.on({"orders.orderPlaced.v1": "state-placed"}))
 
     Args:
-        sidecar: With the plain state component, for what tells nothing.
-        publishing: For each topic the same sidecar, with the component that publishes to it; on the same store.
-        max_event: The largest event that may be published, in bytes.
+        sidecar: Client for the plain state component, used by units of work without messages.
+        publishing: By topic, clients for the component that publishes to it, on the same store.
+        max_event: Maximum size of a published event in bytes.
 
     """
 
@@ -71,7 +72,7 @@ class DaprOutbox:
 
     @classmethod
     def on(cls, components: Mapping[str, str]) -> Callable[[Sidecar, Settings], DaprOutbox]:
-        """Say to a `Service` which state component publishes to which topic."""
+        """Return an outbox factory for `Service`, given the state component that publishes to each topic."""
 
         def make(sidecar: Sidecar, settings: Settings) -> DaprOutbox:
             opened = {
@@ -83,17 +84,17 @@ class DaprOutbox:
         return make
 
     async def start(self, deliver: Deliver) -> None:
-        """Nothing is to be done: the runtime goes on by itself."""
+        """Do nothing: the runtime publishes independently."""
 
     async def stop(self, grace_period: float) -> None:
         """Close the connections."""
-        del grace_period  # nothing of ours is under way
-        for each in self._publishing.values():
-            await each.close()
+        del grace_period  # nothing is in flight in this process
+        for sidecar in self._publishing.values():
+            await sidecar.close()
 
     @property
     def depth(self) -> int:
-        """0: what waits is known to the runtime alone."""
+        """0, because only the runtime knows the pending messages."""
         return 0
 
     def unit(self, delivery: DeliveryContext, now: datetime) -> DaprContext:
@@ -108,21 +109,21 @@ class DaprContext(DocumentContext):
     _publishing: Mapping[str, Sidecar]
 
     async def commit(self) -> None:
-        """Write the document with its inbox, and let the runtime publish.
+        """Write the document with its inbox; the runtime publishes the events.
 
         Raises:
-            StateConflict: Somebody else wrote the document first; nothing has happened.
-            AlreadyHandled: Somebody else has handled this very event.
-            DefinitionError: Events to several topics, or to one that no component publishes to.
-            SidecarUnavailable: The outcome is not known.
+            StateConflict: Another unit of work wrote the document first; nothing was written.
+            AlreadyHandled: The event has been handled elsewhere.
+            DefinitionError: Events to several topics, or to a topic without a component.
+            SidecarUnavailable: The outcome is unknown.
 
         """
         if self._saved is None and not self.outgoing:
             return
-        through = self._through()
+        sidecar = self._publishing_sidecar()
         name, document, item = await self._document()
         self._remember(document)
-        others, last = self.outgoing[:-1], self.outgoing[-1] if self.outgoing else None
+        last = self.outgoing[-1] if self.outgoing else None
         main = Upsert(
             name,
             write(document),
@@ -131,18 +132,18 @@ class DaprContext(DocumentContext):
             ttl=self._ttl(),
             metadata=None if last is None else attributes(last),
         )
-        # The document's own key carries the last event: its value is replaced by a projection, which stands at the end.
+        # The document's own key carries the last event, whose value is replaced by the projection at the end.
         projection = [] if last is None else [Upsert(name, data(last), metadata=_PROJECTION)]
-        await through.transact([*(_carrier(each) for each in others), main, *projection])
+        await sidecar.transact([*map(_carrier, self.outgoing[:-1]), main, *projection])
 
-    def _through(self) -> Sidecar:
-        topics = {each.topic for each in self.outgoing}
+    def _publishing_sidecar(self) -> Sidecar:
+        topics = {message.topic for message in self.outgoing}
         if not topics:
             return self._sidecar
         if len(topics) > 1 or not topics <= self._publishing.keys():
             raise DefinitionError(
-                f"Dapr's outbox publishes to one topic for each state component, here to {sorted(self._publishing)}: "
-                f"a unit of work cannot publish to {sorted(topics)}; use the log strategy, which can"
+                f"Dapr's outbox publishes to one topic per state component, here {sorted(self._publishing)}: "
+                f"a unit of work cannot publish to {sorted(topics)}; use the log strategy"
             )
         return self._publishing[topics.pop()]
 
@@ -151,19 +152,18 @@ _PROJECTION = {"outbox.projection": "true", "contentType": "application/json"}
 
 
 def attributes(message: Outgoing) -> dict[str, str]:
-    """The metadata of an event, as Dapr's outbox makes CloudEvents attributes of a state operation's metadata."""
+    """Return the CloudEvents attributes of an event, which Dapr's outbox reads from the operation's metadata."""
     envelope = envelopes.decode(bytes(message.event))
     carried = {name: value for name in _CARRIED if (value := getattr(envelope, name))}
     return {**carried, "eventid": envelope.id}
 
 
 def data(message: Outgoing) -> bytes:
-    """The business data of an event."""
+    """Return the business data of an event."""
     return bytes(envelopes.decode(bytes(message.event)).data)
 
 
 def _carrier(message: Outgoing) -> Upsert:
-    """A key that stands in the store only so that an event is published."""
-    found = attributes(message)
-    metadata = {**found, "contentType": "application/json"}
-    return Upsert(f"outbox-event/{escape(found['eventid'])}", data(message), ttl=_KEPT, metadata=metadata)
+    """Return a write whose only purpose is to publish an event."""
+    metadata = {**attributes(message), "contentType": "application/json"}
+    return Upsert(f"outbox-event/{escape(metadata['eventid'])}", data(message), ttl=_KEPT, metadata=metadata)

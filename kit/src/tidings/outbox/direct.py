@@ -1,22 +1,22 @@
-"""The direct strategy: no outbox at all. The commit is the broker's acknowledgement.
+"""The direct strategy: no outbox. The commit is the broker's acknowledgement.
 
-For facts that may be told again: whoever asked for them, a caller or a broker, asks again where publishing failed.
-Nothing is stored, so it needs no state store; a context has `publish` and nothing else. Each call has a deadline and
-is tried again with growing pauses and jitter; after some failures in a row a circuit breaker opens, and callers are
-told at once, with `PublishingPaused`, when to come back: an API answers 503 with `Retry-After`.
+For facts that may be published again: if publishing fails, the caller or broker that requested them must retry. Nothing
+is stored, so no state store is needed; the context has only `publish`. Each call has a timeout and is retried with
+exponential back-off and jitter. After several consecutive failures a circuit breaker opens, and callers immediately
+receive `PublishingPaused` with a retry delay: an API responds with 503 and `Retry-After`.
 
-What holds when something fails:
+Guarantees on failure:
 
 - Before the commit: nothing was sent.
-- Between commit and publish: there is nothing between them. Whoever dies here has answered nobody: the event is
-  brought again by the broker, the caller sees a broken connection and must ask again, or the fact is **lost**.
-- Between publish and acknowledgement: the fact may be out. It is published again, with the same id within the unit of
-  work and wherever an event caused it; after a request with the same id only where the caller of `publish` names it.
-- Of several facts in one unit of work the first may be told and the second not, until it is asked for again.
-- Broker or sidecar down: nothing is accepted. Events are brought again, callers get the error.
-- State store down: no difference, unless the handler itself uses one. Nothing of that is in this unit of work.
+- Between commit and publish: there is no such state. If the process dies here, the request has no response: the broker
+  redelivers the event; the caller sees a broken connection and must retry, or the fact is **lost**.
+- Between publish and acknowledgement: the fact may have been published. It is published again with the same id within
+  the unit of work and if an event caused it; after a request, only if the caller of `publish` specifies the id.
+- Of several facts in one unit of work, the first may be published and the second not, until the retry.
+- Broker or sidecar down: nothing is accepted. Events are redelivered, callers receive the error.
+- State store down: no effect, unless the handler uses one itself, outside of this unit of work.
 
-Order: one after the other as they are asked for; what is asked for at the same time is told in any order.
+Order: sequential calls are published in order; concurrent ones in any order.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from tidings.observability import metrics
 from tidings.outbox.port import Deliver
 from tidings.settings import Settings
 
-_SPACE = uuid.UUID("6f2c3d52-7a53-5f0e-9f0b-5a3a3e0d1c11")  # of the ids that are made from a cause
+_SPACE = uuid.UUID("6f2c3d52-7a53-5f0e-9f0b-5a3a3e0d1c11")  # namespace of ids derived from the event being handled
 
 
 class PublishingPaused(SidecarUnavailable):
-    """Nothing was sent: publishing has failed again and again, and is not tried before `after` seconds are over."""
+    """Nothing was sent: publishing has failed repeatedly and is not retried for `after` seconds."""
 
     def __init__(self, reason: str, after: float) -> None:
-        super().__init__(f"publishing is paused, try again in {after:.0f} s: {reason}")
+        super().__init__(f"publishing is paused, retry in {after:.0f} s: {reason}")
         self.after = after
 
 
@@ -88,11 +88,11 @@ class DirectOutbox:
 
     @classmethod
     def from_settings(cls, sidecar: Sidecar, settings: Settings) -> DirectOutbox:
-        """Say to a `Service` that it publishes at once."""
+        """Create the outbox from a service's settings; pass this method as `Service(outbox=…)`."""
         return cls(sidecar, settings.tidings_max_event, deadline=settings.tidings_deadline)
 
     async def start(self, deliver: Deliver) -> None:
-        """Nothing is left from before."""
+        """Do nothing: there are no messages from earlier runs."""
 
     async def stop(self, grace_period: float) -> None:
         """Wait up to `grace_period` seconds for calls in flight; the remaining callers get no response."""
@@ -112,12 +112,12 @@ class DirectOutbox:
         return DirectContext(delivery, now, self._max_event, self)
 
     async def publish(self, messages: list[Outgoing]) -> None:
-        """Publish one after the other.
+        """Publish messages sequentially.
 
         Raises:
             PublishingPaused: The circuit breaker is open.
-            SidecarUnavailable: It was tried as often as it may be; whether it is out is not known.
-            PublishRefused: It will never be published.
+            SidecarUnavailable: All attempts failed; the event may have been published.
+            PublishRefused: The event can never be published.
 
         """
         self._under_way += 1
@@ -136,9 +136,9 @@ class DirectOutbox:
         )
         async for attempt in tries:
             with attempt:
-                await self._once(message)
+                await self._attempt(message)
 
-    async def _once(self, message: Outgoing) -> None:
+    async def _attempt(self, message: Outgoing) -> None:
         with self.breaker():
             try:
                 async with asyncio.timeout(self._deadline):
@@ -164,7 +164,7 @@ class DirectContext(Context):
     _facts: int = field(default=0, init=False)
 
     def publish(self, *representations: object, event_id: str = "") -> str:
-        """Publish one fact at the commit; of an event that comes again, each fact has the id it had before.
+        """Publish one fact on commit; if the event is redelivered, the fact has the same id as before.
 
         The errors are those of `Context.publish`.
         """
@@ -174,7 +174,7 @@ class DirectContext(Context):
         return Context.publish(self, *representations, event_id=event_id)
 
     async def commit(self) -> None:
-        """Publish; returns once the broker has acknowledged everything.
+        """Publish; return once the broker has acknowledged everything.
 
         The errors are those of `DirectOutbox.publish`.
         """

@@ -36,8 +36,8 @@ class Pointer(msgspec.Struct, frozen=True, array_like=True):
 class Document(msgspec.Struct, omit_defaults=True):
     """An aggregate with its inbox and outbox pointers.
 
-    `handled` maps the events that changed this document to when that was (seconds since 1970), in the order of
-    handling. See `remembered` for how long.
+    `handled` maps the events that changed this document to the time of handling (seconds since 1970), in the order of
+    handling. `remembered` describes the retention.
     """
 
     value: msgspec.Raw = msgspec.Raw(b"null")
@@ -48,8 +48,9 @@ class Document(msgspec.Struct, omit_defaults=True):
 class Slot(msgspec.Struct, omit_defaults=True):
     """Messages of one unit of work, from its commit until they are delivered.
 
-    Valid only while the document points back at it: on a store without real transactions the slot may have been
-    written by a unit of work whose document was not. What is `parked` was refused so often that nothing waits for it.
+    Valid only while the document points to it: on a store without real transactions the slot may have been written by a
+    unit of work whose document was not. A `parked` slot has been rejected so often that later messages no longer wait
+    for it.
     """
 
     document: str
@@ -60,10 +61,9 @@ class Slot(msgspec.Struct, omit_defaults=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True):
-    """An encoded CloudEvent for a handler of this service itself, due at a moment (seconds since 1970).
+    """An encoded CloudEvent for a handler of this service itself, due at a time (seconds since 1970).
 
-    `wait` is how many seconds that was away when it was asked for. Nobody waits longer than that, whatever a clock says
-    that has been set back since.
+    `wait` is the requested delay in seconds. It limits the waiting time even if the clock is set back.
     """
 
     due: float
@@ -71,7 +71,7 @@ class Scheduled(msgspec.Struct, frozen=True):
     wait: float = 0.0
 
     def remaining(self, now: float) -> float:
-        """Return the seconds that are left to wait."""
+        """Return the seconds until the message is due."""
         return min(max(self.due - now, 0.0), self.wait)
 
 
@@ -81,7 +81,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def document_key(model: type[Any], key: str) -> str:
-    """Name the document of an aggregate, such as `order/01a2…`, for any text as its key."""
+    """Return the key of an aggregate's document, such as `order/01a2…`; `key` may be any text."""
     name = model.__name__
     return f"{name[0].lower()}{name[1:]}/{escape(key)}"
 
@@ -102,11 +102,11 @@ def write(value: Document | Slot) -> bytes:
 
 
 def remembered(handled: Mapping[str, int], now: float, added: int) -> dict[str, int]:
-    """Return a document's inbox without entries that are older than seven days, before `added` new ones join it.
+    """Return a document's inbox without expired entries, before `added` new ones are added.
 
-    Seven days is longer than any of our brokers redelivers. Since a clock may be wrong by days, age alone removes
-    nothing: entries go in the order of handling, at most two for each new one, and the last hundred stay. An entry
-    from the future was written while the clock was wrong, and goes when its turn comes.
+    Entries expire after seven days, which is longer than any supported broker redelivers. Because a clock may be wrong
+    by days, at most two entries are removed per new one, in the order of handling, and the last hundred always stay. An
+    entry from the future was written while the clock was wrong, and is removed in its turn.
     """
     surplus = min(len(handled) + added - INBOX_KEPT, INBOX_PACE * added)
     if surplus <= 0:

@@ -1,26 +1,25 @@
-"""The log strategy: messages wait in slots beside the document, in the same state transaction.
+"""The log strategy: messages are stored in slots next to the document, in the same state transaction.
 
-Each run of a service has a *lane*: numbered slots `outbox/<lane>/<n>` that it alone writes. A unit of work puts its
-messages into a free slot in the transaction that writes its document; after the commit they are delivered at once
-and the next unit of work writes over the slot, or it is removed where none comes. One small directory lists the lanes
-with a lease each: a lane whose lease ran out is adopted by whichever instance sees it first, which reads its slots and
-delivers what is still there.
+Each run of a service has a *lane*: numbered slots `outbox/<lane>/<n>` that only this run writes. A unit of work puts
+its messages into a free slot in the transaction that writes its document. After the commit they are delivered
+immediately; then the next unit of work overwrites the slot, or it is removed. A small directory lists the lanes with
+their leases. The first instance that notices an expired lease adopts the lane: it reads the slots and delivers their
+messages.
 
-What holds when something fails:
+Guarantees on failure:
 
-- Before the commit: nothing was written, nothing is sent.
-- Between commit and publish: the slot is found by this service's next start, or by another instance once the lease
-  is over (15 s).
-- Between publish and acknowledgement, or before the slot is written over or removed: published again with the same
-  id; the broker or the inbox drops the second.
-- Broker down: slots wait; publishing is tried again with growing pauses, in order per document; commands are
-  accepted all the while.
-- Several instances change one document: only the lane's holder publishes what is in its slots. The others wait until
-  the slots of earlier units of work are empty, which is soon, or until the lane is adopted because its lease is over.
-- An event is refused (no such topic, too large): its document's later events wait for it, up to 20 tries in about
-  twelve minutes. Then it is parked: it stays in its slot, and is tried once a minute and at every start, so it goes
-  out by itself once its cause is mended; what follows no longer waits for it.
-- Sidecar or state store down: commands fail with `SidecarUnavailable`; a commit whose answer got lost is looked up as
+- Before the commit: nothing was written or sent.
+- Between commit and publish: the service's next start delivers the slot, or another instance once the lease has expired
+  (15 s).
+- Between publish and acknowledgement, or before the slot is overwritten or removed: published again with the same id;
+  the broker or the inbox drops the duplicate.
+- Broker down: slots wait; publishing is retried with back-off, in order per document; commands are still accepted.
+- Several instances change one document: only the lane's holder publishes its slots. The others wait until the slots of
+  earlier units of work are empty, which is soon, or until the lane is adopted because its lease has expired.
+- An event is rejected (missing topic, too large): later events of its document wait for up to 20 attempts in about
+  twelve minutes. Then it is parked: it stays in its slot and is retried once per minute and at every start, so that it
+  is published once the cause is fixed; later events no longer wait for it.
+- Sidecar or state store down: commands fail with `SidecarUnavailable`; a commit whose response was lost is verified as
   soon as the store answers.
 """
 
@@ -53,17 +52,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 DIRECTORY = "outbox/lanes"
-LEASE = 15.0  # seconds that an instance may be silent before its lane is adopted
-TRIES = 20  # of a refused event, over about twelve minutes, before others wait for it no more
-_FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between tries
+LEASE = 15.0  # seconds without a renewal after which a lane is adopted
+TRIES = 20  # attempts for a rejected event, over about twelve minutes, before it is parked
+_FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between attempts
 _FIRST_EXTENT = 256
-_KEPT = 0.05  # seconds that a slot whose messages are delivered waits for the next unit of work, until it is removed
-_FIRST_LOOK, _LONGEST_LOOK = 0.005, 1.0  # seconds between looks whether another instance has delivered
+_KEPT = 0.05  # seconds for which a delivered slot may be reused before it is removed
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 1.0  # seconds between polls for deliveries of another instance
 _CHUNK = 256  # slots read or removed in one call
 
 
 class Lease(msgspec.Struct):
-    """Who serves a lane, until when (seconds since 1970), and how many slots it may have."""
+    """The holder of a lane, the lease's end (seconds since 1970), and the maximum number of slots."""
 
     owner: str
     until: float
@@ -71,7 +70,7 @@ class Lease(msgspec.Struct):
 
 
 class Directory(msgspec.Struct):
-    """All lanes of the app that may hold something."""
+    """All lanes of the app that may hold messages."""
 
     lanes: dict[str, Lease] = {}
 
@@ -89,18 +88,18 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Deciding:
-    """A unit of work that may be in the store although nobody here knows it yet."""
+    """A unit of work whose commit is in progress: it may be stored already."""
 
     unit: str
     decided: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Lanes:
-    """One instance's lane and what it has adopted.
+    """The lane of one instance, and its adopted lanes.
 
     Args:
-        sidecar: Where slots are stored and events published.
-        instance: This replica's name, the same after a restart: its old lane is then taken over at once.
+        sidecar: Stores slots and publishes events.
+        instance: Name of this replica, stable across restarts, so that its previous lane is adopted immediately.
         clock: Seconds since 1970.
 
     """
@@ -129,7 +128,7 @@ class Lanes:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self, deliver: Deliver) -> None:
-        """Take a lane, adopt those of a former self and of the dead, and keep the lease."""
+        """Take a lane, adopt those of earlier runs and of expired leases, and keep the lease."""
         self._deliver = deliver
         self._lane = new_id().replace("-", "")
         await self._until_stored(self._register)
@@ -138,12 +137,12 @@ class Lanes:
         self._start(self._clean)
 
     async def close(self, grace_period: float) -> None:
-        """Finish what is under way for up to `grace_period` seconds; what is left is adopted by another instance."""
+        """Finish messages in flight within `grace_period` seconds; another instance adopts the rest."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_period):
                 for unit in [unit for unit in self._units.values() if unit.content.outgoing]:
                     await unit.done.wait()
-        self._closed = True  # what is committed from here on, nobody here would deliver
+        self._closed = True  # messages committed from now on would not be delivered here
         self._publisher.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -156,12 +155,12 @@ class Lanes:
 
     @property
     def opened(self) -> asyncio.Event:
-        """Set once units of work can be committed."""
+        """Event that is set once units of work can be committed."""
         return self._opened
 
     @property
     def depth(self) -> int:
-        """How many units of work have messages that are not delivered yet."""
+        """Number of units of work with undelivered messages."""
         return len(self._units)
 
     def _start(self, work: Callable[..., Awaitable[None]], *values: Any) -> None:
@@ -182,19 +181,19 @@ class Lanes:
         while self._used + count - len(self._leftover) - len(self._free) > self._extent:
             await self._grow()
         if self._closed:
-            raise SidecarUnavailable("the service is stopping: nobody would publish what is committed now")
+            raise SidecarUnavailable("the service is stopping and accepts no further units of work")
         return [self._slot() for _ in range(count)]
 
     def _slot(self) -> str:
-        if self._leftover:  # what is written now replaces what was delivered: nothing needs to be removed
+        if self._leftover:  # overwriting a delivered slot saves its removal
             return self._leftover.pop()[1]
         if self._free:
             return self._free.pop()
         self._used += 1
         return f"outbox/{self._lane}/{self._used - 1}"
 
-    def give_back(self, slots: Iterable[str], *, written: bool) -> None:
-        """Return slots of a unit of work that did not commit; `written` where the store may hold them all the same."""
+    def return_slots(self, slots: Iterable[str], *, written: bool) -> None:
+        """Return the slots of a unit of work that did not commit; set `written` if the store may hold them."""
         slots = list(slots)
         self._decide(slots)
         if written:
@@ -204,16 +203,16 @@ class Lanes:
             self._free.extend(slots)
 
     async def _grow(self) -> None:
-        wanted = self._extent * 2
+        extent = self._extent * 2
         async with self._growing:
-            if self._extent < wanted:
-                await self._directory(lambda lanes: self._lease(lanes, extent=wanted))
-                self._extent = wanted
+            if self._extent < extent:
+                await self._directory(lambda lanes: self._lease(lanes, extent=extent))
+                self._extent = extent
 
     def committing(self, contents: Iterable[tuple[str, Slot]]) -> None:
-        """Note a unit of work that is about to be written, until it is `committed` or its slots are given back.
+        """Register a unit of work before it is written; `committed` or `return_slots` ends this state.
 
-        Others may read its document before the answer is here: they must not take its messages for delivered.
+        Until then, other units of work that read its document must not consider its messages as delivered.
         """
         self._deciding.update({slot: _Deciding(content.unit) for slot, content in contents})
 
@@ -225,8 +224,8 @@ class Lanes:
     # -- delivering ---------------------------------------------------------------------------------------------
 
     def committed(self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer]) -> None:
-        """Deliver what a unit of work has committed: events in the order of their document, messages when due."""
-        if self._closed:  # the lane is left to be adopted, with these
+        """Deliver a committed unit of work: events in the order of their document, scheduled messages when due."""
+        if self._closed:  # the next holder of the lane delivers them
             return
         earlier = tuple(after)
         for slot, content in contents:
@@ -245,13 +244,13 @@ class Lanes:
         if refused:
             await self._park(unit, refused)
         self._finish(unit, reuse=not shared)
-        if shared:  # other instances may wait for the slot to be empty
+        if shared:  # other instances may be waiting until the slot is empty
             await self._until_stored(self._remove_finished)
 
     async def _park(self, unit: _Unit, refused: list[Outgoing]) -> None:
-        """Let what follows go first, and go on trying."""
+        """Unblock later messages, and continue to retry."""
         if not unit.content.parked:
-            # What went is taken out: it must not go again on a day when nobody remembers it any more.
+            # Remove published messages: publishing them again later than the inbox retention would duplicate them.
             content = msgspec.structs.replace(unit.content, outgoing=refused, parked=True)
             await self._until_stored(lambda: self._sidecar.transact([Upsert(unit.slot, write(content))]))
             for message in refused:
@@ -263,20 +262,21 @@ class Lanes:
             refused = [message for message in refused if not await self._publish_one(message, 1)]
 
     async def _earlier_delivered(self, pointers: Iterable[Pointer]) -> bool:
-        """Wait until earlier units of work of the same document are delivered; whether some are other instances'.
+        """Wait until earlier units of work of the document are delivered; return True if another instance has some.
 
-        Those of this instance come first: they wait for others in their turn, so one task per document asks the store.
+        Wait for this instance's own first: they wait for the others themselves, so that one task per document polls the
+        store.
         """
-        others = [pointer for pointer in pointers if not await self._own_delivered(pointer)]
-        waiting, pause = await self._undelivered(others), _FIRST_LOOK
+        foreign = [pointer for pointer in pointers if not await self._own_delivered(pointer)]
+        waiting, pause = await self._undelivered(foreign), _FIRST_LOOK
         while waiting:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
             waiting = await self._undelivered(waiting)
-        return bool(others)
+        return bool(foreign)
 
     async def _own_delivered(self, pointer: Pointer) -> bool:
-        """Wait until a unit of work of this instance is delivered; False where it is another's."""
+        """Wait until a unit of work of this instance is delivered; return False if it belongs to another."""
         deciding = self._deciding.get(pointer.slot)
         if deciding is not None and deciding.unit == pointer.unit:
             await deciding.decided.wait()
@@ -288,25 +288,27 @@ class Lanes:
         return self._is_own(pointer.slot)
 
     async def _undelivered(self, pointers: Sequence[Pointer]) -> list[Pointer]:
-        """The pointers whose events other instances have yet to publish; nothing waits for parked ones."""
-        found = await self._until_stored(lambda: self._read(pointers))
-        return [each for each in pointers if (slot := found.get(each)) and slot.outgoing and not slot.parked]
+        """Return the pointers whose events other instances have yet to publish, without parked ones."""
+        slots = await self._until_stored(lambda: self._read(pointers))
+        return [pointer for pointer, slot in slots.items() if slot.outgoing and not slot.parked]
 
     async def _read(self, pointers: Sequence[Pointer]) -> dict[Pointer, Slot]:
-        """What the store holds of units of work; the slots of the others are empty, or used again."""
-        found: dict[Pointer, Slot] = {}
+        """Return the stored slots of units of work; those of delivered ones have been emptied or reused."""
+        slots: dict[str, Slot] = {}
         for start in range(0, len(pointers), _CHUNK):
-            some = pointers[start : start + _CHUNK]
-            items = await self._sidecar.get_many([each.slot for each in some])
-            slots = {key: read_slot(item) for key, item in items.items()}
-            found.update({each: slots[each.slot] for each in some if each.slot in slots})
-        return {each: slot for each, slot in found.items() if slot.unit == each.unit}
+            items = await self._sidecar.get_many([pointer.slot for pointer in pointers[start : start + _CHUNK]])
+            slots |= {key: read_slot(item) for key, item in items.items()}
+        return {
+            pointer: slot
+            for pointer in pointers
+            if (slot := slots.get(pointer.slot)) is not None and slot.unit == pointer.unit
+        }
 
     async def _publish_one(self, message: Outgoing, tries: int) -> bool:
-        """Publish an event; False where it was refused `tries` times."""
+        """Publish an event; return False if it was rejected `tries` times."""
         pause, refused = _FIRST_PAUSE, False
         while True:
-            # What was refused goes by itself: of a call that fails the others would be sent twice.
+            # Publish a rejected event separately: in a batch that fails, the others would be sent twice.
             publish = self._sidecar.publish if refused else self._publisher.publish
             try:
                 await publish(message.topic, bytes(message.event))
@@ -347,18 +349,18 @@ class Lanes:
         return slot.startswith(f"outbox/{self._lane}/")
 
     async def still_pending(self, pointers: Sequence[Pointer]) -> list[Pointer]:
-        """The units of work whose messages still wait.
+        """Return the units of work whose messages are pending.
 
         Raises:
-            SidecarUnavailable: The store, which knows of other instances' ones, did not answer.
+            SidecarUnavailable: The store, which holds those of other instances, did not answer.
 
         """
         known = {pointer: self._is_pending(pointer) for pointer in pointers}
-        others = await self._read([pointer for pointer in pointers if known[pointer] is None])
-        return [pointer for pointer in pointers if known[pointer] or pointer in others]
+        stored = await self._read([pointer for pointer in pointers if known[pointer] is None])
+        return [pointer for pointer in pointers if known[pointer] or pointer in stored]
 
     def _is_pending(self, pointer: Pointer) -> bool | None:
-        """Whether a unit's messages still wait; None where only the store can tell, since another lane has them."""
+        """Return True if a unit's messages are pending; None if it is in another lane, whose state is in the store."""
         deciding = self._deciding.get(pointer.slot)
         if deciding is not None and deciding.unit == pointer.unit:
             return True
@@ -378,8 +380,8 @@ class Lanes:
                 self._wake_cleaner.set()
 
     def _retire(self, before: float) -> None:
-        """Let slots be removed that were left over before a moment and that nobody has taken since."""
-        old = sum(when <= before for when, _ in self._leftover)  # the oldest stand first, the last are taken first
+        """Schedule the removal of slots that were delivered before a time and have not been reused."""
+        old = sum(when <= before for when, _ in self._leftover)  # oldest first; reuse takes from the end
         self._finished.extend(slot for _, slot in self._leftover[:old])
         del self._leftover[:old]
 
@@ -400,21 +402,21 @@ class Lanes:
     def uncertain(
         self, contents: Sequence[tuple[str, Slot]], after: Iterable[Pointer], writing: asyncio.Future[None]
     ) -> None:
-        """Find out whether a unit of work was committed, and deliver it if so: its answer got lost, or is to come."""
+        """Determine whether a unit of work without a response was committed, and deliver it if so."""
         if contents and not self._closed:
             self._start(self._resolve, list(contents), tuple(after), writing)
 
     async def _resolve(
         self, contents: list[tuple[str, Slot]], after: tuple[Pointer, ...], writing: asyncio.Future[None]
     ) -> None:
-        await asyncio.wait([writing])  # before its end, the store may not show yet what it is about to write
+        await asyncio.wait([writing])  # until then, the store may not show the write
         document = contents[0][1].document
         item = await self._until_stored(lambda: self._sidecar.get(document))
         pending = {pointer.slot: pointer.unit for pointer in read_document(item).pending}
         committed = [(slot, content) for slot, content in contents if pending.get(slot) == content.unit]
         self.committed(committed, after)
         kept = {slot for slot, _ in committed}
-        self.give_back([slot for slot, _ in contents if slot not in kept], written=True)
+        self.return_slots([slot for slot, _ in contents if slot not in kept], written=True)
 
     # -- leases -------------------------------------------------------------------------------------------------
 
@@ -452,49 +454,49 @@ class Lanes:
         await self._adopt()
 
     async def _adopt(self) -> None:
-        """Take over the lanes of a former self and of instances that went silent, and deliver what they left."""
+        """Adopt the lanes of earlier runs and of silent instances, and deliver their messages."""
         orphans: dict[str, int] = {}
 
         def claim(lanes: dict[str, Lease]) -> bool:
             orphans.clear()
             now, silent = self.clock(), self._renewals.silent(lanes)
             for lane, lease in lanes.items():
-                mine = lease.owner == self._instance and lane != self._lane
-                if (mine or lease.until < now or lane in silent) and lane != self._lane and lane not in self._adopted:
+                free = lease.owner == self._instance or lease.until < now or lane in silent
+                if free and lane != self._lane and lane not in self._adopted:
                     orphans[lane] = lease.extent
                     lanes[lane] = Lease(self._instance, now + LEASE, lease.extent)
             return bool(orphans)
 
         await self._directory(claim)
         for lane, extent in orphans.items():
-            found = await self._read_lane(lane, extent)
-            self._adopted[lane] = {slot for slot, _ in found}
-            if found:
-                log.info("outbox.adopted", lane=lane, units=len(found))
-            for slot, content in found:
+            slots = await self._read_lane(lane, extent)
+            self._adopted[lane] = set(slots)
+            if slots:
+                log.info("outbox.adopted", lane=lane, units=len(slots))
+            for slot, content in slots.items():
                 self._start(self._resume, slot, content)
 
-    async def _read_lane(self, lane: str, extent: int) -> list[tuple[str, Slot]]:
-        """All slots of a lane that hold something."""
+    async def _read_lane(self, lane: str, extent: int) -> dict[str, Slot]:
+        """Return all non-empty slots of a lane."""
         keys = [f"outbox/{lane}/{number}" for number in range(extent)]
-        found: list[tuple[str, Slot]] = []
+        slots: dict[str, Slot] = {}
         for start in range(0, extent, _CHUNK):
             items = await self._sidecar.get_many(keys[start : start + _CHUNK])
-            found.extend((key, read_slot(item)) for key, item in items.items())
-        return found
+            slots |= {key: read_slot(item) for key, item in items.items()}
+        return slots
 
     async def _resume(self, slot: str, content: Slot) -> None:
         item = await self._until_stored(lambda: self._sidecar.get(content.document))
         pending = read_document(item).pending
         pointer = Pointer(content.unit, slot)
         if pointer not in pending:
-            self.give_back([slot], written=True)
+            self.return_slots([slot], written=True)
             return
         earlier = pending[: pending.index(pointer)]
         self._accept(_Unit(slot, content, tuple(earlier) if content.outgoing else ()))
 
     async def _release(self) -> None:
-        """Leave the directory; lanes that still hold something stay, free to be adopted at once."""
+        """Leave the directory; lanes that still hold messages stay, available for immediate adoption."""
         busy = {slot.split("/")[1] for slot in (*self._units, *self._deciding)}
 
         def leave(lanes: dict[str, Lease]) -> None:
@@ -507,7 +509,7 @@ class Lanes:
         await self._directory(leave)
 
     async def _directory(self, change: Callable[[dict[str, Lease]], object]) -> None:
-        """Change the directory; where another instance was faster, again on what it wrote."""
+        """Change the directory, and retry on a concurrent change."""
         while True:
             item = await self._sidecar.get(DIRECTORY)
             directory = Directory() if item is None else msgspec.json.decode(item.value, type=Directory)

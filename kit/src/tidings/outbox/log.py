@@ -1,6 +1,6 @@
 """The log strategy, the default: documents and messages in one state transaction.
 
-Works on every Dapr state store and every broker. What is guaranteed where stands in `tidings.outbox.lanes`.
+Works on every Dapr state store and every broker. `tidings.outbox.lanes` describes the guarantees.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class LogOutbox:
     """Publishes through the state store.
 
     Args:
-        sidecar: Where documents are stored and events published.
-        instance: This replica's name, the same after a restart.
-        max_event: The largest event that may be published, in bytes.
+        sidecar: Stores documents and publishes events.
+        instance: Name of this replica, stable across restarts.
+        max_event: Maximum size of a published event in bytes.
         clock: Seconds since 1970.
 
     """
@@ -81,7 +81,7 @@ class _Loaded:
 
 @dataclass(slots=True)
 class DocumentContext(Context):
-    """A unit of work on one document of the state store, whoever publishes what it tells."""
+    """A unit of work on one document of the state store, independent of the publishing strategy."""
 
     _sidecar: Sidecar
     _loaded: dict[str, _Loaded] = field(default_factory=dict, init=False)
@@ -105,7 +105,7 @@ class DocumentContext(Context):
             self._loaded[name] = _Loaded(read_document(items.get(name)), items.get(name))
 
     async def load(self, model: type[T], key: str) -> T | None:
-        """Read an aggregate; None where there is none yet.
+        """Return an aggregate, or None if it does not exist.
 
         Raises:
             SidecarUnavailable: The store did not answer.
@@ -123,20 +123,20 @@ class DocumentContext(Context):
         return msgspec.json.decode(loaded.document.value, type=model)
 
     def save(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
-        """Write an aggregate that was loaded before, when the handler returns; one per unit of work.
+        """Write a loaded aggregate when the handler returns; one per unit of work.
 
-        The write holds only if nobody else has written it since it was loaded: otherwise the handler runs again.
-        With `ttl` the store forgets the document that long after its last write, with what it has handled and what it
-        has yet to tell: for read models that can be built again.
+        If another unit of work has written the aggregate since it was loaded, the handler runs again. With `ttl`, the
+        store deletes the document that long after its last write, including its inbox and unpublished messages: this is
+        meant for read models that can be rebuilt.
 
         Raises:
-            OneDocument: Another one is saved already, see docs/decisions/0003.
-            DefinitionError: It was not loaded in this unit of work.
+            OneDocument: Another aggregate is saved already, see docs/decisions/0003.
+            DefinitionError: The aggregate was not loaded in this unit of work.
 
         """
         name = document_key(type(value), key)
         if name not in self._loaded:
-            raise DefinitionError(f"load {name} before saving it: the kit must know which version you change")
+            raise DefinitionError(f"load {name} before saving it, so that concurrent changes are detected")
         if self._saved is not None and self._saved[0] != name:
             raise OneDocument(
                 f"{self._saved[0]} is saved already, {name} cannot be: publish or schedule a message for the second"
@@ -150,14 +150,16 @@ class DocumentContext(Context):
             document.handled |= dict.fromkeys(self.delivery.keys, int(self.now.timestamp()))
 
     async def _document(self) -> tuple[str, Document, Item | None]:
-        """The document to write: the saved one, else a marker that remembers only this event."""
+        """Return the document to write: the saved one, else a marker with this event's inbox entry only."""
         if self._saved is not None:
             name, value = self._saved
             loaded = self._loaded[name]
             loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
             return name, loaded.document, loaded.item
         if len(self.delivery.keys) > 1:
-            raise OneDocument("messages that are handled together, once each, must save the document that they change")
+            raise OneDocument(
+                "a handler of batches must save the document that the messages change, or set deduplicate=False"
+            )
         name = f"handled/{self.delivery.key or new_id()}"
         item = await self._sidecar.get(name) if self.delivery.key else None
         if item is not None:
@@ -169,7 +171,7 @@ class DocumentContext(Context):
 
 
 def _retrieve(writing: asyncio.Future[None]) -> None:
-    """Retrieve the error of a write whose unit of work has been cancelled: nobody else would, and asyncio complains."""
+    """Mark the error of a write as retrieved, because its unit of work may have been cancelled."""
     if not writing.cancelled():
         writing.exception()
 
@@ -189,7 +191,7 @@ class StateContext(DocumentContext):
         return identity
 
     def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
-        """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
+        """Schedule an encoded message for this service in `after` seconds. Internal."""
         wait = max(after, 0.0)
         self._scheduled.append(Scheduled(self._lanes.clock() + wait, event, wait))
 
@@ -197,10 +199,10 @@ class StateContext(DocumentContext):
         """Write the document, the inbox entry and the messages, then deliver the messages in the background.
 
         Raises:
-            StateConflict: Somebody else wrote the document first; nothing has happened.
-            AlreadyHandled: Somebody else has handled this very event.
-            OneDocument: Messages were handled together, once each, and no document that remembers them is saved.
-            SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
+            StateConflict: Another unit of work wrote the document first; nothing was written.
+            AlreadyHandled: The event has been handled elsewhere.
+            OneDocument: A batch must be deduplicated, but no document was saved.
+            SidecarUnavailable: The outcome is unknown; if it was committed, the messages are delivered nevertheless.
 
         """
         if self._saved is None and not self.outgoing and not self._scheduled:
@@ -222,9 +224,9 @@ class StateContext(DocumentContext):
         try:
             await asyncio.shield(writing)
         except StateConflict:
-            self._lanes.give_back(slots, written=True)
+            self._lanes.return_slots(slots, written=True)
             raise
-        except BaseException:  # also a cancelled call may have been carried out
+        except BaseException:  # a cancelled call may have been executed, too
             self._lanes.uncertain(contents, before, writing)
             raise
         self._lanes.committed(contents, before)

@@ -1,8 +1,7 @@
-"""A relational database under a service: SQLite in a file, or PostgreSQL.
+"""Access to a service's relational database: SQLite in a file, or PostgreSQL.
 
-What every part of the kit and of a service that keeps rows needs, and nothing of what the rows mean: an engine with
-settings that keep what was committed, transactions, tables made at start, and errors that say whether trying again
-may help.
+Shared by the SDK and by services that store rows: an engine with durable settings, transactions, creation of tables at
+startup, and exceptions that tell whether a retry may help.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from tidings.outbox.sql_drivers import PostgresConnection, SqliteConnection, Sta
 
 Dialect = Literal["sqlite", "postgresql"]
 Migrate = Callable[[sa.Connection], None]
-"""Bring a service's tables up to date, for example with Alembic. It runs in a transaction under a lock."""
+"""Updates a service's tables, for example with Alembic. It runs in a transaction under a lock."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _READS = "tidings_reads"
-_CREATING = 7_463_214_501  # any number, the same everywhere: it names the lock under which tables are made
-# PostgreSQL's answers, by SQLSTATE or its class (the first two characters); the first that fits holds.
+_CREATING = 7_463_214_501  # advisory-lock id for creating tables
+# PostgreSQL's errors by SQLSTATE or its class (the first two characters); the first match counts.
 _POSTGRESQL: Mapping[frozenset[str], type[SidecarError]] = {
     # serialization failure, deadlock, lock not available
     frozenset({"40001", "40P01", "55P03"}): StateConflict,
     # statement_timeout
     frozenset({"57014"}): StatementTimeout,
-    # connection, insufficient resources, operator intervention, system error, a server that is only a standby yet
+    # connection, insufficient resources, operator intervention, system error, a standby server
     frozenset({"08", "53", "57", "58", "25006"}): SidecarUnavailable,
     # unique and exclusion constraints
     frozenset({"23505", "23P01"}): KeyTaken,
@@ -56,13 +55,13 @@ _POSTGRESQL: Mapping[frozenset[str], type[SidecarError]] = {
 }
 _BOOKKEEPING = {
     "synchronous_commit": "off",
-    # A queue is empty whenever statistics are taken, so that PostgreSQL, a million rows later, would still sort them
-    # all for every batch. Rows are read in the order of an index, and statements are too short to be compiled.
+    # Statistics are usually taken while the queue is empty; PostgreSQL would therefore sort all rows for every batch,
+    # even with a million rows. Reading in index order avoids that. JIT does not pay off for short statements.
     "enable_sort": "off",
     "enable_bitmapscan": "off",
     "jit": "off",
 }
-# SQLite's answers. Every other one is about the file, the disk or the memory, and no fault of a statement's.
+# SQLite's errors caused by a statement. All others concern the file, the disk or the memory.
 _SQLITE_REFUSED = {
     sqlite3.SQLITE_ERROR,  # syntax, no such table, raised by a trigger
     sqlite3.SQLITE_TOOBIG,
@@ -78,18 +77,19 @@ _SQLITE_TAKEN = {
 
 
 class Database:
-    """One database and how it is used.
+    """A database and its connections.
 
-    A commit is on disk when it returns: SQLite keeps a write-ahead log with `synchronous=FULL`, PostgreSQL its own
-    `synchronous_commit`. SQLite has one writer: within this process writers queue up in order, others are waited for.
+    A commit is durable when it returns: SQLite uses a write-ahead log with `synchronous=FULL`, PostgreSQL its
+    configured `synchronous_commit`. SQLite allows one writer: writers of this process queue up in order, and wait for
+    those of other processes.
 
     Args:
         url: `sqlite:///path/to/file.db` or `postgresql://user@host/name`.
-        deadline: Seconds to wait for a connection, a lock or (PostgreSQL) the answer to a statement.
-        pool: How many connections are kept; as many again are opened when all are busy.
+        deadline: Seconds to wait for a connection, a lock or (PostgreSQL) the result of a statement.
+        pool: Number of pooled connections; up to the same number is opened in addition when all are busy.
 
     Raises:
-        DefinitionError: Not the URL of a SQLite file or a PostgreSQL database.
+        DefinitionError: The URL is not that of a SQLite file or a PostgreSQL database.
 
     """
 
@@ -100,8 +100,8 @@ class Database:
         self._pool = pool
         self._writing = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
         self.engine = self._open(durable=True)
-        self._hasty: AsyncEngine | None = None
-        self._alone: AsyncEngine | None = None
+        self._relaxed: AsyncEngine | None = None
+        self._autocommit: AsyncEngine | None = None
 
     def _open(self, *, durable: bool) -> AsyncEngine:
         opened = _sqlite if self.dialect == "sqlite" else _postgresql
@@ -114,17 +114,17 @@ class Database:
         """Open a transaction that is rolled back unless `await connection.commit()` is called.
 
         Args:
-            write: False where nothing is written: then SQLite needs not wait for its writer.
-            durable: False for the kit's bookkeeping, short statements over a queue, which may be forgotten when the
-                machine (not only the process) dies just after the commit: it does not wait for the disk.
+            write: False for reading only: SQLite then does not wait for its writer.
+            durable: False for the SDK's queue bookkeeping: the commit does not wait for the disk, and may be lost if
+                the machine (not only the process) crashes shortly after it.
 
         Raises:
-            SidecarUnavailable: The database does not answer; what was being committed may or may not be.
-            StateConflict: Another transaction was in the way; nothing has happened, and again it may pass.
-            StateRefused: It will never take this statement with these values; nothing has happened.
+            SidecarUnavailable: The database does not answer; a commit in progress may or may not have succeeded.
+            StateConflict: Conflict with another transaction; nothing was written, and a retry may succeed.
+            StateRefused: The database rejects this statement with these values permanently; nothing was written.
 
         """
-        engine = self.engine if durable else self._without_waiting()
+        engine = self.engine if durable else self._relaxed_engine()
         with _translated(self.url):
             async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:
                 yield connection if write else await connection.execution_options(**{_READS: True})
@@ -140,68 +140,68 @@ class Database:
             await connection.commit()
 
     async def create(self, *tables: sa.MetaData | Migrate) -> None:
-        """Create missing tables, and run migrations, in one transaction. Several processes may do so at once.
+        """Create missing tables and run migrations in one transaction. Several processes may do so concurrently.
 
         Raises:
             SidecarUnavailable: The database does not answer.
 
         """
         async with self.transaction() as connection:
-            # SQLite takes its write lock with the first statement. Migrations of one process may not interleave
+            # SQLite takes its write lock with the first statement.
             is_postgres = self.dialect == "postgresql"
             await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING) if is_postgres else sa.true()))
-            for each in tables:
-                await connection.run_sync(each.create_all if isinstance(each, sa.MetaData) else each)
+            for definition in tables:
+                create = definition.create_all if isinstance(definition, sa.MetaData) else definition
+                await connection.run_sync(create)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
-        for engine in (self._hasty, self._alone):
+        for engine in (self._relaxed, self._autocommit):
             if engine is not None:
                 await engine.dispose()
 
-    def _without_waiting(self) -> AsyncEngine:
-        if self._hasty is None:
-            self._hasty = self._open(durable=False)
-        return self._hasty
+    def _relaxed_engine(self) -> AsyncEngine:
+        if self._relaxed is None:
+            self._relaxed = self._open(durable=False)
+        return self._relaxed
 
-    def _by_itself(self) -> AsyncEngine:
-        """Connections that do not wait for the disk and on which each statement commits itself.
+    def _autocommit_engine(self) -> AsyncEngine:
+        """Return an engine in autocommit mode that does not wait for the disk.
 
-        PostgreSQL has some of their own: to turn others over and back would be a moment in which a cancellation leaks.
-        SQLite's begin nothing by themselves.
+        PostgreSQL needs separate connections: switching others to autocommit and back could be interrupted by a
+        cancellation. SQLite's connections do not begin transactions implicitly.
         """
         if self.dialect == "sqlite":
-            return self._without_waiting()
-        if self._alone is None:
-            self._alone = _postgresql(self.url, self.deadline, self._pool, durable=False, autocommit=True)
-        return self._alone
+            return self._relaxed_engine()
+        if self._autocommit is None:
+            self._autocommit = _postgresql(self.url, self.deadline, self._pool, durable=False, autocommit=True)
+        return self._autocommit
 
     def among(self, column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
-        """Whether a column is one of many numbers, which are given as one parameter of that name: `numbers(…)`."""
+        """Return a condition that a column is one of many numbers, which are bound as one parameter: `numbers(…)`."""
         if self.dialect == "postgresql":
             return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(sa.BigInteger)))
-        found = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
-        return column.in_(sa.select(found.c.value))
+        rows = sa.func.json_each(sa.bindparam(name, type_=sa.Text)).table_valued("value")
+        return column.in_(sa.select(rows.c.value))
 
     def numbers(self, values: Iterable[int]) -> list[int] | str:
-        """Many numbers as the one parameter that `among` compares with."""
+        """Return many numbers as the one parameter for `among`."""
         return list(values) if self.dialect == "postgresql" else json.dumps(list(values))
 
-    async def alone(
+    async def run_single(
         self, statement: sa.Select[Any] | sa.Delete, values: Mapping[str, object], *, write: bool = True
     ) -> Sequence[Sequence[Any]]:
-        """Run one statement of the kit's bookkeeping as a transaction of its own: one trip where `connect` takes five.
+        """Run one bookkeeping statement as its own transaction, in one round trip instead of the five of `connect`.
 
-        The driver is given the statement itself, which may hold no list to be expanded. As with `durable=False` it
-        does not wait for the disk.
+        The statement must not contain lists to expand. As with `durable=False`, it does not wait for the disk.
 
         Raises:
             SidecarUnavailable: The database does not answer; a change may or may not have been made.
-            StateConflict: Another transaction was in the way; nothing has happened, and again it may pass.
+            StateConflict: Conflict with another transaction; nothing was written, and a retry may succeed.
 
         """
-        engine = self._by_itself()
+        engine = self._autocommit_engine()
         compiled = _compiled(statement, engine.dialect)
         with _translated(self.url):
             async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:
@@ -209,19 +209,18 @@ class Database:
 
 
 async def insert_new(connection: AsyncConnection, table: sa.Table, row: Mapping[str, object]) -> bool:
-    """Insert a row unless its key is there; whether it was not.
+    """Insert a row unless its key exists; return True if it was inserted.
 
-    Where another transaction is inserting the same key, this waits until that one has ended. The answer is told by
-    what was returned: `rowcount` says nothing of an INSERT on PostgreSQL.
+    If another transaction is inserting the same key, wait for its end. The result is taken from RETURNING, because
+    `rowcount` is unreliable for INSERT on PostgreSQL.
     """
     return (await connection.execute(_insert_new(table, connection.dialect.name), dict(row))).first() is not None
 
 
 async def insert_all_new(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> int:
-    """Insert the rows whose keys are not there, in few statements; how many that were.
+    """Insert the rows whose keys do not exist, in few statements; return the number of inserted rows.
 
-    Give them in one order everywhere: then two transactions that insert the same ones wait for, and do not block, each
-    other.
+    Pass rows in a globally consistent order, so that concurrent transactions with the same rows do not deadlock.
     """
     if not rows:
         return 0
@@ -229,22 +228,25 @@ async def insert_all_new(connection: AsyncConnection, table: sa.Table, rows: Seq
 
 
 async def commit_with(connection: AsyncConnection, rows: Mapping[sa.Table, Sequence[Mapping[str, object]]]) -> None:
-    """Commit what is open on a connection together with more rows; those of one table have the same columns.
+    """Commit the open transaction of a connection with additional rows; the rows of a table have the same columns.
 
-    The rows are sent with the commit, in the same trip, and straight through the driver: values as they are.
+    The rows are sent together with the commit, in one round trip, directly through the driver, without type processing.
     """
-    statements = [(_compiled(_insert(table), connection.dialect, tuple(new[0])), new) for table, new in rows.items()]
+    statements = []
+    for table, new in rows.items():
+        compiled = _compiled(_insert(table), connection.dialect, tuple(new[0]))
+        statements.append(Statement(compiled.text, [compiled.bound(row) for row in new]))
     if statements and not connection.in_transaction():
         await connection.begin()
     if statements:
-        _driver(connection).last = [Statement(each.text, [each.bound(row) for row in new]) for each, new in statements]
+        _driver(connection).last = statements
     await connection.commit()
 
 
 async def through_driver(
     connection: AsyncConnection, statement: _Compiled, values: Mapping[str, object]
 ) -> Sequence[Sequence[Any]]:
-    """Run a statement past SQLAlchemy, which costs a third of the time; what it found, where that is one."""
+    """Run a statement without SQLAlchemy, which saves a third of the time; return the rows, if any."""
     driver, bound = _driver(connection), statement.bound(values)
     if connection.dialect.name == "sqlite":
         return list(await driver.execute_fetchall(statement.text, bound))
@@ -258,16 +260,16 @@ def _driver(connection: AsyncConnection) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement as the driver takes it."""
+    """A statement in the driver's form."""
 
     text: str
     order: Sequence[str] | None
-    """The parameters' names in their order; None where the driver takes them by name."""
+    """Names of the positional parameters; None if the driver takes them by name."""
     constants: Mapping[str, object]
 
     def bound(self, values: Mapping[str, object]) -> Any:
-        given = {**self.constants, **values}
-        return given if self.order is None else [given[name] for name in self.order]
+        parameters = {**self.constants, **values}
+        return parameters if self.order is None else [parameters[name] for name in self.order]
 
 
 @lru_cache(maxsize=64)
@@ -278,7 +280,7 @@ def _compiled(statement: Any, dialect: sa.Dialect, columns: tuple[str, ...] | No
 
 @cache
 def _insert(table: sa.Table) -> sa.Insert:
-    return sa.insert(table).inline()  # nothing is to be returned
+    return sa.insert(table).inline()  # no RETURNING
 
 
 @cache
@@ -291,12 +293,12 @@ def _checked(url: str | sa.URL) -> sa.URL:
     try:
         read = sa.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise DefinitionError(f"no database URL: {error}: write sqlite:///file.db or postgresql://…") from error
+        raise DefinitionError(f"not a database URL: {error}: use sqlite:///file.db or postgresql://…") from error
     name = read.get_backend_name()
     if name not in _DRIVERS:
         raise DefinitionError(f"{name} is not supported: use sqlite:///file.db or postgresql://user@host/name")
     if name == "sqlite" and (not read.database or ":memory:" in read.database):
-        raise DefinitionError("a SQLite database in memory would keep nothing over a restart: name a file")
+        raise DefinitionError("a SQLite database in memory is lost on restart: specify a file")
     return read.set(drivername=_DRIVERS[name])
 
 
@@ -312,11 +314,11 @@ def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncE
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: sa.engine.ExceptionContext) -> None:
         if isinstance(context.original_exception, asyncio.CancelledError):
-            context.is_disconnect = False  # the driver has finished the call: what is open can be rolled back
+            context.is_disconnect = False  # the driver has finished the call: rollback is possible
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # A reader that becomes a writer fails at once where another has written meanwhile: writers begin as such.
+        # A read transaction cannot become a write transaction after a concurrent write: writers begin as such.
         reads = connection.get_execution_options().get(_READS)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
@@ -324,7 +326,7 @@ def _sqlite(url: sa.URL, deadline: float, pool: int, *, durable: bool) -> AsyncE
 
 
 def _wrap_values(engine: AsyncEngine) -> None:
-    """Let SQLAlchemy wrap what a driver raises where it cannot make a parameter of a value: it knows only its own."""
+    """Let SQLAlchemy wrap exceptions of a driver that cannot convert a value, which it does not recognise by itself."""
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: sa.engine.ExceptionContext) -> None:
@@ -334,19 +336,19 @@ def _wrap_values(engine: AsyncEngine) -> None:
 
 
 def _postgresql(url: sa.URL, deadline: float, pool: int, *, durable: bool, autocommit: bool = False) -> AsyncEngine:
-    options = {"statement_timeout": str(int(deadline * 1000)), **({} if durable else _BOOKKEEPING)}
-    given = url.query.get("options")
+    settings = {"statement_timeout": str(int(deadline * 1000)), **({} if durable else _BOOKKEEPING)}
+    options = [*(f"-c {name}={value}" for name, value in settings.items()), str(url.query.get("options", ""))]
     return create_async_engine(
         url,
         pool_size=pool,
         max_overflow=pool,
         pool_timeout=deadline,
-        pool_pre_ping=False,  # it would cost a round trip a transaction: a broken connection is an error like others
+        pool_pre_ping=False,  # saves a round trip per transaction; a broken connection is handled like other errors
         connect_args={
             "async_creator_fn": PostgresConnection.connect,
             "autocommit": autocommit,
             "connect_timeout": max(int(deadline), 2),
-            "options": " ".join([*(f"-c {name}={value}" for name, value in options.items()), str(given or "")]),
+            "options": " ".join(options),
         },
     )
 
@@ -356,7 +358,7 @@ def _translated(url: sa.URL) -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as error:
-        raise SidecarUnavailable(f"{_place(url)}: every connection is busy") from error
+        raise SidecarUnavailable(f"{_place(url)}: all connections are in use") from error
     except (sa.exc.StatementError, psycopg.Error, sqlite3.Error) as error:
         kind = meaning(error)
         if kind is None:
@@ -370,10 +372,10 @@ def _place(url: sa.URL) -> str:
 
 
 def meaning(error: BaseException) -> type[SidecarError] | None:
-    """Return what an error of the database or its driver means; None where that is not known.
+    """Return the exception type for an error of the database or its driver, or None if unknown.
 
-    `StateConflict`: another transaction was in the way. `SidecarUnavailable`: the database is what failed. `KeyTaken`
-    and `StateRefused`: it will never take this statement with these values.
+    `StateConflict`: conflict with another transaction. `SidecarUnavailable`: the database failed. `KeyTaken` and
+    `StateRefused`: it rejects the statement with these values permanently.
     """
     orig = error.orig if isinstance(error, sa.exc.StatementError) else error
     if getattr(error, "connection_invalidated", False):
@@ -382,13 +384,13 @@ def meaning(error: BaseException) -> type[SidecarError] | None:
         return _sqlite_meaning(orig)
     if isinstance(orig, psycopg.Error):
         return _postgresql_meaning(orig)
-    # SQLAlchemy or the driver could not make a parameter of a value, such as half a surrogate pair or a huge number.
+    # SQLAlchemy or the driver could not convert a value, such as an unpaired surrogate or a huge number.
     return StateRefused if isinstance(error, sa.exc.StatementError) else None
 
 
 def _sqlite_meaning(error: sqlite3.Error) -> type[SidecarError]:
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # the module's own: a value that is no parameter
+    if code is None:  # raised by the module itself: the value has an unsupported type
         return SidecarUnavailable if "closed" in str(error) else StateRefused
     if code in _SQLITE_TAKEN:
         return KeyTaken
@@ -397,8 +399,8 @@ def _sqlite_meaning(error: sqlite3.Error) -> type[SidecarError]:
 
 def _postgresql_meaning(error: psycopg.Error) -> type[SidecarError] | None:
     state = error.sqlstate
-    if state is None:  # the driver's own
-        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):  # it could not connect
+    if state is None:  # raised by the driver itself
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):  # no connection
             return SidecarUnavailable
         return StateRefused if isinstance(error, psycopg.DataError | psycopg.ProgrammingError) else None
     for states, kind in _POSTGRESQL.items():

@@ -1,9 +1,9 @@
-"""The drivers' connections, whose commit can carry statements along: one trip instead of one for each.
+"""Driver connections whose commit includes further statements, which saves a round trip for each.
 
-The last thing that a unit of work writes are its messages, and what follows is the commit. Sent one after the other,
-each is a trip to the server or, for SQLite, to the connection's thread: more than the statement itself costs.
+The last writes of a unit of work are its messages, followed by the commit. Sent separately, each costs a round trip to
+the server or, for SQLite, to the connection's thread: more than the statement itself.
 
-A commit that fails rolls back: SQLAlchemy (2.1) gives the connection back to its pool with the transaction still open.
+A failed commit rolls back, because SQLAlchemy (2.1) returns the connection to its pool with the transaction still open.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Statement(NamedTuple):
-    """A statement and the values that it is run with, as the driver takes them; more than one: once for each."""
+    """A statement with its parameters in the driver's form; it is executed once per set of parameters."""
 
     text: str
     values: Sequence[Any]
@@ -33,9 +33,8 @@ class Statement(NamedTuple):
 class _Sqlite(sqlite3.Connection):
     """A sqlite3 connection whose rollback and close release every lock.
 
-    A statement that has not been read to its end holds a lock, also beyond a rollback, and even beyond a close. The
-    cursor of a cancelled call is one that nobody can close any more: its locks would last until it is garbage
-    collected.
+    A statement that has not been read to its end holds a lock, even after a rollback or close. The cursor of a
+    cancelled call cannot be closed otherwise: its locks would last until it is garbage collected.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -43,37 +42,37 @@ class _Sqlite(sqlite3.Connection):
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
 
     def cursor(self, *args: Any) -> Any:
-        """Make a cursor; sqlite3's shortcut methods call this, too."""
+        """Create a cursor; sqlite3's shortcut methods call this, too."""
         made: sqlite3.Cursor = super().cursor(*args)
         self._cursors.add(made)
         return made
 
     def rollback(self) -> None:
-        """Roll back, and end what has not been read."""
+        """Roll back, and close open cursors."""
         self._close_cursors()
         super().rollback()
 
     def close(self) -> None:
         """Close the connection and its cursors."""
-        with contextlib.suppress(sqlite3.ProgrammingError):  # closed before, and its cursors with it
+        with contextlib.suppress(sqlite3.ProgrammingError):  # already closed, with its cursors
             self._close_cursors()
         super().close()
 
     def _close_cursors(self) -> None:
-        for each in list(self._cursors):
-            each.close()
+        for cursor in list(self._cursors):
+            cursor.close()
 
 
 class SqliteConnection(aiosqlite.Connection):
-    """A SQLite connection with statements that wait for the commit; await it to open it.
+    """A SQLite connection with statements to run on commit; await it to open it.
 
-    Its thread finishes whatever it has begun, so a call that is cancelled waits for that before it raises. The
-    connection is then in a known state: it can be rolled back and used again.
+    Its thread completes every call, so a cancelled call waits for that before it raises. The connection is then in a
+    known state: it can be rolled back and reused.
 
     Args:
-        database: The file.
-        durable: Whether a commit waits for the disk.
-        settings: What `sqlite3.connect` takes.
+        database: Path of the file.
+        durable: True if a commit waits for the disk.
+        settings: Arguments of `sqlite3.connect`.
 
     """
 
@@ -82,23 +81,23 @@ class SqliteConnection(aiosqlite.Connection):
     _stopped: asyncio.Future[Any] | None = None
 
     def __init__(self, database: str, *, durable: bool, **settings: Any) -> None:
-        # Transactions are begun explicitly: the driver would begin one only at the first write.
+        # isolation_level=None: transactions are begun explicitly; the driver would begin them at the first write.
         super().__init__(partial(sqlite3.connect, database, factory=_Sqlite, isolation_level=None, **settings), 64)
         self._durable = durable
-        self._thread.daemon = True  # it does not keep the process alive
+        self._thread.daemon = True  # does not keep the process alive
 
     async def commit(self) -> None:
-        """Run what waits, and commit; all or nothing."""
+        """Run the pending statements and commit, atomically."""
         last, self.last = self.last, ()
         await self._execute(self._finish, last)
 
     async def rollback(self) -> None:
-        """Forget what waits, and roll back."""
+        """Discard the pending statements and roll back."""
         self.last = ()
         await super().rollback()
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """End the thread. Return the future of the first call: after that one, the thread answers no more."""
+        """End the thread. Return the future of the first call; later calls would not be answered."""
         if self._stopped is None:
             self._stopped = super().stop()
         return self._stopped
@@ -114,11 +113,11 @@ class SqliteConnection(aiosqlite.Connection):
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **named: Any) -> T:
         if not self._running or not self._connection:
-            raise ValueError("Connection closed")  # SQLAlchemy knows it by this text
+            raise ValueError("Connection closed")  # SQLAlchemy recognises this message
         return await self._finished(partial(fn, *args, **named))
 
     async def _finished(self, work: Callable[[], T]) -> T:
-        """Let the thread do something, and raise a cancellation only once it is done."""
+        """Run a function in the thread; raise a cancellation only after its completion."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((future, work))
         return await _finished(future)
@@ -131,8 +130,8 @@ class SqliteConnection(aiosqlite.Connection):
 
     def _finish(self, last: Sequence[Statement]) -> None:
         try:
-            for each in last:
-                self._conn.executemany(each.text, each.values)
+            for statement in last:
+                self._conn.executemany(statement.text, statement.values)
             self._conn.commit()
         except sqlite3.Error:
             self._conn.rollback()
@@ -140,14 +139,14 @@ class SqliteConnection(aiosqlite.Connection):
 
 
 class PostgresConnection(psycopg.AsyncConnection[Any]):
-    """A PostgreSQL connection with statements that wait for the commit."""
+    """A PostgreSQL connection with statements to run on commit."""
 
     last: Sequence[Statement] = ()
     """What the next commit runs first; forgotten by a rollback."""
 
     @classmethod
     async def connect(cls, conninfo: str = "", **settings: Any) -> Self:
-        """Open a connection; where this is cancelled, it is opened all the same, and closed."""
+        """Open a connection; if this is cancelled, close it once it is open."""
         opening = asyncio.ensure_future(super().connect(conninfo, **settings))
         try:
             return await _finished(opening)
@@ -157,23 +156,23 @@ class PostgresConnection(psycopg.AsyncConnection[Any]):
             raise
 
     async def commit(self) -> None:
-        """Run what waits, and commit; all or nothing.
+        """Run the pending statements and commit, atomically.
 
         Raises:
-            psycopg.errors.InFailedSqlTransaction: A statement failed and its error was caught: PostgreSQL would take
-                the commit for a rollback, and say nothing.
+            psycopg.errors.InFailedSqlTransaction: A statement failed and its error was caught: PostgreSQL would
+                silently roll back instead of committing.
 
         """
         last, self.last = self.last, ()
         try:
             if self.pgconn.transaction_status == TransactionStatus.INERROR:
                 raise psycopg.errors.InFailedSqlTransaction(
-                    "a statement of this transaction failed, so that none of it can be committed: let its error pass, "
+                    "a statement of this transaction failed, so that it cannot be committed: do not catch its error, "
                     "or run it inside `async with connection.begin_nested()`"
                 )
             if last:
                 cursor = psycopg.AsyncClientCursor(self)
-                texts = [cursor.mogrify(each.text, values) for each in last for values in each.values]
+                texts = [cursor.mogrify(statement.text, values) for statement in last for values in statement.values]
                 await cursor.execute("; ".join([*texts, "COMMIT"]).encode(), prepare=False)
             else:
                 await super().commit()
@@ -183,13 +182,13 @@ class PostgresConnection(psycopg.AsyncConnection[Any]):
             raise
 
     async def rollback(self) -> None:
-        """Forget what waits, and roll back."""
+        """Discard the pending statements and roll back."""
         self.last = ()
         await super().rollback()
 
 
 async def _finished(future: asyncio.Future[T]) -> T:
-    """Wait for what goes on anyway, and raise a cancellation only once it is done."""
+    """Wait for a future to complete; raise a cancellation only afterwards."""
     cancelled = None
     while not future.done():
         try:
@@ -198,6 +197,6 @@ async def _finished(future: asyncio.Future[T]) -> T:
             cancelled = error
     if cancelled is not None:
         if not future.cancelled():
-            future.exception()  # nobody asks for it any more
+            future.exception()  # mark the error as retrieved
         raise cancelled
     return future.result()

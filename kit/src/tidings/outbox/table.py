@@ -1,30 +1,30 @@
-"""The table strategy: messages in a table beside the service's own rows, in the same transaction.
+"""The table strategy: messages in a table next to the service's own tables, in the same transaction.
 
-For services whose data is relational. Works on SQLite and PostgreSQL, with every broker.
+For services with relational data. Works on SQLite and PostgreSQL, with every broker.
 
-A unit of work is one transaction: the inbox entry, whatever the handler writes through `context.connection`, and the
-rows of the outbox. After the commit the instance is woken and publishes its rows in batches. Rows stand in *lanes*,
-one for each run of an instance, under a lease: only the holder publishes them, so nobody waits for anybody's row
-locks. A lane whose lease ran out is adopted, with `SKIP LOCKED`, by whichever instance sees it first.
+A unit of work is one transaction: the inbox entry, the handler's writes through `context.connection`, and the rows of
+the outbox. After the commit, the instance publishes its rows in batches. Rows belong to *lanes*, one for each run of an
+instance, with a lease: only the holder publishes them, so instances do not wait for each other's row locks. The first
+instance that notices an expired lease adopts the lane, with `SKIP LOCKED`.
 
-What holds when something fails:
+Guarantees on failure:
 
-- Before the commit: nothing was written, nothing is sent; the broker brings the event again.
-- The answer to the commit gets lost: the event comes again and is found in the inbox, or is handled now if the
-  commit did not arrive; the rows, if they are there, are published by the next look, which follows at once.
-- Between commit and publish: the rows are published by this service's next start, or by another instance once the
-  lease is over (15 s).
-- Between publish and acknowledgement, or before the row is removed: published again with the same id; the broker or
-  the inbox drops the second. The same goes for the last rows removed before a machine lost its power: removing
+- Before the commit: nothing was written or sent; the broker redelivers the event.
+- The response to the commit is lost: the redelivered event is found in the inbox, or handled if the commit did not
+  succeed. The relay immediately looks for the rows and publishes them if they exist.
+- Between commit and publish: the service's next start publishes the rows, or another instance once the lease has
+  expired (15 s).
+- Between publish and acknowledgement, or before the row is removed: published again with the same id; the broker or the
+  inbox drops the duplicate. The same applies to the last rows removed before a power failure, because their removal
   does not wait for the disk.
-- Broker or sidecar down: rows wait, which counts for none of them; looked at again with growing pauses up to 5 s.
-- An event is refused (no such topic, too large): it waits with growing pauses and its subject behind it; all others
-  go on. After 20 tries, about twelve minutes, it is parked with the reason and its subject goes on without it.
-- Database down: commands fail with `SidecarUnavailable`, events are brought again by the broker.
+- Broker or sidecar down: rows wait without counting attempts, and are retried with back-off up to 5 s.
+- An event is rejected (missing topic, too large): it is retried with back-off, and its subject waits; all others
+  continue. After 20 attempts, about twelve minutes, it is parked with the reason, and its subject continues.
+- Database down: commands fail with `SidecarUnavailable`; the broker redelivers events.
 
-Order: rows of one subject are published in the order of their commits, across instances too, as long as the units of
-work that write them exclude each other, as they do when they lock or change the same row before they commit.
-An instance that was suspended for longer than its lease may publish what another one has adopted, with the same ids.
+Order: rows of one subject are published in commit order, across instances too, if the units of work that write them
+exclude each other, as they do when they lock or change the same row before they commit. An instance that was suspended
+for longer than its lease may publish rows that another one has adopted, with the same ids.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A message that was refused too often. `written` and `parked_at` are in seconds since 1970."""
+    """A message that was rejected too often. `written` and `parked_at` are in seconds since 1970."""
 
     id: int
     subject: str
@@ -85,14 +85,14 @@ class TableOutbox:
 
     Args:
         database: The database or its URL; it is closed with the outbox.
-        sidecar: Where events are published.
-        instance: This replica's name, the same after a restart.
-        max_event: The largest event that may be published, in bytes.
-        tables: The service's own tables, created at start if they are missing, or a function that migrates them.
+        sidecar: Publishes the events.
+        instance: Name of this replica, stable across restarts.
+        max_event: Maximum size of a published event in bytes.
+        tables: The service's own tables, created at startup if missing, or a function that migrates them.
         clock: Seconds since 1970.
 
     Raises:
-        DefinitionError: Not the URL of a SQLite file or a PostgreSQL database.
+        DefinitionError: The URL is not that of a SQLite file or a PostgreSQL database.
 
     """
 
@@ -127,7 +127,7 @@ class TableOutbox:
         return make
 
     def _publisher(self, sidecar: Sidecar, clock: Callable[[], float]) -> Relay:
-        """Make what brings the rows to the broker."""
+        """Create the relay."""
         return Relay(self.database, self._lease, sidecar, clock)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class TableOutbox:
             "outbox.scheduled": partial(self._schedules.run, deliver),
             "outbox.lease": self._keep_lease,
         }
-        self._tasks = [asyncio.create_task(restart_on_failure(name, each)) for name, each in work.items()]
+        self._tasks = [asyncio.create_task(restart_on_failure(name, function)) for name, function in work.items()]
 
     async def stop(self, grace_period: float) -> None:
         """Publish rows in flight within `grace_period` seconds; another instance adopts the rest."""
@@ -168,7 +168,7 @@ class TableOutbox:
             await asyncio.sleep(table_lease.LEASE / 3)
             try:
                 await self._relay.renew()
-                await self._lease.forget_handled()
+                await self._lease.prune_inbox()
             except SidecarError as error:
                 log.warning("outbox.lease_not_renewed", reason=str(error))
             if self._lease.adopted:
@@ -185,12 +185,12 @@ class TableOutbox:
     async def unit(self, delivery: DeliveryContext, now: datetime) -> AsyncIterator[SqlContext]:
         """Open a unit of work: one transaction, rolled back unless it is committed.
 
-        Where the same event is being handled elsewhere at this moment, this waits for the outcome there.
+        If the same event is being handled elsewhere, wait for its outcome there.
 
         Raises:
             AlreadyHandled: The event has been handled.
             SidecarUnavailable: The database does not answer.
-            StateConflict: Another transaction was in the way (deadlock, serialization failure).
+            StateConflict: Conflict with another transaction (deadlock, serialization failure).
 
         """
         await self._serving()
@@ -204,12 +204,12 @@ class TableOutbox:
             async with asyncio.timeout(self.database.deadline):
                 await self._opened.wait()
         except TimeoutError as error:
-            raise SidecarUnavailable("the outbox has not started: its database has not answered yet") from error
+            raise SidecarUnavailable("the outbox has not started, because its database has not answered yet") from error
 
     # -- parked messages ----------------------------------------------------------------------------------------
 
     async def parked(self, limit: int = 100) -> list[Parked]:
-        """The oldest messages that were refused too often.
+        """Return the oldest messages that were rejected too often.
 
         Raises:
             SidecarUnavailable: The database does not answer.
@@ -220,7 +220,7 @@ class TableOutbox:
             return [Parked(**row) for row in (await connection.execute(oldest)).mappings()]
 
     async def unpark(self, *ids: int) -> int:
-        """Publish parked messages after all, with their ids, behind what waits; how many there were.
+        """Publish parked messages after all, with their ids, after pending rows; return their number.
 
         Raises:
             SidecarUnavailable: The database does not answer.
@@ -238,18 +238,18 @@ class TableOutbox:
 
 
 async def _remember(connection: AsyncConnection, delivery: DeliveryContext, now: float) -> None:
-    ids = sorted({delivery.envelope.identity, *(each.identity for each in delivery.batch_members)})
-    rows = [{"subscription": delivery.subscription, "event": each, "handled_at": now} for each in ids]
+    ids = sorted({delivery.envelope.identity, *(member.identity for member in delivery.batch_members)})
+    rows = [{"subscription": delivery.subscription, "event": identity, "handled_at": now} for identity in ids]
     if await insert_all_new(connection, inbox, rows) < len(rows):
         raise AlreadyHandled
 
 
-class _About(msgspec.Struct):
+class _MessageKey(msgspec.Struct):
     id: str
     subject: str = ""
 
 
-_about = msgspec.json.Decoder(_About)
+_key_decoder = msgspec.json.Decoder(_MessageKey)
 
 
 @dataclass(slots=True)
@@ -257,7 +257,7 @@ class SqlContext(Context):
     """A unit of work that is one transaction of a relational database.
 
     Attributes:
-        connection: Runs the handler's own statements; committed, or rolled back, together with its messages.
+        connection: Runs the handler's own statements, which are committed or rolled back together with its messages.
 
     """
 
@@ -275,7 +275,7 @@ class SqlContext(Context):
         return identity
 
     def schedule_event(self, event: msgspec.Raw, *, after: float) -> None:
-        """Hand an encoded message to the scheduler of this same service in `after` seconds. For the kit's own use."""
+        """Schedule an encoded message for this service in `after` seconds. Internal."""
         self._schedule(new_id(), event, after)
 
     def _schedule(self, identity: str, event: msgspec.Raw, after: float) -> None:
@@ -284,10 +284,10 @@ class SqlContext(Context):
         self._scheduled.append({"id": identity, "due": due, "wait": wait, "event": bytes(event).decode()})
 
     async def commit(self) -> None:
-        """Commit the inbox entry, the handler's writes and the messages; then deliver these in the background.
+        """Commit the inbox entry, the handler's writes and the messages, then deliver the messages in the background.
 
         Raises:
-            SidecarUnavailable: The outcome is not known; if it was committed, the messages go out all the same.
+            SidecarUnavailable: The outcome is unknown; if it was committed, the messages are delivered nevertheless.
 
         """
         lane, written = self._lease.lane, self._relay.clock()
@@ -305,10 +305,10 @@ class SqlContext(Context):
 
 
 def _row(message: Outgoing, lane: int, written: float) -> dict[str, object]:
-    about = _about.decode(message.event)
+    key = _key_decoder.decode(message.event)
     return {
         "lane": lane,
-        "subject": about.subject or about.id,
+        "subject": key.subject or key.id,
         "topic": message.topic,
         "event": bytes(message.event).decode(),
         "written": written,

@@ -18,12 +18,12 @@ from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
 
 log = structlog.get_logger(__name__)
 
-LEASE = 15.0  # seconds that an instance may be silent before its lanes are adopted
-LONGEST_PAUSE = 60.0  # seconds between the tries of one row
-_REMEMBERED = timedelta(days=INBOX_DAYS).total_seconds()
-_FORGOTTEN = timedelta(days=1).total_seconds()  # no transaction is open for so long: nothing comes into an old lane
+LEASE = 15.0  # seconds without a renewal after which lanes are adopted
+LONGEST_PAUSE = 60.0  # seconds between the attempts for one row
+_INBOX_KEPT = timedelta(days=INBOX_DAYS).total_seconds()
+_ABANDONED_AFTER = timedelta(days=1).total_seconds()  # longer than any transaction: no more rows
 _CHUNK = 5_000
-_LAST = 1_000  # entries of the inbox that stay, however old they are
+_LAST = 1_000  # minimum number of recent inbox entries, regardless of their age
 
 _holds_something = sa.or_(
     sa.exists().where(outbox.c.lane == lanes.c.lane), sa.exists().where(scheduled.c.lane == lanes.c.lane)
@@ -31,13 +31,13 @@ _holds_something = sa.or_(
 
 
 class Lease:
-    """One run's lane and what it has adopted.
+    """The lane of one run, and its adopted lanes.
 
     Args:
-        database: Where the lanes stand.
-        instance: This replica's name, the same after a restart: what its former self left is adopted at once.
+        database: Database of the lanes.
+        instance: Name of this replica, stable across restarts, so that its previous lanes are adopted immediately.
         clock: Seconds since 1970.
-        steady: The same within this process, for what the messages of a lane wait for.
+        steady: Steady clock for due times, in seconds since 1970.
 
     """
 
@@ -59,7 +59,7 @@ class Lease:
 
     @property
     def lanes(self) -> list[int]:
-        """The lanes that this run delivers: adopted ones first, they are older."""
+        """The lanes that this run delivers: adopted ones first, because they are older."""
         return [*sorted(self.adopted), self.lane]
 
     @property
@@ -68,11 +68,11 @@ class Lease:
         return self._clock() < self._until
 
     async def begin(self) -> int:
-        """Take a lane, and adopt those of a former self and of the silent; how many messages are in those."""
+        """Take a lane, and adopt those of earlier runs and of silent instances; return the number of their messages."""
         return await self._keep(former_self=True)
 
     async def keep(self) -> int:
-        """Renew the lease, adopt the lanes of the silent; how many messages are in those."""
+        """Renew the lease, and adopt the lanes of silent instances; return the number of their messages."""
         return await self._keep(former_self=False)
 
     async def _keep(self, *, former_self: bool) -> int:
@@ -82,7 +82,7 @@ class Lease:
             lane = self.lane if self.lane in kept else await self._new_lane(connection, now)
             emptied = await self._let_go(connection, lane, now)
             gained = await self._adopt(connection, now, former_self=former_self)
-            await connection.execute(sa.delete(lanes).where(lanes.c.until < now - _FORGOTTEN, ~_holds_something))
+            await connection.execute(sa.delete(lanes).where(lanes.c.until < now - _ABANDONED_AFTER, ~_holds_something))
             inherited = sa.select(sa.func.count()).where(outbox.c.lane.in_(gained))
             messages: int = (await connection.execute(inherited)).scalar_one() if gained else 0
             await connection.commit()
@@ -95,13 +95,13 @@ class Lease:
         return set((await connection.execute(renew)).scalars())
 
     async def _new_lane(self, connection: AsyncConnection, now: float) -> int:
-        """Take a lane of its own: at the start, and where another instance has adopted it during a long pause."""
+        """Take a new lane: at startup, and if another instance has adopted the previous one during a long pause."""
         insert = sa.insert(lanes).values(instance=self._instance, run=self._run, until=now + LEASE)
         lane: int = (await connection.execute(insert.returning(lanes.c.lane))).scalar_one()
         return lane
 
     async def _let_go(self, connection: AsyncConnection, lane: int, now: float) -> set[int]:
-        """Leave adopted lanes that are empty; should a transaction of old still add to one, it is adopted again."""
+        """Release empty adopted lanes; if an old transaction still adds a row to one, it is adopted again."""
         empty = sa.and_(lanes.c.run == self._run, lanes.c.lane != lane, ~_holds_something)
         leave = sa.update(lanes).where(empty).values(until=now).returning(lanes.c.lane)
         return set((await connection.execute(leave)).scalars())
@@ -125,50 +125,50 @@ class Lease:
         return gained
 
     async def _silent(self, connection: AsyncConnection) -> list[int]:
-        others = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
-        leases = {row.lane: float(row.until) for row in await connection.execute(others)}
+        foreign = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
+        leases = {row.lane: float(row.until) for row in await connection.execute(foreign)}
         return list(self._renewals.silent(leases))
 
     async def _set_dues(self, connection: AsyncConnection, gained: set[int]) -> None:
-        """Let nothing in these lanes wait longer from now than it was to wait at first: another clock may be wrong."""
+        """Limit due times in these lanes to now plus the requested wait, because their clock may have been wrong."""
         now = self._steady()
         latest = now + scheduled.c.wait
         due = sa.case((scheduled.c.due > latest, latest), else_=scheduled.c.due)
-        mine = scheduled.c.lane.in_(gained)
-        await connection.execute(sa.update(scheduled).where(mine).values(taken=False, due=due))
+        adopted = scheduled.c.lane.in_(gained)
+        await connection.execute(sa.update(scheduled).where(adopted).values(taken=False, due=due))
         late = sa.and_(outbox.c.lane.in_(gained), outbox.c.due > now + LONGEST_PAUSE)
         await connection.execute(sa.update(outbox).where(late).values(due=now + LONGEST_PAUSE))
 
     def handling(self, now: float) -> float:
-        """Return when an event that is handled now counts as handled: a clock that is set back makes nothing older."""
+        """Return the time of handling for the inbox, which never decreases even if the clock is set back."""
         self._latest = max(self._latest, now)
         return self._latest
 
     def handled(self, events: int) -> None:
-        """Count new entries of the inbox."""
+        """Count new inbox entries."""
         self._handled += events
 
-    async def forget_handled(self) -> None:
-        """Remove the oldest of what the inbox has remembered for long enough: at most two entries for each new one.
+    async def prune_inbox(self) -> None:
+        """Remove expired inbox entries: at most two for each new one.
 
-        A clock that jumps ahead by days makes everything old at once. Then the last thousand entries stay, and of the
-        others only so many are forgotten as are handled until the clock is right again.
+        If a clock jumps ahead by days, all entries expire at once. The last thousand entries stay nevertheless, and
+        others are removed only at the rate of new ones until the clock is right again.
         """
         last = sa.select(inbox.c.handled_at).order_by(inbox.c.handled_at.desc()).offset(_LAST).limit(1)
-        while (wanted := min(INBOX_PACE * self._handled, _CHUNK)) > 0:
+        while (count := min(INBOX_PACE * self._handled, _CHUNK)) > 0:
             oldest = (
                 sa.select(inbox.c.subscription, inbox.c.event)
-                .where(inbox.c.handled_at < self._clock() - _REMEMBERED, inbox.c.handled_at <= last.scalar_subquery())
+                .where(inbox.c.handled_at < self._clock() - _INBOX_KEPT, inbox.c.handled_at <= last.scalar_subquery())
                 .order_by(inbox.c.handled_at)
-                .limit(wanted)
+                .limit(count)
                 .with_for_update(skip_locked=True)
             )
             forget = sa.delete(inbox).where(sa.tuple_(inbox.c.subscription, inbox.c.event).in_(oldest))
             async with self._database.transaction(durable=False) as connection:
                 removed = (await connection.execute(forget)).rowcount
-            self._handled = self._handled - -(-wanted // INBOX_PACE) if removed == wanted else 0
+            self._handled = self._handled - -(-count // INBOX_PACE) if removed == count else 0
 
     async def release(self) -> None:
-        """Let go of every lane: what is still in them may be adopted at once."""
+        """Release every lane, so that other instances can adopt them immediately."""
         async with self._database.transaction() as connection:
             await connection.execute(sa.update(lanes).where(lanes.c.run == self._run).values(until=self._clock()))

@@ -1,4 +1,4 @@
-"""Publishes the rows of the outbox: in batches, in order per subject, with pauses after a failure."""
+"""Publishes the rows of the outbox: in batches, in order per subject, with back-off after a failure."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tidings.outbox.table_schema import outbox, parked
 log = structlog.get_logger(__name__)
 
 BATCH = 500  # rows read, published and removed together
-TRIES = 20  # of one row, over about twelve minutes, before it is parked
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, table_lease.LONGEST_PAUSE  # seconds between the tries of one row
-_SHORTEST_LOOK, _LONGEST_LOOK = 0.05, 5.0  # seconds until rows that could not go are looked at again
-_GATHER = 0.02  # seconds after a look: while many write, one look and one removal serve more rows than one
+TRIES = 20  # attempts for one row, over about twelve minutes, before it is parked
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, table_lease.LONGEST_PAUSE  # seconds between the attempts for one row
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.05, 5.0  # seconds between polls while rows are pending
+_GATHER = 0.02  # seconds between polls under load, so that one poll and one removal serve many rows
 _AT_ONCE = 100  # events in one call to the sidecar
 _LENGTH_AT_ONCE = 1_000_000  # characters, of up to four bytes: gRPC's messages are limited to 4 MiB
 
@@ -47,7 +47,7 @@ _rows = (
     .subquery("rows")
 )
 _earlier = outbox.alias("earlier")
-_waits_for = (  # the lane of an earlier row that is put off, or another's; looked up for each row of a batch by index
+_waits_for = (  # lane of an earlier row that is delayed or in another lane; an index lookup for each row of a batch
     sa.select(_earlier.c.lane)
     .where(
         _earlier.c.subject == _rows.c.subject,
@@ -65,7 +65,7 @@ Errors = dict[int, SidecarError]
 
 
 class Row(NamedTuple):
-    """A message on its way."""
+    """A message to publish."""
 
     id: int
     subject: str
@@ -77,13 +77,13 @@ class Row(NamedTuple):
 
 
 class Relay:
-    """Publishes what stands in the lanes of a lease.
+    """Publishes the rows in the lanes of a lease.
 
     Args:
-        database: Where the rows stand.
-        lease: Which lanes are to be served.
-        sidecar: Where the events go.
-        clock: Seconds since 1970, steady.
+        database: Database of the rows.
+        lease: The lanes to serve.
+        sidecar: Publishes the events.
+        clock: Steady clock, in seconds since 1970.
 
     """
 
@@ -94,8 +94,8 @@ class Relay:
         self.clock = clock
         self._awake = asyncio.Event()
         self._empty = asyncio.Event()
-        self._away = False
-        self._others = False
+        self._unavailable = False
+        self._blocked = False
         self._committing = 0
         self._commits = 0
         self._depth = 0
@@ -103,7 +103,7 @@ class Relay:
 
     @property
     def depth(self) -> int:
-        """How many messages are committed and not published yet."""
+        """Number of messages that are committed but not published."""
         return self._depth
 
     def _set_depth(self, depth: int) -> None:
@@ -112,7 +112,7 @@ class Relay:
 
     @contextmanager
     def committing(self, messages: int) -> Iterator[None]:
-        """Surround a commit that adds messages: afterwards, whatever became of it, the relay looks for them."""
+        """Surround a commit that adds messages; afterwards, the relay looks for them, whatever the outcome."""
         self._committing += 1
         try:
             yield
@@ -123,7 +123,7 @@ class Relay:
                 self._add(messages)
 
     async def begin(self) -> None:
-        """Take a lane, and take over what a former self left.
+        """Take a lane, and adopt those of earlier runs.
 
         Raises:
             SidecarUnavailable: The database does not answer.
@@ -132,7 +132,7 @@ class Relay:
         self._add(await self._lease.begin())
 
     async def renew(self) -> None:
-        """Renew the lease, and take over what has been adopted.
+        """Renew the lease, and adopt the lanes of silent instances.
 
         Raises:
             SidecarUnavailable: The database does not answer.
@@ -151,7 +151,7 @@ class Relay:
         await self._empty.wait()
 
     async def run(self) -> None:
-        """Publish for ever."""
+        """Publish forever."""
         pause = _SHORTEST_LOOK
         while True:
             self._awake.clear()
@@ -162,25 +162,25 @@ class Relay:
                 await asyncio.sleep(_GATHER)
             if went and self.depth:
                 continue
-            pause = _SHORTEST_LOOK if went or self._others else min(pause * 2, _LONGEST_LOOK)
+            pause = _SHORTEST_LOOK if went or self._blocked else min(pause * 2, _LONGEST_LOOK)
             await self._rest(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def _look(self) -> int:
-        """Publish what can go, once through every lane; how many rows went."""
-        self._away = self._others = False
+        """Publish ready rows, once through every lane; return the number of published rows."""
+        self._unavailable = self._blocked = False
         try:
             went = sum([await self._sweep(lane) for lane in self._lease.lanes])
             if self.depth and not went:
                 await self._count()
         except SidecarError as error:
             log.warning("outbox.waits_for_database", reason=str(error))
-            self._away = True
+            self._unavailable = True
             return 0
         return went
 
     async def _rest(self, pause: float) -> None:
-        """Sleep until there is something new, or until what could not go is looked at again."""
-        if self._away:  # with every commit that comes meanwhile it would be away again
+        """Sleep until there is a new message, or until pending rows are due for a retry."""
+        if self._unavailable:  # new commits would fail as well
             await asyncio.sleep(pause)
         elif self.depth:
             with contextlib.suppress(TimeoutError):
@@ -191,52 +191,52 @@ class Relay:
             await self._awake.wait()
 
     async def _count(self) -> None:
-        """Set the depth right after a commit whose answer was lost."""
+        """Correct the depth after a commit whose response was lost."""
         before = self._commits
         async with self._database.connect(write=False) as connection:
-            mine = outbox.c.lane.in_(self._lease.lanes)
-            found = (await connection.execute(sa.select(sa.func.count()).where(mine))).scalar_one()
+            own = outbox.c.lane.in_(self._lease.lanes)
+            count = (await connection.execute(sa.select(sa.func.count()).where(own))).scalar_one()
         if not self._committing and self._commits == before:
-            self._set_depth(found)
+            self._set_depth(count)
 
     async def _sweep(self, lane: int) -> int:
-        # One moment for the whole sweep: a row that becomes due meanwhile must not let those behind it overtake.
+        # One time for the whole sweep, so that rows cannot overtake an earlier one that becomes due meanwhile.
         went, after, now = 0, 0, self.clock()
         while True:
             if not self._lease.holds:
                 await self.renew()
             rows = await self._read(lane, after, now)
-            gone = await self._publish([row for row in rows if row.waits_for is None])
-            went += gone
-            self._others |= any(row.waits_for not in {None, lane} for row in rows)
-            if len(rows) < BATCH or self._away:
+            count = await self._publish([row for row in rows if row.waits_for is None])
+            went += count
+            self._blocked |= any(row.waits_for not in {None, lane} for row in rows)
+            if len(rows) < BATCH or self._unavailable:
                 return went
             after = rows[-1].id
 
     async def _read(self, lane: int, after: int, now: float) -> list[Row]:
         values = {"lane": lane, "after": after, "now": now, "batch": BATCH}
-        return [Row(*row) for row in await self._database.alone(_batch, values, write=False)]
+        return [Row(*row) for row in await self._database.run_single(_batch, values, write=False)]
 
     async def _publish(self, rows: Sequence[Row]) -> int:
-        """Publish rows and remove those that went; how many that were."""
+        """Publish rows and remove them on success; return the number of published rows."""
         if not rows:
             return 0
         went, failed = await publish(self._sidecar, rows)
         self._measure(rows, set(went))
         if failed:
             log.warning("outbox.publish_failed", rows=len(failed), reason=str(next(iter(failed.values()))))
-        blamed = _blamed(failed, len(went))
-        self._away = len(blamed) < len(failed)
-        put_off = [row for row in rows if row.id in blamed and row.attempts + 1 < TRIES]
-        given_up = [row for row in rows if row.id in blamed and row.attempts + 1 >= TRIES]
-        if went and not blamed:
-            await self._database.alone(self._removal, {"ids": self._database.numbers(went)})
-        elif blamed:
+        own = _own_failures(failed, len(went))
+        self._unavailable = len(own) < len(failed)
+        delayed = [row for row in rows if row.id in own and row.attempts + 1 < TRIES]
+        exhausted = [row for row in rows if row.id in own and row.attempts + 1 >= TRIES]
+        if went and not own:
+            await self._database.run_single(self._removal, {"ids": self._database.numbers(went)})
+        elif own:
             async with self._database.transaction(durable=False) as connection:
-                await self._remove(connection, [*went, *(row.id for row in given_up)])
-                await self._put_off(connection, put_off, blamed)
-                await self._park(connection, given_up, blamed)
-        self._set_depth(self._depth - len(went) - len(given_up))
+                await self._remove(connection, [*went, *(row.id for row in exhausted)])
+                await self._delay(connection, delayed, own)
+                await self._park(connection, exhausted, own)
+        self._set_depth(self._depth - len(went) - len(exhausted))
         return len(went)
 
     def _measure(self, rows: Sequence[Row], went: set[int]) -> None:
@@ -249,8 +249,8 @@ class Relay:
         if ids:
             await connection.execute(self._removal, {"ids": self._database.numbers(ids)})
 
-    async def _put_off(self, connection: AsyncConnection, rows: list[Row], errors: Errors) -> None:
-        """Let rows wait, and their subjects with them."""
+    async def _delay(self, connection: AsyncConnection, rows: list[Row], errors: Errors) -> None:
+        """Delay rows, and thereby their subjects."""
         now = self.clock()
         values = [
             {
@@ -265,7 +265,7 @@ class Relay:
             await connection.execute(sa.update(outbox).where(outbox.c.id == sa.bindparam("row")), values)
 
     async def _park(self, connection: AsyncConnection, rows: list[Row], errors: Errors) -> None:
-        """Put rows aside that were tried often enough, so that their subjects go on."""
+        """Park rows that have used up their attempts, so that their subjects continue."""
         values = [
             {
                 "id": row.id,
@@ -286,10 +286,10 @@ class Relay:
             log.error("outbox.parked", ids=[row.id for row in rows], reason=values[0]["reason"])
 
 
-def _blamed(failed: Errors, went: int) -> Errors:
-    """The failures that count as a row's own: it was refused, or it failed while at least as many others went.
+def _own_failures(failed: Errors, went: int) -> Errors:
+    """Return the failures caused by the row itself: a rejection, or a failure while at least as many rows succeeded.
 
-    Otherwise the sidecar or the broker is away, and every row will go once it is back.
+    Otherwise the sidecar or broker is unavailable, and all rows can be published once it is available again.
     """
     unavailable = sum(not isinstance(error, PublishRefused) for error in failed.values())
     if unavailable <= went:
@@ -298,9 +298,9 @@ def _blamed(failed: Errors, went: int) -> Errors:
 
 
 async def publish(sidecar: Sidecar, rows: Sequence[Row]) -> tuple[list[int], Errors]:
-    """Publish rows in order per subject; answers the ids that went, and the errors of those that did not.
+    """Publish rows in order per subject; return the ids of published rows, and the errors of failed ones.
 
-    What stands behind a failed row of the same subject is not tried: it is in neither.
+    Rows after a failed row of the same subject are not attempted: they are in neither result.
     """
     went: list[int] = []
     failed: Errors = {}
@@ -319,7 +319,7 @@ async def publish(sidecar: Sidecar, rows: Sequence[Row]) -> tuple[list[int], Err
 
 
 def _waves(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows that may be under way at once: the first of each subject, then the second of each, and so on."""
+    """Group rows that may be published concurrently: the first of each subject, then the second of each, and so on."""
     turns: Counter[str] = Counter()
     waves: list[list[Row]] = []
     for row in rows:
@@ -332,12 +332,12 @@ def _waves(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def _calls(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Group rows into calls of one topic each, none of them too large."""
+    """Group rows into calls per topic, within the size limits."""
     topics: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         topics[row.topic].append(row)
-    for found in topics.values():
-        waiting = iter(found)
+    for same_topic in topics.values():
+        waiting = iter(same_topic)
         while call := list(islice(waiting, _AT_ONCE)):
             yield from _halved(call)
 

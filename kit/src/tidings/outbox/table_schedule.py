@@ -23,8 +23,8 @@ from tidings.outbox.table_schema import scheduled
 log = structlog.get_logger(__name__)
 
 _BATCH = 200
-_LONGEST_LOOK = 5.0  # seconds: what has been adopted is noticed
-_PAUSE = 1.0  # seconds until a database that did not answer is asked again
+_LONGEST_LOOK = 5.0  # seconds between polls, which find adopted messages
+_PAUSE = 1.0  # seconds between attempts to reach the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,10 @@ class Schedule:
             .limit(_BATCH)
         )
         async with self._database.connect(write=False) as connection:
-            found = (await connection.execute(due)).scalars().all()
-        if not found:
+            ids = (await connection.execute(due)).scalars().all()
+        if not ids:
             return []
-        take = sa.update(scheduled).where(scheduled.c.id.in_(found)).values(taken=True)
+        take = sa.update(scheduled).where(scheduled.c.id.in_(ids)).values(taken=True)
         async with self._database.transaction(durable=False) as connection:
             rows = await connection.execute(take.returning(scheduled.c.id, scheduled.c.due, scheduled.c.event))
             return sorted((_Entry(*row) for row in rows), key=lambda entry: entry.due)

@@ -169,7 +169,7 @@ class MemoryBroker:
         return sorted(topic for topic, messages in self._kept.items() if messages)
 
     def stuck(self) -> list[tuple[str, str, bytes]]:
-        """List undelivered messages as (app id, topic, message): the app is down, or no dead-letter topic takes them."""
+        """List undelivered messages as (app id, topic, message): their app is down or failed."""
         return [
             (consumer.app_id, consumer.topic, message)
             for consumer in self._consumers.values()
