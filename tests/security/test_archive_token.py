@@ -129,9 +129,9 @@ async def test_the_operators_token_follows_no_redirect(serve: Serve, tmp_path: P
     ("status", "body", "said"),
     [
         (200, b"x" * 2_000, "more than 1000 bytes"),
-        (200, b"[" * 900, "is no archive"),
-        (200, b"[]", "is no archive"),
-        (200, b"\xff", "is no archive"),
+        (200, b"[" * 900, "is not an archive"),
+        (200, b"[]", "is not an archive"),
+        (200, b"\xff", "is not an archive"),
         (500, b"\x1b[2J", r"\\x1b\[2J"),
         (204, b"", "answers 204"),
     ],

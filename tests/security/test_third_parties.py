@@ -268,4 +268,4 @@ def test_what_is_no_archive_is_refused_in_words(
     monkeypatch.setattr(archive, "_read", lambda *_, **__: httpx2.Response(200, content=body))
     with pytest.raises(typer.Exit):
         archive.Archive("http://archive").get("/dead-letters")
-    assert "is no archive" in capsys.readouterr().err
+    assert "is not an archive" in capsys.readouterr().err

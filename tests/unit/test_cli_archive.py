@@ -307,7 +307,7 @@ def test_what_the_archive_could_not_keep_is_pointed_out() -> None:
     [
         (b"<html>\x1b[31mno</html>", "not JSON"),
         (b"", "not JSON"),
-        (b"[1]", "no JSON object"),
+        (b"[1]", "not a JSON object"),
         (b"[" * 100_000, "not JSON"),
         (b'"' + b"x" * 3_000_000 + b'"', "has more than"),
     ],

@@ -282,9 +282,9 @@ def test_without_release_and_go_the_error_names_both(
     known(monkeypatch, Program(**{**vars(program), "module": GoModule(path="example.org/toy", package=".")}))
     monkeypatch.setenv("PATH", "/nowhere")
     told: list[str] = []
-    with pytest.raises(ProgramError, match=r"Go is not installed\n  to mend it: install Go .*put toy 1\.2\.3 on PATH"):
+    with pytest.raises(ProgramError, match=r"Go is not installed\n  remedy: install Go .*put toy 1\.2\.3 on PATH"):
         ensure("toy", report=told.append)
-    assert "no release of toy 1.2.3 to be had from here" in told[-1]
+    assert "no release of toy 1.2.3 is available" in told[-1]
 
 
 def serve_module(proxy: Path, module: str, version: str, sources: dict[str, str]) -> None:
@@ -396,8 +396,8 @@ def test_a_go_that_is_too_old_is_named_with_a_remedy_that_works(
     known(monkeypatch, Program(name="toy", version="1.2.3", module=go_module))
     with pytest.raises(ProgramError, match=r"Go 1\.(19|20) is too old") as caught:
         ensure("toy")
-    assert "https://go.dev/dl" in caught.value.mend
-    assert "apt-get" not in caught.value.mend
+    assert "https://go.dev/dl" in caught.value.remedy
+    assert "apt-get" not in caught.value.remedy
 
 
 @pytest.mark.parametrize("how", ["another checksum", "no checksum"])
@@ -545,4 +545,4 @@ def test_the_commands_exit_codes(command: typer.Typer, monkeypatch: pytest.Monke
     known(monkeypatch, TOY)
     missing = CliRunner().invoke(command, ["toy"])
     assert missing.exit_code == 1
-    assert "to mend it" in missing.stderr
+    assert "remedy:" in missing.stderr

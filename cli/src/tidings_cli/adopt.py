@@ -32,9 +32,9 @@ def adopt(
     for file in reading.files(paths):
         read, wrong = reading.read(file)
         findings += wrong
-        documents += [(item.data, item.origin) for each in read for item in items(each)]
+        documents += [(item.data, item.origin) for document in read for item in items(document)]
     adopted = derive(documents)
     sys.stdout.write(as_yaml(adopted.documents))
-    found = worst_first([*findings, *adopted.findings])
-    output.show(found, output.console(error=True))
-    output.leave(found)
+    findings_shown = worst_first([*findings, *adopted.findings])
+    output.show(findings_shown, output.console(error=True))
+    output.leave(findings_shown)

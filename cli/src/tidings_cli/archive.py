@@ -67,7 +67,7 @@ class Archive:
             if cursor is None:
                 return
             if previous is not None and cursor >= previous:
-                raise refusal(f"{self._url}{path} is no archive: page {cursor} follows page {previous}")
+                raise refusal(f"{self._url}{path} is not an archive: page {cursor} follows page {previous}")
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         response = self._send(method, path, **options)
@@ -77,12 +77,12 @@ class Archive:
 
     def _object(self, response: httpx2.Response) -> dict[str, Any]:
         try:
-            found = response.json()
+            content = response.json()
         except (ValueError, RecursionError) as error:
-            raise refusal(f"{self._url} is no archive: its answer is not JSON ({error})") from error
-        if not isinstance(found, dict):
-            raise refusal(f"{self._url} is no archive: its answer is no JSON object")
-        return found
+            raise refusal(f"{self._url} is not an archive: its response is not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise refusal(f"{self._url} is not an archive: its response is not a JSON object")
+        return content
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
@@ -98,7 +98,7 @@ def _read(method: str, url: str, **how: Any) -> httpx2.Response:
     """Ask, and read an answer that is bounded in bytes and in time.
 
     Raises:
-        AnswerTooLarge: It has more, takes longer, or is compressed although nobody asked for that.
+        AnswerTooLarge: The response is larger, takes longer, or is compressed although the request did not allow it.
 
     """
     until = time.monotonic() + _WHOLE

@@ -76,8 +76,8 @@ class _Lazy(TyperGroup):
 app = typer.Typer(cls=_Lazy, no_args_is_help=True, rich_markup_mode=None)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"tidings {version('tidings-cli')}")
         raise typer.Exit
 

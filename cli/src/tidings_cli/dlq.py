@@ -19,7 +19,7 @@ from tidings_cli.output import Format, refusal
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Dead letters: list, read, replay, discard.")
 
 ARCHIVE_APP = "archive"
-"""App id of the archive, whose own dead letters are listed beside those of others."""
+"""App id of the archive, whose own dead letters are listed like those of others."""
 
 Numbers = Annotated[list[int] | None, typer.Argument(help="Numbers from `tidings dlq list`.")]
 App = Annotated[str | None, typer.Option(help="Only of this app.")]
@@ -49,7 +49,7 @@ def show_all(
         output.dump(page["deadLetters"])
         return
     output.console().print(_table(page["deadLetters"]))
-    if own := [each for each in page["deadLetters"] if each["app"] == ARCHIVE_APP and each["state"] == "open"]:
+    if own := [letter for letter in page["deadLetters"] if letter["app"] == ARCHIVE_APP and letter["state"] == "open"]:
         count = f"{len(own)} dead letter{'s' * (len(own) != 1)}"
         output.console().print(f"{count} of the archive itself: it could not keep or carry out these events.")
     if page["next"] is not None:

@@ -37,7 +37,7 @@ Where = Callable[[str], str | Path | None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Result of one check; `fix` is how to mend it, empty if nothing is missing."""
+    """Result of one check; `fix` describes the remedy; empty if the check succeeded."""
 
     what: str
     result: str
@@ -84,9 +84,11 @@ def examine_project(root: Path, where: Where = locate) -> list[Check]:
         planned = system.read(root, system.Options())
     except UpError as error:
         return [Check(project.FILE_NAME, "cannot be started", str(error))]
-    found = f"{len(planned.home.services)} services, broker {planned.broker.kind.name}, store {planned.store.kind.name}"
+    summary = (
+        f"{len(planned.home.services)} services, broker {planned.broker.kind.name}, store {planned.store.kind.name}"
+    )
     programs = [_program(name, where) for name in planned.tools if name not in LOCAL_RUN]
-    return [Check(project.FILE_NAME, found), *programs, *_components(planned)]
+    return [Check(project.FILE_NAME, summary), *programs, *_components(planned)]
 
 
 def _components(planned: system.System) -> list[Check]:
@@ -101,9 +103,9 @@ def _program(name: str, where: Where) -> Check:
     program, path = PROGRAMS[name], where(name)
     if path:
         return Check(name, str(path))
-    wanted = program.version if program.pinned else f"{program.version} or newer"
+    expected = program.version if program.pinned else f"{program.version} or newer"
     fix = package_hint(program) if program.wheel or program.apt else f"tidings tools {name}"
-    return Check(name, f"{wanted} not found", fix)
+    return Check(name, f"{expected} not found", fix)
 
 
 # -- a cluster --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,6 @@ def as_yaml(documents: Iterable[Any], *, sort_keys: bool = False) -> str:
     """Return the documents as a YAML stream, in which characters that a terminal could obey are escaped."""
     listed = list(documents)
     text = str(yaml.dump_all(listed, None, _Dumper, sort_keys=sort_keys, allow_unicode=True, width=1000))
-    if not any(is_unsafe(each) and each != "\n" for each in text):
+    if not any(is_unsafe(character) and character != "\n" for character in text):
         return text
     return str(yaml.dump_all(listed, None, _Dumper, sort_keys=sort_keys, allow_unicode=False, width=1000))

@@ -115,7 +115,7 @@ def service(
 
 
 def _check_name(name: str, package: str) -> None:
-    """Raise a usage error unless the name is a valid app id and its package can be imported beside all others."""
+    """Raise a usage error unless the name is a valid app id and its package name does not conflict with others."""
     if not NAME.match(name) or len(name) > MAX_NAME or name.endswith("-") or "--" in name:
         problem = f"{name!r} is not a valid name: use up to {MAX_NAME} lower-case letters, digits and single `-`"
         raise typer.BadParameter(f"{problem}, starting with a letter", param_hint="NAME")
@@ -137,17 +137,17 @@ def _own_command(domain: str, name: str) -> Consumed:
     return Consumed(f"{domain}.openCase", "1", f"{domain}.openCase.v1", name, "caseId", own=True)
 
 
-def _consumed(root: Path, types: Mapping[str, EventType], wanted: str) -> Consumed:
+def _consumed(root: Path, types: Mapping[str, EventType], labels: str) -> Consumed:
     """Return the newest version of a declared fact; raise a usage error if it cannot be consumed."""
-    kind = types.get(wanted)
+    kind = types.get(labels)
     if kind is None:
-        hint = did_you_mean(wanted, types) or f"There are none below {root.resolve()}."
-        raise _unusable(f"no EventType declares {wanted}. {hint}")
+        hint = did_you_mean(labels, types) or f"There are none below {root.resolve()}."
+        raise _unusable(f"no EventType declares {labels}. {hint}")
     if kind.spec.intent == "Command":
-        raise _unusable(f"{wanted} is a command to {kind.spec.owner.team}: only its owner consumes it. Name a fact.")
+        raise _unusable(f"{labels} is a command to {kind.spec.owner.team}: only its owner consumes it. Name a fact.")
     versions = [version for version in kind.spec.versions if version.state == "Active"]
     if not versions:
-        raise _unusable(f"{wanted} has no active version")
+        raise _unusable(f"{labels} has no active version")
     newest = max(versions, key=lambda version: int(version.major))
     return _described(kind, newest)
 
@@ -176,8 +176,8 @@ def _project_name(root: Path) -> str:
 
 
 def _camel(text: str) -> str:
-    first, *others = text.split("_")
-    return first + "".join(word.title() for word in others)
+    first, *rest = text.split("_")
+    return first + "".join(word.title() for word in rest)
 
 
 def _rendered(template: str, folder: Path, values: Mapping[str, Any]) -> dict[Path, str]:
@@ -201,7 +201,7 @@ def _write(contents: Mapping[Path, str]) -> None:
 
 
 def _files(folder: Traversable, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Traversable]]:
-    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
         if entry.is_dir():
             yield from _files(entry, (*parents, entry.name))
         else:

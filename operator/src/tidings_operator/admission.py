@@ -212,7 +212,7 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
         findings = plan_type(change.new, inventory, today) if change.new else []
         left: list[EventType] = [change.new] if change.new else inventory.claims(type_key(this))
     near, history = (
-        Inventory([*left, *{each.subscription for each in consumers}]),
+        Inventory([*left, *{consumer.subscription for consumer in consumers}]),
         [Inventory([in_use])] if in_use else [],
     )
     against = list(_against(near, in_use, change.status, consumers)) if in_use else []
@@ -271,8 +271,8 @@ def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) 
 
 def _entry(finding: Finding) -> tuple[str, str]:
     """Return a finding's subscription and the path of the entry of `spec.events` that it rejects; empty for all."""
-    found = re.match(r"spec\.events\[\d+\]", finding.location.field)
-    return finding.resource, found[0] if found else ""
+    match = re.match(r"spec\.events\[\d+\]", finding.location.field)
+    return finding.resource, match[0] if match else ""
 
 
 def _verdict(findings: Iterable[Finding]) -> Verdict:

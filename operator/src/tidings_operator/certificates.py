@@ -118,7 +118,7 @@ class OwnCertificates:
             fetched = await self._fetch()
             configurations = [configuration for configuration in fetched if configuration]
             if not configurations:
-                self._warn_once(f"no webhook configuration is named {self._configuration}: nothing is validated")
+                self._warn(f"no webhook configuration is named {self._configuration}: nothing is validated")
                 return False
             now, current = self._clock(), self._current
             served = hosts(configurations)
@@ -132,7 +132,7 @@ class OwnCertificates:
             ]
             self._paths.observe(kept)
         except ApiError as error:
-            self._warn_once(f"the webhooks' certificate could not be looked after: {error}")
+            self._warn(f"the webhooks' certificate could not be looked after: {error}")
             return False
         self._last_warning, self._has_looked = "", True
         if due and fresh:
@@ -153,7 +153,7 @@ class OwnCertificates:
                 try:
                     await self._fetch()
                 except ApiError as error:
-                    self._warn_once(f"the webhooks' paths could not be read: {error}")
+                    self._warn(f"the webhooks' paths could not be read: {error}")
         return self._paths.admits(path)
 
     async def _fetch(self) -> list[Any]:
@@ -162,7 +162,7 @@ class OwnCertificates:
         self._paths.observe([configuration for configuration in fetched if configuration])
         return fetched
 
-    def _warn_once(self, trouble: str) -> None:
+    def _warn(self, trouble: str) -> None:
         if trouble != self._last_warning:
             LOG.warning("%s", trouble)
         self._last_warning = trouble

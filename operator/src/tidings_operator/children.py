@@ -57,7 +57,7 @@ class Live:
     content: str
     """The hash of what it really holds: thousands of bodies would fill the memory."""
     retained: tuple[str, ...]
-    is_ours: bool
+    is_managed: bool
 
 
 Action = Literal["create", "update", "repair", "delete"]
@@ -113,7 +113,7 @@ def live(item: Mapping[str, Any]) -> Live:
         hash=actual if written == actual else written,  # one text in memory, not two
         content=actual,
         retained=tuple(_names(annotations, RETAINED)),
-        is_ours=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
+        is_managed=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
     )
 
 

@@ -44,10 +44,10 @@ async def apply(client: Client, namespace: str, owner: str, resources: list[dict
 
 
 async def _owner(client: Client, namespace: str, name: str) -> Any:
-    found = await client.get(CONFIG_MAPS, namespace, name)
-    if found is None:
+    stored = await client.get(CONFIG_MAPS, namespace, name)
+    if stored is None:
         raise ApiError(0, f"there is no ConfigMap {namespace}/{name} yet")
-    return found
+    return stored
 
 
 async def _insist(request: Callable[[], Awaitable[Any]]) -> Any:
@@ -70,7 +70,7 @@ async def main() -> None:
     parser.add_argument("owner", help="ConfigMap that owns the resources")
     parser.add_argument("file", type=Path)
     arguments = parser.parse_args()
-    resources = [each for each in yaml.safe_load_all(arguments.file.read_text()) if each]
+    resources = [document for document in yaml.safe_load_all(arguments.file.read_text()) if document]
     async with Client(login) as client:
         await apply(client, arguments.namespace, arguments.owner, resources)
 

@@ -74,12 +74,12 @@ class Lease:
         lease = await self._client.get(LEASES, self._namespace, NAME)
         if lease is None:
             return await self._create()
-        if not self._is_mine(lease["spec"]) and not self._is_free(lease["spec"]):
+        if not self._is_holder(lease["spec"]) and not self._is_free(lease["spec"]):
             return False
         lease["spec"] = self._spec(lease["spec"])
         return await self._put(lease)
 
-    def _is_mine(self, spec: dict[str, Any]) -> bool:
+    def _is_holder(self, spec: dict[str, Any]) -> bool:
         return spec.get("holderIdentity") == self._identity
 
     def _is_free(self, spec: dict[str, Any]) -> bool:
@@ -93,7 +93,7 @@ class Lease:
 
     def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        is_holder = self._is_mine(before)
+        is_holder = self._is_holder(before)
         return {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(1, round(timedelta(seconds=self._duration).total_seconds())),

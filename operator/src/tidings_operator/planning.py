@@ -15,7 +15,7 @@ At = TypeVar("At")
 
 async def gathered(judge: Judge, work: Mapping[At, Callable[[], Any]], seconds: float) -> tuple[dict[At, Any], set[At]]:
     """Return each result, and the keys of those that could not be judged within so many seconds of CPU time."""
-    results = await asyncio.gather(*(judge(each, seconds) for each in work.values()), return_exceptions=True)
+    results = await asyncio.gather(*(judge(inputs, seconds) for inputs in work.values()), return_exceptions=True)
     answers: dict[At, Any] = {}
     for key, result in zip(work, results, strict=True):
         if not isinstance(result, BaseException):

@@ -252,7 +252,7 @@ class Reconciler:
         kind, name = step.name
         if step.live is None:
             existing = await self._client.get(CHILDREN[kind], step.desired.manifest["metadata"]["namespace"], name)
-            if existing and not children.live({**existing, "kind": kind}).is_ours:
+            if existing and not children.live({**existing, "kind": kind}).is_managed:
                 message = (
                     f"{kind} {name} exists and is not ours: what it says would be lost. "
                     f"Delete it, or label it {children.SELECTOR} to hand it over."

@@ -64,7 +64,7 @@ def ended(status: Status, phase: str, now: str, reason: str = "") -> Status:
 
 def ready(replay: EventReplay, status: Status) -> Condition:
     """Return Ready: True once the replay has ended by itself, with a reason that says whether anything is left."""
-    phase, text = status["phase"], _told(replay, status)
+    phase, text = status["phase"], _summary(replay, status)
     if phase == "Completed":
         left = not replay.spec.dry_run and any(status.get(name) for name in _REMEDIES)
         return Condition("Ready", "True", "CompletedWithExceptions" if left else "Completed", text)
@@ -77,7 +77,7 @@ def outcome_conditions(replay: EventReplay, status: Status) -> list[Condition]:
     """Return Sent and Confirmed: whether all events are sent, and whether the consumer has handled them."""
     if replay.spec.dry_run or "matched" not in status:
         return []
-    is_over, text = status["phase"] in ENDED, _told(replay, status)
+    is_over, text = status["phase"] in ENDED, _summary(replay, status)
     if "sentAt" not in status:
         reason = status["phase"] if is_over else "Sending"
         return [Condition(name, "False", reason, text) for name in ("Sent", "Confirmed")]
@@ -90,7 +90,7 @@ def outcome_conditions(replay: EventReplay, status: Status) -> list[Condition]:
     return [sent, Condition("Confirmed", "False" if wrong else "True", reason, text)]
 
 
-def _told(replay: EventReplay, status: Status) -> str:
+def _summary(replay: EventReplay, status: Status) -> str:
     """Say in one line what became of the events."""
     if replay.spec.dry_run:
         return f"{status.get('matched', 0)} events would be sent"

@@ -315,7 +315,7 @@ def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str
         "until": criteria.until.isoformat() if criteria.until else None,
         "correlationId": criteria.correlation_id or None,
         "ids": list(criteria.ids) or None,
-        "match": _given(msgspec.to_builtins(list(criteria.match))) or None,
+        "match": _without_none(msgspec.to_builtins(list(criteria.match))) or None,
         "ratePerSecond": replay.spec.rate,
         "by": replay.spec.requested_by or f"EventReplay {replay.metadata.name}",
     }
@@ -353,12 +353,12 @@ def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
     return not expression or cel.evaluate(expression, dict(event)) is True
 
 
-def _given(value: Any) -> Any:
+def _without_none(value: Any) -> Any:
     """Leave out of a filter what is not set."""
     if isinstance(value, list):
-        return [_given(item) for item in value]
+        return [_without_none(item) for item in value]
     if isinstance(value, dict):
-        return {name: _given(item) for name, item in value.items() if item is not None}
+        return {name: _without_none(item) for name, item in value.items() if item is not None}
     return value
 
 

@@ -141,7 +141,7 @@ def event_type(
     misfits = accepted.misfits(this, before, consumers) if is_valid else []
     compatible = _compatible(misfits)
     ready = judged(
-        "Ready", errors, ("Accepted", f"{len({each.subscription for each in consumers})} subscriptions name it")
+        "Ready", errors, ("Accepted", f"{len({consumer.subscription for consumer in consumers})} subscriptions name it")
     )
     ready = ready if errors or compatible.holds else replace(compatible, type="Ready")
     generation = this.metadata.generation
@@ -151,7 +151,7 @@ def event_type(
         "accepted": before.get("accepted", []) if misfits or not is_valid else accepted.following(this, before),
         "consumers": _listed(consumers),
         "observers": _listed(inventory.observers(this)) if is_valid else [],
-        "consumerCount": len({each.subscription for each in consumers}),
+        "consumerCount": len({consumer.subscription for consumer in consumers}),
         "deprecated": _deprecated(this, consumers, today),
         "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
@@ -169,8 +169,8 @@ def _accepted(this: EventSubscription, findings: Sequence[Finding]) -> list[Cond
     policy = [
         finding for finding in findings if finding.rule not in (*RESOLUTION, *VERSIONS) and finding.severity != "info"
     ]
-    names = _shortened(each.name for each in this.spec.events)
-    versions_of = _shortened(version for each in this.spec.events for version in each.versions) or "every version"
+    names = _shortened(event.name for event in this.spec.events)
+    versions_of = _shortened(version for event in this.spec.events for version in event.versions) or "every version"
     return [
         judged(
             "EventTypeResolved",

@@ -123,7 +123,7 @@ class Settings:
 
     @property
     def address(self) -> str:
-        """Where the broker is, where this controller keeps something in it."""
+        """URL of the managed broker; empty for others."""
         return self.nats_url or self.rabbitmq_url or self.kafka_url
 
 
@@ -141,12 +141,12 @@ def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
 
 def present(component: Mapping[str, Any], apps: Iterable[str]) -> Rights:
     """Return the rights that a component gives some apps now."""
-    found: Rights = defaultdict(lambda: {what: [] for what in RIGHTS})
+    result: Rights = defaultdict(lambda: {what: [] for what in RIGHTS})
     values = {item["name"]: str(item.get("value", "")) for item in component["spec"].get("metadata") or ()}
     for what, name in zip(RIGHTS, ("publishingScopes", "subscriptionScopes"), strict=True):
         for app, _, names in (part.partition("=") for part in values.get(name, "").split(";")):
-            found[app][what] = [topic for topic in names.split(",") if topic]
-    return {app: found[app] for app in apps if app in found}
+            result[app][what] = [topic for topic in names.split(",") if topic]
+    return {app: result[app] for app in apps if app in result}
 
 
 def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
@@ -254,8 +254,8 @@ class TopologyController:
     async def _reopen(self) -> None:
         chosen = self._settings
         for component in await self._components():
-            others = [each for each in component["spec"].get("metadata") or () if each["name"] != REOPENED]
-            metadata = [*others, {"name": REOPENED, "value": str(time.time_ns())}]
+            rest = [item for item in component["spec"].get("metadata") or () if item["name"] != REOPENED]
+            metadata = [*rest, {"name": REOPENED, "value": str(time.time_ns())}]
             patch = {
                 "metadata": {"resourceVersion": component["metadata"]["resourceVersion"]},
                 "spec": {"metadata": metadata},
@@ -274,24 +274,28 @@ class TopologyController:
         component = await self._client.get(COMPONENTS, chosen.namespace, chosen.component)
         if component is None:
             raise ApiError(0, f"there is no Component {chosen.component}")
-        found: list[Mapping[str, Any]] = [component]
-        while len(found) < MOST_PARALLEL:
-            following = await self._client.get(COMPONENTS, chosen.namespace, f"{chosen.component}-{len(found)}")
+        components: list[Mapping[str, Any]] = [component]
+        while len(components) < MOST_PARALLEL:
+            following = await self._client.get(COMPONENTS, chosen.namespace, f"{chosen.component}-{len(components)}")
             if following is None:
                 break
-            found.append(following)
-        return found
+            components.append(following)
+        return components
 
     async def _count(self) -> None:
         while True:
-            if not await self._guarded("what waits cannot be counted", self._count_once):
+            if not await self._guarded("what waits cannot be counted", self._count_waiting):
                 self._export_pending({})  # an old count would be taken for the present one
                 self._count_unread({})
             await asyncio.sleep(COUNT)
 
-    async def _count_once(self) -> None:
+    async def _count_waiting(self) -> None:
         if self._settings.kafka_url:
-            readers = [(app, each["spec"]["topic"]) for app, each in self._broker.subscriptions] if self._broker else ()
+            readers = (
+                [(app, subscription["spec"]["topic"]) for app, subscription in self._broker.subscriptions]
+                if self._broker
+                else ()
+            )
             self._export_pending(await asyncio.to_thread(kafka_pending, self._settings.kafka_url, readers))
             return
         self._export_pending(await pending(self._settings.nats_url, self._topics))
@@ -333,35 +337,35 @@ class TopologyController:
             self._changed.clear()
             if len(self._listed) < 2:  # noqa: PLR2004 - half the truth would take rights away
                 continue
-            if not await self._guarded("topics and rights cannot be kept", self._once):
+            if not await self._guarded("topics and rights cannot be kept", self._reconcile):
                 await asyncio.sleep(AGAIN)
                 self._changed.set()
 
-    async def _once(self) -> None:
+    async def _reconcile(self) -> None:
         inventory, today = await self._inventory(), datetime.now(UTC).date()
         apps, undecided = await plan_apps(inventory.apps, inventory, self._judge, today, QUICK)
         channels, odd = await self._channels(inventory)
         await self._enforce([*apps.values()], channels, undecided)
         for resource in odd:
             self._leave_out(resource)
-        found = {**apps}
+        plans = {**apps}
         for app in sorted(undecided):
-            found |= await self._look_longer(app, inventory, today)
+            plans |= await self._look_longer(app, inventory, today)
             if self._changed.is_set():
                 return  # what has changed meanwhile comes first
-        if odd or found.keys() != apps.keys():
-            await self._enforce([*found.values()], channels, undecided - found.keys())
-        if self._left_out.keys() & {(each.kind, each.metadata.name) for each in _all(inventory)}:
+        if odd or plans.keys() != apps.keys():
+            await self._enforce([*plans.values()], channels, undecided - plans.keys())
+        if self._left_out.keys() & {(item.kind, item.metadata.name) for item in _all(inventory)}:
             self._changed.set()
         LEFT_OUT.set(len(self._left_out))
 
     async def _look_longer(self, app: Key, inventory: Inventory, today: date) -> Mapping[Key, AppPlan]:
         """Plan an app with more time; where that fails, leave out what is the cause."""
         self._settings.ready.with_suffix(".alive").touch()
-        found, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
+        plans, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
         for subscription in await harmful(app, inventory, self._judge, today) if failed else ():
             self._leave_out(subscription)
-        return found
+        return plans
 
     async def _inventory(self) -> Inventory:
         """Return what is there, but for what cannot be read or planned."""
@@ -380,11 +384,11 @@ class TopologyController:
         """Return the topics of all types, and the types that cannot be judged."""
         component = self._settings.component
         work = {key: partial(type_topics, this, inventory, component) for key, this in inventory.types.items()}
-        found, failed = await gathered(self._judge, work, QUICK)
+        plans, failed = await gathered(self._judge, work, QUICK)
         if failed:
             longer, failed = await gathered(self._judge, {key: work[key] for key in failed}, THOROUGH)
-            found |= longer
-        return {topic for topics in found.values() for topic in topics}, [inventory.types[key] for key in failed]
+            plans |= longer
+        return {topic for topics in plans.values() for topic in topics}, [inventory.types[key] for key in failed]
 
     def _leave_out(self, resource: Resource[Any]) -> None:
         """Plan without a resource until it, or a type, changes."""
@@ -409,9 +413,9 @@ class TopologyController:
         except REFUSED as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
         changed = 0
-        for each in components if chosen.scopes else ():
-            if patch := scoped(each, allowed):
-                path = COMPONENTS.path(chosen.namespace, each["metadata"]["name"])
+        for item in components if chosen.scopes else ():
+            if patch := scoped(item, allowed):
+                path = COMPONENTS.path(chosen.namespace, item["metadata"]["name"])
                 await self._client.request("PATCH", path, patch, content_type=MERGE)
                 changed += 1
         LOG.info("%d apps have their rights%s", len(allowed), ", changed" if changed else "")

@@ -39,7 +39,7 @@ class Paths:
         """Return True for a path that the API server was told."""
         now, asked = self._clock(), path.encode(errors="surrogateescape")
         known = {*self._current, *(path for path, since in self._replaced.items() if now - since < GRACE)}
-        return any(hmac.compare_digest(asked, each.encode()) for each in known)
+        return any(hmac.compare_digest(asked, item.encode()) for item in known)
 
 
 def path_of(client: Mapping[str, Any]) -> str:

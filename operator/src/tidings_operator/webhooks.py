@@ -118,7 +118,7 @@ class Webhooks:
         if wrong := self._unready():
             raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
         is_collected = request.operation == "DELETE" and request.user_info.username in COLLECTORS
-        if is_collected or not self._is_ours(request.namespace):
+        if is_collected or not self._is_managed(request.namespace):
             return {"allowed": True}
         try:
             fresh: Sequence[Part] = ()
@@ -127,7 +127,7 @@ class Webhooks:
             while verdict.errors and not change.unreadable:
                 # The watch may be behind: nobody is refused for what the API server knows better.
                 fresh = await self._unseen(
-                    {namespace for namespace in {change.key[0], *_homes(change)} if self._is_ours(namespace)}
+                    {namespace for namespace in {change.key[0], *_homes(change)} if self._is_managed(namespace)}
                 )
                 change, verdict = await self._judged(request, fresh)
                 if time.monotonic() >= deadline:
@@ -191,7 +191,7 @@ class Webhooks:
         encoded = base64.b64encode(msgspec.json.encode(patch)).decode()
         return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
 
-    def _is_ours(self, namespace: str) -> bool:
+    def _is_managed(self, namespace: str) -> bool:
         """Return True if the operator manages a namespace; it has no permissions in others."""
         return not self._namespaces or namespace in self._namespaces
 
@@ -224,7 +224,7 @@ class Webhooks:
 def _homes(change: Change) -> set[str]:
     """Return the namespaces of the types that a change is about."""
     if change.kind == "EventSubscription" and change.new:
-        return {each.namespace or change.key[0] for each in change.new.spec.events}
+        return {event.namespace or change.key[0] for event in change.new.spec.events}
     return {change.key[0]}
 
 

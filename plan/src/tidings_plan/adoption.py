@@ -24,7 +24,7 @@ _UNLIMITED = 10_000
 
 @dataclass
 class Adopted:
-    """What was derived, as documents, with the findings about what was read."""
+    """Derived documents, with the findings about the originals."""
 
     documents: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -60,23 +60,23 @@ class _Read:
 def adopt(read: Iterable[tuple[Any, Origin]]) -> Adopted:
     """Derive resources from parsed documents; those of other kinds are ignored."""
     documents = list(read)
-    found = Adopted()
-    subscriptions = [each for entry in documents for each in _subscriptions(*entry, found)]
+    adopted = Adopted()
+    subscriptions = [subscription for entry in documents for subscription in _subscriptions(*entry, adopted)]
     policies = [document for document, _ in documents if _is_dapr(document, "Resiliency")]
     types: dict[tuple[str, str, str], str] = {}
-    for each in subscriptions:
-        channel = (each.namespace, str(each.spec.get("pubsubname")), str(each.spec.get("topic")))
+    for item in subscriptions:
+        channel = (item.namespace, str(item.spec.get("pubsubname")), str(item.spec.get("topic")))
         if channel not in types:
             types[channel], document = _event_type(*channel)
-            found.documents.append(document)
+            adopted.documents.append(document)
         try:
-            found.documents.append(_subscription(each, types[channel], policies, found))
+            adopted.documents.append(_subscription(item, types[channel], policies, adopted))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            message = f"Subscription {each.name} cannot be adopted: {type(error).__name__}: {error}"[:500]
-            found.findings.append(each.finding("error", "unreadable", message, "Compare it with Dapr's schema."))
-    found.documents.sort(key=lambda document: document["kind"], reverse=True)
-    found.findings += differences(subscriptions, found.documents)
-    return found
+            message = f"Subscription {item.name} cannot be adopted: {type(error).__name__}: {error}"[:500]
+            adopted.findings.append(item.finding("error", "unreadable", message, "Compare it with Dapr's schema."))
+    adopted.documents.sort(key=lambda document: document["kind"], reverse=True)
+    adopted.findings += differences(subscriptions, adopted.documents)
+    return adopted
 
 
 def differences(subscriptions: list[_Read], documents: Iterable[Document]) -> Iterator[Finding]:
@@ -89,23 +89,33 @@ def differences(subscriptions: list[_Read], documents: Iterable[Document]) -> It
             inventory.put(resource)
     planned = planning.plan(inventory)
     expected = ("malformed-cel", "no-producer", "plain-delivery", "schema-missing", "unreachable-subscription")
-    yield from (each for each in planned.findings if each.severity != "info" and each.rule not in expected)
+    yield from (finding for finding in planned.findings if finding.severity != "info" and finding.rule not in expected)
     rendered = {
         (app.namespace, app.app, child["spec"]["pubsubname"], child["spec"]["topic"]): child["spec"]
         for app in planned.apps.values()
         for child in app.subscriptions
     }
-    for each in subscriptions:
-        now = rendered.get((each.namespace, each.app, each.spec.get("pubsubname"), each.spec.get("topic")), {})
+    for subscription in subscriptions:
+        now = rendered.get(
+            (
+                subscription.namespace,
+                subscription.app,
+                subscription.spec.get("pubsubname"),
+                subscription.spec.get("topic"),
+            ),
+            {},
+        )
         before = {
-            "routes": each.routes,
-            "deadLetterTopic": each.spec.get("deadLetterTopic"),
-            "bulkSubscribe": each.bulk,
+            "routes": subscription.routes,
+            "deadLetterTopic": subscription.spec.get("deadLetterTopic"),
+            "bulkSubscribe": subscription.bulk,
         }
         for name, value in before.items():
             if value and now.get(name) != value:
-                message = f"{name} becomes {now.get(name, 'nothing')} for {each.app}; it was {value}"
-                yield each.finding("warning", "differs", message, "Compare both before you delete the old one.", name)
+                message = f"{name} becomes {now.get(name, 'nothing')} for {subscription.app}; it was {value}"
+                yield subscription.finding(
+                    "warning", "differs", message, "Compare both before you delete the old one.", name
+                )
 
 
 def _is_dapr(document: Any, kind: str) -> bool:
@@ -116,7 +126,7 @@ def _is_dapr(document: Any, kind: str) -> bool:
     )
 
 
-def _subscriptions(document: Any, origin: Origin, found: Adopted) -> Iterator[_Read]:
+def _subscriptions(document: Any, origin: Origin, adopted: Adopted) -> Iterator[_Read]:
     if not _is_dapr(document, "Subscription"):
         return
     metadata, spec = document.get("metadata"), document.get("spec")
@@ -126,7 +136,7 @@ def _subscriptions(document: Any, origin: Origin, found: Adopted) -> Iterator[_R
     if not document.get("scopes"):
         message = f"Subscription {name} has no scopes: every app of the namespace {namespace} consumes it"
         fix = "Add scopes: [APP] with the apps that have its routes, and adopt it again."
-        found.findings.append(
+        adopted.findings.append(
             Finding("error", "no-scopes", message, fix, origin.at("metadata", "name"), f"Subscription/{name}")
         )
     for app in document.get("scopes") or ():
@@ -140,7 +150,7 @@ def _event_type(namespace: str, pubsub: str, topic: str) -> tuple[str, dict[str,
     domain, *words = re.findall(r"[A-Za-z0-9]+", own) or ["adopted"]
     fact = "".join(word[:1].upper() + word[1:] for word in words or [domain])
     made = f"{domain if words else 'adopted'}.{fact[:1].lower()}{fact[1:]}Published"
-    name = next((each for each in (own, made) if not _is_wrong(each)), made)
+    name = next((candidate for candidate in (own, made) if not _is_wrong(candidate)), made)
     spec = {
         "type": name,
         "owner": {"team": "unknown"},
@@ -156,82 +166,84 @@ def _is_wrong(name: str) -> bool:
     return resource is None or has_errors([*findings, *naming.check(resource)])
 
 
-def _subscription(each: _Read, kind: str, policies: list[Document], found: Adopted) -> dict[str, Any]:
-    topic = str(each.spec.get("topic"))
+def _subscription(document: _Read, kind: str, policies: list[Document], adopted: Adopted) -> dict[str, Any]:
+    topic = str(document.spec.get("topic"))
     shape = _CHANNEL.fullmatch(topic)
-    letters = each.spec.get("deadLetterTopic")
+    letters = document.spec.get("deadLetterTopic")
     if not letters:
-        message = f"{each.app} has no dead-letter topic for {topic}: an event that fails for good is lost"
-        fix = f"The adopted subscription uses {DEAD_LETTER_PREFIX}{each.app}. Let an archive read it."
-        found.findings.append(each.finding("warning", "no-dead-letters", message, fix, "topic"))
-    for index, rule in enumerate(each.routes.get("rules") or ()):
+        message = f"{document.app} has no dead-letter topic for {topic}: an event that fails for good is lost"
+        fix = f"The adopted subscription uses {DEAD_LETTER_PREFIX}{document.app}. Let an archive read it."
+        adopted.findings.append(document.finding("warning", "no-dead-letters", message, fix, "topic"))
+    for index, rule in enumerate(document.routes.get("rules") or ()):
         if problem := cel.check(str(rule.get("match"))):
-            message = f"The rule is not valid CEL, and ends the sidecar of {each.app}: {problem.message}"
-            found.findings.append(
-                each.finding("error", "malformed-cel", message, problem.fix, "routes", "rules", index, "match")
+            message = f"The rule is not valid CEL, and ends the sidecar of {document.app}: {problem.message}"
+            adopted.findings.append(
+                document.finding("error", "malformed-cel", message, problem.fix, "routes", "rules", index, "match")
             )
-    if not each.routes.get("default"):
-        message = f"An event of {topic} that matches no rule is dropped silently by {each.app}"
+    if not document.routes.get("default"):
+        message = f"An event of {topic} that matches no rule is dropped silently by {document.app}"
         fix = "Add routes.default, or filters that say which events are wanted."
-        found.findings.append(each.finding("warning", "no-default-route", message, fix, "routes"))
+        adopted.findings.append(document.finding("warning", "no-default-route", message, fix, "routes"))
     dead_letters = (
-        {} if letters in (None, "", f"{DEAD_LETTER_PREFIX}{each.app}") else {"deadLetter": {"topic": letters}}
+        {} if letters in (None, "", f"{DEAD_LETTER_PREFIX}{document.app}") else {"deadLetter": {"topic": letters}}
     )
     spec: dict[str, Any] = {
         "events": [{"type": kind, "versions": [f"v{shape['major'] if shape else 1}"]}],
-        "consumer": {"appId": each.app, "kit": False},
-        "routes": dict(each.routes),
-        "delivery": {**_delivery(each, policies, found), **dead_letters},
+        "consumer": {"appId": document.app, "kit": False},
+        "routes": dict(document.routes),
+        "delivery": {**_delivery(document, policies, adopted), **dead_letters},
         "enforcement": "BestEffort",
     }
-    if each.bulk:
+    if document.bulk:
         spec["bulk"] = {
-            "maxMessages": each.bulk["maxMessagesCount"],
-            "maxAwait": f"{each.bulk['maxAwaitDurationMs']}ms",
+            "maxMessages": document.bulk["maxMessagesCount"],
+            "maxAwait": f"{document.bulk['maxAwaitDurationMs']}ms",
         }
-    name = re.sub(r"[^a-z0-9.-]+", "-", f"{each.app}-{topic}".lower()).strip("-.")
-    return _document("EventSubscription", each.namespace, name, spec)
+    name = re.sub(r"[^a-z0-9.-]+", "-", f"{document.app}-{topic}".lower()).strip("-.")
+    return _document("EventSubscription", document.namespace, name, spec)
 
 
-def _delivery(each: _Read, policies: list[Document], found: Adopted) -> dict[str, Any]:
+def _delivery(document: _Read, policies: list[Document], adopted: Adopted) -> dict[str, Any]:
     """Return the delivery policy that the app's Resiliency gives the component."""
-    retry, timeout, breaker = _policies(each, policies)
+    retry, timeout, breaker = _policies(document, policies)
     if retry is None:
-        message = f"{each.app} makes one attempt per event on {each.spec.get('pubsubname')}: no retry policy applies"
+        message = (
+            f"{document.app} makes one attempt per event on {document.spec.get('pubsubname')}: no retry policy applies"
+        )
         fix = "Set delivery.retry, for example {maxRetries: 5}."
-        found.findings.append(each.finding("warning", "one-attempt", message, fix, "pubsubname"))
-    given = retry or {"maxRetries": 0}
-    most = given.get("maxRetries", -1)
+        adopted.findings.append(document.finding("warning", "one-attempt", message, fix, "pubsubname"))
+    policy = retry or {"maxRetries": 0}
+    most = policy.get("maxRetries", -1)
     plain = {
-        "policy": "Exponential" if given.get("policy") == "exponential" else "Constant",
-        "duration": None if given.get("policy") == "exponential" else given.get("duration", "5s"),
-        "maxInterval": given.get("maxInterval", "60s") if given.get("policy") == "exponential" else None,
+        "policy": "Exponential" if policy.get("policy") == "exponential" else "Constant",
+        "duration": None if policy.get("policy") == "exponential" else policy.get("duration", "5s"),
+        "maxInterval": policy.get("maxInterval", "60s") if policy.get("policy") == "exponential" else None,
         "maxRetries": _UNLIMITED if int(most) < 0 else most,
     }
     delivery: dict[str, Any] = {"retry": {name: value for name, value in plain.items() if value is not None}}
     if int(most) < 0 and retry is not None:
-        message = f"{each.app} retries an event for ever, and its topic waits: the adopted limit is {_UNLIMITED}"
-        found.findings.append(each.finding("warning", "endless-retry", message, "Set maxRetries.", "pubsubname"))
+        message = f"{document.app} retries an event for ever, and its topic waits: the adopted limit is {_UNLIMITED}"
+        adopted.findings.append(document.finding("warning", "endless-retry", message, "Set maxRetries.", "pubsubname"))
     if timeout:
         delivery["timeout"] = timeout
     else:
-        message = f"An attempt of {each.app} that never ends holds its event for ever: no timeout applies"
+        message = f"An attempt of {document.app} that never ends holds its event for ever: no timeout applies"
         fix = "The adopted subscription has the default of 10s; set delivery.timeout if that is too short."
-        found.findings.append(each.finding("warning", "no-timeout", message, fix, "pubsubname"))
+        adopted.findings.append(document.finding("warning", "no-timeout", message, fix, "pubsubname"))
     if breaker:
         delivery["circuitBreaker"] = {name: value for name, value in breaker.items() if value is not None}
     return delivery
 
 
-def _policies(each: _Read, policies: list[Document]) -> tuple[Document | None, str | None, Document | None]:
+def _policies(item: _Read, policies: list[Document]) -> tuple[Document | None, str | None, Document | None]:
     """Return the retry, timeout and circuit breaker of the app's component; the last Resiliency wins, as in daprd."""
     chosen: tuple[Document | None, str | None, Document | None] = (None, None, None)
     for document in policies:
         namespace = (document.get("metadata") or {}).get("namespace") or "default"
-        if namespace != each.namespace or (document.get("scopes") and each.app not in document["scopes"]):
+        if namespace != item.namespace or (document.get("scopes") and item.app not in document["scopes"]):
             continue
         spec = document.get("spec") or {}
-        target = ((spec.get("targets") or {}).get("components") or {}).get(each.spec.get("pubsubname")) or {}
+        target = ((spec.get("targets") or {}).get("components") or {}).get(item.spec.get("pubsubname")) or {}
         inbound, known = target.get("inbound") or {}, spec.get("policies") or {}
         if inbound:
             retry = (known.get("retries") or {}).get(inbound.get("retry"))

@@ -77,8 +77,8 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
     by_channel = _by_channel(readers)
     replayed = _replay_components(readers)
     parallel = _parallel(by_channel, inventory)
-    originals = {each.pubsub: original.pubsub for each, original in parallel.items()}
-    rendered = [*by_channel.items(), *((each, by_channel[original]) for each, original in parallel.items())]
+    originals = {channel.pubsub: original.pubsub for channel, original in parallel.items()}
+    rendered = [*by_channel.items(), *((channel, by_channel[original]) for channel, original in parallel.items())]
     children = [
         subscriptions.merged(
             name,
@@ -132,7 +132,7 @@ def _check_shared(subscription: EventSubscription, read: list[Channel], inventor
     findings += enforcement.unenforced(subscription, _bounds(subscription, read, inventory))
     findings += resiliency.check(subscription)
     findings += subscriptions.plain_delivery(subscription)
-    for pubsub in sorted({each.pubsub for each in read}):
+    for pubsub in sorted({channel.pubsub for channel in read}):
         namespace = subscription.metadata.namespace
         if inventory.is_serial(namespace, pubsub):
             findings += subscriptions.not_parallel(subscription, inventory.parallel(namespace, pubsub))
@@ -176,12 +176,12 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
 
 def _parallel(by_channel: dict[Channel, list[Selection]], inventory: Inventory) -> dict[Channel, Channel]:
     """Return the further channels by which an app reads several events of a topic at once, and of each the original."""
-    found: dict[Channel, Channel] = {}
+    result: dict[Channel, Channel] = {}
     for channel, near in by_channel.items():
         components = inventory.parallel(near[0].metadata.namespace, channel.pubsub)
         for component in subscriptions.parallel(near, components)[1:]:
-            found[replace(channel, pubsub=component)] = channel
-    return found
+            result[replace(channel, pubsub=component)] = channel
+    return result
 
 
 def _own_dead_letters(
@@ -189,7 +189,10 @@ def _own_dead_letters(
 ) -> Iterator[Channel]:
     """Yield where daprd publishes dead letters: through the component that brought the event."""
     for channel, original in parallel.items():
-        for topic in {dead_letter_topic(app), *(each.spec.delivery.dead_letter.topic for each in by_channel[original])}:
+        for topic in {
+            dead_letter_topic(app),
+            *(subscription.spec.delivery.dead_letter.topic for subscription in by_channel[original]),
+        }:
             if topic:
                 yield Channel(channel.pubsub, topic, "*")
 
@@ -206,9 +209,9 @@ def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
         rate = subscription.spec.rate_limit
         namespace = subscription.metadata.namespace
         shared = {channel.pubsub for channel in read if inventory.is_sharing(namespace, channel.pubsub)}
-        others = {channel.pubsub for other, near in grouped.items() if other is not subscription for channel in near}
-        if rate and rate.events_per_second < SLOW and shared & others:
-            name = min(shared & others)
+        pubsubs = {channel.pubsub for other, near in grouped.items() if other is not subscription for channel in near}
+        if rate and rate.events_per_second < SLOW and shared & pubsubs:
+            name = min(shared & pubsubs)
             message = f"Its {rate.events_per_second:g} events per second delay the app's other topics on {name}"
             fix = f"Set source.pubsub to a separate component, a copy of {name} with few workers and a short queue."
             yield subscription.finding("warning", "slow-among-others", message, fix, at=("spec", "rateLimit"))
@@ -303,11 +306,11 @@ def _by_subscription(readers: Readers) -> dict[EventSubscription, list[Channel]]
 
 
 def _events(readers: Readers) -> dict[str, dict[int, tuple[tuple[str, str], ...]]]:
-    found: dict[str, dict[int, tuple[tuple[str, str], ...]]] = defaultdict(dict)
+    versions: dict[str, dict[int, tuple[tuple[str, str], ...]]] = defaultdict(dict)
     for selection, read in readers:
         topics = sorted({(channel.pubsub, channel.topic) for channel in read})
-        found[selection.metadata.name][selection.index] = tuple(topics)
-    return dict(found)
+        versions[selection.metadata.name][selection.index] = tuple(topics)
+    return dict(versions)
 
 
 def _by_channel(readers: Readers) -> dict[Channel, list[Selection]]:

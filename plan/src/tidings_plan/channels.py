@@ -83,10 +83,10 @@ def _everything(selection: Selection, inventory: Inventory) -> list[Channel]:
     namespace, pattern = requested_type(selection)
     # Exclude the types that the app names: within an app, an event goes to one selection.
     named = {
-        requested_type(each)
+        requested_type(item)
         for sibling in inventory.of_app(app_key(selection))
-        for each in selections(sibling)
-        if not each.events.pattern
+        for item in selections(sibling)
+        if not item.events.pattern
     }
     types = [
         event_type for event_type in inventory.matching_types(namespace, pattern) if type_key(event_type) not in named

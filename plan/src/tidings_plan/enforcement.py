@@ -30,7 +30,7 @@ def enforcers(subscription: EventSubscription, capabilities: Capabilities = Capa
     own: Enforcer = "kit" if spec.consumer.kit else "daprd"
     only_kit: Enforcer = "kit" if spec.consumer.kit else "none"
     fields: dict[str, tuple[bool, Enforcer]] = {
-        "filters": (any(each.filters for each in spec.events), "daprd"),
+        "filters": (any(event.filters for event in spec.events), "daprd"),
         "routes": (bool(spec.routes.rules or spec.routes.default), "daprd"),
         "delivery.retry": (True, own),
         "delivery.timeout": (True, own),

@@ -59,7 +59,7 @@ def resiliency(
             breakers[f"{name}-breaker"] = breaker
             inbound["circuitBreaker"] = f"{name}-breaker"
         components[pubsub] = {"inbound": inbound}
-    components |= {each: components[original] for each, original in sorted(parallel.items())}
+    components |= {component: components[original] for component, original in sorted(parallel.items())}
     policies = {"retries": retries, "timeouts": timeouts, **({"circuitBreakers": breakers} if breakers else {})}
     return {
         "apiVersion": "dapr.io/v1alpha1",

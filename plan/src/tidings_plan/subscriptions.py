@@ -65,9 +65,9 @@ def parallel(readers: list[Selection], components: list[str]) -> list[str]:
     Where order is asked for there is one, since events that are under way at once may overtake each other. With the
     kit, which keeps to each subscription's bound, there are as many as the widest of them asks for.
     """
-    if any(each.spec.ordering.mode == "Key" for each in readers):
+    if any(reader.spec.ordering.mode == "Key" for reader in readers):
         return components[:1]
-    bounds = [each.spec.max_concurrency or 1 for each in readers]
+    bounds = [reader.spec.max_concurrency or 1 for reader in readers]
     return components[: max(bounds) if readers[0].spec.consumer.kit else min(bounds)]
 
 
@@ -78,8 +78,8 @@ def not_parallel(subscription: EventSubscription, components: list[str]) -> Iter
         message = f"maxConcurrency is {spec.max_concurrency}, and {components[0]} brings one event of a topic at a time"
         if len(components) > 1:
             message = f"maxConcurrency is {spec.max_concurrency}, and {', '.join(components)} bring one event each"
-        mend = f"Write at most {len(components)}, or add the component {components[0]}-{len(components)}."
-        yield subscription.finding("warning", "too-few-components", message, mend, at=("spec", "maxConcurrency"))
+        remedy = f"Write at most {len(components)}, or add the component {components[0]}-{len(components)}."
+        yield subscription.finding("warning", "too-few-components", message, remedy, at=("spec", "maxConcurrency"))
 
 
 def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
     for entry in planned.apps[app].policy["subscriptions"]:
         if entry["type"] != "*":
             events = inventory.subscriptions[namespace, entry["name"]].spec.events
-            is_observed = entry["type"] not in {each.type for each in events}
+            is_observed = entry["type"] not in {event.type for event in events}
             reads[entry["name"], is_observed][entry["type"]].update(f"v{major}" for major in entry["versions"])
             terms[entry["name"]] = entry
     for (name, is_observed), types in reads.items():

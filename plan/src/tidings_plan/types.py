@@ -16,7 +16,7 @@ def plan_type(event_type: EventType, inventory: Inventory, today: date) -> list[
     """Return the findings about a type."""
 
     def judge() -> tuple[None, list[Finding]]:
-        findings = [*_alone(event_type, today), *_claimed_twice(event_type, inventory)]
+        findings = [*_alone(event_type, today), *_duplicates(event_type, inventory)]
         findings += [*ownership.of_type(event_type, inventory), *neighbours.of_type(event_type, inventory)]
         return None, [*findings, *_readers(event_type, inventory)]
 
@@ -28,7 +28,7 @@ def grants(event_type: EventType, inventory: Inventory) -> bool:
     return not (
         inventory.is_faulty(event_type)
         or _is_wrong(event_type)
-        or any(_claimed_twice(event_type, inventory))
+        or any(_duplicates(event_type, inventory))
         or any(ownership.of_type(event_type, inventory))
     )
 
@@ -44,7 +44,7 @@ def _alone(event_type: EventType, today: date) -> list[Finding]:
     return [*findings, *_topics(event_type), *personal.check_type(event_type)]
 
 
-def _claimed_twice(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
+def _duplicates(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
     first = inventory.claims(type_key(event_type))[0]
     if first is not event_type:
         message = f"{first.ref} already declares {event_type.spec.type}; this one is not used"

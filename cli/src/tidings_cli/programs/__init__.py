@@ -1,4 +1,4 @@
-"""The programs that Tidings starts beside a service, in the versions it was tested with.
+"""The programs that Tidings runs next to services, in the tested versions.
 
 `locate` finds one, `ensure` gets it: from PATH or the cache, else from its release, else built from source.
 """

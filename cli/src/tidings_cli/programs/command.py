@@ -14,7 +14,7 @@ from tidings_cli.programs.pins import PROGRAMS
 from tidings_cli.programs.places import locate
 
 LOCAL_RUN = ("daprd", "nats-server")
-_BY_DEFAULT = f"What to get; by default {' and '.join(LOCAL_RUN)}, which the local run needs."
+_BY_DEFAULT = f"Programs to install; by default {' and '.join(LOCAL_RUN)}, which the local run requires."
 
 
 def _known(names: list[str] | None) -> list[str]:
@@ -35,19 +35,19 @@ def _table() -> Table:
 def tools(
     names: Annotated[list[str] | None, typer.Argument(callback=_known, help=_BY_DEFAULT)] = None,
     *,
-    show: Annotated[bool, typer.Option("--list", help="Only tell which programs there are, and where.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List programs without installing any.")] = False,
 ) -> None:
-    """Get the programs that run beside the services: from PATH, the cache, their releases, or built from source."""
+    """Get the programs that run next to the services: from PATH, the cache, their releases, or built from source."""
     if show:
         Console(soft_wrap=True).print(_table())
         return
-    told = Console(stderr=True, soft_wrap=True)
+    stderr = Console(stderr=True, soft_wrap=True)
     try:
-        with told.status("looking for programs") as status:
-            report = status.update if told.is_terminal else told.print
-            found = ensure(*(names or LOCAL_RUN), report=report)
+        with stderr.status("looking for programs") as status:
+            report = status.update if stderr.is_terminal else stderr.print
+            paths = ensure(*(names or LOCAL_RUN), report=report)
     except ProgramError as error:
-        told.print(f"[red]error:[/] {error}", highlight=False)
+        stderr.print(f"[red]error:[/] {error}", highlight=False)
         raise typer.Exit(1) from error
-    for name, path in found.items():
+    for name, path in paths.items():
         typer.echo(f"{name}\t{path}")

@@ -1,4 +1,4 @@
-"""What goes wrong while a program is obtained."""
+"""Exceptions raised while a program is obtained."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from tidings.errors import TidingsError
 
 
 class ProgramError(TidingsError):
-    """A program is not there and could not be obtained. `mend` says how to get it."""
+    """A program is missing and could not be obtained. `remedy` describes how to get it."""
 
-    def __init__(self, what: str, *, mend: str) -> None:
-        super().__init__(f"{what}\n  to mend it: {mend}")
-        self.mend = mend
+    def __init__(self, what: str, *, remedy: str) -> None:
+        super().__init__(f"{what}\n  remedy: {remedy}")
+        self.remedy = remedy

@@ -1,4 +1,4 @@
-"""A program built from the Go module proxy, where no release can be had."""
+"""Builds programs from the Go module proxy if no release is available."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 TICK = 5  # seconds between two progress lines
 TAIL = 20  # lines of the compiler's output that an error shows
 SUMS = "sums/go.sum"
-"""The checksums of every module that a build begins with, and of those that no module here has checksums of."""
+"""Checksums of the modules that are built, and of those missing in the modules' own go.sum files."""
 UNCHECKED = ("GONOSUMDB", "GONOSUMCHECK", "GOINSECURE", "GOPRIVATE", "GONOPROXY")
 _GO_MISSING = (
     "install Go {go} or newer from https://go.dev/dl (macOS: `brew install go`; the `golang` of Debian 12 and of "
     "Ubuntu 22.04 is too old), or put {name} {version} on PATH"
 )
 OLDEST_GO = (1, 21)
-"""The first Go that fetches by itself the newer Go that a module asks for."""
+"""The first Go version that downloads the newer Go required by a module."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of Go: nothing in it may switch the checking of checksums off, or change a go.sum."""
+    """Return Go's environment, without variables that disable checksum verification or change a go.sum."""
     kept = {name: value for name, value in os.environ.items() if name not in UNCHECKED}
     return kept | {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-mod=readonly"}
 
@@ -54,19 +54,19 @@ def _run(command: list[str], folder: Path, what: str, report: Callable[[str], No
                 break
             except subprocess.TimeoutExpired:
                 report(f"{what}: {time.monotonic() - started:.0f} s")
-            except BaseException:  # Ctrl-C too: nothing that was started here may go on alone
+            except BaseException:  # including Ctrl-C: do not leave the process running
                 process.kill()
                 raise
         log.seek(0)
-        said = log.read()
+        messages = log.read()
     if process.returncode == 0:
         return output
-    lines = [line for line in said.splitlines() if not line.startswith("go: downloading")]
+    lines = [line for line in messages.splitlines() if not line.startswith("go: downloading")]
     tail = "\n".join(f"    {line}" for line in [*lines, *output.splitlines()][-TAIL:])
     raise ProgramError(
         f"{what} failed: `{' '.join(command[:2])}` ended with {process.returncode}:\n{tail}",
-        mend="if it could not reach the module proxy, set GOPROXY to one that you reach; "
-        "if Go is too old for the module, install a newer one",
+        remedy="if the module proxy is unreachable, set GOPROXY to a reachable one; "
+        "if Go is too old for the module, install a newer version",
     )
 
 
@@ -82,7 +82,7 @@ def _source(module: GoModule, version: str, folder: Path, what: str, report: Cal
     if f"{module.path} v{version} h1:".encode() not in packaged(SUMS):
         raise ProgramError(
             f"no checksum of {module.path} v{version} is pinned in {SUMS}",
-            mend="run `make pins`, and look at what has changed",
+            remedy="run `make pins`, and review the changes",
         )
     answer = _run(["go", "mod", "download", "-json", f"{module.path}@v{version}"], caller, what, report)
     return Path(json.loads(answer)["Dir"])
@@ -125,14 +125,14 @@ def _require_go(program: Program) -> None:
     problem = "Go is not installed"
     if shutil.which("go") is not None:
         answer = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False)
-        found = re.search(r"go(\d+)\.(\d+)", answer.stdout)
-        if found is None or (int(found[1]), int(found[2])) >= OLDEST_GO:  # a development version names none
+        match = re.search(r"go(\d+)\.(\d+)", answer.stdout)
+        if match is None or (int(match[1]), int(match[2])) >= OLDEST_GO:  # a development version names none
             return
-        problem = f"Go {found[1]}.{found[2]} is too old"
+        problem = f"Go {match[1]}.{match[2]} is too old"
     oldest = ".".join(map(str, OLDEST_GO))
     raise ProgramError(
         f"{program.name} {program.version} must be built, and {problem}",
-        mend=_GO_MISSING.format(go=oldest, name=program.name, version=program.version),
+        remedy=_GO_MISSING.format(go=oldest, name=program.name, version=program.version),
     )
 
 

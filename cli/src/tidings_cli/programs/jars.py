@@ -43,22 +43,22 @@ def java() -> Path:
 
     """
     home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=str(Path(home) / "bin")) if home else None
-    found = found or shutil.which("java")
-    mend = (
+    result = shutil.which("java", path=str(Path(home) / "bin")) if home else None
+    result = result or shutil.which("java")
+    remedy = (
         f"install Java {OLDEST_JAVA} or newer (Debian: `apt-get install default-jre-headless`, macOS: `brew install "
         "openjdk`)"
     )
-    if not found:
-        raise ProgramError("Kafka needs Java, which is neither in JAVA_HOME nor on PATH", mend=mend)
+    if not result:
+        raise ProgramError("Kafka needs Java, which is neither in JAVA_HOME nor on PATH", remedy=remedy)
     answer = subprocess.run(
-        [found, "-version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=False
+        [result, "-version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=False
     ).stderr
     version = re.search(r'version "(\d+)', answer)
     if not version or int(version[1]) < OLDEST_JAVA:
         is_now = f"Java {version[1]}" if version else "of an unknown version"
-        raise ProgramError(f"Kafka needs Java {OLDEST_JAVA} or newer, and {found} is {is_now}", mend=mend)
-    return Path(found)
+        raise ProgramError(f"Kafka needs Java {OLDEST_JAVA} or newer, and {result} is {is_now}", remedy=remedy)
+    return Path(result)
 
 
 def command(folder: Path, main: str, *arguments: str) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def _download(client: httpx2.Client, folder: Path, jar: tuple[str, str]) -> None
     if actual != digest:
         raise ProgramError(
             f"{CENTRAL}/{path} has the SHA-256 {actual}, pinned is {digest}: it was cut short or tampered with",
-            mend="try again; if it happens twice, do not run it and tell whoever runs your network",
+            remedy="retry; if it happens again, do not run the file and report it to your network administrator",
         )
 
 
@@ -104,6 +104,6 @@ def obtain(program: Program, scratch: Path, report: Callable[[str], None]) -> Pa
     except httpx2.HTTPError as error:
         raise ProgramError(
             f"Kafka's jars cannot be fetched from {CENTRAL} ({error})",
-            mend=f"unpack Kafka {program.version} or newer (https://kafka.apache.org/downloads), and set KAFKA_HOME",
+            remedy=f"unpack Kafka {program.version} or newer (https://kafka.apache.org/downloads), and set KAFKA_HOME",
         ) from error
     return folder.replace(cached(program))

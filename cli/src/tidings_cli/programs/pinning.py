@@ -1,6 +1,6 @@
-"""Write sums/ anew after a version in pins.py has changed (`make pins`); look at the difference before you commit it.
+"""Regenerate sums/ after a change of versions in pins.py (`make pins`); review the difference before committing it.
 
-The checksums of Go modules are those that Go's checksum database vouches for; those of releases are the published ones.
+The checksums of Go modules come from Go's checksum database; those of releases are the published ones.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _go(*words: str, folder: Path, **more: str) -> str:
 
 def downloaded(path: str, version: str, folder: Path) -> Mapping[str, Any]:
     """Return what Go says of a module that it has fetched."""
-    found: Mapping[str, Any] = json.loads(_go("mod", "download", "-json", f"{path}@{version}", folder=folder))
-    return found
+    module: Mapping[str, Any] = json.loads(_go("mod", "download", "-json", f"{path}@{version}", folder=folder))
+    return module
 
 
 def module_sums(programs: Iterable[Program], folder: Path) -> set[str]:
@@ -75,8 +75,8 @@ def module_sums(programs: Iterable[Program], folder: Path) -> set[str]:
             continue
         versions = {module.path: f"v{program.version}", **module.replacements}
         for path, version in versions.items():
-            found = downloaded(path, version, folder)
-            lines |= {f"{path} {version} {found['Sum']}", f"{path} {version}/go.mod {found['GoModSum']}"}
+            result = downloaded(path, version, folder)
+            lines |= {f"{path} {version} {result['Sum']}", f"{path} {version}/go.mod {result['GoModSum']}"}
         if module.wrapped:
             source = downloaded(module.path, f"v{program.version}", folder)["Dir"]
             lines |= _graph(program, module, Path(source), folder)
@@ -88,8 +88,8 @@ def _graph(program: Program, module: GoModule, source: Path, folder: Path) -> se
     if not tree.exists():
         tree.mkdir()
         (tree / "go.mod").write_text(wrapper((source / "go.mod").read_text(), module, program.version))
-    for each in TARGETS:
-        _go("list", "-deps", module.package, folder=tree, GOOS=each["os"], GOARCH=each["arch"])
+    for target in TARGETS:
+        _go("list", "-deps", module.package, folder=tree, GOOS=target["os"], GOARCH=target["arch"])
     (FOLDER / module.wrapped).write_text((tree / "go.mod").read_text())
     return set((tree / "go.sum").read_text().splitlines())
 
@@ -98,8 +98,8 @@ def release_sums(programs: Iterable[Program]) -> Iterator[str]:
     """Yield a line for each release whose published checksum can be had."""
     with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client:
         for program in programs:
-            for each in TARGETS:
-                yield from _release_sum(client, program, each)
+            for target in TARGETS:
+                yield from _release_sum(client, program, target)
 
 
 def _release_sum(client: httpx2.Client, program: Program, target: Mapping[str, str]) -> Iterator[str]:
@@ -128,12 +128,12 @@ def jar_sums(folder: Path) -> list[str]:
     (folder / "pom.xml").write_text(_POM.format(kafka=PROGRAMS["kafka"].version, slf4j=SLF4J))
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true"]
     subprocess.run(["mvn", "-q", "-B", *goal, "-DoutputDirectory=jars"], cwd=folder, check=True)
-    found = sorted((folder / "jars").rglob("*.jar"))
-    return [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.relative_to(folder / 'jars')}" for jar in found]
+    jars = sorted((folder / "jars").rglob("*.jar"))
+    return [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.relative_to(folder / 'jars')}" for jar in jars]
 
 
 def main() -> None:
-    """Write all; where releases cannot be reached, what is pinned of them stays."""
+    """Regenerate all files; keep the pinned checksums of releases that cannot be reached."""
     with tempfile.TemporaryDirectory() as folder:
         lines = module_sums(PROGRAMS.values(), Path(folder))
     (FOLDER / "go.sum").write_text("\n".join(sorted(lines)) + "\n")

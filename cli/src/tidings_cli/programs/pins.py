@@ -1,4 +1,4 @@
-"""What each program is and where it comes from: the one table to edit when a version changes."""
+"""Versions and sources of all programs: the one table to edit when a version changes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DAPR = "1.18.3"
-"""Older versions end when a CloudEvent has a number as its traceid (dapr/dapr#10319)."""
+"""Older versions crash if a CloudEvent's traceid is a number (dapr/dapr#10319)."""
 KUBERNETES = "1.34.4"
 _KUBERNETES_VARIABLES = "k8s.io/component-base/version"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A published build. In each text, {version}, {os} and {arch} are filled in (`linux`, `amd64`).
+    """A published build. {version}, {os} and {arch} are substituted (`linux`, `amd64`).
 
-    `member` is the program's path inside the archive; empty where the download is the program itself.
-    What comes must have the SHA-256 that sums/releases.sum has for its address. Where none is pinned there, it is held
-    against `checksums`, the address of what is published beside it (a bare digest or `sha256sum` lines): that shows
-    that it came whole, and not that it is what it was when the version was chosen.
+    `member` is the program's path inside the archive; empty if the download is the program itself. The SHA-256 is
+    verified against the one pinned in sums/releases.sum for the URL. Without a pinned one, `checksums`, the URL of the
+    published digest (bare, or as `sha256sum` lines), is used: it proves that the download is complete, but not that the
+    release is unchanged since the version was chosen.
     """
 
     url: str
@@ -33,12 +33,11 @@ class Release:
 class GoModule:
     """A program that can be built from the Go module proxy.
 
-    Whatever is compiled must have its checksum in sums/go.sum, or in the go.sum of a module that has its own there.
-    `variables` are set by the linker (-X); {version} is filled in. `wrapped`: the module's own go.mod points into its
-    repository for other modules, so it only builds as a dependency of another one, whose go.mod is this file of sums/.
-    `overlay` maps a folder of the module to the file of this package that stands in for all files of that folder.
-    `replacements` maps a module that it depends on to the version that is taken in its place, where the module proxy
-    does not serve the one that is asked for.
+    Every compiled module must have its checksum in sums/go.sum, or in the go.sum of a module with a checksum there.
+    `variables` are set by the linker (-X), with {version} substituted. `wrapped` is a go.mod in sums/ for modules whose
+    own go.mod refers to other modules of their repository, so that they build only as a dependency. `overlay` maps
+    folders of the module to the file of this package that replaces their content. `replacements` maps dependencies to
+    the version to use if the module proxy does not serve the requested one.
     """
 
     path: str
@@ -51,13 +50,12 @@ class GoModule:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program.
+    """A program.
 
-    `pinned` programs are taken only in exactly `version`; of the others any from `version` on will do.
-    `version_command` makes it print its version; empty where it has no such thing and any will do.
-    `folders` are looked through after PATH (glob patterns, `~` for the home folder).
-    `apt` is Debian's package, `brew` Homebrew's.
-    `jar` is a pattern for the name of the jar whose version counts, of a program that is a folder of jars for Java.
+    `pinned` programs are used in exactly `version`, others from `version` on. `version_command` prints the version; if
+    empty, any version is accepted. `folders` are searched after PATH (glob patterns, `~` for the home folder). `apt`
+    and `brew` are the packages of Debian and Homebrew. `jar` is a pattern for the jar that determines the version, if
+    the program is a folder of Java jars.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Where a program is, if it is anywhere: PATH, this environment, known folders, the cache. Nothing is made here."""
+"""Finds installed programs: in PATH, this environment, known folders and the cache. Installs nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tidings_cli.programs.pins import PROGRAMS, Program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION_SECONDS = 30  # a program that takes longer to say its version is not asked again: it is passed over
+VERSION_SECONDS = 30  # timeout for printing the version, after which the program is skipped
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _VERSION = re.compile(r"(?<![\w.])v?=?(\d+(?:\.\d+)+)(-\w)?")
 
 
 def target() -> tuple[str, str]:
-    """This machine in the words of release files and of Go: operating system and architecture."""
+    """Return the operating system and architecture of this machine, as in names of releases and in Go."""
     machine = platform.machine().lower()
     return platform.system().lower(), _ARCHITECTURES.get(machine, machine)
 
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def packaged(file: str) -> bytes:
-    """The content of a file of this package."""
+    """Return the content of a file of this package."""
     return files("tidings_cli.programs").joinpath(file).read_bytes()
 
 
@@ -56,13 +56,13 @@ def cached(program: Program) -> Path:
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:
-    """The first version in what a program prints about itself; None where there is none, or it is a pre-release."""
-    found = _VERSION.search(text)
-    return tuple(int(part) for part in found[1].split(".")) if found and not found[2] else None
+    """Return the first version in a program's output; None if there is none or it is a pre-release."""
+    match = _VERSION.search(text)
+    return tuple(int(part) for part in match[1].split(".")) if match and not match[2] else None
 
 
 def fits(program: Program, path: Path) -> bool:
-    """Whether the program at `path` is one that we may use."""
+    """Return True if the program at `path` has a suitable version."""
     if not program.version_command:
         return True
     try:
@@ -75,10 +75,10 @@ def fits(program: Program, path: Path) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    found, wanted = parse_version(answer.stdout + answer.stderr), parse_version(program.version)
-    if answer.returncode != 0 or found is None or wanted is None:
+    actual, expected = parse_version(answer.stdout + answer.stderr), parse_version(program.version)
+    if answer.returncode != 0 or actual is None or expected is None:
         return False
-    return found == wanted if program.pinned else found >= wanted
+    return actual == expected if program.pinned else actual >= expected
 
 
 def _candidates(program: Program) -> Iterator[Path]:
@@ -93,12 +93,12 @@ def _candidates(program: Program) -> Iterator[Path]:
 
 
 def _jar_folders(program: Program) -> Iterator[Path]:
-    """Yield where Kafka's jars may be: of an installed one, else in the cache. Homebrew keeps them in libexec."""
+    """Yield folders that may hold Kafka's jars: an installed one's, then the cache. Homebrew keeps them in libexec."""
     if home := os.environ.get("KAFKA_HOME"):
         yield Path(home) / "libs"
     for script in ("kafka-server-start.sh", "kafka-server-start"):
-        if found := shutil.which(script):
-            root = Path(found).resolve().parent.parent
+        if path := shutil.which(script):
+            root = Path(path).resolve().parent.parent
             yield from (root / "libs", root / "libexec/libs")
     yield cached(program)
 
@@ -106,9 +106,9 @@ def _jar_folders(program: Program) -> Iterator[Path]:
 def _has_jar(program: Program, folder: Path) -> bool:
     oldest = parse_version(program.version) or ()
     return any(
-        (parse_version(found[1]) or ()) >= oldest
-        for each in folder.glob("*.jar")
-        if (found := re.fullmatch(program.jar, each.name))
+        (parse_version(match[1]) or ()) >= oldest
+        for path in folder.glob("*.jar")
+        if (match := re.fullmatch(program.jar, path.name))
     )
 
 

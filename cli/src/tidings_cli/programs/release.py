@@ -53,7 +53,7 @@ def fetch(client: httpx2.Client, url: str, into: Path) -> str:
         for piece in answer.iter_bytes():
             size += len(piece)
             if size > LARGEST:
-                raise ProgramError(f"{url} has more than {LARGEST} bytes", mend="tell whoever runs your network")
+                raise ProgramError(f"{url} exceeds {LARGEST} bytes", remedy="report it to your network administrator")
             file.write(piece)
             digest.update(piece)
     return digest.hexdigest()
@@ -62,14 +62,14 @@ def fetch(client: httpx2.Client, url: str, into: Path) -> str:
 def require_https(request: httpx2.Request) -> None:
     """Refuse a redirect from HTTPS to what anybody on the way could change."""
     if request.url.scheme != "https" and request.url.host not in ("127.0.0.1", "localhost"):
-        raise ProgramError(f"{request.url} is not HTTPS", mend="tell whoever runs your network")
+        raise ProgramError(f"{request.url} is not HTTPS", remedy="report it to your network administrator")
 
 
 def _unpack(archive: Path, member: str, into: Path) -> None:
     with tarfile.open(archive) as tar:
         content = tar.extractfile(member)
         if content is None:
-            raise ProgramError(f"{archive.name} holds no file {member}", mend="report it: the pinned table is wrong")
+            raise ProgramError(f"{archive.name} holds no file {member}", remedy="report it: the pinned table is wrong")
         into.write_bytes(content.read())
 
 
@@ -95,7 +95,7 @@ def download(program: Program, release: Release, folder: Path, report: Callable[
     if actual != expected:
         raise ProgramError(
             f"{url} has the SHA-256 {actual}, {what} is {expected or 'none'}: it was cut short or tampered with",
-            mend="try again; if it happens twice, do not run it and tell whoever runs your network",
+            remedy="retry; if it happens again, do not run the file and report it to your network administrator",
         )
     if not release.member:
         return archive

@@ -24,7 +24,7 @@ from tidings_cli.testing.serving import Served
 
 
 class StartDaprd(Protocol):
-    """What the fixture `daprd` gives; the arguments are those of `tidings_cli.testing.programs.daprd`."""
+    """Type of the fixture `daprd`; the arguments are those of `tidings_cli.testing.programs.daprd`."""
 
     def __call__(
         self,
@@ -50,14 +50,14 @@ def ports() -> Iterator[Ports]:
 
 @pytest.fixture(scope="session")
 def nats(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a NATS server with JetStream. Streams are the test's: `tidings.brokers.jetstream.ensure_streams`."""
+    """URL of a NATS server with JetStream. Tests create streams: `tidings.brokers.jetstream.ensure_streams`."""
     with programs.nats_server(tmp_path_factory.mktemp("nats"), ports.take()) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def redis(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a Redis server is, as host:port."""
+    """Address of a Redis server as host:port."""
     _must_have("redis-server")
     with programs.redis_server(tmp_path_factory.mktemp("redis"), ports.take()) as address:
         yield address
@@ -65,7 +65,7 @@ def redis(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.fixture(scope="session")
 def kafka(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Kafka server. Topics are the test's: `tidings.brokers.kafka.ensure_topics`."""
+    """URL of a Kafka server. Tests create topics: `tidings.brokers.kafka.ensure_topics`."""
     _must_have("kafka")
     with programs.kafka_server(tmp_path_factory.mktemp("kafka"), ports) as url:
         yield url
@@ -73,7 +73,7 @@ def kafka(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.fixture(scope="session")
 def postgres(ports: Ports) -> Iterator[str]:
-    """The URL of a PostgreSQL server; `create database` gives a test one of its own."""
+    """URL of a PostgreSQL server; tests create their own databases with `create database`."""
     _must_have("initdb", "postgres")
     with programs.public_folder() as folder, programs.postgres_server(folder, ports.take()) as url:
         yield url

@@ -53,7 +53,7 @@ class Ports:
         self._blocks.close()
 
     def take(self) -> int:
-        """Give a port that nobody else was given."""
+        """Return a port that has not been allocated before."""
         port = next(self._free, None)
         if port is None:
             self._free = self._blocks.enter_context(block())
@@ -94,11 +94,11 @@ def postgres_server(folder: Path, port: int, *settings: str) -> Iterator[str]:
     """
     user = _ordinary_user(folder)
     data = folder / "data"
-    wanted = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", *settings]
+    options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", *settings]
     initdb = [str(_program("initdb")), "--pgdata", str(data), "--username", "tidings", "--auth", "trust", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, user=user)
     command = [str(_program("postgres")), "-D", str(data), "-h", HOST, "-p", str(port), "-k", str(folder)]
-    command += [part for setting in wanted for part in ("-c", setting)]
+    command += [part for setting in options for part in ("-c", setting)]
     log = folder / "postgres.log"
     with running(command, log, lambda: "ready to accept connections" in log.read_text(), user=user, stop=signal.SIGINT):
         yield f"postgresql://tidings@{HOST}:{port}/postgres?sslmode=disable"
@@ -107,7 +107,7 @@ def postgres_server(folder: Path, port: int, *settings: str) -> Iterator[str]:
 @contextmanager
 def rabbitmq_server(folder: Path, ports: Ports) -> Iterator[str]:
     """Run RabbitMQ, with a port mapper of its own; gives its URL."""
-    found = _program("rabbitmq-server")
+    executable = _program("rabbitmq-server")
     port, names = ports.take(), str(ports.take())
     environment = os.environ | {
         "HOME": str(folder),
@@ -122,7 +122,7 @@ def rabbitmq_server(folder: Path, ports: Ports) -> Iterator[str]:
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
     }
-    command = [str(DEBIANS_RABBITMQ if DEBIANS_RABBITMQ.exists() else found)]
+    command = [str(DEBIANS_RABBITMQ if DEBIANS_RABBITMQ.exists() else executable)]
     try:
         with running(command, folder / "rabbitmq.log", lambda: listens(port), environment=environment, patience=120):
             yield f"amqp://guest:guest@{HOST}:{port}/"
@@ -187,7 +187,7 @@ def public_folder() -> Iterator[Path]:
 
 
 def _ordinary_user(folder: Path) -> str | None:
-    """PostgreSQL refuses to run as root: then it is run as somebody who owns the folder."""
+    """Change to the owner of the folder if this process is root, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -201,7 +201,7 @@ def _program(name: str) -> Path:
 
 
 def listens(port: int) -> bool:
-    """Whether a server accepts connections on the port."""
+    """Return True if a server accepts connections on the port."""
     with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
@@ -276,7 +276,7 @@ class Daprd:
 
     @property
     def address(self) -> str:
-        """Where its gRPC API is, as `DaprSidecar` takes it."""
+        """Address of the gRPC API, for `DaprSidecar`."""
         return f"{HOST}:{self.grpc_port}"
 
     async def start(self) -> None:
@@ -323,7 +323,7 @@ class Daprd:
         """Let it hang: it keeps its connections and answers nothing; returns once it does."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
-            while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # the kernel tells nobody
+            while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(0.005)
 
     def resume(self) -> None:
@@ -332,7 +332,7 @@ class Daprd:
             self.process.send_signal(signal.SIGCONT)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Read what it logged."""
+        """Return the log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
@@ -352,15 +352,15 @@ def daprd(
         app_id: The app's id.
         folder: Its own; resources and log are written there.
         ports: Where its ports come from.
-        resources: Components, Subscriptions, Resiliency: as dicts, the way they stand in YAML.
+        resources: Components, Subscriptions, Resiliency: as dicts, in the form of their YAML.
         app_port: Where the app listens; without one nothing is delivered.
         environment: On top of this process's, such as DAPR_API_TOKEN and APP_API_TOKEN.
         flags: Further flags.
 
     """
-    wanted = list(resources)
+    documents = list(resources)
     (folder / "resources").mkdir(parents=True)
-    for number, resource in enumerate(wanted):  # daprd reads a Resiliency only from a file of its own
+    for number, resource in enumerate(documents):  # daprd reads a Resiliency only from a file of its own
         (folder / "resources" / f"{number}.yaml").write_text(yaml.safe_dump(resource))
     http_port, grpc_port = ports.take(), ports.take()
     command = [
@@ -372,7 +372,9 @@ def daprd(
         *(("--app-port", str(app_port), "--app-protocol", "http") if app_port else ()),
         *flags,
     ]
-    mine = [each for each in wanted if each["kind"] == "Subscription" and app_id in (each.get("scopes") or [app_id])]
+    subscriptions = [
+        item for item in documents if item["kind"] == "Subscription" and app_id in (item.get("scopes") or [app_id])
+    ]
     return Daprd(
         app_id,
         http_port,
@@ -380,5 +382,5 @@ def daprd(
         command,
         {**os.environ, "DAPR_HOST_IP": HOST, **(environment or {})},
         folder / "daprd.log",
-        len(mine) if app_port else 0,
+        len(subscriptions) if app_port else 0,
     )

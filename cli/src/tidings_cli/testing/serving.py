@@ -1,4 +1,4 @@
-"""An ASGI app behind a real HTTP server, in this very process and event loop."""
+"""Serves an ASGI app over HTTP in the same process and event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Served:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Number of connected clients."""
         return len(self._server.server_state.connections) if self._server else 0
 
     async def start(self) -> None:

@@ -55,7 +55,7 @@ def down(run_dir: Path, report: Callable[[str], None]) -> None:
     run_state = state.read(run_dir)
     if run_state.running:
         os.kill(run_state.supervisor.pid, signal.SIGTERM)
-        _wait_gone(run_state.supervisor, STOP_TIMEOUT)
+        _wait_for_exit(run_state.supervisor, STOP_TIMEOUT)
     orphans.end(run_dir, run_state, report)
 
 
@@ -64,11 +64,11 @@ def _end(process: ProcessState, timeout: float = 15.0) -> None:
         return
     with suppress(ProcessLookupError):
         os.kill(process.process.pid, process.stop_signal)
-        if not _wait_gone(process.process, timeout):
+        if not _wait_for_exit(process.process, timeout):
             os.kill(process.process.pid, signal.SIGKILL)
 
 
-def _wait_gone(identity: Identity, timeout: float) -> bool:
+def _wait_for_exit(identity: Identity, timeout: float) -> bool:
     try:
         process = psutil.Process(identity.pid)
     except psutil.NoSuchProcess:

@@ -3,7 +3,7 @@
 ```
 state.json  lock
 resources/<app>/      resources of the app's sidecar: components, Subscriptions, Resiliency
-policies/<app>.json   consumer policy for the kit
+policies/<app>.json   consumer policy for the SDK
 map.json              system map: types, consumers, deprecations
 data/<name>/          data of a service, the broker or a store
 logs/<process>.log
@@ -33,17 +33,17 @@ def make_private(folder: Path) -> None:
 
 
 def make_own(folder: Path) -> None:
-    """Make a run folder private, and see that it is ours: whoever owns it can put links into it.
+    """Make a run folder private, and check its owner, who could create links in it.
 
     Raises:
-        UpError: It is somebody else's, or a link that somebody else has made.
+        UpError: The folder, or a link to it, belongs to another user.
 
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    for found in (folder.lstat(), folder.stat()):
-        if found.st_uid != os.geteuid():
+    for status in (folder.lstat(), folder.stat()):
+        if status.st_uid != os.geteuid():
             raise UpError(
                 f"{folder} belongs to another account, which could change what runs here: give another --run-dir"
             )

@@ -153,11 +153,13 @@ def _components(
         sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
     )
     used = planned.parallel(app)
-    found = [each for document in pubsub for each in parallel(document)]
-    mine = [
-        each for each in found if each["metadata"]["name"] in {*used, *(each["metadata"]["name"] for each in pubsub)}
+    result = [component for document in pubsub for component in parallel(document)]
+    needed = [
+        item
+        for item in result
+        if item["metadata"]["name"] in {*used, *(component["metadata"]["name"] for component in pubsub)}
     ]
-    return [*(_scoped(planned, each) for each in mine), *store]
+    return [*(_scoped(planned, component) for component in needed), *store]
 
 
 def _scoped(planned: System, component: dict[str, Any]) -> dict[str, Any]:

@@ -126,10 +126,10 @@ async def _serves(probe: SidecarServes, client: httpx2.AsyncClient) -> str:
     if isinstance(response, str):
         return response
     try:
-        found = loaded(response.json())
+        components = loaded(response.json())
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return f"{probe.url}/v1.0/metadata answers something else than a sidecar does"
-    missing = sorted(topic for _, topic in probe.subscriptions - found)
+    missing = sorted(topic for _, topic in probe.subscriptions - components)
     return f"not subscribed yet to {', '.join(missing)}" if missing else ""
 
 

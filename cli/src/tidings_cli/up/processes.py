@@ -21,7 +21,7 @@ SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
     *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--lifespan", "on"),
     *("--no-access-log", "--log-level", "warning", "--http", "tidings.web.protocol:BoundedProtocol"),
-    # Open event streams to browsers would block a stop for ever: close them after this many seconds.
+    # Open event streams to browsers would block a stop indefinitely: close them after this many seconds.
     *("--timeout-graceful-shutdown", "5"),
 )
 SIDECAR_FLAGS = (
@@ -44,7 +44,7 @@ HEALTH_FLAGS = (
     ("--enable-app-health-check",),
 )
 SERVICE_GRACE = 15.0
-"""Seconds; longer than the kit's own drain (TIDINGS_DRAIN, 10 s)."""
+"""Seconds; longer than the SDK's drain time (TIDINGS_DRAIN, 10 s)."""
 SIDECAR_GRACE = 8.0
 
 

@@ -143,14 +143,14 @@ class Supervisor:
                     self._set_condition("held")
                     await self._unless_stopping(HELD_EVERY)
                     continue
-                await self._run_once(log)
+                await self._run_process(log)
                 if not self._stopping.is_set():
                     await self._unless_stopping(self._report_exit(log))
         finally:
             log.close()
             self._set_condition("stopped")
 
-    async def _run_once(self, log: LogFile) -> None:
+    async def _run_process(self, log: LogFile) -> None:
         log.forget_last_lines()
         self._set_condition("failing" if self._is_failing else "starting")
         started = time.monotonic()

@@ -60,30 +60,30 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
 def _typed(inventory: Inventory) -> _Typed:
     """Return every published version by its message's name; of two types that claim one name, the senior."""
     return {
-        f"{each.spec.type}.{version.name}": (each, version)
-        for each in inventory.types.values()
-        if inventory.type(type_key(each)) is each
-        for version in each.spec.versions
+        f"{resource.spec.type}.{version.name}": (resource, version)
+        for resource in inventory.types.values()
+        if inventory.type(type_key(resource)) is resource
+        for version in resource.spec.versions
         if version.state in ("Active", "Deprecated")
     }
 
 
 def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
     """Return the names of the messages on each topic."""
-    found: dict[Place, set[str]] = defaultdict(set)
+    result: dict[Place, set[str]] = defaultdict(set)
     for name, (event_type, version) in typed.items():
         channel = channel_of(event_type, version)
-        found[channel.pubsub, channel.topic].add(name)
+        result[channel.pubsub, channel.topic].add(name)
     replays = {replay_topic(app.app) for app in planned.apps.values()}
     for app in planned.apps.values():
         for entry in app.policy["subscriptions"]:  # a subscription may read a type from a topic of its own
             labels = {f"{entry['type']}.v{major}" for major in entry["versions"]}
-            found[entry["pubsub"], entry["topic"]] |= labels & typed.keys()
+            result[entry["pubsub"], entry["topic"]] |= labels & typed.keys()
         for pubsub, topics in (*app.reads.items(), *app.publishes.items()):
             for topic in topics:
-                if not found[pubsub, topic]:
-                    found[pubsub, topic].add(messages.REPLAYED if topic in replays else messages.DEAD_LETTER)
-    return {place: sorted(names) for place, names in found.items()}
+                if not result[pubsub, topic]:
+                    result[pubsub, topic].add(messages.REPLAYED if topic in replays else messages.DEAD_LETTER)
+    return {place: sorted(names) for place, names in result.items()}
 
 
 def _used(apps: Iterable[AppPlan]) -> set[Place]:
@@ -109,7 +109,7 @@ def _channel_names(places: Iterable[Place]) -> dict[Place, str]:
 def _channel(place: Place, names: list[str], typed: _Typed) -> dict[str, Any]:
     pubsub, topic = place
     types = [typed[name][0] for name in names if name in typed]
-    described = {"description": " ".join(dict.fromkeys(each.spec.description for each in types)).strip()}
+    described = {"description": " ".join(dict.fromkeys(resource.spec.description for resource in types)).strip()}
     return {
         "address": topic,
         **(described if described["description"] else {}),
@@ -123,15 +123,15 @@ def _channel(place: Place, names: list[str], typed: _Typed) -> dict[str, Any]:
 def _operations(
     apps: Mapping[str, AppPlan], names: Mapping[Place, str], carried: Mapping[Place, list[str]]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
     for app, planned in apps.items():
         for action, topics_of in (("send", planned.publishes), ("receive", planned.reads)):
             for pubsub, topics in topics_of.items():
                 for topic in topics:
                     place = (pubsub, topic)
                     key = schemas.component_name(f"{app}.{action}.{names[place]}")
-                    found[key] = _operation(app, planned, action, place, names[place], carried[place])
-    return found
+                    operations[key] = _operation(app, planned, action, place, names[place], carried[place])
+    return operations
 
 
 def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: str, names: list[str]) -> dict[str, Any]:
@@ -143,9 +143,13 @@ def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: s
         "tags": [{"name": app}],
         "messages": [{"$ref": f"{at}/messages/{schemas.component_name(name)}"} for name in names],
     }
-    entries = [each for each in planned.policy["subscriptions"] if (each["pubsub"], each["topic"]) == place]
+    entries = [
+        subscription
+        for subscription in planned.policy["subscriptions"]
+        if (subscription["pubsub"], subscription["topic"]) == place
+    ]
     if action == "receive" and entries:
-        operation["x-subscriptions"] = [{"name": each["name"], "path": each["path"]} for each in entries]
+        operation["x-subscriptions"] = [{"name": entry["name"], "path": entry["path"]} for entry in entries]
     return operation
 
 
@@ -158,16 +162,16 @@ def _messages(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
 
 
 def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
-    found = messages.common_schemas()
+    components = messages.common_schemas()
     for name in sorted(used):
         schema = typed[name][1].schema if name in typed else None
         if isinstance(schema, Mapping):
-            found |= schemas.components(name, schema)
-    return found
+            components |= schemas.components(name, schema)
+    return components
 
 
 def _domains(types: Iterable[EventType]) -> list[dict[str, str]]:
-    return [{"name": name} for name in sorted({each.spec.type.partition(".")[0] for each in types})]
+    return [{"name": name} for name in sorted({resource.spec.type.partition(".")[0] for resource in types})]
 
 
 def _message(name: str) -> str:

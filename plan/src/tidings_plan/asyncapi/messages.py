@@ -103,7 +103,7 @@ def message(event_type: EventType, version: Version) -> dict[str, Any]:
         "title": label,
         "summary": spec.description or label,
         **({"description": text} if (text := _description(version)) else {}),
-        "tags": [{"name": each} for each in (spec.intent.lower(), spec.classification.lower(), version.state.lower())],
+        "tags": [{"name": tag} for tag in (spec.intent.lower(), spec.classification.lower(), version.state.lower())],
         "traits": [_trait()],
         "payload": {"allOf": [reference(CLOUD_EVENT), payload]},
         **({"examples": examples} if examples else {}),

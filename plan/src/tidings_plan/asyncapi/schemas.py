@@ -20,11 +20,11 @@ def components(label: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     Within one document, `#/$defs/Line` would point to the document's own root: every definition becomes
     `<label>.Line`.
     """
-    found = {component_name(label): _fitted(schema, label)}
+    result = {component_name(label): _fitted(schema, label)}
     for place in ("$defs", "definitions"):
         for name, definition in schema.get(place, {}).items():
-            found[component_name(f"{label}.{name}")] = _fitted(definition, label)
-    return found
+            result[component_name(f"{label}.{name}")] = _fitted(definition, label)
+    return result
 
 
 def reference(name: str) -> dict[str, str]:
@@ -52,9 +52,9 @@ def _value(name: str, value: Any, label: str) -> Any:
     if name in ("const", "enum", "default", "examples", "required"):
         return value
     if name in _OF_SCHEMAS and isinstance(value, Mapping):
-        return {key: _fitted(each, label) for key, each in value.items()}
+        return {key: _fitted(item, label) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fitted(each, label) for each in value]
+        return [_fitted(item, label) for item in value]
     return _fitted(value, label)
 
 

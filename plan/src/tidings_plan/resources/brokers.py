@@ -53,16 +53,16 @@ def several_at_once(document: Any) -> str | None:
 
 def start_position(document: Any) -> StartPosition:
     """Return where a component's new consumer starts, or Unknown for a type or a setting that is not known."""
-    given = _entries(document)
+    entries = _entries(document)
     match _type(document):
         case "pubsub.redis":
             return "Earliest"  # consumer groups are created at 0
         case "pubsub.rabbitmq":
             return "Latest"  # a queue receives what is published once it exists
         case "pubsub.jetstream":
-            return _JETSTREAM.get(given.get("deliverPolicy", "all"), "Unknown")
+            return _JETSTREAM.get(entries.get("deliverPolicy", "all"), "Unknown")
         case "pubsub.kafka":
-            return _KAFKA.get(given.get("initialOffset", "newest"), "Unknown")
+            return _KAFKA.get(entries.get("initialOffset", "newest"), "Unknown")
         case "pubsub.in-memory" | "pubsub.mqtt3":
             return "Connected"
     return "Unknown"
@@ -112,10 +112,10 @@ def parallel(document: Any) -> list[dict[str, Any]]:
     name, annotations = metadata["name"], metadata.pop("annotations", None)
     if not isinstance(annotations, dict) or PARALLEL not in annotations:
         return [document]
-    if others := {key: value for key, value in annotations.items() if key != PARALLEL}:
-        metadata["annotations"] = others
+    if rest := {key: value for key, value in annotations.items() if key != PARALLEL}:
+        metadata["annotations"] = rest
     names = [name, *(f"{name}-{number}" for number in range(1, _count(annotations[PARALLEL])))]
-    return [{**document, "metadata": {**metadata, "name": each}} for each in names]
+    return [{**document, "metadata": {**metadata, "name": item}} for item in names]
 
 
 def _count(asked: Any) -> int:
@@ -130,6 +130,6 @@ def settings(document: Any) -> str:
     """Return what must be equal in components that share a broker's consumer; it may hold a password."""
     spec = document["spec"]
     entries = spec.get("metadata")
-    given = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
-    shared = [each for each in given if each.get("name") not in _OF_SOMEBODY_ELSE]
+    valid = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    shared = [entry for entry in valid if entry.get("name") not in _OF_SOMEBODY_ELSE]
     return repr([spec.get("type"), spec.get("version"), shared])

@@ -121,11 +121,11 @@ class Inventory:
 
         They are called `pubsub`, `pubsub-1`, `pubsub-2` … and are equal in all settings. Each brings one more.
         """
-        found = [component]
+        parts = [component]
         settings = self._settings(namespace, component)
-        while settings and self._settings(namespace, following := f"{component}-{len(found)}") == settings:
-            found.append(following)
-        return found
+        while settings and self._settings(namespace, following := f"{component}-{len(parts)}") == settings:
+            parts.append(following)
+        return parts
 
     def _settings(self, namespace: str, component: str) -> str:
         return self.settings.get(component) or self.settings.get(f"{namespace}/{component}", "")
@@ -253,7 +253,7 @@ class Inventory:
 
     def _index_subscription(self, subscription: EventSubscription) -> None:
         self._namespaces_of[app_key(subscription)[1]].add(app_key(subscription)[0])
-        if reads_others_dead_letters(subscription):
+        if reads_foreign_dead_letters(subscription):
             self._dead_letter_readers[subscription.metadata.namespace][subscription.key] = subscription
         for selection in selections(subscription):
             if selection.events.pattern or is_dead_letters(selection):
@@ -268,7 +268,7 @@ class Inventory:
     def _apps_around(self, subscription: EventSubscription, *, dead_letters_differ: bool) -> frozenset[Key]:
         """Return the affected apps: its own, competing consumers of a command, and dead-letter readers."""
         near = frozenset({app_key(subscription)}) | self._apps_on(_named_topics(subscription))
-        if reads_others_dead_letters(subscription):
+        if reads_foreign_dead_letters(subscription):
             readers = self._dead_letter_readers.get(subscription.metadata.namespace, {}).values()
             near |= frozenset(app_key(reader) for reader in readers)
         for selection in selections(subscription):
@@ -320,10 +320,10 @@ def is_dead_letters(selection: Selection) -> bool:
     return selection.events.name.startswith("deadletter.")
 
 
-def reads_others_dead_letters(subscription: EventSubscription) -> bool:
+def reads_foreign_dead_letters(subscription: EventSubscription) -> bool:
     """Return True if the subscription consumes dead letters of other apps."""
     own = f"deadletter.{subscription.spec.consumer.app_id}"
-    return any(is_dead_letters(each) and each.events.name != own for each in selections(subscription))
+    return any(is_dead_letters(selection) and selection.events.name != own for selection in selections(subscription))
 
 
 def _drop(index: dict[At, dict[Member, Any]], at: At, key: Member) -> None:

@@ -55,7 +55,7 @@ def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Findin
                 origin.at(),
             )
         ]
-    if not _is_ours(data):
+    if not _is_tidings(data):
         return None, []
     bounds.check({name: value for name, value in data.items() if name != "status"})
     findings = list(_header(data, origin))
@@ -69,7 +69,7 @@ def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Findin
     return Resource(kind, metadata, spec, origin), []
 
 
-def _is_ours(data: Mapping[str, Any]) -> bool:
+def _is_tidings(data: Mapping[str, Any]) -> bool:
     """Return True if a document has our API group or a misspelling of it, which would otherwise be ignored silently."""
     group = str(data["apiVersion"])[:253].partition("/")[0]
     if group == GROUP:
