@@ -51,14 +51,16 @@ async def test_every_good_event_is_handled_once_and_every_bad_one_is_listed(
     assert all(letter["failurereason"] for letter in letters), json.dumps(letters)[:2000]
 
 
-async def test_later_events_are_handled_while_handlers_hang_where_the_broker_delivers_one_at_a_time(
-    nats: str, tmp_path: Path, daprd: StartDaprd, serve: Serve
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
+async def test_later_events_are_handled_while_handlers_hang(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path, daprd: StartDaprd, serve: Serve
 ) -> None:
     app, hang = unique("till").replace(".", "-"), BAD["the handler hangs"]
     numbers = range(100)
     events = [encoded(hang(number) if number % 25 == 0 else envelope(number)) for number in numbers]
     good = {number for number in numbers if number % 25}
-    how = bad_events.running("nats", nats, app, tmp_path, daprd, serve, timeout="10m")
+    address = request.getfixturevalue(broker)
+    how = bad_events.running(broker, address, app, tmp_path, daprd, serve, timeout="10m")
     async with how as (shop, letters, publish):
         await publish(events)
         await poll(lambda: shop.handled.keys() >= good, patience=30)

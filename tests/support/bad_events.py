@@ -227,7 +227,7 @@ async def running(
     if broker == "kafka":
         await asyncio.to_thread(ensure_topics, address, [*found.topics, topic])
     served, archived = await serve(late), await serve(archive)
-    [state] = render(SETS / "state-sqlite", {"STATE_FILE": str(folder / "state.db")})
+    [state] = render(SETS / "state-sqlite", {"STATE_FILE": f"{folder}/state.db?_pragma=synchronous(0)"})
     resources = [component, state, *found.subscriptions, found.resiliency]
     process = await daprd(app, resources=resources, app_port=served.port)
     await daprd(reader, resources=[component, letters], app_port=archived.port)

@@ -59,13 +59,14 @@ class Shop:
         self.failing: dict[int, BaseException] = {}
         self.hanging: set[int] = set()
         self.tried: Counter[int] = Counter()
+        self.released = asyncio.Event()
         self.handlers = Handlers()
 
         @self.handlers.on(Sold)
         async def sell(sold: Sold, context: Any) -> None:
             self.tried[sold.number] += 1
             if sold.number in self.hanging:
-                await asyncio.Event().wait()
+                await self.released.wait()
             if error := self.failing.get(sold.number):
                 raise error
             if hasattr(context, "load"):  # the table strategy keeps rows instead
@@ -131,15 +132,21 @@ def many(*bodies: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def served(shop: Shop, **given: Any) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
+async def served(
+    shop: Shop, sidecar: MemorySidecar | None = None, **given: Any
+) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
     """The service behind a real server, as a sidecar reaches it: over one connection that is kept."""
-    async with running(shop, MemorySidecar("till"), **given) as service:
+    async with running(shop, sidecar or MemorySidecar("till"), **given) as service:
         with Ports() as ports:
             server = Served(create_app(service), ports.take())
             await server.start()
             limits = httpx2.Limits(max_connections=1)
             async with httpx2.AsyncClient(base_url=server.url, timeout=60, limits=limits, trust_env=False) as client:
-                yield service, client
+                try:
+                    yield service, client
+                finally:
+                    service.ingress.delayed.enabled = False
+                    shop.released.set()  # otherwise, the server waits for hanging handlers
             await server.stop()
 
 
@@ -193,15 +200,57 @@ async def test_a_slow_event_that_came_before_the_service_had_started_leaves_the_
         await asyncio.gather(attempt, return_exceptions=True)
 
 
+@pytest.mark.parametrize("answer_lost", [False, True])
+async def test_a_hanging_handlers_event_leaves_the_queue_once_the_store_answers(
+    monkeypatch: pytest.MonkeyPatch, answer_lost: bool
+) -> None:
+    """On a busy disk the only try to store it failed: the topic then waited for the handler's timeout."""
+    shop, sidecar = Shop(), MemorySidecar("till")
+    shop.hanging.add(1)
+    transact, failures = sidecar.transact, iter([True, True, True])
+
+    async def failing(operations: Any) -> None:
+        fails = any("delayedRetry" in str(each) for each in operations) and next(failures, False)
+        if answer_lost or not fails:
+            await transact(operations)
+        if fails:
+            raise SidecarUnavailable("Deadline Exceeded")
+
+    monkeypatch.setattr(sidecar, "transact", failing)
+    async with served(shop, sidecar, policy=policy(timeout=3600.0)) as (_service, client):
+        for number in (1, 2):
+            assert (await client.post(PATH, content=body(number), timeout=60)).json() == {"status": "SUCCESS"}
+        assert next(failures, None) is None, "the store failed three times"
+        await asyncio.sleep(4 * SHORTEST)
+        assert shop.tried == {1: 1, 2: 1}, "what the store kept although its answer got lost is no second attempt"
+
+
+async def test_a_slow_attempt_that_is_cancelled_outside_of_the_queue_is_made_again() -> None:
+    shop, acknowledged = Shop(), asyncio.Event()
+    shop.hanging.add(1)
+
+    async def acknowledge() -> None:
+        acknowledged.set()
+
+    async with running(shop, MemorySidecar("till"), policy=policy(timeout=3600.0)) as service:
+        attempt = asyncio.ensure_future(service.ingress._respond(PATH, body(1), acknowledge))
+        await asyncio.wait_for(acknowledged.wait(), 60)
+        shop.hanging.clear()
+        attempt.cancel()
+        await until(lambda: not service.ingress.delayed._held["sold"])
+        assert service.ingress.delayed._attempts_aside["sold"] == 0
+        assert not service.ingress.delayed._running
+    assert shop.tried == {1: 2}
+
+
 async def test_only_so_many_slow_attempts_go_on_outside_of_the_queue() -> None:
     shop = Shop()
     shop.hanging |= set(range(MAX_RUNNING + 1))
-    async with served(shop, policy=policy(timeout=60.0)) as (service, client):
+    async with served(shop, policy=policy(timeout=60.0)) as (_service, client):
         for number in range(MAX_RUNNING):
             assert (await client.post(PATH, content=body(number))).json() == {"status": "SUCCESS"}
         with pytest.raises(httpx2.ReadTimeout):
             await client.post(PATH, content=body(MAX_RUNNING), timeout=1)
-        service.ingress.delayed.enabled = False
 
 
 async def test_the_event_of_a_slow_attempt_outlives_the_process() -> None:
@@ -227,12 +276,11 @@ async def test_the_event_of_a_slow_attempt_outlives_the_process() -> None:
 async def test_what_waits_for_its_turn_or_keeps_an_order_stays_in_the_queue(given: dict[str, Any]) -> None:
     shop = Shop()
     shop.hanging.add(1)
-    async with served(shop, policy=policy(timeout=60.0, **given)) as (service, client):
+    async with served(shop, policy=policy(timeout=60.0, **given)) as (_service, client):
         if "max_concurrency" in given:
             assert (await client.post(PATH, content=body(1))).json() == {"status": "SUCCESS"}
         with pytest.raises(httpx2.ReadTimeout):
             await client.post(PATH, content=body(1 if "ordering" in given else 2), timeout=1)
-        service.ingress.delayed.enabled = False
 
 
 async def test_an_attempt_is_slow_compared_with_the_usual_ones() -> None:

@@ -36,7 +36,14 @@ class Served:
     async def start(self) -> None:
         """Listen, and run the app's lifespan if it has one."""
         config = uvicorn.Config(
-            self._app, host=HOST, port=self.port, log_config=None, ws="none", access_log=False, http=BoundedProtocol
+            self._app,
+            host=HOST,
+            port=self.port,
+            log_config=None,
+            ws="none",
+            access_log=False,
+            http=BoundedProtocol,
+            timeout_graceful_shutdown=5,  # as services are run; without it, a handler that hangs would prevent the end
         )
         self._server = _Server(config)
         self._running = asyncio.ensure_future(self._server.serve())

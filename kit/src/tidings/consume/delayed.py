@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import msgspec
@@ -45,6 +46,16 @@ _UNAVAILABLE = RetryPolicy(duration=1.0, max_interval=30.0)
 Running = asyncio.Future[bool]
 """Result of an attempt that is still running after its event left the queue: True once the event has its outcome."""
 _retrying: ContextVar[bool] = ContextVar("retrying", default=False)
+
+
+@contextmanager
+def outside_queue(left: bool) -> Iterator[None]:
+    """Mark the current task as handling an event that has left the queue, if `left` is True."""
+    token = _retrying.set(left)
+    try:
+        yield
+    finally:
+        _retrying.reset(token)
 
 
 class Delayed(msgspec.Struct, frozen=True, rename="camel"):
@@ -127,36 +138,22 @@ class DelayedRetries:
         """Return True if another event may leave the queue now while its attempt is running."""
         return self.enabled and self._attempts_aside[subscription] < MAX_RUNNING
 
-    async def leave(self, delayed: Delayed, policy: SubscriptionPolicy) -> Running | None:
-        """Store an event whose attempt is running and must be ended with `conclude`.
-
-        Return None if the event must stay in the queue.
-        """
-        if not self.has_place(delayed.subscription) or not self._has_room(delayed, policy):
-            return None
+    def begin_aside(self, delayed: Delayed) -> None:
+        """Note a running attempt whose event is about to leave the queue, until `end_aside`."""
         self._attempts_aside[delayed.subscription] += 1
-        running = self._running[delayed.key] = asyncio.get_running_loop().create_future()
-        left = False
-        try:
-            left = await self._store(delayed, 0.0, policy.retry)
-        finally:
-            if not left:
-                self._end(delayed, running, done=False)
-                self._running.pop(delayed.key, None)
-        return running if left else None
+        self._running[delayed.key] = asyncio.get_running_loop().create_future()
 
-    async def conclude(self, delayed: Delayed, running: Running, conclusion: Callable[[], Awaitable[bool]]) -> None:
-        """End an attempt whose event has left the queue. `conclusion` returns True if the event has its outcome."""
-        done, token = False, _retrying.set(True)
-        try:
-            done = await conclusion()
-        finally:
-            _retrying.reset(token)
-            self._end(delayed, running, done=done)
+    async def leave(self, delayed: Delayed, policy: SubscriptionPolicy) -> bool:
+        """Store an event whose attempt is running; return False if it stays in the queue for now."""
+        return self.enabled and self._has_room(delayed, policy) and await self._store(delayed, 0.0, policy.retry)
 
-    def _end(self, delayed: Delayed, running: Running, *, done: bool) -> None:
+    def end_aside(self, delayed: Delayed, *, done: bool, left: bool) -> None:
+        """End a running attempt; `done` is True if the event has its outcome."""
         self._attempts_aside[delayed.subscription] -= 1
-        running.set_result(done)
+        # A stored event's retry takes the result, perhaps later.
+        running = self._running.get(delayed.key) if left else self._running.pop(delayed.key, None)
+        if running is not None and not running.done():
+            running.set_result(done)
 
     async def _store(self, delayed: Delayed, after: float, retry: RetryPolicy) -> bool:
         held, key = self._held[delayed.subscription], (delayed.path, delayed.identity)

@@ -3,6 +3,9 @@
 An attempt that takes much longer than usual is stored as a delayed retry that is due immediately (see
 `tidings.consume.delayed`), and its delivery is acknowledged. The attempt continues, and the delayed retry waits for its
 outcome instead of making another attempt. If the process ends first, its successor finds the delayed retry.
+
+If the store does not answer, storing the event is repeated for as long as the attempt runs: otherwise, one slow write
+would leave a hanging handler's event in the queue until its timeout.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
+import structlog
+
 from tidings.background import contained
-from tidings.consume.delayed import Delayed, DelayedRetries, Running
+from tidings.consume.delayed import Delayed, DelayedRetries
 from tidings.consume.policy import SubscriptionPolicy
+
+log = structlog.get_logger(__name__)
 
 SHORTEST = 0.05
 """Seconds for which every event stays in the queue."""
@@ -25,6 +31,7 @@ TIMES_USUAL = 4.0
 """An event leaves the queue after this multiple of the usual duration of its subscription's attempts."""
 _LONGEST_COUNTED = 1.0  # seconds; a longer duration would keep later slow events in the queue for too long
 _WEIGHT = 0.02  # of a single attempt in the moving average
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries to store an event
 
 
 @dataclass(slots=True)
@@ -59,7 +66,7 @@ class Departures:
 
     def of(self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]) -> Departure:
         """Prepare an attempt; `acknowledge` acknowledges its delivery."""
-        return Departure(self, delayed, self._paces[policy.name], partial(self._leave, delayed, policy, acknowledge))
+        return Departure(self, delayed, policy, self._paces[policy.name], acknowledge)
 
     def begin(self, departure: Departure) -> None:
         """Start watching an attempt."""
@@ -81,14 +88,6 @@ class Departures:
         if self._in_flight:
             self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
 
-    async def _leave(
-        self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]
-    ) -> Running | None:
-        running = await self.retries.leave(delayed, policy)
-        if running is not None:
-            await acknowledge()
-        return running
-
 
 class Departure:
     """Early departure of one event; a context manager around its attempt.
@@ -96,22 +95,31 @@ class Departure:
     Args:
         departures: Watches it.
         delayed: The event.
+        policy: The event's subscription.
         pace: Usual duration of its subscription's attempts.
-        leave: Stores the event and acknowledges its delivery; returns None if the event stays in the queue.
+        acknowledge: Acknowledges the delivery.
 
     """
 
-    __slots__ = ("_delayed", "_departures", "_leave", "_leaving", "began", "pace")
+    __slots__ = ("_acknowledge", "_delayed", "_departures", "_ended", "_leaving", "_left", "_policy", "began", "pace")
 
     def __init__(
-        self, departures: Departures, delayed: Delayed, pace: Pace, leave: Callable[[], Awaitable[Running | None]]
+        self,
+        departures: Departures,
+        delayed: Delayed,
+        policy: SubscriptionPolicy,
+        pace: Pace,
+        acknowledge: Callable[[], Awaitable[None]],
     ) -> None:
         self.began = 0.0
         self.pace = pace
         self._departures = departures
         self._delayed = delayed
-        self._leave = leave
-        self._leaving: asyncio.Future[Running | None] | None = None
+        self._policy = policy
+        self._acknowledge = acknowledge
+        self._leaving: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._left = False
 
     def __enter__(self) -> Self:
         self.began = time.monotonic()
@@ -121,6 +129,8 @@ class Departure:
     def __exit__(self, *_: object) -> None:
         self._departures.end(self)
         self.pace.took(time.monotonic() - self.began)
+        if self._ended is not None:
+            self._ended.set_result(None)
 
     @property
     def subscription(self) -> str:
@@ -129,12 +139,34 @@ class Departure:
 
     def start(self) -> None:
         """Start moving the event out of the queue."""
+        self._ended = asyncio.get_running_loop().create_future()
+        self._departures.retries.begin_aside(self._delayed)
         self._leaving = asyncio.ensure_future(contained(self._leave))
 
-    async def concluded(self, conclusion: Callable[[], Awaitable[bool]]) -> bool:
-        """Conclude the attempt if its event has left the queue, and return True if so."""
-        running = None if self._leaving is None else await self._leaving
-        if running is None:
+    async def _leave(self) -> None:
+        """Store the event and acknowledge its delivery; repeat that until it succeeds or the attempt ends."""
+        ended, pause = self._ended, _FIRST_PAUSE
+        while ended is not None and not ended.done():
+            if await self._departures.retries.leave(self._delayed, self._policy):
+                self._left = True
+                return await self._acknowledge()
+            await asyncio.wait([ended], timeout=pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return None
+
+    async def left(self) -> bool:
+        """Wait until the event has left the queue or stays in it; return True if it has left.
+
+        An event also counts as left if its delivery could not be acknowledged: the broker's redelivery is recognised.
+        """
+        if self._leaving is None:
             return False
-        await self._departures.retries.conclude(self._delayed, running, conclusion)
-        return True
+        await asyncio.wait([self._leaving])
+        if error := self._leaving.exception():
+            log.error("event.leave_failed", subscription=self.subscription, left=self._left, exc_info=error)
+        return self._left
+
+    def close(self, *, done: bool) -> None:
+        """End the attempt, also a cancelled one; `done` is True if the event has its outcome."""
+        if self._leaving is not None:
+            self._departures.retries.end_aside(self._delayed, done=done, left=self._left)

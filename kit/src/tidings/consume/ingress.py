@@ -20,7 +20,7 @@ import structlog
 from tidings.consume import bulk
 from tidings.consume.batches import Batcher
 from tidings.consume.deadletters import Attempts, DeadLetterPublisher, FailedDelivery, malformed
-from tidings.consume.delayed import Delayed, DelayedRetries
+from tidings.consume.delayed import Delayed, DelayedRetries, outside_queue
 from tidings.consume.departure import Departure, Departures
 from tidings.consume.handlers import Handler
 from tidings.consume.limits import Limiter
@@ -211,14 +211,17 @@ class Ingress:
         attempt, first = self._attempts.current(name, envelope.identity)
         inbound = _Inbound(path, name, policy, envelope, body, attempt, first, route is None)
         departure = self._departure(route, inbound, acknowledge)
-        outcome = await self._attempt_traced(route, inbound, departure)
         if departure is None:
-            return await self._conclude(inbound, outcome)
-
-        async def conclusion() -> bool:
-            return await self._conclude(inbound, outcome) == _SUCCESS
-
-        return None if await departure.concluded(conclusion) else await self._conclude(inbound, outcome)
+            return await self._conclude(inbound, await self._attempt_traced(route, inbound, None))
+        answer = _RETRY
+        try:
+            outcome = await self._attempt_traced(route, inbound, departure)
+            left = await departure.left()
+            with outside_queue(left):
+                answer = await self._conclude(inbound, outcome)
+        finally:
+            departure.close(done=answer == _SUCCESS)
+        return None if left else answer
 
     def _departure(self, route: Route | None, inbound: _Inbound, acknowledge: Acknowledge | None) -> Departure | None:
         """Prepare the event's early departure from the queue, in case its attempt is slow."""
