@@ -25,7 +25,8 @@ from tidings_cli.testing.fixtures import Serve, StartDaprd
 from tidings_cli.testing.programs import Ports, rabbitmq_server
 from tidings_plan import plan
 from tidings_plan.resources import Inventory, parse_resource
-from tidings_plan.resources.brokers import one_at_a_time, several_at_once
+from tidings_plan.resources.brokers import MOST_PARALLEL, parallel
+from tidings_plan.resources.loading import add_components
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 SETS = Path(__file__).parents[2] / "components"
@@ -37,7 +38,12 @@ RETRIED = {
     "metadata": {"name": "impatient"},
     "spec": {
         "policies": {"retries": {"often": {"policy": "constant", "duration": "20ms", "maxRetries": 1_000_000}}},
-        "targets": {"components": {"pubsub": {"inbound": {"retry": "often"}}}},
+        "targets": {
+            "components": {
+                name: {"inbound": {"retry": "often"}}
+                for name in ("pubsub", *(f"pubsub-{number}" for number in range(1, MOST_PARALLEL)))
+            }
+        },
     },
 }
 
@@ -49,11 +55,11 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
 
 
 @pytest.fixture(params=["nats", "redis", "rabbitmq", "kafka"])
-def component(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The pub/sub component of each broker as it ships, with a broker of its own behind it."""
+def components(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The pub/sub components of each broker as they ship, with a broker of its own behind them."""
     address = request.getfixturevalue(request.param)
     [found] = render(SETS / request.param, values_of(request.param, address))
-    return found
+    return parallel(found)
 
 
 class Reader:
@@ -77,11 +83,10 @@ class Reader:
         return {"statuses": [{"entryId": each["entryId"], "status": "SUCCESS"} for each in delivery["entries"]]}
 
 
-def planned(app: str, topics: list[str], component: dict[str, Any]) -> list[dict[str, Any]]:
-    """The Dapr Subscriptions that the plan renders for an app that reads these topics from this component."""
+def planned(app: str, topics: list[str], components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Dapr Subscriptions that the plan renders for an app that reads these topics from these components."""
     inventory = Inventory()
-    for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
-        names.update(filter(None, [delivers(component)]))
+    add_components(inventory, components)
     for topic in topics:
         name = topic.removesuffix(".v1")
         meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": topic.lower()}}
@@ -97,24 +102,24 @@ def planned(app: str, topics: list[str], component: dict[str, Any]) -> list[dict
 
 
 async def test_no_event_is_acknowledged_that_the_app_has_not_answered(
-    component: dict[str, Any], daprd: StartDaprd, serve: Serve, request: pytest.FixtureRequest
+    components: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, request: pytest.FixtureRequest
 ) -> None:
     """With plain deliveries an official daprd acknowledged 31 of 32 events while the app was away for ten seconds."""
     app, app_id = Reader(), unique("reader").replace(".", "-")
     run = new_id()[-6:]
     topics = [f"shop.item{run}n{number}Sold.v1" for number in range(TOPICS)]
-    subscriptions = planned(app_id, topics, component)
-    if component["spec"]["type"] == "pubsub.jetstream":
+    subscriptions = planned(app_id, topics, components)
+    if components[0]["spec"]["type"] == "pubsub.jetstream":
         everything = [each["spec"]["topic"] for each in subscriptions]
         await ensure_streams(request.getfixturevalue("nats"), [*everything, f"deadletter.{app_id}"])
-    if component["spec"]["type"] == "pubsub.rabbitmq":  # what is published before a queue exists is lost, by design
+    if components[0]["spec"]["type"] == "pubsub.rabbitmq":  # what is published before a queue exists is lost, by design
         url = request.getfixturevalue("rabbitmq")
         await asyncio.to_thread(ensure_queues, url, [(app_id, each) for each in subscriptions])
-    if component["spec"]["type"] == "pubsub.kafka":
+    if components[0]["spec"]["type"] == "pubsub.kafka":
         everything = [each["spec"]["topic"] for each in subscriptions]
         await asyncio.to_thread(ensure_topics, request.getfixturevalue("kafka"), [*everything, f"deadletter.{app_id}"])
     served = await serve(app)
-    process = await daprd(app_id, resources=[component, *subscriptions, RETRIED], app_port=served.port)
+    process = await daprd(app_id, resources=[*components, *subscriptions, RETRIED], app_port=served.port)
     sidecar = DaprSidecar(process.address)
     first = [f"first-{topic}" for topic in topics]
     await asyncio.gather(

@@ -19,6 +19,7 @@ from tidings.brokers.kafka import RefusedTopics, TopicError, ensure_topics, pend
 from tidings.dapr.client import DaprSidecar
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_plan.resources.brokers import parallel
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SUBJECTS = 12
@@ -61,13 +62,14 @@ def first_sight(numbers: list[int]) -> list[int]:
 
 async def reader(kafka: str, daprd: StartDaprd, serve: Serve, *apps: Ordered) -> tuple[str, str, list[Any]]:
     """Start a sidecar for each copy of an app that reads one topic; gives its id, the topic, and the sidecars."""
-    app, [component] = unique("reader").replace(".", "-"), render(SETS / "kafka", values_of("kafka", kafka))
+    app, [found] = unique("reader").replace(".", "-"), render(SETS / "kafka", values_of("kafka", kafka))
+    components = parallel(found)
     topic = f"shop.item{new_id()[-6:]}Sold.v1"
-    subscriptions = planned(app, [topic], component)
+    subscriptions = planned(app, [topic], components)
     topics = [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{app}"]
     await asyncio.to_thread(ensure_topics, kafka, topics, partitions=3)
     ports = [(await serve(each)).port for each in apps]
-    return app, topic, [await daprd(app, resources=[component, *subscriptions], app_port=each) for each in ports]
+    return app, topic, [await daprd(app, resources=[*components, *subscriptions], app_port=each) for each in ports]
 
 
 async def publish_round(sidecar: DaprSidecar, topic: str, number: int) -> None:

@@ -388,15 +388,18 @@ def test_without_an_archive_nothing_of_it_is_installed() -> None:
     assert not settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"]).archive_tokens
 
 
-@pytest.mark.parametrize("kind", ["nats", "redis", "rabbitmq", "kafka"])
-def test_a_component_of_the_archives_own_takes_the_address_from_a_secret(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("nats", 8), ("redis", 1), ("rabbitmq", 32), ("kafka", 1)])
+def test_the_components_of_the_archives_own_take_the_address_from_a_secret(kind: str, count: int) -> None:
     values = {"archive": {"component": {"kind": kind, "existingSecret": "broker"}}}
-    (component,) = of_kind(rendered("tidings", values), "Component").values()
-    definitions.validate(component)
-    assert (component["metadata"]["name"], component["scopes"]) == ("pubsub", ["archive"])
-    assert "${" not in json.dumps(component)
-    references = [each["secretKeyRef"]["name"] for each in component["spec"]["metadata"] if "secretKeyRef" in each]
-    assert set(references) == {"broker"}
+    components = of_kind(rendered("tidings", values), "Component")
+    assert components.keys() == {"pubsub", *(f"pubsub-{number}" for number in range(1, count))}
+    for component in components.values():
+        definitions.validate(component)
+        assert component["scopes"] == ["archive"]
+        assert "${" not in json.dumps(component)
+        references = [each["secretKeyRef"]["name"] for each in component["spec"]["metadata"] if "secretKeyRef" in each]
+        assert set(references) == {"broker"}
+    assert len({json.dumps(each["spec"]) for each in components.values()}) == 1
 
 
 def test_the_plain_manifests_have_the_charts_network_policy() -> None:

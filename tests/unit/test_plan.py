@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tidings_plan import AppPlan, Plan, plan, plan_app
 from tidings_plan.conventions import IGNORED_PATH, subscription_name
 from tidings_plan.resources import Inventory, load, parse_resource
 from tidings_plan.resources.loading import add_components
+from tidings_plan.subscriptions import spread
 
 TODAY = date(2026, 11, 23)
 DATA = "tests/unit/data/shop"
@@ -825,6 +827,43 @@ def test_components_with_other_settings_do_not_share_a_consumer():
     inventory = Inventory()
     inventory.settings = {"pubsub": "one", "pubsub-1": "one", "pubsub-2": "other", "shop/pubsub": "one"}
     assert inventory.parallel("default", "pubsub") == ["pubsub", "pubsub-1"]
+
+
+def spread_plan(components: int, topics: int) -> AppPlan:
+    """The plan of an app that reads several topics, on components that deliver several events at once."""
+    kinds = [event_type(f"orders.thing{number}Done") for number in range(topics)]
+    wishes = [subscription(f"on-{number}", type=f"orders.thing{number}Done") for number in range(topics)]
+    inventory = Inventory(each for document in (*kinds, *wishes) if (each := parse_resource(document)[0]))
+    names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
+    inventory.concurrent |= {*names}
+    inventory.settings = dict.fromkeys(names, "equal")
+    return plan(inventory, TODAY).apps["kitchen"]
+
+
+@pytest.mark.parametrize(("components", "topics"), [(1, 3), (2, 3), (4, 2), (8, 6), (4, 9)])
+def test_each_topic_is_read_through_a_component_of_its_own_and_none_through_the_one_that_publishes(
+    components: int, topics: int
+):
+    found = spread_plan(components, topics)
+    used = Counter(each["spec"]["pubsubname"] for each in found.subscriptions)
+    read = {each["spec"]["topic"] for each in found.subscriptions}
+    assert used.total() == len(read) == topics + 1, "and the replays"
+    assert ("pubsub" in used) == (components == 1)
+    assert max(used.values()) == -(-used.total() // max(components - 1, 1)), "as evenly as possible"
+    assert found.reads["pubsub"] == tuple(sorted(read))
+    assert found.resiliency is not None
+    targets = found.resiliency["spec"]["targets"]["components"]
+    assert targets.keys() == {"pubsub", *used}
+    assert all(target == targets["pubsub"] for target in targets.values())
+    for pubsub in used:
+        assert "deadletter.kitchen" in found.publishes[pubsub], "daprd dead-letters where the event came from"
+
+
+def test_most_topics_keep_their_component_when_one_is_added():
+    names = ["pubsub", *(f"pubsub-{number}" for number in range(1, 32))]
+    topics = [f"orders.thing{number}Done.v1" for number in range(12)]
+    before, after = spread(topics, names), spread([*topics, "a.first.v1"], names)
+    assert sum(before[topic] != after[topic] for topic in topics) <= 2
 
 
 SEVERAL: Document = subscription("way", "tracking", rateLimit={"eventsPerSecond": 5})

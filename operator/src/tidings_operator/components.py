@@ -50,7 +50,7 @@ def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
         sharing=shares_workers(document) is not None,
         concurrent=several_at_once(document) is not None,
         start=start_position(document),
-        settings=_digest(settings(document)) if one_at_a_time(document) else "",
+        settings=_digest(shared) if (shared := settings(document)) else "",
         accounts=frozenset(map(_digest, accounts(document, metadata["namespace"]))),
     )
 

@@ -75,10 +75,10 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
     """Render the plan for subscriptions without errors."""
     namespace, name = app
     by_channel = _by_channel(readers)
-    replayed = _replay_components(readers)
-    parallel = _parallel(by_channel, inventory)
-    originals = {channel.pubsub: original.pubsub for channel, original in parallel.items()}
-    rendered = [*by_channel.items(), *((channel, by_channel[original]) for channel, original in parallel.items())]
+    replayed = [Channel(pubsub, replay_topic(name), "*") for pubsub in _replay_components(readers)]
+    through = _through(namespace, by_channel, replayed, inventory)
+    further = {one: channel for channel, used in through.items() for one in used if one != channel}
+    originals = {channel.pubsub: original.pubsub for channel, original in further.items()}
     children = [
         subscriptions.merged(
             name,
@@ -88,17 +88,20 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
             bulk=not _is_bulkless(namespace, [channel], inventory),
             concurrent=inventory.is_concurrent(namespace, channel.pubsub),
         )
-        for channel, near in rendered
+        for original, near in by_channel.items()
+        for channel in through[original]
     ]
-    children += [subscriptions.replays(name, namespace, pubsub) for pubsub in replayed]
+    children += [
+        subscriptions.replays(name, namespace, channel) for original in replayed for channel in through[original]
+    ]
     return AppPlan(
         app=name,
         namespace=namespace,
         subscriptions=tuple(sorted(children, key=lambda child: str(child["metadata"]["name"]))),
         resiliency=resiliency.resiliency(name, namespace, _by_component(readers), originals),
         policy=policies.consumer_policy(name, readers),
-        reads=_topics([*by_channel, *parallel, *(Channel(pubsub, replay_topic(name), "*") for pubsub in replayed)]),
-        publishes=_topics([*_published(app, inventory, readers), *_own_dead_letters(name, parallel, by_channel)]),
+        reads=_topics([*through, *further]),
+        publishes=_topics([*_published(app, inventory, readers), *_own_dead_letters(name, further, by_channel)]),
         parallel=originals,
         enforcement={
             subscription.metadata.name: enforcement.enforcers(subscription, _bounds(subscription, read, inventory))
@@ -174,25 +177,31 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
     )
 
 
-def _parallel(by_channel: dict[Channel, list[Selection]], inventory: Inventory) -> dict[Channel, Channel]:
-    """Return the further channels by which an app reads several events of a topic at once, and of each the original."""
-    result: dict[Channel, Channel] = {}
-    for channel, near in by_channel.items():
-        components = inventory.parallel(near[0].metadata.namespace, channel.pubsub)
-        for component in subscriptions.parallel(near, components)[1:]:
-            result[replace(channel, pubsub=component)] = channel
+def _through(
+    namespace: str, by_channel: dict[Channel, list[Selection]], replayed: list[Channel], inventory: Inventory
+) -> dict[Channel, list[Channel]]:
+    """Return the channels through which an app reads each of its topics, in components that share a consumer."""
+    result: dict[Channel, list[Channel]] = {}
+    originals = [*by_channel, *replayed]
+    for pubsub in dict.fromkeys(channel.pubsub for channel in originals):
+        components = inventory.parallel(namespace, pubsub)
+        near = [channel for channel in originals if channel.pubsub == pubsub]
+        is_serial = inventory.is_serial(namespace, pubsub)
+        spread = subscriptions.spread((channel.topic for channel in near), components)
+        for channel in near:
+            parallel = subscriptions.parallel(by_channel.get(channel, []), components)
+            names = parallel if is_serial else [spread[channel.topic]]
+            result[channel] = [replace(channel, pubsub=name) for name in names]
     return result
 
 
 def _own_dead_letters(
-    app: str, parallel: dict[Channel, Channel], by_channel: dict[Channel, list[Selection]]
+    app: str, further: dict[Channel, Channel], by_channel: dict[Channel, list[Selection]]
 ) -> Iterator[Channel]:
     """Yield where daprd publishes dead letters: through the component that brought the event."""
-    for channel, original in parallel.items():
-        for topic in {
-            dead_letter_topic(app),
-            *(subscription.spec.delivery.dead_letter.topic for subscription in by_channel[original]),
-        }:
+    for channel, original in further.items():
+        own = (reader.spec.delivery.dead_letter.topic for reader in by_channel.get(original, ()))
+        for topic in {dead_letter_topic(app), *own}:
             if topic:
                 yield Channel(channel.pubsub, topic, "*")
 

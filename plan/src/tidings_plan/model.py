@@ -26,6 +26,7 @@ class AppPlan:
     policy: dict[str, Any] = field(default_factory=dict)
     """Consumer policy for the kit inside the app (`tidings.consume.policy.Policy`)."""
     reads: Topics = field(default_factory=dict)
+    """Topics it may subscribe to; also under the first of the components that share a consumer, whichever is used."""
     publishes: Topics = field(default_factory=dict)
     """Topics it may publish to: its events and dead letters and, if it reads dead letters, replays."""
     parallel: Mapping[str, str] = field(default_factory=dict)

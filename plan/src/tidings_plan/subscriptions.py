@@ -1,7 +1,8 @@
 """Render Dapr Subscriptions (v2alpha1): one per app, component and topic, with the rules of all its subscriptions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+from zlib import crc32
 
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import Rule, rules_of
@@ -10,7 +11,6 @@ from tidings_plan.conventions import (
     REPLAY_PATH,
     dead_letter_topic,
     event_path,
-    replay_topic,
     subscription_name,
 )
 from tidings_plan.overlaps import in_order
@@ -67,8 +67,26 @@ def parallel(readers: list[Selection], components: list[str]) -> list[str]:
     """
     if any(reader.spec.ordering.mode == "Key" for reader in readers):
         return components[:1]
-    bounds = [reader.spec.max_concurrency or 1 for reader in readers]
-    return components[: max(bounds) if readers[0].spec.consumer.kit else min(bounds)]
+    bounds = [reader.spec.max_concurrency or 1 for reader in readers] or [1]
+    return components[: max(bounds) if all(reader.spec.consumer.kit for reader in readers) else min(bounds)]
+
+
+def spread(topics: Iterable[str], components: list[str]) -> dict[str, str]:
+    """Return the component through which each topic is read: one of its own if enough of them share a consumer.
+
+    On RabbitMQ, daprd publishes and subscribes on one channel per component, where calls that overlap take each other's
+    answers (docs/upstream/rabbitmq-channel.md): the first component only publishes, unless it is alone. On Kafka, a
+    component delivers to one topic at a time. Most topics keep their component when others are added or removed.
+    """
+    readers = components[1:] or components
+    free: list[str] = []
+    chosen: dict[str, str] = {}
+    for topic in sorted(topics):
+        free = free or [*readers]
+        preferred = readers[crc32(topic.encode()) % len(readers)]
+        chosen[topic] = preferred if preferred in free else free[0]
+        free.remove(chosen[topic])
+    return chosen
 
 
 def not_parallel(subscription: EventSubscription, components: list[str]) -> Iterator[Finding]:
@@ -82,9 +100,8 @@ def not_parallel(subscription: EventSubscription, components: list[str]) -> Iter
         yield subscription.finding("warning", "too-few-components", message, remedy, at=("spec", "maxConcurrency"))
 
 
-def replays(app: str, namespace: str, pubsub: str) -> dict[str, Any]:
+def replays(app: str, namespace: str, channel: Channel) -> dict[str, Any]:
     """Build the Dapr Subscription for replays to an app."""
-    channel = Channel(pubsub, replay_topic(app), "*")
     routes = {"default": REPLAY_PATH}
     return _subscription(app, namespace, channel, routes, dead_letter_topic(app), _bulk_of(1), raw=True)
 

@@ -27,6 +27,8 @@ class Broker:
     """Default port of a server."""
     concurrent: bool = True
     """Delivers several messages of a topic concurrently, unless `mode` is `single`."""
+    spread: bool = False
+    """Topics disturb each other within a component: each is read through one of several where there are several."""
     mode: str = ""
     """Setting that limits delivery to one message at a time with the value `single`."""
 
@@ -34,8 +36,8 @@ class Broker:
 BROKERS = {
     "pubsub.jetstream": Broker("natsURL", ("jwt", "seedKey", "token"), 4222, concurrent=False, mode="concurrency"),
     "pubsub.redis": Broker("redisHost", ("redisUsername", "redisDB"), 6379),
-    "pubsub.rabbitmq": Broker("connectionString", (), 5672, mode="concurrencyMode"),
-    "pubsub.kafka": Broker("brokers", ("saslUsername", "oidcClientID"), 9092),
+    "pubsub.rabbitmq": Broker("connectionString", (), 5672, spread=True, mode="concurrencyMode"),
+    "pubsub.kafka": Broker("brokers", ("saslUsername", "oidcClientID"), 9092, spread=True),
 }
 
 
@@ -104,7 +106,7 @@ def one_at_a_time(document: Any) -> str | None:
 def parallel(document: Any) -> list[dict[str, Any]]:
     """Return a Component and those that deliver in parallel with it, as many as its annotation says.
 
-    They differ in their names only. So they share the broker's consumer, and each brings one message at a time.
+    They differ in their names only, so they share the broker's consumer.
     """
     if not _type(document):
         return []
@@ -127,7 +129,13 @@ def _count(asked: Any) -> int:
 
 
 def settings(document: Any) -> str:
-    """Return what must be equal in components that share a broker's consumer; it may hold a password."""
+    """Return what must be equal in components that share a broker's consumer; it may hold a password.
+
+    Empty for a component that shares it with no other.
+    """
+    broker = BROKERS.get(_type(document))
+    if not (one_at_a_time(document) or (broker and broker.spread)):
+        return ""
     spec = document["spec"]
     entries = spec.get("metadata")
     valid = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

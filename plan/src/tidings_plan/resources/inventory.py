@@ -34,7 +34,7 @@ class Inventory:
         self.concurrent: set[str] = set()
         """Components that deliver several messages of one topic concurrently."""
         self.settings: dict[str, str] = {}
-        """By serial component, the settings that must be equal to share the broker's consumer."""
+        """By component, the settings that must be equal to share the broker's consumer."""
         self.start_positions: dict[str, StartPosition] = {}
         """By component (as above), where a new consumer starts."""
         self.accounts: dict[str, frozenset[str]] = {}
@@ -117,9 +117,9 @@ class Inventory:
         return not self.serial.isdisjoint((component, f"{namespace}/{component}"))
 
     def parallel(self, namespace: str, component: str) -> list[str]:
-        """Return the components that share the consumer of a component that brings one message at a time, itself first.
+        """Return the components that share the consumer of a component, itself first.
 
-        They are called `pubsub`, `pubsub-1`, `pubsub-2` … and are equal in all settings. Each brings one more.
+        They are called `pubsub`, `pubsub-1`, `pubsub-2` … and are equal in all settings.
         """
         parts = [component]
         settings = self._settings(namespace, component)

@@ -72,8 +72,8 @@ def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
                 names.add(component)
         if is_component(document):
             inventory.start_positions[document["metadata"]["name"]] = start_position(document)
-        if component := one_at_a_time(document):
-            inventory.settings[component] = settings(document)
+        if shared := settings(document):
+            inventory.settings[document["metadata"]["name"]] = shared
 
 
 def items(document: Document, depth: int = 0) -> Iterator[Document]:

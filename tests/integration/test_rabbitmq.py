@@ -1,0 +1,86 @@
+"""RabbitMQ: connections that break while events are published leave no queue with an orphaned consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tests.conformance import event, poll, unique
+from tests.integration.test_app_away import SETS, Reader, planned
+from tests.support.brokers import values_of
+from tests.support.proxy import FaultProxy
+
+from tidings.brokers.components import render
+from tidings.brokers.rabbitmq import ensure_queues, queue_consumers
+from tidings.dapr.client import DaprSidecar
+from tidings.errors import SidecarError
+from tidings.messages.envelope import new_id
+from tidings_cli.testing.fixtures import Serve, StartDaprd
+from tidings_cli.testing.programs import Ports, rabbitmq_server
+from tidings_plan.resources.brokers import parallel
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+TOPICS = 8
+CUTS = 5
+
+
+@pytest.fixture
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
+async def test_each_queue_has_one_consumer_after_connections_have_broken_while_events_are_published(
+    rabbitmq: str, daprd: StartDaprd, serve: Serve, ports: Ports
+) -> None:
+    """On a channel that is shared, overlapping calls take each other's answers: docs/upstream/rabbitmq-channel.md."""
+    app, app_id, run = Reader(), unique("reader").replace(".", "-"), new_id()[-6:]
+    port, target = ports.take(), urlsplit(rabbitmq).port or 0
+    [component] = render(SETS / "rabbitmq", values_of("rabbitmq", rabbitmq.replace(str(target), str(port))))
+    components = parallel(component)
+    subscriptions = planned(app_id, [f"shop.item{run}n{number}Sold.v1" for number in range(TOPICS)], components)
+    readers = [(app_id, each) for each in subscriptions]
+    topics = [str(each["spec"]["topic"]) for each in subscriptions if "replay" not in each["spec"]["topic"]]
+    await asyncio.to_thread(ensure_queues, rabbitmq, readers)
+    served = await serve(app)
+    async with FaultProxy(port, target) as proxy:
+        process = await daprd(app_id, resources=[*components, *subscriptions], app_port=served.port)
+        sidecar, published = DaprSidecar(process.address), list[str]()
+        stop = asyncio.Event()
+
+        async def publish() -> None:
+            """Publish to the app's topics, and to ones that the connection does not know yet."""
+            number = 0
+            while not stop.is_set():
+                number += 1
+                wanted = [topics[number % TOPICS], *(f"fresh{each}.{run}.v{number}" for each in range(3))]
+                ids = [f"e-{number}-{each}" for each in range(4)]
+                sent = (sidecar.publish(at, event(id=each).encode()) for at, each in zip(wanted, ids, strict=True))
+                results = await asyncio.gather(*sent, return_exceptions=True)
+                wrong = [each for each in results if each and not isinstance(each, SidecarError)]
+                assert not wrong, wrong
+                published.extend([] if results[0] else ids[:1])
+
+        publishing = asyncio.create_task(publish())
+        await poll(lambda: app.seen)
+        for _ in range(CUTS):
+            async with proxy.failing("cut"):
+                pass
+            known = app.seen.total()
+            await poll(lambda known=known: app.seen.total() > known + TOPICS)  # type: ignore[misc]
+        stop.set()
+        await publishing
+        await poll(lambda: app.seen.keys() >= set(published))
+        expected: tuple[list[str], dict[tuple[str, str], int]] = (
+            [],
+            {(app_id, str(each["spec"]["topic"])): 1 for each in subscriptions},
+        )
+        async with asyncio.timeout(60):
+            while (found := await asyncio.to_thread(queue_consumers, rabbitmq, readers)) != expected:
+                assert max(found[1].values()) <= 1, found
+                await asyncio.sleep(0.2)
+        await sidecar.close()
