@@ -1,0 +1,69 @@
+"""The page of tested versions names the versions that the tests run, and the oldest ones that `tidings up` accepts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tidings_cli.programs import PROGRAMS, ProgramError, ensure
+from tidings_cli.programs.places import parse_version
+
+pytestmark = pytest.mark.real
+PAGE = Path(__file__).parents[2] / "docs/reference/tested-versions.md"
+NAMES = {
+    "daprd": "daprd",
+    "NATS Server": "nats-server",
+    "Redis": "redis-server",
+    "RabbitMQ": "rabbitmq-server",
+    "Kafka": "kafka",
+    "PostgreSQL": "postgres",
+}
+
+
+def rows() -> dict[str, tuple[str, str]]:
+    """Tested and oldest version, by the name on the page."""
+    found = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: (tested, oldest) for name, tested, oldest in found}
+
+
+def version(name: str) -> tuple[int, ...]:
+    """The version of the program that tests start."""
+    program = PROGRAMS[name]
+    try:
+        path = ensure(name, report=print)[name]
+    except ProgramError as error:
+        pytest.skip(f"NOT TESTED, {name} cannot be had here: {error}")
+    if program.jar:
+        names = [jar[1] for each in path.iterdir() if (jar := re.fullmatch(program.jar, each.name))]
+    elif name == "rabbitmq-server":  # its script has no option for that
+        names = [each.name.rpartition("-")[2] for each in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")]
+        if not names:
+            pytest.skip("NOT TESTED, RabbitMQ is not Debian's")
+    else:
+        names = [subprocess.run([path, *program.version_command], capture_output=True, text=True, check=True).stdout]
+    found = parse_version(names[0])
+    assert found, names
+    return found
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+@pytest.mark.parametrize("title", NAMES)
+def test_the_page_names_the_version_that_is_tested(title: str) -> None:
+    tested = numbers(rows()[title][0])
+    assert version(NAMES[title])[: len(tested)] == tested
+
+
+@pytest.mark.parametrize("title", NAMES)
+def test_the_page_names_the_oldest_version_that_is_accepted(title: str) -> None:
+    oldest = numbers(rows()[title][1])
+    assert numbers(PROGRAMS[NAMES[title]].version)[: len(oldest)] == oldest
+
+
+def test_the_page_names_every_broker() -> None:
+    assert rows().keys() == NAMES.keys()
