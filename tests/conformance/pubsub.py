@@ -25,7 +25,7 @@ class PubSubWorld(Protocol):
 
     sidecar: Sidecar
     creates_topics: bool
-    """Whether a topic comes into being when it is published to; False is JetStream."""
+    """Whether a topic comes into being when it is published to; False is JetStream and Kafka."""
 
     async def run(
         self, app: App, subscriptions: Iterable[dict[str, Any]], resiliency: dict[str, Any] | None, token: str
@@ -245,7 +245,9 @@ class PubSubConformance:
             with pytest.raises(TopicMissing, match=rf"{topic}.*stream"):
                 await world.sidecar.publish(topic, event().encode())
             failures = await world.sidecar.publish_many(topic, [event().encode(), event().encode()])
-            assert [type(failure) for failure in failures] == [TopicMissing] * 2
+            # After some failures on a topic, Kafka's client asks the broker no more for ten seconds.
+            assert all(isinstance(each, TopicMissing) or "circuit breaker is open" in str(each) for each in failures)
+            assert len(failures) == 2
 
     async def test_an_unknown_component_may_be_loaded_later(
         self, world: PubSubWorld, app: Recorder, topic: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 import pytest_asyncio
 from tests.conformance import PubSubConformance, StateConformance, poll
 from tests.conformance.support import Check
+from tests.support.brokers import values_of
 
 from tidings.brokers.components import render
 from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.kafka import ensure_topics
+from tidings.brokers.rabbitmq import ensure_queues
 from tidings.dapr.client import DaprSidecar
 from tidings.testing.asgi import App
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Daprd, Ports
+from tidings_cli.testing.programs import Daprd, Ports, rabbitmq_server
 from tidings_cli.testing.programs import daprd as prepare
 
 pytestmark = [pytest.mark.real]
@@ -95,9 +99,9 @@ class DaprPubSub:
     """An app with its sidecar, started once the test says what is subscribed to."""
 
     def __init__(self, broker: str, where: str, daprd: StartDaprd, serve: Serve) -> None:
-        self.creates_topics = broker == "redis"
-        self._where = where
-        self._components = render(SETS / broker, {"NATS_URL": where, "REDIS_HOST": where, "REDIS_PASSWORD": ""})
+        self.creates_topics = broker in {"redis", "rabbitmq"}
+        self._broker, self._where = broker, where
+        self._components = render(SETS / broker, values_of(broker, where))
         self._daprd = daprd
         self._serve = serve
         self._open: list[DaprSidecar] = []
@@ -110,8 +114,13 @@ class DaprPubSub:
         self, app: App, subscriptions: Iterable[dict[str, Any]], resiliency: dict[str, Any] | None, token: str
     ) -> None:
         wanted = list(subscriptions)
-        if not self.creates_topics:
-            await ensure_streams(self._where, [each["spec"]["topic"] for each in wanted])
+        topics = [each["spec"]["topic"] for each in wanted]
+        if self._broker == "nats":
+            await ensure_streams(self._where, topics)
+        elif self._broker == "kafka":
+            await asyncio.to_thread(ensure_topics, self._where, topics)
+        elif self._broker == "rabbitmq":
+            await asyncio.to_thread(ensure_queues, self._where, [("orders", each) for each in wanted])
         self._app = await self._serve(app)
         self._process = await self._daprd(
             "orders",
@@ -138,8 +147,14 @@ class DaprPubSub:
             await sidecar.close()
 
 
+@pytest.fixture(scope="module")
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
 class TestDaprPubSub(PubSubConformance):
-    @pytest_asyncio.fixture(params=["nats", "redis"])
+    @pytest_asyncio.fixture(params=["nats", "redis", "rabbitmq", "kafka"])
     async def world(self, request: pytest.FixtureRequest, daprd: StartDaprd, serve: Serve) -> AsyncIterator[DaprPubSub]:
         world = DaprPubSub(request.param, request.getfixturevalue(request.param), daprd, serve)
         yield world

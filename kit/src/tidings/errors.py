@@ -67,7 +67,7 @@ class PublishRefused(SidecarError):
 
 
 class TopicMissing(PublishRefused):
-    """The topic does not exist on the broker, such as a missing JetStream stream. Retrying helps once it is created."""
+    """The topic does not exist on the broker (JetStream, Kafka). Retrying helps once it is created."""
 
 
 class StateConflict(SidecarError):

@@ -28,7 +28,11 @@ _CONFLICTS = (
     "failed to delete",  # Redis, the same
     "item already exists and first-write",  # state.in-memory
 )
-_NO_STREAM = ("no response from stream", "no stream matches subject")
+_NO_TOPIC = (
+    "no response from stream",  # JetStream, and the next
+    "no stream matches subject",
+    "topic or partition that does not exist",  # Kafka
+)
 _TOO_LARGE = ("maximum payload exceeded", "larger than max", "Message size too large", "exceeding the max")
 _PERMANENT = (
     "can't contain '||'",  # daprd, components/state/state_config.go
@@ -55,8 +59,9 @@ _PASSING = {
 def of_publish(code: StatusCode, text: str, topic: str, pubsub: str) -> SidecarError:
     """Return the exception for a failed publish call."""
     what = f"{topic} on {pubsub}: {text}"
-    if _mentions(text, _NO_STREAM):
-        return TopicMissing(f"{what}. JetStream needs a stream for each topic: see tidings.brokers.jetstream")
+    if _mentions(text, _NO_TOPIC):
+        fix = "JetStream needs a stream and Kafka a topic before the first event: see tidings.brokers"
+        return TopicMissing(f"{what}. {fix}")
     if _mentions(text, _TOO_LARGE):
         return PublishRefused(f"{what}. Send less, or raise the limit on both the sidecar and the broker")
     if code in _PASSING or _is_unready(code, text):
