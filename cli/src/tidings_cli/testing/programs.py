@@ -78,6 +78,32 @@ def nats_server(folder: Path, port: int) -> Iterator[str]:
         yield f"nats://{HOST}:{port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of a cluster."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def nats_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]:
+    """Run a cluster of NATS servers with JetStream."""
+    program, routes = str(_program("nats-server")), [ports.take() for _ in range(many)]
+    peers = ",".join(f"nats://{HOST}:{route}" for route in routes)
+    with ExitStack() as stack:
+        started: list[Node] = []
+        for number, route in enumerate(routes):
+            port, data = ports.take(), folder / f"nats-{number}"
+            data.mkdir()
+            command = [program, "--jetstream", "--store_dir", str(data), "--addr", HOST, "--port", str(port)]
+            command += ["--server_name", data.name, "--cluster_name", "tests"]
+            command += ["--cluster", f"nats://{HOST}:{route}", "--routes", peers]
+            process = stack.enter_context(running(command, data / "nats.log", lambda port=port: listens(port)))  # type: ignore[misc]
+            started.append(Node(f"nats://{HOST}:{port}", process))
+        yield started
+
+
 @contextmanager
 def redis_server(folder: Path, port: int) -> Iterator[str]:
     """Run Redis without a password, keeping nothing on disk; gives host:port."""
@@ -137,23 +163,15 @@ def kafka_server(folder: Path, ports: Ports) -> Iterator[str]:
         yield server.url
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaNode:
-    """One server of a Kafka cluster."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-
 @contextmanager
-def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[KafkaNode]]:
+def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[Node]]:
     """Run a cluster of Kafka servers, each of which is a broker and a controller."""
     jars = _program("kafka")
     numbers = range(1, many + 1)
     clients = {number: ports.take() for number in numbers}
     voters = {number: ports.take() for number in numbers}
     with ExitStack() as stack:
-        started: list[KafkaNode] = []
+        started: list[Node] = []
         for number in numbers:
             data = folder / f"kafka-{number}"
             data.mkdir(exist_ok=True)
@@ -163,7 +181,7 @@ def kafka_servers(folder: Path, ports: Ports, many: int) -> Iterator[list[KafkaN
             )
             kafka.format_storage(jars, file, data)
             started.append(
-                KafkaNode(
+                Node(
                     f"kafka://{HOST}:{clients[number]}",
                     stack.enter_context(
                         running([*kafka_command(jars, "kafka.Kafka", str(file))], data / "kafka.log", lambda: True)

@@ -118,16 +118,18 @@ async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
 
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Client]:
-    """Connect to NATS; raises StreamError where it does not answer, or has no JetStream."""
+    """Connect to one of the servers in `url`; raises StreamError where none answers, or has no JetStream."""
     client = Client()
     try:
         try:
-            await client.connect(url, error_cb=_silent, **_ONE_MORE_TRY)
+            await client.connect(url.split(","), error_cb=_silent, **_ONE_MORE_TRY)
         except (OSError, nats.errors.Error) as error:
             raise StreamError(
                 f"NATS does not answer at {url} ({error}): is it running, and is that its address?"
             ) from error
         yield client
+    except nats.errors.TimeoutError as error:
+        raise StreamError(f"NATS at {url} does not answer in time: a cluster may be electing a leader") from error
     except (ServiceUnavailableError, nats.errors.NoRespondersError) as error:
         raise StreamError(f"NATS at {url} has no JetStream: start it with `--jetstream`") from error
     finally:
