@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -147,7 +148,9 @@ def _components(
     app: str, planned: System, folder: RunFolder, numbers: Mapping[str, int], password: str
 ) -> list[dict[str, Any]]:
     sets = planned.home.root / planned.home.project.components
-    own = {"STATE_FILE": str(folder.data(app) / "state.db")}
+    # A commit survives the end of any process, as an event in NATS does; only a power cut may undo the last ones.
+    state = f"file:{quote(str(folder.data(app) / 'state.db'))}?_pragma=synchronous(NORMAL)"
+    own = {"STATE_FILE": state}
     pubsub = components.render(sets / planned.broker.kind.name, {**own, **planned.broker.values(numbers, password)})
     store = components.render(
         sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
