@@ -204,7 +204,7 @@ def letters_subscription(app: str, reader: str) -> dict[str, Any]:
         "apiVersion": "dapr.io/v2alpha1", "kind": "Subscription", "metadata": {"name": "letters"},
         "spec": {
             "pubsubname": "pubsub", "topic": f"deadletter.{app}", "routes": {"default": "/letters"},
-            "bulkSubscribe": {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1},
+            "bulkSubscribe": {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1000},
             "metadata": {"rawPayload": "true"},
         },
         "scopes": [reader],

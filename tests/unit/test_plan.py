@@ -73,7 +73,7 @@ def planned(*documents: Document) -> Plan:
 
 
 PLAIN = {"warning plain-delivery"}  # what every app without the kit is told; it has a test of its own
-NAMED = {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1}
+NAMED = {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1000}
 
 
 def said(plan_: Plan) -> set[str]:
@@ -382,7 +382,8 @@ def test_every_delivery_to_the_kit_is_answered_by_entry(kind: str, rate: float |
     documents = [event_type(), subscription(**limit), *([component] if kind != "unknown" else [])]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
     found = plan(load([tmp_path])).apps["kitchen"].subscriptions[0]["spec"]
-    assert found["bulkSubscribe"] == {**NAMED, "maxMessagesCount": most}
+    waits = 1000 if most == 1 else 5
+    assert found["bulkSubscribe"] == {**NAMED, "maxMessagesCount": most, "maxAwaitDurationMs": waits}
     assert found["metadata"] == {"rawPayload": "true"}
 
 

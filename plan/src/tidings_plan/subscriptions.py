@@ -154,14 +154,17 @@ def _acknowledged_entries(readers: list[Selection], *, concurrent: bool) -> dict
 
     The response to a bulk delivery must list each entry, whereas an empty response to a plain delivery counts as
     success (docs/explanation/dapr.md). A bulk of one is flushed immediately. A larger bulk is delivered once its first
-    event is a millisecond old; the kit handles its events concurrently and acknowledges them after the slowest one.
+    event is five milliseconds old; the SDK handles its events concurrently and acknowledges them after the slowest one.
     """
     rates = [reader.spec.rate_limit.events_per_second for reader in readers if reader.spec.rate_limit]
     most = min([MOST_AT_ONCE, *(int(rate * SLOWEST_BULK) for rate in rates)]) if concurrent else 1
     return _bulk_of(max(most, 1))
 
 
-def _bulk_of(most: int, await_ms: int = 1) -> dict[str, Any]:
+def _bulk_of(most: int, await_ms: int | None = None) -> dict[str, Any]:
+    if await_ms is None:
+        # daprd wakes up this often for each subscription, even while idle; a bulk of one never waits for it.
+        await_ms = 1000 if most == 1 else 5
     return {"enabled": True, "maxMessagesCount": most, "maxAwaitDurationMs": await_ms}
 
 
