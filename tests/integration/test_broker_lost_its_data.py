@@ -133,6 +133,25 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
     assert report.sent == PARCEL
 
 
+@pytest.mark.parametrize("broker", ["nats", "rabbitmq", "kafka"])
+async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
+    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        numbers = Numbers(run.url, client)
+        async with run.stopped("receiver"):
+            await numbers.send(["late"])
+            async with asyncio.timeout(120):
+                while not state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - another process's
+                    await asyncio.sleep(0.1)
+        assert (await numbers.settled(["late"])).faultless
+        async with asyncio.timeout(120):
+            while state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - the same
+                await asyncio.sleep(0.1)
+
+
 async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbitmq: str, tmp_path: Path) -> None:
     """Another consumer takes its share of the messages, as daprd's own does after a call's answer went to another."""
     options = Options(free_ports=True, run_dir=tmp_path / "run", broker=rabbitmq)

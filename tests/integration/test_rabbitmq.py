@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
 from tests.conformance import event, poll, unique
 from tests.integration.test_app_away import SETS, Reader, planned
@@ -15,7 +16,7 @@ from tests.support.brokers import values_of
 from tests.support.proxy import FaultProxy
 
 from tidings.brokers.components import render
-from tidings.brokers.rabbitmq import ensure_queues, queue_consumers
+from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError
 from tidings.messages.envelope import new_id
@@ -84,3 +85,15 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
                 assert max(found[1].values()) <= 1, found
                 await asyncio.sleep(0.2)
         await sidecar.close()
+
+
+def test_the_messages_that_wait_in_a_queue_are_counted(rabbitmq: str) -> None:
+    topic = f"shop.item{new_id()[-6:]}Sold.v1"
+    ensure_queues(rabbitmq, [("kitchen", {"spec": {"topic": topic}})])
+    connection = pika.BlockingConnection(pika.URLParameters(rabbitmq))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    for _ in range(3):
+        channel.basic_publish(topic, "", b"{}")
+    connection.close()
+    assert pending(rabbitmq, [("kitchen", topic), ("nobody", topic)]) == {(topic, "kitchen"): 3}

@@ -113,3 +113,28 @@ def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.Monke
     monkeypatch.setattr(brokerwatch, "topic_ids", lambda *_: {READ[1]: "1"})
     watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", [READ[1]], [("kitchen", {"spec": {"topic": READ[1]}})])
     assert asyncio.run(watched.look()) == Found((READ[1],), (READ,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "waiting"),
+    [
+        ("nats", "jetstream", {("orders_orderPlaced_v1", "kitchen"): 2, ("orders_orderPlaced_v1", "menu"): 0}),
+        ("rabbitmq", "rabbitmq", {(READ[1], "kitchen"): 2}),
+        ("kafka", "kafka", {(READ[1], "kitchen"): 2, ("a.b.v1", "somebody"): 4}),
+        ("redis", "", {}),
+    ],
+)
+def test_the_events_that_wait_are_counted_for_each_app(
+    kind: str, module: str, waiting: dict[tuple[str, str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def pending(*_: object) -> dict[tuple[str, str], int]:
+        return waiting
+
+    if module:
+        counted = pending if module == "jetstream" else lambda *_: waiting
+        monkeypatch.setattr(getattr(brokerwatch, module), "pending", counted)
+    # A topic may be read through several components, which share its consumer.
+    readers = [(app, {"spec": {"topic": READ[1], "pubsubname": name}}) for app, name in
+               (("kitchen", "pubsub"), ("kitchen", "pubsub-1"), ("menu", "pubsub"))]  # fmt: skip
+    watched = BrokerWatch(kind, "x://127.0.0.1:1", [READ[1]], readers)
+    assert asyncio.run(watched.lag()) == ({"kitchen": 2} if module else {})

@@ -99,6 +99,23 @@ def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "\n         web │ opened [c-1]" in said  # a program that does not say when has no time in the log
 
 
+def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor = state.Identity.of(os.getpid())
+    assert supervisor
+    shop = state.RunState(
+        project="shop",
+        root=".",
+        supervisor=supervisor,
+        phase="ready",
+        broker="kafka",
+        store="sqlite",
+        broker_lag={"kitchen": 2, "orders": 1},
+    )
+    state.write(tmp_path, shop)
+    control_commands.ps(run_dir=tmp_path)
+    assert "kafka: waiting events: 2 for kitchen, 1 for orders" in capsys.readouterr().out
+
+
 def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     while_it_runs(lambda run_dir: control_commands.ps(run_dir=run_dir, as_json=True))
     said = capfdbinary.readouterr().out

@@ -64,6 +64,11 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
                 console.print(
                     f"{run_state.broker}: {printable(run_state.broker_problem)}", markup=False, highlight=False
                 )
+            if run_state.broker_lag:
+                waiting = ", ".join(f"{count} for {app}" for app, count in run_state.broker_lag.items())
+                console.print(
+                    f"{run_state.broker}: waiting events: {printable(waiting)}", markup=False, highlight=False
+                )
             if run_state.broker_repairs:
                 console.print(
                     f"{run_state.broker}: repaired {run_state.broker_repairs} times", markup=False, highlight=False

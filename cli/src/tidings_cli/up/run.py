@@ -45,6 +45,8 @@ MAX_OUTAGE = 100.0
 it still reports itself as healthy."""
 WATCH_INTERVAL = 2.0
 """Seconds between two checks of the broker's streams and consumers."""
+LAG_INTERVAL = 10.0
+"""Minimum number of seconds between two counts of the events that wait at the broker."""
 STATE_INTERVAL = 0.05
 """Minimum number of seconds between two writes of the state file, since many changes come at once."""
 
@@ -80,6 +82,7 @@ class Run:
         self._watcher: asyncio.Task[None] | None = None
         self._broker_problem = ""
         self._broker_repairs = 0
+        self._broker_lag: Mapping[str, int] = {}
         self._identity = Identity.of(os.getpid())
 
     @property
@@ -98,6 +101,7 @@ class Run:
             ready_after=self._ready_after,
             broker_problem=self._broker_problem,
             broker_repairs=self._broker_repairs,
+            broker_lag=self._broker_lag,
             dapr_api_token=system.dapr_api_token,
             app_api_token=system.app_api_token,
             processes=tuple(supervisor.state for supervisor in self._supervisors.values()),
@@ -258,7 +262,8 @@ class Run:
         )
 
     async def _watch_broker(self, watch: BrokerWatch) -> None:
-        """Recreate lost streams and queues, and restart sidecars that read nothing although their service is ready."""
+        """Recreate what was lost, restart sidecars that read nothing although their service is ready, and count."""
+        counted = 0.0
         while not await self._ends_within(WATCH_INTERVAL):
             try:
                 observed = await watch.look()
@@ -266,6 +271,19 @@ class Run:
                 observed = Found()
                 self.note(f"the broker cannot be checked: {error}", level=1)
             self._repair(observed, watch.to_reopen(observed, self._serving()))
+            if time.monotonic() - counted >= LAG_INTERVAL:
+                await self._count(watch)
+                counted = time.monotonic()
+
+    async def _count(self, watch: BrokerWatch) -> None:
+        """Update the number of events that wait for each app."""
+        try:
+            lag = await watch.lag()
+        except TidingsError:  # the next check of the broker reports why
+            lag = {}
+        if lag != self._broker_lag:
+            self._broker_lag = lag
+            self.changed()
 
     async def _ends_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):

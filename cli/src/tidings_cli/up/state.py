@@ -99,6 +99,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """Lost streams or queues, and consumers without a reading sidecar; empty if there is no problem."""
     broker_repairs: int = 0
     """Number of repairs: recreated streams or queues, and sidecars restarted because they read nothing."""
+    broker_lag: Mapping[str, int] = {}
+    """How many events wait at the broker for each app, where any do; nothing on Redis."""
     dapr_api_token: str = ""
     app_api_token: str = ""
     processes: tuple[ProcessState, ...] = ()

@@ -8,6 +8,7 @@ them with the settings of components/rabbitmq; with other settings daprd would r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -54,6 +55,26 @@ def queue_consumers(
     except (AMQPError, OSError) as error:
         raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
     return lost, consumers
+
+
+def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the number of messages that no sidecar has received yet, by topic and app; missing queues are left out.
+
+    Raises:
+        QueueError: RabbitMQ does not answer.
+
+    """
+    waiting: dict[tuple[str, str], int] = {}
+    try:
+        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+        for app, topic in sorted(set(readers)):
+            with suppress(ChannelClosedByBroker):
+                queue = connection.channel().queue_declare(f"{app}-{topic}", passive=True)
+                waiting[topic, app] = queue.method.message_count
+        connection.close()
+    except (AMQPError, OSError) as error:
+        raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
+    return waiting
 
 
 def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

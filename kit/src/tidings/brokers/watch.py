@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing
+from tidings.brokers import jetstream, kafka, rabbitmq
+from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing, stream_name
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics, topic_ids
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
@@ -147,6 +149,27 @@ class BrokerWatch:
         if self.kind == "kafka":
             return await self._look_at_topics()
         return Found()
+
+    async def lag(self) -> dict[str, int]:
+        """Return how many events wait for each app, where any do; nothing on Redis, which is not asked.
+
+        Raises:
+            StreamError, QueueError, TopicError: The broker does not answer.
+
+        """
+        readers = {(app, str(each["spec"]["topic"])) for app, each in self.subscriptions}
+        waiting: Mapping[tuple[str, str], int] = {}
+        if self.kind == "nats":
+            waiting = await jetstream.pending(self.url, self.topics)
+            readers = {(app, stream_name(topic)) for app, topic in readers}
+        elif self.kind == "rabbitmq":
+            waiting = await asyncio.to_thread(rabbitmq.pending, self.url, readers)
+        elif self.kind == "kafka":
+            waiting = await asyncio.to_thread(kafka.pending, self.url, readers)
+        total: Counter[str] = Counter()
+        for app, topic in readers:
+            total[app] += waiting.get((topic, app), 0)
+        return {app: count for app, count in sorted(total.items()) if count}
 
     async def _look_at_topics(self) -> Found:
         created: list[str] = []
