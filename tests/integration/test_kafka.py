@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.conformance import event, poll, unique
-from tests.integration.test_app_away import SETS, planned
+from tests.integration.test_app_away import SETS, Reader, planned
 from tests.support.brokers import values_of
 
 from tidings.brokers.components import render
@@ -19,7 +19,7 @@ from tidings.brokers.kafka import RefusedTopics, TopicError, ensure_topics, pend
 from tidings.dapr.client import DaprSidecar
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_plan.resources.brokers import parallel
+from tidings_plan.resources.brokers import PARALLEL, parallel
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SUBJECTS = 12
@@ -119,6 +119,43 @@ async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_each_subjec
     await poll(complete, patience=120)
     for seen in (staying.seen, leaving.seen):
         assert all(one < other for numbers in seen.values() for one, other in pairwise(first_sight(numbers)))
+    await sidecar.close()
+
+
+async def test_topics_read_through_components_of_their_own_hold_up_no_others(
+    kafka: str, daprd: StartDaprd, serve: Serve
+) -> None:
+    """A component delivers to one topic at a time; those of an app are members of one group."""
+    slow, quick, name = Reader(), Reader(), unique("reader").replace(".", "-")
+    may_answer, run = asyncio.Event(), new_id()[-6:]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/events/") and "slow" in scope["path"]:
+            await may_answer.wait()
+            await slow(scope, receive, send)
+        else:
+            await quick(scope, receive, send)
+
+    [found] = render(SETS / "kafka", values_of("kafka", kafka))
+    found["metadata"]["annotations"] = {PARALLEL: "4"}
+    components = parallel(found)
+    topics = [f"shop.slow{run}Sold.v1", f"shop.quick{run}Sold.v1"]
+    subscriptions = planned(name, topics, components)
+    assert len({each["spec"]["pubsubname"] for each in subscriptions} - {"pubsub"}) == 3, "and one for replays"
+    await asyncio.to_thread(
+        ensure_topics, kafka, [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{name}"]
+    )
+    process = await daprd(name, resources=[*components, *subscriptions], app_port=(await serve(app)).port)
+    sidecar = DaprSidecar(process.address)
+    await sidecar.publish(topics[0], event(id="slow").encode())
+    ids = [f"quick-{number}" for number in range(20)]
+    for each in ids:
+        await sidecar.publish(topics[1], event(id=each).encode())
+    await poll(lambda: quick.seen.keys() >= set(ids))
+    assert not slow.seen
+    may_answer.set()
+    await poll(lambda: slow.seen.keys() >= {"slow"})
+    await poll(lambda: not any(pending(kafka, [(name, topic) for topic in topics]).values()))
     await sidecar.close()
 
 
