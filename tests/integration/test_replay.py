@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 import msgspec
-import nats
 import pytest
 import pytest_asyncio
+from tests.support.bad_events import publish
+from tests.support.brokers import available
 from typer.testing import CliRunner, Result
 
 from tidings.messages.envelope import Envelope, new_id, timestamp
@@ -32,10 +33,16 @@ CANCELLED = "orders.orderCancelled.v1"
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
-    folder = tmp_path_factory.mktemp("run")
-    options = Options(only=ONLY, free_ports=True, fresh=True, run_dir=folder, environment=ENVIRONMENT)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["nats", "kafka"])
+async def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+    options = Options(
+        only=ONLY,
+        free_ports=True,
+        fresh=True,
+        run_dir=tmp_path_factory.mktemp("run"),
+        environment=ENVIRONMENT,
+        broker=available(request.param),
+    )
     async with running(ROOT, options) as started:
         yield started
 
@@ -168,7 +175,8 @@ async def test_a_dead_letter_is_replayed_to_who_failed_and_is_open_again_when_it
         id=new_id(), source="orders", type="orders.orderCancelled", specversion="1.0", version="1", subject="o-poison",
         time=timestamp(), data=msgspec.Raw(b'{"orderId": 7}'),
     )  # fmt: skip
-    await to_the_broker(run.broker_url, CANCELLED, poison.encode())
+    # As a stranger does who uses neither the kit nor a sidecar.
+    await publish(run.state.broker, run.broker_url, CANCELLED, [poison.encode()])
 
     async def failures() -> dict[str, int]:
         return {each["subscription"]: each["failures"] for each in await listed(run, "--type", "orders.orderCancelled")}
@@ -193,13 +201,6 @@ async def test_a_dead_letter_is_replayed_to_who_failed_and_is_open_again_when_it
 
 async def holds(failures: Callable[[], Awaitable[dict[str, int]]], wanted: set[str]) -> bool:
     return wanted <= set(await failures())
-
-
-async def to_the_broker(url: str, topic: str, event: bytes) -> None:
-    """Publish as a stranger does who uses neither the kit nor a sidecar."""
-    client = await nats.connect(url)
-    await client.jetstream().publish(topic, event)
-    await client.close()
 
 
 async def test_an_order_is_pushed_to_who_watches_it(run: Run, http: httpx2.AsyncClient, orders: list[str]) -> None:
