@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from tidings.errors import DefinitionError, EventTooLarge
-from tidings.messages import events
+from tidings.messages import events, personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope, check_texts, new_id, timestamp
 from tidings.messages.events import MessageType, message_type
@@ -160,6 +160,7 @@ class Context:
 
         """
         parent = self.delivery.envelope
+        data, subject = personal.encrypt(kind.model, events.encode(message), self.delivery.source, event_id)
         traceparent, tracestate, baggage = tracing.producer(kind.label, event_id, parent)
         envelope = Envelope(
             id=event_id,
@@ -175,10 +176,11 @@ class Context:
             traceparent=traceparent,
             tracestate=tracestate,
             baggage=baggage,
-            data=msgspec.Raw(events.encode(message)),
+            datasubject=subject,
+            data=msgspec.Raw(data),
         )
-        # The other attributes are generated or were checked on arrival; these two come from the application.
-        if not (envelope.subject.isprintable() and envelope.correlationid.isprintable()):
+        # The other attributes are generated or were checked on arrival; these come from the application.
+        if not (envelope.subject + envelope.correlationid + subject).isprintable():
             check_texts(envelope)
         body = envelope.encode()
         if len(body) > self.max_event:

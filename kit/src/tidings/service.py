@@ -23,10 +23,12 @@ from tidings.context import request, utc_now
 from tidings.dapr import Sidecar
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError, SidecarUnavailable
+from tidings.messages import personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.log import LogOutbox
 from tidings.outbox.port import Outbox
 from tidings.settings import Settings
+from tidings.subject_keys import KeyFile
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -67,6 +69,8 @@ class Service:
         self.name = name
         self.settings = settings or Settings()
         self.sidecar = sidecar or DaprSidecar.from_settings(self.settings)
+        if self.settings.tidings_keys is not None:
+            personal.use(KeyFile(self.settings.tidings_keys))
         self.outbox = self._outbox(outbox)
         registered = list(handlers)
         policy = policy or policies.read(self.settings.tidings_policy)

@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         default=None,
         description="Path of the consumer policy, written by the operator, `tidings up` or `tidings render`",
     )
+    tidings_keys: Path | None = Field(
+        default=None,
+        description="Path of the keys that encrypt personal data; without it, personal data is published in plain text",
+    )
     tidings_instance: str = Field(
         default_factory=socket.gethostname, description="Name of this replica; must not change on restart"
     )

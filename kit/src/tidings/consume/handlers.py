@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tidings.consume.policy import RetryPolicy
 from tidings.errors import DefinitionError
-from tidings.messages import events
+from tidings.messages import events, personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Received
 from tidings.messages.events import MessageType, message_type
@@ -56,7 +56,7 @@ class Handler:
         """
         if self.subscriptions:
             return delivery.received
-        return events.decode(self.kind, int(delivery.envelope.version), delivery.envelope.data)
+        return events.decode(self.kind, int(delivery.envelope.version), personal.decrypt(delivery.envelope))
 
     @property
     def name(self) -> str:

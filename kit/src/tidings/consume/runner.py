@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from tidings.errors import (
     StatementTimeout,
     TopicMissing,
 )
+from tidings.messages import personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.observability import tracing
 from tidings.observability.logs import handling, log_failure
@@ -145,11 +147,18 @@ class Runner:
         except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
             return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
-            return outcome_of_error(error, handler.name, delivery.attempt, retry)
+            return _redacted(outcome_of_error(error, handler.name, delivery.attempt, retry), delivery)
         else:
-            return _with_retry_limit(outcome, handler, delivery, retry)
+            return _redacted(_with_retry_limit(outcome, handler, delivery, retry), delivery)
         finally:
             handling.reset(token)
+
+
+def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
+    """Mask personal data of the event in the outcome's reason, which is logged, traced and dead-lettered."""
+    if not delivery.envelope.datasubject or isinstance(outcome, Done):
+        return outcome
+    return replace(outcome, reason=personal.redact(delivery.envelope, outcome.reason))
 
 
 def _with_retry_limit(outcome: Outcome, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy) -> Outcome:

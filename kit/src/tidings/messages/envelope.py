@@ -75,7 +75,8 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     `id` is assigned once, when the fact is recorded. It is the same in every version that the fact is published in, and
     in every retry and replay. `replayto` names the subscription that a replayed event is for; `*` means any
     subscription of the app that reads its type. `replayid` identifies the replay. `eventid` is the event's id if Dapr's
-    own outbox, which assigns ids of its own, has sent it.
+    own outbox, which assigns ids of its own, has sent it. `datasubject` is the person whose key has encrypted the
+    personal fields.
     """
 
     id: str = ""
@@ -94,6 +95,7 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     replayto: str = ""
     replayid: str = ""
     eventid: str = ""
+    datasubject: str = ""
     pubsubname: str = ""
     topic: str = ""
     data_base64: str = ""

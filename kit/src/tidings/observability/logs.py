@@ -11,6 +11,7 @@ from typing import Any, Literal
 import structlog
 
 from tidings.messages.delivery import DeliveryContext
+from tidings.messages.personal import redact
 
 handling: ContextVar[DeliveryContext | None] = ContextVar("handling", default=None)
 """The delivery being handled, whose ids are added to each log line."""
@@ -26,6 +27,16 @@ def add_cause(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mut
             line.update(event_id=envelope.id, event_type=envelope.label, subscription=delivery.subscription)
         if delivery.batch_members:
             line.setdefault("batch_members", len(delivery.batch_members))
+    return line
+
+
+def redact_personal_data(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask personal data of the event being handled, such as a value in an exception's message."""
+    delivery = handling.get()
+    if delivery is not None:
+        for envelope in (delivery.envelope, *delivery.batch_members):
+            if envelope.datasubject:
+                line.update({name: redact(envelope, value) for name, value in line.items() if isinstance(value, str)})
     return line
 
 
@@ -48,6 +59,7 @@ def configure(service: str, form: Literal["json", "console"], level: str) -> Non
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        redact_personal_data,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()

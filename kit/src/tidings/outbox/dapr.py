@@ -49,7 +49,7 @@ from tidings.settings import Settings
 _KEPT = 3600  # time to live in seconds of the carrier of a second event
 _CARRIED = (
     *("source", "type", "version", "subject", "time", "correlationid", "causationid"),
-    *("traceparent", "tracestate", "baggage"),
+    *("traceparent", "tracestate", "baggage", "datasubject"),
 )
 
 

@@ -1,0 +1,201 @@
+"""Personal data is encrypted in whatever leaves a handler, and readable in handlers until the key is destroyed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import pydantic
+import pytest
+import structlog
+
+from tidings import PERSONAL, SUBJECT, DeadLetter, Event, Handlers, Rejected, RetryPolicy, StateContext, event
+from tidings.errors import DefinitionError, MalformedEvent
+from tidings.messages import events, personal
+from tidings.messages.delivery import DeliveryContext
+from tidings.messages.envelope import Envelope, decode
+from tidings.observability.logs import handling, redact_personal_data
+from tidings.service import Service
+from tidings.settings import Settings
+from tidings.subject_keys import KeyFile
+from tidings.testing.sidecar import MemorySidecar
+
+
+class Person(Event):
+    person_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+    note: Annotated[str, PERSONAL] | None = None
+
+
+@event("shop.orderPlaced", subject="order_id")
+class OrderPlaced(Event):
+    order_id: str
+    person: Person
+    street: Annotated[str, PERSONAL]
+    lines: list[dict[str, Annotated[str, PERSONAL]]]
+    comment: str = ""
+
+
+@event("shop.orderPlaced", subject="order_id")
+class OrderRead(Event):
+    """What a consumer reads; it has no marks."""
+
+    order_id: str
+    person: dict[str, str | None]
+    street: str
+    lines: list[dict[str, str]]
+    comment: str
+
+
+class Customer(pydantic.BaseModel):
+    id: str = pydantic.Field(json_schema_extra=SUBJECT.extra_json_schema)
+    email: str | None = pydantic.Field(default=None, json_schema_extra=PERSONAL.extra_json_schema)
+
+
+@event("shop.customerCame")
+class CustomerCame(pydantic.BaseModel):
+    customer: Customer
+    amount: float
+
+
+ORDER = OrderPlaced(
+    order_id="o-1",
+    person=Person(person_id="p-1", name='Ada Łovelace "the" 1st', note=None),
+    street="Basil Lane 7",
+    lines=[{"for": "Grace"}, {"for": "Bo"}],
+    comment="no onions",
+)
+SECRETS = ("Łovelace", "Basil", "Grace", 'Bo"')
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Any:
+    found = KeyFile(tmp_path / "keys.db")
+    personal.use(found)
+    yield found
+    personal.use(None)
+
+
+def published(message: Any, event_id: str = "e-1") -> Envelope:
+    kind = events.message_type(type(message))
+    data, subject = personal.encrypt(kind.model, events.encode(message), "shop", event_id)
+    envelope = Envelope(
+        id=event_id, source="shop", type=kind.name, version="1", specversion="1.0",
+        datasubject=subject, data=msgspec.Raw(data),
+    )  # fmt: skip
+    return decode(envelope.encode())
+
+
+def read(envelope: Envelope) -> Any:
+    return events.decode(events.message_type(OrderRead), 1, personal.decrypt(envelope))
+
+
+def test_marked_values_are_encrypted_and_handlers_read_them(keys: KeyFile):
+    sent = published(ORDER)
+    text = bytes(sent.data).decode()
+    assert not any(secret in text for secret in SECRETS)
+    assert ("no onions" in text, sent.datasubject) == (True, "p-1")
+    assert msgspec.to_builtins(read(sent)) == msgspec.to_builtins(ORDER)
+    assert bytes(published(ORDER).data) != bytes(sent.data)  # equal values do not look equal
+
+
+def test_pydantic_models_are_encrypted_too(keys: KeyFile):
+    sent = published(CustomerCame(customer=Customer(id="p-2", email="ada@example.org"), amount=1.5))
+    assert (b"ada@" in bytes(sent.data), sent.datasubject) == (False, "p-2")
+    assert json.loads(bytes(personal.decrypt(sent))) == {
+        "customer": {"id": "p-2", "email": "ada@example.org"}, "amount": 1.5,
+    }  # fmt: skip
+
+
+def test_after_the_key_is_destroyed_old_and_new_events_have_masks(keys: KeyFile, tmp_path: Path):
+    before = published(ORDER)
+    key = keys.key("p-1")
+    assert keys.destroy("p-1")
+    assert not keys.destroy("p-1")
+    for sent in (before, published(ORDER)):
+        found = read(sent)
+        assert (found.person["name"], found.street, found.lines) == ("***", "***", [{"for": "***"}, {"for": "***"}])
+        assert (found.comment, found.person["note"]) == ("no onions", None)
+    assert key is not None
+    assert not any(key in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_process_without_keys_reads_masks_and_publishes_plain_text_with_a_warning(keys: KeyFile):
+    sent = published(ORDER)
+    personal.use(None)
+    assert read(sent).street == "***"
+    personal._warn.cache_clear()
+    with structlog.testing.capture_logs() as lines:
+        assert "Basil" in bytes(published(ORDER).data).decode()
+        published(ORDER)
+    assert [line["event"] for line in lines] == ["personal_data.not_encrypted"]
+
+
+def test_a_value_cannot_be_moved_to_another_event_or_changed(keys: KeyFile):
+    sent = published(ORDER)
+    for changed in ({"id": "e-2"}, {"source": "bank"}, {"data": msgspec.Raw(bytes(sent.data).replace(b"A", b"B"))}):
+        with pytest.raises(MalformedEvent, match="a personal value of p-1 was changed, or belongs to another event"):
+            personal.decrypt(msgspec.structs.replace(sent, **changed))
+    letter = msgspec.structs.replace(sent, id="letter-1", originalid="e-1")
+    assert read(letter).street == "Basil Lane 7"  # a dead letter is about the event that failed
+
+
+@pytest.mark.parametrize("typed", ["encrypted:v1:", "encrypted:v1:AAAA", '"encrypted:v1:AAAA"', "\\u0065ncrypted:v1:A"])
+def test_what_a_user_types_in_is_never_taken_for_an_encrypted_value(keys: KeyFile, typed: str):
+    sent = published(msgspec.structs.replace(ORDER, comment=typed, street=typed))
+    assert (read(sent).comment, read(sent).street) == (typed, typed)
+
+
+def test_an_event_with_personal_fields_names_one_person(keys: KeyFile):
+    nobody = msgspec.structs.replace(ORDER, person=Person(person_id="", name="Ada"))
+    with pytest.raises(DefinitionError, match=r"shop\.orderPlaced\.v1 has personal fields, but names no person"):
+        published(nobody)
+
+
+def test_types_without_marks_cost_no_work(keys: KeyFile):
+    assert personal.marks_of(OrderRead) is None
+    data = b'{"any": "bytes"}'
+    assert personal.encrypt(OrderRead, data, "shop", "e-1") == (data, "")
+    plain = Envelope(id="1", data=msgspec.Raw(data))
+    assert personal.decrypt(plain) is plain.data
+
+
+def test_keys_survive_a_restart_and_only_their_owner_reads_them(tmp_path: Path):
+    path = tmp_path / "keys.db"
+    first, second = KeyFile(path), KeyFile(path)
+    assert first.key("p-1") is None
+    key = first.create("p-1")
+    assert key is not None and len(key) == 32  # noqa: PT018
+    assert second.create("p-1") == second.key("p-1") == KeyFile(path).key("p-1") == key
+    assert path.stat().st_mode & 0o777 == 0o600
+    first.destroy("p-1")
+    assert KeyFile(path).create("p-1") is None
+    path.chmod(0o644)
+    with pytest.raises(DefinitionError, match=r"others may read the keys in .*: run chmod 600"):
+        KeyFile(path)
+
+
+async def test_reasons_of_failures_and_log_lines_are_masked(keys: KeyFile, tmp_path: Path):
+    handlers = Handlers()
+
+    @handlers.on(OrderRead)
+    async def refuse(order: OrderRead, _context: StateContext) -> None:
+        raise Rejected(f"no street {order.street} for {order.lines[1]['for']} on Boulevard")
+
+    sidecar = MemorySidecar("kitchen")
+    service = Service("kitchen", handlers, sidecar=sidecar, settings=Settings(tidings_keys=tmp_path / "keys.db"))
+    route = next(iter(handlers))
+    sent = published(ORDER)
+    delivery = DeliveryContext("kitchen", sent, "kitchen-orders")
+    outcome = await service._runner.attempt(route, delivery, RetryPolicy())
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason == "no street *** for *** on Boulevard"
+    token = handling.set(DeliveryContext("kitchen", sent))
+    try:
+        line = redact_personal_data(
+            logging, "error", {"event": "failed", "exception": "KeyError: 'Basil Lane 7'", "n": 1}
+        )
+    finally:
+        handling.reset(token)
+    assert line == {"event": "failed", "exception": "KeyError: '***'", "n": 1}
