@@ -293,6 +293,11 @@ async def test_an_attempt_is_slow_compared_with_the_usual_ones() -> None:
         pace.took(0.003)
     pace.took(3600.0)
     assert pace.hold < 0.15
+    for _ in range(300):
+        pace.took(0.014)
+    before = pace.hold
+    pace.took(3600.0)
+    assert pace.hold < 1.2 * before, "one attempt that hangs hardly delays the departure of the next"
 
 
 async def test_a_document_in_conflict_leaves_the_queue_and_a_store_that_is_away_does_not() -> None:

@@ -29,7 +29,8 @@ SHORTEST = 0.05
 """Seconds for which every event stays in the queue."""
 TIMES_USUAL = 4.0
 """An event leaves the queue after this multiple of the usual duration of its subscription's attempts."""
-_LONGEST_COUNTED = 1.0  # seconds; a longer duration would keep later slow events in the queue for too long
+_TIMES_HOLD = 2.0  # a longer attempt counts as this multiple of `hold`: a hanging one must not delay later departures
+_LONGEST_COUNTED = 1.0  # seconds, likewise
 _WEIGHT = 0.02  # of a single attempt in the moving average
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries to store an event
 
@@ -47,7 +48,8 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         """Record the duration of an attempt."""
-        self.usual += _WEIGHT * (min(seconds, _LONGEST_COUNTED) - self.usual)
+        counted = min(seconds, _TIMES_HOLD * self.hold, _LONGEST_COUNTED)
+        self.usual += _WEIGHT * (counted - self.usual)
 
 
 class Departures:
