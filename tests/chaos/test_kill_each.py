@@ -33,8 +33,8 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=10, trust_env=False) as found:
-        yield found
+    async with httpx2.AsyncClient(timeout=10, trust_env=False) as result:
+        yield result
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, *(f"{name}.daprd" for name in SERVICES)])
@@ -49,6 +49,6 @@ async def test_orders_converge_although_a_process_is_killed(
     burst = await placing
     assert not burst.refusals
     assert len(burst.placed) == ORDERS
-    told = await follow(client, system.url, burst.ids, patience=PATIENCE)
-    assert {each["stage"] for each in told.values()} == {"completed", "cancelled"}
+    published = await follow(client, system.url, burst.ids, patience=PATIENCE)
+    assert {item["stage"] for item in published.values()} == {"completed", "cancelled"}
     assert await until_agreed(client, system.url, before, burst.due(), patience=PATIENCE) == []

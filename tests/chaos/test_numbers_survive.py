@@ -32,7 +32,7 @@ from tidings_cli.up.system import Options
 NUMBERED = Path(__file__).parent / "numbered"
 TOPIC, DEAD = "sender.numberTold.v1", "deadletter.receiver"
 PARCELS = itertools.count(1)
-KILLED = pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
+KILLED = pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda item: item.name)
 VICTIMS = pytest.mark.parametrize("victim", ["sender", "sender.daprd", "receiver", "receiver.daprd", "broker"])
 
 pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
@@ -115,9 +115,9 @@ async def dead_letters(run: Run) -> list[dict[str, Any]]:
     client = await nats.connect(run.broker_url)
     stream = client.jetstream()
     state = (await stream.stream_info(stream_name(DEAD))).state
-    found = [await stream.get_msg(stream_name(DEAD), number) for number in range(1, state.messages + 1)]
+    result = [await stream.get_msg(stream_name(DEAD), number) for number in range(1, state.messages + 1)]
     await client.close()
-    return [json.loads(each.data or b"") for each in found]
+    return [json.loads(item.data or b"") for item in result]
 
 
 async def dead_letters_on_redis(url: str) -> list[dict[str, Any]]:
@@ -200,5 +200,5 @@ async def test_the_broker_is_back_after_a_long_time(tmp_path_factory: pytest.Tem
                 await asyncio.sleep(seconds)
 
         await system.under(stop)
-        restarts = sum(each.restarts for each in system.run.state.processes if each.role == "sidecar")
+        restarts = sum(process.restarts for process in system.run.state.processes if process.role == "sidecar")
         assert restarts == (0 if seconds < 100 else 2)

@@ -35,8 +35,8 @@ async def test_it_goes_on_where_it_was_killed(tmp_path: Path) -> None:
 
     again = await start(folder)
     await again.wait()
-    said = (tmp_path / "soak.log").read_text()
+    text = (tmp_path / "soak.log").read_text()
     report = json.loads((folder / "report.json").read_text())
-    assert (report["sent"], report["received"]) == (EVENTS, EVENTS), said
-    assert (report["lost"], report["doubled"]) == ([], []), said
+    assert (report["sent"], report["received"]) == (EVENTS, EVENTS), text
+    assert (report["lost"], report["doubled"]) == ([], []), text
     assert sum(report["kills"].values()) >= 1

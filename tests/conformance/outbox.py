@@ -51,9 +51,13 @@ class OutboxConformance:
             assert await process.deliver(cause)
             await world.until({"apple": [1]})
             await process.told()
-            (told, *_) = await world.published()
-            assert (told["causationid"], told["correlationid"], told["type"]) == (cause.id, "c", "shop.totalChanged")
-            assert (told["source"], told["subject"], told["version"]) == (world.name, "apple", "1")
+            (published, *_) = await world.published()
+            assert (published["causationid"], published["correlationid"], published["type"]) == (
+                cause.id,
+                "c",
+                "shop.totalChanged",
+            )
+            assert (published["source"], published["subject"], published["version"]) == (world.name, "apple", "1")
             await world.until_nothing_is_left()
 
     async def test_trace_context_and_baggage_of_the_cause_are_published_with_the_fact(self, world: World) -> None:
@@ -65,8 +69,8 @@ class OutboxConformance:
         async with world.process() as process:
             assert await process.deliver(msgspec.structs.replace(counted(), **trace))
             await world.until({"apple": [1]})
-            (told, *_) = await world.published()
-        assert {name: told.get(name) for name in trace} == trace
+            (published, *_) = await world.published()
+        assert {name: published.get(name) for name in trace} == trace
 
     async def test_a_cause_that_comes_again_has_no_second_effect(self, world: World) -> None:
         cause = counted()
@@ -91,14 +95,14 @@ class OutboxConformance:
         causes = [counted(number=number) for number in range(1, world.contended + 1)]
         async with world.process("shop-0") as one, world.process("shop-1") as other:
             await asyncio.gather(
-                *(self.bring(each, [cause]) for each, cause in zip(itertools.cycle([one, other]), causes, strict=False))
+                *(self.bring(item, [cause]) for item, cause in zip(itertools.cycle([one, other]), causes, strict=False))
             )
             await world.until_published(causes)
             await one.told()
             await other.told()
             await world.until_nothing_is_left()
-            found = [each["data"]["total"] for each in await world.published()]
-        assert (found if world.ordered else sorted(found)) == list(range(1, world.contended + 1))
+            totals = [item["data"]["total"] for item in await world.published()]
+        assert (totals if world.ordered else sorted(totals)) == list(range(1, world.contended + 1))
 
     async def test_while_the_broker_is_away_events_are_kept_or_refused_and_none_is_lost(self, world: World) -> None:
         causes = [counted(number=number) for number in (1, 2, 3)]
@@ -155,33 +159,33 @@ class OutboxConformance:
     async def test_any_call_may_fail_or_its_answer_be_lost(self, world: World) -> None:
         async with world.process() as process:
             for number in itertools.count():
-                before, causes = process.steps, [counted(f"item-{number}", each) for each in (1, 2)]
+                before, causes = process.steps, [counted(f"item-{number}", item) for item in (1, 2)]
                 process.fails_after(number)
                 await self.bring(process, causes)
                 await process.told()
                 if process.steps - before <= number:
                     break
-            await world.until({f"item-{each}": [1, 2] for each in range(number + 1)})
+            await world.until({f"item-{item}": [1, 2] for item in range(number + 1)})
         assert number >= 2, "steps that can fail"
 
     async def test_a_delivery_may_be_cancelled_at_any_step(self, world: World) -> None:
         async with world.process() as process:
             for number in itertools.count():
-                before, causes = process.steps, [counted(f"item-{number}", each) for each in (1, 2)]
+                before, causes = process.steps, [counted(f"item-{number}", item) for item in (1, 2)]
                 process.cancels_after(number)
                 await self.bring(process, causes)
                 await process.told()
                 if process.steps - before <= number:
                     break
             process.heals()
-            await world.until({f"item-{each}": [1, 2] for each in range(number + 1)})
+            await world.until({f"item-{item}": [1, 2] for item in range(number + 1)})
             await world.until_nothing_is_left()
         assert number >= 2, "steps at which a delivery can be cancelled"
 
     async def test_a_process_may_die_before_and_after_any_step(self, world: World) -> None:
         expected: dict[str, list[int]] = {}
         for number in itertools.count():
-            causes = [counted(f"item-{number}", each) for each in (1, 2)]
+            causes = [counted(f"item-{number}", item) for item in (1, 2)]
             async with world.process() as process:
                 process.dies_after(number)
                 for cause in causes:

@@ -54,9 +54,9 @@ class Failing(Faults):
 
     async def transact(self, operations: Any) -> None:
         """Write."""
-        wanted: list[Operation] = list(operations)
+        expected: list[Operation] = list(operations)
         with self.around("transact"):
-            await self.inner.transact(wanted)
+            await self.inner.transact(expected)
 
     async def ready(self) -> bool:
         """Whether it answers."""
@@ -167,12 +167,12 @@ def counting_steps(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let every call of a sidecar and every statement and commit be a step of the process that makes it."""
 
     def stepping(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def step(*given: Any, **named: Any) -> Any:
+        async def step(*provided: Any, **named: Any) -> Any:
             process = Process.current.get()
             if process is None:
-                return await call(*given, **named)
+                return await call(*provided, **named)
             process.step()
-            answer = await call(*given, **named)
+            answer = await call(*provided, **named)
             process.step()
             return answer
 

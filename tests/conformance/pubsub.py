@@ -104,7 +104,7 @@ class PubSubConformance:
         app.answers["/events/a"] = [answer]
         await world.run(app, [subscription(topic, "/events/a", dead), subscription(dead, "/d")], retry_policy(2), "")
         await _one_after_the_other(world, app, topic, "e-1", "e-2")
-        assert app.received == [("/events/a", each) for each in app.at("/events/a")]
+        assert app.received == [("/events/a", item) for item in app.at("/events/a")]
         assert app.ids("/events/a") == ["e-1", "e-2"]
 
     async def test_anything_else_is_tried_again(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
@@ -172,7 +172,7 @@ class PubSubConformance:
             await world.sidecar.publish(topic, event(id=name, subject=subject, data=content).encode())
         await world.sidecar.publish(topic, event(id="v1", version="1", data=msgspec.Raw(b"{}")).encode())
         await world.until(lambda: len(app.received) == 4)
-        assert sorted((path, found["id"]) for path, found in app.received) == [
+        assert sorted((path, result["id"]) for path, result in app.received) == [
             ("/large", "large"), ("/old", "v1"), ("/rest", "small"), ("/vip", "both"),
         ]  # fmt: skip
 
@@ -220,8 +220,8 @@ class PubSubConformance:
         assert await world.sidecar.publish_many(topic, sent) == [None] * len(names)
         await world.until(lambda: len(app.received) >= len(names))
         assert sorted(app.ids("/events/a")) == sorted(names)
-        assert {each["traceparent"] for each in app.at("/events/a")} == {TRACEPARENT}
-        assert all(each["correlationid"] == f"c-{each['id']}" for each in app.at("/events/a"))
+        assert {item["traceparent"] for item in app.at("/events/a")} == {TRACEPARENT}
+        assert all(item["correlationid"] == f"c-{item['id']}" for item in app.at("/events/a"))
         assert await world.sidecar.publish_many(topic, []) == []
 
     async def test_one_that_is_refused_does_not_hold_up_the_others(

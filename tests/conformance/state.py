@@ -49,15 +49,15 @@ class StateConformance:
     async def test_values_are_bytes_of_any_kind(self, world: StateWorld) -> None:
         values = {unique("bytes"): value for value in (b"\x00\xff\xfe", b"plain text", b"{}", b"x" * 100_000)}
         await world.sidecar.transact(Upsert(key, value) for key, value in values.items())
-        found = await world.sidecar.get_many(list(values))
-        assert {key: item.value for key, item in found.items()} == values
+        items = await world.sidecar.get_many(list(values))
+        assert {key: item.value for key, item in items.items()} == values
 
     async def test_many_are_read_at_once_and_what_is_not_there_is_left_out(self, world: StateWorld) -> None:
-        there = [unique("many") for _ in range(5)]
-        await world.sidecar.transact(Upsert(key, key.encode()) for key in there)
-        found = await world.sidecar.get_many([unique("missing"), *there, unique("missing")])
-        assert {key: item.value for key, item in found.items()} == {key: key.encode() for key in there}
-        assert found[there[0]] == await world.sidecar.get(there[0])
+        existing = [unique("many") for _ in range(5)]
+        await world.sidecar.transact(Upsert(key, key.encode()) for key in existing)
+        items = await world.sidecar.get_many([unique("missing"), *existing, unique("missing")])
+        assert {key: item.value for key, item in items.items()} == {key: key.encode() for key in existing}
+        assert items[existing[0]] == await world.sidecar.get(existing[0])
         assert await world.sidecar.get_many([]) == {}
 
     async def test_a_write_without_conditions_always_holds(self, world: StateWorld) -> None:
@@ -138,12 +138,12 @@ class StateConformance:
         assert all(outcome is None or isinstance(outcome, SidecarError) for outcome in outcomes)
 
     async def test_a_transaction_writes_everything(self, world: StateWorld) -> None:
-        old, new, gone = unique("old"), unique("new"), unique("gone")
-        await world.sidecar.transact([Upsert(old, b"1"), Upsert(gone, b"1")])
+        old, new, removed = unique("old"), unique("new"), unique("gone")
+        await world.sidecar.transact([Upsert(old, b"1"), Upsert(removed, b"1")])
         etag = (await _there(world.sidecar, old)).etag
-        await world.sidecar.transact([Upsert(old, b"2", etag=etag), Upsert(new, b"3", insert=True), Delete(gone)])
-        found = await world.sidecar.get_many([old, new, gone])
-        assert {key: item.value for key, item in found.items()} == {old: b"2", new: b"3"}
+        await world.sidecar.transact([Upsert(old, b"2", etag=etag), Upsert(new, b"3", insert=True), Delete(removed)])
+        items = await world.sidecar.get_many([old, new, removed])
+        assert {key: item.value for key, item in items.items()} == {old: b"2", new: b"3"}
         await world.sidecar.transact([])
 
     @pytest.mark.parametrize("position", ["first", "last"])

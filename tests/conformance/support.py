@@ -76,7 +76,7 @@ class Recorder:
 
     def at(self, path: str) -> list[dict[str, Any]]:
         """Give the events received at a path."""
-        return [event for found, event in self.received if found == path]
+        return [event for result, event in self.received if result == path]
 
     def ids(self, path: str) -> list[str]:
         """Give their ids."""
@@ -94,8 +94,8 @@ async def _whole(receive: Callable[[], Awaitable[Any]]) -> bytes:
 
 def event(**more: Any) -> Envelope:
     """Make an event."""
-    given = {"id": new_id(), "source": "orders", "type": "orders.orderConfirmed", "specversion": "1.0", "version": "2"}
-    return Envelope(**{**given, **more})
+    value = {"id": new_id(), "source": "orders", "type": "orders.orderConfirmed", "specversion": "1.0", "version": "2"}
+    return Envelope(**{**value, **more})
 
 
 async def poll(check: Check, patience: float = PATIENCE) -> None:

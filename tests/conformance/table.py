@@ -101,8 +101,8 @@ class Shop:
 
     async def rows(self, table: sa.Table) -> int:
         """How many rows a table has."""
-        ((found,),) = await self.query(sa.select(sa.func.count()).select_from(table))
-        return int(found)
+        ((result,),) = await self.query(sa.select(sa.func.count()).select_from(table))
+        return int(result)
 
     async def totals(self) -> dict[str, int]:
         """What is stored."""
@@ -114,7 +114,7 @@ class Shop:
 
     def told(self, item: str = "apple") -> list[int]:
         """The totals of an item as a consumer sees them that handles each id once."""
-        effects = {each["id"]: each["data"]["total"] for each in self.published() if each["subject"] == item}
+        effects = {entry["id"]: entry["data"]["total"] for entry in self.published() if entry["subject"] == item}
         return list(effects.values())
 
     def is_told(self, totals: dict[str, list[int]]) -> bool:
@@ -173,9 +173,9 @@ class _Steps:
         monkeypatch.setattr(MemorySidecar, "publish", self._stepping(MemorySidecar.publish))
 
     def _stepping(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def step(*given: Any, **named: Any) -> Any:
+        async def step(*provided: Any, **named: Any) -> Any:
             self._die_here()
-            answer = await call(*given, **named)
+            answer = await call(*provided, **named)
             self._die_here()
             return answer
 
@@ -233,15 +233,15 @@ class TableConformance:
             await connection.execute(sa.insert(_notes).values(n=7, text="nothing was left behind"))
             await sql.commit_with(connection, {})
         async with database.connect(write=False) as connection:
-            found = {row.n: row.text for row in await connection.execute(sa.select(_notes))}
+            result = {row.n: row.text for row in await connection.execute(sa.select(_notes))}
         await database.close()
-        assert sorted(found) == [1, 2, 3, 6, 7]
-        assert found[2] == found[3] == found[6] == text
+        assert sorted(result) == [1, 2, 3, 6, 7]
+        assert result[2] == result[3] == result[6] == text
 
     async def test_an_event_is_handled_once_however_often_and_wherever_it_comes(self, shop: Shop) -> None:
         again = counted(slow=0.05)
         async with shop.process("shop-0") as (service, _), shop.process("shop-1") as (other, _):
-            answers = await asyncio.gather(*(deliver(each, again) for each in [service, other] * 4))
+            answers = await asyncio.gather(*(deliver(item, again) for item in [service, other] * 4))
             assert set(answers) == {_DONE}
             await published(service)
             await published(other)
@@ -273,12 +273,12 @@ class TableConformance:
                 await service.execute(count, Counted(item="pear"), correlation_id="c-1")
             await published(service)
         assert shop.told("pear") == [1, 2]
-        assert {each["correlationid"] for each in shop.published()} == {"c-1"}
+        assert {item["correlationid"] for item in shop.published()} == {"c-1"}
 
     async def test_units_of_work_side_by_side_lose_nothing(self, shop: Shop) -> None:
         async with shop.process("shop-0") as (service, _), shop.process("shop-1") as (other, _):
             await deliver(service, counted())
-            await asyncio.gather(*(deliver(each, counted()) for each in [service, other] * 8))
+            await asyncio.gather(*(deliver(item, counted()) for item in [service, other] * 8))
             await published(service)
             await published(other)
         assert await shop.totals() == {"apple": 17}

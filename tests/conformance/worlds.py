@@ -129,25 +129,25 @@ class World:
     async def effects(self) -> dict[str, list[int]]:
         """The totals of each item as a consumer sees them that handles each id once."""
         seen: dict[str, dict[str, int]] = {}
-        for each in await self.published():
-            known = seen.setdefault(each["subject"], {})
-            assert known.setdefault(each["id"], each["data"]["total"]) == each["data"]["total"], "one id, one fact"
-        return {item: list(found.values()) for item, found in seen.items()}
+        for entry in await self.published():
+            known = seen.setdefault(entry["subject"], {})
+            assert known.setdefault(entry["id"], entry["data"]["total"]) == entry["data"]["total"], "one id, one fact"
+        return {item: list(result.values()) for item, result in seen.items()}
 
     async def until(self, expected: Mapping[str, list[int]]) -> None:
         """Wait until a consumer sees these totals, and no others."""
         deadline = time.monotonic() + self.patience
-        while (found := await self.effects()) != expected:
-            assert time.monotonic() < deadline, f"{found} is not {expected} after {self.patience} s"
+        while (result := await self.effects()) != expected:
+            assert time.monotonic() < deadline, f"{result} is not {expected} after {self.patience} s"
             await asyncio.sleep(0.01)
 
     async def until_published(self, causes: Iterable[Envelope]) -> None:
         """Wait until what follows from these events is published."""
-        missing = {each.id for each in causes}
+        missing = {cause.id for cause in causes}
         deadline = time.monotonic() + self.patience
         while missing:
             began, before = time.monotonic(), len(missing)
-            missing -= {each["causationid"] for each in await self.published()}
+            missing -= {item["causationid"] for item in await self.published()}
             now = time.monotonic()
             if len(missing) < before:  # many take their time
                 deadline = now + self.patience
@@ -219,24 +219,24 @@ class OutboxTwin(MemorySidecar):
 
     async def transact(self, operations: Iterable[Operation]) -> None:
         """Write, and publish every upsert, or the projection that stands in its place."""
-        wanted = list(operations)
-        upserts = [each for each in wanted if isinstance(each, Upsert)]
-        shown = {each.key: each.value for each in upserts if "outbox.projection" in (each.metadata or {})}
-        real = [each for each in upserts if "outbox.projection" not in (each.metadata or {})]
+        expected = list(operations)
+        upserts = [item for item in expected if isinstance(item, Upsert)]
+        shown = {upsert.key: upsert.value for upsert in upserts if "outbox.projection" in (upsert.metadata or {})}
+        real = [upsert for upsert in upserts if "outbox.projection" not in (upsert.metadata or {})]
         with self.around("publish"):
             internal = [
                 {
                     "specversion": "1.0",
-                    **(each.metadata or {}),
-                    "data": msgspec.Raw(shown.get(each.key, each.value)),
+                    **(item.metadata or {}),
+                    "data": msgspec.Raw(shown.get(item.key, item.value)),
                     "id": f"outbox-{uuid.uuid4()}",
                 }
-                for each in real
+                for item in real
             ]
         with self.around("transact"):
-            self.store.transact([replace(each, key=self._owned(each.key), metadata=None) for each in real])
-            for each in internal:
-                self.broker.publish(self.topic, msgspec.json.encode(each))
+            self.store.transact([replace(item, key=self._owned(item.key), metadata=None) for item in real])
+            for entry in internal:
+                self.broker.publish(self.topic, msgspec.json.encode(entry))
 
 
 class DaprWorld(World):
@@ -255,7 +255,7 @@ class DaprWorld(World):
 
     async def published(self) -> list[dict[str, Any]]:
         """What was published, under the ids that the kit's ingress reads."""
-        return [{**each, "id": each["eventid"]} for each in self.broker.events(TOPIC)]
+        return [{**event, "id": event["eventid"]} for event in self.broker.events(TOPIC)]
 
 
 class DirectWorld(World):

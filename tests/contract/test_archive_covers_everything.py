@@ -46,9 +46,9 @@ def test_each_event_has_one_way_into_the_archive(planned: Plan) -> None:
 
 
 def test_the_archive_may_send_to_every_app_whose_dead_letters_it_keeps(inventory: Inventory, planned: Plan) -> None:
-    wanted = {replay_topic(app) for _, app in inventory.consuming_apps if app != "archive"}
-    assert wanted - set(planned.apps["archive"].publishes["pubsub"]) == set()
-    assert wanted - set(planned.topics) == set()
+    expected = {replay_topic(app) for _, app in inventory.consuming_apps if app != "archive"}
+    assert expected - set(planned.apps["archive"].publishes["pubsub"]) == set()
+    assert expected - set(planned.topics) == set()
 
 
 def test_whoever_may_be_sent_events_again_may_confirm_them(inventory: Inventory, planned: Plan) -> None:

@@ -52,8 +52,8 @@ def package_of(service: str) -> str:
 
 
 def schema_of(label: str) -> Path:
-    (found,) = contract_files(f"schemas/{label}.json")
-    return found
+    (result,) = contract_files(f"schemas/{label}.json")
+    return result
 
 
 def examples_of(label: str) -> list[Path]:
@@ -108,9 +108,9 @@ def test_the_yaml_names_every_schema_and_example_and_no_other(service: str, inve
 @pytest.mark.parametrize("label", LABELS)
 def test_examples_keep_to_their_schema(label: str) -> None:
     schema = json.loads(schema_of(label).read_text())
-    found = examples_of(label)
-    assert found, f"{label} has no example"
-    for path in found:
+    result = examples_of(label)
+    assert result, f"{label} has no example"
+    for path in result:
         jsonschema.validate(
             json.loads(path.read_text()), schema, jsonschema.Draft202012Validator,
             format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
@@ -119,13 +119,17 @@ def test_examples_keep_to_their_schema(label: str) -> None:
 
 @pytest.mark.parametrize(
     ("service", "handler"),
-    [pytest.param(*each, id=f"{each[0]}-{each[1].kind.label}") for each in readers() if not internal(each[1].kind)],
+    [
+        pytest.param(*reader, id=f"{reader[0]}-{reader[1].kind.label}")
+        for reader in readers()
+        if not internal(reader[1].kind)
+    ],
 )
 def test_every_reader_reads_every_example_of_every_version_it_accepts(service: str, handler: Handler) -> None:
     for version in handler.versions:
-        found = examples_of(f"{handler.kind.name}.v{version}")
-        assert found
-        for path in found:
+        result = examples_of(f"{handler.kind.name}.v{version}")
+        assert result
+        for path in result:
             decoded = events.decode(handler.kind, version, path.read_bytes())
             assert handler.kind.subject_of(decoded) != ""
 
@@ -160,17 +164,17 @@ def test_handlers_and_subscriptions_are_the_same(service: str, planned: Plan) ->
         if not internal(handler.kind):
             handled |= {(handler.kind.name, f"{handler.kind.name}.v{version}") for version in handler.versions}
     if service == "archive":  # reads whatever there is: tests/contract/test_archive_covers_everything.py
-        handled = {each for each in handled if each in fed}
+        handled = {item for item in handled if item in fed}
         fed &= handled
     assert handled == fed
 
 
 def test_the_contracts_of_all_services_fit_together(planned: Plan) -> None:
-    problems = [str(each) for each in planned.findings if each.severity != "info"]
-    expected = [each for each in problems if "deprecated" in each]
-    assert [each for each in problems if each not in expected] == []
+    problems = [str(finding) for finding in planned.findings if finding.severity != "info"]
+    expected = [problem for problem in problems if "deprecated" in problem]
+    assert [problem for problem in problems if problem not in expected] == []
 
 
 def test_somebody_reads_every_event(planned: Plan, inventory: Inventory) -> None:
-    unread = {each.resource for each in planned.findings if each.rule == "unconsumed-type"}
+    unread = {finding.resource for finding in planned.findings if finding.rule == "unconsumed-type"}
     assert {kind.spec.type for kind in inventory.types.values() if kind.ref in unread} == set(UNCONSUMED)

@@ -35,9 +35,9 @@ def anchors(path: Path) -> set[str]:
 def snippets(*languages: str) -> list[object]:
     params: list[object] = []
     for path in DOCUMENTS:
-        for number, found in enumerate(FENCED.finditer(path.read_text())):
-            if found["language"] in languages:
-                text = re.sub(f"^{found['margin']}", "", found["text"], flags=re.MULTILINE)
+        for number, result in enumerate(FENCED.finditer(path.read_text())):
+            if result["language"] in languages:
+                text = re.sub(f"^{result['margin']}", "", result["text"], flags=re.MULTILINE)
                 params.append(pytest.param(text, id=f"{name(path)}-{number}"))
     return params
 
@@ -83,10 +83,10 @@ def test_yaml_in_the_documents_can_be_parsed(text: str) -> None:
 def test_every_make_target_that_is_named_is_there() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     code = [
-        found
+        result
         for path in DOCUMENTS
-        for found in re.findall(r"`(make [^`\n]*)`|^(make .*)$", path.read_text(), re.MULTILINE)
+        for result in re.findall(r"`(make [^`\n]*)`|^(make .*)$", path.read_text(), re.MULTILINE)
     ]
-    named = {word for pair in code for found in MAKE.finditer("".join(pair)) for word in found[1].split()}
+    named = {word for pair in code for result in MAKE.finditer("".join(pair)) for word in result[1].split()}
     assert named
     assert named - targets == set()

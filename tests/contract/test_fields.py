@@ -15,7 +15,7 @@ from tidings_plan.enforcement import Enforcer
 from tidings_plan.fields import FIELDS, leaves
 
 TESTS = Path(__file__).parents[1]
-DEFINITIONS = {each["spec"]["names"]["kind"]: each["spec"]["versions"][0] for each in definitions()}
+DEFINITIONS = {definition["spec"]["names"]["kind"]: definition["spec"]["versions"][0] for definition in definitions()}
 
 
 def declared(schema: dict[str, Any], path: str = "") -> Iterator[str]:
@@ -69,5 +69,5 @@ def test_the_plan_reports_the_enforcers_of_the_registry(kit: bool) -> None:
         [*known] = {
             entry.enforcer for path, entry in entries.items() if re.sub(r"^events\[\]\.", "", path).startswith(field)
         }
-        assert enforcer == "none" or any({"kit": "SDK"}.get(enforcer, enforcer) in each for each in known), field
+        assert enforcer == "none" or any({"kit": "SDK"}.get(enforcer, enforcer) in item for item in known), field
     assert set(get_args(Enforcer)) == {"daprd", "kit", "broker", "none"}

@@ -27,8 +27,8 @@ def load_program(path: Path) -> ModuleType:
 
 
 def modules(package: Path) -> set[str]:
-    found = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
-    return found - {"__init__"}
+    result = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    return result - {"__init__"}
 
 
 def test_every_folder_is_a_service_with_contracts_or_the_storefront() -> None:
@@ -38,10 +38,10 @@ def test_every_folder_is_a_service_with_contracts_or_the_storefront() -> None:
 
 @pytest.mark.parametrize("service", sorted(FOLDERS))
 def test_a_service_consists_of_modules_with_fixed_names(service: str) -> None:
-    found = modules(FOLDERS[service] / "src" / service)
+    result = modules(FOLDERS[service] / "src" / service)
     required = REQUIRED | ({"events"} if (FOLDERS[service] / "contracts/events.yaml").exists() else set())
-    assert required <= found
-    assert found <= required | OPTIONAL
+    assert required <= result
+    assert result <= required | OPTIONAL
 
 
 def test_the_storefront_owns_no_state_and_has_no_domain() -> None:

@@ -68,7 +68,9 @@ def test_every_hook_runs_a_program_of_the_lock_or_a_pinned_one() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [repository["repo"] for repository in hooks] == ["local"]
     for hook in hooks[0]["hooks"]:
-        pinned = hook["language"] == "golang" and all("@v" in each for each in hook["additional_dependencies"])
+        pinned = hook["language"] == "golang" and all(
+            "@v" in additional_dependency for additional_dependency in hook["additional_dependencies"]
+        )
         assert pinned or hook["entry"].startswith(".venv/bin/"), hook["id"]
 
 

@@ -56,9 +56,9 @@ async def visit(browser: Browser) -> AsyncIterator[Open]:
     wrong: list[str] = []
 
     async def open_page(url: str, **context: Any) -> Page:
-        mine = await stack.enter_async_context(await browser.new_context(timezone_id="UTC", **context))
-        mine.set_default_timeout(PATIENCE)
-        page = await mine.new_page()
+        own = await stack.enter_async_context(await browser.new_context(timezone_id="UTC", **context))
+        own.set_default_timeout(PATIENCE)
+        page = await own.new_page()
         page.on("pageerror", lambda error: wrong.append(f"{error.name}: {error.message}\n{error.stack}"))
         page.on("console", lambda message: wrong.extend(_complaints(message)))
         page.on("request", lambda request: wrong.extend(_strangers(request.url, url)))
@@ -72,8 +72,8 @@ async def visit(browser: Browser) -> AsyncIterator[Open]:
 
 def _complaints(message: ConsoleMessage) -> list[str]:
     """What a page has to say; that a service is away, which some tests bring about, is the network's word, not its."""
-    said = message.text
-    return [said] if message.type in ("error", "warning") and "Failed to load resource" not in said else []
+    text = message.text
+    return [text] if message.type in ("error", "warning") and "Failed to load resource" not in text else []
 
 
 def _strangers(asked: str, url: str) -> list[str]:

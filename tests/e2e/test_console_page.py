@@ -294,7 +294,7 @@ async def test_a_story_is_sent_to_a_consumer_again_after_a_dry_run_and_with_the_
     newsroom: Newsroom, visit: Open
 ) -> None:
     newsroom.settings = ArchiveSettings(map=newsroom.map, token=SecretStr("s3cret"))
-    told = await newsroom.order("c-1")
+    published = await newsroom.order("c-1")
     await newsroom.order("c-2")
     page = await visit(f"{newsroom.url}/events?correlationId=c-1")
     await page.get_by_role("link", name="Send to a consumer again").click()
@@ -319,7 +319,7 @@ async def test_a_story_is_sent_to_a_consumer_again_after_a_dry_run_and_with_the_
     await expect(run).to_contain_text("Ada asked for it")
     await expect(page.locator(".dry")).to_have_count(0)
     [sent] = await newsroom.sent("kitchen", 1)
-    assert sent["id"] in {each["id"] for each in told if each["type"] == "orders.orderConfirmed"}
+    assert sent["id"] in {item["id"] for item in published if item["type"] == "orders.orderConfirmed"}
     assert sent["version"] == "2"
 
 
@@ -422,5 +422,5 @@ async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, 
     await expect(page.locator(".live")).to_have_text("Live")
     await expect(page.locator(".box, .events > li, .letter, .kinds label, .old").first).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    found = await Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    completed = await Axe().run(page)
+    assert completed.violations_count == 0, completed.generate_report()

@@ -46,11 +46,11 @@ async def settled(page: Page, view: str) -> None:
 
 
 async def violations(page: Page) -> list[str]:
-    found = await Axe().run(page)
+    completed = await Axe().run(page)
     return [
-        f"{each['id']} at {' '.join(node['target'])}: {node['failureSummary']}"
-        for each in found.response["violations"]
-        for node in each["nodes"]
+        f"{violation['id']} at {' '.join(node['target'])}: {node['failureSummary']}"
+        for violation in completed.response["violations"]
+        for node in violation["nodes"]
     ]
 
 
@@ -197,7 +197,7 @@ async def test_every_ingredient_is_drawn(pizzeria: Pizzeria, visit: Open) -> Non
 
 async def test_events_are_understood_however_they_are_cut(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(f"{pizzeria.url}/nowhere")
-    told = [
+    published = [
         ": hello",
         "",
         "retry: 3000",
@@ -214,7 +214,7 @@ async def test_events_are_understood_however_they_are_cut(pizzeria: Pizzeria, vi
         "async (m, chunks) => { const all = []; for await (const f of m.frames(chunks)) all.push(f); return all; }"
     )
     for end, size in itertools.product(("\n", "\r\n", "\r"), (1, 2, 3, 7, 1000)):
-        text = "".join(line + end for line in told)
+        text = "".join(line + end for line in published)
         chunks = [text[start : start + size] for start in range(0, len(text), size)]
         assert await module(page, "live.js", collect, chunks) == [
             {"event": "order", "id": "7", "retry": 3000, "data": '{\n"a": 1}'},
@@ -233,14 +233,14 @@ async def test_what_is_shown_never_goes_back(
 ) -> None:
     """Of what tracking tells and what orders says, the one that is further is shown, at every pair of stages."""
     page = await visit(f"{pizzeria.url}/nowhere")
-    told = [
+    published = [
         {"stage": stage, "fulfilment": fulfilment, "finished": stage == "completed", "timeline": [], "lines": []}
         for stage in way
     ]
     merge = "(m, all) => all.map((one) => all.map((other) => m.merge(one, other).stage))"
     step = "(m, all) => all.map((told) => m.steps(told).findLastIndex(({state}) => state !== 'ahead'))"
-    shown = await module(page, "words.js", merge, told)
-    steps = dict(zip(way, await module(page, "words.js", step, told), strict=True))
+    shown = await module(page, "words.js", merge, published)
+    steps = dict(zip(way, await module(page, "words.js", step, published), strict=True))
     for one, row in zip(way, shown, strict=True):
         for other, stage in zip(way, row, strict=True):
             assert steps[stage] == max(steps[one], steps[other]), (one, other)

@@ -54,10 +54,10 @@ async def test_a_pizza_is_ordered_watched_and_eaten(system: Run, visit: Open, de
     page = await visit(system.url("storefront"))
     await order(page, deliver=deliver)
     await completed(page)
-    told = page.locator(".timeline")
-    await expect(told).to_contain_text("It went into the oven.")
-    await expect(told).to_contain_text("will bring it to you" if deliver else "It waits for you on shelf")
-    await expect(told).to_contain_text("were taken from your card", timeout=COOKED)  # told after the end, too
+    published = page.locator(".timeline")
+    await expect(published).to_contain_text("It went into the oven.")
+    await expect(published).to_contain_text("will bring it to you" if deliver else "It waits for you on shelf")
+    await expect(published).to_contain_text("were taken from your card", timeout=COOKED)  # told after the end, too
     await page.get_by_role("link", name="My orders").click()
     await expect(page.locator(".history a")).to_contain_text("completed")
 

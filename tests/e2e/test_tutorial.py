@@ -38,12 +38,12 @@ class Block:
 
 
 def blocks(markdown: str) -> list[Block]:
-    found = []
+    result = []
     for fence in FENCE.finditer(markdown):
         named = FILE.search(markdown[: fence.start()])
         path = named["path"] if named else ""
-        found.append(Block(fence["language"], "background" in fence["info"], path, fence["text"]))
-    return found
+        result.append(Block(fence["language"], "background" in fence["info"], path, fence["text"]))
+    return result
 
 
 def section(markdown: str, title: str) -> str:
@@ -54,18 +54,18 @@ def section(markdown: str, title: str) -> str:
 def free_ports(count: int) -> list[int]:
     with ExitStack() as held:
         listening = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in listening]
+        return [item.getsockname()[1] for item in listening]
 
 
 def missing(expected: str, output: str) -> list[str]:
     """The lines that were not printed, in their order; `…` stands for anything."""
     lost, rest = [], output
     for line in expected.splitlines():
-        found = re.search(".*".join(map(re.escape, line.split("…"))), rest)
-        if found is None:
+        match = re.search(".*".join(map(re.escape, line.split("…"))), rest)
+        if match is None:
             lost.append(line)
         else:
-            rest = rest[found.end() :]
+            rest = rest[match.end() :]
     return lost
 
 
@@ -82,7 +82,7 @@ class Newcomer:
     environment: dict[str, str] = field(default_factory=dict)
 
     def adapted(self, text: str) -> str:
-        return PORT.sub(lambda found: self.ports[found[0]], text).replace("/tmp/", f"{self.scratch}/")  # noqa: S108
+        return PORT.sub(lambda result: self.ports[result[0]], text).replace("/tmp/", f"{self.scratch}/")  # noqa: S108
 
     def follow(self, markdown: str) -> None:
         steps = blocks(self.adapted(markdown))
@@ -149,8 +149,10 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     scratch = tmp_path_factory.mktemp("newcomer")
     home = scratch / "pizza"
     shutil.copytree(ROOT, home, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    wanted = {port for name in ("README.md", "docs/tutorial.md", "tidings.yaml") for port in PORT.findall(_read(name))}
-    ports = dict(zip(sorted(wanted), map(str, free_ports(len(wanted))), strict=True))
+    expected = {
+        port for name in ("README.md", "docs/tutorial.md", "tidings.yaml") for port in PORT.findall(_read(name))
+    }
+    ports = dict(zip(sorted(expected), map(str, free_ports(len(expected))), strict=True))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL_ENV"))}
     newcomer = Newcomer(home, scratch, ports, environment=kept)
     (home / "tidings.yaml").write_text(newcomer.adapted(_read("tidings.yaml")))

@@ -28,14 +28,14 @@ ODD: list[Any] = [
 
 def corpus() -> list[dict[str, Any]]:
     """Read the events that have made trouble, here or elsewhere."""
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for path in sorted(CORPUS.glob("*.json")):
         try:
             read = json.loads(path.read_text())
         except RecursionError:
             continue  # `raw_corpus` has it
-        found += read if isinstance(read, list) else [read]
-    return found
+        result += read if isinstance(read, list) else [read]
+    return result
 
 
 def raw_corpus() -> list[bytes]:

@@ -117,8 +117,8 @@ async def deliver_straight(made: Shop, bodies: list[bytes], chance: random.Rando
     waiting = list(bodies)
     while waiting:
         taken = [waiting.pop() for _ in range(min(len(waiting), chance.choice([1, 1, 1, 5])))]
-        together = [each for each in taken if len(taken) > 1 and is_json(each)]
-        for body in taken if not together else [each for each in taken if not is_json(each)]:
+        together = [item for item in taken if len(taken) > 1 and is_json(item)]
+        for body in taken if not together else [item for item in taken if not is_json(item)]:
             await insist(made, body)
         if together:
             await insist_on_many(made, together)
@@ -130,7 +130,7 @@ async def insist_on_many(made: Shop, bodies: list[bytes]) -> None:
         entries = b",".join(b'{"entryId":"%d","event":%s}' % pair for pair in left.items())
         delivery = b'{"entries":[' + entries + b"]," + json.dumps(BULK)[1:].encode()
         _, answer = await post(made.service.ingress, PATH, delivery)
-        statuses = {int(each["entryId"]): each["status"] for each in json.loads(answer)["statuses"]}
+        statuses = {int(status["entryId"]): status["status"] for status in json.loads(answer)["statuses"]}
         assert statuses.keys() == left.keys()
         left = {number: body for number, body in left.items() if statuses[number] != "SUCCESS"}
         if not left:
@@ -174,7 +174,7 @@ async def test_each_odd_event_has_one_outcome(worker: int) -> None:
     logs.configure("shop", "json", "CRITICAL")
     seed = SEED + worker
     chance = random.Random(seed)
-    bases = [PLAIN, *({**each, "type": "shop.itemSold"} for each in corpus()), *corpus()]
+    bases = [PLAIN, *({**corpu, "type": "shop.itemSold"} for corpu in corpus()), *corpus()]
     bases += [PLAIN] * len(bases)
     sent = 0
     while sent < DELIVERIES // WORKERS:

@@ -36,7 +36,7 @@ def bucket(metric: str, labels: str, bounds: dict[str, str]) -> dict[str, str]:
 
 
 def handled(**growth: str) -> dict[str, str]:
-    return {HANDLED.format(outcome): f"0+{each}{HOUR}" for outcome, each in growth.items()}
+    return {HANDLED.format(outcome): f"0+{item}{HOUR}" for outcome, item in growth.items()}
 
 
 AGE, LAG = "tidings_event_age_seconds", "tidings_outbox_lag_seconds"
@@ -128,13 +128,13 @@ CASES = [
 
 
 def _test_of(case: Case) -> dict[str, Any]:
-    wanted = [{"labels": "{}", "value": case.fires}] if case.fires else []
+    expected = [{"labels": "{}", "value": case.fires}] if case.fires else []
     firing = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
     return {
         "name": f"{case.alert}: {case.why}",
         "interval": "1m",
         "input_series": [{"series": name, "values": values.strip()} for name, values in case.series.items()],
-        "promql_expr_test": [{"expr": firing, "eval_time": "1h", "exp_samples": wanted}],
+        "promql_expr_test": [{"expr": firing, "eval_time": "1h", "exp_samples": expected}],
     }
 
 

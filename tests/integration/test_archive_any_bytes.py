@@ -79,7 +79,7 @@ EVENTS = [
     raw("gzip", b"\x1f\x8b\x08\x00" + bytes(range(256)) * 20),
     raw("id-is-an-object", b'{"id": {}, "source": 7, "type": null, "specversion": 1.0, "version": [1], "time": {}}'),
 ]
-SENT = [each.name for each in EVENTS if each.can_be_sent]
+SENT = [event.name for event in EVENTS if event.can_be_sent]
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])
@@ -104,16 +104,16 @@ async def deliver(archive: Archive, topic: str, body: bytes) -> None:
 
 
 async def test_events_of_any_bytes_are_kept_found_shown_and_replayed_or_skipped(archive: Archive) -> None:
-    for each in EVENTS:
-        await deliver(archive, PLACED, each.body)
-        await deliver(archive, PLACED, each.body)  # a second time is the same one
+    for event in EVENTS:
+        await deliver(archive, PLACED, event.body)
+        await deliver(archive, PLACED, event.body)  # a second time is the same one
     page = await archive.get("/events", limit=1000)
     kept = len(page["events"])
     assert kept == sum((await archive.get("/counts")).values())
     assert archive.broker.events("deadletter.archive") == []
-    for each in page["events"]:
-        if isinstance(each.get("id"), str) and "/" not in each["id"]:
-            path = f"/events/{quote(each['id'], safe='', errors='replace')}"
+    for event in page["events"]:
+        if isinstance(event.get("id"), str) and "/" not in event["id"]:
+            path = f"/events/{quote(event['id'], safe='', errors='replace')}"
             assert (await archive.http.get(path)).status_code in (200, 404, 422)
     for query in ({"q": "needle"}, {"source": "\ufffd"}, {"since": "0001-01-01T00:00:00Z"},
                   {"until": "9999-12-31T23:59:59Z"}, {"type": "orders.*"}, {"q": "i" * 200}):  # fmt: skip
@@ -127,7 +127,7 @@ async def test_events_of_any_bytes_are_kept_found_shown_and_replayed_or_skipped(
     assert (ended["state"], ended["reason"]) == ("completed", None)
     assert ended["sent"] + ended["skipped"] == ended["matched"]
     await archive.until(lambda: len(archive.sent("loyalty")) == ended["sent"])
-    assert {each["id"].removeprefix("e-")[:30] for each in archive.sent("loyalty")} == {
+    assert {item["id"].removeprefix("e-")[:30] for item in archive.sent("loyalty")} == {
         "i" * 30 if name == "long-id" else name for name in SENT
     }
     shown = (await archive.get("/replays/r-1"))["skippedEvents"]
@@ -137,21 +137,21 @@ async def test_events_of_any_bytes_are_kept_found_shown_and_replayed_or_skipped(
 
 async def test_dead_letters_of_any_bytes_are_listed_shown_and_replayed_or_refused(archive: Archive) -> None:
     """Such as the sidecar moves there by itself: the event as it came."""
-    for each in EVENTS:
+    for event in EVENTS:
         before = len((await archive.get("/deadletters", limit=1000, state="any"))["deadLetters"])
-        await deliver(archive, DEAD, each.body)
+        await deliver(archive, DEAD, event.body)
         listed = (await archive.get("/deadletters", limit=1000, state="any"))["deadLetters"]
         number = listed[0]["number"]
-        assert len(listed) >= before, each.name
+        assert len(listed) >= before, event.name
         shown = await archive.get(f"/deadletters/{number}")
-        assert shown["reason"], each.name
+        assert shown["reason"], event.name
         body = {"subscription": "pickup-pizza-boxed", "batch": "b"}
         answer = await archive.http.post(f"/deadletters/{number}/replay", json=body)
-        assert answer.status_code == (202 if each.can_be_sent else 409), f"{each.name}: {answer.text[:300]}"
+        assert answer.status_code == (202 if event.can_be_sent else 409), f"{event.name}: {answer.text[:300]}"
         waiting = (await archive.get("/deadletters", notBatch="b", limit=1000, state="any"))["deadLetters"]
-        assert (number in [each["number"] for each in waiting]) != each.can_be_sent, each.name
+        assert (number in [item["number"] for item in waiting]) != event.can_be_sent, event.name
         discarded = await archive.http.post(f"/deadletters/{number}/discard", json={"reason": "odd"})
-        assert discarded.status_code == 200, each.name
+        assert discarded.status_code == 200, event.name
     await archive.until(lambda: len(archive.sent("pickup")) == len(SENT))
     assert (await archive.get("/audit"))["deeds"]
 
@@ -163,8 +163,8 @@ async def test_a_failure_may_say_anything(archive: Archive) -> None:
     names = ("failurereason", "failureclass", "failuresubscription", "failuretopic", "failurefirst", "failurelast",
              "failureattempts", "originalid", "failureshortened", "subject", "correlationid", "replayid")  # fmt: skip
     for count, (name, text) in enumerate(itertools.product(names, ODD_TEXTS)):
-        given = dead(f"d-{count}", **{"originalid": f"o-{count}", name: text})
-        await deliver(archive, DEAD, json.dumps(given).encode())
+        value = dead(f"d-{count}", **{"originalid": f"o-{count}", name: text})
+        await deliver(archive, DEAD, json.dumps(value).encode())
         [letter, *_] = (await archive.get("/deadletters"))["deadLetters"]
         assert (await archive.get(f"/deadletters/{letter['number']}"))["event"]
         answer = await archive.http.post(f"/deadletters/{letter['number']}/replay", json={"subscription": "pickup-x"})

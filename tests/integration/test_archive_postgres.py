@@ -78,13 +78,13 @@ async def replicas(
     async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
         await server.execute(f'create database "{name}"')
         one, two = Replica(url, broker, "one"), Replica(url, broker, "two")
-        for each in (one, two):
-            await each.service.start()
-            await eventually(each.service.ready)
+        for item in (one, two):
+            await item.service.start()
+            await eventually(item.service.ready)
         yield one, two, broker
-        for each in (one, two):
-            await each.http.aclose()
-            await each.service.stop()
+        for item in (one, two):
+            await item.http.aclose()
+            await item.service.stop()
         await server.execute(f'drop database "{name}" with (force)')
 
 
@@ -99,7 +99,7 @@ def fact(identity: str, **attributes: Any) -> bytes:
 async def test_what_both_are_brought_is_kept_once_and_found(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
     one, two, _ = replicas
     events = [fact(f"e-{number}", subject=f"o-{number % 7}") for number in range(100)]
-    answers = await asyncio.gather(*(each.hear(PLACED, event) for event in events for each in (one, two)))
+    answers = await asyncio.gather(*(item.hear(PLACED, event) for event in events for item in (one, two)))
     assert set(answers) == {b'{"status":"SUCCESS"}'}
     assert await two.get("/counts") == {PLACED: 100}
     assert len((await one.get("/events", subject="o-3", type="orders.*", q="zoë"))["events"]) == 14
@@ -114,11 +114,11 @@ async def test_a_dead_letter_that_both_are_brought_is_decided_about_once(
     failure = {"failuresubscription": "pickup-x", "failurereason": "odd"}
     for last in ("2026-03-14T12:00:00Z", "2026-03-14T12:01:00Z"):
         letter = fact("e-1", **failure, failurelast=last)
-        await asyncio.gather(*(each.hear("deadletter.pickup", letter) for each in (one, two)))
-    [found] = (await one.get("/deadletters"))["deadLetters"]
-    assert found["failures"] == 2
-    asked = [each.http.post(f"/deadletters/{found['number']}/discard", json={"reason": "x"}) for each in (one, two)]
-    asked.append(one.http.post(f"/deadletters/{found['number']}/replay", json={}))
+        await asyncio.gather(*(item.hear("deadletter.pickup", letter) for item in (one, two)))
+    [result] = (await one.get("/deadletters"))["deadLetters"]
+    assert result["failures"] == 2
+    asked = [item.http.post(f"/deadletters/{result['number']}/discard", json={"reason": "x"}) for item in (one, two)]
+    asked.append(one.http.post(f"/deadletters/{result['number']}/replay", json={}))
     statuses = sorted(answer.status_code for answer in await asyncio.gather(*asked))
     # A letter that is discarded first is not sent again; one that is sent first may still be discarded.
     assert statuses in ([200, 200, 409], [200, 200, 202])
@@ -165,7 +165,7 @@ async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_
         await one.hear("deadletter.pickup", fact(f"e-{number}", **failure))
     body = {"batch": "uid-1"}
     answers = await asyncio.gather(
-        *(each.http.post(f"/deadletters/{n}/replay", json=body) for n in range(1, 21) for each in (one, two))
+        *(item.http.post(f"/deadletters/{n}/replay", json=body) for n in range(1, 21) for item in (one, two))
     )
     assert sorted(answer.status_code for answer in answers) == [202] * 40
     await eventually(lambda: sent(broker, 20))
@@ -180,7 +180,7 @@ async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_
         await (two, one)[count % 2].hear(OUTCOME, confirmation(event, "handled"))  # delivered twice
     outcomes = await one.get("/deadletters/outcomes", batch="uid-1")
     assert (outcomes["sent"], outcomes["unconfirmed"], outcomes["handled"]) == (20, 15, 5)
-    states = [each["state"] for each in (await one.get("/deadletters", state="any"))["deadLetters"]]
+    states = [dead_letter["state"] for dead_letter in (await one.get("/deadletters", state="any"))["deadLetters"]]
     assert (states.count("handled"), states.count("sent")) == (5, 15)
 
 
@@ -189,8 +189,8 @@ async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_othe
 ) -> None:
     one, two, broker = replicas
     await one.hear("deadletter.pickup", fact("e-1", failuresubscription="pickup-x", failurereason="odd"))
-    for each in (one, two):
-        each.sidecar.down = True
+    for item in (one, two):
+        item.sidecar.down = True
     answer = await one.http.post("/deadletters/1/replay", json={})
     assert answer.status_code == 202
     await one.service.stop()

@@ -35,9 +35,9 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(system: Run) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=20, trust_env=False) as found:
-        await place(found, system.url, 1)  # the menu has arrived
-        yield found
+    async with httpx2.AsyncClient(timeout=20, trust_env=False) as result:
+        await place(result, system.url, 1)  # the menu has arrived
+        yield result
 
 
 def order(**changes: Any) -> dict[str, Any]:
@@ -120,9 +120,9 @@ async def test_an_event_that_cannot_be_read_is_kept_with_its_reason(
 async def dead_letter(system: Run, client: httpx2.AsyncClient, identity: str, app: str) -> dict[str, Any]:
     url, query = f"{system.url('archive')}/deadletters", {"eventId": identity, "app": app}
     async with asyncio.timeout(60):
-        while not (found := (await client.get(url, params=query)).json()["deadLetters"]):  # noqa: ASYNC110 - asked for as a user would
+        while not (result := (await client.get(url, params=query)).json()["deadLetters"]):  # noqa: ASYNC110 - asked for as a user would
             await asyncio.sleep(0.3)
-    whole = await client.get(f"{url}/{found[0]['number']}")
+    whole = await client.get(f"{url}/{result[0]['number']}")
     event: dict[str, Any] = whole.json()["event"]
     return event
 
@@ -145,8 +145,8 @@ async def test_an_event_that_comes_twice_is_handled_once(system: Run, client: ht
         assert answer.json() == {"status": "SUCCESS"}, attempt
     await asyncio.sleep(2)
     query = {"subject": event["data"]["orderId"], "type": "kitchen.preparationStarted"}
-    found = (await client.get(f"{system.url('archive')}/events", params=query)).json()["events"]
-    assert len(found) == 1
+    result = (await client.get(f"{system.url('archive')}/events", params=query)).json()["events"]
+    assert len(result) == 1
 
 
 async def test_events_in_the_wrong_order_converge(system: Run, client: httpx2.AsyncClient) -> None:
@@ -169,5 +169,5 @@ async def test_events_in_the_wrong_order_converge(system: Run, client: httpx2.As
 
 async def test_after_all_that_orders_still_flow(system: Run, client: httpx2.AsyncClient) -> None:
     burst = await place(client, system.url, 6, seed=99)
-    told = await follow(client, system.url, burst.ids, patience=60)
-    assert {each["stage"] for each in told.values()} == {"completed"}
+    published = await follow(client, system.url, burst.ids, patience=60)
+    assert {item["stage"] for item in published.values()} == {"completed"}

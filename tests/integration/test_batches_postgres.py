@@ -32,9 +32,9 @@ class Sold(Event):
 
 async def keep(events: list[Sold], context: Any) -> None:
     lists.append(len(events))
-    if any(each.number == BAD for each in events):
+    if any(item.number == BAD for item in events):
         raise Rejected("bad")
-    await context.connection.execute(sa.insert(sold), [{"number": each.number} for each in events])
+    await context.connection.execute(sa.insert(sold), [{"number": item.number} for item in events])
 
 
 async def kept(_: None, context: Any) -> list[int]:
@@ -71,7 +71,7 @@ async def test_each_counts_once_whichever_replica_is_first(replicas: list[Servic
         while waiting:  # as the sidecar does
             order = [number for number in numbers if number in waiting]
             answers = await asyncio.gather(*(service.ingress.deliver(PATH, body(number)) for number in order))
-            waiting -= {number for number, given in zip(order, answers, strict=True) if b"SUCCESS" in given}
+            waiting -= {number for number, value in zip(order, answers, strict=True) if b"SUCCESS" in value}
 
     await asyncio.gather(*(hear(service, seed) for seed, service in enumerate(replicas)))
     assert sorted(await replicas[0].execute(kept, None)) == [number for number in range(200) if number != BAD]

@@ -39,8 +39,8 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
 async def lose_everything(run: Run, *, recreated: bool) -> None:
     if run.state.broker == "nats":
         client = await connect(run.broker_url)
-        for each in await client.jetstream().streams_info():
-            await client.jetstream().delete_stream(str(each.config.name))
+        for item in await client.jetstream().streams_info():
+            await client.jetstream().delete_stream(str(item.config.name))
         await client.close()
     elif run.state.broker == "redis":
         command = ["redis-cli", "-e", "-u", run.broker_url, "FLUSHALL"]
@@ -55,7 +55,7 @@ async def lose_everything(run: Run, *, recreated: bool) -> None:
 
 def _delete_topics(url: str) -> list[str]:
     client = KafkaAdminClient(**Address.of(url).client)
-    topics = [str(each) for each in client.list_topics() if not each.startswith("__")]
+    topics = [str(topic) for topic in client.list_topics() if not topic.startswith("__")]
     client.delete_topics(topics)
     client.close()
     return topics
@@ -74,9 +74,9 @@ async def until_repaired(run: Run) -> list[str]:
     reported: list[str] = []
     async with asyncio.timeout(120):
         while True:
-            found = state.read(run.run_dir)
-            reported += [found.broker_problem] if found.broker_problem else []
-            if found.broker_repairs and not found.broker_problem:
+            result = state.read(run.run_dir)
+            reported += [result.broker_problem] if result.broker_problem else []
+            if result.broker_repairs and not result.broker_problem:
                 break
             await asyncio.sleep(0.1)
     await run.wait_ready()
@@ -124,7 +124,7 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
         await lose_everything(run, recreated=recreated)
         if broker in {"nats", "kafka"}:
             reported = await until_repaired(run)
-            assert any(TOPIC in each for each in reported)
+            assert any(TOPIC in item for item in reported)
         if broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis
             await until_read_again(run)
         await numbers.send(["after"])

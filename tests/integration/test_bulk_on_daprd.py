@@ -66,16 +66,16 @@ class Recording:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = bytearray()
 
-        async def heard() -> Any:
+        async def received() -> Any:
             message = await receive()
             body.extend(message.get("body", b""))
             if body and not message.get("more_body") and scope["path"].startswith("/events/"):
-                found = json.loads(body)
-                entries = [each["event"] for each in found["entries"]] if "entries" in found else [found]
-                self.deliveries.append((scope["path"], [each["data"]["number"] for each in entries]))
+                content = json.loads(body)
+                entries = [entry["event"] for entry in content["entries"]] if "entries" in content else [content]
+                self.deliveries.append((scope["path"], [entry["data"]["number"] for entry in entries]))
             return message
 
-        await self.app(scope, heard, send)
+        await self.app(scope, received, send)
 
 
 async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: StartDaprd, serve: Serve) -> None:
@@ -83,7 +83,7 @@ async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: St
 
     @handlers.batch(Sold)
     async def handle(events: list[Sold], context: Any) -> None:
-        numbers = [each.number for each in events]
+        numbers = [item.number for item in events]
         lists.append(numbers)
         await asyncio.sleep(0.002)  # a store takes its time: meanwhile others come
         till = await context.load(Till, "main") or Till()

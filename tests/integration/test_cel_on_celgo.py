@@ -65,8 +65,8 @@ class Daprd:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, f"daprd would have ended, or compiled for ever: {expression}"
-        found: dict[str, Any] = json.loads(line)
-        return found
+        content: dict[str, Any] = json.loads(line)
+        return content
 
     def close(self) -> None:
         assert self.process.stdin
@@ -80,8 +80,8 @@ def built() -> Path:
     """Return the program, built once for each state of its source."""
     if shutil.which("go") is None:
         pytest.skip("NOT TESTED, Go is not installed: daprd's CEL cannot be built")
-    files = sorted(each for each in SOURCE.iterdir() if each.is_file())
-    digest = hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:12]
+    files = sorted(path for path in SOURCE.iterdir() if path.is_file())
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     program = cache_folder() / "bin" / f"celgo-{digest}"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ constants = st.one_of(numbers, texts, oneof("true false null"))
 
 
 def bracketed(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.lists(inner, max_size=3).map(lambda each: f"[{', '.join(each)}]")
+    return st.lists(inner, max_size=3).map(lambda item: f"[{', '.join(item)}]")
 
 
 lists = bracketed(constants | bracketed(constants))
@@ -185,13 +185,13 @@ boolean that would be made a number, had another part not decided before."""
 
 
 def assert_same(daprd: Daprd, expression: str, events: list[dict[str, Any]]) -> None:
-    theirs = daprd.ask(expression, [{"event": each} for each in events])
+    theirs = daprd.ask(expression, [{"event": item} for item in events])
     assert theirs["error"] == "", expression
     for event, result in zip(events, theirs["results"], strict=True):
-        ours = cel.evaluate(expression, event)
-        is_stricter = isinstance(ours, str) and any(each in expression for each in STRICTER)
+        own = cel.evaluate(expression, event)
+        is_stricter = isinstance(own, str) and any(item in expression for item in STRICTER)
         if not (is_stricter and isinstance(result, bool)):
-            assert outcome(ours) == outcome(result), f"{expression} on {event}: {ours} by the probe, {result} by daprd"
+            assert outcome(own) == outcome(result), f"{expression} on {event}: {own} by the probe, {result} by daprd"
 
 
 def outcome(result: bool | str) -> bool | str:

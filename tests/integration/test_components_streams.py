@@ -49,9 +49,9 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 async def streams(url: str) -> dict[str, StreamInfo]:
     client = await nats.connect(url)
-    found = await client.jetstream().streams_info()
+    result = await client.jetstream().streams_info()
     await client.close()
-    return {str(stream.config.name): stream for stream in found}
+    return {str(stream.config.name): stream for stream in result}
 
 
 async def publish(url: str, topic: str, message_id: str) -> None:
@@ -62,12 +62,12 @@ async def publish(url: str, topic: str, message_id: str) -> None:
 
 async def test_every_topic_gets_a_stream_that_keeps(url: str) -> None:
     await ensure_streams(url, ["orders.orderPlaced.v1", "deadletter.order-desk", "orders.orderPlaced.v1"])
-    found = await streams(url)
-    assert {name: stream.config.subjects for name, stream in found.items()} == {
+    result = await streams(url)
+    assert {name: stream.config.subjects for name, stream in result.items()} == {
         "orders_orderPlaced_v1": ["orders.orderPlaced.v1"],
         "deadletter_order-desk": ["deadletter.order-desk"],
     }
-    config = found["orders_orderPlaced_v1"].config
+    config = result["orders_orderPlaced_v1"].config
     assert config.storage == StorageType.FILE
     assert (config.max_age, config.duplicate_window) == (7 * 24 * 3600, 600)
     assert (config.max_msgs, config.max_bytes) == (-1, -1)

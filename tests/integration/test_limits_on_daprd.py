@@ -46,9 +46,9 @@ def project(folder: Path, broker: str) -> Path:
         (folder / "components/redis/slow.yaml").write_text(yaml.safe_dump(component))
         file = copy / "services/receiver/contracts/subscriptions.yaml"
         subscriptions = list(yaml.safe_load_all(file.read_text()))
-        for each in subscriptions:
-            if "rateLimit" in each["spec"]:
-                each["spec"]["source"] = {"pubsub": "slow"}
+        for subscription in subscriptions:
+            if "rateLimit" in subscription["spec"]:
+                subscription["spec"]["source"] = {"pubsub": "slow"}
         file.write_text(yaml.safe_dump_all(subscriptions))
     return copy
 
@@ -76,23 +76,23 @@ class Counting:
 
     async def counted(self, kind: str, parcel: str) -> dict[str, int]:
         answer = await self.client.get(f"{self.run.url('receiver')}/parcels/{kind}/{parcel}")
-        found: dict[str, int] = answer.raise_for_status().json()["counted"]
-        return found
+        result: dict[str, int] = answer.raise_for_status().json()["counted"]
+        return result
 
     async def arrives(self, kind: str, parcel: str, size: int) -> None:
         """Wait until a parcel has been counted, each number once."""
         async with asyncio.timeout(120):
-            while len(found := await self.counted(kind, parcel)) < size:  # noqa: ASYNC110 - another process counts
+            while len(result := await self.counted(kind, parcel)) < size:  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0.02)
-        assert set(found.values()) == {1}
+        assert set(result.values()) == {1}
 
     async def watched(self, kind: str) -> dict[str, int]:
-        found: dict[str, int] = (await self.client.get(f"{self.run.url('receiver')}/watched/{kind}")).json()
-        return found
+        body: dict[str, int] = (await self.client.get(f"{self.run.url('receiver')}/watched/{kind}")).json()
+        return body
 
     async def began(self) -> list[float]:
-        found: list[float] = (await self.client.get(f"{self.run.url('receiver')}/watched/paced")).json()["began"]
-        return found
+        result: list[float] = (await self.client.get(f"{self.run.url('receiver')}/watched/paced")).json()["began"]
+        return result
 
     async def metric(self, name: str) -> float:
         port = self.run.state.find("receiver").ports["metrics"]

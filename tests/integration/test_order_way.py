@@ -43,8 +43,8 @@ async def test_every_order_goes_its_way_and_all_counts_agree(
 
 
 def test_queues_are_made_once_and_what_is_in_the_way_is_named(rabbitmq: str) -> None:
-    told = [("kitchen", {"spec": {"topic": "orders.orderConfirmed.v2"}})]
+    published = [("kitchen", {"spec": {"topic": "orders.orderConfirmed.v2"}})]
     for _ in range(2):
-        ensure_queues(rabbitmq, told)
+        ensure_queues(rabbitmq, published)
     with pytest.raises(QueueError, match="is it running at that address"):
-        ensure_queues("amqp://guest:guest@127.0.0.1:1/", told)
+        ensure_queues("amqp://guest:guest@127.0.0.1:1/", published)

@@ -140,11 +140,11 @@ async def test_a_slot_in_danger_is_said_and_one_that_is_lost_is_made_anew_while_
     monkeypatch.setattr(cdc, "_CHECK", 0.05)
     world = CdcWorld(database_url)
     async with world.process() as process:
-        with structlog.testing.capture_logs() as said:
+        with structlog.testing.capture_logs() as output:
             process.sidecar.fail("publish", times=1_000_000)
             assert await process.deliver(counted())
             await ask(database_url, "create table filling (x text)")
-            while "outbox.slot_in_danger" not in {each["event"] for each in said}:
+            while "outbox.slot_in_danger" not in {item["event"] for item in output}:
                 assert metrics.SLOT_LAG._value.get() < 200_000_000
                 await _write_much(database_url)
             for _ in range(30):

@@ -42,7 +42,7 @@ class RuntimesWorld(RealWorld):
         return make
 
     async def published(self) -> list[dict[str, Any]]:
-        return [{**each, "id": each["eventid"]} for each in await super().published()]
+        return [{**item, "id": item["eventid"]} for item in await super().published()]
 
     async def bury(self, process: Any) -> None:
         await super().bury(process)
@@ -94,13 +94,13 @@ async def test_events_keep_their_ids_and_metadata_and_take_a_second_each(world: 
             assert await process.deliver(cause)
         await world.until({"apple": [1, 2, 3]})
         took = time.monotonic() - began
-    told = await world.published()
-    assert [each["causationid"] for each in told] == [cause.id for cause in causes]
-    assert {(each["type"], each["version"], each["correlationid"]) for each in told} == {
+    published = await world.published()
+    assert [item["causationid"] for item in published] == [cause.id for cause in causes]
+    assert {(item["type"], item["version"], item["correlationid"]) for item in published} == {
         ("shop.totalChanged", "1", "c")
     }
     raw = world.recorder.at("/watch")
-    assert all(each["id"].startswith("outbox-") and each["id"] != each["eventid"] for each in raw)
+    assert all(item["id"].startswith("outbox-") and item["id"] != item["eventid"] for item in raw)
     assert took >= 3.0, "the sidecar sleeps a second before each"
 
 

@@ -32,11 +32,11 @@ class LogWorld(RealWorld):
         """Lanes are in the directory for as long as they hold something, or their instance lives."""
         sidecar = DaprSidecar(self.address)
         try:
-            found: list[str] = []
+            items: list[str] = []
             item = await sidecar.get("outbox/lanes")
             for lane in [] if item is None else _lanes(item.value):
-                found += await sidecar.get_many([f"outbox/{lane}/{number}" for number in range(16)])
-            return found
+                items += await sidecar.get_many([f"outbox/{lane}/{number}" for number in range(16)])
+            return items
         finally:
             await sidecar.close()
 
@@ -48,7 +48,7 @@ def _lanes(value: bytes) -> list[str]:
 def one_after_the_other(component: dict[str, Any]) -> dict[str, Any]:
     """Let Redis bring events in their order, as JetStream does, so that the suite sees in which they were published."""
     settings = component["spec"]["metadata"]
-    slow = [{**each, "value": "1"} if each["name"] == "concurrency" else each for each in settings]
+    slow = [{**setting, "value": "1"} if setting["name"] == "concurrency" else setting for setting in settings]
     return (
         component
         if component["spec"]["type"] != "pubsub.redis"

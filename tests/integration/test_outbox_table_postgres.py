@@ -140,9 +140,9 @@ async def test_a_handler_that_hides_a_failed_statement_is_tried_again_and_not_ta
 
 async def test_several_processes_make_the_tables_at_once(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(5)]
-    await asyncio.gather(*(each.create(table_schema.metadata) for each in databases))
-    for each in databases:
-        await each.close()
+    await asyncio.gather(*(database.create(table_schema.metadata) for database in databases))
+    for item in databases:
+        await item.close()
 
 
 async def test_a_database_that_is_not_there_is_waited_for() -> None:
@@ -184,7 +184,7 @@ async def test_a_million_rows_do_not_slow_a_batch_down(database_url: str) -> Non
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(node for each in plan.get("Plans", []) for node in _nodes(each))]
+    return [plan, *(node for item in plan.get("Plans", []) for node in _nodes(item))]
 
 
 async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(database_url: str) -> None:

@@ -55,8 +55,8 @@ class Reader:
             self.under_way -= 1
         if self.dies:
             raise ConnectionAbortedError("the app is killed before it has answered")
-        self.seen.update(json.loads(base64.b64decode(each["event"]))["id"] for each in delivery["entries"])
-        return {"statuses": [{"entryId": each["entryId"], "status": "SUCCESS"} for each in delivery["entries"]]}
+        self.seen.update(json.loads(base64.b64decode(entry["event"]))["id"] for entry in delivery["entries"])
+        return {"statuses": [{"entryId": entry["entryId"], "status": "SUCCESS"} for entry in delivery["entries"]]}
 
 
 def planned(app: str, components: list[dict[str, Any]], **wish: Any) -> AppPlan:
@@ -66,29 +66,29 @@ def planned(app: str, components: list[dict[str, Any]], **wish: Any) -> AppPlan:
     events = [{"type": "shop.sold", "versions": ["v1"]}]
     reads = {"events": events, "consumer": {"appId": app}, **wish}
     specs = (("EventType", kind), ("EventSubscription", reads))
-    parsed = [parse_resource({**meta, "kind": each, "spec": spec})[0] for each, spec in specs]
-    inventory = Inventory(each for each in parsed if each)
+    parsed = [parse_resource({**meta, "kind": item, "spec": spec})[0] for item, spec in specs]
+    inventory = Inventory(item for item in parsed if item)
     add_components(inventory, components)
-    found = plan(inventory)
-    assert not [each for each in found.findings if each.severity == "error"]
-    return found.apps[app]
+    result = plan(inventory)
+    assert not [finding for finding in result.findings if finding.severity == "error"]
+    return result.apps[app]
 
 
-def loaded(components: list[dict[str, Any]], found: AppPlan) -> list[dict[str, Any]]:
+def loaded(components: list[dict[str, Any]], actual: AppPlan) -> list[dict[str, Any]]:
     """What the app's sidecar loads."""
-    assert found.resiliency
-    return [*components, *found.subscriptions, found.resiliency]
+    assert actual.resiliency
+    return [*components, *actual.subscriptions, actual.resiliency]
 
 
 @pytest.fixture
 async def components(nats: str) -> list[dict[str, Any]]:
     """As they ship; what was in flight when a sidecar was killed comes back sooner."""
-    found = [each for document in render(SETS / "nats", {"NATS_URL": nats}) for each in parallel(document)]
-    for each in found:
-        for setting in each["spec"]["metadata"]:
+    result = [item for document in render(SETS / "nats", {"NATS_URL": nats}) for item in parallel(document)]
+    for entry in result:
+        for setting in entry["spec"]["metadata"]:
             if setting["name"] == "ackWait":
                 setting["value"] = "3s"
-    return found
+    return result
 
 
 async def test_as_many_events_are_under_way_as_were_asked_for_and_a_killed_sidecar_loses_none(
@@ -96,15 +96,15 @@ async def test_as_many_events_are_under_way_as_were_asked_for_and_a_killed_sidec
 ) -> None:
     app, app_id = Reader(), unique("reader").replace(".", "-")
     topic = f"shop.sold{new_id()[-6:]}.v1"
-    found = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
-    await ensure_streams(nats, [*found.topics, f"deadletter.{app_id}"])
+    result = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
+    await ensure_streams(nats, [*result.topics, f"deadletter.{app_id}"])
     served = await serve(app)
-    resources = loaded(components, found)
+    resources = loaded(components, result)
     process = await daprd(app_id, resources=resources, app_port=served.port)
     sidecar = DaprSidecar(process.address)
     ids = [f"e-{number}" for number in range(40)]
-    for each in ids:
-        await sidecar.publish(topic, event(id=each).encode())
+    for item in ids:
+        await sidecar.publish(topic, event(id=item).encode())
     await poll(lambda: app.under_way == AT_ONCE)
     await sidecar.close()
     process.kill()
@@ -129,14 +129,14 @@ async def test_an_app_that_is_killed_while_several_events_are_under_way_gets_eac
 ) -> None:
     app, app_id = Reader(), unique("reader").replace(".", "-")
     topic = f"shop.sold{new_id()[-6:]}.v1"
-    found = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
-    await ensure_streams(nats, [*found.topics, f"deadletter.{app_id}"])
+    result = planned(app_id, components, maxConcurrency=AT_ONCE, source={"topic": topic})
+    await ensure_streams(nats, [*result.topics, f"deadletter.{app_id}"])
     served = await serve(app)
-    process = await daprd(app_id, resources=loaded(components, found), app_port=served.port)
+    process = await daprd(app_id, resources=loaded(components, result), app_port=served.port)
     sidecar = DaprSidecar(process.address)
     ids = [f"e-{number}" for number in range(40)]
-    for each in ids:
-        await sidecar.publish(topic, event(id=each).encode())
+    for item in ids:
+        await sidecar.publish(topic, event(id=item).encode())
     await poll(lambda: app.under_way == AT_ONCE)
     app.dies = True
     app.may_answer.set()

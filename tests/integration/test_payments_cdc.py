@@ -82,7 +82,7 @@ class Payments:
     async def told(self, topic: str, orders: list[str]) -> None:
         """Wait until each order was told of, once for each id."""
         async with asyncio.timeout(60):
-            while {each["subject"] for each in self.recorder.at(f"/{topic}")} != set(orders):  # noqa: ASYNC110 - HTTP
+            while {item["subject"] for item in self.recorder.at(f"/{topic}")} != set(orders):  # noqa: ASYNC110 - HTTP
                 await asyncio.sleep(0.1)
         assert len(set(self.recorder.ids(f"/{topic}"))) == len(orders)
 

@@ -46,11 +46,11 @@ async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[list[Service
             )
             for number in range(2)
         ]
-        for each in started:
-            await each.start()
+        for item in started:
+            await item.start()
         yield started
-        for each in started:
-            await each.stop()
+        for item in started:
+            await item.stop()
         await server.execute(
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = %s", [name]
         )
@@ -77,10 +77,10 @@ async def test_whatever_meets_the_books_agree(replicas: list[Service]) -> None:
     deliveries = messages * 2
     random.Random(11).shuffle(deliveries)
     answers = await asyncio.gather(
-        *(replicas[index % 2].ingress.deliver(*each) for index, each in enumerate(deliveries))
+        *(replicas[index % 2].ingress.deliver(*item) for index, item in enumerate(deliveries))
     )
-    again = [each for each, answer in zip(deliveries, answers, strict=True) if answer != b'{"status":"SUCCESS"}']
-    assert {await replicas[0].ingress.deliver(*each) for each in again} <= {b'{"status":"SUCCESS"}'}
+    again = [item for item, answer in zip(deliveries, answers, strict=True) if answer != b'{"status":"SUCCESS"}']
+    assert {await replicas[0].ingress.deliver(*item) for item in again} <= {b'{"status":"SUCCESS"}'}
 
     async def look(_: None, context: SqlContext) -> None:
         totals, counts = await books.totals(context.connection), await books.counts(context.connection)
@@ -90,8 +90,8 @@ async def test_whatever_meets_the_books_agree(replicas: list[Service]) -> None:
         assert counts[Status.REFUNDED] + counts[Status.VOIDED] + counts[Status.FORESTALLED] == 50
 
     await replicas[0].execute(look, None)
-    await poll(lambda: all(each.outbox.depth == 0 for each in replicas), PATIENCE)
+    await poll(lambda: all(replica.outbox.depth == 0 for replica in replicas), PATIENCE)
     sidecar = replicas[0].sidecar
     assert isinstance(sidecar, MemorySidecar)
-    settled = [each["subject"] for each in sidecar.broker.events("payments.paymentSettled.v1")]
+    settled = [event["subject"] for event in sidecar.broker.events("payments.paymentSettled.v1")]
     assert len(settled) == len(set(settled)) >= 50

@@ -55,7 +55,7 @@ class App:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 entries = bulk.entries(body) or []
-                for event in [json.loads(each.body) for each in entries] or [json.loads(body)]:
+                for event in [json.loads(entry.body) for entry in entries] or [json.loads(body)]:
                     app.seen.setdefault(event["id"], []).append(self.path)
                 self._answer(200, bulk.answer(entries, [b'{"status":"SUCCESS"}'] * len(entries)) if entries else b"")
 
@@ -91,9 +91,9 @@ def running_app() -> Iterator[App]:
 
 def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [item.getsockname()[1] for item in sockets]
+    for entry in sockets:
+        entry.close()
     return ports
 
 
@@ -143,8 +143,8 @@ def _complaints(log: Path) -> str:
 
 
 def _subscriptions(client: httpx2.Client) -> list[dict[str, Any]] | None:
-    found: list[dict[str, Any]] | None = client.get("/v1.0/metadata").json().get("subscriptions")
-    return found
+    result: list[dict[str, Any]] | None = client.get("/v1.0/metadata").json().get("subscriptions")
+    return result
 
 
 def write(folder: Path, planned: AppPlan) -> None:
@@ -156,7 +156,7 @@ def write(folder: Path, planned: AppPlan) -> None:
 
 def inventory_of(specs: dict[str, dict[str, Any]]) -> Inventory:
     """Build an inventory of one event type per subscription, so that each has a topic of its own."""
-    found = Inventory()
+    inventory = Inventory()
     for name, spec in specs.items():
         event_type = {
             "apiVersion": "tidings.dev/v1alpha1",
@@ -178,8 +178,8 @@ def inventory_of(specs: dict[str, dict[str, Any]]) -> Inventory:
         for document in (event_type, subscription):
             resource, findings = parse_resource(document)
             assert resource is not None, findings
-            found.put(resource)
-    return found
+            inventory.put(resource)
+    return inventory
 
 
 attributes = st.sampled_from(["subject", "type", "data.total", "data.channel", "data.customer.country", "data.a-b"])
@@ -204,9 +204,9 @@ leaves = (
 conditions = st.recursive(
     leaves,
     lambda inner: (
-        st.builds(lambda each: {"not": each}, inner)
-        | st.builds(lambda each: {"all": each}, st.lists(inner, min_size=1, max_size=3))
-        | st.builds(lambda each: {"any": each}, st.lists(inner, min_size=1, max_size=3))
+        st.builds(lambda item: {"not": item}, inner)
+        | st.builds(lambda item: {"all": item}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda item: {"any": item}, st.lists(inner, min_size=1, max_size=3))
     ),
     max_leaves=5,
 )
@@ -254,21 +254,21 @@ def test_daprd_loads_and_subscribes_to_whatever_is_planned(
     kit: bool,
     drawn: list[dict[str, Any]],
 ) -> None:
-    named = {f"e{place}": {**each, "consumer": {"appId": APP, "kit": kit}} for place, each in enumerate(drawn)}
+    named = {f"e{place}": {**item, "consumer": {"appId": APP, "kit": kit}} for place, item in enumerate(drawn)}
     inventory = inventory_of(named)
     planned = plan(inventory)
     app = planned.apps[APP]
-    assert not [each for each in planned.findings if each.severity == "error"]
+    assert not [finding for finding in planned.findings if finding.severity == "error"]
     folder = tmp_path_factory.mktemp("fuzz") / str(next(folders))
     write(folder, app)
     with running_app() as served, sidecar(daprd, folder, served.port) as client:
-        live = {each["topic"]: each for each in _subscriptions(client) or []}
+        live = {item["topic"]: item for item in _subscriptions(client) or []}
     assert set(live) == set(app.reads["pubsub"])
     for subscription in app.subscriptions:
         spec = subscription["spec"]
-        told = [(rule.get("match", ""), rule["path"]) for rule in live[spec["topic"]]["rules"]]
+        published = [(rule.get("match", ""), rule["path"]) for rule in live[spec["topic"]]["rules"]]
         rules = [(rule["match"], rule["path"]) for rule in spec["routes"].get("rules", [])]
-        assert told == [*rules, ("", spec["routes"]["default"])]
+        assert published == [*rules, ("", spec["routes"]["default"])]
         assert live[spec["topic"]]["deadLetterTopic"] == spec["deadLetterTopic"]
     assert "Could not read" not in (folder.parent / f"{folder.name}.log").read_text(), "a Resiliency was refused"
 
@@ -278,9 +278,9 @@ def test_daprd_loads_and_subscribes_to_whatever_is_planned(
 def test_daprd_routes_events_as_the_filters_mean(
     daprd: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[dict[str, Any], list[dict[str, Any]]]]
 ) -> None:
-    inventory = inventory_of({f"e{place}": {"filters": [each]} for place, (each, _) in enumerate(drawn)})
+    inventory = inventory_of({f"e{place}": {"filters": [item]} for place, (item, _) in enumerate(drawn)})
     app = plan(inventory).apps[APP]
-    by_topic = {each["spec"]["topic"]: each["spec"]["routes"] for each in app.subscriptions}
+    by_topic = {subscription["spec"]["topic"]: subscription["spec"]["routes"] for subscription in app.subscriptions}
     folder = tmp_path_factory.mktemp("routes") / str(next(folders))
     write(folder, app)
     expected: dict[str, list[str]] = {}
@@ -361,7 +361,7 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("!({})".format, inner),
         st.builds("{}({})".format, st.sampled_from(functions), inner),
         st.builds("{}.{}({})".format, inner, st.sampled_from(methods), inner),
-        st.builds("{}.{}(x, {})".format, inner, st.sampled_from(macros), inner.map(lambda each: f"x == {each}")),
+        st.builds("{}.{}(x, {})".format, inner, st.sampled_from(macros), inner.map(lambda item: f"x == {item}")),
         st.builds("{} ? {} : {}".format, inner, inner, inner),
         st.builds("[{}, {}]".format, inner, inner),
         st.builds("{{'k': {}, {}: 1}}".format, inner, inner),
@@ -375,14 +375,14 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 def test_whatever_cel_we_accept_daprd_accepts(
     daprd: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[str]
 ) -> None:
-    accepted = [each for each in drawn if checker.check(each) is None]
+    accepted = [item for item in drawn if checker.check(item) is None]
     app = plan(inventory_of({"e0": {}})).apps[APP]
     routes = app.subscriptions[0]["spec"]["routes"]
-    routes["rules"] = [{"match": each, "path": f"/{place}"} for place, each in enumerate(accepted)]
+    routes["rules"] = [{"match": item, "path": f"/{place}"} for place, item in enumerate(accepted)]
     folder = tmp_path_factory.mktemp("cel") / str(next(folders))
     write(folder, app)
     with running_app() as served, sidecar(daprd, folder, served.port) as client:
-        live = {each["topic"]: each["rules"] for each in _subscriptions(client) or []}
+        live = {subscription["topic"]: subscription["rules"] for subscription in _subscriptions(client) or []}
     assert len(live["fuzz.e0Seen.v1"]) == len(accepted) + 1
 
 

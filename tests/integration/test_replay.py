@@ -75,13 +75,13 @@ async def menu_is_known(run: Run, http: httpx2.AsyncClient) -> bool:
 
 async def all_settled(run: Run, http: httpx2.AsyncClient, ids: list[str]) -> bool:
     counts = (await http.get(f"{run.url('archive')}/counts")).json()
-    stages = [(await tracked(run, http, each)).get("stage") for each in ids]
+    stages = [(await tracked(run, http, item)).get("stage") for item in ids]
     return stages == ["completed"] * len(ids) and counts.get("payments.paymentSettled.v1") == len(ids)
 
 
 async def tracked(run: Run, http: httpx2.AsyncClient, order_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = (await http.get(f"{run.url('tracking')}/track/{order_id}")).json()
-    return found
+    body: dict[str, Any] = (await http.get(f"{run.url('tracking')}/track/{order_id}")).json()
+    return body
 
 
 async def eventually(holds: Callable[[], Awaitable[object]], patience: float = PATIENCE) -> None:
@@ -105,26 +105,26 @@ async def tidings(run: Run, *words: str) -> Result:
 async def listed(run: Run, *words: str) -> list[dict[str, Any]]:
     result = await tidings(run, "dlq", "list", *words)
     assert result.exit_code == 0, result.output
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
+    content: list[dict[str, Any]] = json.loads(result.stdout)
+    return content
 
 
 async def test_everything_that_was_told_is_in_the_archive_and_in_the_timeline(
     run: Run, http: httpx2.AsyncClient, orders: list[str]
 ) -> None:
     for order_id in orders:
-        found = (await http.get(f"{run.url('archive')}/events", params={"subject": order_id})).json()["events"]
-        kept = {each["id"] for each in found}
+        result = (await http.get(f"{run.url('archive')}/events", params={"subject": order_id})).json()["events"]
+        kept = {item["id"] for item in result}
         shown = (await tracked(run, http, order_id))["timeline"]
-        assert {each["id"] for each in shown} <= kept
+        assert {item["id"] for item in shown} <= kept
         assert len(shown) == 12
-        assert len({each["correlationid"] for each in found}) == 1
+        assert len({item["correlationid"] for item in result}) == 1
 
 
 async def test_the_read_model_is_rebuilt_although_the_archive_is_killed_on_the_way(
     run: Run, http: httpx2.AsyncClient, orders: list[str]
 ) -> None:
-    before = [await tracked(run, http, each) for each in orders]
+    before = [await tracked(run, http, order) for order in orders]
     began = (await http.post(f"{run.url('tracking')}/rebuild")).json()
     archive = f"{run.url('archive')}/replays/{began['replayId']}"
 
@@ -145,7 +145,7 @@ async def test_the_read_model_is_rebuilt_although_the_archive_is_killed_on_the_w
     assert replay["sent"] > RATE
 
     async def same() -> bool:
-        return [await tracked(run, http, each) for each in orders] == before
+        return [await tracked(run, http, order) for order in orders] == before
 
     await eventually(same, 30)
 
@@ -154,8 +154,8 @@ async def test_what_succeeded_before_changes_nothing_when_it_is_replayed(
     run: Run, http: httpx2.AsyncClient, orders: list[str]
 ) -> None:
     async def counts() -> dict[str, int]:
-        found: dict[str, int] = (await http.get(f"{run.url('archive')}/counts")).json()
-        return {name: count for name, count in found.items() if not name.startswith("archive.")}
+        body: dict[str, int] = (await http.get(f"{run.url('archive')}/counts")).json()
+        return {name: count for name, count in body.items() if not name.startswith("archive.")}
 
     before = await counts()
     for consumer in ("pickup", "payments"):
@@ -179,7 +179,7 @@ async def test_a_dead_letter_is_replayed_to_who_failed_and_is_open_again_when_it
     await publish(run.state.broker, run.broker_url, CANCELLED, [poison.encode()])
 
     async def failures() -> dict[str, int]:
-        return {each["subscription"]: each["failures"] for each in await listed(run, "--type", "orders.orderCancelled")}
+        return {item["subscription"]: item["failures"] for item in await listed(run, "--type", "orders.orderCancelled")}
 
     await eventually(lambda: holds(failures, {"pickup-order-cancelled", "kitchen-order-cancelled"}))
     [letter] = await listed(run, "--subscription", "pickup-order-cancelled")
@@ -199,8 +199,8 @@ async def test_a_dead_letter_is_replayed_to_who_failed_and_is_open_again_when_it
     assert [deed["action"] for deed in shown["audit"]] == ["discarded", "failed again", "sent"]
 
 
-async def holds(failures: Callable[[], Awaitable[dict[str, int]]], wanted: set[str]) -> bool:
-    return wanted <= set(await failures())
+async def holds(failures: Callable[[], Awaitable[dict[str, int]]], expected: set[str]) -> bool:
+    return expected <= set(await failures())
 
 
 async def test_an_order_is_pushed_to_who_watches_it(run: Run, http: httpx2.AsyncClient, orders: list[str]) -> None:

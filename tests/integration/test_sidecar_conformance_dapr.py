@@ -124,7 +124,7 @@ class DaprPubSub:
         self._app = await self._serve(app)
         self._process = await self._daprd(
             "orders",
-            resources=[*self._components, IN_MEMORY["state"], *wanted, *([resiliency] if resiliency else [])],
+            resources=[*self._components, IN_MEMORY["state"], *expected, *([resiliency] if resiliency else [])],
             app_port=self._app.port,
             environment={"APP_API_TOKEN": token} if token else None,
         )

@@ -85,11 +85,11 @@ async def test_the_events_own_traceparent_arrives_because_publish_repeats_it(
             await stub.PublishEvent(request, metadata=metadata)
         await sidecar.publish(topic, event(id="ours", traceparent=TRACEPARENT, tracestate="a=1").encode())
     await poll(lambda: len(app.received) == 3)
-    arrived = {each["id"]: each["traceparent"] for each in app.at("/a")}
+    arrived = {item["id"]: item["traceparent"] for item in app.at("/a")}
     assert arrived["plain"] != TRACEPARENT
     assert (arrived["with-metadata"] == TRACEPARENT) is not traced
     assert arrived["ours"] == TRACEPARENT
-    assert {each["tracestate"] for each in app.at("/a")} == {"a=1"}
+    assert {item["tracestate"] for item in app.at("/a")} == {"a=1"}
 
 
 async def test_a_sidecar_that_hangs_costs_the_deadline_and_no_more(
@@ -162,12 +162,12 @@ async def test_what_is_too_large_is_refused_and_the_limit_is_named(
 async def test_a_topic_that_is_not_this_apps_is_refused(
     nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
 ) -> None:
-    mine, theirs = unique("orders.orderPlaced"), unique("payments.paymentTaken")
-    await ensure_streams(nats, [mine, theirs])
-    scopes = {"name": "publishingScopes", "value": f"orders={mine};payments={theirs}"}
+    own, theirs = unique("orders.orderPlaced"), unique("payments.paymentTaken")
+    await ensure_streams(nats, [own, theirs])
+    scopes = {"name": "publishingScopes", "value": f"orders={own};payments={theirs}"}
     on_nats[0]["spec"]["metadata"].append(scopes)
     sidecar = connect((await daprd("orders", resources=on_nats)).address)
-    await sidecar.publish(mine, event().encode())
+    await sidecar.publish(own, event().encode())
     with pytest.raises(PublishRefused, match=rf"{theirs}.*publishingScopes"):
         await sidecar.publish(theirs, event().encode())
 
@@ -230,7 +230,10 @@ async def test_without_a_dead_letter_topic_the_broker_brings_it_again(
     app, topic = Recorder(), unique("orders.orderPlaced")
     app.answers["/a"] = [(500, b""), (500, b""), (200, b"")]
     settings = on_nats[0]["spec"]["metadata"]
-    settings[:] = [*(each for each in settings if each["name"] != "ackWait"), {"name": "ackWait", "value": "1s"}]
+    settings[:] = [
+        *(setting for setting in settings if setting["name"] != "ackWait"),
+        {"name": "ackWait", "value": "1s"},
+    ]
     await ensure_streams(nats, [topic])
     served = await serve(app)
     process = await daprd("orders", resources=[*on_nats, subscription(topic, "/a")], app_port=served.port)
@@ -269,7 +272,10 @@ async def test_a_success_that_breaks_off_is_taken_for_one_whatever_its_body_was_
 
     topic, port = unique("orders.orderPlaced"), ports.take()
     settings = on_nats[0]["spec"]["metadata"]
-    settings[:] = [*(each for each in settings if each["name"] != "ackWait"), {"name": "ackWait", "value": "1s"}]
+    settings[:] = [
+        *(setting for setting in settings if setting["name"] != "ackWait"),
+        {"name": "ackWait", "value": "1s"},
+    ]
     await ensure_streams(nats, [topic])
     async with await asyncio.start_server(answer, "127.0.0.1", port):
         process = await daprd("orders", resources=[*on_nats, subscription(topic, "/a")], app_port=port)
@@ -293,9 +299,9 @@ async def test_the_twin_sends_the_very_same_body(
         b'{"id": "poor", "time": "2026-11-23T12:00:00Z", "data": {"total": 12.50, "big": 12345678901234567890}}',
         b'{"id": "overwritten", "time": "x", "topic": "t", "pubsubname": "p", "traceid": "", "specversion": "0.3"}',
     ]
-    for each in sent:
-        await connect(process.address).publish(topic, each)
-        await MemorySidecar("orders", broker).publish(topic, each)
+    for item in sent:
+        await connect(process.address).publish(topic, item)
+        await MemorySidecar("orders", broker).publish(topic, item)
     await broker.settle()
     await poll(lambda: len(real.received) == len(sent))
     assert sorted(twin.received, key=str) == sorted(real.received, key=str)
@@ -343,5 +349,5 @@ async def test_after_cancelled_reads_nobody_reads_the_past(
         for read in reads:
             read.cancel()
         await asyncio.gather(*reads, return_exceptions=True)
-        found = await asyncio.gather(*(sidecar.get("a") for _ in range(10)))
-        assert {item.value if item else None for item in found} == {str(number).encode()}
+        result = await asyncio.gather(*(sidecar.get("a") for _ in range(10)))
+        assert {item.value if item else None for item in result} == {str(number).encode()}

@@ -40,8 +40,8 @@ NEWCOMER: dict[str, Any] = {
 
 def component() -> dict[str, Any]:
     """The chart's own, as the API server answers it."""
-    found = deepcopy(of_kind(rendered("pizza"), "Component")["pubsub"])
-    return {**found, "metadata": {**found["metadata"], "resourceVersion": "7"}}
+    result = deepcopy(of_kind(rendered("pizza"), "Component")["pubsub"])
+    return {**result, "metadata": {**result["metadata"], "resourceVersion": "7"}}
 
 
 def test_the_charts_component_needs_no_patch_for_the_charts_contracts() -> None:
@@ -50,9 +50,9 @@ def test_the_charts_component_needs_no_patch_for_the_charts_contracts() -> None:
 
 
 def test_rights_that_were_granted_beyond_the_plan_stay() -> None:
-    found = rights(WHOLE.apps.values(), "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
-    assert found["fraud"] == {"publish": [], "subscribe": ["orders.orderPlaced.v1"]}
-    assert found.keys() == {*GRANTED, "fraud"}
+    result = rights(WHOLE.apps.values(), "pubsub", {"fraud": {"subscribe": ["orders.orderPlaced.v1"]}})
+    assert result["fraud"] == {"publish": [], "subscribe": ["orders.orderPlaced.v1"]}
+    assert result.keys() == {*GRANTED, "fraud"}
 
 
 @pytest.mark.parametrize("spoilt", ["scopes", "subscriptionScopes", "both"])
@@ -61,7 +61,7 @@ def test_what_somebody_else_has_taken_away_is_put_back(spoilt: str) -> None:
     if spoilt != "subscriptionScopes":
         del live["scopes"]
     if spoilt != "scopes":
-        live["spec"]["metadata"] = [each for each in live["spec"]["metadata"] if each["name"] != "subscriptionScopes"]
+        live["spec"]["metadata"] = [item for item in live["spec"]["metadata"] if item["name"] != "subscriptionScopes"]
     patch = scoped(live, GRANTED)
     assert patch is not None
     assert patch["metadata"] == {"resourceVersion": "7"}, "or it could undo what is newer"
@@ -87,25 +87,25 @@ class Server:
         before = self.components[name]
         scopes = {"scopes": patch["scopes"]} if "scopes" in patch else {}
         self.components[name] = {**before, **scopes, "spec": {**before["spec"], **patch["spec"]}}
-        rights = [{**each, "metadata": {**each["metadata"], "name": ""}} for each in self.components.values()]
-        if all(each == rights[0] for each in rights):
+        rights = [{**item, "metadata": {**item["metadata"], "name": ""}} for item in self.components.values()]
+        if all(right == rights[0] for right in rights):
             self.written.set()
 
 
 def _named(name: str) -> dict[str, Any]:
-    found = component()
-    return {**found, "metadata": {**found["metadata"], "name": name}}
+    result = component()
+    return {**result, "metadata": {**result["metadata"], "name": name}}
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:
     """The charts' contracts of a kind, as a list of the API server has them."""
-    found = [
-        each
+    paths = [
+        document
         for file in sorted((ROOT / "charts").glob("*/files/contracts/*.yaml"))
-        for each in yaml.safe_load_all(file.read_text())
+        for document in yaml.safe_load_all(file.read_text())
     ]
     added = {"namespace": "pizza", "generation": 1}
-    return [{"metadata": {**each["metadata"], **added}, "spec": each["spec"]} for each in found if each["kind"] == kind]
+    return [{"metadata": {**item["metadata"], **added}, "spec": item["spec"]} for item in paths if item["kind"] == kind]
 
 
 async def until_kept(settings: Settings) -> None:
@@ -139,7 +139,7 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         await server.written.wait()
         assert "fraud" in server.live["scopes"]
         client = await nats.connect(url)
-        made = {each.config.name for each in await client.jetstream().streams_info()}
+        made = {item.config.name for item in await client.jetstream().streams_info()}
         await client.close()
         assert {stream_name(topic) for topic in ("deadletter.fraud", "replay.fraud", *WHOLE.topics)} <= made
         server.written.clear()
@@ -173,7 +173,7 @@ async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_pa
         channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
         counts = {
             queue: channel.queue_declare(queue, passive=True).method.message_count
-            for queue in {f"{app}-{each['spec']['topic']}" for app, each in subscribed(WHOLE.apps.values(), "pubsub")}
+            for queue in {f"{app}-{item['spec']['topic']}" for app, item in subscribed(WHOLE.apps.values(), "pubsub")}
         }
         connection.close()
     assert counts["kitchen-orders.orderConfirmed.v2"] == 1
@@ -186,15 +186,15 @@ def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
     )
     controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
 
-    def told(consumer: str) -> float | None:
+    def published(consumer: str) -> float | None:
         return METRICS.get_sample_value("tidings_broker_pending", {"stream": "a_b", "consumer": consumer})
 
     controller._export_pending({("a_b", "x"): 3, ("a_b", "y"): 0})
-    assert (told("x"), told("y")) == (3, 0)
+    assert (published("x"), published("y")) == (3, 0)
     controller._export_pending({("a_b", "y"): 1})
-    assert (told("x"), told("y")) == (None, 1)
+    assert (published("x"), published("y")) == (None, 1)
     controller._export_pending({})
-    assert told("y") is None
+    assert published("y") is None
 
 
 def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp
     )
     controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
 
-    def told() -> float | None:
+    def published() -> float | None:
         return METRICS.get_sample_value("tidings_broker_dead_letters_unread", {"topic": "deadletter.x"})
 
     controller._count_unread({"deadletter.x": 3})
-    assert told() == 3
+    assert published() == 3
     controller._count_unread({})
-    assert told() is None
+    assert published() is None
 
 
 def test_topics_are_those_of_rights_and_types() -> None:
@@ -219,17 +219,17 @@ def test_topics_are_those_of_rights_and_types() -> None:
 def test_settings_come_from_the_chart(tmp_path: Path) -> None:
     (deployment,) = [of_kind(rendered("pizza"), "Deployment")["topology"]]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    given = {each["name"]: each.get("value", "nats://u:p@nats:4222") for each in container["env"]}
+    value = {item["name"]: item.get("value", "nats://u:p@nats:4222") for item in container["env"]}
     (tmp_path / "granted.json").write_text(json.dumps(GRANTED))
-    found = read({**given, "TOPOLOGY_GRANTED": str(tmp_path / "granted.json")})
-    assert (found.namespace, found.component, found.scopes, found.replicas) == ("pizza", "pubsub", True, 1)
-    assert found.granted == GRANTED
-    assert (found.nats_url, found.rabbitmq_url) == ("nats://u:p@nats:4222", "")
+    result = read({**value, "TOPOLOGY_GRANTED": str(tmp_path / "granted.json")})
+    assert (result.namespace, result.component, result.scopes, result.replicas) == ("pizza", "pubsub", True, 1)
+    assert result.granted == GRANTED
+    assert (result.nats_url, result.rabbitmq_url) == ("nats://u:p@nats:4222", "")
 
 
 def test_with_rabbitmq_the_chart_has_its_queues_kept() -> None:
     deployment = of_kind(rendered("pizza", VALUE_SETS["rabbitmq"]), "Deployment")["topology"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    given = {each["name"]: each for each in container["env"]}
-    assert given["RABBITMQ_URL"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "RABBITMQ_URL"}
-    assert "NATS_URL" not in given
+    value = {item["name"]: item for item in container["env"]}
+    assert value["RABBITMQ_URL"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "RABBITMQ_URL"}
+    assert "NATS_URL" not in value

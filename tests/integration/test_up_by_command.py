@@ -32,12 +32,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ours(run_dir: Path) -> list[psutil.Process]:
     """Every process that belongs to the run."""
-    found = []
+    result = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(orphans.MARK) == str(run_dir):
-                found.append(process)
-    return found
+                result.append(process)
+    return result
 
 
 @pytest.fixture
@@ -54,20 +54,20 @@ def up(project: Path, run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def read_until(started: subprocess.Popen[str], text: str) -> str:
     assert started.stdout
-    said = ""
+    output = ""
     for line in started.stdout:
-        said += line
+        output += line
         if text in line:
-            return said
-    raise AssertionError(f"ended without saying {text!r}:\n{said}")
+            return output
+    raise AssertionError(f"ended without saying {text!r}:\n{output}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_in_order(project: Path, tmp_path: Path, base: int, number: signal.Signals) -> None:
     with up(project, tmp_path, "--port-base", str(base)) as started:
-        said = read_until(started, "open http://")
-        assert " ready in " in said
-        assert f"open http://127.0.0.1:{base}" in said
+        output = read_until(started, "open http://")
+        assert " ready in " in output
+        assert f"open http://127.0.0.1:{base}" in output
         assert len(ours(tmp_path)) == 6
         started.send_signal(number)
         rest, _ = started.communicate(timeout=120)
@@ -94,9 +94,9 @@ def test_a_taken_port_is_one_clear_line(project: Path, tmp_path: Path, base: int
         holder.bind(("127.0.0.1", base + 1))
         holder.listen()
         with up(project, tmp_path, "--port-base", str(base)) as started:
-            said, _ = started.communicate(timeout=120)
+            output, _ = started.communicate(timeout=120)
     assert started.returncode == 1
-    (line,) = [line for line in said.splitlines() if "warning: " not in line]
+    (line,) = [line for line in output.splitlines() if "warning: " not in line]
     assert line.startswith(f"error: port {base + 1} (pong) is taken by ")
     assert f"(pid {os.getpid()}: " in line
     assert line.endswith("stop it, use other ports with --port-base 9000, or change `port:` in tidings.yaml")
@@ -110,10 +110,10 @@ def test_broken_cel_never_reaches_a_sidecar(project: Path, tmp_path: Path, argum
     file = broken / "services/pong/contracts/subscriptions.yaml"
     file.write_text(file.read_text().replace("event.type == 'ping.ballServed'", "event.type =="))
     with up(broken, tmp_path / "run", *arguments) as started:
-        said, _ = started.communicate(timeout=120)
+        output, _ = started.communicate(timeout=120)
     assert started.returncode == 1
-    assert "services/pong/contracts/subscriptions.yaml:9:" in said
-    assert "nothing was started" in said
+    assert "services/pong/contracts/subscriptions.yaml:9:" in output
+    assert "nothing was started" in output
     assert not (tmp_path / "run" / state.FILE_NAME).exists()
 
 
@@ -123,9 +123,9 @@ def test_a_service_that_cannot_start_is_shown_with_its_traceback(project: Path, 
     main = broken / "services/pong/src/pong/main.py"
     main.write_text("import no_such_module\n" + main.read_text())
     with up(broken, tmp_path / "run", "--port-base", str(base)) as started:
-        said = read_until(started, "fix it")
-        assert "pong died: exit code 1; last output:" in said
-        assert "ModuleNotFoundError: No module named 'no_such_module'" in said
+        output = read_until(started, "fix it")
+        assert "pong died: exit code 1; last output:" in output
+        assert "ModuleNotFoundError: No module named 'no_such_module'" in output
         main.write_text(main.read_text().removeprefix("import no_such_module\n"))
         read_until(started, " ready in ")  # mended while it runs
         started.terminate()

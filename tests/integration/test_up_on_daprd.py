@@ -84,7 +84,7 @@ async def test_a_sidecar_asks_for_the_token_and_listens_here_only(run: Run) -> N
         assert (await client.get(metadata)).status_code == 401
         token = {"dapr-api-token": state.read(run.run_dir).dapr_api_token}
         assert (await client.get(metadata, headers=token)).json()["id"] == "pong"
-    pids = {each.pid for each in run.state.processes}
+    pids = {process.pid for process in run.state.processes}
     listening = [c for c in psutil.net_connections("tcp") if c.pid in pids and c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 10
     assert {c.laddr[0] for c in listening if c.laddr} <= {"127.0.0.1"}
@@ -116,9 +116,9 @@ async def test_a_restart_is_asked_for_from_outside(run: Run) -> None:
     before = run.find("pong").process
     command = [TIDINGS, "restart", "pong", "--run-dir", str(run.run_dir)]
     called = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await called.communicate()
+    output, _ = await called.communicate()
     after = run.find("pong")
-    assert said.decode() == f"pong is ready again, pid {after.pid}\n"
+    assert output.decode() == f"pong is ready again, pid {after.pid}\n"
     assert after.process != before
 
 

@@ -40,13 +40,13 @@ AUDIT = {
 
 def dapr_crds() -> list[dict[str, Any]]:
     """Dapr's own CRDs; their conversion webhook belongs to a control plane that is not here."""
-    found = [
-        yaml.safe_load((HERE / "data" / f"dapr-{each}.yaml").read_text())
-        for each in ("subscription", "resiliency", "component")
+    result = [
+        yaml.safe_load((HERE / "data" / f"dapr-{item}.yaml").read_text())
+        for item in ("subscription", "resiliency", "component")
     ]
-    for each in found:
-        each["spec"].pop("conversion", None)
-    return found
+    for entry in result:
+        entry["spec"].pop("conversion", None)
+    return result
 
 
 @dataclass
@@ -89,8 +89,8 @@ class Cluster:
             "--log-level=error",
         )
         self.start_api()
-        for each in (*crds.definitions(), *dapr_crds()):
-            self.apply(each)
+        for definition in (*crds.definitions(), *dapr_crds()):
+            self.apply(definition)
         self._until("all kinds are served", self._serves_all)
 
     def start_api(self) -> None:

@@ -75,8 +75,8 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
         token: str = OPERATOR,
         **how: Any,
     ) -> Operator:
-        given = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
-        made = Operator(Settings(**given), login(cluster, token, server), clock)
+        value = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, **how}
+        made = Operator(Settings(**value), login(cluster, token, server), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
         await until(lambda: made.synced.is_set() or task.done(), "the operator has seen everything", patience)
@@ -105,9 +105,9 @@ async def until(check: Callable[[], Any], what: str, patience: float = PATIENCE)
     """Wait for a check to give something; the cluster's other side runs in this loop, so never block."""
     deadline = time.monotonic() + patience
     while True:
-        found = await asyncio.to_thread(check)
-        if found:
-            return found
+        result = await asyncio.to_thread(check)
+        if result:
+            return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {patience:.0f} s: {what}")
         await asyncio.sleep(0.05)

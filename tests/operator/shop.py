@@ -14,40 +14,40 @@ DAPR = "/apis/dapr.io"
 
 def event_type(namespace: str, name: str = "orders.orderConfirmed", **spec: Any) -> dict[str, Any]:
     """An EventType with one active version."""
-    given = {
+    value = {
         "type": name,
         "owner": {"team": "orders"},
         "producers": ["orders"],
         "versions": [{"name": "v1", "schema": {"type": "object"}}],
         **spec,
     }
-    return _resource("EventType", namespace, name.lower().replace("_", "-"), given)
+    return _resource("EventType", namespace, name.lower().replace("_", "-"), value)
 
 
 def subscription(namespace: str, name: str = "kitchen-order-confirmed", /, **spec: Any) -> dict[str, Any]:
     """An EventSubscription of the kitchen."""
-    given = {
+    value = {
         "type": "orders.orderConfirmed",
         "versions": ["v1"],
         "consumer": {"appId": "kitchen", "owner": "kitchen"},
         **spec,
     }
-    return _resource("EventSubscription", namespace, name, one_event(given))
+    return _resource("EventSubscription", namespace, name, one_event(value))
 
 
 def replay(namespace: str, name: str = "again", **spec: Any) -> dict[str, Any]:
     """An EventReplay to the kitchen."""
-    given = {"target": {"subscription": "kitchen-order-confirmed"}, "requestedBy": "ada", **spec}
-    return _resource("EventReplay", namespace, name, given)
+    value = {"target": {"subscription": "kitchen-order-confirmed"}, "requestedBy": "ada", **spec}
+    return _resource("EventReplay", namespace, name, value)
 
 
 def conditions(cluster: Cluster, resource: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The conditions of an object of the current generation, by type; none while its status is older."""
-    there = cluster.get(path_of(resource))
-    status = (there or {}).get("status") or {}
-    if not there or status.get("observedGeneration") != there["metadata"]["generation"]:
+    existing = cluster.get(path_of(resource))
+    status = (existing or {}).get("status") or {}
+    if not existing or status.get("observedGeneration") != existing["metadata"]["generation"]:
         return {}
-    return {each["type"]: each for each in status["conditions"]}
+    return {condition["type"]: condition for condition in status["conditions"]}
 
 
 def status(cluster: Cluster, resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def events(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
 
 def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
     """The resource version of everything that the operator may write in a namespace: it changes with every write."""
-    found = {}
+    result = {}
     paths = (
         f"{DAPR}/v2alpha1/namespaces/{namespace}/subscriptions",
         f"{DAPR}/v1alpha1/namespaces/{namespace}/resiliencies",
@@ -88,13 +88,13 @@ def versions(cluster: Cluster, namespace: str) -> dict[str, str]:
         f"/apis/events.k8s.io/v1/namespaces/{namespace}/events",
     )
     for path in paths:
-        for name, each in _listed(cluster, path).items():
-            found[f"{path}/{name}"] = each["metadata"]["resourceVersion"]
-    return found
+        for name, item in _listed(cluster, path).items():
+            result[f"{path}/{name}"] = item["metadata"]["resourceVersion"]
+    return result
 
 
 def _listed(cluster: Cluster, path: str) -> dict[str, dict[str, Any]]:
-    return {each["metadata"]["name"]: each for each in cluster.get(path)["items"]}
+    return {item["metadata"]["name"]: item for item in cluster.get(path)["items"]}
 
 
 def _resource(kind: str, namespace: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,17 +38,17 @@ def event_type(schema: Any, compatibility: str = "Backward", **version: Any) -> 
 def after(*schemas: Any, compatibility: str = "Backward") -> list[dict[str, str]]:
     """What is accepted after a type had one schema after the other."""
     entries: list[dict[str, str]] = []
-    for each in schemas:
-        entries = accepted.following(parsed(event_type(each, compatibility)), {"accepted": entries})
+    for schema in schemas:
+        entries = accepted.following(parsed(event_type(schema, compatibility)), {"accepted": entries})
     return entries
 
 
 def schemas(entries: list[dict[str, str]]) -> list[Any]:
-    return [json.loads(each["schema"]) for each in entries]
+    return [json.loads(entry["schema"]) for entry in entries]
 
 
 @pytest.mark.parametrize(
-    ("compatibility", "given", "kept"),
+    ("compatibility", "provided", "kept"),
     [
         ("Backward", [FIRST], [FIRST]),
         ("Backward", [FIRST, WITHOUT], [WITHOUT]),
@@ -61,9 +61,9 @@ def schemas(entries: list[dict[str, str]]) -> list[Any]:
         ("BackwardTransitive", [{"title": c * (accepted.LARGEST // 2)} for c in "abc"], [{"title": "c" * (1 << 17)}]),
     ],
 )
-def test_what_is_kept_is_bounded(compatibility: str, given: list[Any], kept: list[Any] | None):
-    found = schemas(after(*given, compatibility=compatibility))
-    assert found == (given[-accepted.STATES :] if kept is None else kept)
+def test_what_is_kept_is_bounded(compatibility: str, provided: list[Any], kept: list[Any] | None):
+    result = schemas(after(*provided, compatibility=compatibility))
+    assert result == (provided[-accepted.STATES :] if kept is None else kept)
 
 
 @pytest.mark.parametrize(("state", "kept"), [("Draft", 0), ("Active", 1), ("Deprecated", 1), ("Retired", 0)])
@@ -102,11 +102,11 @@ def test_the_webhook_holds_a_change_against_what_was_accepted(
     compatibility: str, before: list[Any], old: Any, new: Any, refused: bool
 ):
     status = {"accepted": after(*before, compatibility=compatibility)}
-    there, asked = event_type(old, compatibility), event_type(new, compatibility)
-    known = inventory(there, shop.subscription("x"))
-    verdict = judged(known, request("UPDATE", {**asked, "status": status}, {**there, "status": status}))
+    existing, asked = event_type(old, compatibility), event_type(new, compatibility)
+    known = inventory(existing, shop.subscription("x"))
+    verdict = judged(known, request("UPDATE", {**asked, "status": status}, {**existing, "status": status}))
     assert bool(verdict.errors) is refused, verdict
-    assert all("kitchen-order-confirmed (app kitchen)" in each.message for each in verdict.errors)
+    assert all("kitchen-order-confirmed (app kitchen)" in error.message for error in verdict.errors)
 
 
 def _is_compatible(cluster: Cluster, kind: dict[str, Any]) -> bool:
@@ -143,23 +143,25 @@ async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_
     cluster.apply(kind(OTHER))
     for _ in range(2):  # a second operator says the same, and writes nothing for it
         async with operating(cluster, namespace):
-            said = await until(lambda: shop.conditions(cluster, kind(OTHER)), "the type is looked at")
-            assert (said["Compatible"]["status"], said["Compatible"]["reason"]) == ("False", "IncompatibleSchema")
-            assert "kitchen-order-confirmed (app kitchen)" in said["Compatible"]["message"]
-            assert "size" in said["Compatible"]["message"]
-            assert said["Ready"]["status"] == "False"
+            output = await until(lambda: shop.conditions(cluster, kind(OTHER)), "the type is looked at")
+            assert (output["Compatible"]["status"], output["Compatible"]["reason"]) == ("False", "IncompatibleSchema")
+            assert "kitchen-order-confirmed (app kitchen)" in output["Compatible"]["message"]
+            assert "size" in output["Compatible"]["message"]
+            assert output["Ready"]["status"] == "False"
 
             def reader() -> Any:
-                found = shop.conditions(cluster, wish)
-                return found if found["VersionAccepted"]["reason"] == "IncompatibleSchema" else None
+                conditions = shop.conditions(cluster, wish)
+                return conditions if conditions["VersionAccepted"]["reason"] == "IncompatibleSchema" else None
 
-            told = await until(reader, "the reader is told")
-            assert told["VersionAccepted"]["status"] == told["Ready"]["status"] == "True", "it is still delivered"
-            assert "size" in told["VersionAccepted"]["message"]
-        warned = [each for each in shop.events(cluster, namespace) if each["reason"] == "IncompatibleSchema"]
-        assert {each["regarding"]["kind"] for each in warned} == {"EventType", "EventSubscription"}
+            published = await until(reader, "the reader is told")
+            assert published["VersionAccepted"]["status"] == published["Ready"]["status"] == "True", (
+                "it is still delivered"
+            )
+            assert "size" in published["VersionAccepted"]["message"]
+        warned = [event for event in shop.events(cluster, namespace) if event["reason"] == "IncompatibleSchema"]
+        assert {item["regarding"]["kind"] for item in warned} == {"EventType", "EventSubscription"}
         assert len(warned) == 2, "once each"
-        assert {each["type"] for each in warned} == {"Warning"}
+        assert {item["type"] for item in warned} == {"Warning"}
         assert schemas(shop.status(cluster, kind(OTHER))["accepted"]) == [FIRST]
 
     async with operating(cluster, namespace):

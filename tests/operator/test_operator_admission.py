@@ -32,7 +32,7 @@ def versions(**how: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ({"filters": webhooks.MALFORMED}, ("spec.events[0].filters[0].cel", "not valid CEL")),
         ({"filters": [{"cel": "event.data.total"}]}, ("spec.events[0].filters[0].cel", "not bool")),
@@ -46,7 +46,7 @@ def versions(**how: Any) -> list[dict[str, Any]]:
     ],
 )  # fmt: skip
 async def test_a_wrong_subscription_is_refused_with_its_mend(
-    cluster: Cluster, namespace: str, guarded: Guarded, spec: dict[str, Any], said: tuple[str, ...]
+    cluster: Cluster, namespace: str, guarded: Guarded, spec: dict[str, Any], message: tuple[str, ...]
 ) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
     cluster.apply(shop.subscription(namespace, "first"))
@@ -55,7 +55,7 @@ async def test_a_wrong_subscription_is_refused_with_its_mend(
     may_come = spec.get("type") == "orders.orderConfirmd" or spec.get("versions") == ["v3"]
     for dry in (False,) if may_come else (True, False):
         refused = await webhooks.refusal(cluster, shop.subscription(namespace, "second", **spec), dry=dry)
-        assert not [each for each in ("validate.tidings.dev", *said) if each not in refused], refused
+        assert not [item for item in ("validate.tidings.dev", *message) if item not in refused], refused
     assert cluster.get(path_of(shop.subscription(namespace, "second"))) is None
 
 
@@ -87,7 +87,7 @@ async def test_a_subscription_may_wait_for_its_type(
     wish["metadata"]["annotations"] = how.get("annotations", {})
     wish["spec"] |= {name: value for name, value in how.items() if name != "annotations"}
     _, warnings = await webhooks.asked(cluster, wish)
-    assert any(warned in each for each in warnings), warnings
+    assert any(warned in warning for warning in warnings), warnings
     await webhooks.asked(cluster, shop.event_type(namespace))
     await until(lambda: shop.dapr_subscriptions(cluster, namespace), "it is programmed after all")
 
@@ -107,7 +107,7 @@ CHANGES = {
 async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_breaks(
     cluster: Cluster, namespace: str, guarded: Guarded, change: str
 ) -> None:
-    after, said = CHANGES[change]
+    after, output = CHANGES[change]
     kind = cluster.apply(shop.event_type(namespace, versions=versions()))
     for app in ("kitchen", "archive-of-orders"):
         cluster.apply(shop.subscription(namespace, f"{app}-wish", consumer={"appId": app}))
@@ -117,7 +117,7 @@ async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_break
     refused = await webhooks.refusal(
         cluster, shop.event_type(namespace, versions=[*after, *([] if after[0]["name"] == "v2" else versions()[1:])])
     )
-    assert said in refused
+    assert output in refused
     assert "kitchen-wish" in refused
     assert "archive-of-orders-wish" in refused
     assert "later" not in refused
@@ -148,7 +148,7 @@ async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
     cluster.apply(shop.subscription(namespace, **stalled))  # before there was a webhook
     await guarded()
     _, warnings = await webhooks.asked(cluster, shop.subscription(namespace, **stalled, maxConcurrency=3))
-    assert any("retired" in each for each in warnings), warnings
+    assert any("retired" in warning for warning in warnings), warnings
     assert "not valid CEL" in await webhooks.refusal(
         cluster, shop.subscription(namespace, **stalled, filters=webhooks.MALFORMED)
     )
@@ -167,10 +167,10 @@ async def test_deprecation_is_warned_of_at_both_ends(
     deprecated = await _kubectl(cluster, tmp_path, kind)
     assert "Warning: orders.orderConfirmed v1 is deprecated" in deprecated
     assert "kitchen-order-confirmed (app kitchen)" in deprecated
-    told = await _kubectl(cluster, tmp_path, late)
-    assert "Warning: spec.events[0].versions[0]: orders.orderConfirmed v1 is deprecated" in told
-    assert "Read v2 instead" in told
-    assert "serverside-applied" in told
+    published = await _kubectl(cluster, tmp_path, late)
+    assert "Warning: spec.events[0].versions[0]: orders.orderConfirmed v1 is deprecated" in published
+    assert "Read v2 instead" in published
+    assert "serverside-applied" in published
 
 
 async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
@@ -199,8 +199,8 @@ async def test_a_whole_system_is_taken_in_one_go(
     resources = writing.documents(load(contracts_folders(ROOT), namespace=namespace))
     printed = await _kubectl(cluster, tmp_path, *resources)
     assert printed.count("serverside-applied") == len(resources) > 70
-    wishes = [each for each in resources if each["kind"] == "EventSubscription"]
-    await until(lambda: all(_is_ready(cluster, each) for each in wishes), "all are Ready", 300.0)
+    wishes = [resource for resource in resources if resource["kind"] == "EventSubscription"]
+    await until(lambda: all(_is_ready(cluster, item) for item in wishes), "all are Ready", 300.0)
 
 
 async def test_with_the_webhook_down_nothing_wrong_is_programmed(
@@ -219,13 +219,16 @@ async def test_with_the_webhook_down_nothing_wrong_is_programmed(
         ]
         good, _ = await webhooks.asked(cluster, shop.subscription(namespace))
         await operator()
-        for each in (*kept, good):
-            await until(lambda each=each: shop.conditions(cluster, each), "it has a status")  # type: ignore[misc]
-    assert {shop.conditions(cluster, each)["Ready"]["reason"] for each in kept} == {
+        for entry in (*kept, good):
+            await until(lambda entry=entry: shop.conditions(cluster, entry), "it has a status")  # type: ignore[misc]
+    assert {shop.conditions(cluster, item)["Ready"]["reason"] for item in kept} == {
         "MalformedCel", "UnknownType", "RetiredVersion",
     }  # fmt: skip
     assert shop.resiliencies(cluster, namespace).keys() == {"kitchen"}
-    assert all(each["scopes"] == ["kitchen"] for each in shop.dapr_subscriptions(cluster, namespace).values())
+    assert all(
+        dapr_subscription["scopes"] == ["kitchen"]
+        for dapr_subscription in shop.dapr_subscriptions(cluster, namespace).values()
+    )
 
 
 async def test_who_has_not_seen_everything_does_not_judge(cluster: Cluster, namespace: str, guarded: Guarded) -> None:

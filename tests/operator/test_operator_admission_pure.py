@@ -27,13 +27,13 @@ NOW = "2026-11-23T12:00:00Z"
 
 
 def inventory(*resources: dict[str, Any]) -> Inventory:
-    return Inventory([parsed(each) for each in resources])
+    return Inventory([parsed(resource) for resource in resources])
 
 
 def parsed(resource: dict[str, Any]) -> Any:
-    found, findings = parse_resource(resource)
-    assert found, findings
-    return found
+    result, findings = parse_resource(resource)
+    assert result, findings
+    return result
 
 
 def request(operation: str, new: dict[str, Any] | None, old: dict[str, Any] | None = None, **how: Any) -> Request:
@@ -76,17 +76,17 @@ PARTS = {"EventType": "types", "EventSubscription": "subscriptions", "EventRepla
 
 @given(st.lists(RESOURCES), st.lists(st.tuples(RESOURCES, st.booleans())), st.booleans())
 def test_what_is_supposed_leaves_no_trace(known: list[Any], supposed: list[tuple[Any, bool]], fails: bool):
-    there = inventory(*known)
-    before, objects = plan(there, TODAY), {id(each) for each in there.subscriptions.values()}
-    parts = [(each.kind, each.key, each if exists else None) for each, exists in ((parsed(r), e) for r, e in supposed)]
+    existing = inventory(*known)
+    before, objects = plan(existing, TODAY), {id(subscription) for subscription in existing.subscriptions.values()}
+    parts = [(item.kind, item.key, item if exists else None) for item, exists in ((parsed(r), e) for r, e in supposed)]
     last = {(kind, key): resource for kind, key, resource in parts}
-    with suppress(KeyError), admission.supposing(there, parts):
+    with suppress(KeyError), admission.supposing(existing, parts):
         for (kind, key), resource in last.items():
-            assert getattr(there, PARTS[kind]).get(key) is resource
+            assert getattr(existing, PARTS[kind]).get(key) is resource
         if fails:
             raise KeyError
-    assert plan(there, TODAY) == before
-    assert {id(each) for each in there.subscriptions.values()} == objects
+    assert plan(existing, TODAY) == before
+    assert {id(subscription) for subscription in existing.subscriptions.values()} == objects
 
 
 def test_what_is_on_its_way_out_is_let_go():
@@ -113,7 +113,7 @@ def test_the_new_one_is_the_younger_one():
     new = shop.subscription("x", "a-first-by-name")
     new["metadata"]["creationTimestamp"] = None
     verdict = judged(inventory(shop.event_type("x"), aged(shop.subscription("x"))), request("CREATE", new))
-    assert [each.rule for each in verdict.errors] == ["duplicate-subscription"]
+    assert [error.rule for error in verdict.errors] == ["duplicate-subscription"]
     assert verdict.errors[0].resource == "EventSubscription/x/a-first-by-name"
 
 
@@ -154,13 +154,13 @@ def test_a_replay_reaches_another_namespace_only_where_that_allows_it(allowed: s
     target["metadata"]["annotations"] = {"tidings.dev/replays-from": allowed or ""}
     known = inventory(shop.event_type("pizza"), *([] if allowed is None else [target]))
     verdict = judged(known, request("CREATE", shop.replay("evil", "borrowed", **REACHING)))
-    assert [each.rule for each in verdict.errors] == rules
+    assert [error.rule for error in verdict.errors] == rules
 
 
 def test_who_asked_for_a_replay_never_changes():
     known = inventory(shop.event_type("pizza"), shop.subscription("pizza"))
     before, after = shop.replay("pizza", "r", requestedBy="ada"), shop.replay("pizza", "r", requestedBy="bob")
-    assert [each.rule for each in judged(known, request("UPDATE", after, before)).errors] == ["replay-requested-by"]
+    assert [error.rule for error in judged(known, request("UPDATE", after, before)).errors] == ["replay-requested-by"]
     assert not judged(known, request("UPDATE", before, before)).errors
 
 

@@ -51,8 +51,8 @@ async def asked(cluster: Cluster, resource: dict[str, Any], manager: str, **how:
         params={"fieldManager": manager, "force": "true", **how},
         headers={**headers, **user},
     )
-    said = answer.json()["message"] if answer.is_error else " ".join(answer.headers.get_list("warning"))
-    return answer.status_code, said
+    output = answer.json()["message"] if answer.is_error else " ".join(answer.headers.get_list("warning"))
+    return answer.status_code, output
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ async def test_a_set_may_hold_a_type_and_its_readers(
 ) -> None:
     await guarded()
     wish = shop.subscription(namespace)
-    status, said = await asked(cluster, wish, manager, **how)
-    assert status in (200, 201), said
-    assert "orders.orderConfirmed" in said, "it is warned of"
-    status, said = await asked(cluster, shop.event_type(namespace), manager, **how)
-    assert status in (200, 201), said
+    status, output = await asked(cluster, wish, manager, **how)
+    assert status in (200, 201), output
+    assert "orders.orderConfirmed" in output, "it is warned of"
+    status, output = await asked(cluster, shop.event_type(namespace), manager, **how)
+    assert status in (200, 201), output
     if not how:
         await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
 
@@ -83,8 +83,8 @@ async def test_a_person_is_refused_and_a_set_is_no_excuse_for_what_time_does_not
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     await guarded()
-    status, said = await asked(cluster, shop.subscription(namespace), "kubectl")
-    assert (status, "await-type" in said) == (422, True)
+    status, output = await asked(cluster, shop.subscription(namespace), "kubectl")
+    assert (status, "await-type" in output) == (422, True)
     wrong = shop.subscription(namespace, filters=webhooks.MALFORMED)
     assert (await asked(cluster, wrong, "kustomize-controller", dryRun="All"))[0] == 422
 
@@ -94,8 +94,8 @@ async def test_a_collection_may_be_deleted_with_types_and_readers_at_once(
 ) -> None:
     cluster.apply(shop.event_type(namespace))
     wishes = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(5)]
-    for each in wishes:
-        cluster.apply(each)
+    for item in wishes:
+        cluster.apply(item)
     await guarded()
     await until(lambda: len(shop.resiliencies(cluster, namespace)) == 5, "they are programmed")
     kinds = "/apis/tidings.dev/v1alpha1/namespaces/" + namespace
@@ -152,8 +152,8 @@ async def test_a_namespace_on_its_way_out_makes_no_errors(
     await asyncio.to_thread(cluster.patch, path_of(wish), {"spec": {"filters": [{"cel": "event.data.a == 1"}]}})
     await until(lambda: shop.conditions(cluster, wish).get("Ready"), "its status is still written")
     await until(lambda: made.queue.idle, "nothing is tried again and again")
-    assert not [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING and "drift" not in
-                each.getMessage() and "by somebody else" not in each.getMessage()]  # fmt: skip
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING and "drift" not in
+                record.getMessage() and "by somebody else" not in record.getMessage()]  # fmt: skip
 
 
 TENANT = "ada"
@@ -196,19 +196,19 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     )
     probe = shop.subscription(namespace, "probe2", type="orders.secretThin", namespace=other)
     for user in ({}, {"user": TENANT}):
-        status, said = await asked(cluster, retired, "kubectl", **user)
-        assert status == 422, said
-        shown = [each for each in ("hidden-reader", "hidden-app", other) if each in said]
-        assert bool(shown) is not bool(user), f"{user or 'an administrator'} is told: {said}"
+        status, output = await asked(cluster, retired, "kubectl", **user)
+        assert status == 422, output
+        shown = [item for item in ("hidden-reader", "hidden-app", other) if item in output]
+        assert bool(shown) is not bool(user), f"{user or 'an administrator'} is told: {output}"
         # A status shows the same to whoever may read it: there, nobody is told of types that may not be read.
-        status, said = await asked(cluster, probe, "kubectl", **user)
-        assert status == 422, said
-        assert "secretThing" not in said
+        status, output = await asked(cluster, probe, "kubectl", **user)
+        assert status == 422, output
+        assert "secretThing" not in output
     # What is wrong with her own objects she is told in full.
-    status, said = await asked(
+    status, output = await asked(
         cluster, shop.subscription(namespace, filters=webhooks.MALFORMED), "kubectl", user=TENANT
     )
-    assert (status, "spec.events[0].filters[0].cel" in said) == (422, True)
+    assert (status, "spec.events[0].filters[0].cel" in output) == (422, True)
 
 
 async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
@@ -224,21 +224,21 @@ async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     deprecated = [{**versions[0], "state": "Deprecated", "deprecation": ends}, versions[1]]
     resource = shop.event_type(namespace, versions=deprecated, access=opened)
     for user, shown in (({}, True), ({"user": TENANT}, False)):
-        status, said = await asked(cluster, resource, "kubectl", dryRun="All", **user)
-        assert status == 200, said
-        assert any(each in said for each in ("hidden-reader", "hidden-app", f"{other}/")) is shown, said
+        status, output = await asked(cluster, resource, "kubectl", dryRun="All", **user)
+        assert status == 200, output
+        assert any(item in output for item in ("hidden-reader", "hidden-app", f"{other}/")) is shown, output
 
 
 async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path: Path, ports: Ports) -> None:
     now = datetime.now(UTC)
     issued = {
-        each: certificates.issue(each, frozenset({"127.0.0.1"}), now, timedelta(days=1))
-        for each in ("server", "stranger")
+        item: certificates.issue(item, frozenset({"127.0.0.1"}), now, timedelta(days=1))
+        for item in ("server", "stranger")
     }
     authority = client_certificate(tmp_path, now)
-    for name, each in issued.items():
-        (tmp_path / f"{name}.pem").write_bytes(each.certificate)
-        (tmp_path / f"{name}.key").write_bytes(each.key)
+    for name, entry in issued.items():
+        (tmp_path / f"{name}.pem").write_bytes(entry.certificate)
+        (tmp_path / f"{name}.key").write_bytes(entry.key)
     mounted = certificates.MountedCertificates(str(tmp_path / "server.pem"), str(tmp_path / "server.key"))
     client: Any = None
     made = Webhooks(Cache(lambda _: None), client, mounted, Judge(), namespaces=(), unready=lambda: "")
@@ -283,24 +283,24 @@ async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path:
 
 def client_certificate(folder: Path, now: datetime) -> Path:
     """Write an authority, and a certificate of it for the API server as a client; return the authority's file."""
-    keys = {each: ec.generate_private_key(ec.SECP256R1()) for each in ("authority", "apiserver")}
-    names = {each: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in keys}
-    for each, key in keys.items():
+    keys = {item: ec.generate_private_key(ec.SECP256R1()) for item in ("authority", "apiserver")}
+    names = {item: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, item)]) for item in keys}
+    for entry, key in keys.items():
         certificate = (
             x509.CertificateBuilder()
-            .subject_name(names[each])
+            .subject_name(names[entry])
             .issuer_name(names["authority"])
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=each == "authority", path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=entry == "authority", path_length=None), critical=True)
             .sign(keys["authority"], hashes.SHA256())
         )
         pem = serialization.Encoding.PEM
-        (folder / f"{each}.pem").write_bytes(certificate.public_bytes(pem))
+        (folder / f"{entry}.pem").write_bytes(certificate.public_bytes(pem))
         private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        (folder / f"{each}.key").write_bytes(private)
+        (folder / f"{entry}.key").write_bytes(private)
     return folder / "authority.pem"
 
 
@@ -314,27 +314,27 @@ def test_no_list_item_has_a_default() -> None:
             yield path
         if isinstance(schema.get("items"), dict):
             yield from within(schema["items"], f"{path}[]", True)
-        for name, each in (schema.get("properties") or {}).items():
-            yield from within(each, f"{path}.{name}", in_list)
+        for name, item in (schema.get("properties") or {}).items():
+            yield from within(item, f"{path}.{name}", in_list)
         if isinstance(schema.get("additionalProperties"), dict):
             yield from within(schema["additionalProperties"], f"{path}.*", in_list)
 
-    found = [
+    definitions = [
         path
-        for each in crds.definitions()
-        for version in each["spec"]["versions"]
-        for path in within(version["schema"]["openAPIV3Schema"], each["spec"]["names"]["kind"], False)
+        for definition in crds.definitions()
+        for version in definition["spec"]["versions"]
+        for path in within(version["schema"]["openAPIV3Schema"], definition["spec"]["names"]["kind"], False)
     ]
-    assert not found
+    assert not definitions
 
 
 async def test_a_field_of_a_newer_crd_is_reported_and_not_dropped_silently(
     cluster: Cluster, namespace: str, operator: Start
 ) -> None:
-    for each in crds.definitions():
-        (version,) = each["spec"]["versions"]
+    for definition in crds.definitions():
+        (version,) = definition["spec"]["versions"]
         version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["colour"] = {"type": "string"}
-        cluster.apply(each)
+        cluster.apply(definition)
     try:
         await operator()
         cluster.apply(shop.event_type(namespace))
@@ -348,11 +348,11 @@ async def test_a_field_of_a_newer_crd_is_reported_and_not_dropped_silently(
             return kept if kept["spec"].get("colour") else None
 
         await until(taken, "the newer schema holds")
-        said = await until(lambda: shop.conditions(cluster, wish).get("Ready"), "it is told")
-        assert (said["status"], said["reason"]) == ("False", "UnknownField")
-        assert "colour" in said["message"]
+        output = await until(lambda: shop.conditions(cluster, wish).get("Ready"), "it is told")
+        assert (output["status"], output["reason"]) == ("False", "UnknownField")
+        assert "colour" in output["message"]
         assert not shop.dapr_subscriptions(cluster, namespace)
     finally:
-        for each in crds.definitions():
-            cluster.apply(each)
+        for definition in crds.definitions():
+            cluster.apply(definition)
         cluster._until("the kinds are served again", cluster._serves_all)

@@ -37,7 +37,7 @@ def turned(value: Any) -> Any:
     """The same with the fields of every object in another order, as the API server may send them."""
     if isinstance(value, Mapping):
         return {name: turned(value[name]) for name in reversed(list(value))}
-    return [turned(each) for each in value] if isinstance(value, list) else value
+    return [turned(item) for item in value] if isinstance(value, list) else value
 
 
 def seen(cache: Cache, number: int, **metadata: Any) -> dict[str, Any]:

@@ -73,14 +73,14 @@ async def webhook(cluster: Cluster, namespace: str, ports: Ports) -> AsyncIterat
 
 def bundles(cluster: Cluster) -> list[list[str]]:
     """The common names in the bundle of each webhook."""
-    found = []
+    result = []
     for kind in ("validating", "mutating"):
-        there = cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/tidings")
-        for each in there["webhooks"]:
-            pem = base64.b64decode(each["clientConfig"].get("caBundle", ""))
+        existing = cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/tidings")
+        for item in existing["webhooks"]:
+            pem = base64.b64decode(item["clientConfig"].get("caBundle", ""))
             names = [one.subject.rfc4514_string() for one in x509.load_pem_x509_certificates(pem)] if pem else []
-            found.append(sorted(names))
-    return found
+            result.append(sorted(names))
+    return result
 
 
 def trusted(cluster: Cluster, namespace: str) -> str:
@@ -141,8 +141,8 @@ async def test_the_api_server_asks_at_the_path_that_the_operator_has_written(
     spec = {"type": "ExternalName", "externalName": "localhost"}
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": spec})
     genuine = webhooks.configurations(namespace, port, failurePolicy="Fail")
-    for each in genuine:
-        for one in each["webhooks"]:
+    for item in genuine:
+        for one in item["webhooks"]:
             one["clientConfig"] = {"service": {**name, "port": port}}
     monkeypatch.setattr(webhooks, "configurations", lambda *_, **__: genuine)
     runner, _ = await serve(app, "127.0.0.1", port, context)
@@ -152,8 +152,8 @@ async def test_the_api_server_asks_at_the_path_that_the_operator_has_written(
             await trusts(cluster, namespace)
             before = {*asked}
             assert all(len(path) > len("/validate/20260101-") + 40 for path in before), asked
-            for each in genuine:  # who applies the manifests again leaves the path as it is
-                await asyncio.to_thread(cluster.apply, each)
+            for item in genuine:  # who applies the manifests again leaves the path as it is
+                await asyncio.to_thread(cluster.apply, item)
             await trusts(cluster, namespace)
             assert {*asked} == before
     finally:
@@ -178,7 +178,7 @@ async def test_no_request_fails_over_many_renewals(
         await asyncio.sleep(0.1)
     keeping.cancel()
     assert len(seen) >= 3
-    assert not [each for each in answers if each]
+    assert not [answer for answer in answers if answer]
     assert len(answers) > 30
 
 
@@ -188,7 +188,7 @@ async def test_several_operators_and_a_restart_leave_each_other_alone(
     clock = Clock()
     contexts = [webhook.context, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)]
     one, two = (OwnCertificates(client, "tidings", name, life=LIFE, clock=clock) for name in ("one", "two"))
-    await asyncio.gather(*(each.begin(context) for each, context in zip((one, two), contexts, strict=True)))
+    await asyncio.gather(*(item.begin(context) for item, context in zip((one, two), contexts, strict=True)))
     assert bundles(cluster) == [["CN=one", "CN=two"]] * 2
     await trusts(cluster, namespace)
 
@@ -197,10 +197,10 @@ async def test_several_operators_and_a_restart_leave_each_other_alone(
     assert bundles(cluster) == [["CN=one", "CN=two"]] * 2, "a restarted pod replaces its own"
     await trusts(cluster, namespace)
 
-    for each in webhooks.configurations(namespace, webhook.port):
-        for hook in each["webhooks"]:
+    for configuration in webhooks.configurations(namespace, webhook.port):
+        for hook in configuration["webhooks"]:
             hook["clientConfig"]["caBundle"] = ""
-        cluster.apply(each)
+        cluster.apply(configuration)
     assert bundles(cluster) == [[], []]
     await asyncio.gather(one.look(contexts[1]), again.look(webhook.context))
     await asyncio.gather(one.look(contexts[1]), again.look(webhook.context))
@@ -208,7 +208,7 @@ async def test_several_operators_and_a_restart_leave_each_other_alone(
 
     clock.now += LIFE + timedelta(hours=1)
     await again.look(webhook.context)
-    assert {name for each in bundles(cluster) for name in each} == {"CN=two"}, "what has expired goes"
+    assert {name for bundle in bundles(cluster) for name in bundle} == {"CN=two"}, "what has expired goes"
 
 
 async def test_without_configurations_it_waits_for_them(

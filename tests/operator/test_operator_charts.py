@@ -22,11 +22,11 @@ OPERATOR_NAMESPACE = "tidings-kept"
 
 def secrets(cluster: Cluster, namespace: str) -> dict[str, Any]:
     """The Secrets that the next upgrade of both charts would write, by namespace and name."""
-    found = [
+    result = [
         *_secrets(cluster, "pizza", namespace, f"postgres.enabled=true,operator.namespace={OPERATOR_NAMESPACE}"),
         *_secrets(cluster, "tidings", OPERATOR_NAMESPACE, f"crds.enabled=false,archive.namespaces={{{namespace}}}"),
     ]
-    return {f"{each['metadata']['namespace']}/{each['metadata']['name']}": each for each in found}
+    return {f"{item['metadata']['namespace']}/{item['metadata']['name']}": item for item in result}
 
 
 def _secrets(cluster: Cluster, chart: str, namespace: str, values: str) -> list[Any]:
@@ -35,10 +35,10 @@ def _secrets(cluster: Cluster, chart: str, namespace: str, values: str) -> list[
     command += ["--kube-version", KUBERNETES, *(word for api in APIS for word in ("--api-versions", api))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "Secret"]
-    for each in found:
-        each["metadata"].setdefault("namespace", namespace)
-    return found
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document and document["kind"] == "Secret"]
+    for item in documents:
+        item["metadata"].setdefault("namespace", namespace)
+    return documents
 
 
 def test_every_password_and_token_is_kept_over_upgrades(cluster: Cluster, namespace: str) -> None:
@@ -47,18 +47,18 @@ def test_every_password_and_token_is_kept_over_upgrades(cluster: Cluster, namesp
     assert f"{namespace}/archive-token" in first
     assert f"{OPERATOR_NAMESPACE}/tidings-archive-tokens" in first
     assert all(first[name]["stringData"] != other[name]["stringData"] for name in first), "they are made at random"
-    for each in first.values():
-        cluster.apply(each)
+    for entry in first.values():
+        cluster.apply(entry)
     kept = secrets(cluster, namespace)
-    assert {name: each["stringData"] for name, each in kept.items()} == {
-        name: each["stringData"] for name, each in first.items()
+    assert {name: item["stringData"] for name, item in kept.items()} == {
+        name: item["stringData"] for name, item in first.items()
     }
     # Two releases beside each other share nothing.
     apart = {
-        name: each for name, each in secrets(cluster, "default").items() if not name.startswith(OPERATOR_NAMESPACE)
+        name: item for name, item in secrets(cluster, "default").items() if not name.startswith(OPERATOR_NAMESPACE)
     }
-    assert not {str(each["stringData"]) for each in apart.values()} & {
-        str(each["stringData"]) for each in kept.values()
+    assert not {str(item["stringData"]) for item in apart.values()} & {
+        str(item["stringData"]) for item in kept.values()
     }
     assert not apart.keys() & kept.keys()
 
@@ -66,7 +66,7 @@ def test_every_password_and_token_is_kept_over_upgrades(cluster: Cluster, namesp
 async def test_the_archives_contracts_are_applied_and_belong_to_the_release(cluster: Cluster, namespace: str) -> None:
     """The Job starts before the ConfigMap that owns them exists, runs again after an upgrade, and changes nothing."""
     text = (CHARTS / "tidings/files/contracts/archive.yaml").read_text()
-    resources = [each for each in yaml.safe_load_all(text) if each]
+    resources = [document for document in yaml.safe_load_all(text) if document]
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "archive-contracts", "namespace": namespace}}
     async with Client(login(cluster, ADMIN)) as client:
         applying = asyncio.create_task(contracts.apply(client, namespace, "archive-contracts", resources))
@@ -74,10 +74,10 @@ async def test_the_archives_contracts_are_applied_and_belong_to_the_release(clus
         uid = cluster.apply(owner)["metadata"]["uid"]
         await asyncio.wait_for(applying, 60)
         first = await _applied(client, namespace, resources)
-        assert {each["metadata"]["ownerReferences"][0]["uid"] for each in first} == {uid}
+        assert {item["metadata"]["ownerReferences"][0]["uid"] for item in first} == {uid}
         await contracts.apply(client, namespace, "archive-contracts", resources)
         assert await _applied(client, namespace, resources) == first
 
 
 async def _applied(client: Client, namespace: str, resources: list[Any]) -> list[Any]:
-    return [await client.get(OWN[each["kind"]], namespace, each["metadata"]["name"]) for each in resources]
+    return [await client.get(OWN[resource["kind"]], namespace, resource["metadata"]["name"]) for resource in resources]

@@ -26,8 +26,8 @@ def wishes(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest
     """A folder with a type and a subscription that name no namespace, and a kubeconfig that leads to the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(ADMIN)))
     documents = [shop.event_type(namespace), shop.subscription(namespace, maxConcurrency=3)]
-    for each in documents:
-        each["metadata"].pop("namespace")
+    for document in documents:
+        document["metadata"].pop("namespace")
     path = tmp_path / "wishes" / "all.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump_all(documents))
@@ -36,7 +36,7 @@ def wishes(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest
 
 async def tidings(*arguments: object) -> Result:
     """Run a command in a thread: the operator lives in this loop."""
-    return await asyncio.to_thread(CliRunner().invoke, app, [str(each) for each in arguments])
+    return await asyncio.to_thread(CliRunner().invoke, app, [str(argument) for argument in arguments])
 
 
 def edit(path: Path, before: str, after: str) -> None:
@@ -46,16 +46,16 @@ def edit(path: Path, before: str, after: str) -> None:
 def applied(cluster: Cluster, path: Path, namespace: str) -> list[dict[str, Any]]:
     """What `kubectl apply -n` does with a file."""
     documents = list(yaml.safe_load_all(path.read_text()))
-    for each in documents:
-        each["metadata"]["namespace"] = namespace
-    return [cluster.apply(each) for each in documents]
+    for item in documents:
+        item["metadata"]["namespace"] = namespace
+    return [cluster.apply(document) for document in documents]
 
 
 async def programmed(cluster: Cluster, resources: list[dict[str, Any]]) -> None:
-    for each in resources:
+    for resource in resources:
         await until(
-            functools.partial(_is_ready, cluster, each),
-            f"{each['metadata']['name']} is Ready",
+            functools.partial(_is_ready, cluster, resource),
+            f"{resource['metadata']['name']} is Ready",
         )
 
 
@@ -67,25 +67,25 @@ async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Sta
     """What a plan says would be made is made; then it says that nothing is left to do, until a file changes."""
     before = await tidings("plan", wishes, "-n", namespace, "-o", "json")
     assert before.exit_code == 3, before.output
-    planned = {each["object"] for each in json.loads(before.stdout)["changes"]}
+    planned = {change["object"] for change in json.loads(before.stdout)["changes"]}
     await operator()
     await programmed(cluster, applied(cluster, wishes, namespace))
     after = await tidings("plan", wishes, "-n", namespace)
     assert (after.exit_code, after.stdout) == (0, "No change.\n"), after.output
-    there = {
+    existing = {
         f"{kind}/{namespace}/{name}"
-        for kind, found in (
+        for kind, result in (
             ("Subscription", shop.dapr_subscriptions(cluster, namespace)),
             ("Resiliency", shop.resiliencies(cluster, namespace)),
             ("ConfigMap", shop.config_maps(cluster, namespace)),
         )
-        for name in found
+        for name in result
     }
-    assert there == {each for each in planned if not each.startswith("Event")}
+    assert existing == {item for item in planned if not item.startswith("Event")}
 
     edit(wishes, "maxConcurrency: 3", "maxConcurrency: 4")
     changed = await tidings("plan", wishes, "-n", namespace, "-o", "json")
-    assert [each["object"].partition("/")[0] for each in json.loads(changed.stdout)["changes"]] == [
+    assert [change["object"].partition("/")[0] for change in json.loads(changed.stdout)["changes"]] == [
         "EventSubscription",
         "ConfigMap",
     ]
@@ -98,20 +98,20 @@ async def test_consumers_and_health_tell_what_the_operator_says(
 ):
     good = applied(cluster, wishes, namespace)
     bad = cluster.apply(shop.subscription(namespace, "broken", versions=["v9"], consumer={"appId": "broken"}))
-    assert {argo(cluster.get(path_of(each)))[0] for each in (*good, bad)} == {"Progressing"}
+    assert {argo(cluster.get(path_of(item)))[0] for item in (*good, bad)} == {"Progressing"}
     await operator()
     await programmed(cluster, good)
     await until(lambda: shop.conditions(cluster, bad), "the broken one has a status")
 
     result = await tidings("consumers", "orders.orderConfirmed", "-n", namespace, "-o", "json")
     assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.stdout)
-    assert [(each["subscription"], each["ready"]) for each in found["consumers"]] == [
+    (results,) = json.loads(result.stdout)
+    assert [(consumer["subscription"], consumer["ready"]) for consumer in results["consumers"]] == [
         ("kitchen-order-confirmed", "True")
     ]
-    for each in good:
-        there = cluster.get(path_of(each))
-        assert (argo(there)[0], flux(there)) == ("Healthy", "Current"), there
-    there = cluster.get(path_of(bad))
-    assert (argo(there)[0], flux(there)) == ("Degraded", "Failed"), there
-    assert "v9" in argo(there)[1]
+    for entry in good:
+        existing = cluster.get(path_of(entry))
+        assert (argo(existing)[0], flux(existing)) == ("Healthy", "Current"), existing
+    existing = cluster.get(path_of(bad))
+    assert (argo(existing)[0], flux(existing)) == ("Degraded", "Failed"), existing
+    assert "v9" in argo(existing)[1]

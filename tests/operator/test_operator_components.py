@@ -20,12 +20,12 @@ WITHOUT_KIT: dict[str, Any] = {
 
 def component(namespace: str, concurrency: str) -> dict[str, Any]:
     """A JetStream component; what else stands in it is not the operator's to keep."""
-    given = [{"name": "concurrency", "value": concurrency}, {"name": "natsURL", "value": "nats://user:hidden@nats"}]
+    value = [{"name": "concurrency", "value": concurrency}, {"name": "natsURL", "value": "nats://user:hidden@nats"}]
     return {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Component",
         "metadata": {"name": "pubsub", "namespace": namespace},
-        "spec": {"type": "pubsub.jetstream", "version": "v1", "metadata": given},
+        "spec": {"type": "pubsub.jetstream", "version": "v1", "metadata": value},
     }
 
 
@@ -37,9 +37,13 @@ async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_t
     wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
 
     def kept() -> tuple[str | None, str | None, bool]:
-        found = shop.status(cluster, wish).get("enforcement", {})
+        result = shop.status(cluster, wish).get("enforcement", {})
         routes = shop.dapr_subscriptions(cluster, namespace).values()
-        return found.get("maxConcurrency"), found.get("bulk"), any("bulkSubscribe" in each["spec"] for each in routes)
+        return (
+            result.get("maxConcurrency"),
+            result.get("bulk"),
+            any("bulkSubscribe" in route["spec"] for route in routes),
+        )
 
     await operator()
     await until(lambda: kept() == ("daprd", "none", False), "one at a time is daprd's, and bulk is no use")
@@ -80,9 +84,9 @@ async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster,
 
 
 def shared(namespace: str, url: str) -> dict[str, Any]:
-    found = component(namespace, "parallel")
-    found["spec"]["metadata"] = [{"name": "natsURL", "value": url}]
-    return found
+    result = component(namespace, "parallel")
+    result["spec"]["metadata"] = [{"name": "natsURL", "value": url}]
+    return result
 
 
 async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_own(
@@ -90,13 +94,13 @@ async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_ow
 ) -> None:
     other = "apart"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
-    kinds = [cluster.apply(shop.event_type(each)) for each in (namespace, other)]
-    wishes = [cluster.apply(shop.subscription(each)) for each in (namespace, other)]
+    kinds = [cluster.apply(shop.event_type(item)) for item in (namespace, other)]
+    wishes = [cluster.apply(shop.subscription(item)) for item in (namespace, other)]
     made = await operator(namespaces=(namespace, other))
 
     def warned() -> list[bool]:
-        said = [str(shop.status(cluster, each)) for each in (*kinds, *wishes)]
-        return ["same broker account" in each for each in said]
+        output = [str(shop.status(cluster, kind)) for kind in (*kinds, *wishes)]
+        return ["same broker account" in item for item in output]
 
     cluster.apply(shared(namespace, "nats://user:hidden@nats.tools:4222"))
     cluster.apply(shared(other, "nats://user:hidden@nats.tools.svc"))

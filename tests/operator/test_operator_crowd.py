@@ -95,8 +95,8 @@ async def _created(client: Client, namespace: str, crowd: list[dict[str, Any]]) 
     left = iter(crowd)
 
     async def create() -> None:
-        for each in left:
-            await client.request("POST", WISHES.path(namespace), each)
+        for item in left:
+            await client.request("POST", WISHES.path(namespace), item)
 
     await asyncio.gather(*(create() for _ in range(AT_ONCE)))
 
@@ -104,8 +104,8 @@ async def _created(client: Client, namespace: str, crowd: list[dict[str, Any]]) 
 def _writes(cluster: Cluster, namespace: str, since: int) -> int:
     entries = map(json.loads, cluster.audit_log.read_bytes()[since:].decode().splitlines())
     return sum(
-        (each.get("objectRef") or {}).get("namespace") == namespace and each["verb"] not in ("get", "list", "watch")
-        for each in entries
+        (entry.get("objectRef") or {}).get("namespace") == namespace and entry["verb"] not in ("get", "list", "watch")
+        for entry in entries
     )
 
 
@@ -164,9 +164,9 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
         for n in range(BAD)
     ] + [good("hostile-mixed", n) for n in range(GOOD)]
     mixed = await told(cluster, "hostile-mixed", crowd, lambda: start("hostile-mixed"))
-    for each in asking:
-        assert not each.done(), "it was alive throughout"
-        each.cancel()
+    for item in asking:
+        assert not item.done(), "it was alive throughout"
+        item.cancel()
 
     names = [f"good-{n}" for n in range(GOOD)]
     assert {mixed.reasons[name] for name in names} == {"Programmed"}

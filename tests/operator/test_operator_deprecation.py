@@ -42,12 +42,14 @@ class Clock:
 
 def said(cluster: Cluster, wish: dict[str, Any]) -> tuple[str, str]:
     """Ready, and why the version is accepted or not."""
-    found = shop.conditions(cluster, wish)
-    return (found["Ready"]["status"], found["VersionAccepted"]["reason"]) if found else ("", "")
+    conditions = shop.conditions(cluster, wish)
+    return (conditions["Ready"]["status"], conditions["VersionAccepted"]["reason"]) if conditions else ("", "")
 
 
 def names(cluster: Cluster, namespace: str) -> set[str]:
-    return {each["spec"]["topic"] for each in shop.dapr_subscriptions(cluster, namespace).values()}
+    return {
+        dapr_subscription["spec"]["topic"] for dapr_subscription in shop.dapr_subscriptions(cluster, namespace).values()
+    }
 
 
 @pytest.mark.real
@@ -93,7 +95,7 @@ async def test_from_active_to_its_removal(
 
 
 @pytest.mark.parametrize(
-    ("after", "until_", "found"),
+    ("after", "until_", "actual"),
     [
         ("2026-02-27", "2026-02-28", set()),
         ("2026-02-28", "2026-03-01", {"EventType", "app"}),
@@ -103,13 +105,15 @@ async def test_from_active_to_its_removal(
         ("2026-05-31", "2026-06-01", {"EventType", "app"}),
     ],
 )
-def test_a_date_is_due_once(after: str, until_: str, found: set[str]):
-    resources = [parse_resource(each)[0] for each in (shop.event_type("x", versions=VERSIONS), shop.subscription("x"))]
+def test_a_date_is_due_once(after: str, until_: str, actual: set[str]):
+    resources = [parse_resource(item)[0] for item in (shop.event_type("x", versions=VERSIONS), shop.subscription("x"))]
     keys = dates.due(
-        Inventory([each for each in resources if each]), date.fromisoformat(after), date.fromisoformat(until_)
+        Inventory([resource for resource in resources if resource]),
+        date.fromisoformat(after),
+        date.fromisoformat(until_),
     )
-    assert {each.what for each in keys} == found
+    assert {key.what for key in keys} == actual
 
 
 def _events(cluster: Cluster, namespace: str) -> set[str]:
-    return {each["reason"] for each in shop.events(cluster, namespace)}
+    return {event["reason"] for event in shop.events(cluster, namespace)}

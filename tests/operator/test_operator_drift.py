@@ -52,11 +52,11 @@ async def test_drift_is_repaired_and_told(cluster: Cluster, namespace: str, oper
 
     await until(repaired, "it is as it was")
     await until(
-        lambda: any(each["reason"] == "DriftRepaired" for each in shop.events(cluster, namespace)), "it is told"
+        lambda: any(event["reason"] == "DriftRepaired" for event in shop.events(cluster, namespace)), "it is told"
     )
-    (told, *_) = [each for each in shop.events(cluster, namespace) if each["reason"] == "DriftRepaired"]
-    assert told["regarding"]["name"] == wish["metadata"]["name"]
-    assert ROUTE in told["note"]
+    (published, *_) = [event for event in shop.events(cluster, namespace) if event["reason"] == "DriftRepaired"]
+    assert published["regarding"]["name"] == wish["metadata"]["name"]
+    assert ROUTE in published["note"]
 
 
 async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespace: str, operator: Start):

@@ -62,9 +62,9 @@ async def test_while_writes_fail_the_status_does_not_claim_otherwise(
     wish = cluster.apply(shop.subscription(namespace))
     await operator()
     await until(lambda: shop.conditions(cluster, wish), "it speaks, after some attempts")
-    said = shop.conditions(cluster, wish)
-    assert (said["Ready"]["status"], said["Ready"]["reason"]) == ("False", "ApiServerFails")
-    assert (said["Reconciling"]["status"], said["Stalled"]["status"]) == ("True", "False")
+    conditions = shop.conditions(cluster, wish)
+    assert (conditions["Ready"]["status"], conditions["Ready"]["reason"]) == ("False", "ApiServerFails")
+    assert (conditions["Reconciling"]["status"], conditions["Stalled"]["status"]) == ("True", "False")
     is_broken[0] = False
     await until(is_ready(cluster, wish), "it recovers")
 
@@ -91,15 +91,17 @@ async def test_bad_ones_do_not_delay_good_ones(cluster: Cluster, namespace: str,
         shop.subscription(namespace, f"bad-{n}", consumer={"appId": f"app{n}"}, filters=[{"cel": "event.data.total >"}])
         for n in range(10)
     ]
-    for each in (*bad, *good):
-        cluster.apply(each)
+    for item in (*bad, *good):
+        cluster.apply(item)
     await operator()
-    for each in good:
-        await until(is_ready(cluster, each), f"{each['metadata']['name']} is ready", 60)
-    for each in bad:
-        await until(partial(shop.conditions, cluster, each), "the bad ones are told")
-        assert shop.conditions(cluster, each)["Ready"]["reason"] == "MalformedCel"
-    scopes = {each["scopes"][0] for each in shop.dapr_subscriptions(cluster, namespace).values()}
+    for item in good:
+        await until(is_ready(cluster, item), f"{item['metadata']['name']} is ready", 60)
+    for item in bad:
+        await until(partial(shop.conditions, cluster, item), "the bad ones are told")
+        assert shop.conditions(cluster, item)["Ready"]["reason"] == "MalformedCel"
+    scopes = {
+        dapr_subscription["scopes"][0] for dapr_subscription in shop.dapr_subscriptions(cluster, namespace).values()
+    }
     assert scopes == {f"app{n}" for n in range(30)}
 
 
@@ -129,8 +131,8 @@ async def _unreachable() -> bool:
 async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster: Cluster, namespace: str):
     cluster.apply(shop.event_type(namespace))
     wishes = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(20)]
-    for each in wishes:
-        cluster.apply(each)
+    for entry in wishes:
+        cluster.apply(entry)
     environment = {
         **os.environ,
         "KUBECONFIG": str(cluster.kubeconfig(OPERATOR)),
@@ -150,10 +152,10 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
     await until(lambda: len(shop.dapr_subscriptions(cluster, namespace)) > 5, "it is in the middle", 60)
     process.kill()
     await process.wait()
-    assert not all(is_ready(cluster, each)() for each in wishes)
+    assert not all(is_ready(cluster, item)() for item in wishes)
     process = await start()
-    for each in wishes:
-        await until(is_ready(cluster, each), f"{each['metadata']['name']} is ready", 60)
+    for entry in wishes:
+        await until(is_ready(cluster, entry), f"{entry['metadata']['name']} is ready", 60)
     assert len(shop.resiliencies(cluster, namespace)) == 20
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 60) == 0
@@ -183,7 +185,9 @@ async def test_a_status_is_of_the_object_that_was_looked_at(
         cluster.patch(path_of(wish), change)
     answer = await client.write_status(OWN["EventSubscription"], known, {"topics": ["a"], "observedGeneration": 1})
     assert (answer is not None) is is_written
-    there = cluster.get(path_of(wish))
-    assert there.get("status", {}).get("topics") == (["a"] if is_written else None)
-    assert there["spec"].get("maxConcurrency") == (7 if change and "spec" in change else None), "only the status is put"
-    assert there["metadata"].get("labels") == ({"a": "b"} if change and "metadata" in change else None)
+    existing = cluster.get(path_of(wish))
+    assert existing.get("status", {}).get("topics") == (["a"] if is_written else None)
+    assert existing["spec"].get("maxConcurrency") == (7 if change and "spec" in change else None), (
+        "only the status is put"
+    )
+    assert existing["metadata"].get("labels") == ({"a": "b"} if change and "metadata" in change else None)

@@ -46,8 +46,8 @@ def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
 
     @settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(st.lists(strategy, min_size=count, max_size=count))
-    def draw(found: list[T]) -> None:
-        drawn[:] = found
+    def draw(actual: list[T]) -> None:
+        drawn[:] = actual
 
     draw()
     return drawn
@@ -55,40 +55,40 @@ def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
 
 def crowd(namespace: str, valid: list[dict[str, Any]], invalid: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One subscription for each spec, each with a type of its own, all of one app."""
-    found = []
+    result = []
     for kind, drawn in (("e", valid), ("w", invalid)):
         for place, spec in enumerate(drawn):
             name = f"fuzz.{kind}{place}Seen"
-            found.append(shop.event_type(namespace, name))
+            result.append(shop.event_type(namespace, name))
             whole = {"type": name, "consumer": {"appId": APP}, **spec}
-            found.append(shop.subscription(namespace, f"{kind}{place}", **whole))
-    return found
+            result.append(shop.subscription(namespace, f"{kind}{place}", **whole))
+    return result
 
 
 async def test_a_sidecar_runs_on_whatever_is_programmed(
     cluster: Cluster, namespace: str, operator: Start, daprd: Path, tmp_path: Path
 ) -> None:
     valid, invalid = examples(specs, VALID), examples(wrong, INVALID)
-    applied = [cluster.apply(each) for each in crowd(namespace, valid, invalid)]
-    wishes = [each for each in applied if each["kind"] == "EventSubscription"]
+    applied = [cluster.apply(item) for item in crowd(namespace, valid, invalid)]
+    wishes = [item for item in applied if item["kind"] == "EventSubscription"]
     made = await operator()
-    said = {}
-    for each in wishes:
-        said[each["metadata"]["name"]] = await until(partial(shop.conditions, cluster, each), "it has a status", 60)
+    output = {}
+    for entry in wishes:
+        output[entry["metadata"]["name"]] = await until(partial(shop.conditions, cluster, entry), "it has a status", 60)
     await until(lambda: made.queue.idle, "all is done", 60)
 
-    refused = {name for name, conditions in said.items() if conditions["Ready"]["status"] == "False"}
-    assert refused == {f"w{place}" for place in range(INVALID)}, [said[name]["Ready"] for name in sorted(refused)]
+    refused = {name for name, conditions in output.items() if conditions["Ready"]["status"] == "False"}
+    assert refused == {f"w{place}" for place in range(INVALID)}, [output[name]["Ready"] for name in sorted(refused)]
     routes = shop.dapr_subscriptions(cluster, namespace)
-    declared = {each["spec"]["topic"] for each in routes.values()}
+    declared = {route["spec"]["topic"] for route in routes.values()}
     assert declared == {f"fuzz.e{place}Seen.v1" for place in range(VALID)} | {f"replay.{APP}"}
 
     folder = tmp_path / "resources"
     folder.mkdir()
-    for each in (COMPONENT, *routes.values(), *shop.resiliencies(cluster, namespace).values()):
-        bare = {**each, "metadata": {"name": each["metadata"]["name"]}}  # as for a sidecar outside the cluster
-        (folder / f"{each['kind']}-{each['metadata']['name']}.yaml").write_text(yaml.safe_dump(bare))
+    for entry in (COMPONENT, *routes.values(), *shop.resiliencies(cluster, namespace).values()):
+        bare = {**entry, "metadata": {"name": entry["metadata"]["name"]}}  # as for a sidecar outside the cluster
+        (folder / f"{entry['kind']}-{entry['metadata']['name']}.yaml").write_text(yaml.safe_dump(bare))
     with running_app() as app, sidecar(daprd, folder, app.port) as client:
-        live = {each["topic"] for each in client.get("/v1.0/metadata").json()["subscriptions"]}
+        live = {subscription["topic"] for subscription in client.get("/v1.0/metadata").json()["subscriptions"]}
     assert live == declared
     assert "Could not read" not in (tmp_path / "resources.log").read_text(), "the Resiliency was refused"

@@ -50,8 +50,8 @@ def _posted(cluster: Cluster, kind: dict[str, Any], schema: str) -> str:
 def conditions(cluster: Cluster, resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The conditions of an object that Python's own JSON reader may not be able to read."""
     headers = {"Authorization": f"Bearer {ADMIN}"}
-    there = reading.decode(cluster.http.get(path_of(resource), headers=headers).content)
-    return {each["type"]: each for each in (there.get("status") or {}).get("conditions") or ()}
+    existing = reading.decode(cluster.http.get(path_of(resource), headers=headers).content)
+    return {condition["type"]: condition for condition in (existing.get("status") or {}).get("conditions") or ()}
 
 
 @pytest.mark.parametrize("name", [*HOSTILE])
@@ -59,7 +59,7 @@ def conditions(cluster: Cluster, resource: dict[str, Any]) -> dict[str, dict[str
 async def test_an_object_that_is_hard_to_read_ends_nothing(
     cluster: Cluster, namespace: str, operator: Start, name: str, when: str
 ) -> None:
-    schema, said = HOSTILE[name]
+    schema, output = HOSTILE[name]
     cluster.apply(shop.event_type(namespace))
     running = await operator() if when == "while it runs" else None
     evil = await write(cluster, namespace, "evilDone", schema)
@@ -70,8 +70,8 @@ async def test_an_object_that_is_hard_to_read_ends_nothing(
     )
 
     condition = await until(lambda: conditions(cluster, evil).get("Ready"), "it is told")
-    assert said in condition["message"]
-    if said:
+    assert output in condition["message"]
+    if output:
         assert (condition["status"], condition["reason"]) == ("False", "Unreadable")
     # It may be mended, and it may be deleted.
     mended = await asyncio.to_thread(cluster.patch, path_of(evil), {"spec": {"versions": [{"name": "v1"}]}})

@@ -14,8 +14,8 @@ from tidings_operator import crds
 
 
 def test_the_committed_crds_are_current():
-    said = "run: python -m tidings_operator.crds > operator/manifests/crds.yaml"
-    assert (MANIFESTS / "crds.yaml").read_text() == crds.text(), said
+    output = "run: python -m tidings_operator.crds > operator/manifests/crds.yaml"
+    assert (MANIFESTS / "crds.yaml").read_text() == crds.text(), output
 
 
 def test_the_pod_is_restricted():
@@ -33,7 +33,7 @@ def test_the_pod_is_restricted():
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("resource", "said"),
+    ("resource", "message"),
     [
         (
             shop.subscription("x", events=[{"type": "orders.a", "pattern": "orders.*"}]),
@@ -61,24 +61,24 @@ def test_the_pod_is_restricted():
         ),
     ],
 )
-def test_the_api_server_refuses(cluster: Cluster, namespace: str, resource: dict[str, Any], said: str):
+def test_the_api_server_refuses(cluster: Cluster, namespace: str, resource: dict[str, Any], message: str):
     resource["metadata"]["namespace"] = namespace
     with pytest.raises(httpx2.HTTPStatusError) as refused:
         cluster.apply(resource)
     assert refused.value.response.status_code == 422
-    assert said in refused.value.response.json()["message"]
+    assert message in refused.value.response.json()["message"]
 
 
 @pytest.mark.real
 def test_defaults_are_filled_in_and_an_order_given_stays(cluster: Cluster, namespace: str):
-    given = cluster.apply(shop.subscription(namespace))["spec"]
-    assert given["delivery"]["retry"] == {
+    value = cluster.apply(shop.subscription(namespace))["spec"]
+    assert value["delivery"]["retry"] == {
         "policy": "Exponential",
         "duration": "500ms",
         "maxInterval": "10s",
         "maxRetries": 5,
     }
-    assert given["consumer"]["kit"] is True
+    assert value["consumer"]["kit"] is True
     assert cluster.apply(shop.event_type(namespace))["spec"]["channel"]["topic"] == "{type}.v{version}"
     cluster.apply(shop.replay(namespace))
     with pytest.raises(httpx2.HTTPStatusError, match="make a new one"):
@@ -91,11 +91,15 @@ def test_a_table_says_whether_it_works_and_why_not(cluster: Cluster, namespace: 
     accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
     path = f"/apis/{shop.GROUP}/namespaces/{namespace}/eventsubscriptions"
     table = cluster.request("GET", path, headers=accept)
-    shown = [each["name"] for each in table["columnDefinitions"] if not each["priority"]]
+    shown = [
+        column_definition["name"]
+        for column_definition in table["columnDefinitions"]
+        if not column_definition["priority"]
+    ]
     assert shown == ["Name", "Events", "App", "Ready", "Reason", "Age"]
-    found = cluster.get("/apis/tidings.dev/v1alpha1")["resources"]
+    result = cluster.get("/apis/tidings.dev/v1alpha1")["resources"]
     names = {
-        each["name"]: (each.get("shortNames"), each.get("categories")) for each in found if "/" not in each["name"]
+        item["name"]: (item.get("shortNames"), item.get("categories")) for item in result if "/" not in item["name"]
     }
     assert names["eventsubscriptions"] == (["esub"], ["eda"])
     assert names["eventtypes"] == (["evtype"], ["eda"])

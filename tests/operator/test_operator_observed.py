@@ -77,11 +77,11 @@ def observed(cluster: Cluster, wish: dict[str, Any]) -> Callable[[str], Any]:
     """Wait for a reason of Observed; gives the condition."""
 
     async def wait(reason: str) -> dict[str, Any]:
-        def there() -> dict[str, Any] | None:
-            found = shop.conditions(cluster, wish).get("Observed")
-            return found if found and found["reason"] == reason else None
+        def existing() -> dict[str, Any] | None:
+            result = shop.conditions(cluster, wish).get("Observed")
+            return result if result and result["reason"] == reason else None
 
-        return dict(await until(there, f"Observed says {reason}"))
+        return dict(await until(existing, f"Observed says {reason}"))
 
     return wait
 
@@ -89,10 +89,10 @@ def observed(cluster: Cluster, wish: dict[str, Any]) -> Callable[[str], Any]:
 async def sidecar(start: StartDaprd, serve: Serve, cluster: Cluster, namespace: str, *more: Any, **how: Any) -> Daprd:
     """A sidecar of the kitchen with what the operator has made for it."""
     made = [
-        {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": {"name": each["metadata"]["name"]},
-         "spec": each["spec"], "scopes": each["scopes"]}
-        for found in (shop.dapr_subscriptions(cluster, namespace), shop.resiliencies(cluster, namespace))
-        for each in found.values()
+        {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": {"name": item["metadata"]["name"]},
+         "spec": item["spec"], "scopes": item["scopes"]}
+        for result in (shop.dapr_subscriptions(cluster, namespace), shop.resiliencies(cluster, namespace))
+        for item in result.values()
     ]  # fmt: skip
     app: App = answers
     served = await serve(app)
@@ -142,9 +142,9 @@ async def test_declared_but_not_subscribed_and_the_other_way_round(
     paid = cluster.apply(shop.event_type(namespace, "orders.orderPaid"))
     other = cluster.apply(shop.subscription(namespace, "paid", type="orders.orderPaid"))
     await until(lambda: _reason(cluster, other) == "NotSubscribed", "the new one is missed")
-    said = shop.conditions(cluster, other)["Observed"]
-    assert said["status"] == "False"
-    assert "orders.orderPaid.v1" in said["message"]
+    output = shop.conditions(cluster, other)["Observed"]
+    assert output["status"] == "False"
+    assert "orders.orderPaid.v1" in output["message"]
     assert _reason(cluster, wish) == "MoreThanDeclared", "the app's others stay as they were"
     assert paid
     assert made.cache.apps[namespace, "kitchen"].observation
@@ -204,13 +204,13 @@ def pretender(status: int, headers: list[tuple[bytes, bytes]], body: bytes, aske
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "message"),
     [(302, b"", "answers 302"), (200, b"x" * 65_536, "more than"), (200, b"[" * 4_096, "is no sidecar")],
     ids=["it leads elsewhere", "it answers without end", "it answers with nonsense"],
 )
 async def test_who_pretends_to_be_a_sidecar_gets_no_other_namespaces_token(
     cluster: Cluster, namespace: str, operator: Start, serve: Serve, wish: Any, observed: Any, tmp_path: Path,
-    status: int, body: bytes, said: str,
+    status: int, body: bytes, message: str,
 ) -> None:  # fmt: skip
     asked: list[dict[bytes, bytes]] = []
     elsewhere: list[dict[bytes, bytes]] = []
@@ -221,10 +221,10 @@ async def test_who_pretends_to_be_a_sidecar_gets_no_other_namespaces_token(
     (tmp_path / "payments").write_text("another's")
     pod(cluster, namespace)
     await operator(observe=0.5, sidecar_port=served.port, sidecar_tokens=str(tmp_path))
-    assert said in (await observed("Unreachable"))["message"]
+    assert message in (await observed("Unreachable"))["message"]
     await until(lambda: len(asked) > 1, "it is asked again")
-    assert {each[b"dapr-api-token"] for each in asked} == {b"its own"}
-    assert not [each for each in asked if b"cookie" in each]
+    assert {item[b"dapr-api-token"] for item in asked} == {b"its own"}
+    assert not [item for item in asked if b"cookie" in item]
     assert not elsewhere
 
 

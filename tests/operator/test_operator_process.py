@@ -43,24 +43,24 @@ async def test_it_logs_lines_of_json_and_measures_what_is_so(cluster: Cluster, n
     await until(lambda: "kitchen" in shop.resiliencies(cluster, namespace), "drift is repaired", 60)
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         assert (await http.get("/readyz")).status_code == (await http.get("/healthz")).status_code == 200
-        found = dict(re.findall(r"^(tidings_operator_\w+) (\S+)$", (await http.get("/metrics")).text, re.MULTILINE))
-    measured = {name.removeprefix("tidings_operator_"): float(value) for name, value in found.items()}
+        matches = dict(re.findall(r"^(tidings_operator_\w+) (\S+)$", (await http.get("/metrics")).text, re.MULTILINE))
+    measured = {name.removeprefix("tidings_operator_"): float(value) for name, value in matches.items()}
     assert (measured["declared_subscriptions"], measured["ready_subscriptions"], measured["synced"]) == (2, 1, 1)
     assert 0 <= measured["watch_age_seconds"] < 60
 
     process.send_signal(signal.SIGTERM)
-    _, told = await asyncio.wait_for(process.communicate(), 60)
+    _, published = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
-    lines = [json.loads(line) for line in told.decode().splitlines()]
-    assert {(each["service"], "timestamp" in each, "event" in each) for each in lines} == {
+    lines = [json.loads(line) for line in published.decode().splitlines()]
+    assert {(line["service"], "timestamp" in line, "event" in line) for line in lines} == {
         ("tidings-operator", True, True)
     }
-    warned = [each for each in lines if each["level"] == "warning"]
-    assert {(each["kind"], each["namespace"], each["name"]) for each in warned} == {("app", namespace, "kitchen")}
+    warned = [line for line in lines if line["level"] == "warning"]
+    assert {(item["kind"], item["namespace"], item["name"]) for item in warned} == {("app", namespace, "kitchen")}
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("LOG", "xml", "write json or console"),
         ("LOG_LEVEL", "LOUD", "write DEBUG or INFO or WARNING or ERROR"),
@@ -69,6 +69,6 @@ async def test_it_logs_lines_of_json_and_measures_what_is_so(cluster: Cluster, n
         ("COLOUR", "red", "is unknown"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(name: str, value: str, said: str):
-    with pytest.raises(SettingsError, match=f"TIDINGS_OPERATOR_{name}.*{said}"):
+def test_a_setting_that_cannot_be_used_is_named(name: str, value: str, message: str):
+    with pytest.raises(SettingsError, match=f"TIDINGS_OPERATOR_{name}.*{message}"):
         read({f"TIDINGS_OPERATOR_{name}": value})

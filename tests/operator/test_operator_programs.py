@@ -19,18 +19,18 @@ BAD_FILTER = {"filters": [{"cel": "event.data.total >"}]}
 
 async def settled(cluster: Cluster, *resources: dict[str, Any]) -> list[dict[str, Any]]:
     """Wait until every resource has a status of its present generation; return their conditions."""
-    for each in resources:
-        await until(partial(shop.conditions, cluster, each), f"a status of {each['metadata']['name']}")
-    return [shop.conditions(cluster, each) for each in resources]
+    for item in resources:
+        await until(partial(shop.conditions, cluster, item), f"a status of {item['metadata']['name']}")
+    return [shop.conditions(cluster, resource) for resource in resources]
 
 
 async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: str, operator: Start):
     kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
     await operator()
-    said, of_type = await settled(cluster, wish, kind)
+    output, of_type = await settled(cluster, wish, kind)
 
-    assert said["Ready"]["status"] == "True", said
-    assert {name: each["status"] for name, each in said.items()} == {
+    assert output["Ready"]["status"] == "True", output
+    assert {name: item["status"] for name, item in output.items()} == {
         "Ready": "True",
         "Reconciling": "False",
         "Stalled": "False",
@@ -41,7 +41,7 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
         "Observed": "Unknown",
         "DeadLetterReady": "False",
     }
-    assert said["DeadLetterReady"]["reason"] == "NobodyReads"
+    assert output["DeadLetterReady"]["reason"] == "NobodyReads"
     assert of_type["Ready"]["status"] == "True"
     assert shop.status(cluster, kind)["consumers"] == [f"{namespace}/kitchen-order-confirmed (kitchen)"]
 
@@ -49,13 +49,13 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
     assert routes["kitchen.orders.order-confirmed.v1"]["spec"]["topic"] == "orders.orderConfirmed.v1"
     assert shop.resiliencies(cluster, namespace)["kitchen"]["scopes"] == ["kitchen"]
     policy = json.loads(shop.config_maps(cluster, namespace)["tidings-kitchen"]["data"]["policy.json"])
-    assert [each["name"] for each in policy["subscriptions"]] == ["kitchen-order-confirmed"]
+    assert [subscription["name"] for subscription in policy["subscriptions"]] == ["kitchen-order-confirmed"]
     for child in routes.values():
         assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [wish["metadata"]["uid"]]
         assert child["metadata"]["managedFields"][0]["manager"] == "tidings"
 
     status = shop.status(cluster, wish)
-    assert {each["name"] for each in status["children"]} == {*routes, "kitchen", "tidings-kitchen"}
+    assert {item["name"] for item in status["children"]} == {*routes, "kitchen", "tidings-kitchen"}
     assert status["enforcement"]["delivery.retry"] == "kit"
     assert status["topics"] == ["orders.orderConfirmed.v1"]
 
@@ -82,14 +82,14 @@ async def test_what_is_wrong_is_said_and_not_programmed(
     cluster.apply(shop.event_type(namespace))
     wish = cluster.apply(shop.subscription(namespace, **spec))
     await operator()
-    (said,) = await settled(cluster, wish)
+    (output,) = await settled(cluster, wish)
 
-    for each in (said["Ready"], said[condition]):
-        assert (each["status"], each["reason"]) == ("False", reason)
-        assert field in each["message"]
-        assert fix in each["message"]
-    assert said["Stalled"]["status"] == "True"
-    assert said["Programmed"]["reason"] == "NotAccepted"
+    for item in (output["Ready"], output[condition]):
+        assert (item["status"], item["reason"]) == ("False", reason)
+        assert field in item["message"]
+        assert fix in item["message"]
+    assert output["Stalled"]["status"] == "True"
+    assert output["Programmed"]["reason"] == "NotAccepted"
     assert shop.dapr_subscriptions(cluster, namespace) == {}
     assert shop.resiliencies(cluster, namespace) == {}
 
@@ -101,9 +101,9 @@ async def test_a_spec_that_the_api_server_takes_and_we_cannot_read_is_said(
     cluster.apply(shop.event_type(namespace))
     wish = cluster.apply(shop.subscription(namespace, filters=[deep]))
     await operator()
-    (said,) = await settled(cluster, wish)
-    assert said["Ready"]["reason"] == "UnknownField"
-    assert "exact" in said["Ready"]["message"]
+    (output,) = await settled(cluster, wish)
+    assert output["Ready"]["reason"] == "UnknownField"
+    assert "exact" in output["Ready"]["message"]
 
 
 async def test_a_mended_subscription_is_programmed_and_a_broken_one_is_taken_out(
@@ -111,8 +111,8 @@ async def test_a_mended_subscription_is_programmed_and_a_broken_one_is_taken_out
 ):
     wish = cluster.apply(shop.subscription(namespace))
     await operator()
-    (said,) = await settled(cluster, wish)
-    assert said["Ready"]["reason"] == "UnknownType"
+    (output,) = await settled(cluster, wish)
+    assert output["Ready"]["reason"] == "UnknownType"
 
     kind = cluster.apply(shop.event_type(namespace))
     await until(lambda: shop.conditions(cluster, wish)["Ready"]["status"] == "True", "the type is found")
@@ -134,8 +134,8 @@ async def test_two_subscriptions_of_an_app_share_one_dapr_subscription(
         shop.subscription(namespace, "small", filters=[{"exact": {"data.size": "small"}}], routes={"default": "/small"})
     )
     await operator()
-    for said in await settled(cluster, first, second):
-        assert said["Ready"]["status"] == "True", said
+    for output in await settled(cluster, first, second):
+        assert output["Ready"]["status"] == "True", output
     child = shop.dapr_subscriptions(cluster, namespace)["kitchen.orders.order-confirmed.v1"]
     assert [rule["path"] for rule in child["spec"]["routes"]["rules"]] == ["/big", "/small"]
     assert {owner["name"] for owner in child["metadata"]["ownerReferences"]} == {"big", "small"}
@@ -170,7 +170,7 @@ async def test_the_deletion_policy_decides_what_stays(cluster: Cluster, namespac
         await until(lambda: not shop.dapr_subscriptions(cluster, namespace), "the children go")
     else:
         assert shop.dapr_subscriptions(cluster, namespace).keys() == before.keys()
-        assert not any(each["metadata"].get("ownerReferences") for each in before.values())
+        assert not any(item["metadata"].get("ownerReferences") for item in before.values())
 
 
 async def test_when_nothing_changes_nothing_is_written(cluster: Cluster, namespace: str, operator: Start):
@@ -179,8 +179,8 @@ async def test_when_nothing_changes_nothing_is_written(cluster: Cluster, namespa
         shop.subscription(namespace),
         shop.subscription(namespace, "broken", routes={}),
     ]
-    for each in resources:
-        cluster.apply(each)
+    for resource in resources:
+        cluster.apply(resource)
     made = await operator()
     await settled(cluster, *resources)
     await until(lambda: made.queue.idle, "all is done")
@@ -205,7 +205,7 @@ async def test_what_is_not_ours_is_left_alone(cluster: Cluster, namespace: str, 
     cluster.apply(shop.event_type(namespace))
     wish = cluster.apply(shop.subscription(namespace))
     await operator()
-    (said,) = await settled(cluster, wish)
-    assert said["Programmed"]["reason"] == said["Ready"]["reason"] == "ForeignObject"
-    assert "Delete it" in said["Ready"]["message"]
+    (output,) = await settled(cluster, wish)
+    assert output["Programmed"]["reason"] == output["Ready"]["reason"] == "ForeignObject"
+    assert "Delete it" in output["Ready"]["message"]
     assert cluster.get(path_of(theirs))["spec"]["policies"] == {"timeouts": {"mine": "1s"}}

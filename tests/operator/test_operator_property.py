@@ -31,14 +31,14 @@ DRAWN, MUTATED = 60, 30
 
 def placed(documents: list[hostile.Document], namespace: str) -> list[hostile.Document]:
     """Give each a name, and each app of the corpus a name, of its own: one object's verdict is not another's."""
-    found = []
-    for number, each in enumerate(documents):
-        text = json.dumps(each).replace('"appId": "evil"', f'"appId": "evil{number}"')
+    result = []
+    for number, item in enumerate(documents):
+        text = json.dumps(item).replace('"appId": "evil"', f'"appId": "evil{number}"')
         copy = json.loads(text)
         if isinstance(copy.get("metadata"), dict):
             copy["metadata"] = {"name": f"s{number}", "namespace": namespace}
-        found.append(copy)
-    return found
+        result.append(copy)
+    return result
 
 
 def taken(cluster: Cluster, document: hostile.Document) -> bool:
@@ -67,39 +67,43 @@ def _ready(cluster: Cluster, document: hostile.Document) -> dict[str, Any] | Non
 async def test_whatever_a_tenant_writes_gets_a_verdict_and_takes_nothing_that_is_anothers(
     cluster: Cluster, namespace: str, operator: Start
 ) -> None:
-    ours = [{**each, "metadata": {**each["metadata"], "namespace": namespace}} for each in OURS]
-    for each in ours:
-        each["metadata"].pop("creationTimestamp", None)
-        cluster.apply(each)
-    drawn = examples(st.lists(hostile.resources(), min_size=1, max_size=1).map(lambda each: each[0]), DRAWN)
+    own = [{**item, "metadata": {**item["metadata"], "namespace": namespace}} for item in OURS]
+    for entry in own:
+        entry["metadata"].pop("creationTimestamp", None)
+        cluster.apply(entry)
+    drawn = examples(st.lists(hostile.resources(), min_size=1, max_size=1).map(lambda item: item[0]), DRAWN)
     broken = examples(hostile.mutated(), MUTATED)
     written = placed([*hostile.CORPUS.values(), *drawn, *broken], namespace)
-    kept = [each for each in filter(is_sent, written) if await asyncio.to_thread(taken, cluster, each)]
-    kinds = Counter(each["kind"] for each in kept)
+    kept = [item for item in filter(is_sent, written) if await asyncio.to_thread(taken, cluster, item)]
+    kinds = Counter(item["kind"] for item in kept)
     assert kinds["EventSubscription"] > 20, kinds
     assert kinds["EventType"] > 20, kinds
 
     made = await operator()
     verdicts: dict[str, str] = {}
-    for each in (*ours, *kept):
-        ready = await until(partial(_ready, cluster, each), f"a verdict: {each}", 120)
-        verdicts[f"{each['kind']}/{each['metadata']['name']}"] = ready["reason"]
+    for entry in (*own, *kept):
+        ready = await until(partial(_ready, cluster, entry), f"a verdict: {entry}", 120)
+        verdicts[f"{entry['kind']}/{entry['metadata']['name']}"] = ready["reason"]
     await until(lambda: made.queue.idle, "all is done", 120)
     assert made.dead() == made.unready() == ""
     assert "NotJudged" not in verdicts.values(), {name for name, why in verdicts.items() if why == "NotJudged"}
 
     known = made.cache.inventory
-    found = plan(known, TODAY)
-    hold(known, found)
-    refused = {each.resource.rpartition("/")[2] for each in found.findings if each.severity == "error"}
+    result = plan(known, TODAY)
+    hold(known, result)
+    refused = {finding.resource.rpartition("/")[2] for finding in result.findings if finding.severity == "error"}
     children = (*shop.dapr_subscriptions(cluster, namespace).values(), *shop.resiliencies(cluster, namespace).values())
-    programmed = {name for each in children for name in each["metadata"]["annotations"][SUBSCRIPTIONS].split(",")}
+    programmed = {name for child in children for name in child["metadata"]["annotations"][SUBSCRIPTIONS].split(",")}
     assert not programmed & refused
     readers = {
-        each["metadata"]["labels"]["tidings.dev/app"]
-        for each in shop.dapr_subscriptions(cluster, namespace).values()
-        if each["spec"]["topic"].lower() == PAID.lower()
+        dapr_subscription["metadata"]["labels"]["tidings.dev/app"]
+        for dapr_subscription in shop.dapr_subscriptions(cluster, namespace).values()
+        if dapr_subscription["spec"]["topic"].lower() == PAID.lower()
     }
-    assert readers <= {each.spec.consumer.app_id for each in known.subscriptions.values() if each.ref not in refused}
-    for each in ours:
-        assert shop.conditions(cluster, each)["Ready"]["status"] == "True", each
+    assert readers <= {
+        subscription.spec.consumer.app_id
+        for subscription in known.subscriptions.values()
+        if subscription.ref not in refused
+    }
+    for entry in own:
+        assert shop.conditions(cluster, entry)["Ready"]["status"] == "True", entry

@@ -83,10 +83,10 @@ class Archive:
 
     async def _open(self, request: web.Request) -> web.Response:
         batch = request.query["notBatch"]
-        found = [
-            each for n, each in self.letters.items() if each["state"] == "open" and self.batches.get(n, "") != batch
+        result = [
+            item for n, item in self.letters.items() if item["state"] == "open" and self.batches.get(n, "") != batch
         ]
-        return web.json_response({"deadLetters": found, "next": None})
+        return web.json_response({"deadLetters": result, "next": None})
 
     async def _show(self, request: web.Request) -> web.Response:
         number = int(request.match_info["number"])
@@ -123,8 +123,8 @@ def target(cluster: Cluster, namespace: str) -> None:
     cluster.apply(shop.subscription(namespace))
 
 
-def phase(cluster: Cluster, order: dict[str, Any], wanted: str) -> bool:
-    return shop.status(cluster, order).get("phase") == wanted
+def phase(cluster: Cluster, order: dict[str, Any], expected: str) -> bool:
+    return shop.status(cluster, order).get("phase") == expected
 
 
 async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
@@ -152,7 +152,7 @@ async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
     archive.replays[uid].update(unconfirmed=0, handled=7)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
 
-    assert {each["replayId"] for each in archive.orders} == {uid}
+    assert {item["replayId"] for item in archive.orders} == {uid}
     assert archive.orders[0] == {
         "replayId": uid,
         "consumer": "kitchen",
@@ -162,9 +162,9 @@ async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
         "ratePerSecond": 25.0,
         "by": "ada",
     }
-    said = shop.status(cluster, order)
-    assert (said["sent"], said["matched"]) == (7, 7)
-    assert [each["what"] for each in said["audit"]] == ["started", "completed"]
+    status = shop.status(cluster, order)
+    assert (status["sent"], status["matched"]) == (7, 7)
+    assert [item["what"] for item in status["audit"]] == ["started", "completed"]
     assert shop.conditions(cluster, order)["Ready"]["status"] == "True"
 
 
@@ -251,17 +251,17 @@ async def test_the_status_says_what_became_of_the_events(
     archive.replays[order["metadata"]["uid"]] = end
     await operator(archive_url=archive.url, replay_poll=0.05)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
-    said, conditions = shop.status(cluster, order), shop.conditions(cluster, order)
-    assert {name: said[name] for name in COUNTS} == {name: end[name] for name in COUNTS}
+    output, conditions = shop.status(cluster, order), shop.conditions(cluster, order)
+    assert {name: output[name] for name in COUNTS} == {name: end[name] for name in COUNTS}
     assert conditions["Ready"]["reason"] == reason
     assert told in conditions["Ready"]["message"]
     assert conditions["Confirmed"]["reason"] == confirmed
     assert conditions["Sent"]["status"] == ("False" if counts.get("skipped") else "True")
     assert conditions["Reconciling"]["status"] == "False"
     if counts.get("skipped"):
-        shown = said["skippedEvents"]
+        shown = output["skippedEvents"]
         assert (shown[0], len(shown), max(map(len, shown))) == ("event e-3: it was shortened", 10, 300)
-        assert not any("\x1b" in each for each in shown)
+        assert not any("\x1b" in item for item in shown)
 
 
 async def test_a_replay_that_cannot_go_on_ends_as_failed_with_the_reason(
@@ -288,16 +288,19 @@ async def test_a_letter_that_is_refused_is_skipped_and_the_others_are_sent_once(
     order = cluster.apply(shop.replay(namespace, filter={"until": "2026-01-01T00:00:00Z"}, confirmationTimeout="1s"))
     await operator(archive_url=archive.url, replay_poll=0.05)
     await until(lambda: phase(cluster, order, "Completed"), "it is done")
-    said = shop.status(cluster, order)
+    status = shop.status(cluster, order)
     assert sorted(archive.released) == [1, 3, 5]
-    assert (said["matched"], said["sent"], said["skipped"], said[outcome or "unconfirmed"]) == (5, 3, 2, 3)
-    assert sorted(each.split(":")[0] for each in said["skippedEvents"]) == ["dead letter 2", "dead letter 4"]
-    assert any("it was shortened" in each for each in said["skippedEvents"])
+    assert (status["matched"], status["sent"], status["skipped"], status[outcome or "unconfirmed"]) == (5, 3, 2, 3)
+    assert sorted(skipped_event.split(":")[0] for skipped_event in status["skippedEvents"]) == [
+        "dead letter 2",
+        "dead letter 4",
+    ]
+    assert any("it was shortened" in skipped_event for skipped_event in status["skippedEvents"])
     assert shop.conditions(cluster, order)["Sent"]["reason"] == "Skipped"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reason", "field"),
+    ("expected", "reason", "field"),
     [
         ({"reason": "boom"}, "ReplayReason", "spec.filter.reason"),
         ({"match": [{"cel": "event.id == 'e1'"}]}, "ReplayCel", "spec.filter.match"),
@@ -310,14 +313,14 @@ async def test_a_filter_that_means_nothing_is_refused(
     operator: Start,
     archive: Archive,
     target: None,
-    wanted: dict[str, Any],
+    expected: dict[str, Any],
     reason: str,
     field: str,
 ):
-    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, filter=wanted))
+    order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, filter=expected))
     await operator(archive_url=archive.url)
     await until(lambda: shop.conditions(cluster, order), "it is looked at")
-    said = shop.conditions(cluster, order)["Ready"]
-    assert said["reason"] == reason
-    assert field in said["message"]
+    output = shop.conditions(cluster, order)["Ready"]
+    assert output["reason"] == reason
+    assert field in output["message"]
     assert not archive.orders

@@ -65,16 +65,16 @@ def target(cluster: Cluster, namespace: str) -> None:
     cluster.apply(shop.subscription(namespace, TARGET, **reads))
 
 
-def order(cluster: Cluster, namespace: str, source: str, wanted: dict[str, Any], **how: Any) -> dict[str, Any]:
+def order(cluster: Cluster, namespace: str, source: str, expected: dict[str, Any], **how: Any) -> dict[str, Any]:
     """An EventReplay that somebody applies."""
-    given = shop.replay(
+    value = shop.replay(
         namespace,
         source={"kind": source},
         target={"subscription": TARGET},
-        filter=wanted,
+        filter=expected,
         **{"rate": 100, "confirmationTimeout": "1s", **how},
     )
-    applied: dict[str, Any] = cluster.apply(given)
+    applied: dict[str, Any] = cluster.apply(value)
     return applied
 
 
@@ -83,7 +83,7 @@ def phase(cluster: Cluster, wish: dict[str, Any]) -> str:
 
 
 def sent(archive: Archive) -> list[str]:
-    return sorted(each["id"] for each in archive.sent("pickup"))
+    return sorted(item["id"] for item in archive.sent("pickup"))
 
 
 BOTH: list[tuple[dict[str, Any], list[int]]] = [
@@ -94,17 +94,17 @@ BOTH: list[tuple[dict[str, Any], list[int]]] = [
     ({"match": [{"not": {"suffix": {"data.orderId": "-2"}}}], "until": at(4)}, [0, 1, 3]),
 ]
 CASES = [
-    *(pytest.param("DeadLetters", wanted, found, id=f"letters-{n}") for n, (wanted, found) in enumerate(BOTH)),
+    *(pytest.param("DeadLetters", expected, result, id=f"letters-{n}") for n, (expected, result) in enumerate(BOTH)),
     pytest.param("DeadLetters", {"match": [{"cel": "event.data.size > 2"}]}, [3, 4], id="letters-cel"),
     pytest.param("DeadLetters", {"match": [{"cel": "event.data.siz > 2"}]}, [], id="letters-failing"),
     pytest.param("DeadLetters", {"reason": "no such"}, [0, 1, 2, 3, 4], id="letters-reason"),
     pytest.param("DeadLetters", {"reason": "else"}, [], id="letters-other-reason"),
     pytest.param("Archive", BOTH[0][0], [*range(9)], id="archive-0"),
-    *(pytest.param("Archive", wanted, found, id=f"archive-{n}") for n, (wanted, found) in enumerate(BOTH) if n),
+    *(pytest.param("Archive", expected, result, id=f"archive-{n}") for n, (expected, result) in enumerate(BOTH) if n),
 ]
 
 
-@pytest.mark.parametrize(("source", "wanted", "found"), CASES)
+@pytest.mark.parametrize(("source", "expected", "actual"), CASES)
 async def test_what_is_meant_is_sent(
     cluster: Cluster,
     namespace: str,
@@ -112,23 +112,23 @@ async def test_what_is_meant_is_sent(
     archive: Archive,
     served: Served,
     source: str,
-    wanted: dict[str, Any],
-    found: list[int],
+    expected: dict[str, Any],
+    actual: list[int],
 ) -> None:
-    counted = order(cluster, namespace, source, wanted, dryRun=True)
+    counted = order(cluster, namespace, source, expected, dryRun=True)
     await operator(archive_url=served.url, replay_poll=0.1)
     await until(lambda: phase(cluster, counted) == "Completed", "it is counted")
-    assert (shop.status(cluster, counted)["matched"], sent(archive)) == (len(found), [])
+    assert (shop.status(cluster, counted)["matched"], sent(archive)) == (len(actual), [])
     cluster.delete(path_of(counted))
     await until(lambda: cluster.get(path_of(counted)) is None, "an ended one is deleted at once")
 
-    wish = order(cluster, namespace, source, wanted)
+    wish = order(cluster, namespace, source, expected)
     await until(lambda: phase(cluster, wish) == "Completed", "it is done")
-    await until(lambda: len(sent(archive)) >= len(found), "all are sent")
-    assert sent(archive) == [f"e-{n}" for n in found]
-    said = shop.status(cluster, wish)
-    assert (said["matched"], said["sent"]) == (len(found), len(found))
-    assert [(each["what"], each["by"]) for each in said["audit"]] == [
+    await until(lambda: len(sent(archive)) >= len(actual), "all are sent")
+    assert sent(archive) == [f"e-{n}" for n in actual]
+    status = shop.status(cluster, wish)
+    assert (status["matched"], status["sent"]) == (len(actual), len(actual))
+    assert [(item["what"], item["by"]) for item in status["audit"]] == [
         ("started", "ada"),
         ("completed", "tidings-operator"),
     ]
@@ -157,12 +157,12 @@ async def test_deleting_it_cancels_it(
     await served.start()
     await until(lambda: cluster.get(path_of(wish)) is None, "it is gone")
 
-    there = await archive.get(f"/replays/{wish['metadata']['uid']}")
-    assert there["state"] == "cancelled"
-    assert there["sent"] < 9
-    deeds = [(each["who"], each["action"]) for each in (await archive.get("/audit"))["deeds"]]
+    existing = await archive.get(f"/replays/{wish['metadata']['uid']}")
+    assert existing["state"] == "cancelled"
+    assert existing["sent"] < 9
+    deeds = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
     assert ("EventReplay again, which was deleted", "cancel") in deeds
-    assert any(each["reason"] == "Cancelled" for each in shop.events(cluster, namespace))
+    assert any(event["reason"] == "Cancelled" for event in shop.events(cluster, namespace))
 
 
 async def test_deleting_it_ends_the_release_of_dead_letters(
@@ -183,6 +183,6 @@ async def test_deleting_it_ends_the_release_of_dead_letters(
 
 
 def _reason(cluster: Cluster, wish: dict[str, Any]) -> str:
-    there = cluster.get(path_of(wish))
-    conditions = ((there or {}).get("status") or {}).get("conditions", [])
-    return next((str(each["reason"]) for each in conditions if each["type"] == "Ready"), "")
+    existing = cluster.get(path_of(wish))
+    conditions = ((existing or {}).get("status") or {}).get("conditions", [])
+    return next((str(condition["reason"]) for condition in conditions if condition["type"] == "Ready"), "")

@@ -57,8 +57,8 @@ async def test_the_status_counts_what_a_real_consumer_confirms(
     cluster.apply(shop.subscription(namespace, TARGET, type=TYPE, consumer={"appId": "pickup", "kit": True}))
     broker = await nats.connect(system.broker_url)
     good = [cancelled(f"o-{n}", {"orderId": f"o-{n}", "stage": "confirmed"}) for n in range(GOOD)]
-    for each in [*good, *(cancelled(f"bad-{n}", {"orderId": 7}) for n in range(BAD))]:
-        await broker.jetstream().publish(TOPIC, each)
+    for entry in [*good, *(cancelled(f"bad-{n}", {"orderId": 7}) for n in range(BAD))]:
+        await broker.jetstream().publish(TOPIC, entry)
     await broker.close()
     archive = system.url("archive")
 
@@ -80,8 +80,8 @@ async def test_the_status_counts_what_a_real_consumer_confirms(
             )
         )
         await until(partial(ended, order), f"{source}: it has ended", 120)
-        said = shop.status(cluster, order)
-        counts = {each: said[each] for each in ("matched", "sent", "handled", "failed", "unread", "unconfirmed")}
+        status = shop.status(cluster, order)
+        counts = {item: status[item] for item in ("matched", "sent", "handled", "failed", "unread", "unconfirmed")}
         assert counts == {
             "matched": matched,
             "sent": matched,

@@ -29,8 +29,8 @@ def granted() -> set[Right]:
     """Every right of the manifest."""
     return {
         (group, resource, verb)
-        for each in manifest("rbac")
-        for rule in each.get("rules", ())
+        for item in manifest("rbac")
+        for rule in item.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -63,8 +63,8 @@ async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: s
     async with webhooks.configured(cluster, namespace, port):
         made = await operator(lease=True, archive_url="http://127.0.0.1:9", webhook_port=port, observe=1.0)
         await webhooks.watching(cluster, namespace)
-    for each in (kind, wish, order):
-        await until(partial(shop.conditions, cluster, each), "all are looked at")
+    for item in (kind, wish, order):
+        await until(partial(shop.conditions, cluster, item), "all are looked at")
     route = next(iter(shop.dapr_subscriptions(cluster, namespace).values()))
     cluster.patch(path_of(route), {"spec": {"metadata": {"a": "b"}}})
     await until(lambda: any(e["reason"] == "DriftRepaired" for e in shop.events(cluster, namespace)), "drift is told")

@@ -126,8 +126,8 @@ def taken(request: Callable[[], Any]) -> Any:
 def upgradable(cluster: Cluster) -> Iterator[None]:
     """The kinds are as before when the test is over."""
     yield
-    for each in crds.definitions():
-        cluster.apply(each)
+    for definition in crds.definitions():
+        cluster.apply(definition)
     cluster._until("the kinds are served again", cluster._serves_all)
 
 
@@ -137,11 +137,11 @@ async def test_a_crd_may_be_upgraded_under_it(cluster: Cluster, namespace: str, 
     made = await operator()
     await until(lambda: is_ready(cluster, first), "the first is ready", 60)
 
-    for each in crds.definitions():
-        (version,) = each["spec"]["versions"]
+    for definition in crds.definitions():
+        (version,) = definition["spec"]["versions"]
         version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["colour"] = {"type": "string"}
-        each["spec"]["versions"] = [version, {**version, "name": "v1beta1", "storage": False}]
-        cluster.apply(each)
+        definition["spec"]["versions"] = [version, {**version, "name": "v1beta1", "storage": False}]
+        cluster.apply(definition)
     served = f"/apis/tidings.dev/v1beta1/namespaces/{namespace}/eventsubscriptions"
     await until(lambda: taken(lambda: cluster.get(served)), "the new version is served", 60)
 
@@ -167,15 +167,15 @@ async def test_what_another_kopf_operator_left_on_an_object_is_left_there_and_ho
     cluster.apply(wish)
     await operator()
 
-    async def told(generation: int) -> None:
+    async def published(generation: int) -> None:
         await until(
             lambda: shop.status(cluster, wish).get("observedGeneration") == generation,
             f"change {generation} is told of",
         )
 
     for limit in (3, 4, 5):
-        await told(cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})["metadata"]["generation"])
+        await published(cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})["metadata"]["generation"])
     assert is_ready(cluster, wish)
     assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [marker]
-    assert not [each for each in caplog.records if each.name.startswith("kopf") and each.levelno >= 30]
+    assert not [record for record in caplog.records if record.name.startswith("kopf") and record.levelno >= 30]
     cluster.patch(path_of(wish), {"metadata": {"finalizers": None}})

@@ -22,26 +22,29 @@ MALFORMED = [{"cel": "event.data.total >"}]
 
 def configurations(namespace: str, port: int, name: str = "tidings", **how: Any) -> list[dict[str, Any]]:
     """Both configurations of the manifest, by URL in place of a service."""
-    found = [each for each in manifest("webhooks") if each["kind"].endswith("Configuration")]
-    for each in found:
-        each["metadata"]["name"] = name
-        for webhook in each["webhooks"]:
+    result = [item for item in manifest("webhooks") if item["kind"].endswith("Configuration")]
+    for entry in result:
+        entry["metadata"]["name"] = name
+        for webhook in entry["webhooks"]:
             path = webhook["name"].partition(".")[0]
             webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/{path}"}
             webhook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
             webhook.update(how)
-    return found
+    return result
 
 
 @contextlib.asynccontextmanager
 async def configured(cluster: Cluster, namespace: str, port: int, **how: Any) -> AsyncIterator[None]:
     """Both configurations, as long as they are needed."""
-    made = [await asyncio.to_thread(cluster.apply, each) for each in configurations(namespace, port, **how)]
+    made = [
+        await asyncio.to_thread(cluster.apply, configuration)
+        for configuration in configurations(namespace, port, **how)
+    ]
     try:
         yield
     finally:
-        for each in made:
-            await asyncio.to_thread(cluster.delete, path_of(each))
+        for item in made:
+            await asyncio.to_thread(cluster.delete, path_of(item))
 
 
 async def asked(cluster: Cluster, resource: dict[str, Any], *, dry: bool = False) -> tuple[dict[str, Any], list[str]]:

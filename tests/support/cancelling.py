@@ -38,8 +38,8 @@ def uncollected() -> Iterator[None]:
 
 def checked_out(database: Database) -> int:
     """How many connections of a database are in use."""
-    engines = [each for each in (database.engine, database._relaxed, database._autocommit) if each is not None]
-    pools = [each.pool for each in engines]
+    engines = [item for item in (database.engine, database._relaxed, database._autocommit) if item is not None]
+    pools = [engine.pool for engine in engines]
     return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
 
 
@@ -106,8 +106,8 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
         await world.until_published(causes)
         await process.told()
         await world.until_nothing_is_left()
-    told = await world.published()
-    assert len({each["id"] for each in told}) == len({each["causationid"] for each in told}) == len(causes)
+    published = await world.published()
+    assert len({item["id"] for item in published}) == len({item["causationid"] for item in published}) == len(causes)
     for totals in (await world.effects()).values():
         assert not world.ordered or totals == list(range(1, len(totals) + 1))
 

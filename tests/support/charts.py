@@ -61,10 +61,10 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
 
 @cache
 def _rendered(chart: str, values: str) -> tuple[Resource, ...]:
-    given = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
-    done = render(chart, *given)
+    received = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
+    done = render(chart, *received)
     assert done.returncode == 0, done.stderr
-    return tuple(each for each in yaml.safe_load_all(done.stdout) if each)
+    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
 
 
 def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resource, ...]:
@@ -81,13 +81,13 @@ def failure(chart: str, values: Mapping[str, Any], *arguments: str) -> str:
 
 def of_kind(resources: tuple[Resource, ...], *kinds: str) -> dict[str, Resource]:
     """Those of some kinds, by name."""
-    return {each["metadata"]["name"]: each for each in resources if each["kind"] in kinds}
+    return {resource["metadata"]["name"]: resource for resource in resources if resource["kind"] in kinds}
 
 
 def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
     """The pod template of every workload, with the workload's name."""
-    for name, each in of_kind(resources, "Deployment", "StatefulSet", "Job").items():
-        yield name, each["spec"]["template"]
+    for name, item in of_kind(resources, "Deployment", "StatefulSet", "Job").items():
+        yield name, item["spec"]["template"]
 
 
 def insecure(template: Resource, *, token: bool = False, any_user: bool = False) -> list[str]:

@@ -77,12 +77,12 @@ class FakeCluster:
         namespace = steps[1] if steps[0] == "namespaces" else None
         kind, *name = steps[2:] if namespace else steps
         if name:
-            found = self.objects.get((kind, str(namespace), name[0]))
-            return (200, found) if found else (404, {"kind": "Status", "code": 404})
-        items = [each for key, each in self.objects.items() if key[0] == kind and namespace in (None, key[1])]
+            result = self.objects.get((kind, str(namespace), name[0]))
+            return (200, result) if result else (404, {"kind": "Status", "code": 404})
+        items = [item for key, item in self.objects.items() if key[0] == kind and namespace in (None, key[1])]
         query = parse_qs(parts.query)
-        wanted = dict(each.split("=") for each in query.get("labelSelector", []))
-        items = [each for each in items if wanted.items() <= each["metadata"].get("labels", {}).items()]
+        expected = dict(item.split("=") for item in query.get("labelSelector", []))
+        items = [item for item in items if expected.items() <= item["metadata"].get("labels", {}).items()]
         start = int(query.get("continue", ["0"])[0])
         following = str(start + self.page) if start + self.page < len(items) else ""
         return 200, {"metadata": {"continue": following}, "items": items[start : start + self.page]}

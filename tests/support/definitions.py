@@ -48,8 +48,8 @@ def _validators(*files: Path) -> Mapping[Kind, Draft202012Validator]:
 
 def _read(files: tuple[Path, ...]) -> Iterator[tuple[Kind, Draft202012Validator]]:
     for file in files:
-        for each in yaml.load_all(file.read_text(), yaml.CSafeLoader):
-            spec = each["spec"]
+        for item in yaml.load_all(file.read_text(), yaml.CSafeLoader):
+            spec = item["spec"]
             for version in spec["versions"]:
                 kind = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
                 yield kind, Draft202012Validator(_structural(version["schema"]["openAPIV3Schema"]))
@@ -64,20 +64,20 @@ def _foreign() -> Mapping[Kind, Draft202012Validator]:
         command = ["go", "mod", "download", "-json", module]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
         assert done.returncode == 0, done.stdout + done.stderr
-        files += [file for each in where for file in sorted(Path(json.loads(done.stdout)["Dir"]).glob(each))]
+        files += [file for item in where for file in sorted(Path(json.loads(done.stdout)["Dir"]).glob(item))]
     return _validators(*files)
 
 
 def _structural(schema: Any) -> Any:
     """Refuse what a structural schema does not name, as the API server's strict validation does."""
     if isinstance(schema, list):
-        return [_structural(each) for each in schema]
+        return [_structural(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("x-kubernetes-int-or-string"):
         schema = {key: value for key, value in schema.items() if key != "type"}
     inner = {
-        key: {name: _structural(each) for name, each in value.items()} if key == "properties" else _structural(value)
+        key: {name: _structural(item) for name, item in value.items()} if key == "properties" else _structural(value)
         for key, value in schema.items()
         if key not in ("exclusiveMinimum", "exclusiveMaximum")
     }

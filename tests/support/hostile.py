@@ -23,8 +23,10 @@ GROUP = "tidings.dev/v1alpha1"
 NAMESPACES = ("default", "far")
 PAID = "payments.paymentAuthorised.v1"
 SCHEMAS: Mapping[str, Any] = {
-    each["spec"]["names"]["kind"]: each["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    for each in definitions()
+    definition["spec"]["names"]["kind"]: definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][
+        "spec"
+    ]
+    for definition in definitions()
 }
 
 # -- texts and values -------------------------------------------------------------------------------------------------
@@ -173,10 +175,10 @@ def _object(schema: Mapping[str, Any], name: str) -> st.SearchStrategy[Any]:
         any("exact" in rule["rule"] for rule in schema.get("x-kubernetes-validations", ()))
         or "cel" in schema["properties"]
     ):
-        one = [st.fixed_dictionaries({key: conforming(each, key)}) for key, each in schema["properties"].items()]
+        one = [st.fixed_dictionaries({key: conforming(item, key)}) for key, item in schema["properties"].items()]
         return st.one_of(one)  # a filter has exactly one operator
-    fields = {key: conforming(each, key) for key, each in schema["properties"].items()}
-    needed = {key: each for key, each in fields.items() if key in schema.get("required", ())}
+    fields = {key: conforming(item, key) for key, item in schema["properties"].items()}
+    needed = {key: item for key, item in fields.items() if key in schema.get("required", ())}
     return st.fixed_dictionaries(needed, optional={key: fields[key] for key in fields.keys() - needed.keys()})
 
 
@@ -185,9 +187,9 @@ def _array(schema: Mapping[str, Any], name: str) -> st.SearchStrategy[Any]:
     items = conforming(schema["items"], name)
     bounds = {"min_size": least, "max_size": min(most, max(least, 3))}
     if "name" in schema["items"].get("properties", {}):  # versions: two of one name are an error, now and then
-        return st.lists(items, unique_by=lambda each: str(each["name"]), **bounds) | st.lists(items, **bounds)
+        return st.lists(items, unique_by=lambda item: str(item["name"]), **bounds) | st.lists(items, **bounds)
     usual = st.lists(items, **bounds)
-    return usual | items.map(lambda each: [each] * most)  # at its bound, now and then
+    return usual | items.map(lambda item: [item] * most)  # at its bound, now and then
 
 
 def _string(schema: Mapping[str, Any], name: str) -> st.SearchStrategy[Any]:
@@ -201,9 +203,9 @@ def _string(schema: Mapping[str, Any], name: str) -> st.SearchStrategy[Any]:
         return isinstance(text, str) and least <= len(text) <= most and bool(pattern.search(text))
 
     known = [
-        each
-        for each in (*POOLS.get(name, ()), "1s", "8h", "10ms", "v1", "v9999", "2026-01-01", "x" * most)
-        if fits(each)
+        item
+        for item in (*POOLS.get(name, ()), "1s", "8h", "10ms", "v1", "v9999", "2026-01-01", "x" * most)
+        if fits(item)
     ]
     if name in ("since", "until", "effective", "removal"):
         return st.sampled_from(known)
@@ -216,7 +218,7 @@ def _number(schema: Mapping[str, Any], _name: str) -> st.SearchStrategy[Any]:
     open_ends = bool(schema.get("exclusiveMinimum"))
     if schema["type"] == "integer":
         return st.sampled_from([low + open_ends, high]) | st.integers(low + open_ends, high)
-    usual = [each for each in (0.001, 0.5, 1.0, 25.0) if low <= each <= high]
+    usual = [item for item in (0.001, 0.5, 1.0, 25.0) if low <= item <= high]
     anyhow = st.floats(low, high, exclude_min=open_ends, allow_nan=False, allow_infinity=False)
     return (st.sampled_from(usual) if usual else st.nothing()) | anyhow
 
@@ -250,39 +252,39 @@ def resources(draw: st.DrawFn, *kinds: str) -> Document:
 @st.composite
 def mutated(draw: st.DrawFn) -> Document:
     """Draw a resource of which something is not what the schema says."""
-    found = deepcopy(draw(resources()))
+    result = deepcopy(draw(resources()))
     for _ in range(draw(st.integers(1, 3))):
-        place: Any = found if draw(st.integers(0, 9)) == 0 else found["spec"]
+        place: Any = result if draw(st.integers(0, 9)) == 0 else result["spec"]
         while isinstance(place, (dict, list)) and place:
             key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
             if not isinstance(place[key], (dict, list)) or not place[key] or draw(st.booleans()):
                 place[key] = draw(ANYTHING)
                 break
             place = place[key]
-        if not isinstance(found.get("spec"), dict):
+        if not isinstance(result.get("spec"), dict):
             break
-    return found
+    return result
 
 
 def _subscription(**spec: Any) -> Document:
-    given = {
+    value = {
         "type": "orders.orderPlaced",
         "versions": ["v1"],
         "consumer": {"appId": "evil"},
         **spec,
     }
-    return document("EventSubscription", "default", "s0", one_event(given))
+    return document("EventSubscription", "default", "s0", one_event(value))
 
 
 def _type(**spec: Any) -> Document:
-    given = {
+    value = {
         "type": "zoo.animalFed",
         "owner": {"team": "zoo"},
         "producers": ["evil"],
         "versions": [{"name": "v1", "state": "Active", "schema": {"type": "object"}}],
         **spec,
     }
-    return document("EventType", "default", "zoo.animalfed", given)
+    return document("EventType", "default", "zoo.animalfed", value)
 
 
 def _versions(**more: Any) -> list[dict[str, Any]]:
@@ -303,11 +305,11 @@ CORPUS: Mapping[str, Document] = {
         f"bent {place}": _subscription(filters=[{"cel": cel}], enforcement="BestEffort")
         for place, cel in enumerate(CEL)
     },
-    **{f"schema {place}": _type(versions=_versions(schema=each)) for place, each in enumerate(JSON_SCHEMAS)},
-    **{f"dead letters to {each}": _subscription(delivery={"deadLetter": {"topic": each}}) for each in TOPICS},
-    **{f"reads {each}": _subscription(source={"topic": each}) for each in TOPICS},
-    **{f"claims {each}": _type(channel={"topic": each}) for each in TOPICS},
-    **{f"is {each}": _type(type=each) for each in TYPES},
+    **{f"schema {place}": _type(versions=_versions(schema=item)) for place, item in enumerate(JSON_SCHEMAS)},
+    **{f"dead letters to {topic}": _subscription(delivery={"deadLetter": {"topic": topic}}) for topic in TOPICS},
+    **{f"reads {topic}": _subscription(source={"topic": topic}) for topic in TOPICS},
+    **{f"claims {topic}": _type(channel={"topic": topic}) for topic in TOPICS},
+    **{f"is {item}": _type(type=item) for item in TYPES},
     "retries": _subscription(
         delivery={"retry": {"maxRetries": 2**31 - 1, "policy": "exponential", "maxInterval": "1h"}}
     ),

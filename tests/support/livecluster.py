@@ -48,10 +48,10 @@ def current_context() -> str:
 def until(what: str, look: Callable[[], T | None], patience: float = 120.0, pause: float = 0.5) -> T:
     """Look again until there is something to see; fails, saying what was waited for."""
     end = time.monotonic() + patience
-    while not (found := look()):
+    while not (result := look()):
         assert time.monotonic() < end, f"{patience:.0f} s, and still not: {what}"
         time.sleep(pause)
-    return found
+    return result
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Cluster:
     @contextmanager
     def http(self) -> Iterator[httpx2.Client]:
         """A client that `url` can be asked with."""
-        with httpx2.Client(**self._http()) as found:
-            yield found
+        with httpx2.Client(**self._http()) as result:
+            yield result
 
     def http_async(self) -> httpx2.AsyncClient:
         """The same, for asyncio."""
@@ -116,10 +116,10 @@ class Cluster:
 
     def pods(self) -> list[Any]:
         """Every pod that is meant to run on: no job's."""
-        found = self.core.list_namespaced_pod(self.namespace).items
+        items = self.core.list_namespaced_pod(self.namespace).items
         return [
             pod
-            for pod in found
+            for pod in items
             if not any(owner.kind == "Job" for owner in pod.metadata.owner_references or ())
             and not pod.metadata.deletion_timestamp
         ]
@@ -139,15 +139,18 @@ class Cluster:
                 pod.metadata.name, self.namespace, container="daprd", since_seconds=max(1, since)
             )
             for pod in self.pods()
-            if any(each.name == "daprd" for each in [*pod.spec.containers, *(pod.spec.init_containers or ())])
+            if any(container.name == "daprd" for container in [*pod.spec.containers, *(pod.spec.init_containers or ())])
         }
 
     def conditions(self, kind: str, name: str) -> dict[str, dict[str, Any]]:
         """The conditions of one of Tidings' resources, by type."""
-        found: Any = client.CustomObjectsApi(self.api).get_namespaced_custom_object(
+        namespaced_custom_object: Any = client.CustomObjectsApi(self.api).get_namespaced_custom_object(
             "tidings.dev", "v1alpha1", self.namespace, kind, name
         )
-        return {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
+        return {
+            condition["type"]: condition
+            for condition in namespaced_custom_object.get("status", {}).get("conditions", ())
+        }
 
     def roll_out(self, patience: int = 600) -> None:
         """Wait until every workload is as it should be."""

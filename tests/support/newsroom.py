@@ -112,13 +112,13 @@ class Newsroom:
     async def order(self, correlation: str, start: datetime | None = None) -> list[dict[str, Any]]:
         """Let all events of one delivered order arrive, each caused by the one before."""
         start = start or datetime.now(UTC) - timedelta(seconds=12)
-        told: list[dict[str, Any]] = []
+        published: list[dict[str, Any]] = []
         for topic, after in DELIVERY:
             time = timestamp(start + timedelta(seconds=after))
-            cause = told[-1]["id"] if told else ""
+            cause = published[-1]["id"] if published else ""
             about = {"correlationid": correlation, "causationid": cause, "subject": f"order-{correlation}"}
-            told.append(await self.hear(topic, time=time, **about))
-        return told
+            published.append(await self.hear(topic, time=time, **about))
+        return published
 
     async def died(self, app: str, topic: str, reason: str, **attributes: Any) -> dict[str, Any]:
         """Let a dead letter of an app arrive."""
@@ -139,7 +139,7 @@ class Newsroom:
     def event(self, topic: str, **attributes: Any) -> dict[str, Any]:
         name, _, version = topic.rpartition(".v")
         examples = list(contract_files(f"examples/{topic}.json"))
-        source = next(each.spec.producers[0] for each in INVENTORY.types.values() if each.spec.type == name)
+        source = next(item.spec.producers[0] for item in INVENTORY.types.values() if item.spec.type == name)
         return {
             "specversion": "1.0",
             "id": new_id(),
@@ -156,7 +156,7 @@ class Newsroom:
     async def sent(self, app: str, count: int) -> list[dict[str, Any]]:
         """What was sent to an app again, once it is so many events: the outbox sends after the answer."""
         for _ in range(PATIENCE):
-            if len(found := self.broker.events(f"replay.{app}")) >= count:
-                return found
+            if len(events := self.broker.events(f"replay.{app}")) >= count:
+                return events
             await asyncio.sleep(0.005)
-        raise AssertionError(f"{len(found)} events were sent to {app} again, not {count}")
+        raise AssertionError(f"{len(events)} events were sent to {app} again, not {count}")

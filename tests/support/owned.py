@@ -21,7 +21,7 @@ def fold(topic: str) -> str:
 
 def channels(event_type: EventType) -> set[str]:
     """The topics of a type, folded."""
-    return {fold(event_type.spec.topic(each)) for each in event_type.spec.versions}
+    return {fold(event_type.spec.topic(version)) for version in event_type.spec.versions}
 
 
 def natural(topic: str) -> str:
@@ -39,7 +39,11 @@ def wrongs(
 ) -> Iterator[str]:
     """Yield each right that an app has and may not have."""
     namespace, own = app
-    theirs = [each for each in subscriptions if (each.metadata.namespace, each.spec.consumer.app_id) == app]
+    theirs = [
+        subscription
+        for subscription in subscriptions
+        if (subscription.metadata.namespace, subscription.spec.consumer.app_id) == app
+    ]
     for topic in publishes:
         if not _may_publish(topic, namespace, own, types, theirs):
             yield f"{app} may publish {topic}"
@@ -51,16 +55,16 @@ def wrongs(
 def _may_publish(topic: str, namespace: str, own: str, types: list[EventType], theirs: list[EventSubscription]) -> bool:
     if topic in (OUTCOMES, f"deadletter.{own}") or topic.startswith(f"deadletter.{own}."):
         return True
-    owners = [each for each in types if fold(topic) in channels(each)]
-    for each in owners:
-        granted = each.metadata.namespace == namespace and own in each.spec.producers
-        kind = fold(each.spec.type)
+    owners = [item for item in types if fold(topic) in channels(item)]
+    for owner in owners:
+        granted = owner.metadata.namespace == namespace and own in owner.spec.producers
+        kind = fold(owner.spec.type)
         reserved = fold(topic).startswith(RESERVED) and not kind.startswith("archive.")
         if granted and natural(topic) in ("", kind) and not reserved:
             return True
     if topic.startswith("replay."):
-        return any(events.name.startswith("deadletter.") for each in theirs for events in each.spec.events)
-    named = {each.spec.delivery.dead_letter.topic for each in theirs}
+        return any(events.name.startswith("deadletter.") for item in theirs for events in item.spec.events)
+    named = {item.spec.delivery.dead_letter.topic for item in theirs}
     return topic in named and not owners and not fold(topic).startswith(RESERVED)
 
 
@@ -68,14 +72,14 @@ def _may_read(topic: str, namespace: str, own: str, types: list[EventType], thei
     if topic == f"replay.{own}":
         return True
     if topic.startswith("deadletter."):
-        return any(events.name.startswith("deadletter.") for each in theirs for events in each.spec.events)
+        return any(events.name.startswith("deadletter.") for item in theirs for events in item.spec.events)
     for owner in types:
         home, guests = owner.metadata.namespace, owner.spec.access.namespaces
         invited = home == namespace or namespace in guests or "*" in guests
         if invited and fold(topic) in channels(owner):
             return True
-    owned = any(fold(topic) in channels(each) for each in types)
-    return topic in {each.spec.source.topic for each in theirs} and not owned and not fold(topic).startswith(RESERVED)
+    owned = any(fold(topic) in channels(item) for item in types)
+    return topic in {item.spec.source.topic for item in theirs} and not owned and not fold(topic).startswith(RESERVED)
 
 
 def all_of(known: Any) -> tuple[list[EventType], list[EventSubscription]]:

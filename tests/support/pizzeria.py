@@ -179,8 +179,8 @@ class Pizzeria:
             **nothing_yet,
         }
         self.tracked[order_id] = {**both, "timeline": []}
-        told = f"You ordered for €{total / 100:.2f}."
-        self.tell(order_id, "placed", "We have your order.", "Your card is asked.", "orders.orderPlaced", told)
+        published = f"You ordered for €{total / 100:.2f}."
+        self.tell(order_id, "placed", "We have your order.", "Your card is asked.", "orders.orderPlaced", published)
         return self.orders[order_id]
 
     def _now(self, order_id: str) -> str:

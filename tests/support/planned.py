@@ -32,8 +32,8 @@ class Planned:
 
     def attach(self, app: FastAPI) -> None:
         """Let the broker deliver to it what the plan says."""
-        mine = PLANNED.apps[self.name]
-        self.broker.attach(self.name, app, mine.subscriptions, resiliency=mine.resiliency)
+        own = PLANNED.apps[self.name]
+        self.broker.attach(self.name, app, own.subscriptions, resiliency=own.resiliency)
 
     async def hear(self, *facts: bytes) -> None:
         """Have events published, and wait until all are delivered."""
@@ -43,7 +43,7 @@ class Planned:
 
     def told(self, fact: str) -> list[dict[str, Any]]:
         """The data of every fact of its own that was published, once per id."""
-        return list({each["id"]: each["data"] for each in self.broker.events(f"{self.name}.{fact}.v1")}.values())
+        return list({event["id"]: event["data"] for event in self.broker.events(f"{self.name}.{fact}.v1")}.values())
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds."""
@@ -60,9 +60,9 @@ class Planned:
 
 def example(name: str, major: int) -> dict[str, Any]:
     """The data of a producer's first published example."""
-    found = INVENTORY.type(("default", name))
-    assert found is not None, f"nobody publishes {name}"
-    version = next(each for each in found.spec.versions if each.major == str(major))
+    result = INVENTORY.type(("default", name))
+    assert result is not None, f"nobody publishes {name}"
+    version = next(item for item in result.spec.versions if item.major == str(major))
     first = version.examples[0]
     assert isinstance(first, dict)
     return first

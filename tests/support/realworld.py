@@ -24,4 +24,4 @@ class RealWorld(World):
         return Failing(DaprSidecar(self.address))
 
     async def published(self) -> list[dict[str, Any]]:
-        return [each for each in self.recorder.at("/watch") if each["source"] == self.name]
+        return [item for item in self.recorder.at("/watch") if item["source"] == self.name]

@@ -124,7 +124,7 @@ async def check_refused(url: str, write: Write) -> None:
         await service.execute(_add_first, None)
         assert await service.ingress.deliver(PATH, counted().encode()) == SUCCESS
         letters = sidecar.broker.events("deadletter.shop")
-        assert [each["failureattempts"] for each in letters] == ["1"]
+        assert [letter["failureattempts"] for letter in letters] == ["1"]
         assert letters[0]["failurereason"].startswith("database ")
         assert letters[0]["failureclass"] in {"StateRefused", "KeyTaken"}
         assert len(calls) == (3 if letters[0]["failureclass"] == "KeyTaken" else 1)
@@ -144,15 +144,15 @@ async def check_race(url: str) -> None:
     """Handle events at the same time whose handlers look for a row and insert it: all are handled."""
 
     async def find_or_insert(context: SqlContext) -> None:
-        found = (await context.connection.execute(sa.select(rows.c.id).where(rows.c.id == 7))).first()
+        row = (await context.connection.execute(sa.select(rows.c.id).where(rows.c.id == 7))).first()
         await asyncio.sleep(0.05)
-        if found is None:
+        if row is None:
             await context.connection.execute(sa.insert(rows).values(id=7, text="first"))
 
     async with writing(url, find_or_insert) as (service, sidecar, _):
         await service.execute(_add_first, None)
         bodies = [counted().encode() for _ in range(5)]
-        answers = await asyncio.gather(*(service.ingress.deliver(PATH, each) for each in bodies))
+        answers = await asyncio.gather(*(service.ingress.deliver(PATH, body) for body in bodies))
         assert set(answers) == {SUCCESS}
         assert sidecar.broker.events("deadletter.shop") == []
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tidings_plan.resources.accounts import accounts
 
-JETSTREAM, REDIS, RABBITMQ, KAFKA = (f"pubsub.{each}" for each in ("jetstream", "redis", "rabbitmq", "kafka"))
+JETSTREAM, REDIS, RABBITMQ, KAFKA = (f"pubsub.{item}" for item in ("jetstream", "redis", "rabbitmq", "kafka"))
 
 
 def component(kind: str, **metadata: Any) -> dict[str, Any]:
-    given = [
+    received = [
         {"name": name, **(value if isinstance(value, dict) else {"value": value})} for name, value in metadata.items()
     ]
-    return {"kind": "Component", "metadata": {"name": "pubsub"}, "spec": {"type": kind, "metadata": given}}
+    return {"kind": "Component", "metadata": {"name": "pubsub"}, "spec": {"type": kind, "metadata": received}}
 
 
 SAME = [
@@ -68,7 +68,7 @@ def test_accounts_that_are_kept_apart(pair: tuple[Any, Any]) -> None:
     assert not one & other
 
 
-@pytest.mark.parametrize("document", UNKNOWN, ids=lambda each: str(each)[:80])
+@pytest.mark.parametrize("document", UNKNOWN, ids=lambda item: str(item)[:80])
 def test_what_cannot_be_known_is_no_account(document: Any) -> None:
     assert accounts(document, "a") == frozenset()
 

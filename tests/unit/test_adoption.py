@@ -38,7 +38,9 @@ def test_what_is_adopted_plans_to_the_same(spec: Document, topic: str) -> None:
     rendered = [*before.subscriptions, before.resiliency]
     adopted = adopt((document, Origin()) for document in rendered)
     # With filters, daprd's default route is the plan's own path for ignored events: it is adopted as such.
-    assert [each.rule for each in adopted.findings if each.severity == "error" or each.rule == "differs"] == []
+    assert [
+        finding.rule for finding in adopted.findings if finding.severity == "error" or finding.rule == "differs"
+    ] == []
     after = planned(*adopted.documents).apps["kitchen"]
     assert (after.subscriptions, after.resiliency) == (before.subscriptions, before.resiliency)
 
@@ -89,9 +91,9 @@ def test_what_is_wrong_is_a_finding_with_its_place(tmp_path: Path) -> None:
         ("15:20: error", "no-scopes"),
         ("20:9: error", "unreadable"),
     ):
-        assert any(f"old.yaml:{line}" in each and rule in each for each in result.stderr.splitlines()), (line, rule)
+        assert any(f"old.yaml:{line}" in item and rule in item for item in result.stderr.splitlines()), (line, rule)
     documents = list(yaml.safe_load_all(result.stdout))
-    assert {each["kind"] for each in documents} == {"EventType", "EventSubscription"}
+    assert {document["kind"] for document in documents} == {"EventType", "EventSubscription"}
 
 
 def test_other_documents_are_left_alone() -> None:

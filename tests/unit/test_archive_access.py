@@ -67,7 +67,7 @@ async def test_changes_are_for_who_may_and_have_a_name(
         params = {"by": "said"} if path.endswith("cancel") else {}
         answer = await http.post(path, json=bodies.get(path, {"by": "said"}), params=params, headers=brought)
         deeds = (await http.get("/audit")).json()["deeds"]
-        who = [each["who"] for each in deeds if each["action"] != "completed"]
+        who = [deed["who"] for deed in deeds if deed["action"] != "completed"]
         me = (await http.get("/console/me", headers=brought)).json()
     assert answer.is_success == (name is not None), answer.text
     assert (me["missing"] is None) == (name is not None)

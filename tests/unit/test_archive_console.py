@@ -159,9 +159,9 @@ async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
     died = await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     dry = await http.post("/deadletters/1/replay?dryRun=true", json={"by": "ada"})
     assert dry.status_code == 200
-    told: dict[str, Any] = dry.json()
-    event = told.pop("event")
-    assert told == {"dryRun": True, "app": "pickup", "subscription": "pickup-pizza-boxed", "topic": "replay.pickup"}
+    body: dict[str, Any] = dry.json()
+    event = body.pop("event")
+    assert body == {"dryRun": True, "app": "pickup", "subscription": "pickup-pizza-boxed", "topic": "replay.pickup"}
     assert (event["id"], event["data"], event["replayto"]) == (died["id"], died["data"], "pickup-pizza-boxed")
     assert (await http.get("/deadletters/1")).json()["audit"] == []
 

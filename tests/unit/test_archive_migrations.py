@@ -59,10 +59,10 @@ async def test_models_and_migrations_agree(database: Database) -> None:
 
 async def test_replicas_that_start_at_the_same_time_migrate_once(tmp_path: Path) -> None:
     databases = [Database(f"sqlite:///{tmp_path / 'archive.db'}") for _ in range(3)]
-    await asyncio.gather(*(_start(each) for each in databases))
+    await asyncio.gather(*(_start(item) for item in databases))
     assert await _revision(databases[0]) == _head()
-    for each in databases:
-        await each.close()
+    for entry in databases:
+        await entry.close()
 
 
 async def _start(database: Database) -> None:

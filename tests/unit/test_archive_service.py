@@ -66,8 +66,8 @@ class Archive:
         self._sender = MemorySidecar("orders", broker)
 
     async def hear(self, topic: str, *events: dict[str, Any]) -> None:
-        for each in events:
-            await self._sender.publish(topic, json.dumps(each).encode())
+        for event in events:
+            await self._sender.publish(topic, json.dumps(event).encode())
         await self.broker.settle()
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -76,7 +76,7 @@ class Archive:
         return answer.json()
 
     async def ids(self, **query: Any) -> list[str]:
-        return [each["id"] for each in (await self.get("/events", **query))["events"]]
+        return [event["id"] for event in (await self.get("/events", **query))["events"]]
 
     async def until(self, holds: Callable[[], object]) -> None:
         for _ in range(PATIENCE):
@@ -87,11 +87,11 @@ class Archive:
 
     async def ended(self, replay_id: str) -> dict[str, Any]:
         for _ in range(PATIENCE):
-            found: dict[str, Any] = await self.get(f"/replays/{replay_id}")
-            if found["state"] != "running":
-                return found
+            result: dict[str, Any] = await self.get(f"/replays/{replay_id}")
+            if result["state"] != "running":
+                return result
             await asyncio.sleep(0.005)
-        pytest.fail(f"it goes on and on: {found}")
+        pytest.fail(f"it goes on and on: {result}")
 
     def sent(self, consumer: str) -> list[dict[str, Any]]:
         return self.broker.events(f"replay.{consumer}")
@@ -121,15 +121,15 @@ async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ArchiveSettings(replay_settle=0.0, replay_rate=5000)
-    monkeypatch.setattr(replays, "settings", lambda: found)
+    archive_settings = ArchiveSettings(replay_settle=0.0, replay_rate=5000)
+    monkeypatch.setattr(replays, "settings", lambda: archive_settings)
     monkeypatch.setattr(consumers, "known", lambda: frozenset({"loyalty", "tracking", "pickup"}))
 
 
 @pytest.fixture
 async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
-    async with running(tmp_path) as found:
-        yield found
+    async with running(tmp_path) as result:
+        yield result
 
 
 # -- keeping ----------------------------------------------------------------------------------------------------------
@@ -138,17 +138,17 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 async def test_an_event_is_kept_whole_and_once(archive: Archive) -> None:
     placed = fact(PLACED, "e-1", correlationid="c", subject="o-1", odd="x", data={"total": 1.5, "name": "Zoë"})
     await archive.hear(PLACED, placed, placed)
-    [found] = (await archive.get("/events"))["events"]
-    assert {name: found[name] for name in placed} == placed
-    assert found["topic"] == PLACED
-    assert datetime.fromisoformat(found["receivedAt"]).tzinfo
+    [result] = (await archive.get("/events"))["events"]
+    assert {name: result[name] for name in placed} == placed
+    assert result["topic"] == PLACED
+    assert datetime.fromisoformat(result["receivedAt"]).tzinfo
     assert await archive.get("/counts") == {PLACED: 1}
 
 
 async def test_a_fact_in_two_versions_is_two_rows_under_one_id(archive: Archive) -> None:
     await archive.hear(V1, fact(V1, "e-1"))
     await archive.hear(V2, fact(V2, "e-1"))
-    assert [each["version"] for each in (await archive.get("/events/e-1"))["events"]] == ["1", "2"]
+    assert [event["version"] for event in (await archive.get("/events/e-1"))["events"]] == ["1", "2"]
     assert (await archive.http.get("/events/e-2")).status_code == 404
 
 
@@ -171,7 +171,7 @@ async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "actual"),
     [
         ({}, ["d", "c", "b", "a"]),
         ({"type": "orders.orderPlaced"}, ["b", "a"]),
@@ -190,7 +190,7 @@ async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
         ({"q": "%"}, ["d"]),
     ],
 )
-async def test_events_are_found_by(archive: Archive, query: dict[str, Any], found: list[str]) -> None:
+async def test_events_are_found_by(archive: Archive, query: dict[str, Any], actual: list[str]) -> None:
     later = (timestamp(NOON + timedelta(minutes=minutes)) for minutes in (1, 2))
     await archive.hear(PLACED, fact(PLACED, "a", subject="o-1"))
     await archive.hear(
@@ -198,8 +198,8 @@ async def test_events_are_found_by(archive: Archive, query: dict[str, Any], foun
     )
     await archive.hear(V1, fact(V1, "c", subject="o-1", time=next(later)))
     await archive.hear(V2, fact(V2, "d", data={"share": "100%"}))
-    assert await archive.ids(**query) == found
-    assert sum((await archive.get("/counts", **query)).values()) == len(found)
+    assert await archive.ids(**query) == actual
+    assert sum((await archive.get("/counts", **query)).values()) == len(actual)
 
 
 async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) -> None:
@@ -207,7 +207,7 @@ async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) ->
     seen, cursor = [], None
     while True:
         page = await archive.get("/events", limit=3, cursor=cursor)
-        seen += [each["id"] for each in page["events"]]
+        seen += [event["id"] for event in page["events"]]
         cursor = page["next"]
         if cursor is None:
             break
@@ -249,26 +249,26 @@ async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Ar
     assert (again["id"], again["replayto"], again["data"]) == ("e-1", "pickup-pizza-boxed", {"orderId": "o-1"})
     assert not [name for name in again if name.startswith("failure")]
 
-    found = await archive.get(path)
-    assert [(deed["who"], deed["action"], deed["detail"]) for deed in found["audit"]] == [
+    result = await archive.get(path)
+    assert [(deed["who"], deed["action"], deed["detail"]) for deed in result["audit"]] == [
         ("ann", "sent", "to pickup-pizza-boxed")
     ]
-    assert found["event"]["failurereason"] == "no such shelf"
+    assert result["event"]["failurereason"] == "no such shelf"
     assert (await archive.get("/deadletters"))["deadLetters"] == []
 
 
 async def confirm(archive: Archive, replay_id: str, outcome: str, **more: str) -> None:
     """Publish what a consumer's kit confirms."""
-    said = {"eventId": "e-1", "source": "orders", "subscription": "pickup-pizza-boxed", "reason": "", **more}
-    data = {"replayId": replay_id, "outcome": outcome, **said}
+    output = {"eventId": "e-1", "source": "orders", "subscription": "pickup-pizza-boxed", "reason": "", **more}
+    data = {"replayId": replay_id, "outcome": outcome, **output}
     await archive.hear(OUTCOME, fact(OUTCOME, source="pickup", data=data))
 
 
 async def replayed(archive: Archive, number: int = 1) -> str:
     answer = await archive.http.post(f"/deadletters/{number}/replay", json={})
     assert answer.status_code == 202, answer.text
-    found: str = answer.json()["replay"]["replayId"]
-    return found
+    result: str = answer.json()["replay"]["replayId"]
+    return result
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ async def test_a_replays_result_is_what_the_consumer_confirms(archive: Archive, 
     replay_id = await replayed(archive)
     assert (await archive.get("/deadletters/1"))["state"] == "sent"
     await confirm(archive, replay_id, outcome, reason="why")
-    found = await archive.get("/deadletters/1")
-    assert (found["state"], found["replay"]["outcome"], found["replay"]["reason"]) == (state, outcome, "why")
-    assert found["failures"] == (2 if outcome == "failed" else 1)
+    response = await archive.get("/deadletters/1")
+    assert (response["state"], response["replay"]["outcome"], response["replay"]["reason"]) == (state, outcome, "why")
+    assert response["failures"] == (2 if outcome == "failed" else 1)
     counted = await archive.http.get("/deadletters/outcomes", params={"batch": ""})
     assert counted.status_code == 422
 
@@ -304,11 +304,11 @@ async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
         await confirm(archive, replay_id, "failed", reason="still")
         await archive.hear("deadletter.pickup", again)
     await archive.hear("deadletter.pickup", again)
-    found = await archive.get("/deadletters/1")
-    assert (found["state"], found["failures"], found["reason"]) == ("open", 2, "still")
-    assert [deed["action"] for deed in found["audit"]] == ["failed again", "sent"]
-    assert found["replay"]["outcome"] == "failed"
-    assert found["event"]["id"] == "d-2"
+    response = await archive.get("/deadletters/1")
+    assert (response["state"], response["failures"], response["reason"]) == ("open", 2, "still")
+    assert [deed["action"] for deed in response["audit"]] == ["failed again", "sent"]
+    assert response["replay"]["outcome"] == "failed"
+    assert response["event"]["id"] == "d-2"
 
 
 async def test_what_an_earlier_replay_says_late_changes_nothing_that_is_handled(archive: Archive) -> None:
@@ -333,7 +333,7 @@ async def test_what_is_discarded_stays_discarded_for_a_known_failure(archive: Ar
 
 
 async def test_letters_that_are_replayed_together_are_counted_together(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", *(dead(f"e-{each}") for each in range(4)))
+    await archive.hear("deadletter.pickup", *(dead(f"e-{item}") for item in range(4)))
     ids = []
     for number in range(1, 5):
         answer = await archive.http.post(f"/deadletters/{number}/replay", json={"batch": "b-1"})
@@ -378,15 +378,15 @@ ODD: list[bytes] = [
 ]
 
 
-@pytest.mark.parametrize("body", ODD, ids=[str(each[:30] + each[-30:]) for each in ODD])
+@pytest.mark.parametrize("body", ODD, ids=[str(item[:30] + item[-30:]) for item in ODD])
 @pytest.mark.parametrize("topic", [PLACED, "deadletter.pickup", "deadletter.archive"])
 async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic: str, body: bytes) -> None:
     answer = await archive.service.ingress.deliver(f"/events/{topic}", body)
     assert b"SUCCESS" in answer
     assert archive.broker.topics == []
     if topic == PLACED:
-        [found] = (await archive.get("/events"))["events"]
-        identity = found.get("id")
+        [result] = (await archive.get("/events"))["events"]
+        identity = result.get("id")
         if isinstance(identity, str) and len(identity) < 100:
             await archive.get(f"/events/{identity}")
         assert sum((await archive.get("/counts")).values()) == 1
@@ -403,8 +403,8 @@ async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic
 async def test_what_is_no_text_is_found_by_its_text_all_the_same(archive: Archive) -> None:
     await archive.service.ingress.deliver(f"/events/{PLACED}", b"\xff needle \x00")
     await archive.hear(PLACED, fact(PLACED, "e-2"))
-    [found] = (await archive.get("/events", q="NEEDLE"))["events"]
-    assert "needle" in found["raw"]
+    [result] = (await archive.get("/events", q="NEEDLE"))["events"]
+    assert "needle" in result["raw"]
 
 
 async def test_an_id_is_its_sources_own(archive: Archive) -> None:
@@ -425,15 +425,17 @@ async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive
     await archive.hear("deadletter.pickup", dead("e-1"), dead("e-1", failuresubscription="pickup-order-confirmed"))
     await archive.hear("deadletter.kitchen", dead("e-1", failuresubscription="kitchen-x"))
     listed = (await archive.get("/deadletters", eventId="e-1"))["deadLetters"]
-    assert [each["subscription"] for each in listed] == [
+    assert [item["subscription"] for item in listed] == [
         "kitchen-x",
         "pickup-order-confirmed",
         "pickup-pizza-boxed",
     ]
     assert len((await archive.get("/deadletters", app="pickup"))["deadLetters"]) == 2
     page = await archive.get("/deadletters", limit=2)
-    assert [each["number"] for each in page["deadLetters"]] == [3, 2]
-    assert [each["number"] for each in (await archive.get("/deadletters", cursor=page["next"]))["deadLetters"]] == [1]
+    assert [dead_letter["number"] for dead_letter in page["deadLetters"]] == [3, 2]
+    assert [
+        dead_letter["number"] for dead_letter in (await archive.get("/deadletters", cursor=page["next"]))["deadLetters"]
+    ] == [1]
 
 
 async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(archive: Archive) -> None:
@@ -442,7 +444,7 @@ async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(arc
         "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": [1]}
     )
     listed = (await archive.get("/deadletters"))["deadLetters"]
-    assert [each["eventId"] for each in listed] == ["e-2", "e-1"]
+    assert [item["eventId"] for item in listed] == ["e-2", "e-1"]
     assert "not a CloudEvents envelope" in listed[0]["reason"]
     assert "records no reason" in listed[1]["reason"]
     refused = await archive.http.post("/deadletters/1/replay", json={})
@@ -457,7 +459,9 @@ async def test_discarding_is_remembered_with_who_and_why(archive: Archive) -> No
     answer = await archive.http.post("/deadletters/1/discard", json={"by": "ben", "reason": "a test order"})
     assert answer.json()["state"] == "discarded"
     assert (await archive.http.post("/deadletters/1/replay", json={})).status_code == 409
-    assert [each["number"] for each in (await archive.get("/deadletters", state="any"))["deadLetters"]] == [1]
+    assert [
+        dead_letter["number"] for dead_letter in (await archive.get("/deadletters", state="any"))["deadLetters"]
+    ] == [1]
     deeds = (await archive.get("/audit"))["deeds"]
     assert [(deed["who"], deed["target"], deed["detail"]) for deed in deeds] == [
         ("ben", "deadletter/1", "a test order")
@@ -482,7 +486,7 @@ async def test_refusals(archive: Archive, path: str, body: dict[str, Any], statu
 
 
 async def several(archive: Archive, number: int = 5) -> None:
-    await archive.hear(PLACED, *(fact(PLACED, f"p-{each}", subject=f"o-{each}") for each in range(number)))
+    await archive.hear(PLACED, *(fact(PLACED, f"p-{item}", subject=f"o-{item}") for item in range(number)))
     await archive.hear(V1, fact(V1, "k-1", correlationid="c"))
     await archive.hear(V2, fact(V2, "k-1", correlationid="c"))
 
@@ -517,12 +521,12 @@ async def test_a_replay_sends_what_was_asked_for_as_it_was(
     ended = await archive.ended(asked.json()["replayId"])
     assert (ended["state"], ended["matched"], ended["sent"]) == ("completed", len(sent), len(sent))
     await archive.until(lambda: len(archive.sent("loyalty")) == len(sent))
-    assert [(each["id"], each["version"]) for each in archive.sent("loyalty")] == sent
-    assert {each["replayto"] for each in archive.sent("loyalty")} <= {"*"}
-    assert {each["replayid"] for each in archive.sent("loyalty")} <= {ended["replayId"]}
+    assert [(item["id"], item["version"]) for item in archive.sent("loyalty")] == sent
+    assert {item["replayto"] for item in archive.sent("loyalty")} <= {"*"}
+    assert {item["replayid"] for item in archive.sent("loyalty")} <= {ended["replayId"]}
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
-    [told] = archive.broker.events("archive.replayCompleted.v1")
-    assert (told["data"]["count"], told["data"]["consumer"]) == (len(sent), "loyalty")
+    [published] = archive.broker.events("archive.replayCompleted.v1")
+    assert (published["data"]["count"], published["data"]["consumer"]) == (len(sent), "loyalty")
     actions = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
     assert actions == [("archive", "completed"), ("ann", "replay")]
 
@@ -550,7 +554,7 @@ async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> 
     ended = await archive.ended("r-1")
     assert (ended["sent"], ended["requestedBy"]) == (5, "tracking")
     await archive.until(lambda: len(archive.sent("tracking")) >= 5)
-    assert {each["replayto"] for each in archive.sent("tracking")} == {"tracking-order-placed"}
+    assert {item["replayto"] for item in archive.sent("tracking")} == {"tracking-order-placed"}
     assert len((await archive.get("/replays"))["replays"]) == 1
 
 
@@ -573,9 +577,9 @@ async def test_a_replay_that_cannot_be_is_refused_and_written_down(
     assert (deed["who"], deed["action"]) == ("tracking", "refused")
     assert (await archive.http.get("/replays/r-1")).status_code == 404
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
-    [told] = archive.broker.events("archive.replayCompleted.v1")
-    assert (told["data"]["replayId"], told["data"]["state"]) == ("r-1", "failed")
-    assert complaint in told["data"]["reason"]
+    [published] = archive.broker.events("archive.replayCompleted.v1")
+    assert (published["data"]["replayId"], published["data"]["state"]) == ("r-1", "failed")
+    assert complaint in published["data"]["reason"]
 
 
 async def test_what_cannot_be_sent_is_skipped_counted_and_shown(archive: Archive) -> None:
@@ -590,12 +594,12 @@ async def test_what_cannot_be_sent_is_skipped_counted_and_shown(archive: Archive
     assert (ended["state"], ended["sent"], ended["skipped"], ended["unconfirmed"]) == ("completed", 3, 2, 3)
     await archive.until(lambda: len(archive.sent("loyalty")) == 3)
     assert "subject" not in archive.sent("loyalty")[0]
-    skipped = [each["detail"] for each in (await archive.get("/audit"))["deeds"] if each["action"] == "skipped"]
-    assert ["event p-3" in each or "event p-4" in each for each in skipped] == [True, True]
+    skipped = [deed["detail"] for deed in (await archive.get("/audit"))["deeds"] if deed["action"] == "skipped"]
+    assert ["event p-3" in item or "event p-4" in item for item in skipped] == [True, True]
     for identity, outcome in (("p-0", "handled"), ("p-1", "failed"), ("p-2", "unread")):
         await confirm(archive, "r-1", outcome, eventId=identity)
-    found = await archive.get("/replays/r-1")
-    assert [found[each] for each in ("handled", "failed", "unread", "dropped", "unconfirmed")] == [1, 1, 1, 0, 0]
+    response = await archive.get("/replays/r-1")
+    assert [response[item] for item in ("handled", "failed", "unread", "dropped", "unconfirmed")] == [1, 1, 1, 0, 0]
 
 
 async def test_a_replay_that_cannot_go_on_ends_as_failed(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,15 +621,15 @@ async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive)
         COMMAND, fact(COMMAND, data={"replayId": "r-1", "consumer": "loyalty", "dryRun": True, "types": ["orders.*"]})
     )
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
-    [told] = archive.broker.events("archive.replayCompleted.v1")
-    assert (told["data"]["count"], told["data"]["dryRun"]) == (6, True)
+    [published] = archive.broker.events("archive.replayCompleted.v1")
+    assert (published["data"]["count"], published["data"]["dryRun"]) == (6, True)
     assert archive.sent("loyalty") == []
 
 
 async def test_a_replay_goes_on_after_a_crash_where_it_was(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with running(tmp_path, broker) as first:
-        await first.hear(PLACED, *(fact(PLACED, f"p-{each}") for each in range(40)))
+        await first.hear(PLACED, *(fact(PLACED, f"p-{number}") for number in range(40)))
         await first.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty", "ratePerSecond": 40})
         await first.until(lambda: len(first.sent("loyalty")) >= 10)
     assert len(broker.events("replay.loyalty")) < 40
@@ -633,7 +637,7 @@ async def test_a_replay_goes_on_after_a_crash_where_it_was(tmp_path: Path) -> No
         ended = await second.ended("r-1")
         assert (ended["state"], ended["sent"]) == ("completed", 40)
         await second.until(lambda: len(second.sent("loyalty")) >= 40)
-        assert [each["id"] for each in second.sent("loyalty")] == [f"p-{each}" for each in range(40)]
+        assert [item["id"] for item in second.sent("loyalty")] == [f"p-{number}" for number in range(40)]
 
 
 async def test_a_replay_is_no_faster_than_its_rate_and_can_be_ended(archive: Archive) -> None:

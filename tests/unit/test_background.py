@@ -40,8 +40,8 @@ SUCCESS = b'{"status":"SUCCESS"}'
 
 @pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)
 def error(request: pytest.FixtureRequest) -> BaseException:
-    found: BaseException = request.param
-    return found
+    param: BaseException = request.param
+    return param
 
 
 @pytest.fixture(params=["log", "table"])
@@ -54,19 +54,19 @@ def fail_first(patch: pytest.MonkeyPatch, owner: type, name: str, error: BaseExc
     method: Callable[..., Any] = getattr(owner, name)
     calls: list[int] = []
 
-    async def failing(*given: Any, **named: Any) -> Any:
+    async def failing(*provided: Any, **named: Any) -> Any:
         calls.append(len(calls))
         if len(calls) <= times:
             raise error
-        return await method(*given, **named)
+        return await method(*provided, **named)
 
     patch.setattr(owner, name, failing)
     return calls
 
 
 def failures() -> float:
-    found = [metric for metric in REGISTRY.collect() if metric.name == "tidings_background_failures"]
-    return sum(each.value for each in found[0].samples if each.name.endswith("_total"))
+    result = [metric for metric in REGISTRY.collect() if metric.name == "tidings_background_failures"]
+    return sum(sample.value for sample in result[0].samples if sample.name.endswith("_total"))
 
 
 @pytest.mark.parametrize("method", ["publish", "publish_many"])
@@ -76,7 +76,7 @@ async def test_a_relay_that_fails_begins_anew_and_publishes(
     calls = fail_first(monkeypatch, MemorySidecar, method, error)
     causes = [counted("apple", number) for number in range(8)]
     async with world.process() as process:
-        assert all(await asyncio.gather(*(process.deliver(each) for each in causes)))
+        assert all(await asyncio.gather(*(process.deliver(cause) for cause in causes)))
         await world.until_published(causes)
         await process.told()
     assert len(calls) > 2 or method == "publish_many"

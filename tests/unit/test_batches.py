@@ -31,12 +31,12 @@ class Till(Event):
 
 @handlers.batch(AddCoin, batch_size=50)
 async def add_coins(commands: list[AddCoin], context: StateContext) -> None:
-    seen.append([each.number for each in commands])
+    seen.append([item.number for item in commands])
     await asyncio.sleep(0.001)  # a store that takes its time: meanwhile others come
     till = await context.load(Till, "main") or Till()
-    if any(each.number < 0 for each in commands):
+    if any(item.number < 0 for item in commands):
         raise Rejected("no coin is worth less than nothing")
-    context.save("main", Till(coins=tuple(sorted({*till.coins, *(each.number for each in commands)}))))
+    context.save("main", Till(coins=tuple(sorted({*till.coins, *(item.number for item in commands)}))))
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ async def coins(service: Service) -> list[int]:
 async def test_a_burst_takes_few_units_of_work_of_at_most_the_limit(shop: Service):
     await schedule(shop, *range(200))
     assert await coins(shop) == list(range(200))
-    assert max(len(each) for each in seen) == 50
+    assert max(len(item) for item in seen) == 50
     assert len(seen) <= 8
-    assert sorted(number for each in seen for number in each) == list(range(200))
+    assert sorted(number for item in seen for number in item) == list(range(200))
 
 
 async def test_one_alone_is_handled_at_once(shop: Service):
@@ -141,7 +141,7 @@ class Counter:
         return Batcher(service._runner, next(iter(made)))
 
     async def count(self, commands: list[AddCoin], context: Context) -> None:
-        self.lists.append([each.number for each in commands])
+        self.lists.append([item.number for item in commands])
         self.begun.set()
         await self.go_on.wait()
 
@@ -159,11 +159,11 @@ async def settle() -> None:
 async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same() -> None:
     counter = Counter()
     batcher = counter.batcher()
-    first, *others = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
+    first, *rest = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
     await counter.begun.wait()
     first.cancel()
     counter.go_on.set()
-    assert await asyncio.gather(*others) == [Done(), Done()]
+    assert await asyncio.gather(*rest) == [Done(), Done()]
     assert counter.lists == [[0], [1, 2]], "what was cancelled is not handled again with them"
     assert batcher._queues == {}
 
@@ -171,7 +171,7 @@ async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same()
 async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
     counter = Counter()
     batcher = counter.batcher()
-    first, second, third = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
+    first, second, third = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
     await counter.begun.wait()
     await settle()
     second.cancel()
@@ -187,7 +187,7 @@ async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
 async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> None:
     counter = Counter()
     batcher = counter.batcher()
-    first, second, third = (asyncio.create_task(batcher.attempt(coin(each), RetryPolicy())) for each in range(3))
+    first, second, third = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
     await counter.begun.wait()
     await settle()
     counter.begun.clear()

@@ -74,7 +74,7 @@ class Shop:
     service: Service = field(init=False)
 
     async def handle(self, events: list[Sold], context: Context) -> Any:
-        numbers = [each.number for each in events]
+        numbers = [item.number for item in events]
         self.lists.append(numbers)
         await asyncio.sleep(0.002)  # a store takes its time: meanwhile others come
         await self.store(numbers, context)
@@ -94,8 +94,10 @@ class Shop:
         entry = SubscriptionPolicy(
             "sold", "shop.itemSold", PATH, retry=RetryPolicy(max_retries=1), **({"timeout": 5.0} | self.policy)
         )
-        mine = MemorySidecar("shop", self.sidecar.broker, self.sidecar.store)
-        self.service = Service("shop", handlers, sidecar=mine, outbox=self.outbox, policy=Policy("shop", (entry,)))
+        memory_sidecar = MemorySidecar("shop", self.sidecar.broker, self.sidecar.store)
+        self.service = Service(
+            "shop", handlers, sidecar=memory_sidecar, outbox=self.outbox, policy=Policy("shop", (entry,))
+        )
         service = self.service
         await service.start()
         assert service._starting
@@ -116,7 +118,7 @@ class Shop:
     @property
     def dead(self) -> list[tuple[int, str, str]]:
         letters = self.sidecar.broker.events("deadletter.shop")
-        return [(each["data"]["number"], each["failurereason"], each["failureattempts"]) for each in letters]
+        return [(letter["data"]["number"], letter["failurereason"], letter["failureattempts"]) for letter in letters]
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +154,7 @@ async def test_a_burst_takes_few_units_of_work_and_one_alone_waits_for_nobody(sh
         (ValueError("odd"), RETRY, "ValueError: odd"),
         (SidecarUnavailable("away"), RETRY, None),
     ],
-    ids=lambda each: type(each).__name__,
+    ids=lambda item: type(item).__name__,
 )
 async def test_a_bad_one_has_its_own_outcome_and_harms_no_other(
     shop: Shop, bad: Any, answer: bytes, reason: str | None
@@ -214,9 +216,9 @@ async def test_what_comes_again_counts_once_while_it_waits_and_after_a_crash(sho
 
 async def test_two_replicas_are_brought_the_same(shop: Shop) -> None:
     async with shop.process() as one, shop.process() as other:
-        there = shop.hear(*reversed(range(30)), service=other)
-        answers = await asyncio.gather(shop.hear(*range(30), service=one), there)
-        assert {each for part in answers for each in part} == {SUCCESS}
+        existing = shop.hear(*reversed(range(30)), service=other)
+        answers = await asyncio.gather(shop.hear(*range(30), service=one), existing)
+        assert {item for part in answers for item in part} == {SUCCESS}
         assert sorted(await shop.sold()) == list(range(30))
 
 
@@ -235,13 +237,13 @@ async def test_limits_hold(shop: Shop, limits: dict[str, Any], most: int) -> Non
         numbers = range(25)
         deliver = shop.service.ingress.deliver
         await asyncio.gather(*(deliver(PATH, body(number, correlationid=f"c-{number % 5}")) for number in numbers))
-        found = await shop.sold()
-    assert sorted(found) == list(numbers)
+        result = await shop.sold()
+    assert sorted(result) == list(numbers)
     assert max(map(len, shop.lists)) <= most
     if "ordering" in limits:
-        assert all(len({number % 5 for number in each}) == len(each) for each in shop.lists)
-        by_key = [[number for number in found if number % 5 == key] for key in range(5)]
-        assert all(each == sorted(each) for each in by_key)
+        assert all(len({number % 5 for number in item}) == len(item) for item in shop.lists)
+        by_key = [[number for number in result if number % 5 == key] for key in range(5)]
+        assert all(item == sorted(item) for item in by_key)
 
 
 class PerShop(Event):
@@ -254,16 +256,16 @@ async def test_lists_of_one_subject_each_have_a_document_of_their_own() -> None:
     @handlers.batch(Sold, per_subject=True)
     async def handle(events: list[Sold], context: Any) -> None:
         lists.append(len(events))
-        [name] = {each.shop for each in events}
+        [name] = {item.shop for item in events}
         till = await context.load(PerShop, name) or PerShop()
         await asyncio.sleep(0.002)
-        context.save(name, PerShop(sold=(*till.sold, *(each.number for each in events))))
+        context.save(name, PerShop(sold=(*till.sold, *(item.number for item in events))))
 
     shop = Shop(to_document, in_document, None)
     async with shop.process(handlers) as service:
         of = {number: f"s-{number % 4}" for number in range(40)}
         bodies = [body(n, subject=name, data={"number": n, "shop": name}) for n, name in of.items()]
-        assert set(await asyncio.gather(*(service.ingress.deliver(PATH, each) for each in bodies))) == {SUCCESS}
+        assert set(await asyncio.gather(*(service.ingress.deliver(PATH, item) for item in bodies))) == {SUCCESS}
         for name, numbers in itertools.groupby(sorted(of, key=of.__getitem__), key=of.__getitem__):
 
             async def look(key: str, context: Any) -> PerShop:
@@ -279,7 +281,7 @@ async def test_any_is_given_lists_too(shop: Shop) -> None:
     @handlers.any("sold", batch_size=50)
     async def keep(events: list[Received], context: Any) -> None:
         await asyncio.sleep(0.002)
-        await shop.store([json.loads(each.body)["data"]["number"] for each in events], context)
+        await shop.store([json.loads(item.body)["data"]["number"] for item in events], context)
         kept.append(len(events))
 
     async with shop.process(handlers):

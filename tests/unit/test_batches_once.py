@@ -38,15 +38,15 @@ class Till(Event):
 
 
 async def add_to_document(commands: list[AddNote], context: StateContext) -> None:
-    lists.append([each.number for each in commands])
+    lists.append([item.number for item in commands])
     await asyncio.sleep(0.001)  # a store takes its time: meanwhile others come
-    found = await context.load(Till, "main") or Till()
-    context.save("main", Till(notes=(*found.notes, *(each.number for each in commands))))
+    result = await context.load(Till, "main") or Till()
+    context.save("main", Till(notes=(*result.notes, *(item.number for item in commands))))
 
 
 async def add_to_table(commands: list[AddNote], context: SqlContext) -> None:
-    lists.append([each.number for each in commands])
-    await context.connection.execute(sa.insert(till), [{"number": each.number} for each in commands])
+    lists.append([item.number for item in commands])
+    await context.connection.execute(sa.insert(till), [{"number": item.number} for item in commands])
 
 
 async def in_document(service: Service) -> list[int]:
@@ -74,8 +74,8 @@ class Shop:
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Service]:
-        mine = MemorySidecar("shop", self.sidecar.broker, self.sidecar.store)
-        service = Service("shop", self.handlers, sidecar=mine, outbox=self.outbox)
+        memory_sidecar = MemorySidecar("shop", self.sidecar.broker, self.sidecar.store)
+        service = Service("shop", self.handlers, sidecar=memory_sidecar, outbox=self.outbox)
         await service.start()
         yield service
         await service.stop()
@@ -120,15 +120,15 @@ async def test_two_replicas_are_given_the_same_messages(shop: tuple[Shop, Callab
 
 async def test_messages_that_save_nothing_are_told_one_by_one() -> None:
     system = Shop(add_to_document)
-    told = Handlers()
+    handlers = Handlers()
 
-    @told.batch(TellNote, deduplicate=True)
+    @handlers.batch(TellNote, deduplicate=True)
     async def tell(commands: list[TellNote], context: StateContext) -> None:
-        for each in commands:
-            context.publish(AddNote(number=each.number))
+        for item in commands:
+            context.publish(AddNote(number=item.number))
 
-    system.handlers = told
+    system.handlers = handlers
     for _ in range(2):
         async with system.process() as service:
             await deliver(service, 1, 2, 3, kind="tellNote")
-    assert sorted(each["data"]["number"] for each in system.sidecar.broker.events("shop.addNote.v1")) == [1, 2, 3]
+    assert sorted(event["data"]["number"] for event in system.sidecar.broker.events("shop.addNote.v1")) == [1, 2, 3]

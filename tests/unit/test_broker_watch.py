@@ -32,28 +32,28 @@ def watch() -> BrokerWatch:
 
 def test_what_is_wrong_is_said_in_words() -> None:
     assert Found().problem == ""
-    said = Found(("a.b.v1",), (READ,)).problem
-    assert said == "lost a.b.v1; nothing reads orders.orderPlaced.v1 for kitchen"
+    problem = Found(("a.b.v1",), (READ,)).problem
+    assert problem == "lost a.b.v1; nothing reads orders.orderPlaced.v1 for kitchen"
 
 
 def test_a_consumer_without_a_sidecar_is_given_time_and_then_more_each_time(clock: Clock) -> None:
-    found, looked = Found(unread=(READ,)), watch()
+    result, looked = Found(unread=(READ,)), watch()
     restarts = []
     for second in range(0, 200, 2):
         clock.now = 1000.0 + second
-        if looked.to_reopen(found):
+        if looked.to_reopen(result):
             restarts.append(second)
     assert restarts == [GRACE + 2, 3 * GRACE + 4, 7 * GRACE + 6]
     assert looked.to_reopen(Found()) == set()
     clock.now += 1000
-    assert looked.to_reopen(found) == set()  # it was read meanwhile: the time begins anew
+    assert looked.to_reopen(result) == set()  # it was read meanwhile: the time begins anew
 
 
 def test_a_lost_stream_needs_no_waiting_and_an_app_that_is_away_no_restart(clock: Clock) -> None:
     assert clock.now
-    found = Found(("orders.orderPlaced.v1",), (READ, OTHER))
-    assert watch().to_reopen(found) == {"kitchen", "menu"}
-    assert watch().to_reopen(found, ["menu"]) == {"menu"}
+    result = Found(("orders.orderPlaced.v1",), (READ, OTHER))
+    assert watch().to_reopen(result) == {"kitchen", "menu"}
+    assert watch().to_reopen(result, ["menu"]) == {"menu"}
 
 
 def test_a_later_watch_goes_on_where_an_earlier_one_was(clock: Clock) -> None:
@@ -72,12 +72,12 @@ def test_a_queue_with_more_consumers_than_sidecars_is_read_again_after_a_restart
     monkeypatch.setattr(brokerwatch, "queue_consumers", lambda *_: ([], consumers))
     monkeypatch.setattr(brokerwatch, "ensure_queues", lambda *_: None)
     watched = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {}, sidecars=1)
-    found = asyncio.run(watched.look())
-    assert found == Found(orphaned=(READ,))
-    assert found.problem == "an orphaned consumer holds messages of orders.orderPlaced.v1 for kitchen"
-    assert watched.to_reopen(found) == set()
+    completed = asyncio.run(watched.look())
+    assert completed == Found(orphaned=(READ,))
+    assert completed.problem == "an orphaned consumer holds messages of orders.orderPlaced.v1 for kitchen"
+    assert watched.to_reopen(completed) == set()
     clock.now += GRACE + 1
-    assert watched.to_reopen(found) == {"kitchen"}
+    assert watched.to_reopen(completed) == {"kitchen"}
     unknown = BrokerWatch("rabbitmq", "amqp://localhost", [], [], {})
     assert asyncio.run(unknown.look()) == Found(), "the number of sidecars is unknown"
 
@@ -97,9 +97,9 @@ def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_read
     ids[topic] = "2"
     watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", list(ids), readers)
     watched.resume(first)
-    found = asyncio.run(watched.look())
-    assert found == Found((topic,), (READ, OTHER))
-    assert watched.to_reopen(found, ["kitchen", "x"]) == {"kitchen"}
+    completed = asyncio.run(watched.look())
+    assert completed == Found((topic,), (READ, OTHER))
+    assert watched.to_reopen(completed, ["kitchen", "x"]) == {"kitchen"}
     later = asyncio.run(watched.look())
     assert later == Found(unread=(OTHER,))
     assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == set()

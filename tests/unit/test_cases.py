@@ -19,7 +19,7 @@ SUCCESS = b'{"status":"SUCCESS"}'
 
 def bodies(name: str) -> list[bytes]:
     raw = (CORPUS / f"{name}.json").read_bytes()
-    return [json.dumps(each).encode() for each in json.loads(raw)] if raw.startswith(b"[") else [raw]
+    return [json.dumps(load).encode() for load in json.loads(raw)] if raw.startswith(b"[") else [raw]
 
 
 @event("kitchen.pizzaBoxed", subject="order_id")

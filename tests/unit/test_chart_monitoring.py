@@ -31,13 +31,13 @@ def _known() -> dict[str, set[str]]:
     """Every series that the kit, the storefront, the operator and the topology controller have, with its labels."""
     for module in ("tidings.observability.metrics", "storefront.adapters.forwarding"):
         importlib.import_module(module)
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for registry in (prometheus_client.REGISTRY, REGISTRY, METRICS):
         for collector in {*registry._collector_to_names}:
             labels = set(getattr(collector, "_labelnames", ()))
             for name in registry._collector_to_names[collector]:
-                found[name] = labels
-    return found
+                result[name] = labels
+    return result
 
 
 def _expressions() -> Iterator[tuple[str, str]]:
@@ -58,9 +58,9 @@ def test_every_metric_and_label_exists(where: str, expression: str) -> None:
     assert metrics <= known.keys()
     labels = SCRAPED.union(*(known[metric] for metric in metrics))
     for _, chosen in _LABELS.findall(expression):
-        assert {re.split("[=!]", each)[0].strip() for each in chosen.split(",")} <= labels
+        assert {re.split("[=!]", part)[0].strip() for part in chosen.split(",")} <= labels
     for names in _BY.findall(expression):
-        assert {each.strip() for each in names.split(",")} <= labels
+        assert {part.strip() for part in names.split(",")} <= labels
     for names in _FOR.findall(expression):
         assert all(hasattr(outcomes, name) or name == "Ignored" for name in names.split("|")), names
 

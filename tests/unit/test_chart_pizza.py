@@ -39,11 +39,11 @@ def test_drift_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     file = tmp_path / "pizza/files/contracts/gone.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("of a service that is no more")
-    wanted = tmp_path / "pizza/files/plan.json"
+    expected = tmp_path / "pizza/files/plan.json"
     monkeypatch.setattr(sync, "CHARTS", tmp_path)
-    monkeypatch.setattr(sync, "expected", lambda: {wanted: "{}"})
-    assert sync.drifted() == [file, wanted]
-    wanted.write_text("{}")
+    monkeypatch.setattr(sync, "expected", lambda: {expected: "{}"})
+    assert sync.drifted() == [file, expected]
+    expected.write_text("{}")
     assert sync.drifted() == [file]
 
 
@@ -55,7 +55,7 @@ def test_the_packaged_contracts_are_the_same_plan() -> None:
     )
     assert packaged.apps == written.apps
     assert packaged.scopes == written.scopes
-    assert [each for each in packaged.findings if each.severity == "error"] == []
+    assert [finding for finding in packaged.findings if finding.severity == "error"] == []
 
 
 @cache
@@ -85,7 +85,7 @@ def test_what_the_operator_and_the_local_run_write_is_valid() -> None:
         for resource in (*app.subscriptions, *([app.resiliency] if app.resiliency else []))
     ]
     written += [yaml.safe_load(file.read_text()) for file in ROOT.glob("components/*/*.yaml")]
-    assert {each["kind"] for each in written} == {"Subscription", "Resiliency", "Component"}
+    assert {item["kind"] for item in written} == {"Subscription", "Resiliency", "Component"}
     for resource in written:
         definitions.validate(resource)
 
@@ -94,9 +94,9 @@ def test_what_the_operator_and_the_local_run_write_is_valid() -> None:
     ("kind", "spoilt"), [("Component", {"ignoreError": True}), ("Configuration", {"metrics": {"enabled": "yes"}})]
 )
 def test_a_strange_field_of_dapr_would_be_noticed(kind: str, spoilt: Resource) -> None:
-    (found,) = list(of_kind(rendered("pizza"), kind).values())[:1]
+    (result,) = list(of_kind(rendered("pizza"), kind).values())[:1]
     with pytest.raises(ValidationError):
-        definitions.validate({**found, "spec": {**found["spec"], **spoilt}})
+        definitions.validate({**result, "spec": {**result["spec"], **spoilt}})
 
 
 def test_a_strange_field_would_be_noticed() -> None:
@@ -108,9 +108,9 @@ def test_a_strange_field_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("name", sorted(VALUE_SETS.keys() - {"dev"}))
 def test_every_pod_is_restricted(name: str) -> None:
-    found = pods(rendered("pizza", VALUE_SETS[name]))
-    wrong = {pod: insecure(template, token=pod == "topology") for pod, template in found}  # it talks to the API server
-    assert {pod: each for pod, each in wrong.items() if each} == {}
+    result = pods(rendered("pizza", VALUE_SETS[name]))
+    wrong = {pod: insecure(template, token=pod == "topology") for pod, template in result}  # it talks to the API server
+    assert {pod: item for pod, item in wrong.items() if item} == {}
 
 
 def test_only_for_skaffold_dev_may_services_write_where_they_run() -> None:
@@ -122,15 +122,15 @@ def test_only_for_skaffold_dev_may_services_write_where_they_run() -> None:
 def test_services_are_those_of_the_local_run() -> None:
     local = yaml.safe_load((ROOT / "tidings.yaml").read_text())["services"]
     values = yaml.safe_load((PIZZA / "values.yaml").read_text())["services"]
-    assert {each["name"]: each.get("sidecar", True) for each in local if each["name"] != "archive"} == {
-        name: (given or {}).get("sidecar", True) for name, given in values.items()
+    assert {item["name"]: item.get("sidecar", True) for item in local if item["name"] != "archive"} == {
+        name: (value or {}).get("sidecar", True) for name, value in values.items()
     }
 
 
 def test_settings_are_known_to_the_services() -> None:
     values = yaml.safe_load((PIZZA / "values.yaml").read_text())["services"]
-    for name, given in values.items():
-        for variable in (given or {}).get("environment", {}):
+    for name, value in values.items():
+        for variable in (value or {}).get("environment", {}):
             owner, _, field = variable.lower().partition("_")
             if owner == "tidings":
                 assert variable.lower() in Settings.model_fields, f"{variable} of {name}"
@@ -141,8 +141,8 @@ def test_settings_are_known_to_the_services() -> None:
 
 
 def _rights(component: Resource, kind: str) -> str:
-    (found,) = [each["value"] for each in component["spec"]["metadata"] if each["name"] == kind]
-    return str(found)
+    (result,) = [item["value"] for item in component["spec"]["metadata"] if item["name"] == kind]
+    return str(result)
 
 
 def test_scopes_are_those_of_the_plan() -> None:
@@ -156,8 +156,8 @@ def test_scopes_are_those_of_the_plan() -> None:
 def test_a_newcomer_gets_what_it_is_given_and_its_dead_letters_are_kept() -> None:
     resources = rendered("pizza", {"scopes": {"additional": {"fraud": {"subscribe": ["orders.orderConfirmed.v2"]}}}})
     component = of_kind(resources, "Component")["pubsub"]
-    subscribe = dict(each.split("=") for each in _rights(component, "subscriptionScopes").split(";"))
-    publish = dict(each.split("=") for each in _rights(component, "publishingScopes").split(";"))
+    subscribe = dict(part.split("=") for part in _rights(component, "subscriptionScopes").split(";"))
+    publish = dict(part.split("=") for part in _rights(component, "publishingScopes").split(";"))
     assert subscribe["fraud"] == "orders.orderConfirmed.v2,replay.fraud"
     assert publish["fraud"] == "deadletter.fraud"
     assert "deadletter.fraud" in subscribe["archive"]
@@ -174,9 +174,9 @@ def test_more_rights_for_an_app_of_the_plan_are_added_to_its_own() -> None:
     more = {"scopes": {"additional": {"tracking": {"subscribe": ["staff.memberClockedIn.v1"]}}}}
     before, after = (
         dict(
-            each.split("=") for each in _rights(of_kind(found, "Component")["pubsub"], "subscriptionScopes").split(";")
+            part.split("=") for part in _rights(of_kind(result, "Component")["pubsub"], "subscriptionScopes").split(";")
         )
-        for found in (rendered("pizza"), rendered("pizza", more))
+        for result in (rendered("pizza"), rendered("pizza", more))
     )
     assert set(after["tracking"].split(",")) == {*before["tracking"].split(","), "staff.memberClockedIn.v1"}
     assert {app for app in after if after[app] != before[app]} == {"tracking"}
@@ -192,26 +192,29 @@ def test_components_are_the_sets_with_secrets_in_the_place_of_addresses(name: st
     }
     secrets = of_kind(resources, "Secret")
     for component, folder in sets.items():
-        found = of_kind(resources, "Component")[component]
+        result = of_kind(resources, "Component")[component]
         (file,) = (ROOT / "components" / folder).glob("*.yaml")
-        wanted = yaml.safe_load(file.read_text())
-        assert (found["spec"]["type"], found["spec"]["version"]) == (wanted["spec"]["type"], wanted["spec"]["version"])
-        given = {each["name"]: each for each in found["spec"]["metadata"]}
-        for item in wanted["spec"]["metadata"]:
+        content = yaml.safe_load(file.read_text())
+        assert (result["spec"]["type"], result["spec"]["version"]) == (
+            content["spec"]["type"],
+            content["spec"]["version"],
+        )
+        value = {entry["name"]: entry for entry in result["spec"]["metadata"]}
+        for item in content["spec"]["metadata"]:
             if item["value"].startswith("${"):
-                reference = given[item["name"]]["secretKeyRef"]
+                reference = value[item["name"]]["secretKeyRef"]
                 assert f"${{{reference['key']}}}" == item["value"]
                 assert reference["name"] == SECRET or reference["key"] in secrets[reference["name"]]["stringData"]
             else:
-                assert given[item["name"]] == item
+                assert value[item["name"]] == item
 
 
 def test_the_archive_has_the_map_for_its_console() -> None:
     data = of_kind(rendered("pizza"), "ConfigMap")["system-map"]["data"]
     inventory = load(contracts_folders(ROOT))
     assert json.loads(data["map.json"]) == json.loads(json.dumps(system_map(inventory, plan(inventory)), default=str))
-    archive = {each["metadata"].get("namespace"): each for each in _tidings() if each["kind"] == "Deployment"}["pizza"]
-    (volume,) = [each for each in archive["spec"]["template"]["spec"]["volumes"] if each["name"] == "map"]
+    archive = {item["metadata"].get("namespace"): item for item in _tidings() if item["kind"] == "Deployment"}["pizza"]
+    (volume,) = [item for item in archive["spec"]["template"]["spec"]["volumes"] if item["name"] == "map"]
     assert volume["configMap"] == {"name": "system-map", "optional": True}
 
 
@@ -226,7 +229,10 @@ def test_no_secret_stands_outside_of_secrets() -> None:
         of_kind(resources, "Secret")[name]["stringData"]
         for name in ("pizza-nats", "pizza-redis", "pizza-api-token", "pizza-app-token")
     ]
-    words = [next(each[key] for key in ("password", "REDIS_PASSWORD", "token") if key in each) for each in passwords]
+    words = [
+        next(password[key] for key in ("password", "REDIS_PASSWORD", "token") if key in password)
+        for password in passwords
+    ]
     assert len({*words}) == len(words)
     for resource in resources:
         if resource["kind"] != "Secret":
@@ -244,7 +250,7 @@ def test_each_direction_between_service_and_sidecar_has_a_token_of_its_own(
     assert {api, app} - set(of_kind(resources, "Secret")) == ({api, app} if values else set())
     for name, template in pods(resources):
         annotations = template["metadata"].get("annotations", {})
-        env = {each["name"]: each for each in template["spec"]["containers"][0].get("env", ())}
+        env = {item["name"]: item for item in template["spec"]["containers"][0].get("env", ())}
         if name in SIDECARS:
             assert annotations["dapr.io/api-token-secret"] == api
             assert annotations["dapr.io/app-token-secret"] == app
@@ -259,7 +265,7 @@ def test_no_app_calls_another_through_dapr() -> None:
     (configuration,) = of_kind(rendered("pizza"), "Configuration").values()
     control = configuration["spec"]["accessControl"]
     assert control["defaultAction"] == "deny"
-    assert not [each for each in control.get("policies", ()) if each.get("defaultAction") != "deny"]
+    assert not [policy for policy in control.get("policies", ()) if policy.get("defaultAction") != "deny"]
     for name, template in pods(rendered("pizza")):
         if name in SIDECARS:
             assert template["metadata"]["annotations"]["dapr.io/config"] == configuration["metadata"]["name"]
@@ -271,18 +277,18 @@ def test_one_secret_for_both_directions_is_refused() -> None:
 
 @pytest.mark.parametrize("image", ["", "ghcr.io/dapr/daprd:1.18.3"])
 def test_a_sidecar_may_be_another_one_than_the_injectors(image: str) -> None:
-    found = {
+    result = {
         name: template["metadata"]["annotations"].get("dapr.io/sidecar-image", "")
         for name, template in pods(rendered("pizza", {"dapr": {"sidecarImage": image}}))
         if name in SIDECARS
     }
-    assert found == dict.fromkeys(SIDECARS, image)
+    assert result == dict.fromkeys(SIDECARS, image)
 
 
 def _waits(values: Mapping[str, Any]) -> dict[str, str]:
     """What each pod waits for before its sidecar starts."""
-    found = {name: template["spec"].get("initContainers", []) for name, template in pods(rendered("pizza", values))}
-    return {name: " ".join(each[0]["command"][3:]) for name, each in found.items() if each}
+    result = {name: template["spec"].get("initContainers", []) for name, template in pods(rendered("pizza", values))}
+    return {name: " ".join(item[0]["command"][3:]) for name, item in result.items() if item}
 
 
 def test_a_sidecar_starts_when_the_parts_are_there_that_it_would_end_without() -> None:
@@ -319,7 +325,7 @@ def test_what_keeps_sqlite_has_one_copy_and_its_volume(name: str) -> None:
 
 def test_two_of_all_but_what_keeps_sqlite() -> None:
     resources = rendered("pizza", VALUE_SETS["two"])
-    copies = {name: each["spec"]["replicas"] for name, each in of_kind(resources, "Deployment").items()}
+    copies = {name: item["spec"]["replicas"] for name, item in of_kind(resources, "Deployment").items()}
     assert {name for name, many in copies.items() if many == 2} == SERVICES - {"payments"}
     assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES - {"payments"}
 
@@ -327,11 +333,11 @@ def test_two_of_all_but_what_keeps_sqlite() -> None:
 def test_two_of_everything_with_the_shipped_postgres() -> None:
     resources = rendered("pizza", VALUE_SETS["ha"])
     deployments = of_kind(resources, "Deployment")
-    assert {name for name, each in deployments.items() if each["spec"]["replicas"] == 2} == SERVICES
+    assert {name for name, item in deployments.items() if item["spec"]["replicas"] == 2} == SERVICES
     assert set(of_kind(resources, "PodDisruptionBudget")) == SERVICES
     assert not of_kind(resources, "PersistentVolumeClaim")
     secret = of_kind(resources, "Secret")["pizza-postgres"]["stringData"]
-    env = {each["name"]: each for each in deployments["payments"]["spec"]["template"]["spec"]["containers"][0]["env"]}
+    env = {item["name"]: item for item in deployments["payments"]["spec"]["template"]["spec"]["containers"][0]["env"]}
     reference = {"name": "pizza-postgres", "key": "PAYMENTS_DATABASE_URL"}
     assert env["PAYMENTS_DATABASE_URL"]["valueFrom"]["secretKeyRef"] == reference
     assert deployments["payments"]["spec"]["strategy"]["type"] == "RollingUpdate"
@@ -353,10 +359,10 @@ def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
 
 def test_keda_looks_at_each_topic_that_an_app_reads() -> None:
     triggers = of_kind(rendered("pizza", VALUE_SETS["keda"]), "ScaledObject")["kitchen"]["spec"]["triggers"]
-    assert [each["metadata"]["stream"] for each in triggers] == [
+    assert [trigger["metadata"]["stream"] for trigger in triggers] == [
         "menu_recipePublished_v1", "orders_orderCancelled_v1", "orders_orderConfirmed_v2", "replay_kitchen",
     ]  # fmt: skip
-    assert {each["metadata"]["consumer"] for each in triggers} == {"kitchen"}
+    assert {trigger["metadata"]["consumer"] for trigger in triggers} == {"kitchen"}
 
 
 @pytest.mark.parametrize(("name", "place"), [("keda-kafka", "topic"), ("keda-rabbitmq", "queueName")])
@@ -365,25 +371,25 @@ def test_keda_looks_at_the_lag_on_brokers_of_ones_own_and_logs_in(name: str, pla
     triggers = of_kind(resources, "ScaledObject")["kitchen"]["spec"]["triggers"]
     read = ["menu.recipePublished.v1", "orders.orderCancelled.v1", "orders.orderConfirmed.v2", "replay.kitchen"]
     prefix = "kitchen-" if place == "queueName" else ""
-    assert [each["metadata"][place] for each in triggers] == [f"{prefix}{topic}" for topic in read]
+    assert [trigger["metadata"][place] for trigger in triggers] == [f"{prefix}{topic}" for topic in read]
     [login] = of_kind(resources, "TriggerAuthentication")
-    assert {each["authenticationRef"]["name"] for each in triggers} == {login}
+    assert {trigger["authenticationRef"]["name"] for trigger in triggers} == {login}
 
 
 def test_with_kafka_the_chart_has_its_topics_kept() -> None:
     [container] = of_kind(rendered("pizza", VALUE_SETS["kafka"]), "Deployment")["topology"]["spec"]["template"]["spec"][
         "containers"
     ]
-    names = {each["name"] for each in container["env"]}
+    names = {item["name"] for item in container["env"]}
     assert {"KAFKA_BROKERS", "KAFKA_USER", "KAFKA_PASSWORD", "KAFKA_DISABLE_TLS", "TOPOLOGY_PARTITIONS"} <= names
 
 
 def test_a_service_that_is_switched_off_leaves_nothing() -> None:
     resources = rendered("pizza", VALUE_SETS["few"])
     labelled = [
-        each["metadata"]["name"]
-        for each in resources
-        if each["metadata"]["labels"].get("app.kubernetes.io/name") in ("loyalty", "notifications")
+        resource["metadata"]["name"]
+        for resource in resources
+        if resource["metadata"]["labels"].get("app.kubernetes.io/name") in ("loyalty", "notifications")
     ]
     assert labelled == []
 
@@ -409,8 +415,8 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_values_are_refused_with_their_name(name: str) -> None:
     values, words = WRONG[name]
-    said = failure("pizza", values)
-    assert any(word in said for word in words.split("|")), said
+    output = failure("pizza", values)
+    assert any(word in output for word in words.split("|")), output
 
 
 def test_redis_state_may_not_be_sqlite() -> None:
@@ -422,25 +428,28 @@ def test_redis_state_may_not_be_sqlite() -> None:
 
 def _chosen(selector: Resource, labels: Mapping[str, str]) -> bool:
     by_label = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return by_label and all(labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", ()))
+    return by_label and all(
+        labels.get(match_expression["key"]) in match_expression["values"]
+        for match_expression in selector.get("matchExpressions", ())
+    )
 
 
 def _lets(rules: list[Resource], side: str, labels: Mapping[str, str], port: int) -> bool:
     for rule in rules:
         peers = rule.get(side)
         reaches = peers is None or any("podSelector" in peer and _chosen(peer["podSelector"], labels) for peer in peers)
-        if reaches and ("ports" not in rule or port in [each.get("port") for each in rule["ports"]]):
+        if reaches and ("ports" not in rule or port in [item.get("port") for item in rule["ports"]]):
             return True
     return False
 
 
 def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
     """Every connection between pods of the namespace that the policies let through, as a network plugin decides."""
-    policies = [each["spec"] for each in of_kind(resources, "NetworkPolicy").values()]
+    policies = [item["spec"] for item in of_kind(resources, "NetworkPolicy").values()]
     labels = {name: template["metadata"]["labels"] for name, template in pods(resources)}
     labels["archive"] = dict(pods(_tidings()))["archive"]["metadata"]["labels"]
     policies += [
-        each["spec"] for each in _tidings() if each["kind"] == "NetworkPolicy" and "namespace" in each["metadata"]
+        item["spec"] for item in _tidings() if item["kind"] == "NetworkPolicy" and "namespace" in item["metadata"]
     ]
     for source, its in labels.items():
         leaving = [policy for policy in policies if _chosen(policy["podSelector"], its)]
@@ -457,12 +466,12 @@ def _edges(resources: tuple[Resource, ...]) -> Iterator[tuple[str, str, int]]:
 
 def test_pods_reach_only_what_they_need() -> None:
     apps = SIDECARS | {"archive"}
-    wanted = {(app, "nats", 4222) for app in apps | {"topology"}} | {(app, "redis", 6379) for app in apps}
-    wanted |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
-    wanted |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
+    expected = {(app, "nats", 4222) for app in apps | {"topology"}} | {(app, "redis", 6379) for app in apps}
+    expected |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
+    expected |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
     # The archive may connect within its namespace, whose broker and stores it does not know; the storefront is public.
-    wanted |= {("archive", "storefront", 8080)}
-    assert set(_edges(rendered("pizza"))) == wanted
+    expected |= {("archive", "storefront", 8080)}
+    assert set(_edges(rendered("pizza"))) == expected
 
 
 def test_with_redis_for_both_nobody_looks_for_nats() -> None:

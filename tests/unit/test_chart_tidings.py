@@ -53,12 +53,14 @@ def test_what_the_cluster_lacks_is_said_in_one_line(
         cwd=tmp_path,
     )
     assert done.returncode != 0
-    (line,) = [each for each in done.stderr.splitlines() if missing in each]
+    (line,) = [item for item in done.stderr.splitlines() if missing in item]
     assert fix in line
 
 
 def test_crds_are_the_operators_and_stay_on_uninstall() -> None:
-    written = {each["metadata"]["name"]: each for each in yaml.safe_load_all((MANIFESTS / "crds.yaml").read_text())}
+    written = {
+        document["metadata"]["name"]: document for document in yaml.safe_load_all((MANIFESTS / "crds.yaml").read_text())
+    }
     shipped = of_kind(rendered("tidings"), "CustomResourceDefinition")
     assert shipped.keys() == written.keys()
     for name, crd in shipped.items():
@@ -72,13 +74,13 @@ def test_crds_are_the_operators_and_stay_on_uninstall() -> None:
 def test_rights_are_those_that_the_operator_is_tested_with() -> None:
     written = list(yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()))
     for kind in ("ClusterRole", "Role"):
-        rules = {each["metadata"]["name"]: each["rules"] for each in written if each["kind"] == kind}
-        found = of_kind(rendered("tidings"), kind)
-        found.pop("archive-contracts", None)
-        assert {name: each["rules"] for name, each in found.items()} == rules
+        rules = {item["metadata"]["name"]: item["rules"] for item in written if item["kind"] == kind}
+        result = of_kind(rendered("tidings"), kind)
+        result.pop("archive-contracts", None)
+        assert {name: item["rules"] for name, item in result.items()} == rules
     for kind in ("ClusterRoleBinding", "RoleBinding"):
         for binding in of_kind(rendered("tidings"), kind).values():
-            assert {each["namespace"] for each in binding["subjects"]} == {"tidings"}  # the release's own
+            assert {subject["namespace"] for subject in binding["subjects"]} == {"tidings"}  # the release's own
 
 
 def test_the_api_server_finds_the_webhooks() -> None:
@@ -86,13 +88,13 @@ def test_the_api_server_finds_the_webhooks() -> None:
     for values, policy in (({}, "Ignore"), (chosen, "Fail")):
         resources = rendered("tidings", values)
         kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
-        found = [each for each in resources if each["kind"] in kinds]
+        result = [resource for resource in resources if resource["kind"] in kinds]
         read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
-        assert [each["metadata"]["name"] for each in found] == [read.webhook_configuration] * 2
+        assert [item["metadata"]["name"] for item in result] == [read.webhook_configuration] * 2
         template = dict(pods(resources))["tidings-operator"]
         (container,) = template["spec"]["containers"]
         assert {"name": "webhooks", "containerPort": read.webhook_port} in container["ports"]
-        for webhook in (each for configuration in found for each in configuration["webhooks"]):
+        for webhook in (item for configuration in result for item in configuration["webhooks"]):
             service = of_kind(resources, "Service")[webhook["clientConfig"]["service"]["name"]]
             assert webhook["clientConfig"]["service"]["namespace"] == "tidings"  # the release's own
             path = webhook["clientConfig"]["service"].get("path", "")
@@ -139,10 +141,10 @@ def test_wrong_values_are_refused() -> None:
 
 
 def test_namespaces_bound_the_rights_too() -> None:
-    found = rendered("tidings", {"namespaces": ["a", "b"]})
-    everywhere = {each["roleRef"]["name"] for each in found if each["kind"] == "ClusterRoleBinding"}
+    result = rendered("tidings", {"namespaces": ["a", "b"]})
+    everywhere = {item["roleRef"]["name"] for item in result if item["kind"] == "ClusterRoleBinding"}
     assert everywhere == {"tidings-operator-cluster-tidings"}
-    roles = of_kind(found, "ClusterRole")
+    roles = of_kind(result, "ClusterRole")
     assert {
         resource for rule in roles["tidings-operator-cluster-tidings"]["rules"] for resource in rule["resources"]
     } == {
@@ -153,9 +155,9 @@ def test_namespaces_bound_the_rights_too() -> None:
         "mutatingwebhookconfigurations",
     }
     bound = {
-        (each["metadata"]["namespace"], each["roleRef"]["kind"], each["roleRef"]["name"])
-        for each in found
-        if each["kind"] == "RoleBinding" and each["metadata"]["name"] != "archive-contracts"
+        (item["metadata"]["namespace"], item["roleRef"]["kind"], item["roleRef"]["name"])
+        for item in result
+        if item["kind"] == "RoleBinding" and item["metadata"]["name"] != "archive-contracts"
     }
     assert bound == {
         ("tidings", "Role", "tidings-operator"),
@@ -164,8 +166,8 @@ def test_namespaces_bound_the_rights_too() -> None:
 
 
 def test_without_namespaces_the_rights_hold_everywhere() -> None:
-    found = of_kind(rendered("tidings"), "ClusterRoleBinding")
-    assert found.keys() == {"tidings-operator", "tidings-operator-cluster", "tidings-operator-observe"}
+    result = of_kind(rendered("tidings"), "ClusterRoleBinding")
+    assert result.keys() == {"tidings-operator", "tidings-operator-cluster", "tidings-operator-observe"}
 
 
 def test_two_releases_for_different_namespaces_share_no_name() -> None:
@@ -183,23 +185,23 @@ def test_two_releases_for_different_namespaces_share_no_name() -> None:
         ]
         command = [helm, "template", release, str(CHARTS / "tidings"), "--kube-version", KUBERNETES, *apis, *how]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        made = [each for each in yaml.safe_load_all(done.stdout) if each]
+        made = [document for document in yaml.safe_load_all(done.stdout) if document]
         names.append(
-            {(each["kind"], each["metadata"].get("namespace", release), each["metadata"]["name"]) for each in made}
+            {(item["kind"], item["metadata"].get("namespace", release), item["metadata"]["name"]) for item in made}
         )
-        clusterwide = [each for each in made if each["kind"].startswith(("Cluster", "Validating", "Mutating"))]
-        names[-1] |= {(each["kind"], "", each["metadata"]["name"]) for each in clusterwide}
+        clusterwide = [item for item in made if item["kind"].startswith(("Cluster", "Validating", "Mutating"))]
+        names[-1] |= {(item["kind"], "", item["metadata"]["name"]) for item in clusterwide}
         read = settings.read(of_kind(tuple(made), "ConfigMap")["tidings-operator-settings"]["data"])
-        for each in made:
-            if each["kind"].endswith("WebhookConfiguration"):
-                assert each["metadata"]["name"] == read.webhook_configuration
-                (selected,) = {json.dumps(webhook["namespaceSelector"]) for webhook in each["webhooks"]}
+        for entry in made:
+            if entry["kind"].endswith("WebhookConfiguration"):
+                assert entry["metadata"]["name"] == read.webhook_configuration
+                (selected,) = {json.dumps(webhook["namespaceSelector"]) for webhook in entry["webhooks"]}
                 assert json.loads(selected)["matchExpressions"][0]["values"] == namespaces.split(",")
         (patchable,) = [
             rule["resourceNames"]
-            for each in made
-            if each["kind"] == "ClusterRole"
-            for rule in each["rules"]
+            for item in made
+            if item["kind"] == "ClusterRole"
+            for rule in item["rules"]
             if "validatingwebhookconfigurations" in rule["resources"]
         ]
         assert patchable == [read.webhook_configuration]
@@ -219,9 +221,9 @@ def test_a_version_may_have_build_metadata(tmp_path: Path) -> None:
     apis = [word for api in APIS for word in ("--api-versions", api)]
     command = [helm, "template", "tidings", str(tmp_path / "tidings"), "--kube-version", KUBERNETES, *apis]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    resources = tuple(each for each in yaml.safe_load_all(done.stdout) if each)
-    for each in resources:
-        for value in each["metadata"].get("labels", {}).values():
+    resources = tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+    for resource in resources:
+        for value in resource["metadata"].get("labels", {}).values():
             assert len(value) <= 63, value
             assert value.replace("-", "").replace("_", "").replace(".", "").isalnum(), value
             assert value[-1].isalnum(), value
@@ -239,8 +241,8 @@ def test_numbers_reach_the_operator_as_they_were_written(value: Any) -> None:
 def test_values_of_an_older_chart_are_enough(missing: str) -> None:
     """After `helm upgrade --reuse-values`, what the chart before did not know is missing, not at its default."""
     without = rendered("tidings", {missing: None})
-    assert {(each["kind"], each["metadata"]["name"]) for each in without} == {
-        (each["kind"], each["metadata"]["name"]) for each in rendered("tidings")
+    assert {(item["kind"], item["metadata"]["name"]) for item in without} == {
+        (item["kind"], item["metadata"]["name"]) for item in rendered("tidings")
     }
     settings.read(of_kind(without, "ConfigMap")["tidings-operator-settings"]["data"])
 
@@ -249,11 +251,11 @@ def test_any_user_may_run_it() -> None:
     """OpenShift gives each namespace users of its own, and refuses a pod that names another."""
     manifest = yaml.safe_load((MANIFESTS / "deployment.yaml").read_text())["spec"]["template"]
     template = dict(pods(rendered("tidings")))["tidings-operator"]
-    for each in (manifest, template):
-        contexts = [each["spec"]["securityContext"], *(one["securityContext"] for one in each["spec"]["containers"])]
+    for item in (manifest, template):
+        contexts = [item["spec"]["securityContext"], *(one["securityContext"] for one in item["spec"]["containers"])]
         assert not [name for context in contexts for name in context if name in ("runAsUser", "runAsGroup", "fsGroup")]
-        assert "tmp" in {mount["name"] for mount in each["spec"]["containers"][0]["volumeMounts"]}
-        assert each["spec"]["enableServiceLinks"] is False
+        assert "tmp" in {mount["name"] for mount in item["spec"]["containers"][0]["volumeMounts"]}
+        assert item["spec"]["enableServiceLinks"] is False
     image = (CHARTS.parent / "images/operator.Dockerfile").read_text()
     assert "\nUSER 10001:10001\n" in image, "runAsNonRoot needs a number"
     chosen = rendered("tidings", {"podSecurityContext": {"runAsUser": 10001}})
@@ -274,9 +276,12 @@ def test_secrets_are_mounted_for_sidecars_tokens_and_the_webhooks_clients() -> N
     resources = rendered("tidings", values)
     read = settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"])
     template = dict(pods(resources))["tidings-operator"]
-    volumes = {each["name"]: each["secret"]["secretName"] for each in template["spec"]["volumes"] if "secret" in each}
+    volumes = {
+        volume["name"]: volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume
+    }
     mounts = {
-        each["mountPath"]: volumes.get(each["name"]) for each in template["spec"]["containers"][0]["volumeMounts"]
+        volume_mount["mountPath"]: volumes.get(volume_mount["name"])
+        for volume_mount in template["spec"]["containers"][0]["volumeMounts"]
     }
     assert mounts[read.sidecar_tokens] == "tokens"
     assert mounts[str(Path(read.webhook_client_ca).parent)] == "clients"
@@ -288,16 +293,16 @@ def test_secrets_are_mounted_for_sidecars_tokens_and_the_webhooks_clients() -> N
 def _named(resources: tuple[Any, ...], kind: str, name: str) -> dict[str, Any]:
     """Return the resources of a kind and name, by namespace; empty for the release's own."""
     return {
-        each["metadata"].get("namespace", ""): each
-        for each in resources
-        if (each["kind"], each["metadata"]["name"]) == (kind, name)
+        resource["metadata"].get("namespace", ""): resource
+        for resource in resources
+        if (resource["kind"], resource["metadata"]["name"]) == (kind, name)
     }
 
 
 def _container(resources: tuple[Any, ...], namespace: str = "tidings") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the archive's pod and the variables of its container."""
     spec = _named(resources, "Deployment", "archive")[namespace]["spec"]["template"]["spec"]
-    return spec, {each["name"]: each for each in spec["containers"][0]["env"]}
+    return spec, {item["name"]: item for item in spec["containers"][0]["env"]}
 
 
 def test_the_archive_is_installed_with_the_operator_which_knows_its_address_and_token() -> None:
@@ -307,8 +312,11 @@ def test_the_archive_is_installed_with_the_operator_which_knows_its_address_and_
     token = _named(resources, "Secret", "archive-token")["tidings"]["stringData"]["ARCHIVE_TOKEN"]
     assert _named(resources, "Secret", "tidings-archive-tokens")[""]["stringData"] == {"tidings": token}
     template = dict(pods(resources))["tidings-operator"]
-    volumes = {each["name"]: each.get("secret") for each in template["spec"]["volumes"]}
-    mounts = {each["mountPath"]: each["name"] for each in template["spec"]["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume.get("secret") for volume in template["spec"]["volumes"]}
+    mounts = {
+        volume_mount["mountPath"]: volume_mount["name"]
+        for volume_mount in template["spec"]["containers"][0]["volumeMounts"]
+    }
     assert volumes[mounts[read.archive_tokens]] == {"secretName": "tidings-archive-tokens", "optional": True}
     spec, env = _container(resources)
     assert env["ARCHIVE_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "archive-token", "key": "ARCHIVE_TOKEN"}
@@ -326,7 +334,7 @@ def test_each_namespace_has_an_archive_and_a_token_of_its_own() -> None:
         name = "archive-data" if kind == "PersistentVolumeClaim" else "archive"
         assert _named(resources, kind, name).keys() == {"shop", "pizza"}, kind
     secrets = _named(resources, "Secret", "archive-token")
-    tokens = {namespace: each["stringData"]["ARCHIVE_TOKEN"] for namespace, each in secrets.items()}
+    tokens = {namespace: item["stringData"]["ARCHIVE_TOKEN"] for namespace, item in secrets.items()}
     assert tokens["shop"] != tokens["pizza"]
     assert _named(resources, "Secret", "tidings-archive-tokens")[""]["stringData"] == tokens
     assert of_kind(resources, "Namespace").keys() == {"shop", "pizza"}
@@ -340,8 +348,12 @@ def test_the_archives_contracts_are_applied_by_a_job_once_their_definitions_exis
     assert not of_kind(resources, "EventType", "EventSubscription"), "Helm checks kinds before it creates any"
     text = _named(resources, "ConfigMap", "archive-contracts")["tidings"]["data"]["contracts.yaml"]
     contracts = list(yaml.safe_load_all(text))
-    assert {each["kind"] for each in contracts} == {"EventType", "EventSubscription"}
-    producers = {each["spec"]["type"]: each["spec"]["producers"] for each in contracts if each["kind"] == "EventType"}
+    assert {contract["kind"] for contract in contracts} == {"EventType", "EventSubscription"}
+    producers = {
+        contract["spec"]["type"]: contract["spec"]["producers"]
+        for contract in contracts
+        if contract["kind"] == "EventType"
+    }
     assert producers["archive.replayEvents"] == ["tracking"]
     assert producers["archive.recordReplayOutcome"] == ["archive"]
     (job,) = of_kind(resources, "Job").values()
@@ -364,7 +376,7 @@ def test_the_archive_may_use_postgres_and_own_tokens() -> None:
     ):
         assert env[name]["valueFrom"]["secretKeyRef"] == reference
     assert not of_kind(resources, "Secret", "PersistentVolumeClaim")
-    assert not [each for each in spec["volumes"] if "persistentVolumeClaim" in each]
+    assert not [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
     assert "archive" in of_kind(resources, "PodDisruptionBudget")
 
 
@@ -384,7 +396,7 @@ def test_wrong_values_of_the_archive_are_rejected_with_the_fix(values: dict[str,
 
 def test_without_an_archive_nothing_of_it_is_installed() -> None:
     resources = rendered("tidings", {"archive": {"enabled": False}})
-    assert not [each["metadata"]["name"] for each in resources if "archive" in each["metadata"]["name"]]
+    assert not [resource["metadata"]["name"] for resource in resources if "archive" in resource["metadata"]["name"]]
     assert not settings.read(of_kind(resources, "ConfigMap")["tidings-operator-settings"]["data"]).archive_tokens
 
 
@@ -412,7 +424,7 @@ def test_the_plain_manifests_have_the_charts_network_policy() -> None:
 
 def test_by_default_only_the_ports_that_are_needed_are_open_and_the_docs_say_to_whom() -> None:
     policy = of_kind(rendered("tidings"), "NetworkPolicy")["tidings-operator"]
-    open_to_all = [port["port"] for each in policy["spec"]["ingress"] if "from" not in each for port in each["ports"]]
+    open_to_all = [port["port"] for item in policy["spec"]["ingress"] if "from" not in item for port in item["ports"]]
     assert open_to_all == [8443]
-    said = (CHARTS.parent / "docs/explanation/security.md").read_text()
-    assert "so the chart can require neither by default" in " ".join(said.split())
+    text = (CHARTS.parent / "docs/explanation/security.md").read_text()
+    assert "so the chart can require neither by default" in " ".join(text.split())

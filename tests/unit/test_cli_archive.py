@@ -90,8 +90,8 @@ class Archive:
             await publish(topic, event)
             if topic == "replay.shop":
                 sent = json.loads(event)
-                said = {"replayId": sent["replayid"], "eventId": sent["id"], "source": sent["source"]}
-                data = {**said, "subscription": sent["replayto"], "outcome": outcome, "reason": reason}
+                output = {"replayId": sent["replayid"], "eventId": sent["id"], "source": sent["source"]}
+                data = {**output, "subscription": sent["replayto"], "outcome": outcome, "reason": reason}
                 confirmed = {"id": new_id(), "source": "shop", "type": "archive.recordReplayOutcome", "version": "1"}
                 body = json.dumps({**confirmed, "specversion": "1.0", "data": data}).encode()
                 path = "/events/archive.recordReplayOutcome.v1"
@@ -121,10 +121,10 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
     monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.0))
     monkeypatch.setattr(consumers, "known", lambda: frozenset({"shop"}))
     with Ports() as ports:
-        found = Archive(tmp_path, ports.take())
-        found.start()
-        yield found
-        found.stop()
+        result = Archive(tmp_path, ports.take())
+        result.start()
+        yield result
+        result.stop()
 
 
 def test_dead_letters_are_listed_and_shown(archive: Archive) -> None:
@@ -137,8 +137,8 @@ def test_dead_letters_are_listed_and_shown(archive: Archive) -> None:
         True,
         True,
     ]
-    assert [each["eventId"] for each in archive.json("dlq", "list")] == ["e-2", "e-1"]
-    assert [each["eventId"] for each in archive.json("dlq", "list", "--subscription", "shop-sold")] == ["e-1"]
+    assert [item["eventId"] for item in archive.json("dlq", "list")] == ["e-2", "e-1"]
+    assert [item["eventId"] for item in archive.json("dlq", "list", "--subscription", "shop-sold")] == ["e-1"]
     assert "more than 1" in archive.tidings("dlq", "list", "--limit", "1").output
     shown = archive.tidings("dlq", "show", "1").output
     assert "no [such] shelf" in shown
@@ -154,7 +154,7 @@ def test_a_dead_letter_is_replayed_after_a_person_has_agreed(archive: Archive) -
     assert "Replay: 1 handled." in archive.tidings("dlq", "replay", "1", typed="y\n").output
     assert archive.replayed() == ["e-1"]
     audit = archive.json("dlq", "show", "1")["audit"]
-    assert [each["action"] for each in audit] == ["handled", "sent"]
+    assert [item["action"] for item in audit] == ["handled", "sent"]
     assert "@" in audit[1]["who"]
 
 
@@ -170,7 +170,9 @@ def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(arc
     begun = archive._loop.time()
     results = archive.json("dlq", "replay", "--subscription", "shop-sold", "--rate", "20", "--yes")
     assert archive._loop.time() - begun >= 4 / 20
-    assert [(each["number"], each["state"]) for each in results] == [(number, "handled") for number in range(1, 6)]
+    assert [(result["number"], result["state"]) for result in results] == [
+        (number, "handled") for number in range(1, 6)
+    ]
     assert archive.replayed() == [f"e-{number}" for number in range(5)]
     assert "nothing to do" in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--yes").output
 
@@ -192,7 +194,7 @@ def test_discarding_needs_a_reason(archive: Archive) -> None:
     assert archive.tidings("dlq", "discard", "1", "--yes").exit_code == 2
     assert archive.json("dlq", "discard", "1", "--reason", "a test", "--yes") == [{"number": 1, "state": "discarded"}]
     assert archive.json("dlq", "list") == []
-    assert [each["state"] for each in archive.json("dlq", "list", "--state", "discarded")] == ["discarded"]
+    assert [item["state"] for item in archive.json("dlq", "list", "--state", "discarded")] == ["discarded"]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:
     archive.died("e-1")
     result = archive.tidings("dlq", "replay", "1", "--yes", "--timeout", "0")
     assert (result.exit_code, "1 sent but not confirmed" in result.output) == (1, True), result.output
-    assert [each["state"] for each in archive.json("dlq", "list", "--state", "sent")] == ["sent"]
+    assert [item["state"] for item in archive.json("dlq", "list", "--state", "sent")] == ["sent"]
     archive.hear("shop.itemSold.v1", "e-2")
     result = archive.tidings("replay", "shop", "--yes", "--timeout", "0")
     assert (result.exit_code, "not confirmed in time" in result.output) == (1, True), result.output
@@ -364,6 +366,6 @@ def answering(body: bytes) -> Iterator[str]:
 def test_a_dead_letter_without_a_version_says_so(archive: Archive) -> None:
     archive.died("e-1", version=None, failureclass="MalformedEvent")  # type: ignore[arg-type]
     listed, shown = archive.tidings("dlq", "list"), archive.tidings("dlq", "show", "1")
-    for each in (listed, shown):
-        assert "no version" in " ".join(each.output.split()), each.output
-        assert ".v0" not in each.output
+    for item in (listed, shown):
+        assert "no version" in " ".join(item.output.split()), item.output
+        assert ".v0" not in item.output

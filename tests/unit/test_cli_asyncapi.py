@@ -44,11 +44,11 @@ def references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):
             yield value["$ref"]
-        for each in value.values():
-            yield from references(each)
+        for item in value.values():
+            yield from references(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from references(each)
+        for item in value:
+            yield from references(item)
 
 
 def follow(whole: dict[str, Any], reference: str) -> Any:
@@ -60,8 +60,8 @@ def follow(whole: dict[str, Any], reference: str) -> Any:
 
 def problems(whole: dict[str, Any]) -> list[str]:
     errors = official().iter_errors(whole)
-    dangling = [each for each in references(whole) if not resolves(whole, each)]
-    return [f"{each.json_path}: {each.message}"[:300] for each in errors] + dangling
+    dangling = [reference for reference in references(whole) if not resolves(whole, reference)]
+    return [f"{error.json_path}: {error.message}"[:300] for error in errors] + dangling
 
 
 def resolves(whole: dict[str, Any], reference: str) -> bool:
@@ -92,25 +92,25 @@ def test_an_operation_names_messages_of_its_own_channel(folder: tuple[Path, ...]
     for operation in whole["operations"].values():
         channel = operation["channel"]["$ref"]
         assert operation["messages"]
-        assert all(each["$ref"].startswith(f"{channel}/messages/") for each in operation["messages"])
+        assert all(message["$ref"].startswith(f"{channel}/messages/") for message in operation["messages"])
 
 
 def test_the_plan_and_the_document_agree():
     """Who sends and receives what is what the sidecars are allowed to."""
     whole, planned = made(PIZZA), plan(load(PIZZA))
-    found = {
-        (each["tags"][0]["name"], each["action"], follow(whole, each["channel"]["$ref"])["address"])
-        for each in whole["operations"].values()
+    result = {
+        (operation["tags"][0]["name"], operation["action"], follow(whole, operation["channel"]["$ref"])["address"])
+        for operation in whole["operations"].values()
     }
     expected = {
         (name, action, topic)
-        for name, each in planned.apps.items()
-        for action, topics_of in (("send", each.publishes), ("receive", each.reads))
+        for name, item in planned.apps.items()
+        for action, topics_of in (("send", item.publishes), ("receive", item.reads))
         for topics in topics_of.values()
         for topic in topics
     }
-    assert found == expected
-    assert {each["address"] for each in whole["channels"].values()} == set(planned.topics)
+    assert result == expected
+    assert {channel["address"] for channel in whole["channels"].values()} == set(planned.topics)
 
 
 def test_what_one_app_sees():
@@ -145,7 +145,7 @@ def test_every_example_is_one_of_its_message(folder: tuple[Path, ...]):
         place = f"urn:it#/components/messages/{name}/payload"
         validator = jsonschema.Draft7Validator({"$ref": place}, registry=registry)
         for example in message.get("examples", ()):
-            assert [each.message for each in validator.iter_errors(example["payload"])] == [], name
+            assert [error.message for error in validator.iter_errors(example["payload"])] == [], name
             wrong = {**example["payload"], "type": "another.fact"}
             assert not validator.is_valid(wrong), "the payload schema says nothing"
             count += 1

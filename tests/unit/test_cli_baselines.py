@@ -41,7 +41,7 @@ def change(repository: Path) -> None:
 
 @pytest.mark.parametrize("command", ["lint", "plan", "impact"])
 @pytest.mark.parametrize(
-    ("against", "said"),
+    ("against", "message"),
     [
         ("", "neither a folder nor a git revision"),
         (" ", "neither a folder nor a git revision"),
@@ -53,12 +53,12 @@ def change(repository: Path) -> None:
         ("no-such-revision", "git fetch --unshallow"),
     ],
 )
-def test_an_empty_baseline_is_reported(repository: Path, command: str, against: str, said: str) -> None:
+def test_an_empty_baseline_is_reported(repository: Path, command: str, against: str, message: str) -> None:
     for folder in ("main", "void", "broken"):
         (repository / folder).mkdir()
     (repository / "broken" / "events.yaml").write_text("{")
     code, output = run(command, f"--against={against}")
-    assert (code, said in output) == (2, True), output
+    assert (code, message in output) == (2, True), output
 
 
 def test_a_moved_folder_is_compared_all_the_same(repository: Path) -> None:

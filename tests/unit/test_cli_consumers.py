@@ -28,7 +28,7 @@ def table(*arguments: object) -> list[list[str]]:
 
 
 def names(result: Result) -> list[str]:
-    return [f"{each['type']}.{each['version']}" for each in json.loads(result.stdout)]
+    return [f"{item['type']}.{item['version']}" for item in json.loads(result.stdout)]
 
 
 def test_every_version_with_its_readers():
@@ -41,7 +41,7 @@ def test_every_version_with_its_readers():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("expected", "actual"),
     [
         ("orders.orderConfirmed", ["orders.orderConfirmed.v1", "orders.orderConfirmed.v2"]),
         ("orders.orderConfirmed.v2", ["orders.orderConfirmed.v2"]),
@@ -49,14 +49,14 @@ def test_every_version_with_its_readers():
         ("*.v1", ["orders.orderConfirmed.v1", "payments.takePayment.v1"]),
     ],
 )
-def test_only_what_is_asked_for(wanted: str, found: list[str]):
-    assert names(run(wanted, "-f", SHOP, "-o", "json")) == found
+def test_only_what_is_asked_for(expected: str, actual: list[str]):
+    assert names(run(expected, "-f", SHOP, "-o", "json")) == actual
 
 
 def test_for_programs():
-    (found,) = json.loads(run("orders.orderConfirmed.v2", "-f", SHOP, "-o", "json").stdout)
-    consumers, observers = found.pop("consumers"), found.pop("observers")
-    assert found == {
+    (result,) = json.loads(run("orders.orderConfirmed.v2", "-f", SHOP, "-o", "json").stdout)
+    consumers, observers = result.pop("consumers"), result.pop("observers")
+    assert result == {
         "type": "orders.orderConfirmed",
         "version": "v2",
         "namespace": "default",
@@ -65,8 +65,11 @@ def test_for_programs():
         "owner": {"team": "orders", "contact": "orders@pizza.example"},
         "producers": ["orders"],
     }
-    assert [(each["app"], each["criticality"]) for each in consumers] == [("kitchen", "High"), ("kitchen", "Normal")]
-    assert [each["subscription"] for each in observers] == ["archive-everything"]
+    assert [(consumer["app"], consumer["criticality"]) for consumer in consumers] == [
+        ("kitchen", "High"),
+        ("kitchen", "Normal"),
+    ]
+    assert [observer["subscription"] for observer in observers] == ["archive-everything"]
     assert "ready" not in consumers[0], "files do not know"
 
 
@@ -78,8 +81,8 @@ def test_nobody_is_said(tmp_path: Path):
 
 def test_a_type_that_is_not_there_is_wrong_usage():
     result = run("orders.orderConfirmd", "-f", SHOP)
-    said = " ".join(result.output.replace("│", " ").split())
-    assert (result.exit_code, "Did you mean 'orders.orderConfirmed'?" in said) == (2, True), result.output
+    output = " ".join(result.output.replace("│", " ").split())
+    assert (result.exit_code, "Did you mean 'orders.orderConfirmed'?" in output) == (2, True), result.output
 
 
 def test_what_cannot_be_read_is_1_and_the_rest_is_shown(tmp_path: Path):
@@ -92,12 +95,12 @@ def test_what_cannot_be_read_is_1_and_the_rest_is_shown(tmp_path: Path):
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as found:
-        monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path / "config")))
+    with FakeCluster() as result:
+        monkeypatch.setenv("KUBECONFIG", str(result.kubeconfig(tmp_path / "config")))
         for namespace in ("east", "west"):
             inventory = load([SHOP], namespace=namespace)
-            found.put(map(difference.manifest, difference.known(inventory).values()), namespace)
-        yield found
+            result.put(map(difference.manifest, difference.known(inventory).values()), namespace)
+        yield result
 
 
 def condition(status: str, reason: str) -> dict[str, Any]:
@@ -118,16 +121,16 @@ def test_a_cluster_also_says_whether_it_works(cluster: FakeCluster, status: dict
     cluster.objects["eventsubscriptions", "east", "kitchen-order-confirmed"]["status"] = status
     result = run("orders.orderConfirmed.v2", "--live", "-n", "east", "-o", "json")
     assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.stdout)
-    assert (found["namespace"], found["consumers"][0]["ready"]) == ("east", ready)
+    (results,) = json.loads(result.stdout)
+    assert (results["namespace"], results["consumers"][0]["ready"]) == ("east", ready)
     lines = table("orders.orderConfirmed.v2", "-n", "east")
     assert lines[0][-1] == "ready"
     assert lines[1][5:] == ready.split()
 
 
 def test_a_namespace_is_a_filter_and_without_one_all_are_shown(cluster: FakeCluster):
-    shown = [each["namespace"] for each in json.loads(run("--context", "test", "-o", "json").stdout)]
+    shown = [item["namespace"] for item in json.loads(run("--context", "test", "-o", "json").stdout)]
     assert shown.count("east") == shown.count("west") == 3
-    only = [each["namespace"] for each in json.loads(run("-n", "west", "-o", "json").stdout)]
+    only = [item["namespace"] for item in json.loads(run("-n", "west", "-o", "json").stdout)]
     assert set(only) == {"west"}
-    assert [each for each in cluster.asked if "continue=2" in each], "lists come in pages"
+    assert [item for item in cluster.asked if "continue=2" in item], "lists come in pages"

@@ -53,13 +53,13 @@ def system(
     specs = [("EventSubscription", "books-sold", books), ("EventSubscription", "archive-all", archive)]
     if versions:
         specs.append(("EventType", "sold", kind))
-    found = Inventory()
+    inventory = Inventory()
     for name, called, spec in specs:
         document = {"apiVersion": "tidings.dev/v1alpha1", "kind": name, "metadata": {"name": called}, "spec": spec}
         resource, findings = parse_resource(document)
         assert resource is not None, findings
-        found.put(resource)
-    return found
+        inventory.put(resource)
+    return inventory
 
 
 def compare(before: Inventory, after: Inventory) -> list[Impact]:
@@ -155,14 +155,14 @@ ENDS = {"effective": "2026-01-01", "removal": "2026-12-31", "alternative": "v2"}
     ],
 )
 def test_what_a_change_means(after: Inventory, expected: list[tuple[str, str, bool, int]], advice: str):
-    found = compare(OLD, after)
-    assert [(each.version, each.effect, each.breaks, len(each.differences)) for each in found] == expected
-    assert advice in " ".join(line for each in found for line in each.advice)
+    result = compare(OLD, after)
+    assert [(item.version, item.effect, item.breaks, len(item.differences)) for item in result] == expected
+    assert advice in " ".join(line for item in result for line in item.advice)
 
 
 def test_a_reader_is_named_with_whom_to_ask_and_an_archive_breaks_on_nothing():
-    (found,) = compare(OLD, system(version("v1", thing("id", id=NUMBER))))
-    assert [each.to_dict() for each in found.readers] == [
+    (result,) = compare(OLD, system(version("v1", thing("id", id=NUMBER))))
+    assert [reader.to_dict() for reader in result.readers] == [
         {
             "app": "books",
             "subscription": "books-sold",
@@ -188,7 +188,7 @@ def test_a_reader_is_named_with_whom_to_ask_and_an_archive_breaks_on_nothing():
 
 def test_what_was_a_draft_is_no_promise():
     draft = system(V1, version("v2", thing("id", id=NUMBER), "Draft"))
-    assert [each.effect for each in compare(draft, system(V1, version("v2")))] == ["added"]
+    assert [item.effect for item in compare(draft, system(V1, version("v2")))] == ["added"]
     assert compare(draft, OLD) == []
     assert impacts(OLD, []) == []
 
@@ -198,7 +198,7 @@ def test_a_transitive_rule_looks_at_every_state():
     now = version("v1", thing("id more", id=TEXT, more=TEXT))
     (last,) = impacts(system(now, mode="Backward"), states)
     (every,) = impacts(system(now, mode="BackwardTransitive"), states)
-    assert [each.message for each in last.differences] == ["may be left out by the writer, but the reader requires it"]
+    assert [item.message for item in last.differences] == ["may be left out by the writer, but the reader requires it"]
     assert len(every.differences) == 2
 
 
@@ -213,7 +213,7 @@ schemas = st.builds(
 @given(schemas, schemas, st.sampled_from(["None", "Backward", "Forward", "Full", "FullTransitive"]))
 def test_what_lint_forbids_is_said_here_too(old: dict[str, Any], new: dict[str, Any], mode: str):
     before, after = system(version("v1", old), mode=mode), system(version("v1", new), mode=mode)
-    forbidden = [each for found in compare(before, after) for each in found.differences if each.forbidden]
+    forbidden = [item for result in compare(before, after) for item in result.differences if item.forbidden]
     assert len(forbidden) == len(compatibility.check(after, [before]))
 
 
@@ -227,11 +227,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as found:
-        monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path / "config", namespace="shop")))
+    with FakeCluster() as result:
+        monkeypatch.setenv("KUBECONFIG", str(result.kubeconfig(tmp_path / "config", namespace="shop")))
         inventory = load([SHOP], namespace="shop")
-        found.put(map(difference.manifest, difference.known(inventory).values()))
-        yield found
+        result.put(map(difference.manifest, difference.known(inventory).values()))
+        yield result
 
 
 def spoil(shop: Path) -> None:
@@ -244,7 +244,7 @@ def test_for_people_with_exit_codes(shop: Path):
     spoil(shop)
     result = run("impact", "--against", SHOP)
     assert result.exit_code == 1
-    for said in (
+    for output in (
         "orders.orderConfirmed v2 changed: breaks (owner: orders orders@pizza.example)",
         "data.orderId is integer for the writer, string for the reader (current readers, ruled out by Full)",
         "kitchen-order-confirmed (app kitchen) reads it, criticality High: kitchen",
@@ -252,16 +252,16 @@ def test_for_people_with_exit_codes(shop: Path):
         "-> Publish the change as v3 alongside v2",
         "1 changed version, 2 affected subscriptions. `tidings rfc new TYPE`",
     ):
-        assert said in result.output
+        assert output in result.output
     assert run("impact", "--against", SHOP, "--type", "payments.takePayment").exit_code == 0
 
 
 def test_for_programs(shop: Path):
     spoil(shop)
-    (found,) = json.loads(run("impact", "--against", SHOP, "-o", "json").stdout)
-    assert (found["type"], found["version"], found["breaks"]) == ("orders.orderConfirmed", "v2", True)
-    assert {each["side"] for each in found["differences"]} == {"readers", "replay"}
-    assert [each["app"] for each in found["readers"]] == ["kitchen", "kitchen", "archive"]
+    (result,) = json.loads(run("impact", "--against", SHOP, "-o", "json").stdout)
+    assert (result["type"], result["version"], result["breaks"]) == ("orders.orderConfirmed", "v2", True)
+    assert {item["side"] for item in result["differences"]} == {"readers", "replay"}
+    assert [reader["app"] for reader in result["readers"]] == ["kitchen", "kitchen", "archive"]
 
 
 def test_the_cluster_knows_readers_that_no_file_names(shop: Path, cluster: FakeCluster):
@@ -270,9 +270,9 @@ def test_the_cluster_knows_readers_that_no_file_names(shop: Path, cluster: FakeC
     spoil(shop)
     alone = run("impact", "--against", SHOP, "--type", "orders.orderConfirmed", "-o", "json")
     assert json.loads(alone.stdout)[0]["readers"] == []
-    found = run("impact", "-n", "shop", "-o", "json")
-    assert found.exit_code == 1
-    assert json.loads(found.stdout)[0]["readers"][0]["subscription"] == "kitchen-order-confirmed"
+    completed = run("impact", "-n", "shop", "-o", "json")
+    assert completed.exit_code == 1
+    assert json.loads(completed.stdout)[0]["readers"][0]["subscription"] == "kitchen-order-confirmed"
 
 
 def test_a_file_that_cannot_be_read_is_an_error(shop: Path):
@@ -282,8 +282,8 @@ def test_a_file_that_cannot_be_read_is_an_error(shop: Path):
 
 
 def test_one_and_true_are_different_values():
-    (found,) = compare(system(version("v1", {"enum": [1]})), system(version("v1", {"enum": [True]})))
-    assert (found.effect, found.breaks) == ("changed", True)
+    (result,) = compare(system(version("v1", {"enum": [1]})), system(version("v1", {"enum": [True]})))
+    assert (result.effect, result.breaks) == ("changed", True)
 
 
 def test_the_values_of_a_published_map_are_compared():
@@ -292,6 +292,6 @@ def test_the_values_of_a_published_map_are_compared():
     old = json.loads(file.read_text(encoding="utf-8"))
     new = json.loads(file.read_text(encoding="utf-8"))
     new["properties"]["parameters"]["additionalProperties"] = NUMBER
-    (found,) = compare(system(version("v1", old)), system(version("v1", new)))
-    assert found.breaks
-    assert {each.field for each in found.differences} == {"data.parameters[*]"}
+    (result,) = compare(system(version("v1", old)), system(version("v1", new)))
+    assert result.breaks
+    assert {item.field for item in result.differences} == {"data.parameters[*]"}

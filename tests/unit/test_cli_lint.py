@@ -52,7 +52,7 @@ def test_an_error_is_1_with_its_place(shop: Path, command: str):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("lint", "nowhere"), "nowhere does not exist"),
         (("lint",), "nothing at */contracts and services/*/contracts"),
@@ -62,17 +62,17 @@ def test_an_error_is_1_with_its_place(shop: Path, command: str):
         (("nix",), "No such command"),
     ],
 )
-def test_wrong_usage_is_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], said: str):
+def test_wrong_usage_is_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], message: str):
     monkeypatch.chdir(tmp_path)
     result = run(*arguments)
     assert result.exit_code == 2
-    assert said in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
 
 
 def test_lint_for_programs(shop: Path):
     spoil(shop, "type: payments.takePayment,", "type: payments.takePaymnt,")
-    found = json.loads(run("lint", "-o", "json").stdout)
-    assert found[0] == {
+    content = json.loads(run("lint", "-o", "json").stdout)
+    assert content[0] == {
         "severity": "error",
         "rule": "unknown-type",
         "message": "No EventType has the type payments.takePaymnt",
@@ -96,29 +96,31 @@ def test_plan_for_programs(shop: Path):
 
 def test_render_gives_what_a_cluster_takes(shop: Path):
     resources = list(yaml.safe_load_all(run("render", "--app", "kitchen").stdout))
-    assert [each["kind"] for each in resources] == ["Subscription", "Subscription", "Resiliency", "ConfigMap"]
+    assert [resource["kind"] for resource in resources] == ["Subscription", "Subscription", "Resiliency", "ConfigMap"]
     assert json.loads(resources[-1]["data"]["policy.json"])["app"] == "kitchen"
     everything = json.loads(run("render", "-o", "json").stdout)
-    assert [each for each in everything if each["metadata"]["name"].endswith("kitchen")]
+    assert [item for item in everything if item["metadata"]["name"].endswith("kitchen")]
     assert resources[0] in everything
 
 
 def test_render_gives_what_kubectl_takes_and_it_means_the_same(shop: Path, tmp_path: Path):
     result = run("render", "--declared")
     resources = list(yaml.safe_load_all(result.stdout))
-    kinds = [each["kind"] for each in resources]
+    kinds = [resource["kind"] for resource in resources]
     assert kinds == sorted(kinds, reverse=True), "types first: a webhook refuses who reads an unknown one"
-    versions = [each for kind in resources if kind["kind"] == "EventType" for each in kind["spec"]["versions"]]
+    versions = [version for kind in resources if kind["kind"] == "EventType" for version in kind["spec"]["versions"]]
     assert versions
-    assert all(isinstance(each["schema"], dict) for each in versions)
-    assert not any(isinstance(sample, str) for each in versions for sample in each.get("examples", ()))
-    assert "delivery" not in yaml.safe_dump([each for each in resources if "payments" in each["metadata"]["name"]])
+    assert all(isinstance(version["schema"], dict) for version in versions)
+    assert not any(isinstance(sample, str) for version in versions for sample in version.get("examples", ()))
+    assert "delivery" not in yaml.safe_dump(
+        [resource for resource in resources if "payments" in resource["metadata"]["name"]]
+    )
 
     (tmp_path / "one.yaml").write_text(result.stdout)
     assert run("render", tmp_path / "one.yaml").stdout == run("render").stdout
     assert run("lint", tmp_path / "one.yaml", "-o", "json").exit_code == 0
     of_kitchen = yaml.safe_load_all(run("render", "--declared", "--app", "kitchen").stdout)
-    assert {each["spec"].get("consumer", {}).get("appId", "kitchen") for each in of_kitchen} == {"kitchen"}
+    assert {item["spec"].get("consumer", {}).get("appId", "kitchen") for item in of_kitchen} == {"kitchen"}
 
 
 def git(*arguments: str) -> None:

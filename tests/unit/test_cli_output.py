@@ -25,7 +25,7 @@ def on_terminal(text: object) -> str:
 
 def test_data_is_shown_and_never_sent() -> None:
     shown = on_terminal(output.literal(HOSTILE))
-    assert not [each for each in ACTED_ON if each in shown]
+    assert not [item for item in ACTED_ON if item in shown]
     assert "[red]text[/red] \\x1b[2J\\x1b[31mESC \\u202eRTL" in shown
     assert "\U0001f355" in shown
 
@@ -38,7 +38,7 @@ def test_line_breaks_stay_only_where_they_are_wanted() -> None:
 @given(st.text(st.characters(exclude_categories=())))
 def test_no_text_has_anything_left_that_a_terminal_acts_on(text: str) -> None:
     assert output.printable(output.printable(text)) == output.printable(text)
-    assert all(each.isprintable() or each.isspace() or ord(each) > 0xA0 for each in output.printable(text))
+    assert all(item.isprintable() or item.isspace() or ord(item) > 0xA0 for item in output.printable(text))
 
 
 @given(st.recursive(st.text(), st.lists))
@@ -49,7 +49,7 @@ def test_printed_json_is_the_same_json(value: object) -> None:
 def test_json_has_no_escape_sequence_either(capsys: pytest.CaptureFixture[str]) -> None:
     output.dump({"reason": HOSTILE})
     shown = capsys.readouterr().out
-    assert not [each for each in ACTED_ON if each in shown]
+    assert not [item for item in ACTED_ON if item in shown]
     assert json.loads(shown) == {"reason": HOSTILE}
 
 

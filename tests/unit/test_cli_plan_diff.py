@@ -37,19 +37,19 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    with FakeCluster() as found:
-        monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path / "config", namespace="shop")))
-        yield found
+    with FakeCluster() as result:
+        monkeypatch.setenv("KUBECONFIG", str(result.kubeconfig(tmp_path / "config", namespace="shop")))
+        yield result
 
 
 def apply(cluster: FakeCluster, *folders: Path) -> None:
     """Bring a cluster to where kubectl and the operator would bring it."""
     inventory = load(folders, namespace="shop")
     cluster.put(map(difference.manifest, difference.known(inventory).values()))
-    apps = {each.app: each for each in plan(inventory).apps.values()}
+    apps = {app.app: app for app in plan(inventory).apps.values()}
     made = rendered(apps[name] for _, name in inventory.consuming_apps)
     labels = {"app.kubernetes.io/managed-by": "tidings"}
-    cluster.put(({**each, "metadata": {**each["metadata"], "labels": labels}} for each in made), namespace="shop")
+    cluster.put(({**item, "metadata": {**item["metadata"], "labels": labels}} for item in made), namespace="shop")
 
 
 def spoil(shop: Path, before: str, after: str, file: str = "subscriptions.yaml") -> None:
@@ -59,16 +59,16 @@ def spoil(shop: Path, before: str, after: str, file: str = "subscriptions.yaml")
 
 
 def changed(result: Result) -> dict[str, str]:
-    return {each["object"]: each["action"] for each in json.loads(result.stdout)["changes"]}
+    return {change["object"]: change["action"] for change in json.loads(result.stdout)["changes"]}
 
 
 def test_what_is_applied_and_programmed_is_no_change(shop: Path, cluster: FakeCluster):
     apply(cluster, shop)
     result = run("plan", "--live")
     assert (result.exit_code, result.stdout) == (0, "No change.\n"), result.output
-    children = [each for each in cluster.asked if "tidings.dev" not in each]
+    children = [item for item in cluster.asked if "tidings.dev" not in item]
     assert children
-    assert all("labelSelector" in each for each in children), "they are listed, not asked for one by one"
+    assert all("labelSelector" in child for child in children), "they are listed, not asked for one by one"
 
 
 def test_who_may_not_list_the_children_asks_for_each(shop: Path, cluster: FakeCluster):
@@ -88,11 +88,11 @@ def test_what_somebody_else_has_under_the_same_name_is_seen(shop: Path, cluster:
 def test_an_empty_cluster_gets_everything(shop: Path, cluster: FakeCluster):
     result = run("plan", "--context", "test", "-o", "json")
     assert result.exit_code == 3
-    found = changed(result)
-    assert set(found.values()) == {"create"}
-    assert {"EventType/shop/payments-take-payment", "Resiliency/shop/kitchen"} <= found.keys(), found
-    assert "ConfigMap/shop/tidings-kitchen" in found
-    assert not [name for name in found if "orders" in name and name.startswith("ConfigMap")], "orders reads nothing"
+    results = changed(result)
+    assert set(results.values()) == {"create"}
+    assert {"EventType/shop/payments-take-payment", "Resiliency/shop/kitchen"} <= results.keys(), results
+    assert "ConfigMap/shop/tidings-kitchen" in results
+    assert not [name for name in results if "orders" in name and name.startswith("ConfigMap")], "orders reads nothing"
 
 
 def test_a_change_is_shown_as_a_diff_with_what_it_does_to_the_sidecar(shop: Path, cluster: FakeCluster):
@@ -115,10 +115,10 @@ def test_what_no_file_asks_for_any_more_is_deleted_and_drift_is_seen(shop: Path,
     apply(cluster, shop)
     spoil(shop, "versions: [v1]}", "versions: [v1]}\n  source: {topic: cash}")
     cluster.objects["resiliencies", "shop", "kitchen"]["scopes"] = ["everybody"]
-    found = changed(run("plan", "--live", "-o", "json"))
-    assert found["Subscription/shop/payments.payments.take-payment.v1"] == "delete"
-    assert found["Subscription/shop/payments.cash"] == "create"
-    assert found["Resiliency/shop/kitchen"] == "update"
+    result = changed(run("plan", "--live", "-o", "json"))
+    assert result["Subscription/shop/payments.payments.take-payment.v1"] == "delete"
+    assert result["Subscription/shop/payments.cash"] == "create"
+    assert result["Resiliency/shop/kitchen"] == "update"
 
 
 def test_an_error_is_1_but_not_one_of_somebody_else(shop: Path, tmp_path: Path, cluster: FakeCluster):
@@ -170,8 +170,8 @@ def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: Fake
 
 def test_a_namespace_that_is_given_holds_for_what_names_none(shop: Path, cluster: FakeCluster):
     spoil(shop, "name: orders-order-confirmed", "name: orders-order-confirmed\n  namespace: other", "events.yaml")
-    found = changed(run("plan", "-n", "third", "-o", "json"))
-    assert {"EventType/other/orders-order-confirmed", "EventType/third/payments-take-payment"} <= found.keys()
+    result = changed(run("plan", "-n", "third", "-o", "json"))
+    assert {"EventType/other/orders-order-confirmed", "EventType/third/payments-take-payment"} <= result.keys()
 
 
 def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: Path, cluster: FakeCluster):
@@ -183,7 +183,7 @@ def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: P
 
 
 @pytest.mark.parametrize(
-    ("refused", "said"),
+    ("refused", "message"),
     [
         ({"v1alpha1/eventtypes": 404}, "apply operator/manifests/crds.yaml first"),
         ({"eventtypes": 500}, "does not allow reading eventtypes: 500"),
@@ -192,17 +192,17 @@ def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: P
         ({"/resiliencies": 403, "resiliencies/kitchen": 403}, "does not allow reading Resiliency shop/kitchen: 403"),
     ],
 )
-def test_what_the_cluster_refuses_is_said(shop: Path, cluster: FakeCluster, refused: dict[str, int], said: str):
+def test_what_the_cluster_refuses_is_said(shop: Path, cluster: FakeCluster, refused: dict[str, int], message: str):
     apply(cluster, shop)
     cluster.refused = refused
     result = run("plan", "--live")
-    assert (result.exit_code, said in " ".join(result.output.split())) == (1, True), result.output
+    assert (result.exit_code, message in " ".join(result.output.split())) == (1, True), result.output
 
 
 def test_a_cluster_that_is_not_there(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    gone = FakeCluster()
-    gone._server.server_close()
-    monkeypatch.setenv("KUBECONFIG", str(gone.kubeconfig(tmp_path / "config")))
+    fake_cluster = FakeCluster()
+    fake_cluster._server.server_close()
+    monkeypatch.setenv("KUBECONFIG", str(fake_cluster.kubeconfig(tmp_path / "config")))
     nobody = run("plan", "--live")
     assert (nobody.exit_code, "does not answer" in nobody.output) == (1, True), nobody.output
     unknown = run("plan", "--context", "nowhere")
@@ -245,8 +245,8 @@ def test_what_differs_is_what_changes(before: dict[str, Any], after: dict[str, A
         }
 
     old, new = made(before, "cluster"), made(after, "file")
-    found = {name: difference.change(old.get(name), new.get(name)) for name in {*old, *new}}
-    actions = {name: each.action for name, each in found.items() if each}
+    result = {name: difference.change(old.get(name), new.get(name)) for name in {*old, *new}}
+    actions = {name: item.action for name, item in result.items() if item}
     assert actions == {
         **dict.fromkeys(after.keys() - before.keys(), "create"),
         **dict.fromkeys(before.keys() - after.keys(), "delete"),

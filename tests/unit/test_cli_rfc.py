@@ -60,26 +60,26 @@ def blocks(text: str, language: str) -> list[str]:
 
 def test_a_new_version_is_proposed_to_who_reads_the_one_before(shop: Path):
     with_v3(shop)
-    found = facts(shop)
-    (only,) = found["changes"]
+    result = facts(shop)
+    (only,) = result["changes"]
     assert (only["version"], only["from"], only["to"]) == ("v3", "v2", "v3")
-    assert [each["subscription"] for each in only["readers"]] == [
+    assert [reader["subscription"] for reader in only["readers"]] == [
         "kitchen-order-confirmed",
         "kitchen-web-orders",
         "archive-everything",
     ]
-    assert found["sunset"] == [
+    assert result["sunset"] == [
         {"version": "v2", "effective": "2026-03-15", "removal": "2026-09-13", "alternative": "v3"}
     ]
-    text = rfc.render(found)
-    for said in (
+    text = rfc.render(result)
+    for output in (
         "| Sunset of v2 | 2026-09-13 |",
         "- [ ] kitchen-order-confirmed (app kitchen)",
         "| archive | archive-everything (observes) |",
         "`data.currency` is not written at all, but the reader requires it (archived events)",
         "orders publishes v3 in addition to v2",
     ):
-        assert said in text
+        assert output in text
     assert "- [ ] archive-everything" not in text, "who observes has nothing to migrate"
     assert any(line.startswith("+") and "currency" in line for line in blocks(text, "diff")[0].splitlines())
 
@@ -101,17 +101,17 @@ def test_what_it_gives_to_copy_is_right(shop: Path):
     (code,) = blocks(text, "python")
     function = ast.parse(code).body[0]
     assert isinstance(function, ast.FunctionDef)
-    assert [ast.unparse(each.annotation) for each in function.args.args if each.annotation] == ["OrderConfirmedV2"]
+    assert [ast.unparse(arg.annotation) for arg in function.args.args if arg.annotation] == ["OrderConfirmedV2"]
     (copied,) = blocks(text, "yaml")
     (version,) = yaml.safe_load(copied)["versions"]
     documents = list(yaml.safe_load_all((shop / "events.yaml").read_text()))
     documents[0]["spec"]["versions"][1].update(version)
     (shop / "events.yaml").write_text(yaml.safe_dump_all(documents))
-    assert [each.rule for each in plan(load([shop]), TODAY).findings if each.severity == "error"] == []
+    assert [finding.rule for finding in plan(load([shop]), TODAY).findings if finding.severity == "error"] == []
 
 
 @pytest.mark.parametrize(
-    ("said", "asked", "expected"),
+    ("message", "asked", "expected"),
     [
         pytest.param("", None, ("2026-03-15", "2026-09-13"), id="half a year after the comments"),
         pytest.param("", date(2026, 6, 1), ("2026-03-15", "2026-06-01"), id="as asked"),
@@ -119,14 +119,16 @@ def test_what_it_gives_to_copy_is_right(shop: Path):
         pytest.param("{effective: 2026-04-01, removal: 2027-01-01}", None, ("2026-04-01", "2027-01-01"), id="as said"),
     ],
 )
-def test_the_sunset(shop: Path, said: str, asked: date | None, expected: tuple[str, str]):
+def test_the_sunset(shop: Path, message: str, asked: date | None, expected: tuple[str, str]):
     with_v3(shop, "Active")
-    if said:
+    if message:
         text = (shop / "events.yaml").read_text()
-        text = text.replace("    - name: v2\n", f"    - name: v2\n      state: Deprecated\n      deprecation: {said}\n")
+        text = text.replace(
+            "    - name: v2\n", f"    - name: v2\n      state: Deprecated\n      deprecation: {message}\n"
+        )
         (shop / "events.yaml").write_text(text)
-    found = {(each["effective"], each["removal"]) for each in facts(shop, asked)["sunset"] if each["version"] == "v2"}
-    assert found == {expected}
+    result = {(item["effective"], item["removal"]) for item in facts(shop, asked)["sunset"] if item["version"] == "v2"}
+    assert result == {expected}
 
 
 def test_a_compatible_change_needs_no_migration(shop: Path):
@@ -161,8 +163,8 @@ def test_it_can_be_printed_or_read_by_programs(shop: Path, tmp_path: Path):
     with_v3(shop)
     printed = run("orders.orderConfirmed", "--against", SHOP, "--to", "-")
     assert printed.stdout.startswith("# orders.orderConfirmed: v3 drafted\n")
-    found = json.loads(run("orders.orderConfirmed", "--against", SHOP, "-o", "json").stdout)
-    assert (found["type"], found["date"]) == ("orders.orderConfirmed", str(datetime.now(UTC).date()))
+    content = json.loads(run("orders.orderConfirmed", "--against", SHOP, "-o", "json").stdout)
+    assert (content["type"], content["date"]) == ("orders.orderConfirmed", str(datetime.now(UTC).date()))
     assert not (tmp_path / "docs").exists()
 
 

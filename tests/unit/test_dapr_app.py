@@ -45,12 +45,12 @@ def build(kind: Any) -> httpx2.AsyncClient:
 
 
 async def test_it_declares_and_answers_as_dapr_does() -> None:
-    ours, theirs = build(tidings.fastapi.DaprApp), build(dapr.ext.fastapi.DaprApp)
-    assert (await ours.get("/dapr/subscribe")).json() == (await theirs.get("/dapr/subscribe")).json()
+    own, theirs = build(tidings.fastapi.DaprApp), build(dapr.ext.fastapi.DaprApp)
+    assert (await own.get("/dapr/subscribe")).json() == (await theirs.get("/dapr/subscribe")).json()
     for path in ("/events/pubsub/a", "/b"):
-        for each in (ours, theirs):
-            assert (await each.post(path, json={"id": "1"})).status_code == 200
-            assert (await each.post(path, content=b"[")).status_code == 422
+        for item in (own, theirs):
+            assert (await item.post(path, json={"id": "1"})).status_code == 200
+            assert (await item.post(path, content=b"[")).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,13 @@ async def test_a_result_is_an_outcome_or_an_error(returned: Any, status: int, an
     assert answer is None or response.json() == answer
 
 
-@pytest.mark.parametrize("given", [{}, {"router_tags": None}, {"router_tags": []}, {"router_tags": ["Mine", "PubSub"]}])
-def test_routes_have_the_tags_that_dapr_gives_them(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "provided", [{}, {"router_tags": None}, {"router_tags": []}, {"router_tags": ["Mine", "PubSub"]}]
+)
+def test_routes_have_the_tags_that_dapr_gives_them(provided: dict[str, Any]) -> None:
     def tags(kind: Any) -> dict[str, Any]:
         app = FastAPI()
-        kind(app, **given).subscribe(pubsub="pubsub", topic="a")(lambda: None)
+        kind(app, **provided).subscribe(pubsub="pubsub", topic="a")(lambda: None)
         return {route.path: route.tags for route in app.routes if isinstance(route, APIRoute)}
 
     assert tags(tidings.fastapi.DaprApp) == tags(dapr.ext.fastapi.DaprApp)

@@ -164,9 +164,9 @@ def test_a_driver_with_an_order_goes_once_it_is_done_and_gets_no_other():
         roster.apply(delivery_in(Status.WAITING, order_id))
     roster.assign()
     assert roster.go_off_duty("dan") is False
-    gone = roster.apply(delivery_in(Status.FAILED, "1"))
-    assert gone is not None
-    assert gone.driver_id == "dan"
+    removed = roster.apply(delivery_in(Status.FAILED, "1"))
+    assert removed is not None
+    assert removed.driver_id == "dan"
     assert roster.assign() == []
     assert list(roster.waiting) == ["2"]
 
@@ -231,10 +231,10 @@ class RosterMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_given_twice(self) -> None:
-        given = [driver.order_id for driver in self.roster.drivers.values() if driver.order_id]
-        assert len(given) == len(set(given))
-        assert not set(given) & set(self.roster.waiting)
-        under_way = [each.driver_id for each in self.deliveries.values() if each.occupies_driver]
+        order_ids = [driver.order_id for driver in self.roster.drivers.values() if driver.order_id]
+        assert len(order_ids) == len(set(order_ids))
+        assert not set(order_ids) & set(self.roster.waiting)
+        under_way = [delivery.driver_id for delivery in self.deliveries.values() if delivery.occupies_driver]
         assert len(under_way) == len(set(under_way))
 
     @invariant()
@@ -250,8 +250,8 @@ class RosterMachine(RuleBasedStateMachine):
         while self.handing_over:
             self.take(0)
         held = {driver.order_id: driver.driver_id for driver in self.roster.drivers.values() if driver.order_id}
-        assert held == {each.order_id: each.driver_id for each in self.deliveries.values() if each.occupies_driver}
-        assert set(self.roster.waiting) == {each.order_id for each in self.deliveries.values() if each.needs_driver}
+        assert held == {item.order_id: item.driver_id for item in self.deliveries.values() if item.occupies_driver}
+        assert set(self.roster.waiting) == {item.order_id for item in self.deliveries.values() if item.needs_driver}
 
 
 TestRoster = RosterMachine.TestCase

@@ -60,14 +60,14 @@ class Garage(Planned):
         for _ in range(PATIENCE):
             answer = await self.http.get("/drivers")
             if answer.status_code == 200 and holds(answer.json()):  # 503 where a test lets the store fail
-                found: dict[str, Any] = answer.json()
-                return found
+                body: dict[str, Any] = answer.json()
+                return body
             await asyncio.sleep(0.005)
         pytest.fail(f"the roster is {answer.text}")
 
     async def until_idle(self) -> None:
         """Wait until every driver on duty is free and no order waits."""
-        await self.until_roster(lambda it: not it["waiting"] and not any(each["orderId"] for each in it["drivers"]))
+        await self.until_roster(lambda it: not it["waiting"] and not any(driver["orderId"] for driver in it["drivers"]))
 
     async def until_quiet(self) -> None:
         await self.until(lambda: not self.service.outbox.depth)
@@ -90,8 +90,8 @@ class Garage(Planned):
 
 def confirmed(order_id: str = ORDER, fulfilment: str = "delivery", **changes: Any) -> bytes:
     address = {"street": "1 Elm Street", "city": "Leeds", "postcode": "LS1 1AA"}
-    said = {"orderId": order_id, "fulfilment": fulfilment, "address": address, **changes}
-    return fact("orders.orderConfirmed", 2, **said)
+    output = {"orderId": order_id, "fulfilment": fulfilment, "address": address, **changes}
+    return fact("orders.orderConfirmed", 2, **output)
 
 
 def boxed(order_id: str = ORDER, fulfilment: str = "delivery") -> bytes:
@@ -129,8 +129,8 @@ AUTOPILOT = given(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Dan,eve:Eve,f
 async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Garage, facts: list[bytes]):
     await garage.comes()
     await garage.hear(*facts, *facts)
-    (told,) = await garage.until_told("driverAssigned")
-    assert (told["orderId"], told["driverId"], told["driverName"]) == (ORDER, "dan", "Dan")
+    (published,) = await garage.until_told("driverAssigned")
+    assert (published["orderId"], published["driverId"], published["driverName"]) == (ORDER, "dan", "Dan")
     for step, status in [("collect", "collected"), ("deliver", "delivered")]:
         for _ in range(2):  # a driver with a bad connection says it twice
             answer = await garage.step(step)
@@ -146,7 +146,7 @@ async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Gara
 async def test_the_next_order_keeps_its_own_correlation_though_another_one_freed_the_driver(garage: Garage):
     await garage.assigned()
     await garage.hear(confirmed("next"), boxed("next"))
-    await garage.until_roster(lambda it: [each["orderId"] for each in it["waiting"]] == ["next"])
+    await garage.until_roster(lambda it: [item["orderId"] for item in it["waiting"]] == ["next"])
     await garage.step("collect")
     await garage.step("deliver")
     await garage.until_told("driverAssigned", times=2)
@@ -157,7 +157,7 @@ async def test_the_next_order_keeps_its_own_correlation_though_another_one_freed
 async def test_orders_for_pickup_never_reach_a_driver(garage: Garage):
     await garage.hear(confirmed("to-pick-up", "pickup"), boxed("to-pick-up", "pickup"))
     await garage.assigned()
-    assert Counter(each.path for each in garage.broker.deliveries)["/events/ignored"] == 2
+    assert Counter(delivery.path for delivery in garage.broker.deliveries)["/events/ignored"] == 2
     assert (await garage.http.get("/orders/to-pick-up")).status_code == 404
     assert garage.broker.events("deadletter.delivery") == []
 
@@ -172,8 +172,8 @@ async def test_a_delivery_without_an_address_is_a_dead_letter_with_the_reason(ga
 @given(PATIENCE="0.05")
 async def test_without_a_driver_the_order_fails_and_waits_no_more(garage: Garage):
     await garage.hear(confirmed(), boxed())
-    (told,) = await garage.until_told("deliveryFailed")
-    assert (told["orderId"], told["reason"]) == (ORDER, "noDriverAvailable")
+    (published,) = await garage.until_told("deliveryFailed")
+    assert (published["orderId"], published["reason"]) == (ORDER, "noDriverAvailable")
     await garage.until_idle()
     await garage.hear(cancelled(stage="boxed"))  # what orders makes of it
     await garage.comes()
@@ -197,8 +197,8 @@ async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage,
         await garage.step("collect")
     for _ in range(2):
         assert (await garage.step("fail", {"reason": reason})).json()["failure"] == reason
-    (told,) = await garage.until_told("deliveryFailed")
-    assert told["reason"] == reason
+    (published,) = await garage.until_told("deliveryFailed")
+    assert published["reason"] == reason
     await garage.until_idle()
 
 
@@ -274,9 +274,9 @@ async def test_drivers_come_and_go_and_finish_what_they_have(garage: Garage):
     await garage.step("collect")
     await garage.step("deliver")
     await garage.until_roster(lambda it: it["drivers"] == [])
-    told = await garage.until_told("driverWentOffDuty", times=2)
-    assert [each["driverId"] for each in told] == ["eve", "dan"]
-    assert [each["name"] for each in garage.told("driverCameOnDuty")] == ["Dan", "Eve"]
+    published = await garage.until_told("driverWentOffDuty", times=2)
+    assert [item["driverId"] for item in published] == ["eve", "dan"]
+    assert [item["name"] for item in garage.told("driverCameOnDuty")] == ["Dan", "Eve"]
 
 
 @pytest.mark.parametrize("driver_id", ["da n", "-", "d" * 65])
@@ -288,10 +288,10 @@ async def test_a_driver_needs_an_id_and_a_name(garage: Garage, driver_id: str):
 @AUTOPILOT
 async def test_a_burst_is_delivered_by_three_drivers(garage: Garage):
     orders = [f"order-{number}" for number in range(200)]
-    await garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
-    told = await garage.until_told("orderDelivered", times=len(orders))
-    assert sorted(each["orderId"] for each in told) == sorted(orders)
-    assert Counter(each["driverId"] for each in told).keys() == {"dan", "eve", "fay"}
+    await garage.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
+    published = await garage.until_told("orderDelivered", times=len(orders))
+    assert sorted(item["orderId"] for item in published) == sorted(orders)
+    assert Counter(item["driverId"] for item in published).keys() == {"dan", "eve", "fay"}
     await garage.until_idle()
     assert len(garage.told("driverAssigned")) == len(orders)
 
@@ -331,12 +331,12 @@ async def test_two_instances_share_the_roster():
                 assert (await first.post(f"/drivers/guest-{number}/on-duty", json={"name": "Gus"})).status_code == 200
                 assert (await first.post(f"/drivers/guest-{number}/off-duty")).status_code == 200
 
-        burst = garage.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
+        burst = garage.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
         await asyncio.gather(burst, guests())
         await garage.until_told("orderDelivered", times=len(orders))
         roster = await garage.until_roster(lambda it: len(it["drivers"]) == 3 and not it["waiting"])
         await garage.until_idle()
-    assert {each["driverId"] for each in roster["drivers"]} == {"dan", "eve", "fay"}
+    assert {driver["driverId"] for driver in roster["drivers"]} == {"dan", "eve", "fay"}
     assert len(garage.told("driverAssigned")) == len(orders)
     assert len(garage.told("driverCameOnDuty")) == len(garage.told("driverWentOffDuty")) + 3 == 23
 

@@ -20,15 +20,15 @@ WELL: Mapping[str, tuple[int, str]] = {
 
 def _examined(answers: Mapping[str, tuple[int, str]], *, without: str = "", gib: float = 16) -> list[Check]:
     def run(command: Sequence[str]) -> tuple[int, str]:
-        said = " ".join(command)
-        return next(answer for words, answer in {**WELL, **answers}.items() if words in said)
+        output = " ".join(command)
+        return next(answer for words, answer in {**WELL, **answers}.items() if words in output)
 
     return examine_cluster(run, lambda name: None if name == without else f"/bin/{name}", gib)
 
 
 def test_nothing_is_missing() -> None:
-    assert [each for each in _examined({}) if each.fix] == []
-    assert [each.what for each in _examined({})] == [
+    assert [item for item in _examined({}) if item.fix] == []
+    assert [item.what for item in _examined({})] == [
         "Docker", "kind", "kubectl", "helm", "skaffold", "cluster", "Dapr", "memory",
     ]  # fmt: skip
 
@@ -53,10 +53,10 @@ def test_nothing_is_missing() -> None:
 def test_what_is_missing_has_the_command_that_mends_it(
     answers: Mapping[str, tuple[int, str]], without: str, gib: float, fixes: Mapping[str, str]
 ) -> None:
-    found = {each.what: each.fix for each in _examined(answers, without=without, gib=gib) if each.fix}
-    assert found.keys() == fixes.keys()
+    result = {item.what: item.fix for item in _examined(answers, without=without, gib=gib) if item.fix}
+    assert result.keys() == fixes.keys()
     for what, words in fixes.items():
-        assert words in found[what]
+        assert words in result[what]
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_attributes_may_have_any_of_the_types_that_cloudevents_has(
     ],
 )
 def test_every_rfc_3339_time_becomes_an_aware_datetime(time: str | None, expected: str) -> None:
-    found = decode(body(time=time)).time
-    assert found == expected
-    assert not found or datetime.fromisoformat(found).astimezone(UTC).tzinfo is UTC
+    result = decode(body(time=time)).time
+    assert result == expected
+    assert not result or datetime.fromisoformat(result).astimezone(UTC).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_identity_is_source_and_id_and_never_the_same_for_two() -> None:
     pairs += [("a", f"sha256:{'0' * 64}"), ("a", "x" * 201), ("a b", "c"), ("", "a/b/c"), ("a", " "), ("a", "\0")]
     identities = {Envelope(source=source, id=identity).identity for source, identity in pairs}
     assert len(identities) == len(pairs)
-    for each in identities:
-        assert len(each) < 250
-        assert not {"|", "\0", " "} & set(each)
+    for item in identities:
+        assert len(item) < 250
+        assert not {"|", "\0", " "} & set(item)
 
 
 def test_any_text_has_a_key_even_half_a_surrogate() -> None:
@@ -233,7 +233,7 @@ def test_any_text_has_a_key_even_half_a_surrogate() -> None:
     ],
 )
 def test_what_can_be_read_of_a_malformed_event_is_bounded_and_clean(content: bytes, expected: dict[str, str]) -> None:
-    found = salvage(content, "the reason")
-    assert {name: getattr(found, name) for name in expected} == expected
-    assert found.id
-    assert salvage(content, "the reason") == found
+    result = salvage(content, "the reason")
+    assert {name: getattr(result, name) for name in expected} == expected
+    assert result.id
+    assert salvage(content, "the reason") == result

@@ -27,9 +27,13 @@ def argo(resource: dict[str, Any]) -> tuple[str, str]:
 
 def expressions(kind: str) -> dict[str, str]:
     patch = yaml.safe_load((HEALTH / "flux" / "healthcheckexprs.yaml").read_text())
-    (found,) = [each for each in patch["spec"]["healthCheckExprs"] if each["kind"] == kind]
-    assert found["apiVersion"] == "tidings.dev/v1alpha1"
-    return {name: found[name] for name in ("inProgress", "failed", "current")}
+    (result,) = [
+        health_check_expr
+        for health_check_expr in patch["spec"]["healthCheckExprs"]
+        if health_check_expr["kind"] == kind
+    ]
+    assert result["apiVersion"] == "tidings.dev/v1alpha1"
+    return {name: result[name] for name in ("inProgress", "failed", "current")}
 
 
 ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(("status", "metadata", "spec"), cel.Type.DYN))
@@ -58,19 +62,19 @@ def resource(kind: str, status: dict[str, Any] | None, **spec: Any) -> dict[str,
     return {"kind": kind, "metadata": {"name": "a", "generation": 3}, "spec": spec, **written}
 
 
-def conditions(observed: int | None = 3, /, **said: str) -> dict[str, Any]:
+def conditions(observed: int | None = 3, /, **output: str) -> dict[str, Any]:
     """Make a status: `Ready="False because of this"`."""
-    found = []
-    for kind, text in said.items():
+    result = []
+    for kind, text in output.items():
         truth, _, message = text.partition(" ")
-        found.append({"type": kind, "status": truth, "reason": f"{kind}Reason", "message": message})
-    return {"conditions": found, **({} if observed is None else {"observedGeneration": observed})}
+        result.append({"type": kind, "status": truth, "reason": f"{kind}Reason", "message": message})
+    return {"conditions": result, **({} if observed is None else {"observedGeneration": observed})}
 
 
 def stale(status: dict[str, Any], kind: str) -> dict[str, Any]:
     """Let one condition speak of an older generation, as with an operator of another version."""
-    for each in status["conditions"]:
-        each["observedGeneration"] = 2 if each["type"] == kind else 3
+    for condition in status["conditions"]:
+        condition["observedGeneration"] = 2 if condition["type"] == kind else 3
     return status
 
 
@@ -108,10 +112,10 @@ DONE = {"Reconciling": "False", "Stalled": "False"}
     ],
 )
 def test_health(kind: str, status: dict[str, Any] | None, health: str, message: str):
-    found = resource(kind, status)
-    assert argo(found)[0] == health
-    assert message in argo(found)[1]
-    assert flux(found) == SAME[health]
+    result = resource(kind, status)
+    assert argo(result)[0] == health
+    assert message in argo(result)[1]
+    assert flux(result) == SAME[health]
 
 
 def test_a_suspended_subscription_is_no_failure():
@@ -132,7 +136,7 @@ statuses = st.fixed_dictionaries(
                 },
                 optional={"observedGeneration": st.integers(2, 3), "message": st.sampled_from(["", "because"])},
             ),
-            unique_by=lambda each: each["type"],
+            unique_by=lambda fixed_dictionary: fixed_dictionary["type"],
         )
     },
     optional={"observedGeneration": st.integers(2, 3)},
@@ -141,9 +145,9 @@ statuses = st.fixed_dictionaries(
 
 @given(st.sampled_from(KINDS), st.none() | statuses, st.booleans())
 def test_both_say_the_same_about_anything(kind: str, status: dict[str, Any] | None, suspend: bool):
-    found = resource(kind, status, suspend=suspend)
-    health, message = argo(found)
-    assert SAME[health] == flux(found)
+    result = resource(kind, status, suspend=suspend)
+    health, message = argo(result)
+    assert SAME[health] == flux(result)
     assert message
 
 

@@ -75,14 +75,14 @@ SERVICES = {path.parent.name for path in ROOT.glob("services/*/pyproject.toml")}
 
 def test_skaffold_builds_what_the_charts_run() -> None:
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
-    built = {each["image"].rpartition("/")[2]: each for each in config["build"]["artifacts"]}
+    built = {item["image"].rpartition("/")[2]: item for item in config["build"]["artifacts"]}
     services = SERVICES
     assert built.keys() == services | {"operator", "simulators"}
     for name, artifact in built.items():
         assert (ROOT / artifact["docker"]["dockerfile"]).exists()
         for rule in artifact.get("sync", {}).get("manual", ()):
             assert list(ROOT.glob(rule["src"])), f"{name}: {rule['src']}"
-    releases = {each["name"]: each for each in config["deploy"]["helm"]["releases"]}
+    releases = {release["name"]: release for release in config["deploy"]["helm"]["releases"]}
     assert [*releases] == ["tidings", "pizza"]
     assert {profile["name"] for profile in config["profiles"]} == {"redis", "rabbitmq", "kafka", "ha", "debug"}
 
@@ -90,11 +90,11 @@ def test_skaffold_builds_what_the_charts_run() -> None:
 def _with_profile(name: str) -> dict[str, Any]:
     """skaffold.yaml as a profile makes it: what its JSON patches add and replace."""
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
-    (profile,) = [each for each in config["profiles"] if each["name"] == name]
-    found: dict[str, Any] = deepcopy(config)
+    (profile,) = [item for item in config["profiles"] if item["name"] == name]
+    result: dict[str, Any] = deepcopy(config)
     for patch in profile["patches"]:
         *way, last = patch["path"].strip("/").split("/")
-        place: Any = found
+        place: Any = result
         for step in way:
             place = place[int(step)] if isinstance(place, list) else place[step]
         if last == "-":
@@ -102,17 +102,17 @@ def _with_profile(name: str) -> dict[str, Any]:
         else:
             assert patch["op"] == "add" or last in place, f"nothing to replace at {patch['path']}"
             place[last] = patch["value"]
-    return found
+    return result
 
 
 def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarded() -> None:
     config = _with_profile("debug")
     services = SERVICES
-    artifacts = {each["image"].rpartition("/")[2]: each["docker"] for each in config["build"]["artifacts"]}
-    assert {name for name, each in artifacts.items() if each.get("buildArgs", {}).get("DEBUGGER") == "1"} == services
-    forwarded = [each for each in config["portForward"] if each["port"] == 5678]
-    assert {each["resourceName"] for each in forwarded} == services
-    assert len({each["localPort"] for each in config["portForward"]}) == len(config["portForward"])
+    artifacts = {artifact["image"].rpartition("/")[2]: artifact["docker"] for artifact in config["build"]["artifacts"]}
+    assert {name for name, item in artifacts.items() if item.get("buildArgs", {}).get("DEBUGGER") == "1"} == services
+    forwarded = [item for item in config["portForward"] if item["port"] == 5678]
+    assert {item["resourceName"] for item in forwarded} == services
+    assert len({item["localPort"] for item in config["portForward"]}) == len(config["portForward"])
     values = config["deploy"]["helm"]["releases"][1]["setValues"]
     assert (values["dev.debug"], values["dev.reload"]) == (True, False)
     values = config["deploy"]["helm"]["releases"][0]["setValues"]
@@ -127,7 +127,7 @@ def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarde
 
 
 def test_the_profile_ha_has_two_of_everything_and_a_postgres() -> None:
-    tidings, pizza = (each["setValues"] for each in _with_profile("ha")["deploy"]["helm"]["releases"])
+    tidings, pizza = (release["setValues"] for release in _with_profile("ha")["deploy"]["helm"]["releases"])
     assert tidings["replicas"] == 2
     assert (tidings["archive.replicas"], tidings["archive.databaseSecret"]) == (2, "pizza-postgres")
     assert (pizza["defaults.replicas"], pizza["postgres.enabled"]) == (2, True)
@@ -142,18 +142,18 @@ def test_only_images_for_debugging_hold_a_debugger() -> None:
 
 def _shipped() -> set[str]:
     """Images of others that the charts name."""
-    found = {
+    images = {
         container["image"]
         for values in VALUE_SETS.values()
         for resource in rendered("pizza", values)
         if resource["kind"] in ("Deployment", "StatefulSet", "Job")
         for container in resource["spec"]["template"]["spec"]["containers"]
     }
-    return {each for each in found if not each.startswith("plant-based-pizza/")}
+    return {item for item in images if not item.startswith("plant-based-pizza/")}
 
 
 def test_every_image_of_others_has_a_full_version() -> None:
-    assert {each.partition(":")[0] for each in _shipped()} == {"nats", "redis", "postgres"}
+    assert {item.partition(":")[0] for item in _shipped()} == {"nats", "redis", "postgres"}
     for image in _shipped():
         parts = 2 if image.startswith("postgres:") else 3  # PostgreSQL's releases have two
         assert re.fullmatch(rf"[a-z]+:\d+(\.\d+){{{parts - 1}}}(@sha256:[0-9a-f]{{64}})?", image), image
@@ -161,7 +161,7 @@ def test_every_image_of_others_has_a_full_version() -> None:
 
 def test_the_shipped_redis_is_none_with_a_known_critical_hole() -> None:
     """CVE-2025-49844: whoever has the password runs code on the server."""
-    (redis,) = [each for each in _shipped() if each.startswith("redis:")]
+    (redis,) = [item for item in _shipped() if item.startswith("redis:")]
     major, minor, patch = map(int, redis.partition(":")[2].split("."))
     corrected = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
     assert patch >= corrected.get((major, minor), 0 if (major, minor) > (8, 2) else 10**6), redis
@@ -182,7 +182,7 @@ def test_digests_are_those_of_the_registry_or_none(tmp_path: Path) -> None:
         for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", ()))
     }
     assert len(names) > 10
-    assert all(re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", each) for each in names), names
+    assert all(re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", name) for name in names), names
 
 
 def test_an_image_that_cannot_be_pinned_ends_the_pinning(tmp_path: Path) -> None:

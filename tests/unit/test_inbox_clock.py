@@ -92,5 +92,5 @@ def test_forgetting_keeps_up_with_any_mixture_of_clocks() -> None:
         before = len(handled)
         handled = {**remembered(handled, now, 1), str(number): int(now)}
         assert before - 1 <= len(handled)
-        newest = [str(each) for each in range(max(0, number - INBOX_KEPT + 1), number + 1)]
+        newest = [str(item) for item in range(max(0, number - INBOX_KEPT + 1), number + 1)]
         assert handled.keys() >= set(newest)

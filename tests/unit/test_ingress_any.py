@@ -93,7 +93,7 @@ async def test_any_is_given_what_cannot_be_read_with_the_reason_and_a_stable_id(
     log = Log()
     for _ in range(2):
         assert await log.service.ingress.deliver("/events/deadletter.shop", whole) == SUCCESS
-    first, second = (each.envelope for each in log.kept)
+    first, second = (item.envelope for item in log.kept)
     assert first.id.startswith(identity)
     assert first == second
     assert "not a CloudEvents envelope" in first.failurereason
@@ -123,20 +123,20 @@ async def test_any_handler_names_what_it_takes_and_is_given_no_replays() -> None
 async def test_a_replay_reaches_every_version_of_its_subscription_or_whichever_reads_it(
     replayto: str, seen: list[str]
 ) -> None:
-    found: list[str] = []
+    result: list[str] = []
     handlers = Handlers()
 
     @handlers.on(ItemSold)
     async def one(_sold: ItemSold, _context: StateContext) -> None:
-        found.append("one")
+        result.append("one")
 
     @handlers.on(ItemSoldV2)
     async def two(_sold: ItemSoldV2, _context: StateContext) -> None:
-        found.append("two")
+        result.append("two")
 
     @handlers.on(ItemLost)
     async def lost(_lost: ItemLost, _context: StateContext) -> None:
-        found.append("lost")
+        result.append("lost")
 
     policy = Policy(
         "shop",
@@ -147,10 +147,10 @@ async def test_a_replay_reaches_every_version_of_its_subscription_or_whichever_r
         ),
     )
     service = Service("shop", handlers, sidecar=MemorySidecar("shop"), policy=policy)
-    for each in (body(), body(id="e-2", version="2"), body(id="e-3", type="shop.itemLost")):
-        whole = json.dumps({**json.loads(each), "replayto": replayto}).encode()
+    for item in (body(), body(id="e-2", version="2"), body(id="e-3", type="shop.itemLost")):
+        whole = json.dumps({**json.loads(item), "replayto": replayto}).encode()
         assert await service.ingress.deliver("/events/replay", whole) == SUCCESS
-    assert found == seen
+    assert result == seen
 
 
 class Basket(Event):
@@ -160,22 +160,22 @@ class Basket(Event):
 
 
 async def test_who_looks_on_is_woken_after_the_commit_and_not_without_one() -> None:
-    sidecar, heard = MemorySidecar("shop"), []
+    sidecar, received = MemorySidecar("shop"), []
     service = Service("shop", (), sidecar=sidecar)
     await service.start()
 
     async def add(fails: bool, context: StateContext) -> None:
         basket = await context.load(Basket, "b") or Basket()
         context.save("b", Basket(items=basket.items + 1))
-        context.after_commit(lambda: heard.append(sidecar.store.keys()))
+        context.after_commit(lambda: received.append(sidecar.store.keys()))
         if fails:
             raise ValueError("odd")
 
     with pytest.raises(ValueError, match="odd"):
         await service.execute(add, True)
-    assert heard == []
+    assert received == []
     await service.execute(add, False)
-    assert any("basket/b" in key for key in heard[0])
+    assert any("basket/b" in key for key in received[0])
     await service.stop()
 
 

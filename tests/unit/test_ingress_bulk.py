@@ -68,9 +68,9 @@ async def test_each_entry_is_answered_for_itself(path: str, body: bytes, answers
     sidecar, handlers = MemorySidecar("shop"), Handlers()
     handlers.on(Sold)(handle)
     answer = json.loads(await Service("shop", handlers, sidecar=sidecar).ingress.deliver(path, body))
-    assert " ".join(f"{each['entryId']} {each['status']}" for each in answer["statuses"]) == answers
+    assert " ".join(f"{status['entryId']} {status['status']}" for status in answer["statuses"]) == answers
     letters = sidecar.broker.events("deadletter.shop")
-    assert [each["originalid"].partition("-")[0] or "malformed" for each in letters] == dead
+    assert [letter["originalid"].partition("-")[0] or "malformed" for letter in letters] == dead
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ class Shop:
 
     async def handle(self, sold: Sold, context: StateContext) -> Any:
         self.calls += 1
-        found = self.do(sold, context)
-        return await found if asyncio.iscoroutine(found) else found
+        result = self.do(sold, context)
+        return await result if asyncio.iscoroutine(result) else result
 
     async def deliver(self, content: bytes | None = None, path: str = PATH) -> bytes:
         return await self.service.ingress.deliver(path, content or body())
@@ -140,7 +140,7 @@ async def test_what_is_refused_for_good_is_a_dead_letter_at_once(error: Exceptio
 
 
 @pytest.mark.parametrize(
-    "error", [SidecarUnavailable("away"), StateConflict("other")], ids=lambda each: type(each).__name__
+    "error", [SidecarUnavailable("away"), StateConflict("other")], ids=lambda item: type(item).__name__
 )
 async def test_only_unavailable_and_conflict_postpone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidings.consume.runner._MAX_TRIES", 1)
@@ -162,9 +162,9 @@ async def test_whatever_a_handler_returns_ends_within_its_attempts(result: objec
 async def test_the_reason_of_a_dead_letter_is_one_bounded_line(reason: Any) -> None:
     shop = Shop(lambda _sold, _context: DeadLetter(reason))
     assert await shop.deliver() == SUCCESS
-    [told] = shop.reasons
-    assert len(told) <= 2_000
-    assert told.isprintable()
+    [published] = shop.reasons
+    assert len(published) <= 2_000
+    assert published.isprintable()
 
 
 async def test_a_cancellation_from_outside_passes_through() -> None:
@@ -279,7 +279,7 @@ async def test_any_text_is_a_key_and_any_id_is_remembered(key: str) -> None:
     for _ in range(2):
         assert await shop.deliver(body(f"{key} id".replace("\0", "").replace("\ud800", ""))) == SUCCESS
     assert (shop.calls, shop.reasons) == (2, [])
-    [stored] = [each for each in list(shop.sidecar.store.keys()) if each.startswith("shop||shelf/")]
+    [stored] = [item for item in list(shop.sidecar.store.keys()) if item.startswith("shop||shelf/")]
     document = json.loads(shop.sidecar.store.read(stored).value)  # type: ignore[union-attr]
     assert document["value"] == {"count": 1}
     await shop.service.stop()

@@ -18,8 +18,8 @@ BOUNDS = (0.001, 0.25, 1.0, 30.0)
 
 def read(registry: CollectorRegistry) -> list[tuple[str, dict[str, str], float]]:
     families = text_string_to_metric_families(generate_latest(registry).decode())
-    found = [(each.name, each.labels, each.value) for family in families for each in family.samples]
-    return [each for each in found if not each[0].endswith("_created")]
+    result = [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
+    return [item for item in result if not item[0].endswith("_created")]
 
 
 @given(st.lists(st.one_of(st.sampled_from(BOUNDS), st.floats(0, 100))))
@@ -37,8 +37,8 @@ def test_a_service_reads_the_same_of_either(values: list[float]) -> None:
             count.labels("a", "c").inc(value)
             spread.labels("a").observe(value)
         pages.append(read(registry))
-    assert [each[:2] for each in pages[0]] == [each[:2] for each in pages[1]]
-    assert [each[2] for each in pages[0]] == pytest.approx([each[2] for each in pages[1]])
+    assert [page[:2] for page in pages[0]] == [page[:2] for page in pages[1]]
+    assert [page[2] for page in pages[0]] == pytest.approx([page[2] for page in pages[1]])
 
 
 def test_one_name_is_given_once() -> None:

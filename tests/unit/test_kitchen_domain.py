@@ -52,15 +52,15 @@ def test_a_ticket_takes_the_step_that_comes_next_and_no_other(status: Status, st
         ("baked", "checked"): "checked",
         ("checked", "boxed"): "boxed",
     }.get((status, step))
-    found = ticket(status)
+    result = ticket(status)
     later = NOW + timedelta(minutes=1)
     if expected is None:
         with pytest.raises(WrongStep, match=f"o-1 is {status}: .*, not '{step}'"):
-            found.do(step, later)
-        assert found == ticket(status)
+            result.do(step, later)
+        assert result == ticket(status)
     else:
-        found.do(step, later)
-        assert (found.status, found.moves, found.changed_at) == (expected, 1, later)
+        result.do(step, later)
+        assert (result.status, result.moves, result.changed_at) == (expected, 1, later)
 
 
 @pytest.mark.parametrize(
@@ -73,40 +73,40 @@ def test_a_ticket_takes_the_step_that_comes_next_and_no_other(status: Status, st
     ],
 )
 def test_a_failed_check_is_baked_again_and_every_second_one_made_anew(failures: int, way: str) -> None:
-    found, done = ticket(), []
-    while (step := found.next_step) is not None:
-        found.do(step, NOW, passed=found.passes({"funghi": failures, "diavola": 9}))
+    result, done = ticket(), []
+    while (step := result.next_step) is not None:
+        result.do(step, NOW, passed=result.passes({"funghi": failures, "diavola": 9}))
         done.append(step)
-    assert (" ".join(done), found.status, found.checks) == (way, "boxed", failures + 1)
+    assert (" ".join(done), result.status, result.checks) == (way, "boxed", failures + 1)
 
 
 @pytest.mark.parametrize("status", get_args(Status))
 def test_a_cancelled_order_is_stopped_where_it_is(status: Status) -> None:
-    found = ticket(status)
-    stage = found.stop(NOW)
+    result = ticket(status)
+    stage = result.stop(NOW)
     assert stage == (None if status in FINAL else status)
-    assert found.status == (status if status in FINAL else "stopped")
-    assert found.stop(NOW) is None
+    assert result.status == (status if status in FINAL else "stopped")
+    assert result.stop(NOW) is None
 
 
 @given(st.lists(st.sampled_from([*STEPS, "failed", "stop"])))
 def test_whatever_is_asked_a_ticket_goes_one_way_and_never_leaves_its_end(asked: list[str]) -> None:
-    found = ticket()
-    for each in asked:
-        before = msgspec.structs.replace(found)
-        if each == "stop":
-            found.stop(NOW)
+    result = ticket()
+    for item in asked:
+        before = msgspec.structs.replace(result)
+        if item == "stop":
+            result.stop(NOW)
         else:
-            step: Step = "checked" if each == "failed" else each  # type: ignore[assignment]
+            step: Step = "checked" if item == "failed" else item  # type: ignore[assignment]
             try:
-                found.do(step, NOW, passed=each != "failed")
+                result.do(step, NOW, passed=item != "failed")
             except WrongStep:
-                assert found == before
+                assert result == before
                 continue
             assert FOLLOWS[before.status] == step
-        assert found.moves == before.moves + before.in_work
-        assert before.in_work or found == before
-    assert found.in_work == (found.status not in FINAL)
+        assert result.moves == before.moves + before.in_work
+        assert before.in_work or result == before
+    assert result.in_work == (result.status not in FINAL)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_whatever_is_asked_a_ticket_goes_one_way_and_never_leaves_its_end(asked:
 def test_an_order_is_taken_or_rejected_at_once(
     *, staffed: bool, sold_out: tuple[str, ...], status: str, refusal: str | None
 ) -> None:
-    found = received(staffed=staffed, sold_out=sold_out)
-    assert (found.status, found.refusal) == (status, refusal)
-    assert found.sold_out == (["funghi"] if refusal == "itemSoldOut" else [])
+    result = received(staffed=staffed, sold_out=sold_out)
+    assert (result.status, result.refusal) == (status, refusal)
+    assert result.sold_out == (["funghi"] if refusal == "itemSoldOut" else [])
 
 
 def test_a_ticket_says_how_many_boxes_it_will_need_and_survives_storage() -> None:
@@ -147,15 +147,15 @@ def test_the_roster_knows_who_is_there() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-5, 5))))
 def test_an_ingredients_changes_are_told_once_each_and_dated_in_their_order(changes: list[tuple[bool, int]]) -> None:
-    pantry, told = Pantry(), []
+    pantry, published = Pantry(), []
     for available, offset in changes:
         now = NOW + timedelta(seconds=offset)  # clocks may go back
         since = pantry.delivered("basil", now) if available else pantry.ran_out("basil", now)
         if since is not None:
-            told.append((since, available))
-    assert told == sorted(told)
-    assert [available for _, available in told] == [bool(number % 2) for number in range(len(told))]
-    assert pantry.missing == ({"basil"} if told and not told[-1][1] else set())
+            published.append((since, available))
+    assert published == sorted(published)
+    assert [available for _, available in published] == [bool(number % 2) for number in range(len(published))]
+    assert pantry.missing == ({"basil"} if published and not published[-1][1] else set())
 
 
 def test_the_cookbook_keeps_the_newest_recipe() -> None:
@@ -185,10 +185,10 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("KITCHEN_PACE", "0.25")
     monkeypatch.setenv("KITCHEN_OPENING_CREW", "ana:Ana:cook, ben:Ben B.:manager,")
     monkeypatch.setenv("KITCHEN_FAILING_CHECKS", "funghi:1,diavola:2")
-    found = KitchenSettings()
-    assert found.opening_crew == (Arrival("ana", "Ana", "cook"), Arrival("ben", "Ben B.", "manager"))
-    assert found.failing_checks == {"funghi": 1, "diavola": 2}
-    assert found.step == timedelta(milliseconds=250)
+    kitchen_settings = KitchenSettings()
+    assert kitchen_settings.opening_crew == (Arrival("ana", "Ana", "cook"), Arrival("ben", "Ben B.", "manager"))
+    assert kitchen_settings.failing_checks == {"funghi": 1, "diavola": 2}
+    assert kitchen_settings.step == timedelta(milliseconds=250)
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,10 @@ class Kitchen:
 
     async def told(self, *events: Event) -> None:
         """Let other services publish."""
-        for each in events:
-            kind = message_type(type(each))
+        for item in events:
+            kind = message_type(type(item))
             context = Context(DeliveryContext("elsewhere", request("c-1")), NOW, 1_000_000)
-            context.publish(each)
+            context.publish(item)
             await self.service.sidecar.publish(kind.topic, bytes(context.outgoing[0].event))
         await self.broker.settle()
 
@@ -88,8 +88,8 @@ class Kitchen:
             assert answer.status_code == 200, answer.text
 
     async def board(self) -> list[tuple[str, str]]:
-        found = (await self.api.get("/board")).json()
-        return [(ticket["orderId"], ticket["status"]) for ticket in found["tickets"]]
+        body = (await self.api.get("/board")).json()
+        return [(ticket["orderId"], ticket["status"]) for ticket in body["tickets"]]
 
     async def status(self, order: str = "o-1") -> str:
         return str((await self.api.get(f"/tickets/{order}")).json()["status"])
@@ -99,13 +99,13 @@ class Kitchen:
 
         Each of it once: a second replica may tell again what the first has just told, under the same id.
         """
-        found = {
-            (each["id"], each["version"]): each
+        result = {
+            (item["id"], item["version"]): item
             for topic in self.broker.topics
-            for each in self.broker.events(topic)
-            if each["source"] == "kitchen" and each["subject"] == subject
+            for item in self.broker.events(topic)
+            if item["source"] == "kitchen" and item["subject"] == subject
         }
-        return sorted(found.values(), key=lambda each: str(each["id"]))
+        return sorted(result.values(), key=lambda item: str(item["id"]))
 
     def hanging(self) -> list[str]:
         """The stored shards of the board index that hold anything."""
@@ -113,7 +113,7 @@ class Kitchen:
         return [str(item.value) for item in documents if item is not None and b'"orders":{}' not in item.value]
 
     def names(self, subject: str = "o-1") -> list[str]:
-        return [each["type"].rpartition(".")[2] for each in self.facts(subject)]
+        return [fact["type"].rpartition(".")[2] for fact in self.facts(subject)]
 
 
 Open = Callable[..., Any]
@@ -162,7 +162,7 @@ async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: O
     kitchen = await kitchens(autopilot=True)
     await kitchen.told(confirmed(funghi=2, margherita=1))
     assert kitchen.names() == WAY
-    assert {each["correlationid"] for each in kitchen.facts()} == {"c-1"}
+    assert {fact["correlationid"] for fact in kitchen.facts()} == {"c-1"}
     boxed = kitchen.facts()[-1]["data"]
     assert (boxed["boxes"], boxed["fulfilment"]) == (3, "pickup")
     assert (await kitchen.status(), await kitchen.board(), kitchen.hanging()) == ("boxed", [], [])
@@ -172,8 +172,8 @@ async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: O
 async def test_a_pizza_that_fails_its_check_is_made_good(kitchens: Open, failures: int) -> None:
     kitchen = await kitchens(autopilot=True, failing_checks=f"funghi:{failures}")
     await kitchen.told(confirmed())
-    checks = [each["data"] for each in kitchen.facts() if each["type"] == "kitchen.qualityChecked"]
-    assert [(each["attempt"], each["passed"]) for each in checks] == [
+    checks = [fact["data"] for fact in kitchen.facts() if fact["type"] == "kitchen.qualityChecked"]
+    assert [(check["attempt"], check["passed"]) for check in checks] == [
         (number, number > failures) for number in range(1, failures + 2)
     ]
     assert kitchen.names().count("pizzaPrepared") == 1 + failures // 2
@@ -193,7 +193,7 @@ async def test_people_do_the_steps_where_the_crew_does_not_work_by_itself(kitche
     assert (wrong.status_code, "the next step is 'boxed'" in wrong.json()["detail"]) == (409, True)
     await kitchen.step("boxed")
     assert await kitchen.board() == []
-    assert {each["correlationid"] for each in kitchen.facts()} == {"c-1"}
+    assert {fact["correlationid"] for fact in kitchen.facts()} == {"c-1"}
 
 
 async def test_a_step_done_by_hand_takes_the_place_of_the_planned_one(kitchens: Open) -> None:
@@ -215,9 +215,9 @@ async def test_a_cancellation_at_each_stage_ends_the_work(kitchens: Open, done: 
     await kitchen.step(*steps[:done])
     await kitchen.told(OrderCancelled(order_id="o-1"))
     stage = ["waiting", "preparing", "prepared", "baked", "checked", "boxed"][done]
-    told = ["preparationStopped"] if 0 < done < 5 else []
-    assert kitchen.names() == [*WAY[:done], *told]
-    assert not told or kitchen.facts()[-1]["data"]["stage"] == stage
+    published = ["preparationStopped"] if 0 < done < 5 else []
+    assert kitchen.names() == [*WAY[:done], *published]
+    assert not published or kitchen.facts()[-1]["data"]["stage"] == stage
     assert (await kitchen.status(), await kitchen.board()) == ("boxed" if done == 5 else "stopped", [])
 
 
@@ -225,8 +225,8 @@ async def test_a_cancellation_at_each_stage_ends_the_work(kitchens: Open, done: 
 async def test_cancelled_before_confirmed_and_told_more_than_once(kitchens: Open, order: tuple[str, ...]) -> None:
     """Whichever comes first: an order that was cancelled before the crew began is not made."""
     kitchen = await kitchens()
-    for each in order:
-        await kitchen.told(confirmed() if each == "c" else OrderCancelled(order_id="o-1"))
+    for item in order:
+        await kitchen.told(confirmed() if item == "c" else OrderCancelled(order_id="o-1"))
     assert (await kitchen.status(), kitchen.names()) == ("stopped", [])
 
 
@@ -257,8 +257,8 @@ async def test_without_staff_orders_are_rejected_and_what_was_taken_is_finished(
 async def test_what_cannot_be_made_for_want_of_an_ingredient_is_rejected(kitchens: Open) -> None:
     kitchen = await kitchens()
     await kitchen.told(RecipePublished(sku="funghi", ingredients=["thyme", "oat-cream"]))
-    gone = await kitchen.did("/ingredients/thyme/ran-out")
-    assert gone.json() == {"ingredient": "thyme", "available": False, "skus": ["funghi"]}
+    removed = await kitchen.did("/ingredients/thyme/ran-out")
+    assert removed.json() == {"ingredient": "thyme", "available": False, "skus": ["funghi"]}
     await kitchen.did("/ingredients/thyme/ran-out")
     await kitchen.told(confirmed("o-1", funghi=1, margherita=1), confirmed("o-2", margherita=1))
     assert kitchen.facts("o-1")[0]["data"] | {"rejectedAt": ""} == {

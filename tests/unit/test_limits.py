@@ -59,8 +59,8 @@ async def test_one_who_is_cancelled_takes_no_token() -> None:
     await bucket.acquire()
     waiting = [asyncio.create_task(bucket.acquire()) for _ in range(10)]
     await asyncio.sleep(0)
-    for each in waiting:
-        each.cancel()
+    for item in waiting:
+        item.cancel()
     await asyncio.wait(waiting)
     assert bucket.remaining <= 3600
 
@@ -94,8 +94,8 @@ async def test_a_key_is_held_by_one_in_the_order_of_arrival_and_forgotten() -> N
 
     await asyncio.gather(*(one(key, number) for number in range(3) for key in "ab"))
     for key in "ab":
-        mine = [each[1:] for each in seen if each[0] == key]
-        assert mine == ["0+", "0-", "1+", "1-", "2+", "2-"]
+        own = [item[1:] for item in seen if item[0] == key]
+        assert own == ["0+", "0-", "1+", "1-", "2+", "2-"]
     assert seen[:2] == ["a0+", "b0+"]  # other keys do not wait
     assert not keyed._locks
 

@@ -5,11 +5,11 @@ from tests.support.livecluster import Refused, chosen, load, missing_images, req
 
 
 @pytest.mark.parametrize(
-    ("named", "current", "found"),
+    ("named", "current", "actual"),
     [("current", "kind-tidings", "kind-tidings"), ("eu-1", "kind-tidings", "eu-1"), ("eu-1", "eu-1", "eu-1")],
 )
-def test_the_cluster_is_kind_or_named(named: str, current: str, found: str) -> None:
-    assert chosen(named, current) == found
+def test_the_cluster_is_kind_or_named(named: str, current: str, actual: str) -> None:
+    assert chosen(named, current) == actual
 
 
 @pytest.mark.parametrize("current", ["production", "minikube", "not-kind-x", ""])

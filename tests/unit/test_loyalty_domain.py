@@ -18,9 +18,9 @@ def award(order_id: str = "o-1", points: int = 12) -> Award:
 
 
 def given_with(entry: int, balance: int, order_id: str = "o-1") -> Award:
-    found = award(order_id)
-    found.give(Receipt(balance=balance, entry=entry), LATER)
-    return found
+    result = award(order_id)
+    result.give(Receipt(balance=balance, entry=entry), LATER)
+    return result
 
 
 @pytest.mark.parametrize(("cents", "points"), [(0, 0), (99, 0), (100, 1), (199, 1), (2350, 23), (1_000_000, 10_000)])
@@ -75,7 +75,7 @@ def test_a_member_is_right_after_any_number_of_looks(looks: list[tuple[int, str]
         elif seen.waiting and status == "rejected":
             seen.reject("refused", NOW)
         member.apply(seen, LATER)
-    for each in reversed(gifts.values()):
-        member.apply(each, LATER)
-    assert member.points_waiting == sum(each.points for each in gifts.values() if each.waiting)
+    for item in reversed(gifts.values()):
+        member.apply(item, LATER)
+    assert member.points_waiting == sum(gift.points for gift in gifts.values() if gift.waiting)
     assert (member.balance, member.entry) == (entries * 10, entries)

@@ -112,11 +112,11 @@ async def test_a_completed_order_is_worth_its_points_once(start: Start):
     same = completed()
     await loyalty.hear(same, same, completed(), completed("o-2", cents=700))
     await loyalty.idle()
-    told = {each["orderId"]: each for each in loyalty.told("pointsAdded")}
-    assert {order: each["points"] for order, each in told.items()} == {"o-1": 12, "o-2": 7}
-    assert {each["balance"] for each in told.values()} < {7, 12, 19}
+    published = {item["orderId"]: item for item in loyalty.told("pointsAdded")}
+    assert {order: item["points"] for order, item in published.items()} == {"o-1": 12, "o-2": 7}
+    assert {item["balance"] for item in published.values()} < {7, 12, 19}
     assert (await loyalty.look("/members/ada"))["balance"] == 19
-    (first, *_) = [each for each in loyalty.broker.events("loyalty.pointsAdded.v1") if each["data"]["points"] == 12]
+    (first, *_) = [event for event in loyalty.broker.events("loyalty.pointsAdded.v1") if event["data"]["points"] == 12]
     assert (first["subject"], first["correlationid"]) == ("ada", "correlation of o-1")
     counts = await loyalty.counts()
     assert (counts["gifts"], counts["points"], counts["doubleGifts"]) == (2, 19, 0)
@@ -168,7 +168,7 @@ async def test_an_answer_that_got_lost_does_not_give_points_twice(start: Start):
     await loyalty.hear(completed())
     await loyalty.idle()
     assert loyalty.wire.calls == 3
-    assert [each["balance"] for each in loyalty.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in loyalty.told("pointsAdded")] == [12]
     counts = await loyalty.counts()
     assert (counts["gifts"], counts["doubleGifts"]) == (1, 0)
 
@@ -179,7 +179,7 @@ async def test_a_commit_that_got_lost_does_not_give_points_twice(start: Start, w
     loyalty.wire.answered = lambda: loyalty.sidecar.fail("transact", when=when)
     await loyalty.hear(completed())
     await loyalty.idle()
-    assert [each["balance"] for each in loyalty.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in loyalty.told("pointsAdded")] == [12]
     counts = await loyalty.counts()
     assert (counts["calls"], counts["gifts"], counts["doubleGifts"]) == (
         2 if when == "before" else counts["calls"],
@@ -217,7 +217,7 @@ async def test_a_death_between_the_call_and_the_commit_does_not_give_points_twic
     second = await start()
     await second.until(lambda: second.told("pointsAdded"))
     await second.idle()
-    assert [each["balance"] for each in second.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in second.told("pointsAdded")] == [12]
     counts = await second.counts()
     assert (counts["calls"], counts["gifts"], counts["doubleGifts"]) == (2, 1, 0)
 
@@ -239,8 +239,8 @@ async def test_points_that_are_refused_are_told_and_wait_no_longer(start: Start,
     await loyalty.control.put("/control/accounts/eve", json={"state": state})
     await loyalty.hear(completed(customer="eve"), completed("o-2"))
     await loyalty.idle()
-    (told,) = loyalty.told("pointsRejected")
-    assert told | {"rejectedAt": ""} == {
+    (published,) = loyalty.told("pointsRejected")
+    assert published | {"rejectedAt": ""} == {
         "customerId": "eve",
         "orderId": "o-1",
         "points": 12,
@@ -249,13 +249,13 @@ async def test_points_that_are_refused_are_told_and_wait_no_longer(start: Start,
     }
     eve = await loyalty.look("/members/eve")
     assert (eve["balance"], eve["pointsWaiting"]) == (0, 0)
-    assert [each["orderId"] for each in loyalty.told("pointsAdded")] == ["o-2"]
+    assert [item["orderId"] for item in loyalty.told("pointsAdded")] == ["o-2"]
 
 
 async def test_a_burst_for_a_few_members_adds_up(start: Start):
     loyalty = await start()
     await loyalty.hear(*(completed(f"o-{number}", f"member-{number % 4}", 100 * number) for number in range(1, 121)))
     await loyalty.idle()
-    balances = {f"member-{each}": sum(number for number in range(1, 121) if number % 4 == each) for each in range(4)}
+    balances = {f"member-{item}": sum(number for number in range(1, 121) if number % 4 == item) for item in range(4)}
     assert {name: (await loyalty.look(f"/members/{name}"))["balance"] for name in balances} == balances
     assert len(loyalty.told("pointsAdded")) == 120

@@ -32,8 +32,8 @@ async def test_points_are_posted_under_the_orders_id_in_the_saas_own_words():
         requests.append(request)
         return httpx2.Response(200, json=POSTED)
 
-    there = saas(answer, saas_url="https://saas.example/tenant", saas_key="secret")
-    assert await there.give(AWARD) == Receipt(balance=151, entry=7)
+    existing = saas(answer, saas_url="https://saas.example/tenant", saas_key="secret")
+    assert await existing.give(AWARD) == Receipt(balance=151, entry=7)
     (request,) = requests
     assert (request.method, str(request.url)) == ("POST", "https://saas.example/tenant/api/v2/TxnPost")
     assert json.loads(request.content) == {"acctRef": "ada", "extRef": "o-1", "pts": 12, "typ": "ERN"}
@@ -124,9 +124,9 @@ async def test_a_call_has_a_deadline_all_in_all():
         await asyncio.sleep(5)
         raise AssertionError("nobody waits that long")
 
-    there = Saas(LoyaltySettings(deadline=0.05), httpx2.MockTransport(drip))
+    existing = Saas(LoyaltySettings(deadline=0.05), httpx2.MockTransport(drip))
     with pytest.raises(Down, match=r"did not answer within 0\.05 s"):
-        await there.give(AWARD)
+        await existing.give(AWARD)
 
 
 async def test_a_pause_that_is_asked_for_is_kept_by_every_call():
@@ -134,22 +134,22 @@ async def test_a_pause_that_is_asked_for_is_kept_by_every_call():
         httpx2.Response(429, json=error("T429"), headers={"retry-after": "1"}),
         httpx2.Response(200, json=POSTED),
     ]
-    there = saas(lambda _request: answers.pop(0))
+    existing = saas(lambda _request: answers.pop(0))
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(Busy) as busy:
-        await there.give(AWARD)
+        await existing.give(AWARD)
     assert busy.value.after == 1.0
-    assert there.health == Health("closed", 0, 0.0)  # who asks for a pause lives
-    assert await there.give(AWARD) == Receipt(151, 7)
+    assert existing.health == Health("closed", 0, 0.0)  # who asks for a pause lives
+    assert await existing.give(AWARD) == Receipt(151, 7)
     assert loop.time() - began >= 0.95
 
 
 async def test_calls_keep_to_the_rate():
-    there = saas(lambda _request: httpx2.Response(200, json=POSTED), rate=50, burst=2)
+    existing = saas(lambda _request: httpx2.Response(200, json=POSTED), rate=50, burst=2)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await asyncio.gather(*(there.give(AWARD) for _ in range(7)))
+    await asyncio.gather(*(existing.give(AWARD) for _ in range(7)))
     assert loop.time() - began >= 0.09  # two at once, then five, 20 ms apart
 
 
@@ -161,21 +161,21 @@ async def test_after_failures_in_a_row_no_call_is_made_until_one_has_found_out()
         calls.append(1)
         return httpx2.Response(200, json=POSTED) if well else httpx2.Response(500)
 
-    there = saas(answer, breaker_failures=3, breaker_pause=0.2)
+    existing = saas(answer, breaker_failures=3, breaker_pause=0.2)
     for _ in range(3):
         with pytest.raises(Down):
-            await there.give(AWARD)
+            await existing.give(AWARD)
     for _ in range(10):
         with pytest.raises(BreakerOpen, match="after 3 consecutive failures") as refused:
-            await there.give(AWARD)
+            await existing.give(AWARD)
         assert 0 < (refused.value.after or 0) <= 0.3
-    assert (len(calls), there.health.breaker, there.health.failures) == (3, "open", 3)
-    assert 0 < there.health.tries_again_in <= 0.2
+    assert (len(calls), existing.health.breaker, existing.health.failures) == (3, "open", 3)
+    assert 0 < existing.health.tries_again_in <= 0.2
     well = True
     await asyncio.sleep(0.21)
-    assert there.health.breaker == "halfOpen"
-    assert await there.give(AWARD) == Receipt(151, 7)
-    assert (len(calls), there.health) == (4, Health("closed", 0, 0.0))
+    assert existing.health.breaker == "halfOpen"
+    assert await existing.give(AWARD) == Receipt(151, 7)
+    assert (len(calls), existing.health) == (4, Health("closed", 0, 0.0))
 
 
 class Failure(Exception):
@@ -248,7 +248,7 @@ class TestBreaker:
             with pytest.raises(BreakerOpen) as refused, breaker():
                 pass
             refusals.append(refused.value)
-        assert len({id(each) for each in refusals}) == 3  # one raised anew would grow its traceback each time
+        assert len({id(refusal) for refusal in refusals}) == 3  # one raised anew would grow its traceback each time
 
 
 @pytest.mark.parametrize("wrong", [{"saas_url": "not an address"}, {"rate": 0}, {"breaker_failures": 0}])

@@ -50,10 +50,10 @@ class Shop:
             await asyncio.sleep(0)
 
     async def told(self, *events: Event) -> None:
-        for each in events:
+        for item in events:
             context = Context(DeliveryContext("kitchen", request()), NOW, 1_000_000)
-            context.publish(each)
-            await self.sidecar.publish(message_type(type(each)).topic, bytes(context.outgoing[0].event))
+            context.publish(item)
+            await self.sidecar.publish(message_type(type(item)).topic, bytes(context.outgoing[0].event))
         await self.broker.settle()
 
     async def asked(self, method: str, path: str, **body: Any) -> httpx2.Response:
@@ -68,7 +68,7 @@ class Shop:
 
     def facts(self, name: str) -> list[dict[str, Any]]:
         """Each of them once: a second replica may tell again what the first has just told, under the same id."""
-        return list({each["id"]: each["data"] for each in self.broker.events(f"menu.{name}.v1")}.values())
+        return list({item["id"]: item["data"] for item in self.broker.events(f"menu.{name}.v1")}.values())
 
 
 @pytest.fixture
@@ -94,28 +94,32 @@ async def start() -> AsyncIterator[Callable[[], Any]]:
 
 @pytest.fixture
 async def shop(start: Callable[[], Any]) -> Shop:
-    found: Shop = await start()
-    return found
+    result: Shop = await start()
+    return result
 
 
 async def test_the_opening_menu_is_published_at_the_first_start_only(start: Callable[[], Any]) -> None:
     first = await start()
     again = await start()
     published = again.facts("recipePublished")
-    assert [each["sku"] for each in published] == [each.sku for each in initial_recipes()] == await first.sold()
-    assert all(each["available"] and each["currency"] == "EUR" and each["priceCents"] > 0 for each in published)
+    assert (
+        [item["sku"] for item in published]
+        == [initial_recipe.sku for initial_recipe in initial_recipes()]
+        == await first.sold()
+    )
+    assert all(item["available"] and item["currency"] == "EUR" and item["priceCents"] > 0 for item in published)
 
 
 async def test_what_runs_out_in_the_kitchen_is_sold_out_until_it_is_delivered(shop: Shop) -> None:
     await shop.told(IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW))
     await shop.told(IngredientRanOut(ingredient="unheard-of", ran_out_at=NOW))
-    assert [each["sku"] for each in shop.facts("itemSoldOut")] == ["tofu-teriyaki"]
+    assert [fact["sku"] for fact in shop.facts("itemSoldOut")] == ["tofu-teriyaki"]
     assert "tofu-teriyaki" not in await shop.sold()
     refused = await shop.asked("POST", "/menu/tofu-teriyaki/restocked")
     assert (refused.status_code, "smoked-tofu" in refused.json()["detail"]) == (409, True)
     await shop.told(IngredientDelivered(ingredient="smoked-tofu", delivered_at=NOW.replace(hour=19)))
     await shop.told(IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW.replace(minute=30)))  # late news
-    assert [each["sku"] for each in shop.facts("itemRestocked")] == ["tofu-teriyaki"]
+    assert [fact["sku"] for fact in shop.facts("itemRestocked")] == ["tofu-teriyaki"]
     assert "tofu-teriyaki" in await shop.sold()
 
 
@@ -130,10 +134,16 @@ async def test_the_menu_is_changed_through_its_api(shop: Shop) -> None:
     for path, available in (("sold-out", False), ("sold-out", False), ("restocked", True), ("restocked", True)):
         assert (await shop.asked("POST", f"/menu/hawaii/{path}")).json()["available"] is available
     assert (await shop.api.get("/menu/hawaii")).json() == priced.json()
-    told = {name: shop.facts(name)[-1] for name in ("recipePublished", "priceChanged", "itemSoldOut", "itemRestocked")}
-    assert {each["sku"] for each in told.values()} == {"hawaii"}
+    published = {
+        name: shop.facts(name)[-1] for name in ("recipePublished", "priceChanged", "itemSoldOut", "itemRestocked")
+    }
+    assert {item["sku"] for item in published.values()} == {"hawaii"}
     assert [len(shop.facts(name)) for name in ("priceChanged", "itemSoldOut", "itemRestocked")] == [1, 1, 1]
-    moments = [told["recipePublished"]["publishedAt"], told["priceChanged"]["changedAt"], told["itemSoldOut"]["since"]]
+    moments = [
+        published["recipePublished"]["publishedAt"],
+        published["priceChanged"]["changedAt"],
+        published["itemSoldOut"]["since"],
+    ]
     assert moments == sorted(set(moments))
 
 

@@ -45,11 +45,11 @@ def weighed(seconds_ago: float, **attributes: str) -> bytes:
 
 def ages(subscription: str) -> tuple[float, float]:
     """How many ages were noted, and their sum."""
-    found = [
-        REGISTRY.get_sample_value(f"tidings_event_age_seconds_{each}", {"subscription": subscription})
-        for each in ("count", "sum")
+    result = [
+        REGISTRY.get_sample_value(f"tidings_event_age_seconds_{item}", {"subscription": subscription})
+        for item in ("count", "sum")
     ]
-    return found[0] or 0.0, found[1] or 0.0
+    return result[0] or 0.0, result[1] or 0.0
 
 
 async def test_the_age_is_that_of_the_first_delivery() -> None:

@@ -23,21 +23,21 @@ def test_an_email_waits_until_it_is_sent_or_refused():
     waiting, sent, refused = email(), email(), email()
     sent.sent(NOW)
     refused.refuse("no such mailbox", NOW)
-    assert [each.status for each in (waiting, sent, refused)] == ["waiting", "sent", "refused"]
-    assert [each.waiting for each in (waiting, sent, refused)] == [True, False, False]
-    assert [each.settled_at for each in (waiting, sent, refused)] == [None, NOW, NOW]
+    assert [item.status for item in (waiting, sent, refused)] == ["waiting", "sent", "refused"]
+    assert [item.waiting for item in (waiting, sent, refused)] == [True, False, False]
+    assert [item.settled_at for item in (waiting, sent, refused)] == [None, NOW, NOW]
     assert refused.reason == "no such mailbox"
 
 
 @pytest.mark.parametrize("first", ["sent", "refused"])
 @pytest.mark.parametrize("second", ["sent", "refused"])
 def test_what_has_become_of_an_email_stays(first: str, second: str):
-    found = email()
-    settle = {"sent": lambda: found.sent(NOW), "refused": lambda: found.refuse("no", NOW)}
+    result = email()
+    settle = {"sent": lambda: result.sent(NOW), "refused": lambda: result.refuse("no", NOW)}
     settle[first]()
     with pytest.raises(AlreadySettled, match=f"e-1 is {first} already, not {second}"):
         settle[second]()
-    assert (found.status, found.reason) == (first, "no" if first == "refused" else None)
+    assert (result.status, result.reason) == (first, "no" if first == "refused" else None)
 
 
 @pytest.mark.parametrize(("waited", "overdue"), [(0, False), (3599, False), (3600, True), (90_000, True)])
@@ -68,8 +68,8 @@ def test_one_address_and_nothing_besides(address: str, fine: bool):
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_each_email_id_has_a_message_id_of_its_own_that_mail_servers_take(one: str, two: str):
     try:
-        ids = [message_id(each, "pizza.example") for each in (one, two)]
+        ids = [message_id(item, "pizza.example") for item in (one, two)]
     except UnicodeEncodeError:  # half a surrogate pair: no JSON carries it
         return
-    assert all(DOT_ATOM.fullmatch(each) and len(f"Message-ID: {each}") <= 78 for each in ids)
+    assert all(DOT_ATOM.fullmatch(item) and len(f"Message-ID: {item}") <= 78 for item in ids)
     assert (ids[0] == ids[1]) == (one == two)

@@ -95,9 +95,9 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) -> bytes:
     """The command as orders sends it."""
-    said = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "customerId": "c-1"}
-    said["to"] = "ada@example.org"
-    return fact("notifications.sendEmail", 1, subject="emailId", **{**said, "parameters": {"name": "Ada"}, **changes})
+    output = {"emailId": f"{order}-{template}", "template": template, "orderId": order, "customerId": "c-1"}
+    output["to"] = "ada@example.org"
+    return fact("notifications.sendEmail", 1, subject="emailId", **{**output, "parameters": {"name": "Ada"}, **changes})
 
 
 async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start):
@@ -106,12 +106,12 @@ async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start
     await running.hear(same, same, asked(), asked(template="orderCompleted"))
     await running.idle()
     assert sorted(running.mailer.sent) == ["o-1-orderCompleted", "o-1-orderConfirmed"]
-    told = sorted(running.told("emailSent"), key=lambda each: each["template"])
-    assert [(each["emailId"], each["orderId"], each["template"]) for each in told] == [
+    published = sorted(running.told("emailSent"), key=lambda item: item["template"])
+    assert [(item["emailId"], item["orderId"], item["template"]) for item in published] == [
         ("o-1-orderCompleted", "o-1", "orderCompleted"),
         ("o-1-orderConfirmed", "o-1", "orderConfirmed"),
     ]
-    assert {each["correlationid"] for each in running.broker.events("notifications.emailSent.v1")} == {
+    assert {event["correlationid"] for event in running.broker.events("notifications.emailSent.v1")} == {
         "correlation of o-1"
     }
     seen = await running.look()
@@ -134,10 +134,10 @@ async def test_a_refusal_is_final_and_told(start: Start):
     running.mailer.raises = [Refused("550 no such mailbox")]
     await running.hear(asked(), asked("o-2"))
     await running.idle()
-    (told,) = running.told("emailRefused")
-    assert (told["reason"], told["template"]) == ("550 no such mailbox", "orderConfirmed")
+    (published,) = running.told("emailRefused")
+    assert (published["reason"], published["template"]) == ("550 no such mailbox", "orderConfirmed")
     assert len(running.told("emailSent")) == 1
-    seen = await running.look(told["emailId"])
+    seen = await running.look(published["emailId"])
     assert (seen["status"], seen["reason"]) == ("refused", "550 no such mailbox")
 
 
@@ -157,8 +157,8 @@ async def test_an_overdue_email_is_given_up(start: Start):
     await running.until(lambda: running.mailer.asked == 1)
     running.now = NOW + timedelta(hours=1)
     await running.idle()
-    (told,) = running.told("emailRefused")
-    assert told["reason"] == "given up after 1:00:00: 451 still not"
+    (published,) = running.told("emailRefused")
+    assert published["reason"] == "given up after 1:00:00: 451 still not"
 
 
 async def test_what_waits_outlives_the_process(start: Start):

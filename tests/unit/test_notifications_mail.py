@@ -210,8 +210,8 @@ async def test_nobody_there_lets_emails_wait():
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 @pytest.mark.parametrize(("password", "comes"), [("secret", True), ("guess", False)])
 async def test_login_where_the_server_asks_for_it(serve: Serve, password: str, comes: bool):
-    def check(*given: Any) -> AuthResult:
-        login = given[-1]
+    def check(*provided: Any) -> AuthResult:
+        login = provided[-1]
         return AuthResult(success=(login.login, login.password) == (b"shop", b"secret"), handled=False)
 
     mailbox = Mailbox()

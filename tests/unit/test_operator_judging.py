@@ -77,10 +77,10 @@ HOSTILE: dict[str, tuple[Callable[[], Any], type[JudgementError], str]] = {
 
 @pytest.mark.parametrize("name", [*HOSTILE])
 async def test_whatever_a_judgement_does_is_an_answer(name: str) -> None:
-    work, error, said = HOSTILE[name]
+    work, error, output = HOSTILE[name]
     judge = Judge()
-    with pytest.raises(error, match=said):
-        await judge(work, 0.2 if "CPU time" in said else 30.0)  # what ends by itself is not in a hurry
+    with pytest.raises(error, match=output):
+        await judge(work, 0.2 if "CPU time" in output else 30.0)  # what ends by itself is not in a hurry
     assert await judge(lambda: "alive") == "alive"
 
 
@@ -96,11 +96,11 @@ async def test_the_others_of_a_batch_have_their_answers_and_the_loop_goes_on() -
     beating = asyncio.create_task(beat())
     works = [work for work, _, _ in HOSTILE.values()]
     good = [(lambda number=number: number) for number in range(40)]
-    mixed = [each for pair in zip(good, works * 5, strict=False) for each in pair]
-    found = await asyncio.gather(*(judge(each, 0.1) for each in mixed), return_exceptions=True)
+    mixed = [item for pair in zip(good, works * 5, strict=False) for item in pair]
+    result = await asyncio.gather(*(judge(item, 0.1) for item in mixed), return_exceptions=True)
     beating.cancel()
-    assert found[::2] == [*range(40)]
-    assert all(isinstance(each, JudgementError) for each in found[1::2])
+    assert result[::2] == [*range(40)]
+    assert all(isinstance(item, JudgementError) for item in result[1::2])
     assert longest < 1.0, f"the loop stood still for {longest:.2f} s"
 
 
@@ -132,9 +132,9 @@ async def test_whoever_gives_up_holds_nothing_up_and_no_copy_is_left(monkeypatch
     assert await judge(lambda: 1, 0.5) == 1
     await asyncio.gather(*judge._tasks)
     assert made
-    for each in made:
+    for item in made:
         with pytest.raises(ProcessLookupError):
-            os.kill(each, 0)
+            os.kill(item, 0)
 
 
 async def test_where_no_copy_can_be_made_that_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +164,12 @@ def key(name: str) -> Key:
 async def test_slow_keys_wait_for_all_others_one_at_a_time() -> None:
     queue = WorkQueue()
     slow = [key(f"slow{number}") for number in range(3)]
-    for each in slow:
-        queue.slow(each)
-        queue.add(each)
+    for item in slow:
+        queue.slow(item)
+        queue.add(item)
     quick = [key(f"quick{number}") for number in range(10)]
-    for each in quick:
-        queue.add(each)
+    for item in quick:
+        queue.add(item)
     taken = [(await queue.get())[0] for _ in range(10)]
     assert taken == quick
     assert (await queue.get())[0] == slow[0]

@@ -31,8 +31,8 @@ def test_service_links_are_no_settings() -> None:
 
 
 def test_settings_beside_service_links_hold() -> None:
-    found = read({**LINKS, "TIDINGS_OPERATOR_PORT": "9090", "TIDINGS_OPERATOR_WEBHOOK_PORT": "8443"})
-    assert (found.port, found.webhook_port) == (9090, 8443)
+    result = read({**LINKS, "TIDINGS_OPERATOR_PORT": "9090", "TIDINGS_OPERATOR_WEBHOOK_PORT": "8443"})
+    assert (result.port, result.webhook_port) == (9090, 8443)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: 
     assert refused.json()["detail"].startswith(f"{name} did not answer")
     [cancelled] = await world.told("orders.orderCancelled.v1")  # payments gives the money back, the kitchen stops
     assert cancelled["data"]["reason"] == "serviceUnavailable"
-    emails = [each["data"]["template"] for each in await world.told("notifications.sendEmail.v1")]
+    emails = [item["data"]["template"] for item in await world.told("notifications.sendEmail.v1")]
     assert emails == ([] if name == "payments" else ["orderCancelled"])  # nobody is written to who has not paid
 
 
@@ -165,7 +165,7 @@ async def test_the_payments_own_event_may_come_first(world: World):
     assert len(await world.told("orders.orderConfirmed.v2")) == 1
     # The e-mail has been asked for both ways, under the same id: notifications sends it once.
     asked = [json.loads(world.calls[-1].content), *await world.told("notifications.sendEmail.v1")]
-    assert len({each["data"]["emailId"] for each in asked}) == 1
+    assert len({item["data"]["emailId"] for item in asked}) == 1
 
 
 async def test_an_order_that_is_completed_meanwhile_is_not_called_failed(world: World):

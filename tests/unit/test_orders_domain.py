@@ -106,7 +106,7 @@ def test_every_report_at_every_status(status: Status, report: str):
 
 
 @pytest.mark.parametrize(
-    ("reason", "found", "stage"),
+    ("reason", "actual", "stage"),
     [
         (Reason.KITCHEN_CLOSED, CONFIRMED, CONFIRMED),
         (Reason.ITEM_SOLD_OUT, PREPARING, PREPARING),
@@ -118,8 +118,8 @@ def test_every_report_at_every_status(status: Status, report: str):
         (Reason.DELIVERY_FAILED, BOXED, OUT),
     ],
 )
-def test_a_cancellation_says_how_far_the_order_had_come(reason: Reason, found: Status, stage: Status):
-    order = an_order(found)
+def test_a_cancellation_says_how_far_the_order_had_come(reason: Reason, actual: Status, stage: Status):
+    order = an_order(actual)
     assert order.fail(reason, LATER)
     assert order.cancellation is not None
     assert (order.cancellation.reason, order.cancellation.stage, order.cancellation.at) == (reason, stage, LATER)

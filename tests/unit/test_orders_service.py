@@ -77,7 +77,7 @@ class Shop:
         return self.sidecar.broker.events(topic)
 
     async def emails(self) -> list[str]:
-        return [each["data"]["template"] for each in await self.told("notifications.sendEmail.v1")]
+        return [item["data"]["template"] for item in await self.told("notifications.sendEmail.v1")]
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
     [cancelled] = await shop.told("orders.orderCancelled.v1")
     assert (cancelled["data"]["reason"], cancelled["data"]["stage"]) == (reason, stage)
     assert cancelled["data"]["customerId"] == "ada"
-    emails = [each["data"] for each in await shop.told("notifications.sendEmail.v1")]
+    emails = [item["data"] for item in await shop.told("notifications.sendEmail.v1")]
     if stage == "placed":
         assert emails == []  # not paid for
     else:
@@ -229,7 +229,7 @@ async def test_a_customer_cancels(shop: Shop, reports: list[str], status: int, s
     cancelled = await shop.told("orders.orderCancelled.v1")
     if status == 200:
         assert answers[0].json() == answers[1].json()
-        assert [each["data"]["stage"] for each in cancelled] == [stage]
+        assert [item["data"]["stage"] for item in cancelled] == [stage]
         assert (await shop.emails())[-1:] == ([] if stage == "placed" else ["orderCancelled"])
     else:
         assert "can no longer be cancelled" in answers[0].json()["detail"]
@@ -348,7 +348,7 @@ async def test_an_unknown_order(shop: Shop, method: str):
 async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop):
     for email in ("bo@example.org", "BO@example.org"):
         await shop.place(customer={"name": "Bo", "email": email})
-    ids = {each["data"]["customer"]["customerId"] for each in await shop.told("orders.orderPlaced.v1")}
+    ids = {item["data"]["customer"]["customerId"] for item in await shop.told("orders.orderPlaced.v1")}
     assert len(ids) == 1
 
 
@@ -365,15 +365,15 @@ async def test_who_knows_an_id_learns_nobodys_name_and_address(shop: Shop):
 
 async def test_ids_cannot_be_computed_from_what_a_customer_sends(shop: Shop):
     ids = []
-    for each in (shop, Shop()):  # two installations
+    for entry in (shop, Shop()):  # two installations
         async with contextlib.AsyncExitStack() as stack:
-            if each is not shop:
-                await stack.enter_async_context(lifespan(each.app))
-                assert await each.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
+            if entry is not shop:
+                await stack.enter_async_context(lifespan(entry.app))
+                assert await entry.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
             customer = {"name": "Bo", "email": "bo@example.org"}
             body, headers = an_order(customer=customer), {"Idempotency-Key": "k-1"}
-            await each.http.post("/orders", json=body, headers=headers)
-            [placed] = [each["data"] for each in await each.told("orders.orderPlaced.v1")]
+            await entry.http.post("/orders", json=body, headers=headers)
+            [placed] = [item["data"] for item in await entry.told("orders.orderPlaced.v1")]
             ids.append((placed["orderId"], placed["customer"]["customerId"]))
     assert ids[0][0] != ids[1][0]
     assert ids[0][1] != ids[1][1]
@@ -391,8 +391,8 @@ async def test_one_idempotency_key_is_one_order(shop: Shop):
     async def send(key: str, **changes: Any) -> httpx2.Response:
         return await shop.http.post("/orders", json=an_order(**changes), headers={"Idempotency-Key": key})
 
-    first, *others = await asyncio.gather(*(send("k-1") for _ in range(5)))
-    assert {other.json()["orderId"] for other in others} == {first.json()["orderId"]}
+    first, *rest = await asyncio.gather(*(send("k-1") for _ in range(5)))
+    assert {other.json()["orderId"] for other in rest} == {first.json()["orderId"]}
     assert len(await shop.told("orders.orderPlaced.v1")) == len(await shop.told("payments.takePayment.v1")) == 1
     await shop.hear("payments.paymentAuthorised", orderId=first.json()["orderId"])
     assert (await send("k-1")).json()["status"] == "confirmed"

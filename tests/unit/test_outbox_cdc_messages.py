@@ -13,12 +13,12 @@ COLUMNS = ["id", "subject", "event"]
 
 def relation(oid: int, name: str, columns: list[str]) -> bytes:
     head = b"R" + struct.pack(">I", oid) + b"public\0" + name.encode() + b"\0d" + struct.pack(">h", len(columns))
-    return head + b"".join(b"\1" + each.encode() + b"\0" + struct.pack(">Ii", 25, -1) for each in columns)
+    return head + b"".join(b"\1" + column.encode() + b"\0" + struct.pack(">Ii", 25, -1) for column in columns)
 
 
 def insert(oid: int, *values: str | None) -> bytes:
     head = b"I" + struct.pack(">I", oid) + b"N" + struct.pack(">h", len(values))
-    return head + b"".join(_value(each) for each in values)
+    return head + b"".join(_value(value) for value in values)
 
 
 def _value(value: str | None) -> bytes:

@@ -52,8 +52,8 @@ async def test_a_caller_is_told_when_to_come_back_while_the_breaker_is_open() ->
         tried = [await http.post("/tell") for _ in range(2)]
         calls = len(sidecar.calls)
         refused = await http.post("/tell")
-    assert [each.status_code for each in [*tried, refused]] == [503, 503, 503]
-    assert [each.headers["retry-after"] for each in tried] == ["1", "1"]
+    assert [item.status_code for item in [*tried, refused]] == [503, 503, 503]
+    assert [item.headers["retry-after"] for item in tried] == ["1", "1"]
     assert (calls, len(sidecar.calls)) == (4, 4), "each was tried twice, the last not at all"
     assert 60 <= int(refused.headers["retry-after"]) <= 91
     assert refused.headers["content-type"] == "application/problem+json"
@@ -65,9 +65,9 @@ async def test_one_fact_keeps_its_id_over_its_tries_and_the_breaker_closes_again
     sidecar = MemorySidecar("shop")
     async with api(Service("shop", sidecar=sidecar, outbox=outbox(sidecar, attempts=6, failures=2, pause=0.0))) as http:
         sidecar.fail("publish", times=2, when="after")
-        told = await http.post("/tell")
-    assert told.status_code == 200
-    assert [each["id"] for each in sidecar.broker.events(TOPIC)] == [told.json()] * 3
+        response = await http.post("/tell")
+    assert response.status_code == 200
+    assert [event["id"] for event in sidecar.broker.events(TOPIC)] == [response.json()] * 3
 
 
 async def test_a_call_without_an_answer_ends_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +107,9 @@ async def test_a_drivers_arrival_that_was_not_told_is_told_when_he_is_sent_again
     async with api(service, drivers) as http:
         sidecar.fail("publish", times=3)
         answers = [await http.post("/drivers/dan/on-duty", json={"name": "Dan"}) for _ in range(3)]
-        there = (await http.get("/drivers")).json()["drivers"]
-    assert [each.status_code for each in answers] == [503, 200, 200]
-    assert [each["driverId"] for each in there] == ["dan"]
-    told = broker.events("delivery.driverCameOnDuty.v1")
-    assert len(told) == 2
-    assert len({each["id"] for each in told}) == 1, "told again, it is the same fact"
+        existing = (await http.get("/drivers")).json()["drivers"]
+    assert [answer.status_code for answer in answers] == [503, 200, 200]
+    assert [item["driverId"] for item in existing] == ["dan"]
+    events = broker.events("delivery.driverCameOnDuty.v1")
+    assert len(events) == 2
+    assert len({item["id"] for item in events}) == 1, "told again, it is the same fact"

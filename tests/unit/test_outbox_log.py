@@ -82,7 +82,7 @@ class System:
         return self.broker.events("shop.totalChanged.v1")
 
     def totals(self) -> list[int]:
-        return [each["data"]["total"] for each in self.published()]
+        return [item["data"]["total"] for item in self.published()]
 
     def slots(self) -> list[str]:
         return [key for key in list(self.store.keys()) if "outbox/" in key and not key.endswith("lanes")]
@@ -124,11 +124,11 @@ async def test_commits_publishes_and_leaves_no_slot_behind(system: System) -> No
 async def test_an_event_is_handled_once_however_often_it_comes(system: System) -> None:
     again = counted()
     async with system.process() as (service, _), system.process("shop-1") as (other, _):
-        answers = await asyncio.gather(*(deliver(each, again) for each in [service, other] * 5))
+        answers = await asyncio.gather(*(deliver(item, again) for item in [service, other] * 5))
         assert set(answers) == {b'{"status":"SUCCESS"}'}
         await until(lambda: not system.slots())
     assert system.count() == 1
-    assert len({each["id"] for each in system.published()}) == 1
+    assert len({item["id"] for item in system.published()}) == 1
 
 
 async def test_metadata_is_carried_from_the_cause_to_the_effect(system: System) -> None:
@@ -163,7 +163,7 @@ async def test_a_crash_after_the_publish_publishes_the_same_id_again(system: Sys
     async with system.process():
         await until(lambda: not system.slots())
     assert len(system.published()) >= 2
-    assert len({each["id"] for each in system.published()}) == 1
+    assert len({item["id"] for item in system.published()}) == 1
 
 
 async def test_another_instance_adopts_a_lane_once_its_lease_is_over(
@@ -198,10 +198,10 @@ async def test_a_commit_that_never_arrived_is_tried_again_by_the_broker(system: 
 
 async def test_a_conflict_runs_the_handler_again_and_publishes_nothing_of_the_first_run(system: System) -> None:
     async with system.process() as (service, _), system.process("shop-1") as (other, _):
-        await asyncio.gather(*(deliver(each, counted()) for each in [service, other] * 10))
-        await until(lambda: len({each["id"] for each in system.published()}) == 20 and not system.slots())
+        await asyncio.gather(*(deliver(item, counted()) for item in [service, other] * 10))
+        await until(lambda: len({item["id"] for item in system.published()}) == 20 and not system.slots())
     assert system.count() == 20
-    assert {each["data"]["total"] for each in system.published()} == set(range(1, 21))
+    assert {item["data"]["total"] for item in system.published()} == set(range(1, 21))
 
 
 async def test_a_slot_of_a_commit_that_failed_is_never_published_even_after_a_crash() -> None:
@@ -246,7 +246,7 @@ async def test_order_is_kept_when_another_instance_goes_on_with_a_document(
         await deliver(other, counted())
         await deliver(other, counted("pear"))
         await until(lambda: len(system.published()) == 3)
-    assert [each["data"] for each in system.published() if each["subject"] == "apple"] == [
+    assert [item["data"] for item in system.published() if item["subject"] == "apple"] == [
         {"item": "apple", "total": 1},
         {"item": "apple", "total": 2},
     ]
@@ -323,7 +323,7 @@ async def test_what_a_scheduled_message_tells_follows_from_the_event_that_asked_
     async with system.process() as (service, _):
         await deliver(service, cause)
         await until(system.published)
-    assert {each["causationid"] for each in system.published()} == {cause.id}
+    assert {item["causationid"] for item in system.published()} == {cause.id}
 
 
 async def test_a_scheduled_message_survives_a_crash(system: System) -> None:
@@ -378,9 +378,9 @@ class Late(MemorySidecar):
         async def later() -> None:
             self.asked.set()
             await self.go_on.wait()
-            await super(Late, self).transact(wanted)
+            await super(Late, self).transact(expected)
 
-        wanted = list(operations)
+        expected = list(operations)
         await asyncio.shield(asyncio.ensure_future(later()))
 
 
@@ -404,7 +404,7 @@ async def test_a_cancelled_commit_that_is_carried_out_later_is_published(system:
         await until(system.published)
         late.go_on.set()
         await until(lambda: len(system.published()) == 2 and not system.slots())
-    assert {each["subject"] for each in system.published()} == {"apple", "pear"}
+    assert {item["subject"] for item in system.published()} == {"apple", "pear"}
 
 
 async def test_a_stop_while_an_answer_is_on_its_way_leaves_the_message_to_the_next_start(system: System) -> None:

@@ -140,8 +140,8 @@ class LogModel(World):
         return Distant("shop", self.broker, self.store)
 
     def outbox(self) -> Make:
-        def make(sidecar: Sidecar, given: Settings) -> LogOutbox:
-            return LogOutbox(sidecar, given.tidings_instance, clock=self.clock)
+        def make(sidecar: Sidecar, provided: Settings) -> LogOutbox:
+            return LogOutbox(sidecar, provided.tidings_instance, clock=self.clock)
 
         return make
 
@@ -179,8 +179,8 @@ class TableModel(TableWorld):
         self.clock = clock
 
     def outbox(self) -> Make:
-        def make(sidecar: Sidecar, given: Settings) -> TableOutbox:
-            return TableOutbox(self.url, sidecar, given.tidings_instance, tables=tables, clock=self.clock)
+        def make(sidecar: Sidecar, provided: Settings) -> TableOutbox:
+            return TableOutbox(self.url, sidecar, provided.tidings_instance, tables=tables, clock=self.clock)
 
         return make
 
@@ -188,9 +188,9 @@ class TableModel(TableWorld):
         database = Database(self.url)
         async with database.connect(write=False) as connection:
             rows = await connection.execute(sa.select(totals))
-            found = {str(item): int(total) for item, total in rows}
+            result = {str(item): int(total) for item, total in rows}
         await database.close()
-        return found
+        return result
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -343,9 +343,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_cause_has_one_effect_told_in_order(self) -> None:
-        told = self.run(self.world.published())
-        ids = {each["causationid"]: each["id"] for each in told}
-        assert len({each["id"] for each in told}) == len(ids), "one id for each cause"
+        completed = self.run(self.world.published())
+        ids = {entry["causationid"]: entry["id"] for entry in completed}
+        assert len({entry["id"] for entry in completed}) == len(ids), "one id for each cause"
         assert ids.keys() <= {cause.id for cause in self.causes}
         for item, numbers in self.run(self.world.effects()).items():
             assert not self.ordered or numbers == list(range(1, len(numbers) + 1)), item
@@ -375,11 +375,11 @@ class OutboxMachine(RuleBasedStateMachine):
         self.time_passes(60.0)
         self.each_cause_has_one_effect_told_in_order()
         assert self.waiting == []
-        assert {each["causationid"] for each in self.run(self.world.published())} == {each.id for each in self.causes}
+        assert {item["causationid"] for item in self.run(self.world.published())} == {cause.id for cause in self.causes}
         totals = {item: len(numbers) for item, numbers in self.run(self.world.effects()).items()}
         assert self.run(self.world.stored()) == totals
         assert self.run(self.world.left()) == []
-        assert all(each.service.outbox.depth == 0 for each, _ in self.running.values())
+        assert all(item.service.outbox.depth == 0 for item, _ in self.running.values())
 
 
 class RedisLikeMachine(OutboxMachine):
@@ -417,7 +417,7 @@ class TableMachine(OutboxMachine):
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [(OutboxMachine, 150), (RedisLikeMachine, 150), (TableMachine, 20), (DaprMachine, 60), (DirectMachine, 60)],
-    ids=lambda each: getattr(each, "__name__", None),
+    ids=lambda item: getattr(item, "__name__", None),
 )
 def test_nothing_is_lost_and_nothing_has_a_second_effect(machine: type[OutboxMachine], examples: int) -> None:
     unhurried = settings(
@@ -459,9 +459,9 @@ async def test_what_is_committed_is_not_taken_for_delivered_while_its_answer_is_
 
     class Slow(MemorySidecar):
         async def transact(self, operations: Iterable[Operation]) -> None:
-            wanted = list(operations)
-            await super().transact(wanted)
-            held.append(wanted)
+            expected = list(operations)
+            await super().transact(expected)
+            held.append(expected)
             if len(held) == 1:
                 await late.wait()
                 raise SidecarUnavailable("the answer got lost")

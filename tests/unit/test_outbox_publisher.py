@@ -114,14 +114,14 @@ async def test_a_call_is_never_too_large(limit: str, monkeypatch: pytest.MonkeyP
 
 async def test_each_gets_its_own_answer_and_who_has_left_is_not_sent() -> None:
     sidecar = Slow()
-    first, good, bad, gone = await begun(BatchingPublisher(sidecar), b"1", b"good", b"bad", b"gone")
-    gone.cancel()
+    first, good, bad, removed = await begun(BatchingPublisher(sidecar), b"1", b"good", b"bad", b"gone")
+    removed.cancel()
     await settle()
     await sidecar.let(0)
     await sidecar.let(1)
     assert sidecar.sent[1] == ("t", [b"good", b"bad"])
     assert (first.exception(), good.exception(), str(bad.exception())) == (None, None, "bad")
-    assert gone.cancelled()
+    assert removed.cancelled()
 
 
 @pytest.mark.parametrize("error", [SidecarUnavailable("away"), ZeroDivisionError()])

@@ -61,8 +61,8 @@ class Refusing:
         self.calls: list[tuple[str, list[str]]] = []
 
     async def publish_many(self, topic: str, events: list[bytes]) -> list[SidecarError | None]:
-        self.calls.append((topic, [each.decode() for each in events]))
-        return [self.errors.get(each.decode()) for each in events]
+        self.calls.append((topic, [event.decode() for event in events]))
+        return [self.errors.get(event.decode()) for event in events]
 
 
 async def test_a_subject_is_published_in_order_and_stops_at_its_first_failure() -> None:

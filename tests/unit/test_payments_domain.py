@@ -74,8 +74,8 @@ def tell(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
 )
 def test_what_becomes_of_a_payment(heard: str, status: Status, moved: list[Movement]) -> None:
     payment = fresh()
-    found = [movement for what in heard for movement in tell(payment, what)]
-    assert (payment.status, found) == (status, moved)
+    result = [movement for what in heard for movement in tell(payment, what)]
+    assert (payment.status, result) == (status, moved)
     assert payment.changed_at == (NOW if status is Status.EXPECTED else LATER)
     assert payment.refusal == (Refusal.CARD_DECLINED if status is Status.REFUSED else None)
 
@@ -118,9 +118,9 @@ def test_every_movement_adds_up_to_nothing(movement: Movement, cents: int) -> No
 def booked(payments: list[tuple[str, int]]) -> Totals:
     moved = [
         (movement, cents)
-        for heard, cents in payments
+        for received, cents in payments
         for payment in [fresh()]
-        for what in heard
+        for what in received
         for movement in tell(payment, what, cents)
     ]
     return Totals.of((movement, account, change) for movement, cents in moved for account, change in

@@ -83,15 +83,15 @@ class Payments:
 
     async def told(self, *messages: Event) -> None:
         """Let orders publish."""
-        for each in messages:
-            await self.sidecar.publish(message_type(type(each)).topic, _encoded(each))
+        for message in messages:
+            await self.sidecar.publish(message_type(type(message)).topic, _encoded(message))
         await self.broker.settle()
 
     def facts(self, order: str | None = None) -> list[str]:
         """What was told, of one order or of all."""
-        found = [each for name in FACTS for each in self.broker.events(f"payments.payment{name}.v1")]
-        ours = [each for each in found if order in {None, each["subject"]}]
-        names = {each["id"]: each["type"].removeprefix("payments.payment") for each in ours}
+        result = [item for name in FACTS for item in self.broker.events(f"payments.payment{name}.v1")]
+        own = [item for item in result if order in {None, item["subject"]}]
+        names = {item["id"]: item["type"].removeprefix("payments.payment") for item in own}
         return sorted(names.values(), key=FACTS.index)
 
     async def payment(self, order: str = "o-1") -> dict[str, Any]:
@@ -129,9 +129,9 @@ async def test_an_order_is_authorised_and_settled(payments: Payments) -> None:
     before = await payments.ledger()
     assert (before["authorisedCents"], before["openCents"], before["revenueCents"]) == (3150, 3150, 0)
     await payments.told(OrderCompleted(order_id="o-1"))
-    found = await payments.payment()
-    assert (found["status"], found["amountCents"], found["refusal"]) == ("settled", 3150, None)
-    assert found["paymentId"] == authorised["data"]["paymentId"]
+    result = await payments.payment()
+    assert (result["status"], result["amountCents"], result["refusal"]) == ("settled", 3150, None)
+    assert result["paymentId"] == authorised["data"]["paymentId"]
     after = await payments.ledger()
     assert (after["openCents"], after["revenueCents"], after["accounts"]["bank"]) == (0, 3150, 3150)
     assert (after["balanced"], after["payments"]["settled"]) == (True, 1)
@@ -151,8 +151,8 @@ async def test_a_refusal_says_why_and_moves_nothing(payments: Payments, token: s
     assert refused["data"]["reason"] == reason
     await payments.told(OrderCancelled(order_id="o-1", reason="paymentRefused"))
     assert payments.facts() == ["Refused"]
-    found = await payments.payment()
-    assert (found["status"], found["refusal"]) == ("refused", reason)
+    result = await payments.payment()
+    assert (result["status"], result["refusal"]) == ("refused", reason)
     assert set((await payments.ledger())["accounts"].values()) == {0}
 
 
@@ -190,9 +190,9 @@ async def test_a_burst_in_any_order_converges(payments: Payments) -> None:
         messages.append(TakePayment(order_id=order, payment_token="tok_declined" if number % 6 == 5 else "tok_ok"))
         messages.append(OrderCancelled(order_id=order) if number % 3 == 1 else OrderCompleted(order_id=order))
     random.Random(7).shuffle(messages)
-    paths = {type(each): f"/events/{message_type(type(each)).topic}" for each in messages}
+    paths = {type(message): f"/events/{message_type(type(message)).topic}" for message in messages}
     deliver = payments.service.ingress.deliver
-    await asyncio.gather(*(deliver(paths[type(each)], _encoded(each)) for each in messages for _ in range(2)))
+    await asyncio.gather(*(deliver(paths[type(message)], _encoded(message)) for message in messages for _ in range(2)))
     await payments.broker.settle()
     ledger = await payments.ledger()
     counts = ledger["payments"]
@@ -205,7 +205,7 @@ async def test_what_cannot_be_right_is_a_dead_letter_with_the_reason(payments: P
     await payments.told(TAKE, TakePayment(order_id="o-1", amount_cents=1))
     await payments.told(TakePayment(order_id="o-2", amount_cents=-5), TakePayment(order_id="o-3", currency="USD"))
     letters = payments.broker.events("deadletter.payments")
-    assert [each["subject"] for each in letters] == ["o-1", "o-2", "o-3"]
+    assert [letter["subject"] for letter in letters] == ["o-1", "o-2", "o-3"]
     assert "1 cents are requested, 3150 were before" in letters[0]["failurereason"]
     assert "amountCents" in letters[1]["failurereason"]
     assert "currency" in letters[2]["failurereason"]

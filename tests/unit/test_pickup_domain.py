@@ -112,9 +112,9 @@ def test_the_code_must_be_right_also_for_an_order_that_is_gone(status: Status, c
     assert order.status is status
 
 
-@pytest.mark.parametrize("said", ["k7m2q", " K7M2Q "])
-def test_the_code_may_be_said_carelessly(said: str):
-    assert order_in(Status.SHELVED).collect(said, LATER)
+@pytest.mark.parametrize("message", ["k7m2q", " K7M2Q "])
+def test_the_code_may_be_said_carelessly(message: str):
+    assert order_in(Status.SHELVED).collect(message, LATER)
 
 
 def test_the_shelved_order_knows_all_that_was_said():
@@ -139,7 +139,7 @@ def test_a_cancelled_order_ends_off_the_shelf_whenever_that_is_learnt(facts: lis
     assert order.status is Status.CANCELLED
 
 
-@pytest.mark.parametrize("status", [each for each in Status if each is not Status.SHELVED])
+@pytest.mark.parametrize("status", [item for item in Status if item is not Status.SHELVED])
 def test_the_list_shows_an_order_exactly_while_it_is_on_the_shelf(status: Status):
     index = ShelfIndex()
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_the_list_shows_an_order_exactly_while_it_is_on_the_shelf(status: Status
 
 
 def test_orders_spread_over_all_shelves():
-    found = [shelf_of(f"order-{number}") for number in range(800)]
-    assert set(found) == set(SHELVES)
-    assert min(found.count(letter) for letter in SHELVES) > 50
-    assert shelf_of("order-1") == found[1]
+    result = [shelf_of(f"order-{number}") for number in range(800)]
+    assert set(result) == set(SHELVES)
+    assert min(result.count(letter) for letter in SHELVES) > 50
+    assert shelf_of("order-1") == result[1]

@@ -39,16 +39,16 @@ class Counterside(Planned):
     async def shelf(self) -> list[dict[str, Any]]:
         while (answer := await self.http.get("/shelf")).status_code == 503:  # noqa: ASYNC110 - the fault hit it
             await asyncio.sleep(0.005)
-        found: list[dict[str, Any]] = answer.json()["orders"]
-        return found
+        result: list[dict[str, Any]] = answer.json()["orders"]
+        return result
 
     async def until_shelf(self, *order_ids: str) -> list[dict[str, Any]]:
         for _ in range(PATIENCE):
-            found = await self.shelf()
-            if {each["orderId"] for each in found} == set(order_ids):
-                return found
+            result = await self.shelf()
+            if {item["orderId"] for item in result} == set(order_ids):
+                return result
             await asyncio.sleep(0.005)
-        pytest.fail(f"on the shelf are {found}")
+        pytest.fail(f"on the shelf are {result}")
 
     async def shelved(self) -> dict[str, Any]:
         await self.hear(confirmed(), boxed())
@@ -93,8 +93,8 @@ IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "1"}], indirect=T
 async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: Counterside, facts: list[bytes]):
     await counter.hear(*facts, *facts)
     (place,) = await counter.until_shelf(ORDER)
-    (told,) = counter.told("orderShelved")
-    assert (told["orderId"], told["shelf"]) == (ORDER, place["shelf"])
+    (published,) = counter.told("orderShelved")
+    assert (published["orderId"], published["shelf"]) == (ORDER, place["shelf"])
     assert (place["customerName"], place["boxes"]) == ("Ann", 2)
     assert "code" not in place
     (event,) = counter.broker.events("pickup.orderShelved.v1")
@@ -104,7 +104,7 @@ async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: 
 async def test_orders_for_delivery_never_reach_the_counter(counter: Counterside):
     await counter.hear(confirmed("to-deliver", "delivery"), boxed("to-deliver", "delivery"), confirmed(), boxed())
     await counter.until_shelf(ORDER)
-    paths = Counter(each.path for each in counter.broker.deliveries)
+    paths = Counter(delivery.path for delivery in counter.broker.deliveries)
     assert paths["/events/ignored"] == 2
     assert (await counter.http.get("/orders/to-deliver")).status_code == 404
     assert counter.broker.events("deadletter.pickup") == []
@@ -120,9 +120,9 @@ async def test_an_order_that_a_filter_would_have_kept_out_changes_nothing(counte
 
 
 async def test_the_customer_collects_with_the_code_and_asking_again_changes_nothing(counter: Counterside):
-    told = await counter.shelved()
+    published = await counter.shelved()
     for _ in range(2):
-        answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": told["code"].lower()})
+        answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": published["code"].lower()})
         assert (answer.status_code, answer.json()["status"]) == (200, "collected")
     await counter.until(lambda: counter.told("orderCollected"))
     await counter.until_shelf()
@@ -171,10 +171,10 @@ async def test_an_order_cancelled_when_placed_leaves_nothing_behind(counter: Cou
 @AUTOPILOT
 async def test_the_autopilots_customers_come_for_all_of_a_burst(counter: Counterside):
     orders = [f"order-{number}" for number in range(200)]
-    await counter.hear(*(each(order_id) for order_id in orders for each in (boxed, confirmed)))
+    await counter.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
     await counter.until(lambda: len(counter.told("orderCollected")) == len(orders))
     await counter.until_shelf()
-    assert sorted(each["orderId"] for each in counter.told("orderCollected")) == sorted(orders)
+    assert sorted(item["orderId"] for item in counter.told("orderCollected")) == sorted(orders)
 
 
 @IMPATIENT

@@ -57,7 +57,7 @@ def test_filters_become_guarded_cel(condition: dict[str, Any], expected: str):
     ],
 )
 def test_filters_mean_what_they_say(event: dict[str, Any], expected: bool):
-    ways = [{"exact": {"data.channel": each}} for each in ("web", "phone")]
+    ways = [{"exact": {"data.channel": item}} for item in ("web", "phone")]
     match = rendered({"any": ways}, {"not": {"exact": {"data.total": 20}}})
     assert cel.evaluate(match, event) is expected
 
@@ -136,7 +136,7 @@ DIGITS = "[0,1,2,3,4,5,6,7,8,9]"
 
 def nested(levels: int) -> str:
     """Return macros within macros: ten times as many steps with each level."""
-    return "".join(f"{DIGITS}.all(a{each}, " for each in range(levels)) + "event.data.n > 1.0" + ")" * levels
+    return "".join(f"{DIGITS}.all(a{number}, " for number in range(levels)) + "event.data.n > 1.0" + ")" * levels
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,9 @@ def test_a_boolean_is_no_number_to_daprd():
     ],
 )
 def test_a_part_that_fails_is_found_though_another_decides(expression: str, fails: str | None):
-    found = cel.failure(expression, {"id": "0", "data": {"channel": "phone"}})
-    assert (found is None) is (fails is None)
-    assert (fails or "") in (found or "")
+    result = cel.failure(expression, {"id": "0", "data": {"channel": "phone"}})
+    assert (result is None) is (fails is None)
+    assert (fails or "") in (result or "")
 
 
 @pytest.mark.parametrize(

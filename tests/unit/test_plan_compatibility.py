@@ -99,7 +99,7 @@ def test_changes(new: dict[str, Any], forward: str, backward: str):
 
 
 def said(reader: dict[str, Any], writer: dict[str, Any]) -> str:
-    return "; ".join(f"{each.field} {each.message}" for each in problems(reader, writer))
+    return "; ".join(f"{problem.field} {problem.message}" for problem in problems(reader, writer))
 
 
 def test_references_and_alternatives_are_opened():
@@ -153,7 +153,7 @@ def test_a_new_optional_field_suits_both_and_a_new_required_one_only_the_old_rea
 ):
     old, optional, required = thing("a", a=one), thing("a", a=one, b=two), thing("a b", a=one, b=two)
     assert problems(old, optional) == problems(optional, old) == problems(old, required) == []
-    assert [each.field for each in problems(required, old)] == ["data.b"]
+    assert [problem.field for problem in problems(required, old)] == ["data.b"]
 
 
 def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is_there: bool = True) -> Inventory:
@@ -178,12 +178,12 @@ def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is
             "consumer": {"appId": "kitchen"},
         },
     }
-    found = Inventory()
+    result = Inventory()
     for document in [kind, reads] if is_there else [reads]:
         resource, findings = parse_resource(document)
         assert resource is not None, findings
-        found.put(resource)
-    return found
+        result.put(resource)
+    return result
 
 
 def v1(schema: Any, **more: Any) -> dict[str, Any]:
@@ -203,19 +203,19 @@ OLD = thing("id", id=TEXT)
     ],
 )
 def test_modes(mode: str, new: dict[str, Any], breaks: bool):
-    found = plan(inventory([v1(new)], mode), history=[inventory([v1(OLD)])]).findings
-    assert [each.rule for each in found] == (["incompatible-schema"] if breaks else [])
+    findings = plan(inventory([v1(new)], mode), history=[inventory([v1(OLD)])]).findings
+    assert [item.rule for item in findings] == (["incompatible-schema"] if breaks else [])
     if breaks:
-        assert "kitchen-confirmed (app kitchen)" in found[0].message
-        assert "v2 alongside v1" in found[0].fix
+        assert "kitchen-confirmed (app kitchen)" in findings[0].message
+        assert "v2 alongside v1" in findings[0].fix
 
 
 @pytest.mark.parametrize(("mode", "breaks"), [("Backward", False), ("BackwardTransitive", True)])
 def test_transitive_looks_at_the_whole_history(mode: str, breaks: bool):
     """`more` was once not written, then optional, now required: only the oldest state minds."""
     history = [inventory([v1(thing("id", id=TEXT))]), inventory([v1(NEEDS_MORE)])]
-    found = plan(inventory([v1(NEEDS_MORE)], mode), history=history).findings
-    assert bool(found) is breaks
+    findings = plan(inventory([v1(NEEDS_MORE)], mode), history=history).findings
+    assert bool(findings) is breaks
 
 
 def test_a_new_major_version_may_differ_and_a_draft_may_change():
@@ -227,7 +227,7 @@ def test_a_new_major_version_may_differ_and_a_draft_may_change():
 def test_what_is_read_may_not_be_removed():
     history = [inventory([v1(OLD)])]
     version = plan(inventory([{"name": "v2", "schema": OLD}]), history=history)
-    assert {each.rule for each in version.findings} == {"version-removed", "unknown-version"}
+    assert {finding.rule for finding in version.findings} == {"version-removed", "unknown-version"}
     whole = plan(inventory([], is_there=False), history=history)
-    assert {each.rule for each in whole.findings} == {"type-removed", "unknown-type"}
-    assert "kitchen-confirmed" in next(each.message for each in whole.findings if each.rule == "type-removed")
+    assert {finding.rule for finding in whole.findings} == {"type-removed", "unknown-type"}
+    assert "kitchen-confirmed" in next(finding.message for finding in whole.findings if finding.rule == "type-removed")

@@ -42,38 +42,42 @@ def judged(documents: Iterable[Document]) -> tuple[Inventory, Plan]:
         if resource:
             known.put(resource)
         elif document.get("apiVersion") == hostile.GROUP:
-            assert any(each.severity == "error" for each in findings), document
-    found = plan(known, TODAY)
+            assert any(finding.severity == "error" for finding in findings), document
+    result = plan(known, TODAY)
     for replay in known.replays.values():
         assert isinstance(plan_replay(replay, known), list)
     took = time.process_time() - begun
     assert took < MOST, f"{took:.2f} s for {documents}"
-    assert not [each for each in found.findings if each.rule == "not-judged"], "the core raised"
-    return known, found
+    assert not [finding for finding in result.findings if finding.rule == "not-judged"], "the core raised"
+    return known, result
 
 
-def hold(known: Inventory, found: Plan) -> None:
+def hold(known: Inventory, actual: Plan) -> None:
     """Nothing is programmed that has an error, and nobody has a right that is another's."""
-    refused = {each.resource for each in found.findings if each.severity == "error"}
+    refused = {finding.resource for finding in actual.findings if finding.severity == "error"}
     types, subscriptions = owned.all_of(known)
-    good = [each for each in types if each.ref not in refused]
-    for app in found.apps.values():
+    good = [item for item in types if item.ref not in refused]
+    for app in actual.apps.values():
         key = (app.namespace, app.app)
-        own = [each for each in subscriptions if (each.metadata.namespace, each.spec.consumer.app_id) == key]
-        made = children.build(app, own, {each.metadata.name: "u" for each in own})
+        own = [
+            subscription
+            for subscription in subscriptions
+            if (subscription.metadata.namespace, subscription.spec.consumer.app_id) == key
+        ]
+        made = children.build(app, own, {item.metadata.name: "u" for item in own})
         # The ConfigMap belongs to all subscriptions of an app: a pod mounts it, whatever is in it.
-        programmed = {name for each in made if each.name.kind != "ConfigMap" for name in each.subscriptions}
+        programmed = {name for item in made if item.name.kind != "ConfigMap" for name in item.subscriptions}
         policy = app.policy.get("subscriptions", ())
-        programmed |= {each["name"] for each in policy}
-        accepted = {name: _accepted(known.subscriptions[app.namespace, name], found) for name in programmed}
+        programmed |= {item["name"] for item in policy}
+        accepted = {name: _accepted(known.subscriptions[app.namespace, name], actual) for name in programmed}
         assert all(accepted.values()), accepted
-        for each in policy:
-            assert any(event.pattern or event.type == each["type"] for event in accepted[each["name"]]), each
+        for element in policy:
+            assert any(event.pattern or event.type == element["type"] for event in accepted[element["name"]]), element
         publishes = {topic for topics in app.publishes.values() for topic in topics}
         reads = {topic for topics in app.reads.values() for topic in topics}
         wrong = list(owned.wrongs(key, publishes, reads, good, own))
         assert not wrong, wrong
-    for scopes in found.scopes.values():
+    for scopes in actual.scopes.values():
         for entry in (*scopes.publishing.split(";"), *scopes.subscription.split(";")):
             name, _, topics = entry.partition("=")
             assert name == "" or name.replace("-", "").isalnum()
@@ -81,21 +85,23 @@ def hold(known: Inventory, found: Plan) -> None:
     for replay in known.replays.values():
         home, target = replay.metadata.namespace, replay.spec.target.namespace
         if target not in ("", home):
-            assert any(each.severity == "error" for each in plan_replay(replay, known))
+            assert any(item.severity == "error" for item in plan_replay(replay, known))
 
 
-def _accepted(subscription: EventSubscription, found: Plan) -> list[EventSelector]:
+def _accepted(subscription: EventSubscription, actual: Plan) -> list[EventSelector]:
     """Return the entries without an error; none if the error is in what the entries share."""
-    errors = [each for each in found.findings if (each.severity, each.resource) == ("error", subscription.ref)]
-    entries = [re.match(r"spec\.events\[(\d+)\]", each.location.field) for each in errors]
+    errors = [
+        finding for finding in actual.findings if (finding.severity, finding.resource) == ("error", subscription.ref)
+    ]
+    entries = [re.match(r"spec\.events\[(\d+)\]", error.location.field) for error in errors]
     if not all(entries):
         return []
     refused = {int(entry[1]) for entry in entries if entry}
     return [event for index, event in enumerate(subscription.spec.events) if index not in refused]
 
 
-def keeps_ours(found: Plan) -> None:
-    assert rights(found, "payments") >= {PAID, "deadletter.payments"}
+def keeps_ours(actual: Plan) -> None:
+    assert rights(actual, "payments") >= {PAID, "deadletter.payments"}
 
 
 @pytest.mark.timeout(0)
@@ -114,9 +120,9 @@ def test_what_it_does_not_take_gets_a_verdict_and_no_right_that_is_not_its_own(d
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_what_has_done_harm_elsewhere_does_none_here(name: str) -> None:
-    known, found = judged([CORPUS[name]])
-    hold(known, found)
-    keeps_ours(found)
+    known, result = judged([CORPUS[name]])
+    hold(known, result)
+    keeps_ours(result)
 
 
 @pytest.mark.timeout(0)
@@ -125,12 +131,12 @@ def test_what_has_done_harm_elsewhere_does_none_here(name: str) -> None:
 def test_several_of_them_together_do_none_either(names: list[str], namespace: str) -> None:
     documents: list[Any] = []
     for place, name in enumerate(names):
-        each = CORPUS[name]
-        metadata = {**each["metadata"], "name": f"s{place}", "namespace": namespace}
-        documents.append({**each, "metadata": metadata})
-    known, found = judged(documents)
-    hold(known, found)
-    keeps_ours(found)
+        item = CORPUS[name]
+        metadata = {**item["metadata"], "name": f"s{place}", "namespace": namespace}
+        documents.append({**item, "metadata": metadata})
+    known, result = judged(documents)
+    hold(known, result)
+    keeps_ours(result)
 
 
 WORDS = ("properties", "allOf", "anyOf", "oneOf", "not", "$defs", "$ref", "items", "enum", "required", "a")
@@ -167,8 +173,8 @@ def test_an_object_has_a_bounded_number_of_findings() -> None:
     """64 filters of 64 conditions each: what is said of it goes into its status, and into a refusal."""
     filters = [{"any": [{"cel": "event.a ==="}] * 64}] * 64
     crowded = hostile._subscription(filters=filters)
-    _, found = judged([crowded])
-    own = [each for each in found.findings if each.resource == "EventSubscription/s0"]
+    _, result = judged([crowded])
+    own = [finding for finding in result.findings if finding.resource == "EventSubscription/s0"]
     assert len(own) <= guarding.MOST + 1
     assert own[0].severity == "error"
     assert "more findings are omitted" in own[-1].message

@@ -165,7 +165,7 @@ def test_alternatives_that_a_field_tells_apart():
 
     old, new = payment(KINDS), payment({**KINDS, "voucher": {}})
     assert reads(new, old)
-    assert [each.message for each in problems(old, new)] == ['may be "voucher", which the reader does not know']
+    assert [problem.message for problem in problems(old, new)] == ['may be "voucher", which the reader does not know']
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ def test_references_of_every_form_are_followed(schema: Schema):
     ],
 )
 def test_what_is_no_schema_is_a_fault_with_its_place(schema: Schema, path: tuple[str, ...], message: str):
-    found = faults(schema)
-    assert [each.path for each in found][:1] == [path]
-    assert message in found[0].message
-    assert found[0].fix
+    result = faults(schema)
+    assert [item.path for item in result][:1] == [path]
+    assert message in result[0].message
+    assert result[0].fix
     assert "cannot be compared, because the writer's schema" in problems(TEXT, schema)[0].message
 
 
@@ -231,31 +231,37 @@ def shared(levels: int, last: Schema) -> Schema:
     def both(level: int) -> Schema:
         return {"properties": {name: {"$ref": f"#/$defs/{level + 1}"} for name in ("a", "b")}}
 
-    return {"$ref": "#/$defs/0", "$defs": {**{str(each): both(each) for each in range(levels)}, str(levels): last}}
+    return {
+        "$ref": "#/$defs/0",
+        "$defs": {**{str(number): both(number) for number in range(levels)}, str(levels): last},
+    }
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         *(
-            (nested(each, MAX_DEPTH - 1), {**nested(each, MAX_DEPTH - 1), "title": "x"})
-            for each in ("not", "items", "if")
+            (nested(item, MAX_DEPTH - 1), {**nested(item, MAX_DEPTH - 1), "title": "x"})
+            for item in ("not", "items", "if")
         ),
-        *((nested(each, 500), nested(each, 499)) for each in ("not", "allOf", "oneOf", "items")),
+        *((nested(item, 500), nested(item, 499)) for item in ("not", "allOf", "oneOf", "items")),
         (shared(30, TEXT), shared(30, INT)),
         (shared(400, TEXT), shared(400, INT)),
         (category("definitions"), {**category("$defs"), "minProperties": 1}),
-        ({"anyOf": [{"const": each} for each in range(400)]}, {"oneOf": [{"const": each} for each in range(1, 401)]}),
         (
-            {"allOf": [{"anyOf": [{"minimum": each}, {"maximum": -each}]} for each in range(40)]},
-            {"allOf": [{"anyOf": [{"minimum": each}, {"maximum": 1 - each}]} for each in range(40)]},
+            {"anyOf": [{"const": number} for number in range(400)]},
+            {"oneOf": [{"const": number} for number in range(1, 401)]},
+        ),
+        (
+            {"allOf": [{"anyOf": [{"minimum": number}, {"maximum": -number}]} for number in range(40)]},
+            {"allOf": [{"anyOf": [{"minimum": number}, {"maximum": 1 - number}]} for number in range(40)]},
         ),
         (
             {"properties": {"a" * 50 + "!": TEXT}, "patternProperties": {"^(a+)+$": TEXT}},
             {"patternProperties": {"^(a+)+$": INT, "(((a{1,100}){1,100}){1,100})": INT}},
         ),
         (
-            {"properties": {f"a{each}": TEXT for each in range(200)}},
+            {"properties": {f"a{number}": TEXT for number in range(200)}},
             {"patternProperties": {f"a{n}": INT for n in range(200)}},
         ),
     ],
@@ -299,7 +305,7 @@ def registry_cases(registry: str) -> Iterator[tuple[str, Schema, Schema, bool]]:
     """Yield name, reader, writer and the registry's verdict; data/compatibility/README.md names the sources."""
     for line in (DATA / f"{registry}.jsonl").read_text(encoding="utf-8").splitlines():
         name, old, new, verdict = json.loads(line)
-        old, new = (each if isinstance(each, bool) else {"$schema": DRAFT_7, **each} for each in (old, new))
+        old, new = (item if isinstance(item, bool) else {"$schema": DRAFT_7, **item} for item in (old, new))
         if isinstance(verdict, bool):
             yield name, new, old, verdict
         else:
@@ -310,16 +316,16 @@ def registry_cases(registry: str) -> Iterator[tuple[str, Schema, Schema, bool]]:
 def modern(schema: Schema) -> Schema:
     """Say in draft 2020-12 what draft 7 says."""
     if isinstance(schema, list):
-        return [modern(each) for each in schema]
+        return [modern(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: each if name in ("enum", "const") else modern(each) for name, each in schema.items()}
-    if isinstance(found.get("items"), list):
-        found["prefixItems"] = found.pop("items")
-        found["items"] = found.pop("additionalItems", True)
-    for name, each in found.pop("dependencies", {}).items():
-        found.setdefault("dependentRequired" if isinstance(each, list) else "dependentSchemas", {})[name] = each
-    return {name: each for name, each in found.items() if name not in ("$schema", "additionalItems")}
+    result = {name: item if name in ("enum", "const") else modern(item) for name, item in schema.items()}
+    if isinstance(result.get("items"), list):
+        result["prefixItems"] = result.pop("items")
+        result["items"] = result.pop("additionalItems", True)
+    for name, entry in result.pop("dependencies", {}).items():
+        result.setdefault("dependentRequired" if isinstance(entry, list) else "dependentSchemas", {})[name] = entry
+    return {name: item for name, item in result.items() if name not in ("$schema", "additionalItems")}
 
 
 @pytest.mark.parametrize(("registry", "count"), [("confluent", 127), ("apicurio", 266)])
@@ -385,9 +391,9 @@ limits = st.sampled_from([0, 1, 1.5, 2, 5])
 schemas = st.recursive(
     st.one_of(
         st.builds(
-            lambda each: {"type": each}, st.sampled_from(["string", "integer", "number", "null", ["string", "null"]])
+            lambda item: {"type": item}, st.sampled_from(["string", "integer", "number", "null", ["string", "null"]])
         ),
-        st.builds(lambda each: {"enum": each}, st.lists(st.sampled_from(VALUES), min_size=1, max_size=4)),
+        st.builds(lambda item: {"enum": item}, st.lists(st.sampled_from(VALUES), min_size=1, max_size=4)),
         st.fixed_dictionaries(
             {}, optional={"minimum": limits, "maximum": limits, "exclusiveMinimum": limits, "multipleOf": st.just(2)}
         ),
@@ -404,7 +410,7 @@ def in_place(schema: Schema) -> Iterator[dict[str, Any]]:
     """Yield a schema and its parts for the same value."""
     if isinstance(schema, dict):
         yield schema
-        parts = [each for name in ("allOf", "anyOf", "oneOf") for each in schema.get(name, [])]
+        parts = [item for name in ("allOf", "anyOf", "oneOf") for item in schema.get(name, [])]
         parts += [schema[name] for name in ("if", "then", "else") if name in schema]
         for part in (*parts, *schema.get("dependentSchemas", {}).values()):
             yield from in_place(part)
@@ -414,33 +420,33 @@ def closed(schema: Schema, *, is_whole: bool = True) -> Schema:
     """Write into a writer's schema that it writes no property which it does not mention."""
     if not isinstance(schema, dict):
         return schema
-    found = dict(schema)
-    for name, each in schema.items():
+    result = dict(schema)
+    for name, item in schema.items():
         if name in ("properties", "patternProperties"):
-            found[name] = {inner: closed(value) for inner, value in each.items()}
+            result[name] = {inner: closed(value) for inner, value in item.items()}
         elif name in ("items", "additionalProperties"):
-            found[name] = closed(each)
+            result[name] = closed(item)
         elif name == "prefixItems":
-            found[name] = [closed(part) for part in each]
+            result[name] = [closed(part) for part in item]
         elif name in ("allOf", "anyOf", "oneOf"):
-            found[name] = [closed(part, is_whole=False) for part in each]
+            result[name] = [closed(part, is_whole=False) for part in item]
         elif name in ("then", "else"):
-            found[name] = closed(each, is_whole=False)
+            result[name] = closed(item, is_whole=False)
         elif name == "dependentSchemas":
-            found[name] = {inner: closed(value, is_whole=False) for inner, value in each.items()}
-    said = {name for part in in_place(schema) for name in part}
-    if is_whole and said & {"properties", "patternProperties"} and "additionalProperties" not in said:
+            result[name] = {inner: closed(value, is_whole=False) for inner, value in item.items()}
+    output = {name for part in in_place(schema) for name in part}
+    if is_whole and output & {"properties", "patternProperties"} and "additionalProperties" not in output:
         names = {name for part in in_place(schema) for name in mentioned(part)}
-        found["properties"] = {**dict.fromkeys(names, True), **found.get("properties", {})}
-        found["unevaluatedProperties"] = False
-    return found
+        result["properties"] = {**dict.fromkeys(names, True), **result.get("properties", {})}
+        result["unevaluatedProperties"] = False
+    return result
 
 
 def mentioned(schema: dict[str, Any]) -> Iterator[str]:
     yield from schema.get("required", ())
     yield from schema.get("dependentSchemas", ())
-    for name, others in schema.get("dependentRequired", {}).items():
-        yield from (name, *others)
+    for name, rest in schema.get("dependentRequired", {}).items():
+        yield from (name, *rest)
 
 
 @st.composite
@@ -477,7 +483,7 @@ def test_what_is_called_compatible_is_read(change: tuple[Schema, Schema], data: 
         more = data.draw(
             st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=3), max_size=5)
         )
-        for value in (*VALUES, *more, *([each] for each in more)):
+        for value in (*VALUES, *more, *([item] for item in more)):
             assert not writes.is_valid(value) or accepts.is_valid(value), value
 
 
@@ -501,6 +507,6 @@ anything = st.recursive(
 @given(anything, anything)
 @settings(max_examples=300, deadline=None)
 def test_any_document_gets_a_verdict(one: Any, other: Any):
-    for each in (one, other):
-        assert all(found.message and found.fix for found in faults(each))
-    assert all(found.field.startswith("data") and found.message for found in problems(one, other))
+    for item in (one, other):
+        assert all(fault.message and fault.fix for fault in faults(item))
+    assert all(problem.field.startswith("data") and problem.message for problem in problems(one, other))

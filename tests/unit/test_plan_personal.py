@@ -46,12 +46,12 @@ def inventory(schema: Any, classification: str = "Personal", events: Any = NAMED
             "events": [events],
         },
     }
-    found = Inventory()
+    result = Inventory()
     for document in (event_type, subscription):
         resource, findings = parse_resource(document)
         assert resource is not None, findings
-        found.put(resource)
-    return found
+        result.put(resource)
+    return result
 
 
 def said(planned: Plan, *rules: str) -> list[str]:
@@ -146,8 +146,8 @@ def test_a_filter_reads_other_fields_and_whether_there_is_one(cel: str):
 
 def test_a_pattern_reads_no_personal_field_either():
     filters = [{"exact": {"data.name": "Ada"}}]
-    found = inventory(GOOD, events={"pattern": "orders.*", "filters": filters})
-    assert len(said(plan(found), "filter-personal")) == 1
+    result = inventory(GOOD, events={"pattern": "orders.*", "filters": filters})
+    assert len(said(plan(result), "filter-personal")) == 1
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_pattern_reads_no_personal_field_either():
 )
 def test_a_mark_cannot_be_removed(changed: Any, expected: list[str]):
     messages = said(plan(inventory(changed), history=[inventory(GOOD)]), "incompatible-schema")
-    assert messages == [f"orders.orderPlaced v1 no longer marks {each}" for each in expected]
+    assert messages == [f"orders.orderPlaced v1 no longer marks {item}" for item in expected]
 
 
 def test_any_schema_has_a_verdict_in_bounded_time():

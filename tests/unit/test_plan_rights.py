@@ -36,18 +36,22 @@ def planned(*documents: Document) -> Plan:
     return plan(inventory(*OURS, *documents), TODAY)
 
 
-def rights(found: Plan, app: str) -> set[str]:
-    each = found.apps.get(app)
-    return {topic for topics in each.publishes.values() for topic in topics} if each else set()
+def rights(actual: Plan, app: str) -> set[str]:
+    item = actual.apps.get(app)
+    return {topic for topics in item.publishes.values() for topic in topics} if item else set()
 
 
-def reading(found: Plan, app: str) -> set[str]:
-    each = found.apps.get(app)
-    return {topic for topics in each.reads.values() for topic in topics} if each else set()
+def reading(actual: Plan, app: str) -> set[str]:
+    item = actual.apps.get(app)
+    return {topic for topics in item.reads.values() for topic in topics} if item else set()
 
 
-def errors(found: Plan) -> set[tuple[str, str]]:
-    return {(each.resource.rpartition("/")[2], each.rule) for each in found.findings if each.severity == "error"}
+def errors(actual: Plan) -> set[tuple[str, str]]:
+    return {
+        (finding.resource.rpartition("/")[2], finding.rule)
+        for finding in actual.findings
+        if finding.severity == "error"
+    }
 
 
 @pytest.mark.parametrize("kit", [True, False])
@@ -75,37 +79,37 @@ def errors(found: Plan) -> set[tuple[str, str]]:
     ],
 )
 def test_dead_letters_go_to_no_topic_of_others(topic: str, kit: bool) -> None:
-    found = planned(evil(kit=kit, delivery={"deadLetter": {"topic": topic}}))
-    assert ("evil-reads", "foreign-topic") in errors(found)
-    assert rights(found, "evil") == reading(found, "evil") == set()
-    assert not found.apps["evil"].subscriptions
-    assert f"evil={topic}" not in found.scopes["pubsub"].publishing
+    result = planned(evil(kit=kit, delivery={"deadLetter": {"topic": topic}}))
+    assert ("evil-reads", "foreign-topic") in errors(result)
+    assert rights(result, "evil") == reading(result, "evil") == set()
+    assert not result.apps["evil"].subscriptions
+    assert f"evil={topic}" not in result.scopes["pubsub"].publishing
 
 
 @pytest.mark.parametrize("topic", ["deadletter.evil", "deadletter.evil.slow", "evil-failures"])
 def test_an_app_may_name_dead_letters_of_its_own(topic: str) -> None:
-    found = planned(evil(delivery={"deadLetter": {"topic": topic}}))
-    assert not errors(found)
-    assert rights(found, "evil") == {"deadletter.evil", topic, REPLAY_OUTCOMES}
+    result = planned(evil(delivery={"deadLetter": {"topic": topic}}))
+    assert not errors(result)
+    assert rights(result, "evil") == {"deadletter.evil", topic, REPLAY_OUTCOMES}
 
 
 def test_dead_letters_that_another_app_named_first_are_its_own() -> None:
     own: Document = {"delivery": {"deadLetter": {"topic": "failures"}}}
-    found = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(**own))
-    assert errors(found) == {("evil-reads", "foreign-topic")}
-    found = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(source={"topic": "Failures"}))
-    assert errors(found) == {("evil-reads", "foreign-topic")}
-    found = planned(subscription("a-first", "kitchen", **PLACED, source={"topic": "failures"}), evil(**own))
-    assert errors(found) == {("evil-reads", "foreign-topic")}
+    result = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(**own))
+    assert errors(result) == {("evil-reads", "foreign-topic")}
+    result = planned(subscription("a-first", "kitchen", **PLACED, **own), evil(source={"topic": "Failures"}))
+    assert errors(result) == {("evil-reads", "foreign-topic")}
+    result = planned(subscription("a-first", "kitchen", **PLACED, source={"topic": "failures"}), evil(**own))
+    assert errors(result) == {("evil-reads", "foreign-topic")}
 
 
 @pytest.mark.parametrize(
     "topic", [PAID, PAID.upper(), "old-things", "deadletter.payments", "replay.payments", "tidings.x", "archive.x"]
 )
 def test_a_source_is_no_way_around_access(topic: str) -> None:
-    found = planned(evil(source={"topic": topic, "pubsub": "copy"}))
-    assert errors(found) == {("evil-reads", "foreign-topic")}
-    assert reading(found, "evil") == set()
+    result = planned(evil(source={"topic": topic, "pubsub": "copy"}))
+    assert errors(result) == {("evil-reads", "foreign-topic")}
+    assert reading(result, "evil") == set()
 
 
 def test_a_source_of_ones_own_or_of_the_type_is_read() -> None:
@@ -131,19 +135,19 @@ def test_a_source_of_ones_own_or_of_the_type_is_read() -> None:
 )
 def test_a_type_claims_no_channel_of_others(topic: str) -> None:
     claim = event_type("zevil.thingStolen", "v1:Active", channel={"topic": topic}, producers=["evil"])
-    found = planned(claim)
-    assert errors(found) == {("zevil.thingstolen", "foreign-topic")}
-    assert rights(found, "evil") == set()
-    assert found.channels == planned().channels
+    result = planned(claim)
+    assert errors(result) == {("zevil.thingstolen", "foreign-topic")}
+    assert rights(result, "evil") == set()
+    assert result.channels == planned().channels
 
 
 def test_a_type_that_is_older_does_not_get_the_channel_that_has_anothers_name() -> None:
     squatter = event_type("a.thingStolen", "v1:Active", channel={"topic": PAID}, producers=["evil"])
     squatter["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
-    found = planned(squatter)
-    assert errors(found) == {("a.thingstolen", "foreign-topic")}
-    assert rights(found, "payments") >= {PAID}
-    assert rights(found, "evil") == set()
+    result = planned(squatter)
+    assert errors(result) == {("a.thingstolen", "foreign-topic")}
+    assert rights(result, "payments") >= {PAID}
+    assert rights(result, "evil") == set()
 
 
 def test_a_type_with_an_error_grants_nothing_and_what_only_it_granted_is_revoked() -> None:
@@ -182,10 +186,10 @@ def test_another_namespace_on_the_same_broker_claims_no_topic_and_no_app() -> No
     assert rights(apart, "far/evil") == {PAID}, (
         "namespaces that nothing connects have brokers, or accounts, of their own"
     )
-    found = planned(shared, stolen, namesake)
-    assert rights(found, "far/evil") == set()
-    assert {("payments.paymentauthorised", "foreign-topic"), ("x", "app-in-two-namespaces")} <= errors(found)
-    assert ("payments", "app-in-two-namespaces") not in errors(found)
+    result = planned(shared, stolen, namesake)
+    assert rights(result, "far/evil") == set()
+    assert {("payments.paymentauthorised", "foreign-topic"), ("x", "app-in-two-namespaces")} <= errors(result)
+    assert ("payments", "app-in-two-namespaces") not in errors(result)
 
 
 ONE, OTHER = frozenset({"one account"}), frozenset({"other account"})
@@ -195,8 +199,8 @@ def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> di
     """The messages of the warnings about an account that two namespaces share, by resource."""
     known = inventory(*OURS, *documents)
     known.accounts = accounts
-    found = plan(known, TODAY).findings
-    return {each.resource: f"{each.message} {each.fix}" for each in found if each.rule == "shared-broker-account"}
+    findings = plan(known, TODAY).findings
+    return {item.resource: f"{item.message} {item.fix}" for item in findings if item.rule == "shared-broker-account"}
 
 
 def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_nothing_of_each_other() -> None:
@@ -209,8 +213,8 @@ def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_not
         "EventSubscription/payments",
         "EventSubscription/far/x",
     }
-    for resource, said in warned.items():
-        assert "far" not in said, resource
+    for resource, output in warned.items():
+        assert "far" not in output, resource
     assert neighbourly({"default": ONE, "far": OTHER}, stolen, namesake) == {}
     assert neighbourly({"default": ONE}, stolen, namesake) == {}
     apart = elsewhere(event_type("far.thingDone", "v1:Active", producers=["far"]))
@@ -255,13 +259,17 @@ def test_a_type_of_another_namespace_that_may_not_be_read_is_as_one_that_does_no
     )
     taker = subscription("taker", "hidden-app", type="secret.thingDone", versions=["v1"])
 
-    def told(*documents: Document) -> list[str]:
-        found = planned(probe, *documents)
-        assert reading(found, "far/far") == set()
-        return [f"{each.rule}: {each.message} {each.fix}" for each in found.findings if "probe" in each.resource]
+    def published(*documents: Document) -> list[str]:
+        result = planned(probe, *documents)
+        assert reading(result, "far/far") == set()
+        return [
+            f"{finding.rule}: {finding.message} {finding.fix}"
+            for finding in result.findings
+            if "probe" in finding.resource
+        ]
 
-    assert told() == told(hidden) == told(hidden, taker)
-    assert "error" in {each.severity for each in planned(probe, hidden).findings if "probe" in each.resource}
+    assert published() == published(hidden) == published(hidden, taker)
+    assert "error" in {finding.severity for finding in planned(probe, hidden).findings if "probe" in finding.resource}
 
 
 def test_no_message_names_what_is_in_another_namespace() -> None:
@@ -279,15 +287,15 @@ def test_no_message_names_what_is_in_another_namespace() -> None:
         elsewhere(subscription("s4", "far", **FAR_SHIPPED, source={"topic": "failures"})),
         elsewhere(subscription("s5", "hidden-app", **FAR_SHIPPED)),
     ]
-    for each in attempts:
-        found = planned(shared, command, custom, owner, letters, each).findings
-        own = [one for one in found if "/far/" in one.resource and one.severity == "error"]
-        assert own, each
-        said = " ".join(f"{one.message} {one.fix}" for one in own)
+    for attempt in attempts:
+        findings = planned(shared, command, custom, owner, letters, attempt).findings
+        own = [one for one in findings if "/far/" in one.resource and one.severity == "error"]
+        assert own, attempt
+        output = " ".join(f"{one.message} {one.fix}" for one in own)
         for name in ("hidden-taker", "hidden-letters", "hiddenthing", "EventType/orders", "namespace default"):
-            assert name not in said, said
-        if each["metadata"]["name"] != "s5":
-            assert "hidden-app" not in said, said
+            assert name not in output, output
+        if attempt["metadata"]["name"] != "s5":
+            assert "hidden-app" not in output, output
 
 
 V1_SHIP: Document = {"type": "orders.shipOrder", "versions": ["v1"]}
@@ -297,35 +305,35 @@ FAR_SHIPPED: Document = {**V1_SHIP, "type": "orders.orderShipped", "namespace": 
 
 def test_dead_letters_are_read_by_one_app_and_in_one_namespace() -> None:
     letters: Document = {"pattern": "deadletter.*", "versions": []}
-    found = planned(subscription("z", "evil", **letters))
-    assert errors(found) == {("z", "dead-letters-with-two-readers")}
-    assert rights(found, "evil") == reading(found, "evil") == set()
+    result = planned(subscription("z", "evil", **letters))
+    assert errors(result) == {("z", "dead-letters-with-two-readers")}
+    assert rights(result, "evil") == reading(result, "evil") == set()
     named: Document = {"type": "deadletter.payments", "versions": []}
     assert rights(planned(subscription("z", "evil", **named)), "evil") == set()
     letters["namespace"] = "default"
-    found = planned(elsewhere(subscription("z", "evil", **letters)))
-    assert errors(found) == {("z", "access-denied")}
-    assert rights(found, "far/evil") == set()
+    result = planned(elsewhere(subscription("z", "evil", **letters)))
+    assert errors(result) == {("z", "access-denied")}
+    assert rights(result, "far/evil") == set()
 
 
 def test_a_pattern_reads_nothing_of_a_namespace_that_does_not_invite() -> None:
     everything: Document = {"pattern": "*", "namespace": "default", "versions": []}
-    found = planned(elsewhere(subscription("z", "evil", **everything)))
-    assert reading(found, "far/evil") == set()
+    result = planned(elsewhere(subscription("z", "evil", **everything)))
+    assert reading(result, "far/evil") == set()
 
 
 def test_a_failing_judgement_concerns_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     real = planning_of_apps._check_selection
 
-    def failing(each: Selection, *rest: Any) -> Any:
-        if each.metadata.name == "evil-reads":
+    def failing(item: Selection, *rest: Any) -> Any:
+        if item.metadata.name == "evil-reads":
             raise RecursionError("too deep")
-        return real(each, *rest)
+        return real(item, *rest)
 
     monkeypatch.setattr(planning_of_apps, "_check_selection", failing)
-    found = planned(evil(), subscription("good", "evil", **PLACED))
-    assert errors(found) == {("evil-reads", "not-judged")}
-    assert "orders.orderPlaced.v1" in reading(found, "evil")
+    result = planned(evil(), subscription("good", "evil", **PLACED))
+    assert errors(result) == {("evil-reads", "not-judged")}
+    assert "orders.orderPlaced.v1" in reading(result, "evil")
     assert guarding.MAX_REASON < 1_000
 
 
@@ -343,10 +351,10 @@ def test_a_crowd_of_subscriptions_on_one_topic_is_bounded() -> None:
         )
         for place in range(5)
     ]
-    found = planned(*crowd)
-    routes = [each["spec"]["routes"] for each in found.apps["evil"].subscriptions if "rules" in each["spec"]["routes"]]
-    assert sum(len(each["rules"]) for each in routes) <= MAX_RULES
-    assert "too-many-rules" in {rule for _, rule in errors(found)}
+    result = planned(*crowd)
+    routes = [item["spec"]["routes"] for item in result.apps["evil"].subscriptions if "rules" in item["spec"]["routes"]]
+    assert sum(len(route["rules"]) for route in routes) <= MAX_RULES
+    assert "too-many-rules" in {rule for _, rule in errors(result)}
 
 
 def test_an_app_has_a_bounded_number_of_subscriptions() -> None:
@@ -355,8 +363,8 @@ def test_an_app_has_a_bounded_number_of_subscriptions() -> None:
         resource, _ = parse_resource(subscription(f"s{place:05}", "evil", **PLACED))
         assert resource
         known.put(resource)
-    found = plan_app(("default", "evil"), known, TODAY).findings
-    assert [each.resource for each in found if each.rule == "too-many-events"] == [
+    findings = plan_app(("default", "evil"), known, TODAY).findings
+    assert [item.resource for item in findings if item.rule == "too-many-events"] == [
         f"EventSubscription/s{place:05}" for place in (MAX_EVENTS, MAX_EVENTS + 1)
     ]
 

@@ -22,9 +22,9 @@ def resource(kind: str, name: str, **spec: Any) -> Document:
     return {"apiVersion": "tidings.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def reader(app: str, name: str, wanted: str = "orders.orderConfirmed", **spec: Any) -> Document:
-    given = {"pattern" if "*" in wanted else "type": wanted, "consumer": {"appId": app}, **spec}
-    return resource("EventSubscription", name, **one_event(given))
+def reader(app: str, name: str, expected: str = "orders.orderConfirmed", **spec: Any) -> Document:
+    value = {"pattern" if "*" in expected else "type": expected, "consumer": {"appId": app}, **spec}
+    return resource("EventSubscription", name, **one_event(value))
 
 
 CONFIRMED = resource(
@@ -53,21 +53,21 @@ WRONG = reader("menu", "menu-confirmed", versions=["v9"])
 
 
 def drawn(*documents: Document) -> Document:
-    found = Inventory()
+    inventory = Inventory()
     for document in documents:
         parsed, findings = parse_resource(document)
         assert parsed is not None, findings
-        found.put(parsed)
-    answer = system_map(found, plan(found))
+        inventory.put(parsed)
+    answer = system_map(inventory, plan(inventory))
     assert json.loads(json.dumps(answer)) == answer  # plain data, nothing that JSON changes
     return answer
 
 
 def test_a_type_says_whose_it_is_and_where_each_version_travels() -> None:
-    [found] = drawn(CONFIRMED)["types"]
-    assert found["producers"] == ["orders"]
-    assert (found["owner"], found["contact"], found["intent"]) == ("sales", "sales@pizza.example", "Fact")
-    assert found["versions"] == [
+    [result] = drawn(CONFIRMED)["types"]
+    assert result["producers"] == ["orders"]
+    assert (result["owner"], result["contact"], result["intent"]) == ("sales", "sales@pizza.example", "Fact")
+    assert result["versions"] == [
         {"name": "v1", "state": "Deprecated", "pubsub": "pubsub", "topic": "orders.orderConfirmed.v1"},
         {"name": "v2", "state": "Active", "pubsub": "pubsub", "topic": "orders.orderConfirmed.v2"},
     ]
@@ -82,26 +82,26 @@ def test_a_type_says_whose_it_is_and_where_each_version_travels() -> None:
     ],
 )
 def test_a_subscription_says_what_it_reads(document: Document, app: str, reads: list[str], about: Document) -> None:
-    [found] = drawn(CONFIRMED, document)["subscriptions"]
-    assert found["app"] == app
-    assert found["reads"] == {"orders.orderConfirmed": reads}
-    assert about.items() <= found.items()
+    [result] = drawn(CONFIRMED, document)["subscriptions"]
+    assert result["app"] == app
+    assert result["reads"] == {"orders.orderConfirmed": reads}
+    assert about.items() <= result.items()
 
 
 def test_what_is_suspended_stays_on_the_map() -> None:
-    [found] = drawn(CONFIRMED, MODERN)["subscriptions"]
-    assert found["suspended"] is True
+    [result] = drawn(CONFIRMED, MODERN)["subscriptions"]
+    assert result["suspended"] is True
 
 
 def test_what_has_an_error_reads_nothing_and_dead_letters_are_no_events() -> None:
-    assert [each["name"] for each in drawn(CONFIRMED, LATE, WRONG, DEAD_LETTERS)["subscriptions"]] == [
+    assert [subscription["name"] for subscription in drawn(CONFIRMED, LATE, WRONG, DEAD_LETTERS)["subscriptions"]] == [
         LATE["metadata"]["name"]
     ]
 
 
 def test_a_deprecated_version_names_who_reads_it_but_not_who_reads_by_pattern() -> None:
-    [found] = drawn(CONFIRMED, LATE, BOTH, MODERN, EVERYTHING)["deprecated"]
-    assert found == {
+    [result] = drawn(CONFIRMED, LATE, BOTH, MODERN, EVERYTHING)["deprecated"]
+    assert result == {
         "type": "orders.orderConfirmed",
         "version": "v1",
         "effective": "2026-01-01",
@@ -116,8 +116,8 @@ def test_a_deprecated_version_names_who_reads_it_but_not_who_reads_by_pattern() 
 
 def test_a_version_deprecated_without_a_date_is_told_too() -> None:
     undated = {**CONFIRMED["spec"], "versions": [{"name": "v1", "schema": {}, "state": "Deprecated"}]}
-    [found] = drawn({**CONFIRMED, "spec": undated})["deprecated"]
-    assert (found["effective"], found["removal"], found["alternative"]) == (None, None, None)
+    [result] = drawn({**CONFIRMED, "spec": undated})["deprecated"]
+    assert (result["effective"], result["removal"], result["alternative"]) == (None, None, None)
 
 
 def test_the_command_line_prints_the_map_of_the_pizza_system() -> None:
@@ -129,7 +129,9 @@ def test_the_command_line_prints_the_map_of_the_pizza_system() -> None:
 
 
 def test_the_local_run_draws_the_same_map_and_gives_it_to_the_archive() -> None:
-    found = system.read(ROOT, Options())
-    assert {each["type"] for each in found.map["types"]} >= {"orders.orderPlaced", "kitchen.pizzaBoxed"}
-    [archive] = {each.service.name: each.service for each in found.instances if each.service.name == "archive"}.values()
+    result = system.read(ROOT, Options())
+    assert {item["type"] for item in result.map["types"]} >= {"orders.orderPlaced", "kitchen.pizzaBoxed"}
+    [archive] = {
+        instance.service.name: instance.service for instance in result.instances if instance.service.name == "archive"
+    }.values()
     assert archive.environment["ARCHIVE_MAP"] == "${map}"

@@ -177,16 +177,16 @@ def test_a_release_is_fetched_checked_and_kept(
     folder, address = site
     publish(folder, "toy.tar.gz", archive("deep/toy", SAYS_ITS_VERSION.format("1.2.3").encode()))
     toy = known(monkeypatch, released(address, "toy.tar.gz", member="deep/toy"))
-    told: list[str] = []
-    assert ensure("toy", report=told.append) == {"toy": cached(toy)}
+    published: list[str] = []
+    assert ensure("toy", report=published.append) == {"toy": cached(toy)}
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stdout == "toy version 1.2.3\n"
     unpinned = f"no checksum of {address}/toy.tar.gz is pinned: what is published beside it must do"
-    assert told == ["downloading toy 1.2.3", unpinned, "toy is ready"]
+    assert published == ["downloading toy 1.2.3", unpinned, "toy is ready"]
     assert {file.name for file in (cache / "bin").iterdir()} == {"toy-1.2.3", "toy-1.2.3.lock"}
 
     shutil.rmtree(folder)
-    assert ensure("toy", report=told.append) == {"toy": cached(toy)}, "found: nothing is fetched again"
-    assert len(told) == 3
+    assert ensure("toy", report=published.append) == {"toy": cached(toy)}, "found: nothing is fetched again"
+    assert len(published) == 3
 
 
 def test_a_wrong_checksum_is_an_error_and_never_passed_over(
@@ -206,7 +206,7 @@ def test_a_pinned_checksum_decides_whatever_is_published_beside_the_release(
 ) -> None:
     """Whoever can replace a release can replace the checksum beside it."""
     folder, address = site
-    genuine, planted = (SAYS_ITS_VERSION.format("1.2.3") + f"# {each}\n" for each in ("genuine", "planted"))
+    genuine, planted = (SAYS_ITS_VERSION.format("1.2.3") + f"# {item}\n" for item in ("genuine", "planted"))
     pinned = f"# by hand\n{hashlib.sha256(genuine.encode()).hexdigest()}  {address}/toy\n"
     monkeypatch.setattr(release, "packaged", {"sums/releases.sum": pinned.encode()}.get)
     publish(folder, "toy", planted.encode())
@@ -239,24 +239,24 @@ def test_whatever_is_built_is_pinned_by_checksum() -> None:
     assert all(re.fullmatch(r"\S+ \S+ h1:[A-Za-z0-9+/]{43}=", line) for line in lines)
     for program in PROGRAMS.values():
         if module := program.module:
-            wanted = {module.path: f"v{program.version}", **module.replacements}
-            for path, version in wanted.items():
+            expected = {module.path: f"v{program.version}", **module.replacements}
+            for path, version in expected.items():
                 assert {(path, version), (path, f"{version}/go.mod")} <= known_, f"{program.name}: run `make pins`"
             if module.wrapped:
                 assert f"{module.path} v{program.version}" in packaged(f"sums/{module.wrapped}").decode()
 
 
 def test_pinned_releases_are_those_of_the_table() -> None:
-    lines = [each for each in packaged("sums/releases.sum").decode().splitlines() if not each.startswith("#")]
-    wanted = {
-        program.release.url.format(version=program.version, **each)
+    lines = [line for line in packaged("sums/releases.sum").decode().splitlines() if not line.startswith("#")]
+    expected = {
+        program.release.url.format(version=program.version, **target)
         for program in PROGRAMS.values()
         if program.release
-        for each in pinning.TARGETS
+        for target in pinning.TARGETS
     }
-    assert {line.split()[1] for line in lines} <= wanted, "run `make pins`"
+    assert {line.split()[1] for line in lines} <= expected, "run `make pins`"
     assert all(re.fullmatch(r"[0-9a-f]{64}  \S+", line) for line in lines)
-    assert all(each.startswith("https://") for each in wanted)
+    assert all(item.startswith("https://") for item in expected)
 
 
 @pytest.mark.parametrize("variable", ["GONOSUMDB", "GONOSUMCHECK", "GOINSECURE", "GOPRIVATE", "GOFLAGS"])
@@ -281,10 +281,10 @@ def test_without_release_and_go_the_error_names_both(
     program = released(address or site[1], "toy")
     known(monkeypatch, Program(**{**vars(program), "module": GoModule(path="example.org/toy", package=".")}))
     monkeypatch.setenv("PATH", "/nowhere")
-    told: list[str] = []
+    published: list[str] = []
     with pytest.raises(ProgramError, match=r"Go is not installed\n  remedy: install Go .*put toy 1\.2\.3 on PATH"):
-        ensure("toy", report=told.append)
-    assert "no release of toy 1.2.3 is available" in told[-1]
+        ensure("toy", report=published.append)
+    assert "no release of toy 1.2.3 is available" in published[-1]
 
 
 def serve_module(proxy: Path, module: str, version: str, sources: dict[str, str]) -> None:
@@ -301,9 +301,9 @@ def serve_module(proxy: Path, module: str, version: str, sources: dict[str, str]
 def pin(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, str], files: Mapping[str, bytes] | None = None) -> None:
     """Pin what the proxy serves of these modules, by path and version, and keep other files in the package."""
     with tempfile.TemporaryDirectory() as folder:
-        found = [pinning.downloaded(path, version, Path(folder)) for path, version in modules.items()]
-    lines = [f"{each['Path']} {each['Version']} {each['Sum']}\n" for each in found]
-    lines += [f"{each['Path']} {each['Version']}/go.mod {each['GoModSum']}\n" for each in found]
+        result = [pinning.downloaded(path, version, Path(folder)) for path, version in modules.items()]
+    lines = [f"{item['Path']} {item['Version']} {item['Sum']}\n" for item in result]
+    lines += [f"{item['Path']} {item['Version']}/go.mod {item['GoModSum']}\n" for item in result]
     kept = {"sums/go.sum": "".join(lines).encode(), **(files or {})}
     monkeypatch.setattr(gobuild, "packaged", kept.get)
     monkeypatch.setattr("tidings_cli.programs.places.packaged", kept.get)
@@ -341,18 +341,18 @@ def go_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
 
 def test_a_program_is_built_with_its_version(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=go_module))
-    told: list[str] = []
-    ensure("toy", report=told.append)
-    said = subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr
-    assert said == "toy version 1.2.3 upstream\n"
-    assert re.fullmatch(r"building toy 1\.2\.3 from the Go module proxy: \d+ s", told[-2])
+    published: list[str] = []
+    ensure("toy", report=published.append)
+    stderr = subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr
+    assert stderr == "toy version 1.2.3 upstream\n"
+    assert re.fullmatch(r"building toy 1\.2\.3 from the Go module proxy: \d+ s", published[-2])
 
 
 def test_our_own_files_stand_in_for_a_folder_of_the_module(
     go_module: GoModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = b'package parts\n\nfunc Names() string { return "ours" }\n'
-    pin(monkeypatch, {"example.org/toy": "v1.2.3"}, {"ours.go": ours})
+    own = b'package parts\n\nfunc Names() string { return "ours" }\n'
+    pin(monkeypatch, {"example.org/toy": "v1.2.3"}, {"ours.go": own})
     module = GoModule(**{**vars(go_module), "overlay": {"parts": "ours.go"}})
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
     ensure("toy")
@@ -408,8 +408,8 @@ def test_a_module_that_is_not_what_was_pinned_is_not_built(
     sums = vars(gobuild)["packaged"](gobuild.SUMS).decode()
     changed = re.sub(r"(v1\.2\.3 h1:)\S{4}", r"\1AAAA", sums) if how == "another checksum" else ""
     monkeypatch.setattr(gobuild, "packaged", {gobuild.SUMS: changed.encode()}.get)
-    said = "SECURITY ERROR" if changed else "no checksum of example.org/toy v1.2.3 is pinned"
-    with pytest.raises(ProgramError, match=said):
+    output = "SECURITY ERROR" if changed else "no checksum of example.org/toy v1.2.3 is pinned"
+    with pytest.raises(ProgramError, match=output):
         ensure("toy")
     assert not cached(toy).exists()
 
@@ -472,8 +472,8 @@ def test_two_processes_never_make_the_same_program_twice(tmp_path: Path) -> None
     both = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
     answers = [process.communicate(timeout=30) for process in both]
     assert log.read_text() == "built\n"
-    assert len({found for found, _ in answers}) == 1
-    assert sorted("waiting for another process" in told for _, told in answers) == [False, True]
+    assert len({result for result, _ in answers}) == 1
+    assert sorted("waiting for another process" in published for _, published in answers) == [False, True]
 
 
 PACKAGED = Program(name="toy", version="1.2.3", pinned=False, apt="toy-server", brew="toy")

@@ -23,12 +23,12 @@ spec:
 
 
 def findings(text: str) -> list[tuple[str, str, str]]:
-    documents, found = parse(text, "x.yaml")
+    documents, result = parse(text, "x.yaml")
     for document in documents:
-        found += parse_resource(document.data, document.origin)[1]
+        result += parse_resource(document.data, document.origin)[1]
     return [
-        (each.rule, f"{each.location.line}:{each.location.column} {each.message}", each.fix)
-        for each in worst_first(found)
+        (item.rule, f"{item.location.line}:{item.location.column} {item.message}", item.fix)
+        for item in worst_first(result)
     ]
 
 
@@ -104,8 +104,8 @@ def findings(text: str) -> list[tuple[str, str, str]]:
 )
 def test_mistakes(before: str, after: str, rule: str, place: str, fix: str):
     assert before in GOOD
-    found = findings(GOOD.replace(before, after, 1))
-    assert any(each[0] == rule and each[1].startswith(place) and each[2].startswith(fix) for each in found), found
+    result = findings(GOOD.replace(before, after, 1))
+    assert any(item[0] == rule and item[1].startswith(place) and item[2].startswith(fix) for item in result), result
 
 
 def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
@@ -114,7 +114,7 @@ def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
 
 def test_all_unknown_fields_are_told_at_once():
     text = GOOD.replace("  events", "  verions: {}\n  sorce: {}\n  events").replace("appId", "appId: x, kitt: 1, owner")
-    assert [each[0] for each in findings(text)] == ["unknown-field"] * 3
+    assert [finding[0] for finding in findings(text)] == ["unknown-field"] * 3
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_cel_is_located_inside_its_text(written: str, place: tuple[int, int]):
     documents, _ = parse(f"{GOOD}      filters:\n        - cel: {written}\n", "x.yaml")
     resource, wrong = parse_resource(documents[0].data, documents[0].origin)
     assert resource is not None, wrong
-    (found,) = [each for each in plan(Inventory([resource])).findings if each.rule == "malformed-cel"]
-    assert (found.location.line, found.location.column) == place
-    assert (found.location.file, found.location.field) == ("x.yaml", "spec.events[0].filters[0].cel")
+    (result,) = [finding for finding in plan(Inventory([resource])).findings if finding.rule == "malformed-cel"]
+    assert (result.location.line, result.location.column) == place
+    assert (result.location.file, result.location.field) == ("x.yaml", "spec.events[0].filters[0].cel")
 
 
 def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
@@ -158,9 +158,9 @@ def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
     )
     inventory = load([tmp_path, tmp_path / "deep"])
     versions = inventory.types["default", "a"].spec.versions
-    assert [each.schema for each in versions] == [{"type": "object"}, None, None]
+    assert [version.schema for version in versions] == [{"type": "object"}, None, None]
     assert versions[0].examples == ({"a": 1},)
-    assert [(each.location.line, each.location.field) for each in inventory.findings] == [
+    assert [(finding.location.line, finding.location.field) for finding in inventory.findings] == [
         (8, "spec.versions[0].examples[1]"),
         (9, "spec.versions[1].schema"),
         (10, "spec.versions[2].schema"),
@@ -171,16 +171,16 @@ def test_a_name_written_twice_is_kept_once_and_told(tmp_path: Path):
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(GOOD.replace("kitchen", "other"))
     inventory = load([tmp_path])
-    assert [each.spec.consumer.app_id for each in inventory.subscriptions.values()] == ["kitchen"]
-    (found,) = inventory.findings
-    assert (found.rule, found.location.file) == ("duplicate-resource", str(tmp_path / "b.yaml"))
-    assert "a.yaml:1:1" in found.message
+    assert [subscription.spec.consumer.app_id for subscription in inventory.subscriptions.values()] == ["kitchen"]
+    (result,) = inventory.findings
+    assert (result.rule, result.location.file) == ("duplicate-resource", str(tmp_path / "b.yaml"))
+    assert "a.yaml:1:1" in result.message
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path):
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
     inventory = load([tmp_path, tmp_path / "none.yaml"])
-    assert [each.rule for each in inventory.findings] == ["file-unreadable"] * 2
+    assert [finding.rule for finding in inventory.findings] == ["file-unreadable"] * 2
 
 
 def test_a_resource_of_a_cluster_is_read_without_a_file():

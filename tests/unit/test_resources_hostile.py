@@ -131,14 +131,14 @@ def with_filters(text: str) -> str:
 )
 def test_hostile_files_are_findings_with_their_place(tmp_path: Path, text: str | bytes, rule: str, line: int) -> None:
     findings = found(tmp_path, text)
-    assert any(each.rule == rule and each.severity == "error" for each in findings), findings
-    [first] = [each for each in findings if each.rule == rule][:1]
+    assert any(finding.rule == rule and finding.severity == "error" for finding in findings), findings
+    [first] = [finding for finding in findings if finding.rule == rule][:1]
     assert (first.location.file, first.location.line if line else 0) == (str(tmp_path / "x.yaml"), line), first
     assert len(first.message) < 600
 
 
 def items(*documents: str) -> str:
-    return yaml.safe_dump([yaml.safe_load(each) for each in documents])
+    return yaml.safe_dump([yaml.safe_load(document) for document in documents])
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_bad_document_hides_no_good_one(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     inventory = load([tmp_path])
     assert [*inventory.subscriptions] == [("default", "good")]
-    assert {Path(each.location.file).name for each in inventory.findings} == {
+    assert {Path(finding.location.file).name for finding in inventory.findings} == {
         "a.yaml",
         "b.yaml",
         "pipe.yaml",

@@ -47,9 +47,9 @@ def read(written: Any) -> tuple[Filter, ...]:
 
 @given(st.lists(CONDITIONS, min_size=1, max_size=3), events())
 def test_as_in_a_sidecar(written: list[dict[str, Any]], event: dict[str, Any]) -> None:
-    wanted = read(written)
-    expression = filters.conjunction(filters.terms(wanted))
-    assert cel.evaluate(expression, event) is matches(wanted, event)
+    expected = read(written)
+    expression = filters.conjunction(filters.terms(expected))
+    assert cel.evaluate(expression, event) is matches(expected, event)
 
 
 @pytest.mark.parametrize(

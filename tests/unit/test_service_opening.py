@@ -44,7 +44,7 @@ async def test_opening_is_repeated_until_it_is_committed_and_does_nothing_the_ne
     await again.start()
     await opened(again)
     await again.stop()
-    assert [each["subject"] for each in first.broker.events("shop.shopOpened.v1")] == ["main"]
+    assert [item["subject"] for item in first.broker.events("shop.shopOpened.v1")] == ["main"]
 
 
 async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets_ready(

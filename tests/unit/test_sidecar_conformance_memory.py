@@ -53,7 +53,7 @@ class MemoryPubSub:
         self._program = list(subscriptions), resiliency, token
         self._app = app
         if not self.creates_topics:
-            self.broker.add_topics(each["spec"]["topic"] for each in self._program[0])
+            self.broker.add_topics(item["spec"]["topic"] for item in self._program[0])
         await self.app_up()
 
     async def app_down(self) -> None:

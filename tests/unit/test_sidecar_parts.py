@@ -86,7 +86,7 @@ json_values = st.recursive(
 
 
 @given(
-    event=st.dictionaries(st.text(), json_values).map(lambda found: {**found, "traceparent": "00-a-b-01"}),
+    event=st.dictionaries(st.text(), json_values).map(lambda result: {**result, "traceparent": "00-a-b-01"}),
     indent=st.sampled_from([None, 2]),
 )
 def test_only_a_missing_traceid_is_added(event: dict[str, Any], indent: int | None) -> None:

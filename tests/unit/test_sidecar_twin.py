@@ -36,12 +36,12 @@ async def test_nothing_is_delivered_before_settle_and_then_in_the_order_of_publi
     await publish(orders, "3")
     assert app.received == []
     await broker.settle()
-    assert [(path, each["id"]) for path, each in app.received] == [
+    assert [(path, item["id"]) for path, item in app.received] == [
         ("/a", "1"), ("/b", "1"), ("/c", "2"), ("/a", "3"), ("/b", "3"),
     ]  # fmt: skip
     assert broker.topics == ["t", "u"]
-    assert [each["id"] for each in broker.events("t")] == ["1", "3"]
-    assert [each.verdict for each in broker.deliveries] == ["done"] * 5
+    assert [item["id"] for item in broker.events("t")] == ["1", "3"]
+    assert [delivery.verdict for delivery in broker.deliveries] == ["done"] * 5
 
 
 async def test_a_seed_shuffles_the_same_way_each_time() -> None:
@@ -190,7 +190,7 @@ async def test_faults_come_before_or_after_the_effect_as_often_and_as_late_as_as
         await sidecar.transact([Upsert("k", b"1", insert=True)])
     outcomes = await asyncio.gather(*(publish(sidecar, name) for name in "abcd"), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), PublishRefused, PublishRefused, type(None)]
-    assert [each["id"] for each in sidecar.broker.events("t")] == ["a", "d"]
+    assert [item["id"] for item in sidecar.broker.events("t")] == ["a", "d"]
     assert sidecar.calls == ["transact", "transact", "publish", "publish", "publish", "publish"]
     sidecar.fail()
     with pytest.raises(SidecarUnavailable):
@@ -238,11 +238,11 @@ async def test_time_passes_only_when_a_test_says_so() -> None:
 
 @pytest.mark.parametrize("failing", ["startup", "shutdown", None])
 async def test_a_lifespan_starts_and_stops_and_its_failures_are_told(failing: str | None) -> None:
-    heard = []
+    received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for phase in ("startup", "shutdown"):
-            heard.append((await receive())["type"])
+            received.append((await receive())["type"])
             if phase == failing:
                 await send({"type": f"lifespan.{phase}.failed", "message": "no database"})
                 return
@@ -250,8 +250,8 @@ async def test_a_lifespan_starts_and_stops_and_its_failures_are_told(failing: st
 
     if failing is None:
         async with lifespan(app):
-            assert heard == ["lifespan.startup"]
-        assert heard == ["lifespan.startup", "lifespan.shutdown"]
+            assert received == ["lifespan.startup"]
+        assert received == ["lifespan.startup", "lifespan.shutdown"]
     else:
         with pytest.raises(RuntimeError, match="no database"):
             async with lifespan(app):

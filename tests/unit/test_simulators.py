@@ -153,9 +153,9 @@ async def test_the_mail_server_keeps_each_mail_once_and_finds_it_by_order(post_o
     control, send = post_office
     for message in (mail(1), mail(2, to="eve@example.org"), mail(1), mail(3, order="o-2")):
         await send(message)
-    found = (await control.get("/mails", params={"order": "o-1"})).json()
-    assert [(each["subject"], each["copies"]) for each in found] == [("Grüße 1", 2), ("Grüße 2", 1)]
-    assert (found[0]["text"].strip(), found[0]["html"].strip()) == ("plain words", "<p>fine words</p>")
+    body = (await control.get("/mails", params={"order": "o-1"})).json()
+    assert [(item["subject"], item["copies"]) for item in body] == [("Grüße 1", 2), ("Grüße 2", 1)]
+    assert (body[0]["text"].strip(), body[0]["html"].strip()) == ("plain words", "<p>fine words</p>")
     assert len((await control.get("/mails", params={"to": "eve@example.org"})).json()) == 1
     counts = (await control.get("/control")).json()
     assert (counts["received"], counts["copies"]) == (4, 1)

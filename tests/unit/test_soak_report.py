@@ -9,7 +9,7 @@ from scenarios.soak import Progressed, keep, read
 
 
 @pytest.mark.parametrize(
-    ("found", "problems"),
+    ("actual", "problems"),
     [
         (Progressed(parcels=3, received=300, memory={"service": [100, 120, 100, 110, 120, 124]}), []),
         (Progressed(parcels=3, received=299, lost=["1/7"]), ["lost 1/7"]),
@@ -20,11 +20,11 @@ from scenarios.soak import Progressed, keep, read
         ),
     ],
 )
-def test_what_must_not_be_is_named(found: Progressed, problems: list[str], tmp_path: Path) -> None:
-    assert found.problems == problems
-    assert found.report()["problems"] == problems
-    assert found.report()["sent"] == found.parcels * 100
+def test_what_must_not_be_is_named(actual: Progressed, problems: list[str], tmp_path: Path) -> None:
+    assert actual.problems == problems
+    assert actual.report()["problems"] == problems
+    assert actual.report()["sent"] == actual.parcels * 100
     assert read(tmp_path / "soak.json") == Progressed()
-    keep(tmp_path / "soak.json", found)
-    assert read(tmp_path / "soak.json") == found
-    assert [each.name for each in tmp_path.iterdir()] == ["soak.json"]
+    keep(tmp_path / "soak.json", actual)
+    assert read(tmp_path / "soak.json") == actual
+    assert [path.name for path in tmp_path.iterdir()] == ["soak.json"]

@@ -90,8 +90,8 @@ async def test_only_a_new_row_is_inserted(database: Database) -> None:
 async def test_many_numbers_are_one_parameter(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute(sa.insert(numbers), [{"n": n, "v": ""} for n in range(50_000)])
-        gone = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
-        removed = await connection.execute(gone, {"gone": database.numbers(range(1, 50_000))})
+        missing = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
+        removed = await connection.execute(missing, {"gone": database.numbers(range(1, 50_000))})
         assert removed.rowcount == 49_999
     assert await stored(database) == [0]
 
@@ -101,8 +101,8 @@ async def test_a_statement_alone_is_committed_by_itself(database: Database) -> N
         await connection.execute(sa.insert(numbers), [{"n": n, "v": str(n)} for n in range(5)])
     later = sa.select(numbers.c.v).where(numbers.c.n > sa.bindparam("after")).order_by(numbers.c.n).limit(2)
     assert [*map(tuple, await database.run_single(later, {"after": 1}, write=False))] == [("2",), ("3",)]
-    gone = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
-    await database.run_single(gone, {"gone": database.numbers([0, 1, 2])})
+    removed = sa.delete(numbers).where(database.among(numbers.c.n, "gone"))
+    await database.run_single(removed, {"gone": database.numbers([0, 1, 2])})
     assert await stored(database) == [3, 4]
 
 
@@ -134,9 +134,9 @@ async def test_a_reader_waits_for_no_writer(database: Database) -> None:
 async def test_writers_of_one_process_queue_up_however_long_the_queue(database: Database) -> None:
     async def count(number: int) -> None:
         async with database.transaction() as connection:
-            found = (await connection.execute(sa.select(sa.func.count()).select_from(numbers))).scalar_one()
+            result = (await connection.execute(sa.select(sa.func.count()).select_from(numbers))).scalar_one()
             await asyncio.sleep(0.005)
-            await connection.execute(sa.insert(numbers).values(n=number, v=str(found)))
+            await connection.execute(sa.insert(numbers).values(n=number, v=str(result)))
 
     await asyncio.gather(*(count(number) for number in range(100)))
     async with database.connect(write=False) as connection:
@@ -166,7 +166,9 @@ async def test_a_connection_that_nobody_gives_back_makes_it_unavailable(database
     await asyncio.wait(readers, return_when=asyncio.FIRST_EXCEPTION)
     given_back.set()
     outcomes = await asyncio.gather(*readers, return_exceptions=True)
-    assert [type(each) for each in outcomes if each] == [SidecarUnavailable], "two are kept, two more are opened"
+    assert [type(outcome) for outcome in outcomes if outcome] == [SidecarUnavailable], (
+        "two are kept, two more are opened"
+    )
 
 
 async def test_a_wrong_statement_is_the_callers_error(database: Database) -> None:
@@ -236,4 +238,4 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
         assert await cancelled(lambda: work(database), 400, at_once=8, after_each=nothing_is_locked)
     other.close()
     await database.close()
-    await poll(lambda: not [each for each in threading.enumerate() if "_connection_worker_thread" in each.name])
+    await poll(lambda: not [item for item in threading.enumerate() if "_connection_worker_thread" in item.name])

@@ -224,17 +224,17 @@ async def test_a_body_larger_than_any_order_is_refused(shop: httpx2.AsyncClient,
     assert behind.asked == []
 
 
-def frames(gone: asyncio.Event, *later: bytes) -> Answer:
+def frames(finished: asyncio.Event, *later: bytes) -> Answer:
     """A stream that says one thing at once and the others when asked to go on; `gone` is set when it is let go."""
 
     async def body() -> AsyncIterator[bytes]:
         try:
             yield b"id: 1\ndata: first\n\n"
-            for each in later:
-                yield each
+            for item in later:
+                yield item
             await asyncio.sleep(60)
         finally:
-            gone.set()
+            finished.set()
 
     async def answer(_: Request) -> Response:
         return StreamingResponse(body(), media_type="text/event-stream")
@@ -243,30 +243,30 @@ def frames(gone: asyncio.Event, *later: bytes) -> Answer:
 
 
 async def test_a_stream_arrives_while_it_is_told(shop: httpx2.AsyncClient, behind: Behind) -> None:
-    gone = asyncio.Event()
-    behind.answer = frames(gone, b": still here\n\n", b"id: 2\ndata: sec", b"ond\n\n")
+    event = asyncio.Event()
+    behind.answer = frames(event, b": still here\n\n", b"id: 2\ndata: sec", b"ond\n\n")
     async with shop.stream("GET", "/api/track/o-1/stream", headers={"Last-Event-ID": "7"}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["content-security-policy"]
-        heard = b""
+        received = b""
         async with asyncio.timeout(60):
             async for chunk in answer.aiter_raw():
-                heard += chunk
-                if heard.endswith(b"second\n\n"):
+                received += chunk
+                if received.endswith(b"second\n\n"):
                     break
-    assert heard == b"id: 1\ndata: first\n\n: still here\n\nid: 2\ndata: second\n\n"
+    assert received == b"id: 1\ndata: first\n\n: still here\n\nid: 2\ndata: second\n\n"
     assert behind.asked[0].headers["last-event-id"] == "7"
     async with asyncio.timeout(60):
-        await gone.wait()  # who watches no longer is not told any more
+        await event.wait()  # who watches no longer is not told any more
 
 
 async def test_a_stream_that_falls_silent_is_given_up(behind: Behind) -> None:
     behind.answer = frames(asyncio.Event())
     async with storefront(behind, silence=0.2) as shop, shop.stream("GET", "/api/stream") as answer:
         async with asyncio.timeout(60):
-            heard = [chunk async for chunk in answer.aiter_raw()]
-    assert b"".join(heard) == b"id: 1\ndata: first\n\n"
+            received = [chunk async for chunk in answer.aiter_raw()]
+    assert b"".join(received) == b"id: 1\ndata: first\n\n"
 
 
 async def test_too_many_watchers_do_not_keep_others_from_ordering(behind: Behind) -> None:
@@ -339,16 +339,16 @@ async def test_it_says_how_it_is(shop: httpx2.AsyncClient) -> None:
 
 async def test_a_browser_that_leaves_before_the_stream_begins(behind: Behind) -> None:
     """It must not leave a connection to tracking behind, or the watchers' places are used up one by one."""
-    gone = asyncio.Event()
-    behind.answer = frames(gone)
+    event = asyncio.Event()
+    behind.answer = frames(event)
     async with storefront(behind, watchers=1) as shop:
         for _ in range(3):
             with suppress(httpx2.TransportError):
                 async with asyncio.timeout(60), shop.stream("GET", "/api/stream"):
                     pass
             async with asyncio.timeout(60):
-                await gone.wait()
-            gone.clear()
+                await event.wait()
+            event.clear()
             await asyncio.sleep(0.05)
         async with shop.stream("GET", "/api/stream") as answer:
             assert answer.status_code == 200
@@ -359,8 +359,8 @@ async def test_a_browser_that_leaves_before_the_stream_begins(behind: Behind) ->
 async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
     behind: Behind, path: str, leaves: str
 ) -> None:
-    chance, gone = random.Random(path), asyncio.Event()
-    behind.answer = frames(gone) if path == "/api/stream" else behind.fine
+    chance, removed = random.Random(path), asyncio.Event()
+    behind.answer = frames(removed) if path == "/api/stream" else behind.fine
     url = behind.served.url
     app = application(StorefrontSettings(orders_url=url, menu_url=url, tracking_url=url))
     async with lifespan(app):
@@ -374,7 +374,7 @@ async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
                     asking.cancel()
                 await asyncio.wait([asking])
             streams, requests = app.state.forwarder._streams, app.state.forwarder._requests
-            for each in (streams, requests):
-                busy = [known for known in each._transport._pool.connections if not known.is_idle()]
+            for item in (streams, requests):
+                busy = [known for known in item._transport._pool.connections if not known.is_idle()]
                 assert not busy
             assert not app.state.streams._open

@@ -21,8 +21,8 @@ async def proxy() -> AsyncIterator[FaultProxy]:
     with Ports() as ports:
         port, target = ports.take(), ports.take()
         server = await asyncio.start_server(echo, "127.0.0.1", target)
-        async with FaultProxy(port, target) as found:
-            yield found
+        async with FaultProxy(port, target) as result:
+            yield result
         server.close()
 
 
@@ -67,10 +67,10 @@ async def test_silence_answers_nobody_until_it_is_over(proxy: FaultProxy) -> Non
     assert await ask(*old) == b"hello"
     async with proxy.failing("silent"):
         new = await connect(proxy)
-        for each in (old, new):
-            each[1].write(b"hello")
+        for item in (old, new):
+            item[1].write(b"hello")
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(each[0].read(100), 0.2)
+                await asyncio.wait_for(item[0].read(100), 0.2)
     for _, writer in (old, new):
         writer.close()
     again = await connect(proxy)

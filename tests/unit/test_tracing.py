@@ -95,7 +95,7 @@ async def handled(
 async def test_a_consumer_links_to_its_producer_and_is_the_parent_of_what_it_publishes(
     exported: InMemorySpanExporter,
 ) -> None:
-    (given,) = await handled(asked())
+    (value,) = await handled(asked())
     publish, process = exported.get_finished_spans()
     assert (process.name, publish.name) == ("process shop.itemAsked.v1", "publish shop.itemGiven.v1")
     assert [format(link.context.trace_id, "032x") for link in process.links] == ["a" * 32]
@@ -106,7 +106,7 @@ async def test_a_consumer_links_to_its_producer_and_is_the_parent_of_what_it_pub
     assert process.attributes["tidings.correlation_id"] == "c-1"
     assert process.attributes["tidings.outcome"] == "Done"
     span = publish.context
-    assert given["traceparent"].startswith(f"00-{span.trace_id:032x}-{span.span_id:016x}-")
+    assert value["traceparent"].startswith(f"00-{span.trace_id:032x}-{span.span_id:016x}-")
 
 
 async def test_an_event_that_is_given_up_marks_its_span(exported: InMemorySpanExporter) -> None:
@@ -118,8 +118,8 @@ async def test_an_event_that_is_given_up_marks_its_span(exported: InMemorySpanEx
 
 async def test_without_a_provider_the_cause_is_passed_on() -> None:
     assert tracing._state.on is False
-    (given,) = await handled(asked())
-    assert given["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
+    (value,) = await handled(asked())
+    assert value["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def test_an_endpoint_without_an_exporter_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +136,8 @@ BAGGAGE = "tenant=caf%C3%A9;kept=1,tier=gold"
 async def test_baggage_is_passed_on_as_it_came(traced: bool, request: pytest.FixtureRequest) -> None:
     if traced:
         request.getfixturevalue("exported")
-    (given,) = await handled(asked(baggage=BAGGAGE))
-    assert given["baggage"] == BAGGAGE
+    (value,) = await handled(asked(baggage=BAGGAGE))
+    assert value["baggage"] == BAGGAGE
 
 
 async def test_a_handler_adds_to_the_baggage_of_its_own_event_only() -> None:
@@ -150,8 +150,8 @@ async def test_a_handler_adds_to_the_baggage_of_its_own_event_only() -> None:
 
 @pytest.mark.parametrize("wrong", ["no pair", "=", "a=b,=,;;", "x" * 9_000, "é=ü"])
 async def test_baggage_that_is_none_does_no_harm(wrong: str) -> None:
-    (given,) = await handled(asked(baggage=wrong))
-    assert given["type"] == "shop.itemGiven"
+    (value,) = await handled(asked(baggage=wrong))
+    assert value["type"] == "shop.itemGiven"
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -159,10 +159,10 @@ async def test_a_scheduled_message_belongs_to_the_trace_that_scheduled_it(
     traced: bool, request: pytest.FixtureRequest
 ) -> None:
     exporter: InMemorySpanExporter | None = request.getfixturevalue("exported") if traced else None
-    (given,) = await handled(asked(baggage=BAGGAGE, data=msgspec.Raw(b'{"item":"later"}')))  # type: ignore[arg-type]
-    assert given["baggage"] == BAGGAGE
+    (value,) = await handled(asked(baggage=BAGGAGE, data=msgspec.Raw(b'{"item":"later"}')))  # type: ignore[arg-type]
+    assert value["baggage"] == BAGGAGE
     if exporter is None:
-        assert given["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
+        assert value["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
         return
     spans = {span.name: span for span in exporter.get_finished_spans()}
     scheduled, wrapped = spans["publish shop.wrapItem.v1"], spans["process shop.wrapItem.v1"]
@@ -183,12 +183,12 @@ async def test_a_replayed_handling_links_to_the_original_trace_and_names_the_rep
     exported: InMemorySpanExporter,
 ) -> None:
     replayed = asked(baggage=BAGGAGE, replayto="shop.itemAsked.v1", replayid="r-1")
-    (given,) = await handled(replayed, path="/events/replay")
+    (value,) = await handled(replayed, path="/events/replay")
     (process,) = [span for span in exported.get_finished_spans() if span.name.startswith("process")]
     assert [format(link.context.trace_id, "032x") for link in process.links] == ["a" * 32]
     assert process.attributes is not None
     assert process.attributes["tidings.replay_id"] == "r-1"
-    assert given["baggage"] == BAGGAGE
+    assert value["baggage"] == BAGGAGE
 
 
 async def test_a_request_publishes_with_the_baggage_that_it_is_given_or_that_its_context_has() -> None:

@@ -22,7 +22,7 @@ facts = st.builds(
     pickup_code=st.none() | st.just("7K2QM"),
 )
 histories = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 90), facts), min_size=1, unique_by=lambda each: each[0]
+    st.tuples(st.integers(0, 30), st.integers(0, 90), facts), min_size=1, unique_by=lambda item: item[0]
 )
 
 
@@ -46,15 +46,15 @@ def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[
     assert one.entries == two.entries
     assert (one.stage, one.content, one.changes) == (two.stage, two.content, two.changes)
     assert one.pickup_code == two.pickup_code
-    assert one.entries == sorted(one.entries, key=lambda each: (each.time, each.id))
+    assert one.entries == sorted(one.entries, key=lambda item: (item.time, item.id))
     assert one.updated_at == one.entries[-1].time
 
 
 @given(histories, st.data())
 def test_two_copies_that_know_a_part_each_know_all_together(history: list[Any], data: Any) -> None:
-    mine = data.draw(st.lists(st.sampled_from(history)))
-    theirs = [each for each in history if each not in mine] + data.draw(st.lists(st.sampled_from(history)))
-    one, two = told(mine), told(theirs)
+    own = data.draw(st.lists(st.sampled_from(history)))
+    theirs = [item for item in history if item not in own] + data.draw(st.lists(st.sampled_from(history)))
+    one, two = told(own), told(theirs)
     before = copy.deepcopy(two)
     one.merge(two)
     assert two == before
@@ -92,16 +92,16 @@ def test_a_boxed_order_goes_to_the_shelf_or_to_a_driver(fulfilment: str, followi
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [
         ("kitchenClosed", "the kitchen is closed"),
         ("notCollected", "nobody came"),
         ("meteor", "Your order was cancelled."),
     ],
 )
-def test_a_cancelled_order_says_why(reason: str, said: str) -> None:
+def test_a_cancelled_order_says_why(reason: str, message: str) -> None:
     order = TrackedOrder(order_id="o", stage=Stage.CANCELLED, reason=reason)
-    assert said in words.message(order)[0]
+    assert message in words.message(order)[0]
     assert words.because(reason)
 
 

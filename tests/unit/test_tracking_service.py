@@ -49,8 +49,8 @@ FAST = TrackingSettings(poll=0.05)
 
 
 def example(label: str, order_id: str = "o-1", **changed: Any) -> dict[str, Any]:
-    found = contract_files(f"examples/{label}.json")
-    return {**json.loads(found[0].read_text()), "orderId": order_id, **changed}
+    result = contract_files(f"examples/{label}.json")
+    return {**json.loads(result[0].read_text()), "orderId": order_id, **changed}
 
 
 class Fed:
@@ -98,8 +98,8 @@ class Tracking(Fed):
     async def order(self, order_id: str = "o-1") -> dict[str, Any]:
         answer = await self.http.get(f"/track/{order_id}")
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        body: dict[str, Any] = answer.json()
+        return body
 
     @asynccontextmanager
     async def stream(self, path: str, last_id: str | None = None) -> AsyncIterator[AsyncIterator[dict[str, str]]]:
@@ -155,8 +155,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def tracking(free: Ports) -> AsyncIterator[Tracking]:
-    async with replica(MemoryBroker(), MemoryStore(), free) as found:
-        yield found
+    async with replica(MemoryBroker(), MemoryStore(), free) as result:
+        yield result
 
 
 TO_THE_OVEN = (
@@ -213,7 +213,7 @@ async def test_any_order_of_arrival_comes_to_the_same(tracking: Tracking, seed: 
     order = await tracking.order("o-2")
     same = [name for name in expected if name not in ("orderId", "timeline")]
     assert {name: order[name] for name in same} == {name: expected[name] for name in same}
-    assert [each["words"] for each in order["timeline"]] == [each["words"] for each in expected["timeline"]]
+    assert [item["words"] for item in order["timeline"]] == [item["words"] for item in expected["timeline"]]
 
 
 @pytest.mark.parametrize("model", timeline.TRACKED_EVENTS, ids=lambda model: message_type(model).label)
@@ -251,9 +251,9 @@ async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
 async def test_the_latest_orders_are_listed(tracking: Tracking) -> None:
     for number in (1, 2, 3, 1):
         await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
-    found = (await tracking.http.get("/track", params={"limit": 2})).json()["orders"]
-    assert [each["orderId"] for each in found] == ["o-1", "o-3"]
-    assert "timeline" not in found[0]
+    result = (await tracking.http.get("/track", params={"limit": 2})).json()["orders"]
+    assert [item["orderId"] for item in result] == ["o-1", "o-3"]
+    assert "timeline" not in result[0]
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking
 
 
 async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking: Tracking) -> None:
-    heard: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
     async with tracking.stream("/track/o-1/stream") as stream:
         for label in (
             *DELIVERED[:3],
@@ -338,11 +338,13 @@ async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking:
         ):
             await tracking.hear(label)
             frame = await following(stream)
-            heard.append({"event": frame["event"], **json.loads(frame["data"])})
-    messages = [each["message"] for each in heard if "message" in each]
+            received.append({"event": frame["event"], **json.loads(frame["data"])})
+    messages = [item["message"] for item in received if "message" in item]
     assert len(messages) == len(set(messages)) == len(set(STAGES))
-    assert [each["event"] for each in heard if "message" not in each] == ["timeline"] * (len(heard) - len(messages))
-    assert len(heard[-1]["timeline"]) == len(heard)  # whoever looks on sees all that happened
+    assert [item["event"] for item in received if "message" not in item] == ["timeline"] * (
+        len(received) - len(messages)
+    )
+    assert len(received[-1]["timeline"]) == len(received)  # whoever looks on sees all that happened
 
 
 async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
@@ -352,8 +354,8 @@ async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
         await tracking.hear("orders.orderCompleted.v1", order_id=f"o-{number}")
     await tracking.hear("orders.orderCancelled.v1", order_id="o-110")
     await tracking.hear("orders.orderCompleted.v1", order_id="o-1")  # told twice
-    each = (await tracking.order("o-0"))["totalCents"]
-    totals = {"open": 19, "done": 110, "cancelled": 1, "earnedCents": 110 * each}
+    item = (await tracking.order("o-0"))["totalCents"]
+    totals = {"open": 19, "done": 110, "cancelled": 1, "earnedCents": 110 * item}
     assert (await tracking.http.get("/totals")).json() == totals
 
 
@@ -365,7 +367,7 @@ async def test_the_totals_are_the_same_in_each_replica_and_after_a_restart(free:
             for number in range(2, 122):
                 await two.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
             await two.hear("orders.orderCompleted.v1", order_id="o-1")
-            shown = [(await each.http.get("/totals")).json() for each in (one, two)]
+            shown = [(await item.http.get("/totals")).json() for item in (one, two)]
             assert shown[0] == shown[1]
             assert (shown[0]["open"], shown[0]["done"]) == (120, 1)
     async with replica(broker, store, free) as later:
@@ -451,15 +453,15 @@ async def test_streams_end_when_the_process_is_asked_to_stop(tracking: Tracking)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_to_stop_is_passed_on(number: signal.Signals) -> None:
-    heard: list[str] = []
+    received: list[str] = []
     closed = asyncio.Event()
-    before = signal.signal(number, lambda *_: heard.append("server"))
+    before = signal.signal(number, lambda *_: received.append("server"))
     try:
         with at_stop(closed.set):
             os.kill(os.getpid(), number)
             await asyncio.wait_for(closed.wait(), 60)
         os.kill(os.getpid(), number)
-        assert heard == ["server", "server"]
+        assert received == ["server", "server"]
     finally:
         signal.signal(number, before)
 
@@ -498,7 +500,7 @@ async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_ord
     state = (await tracking.http.get("/rebuild")).json()
     assert (state["generation"], state["building"], state["replayed"]) == (2, None, 5)
     assert await tracking.order() == rebuilt
-    assert [each["type"] for each in rebuilt["timeline"][:5]] == [each["type"] for each in before["timeline"]]
+    assert [item["type"] for item in rebuilt["timeline"][:5]] == [item["type"] for item in before["timeline"]]
 
 
 async def test_a_rebuild_ends_although_the_archive_never_answers(
@@ -599,8 +601,8 @@ async def test_an_order_is_forgotten_some_weeks_after_the_last_news(free: Ports)
 
 async def until(asked: Any) -> Any:
     for _ in range(1000):
-        if found := asked():
-            return found
+        if result := asked():
+            return result
         await asyncio.sleep(0.005)
     pytest.fail("it did not come about")
 
@@ -633,7 +635,7 @@ async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
     with uncollected():
         for _ in numbers(ROUNDS or 200):
             await watch()
-            found = current_changes()
-            assert (found._mailboxes, dict(found._watched)) == (set(), {})
+            result = current_changes()
+            assert (result._mailboxes, dict(result._watched)) == (set(), {})
             assert not app.state.streams._open
     await poll(lambda: len(asyncio.all_tasks()) <= before)

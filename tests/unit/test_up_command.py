@@ -80,12 +80,12 @@ def nothing(_run_dir: Path) -> None:
 
 def test_up_says_when_it_is_ready_and_ctrl_c_ends_it(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     while_it_runs(nothing)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     port = state.read(shop / ".run").find("web").ports["app"]
-    assert "web │ opened [c-1]" in said
-    assert " ready in " in said
-    assert f"open http://127.0.0.1:{port}" in said
-    assert said.splitlines()[-1].endswith("all processes have stopped")
+    assert "web │ opened [c-1]" in output
+    assert " ready in " in output
+    assert f"open http://127.0.0.1:{port}" in output
+    assert output.splitlines()[-1].endswith("all processes have stopped")
 
 
 def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,9 +94,9 @@ def test_what_runs_is_shown(shop: Path, capsys: pytest.CaptureFixture[str]) -> N
         control_commands.logs(["web"], run_dir=run_dir)
 
     while_it_runs(steer)
-    said = capsys.readouterr().out
-    assert "shop ready · 1/1 up" in said
-    assert "\n         web │ opened [c-1]" in said  # a program that does not say when has no time in the log
+    output = capsys.readouterr().out
+    assert "shop ready · 1/1 up" in output
+    assert "\n         web │ opened [c-1]" in output  # a program that does not say when has no time in the log
 
 
 def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,9 +118,9 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     while_it_runs(lambda run_dir: control_commands.ps(run_dir=run_dir, as_json=True))
-    said = capfdbinary.readouterr().out
-    told = json.JSONDecoder().raw_decode(said[said.index(b"{\n") :].decode())[0]
-    assert [each["name"] for each in told["processes"]] == ["web"]
+    output = capfdbinary.readouterr().out
+    published = json.JSONDecoder().raw_decode(output[output.index(b"{\n") :].decode())[0]
+    assert [process["name"] for process in published["processes"]] == ["web"]
 
 
 def test_control_commands(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,10 +132,10 @@ def test_control_commands(shop: Path, capsys: pytest.CaptureFixture[str]) -> Non
             control_commands.restart("wep", run_dir=run_dir)
 
     while_it_runs(steer)
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for line in ("web is ready again, pid ", "web is stopped; `tidings start web`", "web is ready, pid "):
-        assert line in said.out
-    assert "error: unknown process wep; known processes: web" in said.err
+        assert line in output.out
+    assert "error: unknown process wep; known processes: web" in output.err
 
 
 def test_down_stops_it_from_elsewhere(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,10 +170,10 @@ def test_errors_are_one_line_and_exit_code_1(
     assert capsys.readouterr().err.startswith(f"error: {says}")
 
 
-@pytest.mark.parametrize("given", ["orders", "orders=none", "=2", "orders=0"])
-def test_replicas_are_told_how_to_be_written(given: str) -> None:
+@pytest.mark.parametrize("provided", ["orders", "orders=none", "=2", "orders=0"])
+def test_replicas_are_told_how_to_be_written(provided: str) -> None:
     with pytest.raises(typer.BadParameter, match="write NAME=NUMBER, such as orders=2"):
-        command.up(replicas=[given])
+        command.up(replicas=[provided])
 
 
 def test_a_finished_run_is_not_taken_for_a_running_one(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,24 +82,24 @@ def exported(project: None, tmp_path: Path) -> dict[str, Any]:
     options = ["--broker", "nats://127.0.0.1:4222", "--run-dir", str(tmp_path / "run"), "--port-base", "18000"]
     result = CliRunner().invoke(app, ["up", *options, "--dapr-run", str(file)])
     assert result.exit_code == 0, result.output
-    found: dict[str, Any] = yaml.safe_load(file.read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
 
 
 def test_the_run_file_has_the_fields_of_the_dapr_cli_and_every_path_exists(exported: dict[str, Any]) -> None:
     jsonschema.validate(exported, RUN_FILE)
-    apps = {each["appID"]: each for each in exported["apps"]}
+    apps = {item["appID"]: item for item in exported["apps"]}
     services = {path.parent.name for path in ROOT.glob("services/*/pyproject.toml")}
     assert apps.keys() == services | {"archive", "saas", "smtp"}
-    for each in apps.values():
-        assert Path(each["appDirPath"]).is_dir()
-        assert all(Path(folder).is_dir() for folder in each["resourcesPaths"])
-    ports = [each[name] for each in apps.values() for name in each if name.endswith("Port")]
+    for entry in apps.values():
+        assert Path(entry["appDirPath"]).is_dir()
+        assert all(Path(folder).is_dir() for folder in entry["resourcesPaths"])
+    ports = [item[name] for item in apps.values() for name in item if name.endswith("Port")]
     assert len(ports) == len(set(ports))
 
 
 def test_an_app_finds_its_sidecar_its_policy_and_its_subscriptions(exported: dict[str, Any]) -> None:
-    (orders,) = [each for each in exported["apps"] if each["appID"] == "orders"]
+    (orders,) = [item for item in exported["apps"] if item["appID"] == "orders"]
     assert orders["env"]["DAPR_HTTP_PORT"] == str(orders["daprHTTPPort"])
     assert orders["command"][-1] == "orders.main:app"
     assert str(orders["appPort"]) in orders["command"]
@@ -107,7 +107,7 @@ def test_an_app_finds_its_sidecar_its_policy_and_its_subscriptions(exported: dic
     (resources,) = (Path(folder) for folder in orders["resourcesPaths"])
     kinds = {yaml.safe_load(file.read_text())["kind"] for file in resources.iterdir()}
     assert kinds == {"Component", "Subscription", "Resiliency"}
-    assert not {name for each in exported["apps"] for name in each["env"] if name.endswith("API_TOKEN")}
+    assert not {name for item in exported["apps"] for name in item["env"] if name.endswith("API_TOKEN")}
 
 
 def test_a_broker_that_dapr_run_does_not_start_is_refused(project: None, tmp_path: Path) -> None:

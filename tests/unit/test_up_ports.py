@@ -35,10 +35,10 @@ def test_two_parts_that_want_one_port_are_named() -> None:
 
 def test_two_runs_side_by_side_get_different_ports() -> None:
     with ports.block() as one, ports.block() as other:
-        ours = [next(one) for _ in range(100)]
+        own = [next(one) for _ in range(100)]
         theirs = [next(other) for _ in range(100)]
-    assert not set(ours) & set(theirs)
-    assert max(ours + theirs) < 32768  # the kernel lends none of them to a connection
+    assert not set(own) & set(theirs)
+    assert max(own + theirs) < 32768  # the kernel lends none of them to a connection
 
 
 def test_a_port_in_use_is_not_given_out(taken: int) -> None:
@@ -53,6 +53,6 @@ def test_a_port_in_use_is_not_given_out(taken: int) -> None:
     ],
 )
 def test_assign(base: int | None, expected: dict[str, int]) -> None:
-    wanted = {"orders": 8001, "orders-1": None, "mail": 20001, "nats": None}
+    requested = {"orders": 8001, "orders-1": None, "mail": 20001, "nats": None}
     free = [20001, 20002, 20003]  # 20001 is asked for by name, so nobody else gets it
-    assert ports.assign(wanted, free, base) == expected
+    assert ports.assign(requested, free, base) == expected

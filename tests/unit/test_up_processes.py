@@ -33,11 +33,11 @@ SUBSCRIPTIONS = frozenset({("pubsub", "orders.orderPlaced.v1")})
 
 def run_context() -> RunContext:
     started = instances(HOME, (), {})
-    wanted = requested_ports(HOME, started, ["nats"])
+    expected = requested_ports(HOME, started, ["nats"])
     return RunContext(
         home=HOME,
         folder=RunFolder(Path("/run")),
-        ports={name: port or 20000 + index for index, (name, port) in enumerate(wanted.items())},
+        ports={name: port or 20000 + index for index, (name, port) in enumerate(expected.items())},
         tools={"daprd": Path("/bin/daprd"), "nats-server": Path("/bin/nats-server")},
         environ={"PYTHONPATH": "/mine"},
         dapr_api_token="to-dapr",
@@ -50,7 +50,7 @@ def run_context() -> RunContext:
 def made() -> dict[str, Process]:
     around = run_context()
     everything = [*processes.programs(HOME.programs, around), *services(instances(HOME, (), {}), around)]
-    return {each.name: each for each in everything}
+    return {item.name: item for item in everything}
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def made() -> dict[str, Process]:
     ],
 )
 def test_instances(only: tuple[str, ...], replicas: dict[str, int], names: list[str]) -> None:
-    assert [each.name for each in instances(HOME, only, replicas)] == names
+    assert [instance.name for instance in instances(HOME, only, replicas)] == names
 
 
 def test_only_may_name_programs_too() -> None:
-    assert [each.name for each in processes.companions(HOME, ("orders",))] == []
-    assert [each.name for each in processes.companions(HOME, ("mail",))] == ["mail"]
-    assert [each.name for each in processes.companions(HOME, ())] == ["mail"]
+    assert [companion.name for companion in processes.companions(HOME, ("orders",))] == []
+    assert [companion.name for companion in processes.companions(HOME, ("mail",))] == ["mail"]
+    assert [companion.name for companion in processes.companions(HOME, ())] == ["mail"]
     assert instances(HOME, ("mail",), {}) == []
 
 
@@ -111,11 +111,11 @@ def test_a_service_is_told_where_its_sidecar_and_its_neighbours_are(made: dict[s
 
 def test_a_sidecar_knows_its_app_and_waits_for_the_planned_subscriptions(made: dict[str, Process]) -> None:
     sidecar = made["kitchen.daprd"]
-    given = dict(zip(sidecar.argv[1::2], sidecar.argv[2::2], strict=False))
-    assert given["--app-id"] == "kitchen"
-    assert given["--app-port"] == "8002"
-    assert given["--app-health-check-path"] == "/up"
-    assert given["--resources-path"] == "/run/resources/kitchen"
+    value = dict(zip(sidecar.argv[1::2], sidecar.argv[2::2], strict=False))
+    assert value["--app-id"] == "kitchen"
+    assert value["--app-port"] == "8002"
+    assert value["--app-health-check-path"] == "/up"
+    assert value["--resources-path"] == "/run/resources/kitchen"
     assert sidecar.env["DAPR_API_TOKEN"] == "to-dapr"
     assert sidecar.ready == SidecarServes(f"http://127.0.0.1:{sidecar.ports['http']}", "to-dapr", SUBSCRIPTIONS)
     assert "kitchen_app.main:app" in made["kitchen"].argv
@@ -220,5 +220,5 @@ def test_sqlite_starts_nothing_and_postgres_is_told_its_database() -> None:
 @pytest.mark.parametrize(("cores", "environ", "expected"), [(2, {}, "1"), (12, {}, "4"), (2, {"GOMAXPROCS": "8"}, "8")])
 def test_sidecars_share_the_cores(cores: int, environ: dict[str, str], expected: str):
     around = replace(run_context(), cores=cores, environ=environ)
-    sidecar = next(each for each in services(instances(HOME, (), {}), around) if each.name == "kitchen.daprd")
+    sidecar = next(service for service in services(instances(HOME, (), {}), around) if service.name == "kitchen.daprd")
     assert sidecar.env["GOMAXPROCS"] == expected

@@ -36,7 +36,7 @@ def shop(root: Path, text: str = WHOLE) -> Path:
 
 def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path) -> None:
     home = project.load(shop(tmp_path))
-    assert [(each.name, each.folder, each.port) for each in home.services] == [
+    assert [(service.name, service.folder, service.port) for service in home.services] == [
         ("orders", "services/orders", 8001),
         ("web", "web", None),
         ("menu", "services/menu", None),

@@ -83,13 +83,13 @@ def shop(folder: Path) -> Prepared:
 
 async def test_everything_starts_and_stops_in_order(tmp_path: Path) -> None:
     async with running(shop(tmp_path)) as run:
-        found = state.read(tmp_path)
-        assert found.supervisor.pid == os.getpid()
-        assert {each.name: each.state for each in run.state.processes} == dict.fromkeys(
+        result = state.read(tmp_path)
+        assert result.supervisor.pid == os.getpid()
+        assert {process.name: process.state for process in run.state.processes} == dict.fromkeys(
             ("redis", "orders", "orders.daprd"), "ready"
         )
         assert (run.url("orders"), run.url("orders.daprd")) == ("http://127.0.0.1:7001", "http://127.0.0.1:7002")
-        began = {each.name: each.process.started for each in run.state.processes if each.process}
+        began = {process.name: process.process.started for process in run.state.processes if process.process}
         assert began["redis"] < min(began["orders"], began["orders.daprd"])
     assert (tmp_path / "order").read_text().split() == ["orders", "orders.daprd", "redis"]
     assert (state.read(tmp_path).phase, state.read(tmp_path).find("redis").state) == ("stopped", "stopped")
@@ -101,9 +101,9 @@ async def test_the_state_file_follows_and_is_the_owners_alone(tmp_path: Path) ->
         await run.kill("orders")
         await run.wait_ready("orders")
         await asyncio.sleep(0.2)
-        found = state.read(tmp_path).find("orders")
-        assert (found.restarts, found.last_exit, found.state) == (1, "killed by SIGKILL", "ready")
-        assert found.process != before
+        result = state.read(tmp_path).find("orders")
+        assert (result.restarts, result.last_exit, result.state) == (1, "killed by SIGKILL", "ready")
+        assert result.process != before
         file = tmp_path / state.FILE_NAME
         assert file.stat().st_mode & 0o077 == 0
         assert json.loads(file.read_text())["dapr_api_token"] == "to-dapr"
@@ -206,18 +206,18 @@ def test_a_killed_run_leaves_nothing_after_the_next_start(tmp_path: Path) -> Non
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as up:
         assert up.stdout
         assert up.stdout.readline() == b"ready\n"
-        found = state.read(tmp_path)
-        orders = found.find("orders").process
+        result = state.read(tmp_path)
+        orders = result.find("orders").process
         assert orders
         sleeping = psutil.Process(orders.pid).children()
         with subprocess.Popen(["sleep", "60"], env={orphans.MARK: str(tmp_path)}) as bystander:
             up.kill()
             psutil.wait_procs([psutil.Process(orders.pid)] if orders.alive else [], timeout=60)
-            assert not found.running
-            said: list[str] = []
-            orphans.end(tmp_path, found, said.append)
-            assert said == [f"killing pid {sleeping[0].pid}, orphaned by an earlier run"]
-            assert not any(each.is_running() for each in sleeping)
+            assert not result.running
+            output: list[str] = []
+            orphans.end(tmp_path, result, output.append)
+            assert output == [f"killing pid {sleeping[0].pid}, orphaned by an earlier run"]
+            assert not any(item.is_running() for item in sleeping)
             assert bystander.poll() is None  # the same mark, but no session of ours
             bystander.kill()
 

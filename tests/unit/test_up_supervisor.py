@@ -63,9 +63,9 @@ async def begin(tmp_path: Path, heard: Heard) -> AsyncIterator[Begin]:
         return begun[-1]
 
     yield start
-    for each in begun:
-        each.give_up()
-        await each.stop()
+    for item in begun:
+        item.give_up()
+        await item.stop()
     await client.aclose()
 
 
@@ -122,10 +122,10 @@ def test_pauses_grow_and_end_growing(deaths: int, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
+    ("code", "message"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
 )
-def test_exits_in_words(code: int, said: str) -> None:
-    assert describe_exit(code) == said
+def test_exits_in_words(code: int, message: str) -> None:
+    assert describe_exit(code) == message
 
 
 async def test_one_that_will_not_stop_is_killed_after_its_grace(begin: Begin, heard: Heard) -> None:

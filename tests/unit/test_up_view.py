@@ -140,7 +140,8 @@ async def test_the_live_table_leaves_room_for_the_log(height: int, table_shown: 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(-1, "0 s"), (59.9, "59 s"), (61, "1 min 01 s"), (3660, "1 h 01 min"), (90000, "25 h 00 min")]
+    ("seconds", "message"),
+    [(-1, "0 s"), (59.9, "59 s"), (61, "1 min 01 s"), (3660, "1 h 01 min"), (90000, "25 h 00 min")],
 )
-def test_age(seconds: float, said: str) -> None:
-    assert age(seconds) == said
+def test_age(seconds: float, message: str) -> None:
+    assert age(seconds) == message

@@ -47,7 +47,7 @@ class Installed:
 
     def install_tidings(self, *more: str) -> None:
         """Install or upgrade the operator, and wait until the API server trusts it: what it cannot ask, it lets by."""
-        given = [
+        value = [
             f"image.repository={REPOSITORY}/operator",
             f"image.tag={TAG}",
             f"archive.image.repository={REPOSITORY}/archive",
@@ -56,7 +56,7 @@ class Installed:
             "archive.replayRequesters={tracking}",
             f"archive.dapr.sidecarImage={SIDECAR_IMAGE}",  # unmodified; empty: the one that the injector takes
         ]
-        self._install(self.tidings, "tidings", *given, more=more)
+        self._install(self.tidings, "tidings", *value, more=more)
         # Not `--wait`: the archive waits for the pizzeria's broker.
         self.tidings.kubectl("rollout", "status", "deployment/tidings-operator", "--timeout=300s")
         until("the webhooks' bundles hold every operator's certificate", self._is_trusted)
@@ -65,20 +65,22 @@ class Installed:
         configuration = json.loads(
             self.tidings.kubectl("get", "validatingwebhookconfiguration", "tidings", "-o", "json")
         )
-        bundles = [base64.b64decode(each["clientConfig"].get("caBundle", "")) for each in configuration["webhooks"]]
+        bundles = [
+            base64.b64decode(webhook["clientConfig"].get("caBundle", "")) for webhook in configuration["webhooks"]
+        ]
         operators = len(self.tidings.pods())
         return all(bundle.count(b"BEGIN CERTIFICATE") >= operators for bundle in bundles)
 
     def install_pizza(self, *more: str) -> str:
         """Install or upgrade the pizzeria; what Helm says."""
         numbered = f"{REPOSITORY}/numbered:{TAG}"
-        given = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
-        given += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        given.append(f"dapr.sidecarImage={SIDECAR_IMAGE}")
-        return self._install(self.pizza, "pizza", *given, more=("--values", str(HERE / "values.yaml"), *more))
+        value = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
+        value += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
+        value.append(f"dapr.sidecarImage={SIDECAR_IMAGE}")
+        return self._install(self.pizza, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
 
-    def _install(self, cluster: Cluster, chart: str, *given: str, more: tuple[str, ...]) -> str:
-        words = [chart, str(ROOT / "charts" / chart), *(word for each in given for word in ("--set", each)), *more]
+    def _install(self, cluster: Cluster, chart: str, *provided: str, more: tuple[str, ...]) -> str:
+        words = [chart, str(ROOT / "charts" / chart), *(word for item in provided for word in ("--set", item)), *more]
         # A helm built from source takes itself for Kubernetes 1.20 where it renders without a cluster.
         check_images(cluster.context, cluster.helm("template", *words, "--kube-version", "1.34.0"))
         return cluster.helm("upgrade", "--install", "--create-namespace", *words)
@@ -98,16 +100,16 @@ class Installed:
 def installed() -> Iterator[Installed]:
     """Both charts, installed anew, everything ready."""
     context = chosen(CONTEXT, current_context()) if CONTEXT == CURRENT else CONTEXT
-    found = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
+    result = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
     if not KEEP:
-        found.clean()
-    found.install_tidings()
-    found.install_pizza()
-    found.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
-    found.pizza.roll_out()
-    yield found
+        result.clean()
+    result.install_tidings()
+    result.install_pizza()
+    result.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
+    result.pizza.roll_out()
+    yield result
     if not KEEP:
-        found.clean()
+        result.clean()
 
 
 class Guest:
@@ -131,8 +133,8 @@ class Guest:
 
     def stage(self, order: str) -> str:
         """Where it is, by the page."""
-        found = self._ask("GET", f"/api/track/{order}")
-        return str(found["stage"]) if found else ""
+        result = self._ask("GET", f"/api/track/{order}")
+        return str(result["stage"]) if result else ""
 
     def eaten(self, *orders: str, patience: float = 180.0) -> None:
         """Wait until all are completed."""
@@ -149,8 +151,8 @@ class Guest:
         with self.cluster.http() as http:
             answer = http.request(method, self.cluster.url("storefront") + path, json=body, headers=headers)
         assert answer.status_code < 400 or answer.status_code >= 500 or answer.status_code == 404, answer.text
-        found: dict[str, Any] | None = answer.json() if answer.is_success else None
-        return found
+        result: dict[str, Any] | None = answer.json() if answer.is_success else None
+        return result
 
 
 @pytest.fixture

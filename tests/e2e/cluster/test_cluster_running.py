@@ -38,7 +38,7 @@ def test_everything_is_ready(installed: Installed) -> None:
     bare = {
         pod.metadata.labels["app.kubernetes.io/name"]
         for pod in installed.pizza.pods()
-        if "daprd" not in {each.name for each in [*pod.spec.containers, *(pod.spec.init_containers or ())]}
+        if "daprd" not in {container.name for container in [*pod.spec.containers, *(pod.spec.init_containers or ())]}
     }
     assert bare == {"storefront", "saas", "smtp", "nats", "redis", "topology"}
 
@@ -65,8 +65,8 @@ async def test_a_subscription_brings_a_consumer_into_play_and_its_end_takes_it_o
         until("its sidecar reads no more", lambda: "receiver-told" not in _reads(cluster, "receiver"))
         await numbers.send([after])
         await asyncio.sleep(5)  # long enough for what would still come
-        gone = await numbers.report([after])
-    assert (gone.received, len(gone.lost)) == (0, PARCEL)
+        removed = await numbers.report([after])
+    assert (removed.received, len(removed.lost)) == (0, PARCEL)
     assert cluster.lives() == before, "something was started again"
 
 
@@ -80,8 +80,8 @@ def _reads(cluster: Cluster, app: str) -> str:
         "import os, urllib.request as u; r = u.Request('http://127.0.0.1:3500/v1.0/metadata',"
         " headers={'dapr-api-token': os.environ['DAPR_API_TOKEN']}); print(u.urlopen(r).read().decode())"
     )
-    said = cluster.kubectl("exec", f"deployment/{app}", "-c", app, "--", "python", "-c", asked)
-    return json.dumps(json.loads(said.splitlines()[0]).get("subscriptions"))
+    output = cluster.kubectl("exec", f"deployment/{app}", "-c", app, "--", "python", "-c", asked)
+    return json.dumps(json.loads(output.splitlines()[0]).get("subscriptions"))
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
@@ -99,13 +99,13 @@ def test_a_broken_subscription_never_touches_a_sidecar(installed: Installed, gue
         cluster.kubectl("delete", "validatingwebhookconfiguration", "tidings")
     before, began = cluster.lives(), time.monotonic()
     children = _subscriptions(cluster, "loyalty")
-    said = {name: apply(cluster, broken(name, spec), check=False) for name, (spec, _) in MISTAKES.items()}
+    output = {name: apply(cluster, broken(name, spec), check=False) for name, (spec, _) in MISTAKES.items()}
     try:
         for name, (_, word) in MISTAKES.items():
-            assert webhooks or "created" in said[name], said[name]
-            if "created" in said[name]:
-                said[name] = until(f"{name} is refused in its status", partial(_refusal, cluster, name))
-            assert word in said[name], said[name]
+            assert webhooks or "created" in output[name], output[name]
+            if "created" in output[name]:
+                output[name] = until(f"{name} is refused in its status", partial(_refusal, cluster, name))
+            assert word in output[name], output[name]
         time.sleep(5)
         assert cluster.lives() == before
         assert _subscriptions(cluster, "loyalty") == children
@@ -128,21 +128,21 @@ def _refusal(cluster: Cluster, name: str) -> str:
 def test_a_schema_change_that_breaks_readers_is_refused_with_their_names(installed: Installed) -> None:
     cluster = installed.pizza
     types = json.loads(cluster.kubectl("get", "evtype", "-o", "json"))["items"]
-    placed = next(each for each in types if each["spec"]["type"] == "orders.orderPlaced")
+    placed = next(item for item in types if item["spec"]["type"] == "orders.orderPlaced")
     name = placed["metadata"]["name"]
     subscriptions = json.loads(cluster.kubectl("get", "esub", "-o", "json"))["items"]
     readers = {
-        each["metadata"]["name"]
-        for each in subscriptions
-        if "orders.orderPlaced" in [events.get("type") for events in each["spec"]["events"]]
+        subscription["metadata"]["name"]
+        for subscription in subscriptions
+        if "orders.orderPlaced" in [events.get("type") for events in subscription["spec"]["events"]]
     }
     assert readers
     schema = placed["spec"]["versions"][0]["schema"]
     lost = schema["required"].pop()
     del schema["properties"][lost]
-    said = cluster.kubectl("replace", "-f", "-", stdin=json.dumps(placed), check=False)
-    assert "denied the request" in said
-    assert {reader for reader in readers if reader not in said} == set(), said
+    output = cluster.kubectl("replace", "-f", "-", stdin=json.dumps(placed), check=False)
+    assert "denied the request" in output
+    assert {reader for reader in readers if reader not in output} == set(), output
     assert "denied the request" in cluster.kubectl("delete", "evtype", name, check=False)
     now = json.loads(cluster.kubectl("get", "evtype", name, "-o", "json"))
     assert now["metadata"]["generation"] == placed["metadata"]["generation"]

@@ -78,7 +78,11 @@ def kill_pod(cluster: Cluster, pod: Any) -> str:
 
 def kill_sidecar(cluster: Cluster, pod: Any) -> str:
     """SIGKILL its daprd on kind's node; elsewhere the pod."""
-    running = [each for each in pod.status.container_statuses or () if each.name == "daprd" and each.state.running]
+    running = [
+        container_status
+        for container_status in pod.status.container_statuses or ()
+        if container_status.name == "daprd" and container_status.state.running
+    ]
     if not running or not cluster.context.startswith(KIND):
         return kill_pod(cluster, pod)
     task = running[0].container_id.rpartition("/")[2]

@@ -29,7 +29,7 @@ def rabbitmq(installed: Installed) -> Iterator[None]:
 @pytest.mark.usefixtures("rabbitmq")
 def test_the_broker_is_switched_by_values(installed: Installed, guest: Guest, broker: str) -> None:
     component, more = BROKERS[broker]
-    installed.install_pizza(*(word for each in (f"broker.kind={broker}", *more) for word in ("--set", each)))
+    installed.install_pizza(*(word for item in (f"broker.kind={broker}", *more) for word in ("--set", item)))
     installed.pizza.roll_out()
     installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
     assert installed.pizza.kubectl("get", "component", "pubsub", "-o", "jsonpath={.spec.type}") == component

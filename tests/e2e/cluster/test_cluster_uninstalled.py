@@ -33,8 +33,8 @@ def _left(cluster: Cluster) -> list[str]:
     """Everything in the namespace, of whatever kind; events tell what was, and are gone within the hour."""
     kinds = cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
     asked = ",".join(kind for kind in kinds if kind.partition(".")[0] != "events")
-    found = cluster.kubectl("get", asked, "--ignore-not-found", "-o", "name").split()
-    return [name for name in found if name.rpartition("/")[2] not in OTHERS]
+    result = cluster.kubectl("get", asked, "--ignore-not-found", "-o", "name").split()
+    return [name for name in result if name.rpartition("/")[2] not in OTHERS]
 
 
 def _wide(cluster: Cluster) -> set[str]:
