@@ -50,7 +50,7 @@ class OutboxConformance:
             cause = counted()
             assert await process.deliver(cause)
             await world.until({"apple": [1]})
-            await process.told()
+            await process.published_all()
             (published, *_) = await world.published()
             assert (published["causationid"], published["correlationid"], published["type"]) == (
                 cause.id,
@@ -95,11 +95,14 @@ class OutboxConformance:
         causes = [counted(number=number) for number in range(1, world.contended + 1)]
         async with world.process("shop-0") as one, world.process("shop-1") as other:
             await asyncio.gather(
-                *(self.bring(item, [cause]) for item, cause in zip(itertools.cycle([one, other]), causes, strict=False))
+                *(
+                    self.deliver_all(item, [cause])
+                    for item, cause in zip(itertools.cycle([one, other]), causes, strict=False)
+                )
             )
             await world.until_published(causes)
-            await one.told()
-            await other.told()
+            await one.published_all()
+            await other.published_all()
             await world.until_nothing_is_left()
             totals = [item["data"]["total"] for item in await world.published()]
         assert (totals if world.ordered else sorted(totals)) == list(range(1, world.contended + 1))
@@ -112,9 +115,9 @@ class OutboxConformance:
                 assert accepted == ["broker" in world.accepts] * 3
                 assert (process.service.outbox.depth > 0) == ("broker" in world.accepts)
                 assert await world.effects() == {}
-            await self.bring(process, causes)
+            await self.deliver_all(process, causes)
             await world.until({"apple": [1, 2, 3]})
-            await process.told()
+            await process.published_all()
 
     async def test_while_the_sidecar_is_away_events_are_kept_or_refused_and_none_is_lost(self, world: World) -> None:
         causes = [counted(number=number) for number in (1, 2, 3)]
@@ -122,7 +125,7 @@ class OutboxConformance:
             process.sidecar.down = True
             assert [await process.deliver(cause) for cause in causes] == ["sidecar" in world.accepts] * 3
             process.sidecar.down = False
-            await self.bring(process, causes)
+            await self.deliver_all(process, causes)
             await world.until({"apple": [1, 2, 3]})
 
     async def test_what_is_refused_waits_then_steps_aside_and_goes_once_it_may(
@@ -136,9 +139,9 @@ class OutboxConformance:
             if parks:
                 await world.until({"apple": [2]})
                 await world.release(process)
-            await self.bring(process, causes)
+            await self.deliver_all(process, causes)
             await world.until({"apple": [2, 1] if parks else [1, 2]})
-            await process.told()
+            await process.published_all()
             await world.until_nothing_is_left()
 
     async def test_what_is_parked_outlives_its_process(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +164,8 @@ class OutboxConformance:
             for number in itertools.count():
                 before, causes = process.steps, [counted(f"item-{number}", item) for item in (1, 2)]
                 process.fails_after(number)
-                await self.bring(process, causes)
-                await process.told()
+                await self.deliver_all(process, causes)
+                await process.published_all()
                 if process.steps - before <= number:
                     break
             await world.until({f"item-{item}": [1, 2] for item in range(number + 1)})
@@ -173,8 +176,8 @@ class OutboxConformance:
             for number in itertools.count():
                 before, causes = process.steps, [counted(f"item-{number}", item) for item in (1, 2)]
                 process.cancels_after(number)
-                await self.bring(process, causes)
-                await process.told()
+                await self.deliver_all(process, causes)
+                await process.published_all()
                 if process.steps - before <= number:
                     break
             process.heals()
@@ -190,11 +193,11 @@ class OutboxConformance:
                 process.dies_after(number)
                 for cause in causes:
                     await process.deliver(cause)
-                await process.told()
+                await process.published_all()
                 died = process.dead
             expected[f"item-{number}"] = [1, 2]
             async with world.process() as process:  # what was not acknowledged is brought again; what was, may be
-                await self.bring(process, causes)
+                await self.deliver_all(process, causes)
                 await world.until(expected)
                 await world.until_nothing_is_left()
             if not died:
@@ -246,7 +249,7 @@ class OutboxConformance:
         yield
         process.sidecar.heal()
 
-    async def bring(self, process: Process, causes: Sequence[Envelope]) -> None:
+    async def deliver_all(self, process: Process, causes: Sequence[Envelope]) -> None:
         """Deliver as a broker does: in order, each until it is acknowledged."""
         for cause in causes:
             deadline = time.monotonic() + PATIENCE

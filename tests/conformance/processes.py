@@ -147,7 +147,7 @@ class Process:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def told(self) -> None:
+    async def published_all(self) -> None:
         """Wait until everything is published."""
         await poll(lambda: self.dead or self.service.outbox.depth == 0)
 

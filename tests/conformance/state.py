@@ -64,7 +64,7 @@ class StateConformance:
         key = unique("plain")
         for value in (b"1", b"2", b"3"):
             await world.sidecar.transact([Upsert(key, value)])
-        assert (await _there(world.sidecar, key)).value == b"3"
+        assert (await _existing(world.sidecar, key)).value == b"3"
         await world.sidecar.transact([Delete(key)])
         await world.sidecar.transact([Delete(key)])
         assert await world.sidecar.get(key) is None
@@ -72,9 +72,9 @@ class StateConformance:
     async def test_every_write_changes_the_etag_and_only_the_last_one_holds(self, world: StateWorld) -> None:
         key = unique("etag")
         await world.sidecar.transact([Upsert(key, b"1")])
-        first = await _there(world.sidecar, key)
+        first = await _existing(world.sidecar, key)
         await world.sidecar.transact([Upsert(key, b"2", etag=first.etag)])
-        second = await _there(world.sidecar, key)
+        second = await _existing(world.sidecar, key)
         assert second.value == b"2"
         assert second.etag != first.etag
         for stale in (Upsert(key, b"3", etag=first.etag), Delete(key, etag=first.etag)):
@@ -89,14 +89,14 @@ class StateConformance:
         await world.sidecar.transact([Upsert(key, b"1")])
         with pytest.raises(StateConflict):
             await world.sidecar.transact([Upsert(key, b"2", etag="no etag of anybody's")])
-        assert (await _there(world.sidecar, key)).value == b"1"
+        assert (await _existing(world.sidecar, key)).value == b"1"
 
     async def test_an_update_does_not_bring_back_what_was_deleted_except_without_real_transactions(
         self, world: StateWorld
     ) -> None:
         key = unique("gone")
         await world.sidecar.transact([Upsert(key, b"1")])
-        etag = (await _there(world.sidecar, key)).etag
+        etag = (await _existing(world.sidecar, key)).etag
         await world.sidecar.transact([Delete(key)])
         if world.atomic:
             with pytest.raises(StateConflict):
@@ -110,37 +110,37 @@ class StateConformance:
         await world.sidecar.transact([Upsert(key, b"1", insert=True)])
         with pytest.raises(StateConflict, match=key):
             await world.sidecar.transact([Upsert(key, b"2", insert=True)])
-        assert (await _there(world.sidecar, key)).value == b"1"
+        assert (await _existing(world.sidecar, key)).value == b"1"
         await world.sidecar.transact([Delete(key)])
         await world.sidecar.transact([Upsert(key, b"3", insert=True)])
-        assert (await _there(world.sidecar, key)).value == b"3"
+        assert (await _existing(world.sidecar, key)).value == b"3"
 
     async def test_an_insert_does_not_hold_over_a_plain_write(self, world: StateWorld) -> None:
         key = unique("insert")
         await world.sidecar.transact([Upsert(key, b"1")])
         with pytest.raises(StateConflict):
             await world.sidecar.transact([Upsert(key, b"2", insert=True)])
-        assert (await _there(world.sidecar, key)).value == b"1"
+        assert (await _existing(world.sidecar, key)).value == b"1"
 
     @pytest.mark.parametrize("how", ["insert", "etag"])
     async def test_of_many_writers_at_once_one_wins(self, world: StateWorld, how: str) -> None:
         key, etag = unique("race"), None
         if how == "etag":
             await world.sidecar.transact([Upsert(key, b"0")])
-            etag = (await _there(world.sidecar, key)).etag
+            etag = (await _existing(world.sidecar, key)).etag
         writes = [Upsert(key, str(number).encode(), etag=etag, insert=etag is None) for number in range(12)]
         outcomes = await asyncio.gather(
             *(world.sidecar.transact([write, Upsert(unique("other"), b"1")]) for write in writes),
             return_exceptions=True,
         )
         winners = [write.value for write, outcome in zip(writes, outcomes, strict=True) if outcome is None]
-        assert winners == [(await _there(world.sidecar, key)).value], outcomes
+        assert winners == [(await _existing(world.sidecar, key)).value], outcomes
         assert all(outcome is None or isinstance(outcome, SidecarError) for outcome in outcomes)
 
     async def test_a_transaction_writes_everything(self, world: StateWorld) -> None:
         old, new, removed = unique("old"), unique("new"), unique("gone")
         await world.sidecar.transact([Upsert(old, b"1"), Upsert(removed, b"1")])
-        etag = (await _there(world.sidecar, old)).etag
+        etag = (await _existing(world.sidecar, old)).etag
         await world.sidecar.transact([Upsert(old, b"2", etag=etag), Upsert(new, b"3", insert=True), Delete(removed)])
         items = await world.sidecar.get_many([old, new, removed])
         assert {key: item.value for key, item in items.items()} == {old: b"2", new: b"3"}
@@ -156,7 +156,7 @@ class StateConformance:
         operations = [Upsert(taken, b"2", insert=True), Upsert(other, b"written")]
         with pytest.raises(StateConflict):
             await world.sidecar.transact(operations if position == "first" else operations[::-1])
-        assert (await _there(world.sidecar, taken)).value == b"1"
+        assert (await _existing(world.sidecar, taken)).value == b"1"
         assert (await world.sidecar.get(other) is None) is world.atomic
 
     async def test_what_has_a_time_to_live_is_gone_after_it(self, world: StateWorld) -> None:
@@ -168,15 +168,15 @@ class StateConformance:
         assert set(await world.sidecar.get_many([short, long, renewed, plain])) == {long, renewed, plain}
         assert await world.sidecar.get(short) is None
         await world.sidecar.transact([Upsert(short, b"again", insert=True)])
-        assert (await _there(world.sidecar, short)).value == b"again"
+        assert (await _existing(world.sidecar, short)).value == b"again"
 
     async def test_an_app_sees_only_its_own_keys(self, world: StateWorld) -> None:
         key, other = unique("mine"), world.other()
         await world.sidecar.transact([Upsert(key, b"mine", insert=True)])
         assert await other.get(key) is None
         await other.transact([Upsert(key, b"theirs", insert=True)])
-        assert (await _there(world.sidecar, key)).value == b"mine"
-        assert (await _there(other, key)).value == b"theirs"
+        assert (await _existing(world.sidecar, key)).value == b"mine"
+        assert (await _existing(other, key)).value == b"theirs"
 
     async def test_a_key_with_daprs_separator_is_refused(self, world: StateWorld) -> None:
         key = f"{unique('a')}||b"
@@ -218,7 +218,7 @@ class StateConformance:
         assert await world.sidecar.ready()
 
 
-async def _there(sidecar: Sidecar, key: str) -> Any:
+async def _existing(sidecar: Sidecar, key: str) -> Any:
     item = await sidecar.get(key)
     assert item is not None, f"{key} is not there"
     return item

@@ -112,14 +112,14 @@ class Shop:
         """What was published, repetitions included."""
         return self.broker.events("shop.totalChanged.v1")
 
-    def told(self, item: str = "apple") -> list[int]:
+    def published_all(self, item: str = "apple") -> list[int]:
         """The totals of an item as a consumer sees them that handles each id once."""
         effects = {entry["id"]: entry["data"]["total"] for entry in self.published() if entry["subject"] == item}
         return list(effects.values())
 
-    def is_told(self, totals: dict[str, list[int]]) -> bool:
+    def is_published(self, totals: dict[str, list[int]]) -> bool:
         """Whether a consumer sees these totals."""
-        return all(self.told(item) == expected for item, expected in totals.items())
+        return all(self.published_all(item) == expected for item, expected in totals.items())
 
 
 async def _die(service: Service) -> None:
@@ -212,7 +212,7 @@ class TableConformance:
             cause = counted()
             assert await deliver(service, cause) == _DONE
             await published(service)
-        assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
+        assert (await shop.totals(), shop.published_all()) == ({"apple": 1}, [1])
         assert await shop.rows(table_schema.outbox) == 0
         assert shop.published()[0]["causationid"] == cause.id
 
@@ -245,7 +245,7 @@ class TableConformance:
             assert set(answers) == {_DONE}
             await published(service)
             await published(other)
-        assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
+        assert (await shop.totals(), shop.published_all()) == ({"apple": 1}, [1])
 
     async def test_a_handler_that_fails_or_declines_leaves_nothing_behind(self, shop: Shop) -> None:
         outcomes: list[object] = [ValueError("no"), Retry("later"), Drop("unwanted"), None]
@@ -265,14 +265,14 @@ class TableConformance:
             answers = [await deliver(service, again) for _ in range(4)]
             await published(service)
         assert answers == [_RETRY, _RETRY, _DONE, _DONE]
-        assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
+        assert (await shop.totals(), shop.published_all()) == ({"apple": 1}, [1])
 
     async def test_requests_are_units_of_work_too(self, shop: Shop) -> None:
         async with shop.process() as (service, _):
             for _ in range(2):
                 await service.execute(count, Counted(item="pear"), correlation_id="c-1")
             await published(service)
-        assert shop.told("pear") == [1, 2]
+        assert shop.published_all("pear") == [1, 2]
         assert {item["correlationid"] for item in shop.published()} == {"c-1"}
 
     async def test_units_of_work_side_by_side_lose_nothing(self, shop: Shop) -> None:
@@ -282,7 +282,7 @@ class TableConformance:
             await published(service)
             await published(other)
         assert await shop.totals() == {"apple": 17}
-        assert shop.told() == list(range(1, 18)), "in the order of the commits, across two replicas"
+        assert shop.published_all() == list(range(1, 18)), "in the order of the commits, across two replicas"
 
     # -- what fails -------------------------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class TableConformance:
             assert service.outbox.depth == 30
             sidecar.heal()
             await published(service)
-        assert [shop.told(f"item-{number}") for number in range(3)] == [list(range(1, 11))] * 3
+        assert [shop.published_all(f"item-{number}") for number in range(3)] == [list(range(1, 11))] * 3
         assert await shop.rows(table_schema.parked) == 0
 
     async def test_an_answer_that_was_lost_is_published_again_with_the_same_id(self, shop: Shop) -> None:
@@ -303,7 +303,7 @@ class TableConformance:
             await deliver(service, counted())
             await published(service)
         assert len(shop.published()) == 2
-        assert shop.told() == [1]
+        assert shop.published_all() == [1]
 
     async def test_a_dead_instances_lane_is_adopted_at_once_by_its_next_start(self, shop: Shop) -> None:
         async with shop.process() as (service, sidecar):
@@ -311,7 +311,7 @@ class TableConformance:
             await deliver(service, counted())
         assert shop.published() == []
         async with shop.process() as (service, _):
-            await poll(lambda: shop.told() == [1])
+            await poll(lambda: shop.published_all() == [1])
 
     async def test_a_silent_instances_lane_is_adopted_once_its_lease_is_over(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
@@ -334,8 +334,8 @@ class TableConformance:
         async with shop.process("shop-1") as (other, _):
             await deliver(other, counted())
             await deliver(other, counted("pear"))
-            await poll(lambda: shop.told("pear") == [1])
-            await poll(lambda: shop.told() == [1, 2])
+            await poll(lambda: shop.published_all("pear") == [1])
+            await poll(lambda: shop.published_all() == [1, 2])
 
     async def test_an_instance_that_slept_past_its_lease_goes_on_in_a_new_lane(self, shop: Shop) -> None:
         async with shop.process("shop-0") as (sleeper, sidecar):
@@ -343,13 +343,13 @@ class TableConformance:
             await deliver(sleeper, counted())
             await shop.query(sa.update(table_schema.lanes).values(until=0.0).returning(table_schema.lanes.c.lane))
             async with shop.process("shop-1"):
-                await poll(lambda: shop.told() == [1])
+                await poll(lambda: shop.published_all() == [1])
                 outbox = sleeper.outbox
                 assert isinstance(outbox, TableOutbox)
                 outbox._lease._until = 0.0
                 sidecar.down = False
                 await deliver(sleeper, counted())
-                await poll(lambda: shop.told() == [1, 2])
+                await poll(lambda: shop.published_all() == [1, 2])
         assert len(await shop.query(sa.select(table_schema.lanes.c.lane))) == 3
 
     async def test_a_refused_event_holds_up_its_subject_only_and_is_parked_at_last(
@@ -369,16 +369,16 @@ class TableConformance:
             assert isinstance(outbox, TableOutbox)
             for item in ("apple", "apple", "pear"):
                 await deliver(service, counted(item))
-            await poll(lambda: shop.told("pear") == [1])
-            assert shop.told("apple") == []
+            await poll(lambda: shop.published_all("pear") == [1])
+            assert shop.published_all("apple") == []
             await published(service)
             (parked,) = await outbox.parked()
             assert (parked.subject, parked.attempts, parked.reason) == ("apple", 3, "too large for the broker")
-            assert shop.told("apple") == [2]
+            assert shop.published_all("apple") == [2]
             monkeypatch.setattr(MemorySidecar, "publish", refuse)
             assert await outbox.unpark(parked.id) == 1
             await published(service)
-            assert shop.told("apple") == [2, 1]
+            assert shop.published_all("apple") == [2, 1]
             assert await outbox.parked() == []
 
     async def test_a_process_may_die_between_any_two_steps(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +387,7 @@ class TableConformance:
             async with shop.process() as (service, _):
                 for cause in causes:  # what was not acknowledged is brought again; what was, may be
                     assert await deliver(service, cause) == _DONE
-                await poll(partial(shop.is_told, {f"item-{number - 1}": [1, 2] for _ in causes}))
+                await poll(partial(shop.is_published, {f"item-{number - 1}": [1, 2] for _ in causes}))
                 causes = [counted(f"item-{number}") for _ in range(2)]
                 if not await _dies_after(number, causes, service, steps):
                     break
@@ -403,12 +403,12 @@ class TableConformance:
             await service.execute(postpone, Counted(item="apple", slow=3600.0))
             await service.execute(postpone, Counted(item="plum", slow=0.3))
             await service.execute(postpone, Counted(item="pear"))
-            await poll(lambda: shop.is_told({"plum": [1], "pear": [1]}))
+            await poll(lambda: shop.is_published({"plum": [1], "pear": [1]}))
             assert time.monotonic() - began > 0.3
             async with asyncio.timeout(PATIENCE):
                 while await shop.rows(table_schema.scheduled) > 1:  # noqa: ASYNC110 - the database does not call
                     await asyncio.sleep(0.01)
-            assert shop.told("apple") == []
+            assert shop.published_all("apple") == []
 
     async def test_a_scheduled_message_survives_the_death_of_its_handler(self, shop: Shop) -> None:
         dying = True
@@ -425,7 +425,7 @@ class TableConformance:
             await poll(lambda: service.outbox.depth == 1)
         dying = False
         async with shop.process() as (service, _):
-            await poll(lambda: shop.told() == [1])
+            await poll(lambda: shop.published_all() == [1])
 
     # -- housekeeping -----------------------------------------------------------------------------------------------
 
@@ -464,18 +464,18 @@ class TableConformance:
             outbox._lease._clock = time.time
             for cause in causes:
                 await deliver(service, cause)
-            await poll(lambda: shop.told() == [1, 2, 3, 4, 5, 6])
+            await poll(lambda: shop.published_all() == [1, 2, 3, 4, 5, 6])
 
     async def test_a_clean_stop_publishes_first_and_lets_others_in_at_once(self, shop: Shop) -> None:
         async with shop.process("shop-0") as (service, _):
             for _ in range(5):
                 await deliver(service, counted())
             await service.stop()
-            assert shop.told() == [1, 2, 3, 4, 5]
+            assert shop.published_all() == [1, 2, 3, 4, 5]
         async with shop.process("shop-1") as (service, sidecar):
             sidecar.down = True
             await deliver(service, counted())
             service.settings.__dict__["tidings_drain"] = 0.05
             await service.stop()
         async with shop.process("shop-2"):
-            await poll(lambda: shop.told() == [1, 2, 3, 4, 5, 6])
+            await poll(lambda: shop.published_all() == [1, 2, 3, 4, 5, 6])

@@ -84,7 +84,7 @@ class World:
     async def release(self, process: Process) -> None:
         """Let go what was parked, where it does not go by itself."""
 
-    async def bury(self, process: Process) -> None:
+    async def clean_up(self, process: Process) -> None:
         """Close what a dead process had open, as its kernel would."""
         await process.service.sidecar.close()
 
@@ -107,7 +107,7 @@ class World:
             yield process
         finally:
             await process.kill()
-            await self.bury(process)
+            await self.clean_up(process)
             loop.set_task_factory(before)
 
     async def start(self, process: Process, instance: str) -> None:
@@ -196,9 +196,9 @@ class TableWorld(World):
         assert (parked.subject, parked.attempts, parked.reason) == ("apple", self.tries, "no such topic")
         assert await outbox.unpark(parked.id) == 1
 
-    async def bury(self, process: Process) -> None:
+    async def clean_up(self, process: Process) -> None:
         """Let the server notice that its client has gone."""
-        await super().bury(process)
+        await super().clean_up(process)
         outbox = process.service.outbox
         assert isinstance(outbox, TableOutbox)
         await outbox.database.close()

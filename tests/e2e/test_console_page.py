@@ -54,8 +54,8 @@ async def test_the_map_shows_who_tells_whom_what_and_what_happens_now(newsroom: 
     await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "none")
     await expect(line(page, "orders archive")).to_have_count(0)
 
-    await newsroom.hear(BOXED)
-    await newsroom.hear(BOXED)
+    await newsroom.receive(BOXED)
+    await newsroom.receive(BOXED)
     await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "slow")
     await expect(line(page, "kitchen pickup").locator("text")).to_have_text("2")
     await expect(line(page, "payments orders")).to_have_attribute("data-flow", "none")
@@ -69,7 +69,7 @@ async def test_the_map_shows_who_tells_whom_what_and_what_happens_now(newsroom: 
 async def test_a_service_is_chosen_by_keyboard_and_tells_what_it_publishes_and_reads(
     newsroom: Newsroom, visit: Open
 ) -> None:
-    await newsroom.hear(BOXED)
+    await newsroom.receive(BOXED)
     page = await visit(newsroom.url)
     panel = page.get_by_role("complementary", name="What is chosen")
     await expect(panel).to_contain_text("Right now")
@@ -150,8 +150,8 @@ async def test_one_correlation_is_told_as_a_story(newsroom: Newsroom, visit: Ope
 async def test_events_are_found_by_type_and_text_and_new_ones_come_by_themselves(
     newsroom: Newsroom, visit: Open
 ) -> None:
-    await newsroom.hear("orders.orderPlaced.v1", subject="order-1")
-    await newsroom.hear("orders.orderCompleted.v1", subject="order-1")
+    await newsroom.receive("orders.orderPlaced.v1", subject="order-1")
+    await newsroom.receive("orders.orderCompleted.v1", subject="order-1")
     page = await visit(f"{newsroom.url}/events")
     rows = page.locator(".events > li")
     await expect(rows).to_have_count(2)
@@ -161,7 +161,7 @@ async def test_events_are_found_by_type_and_text_and_new_ones_come_by_themselves
     await page.get_by_role("button", name="Find").click()
     await expect(rows).to_have_count(1)
     await rows.first.locator("summary").click()
-    await newsroom.hear("orders.orderPlaced.v1", subject="order-2")
+    await newsroom.receive("orders.orderPlaced.v1", subject="order-2")
     await expect(rows).to_have_count(2)
     await expect(rows.last.get_by_label("JSON")).to_be_visible()  # stays open
 
@@ -176,19 +176,19 @@ async def test_events_are_found_by_type_and_text_and_new_ones_come_by_themselves
 
 async def test_more_than_a_page_is_asked_for(newsroom: Newsroom, visit: Open) -> None:
     for _ in range(55):
-        await newsroom.hear(BOXED)
+        await newsroom.receive(BOXED)
     page = await visit(f"{newsroom.url}/events")
     rows = page.locator(".events > li")
     await expect(rows).to_have_count(50)
     await page.get_by_role("button", name="Older ones").click()
     await expect(rows).to_have_count(55)
     await expect(page.get_by_role("button", name="Older ones")).to_have_count(0)
-    await newsroom.hear(BOXED)
+    await newsroom.receive(BOXED)
     await expect(rows).to_have_count(56)  # none lost between the pages
 
 
 async def test_what_an_event_says_is_text_whatever_it_is(newsroom: Newsroom, visit: Open) -> None:
-    await newsroom.hear(BOXED, subject="<img src=x onerror=alert(1)>", correlationid='"><script>')
+    await newsroom.receive(BOXED, subject="<img src=x onerror=alert(1)>", correlationid='"><script>')
     await newsroom.died("pickup", BOXED, "<img src=x onerror=alert(2)>", **SHELF)
     page = await visit(f"{newsroom.url}/events")
     await expect(page.locator(".events > li")).to_contain_text("<img src=x onerror=alert(1)>")
@@ -361,7 +361,7 @@ async def test_a_replay_by_type_time_and_rate_is_ended_while_it_runs(newsroom: N
 async def test_deprecated_versions_say_who_still_reads_them(newsroom: Newsroom, visit: Open) -> None:
     drawn: dict[str, Any] = json.loads(newsroom.map.read_text())
     [old] = drawn["deprecated"]
-    await newsroom.hear("orders.orderConfirmed.v1")
+    await newsroom.receive("orders.orderConfirmed.v1")
     page = await visit(f"{newsroom.url}/versions")
     card = page.get_by_role("article", name=re.compile("orders.orderConfirmed"))
     await expect(card).to_contain_text("Nobody reads it by name any more")
@@ -403,7 +403,7 @@ async def test_colours_are_chosen_and_kept(newsroom: Newsroom, visit: Open) -> N
 
 
 async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: Open) -> None:
-    await newsroom.hear(BOXED)
+    await newsroom.receive(BOXED)
     page = await visit(newsroom.url, reduced_motion="reduce")
     flow = line(page, "kitchen pickup").locator(".flow")
     await expect(line(page, "kitchen pickup")).to_have_attribute("data-flow", "slow")

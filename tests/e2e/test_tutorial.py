@@ -109,7 +109,7 @@ class Newcomer:
             ["bash", "-c", whole], cwd=self.home, env=self.environment, timeout=BLOCK, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{self.said()}"
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{self.logged()}"
         assert missing(expected, done.stdout) == [], f"{script}\nprinted\n{done.stdout}"
 
     def start(self, command: str, expected: str) -> None:
@@ -122,9 +122,9 @@ class Newcomer:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         end = time.monotonic() + START
-        while missing(expected or "ready in … s", self.said()):
-            assert self.running.poll() is None, f"{command} has ended:\n{self.said()}"
-            assert time.monotonic() < end, f"{command} is not ready:\n{self.said()}"
+        while missing(expected or "ready in … s", self.logged()):
+            assert self.running.poll() is None, f"{command} has ended:\n{self.logged()}"
+            assert time.monotonic() < end, f"{command} is not ready:\n{self.logged()}"
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -134,13 +134,13 @@ class Newcomer:
         os.killpg(self.running.pid, signal.SIGINT)
         self.running.wait(STOP)
         self.running = None
-        assert "all processes have stopped" in self.said()
+        assert "all processes have stopped" in self.logged()
 
     @property
     def log(self) -> Path:
         return self.scratch / f"terminal-{self.starts}.log"
 
-    def said(self) -> str:
+    def logged(self) -> str:
         return self.log.read_text(errors="replace") if self.starts else ""
 
 

@@ -173,7 +173,7 @@ async def test_a_failure_may_say_anything(archive: Archive) -> None:
 
 
 async def test_a_confirmation_may_say_anything(archive: Archive) -> None:
-    await archive.hear(DEAD, dead("e-1"))
+    await archive.receive(DEAD, dead("e-1"))
     replay_id = (await archive.http.post("/deadletters/1/replay", json={})).json()["replay"]["replayId"]
     for text, name in itertools.product(ODD_TEXTS, ("replayId", "eventId", "source", "subscription", "reason")):
         data = {"replayId": replay_id, "eventId": "e-2", "source": "orders", "subscription": "s", "outcome": "failed"}

@@ -60,7 +60,7 @@ class Replica:
         app = create_app(self.service, [api.router, api_deadletters.router, api_replays.router])
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://archive")
 
-    async def hear(self, topic: str, body: bytes) -> bytes:
+    async def receive(self, topic: str, body: bytes) -> bytes:
         return await self.service.ingress.deliver(f"/events/{topic}", body)
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -99,7 +99,7 @@ def fact(identity: str, **attributes: Any) -> bytes:
 async def test_what_both_are_brought_is_kept_once_and_found(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
     one, two, _ = replicas
     events = [fact(f"e-{number}", subject=f"o-{number % 7}") for number in range(100)]
-    answers = await asyncio.gather(*(item.hear(PLACED, event) for event in events for item in (one, two)))
+    answers = await asyncio.gather(*(item.receive(PLACED, event) for event in events for item in (one, two)))
     assert set(answers) == {b'{"status":"SUCCESS"}'}
     assert await two.get("/counts") == {PLACED: 100}
     assert len((await one.get("/events", subject="o-3", type="orders.*", q="zoë"))["events"]) == 14
@@ -114,7 +114,7 @@ async def test_a_dead_letter_that_both_are_brought_is_decided_about_once(
     failure = {"failuresubscription": "pickup-x", "failurereason": "odd"}
     for last in ("2026-03-14T12:00:00Z", "2026-03-14T12:01:00Z"):
         letter = fact("e-1", **failure, failurelast=last)
-        await asyncio.gather(*(item.hear("deadletter.pickup", letter) for item in (one, two)))
+        await asyncio.gather(*(item.receive("deadletter.pickup", letter) for item in (one, two)))
     [result] = (await one.get("/deadletters"))["deadLetters"]
     assert result["failures"] == 2
     asked = [item.http.post(f"/deadletters/{result['number']}/discard", json={"reason": "x"}) for item in (one, two)]
@@ -130,7 +130,7 @@ async def test_a_dead_letter_that_both_are_brought_is_decided_about_once(
 async def test_a_replay_that_one_began_is_ended_by_the_other(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
     one, two, broker = replicas
     for number in range(60):
-        await one.hear(PLACED, fact(f"e-{number:02}"))
+        await one.receive(PLACED, fact(f"e-{number:02}"))
     await one.http.post("/replays", json={"replayId": "r-1", "consumer": "pickup", "ratePerSecond": 40})
     await eventually(lambda: sent(broker, 10))
     await one.service.stop()
@@ -162,7 +162,7 @@ async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_
     one, two, broker = replicas
     failure = {"failuresubscription": "pickup-x", "failurereason": "odd"}
     for number in range(20):
-        await one.hear("deadletter.pickup", fact(f"e-{number}", **failure))
+        await one.receive("deadletter.pickup", fact(f"e-{number}", **failure))
     body = {"batch": "uid-1"}
     answers = await asyncio.gather(
         *(item.http.post(f"/deadletters/{n}/replay", json=body) for n in range(1, 21) for item in (one, two))
@@ -176,8 +176,8 @@ async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_
 
     events = broker.events("replay.pickup")
     for count, event in enumerate(events[:5]):
-        await (one, two)[count % 2].hear(OUTCOME, confirmation(event, "handled"))
-        await (two, one)[count % 2].hear(OUTCOME, confirmation(event, "handled"))  # delivered twice
+        await (one, two)[count % 2].receive(OUTCOME, confirmation(event, "handled"))
+        await (two, one)[count % 2].receive(OUTCOME, confirmation(event, "handled"))  # delivered twice
     outcomes = await one.get("/deadletters/outcomes", batch="uid-1")
     assert (outcomes["sent"], outcomes["unconfirmed"], outcomes["handled"]) == (20, 15, 5)
     states = [dead_letter["state"] for dead_letter in (await one.get("/deadletters", state="any"))["deadLetters"]]
@@ -188,7 +188,7 @@ async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_othe
     replicas: tuple[Replica, Replica, MemoryBroker],
 ) -> None:
     one, two, broker = replicas
-    await one.hear("deadletter.pickup", fact("e-1", failuresubscription="pickup-x", failurereason="odd"))
+    await one.receive("deadletter.pickup", fact("e-1", failuresubscription="pickup-x", failurereason="odd"))
     for item in (one, two):
         item.sidecar.down = True
     answer = await one.http.post("/deadletters/1/replay", json={})
@@ -199,7 +199,7 @@ async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_othe
     two.sidecar.down = False
     await eventually(lambda: sent(broker, 1))
     assert (await two.get("/deadletters/1"))["replay"]["outcome"] == "unconfirmed"
-    await two.hear(OUTCOME, confirmation(broker.events("replay.pickup")[0], "handled"))
+    await two.receive(OUTCOME, confirmation(broker.events("replay.pickup")[0], "handled"))
     assert (await two.get("/deadletters/1"))["state"] == "handled"
     assert len(broker.events("replay.pickup")) == 1
 

@@ -49,7 +49,7 @@ def lines(quantity: Any, **more: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "named"),
     [
         (order(lines=[]), "1 to 100 pizzas"),
         (order(lines=lines(0)), "quantity"),
@@ -65,12 +65,12 @@ def lines(quantity: Any, **more: Any) -> list[dict[str, Any]]:
     ],
 )
 async def test_an_order_that_makes_no_sense_is_refused_by_field(
-    system: Run, client: httpx2.AsyncClient, body: Any, told: str
+    system: Run, client: httpx2.AsyncClient, body: Any, named: str
 ) -> None:
     answer = await client.post(f"{system.url('orders')}/orders", json=body)
     assert answer.status_code in (409, 422)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert told in answer.text
+    assert named in answer.text
 
 
 async def test_an_order_that_is_no_json_is_refused(system: Run, client: httpx2.AsyncClient) -> None:

@@ -64,7 +64,7 @@ async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
 
 
 async def test_each_counts_once_whichever_replica_is_first(replicas: list[Service]) -> None:
-    async def hear(service: Service, seed: int) -> None:
+    async def receive(service: Service, seed: int) -> None:
         numbers = list(range(200))
         random.Random(seed).shuffle(numbers)
         waiting = set(numbers)
@@ -73,6 +73,6 @@ async def test_each_counts_once_whichever_replica_is_first(replicas: list[Servic
             answers = await asyncio.gather(*(service.ingress.deliver(PATH, body(number)) for number in order))
             waiting -= {number for number, value in zip(order, answers, strict=True) if b"SUCCESS" in value}
 
-    await asyncio.gather(*(hear(service, seed) for seed, service in enumerate(replicas)))
+    await asyncio.gather(*(receive(service, seed) for seed, service in enumerate(replicas)))
     assert sorted(await replicas[0].execute(kept, None)) == [number for number in range(200) if number != BAD]
     assert max(lists) == 40

@@ -41,7 +41,7 @@ class Till(Event):
 def planned() -> Any:
     meta = {"apiVersion": "tidings.dev/v1alpha1"}
     kind = {"type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}]}
-    wish = {
+    manifest = {
         "events": [
             {"type": NAME, "versions": ["v1"], "filters": [{"not": {"exact": {"data.number": UNWANTED}}}]},
         ],
@@ -49,7 +49,7 @@ def planned() -> Any:
         "bulk": {"maxMessages": 25, "maxAwait": "50ms"},
     }
     inventory = Inventory()
-    for name, spec in (("EventType", kind), ("EventSubscription", wish)):
+    for name, spec in (("EventType", kind), ("EventSubscription", manifest)):
         resource, findings = parse_resource({**meta, "kind": name, "metadata": {"name": "sold"}, "spec": spec})
         assert resource is not None, findings
         inventory.put(resource)
@@ -124,8 +124,8 @@ async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: St
     assert await service.execute(sold, None) == expected
     [letter] = memory.broker.events("deadletter.till")
     assert (letter["data"]["number"], letter["failurereason"]) == (POISON, "poison")
-    brought = Counter(number for _, numbers in app.deliveries for number in numbers)
-    assert brought == Counter(dict.fromkeys(range(EVENTS), 1)), "what failed was retried from the outbox"
+    delivered = Counter(number for _, numbers in app.deliveries for number in numbers)
+    assert delivered == Counter(dict.fromkeys(range(EVENTS), 1)), "what failed was retried from the outbox"
     assert [UNWANTED] in [numbers for path, numbers in app.deliveries if path == IGNORED_PATH]
     assert max(len(numbers) for _, numbers in app.deliveries) > 5
     assert max(map(len, lists)) > 5, "a delivery of many is one list for who takes lists"

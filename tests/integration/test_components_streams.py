@@ -139,14 +139,14 @@ async def test_a_server_that_accepts_and_says_nothing_leaves_no_connection_behin
     monkeypatch.setitem(streams_module._ONE_MORE_TRY, "connect_timeout", 0.2)
     accepted, closed = asyncio.Event(), asyncio.Event()
 
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept_silently(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.set()
         while await reader.read(100):
             pass
         closed.set()
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept_silently, "127.0.0.1", 0)
     asking = asyncio.ensure_future(pending(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", ["a"]))
     await accepted.wait()
     if leaves == "is cancelled":

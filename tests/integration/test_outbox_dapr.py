@@ -44,8 +44,8 @@ class RuntimesWorld(RealWorld):
     async def published(self) -> list[dict[str, Any]]:
         return [{**item, "id": item["eventid"]} for item in await super().published()]
 
-    async def bury(self, process: Any) -> None:
-        await super().bury(process)
+    async def clean_up(self, process: Any) -> None:
+        await super().clean_up(process)
         await process.service.outbox.stop(0)
 
 
@@ -60,10 +60,10 @@ async def world(nats: str, daprd: StartDaprd, serve: Serve, tmp_path: Path) -> A
     outbox = {"outboxPublishPubsub": "pubsub", "outboxPublishTopic": TOPIC}
     more = [{"name": name, "value": value} for name, value in outbox.items()]
     spec = {**state["spec"], "metadata": [*state["spec"]["metadata"], *more]}
-    telling = {**state, "metadata": {"name": "telling"}, "spec": spec}
+    publishing = {**state, "metadata": {"name": "telling"}, "spec": spec}
     await daprd(unique("watcher"), resources=[*pubsub, subscription(TOPIC, "/watch")], app_port=app.port)
     quiet = await serve(Recorder())
-    shop = await daprd(app_id, resources=[*pubsub, state, telling], app_port=quiet.port)
+    shop = await daprd(app_id, resources=[*pubsub, state, publishing], app_port=quiet.port)
     yield RuntimesWorld(shop.address, recorder)
 
 

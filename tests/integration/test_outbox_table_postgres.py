@@ -84,7 +84,7 @@ async def test_connections_that_the_server_ends_are_opened_anew(database_url: st
         assert answers[0] == b'{"status":"RETRY"}', "the first finds the connection broken"
         assert answers[-1] == b'{"status":"SUCCESS"}'
         await published(service)
-    assert shop.told() == [1, 2]
+    assert shop.published_all() == [1, 2]
 
 
 async def test_a_deadlock_is_a_conflict_and_a_long_statement_a_database_that_does_not_answer(
@@ -135,7 +135,7 @@ async def test_a_handler_that_hides_a_failed_statement_is_tried_again_and_not_ta
         assert await deliver(service, cause) == b'{"status":"RETRY"}', "PostgreSQL would roll back and call it a commit"
         assert await deliver(service, cause) == b'{"status":"SUCCESS"}'
         await published(service)
-    assert (await shop.totals(), shop.told()) == ({"apple": 1}, [1])
+    assert (await shop.totals(), shop.published_all()) == ({"apple": 1}, [1])
 
 
 async def test_several_processes_make_the_tables_at_once(database_url: str) -> None:
@@ -212,7 +212,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
                 await asyncio.sleep(0.001)
 
     with uncollected():
-        assert await cancelled(count_up, 200, after_each=nothing_is_left)
+        assert await cancelled(count_up, 200, after_round=nothing_is_left)
     await count_up()
     await database.close()
     await watcher.close()

@@ -59,12 +59,12 @@ class Reader:
         return {"statuses": [{"entryId": entry["entryId"], "status": "SUCCESS"} for entry in delivery["entries"]]}
 
 
-def planned(app: str, components: list[dict[str, Any]], **wish: Any) -> AppPlan:
+def planned(app: str, components: list[dict[str, Any]], **manifest: Any) -> AppPlan:
     """What is planned for an app that reads one topic."""
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
     kind = {"type": "shop.sold", "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
     events = [{"type": "shop.sold", "versions": ["v1"]}]
-    reads = {"events": events, "consumer": {"appId": app}, **wish}
+    reads = {"events": events, "consumer": {"appId": app}, **manifest}
     specs = (("EventType", kind), ("EventSubscription", reads))
     parsed = [parse_resource({**meta, "kind": item, "spec": spec})[0] for item, spec in specs]
     inventory = Inventory(item for item in parsed if item)

@@ -79,7 +79,7 @@ class Payments:
             lines = (await client.get(f"http://127.0.0.1:{self.metrics}/metrics")).text.splitlines()
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
-    async def told(self, topic: str, orders: list[str]) -> None:
+    async def wait_published(self, topic: str, orders: list[str]) -> None:
         """Wait until each order was told of, once for each id."""
         async with asyncio.timeout(60):
             while {item["subject"] for item in self.recorder.at(f"/{topic}")} != set(orders):  # noqa: ASYNC110 - HTTP
@@ -117,9 +117,9 @@ async def test_what_was_committed_is_told_after_a_kill_and_the_log_is_let_go(pay
         await asyncio.gather(*map(payments.pay, orders[:20]))
     with payments.process(signal.SIGTERM):
         await asyncio.gather(*map(payments.pay, orders[20:]))
-        await payments.told(AUTHORISED, orders)
+        await payments.wait_published(AUTHORISED, orders)
         await asyncio.gather(*(payments.send("orders.orderCompleted", order) for order in orders))
-        await payments.told(SETTLED, orders)
+        await payments.wait_published(SETTLED, orders)
         async with asyncio.timeout(60):
             while await payments.metric("tidings_outbox_slot_lag_bytes") > 1_000_000:  # noqa: ASYNC110 - HTTP
                 await asyncio.sleep(0.2)

@@ -148,14 +148,14 @@ async def test_the_token_is_sent_and_a_missing_one_is_named(
             await stranger.publish("t", b"{}")
 
 
-@pytest.mark.parametrize(("size", "says"), [(1_100_000, "maximum payload"), (5_000_000, "larger than max")])
+@pytest.mark.parametrize(("size", "expected_text"), [(1_100_000, "maximum payload"), (5_000_000, "larger than max")])
 async def test_what_is_too_large_is_refused_and_the_limit_is_named(
-    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect, size: int, says: str
+    nats: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect, size: int, expected_text: str
 ) -> None:
     topic = unique("orders.orderPlaced")
     await ensure_streams(nats, [topic])
     sidecar = connect((await daprd("orders", resources=on_nats)).address)
-    with pytest.raises(PublishRefused, match=rf"{says}.*limit"):
+    with pytest.raises(PublishRefused, match=rf"{expected_text}.*limit"):
         await sidecar.publish(topic, event(subject="x" * size).encode())
 
 
@@ -333,7 +333,7 @@ async def test_cancelled_calls_leave_nothing_behind(
         await poll(lambda: len(asyncio.all_tasks()) <= tasks)
 
     with uncollected():
-        assert await cancelled(work, 300, after_each=nothing_is_locked)
+        assert await cancelled(work, 300, after_round=nothing_is_locked)
 
 
 async def test_after_cancelled_reads_nobody_reads_the_past(

@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def ours(run_dir: Path) -> list[psutil.Process]:
+def processes(run_dir: Path) -> list[psutil.Process]:
     """Every process that belongs to the run."""
     result = []
     for process in psutil.process_iter():
@@ -68,12 +68,12 @@ def test_a_signal_stops_everything_in_order(project: Path, tmp_path: Path, base:
         output = read_until(started, "open http://")
         assert " ready in " in output
         assert f"open http://127.0.0.1:{base}" in output
-        assert len(ours(tmp_path)) == 6
+        assert len(processes(tmp_path)) == 6
         started.send_signal(number)
         rest, _ = started.communicate(timeout=120)
         assert "all processes have stopped" in rest
         assert started.returncode == 0
-    assert ours(tmp_path) == []
+    assert processes(tmp_path) == []
     assert state.read(tmp_path).phase == "stopped"
 
 
@@ -81,7 +81,7 @@ def test_kill_9_of_the_whole_leaves_nothing(project: Path, tmp_path: Path, base:
     with up(project, tmp_path, "--port-base", str(base)) as started:
         read_until(started, "open http://")
         started.kill()
-    _, alive = psutil.wait_procs(ours(tmp_path), timeout=60)
+    _, alive = psutil.wait_procs(processes(tmp_path), timeout=60)
     assert alive == []
     with up(project, tmp_path, "--port-base", str(base)) as again:
         read_until(again, "open http://")  # neither a port nor the folder is still held
@@ -100,7 +100,7 @@ def test_a_taken_port_is_one_clear_line(project: Path, tmp_path: Path, base: int
     assert line.startswith(f"error: port {base + 1} (pong) is taken by ")
     assert f"(pid {os.getpid()}: " in line
     assert line.endswith("stop it, use other ports with --port-base 9000, or change `port:` in tidings.yaml")
-    assert ours(tmp_path) == []
+    assert processes(tmp_path) == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)])
@@ -137,5 +137,5 @@ def test_it_stops_in_order_when_nobody_reads_its_output_any_more(project: Path, 
         started.stdout.readline()
         started.stdout.close()
         started.wait(timeout=60)
-    assert ours(tmp_path) == []
+    assert processes(tmp_path) == []
     assert state.read(tmp_path).phase == "stopped"

@@ -134,7 +134,7 @@ async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_
     def kind(schema: Any, **how: Any) -> dict[str, Any]:
         return shop.event_type(namespace, versions=[{"name": "v1", "schema": schema}], **how)
 
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     cluster.apply(kind(FIRST))
     async with operating(cluster, namespace):
         await until(lambda: shop.conditions(cluster, kind(FIRST)).get("Compatible", {}).get("status"), "it is judged")
@@ -150,7 +150,7 @@ async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_
             assert output["Ready"]["status"] == "False"
 
             def reader() -> Any:
-                conditions = shop.conditions(cluster, wish)
+                conditions = shop.conditions(cluster, manifest)
                 return conditions if conditions["VersionAccepted"]["reason"] == "IncompatibleSchema" else None
 
             published = await until(reader, "the reader is told")
@@ -165,17 +165,17 @@ async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_
         assert schemas(shop.status(cluster, kind(OTHER))["accepted"]) == [FIRST]
 
     async with operating(cluster, namespace):
-        mended: tuple[tuple[dict[str, Any], Any], ...] = (
+        fixes: tuple[tuple[dict[str, Any], Any], ...] = (
             (kind(FIRST), FIRST),
             (kind(OTHER, compatibility="None"), OTHER),
             (kind(OTHER), OTHER),
         )
-        for change, held in mended:
+        for change, held in fixes:
             cluster.apply(change)
             await until(partial(_is_compatible, cluster, change), "it is accepted")
             assert schemas(shop.status(cluster, change)["accepted"]) == [held]
         await until(
-            lambda: shop.conditions(cluster, wish)["VersionAccepted"]["reason"] == "Accepted", "the reader is told"
+            lambda: shop.conditions(cluster, manifest)["VersionAccepted"]["reason"] == "Accepted", "the reader is told"
         )
 
 

@@ -64,10 +64,10 @@ async def test_a_type_and_its_subscription_in_one_go(cluster: Cluster, namespace
     await guarded()
     for fact in ("Placed", "Paid", "Baked", "Boxed", "Delivered"):
         name, app = f"orders.order{fact}", fact.lower()
-        wish = shop.subscription(namespace, app, type=name, consumer={"appId": app})
+        manifest = shop.subscription(namespace, app, type=name, consumer={"appId": app})
         await webhooks.asked(cluster, shop.event_type(namespace, name))
-        await webhooks.asked(cluster, wish)
-        assert not await _deletion(cluster, wish)
+        await webhooks.asked(cluster, manifest)
+        assert not await _deletion(cluster, manifest)
         assert not await _deletion(cluster, shop.event_type(namespace, name)), "its only reader is gone already"
 
 
@@ -83,10 +83,10 @@ async def test_a_subscription_may_wait_for_its_type(
 ) -> None:
     """For tools that apply subscriptions before types, as Helm does."""
     await guarded()
-    wish = shop.subscription(namespace)
-    wish["metadata"]["annotations"] = how.get("annotations", {})
-    wish["spec"] |= {name: value for name, value in how.items() if name != "annotations"}
-    _, warnings = await webhooks.asked(cluster, wish)
+    manifest = shop.subscription(namespace)
+    manifest["metadata"]["annotations"] = how.get("annotations", {})
+    manifest["spec"] |= {name: value for name, value in how.items() if name != "annotations"}
+    _, warnings = await webhooks.asked(cluster, manifest)
     assert any(warned in warning for warning in warnings), warnings
     await webhooks.asked(cluster, shop.event_type(namespace))
     await until(lambda: shop.dapr_subscriptions(cluster, namespace), "it is programmed after all")
@@ -129,13 +129,13 @@ async def test_a_breaking_change_of_a_type_names_the_subscriptions_that_it_break
 
 
 async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
-    kind, wish = shop.event_type(namespace), shop.subscription(namespace)
-    cluster.apply(kind), cluster.apply(wish)
+    kind, manifest = shop.event_type(namespace), shop.subscription(namespace)
+    cluster.apply(kind), cluster.apply(manifest)
     await guarded()
     refused = await _deletion(cluster, kind)
     assert "kitchen-order-confirmed (app kitchen)" in refused
     assert "deprecate" in refused
-    assert not await _deletion(cluster, wish)
+    assert not await _deletion(cluster, manifest)
     assert not await _deletion(cluster, kind)
     assert cluster.get(path_of(kind)) is None
 
@@ -199,8 +199,8 @@ async def test_a_whole_system_is_taken_in_one_go(
     resources = writing.documents(load(contracts_folders(ROOT), namespace=namespace))
     printed = await _kubectl(cluster, tmp_path, *resources)
     assert printed.count("serverside-applied") == len(resources) > 70
-    wishes = [resource for resource in resources if resource["kind"] == "EventSubscription"]
-    await until(lambda: all(_is_ready(cluster, item) for item in wishes), "all are Ready", 300.0)
+    manifests = [resource for resource in resources if resource["kind"] == "EventSubscription"]
+    await until(lambda: all(_is_ready(cluster, item) for item in manifests), "all are Ready", 300.0)
 
 
 async def test_with_the_webhook_down_nothing_wrong_is_programmed(

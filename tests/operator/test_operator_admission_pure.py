@@ -180,8 +180,8 @@ async def test_what_is_not_looked_after_is_not_judged():
 
 
 def _webhooks(namespaces: tuple[str, ...]) -> Webhooks:
-    def nobody() -> Any:
+    def no_user() -> Any:
         raise AssertionError("nobody is asked")
 
     plain = MountedCertificates("", "")
-    return Webhooks(Cache(lambda _: None), Client(nobody), plain, Judge(), namespaces=namespaces, unready=str)
+    return Webhooks(Cache(lambda _: None), Client(no_user), plain, Judge(), namespaces=namespaces, unready=str)

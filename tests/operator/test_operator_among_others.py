@@ -69,14 +69,16 @@ async def test_a_set_may_hold_a_type_and_its_readers(
     cluster: Cluster, namespace: str, guarded: Guarded, manager: str, how: dict[str, str]
 ) -> None:
     await guarded()
-    wish = shop.subscription(namespace)
-    status, output = await asked(cluster, wish, manager, **how)
+    manifest = shop.subscription(namespace)
+    status, output = await asked(cluster, manifest, manager, **how)
     assert status in (200, 201), output
     assert "orders.orderConfirmed" in output, "it is warned of"
     status, output = await asked(cluster, shop.event_type(namespace), manager, **how)
     assert status in (200, 201), output
     if not how:
-        await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+        await until(
+            lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed"
+        )
 
 
 async def test_a_person_is_refused_and_a_set_is_no_excuse_for_what_time_does_not_mend(
@@ -93,8 +95,8 @@ async def test_a_collection_may_be_deleted_with_types_and_readers_at_once(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     cluster.apply(shop.event_type(namespace))
-    wishes = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(5)]
-    for item in wishes:
+    manifests = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(5)]
+    for item in manifests:
         cluster.apply(item)
     await guarded()
     await until(lambda: len(shop.resiliencies(cluster, namespace)) == 5, "they are programmed")
@@ -111,16 +113,16 @@ async def test_readers_that_are_held_back_by_a_finalizer_are_not_there_any_more(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     kind = cluster.apply(shop.event_type(namespace))
-    wish = shop.subscription(namespace)
-    wish["metadata"]["finalizers"] = ["example.org/slow"]
-    cluster.apply(wish)
+    manifest = shop.subscription(namespace)
+    manifest["metadata"]["finalizers"] = ["example.org/slow"]
+    cluster.apply(manifest)
     made = await guarded()
     await until(lambda: shop.resiliencies(cluster, namespace), "it is programmed")
-    await asyncio.to_thread(cluster.delete, path_of(wish))
+    await asyncio.to_thread(cluster.delete, path_of(manifest))
     await until(lambda: not shop.resiliencies(cluster, namespace), "its children go at once")
     await asyncio.to_thread(cluster.delete, path_of(kind))
     assert made._late(await made._versions()) == {}, "it is known all the same"
-    await asyncio.to_thread(cluster.patch, path_of(wish), {"metadata": {"finalizers": None}})
+    await asyncio.to_thread(cluster.patch, path_of(manifest), {"metadata": {"finalizers": None}})
 
 
 async def test_the_namespace_controller_is_not_refused(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
@@ -141,16 +143,16 @@ async def test_a_namespace_on_its_way_out_makes_no_errors(
     cluster: Cluster, namespace: str, operator: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     made = await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     caplog.clear()
     await asyncio.to_thread(cluster.delete, f"/api/v1/namespaces/{namespace}")
     # The namespace controller deletes one after the other; nothing new may be made in their place.
     await asyncio.to_thread(cluster.delete, f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/kitchen")
     await until(lambda: ("kitchen" not in shop.resiliencies(cluster, namespace)) and made.queue.idle, "it has settled")
-    await asyncio.to_thread(cluster.patch, path_of(wish), {"spec": {"filters": [{"cel": "event.data.a == 1"}]}})
-    await until(lambda: shop.conditions(cluster, wish).get("Ready"), "its status is still written")
+    await asyncio.to_thread(cluster.patch, path_of(manifest), {"spec": {"filters": [{"cel": "event.data.a == 1"}]}})
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready"), "its status is still written")
     await until(lambda: made.queue.idle, "nothing is tried again and again")
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING and "drift" not in
                 record.getMessage() and "by somebody else" not in record.getMessage()]  # fmt: skip
@@ -338,17 +340,17 @@ async def test_a_field_of_a_newer_crd_is_reported_and_not_dropped_silently(
     try:
         await operator()
         cluster.apply(shop.event_type(namespace))
-        wish = shop.subscription(namespace, colour="green")
+        manifest = shop.subscription(namespace, colour="green")
 
         def taken() -> Any:
             try:
-                kept = cluster.apply(wish)
+                kept = cluster.apply(manifest)
             except httpx2.HTTPStatusError:
                 return None  # the API server makes the kind ready anew
             return kept if kept["spec"].get("colour") else None
 
         await until(taken, "the newer schema holds")
-        output = await until(lambda: shop.conditions(cluster, wish).get("Ready"), "it is told")
+        output = await until(lambda: shop.conditions(cluster, manifest).get("Ready"), "it is told")
         assert (output["status"], output["reason"]) == ("False", "UnknownField")
         assert "colour" in output["message"]
         assert not shop.dapr_subscriptions(cluster, namespace)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def wishes(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Path:
+def manifests(tmp_path: Path, namespace: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a type and a subscription that name no namespace, and a kubeconfig that leads to the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(ADMIN)))
     documents = [shop.event_type(namespace), shop.subscription(namespace, maxConcurrency=3)]
@@ -63,14 +63,14 @@ def _is_ready(cluster: Cluster, resource: dict[str, Any]) -> bool:
     return bool(shop.conditions(cluster, resource).get("Ready", {}).get("status") == "True")
 
 
-async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Start, wishes: Path):
+async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Start, manifests: Path):
     """What a plan says would be made is made; then it says that nothing is left to do, until a file changes."""
-    before = await tidings("plan", wishes, "-n", namespace, "-o", "json")
+    before = await tidings("plan", manifests, "-n", namespace, "-o", "json")
     assert before.exit_code == 3, before.output
     planned = {change["object"] for change in json.loads(before.stdout)["changes"]}
     await operator()
-    await programmed(cluster, applied(cluster, wishes, namespace))
-    after = await tidings("plan", wishes, "-n", namespace)
+    await programmed(cluster, applied(cluster, manifests, namespace))
+    after = await tidings("plan", manifests, "-n", namespace)
     assert (after.exit_code, after.stdout) == (0, "No change.\n"), after.output
     existing = {
         f"{kind}/{namespace}/{name}"
@@ -83,20 +83,20 @@ async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Sta
     }
     assert existing == {item for item in planned if not item.startswith("Event")}
 
-    edit(wishes, "maxConcurrency: 3", "maxConcurrency: 4")
-    changed = await tidings("plan", wishes, "-n", namespace, "-o", "json")
+    edit(manifests, "maxConcurrency: 3", "maxConcurrency: 4")
+    changed = await tidings("plan", manifests, "-n", namespace, "-o", "json")
     assert [change["object"].partition("/")[0] for change in json.loads(changed.stdout)["changes"]] == [
         "EventSubscription",
         "ConfigMap",
     ]
-    await programmed(cluster, applied(cluster, wishes, namespace))
-    assert (await tidings("plan", wishes, "-n", namespace)).exit_code == 0
+    await programmed(cluster, applied(cluster, manifests, namespace))
+    assert (await tidings("plan", manifests, "-n", namespace)).exit_code == 0
 
 
 async def test_consumers_and_health_tell_what_the_operator_says(
-    cluster: Cluster, namespace: str, operator: Start, wishes: Path
+    cluster: Cluster, namespace: str, operator: Start, manifests: Path
 ):
-    good = applied(cluster, wishes, namespace)
+    good = applied(cluster, manifests, namespace)
     bad = cluster.apply(shop.subscription(namespace, "broken", versions=["v9"], consumer={"appId": "broken"}))
     assert {argo(cluster.get(path_of(item)))[0] for item in (*good, bad)} == {"Progressing"}
     await operator()

@@ -34,10 +34,10 @@ async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_t
 ):
     cluster.apply(component(namespace, "single"))
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+    manifest = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
 
     def kept() -> tuple[str | None, str | None, bool]:
-        result = shop.status(cluster, wish).get("enforcement", {})
+        result = shop.status(cluster, manifest).get("enforcement", {})
         routes = shop.dapr_subscriptions(cluster, namespace).values()
         return (
             result.get("maxConcurrency"),
@@ -47,7 +47,7 @@ async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_t
 
     await operator()
     await until(lambda: kept() == ("daprd", "none", False), "one at a time is daprd's, and bulk is no use")
-    assert shop.conditions(cluster, wish)["PolicyAccepted"]["reason"] == "NotEnforced"
+    assert shop.conditions(cluster, manifest)["PolicyAccepted"]["reason"] == "NotEnforced"
 
     cluster.apply(component(namespace, "parallel"))
     await until(lambda: kept() == ("none", "daprd", True), "in parallel, nobody counts, and bulk is given")
@@ -62,9 +62,9 @@ async def test_what_was_known_of_a_component_is_known_after_a_restart_before_any
 ):
     cluster.apply(component(namespace, "single"))
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+    manifest = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
     made = await operator()
-    await until(lambda: shop.conditions(cluster, wish), "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest), "it is programmed")
     await until(lambda: made.queue.idle, "all is done")
     before = shop.versions(cluster, namespace)
     again = await operator()
@@ -76,10 +76,10 @@ async def test_what_was_known_of_a_component_is_known_after_a_restart_before_any
 async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(component("default", "single"))
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
+    manifest = cluster.apply(shop.subscription(namespace, **WITHOUT_KIT))
     await operator(namespaces=(namespace, "default"))
-    await until(lambda: shop.conditions(cluster, wish), "it is programmed")
-    assert shop.status(cluster, wish)["enforcement"]["maxConcurrency"] == "none"
+    await until(lambda: shop.conditions(cluster, manifest), "it is programmed")
+    assert shop.status(cluster, manifest)["enforcement"]["maxConcurrency"] == "none"
     cluster.delete(path_of(component("default", "single")))
 
 
@@ -95,19 +95,19 @@ async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_ow
     other = "apart"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
     kinds = [cluster.apply(shop.event_type(item)) for item in (namespace, other)]
-    wishes = [cluster.apply(shop.subscription(item)) for item in (namespace, other)]
+    manifests = [cluster.apply(shop.subscription(item)) for item in (namespace, other)]
     made = await operator(namespaces=(namespace, other))
 
     def warned() -> list[bool]:
-        output = [str(shop.status(cluster, kind)) for kind in (*kinds, *wishes)]
+        output = [str(shop.status(cluster, kind)) for kind in (*kinds, *manifests)]
         return ["same broker account" in item for item in output]
 
     cluster.apply(shared(namespace, "nats://user:hidden@nats.tools:4222"))
     cluster.apply(shared(other, "nats://user:hidden@nats.tools.svc"))
     await until(lambda: warned() == [True] * 4, "both namespaces are warned")
-    for wish in wishes:
-        assert shop.conditions(cluster, wish)["Ready"]["status"] == "True", "it is a warning"
-    for one, another in ((wishes[0], other), (wishes[1], namespace)):
+    for manifest in manifests:
+        assert shop.conditions(cluster, manifest)["Ready"]["status"] == "True", "it is a warning"
+    for one, another in ((manifests[0], other), (manifests[1], namespace)):
         assert f"{another}" not in str(shop.status(cluster, one)), "it does not say which namespace"
     assert "hidden" not in str(made.cache.inventory.accounts)
 

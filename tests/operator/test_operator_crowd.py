@@ -35,7 +35,7 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 @dataclass
-class Told:
+class CrowdStatus:
     """What came of a crowd."""
 
     reasons: dict[str, str]
@@ -58,7 +58,7 @@ def bad(namespace: str, number: int) -> dict[str, Any]:
     return shop.subscription(namespace, f"bad-{number}", consumer={"appId": f"app{number}"}, **spec)
 
 
-async def told(cluster: Cluster, namespace: str, crowd: list[dict[str, Any]], operator: Start) -> Told:
+async def crowd_status(cluster: Cluster, namespace: str, crowd: list[dict[str, Any]], operator: Start) -> CrowdStatus:
     """Create a crowd, start an operator and wait until each has a status."""
     cluster.apply(shop.event_type(namespace))
     since = cluster.audit_log.stat().st_size
@@ -88,7 +88,7 @@ async def told(cluster: Cluster, namespace: str, crowd: list[dict[str, Any]], op
             await asyncio.wait_for(listening, PATIENCE)
     assert len(reasons) == len(crowd), f"only {len(reasons)} of {len(crowd)} have a status after {PATIENCE:.0f} s"
     await until(lambda: made.queue.idle, "all is done", 120)
-    return Told(reasons, seconds, _writes(cluster, namespace, since))
+    return CrowdStatus(reasons, seconds, _writes(cluster, namespace, since))
 
 
 async def _created(client: Client, namespace: str, crowd: list[dict[str, Any]]) -> None:
@@ -117,10 +117,12 @@ async def test_a_hundred_bad_ones_delay_none_of_a_thousand_good_ones(cluster: Cl
     async def start(namespace: str) -> Any:
         return await operator(namespaces=(namespace,), patience=PATIENCE)
 
-    alone = await told(cluster, "crowd-good", [good("crowd-good", n) for n in range(GOOD)], lambda: start("crowd-good"))
+    alone = await crowd_status(
+        cluster, "crowd-good", [good("crowd-good", n) for n in range(GOOD)], lambda: start("crowd-good")
+    )
     # The bad ones are the older: whatever goes by age or by order of arrival has them in front.
     crowd = [bad("crowd-mixed", n) for n in range(BAD)] + [good("crowd-mixed", n) for n in range(GOOD)]
-    mixed = await told(cluster, "crowd-mixed", crowd, lambda: start("crowd-mixed"))
+    mixed = await crowd_status(cluster, "crowd-mixed", crowd, lambda: start("crowd-mixed"))
 
     names = [f"good-{n}" for n in range(GOOD)]
     assert {alone.reasons[name] for name in names} == {mixed.reasons[name] for name in names} == {"Programmed"}
@@ -163,7 +165,7 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
         )
         for n in range(BAD)
     ] + [good("hostile-mixed", n) for n in range(GOOD)]
-    mixed = await told(cluster, "hostile-mixed", crowd, lambda: start("hostile-mixed"))
+    mixed = await crowd_status(cluster, "hostile-mixed", crowd, lambda: start("hostile-mixed"))
     for item in asking:
         assert not item.done(), "it was alive throughout"
         item.cancel()
@@ -202,7 +204,7 @@ async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
     monkeypatch.setattr(replaying, where, endless)
     served = await serve(archive)
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     filters = {"match": [{"exact": {"data.n": 1}}]}
     order = cluster.apply(shop.replay(namespace, source={"kind": "DeadLetters"}, filter=filters))
     await operator(archive_url=f"http://127.0.0.1:{served.port}")
@@ -213,4 +215,4 @@ async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
     else:  # the dead letter alone is skipped
         path = path_of(order)
         await until(lambda: "cannot be judged" in str(cluster.get(path).get("status")), "it is skipped", 60)
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "others go on", 60)
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "others go on", 60)

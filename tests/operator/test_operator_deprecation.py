@@ -40,9 +40,9 @@ class Clock:
         self.begun, self.shown = datetime.now(UTC), datetime.fromisoformat(shown).replace(tzinfo=UTC)
 
 
-def said(cluster: Cluster, wish: dict[str, Any]) -> tuple[str, str]:
+def messages(cluster: Cluster, manifest: dict[str, Any]) -> tuple[str, str]:
     """Ready, and why the version is accepted or not."""
-    conditions = shop.conditions(cluster, wish)
+    conditions = shop.conditions(cluster, manifest)
     return (conditions["Ready"]["status"], conditions["VersionAccepted"]["reason"]) if conditions else ("", "")
 
 
@@ -59,18 +59,18 @@ async def test_from_active_to_its_removal(
 ):
     monkeypatch.setattr(dates, "LOOK", 0.2)
     kind = cluster.apply(shop.event_type(namespace, versions=VERSIONS, policy={"afterRemoval": after_removal}))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     modern = cluster.apply(shop.subscription(namespace, "modern", versions=["v2"], consumer={"appId": "modern"}))
     clock = Clock.at("2026-02-27T12:00:00")
     await operator(clock=clock, resync=3600.0)
-    await until(lambda: said(cluster, wish) == ("True", "Accepted"), "nothing is wrong yet")
+    await until(lambda: messages(cluster, manifest) == ("True", "Accepted"), "nothing is wrong yet")
     assert shop.status(cluster, kind)["deprecated"] == []
     before = shop.versions(cluster, namespace)
     clock.set("2026-02-28T23:59:58")
     assert shop.versions(cluster, namespace) == before, "a day on which nothing happens writes nothing"
 
-    await until(lambda: said(cluster, wish) == ("True", "DeprecatedVersion"), "the day of its deprecation")
-    warning = shop.conditions(cluster, wish)["VersionAccepted"]["message"]
+    await until(lambda: messages(cluster, manifest) == ("True", "DeprecatedVersion"), "the day of its deprecation")
+    warning = shop.conditions(cluster, manifest)["VersionAccepted"]["message"]
     assert "will be removed on 2026-06-01" in warning
     assert "Read v2 instead" in warning
     await until(lambda: shop.status(cluster, kind)["deprecated"], "the type lists who must move")
@@ -83,12 +83,14 @@ async def test_from_active_to_its_removal(
         }
     ]
     await until(lambda: "DeprecatedVersion" in _events(cluster, namespace), "its consumer is warned in an event")
-    assert said(cluster, modern) == ("True", "Accepted")
+    assert messages(cluster, modern) == ("True", "Accepted")
 
     clock.set("2026-05-31T23:59:58")
     stalls = after_removal == "Stall"
-    await until(lambda: said(cluster, wish) == ("False" if stalls else "True", "PastRemoval"), "the day of its removal")
-    assert (shop.conditions(cluster, wish)["Stalled"]["status"] == "True") is stalls
+    await until(
+        lambda: messages(cluster, manifest) == ("False" if stalls else "True", "PastRemoval"), "the day of its removal"
+    )
+    assert (shop.conditions(cluster, manifest)["Stalled"]["status"] == "True") is stalls
     await until(lambda: ("orders.orderConfirmed.v1" in names(cluster, namespace)) is not stalls, "as the policy says")
     assert "orders.orderConfirmed.v2" in names(cluster, namespace)
     assert "PastRemoval" in _events(cluster, namespace)

@@ -33,9 +33,9 @@ SPOILS: dict[str, Spoil] = {
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
 async def test_drift_is_repaired_and_told(cluster: Cluster, namespace: str, operator: Start, spoil: Spoil):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     made = await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is ready")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is ready")
     await until(lambda: made.queue.idle, "all is done")
     right = shop.dapr_subscriptions(cluster, namespace)[ROUTE]
 
@@ -55,15 +55,15 @@ async def test_drift_is_repaired_and_told(cluster: Cluster, namespace: str, oper
         lambda: any(event["reason"] == "DriftRepaired" for event in shop.events(cluster, namespace)), "it is told"
     )
     (published, *_) = [event for event in shop.events(cluster, namespace) if event["reason"] == "DriftRepaired"]
-    assert published["regarding"]["name"] == wish["metadata"]["name"]
+    assert published["regarding"]["name"] == manifest["metadata"]["name"]
     assert ROUTE in published["note"]
 
 
 async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     made = await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is ready")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is ready")
     await until(lambda: made.queue.idle, "all is done")
     child = shop.dapr_subscriptions(cluster, namespace)[ROUTE]
     noted = cluster.patch(path_of(child), {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}})
@@ -76,18 +76,18 @@ async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespa
 
 async def test_a_status_that_somebody_else_writes_is_said_anew(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is ready")
-    cluster.patch(f"{path_of(wish)}/status", {"status": {"topics": ["lies"]}})
-    await until(lambda: shop.status(cluster, wish)["topics"] == ["orders.orderConfirmed.v1"], "the truth is back")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is ready")
+    cluster.patch(f"{path_of(manifest)}/status", {"status": {"topics": ["lies"]}})
+    await until(lambda: shop.status(cluster, manifest)["topics"] == ["orders.orderConfirmed.v1"], "the truth is back")
 
 
 async def test_drift_while_no_operator_ran_is_repaired_by_the_next(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     first = await operator(lease=True, identity="first")
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is ready")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is ready")
     await until(lambda: first.queue.idle, "all is done")
     first.reconciler._may_write = lambda: False  # as after losing its lease
     cluster.patch(

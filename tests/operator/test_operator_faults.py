@@ -21,8 +21,8 @@ from tidings_operator.lease import Lease
 pytestmark = pytest.mark.real
 
 
-def is_ready(cluster: Cluster, wish: dict[str, Any]) -> Callable[[], bool]:
-    return lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True"
+def is_ready(cluster: Cluster, manifest: dict[str, Any]) -> Callable[[], bool]:
+    return lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True"
 
 
 @pytest.mark.parametrize("status", [0, 409, 429, 500, 503])
@@ -39,9 +39,9 @@ async def test_failing_writes_are_tried_again(
 
     monkeypatch.setattr(Client, "request", request)
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     await operator()
-    await until(is_ready(cluster, wish), "it is programmed after all")
+    await until(is_ready(cluster, manifest), "it is programmed after all")
     assert refused == [6]
     assert len(shop.dapr_subscriptions(cluster, namespace)) == 2
 
@@ -59,14 +59,14 @@ async def test_while_writes_fail_the_status_does_not_claim_otherwise(
 
     monkeypatch.setattr(Client, "apply", apply)
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     await operator()
-    await until(lambda: shop.conditions(cluster, wish), "it speaks, after some attempts")
-    conditions = shop.conditions(cluster, wish)
+    await until(lambda: shop.conditions(cluster, manifest), "it speaks, after some attempts")
+    conditions = shop.conditions(cluster, manifest)
     assert (conditions["Ready"]["status"], conditions["Ready"]["reason"]) == ("False", "ApiServerFails")
     assert (conditions["Reconciling"]["status"], conditions["Stalled"]["status"]) == ("True", "False")
     is_broken[0] = False
-    await until(is_ready(cluster, wish), "it recovers")
+    await until(is_ready(cluster, manifest), "it recovers")
 
 
 async def test_the_api_server_may_be_restarted(cluster: Cluster, namespace: str, operator: Start):
@@ -108,9 +108,9 @@ async def test_bad_ones_do_not_delay_good_ones(cluster: Cluster, namespace: str,
 async def test_of_two_operators_one_writes_and_the_other_takes_over(cluster: Cluster, namespace: str, operator: Start):
     how = {"lease": True, "lease_duration": 2.0}
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     first = await operator(identity="a", **how)
-    await until(is_ready(cluster, wish), "one writes")
+    await until(is_ready(cluster, manifest), "one writes")
     second = await operator(identity="b", **how)
     await asyncio.sleep(1.0)
     assert (first.lease.held, second.lease.held) == (True, False)
@@ -130,8 +130,8 @@ async def _unreachable() -> bool:
 
 async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster: Cluster, namespace: str):
     cluster.apply(shop.event_type(namespace))
-    wishes = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(20)]
-    for entry in wishes:
+    manifests = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(20)]
+    for entry in manifests:
         cluster.apply(entry)
     environment = {
         **os.environ,
@@ -152,9 +152,9 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
     await until(lambda: len(shop.dapr_subscriptions(cluster, namespace)) > 5, "it is in the middle", 60)
     process.kill()
     await process.wait()
-    assert not all(is_ready(cluster, item)() for item in wishes)
+    assert not all(is_ready(cluster, item)() for item in manifests)
     process = await start()
-    for entry in wishes:
+    for entry in manifests:
         await until(is_ready(cluster, entry), f"{entry['metadata']['name']} is ready", 60)
     assert len(shop.resiliencies(cluster, namespace)) == 20
     process.send_signal(signal.SIGTERM)
@@ -173,19 +173,19 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
 async def test_a_status_is_of_the_object_that_was_looked_at(
     cluster: Cluster, namespace: str, client: Client, change: dict[str, Any] | None, is_written: bool
 ):
-    wish = cluster.apply(shop.subscription(namespace))
-    metadata = wish["metadata"]
+    manifest = cluster.apply(shop.subscription(namespace))
+    metadata = manifest["metadata"]
     known = Known(
         namespace, metadata["name"], metadata["uid"], metadata["generation"], int(metadata["resourceVersion"])
     )
     if change is None:
-        cluster.delete(path_of(wish))
+        cluster.delete(path_of(manifest))
         cluster.apply(shop.subscription(namespace))
     elif change:
-        cluster.patch(path_of(wish), change)
+        cluster.patch(path_of(manifest), change)
     answer = await client.write_status(OWN["EventSubscription"], known, {"topics": ["a"], "observedGeneration": 1})
     assert (answer is not None) is is_written
-    existing = cluster.get(path_of(wish))
+    existing = cluster.get(path_of(manifest))
     assert existing.get("status", {}).get("topics") == (["a"] if is_written else None)
     assert existing["spec"].get("maxConcurrency") == (7 if change and "spec" in change else None), (
         "only the status is put"

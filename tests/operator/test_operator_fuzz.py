@@ -70,10 +70,10 @@ async def test_a_sidecar_runs_on_whatever_is_programmed(
 ) -> None:
     valid, invalid = examples(specs, VALID), examples(wrong, INVALID)
     applied = [cluster.apply(item) for item in crowd(namespace, valid, invalid)]
-    wishes = [item for item in applied if item["kind"] == "EventSubscription"]
+    manifests = [item for item in applied if item["kind"] == "EventSubscription"]
     made = await operator()
     output = {}
-    for entry in wishes:
+    for entry in manifests:
         output[entry["metadata"]["name"]] = await until(partial(shop.conditions, cluster, entry), "it has a status", 60)
     await until(lambda: made.queue.idle, "all is done", 60)
 

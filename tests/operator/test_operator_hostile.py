@@ -74,7 +74,7 @@ async def test_an_object_that_is_hard_to_read_ends_nothing(
     if output:
         assert (condition["status"], condition["reason"]) == ("False", "Unreadable")
     # It may be mended, and it may be deleted.
-    mended = await asyncio.to_thread(cluster.patch, path_of(evil), {"spec": {"versions": [{"name": "v1"}]}})
-    await until(lambda: shop.conditions(cluster, mended).get("Ready", {}).get("status") == "True", "it is mended")
+    fixed = await asyncio.to_thread(cluster.patch, path_of(evil), {"spec": {"versions": [{"name": "v1"}]}})
+    await until(lambda: shop.conditions(cluster, fixed).get("Ready", {}).get("status") == "True", "it is mended")
     await asyncio.to_thread(cluster.delete, path_of(evil))
     await until(lambda: ("EventType", namespace, evil["metadata"]["name"]) not in running.cache.objects, "it is gone")

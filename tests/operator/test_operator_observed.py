@@ -65,7 +65,7 @@ def pod(cluster: Cluster, namespace: str, name: str = "kitchen-1", **how: Any) -
 
 
 @pytest.fixture
-def wish(cluster: Cluster, namespace: str) -> dict[str, Any]:
+def manifest(cluster: Cluster, namespace: str) -> dict[str, Any]:
     """A subscription of the kitchen, and its type."""
     cluster.apply(shop.event_type(namespace))
     applied: dict[str, Any] = cluster.apply(shop.subscription(namespace))
@@ -73,12 +73,12 @@ def wish(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def observed(cluster: Cluster, wish: dict[str, Any]) -> Callable[[str], Any]:
+def observed(cluster: Cluster, manifest: dict[str, Any]) -> Callable[[str], Any]:
     """Wait for a reason of Observed; gives the condition."""
 
     async def wait(reason: str) -> dict[str, Any]:
         def existing() -> dict[str, Any] | None:
-            result = shop.conditions(cluster, wish).get("Observed")
+            result = shop.conditions(cluster, manifest).get("Observed")
             return result if result and result["reason"] == reason else None
 
         return dict(await until(existing, f"Observed says {reason}"))
@@ -100,12 +100,12 @@ async def sidecar(start: StartDaprd, serve: Serve, cluster: Cluster, namespace: 
 
 
 async def test_what_a_sidecar_has_is_observed(
-    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, manifest: Any, observed: Any
 ) -> None:
     first = await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     running = await sidecar(daprd, serve, cluster, namespace)
-    assert shop.conditions(cluster, wish)["Observed"]["reason"] == "NotAsked"
+    assert shop.conditions(cluster, manifest)["Observed"]["reason"] == "NotAsked"
     how = {"observe": 1.0, "sidecar_port": running.http_port}
     await operator(**how)
     assert (await observed("NoSidecar"))["status"] == "Unknown"
@@ -125,14 +125,14 @@ async def test_what_a_sidecar_has_is_observed(
     assert unreachable["status"] == "Unknown"
     assert "kitchen-1" in unreachable["message"]
     assert "dapr.io/sidecar-listen-addresses" in unreachable["message"]
-    assert shop.conditions(cluster, wish)["Ready"]["status"] == "True", "what is programmed does not hang on it"
+    assert shop.conditions(cluster, manifest)["Ready"]["status"] == "True", "what is programmed does not hang on it"
 
 
 async def test_declared_but_not_subscribed_and_the_other_way_round(
-    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, manifest: Any, observed: Any
 ) -> None:
     await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     running = await sidecar(daprd, serve, cluster, namespace, UNDECLARED)
     pod(cluster, namespace)
     made = await operator(observe=1.0, sidecar_port=running.http_port)
@@ -145,17 +145,17 @@ async def test_declared_but_not_subscribed_and_the_other_way_round(
     output = shop.conditions(cluster, other)["Observed"]
     assert output["status"] == "False"
     assert "orders.orderPaid.v1" in output["message"]
-    assert _reason(cluster, wish) == "MoreThanDeclared", "the app's others stay as they were"
+    assert _reason(cluster, manifest) == "MoreThanDeclared", "the app's others stay as they were"
     assert paid
     assert made.cache.apps[namespace, "kitchen"].observation
 
 
 async def test_a_sidecar_with_a_token_is_asked_with_it(
-    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any,
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, manifest: Any, observed: Any,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     running = await sidecar(daprd, serve, cluster, namespace, environment={"DAPR_API_TOKEN": "secret"})
     pod(cluster, namespace)
     first = await operator(observe=1.0, sidecar_port=running.http_port)
@@ -167,12 +167,12 @@ async def test_a_sidecar_with_a_token_is_asked_with_it(
 
 
 async def test_a_sidecar_that_hangs_holds_up_nobody(
-    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, wish: Any, observed: Any,
+    cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, manifest: Any, observed: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(observing, "TIMEOUT", 1.0)
     await operator()
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     running = await sidecar(daprd, serve, cluster, namespace)
     for number in range(20):
         pod(cluster, namespace, f"kitchen-{number}")
@@ -209,7 +209,7 @@ def pretender(status: int, headers: list[tuple[bytes, bytes]], body: bytes, aske
     ids=["it leads elsewhere", "it answers without end", "it answers with nonsense"],
 )
 async def test_who_pretends_to_be_a_sidecar_gets_no_other_namespaces_token(
-    cluster: Cluster, namespace: str, operator: Start, serve: Serve, wish: Any, observed: Any, tmp_path: Path,
+    cluster: Cluster, namespace: str, operator: Start, serve: Serve, manifest: Any, observed: Any, tmp_path: Path,
     status: int, body: bytes, message: str,
 ) -> None:  # fmt: skip
     asked: list[dict[bytes, bytes]] = []

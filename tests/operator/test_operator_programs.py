@@ -25,9 +25,9 @@ async def settled(cluster: Cluster, *resources: dict[str, Any]) -> list[dict[str
 
 
 async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: str, operator: Start):
-    kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
+    kind, manifest = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
     await operator()
-    output, of_type = await settled(cluster, wish, kind)
+    output, of_type = await settled(cluster, manifest, kind)
 
     assert output["Ready"]["status"] == "True", output
     assert {name: item["status"] for name, item in output.items()} == {
@@ -51,10 +51,10 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
     policy = json.loads(shop.config_maps(cluster, namespace)["tidings-kitchen"]["data"]["policy.json"])
     assert [subscription["name"] for subscription in policy["subscriptions"]] == ["kitchen-order-confirmed"]
     for child in routes.values():
-        assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [wish["metadata"]["uid"]]
+        assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [manifest["metadata"]["uid"]]
         assert child["metadata"]["managedFields"][0]["manager"] == "tidings"
 
-    status = shop.status(cluster, wish)
+    status = shop.status(cluster, manifest)
     assert {item["name"] for item in status["children"]} == {*routes, "kitchen", "tidings-kitchen"}
     assert status["enforcement"]["delivery.retry"] == "kit"
     assert status["topics"] == ["orders.orderConfirmed.v1"]
@@ -80,9 +80,9 @@ async def test_what_is_wrong_is_said_and_not_programmed(
     fix: str,
 ):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, **spec))
+    manifest = cluster.apply(shop.subscription(namespace, **spec))
     await operator()
-    (output,) = await settled(cluster, wish)
+    (output,) = await settled(cluster, manifest)
 
     for item in (output["Ready"], output[condition]):
         assert (item["status"], item["reason"]) == ("False", reason)
@@ -99,9 +99,9 @@ async def test_a_spec_that_the_api_server_takes_and_we_cannot_read_is_said(
 ):
     deep: dict[str, Any] = {"not": {"not": {"not": {"not": {"exakt": {"data.a": 1}}}}}}
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, filters=[deep]))
+    manifest = cluster.apply(shop.subscription(namespace, filters=[deep]))
     await operator()
-    (output,) = await settled(cluster, wish)
+    (output,) = await settled(cluster, manifest)
     assert output["Ready"]["reason"] == "UnknownField"
     assert "exact" in output["Ready"]["message"]
 
@@ -109,18 +109,18 @@ async def test_a_spec_that_the_api_server_takes_and_we_cannot_read_is_said(
 async def test_a_mended_subscription_is_programmed_and_a_broken_one_is_taken_out(
     cluster: Cluster, namespace: str, operator: Start
 ):
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     await operator()
-    (output,) = await settled(cluster, wish)
+    (output,) = await settled(cluster, manifest)
     assert output["Ready"]["reason"] == "UnknownType"
 
     kind = cluster.apply(shop.event_type(namespace))
-    await until(lambda: shop.conditions(cluster, wish)["Ready"]["status"] == "True", "the type is found")
+    await until(lambda: shop.conditions(cluster, manifest)["Ready"]["status"] == "True", "the type is found")
     assert len(shop.dapr_subscriptions(cluster, namespace)) == 2
 
     cluster.delete(path_of(kind))
     await until(lambda: not shop.dapr_subscriptions(cluster, namespace), "the routes are gone")
-    await until(lambda: shop.conditions(cluster, wish)["Ready"]["reason"] == "UnknownType", "it says so")
+    await until(lambda: shop.conditions(cluster, manifest)["Ready"]["reason"] == "UnknownType", "it says so")
 
 
 async def test_two_subscriptions_of_an_app_share_one_dapr_subscription(
@@ -160,11 +160,11 @@ async def test_two_subscriptions_of_an_app_share_one_dapr_subscription(
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 async def test_the_deletion_policy_decides_what_stays(cluster: Cluster, namespace: str, operator: Start, policy: str):
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace, deletionPolicy=policy))
+    manifest = cluster.apply(shop.subscription(namespace, deletionPolicy=policy))
     made = await operator()
-    await settled(cluster, wish)
+    await settled(cluster, manifest)
     before = shop.dapr_subscriptions(cluster, namespace)
-    cluster.delete(path_of(wish))
+    cluster.delete(path_of(manifest))
     await until(lambda: not made.cache.inventory.subscriptions and made.queue.idle, "the operator has heard of it")
     if policy == "Delete":
         await until(lambda: not shop.dapr_subscriptions(cluster, namespace), "the children go")
@@ -203,9 +203,9 @@ async def test_what_is_not_ours_is_left_alone(cluster: Cluster, namespace: str, 
     }
     cluster.apply(theirs)
     cluster.apply(shop.event_type(namespace))
-    wish = cluster.apply(shop.subscription(namespace))
+    manifest = cluster.apply(shop.subscription(namespace))
     await operator()
-    (output,) = await settled(cluster, wish)
+    (output,) = await settled(cluster, manifest)
     assert output["Programmed"]["reason"] == output["Ready"]["reason"] == "ForeignObject"
     assert "Delete it" in output["Ready"]["message"]
     assert cluster.get(path_of(theirs))["spec"]["policies"] == {"timeouts": {"mine": "1s"}}

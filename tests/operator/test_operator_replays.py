@@ -226,7 +226,7 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
 
 
 @pytest.mark.parametrize(
-    ("counts", "reason", "confirmed", "told"),
+    ("counts", "reason", "confirmed", "summary"),
     [
         ({"handled": 4, "dropped": 3}, "Completed", "Handled", "4 handled; 3 dropped"),
         ({"handled": 6, "failed": 1}, "CompletedWithExceptions", "Failed", "1 failed again"),
@@ -244,7 +244,7 @@ async def test_the_status_says_what_became_of_the_events(
     counts: dict[str, int],
     reason: str,
     confirmed: str,
-    told: str,
+    summary: str,
 ):
     order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}, confirmationTimeout="1s"))
     end = {**dict.fromkeys(COUNTS, 0), "sent": 7, **counts, "state": "completed", "matched": 7, "reason": None}
@@ -254,7 +254,7 @@ async def test_the_status_says_what_became_of_the_events(
     output, conditions = shop.status(cluster, order), shop.conditions(cluster, order)
     assert {name: output[name] for name in COUNTS} == {name: end[name] for name in COUNTS}
     assert conditions["Ready"]["reason"] == reason
-    assert told in conditions["Ready"]["message"]
+    assert summary in conditions["Ready"]["message"]
     assert conditions["Confirmed"]["reason"] == confirmed
     assert conditions["Sent"]["status"] == ("False" if counts.get("skipped") else "True")
     assert conditions["Reconciling"]["status"] == "False"

@@ -33,9 +33,9 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
     """The service with nine events and five dead letters, a minute between each and the next."""
     async with running(tmp_path) as made:
         events = (fact(BOXED, f"e-{n}", time=at(n), data={"orderId": f"o-{n}", "size": n}) for n in range(9))
-        await made.hear(BOXED, *events)
+        await made.receive(BOXED, *events)
         letters = (dead(f"e-{n}", time=at(n), data={"orderId": f"o-{n}", "size": n}) for n in range(5))
-        await made.hear("deadletter.pickup", *letters)
+        await made.receive("deadletter.pickup", *letters)
         yield made
 
 
@@ -78,8 +78,8 @@ def order(cluster: Cluster, namespace: str, source: str, expected: dict[str, Any
     return applied
 
 
-def phase(cluster: Cluster, wish: dict[str, Any]) -> str:
-    return str(shop.status(cluster, wish).get("phase"))
+def phase(cluster: Cluster, manifest: dict[str, Any]) -> str:
+    return str(shop.status(cluster, manifest).get("phase"))
 
 
 def sent(archive: Archive) -> list[str]:
@@ -122,17 +122,17 @@ async def test_what_is_meant_is_sent(
     cluster.delete(path_of(counted))
     await until(lambda: cluster.get(path_of(counted)) is None, "an ended one is deleted at once")
 
-    wish = order(cluster, namespace, source, expected)
-    await until(lambda: phase(cluster, wish) == "Completed", "it is done")
+    manifest = order(cluster, namespace, source, expected)
+    await until(lambda: phase(cluster, manifest) == "Completed", "it is done")
     await until(lambda: len(sent(archive)) >= len(actual), "all are sent")
     assert sent(archive) == [f"e-{n}" for n in actual]
-    status = shop.status(cluster, wish)
+    status = shop.status(cluster, manifest)
     assert (status["matched"], status["sent"]) == (len(actual), len(actual))
     assert [(item["what"], item["by"]) for item in status["audit"]] == [
         ("started", "ada"),
         ("completed", "tidings-operator"),
     ]
-    await until(lambda: not cluster.get(path_of(wish))["metadata"].get("finalizers"), "nothing holds it any more")
+    await until(lambda: not cluster.get(path_of(manifest))["metadata"].get("finalizers"), "nothing holds it any more")
 
 
 async def test_deleting_it_cancels_it(
@@ -144,20 +144,20 @@ async def test_deleting_it_cancels_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replaying, "OUTAGE", 0.5)
-    wish = order(cluster, namespace, "Archive", {}, rate=0.5)
+    manifest = order(cluster, namespace, "Archive", {}, rate=0.5)
     await operator(archive_url=served.url, replay_poll=0.1)
-    await until(lambda: shop.status(cluster, wish).get("matched") == 9, "it runs")
-    assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [replaying.FINALIZER]
+    await until(lambda: shop.status(cluster, manifest).get("matched") == 9, "it runs")
+    assert cluster.get(path_of(manifest))["metadata"]["finalizers"] == [replaying.FINALIZER]
 
     # While the archive cannot be told, the order stays, and says so.
     await served.stop()
-    cluster.delete(path_of(wish))
-    await until(lambda: _reason(cluster, wish) == "ArchiveUnreachable", "it says what it waits for")
-    assert replaying.FINALIZER in shop.conditions(cluster, wish)["Ready"]["message"]
+    cluster.delete(path_of(manifest))
+    await until(lambda: _reason(cluster, manifest) == "ArchiveUnreachable", "it says what it waits for")
+    assert replaying.FINALIZER in shop.conditions(cluster, manifest)["Ready"]["message"]
     await served.start()
-    await until(lambda: cluster.get(path_of(wish)) is None, "it is gone")
+    await until(lambda: cluster.get(path_of(manifest)) is None, "it is gone")
 
-    existing = await archive.get(f"/replays/{wish['metadata']['uid']}")
+    existing = await archive.get(f"/replays/{manifest['metadata']['uid']}")
     assert existing["state"] == "cancelled"
     assert existing["sent"] < 9
     deeds = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
@@ -168,11 +168,11 @@ async def test_deleting_it_cancels_it(
 async def test_deleting_it_ends_the_release_of_dead_letters(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, served: Served
 ) -> None:
-    wish = order(cluster, namespace, "DeadLetters", {}, rate=1)
+    manifest = order(cluster, namespace, "DeadLetters", {}, rate=1)
     await operator(archive_url=served.url)
     await until(lambda: len(sent(archive)) == 1, "one is released")
-    cluster.delete(path_of(wish))
-    assert cluster.get(path_of(wish)) is None, "nothing holds it"
+    cluster.delete(path_of(manifest))
+    assert cluster.get(path_of(manifest)) is None, "nothing holds it"
     later = cluster.apply(shop.subscription(namespace, "later", type="kitchen.pizzaBoxed"))
     await until(lambda: shop.conditions(cluster, later), "the operator goes on")
     before = len(sent(archive))
@@ -182,7 +182,7 @@ async def test_deleting_it_ends_the_release_of_dead_letters(
     assert len(letters) == 5 - len(sent(archive))
 
 
-def _reason(cluster: Cluster, wish: dict[str, Any]) -> str:
-    existing = cluster.get(path_of(wish))
+def _reason(cluster: Cluster, manifest: dict[str, Any]) -> str:
+    existing = cluster.get(path_of(manifest))
     conditions = ((existing or {}).get("status") or {}).get("conditions", [])
     return next((str(condition["reason"]) for condition in conditions if condition["type"] == "Ready"), "")

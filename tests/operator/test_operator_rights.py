@@ -57,18 +57,18 @@ async def test_the_rights_are_those_that_are_used(cluster: Cluster, namespace: s
     since = cluster.audit_log.stat().st_size
     if cluster.get(LEASE):
         cluster.delete(LEASE)
-    kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
+    kind, manifest = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
     order = cluster.apply(shop.replay(namespace, source={"kind": "Archive"}))
     port = ports.take()
     async with webhooks.configured(cluster, namespace, port):
         made = await operator(lease=True, archive_url="http://127.0.0.1:9", webhook_port=port, observe=1.0)
         await webhooks.watching(cluster, namespace)
-    for item in (kind, wish, order):
+    for item in (kind, manifest, order):
         await until(partial(shop.conditions, cluster, item), "all are looked at")
     route = next(iter(shop.dapr_subscriptions(cluster, namespace).values()))
     cluster.patch(path_of(route), {"spec": {"metadata": {"a": "b"}}})
     await until(lambda: any(e["reason"] == "DriftRepaired" for e in shop.events(cluster, namespace)), "drift is told")
-    cluster.delete(path_of(wish))
+    cluster.delete(path_of(manifest))
     await until(lambda: not shop.config_maps(cluster, namespace), "all is cleared up")
     await until(lambda: made.queue.outstanding <= 1, "all is done")
 
@@ -102,14 +102,14 @@ async def test_the_charts_rights_for_some_namespaces_are_enough_and_hold_nowhere
             metadata["namespace"] = "tidings-system"
         cluster.apply({**binding, "metadata": metadata, "subjects": [subject]})
     since = cluster.audit_log.stat().st_size
-    kind, wish = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
+    kind, manifest = cluster.apply(shop.event_type(namespace)), cluster.apply(shop.subscription(namespace))
     port = ports.take()
     name = "tidings-tidings"  # the chart's, in a release of the namespace tidings
     async with webhooks.configured(cluster, namespace, port, name=name):
         made = await operator(token=BOUNDED, lease=True, webhook_port=port, webhook_configuration=name, observe=1.0)
         await webhooks.watching(cluster, namespace)
     await until(partial(shop.conditions, cluster, kind), "the type is looked at")
-    await until(lambda: shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True", "it is programmed")
+    await until(lambda: shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True", "it is programmed")
     await until(lambda: made.queue.outstanding == 0, "all is done")
 
     done, refused = used(cluster, since, BOUNDED_USER)

@@ -51,8 +51,8 @@ async def proxy(cluster: Cluster, ports: Ports) -> AsyncIterator[ForgetfulProxy]
         yield started
 
 
-def is_ready(cluster: Cluster, wish: dict[str, Any]) -> bool:
-    return bool(shop.conditions(cluster, wish).get("Ready", {}).get("status") == "True")
+def is_ready(cluster: Cluster, manifest: dict[str, Any]) -> bool:
+    return bool(shop.conditions(cluster, manifest).get("Ready", {}).get("status") == "True")
 
 
 def short(monkeypatch: pytest.MonkeyPatch, *, inactivity: float) -> None:
@@ -145,8 +145,8 @@ async def test_a_crd_may_be_upgraded_under_it(cluster: Cluster, namespace: str, 
     served = f"/apis/tidings.dev/v1beta1/namespaces/{namespace}/eventsubscriptions"
     await until(lambda: taken(lambda: cluster.get(served)), "the new version is served", 60)
 
-    wish = shop.subscription(namespace, "later", consumer={"appId": "pickup"})
-    later = await until(lambda: taken(lambda: cluster.apply(wish)), "the API server takes it", 60)
+    manifest = shop.subscription(namespace, "later", consumer={"appId": "pickup"})
+    later = await until(lambda: taken(lambda: cluster.apply(manifest)), "the API server takes it", 60)
     await until(lambda: is_ready(cluster, later), "what comes after it is programmed", 60)
     await until(lambda: taken(lambda: cluster.patch(path_of(first), {"spec": {"suspend": True}})), "it is taken", 60)
     await until(
@@ -162,20 +162,20 @@ async def test_what_another_kopf_operator_left_on_an_object_is_left_there_and_ho
 ):
     marker = kopf.OperatorSettings().persistence.finalizer
     cluster.apply(shop.event_type(namespace))
-    wish = shop.subscription(namespace)
-    wish["metadata"]["finalizers"] = [marker]
-    cluster.apply(wish)
+    manifest = shop.subscription(namespace)
+    manifest["metadata"]["finalizers"] = [marker]
+    cluster.apply(manifest)
     await operator()
 
     async def published(generation: int) -> None:
         await until(
-            lambda: shop.status(cluster, wish).get("observedGeneration") == generation,
+            lambda: shop.status(cluster, manifest).get("observedGeneration") == generation,
             f"change {generation} is told of",
         )
 
     for limit in (3, 4, 5):
-        await published(cluster.patch(path_of(wish), {"spec": {"maxConcurrency": limit}})["metadata"]["generation"])
-    assert is_ready(cluster, wish)
-    assert cluster.get(path_of(wish))["metadata"]["finalizers"] == [marker]
+        await published(cluster.patch(path_of(manifest), {"spec": {"maxConcurrency": limit}})["metadata"]["generation"])
+    assert is_ready(cluster, manifest)
+    assert cluster.get(path_of(manifest))["metadata"]["finalizers"] == [marker]
     assert not [record for record in caplog.records if record.name.startswith("kopf") and record.levelno >= 30]
-    cluster.patch(path_of(wish), {"metadata": {"finalizers": None}})
+    cluster.patch(path_of(manifest), {"metadata": {"finalizers": None}})

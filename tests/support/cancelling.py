@@ -55,8 +55,8 @@ async def cancelled(
     work: Callable[[], Awaitable[object]],
     rounds: int,
     *,
-    at_once: int = 1,
-    after_each: Callable[[], Awaitable[object]] | None = None,
+    concurrency: int = 1,
+    after_round: Callable[[], Awaitable[object]] | None = None,
 ) -> int:
     """Start work as often as that, cancel it at random moments of its course, and return how often it was cancelled.
 
@@ -65,15 +65,15 @@ async def cancelled(
     """
     print(f"TIDINGS_SEED={SEED}")  # noqa: T201 - pytest shows it where the test fails
     chance, whole, broken_off = random.Random(SEED), 0.0, 0
-    for number in numbers(-(-(ROUNDS or rounds) // at_once)):
+    for number in numbers(-(-(ROUNDS or rounds) // concurrency)):
         if number % 50 == 0:
             began = time.perf_counter()
-            await asyncio.gather(*(work() for _ in range(at_once)))
+            await asyncio.gather(*(work() for _ in range(concurrency)))
             whole = time.perf_counter() - began
-        ended = await asyncio.gather(*(_broken_off(work, chance, whole * 1.2) for _ in range(at_once)))
+        ended = await asyncio.gather(*(_broken_off(work, chance, whole * 1.2) for _ in range(concurrency)))
         broken_off += sum(ended)
-        if after_each is not None:
-            await after_each()
+        if after_round is not None:
+            await after_round()
     return broken_off
 
 
@@ -100,11 +100,11 @@ async def cancelled_deliveries(world: World, rounds: int) -> None:
             causes.append(cause)
             await process.deliver(cause)
 
-        await cancelled(one, rounds, at_once=4)
+        await cancelled(one, rounds, concurrency=4)
         for start in range(0, len(causes), 8):
             await asyncio.gather(*(_until_handled(process, cause) for cause in causes[start : start + 8]))
         await world.until_published(causes)
-        await process.told()
+        await process.published_all()
         await world.until_nothing_is_left()
     published = await world.published()
     assert len({item["id"] for item in published}) == len({item["causationid"] for item in published}) == len(causes)

@@ -205,5 +205,5 @@ def check_images(context: str, manifest: str) -> None:
 
 
 if __name__ == "__main__":
-    wanted, *given = sys.argv[1:]
-    load(chosen(wanted, current_context()), *given)
+    expected, *current = sys.argv[1:]
+    load(chosen(expected, current_context()), *current)

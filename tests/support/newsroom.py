@@ -102,7 +102,7 @@ class Newsroom:
     def url(self) -> str:
         return f"{self._server.url}/console"
 
-    async def hear(self, topic: str, **attributes: Any) -> dict[str, Any]:
+    async def receive(self, topic: str, **attributes: Any) -> dict[str, Any]:
         """Let one event arrive, with the data of its contract's example; answers it."""
         event = self.event(topic, **attributes)
         await self._sender.publish(topic, json.dumps(event).encode())
@@ -117,7 +117,7 @@ class Newsroom:
             time = timestamp(start + timedelta(seconds=after))
             cause = published[-1]["id"] if published else ""
             about = {"correlationid": correlation, "causationid": cause, "subject": f"order-{correlation}"}
-            published.append(await self.hear(topic, time=time, **about))
+            published.append(await self.receive(topic, time=time, **about))
         return published
 
     async def died(self, app: str, topic: str, reason: str, **attributes: Any) -> dict[str, Any]:

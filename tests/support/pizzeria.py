@@ -131,7 +131,7 @@ class Pizzeria:
         order = self.tracked[order_id]
         for _ in range(stages):
             fact = WAYS[order["fulfilment"]][len(order["timeline"]) - 1]
-            self.tell(order_id, *fact)
+            self.publish_fact(order_id, *fact)
         return str(order["stage"])
 
     def cancel(self, order_id: str, reason: str, message: str, following: str) -> None:
@@ -139,11 +139,11 @@ class Pizzeria:
         self.orders[order_id].update(
             status="cancelled", cancellation={"reason": reason, "stage": "placed", "at": self._now(order_id)}
         )
-        self.tell(
+        self.publish_fact(
             order_id, "cancelled", message, following, "orders.orderCancelled", "The order was cancelled.", reason
         )
 
-    def tell(
+    def publish_fact(
         self, order_id: str, stage: str, message: str, following: str | None, kind: str, words: str, reason: str = ""
     ) -> None:
         """Have tracking tell a fact."""
@@ -180,7 +180,9 @@ class Pizzeria:
         }
         self.tracked[order_id] = {**both, "timeline": []}
         published = f"You ordered for €{total / 100:.2f}."
-        self.tell(order_id, "placed", "We have your order.", "Your card is asked.", "orders.orderPlaced", published)
+        self.publish_fact(
+            order_id, "placed", "We have your order.", "Your card is asked.", "orders.orderPlaced", published
+        )
         return self.orders[order_id]
 
     def _now(self, order_id: str) -> str:

@@ -35,13 +35,13 @@ class Planned:
         own = PLANNED.apps[self.name]
         self.broker.attach(self.name, app, own.subscriptions, resiliency=own.resiliency)
 
-    async def hear(self, *facts: bytes) -> None:
+    async def receive(self, *facts: bytes) -> None:
         """Have events published, and wait until all are delivered."""
         for body in facts:
             self.broker.publish(msgspec.json.decode(body, type=Envelope).label, body)
         await self.broker.settle()
 
-    def told(self, fact: str) -> list[dict[str, Any]]:
+    def published_data(self, fact: str) -> list[dict[str, Any]]:
         """The data of every fact of its own that was published, once per id."""
         return list({event["id"]: event["data"] for event in self.broker.events(f"{self.name}.{fact}.v1")}.values())
 

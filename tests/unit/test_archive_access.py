@@ -55,7 +55,7 @@ async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
 async def test_changes_are_for_who_may_and_have_a_name(
     newsroom: Newsroom, path: str, case: tuple[ArchiveSettings, dict[str, str], str | None]
 ) -> None:
-    chosen, brought, name = case
+    chosen, credentials, name = case
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     base = newsroom.url.removesuffix("/console")
     async with httpx2.AsyncClient(base_url=base, trust_env=False) as http:
@@ -65,10 +65,10 @@ async def test_changes_are_for_who_may_and_have_a_name(
         newsroom.settings = chosen
         bodies = {"/deadletters/1/discard": {"by": "said", "reason": "old"}, "/replays": {**replay, "by": "said"}}
         params = {"by": "said"} if path.endswith("cancel") else {}
-        answer = await http.post(path, json=bodies.get(path, {"by": "said"}), params=params, headers=brought)
+        answer = await http.post(path, json=bodies.get(path, {"by": "said"}), params=params, headers=credentials)
         deeds = (await http.get("/audit")).json()["deeds"]
         who = [deed["who"] for deed in deeds if deed["action"] != "completed"]
-        me = (await http.get("/console/me", headers=brought)).json()
+        me = (await http.get("/console/me", headers=credentials)).json()
     assert answer.is_success == (name is not None), answer.text
     assert (me["missing"] is None) == (name is not None)
     if name is None:

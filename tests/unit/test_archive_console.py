@@ -113,9 +113,9 @@ def test_without_a_file_there_is_no_map(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_live_counts_the_last_minute_and_open_dead_letters(newsroom: Newsroom, http: httpx2.AsyncClient) -> None:
     long_ago = timestamp(datetime.now(UTC) - timedelta(seconds=WINDOW + 5))
-    await newsroom.hear("orders.orderPlaced.v1")
-    await newsroom.hear("orders.orderPlaced.v1")
-    await newsroom.hear("orders.orderCompleted.v1", time=long_ago)
+    await newsroom.receive("orders.orderPlaced.v1")
+    await newsroom.receive("orders.orderPlaced.v1")
+    await newsroom.receive("orders.orderCompleted.v1", time=long_ago)
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     discarded = await newsroom.died("loyalty", "orders.orderCompleted.v1", "no", failuresubscription="l")
     [letter] = (await http.get("/deadletters", params={"eventId": discarded["id"]})).json()["deadLetters"]

@@ -65,7 +65,7 @@ class Archive:
         self.http = http
         self._sender = MemorySidecar("orders", broker)
 
-    async def hear(self, topic: str, *events: dict[str, Any]) -> None:
+    async def receive(self, topic: str, *events: dict[str, Any]) -> None:
         for event in events:
             await self._sender.publish(topic, json.dumps(event).encode())
         await self.broker.settle()
@@ -137,7 +137,7 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 
 async def test_an_event_is_kept_whole_and_once(archive: Archive) -> None:
     placed = fact(PLACED, "e-1", correlationid="c", subject="o-1", odd="x", data={"total": 1.5, "name": "Zoë"})
-    await archive.hear(PLACED, placed, placed)
+    await archive.receive(PLACED, placed, placed)
     [result] = (await archive.get("/events"))["events"]
     assert {name: result[name] for name in placed} == placed
     assert result["topic"] == PLACED
@@ -146,8 +146,8 @@ async def test_an_event_is_kept_whole_and_once(archive: Archive) -> None:
 
 
 async def test_a_fact_in_two_versions_is_two_rows_under_one_id(archive: Archive) -> None:
-    await archive.hear(V1, fact(V1, "e-1"))
-    await archive.hear(V2, fact(V2, "e-1"))
+    await archive.receive(V1, fact(V1, "e-1"))
+    await archive.receive(V2, fact(V2, "e-1"))
     assert [event["version"] for event in (await archive.get("/events/e-1"))["events"]] == ["1", "2"]
     assert (await archive.http.get("/events/e-2")).status_code == 404
 
@@ -156,14 +156,14 @@ async def test_a_fact_in_two_versions_is_two_rows_under_one_id(archive: Archive)
     "odd", [{"type": "nobody.knowsThis", "version": ""}, {"version": 7}, {"data": "\0"}, {"time": "yesterday"}]
 )
 async def test_what_cannot_be_read_is_kept_too(archive: Archive, odd: dict[str, Any]) -> None:
-    await archive.hear(PLACED, {**fact(PLACED, "e-1"), **odd})
+    await archive.receive(PLACED, {**fact(PLACED, "e-1"), **odd})
     assert await archive.ids() == ["e-1"]
     assert archive.broker.events("deadletter.archive") == []
 
 
 async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
     asked = {"replayId": "r-1", "consumer": "loyalty", "dryRun": True}
-    await archive.hear(COMMAND, fact(COMMAND, "e-1", data=asked))
+    await archive.receive(COMMAND, fact(COMMAND, "e-1", data=asked))
     assert "e-1" in await archive.ids(type="archive.*")
 
 
@@ -192,18 +192,18 @@ async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
 )
 async def test_events_are_found_by(archive: Archive, query: dict[str, Any], actual: list[str]) -> None:
     later = (timestamp(NOON + timedelta(minutes=minutes)) for minutes in (1, 2))
-    await archive.hear(PLACED, fact(PLACED, "a", subject="o-1"))
-    await archive.hear(
+    await archive.receive(PLACED, fact(PLACED, "a", subject="o-1"))
+    await archive.receive(
         PLACED, fact(PLACED, "b", correlationid="c-2", time=next(later), data={"email": "ann@x.example"})
     )
-    await archive.hear(V1, fact(V1, "c", subject="o-1", time=next(later)))
-    await archive.hear(V2, fact(V2, "d", data={"share": "100%"}))
+    await archive.receive(V1, fact(V1, "c", subject="o-1", time=next(later)))
+    await archive.receive(V2, fact(V2, "d", data={"share": "100%"}))
     assert await archive.ids(**query) == actual
     assert sum((await archive.get("/counts", **query)).values()) == len(actual)
 
 
 async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) -> None:
-    await archive.hear(PLACED, *(fact(PLACED, f"e-{number}") for number in range(7)))
+    await archive.receive(PLACED, *(fact(PLACED, f"e-{number}") for number in range(7)))
     seen, cursor = [], None
     while True:
         page = await archive.get("/events", limit=3, cursor=cursor)
@@ -211,7 +211,7 @@ async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) ->
         cursor = page["next"]
         if cursor is None:
             break
-        await archive.hear(PLACED, fact(PLACED))
+        await archive.receive(PLACED, fact(PLACED))
     assert seen == [f"e-{number}" for number in reversed(range(7))]
 
 
@@ -234,7 +234,7 @@ async def test_a_search_that_makes_no_sense_is_refused(archive: Archive, query: 
 
 
 async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))
     [letter] = (await archive.get("/deadletters"))["deadLetters"]
     assert letter["app"] == "pickup"
     assert (letter["reason"], letter["error"], letter["attempts"]) == ("no such shelf", "Rejected", 3)
@@ -261,7 +261,7 @@ async def confirm(archive: Archive, replay_id: str, outcome: str, **more: str) -
     """Publish what a consumer's kit confirms."""
     output = {"eventId": "e-1", "source": "orders", "subscription": "pickup-pizza-boxed", "reason": "", **more}
     data = {"replayId": replay_id, "outcome": outcome, **output}
-    await archive.hear(OUTCOME, fact(OUTCOME, source="pickup", data=data))
+    await archive.receive(OUTCOME, fact(OUTCOME, source="pickup", data=data))
 
 
 async def replayed(archive: Archive, number: int = 1) -> str:
@@ -275,7 +275,7 @@ async def replayed(archive: Archive, number: int = 1) -> str:
     ("outcome", "state"), [("handled", "handled"), ("unread", "open"), ("dropped", "dropped"), ("failed", "open")]
 )
 async def test_a_replays_result_is_what_the_consumer_confirms(archive: Archive, outcome: str, state: str) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))
     replay_id = await replayed(archive)
     assert (await archive.get("/deadletters/1"))["state"] == "sent"
     await confirm(archive, replay_id, outcome, reason="why")
@@ -291,19 +291,19 @@ async def test_a_replays_result_is_what_the_consumer_confirms(archive: Archive, 
 async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
     archive: Archive, letter_first: bool, last: str
 ) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
-    await archive.hear("deadletter.pickup", dead("e-1"))  # delivered twice
+    await archive.receive("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))  # delivered twice
     replay_id = await replayed(archive)
-    await archive.hear("deadletter.pickup", dead("e-1"))  # and once more, late
+    await archive.receive("deadletter.pickup", dead("e-1"))  # and once more, late
     assert (await archive.get("/deadletters/1"))["state"] == "sent"
     again = dead("d-2", originalid="e-1", replayid=replay_id, failurereason="still", failurelast=last)
     if letter_first:
-        await archive.hear("deadletter.pickup", again)
+        await archive.receive("deadletter.pickup", again)
         await confirm(archive, replay_id, "failed", reason="still")
     else:
         await confirm(archive, replay_id, "failed", reason="still")
-        await archive.hear("deadletter.pickup", again)
-    await archive.hear("deadletter.pickup", again)
+        await archive.receive("deadletter.pickup", again)
+    await archive.receive("deadletter.pickup", again)
     response = await archive.get("/deadletters/1")
     assert (response["state"], response["failures"], response["reason"]) == ("open", 2, "still")
     assert [deed["action"] for deed in response["audit"]] == ["failed again", "sent"]
@@ -312,28 +312,28 @@ async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
 
 
 async def test_what_an_earlier_replay_says_late_changes_nothing_that_is_handled(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))
     first, second = await replayed(archive), await replayed(archive)
     await confirm(archive, first, "unread")
     assert (await archive.get("/deadletters/1"))["state"] == "sent"
     await confirm(archive, second, "handled")
-    await archive.hear("deadletter.pickup", dead("d-2", originalid="e-1", replayid=first))
+    await archive.receive("deadletter.pickup", dead("d-2", originalid="e-1", replayid=first))
     assert (await archive.get("/deadletters/1"))["state"] == "handled"
-    await archive.hear("deadletter.pickup", dead("d-3", originalid="e-1", replayid="of-the-archive"))
+    await archive.receive("deadletter.pickup", dead("d-3", originalid="e-1", replayid="of-the-archive"))
     assert (await archive.get("/deadletters/1"))["state"] == "open"
 
 
 async def test_what_is_discarded_stays_discarded_for_a_known_failure(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))
     again = dead("d-2", originalid="e-1", replayid=await replayed(archive))
-    await archive.hear("deadletter.pickup", again)
+    await archive.receive("deadletter.pickup", again)
     await archive.http.post("/deadletters/1/discard", json={"reason": "x"})
-    await archive.hear("deadletter.pickup", again)
+    await archive.receive("deadletter.pickup", again)
     assert (await archive.get("/deadletters/1"))["state"] == "discarded"
 
 
 async def test_letters_that_are_replayed_together_are_counted_together(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", *(dead(f"e-{item}") for item in range(4)))
+    await archive.receive("deadletter.pickup", *(dead(f"e-{item}") for item in range(4)))
     ids = []
     for number in range(1, 5):
         answer = await archive.http.post(f"/deadletters/{number}/replay", json={"batch": "b-1"})
@@ -402,28 +402,28 @@ async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic
 
 async def test_what_is_no_text_is_found_by_its_text_all_the_same(archive: Archive) -> None:
     await archive.service.ingress.deliver(f"/events/{PLACED}", b"\xff needle \x00")
-    await archive.hear(PLACED, fact(PLACED, "e-2"))
+    await archive.receive(PLACED, fact(PLACED, "e-2"))
     [result] = (await archive.get("/events", q="NEEDLE"))["events"]
     assert "needle" in result["raw"]
 
 
 async def test_an_id_is_its_sources_own(archive: Archive) -> None:
     for source in ("shop-berlin", "shop-paris"):
-        await archive.hear(PLACED, fact(PLACED, "4711", source=source, data={"from": source}))
-        await archive.hear("deadletter.pickup", dead("d-" + source, originalid="4711", source=source))
+        await archive.receive(PLACED, fact(PLACED, "4711", source=source, data={"from": source}))
+        await archive.receive("deadletter.pickup", dead("d-" + source, originalid="4711", source=source))
     assert len((await archive.get("/events/4711"))["events"]) == 2
     assert len((await archive.get("/deadletters", eventId="4711"))["deadLetters"]) == 2
 
 
 async def test_its_own_dead_letters_are_listed_like_others(archive: Archive) -> None:
-    await archive.hear(COMMAND, fact(COMMAND, "e-1", data={"replayId": 7}))
+    await archive.receive(COMMAND, fact(COMMAND, "e-1", data={"replayId": 7}))
     [letter] = (await archive.get("/deadletters", app="archive"))["deadLetters"]
     assert (letter["subscription"], letter["eventId"]) == ("archive-replay-events", "e-1")
 
 
 async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"), dead("e-1", failuresubscription="pickup-order-confirmed"))
-    await archive.hear("deadletter.kitchen", dead("e-1", failuresubscription="kitchen-x"))
+    await archive.receive("deadletter.pickup", dead("e-1"), dead("e-1", failuresubscription="pickup-order-confirmed"))
+    await archive.receive("deadletter.kitchen", dead("e-1", failuresubscription="kitchen-x"))
     listed = (await archive.get("/deadletters", eventId="e-1"))["deadLetters"]
     assert [item["subscription"] for item in listed] == [
         "kitchen-x",
@@ -439,8 +439,8 @@ async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive
 
 
 async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", fact("kitchen.pizzaBoxed.v1", "e-1", topic="kitchen.pizzaBoxed.v1"))
-    await archive.hear(
+    await archive.receive("deadletter.pickup", fact("kitchen.pizzaBoxed.v1", "e-1", topic="kitchen.pizzaBoxed.v1"))
+    await archive.receive(
         "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": [1]}
     )
     listed = (await archive.get("/deadletters"))["deadLetters"]
@@ -455,7 +455,7 @@ async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(arc
 
 
 async def test_discarding_is_remembered_with_who_and_why(archive: Archive) -> None:
-    await archive.hear("deadletter.pickup", dead("e-1"))
+    await archive.receive("deadletter.pickup", dead("e-1"))
     answer = await archive.http.post("/deadletters/1/discard", json={"by": "ben", "reason": "a test order"})
     assert answer.json()["state"] == "discarded"
     assert (await archive.http.post("/deadletters/1/replay", json={})).status_code == 409
@@ -486,9 +486,9 @@ async def test_refusals(archive: Archive, path: str, body: dict[str, Any], statu
 
 
 async def several(archive: Archive, number: int = 5) -> None:
-    await archive.hear(PLACED, *(fact(PLACED, f"p-{item}", subject=f"o-{item}") for item in range(number)))
-    await archive.hear(V1, fact(V1, "k-1", correlationid="c"))
-    await archive.hear(V2, fact(V2, "k-1", correlationid="c"))
+    await archive.receive(PLACED, *(fact(PLACED, f"p-{item}", subject=f"o-{item}") for item in range(number)))
+    await archive.receive(V1, fact(V1, "k-1", correlationid="c"))
+    await archive.receive(V2, fact(V2, "k-1", correlationid="c"))
 
 
 @pytest.mark.parametrize(
@@ -548,7 +548,7 @@ async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> 
     await several(archive)
     asked = {"replayId": "r-1", "consumer": "tracking", "subscription": "tracking-order-placed"}
     for identity in ("m-1", "m-2"):
-        await archive.hear(
+        await archive.receive(
             COMMAND, fact(COMMAND, identity, source="tracking", data={**asked, "types": ["orders.orderPlaced"]})
         )
     ended = await archive.ended("r-1")
@@ -572,7 +572,7 @@ async def test_a_replay_that_cannot_be_is_refused_and_written_down(
 ) -> None:
     answer = await archive.http.post("/replays", json=body)
     assert (answer.status_code, complaint in answer.text) == (422, True)
-    await archive.hear(COMMAND, fact(COMMAND, source="tracking", data={"replayId": "r-1", **body}))
+    await archive.receive(COMMAND, fact(COMMAND, source="tracking", data={"replayId": "r-1", **body}))
     [deed] = (await archive.get("/audit"))["deeds"]
     assert (deed["who"], deed["action"]) == ("tracking", "refused")
     assert (await archive.http.get("/replays/r-1")).status_code == 404
@@ -583,11 +583,11 @@ async def test_a_replay_that_cannot_be_is_refused_and_written_down(
 
 
 async def test_what_cannot_be_sent_is_skipped_counted_and_shown(archive: Archive) -> None:
-    await archive.hear(PLACED, fact(PLACED, "p-0", subject=None), fact(PLACED, "p-1"), fact(PLACED, "p-2"))
+    await archive.receive(PLACED, fact(PLACED, "p-0", subject=None), fact(PLACED, "p-1"), fact(PLACED, "p-2"))
     await archive.service.ingress.deliver(
         f"/events/{PLACED}", json.dumps({**fact(PLACED, "p-3"), "time": "?"}).encode()
     )
-    await archive.hear(PLACED, fact(PLACED, "p-4", data="x" * 999_900))
+    await archive.receive(PLACED, fact(PLACED, "p-4", data="x" * 999_900))
     asked = await archive.http.post("/replays", json={"consumer": "loyalty", "replayId": "r-1"})
     assert asked.json()["matched"] == 5
     ended = await archive.ended("r-1")
@@ -617,7 +617,7 @@ async def test_a_replay_that_cannot_go_on_ends_as_failed(archive: Archive, monke
 
 async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive) -> None:
     await several(archive)
-    await archive.hear(
+    await archive.receive(
         COMMAND, fact(COMMAND, data={"replayId": "r-1", "consumer": "loyalty", "dryRun": True, "types": ["orders.*"]})
     )
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
@@ -629,7 +629,7 @@ async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive)
 async def test_a_replay_goes_on_after_a_crash_where_it_was(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with running(tmp_path, broker) as first:
-        await first.hear(PLACED, *(fact(PLACED, f"p-{number}") for number in range(40)))
+        await first.receive(PLACED, *(fact(PLACED, f"p-{number}") for number in range(40)))
         await first.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty", "ratePerSecond": 40})
         await first.until(lambda: len(first.sent("loyalty")) >= 10)
     assert len(broker.events("replay.loyalty")) < 40
@@ -641,7 +641,7 @@ async def test_a_replay_goes_on_after_a_crash_where_it_was(tmp_path: Path) -> No
 
 
 async def test_a_replay_is_no_faster_than_its_rate_and_can_be_ended(archive: Archive) -> None:
-    await archive.hear(PLACED, *(fact(PLACED) for _ in range(30)))
+    await archive.receive(PLACED, *(fact(PLACED) for _ in range(30)))
     began = asyncio.get_running_loop().time()
     await archive.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty", "ratePerSecond": 20})
     await archive.until(lambda: len(archive.sent("loyalty")) >= 15)
@@ -658,10 +658,10 @@ async def test_what_arrives_late_is_part_of_a_replay_that_waits_for_it(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.7, replay_rate=100))
-    await archive.hear(PLACED, fact(PLACED, "p-0"))
+    await archive.receive(PLACED, fact(PLACED, "p-0"))
     await archive.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty"})
     await archive.until(lambda: archive.sent("loyalty"))
-    await archive.hear(PLACED, fact(PLACED, "p-1"))
+    await archive.receive(PLACED, fact(PLACED, "p-1"))
     await archive.until(lambda: len(archive.sent("loyalty")) == 2)
     assert (await archive.ended("r-1"))["sent"] == 2
 

@@ -19,9 +19,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("canary", "lock", "ends", "says"), CASES)
+@pytest.mark.parametrize(("canary", "lock", "ends", "expected_text"), CASES)
 def test_each_outcome_has_its_exit_code(
-    tmp_path: Path, canary: tuple[str, int], lock: tuple[str, int], ends: int, says: str
+    tmp_path: Path, canary: tuple[str, int], lock: tuple[str, int], ends: int, expected_text: str
 ) -> None:
     played = tmp_path / "pip-audit"
     played.write_text(
@@ -32,7 +32,7 @@ def test_each_outcome_has_its_exit_code(
     played.chmod(0o755)
     environment = {**os.environ, "PIP_AUDIT": str(played)}
     audit = subprocess.run([ROOT / ".ci/audit"], env=environment, capture_output=True, text=True, check=False)
-    assert (audit.returncode, says in audit.stdout) == (ends, True), audit
+    assert (audit.returncode, expected_text in audit.stdout) == (ends, True), audit
     dated = re.search(r"advisory data: PyPI's, as of \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", audit.stdout)
     assert bool(dated) is (ends != 3), "what was looked up has a date"
 

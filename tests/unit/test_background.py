@@ -78,7 +78,7 @@ async def test_a_relay_that_fails_begins_anew_and_publishes(
     async with world.process() as process:
         assert all(await asyncio.gather(*(process.deliver(cause) for cause in causes)))
         await world.until_published(causes)
-        await process.told()
+        await process.published_all()
     assert len(calls) > 2 or method == "publish_many"
 
 

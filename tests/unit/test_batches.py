@@ -54,11 +54,11 @@ async def shop(sidecar: MemorySidecar) -> AsyncIterator[Service]:
 
 
 async def schedule(service: Service, *numbers: int) -> None:
-    async def all_at_once(_message: object, context: StateContext) -> None:
+    async def schedule_all(_message: object, context: StateContext) -> None:
         for number in numbers:
             context.schedule(AddCoin(number=number))
 
-    await service.execute(all_at_once, None)
+    await service.execute(schedule_all, None)
 
 
 async def coins(service: Service) -> list[int]:

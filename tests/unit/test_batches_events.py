@@ -108,7 +108,7 @@ class Shop:
         finally:
             await service.stop()
 
-    async def hear(self, *numbers: int, service: Service | None = None) -> list[bytes]:
+    async def receive(self, *numbers: int, service: Service | None = None) -> list[bytes]:
         ingress = (service or self.service).ingress
         return await asyncio.gather(*(ingress.deliver(PATH, body(number)) for number in numbers))
 
@@ -136,8 +136,8 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
 
 async def test_a_burst_takes_few_units_of_work_and_one_alone_waits_for_nobody(shop: Shop) -> None:
     async with shop.process():
-        assert await shop.hear(0) == [SUCCESS]
-        assert set(await shop.hear(*range(1, 200))) == {SUCCESS}
+        assert await shop.receive(0) == [SUCCESS]
+        assert set(await shop.receive(*range(1, 200))) == {SUCCESS}
         assert sorted(await shop.sold()) == list(range(200))
     assert shop.lists[0] == [0]
     assert max(map(len, shop.lists)) == 50
@@ -161,7 +161,7 @@ async def test_a_bad_one_has_its_own_outcome_and_harms_no_other(
 ) -> None:
     shop.bad = bad
     async with shop.process():
-        answers = dict(zip(range(20), await shop.hear(*range(20)), strict=True))
+        answers = dict(zip(range(20), await shop.receive(*range(20)), strict=True))
         assert answers.pop(BAD) == answer
         assert set(answers.values()) == {SUCCESS}
         assert sorted(await shop.sold()) == sorted(answers)
@@ -169,26 +169,26 @@ async def test_a_bad_one_has_its_own_outcome_and_harms_no_other(
             assert shop.dead == ([(BAD, reason, "1")] if reason else [])
         else:
             blamed = reason is not None  # a store that is away is nobody's fault
-            assert await shop.hear(BAD, 30) == [SUCCESS if blamed else RETRY, SUCCESS]
+            assert await shop.receive(BAD, 30) == [SUCCESS if blamed else RETRY, SUCCESS]
             assert shop.dead == ([(BAD, reason, "2")] if blamed else []), "given up after attempts of its own"
 
 
 async def test_a_list_has_the_time_of_one_attempt_and_then_each_of_it() -> None:
     shop = Shop(to_document, in_document, None, bad="hang", policy={"timeout": 0.3})
     async with shop.process():
-        answers = await shop.hear(1, 2, BAD)
+        answers = await shop.receive(1, 2, BAD)
         assert answers == [SUCCESS, SUCCESS, RETRY]
-        assert await shop.hear(BAD) == [SUCCESS]
+        assert await shop.receive(BAD) == [SUCCESS]
         assert shop.dead == [(BAD, "TimeoutError", "2")]
 
 
 async def test_a_store_that_is_away_is_asked_no_more_often_than_it_must(shop: Shop) -> None:
     async with shop.process():
         shop.store = _away
-        assert set(await shop.hear(*range(40))) == {RETRY}
+        assert set(await shop.receive(*range(40))) == {RETRY}
         assert list(map(len, shop.lists)) == [1, 39, 1, 1]
         shop.store = to_document if shop.look is in_document else to_table
-        assert set(await shop.hear(*range(40))) == {SUCCESS}
+        assert set(await shop.receive(*range(40))) == {SUCCESS}
         assert (sorted(await shop.sold()), shop.dead) == (list(range(40)), [])
 
 
@@ -208,16 +208,16 @@ async def test_data_that_cannot_be_read_is_a_dead_letter_of_its_own(shop: Shop) 
 
 async def test_what_comes_again_counts_once_while_it_waits_and_after_a_crash(shop: Shop) -> None:
     async with shop.process():
-        assert set(await shop.hear(1, 2, 2, 3, 1, 2)) == {SUCCESS}
+        assert set(await shop.receive(1, 2, 2, 3, 1, 2)) == {SUCCESS}
     async with shop.process():  # the answers never arrived
-        assert set(await shop.hear(3, 4, 2, 1, 5)) == {SUCCESS}
+        assert set(await shop.receive(3, 4, 2, 1, 5)) == {SUCCESS}
         assert sorted(await shop.sold()) == [1, 2, 3, 4, 5]
 
 
 async def test_two_replicas_are_brought_the_same(shop: Shop) -> None:
     async with shop.process() as one, shop.process() as other:
-        existing = shop.hear(*reversed(range(30)), service=other)
-        answers = await asyncio.gather(shop.hear(*range(30), service=one), existing)
+        existing = shop.receive(*reversed(range(30)), service=other)
+        answers = await asyncio.gather(shop.receive(*range(30), service=one), existing)
         assert {item for part in answers for item in part} == {SUCCESS}
         assert sorted(await shop.sold()) == list(range(30))
 
@@ -285,6 +285,6 @@ async def test_any_is_given_lists_too(shop: Shop) -> None:
         kept.append(len(events))
 
     async with shop.process(handlers):
-        assert set(await shop.hear(*range(40), 3)) == {SUCCESS}
+        assert set(await shop.receive(*range(40), 3)) == {SUCCESS}
         assert sorted(await shop.sold()) == list(range(40))
     assert len(kept) <= 4

@@ -29,7 +29,7 @@ class AddNote(Event):
 
 
 @command("shop.tellNote", subject="number")
-class TellNote(Event):
+class SendNote(Event):
     number: int
 
 
@@ -122,8 +122,8 @@ async def test_messages_that_save_nothing_are_told_one_by_one() -> None:
     system = Shop(add_to_document)
     handlers = Handlers()
 
-    @handlers.batch(TellNote, deduplicate=True)
-    async def tell(commands: list[TellNote], context: StateContext) -> None:
+    @handlers.batch(SendNote, deduplicate=True)
+    async def send(commands: list[SendNote], context: StateContext) -> None:
         for item in commands:
             context.publish(AddNote(number=item.number))
 

@@ -74,14 +74,14 @@ class Archive:
     def run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
-    def hear(self, topic: str, identity: str, **attributes: str) -> None:
+    def receive(self, topic: str, identity: str, **attributes: str) -> None:
         standard = {"id": identity, "source": "t", "type": "shop.itemSold", "specversion": "1.0", "version": "1"}
         body = json.dumps({**standard, "time": "2026-03-14T12:00:00Z", "data": {"item": "pie"}, **attributes})
         assert b"SUCCESS" in self.run(self.service.ingress.deliver(f"/events/{topic}", body.encode()))
 
     def died(self, identity: str, **attributes: str) -> None:
         failure = {"failurereason": "no [such] shelf", "failuresubscription": "shop-sold", "failureattempts": "3"}
-        self.hear("deadletter.shop", identity, **{**failure, **attributes})
+        self.receive("deadletter.shop", identity, **{**failure, **attributes})
 
     def answer(self, outcome: str, reason: str = "") -> None:
         """Let the consumer confirm each event that it is sent again, as its kit does."""
@@ -223,7 +223,7 @@ def test_an_archive_that_is_not_there_is_said_in_one_line(url: str, code: int, c
 
 def test_events_are_replayed_to_one_consumer(archive: Archive) -> None:
     for number in range(3):
-        archive.hear("shop.itemSold.v1", f"e-{number}")
+        archive.receive("shop.itemSold.v1", f"e-{number}")
     counted = archive.tidings("replay", "shop", "--dry-run").output
     assert "3  shop.itemSold.v1" in counted
     assert archive.tidings("replay", "shop", typed="n\n").exit_code == 1
@@ -235,7 +235,7 @@ def test_events_are_replayed_to_one_consumer(archive: Archive) -> None:
 
 
 def test_a_replay_is_bounded_in_time_and_need_not_be_waited_for(archive: Archive) -> None:
-    archive.hear("shop.itemSold.v1", "e-1")
+    archive.receive("shop.itemSold.v1", "e-1")
     since = archive.json("replay", "shop", "--since", "2026-03-14T12:00:01", "--dry-run")
     until = archive.json("replay", "shop", "--until", "2026-03-14T13:00:01+01:00", "--dry-run")
     assert (since["matched"], until["matched"]) == (0, 1)
@@ -280,7 +280,7 @@ def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:
     result = archive.tidings("dlq", "replay", "1", "--yes", "--timeout", "0")
     assert (result.exit_code, "1 sent but not confirmed" in result.output) == (1, True), result.output
     assert [item["state"] for item in archive.json("dlq", "list", "--state", "sent")] == ["sent"]
-    archive.hear("shop.itemSold.v1", "e-2")
+    archive.receive("shop.itemSold.v1", "e-2")
     result = archive.tidings("replay", "shop", "--yes", "--timeout", "0")
     assert (result.exit_code, "not confirmed in time" in result.output) == (1, True), result.output
 

@@ -203,8 +203,8 @@ def test_a_cluster_that_is_not_there(shop: Path, tmp_path: Path, monkeypatch: py
     fake_cluster = FakeCluster()
     fake_cluster._server.server_close()
     monkeypatch.setenv("KUBECONFIG", str(fake_cluster.kubeconfig(tmp_path / "config")))
-    nobody = run("plan", "--live")
-    assert (nobody.exit_code, "does not answer" in nobody.output) == (1, True), nobody.output
+    no_user = run("plan", "--live")
+    assert (no_user.exit_code, "does not answer" in no_user.output) == (1, True), no_user.output
     unknown = run("plan", "--context", "nowhere")
     assert (unknown.exit_code, "nowhere" in unknown.output) == (1, True), unknown.output
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

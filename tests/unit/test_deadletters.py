@@ -157,7 +157,7 @@ async def test_while_the_sidecar_is_away_the_event_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "attributes", "told"),
+    ("outcome", "attributes", "confirmed"),
     [
         ("done", {}, "handled"),
         (None, {}, "failed"),
@@ -168,7 +168,7 @@ async def test_while_the_sidecar_is_away_the_event_stays() -> None:
     ],
 )
 async def test_a_replayed_event_is_confirmed_to_the_archive(
-    outcome: str | None, attributes: dict[str, str], told: str
+    outcome: str | None, attributes: dict[str, str], confirmed: str
 ) -> None:
     sidecar = MemorySidecar("shop")
     results = {"done": Done(), "drop": Drop("late"), None: None}
@@ -181,8 +181,8 @@ async def test_a_replayed_event_is_confirmed_to_the_archive(
     report = reports[0]
     assert (report["type"], report["source"]) == ("archive.recordReplayOutcome", "shop")
     data = report["data"]
-    assert (data["replayId"], data["eventId"], data["source"], data["outcome"]) == ("r-1", "e-1", "test", told)
-    assert data["subscription"] == ("sales" if told != "unread" or "replayto" not in attributes else "replay")
+    assert (data["replayId"], data["eventId"], data["source"], data["outcome"]) == ("r-1", "e-1", "test", confirmed)
+    assert data["subscription"] == ("sales" if confirmed != "unread" or "replayto" not in attributes else "replay")
 
 
 async def test_an_attempt_is_no_outcome_of_a_replay() -> None:

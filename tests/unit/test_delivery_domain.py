@@ -208,7 +208,7 @@ class RosterMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
-    def hear(self, data: st.DataObject) -> None:
+    def receive(self, data: st.DataObject) -> None:
         self.reflect(self.deliveries[data.draw(st.sampled_from(sorted(self.deliveries)))])
 
     @precondition(lambda self: self.deliveries)
@@ -230,7 +230,7 @@ class RosterMachine(RuleBasedStateMachine):
             self.reflect(delivery)
 
     @invariant()
-    def nothing_is_given_twice(self) -> None:
+    def nothing_is_duplicated(self) -> None:
         order_ids = [driver.order_id for driver in self.roster.drivers.values() if driver.order_id]
         assert len(order_ids) == len(set(order_ids))
         assert not set(order_ids) & set(self.roster.waiting)
@@ -238,7 +238,7 @@ class RosterMachine(RuleBasedStateMachine):
         assert len(under_way) == len(set(under_way))
 
     @invariant()
-    def nobody_is_idle_while_an_order_waits(self) -> None:
+    def no_driver_is_idle_while_an_order_waits(self) -> None:
         free = [driver for driver in self.roster.drivers.values() if not driver.order_id]
         assert not (free and self.roster.waiting)
         assert not any(driver.leaving for driver in free)

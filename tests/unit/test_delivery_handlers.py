@@ -51,10 +51,10 @@ class Garage(Planned):
         async with lifespan(app), httpx2.AsyncClient(transport=transport, base_url="http://delivery") as self.http:
             yield self.http
 
-    async def until_told(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
+    async def wait_published(self, name: str, *, times: int = 1) -> list[dict[str, Any]]:
         """Wait until a fact was published that often; gives what it said."""
-        await self.until(lambda: len(self.told(name)) >= times)
-        return self.told(name)
+        await self.until(lambda: len(self.published_data(name)) >= times)
+        return self.published_data(name)
 
     async def until_roster(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         for _ in range(PATIENCE):
@@ -78,8 +78,8 @@ class Garage(Planned):
 
     async def assigned(self) -> None:
         await self.comes()
-        await self.hear(confirmed(), boxed())
-        await self.until_told("driverAssigned")
+        await self.receive(confirmed(), boxed())
+        await self.wait_published("driverAssigned")
 
     async def step(self, step: str, body: Any = None, order_id: str = ORDER) -> httpx2.Response:
         return await self.http.post(f"/orders/{order_id}/{step}", json=body)
@@ -118,26 +118,30 @@ async def garage(request: pytest.FixtureRequest) -> AsyncIterator[Garage]:
         yield garage
 
 
-def given(**environment: str) -> pytest.MarkDecorator:
+def with_environment(**environment: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("environment", [environment], indirect=True)
 
 
-AUTOPILOT = given(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Dan,eve:Eve,fay:Fay")
+AUTOPILOT = with_environment(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Dan,eve:Eve,fay:Fay")
 
 
 @pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
 async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Garage, facts: list[bytes]):
     await garage.comes()
-    await garage.hear(*facts, *facts)
-    (published,) = await garage.until_told("driverAssigned")
+    await garage.receive(*facts, *facts)
+    (published,) = await garage.wait_published("driverAssigned")
     assert (published["orderId"], published["driverId"], published["driverName"]) == (ORDER, "dan", "Dan")
     for step, status in [("collect", "collected"), ("deliver", "delivered")]:
         for _ in range(2):  # a driver with a bad connection says it twice
             answer = await garage.step(step)
             assert (answer.status_code, answer.json()["status"]) == (200, status)
-    await garage.until_told("orderDelivered")
+    await garage.wait_published("orderDelivered")
     await garage.until_idle()
-    assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
+    assert [len(garage.published_data(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [
+        1,
+        1,
+        1,
+    ]
     for name in ("driverAssigned", "orderCollected", "orderDelivered"):
         (event,) = garage.broker.events(f"delivery.{name}.v1")
         assert (event["subject"], event["correlationid"]) == (ORDER, f"correlation of {ORDER}")
@@ -145,17 +149,17 @@ async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Gara
 
 async def test_the_next_order_keeps_its_own_correlation_though_another_one_freed_the_driver(garage: Garage):
     await garage.assigned()
-    await garage.hear(confirmed("next"), boxed("next"))
+    await garage.receive(confirmed("next"), boxed("next"))
     await garage.until_roster(lambda it: [item["orderId"] for item in it["waiting"]] == ["next"])
     await garage.step("collect")
     await garage.step("deliver")
-    await garage.until_told("driverAssigned", times=2)
+    await garage.wait_published("driverAssigned", times=2)
     event = garage.broker.events("delivery.driverAssigned.v1")[1]
     assert (event["subject"], event["correlationid"]) == ("next", "correlation of next")
 
 
 async def test_orders_for_pickup_never_reach_a_driver(garage: Garage):
-    await garage.hear(confirmed("to-pick-up", "pickup"), boxed("to-pick-up", "pickup"))
+    await garage.receive(confirmed("to-pick-up", "pickup"), boxed("to-pick-up", "pickup"))
     await garage.assigned()
     assert Counter(delivery.path for delivery in garage.broker.deliveries)["/events/ignored"] == 2
     assert (await garage.http.get("/orders/to-pick-up")).status_code == 404
@@ -163,30 +167,30 @@ async def test_orders_for_pickup_never_reach_a_driver(garage: Garage):
 
 
 async def test_a_delivery_without_an_address_is_a_dead_letter_with_the_reason(garage: Garage):
-    await garage.hear(confirmed(address=None))
+    await garage.receive(confirmed(address=None))
     (dead,) = garage.broker.events("deadletter.delivery")
     assert dead["failurereason"] == f"order {ORDER} is for delivery but has no address"
     assert dead["failuresubscription"] == "delivery-order-confirmed"
 
 
-@given(PATIENCE="0.05")
+@with_environment(PATIENCE="0.05")
 async def test_without_a_driver_the_order_fails_and_waits_no_more(garage: Garage):
-    await garage.hear(confirmed(), boxed())
-    (published,) = await garage.until_told("deliveryFailed")
+    await garage.receive(confirmed(), boxed())
+    (published,) = await garage.wait_published("deliveryFailed")
     assert (published["orderId"], published["reason"]) == (ORDER, "noDriverAvailable")
     await garage.until_idle()
-    await garage.hear(cancelled(stage="boxed"))  # what orders makes of it
+    await garage.receive(cancelled(stage="boxed"))  # what orders makes of it
     await garage.comes()
     shown = (await garage.http.get(f"/orders/{ORDER}")).json()
     assert (shown["status"], shown["failure"]) == ("failed", "noDriverAvailable")
-    assert garage.told("driverAssigned") == []
+    assert garage.published_data("driverAssigned") == []
 
 
-@given(PATIENCE="1")
+@with_environment(PATIENCE="1")
 async def test_an_order_that_has_its_driver_does_not_fail_for_want_of_one(garage: Garage):
     await garage.assigned()
     await garage.until_quiet()  # its patience was over, and nothing waits any more
-    assert (await garage.status(), garage.told("deliveryFailed")) == ("assigned", [])
+    assert (await garage.status(), garage.published_data("deliveryFailed")) == ("assigned", [])
 
 
 @pytest.mark.parametrize("collected", [False, True])
@@ -197,7 +201,7 @@ async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage,
         await garage.step("collect")
     for _ in range(2):
         assert (await garage.step("fail", {"reason": reason})).json()["failure"] == reason
-    (published,) = await garage.until_told("deliveryFailed")
+    (published,) = await garage.wait_published("deliveryFailed")
     assert published["reason"] == reason
     await garage.until_idle()
 
@@ -221,13 +225,13 @@ async def test_what_is_refused_says_why(garage: Garage, order_id: str, step: str
 
 @pytest.mark.parametrize("before", [["confirm"], ["confirm", "box"], ["confirm", "box", "driver"]])
 async def test_a_cancelled_order_goes_nowhere_and_holds_nobody(garage: Garage, before: list[str]):
-    await garage.hear(confirmed())
+    await garage.receive(confirmed())
     if "box" in before:
-        await garage.hear(boxed())
+        await garage.receive(boxed())
     if "driver" in before:
         await garage.comes()
-        await garage.until_told("driverAssigned")
-    await garage.hear(cancelled(), boxed())
+        await garage.wait_published("driverAssigned")
+    await garage.receive(cancelled(), boxed())
     await garage.until_idle()
     assert await garage.status() == "cancelled"
     assert (await garage.step("collect")).status_code == 409
@@ -235,7 +239,7 @@ async def test_a_cancelled_order_goes_nowhere_and_holds_nobody(garage: Garage, b
 
 async def test_a_cancellation_that_comes_first_is_remembered_unless_nothing_can_follow(garage: Garage):
     await garage.comes()
-    await garage.hear(cancelled(), confirmed(), boxed(), cancelled("never-confirmed", "placed"))
+    await garage.receive(cancelled(), confirmed(), boxed(), cancelled("never-confirmed", "placed"))
     assert await garage.status() == "cancelled"
     assert (await garage.http.get("/orders/never-confirmed")).status_code == 404
     await garage.until_idle()
@@ -247,12 +251,12 @@ async def test_a_driver_who_was_given_a_cancelled_order_is_taken_off_it(garage: 
         roster.waiting[ORDER] = None
         context.save(MAIN, roster)
 
-    await garage.hear(confirmed(), boxed(), cancelled())
+    await garage.receive(confirmed(), boxed(), cancelled())
     await garage.until_idle()
     await garage.service.execute(list_it_all_the_same, None)
     await garage.comes()
     await garage.until_idle()
-    assert garage.told("driverAssigned") == []
+    assert garage.published_data("driverAssigned") == []
 
 
 async def test_a_delivery_that_a_filter_would_have_kept_out_changes_nothing(garage: Garage):
@@ -274,9 +278,9 @@ async def test_drivers_come_and_go_and_finish_what_they_have(garage: Garage):
     await garage.step("collect")
     await garage.step("deliver")
     await garage.until_roster(lambda it: it["drivers"] == [])
-    published = await garage.until_told("driverWentOffDuty", times=2)
+    published = await garage.wait_published("driverWentOffDuty", times=2)
     assert [item["driverId"] for item in published] == ["eve", "dan"]
-    assert [item["name"] for item in garage.told("driverCameOnDuty")] == ["Dan", "Eve"]
+    assert [item["name"] for item in garage.published_data("driverCameOnDuty")] == ["Dan", "Eve"]
 
 
 @pytest.mark.parametrize("driver_id", ["da n", "-", "d" * 65])
@@ -288,36 +292,44 @@ async def test_a_driver_needs_an_id_and_a_name(garage: Garage, driver_id: str):
 @AUTOPILOT
 async def test_a_burst_is_delivered_by_three_drivers(garage: Garage):
     orders = [f"order-{number}" for number in range(200)]
-    await garage.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
-    published = await garage.until_told("orderDelivered", times=len(orders))
+    await garage.receive(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
+    published = await garage.wait_published("orderDelivered", times=len(orders))
     assert sorted(item["orderId"] for item in published) == sorted(orders)
     assert Counter(item["driverId"] for item in published).keys() == {"dan", "eve", "fay"}
     await garage.until_idle()
-    assert len(garage.told("driverAssigned")) == len(orders)
+    assert len(garage.published_data("driverAssigned")) == len(orders)
 
 
 @AUTOPILOT
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("skip", range(0, 24, 2))
 async def test_a_failing_sidecar_loses_and_doubles_nothing(garage: Garage, skip: int, when: Any):
-    await garage.hear(confirmed())
+    await garage.receive(confirmed())
     garage.sidecar.fail(skip=skip, times=2, when=when)
-    await garage.hear(boxed())
-    await garage.until_told("orderDelivered")
+    await garage.receive(boxed())
+    await garage.wait_published("orderDelivered")
     await garage.until_idle()
-    assert [len(garage.told(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [1, 1, 1]
+    assert [len(garage.published_data(name)) for name in ("driverAssigned", "orderCollected", "orderDelivered")] == [
+        1,
+        1,
+        1,
+    ]
 
 
-@given(AUTOPILOT="true", PACE="0.05", OPENING_DRIVERS="dan:Dan")
+@with_environment(AUTOPILOT="true", PACE="0.05", OPENING_DRIVERS="dan:Dan")
 async def test_a_restart_in_the_middle_goes_on_where_it_was():
     garage = Garage()
     async with garage.running():
-        await garage.hear(confirmed(), boxed())
-        await garage.until_told("driverAssigned")
+        await garage.receive(confirmed(), boxed())
+        await garage.wait_published("driverAssigned")
     async with garage.running():
-        await garage.until_told("orderDelivered")
+        await garage.wait_published("orderDelivered")
         await garage.until_idle()
-    assert [len(garage.told(name)) for name in ("driverCameOnDuty", "orderCollected", "orderDelivered")] == [1, 1, 1]
+    assert [len(garage.published_data(name)) for name in ("driverCameOnDuty", "orderCollected", "orderDelivered")] == [
+        1,
+        1,
+        1,
+    ]
 
 
 @AUTOPILOT
@@ -331,29 +343,29 @@ async def test_two_instances_share_the_roster():
                 assert (await first.post(f"/drivers/guest-{number}/on-duty", json={"name": "Gus"})).status_code == 200
                 assert (await first.post(f"/drivers/guest-{number}/off-duty")).status_code == 200
 
-        burst = garage.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
+        burst = garage.receive(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
         await asyncio.gather(burst, guests())
-        await garage.until_told("orderDelivered", times=len(orders))
+        await garage.wait_published("orderDelivered", times=len(orders))
         roster = await garage.until_roster(lambda it: len(it["drivers"]) == 3 and not it["waiting"])
         await garage.until_idle()
     assert {driver["driverId"] for driver in roster["drivers"]} == {"dan", "eve", "fay"}
-    assert len(garage.told("driverAssigned")) == len(orders)
-    assert len(garage.told("driverCameOnDuty")) == len(garage.told("driverWentOffDuty")) + 3 == 23
+    assert len(garage.published_data("driverAssigned")) == len(orders)
+    assert len(garage.published_data("driverCameOnDuty")) == len(garage.published_data("driverWentOffDuty")) + 3 == 23
 
 
-@pytest.mark.parametrize("given_", ["dan", "dan:", ":Dan", "dan:Dan,eve"])
-def test_opening_drivers_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, given_: str):
-    monkeypatch.setenv("DELIVERY_OPENING_DRIVERS", given_)
+@pytest.mark.parametrize("text", ["dan", "dan:", ":Dan", "dan:Dan,eve"])
+def test_opening_drivers_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, text: str):
+    monkeypatch.setenv("DELIVERY_OPENING_DRIVERS", text)
     with pytest.raises(ValidationError, match="write id:Name, separated by commas"):
         DeliverySettings()
 
 
-@given(OPENING_DRIVERS="dan:Dan")
+@with_environment(OPENING_DRIVERS="dan:Dan")
 async def test_opening_drivers_come_only_at_the_first_start():
     garage = Garage()
     async with garage.running() as http:
-        await garage.until_told("driverCameOnDuty")
+        await garage.wait_published("driverCameOnDuty")
         assert (await http.post("/drivers/dan/off-duty")).status_code == 200
     async with garage.running() as http:
         assert (await http.get("/drivers")).json() == {"drivers": [], "waiting": []}
-    assert len(garage.told("driverCameOnDuty")) == 1
+    assert len(garage.published_data("driverCameOnDuty")) == 1

@@ -200,8 +200,8 @@ def test_wide_is_not_deep_and_brackets_in_texts_are_no_nesting() -> None:
 
 
 def test_of_a_repeated_key_the_last_counts() -> None:
-    twice = body()[:-1] + b', "id": "e-2", "subject": null, "subject": "s"}'
-    assert (decode(twice).id, decode(twice).subject) == ("e-2", "s")
+    repeated = body()[:-1] + b', "id": "e-2", "subject": null, "subject": "s"}'
+    assert (decode(repeated).id, decode(repeated).subject) == ("e-2", "s")
 
 
 def test_identity_is_source_and_id_and_never_the_same_for_two() -> None:

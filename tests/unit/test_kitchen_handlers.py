@@ -68,7 +68,7 @@ class Kitchen:
         while not await self.service.ready() or self.service.outbox.depth:  # noqa: ASYNC110 - asked, as by a probe
             await asyncio.sleep(0)
 
-    async def told(self, *events: Event) -> None:
+    async def publish_events(self, *events: Event) -> None:
         """Let other services publish."""
         for item in events:
             kind = message_type(type(item))
@@ -160,7 +160,7 @@ WAY = ["preparationStarted", "pizzaPrepared", "pizzaBaked", "qualityChecked", "p
 
 async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: Open) -> None:
     kitchen = await kitchens(autopilot=True)
-    await kitchen.told(confirmed(funghi=2, margherita=1))
+    await kitchen.publish_events(confirmed(funghi=2, margherita=1))
     assert kitchen.names() == WAY
     assert {fact["correlationid"] for fact in kitchen.facts()} == {"c-1"}
     boxed = kitchen.facts()[-1]["data"]
@@ -171,7 +171,7 @@ async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: O
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_a_pizza_that_fails_its_check_is_made_good(kitchens: Open, failures: int) -> None:
     kitchen = await kitchens(autopilot=True, failing_checks=f"funghi:{failures}")
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     checks = [fact["data"] for fact in kitchen.facts() if fact["type"] == "kitchen.qualityChecked"]
     assert [(check["attempt"], check["passed"]) for check in checks] == [
         (number, number > failures) for number in range(1, failures + 2)
@@ -182,7 +182,7 @@ async def test_a_pizza_that_fails_its_check_is_made_good(kitchens: Open, failure
 
 async def test_people_do_the_steps_where_the_crew_does_not_work_by_itself(kitchens: Open) -> None:
     kitchen = await kitchens()
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     assert await kitchen.board() == [("o-1", "waiting")]
     await kitchen.step("started", "prepared", "baked")
     failed = await kitchen.did("/tickets/o-1/steps/checked", passed=False)
@@ -198,7 +198,7 @@ async def test_people_do_the_steps_where_the_crew_does_not_work_by_itself(kitche
 
 async def test_a_step_done_by_hand_takes_the_place_of_the_planned_one(kitchens: Open) -> None:
     kitchen = await kitchens()
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     await kitchen.step("started")
     stale = TakeStep(order_id="o-1", step="started", moves=0)
     await kitchen.service.execute(take_step, stale)
@@ -210,10 +210,10 @@ async def test_a_step_done_by_hand_takes_the_place_of_the_planned_one(kitchens: 
 @pytest.mark.parametrize("done", range(6))
 async def test_a_cancellation_at_each_stage_ends_the_work(kitchens: Open, done: int) -> None:
     kitchen = await kitchens()
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     steps = ["started", "prepared", "baked", "checked", "boxed"]
     await kitchen.step(*steps[:done])
-    await kitchen.told(OrderCancelled(order_id="o-1"))
+    await kitchen.publish_events(OrderCancelled(order_id="o-1"))
     stage = ["waiting", "preparing", "prepared", "baked", "checked", "boxed"][done]
     published = ["preparationStopped"] if 0 < done < 5 else []
     assert kitchen.names() == [*WAY[:done], *published]
@@ -226,7 +226,7 @@ async def test_cancelled_before_confirmed_and_told_more_than_once(kitchens: Open
     """Whichever comes first: an order that was cancelled before the crew began is not made."""
     kitchen = await kitchens()
     for item in order:
-        await kitchen.told(confirmed() if item == "c" else OrderCancelled(order_id="o-1"))
+        await kitchen.publish_events(confirmed() if item == "c" else OrderCancelled(order_id="o-1"))
     assert (await kitchen.status(), kitchen.names()) == ("stopped", [])
 
 
@@ -235,7 +235,7 @@ async def test_any_order_of_arrival_ends_the_same_way(kitchens: Open, seed: int)
     kitchen = await kitchens(autopilot=True, shuffle=seed)
     orders = [f"o-{number}" for number in range(10)]
     cancelled = [OrderCancelled(order_id=order) for order in orders[:5]]
-    await kitchen.told(*(confirmed(order) for order in orders), *cancelled, *cancelled)
+    await kitchen.publish_events(*(confirmed(order) for order in orders), *cancelled, *cancelled)
     for order in orders:
         names = kitchen.names(order)
         finished = await kitchen.status(order)
@@ -246,9 +246,9 @@ async def test_any_order_of_arrival_ends_the_same_way(kitchens: Open, seed: int)
 
 async def test_without_staff_orders_are_rejected_and_what_was_taken_is_finished(kitchens: Open) -> None:
     kitchen = await kitchens()
-    await kitchen.told(confirmed("o-1"))
+    await kitchen.publish_events(confirmed("o-1"))
     assert (await kitchen.did("/staff/ana/clock-out")).json() == []
-    await kitchen.told(confirmed("o-2"))
+    await kitchen.publish_events(confirmed("o-2"))
     assert kitchen.facts("o-2")[0]["data"]["reason"] == "kitchenClosed"
     await kitchen.step("started", "prepared", "baked", "checked", "boxed", order="o-1")
     assert await kitchen.status("o-1") == "boxed"
@@ -256,11 +256,11 @@ async def test_without_staff_orders_are_rejected_and_what_was_taken_is_finished(
 
 async def test_what_cannot_be_made_for_want_of_an_ingredient_is_rejected(kitchens: Open) -> None:
     kitchen = await kitchens()
-    await kitchen.told(RecipePublished(sku="funghi", ingredients=["thyme", "oat-cream"]))
+    await kitchen.publish_events(RecipePublished(sku="funghi", ingredients=["thyme", "oat-cream"]))
     removed = await kitchen.did("/ingredients/thyme/ran-out")
     assert removed.json() == {"ingredient": "thyme", "available": False, "skus": ["funghi"]}
     await kitchen.did("/ingredients/thyme/ran-out")
-    await kitchen.told(confirmed("o-1", funghi=1, margherita=1), confirmed("o-2", margherita=1))
+    await kitchen.publish_events(confirmed("o-1", funghi=1, margherita=1), confirmed("o-2", margherita=1))
     assert kitchen.facts("o-1")[0]["data"] | {"rejectedAt": ""} == {
         "orderId": "o-1",
         "reason": "itemSoldOut",
@@ -269,14 +269,14 @@ async def test_what_cannot_be_made_for_want_of_an_ingredient_is_rejected(kitchen
     }
     assert (await kitchen.api.get("/board")).json()["missingIngredients"] == ["thyme"]
     await kitchen.did("/ingredients/thyme/delivered")
-    await kitchen.told(confirmed("o-3", funghi=1))
+    await kitchen.publish_events(confirmed("o-3", funghi=1))
     assert kitchen.names("thyme") == ["ingredientRanOut", "ingredientDelivered"]
     assert {await kitchen.status("o-2"), await kitchen.status("o-3")} == {"waiting"}
 
 
 async def test_the_opening_crew_clocks_in_at_the_first_start_only(kitchens: Open) -> None:
     first = await kitchens(opening_crew="ana:Ana:cook,ben:Ben:manager")
-    await first.told()
+    await first.publish_events()
     again = await kitchens(opening_crew="ana:Ana:cook,ben:Ben:manager,cleo:Cleo:cook")
     assert (await again.did("/staff/ana/clock-in", name="Ana")).status_code == 200
     joined = await again.did("/staff/dan/clock-in", name="Dan", role="cook")
@@ -292,20 +292,20 @@ async def test_the_opening_crew_clocks_in_at_the_first_start_only(kitchens: Open
 
 async def test_a_backlog_that_comes_in_before_the_kitchen_has_opened_finds_its_crew(kitchens: Open) -> None:
     kitchen = await kitchens(opens=False)
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     assert await kitchen.status() == "waiting"
 
 
 async def test_a_ticket_finished_while_it_is_indexed_does_not_stay_on_the_board(kitchens: Open) -> None:
     kitchen = await kitchens()
-    await kitchen.told(confirmed())
+    await kitchen.publish_events(confirmed())
     overtaken: list[str] = []
 
     async def index_late(message: IndexTicket, context: StateContext) -> None:
         await index_ticket(message, context)
         if not overtaken:  # another replica is faster
             overtaken.append(message.order_id)
-            await kitchen.told(OrderCancelled(order_id=message.order_id))
+            await kitchen.publish_events(OrderCancelled(order_id=message.order_id))
 
     await kitchen.service.execute(index_late, IndexTicket(order_id="o-1"))
     assert (overtaken, kitchen.hanging()) == (["o-1"], [])
@@ -314,18 +314,18 @@ async def test_a_ticket_finished_while_it_is_indexed_does_not_stay_on_the_board(
 async def test_a_burst_of_orders_is_shown_on_the_board_and_leaves_nothing_behind(kitchens: Open) -> None:
     kitchen = await kitchens()
     orders = [f"o-{number}" for number in range(200)]
-    await kitchen.told(*(confirmed(order) for order in orders))
+    await kitchen.publish_events(*(confirmed(order) for order in orders))
     assert len(await kitchen.board()) == 200
     assert len((await kitchen.api.get("/board?limit=7")).json()["tickets"]) == 7
-    await kitchen.told(*(OrderCancelled(order_id=order) for order in orders))
+    await kitchen.publish_events(*(OrderCancelled(order_id=order) for order in orders))
     assert (await kitchen.board(), kitchen.hanging()) == ([], [])
 
 
 async def test_every_replica_shows_the_same_board(kitchens: Open) -> None:
     one = await kitchens()
-    await one.told(confirmed("o-1"))
+    await one.publish_events(confirmed("o-1"))
     two = await kitchens()
-    await two.told(confirmed("o-2"))
+    await two.publish_events(confirmed("o-2"))
     await one.step("started", order="o-2")
     assert await one.board() == await two.board() == [("o-1", "waiting"), ("o-2", "preparing")]
 

@@ -52,7 +52,7 @@ def opened(shop: str) -> bytes:
     ).encode()
 
 
-def said(captured: pytest.CaptureFixture[str], what: str) -> list[dict[str, Any]]:
+def output(captured: pytest.CaptureFixture[str], what: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in captured.readouterr().err.splitlines()]
     return [line for line in lines if line["event"] == what]
 
@@ -64,7 +64,7 @@ async def test_a_delivered_event(capsys: pytest.CaptureFixture[str], shop: str, 
     await service.start()
     await post(service.ingress, "/events/shop.shopOpened.v1", opened(shop))
     await service.stop()
-    (line,) = said(capsys, what)
+    (line,) = output(capsys, what)
     assert (line["event_id"], line["correlation_id"]) == (f"id of {shop}", f"correlation of {shop}")
     assert line["event_type"] == "shop.shopOpened.v1"
 
@@ -81,6 +81,6 @@ async def test_a_scheduled_message(capsys: pytest.CaptureFixture[str]):
         await asyncio.sleep(0.002)
     await service.stop()
     (dead,) = sidecar.broker.events("deadletter.shop")
-    (line,) = said(capsys, "event.dead_lettered")
+    (line,) = output(capsys, "event.dead_lettered")
     assert (line["event_id"], line["correlation_id"]) == (dead["originalid"], "correlation of fine")
     assert (line["event_type"], line["reason"]) == ("shop.sweepFloor.v1", "no broom")

@@ -17,7 +17,7 @@ def award(order_id: str = "o-1", points: int = 12) -> Award:
     return Award(order_id=order_id, customer_id="ada", points=points, asked_at=NOW)
 
 
-def given_with(entry: int, balance: int, order_id: str = "o-1") -> Award:
+def awarded(entry: int, balance: int, order_id: str = "o-1") -> Award:
     result = award(order_id)
     result.give(Receipt(balance=balance, entry=entry), LATER)
     return result
@@ -29,12 +29,12 @@ def test_a_point_for_each_full_euro(cents: int, points: int):
 
 
 def test_points_wait_until_they_are_given_or_rejected():
-    waiting, given_gift, rejected = award(), given_with(7, 151), award()
+    waiting, booked, rejected = award(), awarded(7, 151), award()
     rejected.reject("accountClosed", LATER)
     assert (waiting.waiting, waiting.status, waiting.settled_at) == (True, "waiting", None)
-    assert (given_gift.waiting, given_gift.status, given_gift.receipt) == (False, "given", Receipt(151, 7))
+    assert (booked.waiting, booked.status, booked.receipt) == (False, "given", Receipt(151, 7))
     assert (rejected.waiting, rejected.status, rejected.reason) == (False, "rejected", "accountClosed")
-    assert given_gift.settled_at == rejected.settled_at == LATER
+    assert booked.settled_at == rejected.settled_at == LATER
 
 
 @pytest.mark.parametrize("first", ["give", "reject"])
@@ -54,7 +54,7 @@ def test_what_points_have_become_stays(first: str, second: str):
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_member_has_what_the_latest_entry_says_whatever_is_heard_first(order: tuple[int, ...]):
-    gifts = [given_with(5, 50, "o-5"), given_with(6, 42, "o-6"), award("o-7", 3)]  # 42: some points were spent
+    gifts = [awarded(5, 50, "o-5"), awarded(6, 42, "o-6"), award("o-7", 3)]  # 42: some points were spent
     member = Member(customer_id="ada", changed_at=NOW)
     for number in order:
         member.apply(gifts[number], LATER)

@@ -110,9 +110,9 @@ def completed(order: str = "o-1", customer: str = "ada", cents: int = 1299, iden
 async def test_a_completed_order_is_worth_its_points_once(start: Start):
     loyalty = await start()
     same = completed()
-    await loyalty.hear(same, same, completed(), completed("o-2", cents=700))
+    await loyalty.receive(same, same, completed(), completed("o-2", cents=700))
     await loyalty.idle()
-    published = {item["orderId"]: item for item in loyalty.told("pointsAdded")}
+    published = {item["orderId"]: item for item in loyalty.published_data("pointsAdded")}
     assert {order: item["points"] for order, item in published.items()} == {"o-1": 12, "o-2": 7}
     assert {item["balance"] for item in published.values()} < {7, 12, 19}
     assert (await loyalty.look("/members/ada"))["balance"] == 19
@@ -124,7 +124,7 @@ async def test_a_completed_order_is_worth_its_points_once(start: Start):
 
 async def test_an_order_below_a_euro_is_worth_nothing(start: Start):
     loyalty = await start()
-    await loyalty.hear(completed(cents=99))
+    await loyalty.receive(completed(cents=99))
     await loyalty.idle()
     assert (await loyalty.counts())["calls"] == 0
     unknown = await loyalty.api.get("/members/ada")
@@ -134,7 +134,7 @@ async def test_an_order_below_a_euro_is_worth_nothing(start: Start):
 async def test_while_the_saas_is_away_points_wait_and_the_breaker_spares_it(start: Start):
     loyalty = await start(breaker_failures=3, breaker_pause=0.3)
     loyalty.wire.cut_before = 1_000_000
-    await loyalty.hear(*(completed(f"o-{number}") for number in range(40)))
+    await loyalty.receive(*(completed(f"o-{number}") for number in range(40)))
     await loyalty.until(lambda: loyalty.wire.calls >= 3)
     for _ in range(PATIENCE):
         member = await loyalty.api.get("/members/ada")
@@ -153,7 +153,7 @@ async def test_while_the_saas_is_away_points_wait_and_the_breaker_spares_it(star
     assert loyalty.wire.calls < 15  # of 40 that wait, one finds out at a time
     loyalty.wire.cut_before = 0
     await loyalty.idle()
-    assert len(loyalty.told("pointsAdded")) == 40
+    assert len(loyalty.published_data("pointsAdded")) == 40
     member = await loyalty.look("/members/ada")
     assert (member["balance"], member["pointsWaiting"]) == (480, 0)
     assert await loyalty.look("/queue") == {
@@ -165,10 +165,10 @@ async def test_while_the_saas_is_away_points_wait_and_the_breaker_spares_it(star
 async def test_an_answer_that_got_lost_does_not_give_points_twice(start: Start):
     loyalty = await start(breaker_failures=100)
     loyalty.wire.cut_after = 2
-    await loyalty.hear(completed())
+    await loyalty.receive(completed())
     await loyalty.idle()
     assert loyalty.wire.calls == 3
-    assert [item["balance"] for item in loyalty.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in loyalty.published_data("pointsAdded")] == [12]
     counts = await loyalty.counts()
     assert (counts["gifts"], counts["doubleGifts"]) == (1, 0)
 
@@ -177,9 +177,9 @@ async def test_an_answer_that_got_lost_does_not_give_points_twice(start: Start):
 async def test_a_commit_that_got_lost_does_not_give_points_twice(start: Start, when: Literal["before", "after"]):
     loyalty = await start()
     loyalty.wire.answered = lambda: loyalty.sidecar.fail("transact", when=when)
-    await loyalty.hear(completed())
+    await loyalty.receive(completed())
     await loyalty.idle()
-    assert [item["balance"] for item in loyalty.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in loyalty.published_data("pointsAdded")] == [12]
     counts = await loyalty.counts()
     assert (counts["calls"], counts["gifts"], counts["doubleGifts"]) == (
         2 if when == "before" else counts["calls"],
@@ -191,12 +191,12 @@ async def test_a_commit_that_got_lost_does_not_give_points_twice(start: Start, w
 async def test_what_waits_outlives_the_process(start: Start):
     first = await start()
     first.wire.cut_before = 1_000_000
-    await first.hear(*(completed(f"o-{number}") for number in range(5)))
+    await first.receive(*(completed(f"o-{number}") for number in range(5)))
     await first.until(lambda: first.wire.calls)
     await first.stop()
     first.wire.cut_before = 0
     second = await start()
-    await second.until(lambda: len(second.told("pointsAdded")) == 5)
+    await second.until(lambda: len(second.published_data("pointsAdded")) == 5)
     await second.idle()
     assert (await second.look("/members/ada"))["balance"] == 60
     assert (await second.counts())["doubleGifts"] == 0
@@ -210,14 +210,14 @@ async def test_a_death_between_the_call_and_the_commit_does_not_give_points_twic
         first.sidecar.fail(times=1_000_000)  # a dead process reads and writes nothing more
 
     first.wire.answered = die
-    await first.hear(completed())
+    await first.receive(completed())
     await first.until(lambda: first.wire.calls)
     await first.stop()
-    assert (first.wire.calls, first.told("pointsAdded")) == (1, [])
+    assert (first.wire.calls, first.published_data("pointsAdded")) == (1, [])
     second = await start()
-    await second.until(lambda: second.told("pointsAdded"))
+    await second.until(lambda: second.published_data("pointsAdded"))
     await second.idle()
-    assert [item["balance"] for item in second.told("pointsAdded")] == [12]
+    assert [item["balance"] for item in second.published_data("pointsAdded")] == [12]
     counts = await second.counts()
     assert (counts["calls"], counts["gifts"], counts["doubleGifts"]) == (2, 1, 0)
 
@@ -226,20 +226,20 @@ async def test_a_pause_that_the_saas_asks_for_is_kept(start: Start):
     loyalty = await start()
     await loyalty.fault("throttle", seconds=1, times=1)
     began = asyncio.get_running_loop().time()
-    await loyalty.hear(completed())
+    await loyalty.receive(completed())
     await loyalty.idle()
     assert asyncio.get_running_loop().time() - began >= 0.95
     assert (await loyalty.counts())["answers"] == {"429": 1, "200": 1}
-    assert len(loyalty.told("pointsAdded")) == 1
+    assert len(loyalty.published_data("pointsAdded")) == 1
 
 
 @pytest.mark.parametrize(("state", "reason"), [("unknown", "accountUnknown"), ("frozen", "accountClosed")])
 async def test_points_that_are_refused_are_told_and_wait_no_longer(start: Start, state: str, reason: str):
     loyalty = await start()
     await loyalty.control.put("/control/accounts/eve", json={"state": state})
-    await loyalty.hear(completed(customer="eve"), completed("o-2"))
+    await loyalty.receive(completed(customer="eve"), completed("o-2"))
     await loyalty.idle()
-    (published,) = loyalty.told("pointsRejected")
+    (published,) = loyalty.published_data("pointsRejected")
     assert published | {"rejectedAt": ""} == {
         "customerId": "eve",
         "orderId": "o-1",
@@ -249,13 +249,13 @@ async def test_points_that_are_refused_are_told_and_wait_no_longer(start: Start,
     }
     eve = await loyalty.look("/members/eve")
     assert (eve["balance"], eve["pointsWaiting"]) == (0, 0)
-    assert [item["orderId"] for item in loyalty.told("pointsAdded")] == ["o-2"]
+    assert [item["orderId"] for item in loyalty.published_data("pointsAdded")] == ["o-2"]
 
 
 async def test_a_burst_for_a_few_members_adds_up(start: Start):
     loyalty = await start()
-    await loyalty.hear(*(completed(f"o-{number}", f"member-{number % 4}", 100 * number) for number in range(1, 121)))
+    await loyalty.receive(*(completed(f"o-{number}", f"member-{number % 4}", 100 * number) for number in range(1, 121)))
     await loyalty.idle()
     balances = {f"member-{item}": sum(number for number in range(1, 121) if number % 4 == item) for item in range(4)}
     assert {name: (await loyalty.look(f"/members/{name}"))["balance"] for name in balances} == balances
-    assert len(loyalty.told("pointsAdded")) == 120
+    assert len(loyalty.published_data("pointsAdded")) == 120

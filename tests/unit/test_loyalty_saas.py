@@ -103,18 +103,18 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "reported"),
     [
         (httpx2.ConnectError("refused"), "cannot be reached: ConnectError: refused"),
         (httpx2.RemoteProtocolError("broken off"), "cannot be reached: RemoteProtocolError: broken off"),
         (httpx2.ReadTimeout("late"), "cannot be reached: ReadTimeout: late"),
     ],
 )
-async def test_a_saas_that_cannot_be_reached_is_down(failure: Exception, told: str):
+async def test_a_saas_that_cannot_be_reached_is_down(failure: Exception, reported: str):
     def answer(_request: httpx2.Request) -> httpx2.Response:
         raise failure
 
-    with pytest.raises(Down, match=told) as down:
+    with pytest.raises(Down, match=reported) as down:
         await saas(answer).give(AWARD)
     assert down.value.after is None
 

@@ -49,7 +49,7 @@ class Shop:
         while not await self.service.ready() or self.service.outbox.depth:  # noqa: ASYNC110 - asked, as by a probe
             await asyncio.sleep(0)
 
-    async def told(self, *events: Event) -> None:
+    async def publish_events(self, *events: Event) -> None:
         for item in events:
             context = Context(DeliveryContext("kitchen", request()), NOW, 1_000_000)
             context.publish(item)
@@ -111,14 +111,16 @@ async def test_the_opening_menu_is_published_at_the_first_start_only(start: Call
 
 
 async def test_what_runs_out_in_the_kitchen_is_sold_out_until_it_is_delivered(shop: Shop) -> None:
-    await shop.told(IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW))
-    await shop.told(IngredientRanOut(ingredient="unheard-of", ran_out_at=NOW))
+    await shop.publish_events(IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW))
+    await shop.publish_events(IngredientRanOut(ingredient="unheard-of", ran_out_at=NOW))
     assert [fact["sku"] for fact in shop.facts("itemSoldOut")] == ["tofu-teriyaki"]
     assert "tofu-teriyaki" not in await shop.sold()
     refused = await shop.asked("POST", "/menu/tofu-teriyaki/restocked")
     assert (refused.status_code, "smoked-tofu" in refused.json()["detail"]) == (409, True)
-    await shop.told(IngredientDelivered(ingredient="smoked-tofu", delivered_at=NOW.replace(hour=19)))
-    await shop.told(IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW.replace(minute=30)))  # late news
+    await shop.publish_events(IngredientDelivered(ingredient="smoked-tofu", delivered_at=NOW.replace(hour=19)))
+    await shop.publish_events(
+        IngredientRanOut(ingredient="smoked-tofu", ran_out_at=NOW.replace(minute=30))
+    )  # late news
     assert [fact["sku"] for fact in shop.facts("itemRestocked")] == ["tofu-teriyaki"]
     assert "tofu-teriyaki" in await shop.sold()
 

@@ -103,10 +103,10 @@ def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) 
 async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start):
     running = await start()
     same = asked()
-    await running.hear(same, same, asked(), asked(template="orderCompleted"))
+    await running.receive(same, same, asked(), asked(template="orderCompleted"))
     await running.idle()
     assert sorted(running.mailer.sent) == ["o-1-orderCompleted", "o-1-orderConfirmed"]
-    published = sorted(running.told("emailSent"), key=lambda item: item["template"])
+    published = sorted(running.published_data("emailSent"), key=lambda item: item["template"])
     assert [(item["emailId"], item["orderId"], item["template"]) for item in published] == [
         ("o-1-orderCompleted", "o-1", "orderCompleted"),
         ("o-1-orderConfirmed", "o-1", "orderConfirmed"),
@@ -122,21 +122,25 @@ async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start
 async def test_an_email_that_the_server_does_not_take_now_is_tried_again(start: Start):
     running = await start()
     running.mailer.raises = [NotNow("451 try again")]
-    await running.hear(asked())
+    await running.receive(asked())
     await running.until(lambda: running.mailer.asked == 1)
     assert (await running.look())["status"] == "waiting"
     await running.idle()
-    assert (running.mailer.asked, len(running.told("emailSent")), running.told("emailRefused")) == (2, 1, [])
+    assert (running.mailer.asked, len(running.published_data("emailSent")), running.published_data("emailRefused")) == (
+        2,
+        1,
+        [],
+    )
 
 
 async def test_a_refusal_is_final_and_told(start: Start):
     running = await start()
     running.mailer.raises = [Refused("550 no such mailbox")]
-    await running.hear(asked(), asked("o-2"))
+    await running.receive(asked(), asked("o-2"))
     await running.idle()
-    (published,) = running.told("emailRefused")
+    (published,) = running.published_data("emailRefused")
     assert (published["reason"], published["template"]) == ("550 no such mailbox", "orderConfirmed")
-    assert len(running.told("emailSent")) == 1
+    assert len(running.published_data("emailSent")) == 1
     seen = await running.look(published["emailId"])
     assert (seen["status"], seen["reason"]) == ("refused", "550 no such mailbox")
 
@@ -144,32 +148,32 @@ async def test_a_refusal_is_final_and_told(start: Start):
 @pytest.mark.parametrize("address", ["", "nobody", "ada@example.org\r\nBcc: eve@example.org"])
 async def test_without_an_address_it_is_refused_at_once(start: Start, address: str):
     running = await start()
-    await running.hear(asked(to=address))
+    await running.receive(asked(to=address))
     await running.idle()
-    assert (running.mailer.asked, len(running.told("emailRefused"))) == (0, 1)
+    assert (running.mailer.asked, len(running.published_data("emailRefused"))) == (0, 1)
     assert "no valid e-mail address" in (await running.look())["reason"]
 
 
 async def test_an_overdue_email_is_given_up(start: Start):
     running = await start(timedelta(hours=1))
     running.mailer.raises = [NotNow("451 try again"), NotNow("451 still not")]
-    await running.hear(asked())
+    await running.receive(asked())
     await running.until(lambda: running.mailer.asked == 1)
     running.now = NOW + timedelta(hours=1)
     await running.idle()
-    (published,) = running.told("emailRefused")
+    (published,) = running.published_data("emailRefused")
     assert published["reason"] == "given up after 1:00:00: 451 still not"
 
 
 async def test_what_waits_outlives_the_process(start: Start):
     first = await start()
     first.mailer.raises = [NotNow("451 try again")] * 5
-    await first.hear(*(asked(f"o-{number}") for number in range(5)))
+    await first.receive(*(asked(f"o-{number}") for number in range(5)))
     await first.until(lambda: first.mailer.asked >= 5)
     await first.stop()
     first.mailer.raises = []
     second = await start()
-    await second.until(lambda: len(second.told("emailSent")) == 5)
+    await second.until(lambda: len(second.published_data("emailSent")) == 5)
     assert sorted(second.mailer.sent) == [f"o-{number}-orderConfirmed" for number in range(5)]
 
 
@@ -178,9 +182,9 @@ async def test_a_commit_that_got_lost_tells_once(start: Start, when: Literal["be
     """Handed over again only where nothing was written: by its Message-ID it is known to be the same."""
     running = await start()
     running.mailer.taken = lambda: running.sidecar.fail("transact", when=when)
-    await running.hear(asked())
+    await running.receive(asked())
     await running.idle()
-    assert (running.mailer.sent, len(running.told("emailSent"))) == (["o-1-orderConfirmed"] * times, 1)
+    assert (running.mailer.sent, len(running.published_data("emailSent"))) == (["o-1-orderConfirmed"] * times, 1)
 
 
 async def test_a_death_after_handing_over_tells_once(start: Start):
@@ -191,20 +195,20 @@ async def test_a_death_after_handing_over_tells_once(start: Start):
         first.sidecar.fail(times=1_000_000)  # a dead process reads and writes nothing more
 
     first.mailer.taken = die
-    await first.hear(asked())
+    await first.receive(asked())
     await first.until(lambda: first.mailer.sent)
     await first.stop()
-    assert first.told("emailSent") == []
+    assert first.published_data("emailSent") == []
     second = await start()
-    await second.until(lambda: second.told("emailSent"))
+    await second.until(lambda: second.published_data("emailSent"))
     await second.idle()
-    assert (second.mailer.sent, len(second.told("emailSent"))) == (["o-1-orderConfirmed"] * 2, 1)
+    assert (second.mailer.sent, len(second.published_data("emailSent"))) == (["o-1-orderConfirmed"] * 2, 1)
 
 
 @pytest.mark.parametrize("changes", [{"template": "orderEaten"}, {"emailId": ""}, {"parameters": {"name": 7}}])
 async def test_a_command_that_makes_no_sense_is_a_dead_letter(start: Start, changes: dict[str, Any]):
     running = await start()
-    await running.hear(asked(**changes))
+    await running.receive(asked(**changes))
     await running.idle()
     (letter,) = running.broker.events("deadletter.notifications")
     assert (letter["type"], running.mailer.asked) == ("notifications.sendEmail", 0)

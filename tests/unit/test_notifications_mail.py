@@ -53,7 +53,7 @@ def test_its_headers_say_who_when_and_which():
 
 
 @pytest.mark.parametrize(
-    ("template", "parameters", "told"),
+    ("template", "parameters", "expected_words"),
     [
         ("orderConfirmed", {"fulfilment": "pickup"}, ["payment is confirmed", "keep your pizza", "at the counter"]),
         ("orderConfirmed", {"fulfilment": "delivery", "address": "Basil Lane 7"}, ["A driver brings", "Basil Lane 7"]),
@@ -66,12 +66,12 @@ def test_its_headers_say_who_when_and_which():
         ("orderCompleted", {}, ["Enjoy your meal", "loyalty points"]),
     ],
 )
-def test_text_and_html_tell_the_same(template: Template, parameters: dict[str, str], told: list[str]):
+def test_text_and_html_tell_the_same(template: Template, parameters: dict[str, str], expected_words: list[str]):
     message = compose(
         email(template, **{"name": "Ada", "items": "2 x Funghi", "total": "25.00 EUR", **parameters}), SENDER
     )
     for content in parts(message):
-        for words in ["Hello Ada,", "2 x Funghi", "25.00 EUR", "o-1", *told]:
+        for words in ["Hello Ada,", "2 x Funghi", "25.00 EUR", "o-1", *expected_words]:
             assert words in content
         assert "{{" not in content
 
@@ -158,12 +158,16 @@ async def test_an_email_arrives_and_a_second_sending_is_known(serve: Serve):
 
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
-@pytest.mark.parametrize(("fault", "kind", "told"), [("temporary", NotNow, "451"), ("permanent", Refused, "550")])
-async def test_what_is_said_of_the_email_decides(serve: Serve, fault: Any, kind: type[Exception], told: str, at: Any):
+@pytest.mark.parametrize(
+    ("fault", "kind", "expected_words"), [("temporary", NotNow, "451"), ("permanent", Refused, "550")]
+)
+async def test_what_is_said_of_the_email_decides(
+    serve: Serve, fault: Any, kind: type[Exception], expected_words: str, at: Any
+):
     mailbox = Mailbox()
     mailbox.fault = Fault(fault=fault, at=at)
     mailer = await serve(mailbox)
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=expected_words):
         await mailer.send(email())
     mailbox.fault = Fault()
     await mailer.send(email())
@@ -182,7 +186,7 @@ class Mute(Mailbox):
 
 
 @pytest.mark.parametrize(
-    ("mailbox", "settings", "told"),
+    ("mailbox", "settings", "expected_words"),
     [
         (NoSender(), {}, "553"),
         (Mute(), {"deadline": 0.1}, "did not answer within 0.1 s|Timed out"),
@@ -192,10 +196,10 @@ class Mute(Mailbox):
     ],
 )
 async def test_what_is_said_of_us_lets_emails_wait(
-    serve: Serve, mailbox: Mailbox, settings: dict[str, object], told: str
+    serve: Serve, mailbox: Mailbox, settings: dict[str, object], expected_words: str
 ):
     mailer = await serve(mailbox, settings={"deadline": 5, **settings})
-    with pytest.raises(NotNow, match=told):
+    with pytest.raises(NotNow, match=expected_words):
         await mailer.send(email())
     assert mailbox.find(None, None) == []
 

@@ -64,14 +64,14 @@ class World:
     async def place(self, **headers: str) -> httpx2.Response:
         return await self.http.post("/orders", json=ORDER, headers=headers)
 
-    async def hear(self, kind: str, **data: Any) -> None:
+    async def receive(self, kind: str, **data: Any) -> None:
         event = {"id": kind, "source": "t", "type": kind, "specversion": "1.0", "version": "1", "data": data}
         answer = await self.http.post(
             f"/events/{kind}.v1", content=json.dumps(event), headers={"dapr-api-token": "secret"}
         )
         assert answer.json() == {"status": "SUCCESS"}
 
-    async def told(self, topic: str) -> list[dict[str, Any]]:
+    async def published(self, topic: str) -> list[dict[str, Any]]:
         for _ in range(50):
             await asyncio.sleep(0)
         return self.sidecar.broker.events(topic)
@@ -81,7 +81,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     world = World()
     async with lifespan(world.app), world.http:
-        await world.hear("menu.recipePublished", **RECIPE)
+        await world.receive("menu.recipePublished", **RECIPE)
         yield world
 
 
@@ -101,8 +101,12 @@ async def test_all_four_are_asked_one_after_the_other(world: World):
     assert [event["correlationid"] for event in events] == [order_id] * 3
     assert events[1]["data"]["lines"][0]["sku"] == "m"
     # What nobody waits for is told as ever; what was asked for over HTTP is not asked for a second time.
-    assert len(await world.told("orders.orderPlaced.v1")) == len(await world.told("orders.orderConfirmed.v2")) == 1
-    assert await world.told("payments.takePayment.v1") == await world.told("notifications.sendEmail.v1") == []
+    assert (
+        len(await world.published("orders.orderPlaced.v1"))
+        == len(await world.published("orders.orderConfirmed.v2"))
+        == 1
+    )
+    assert await world.published("payments.takePayment.v1") == await world.published("notifications.sendEmail.v1") == []
 
 
 @pytest.mark.parametrize("name", ["payments", "kitchen", "loyalty", "notifications"])
@@ -121,9 +125,9 @@ async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: 
     refused = await world.place()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.json()["detail"].startswith(f"{name} did not answer")
-    [cancelled] = await world.told("orders.orderCancelled.v1")  # payments gives the money back, the kitchen stops
+    [cancelled] = await world.published("orders.orderCancelled.v1")  # payments gives the money back, the kitchen stops
     assert cancelled["data"]["reason"] == "serviceUnavailable"
-    emails = [item["data"]["template"] for item in await world.told("notifications.sendEmail.v1")]
+    emails = [item["data"]["template"] for item in await world.published("notifications.sendEmail.v1")]
     assert emails == ([] if name == "payments" else ["orderCancelled"])  # nobody is written to who has not paid
 
 
@@ -144,7 +148,7 @@ async def test_without_an_authorisation_nothing_is_confirmed(world: World, payme
     world.payment = payment
     answer = await world.place()
     assert (answer.status_code, "neither authorised nor refused" in answer.json()["detail"]) == (503, True)
-    assert await world.told("orders.orderConfirmed.v2") == []
+    assert await world.published("orders.orderConfirmed.v2") == []
 
 
 async def test_a_customer_whom_loyalty_does_not_know_yet_is_no_failure(world: World):
@@ -160,18 +164,18 @@ async def test_the_same_key_calls_nobody_again(world: World):
 
 
 async def test_the_payments_own_event_may_come_first(world: World):
-    world.meanwhile = lambda order_id: world.hear("payments.paymentAuthorised", orderId=order_id)
+    world.meanwhile = lambda order_id: world.receive("payments.paymentAuthorised", orderId=order_id)
     assert (await world.place()).json()["status"] == "confirmed"
-    assert len(await world.told("orders.orderConfirmed.v2")) == 1
+    assert len(await world.published("orders.orderConfirmed.v2")) == 1
     # The e-mail has been asked for both ways, under the same id: notifications sends it once.
-    asked = [json.loads(world.calls[-1].content), *await world.told("notifications.sendEmail.v1")]
+    asked = [json.loads(world.calls[-1].content), *await world.published("notifications.sendEmail.v1")]
     assert len({item["data"]["emailId"] for item in asked}) == 1
 
 
 async def test_an_order_that_is_completed_meanwhile_is_not_called_failed(world: World):
     async def all_the_way(order_id: str) -> None:
-        await world.hear("payments.paymentAuthorised", orderId=order_id)
-        await world.hear("pickup.orderCollected", orderId=order_id)
+        await world.receive("payments.paymentAuthorised", orderId=order_id)
+        await world.receive("pickup.orderCollected", orderId=order_id)
 
     world.meanwhile = all_the_way
     world.answers["loyalty"] = httpx2.ConnectError("nobody listens")

@@ -51,7 +51,7 @@ class Shop:
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://orders", headers=own)
         self._ids = map(str, itertools.count())
 
-    async def hear(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
+    async def receive(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
         """Deliver an event as the sidecar does; gives what the sidecar is told."""
         event = {"id": id or next(self._ids), "source": "test", "type": kind, "specversion": "1.0", "version": "1"}
         body = json.dumps({**event, "correlationid": "c-1", "data": data}).encode()
@@ -68,7 +68,7 @@ class Shop:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def told(self, topic: str) -> list[dict[str, Any]]:
+    async def published(self, topic: str) -> list[dict[str, Any]]:
         """What has been published to a topic, once the outbox has had its turns: it gathers for 2 ms.
 
         Its depth does not say so: what is scheduled for later counts too.
@@ -77,14 +77,14 @@ class Shop:
         return self.sidecar.broker.events(topic)
 
     async def emails(self) -> list[str]:
-        return [item["data"]["template"] for item in await self.told("notifications.sendEmail.v1")]
+        return [item["data"]["template"] for item in await self.published("notifications.sendEmail.v1")]
 
 
 @pytest.fixture
 async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     shop = Shop(**getattr(request, "param", {}))
     async with lifespan(shop.app), shop.http:
-        assert await shop.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
+        assert await shop.receive("menu.recipePublished", **MARGHERITA) == "SUCCESS"
         yield shop
 
 
@@ -93,7 +93,7 @@ async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
     order_id = answer.json()["orderId"]
     assert (answer.status_code, answer.headers["location"]) == (202, f"/orders/{order_id}")
     assert answer.json() == {"orderId": order_id, "status": "placed", "totalCents": 1900}
-    [placed] = await shop.told("orders.orderPlaced.v1")
+    [placed] = await shop.published("orders.orderPlaced.v1")
     lines = [{"sku": "margherita", "name": "Margherita", "quantity": 2, "unitPriceCents": 950}]
     assert (placed["subject"], placed["correlationid"], placed["source"]) == (order_id, order_id, "orders")
     assert placed["data"].pop("placedAt")
@@ -106,7 +106,7 @@ async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
         "totalCents": 1900,
         "currency": "EUR",
     }
-    [payment] = await shop.told("payments.takePayment.v1")
+    [payment] = await shop.published("payments.takePayment.v1")
     assert payment["data"] == {
         "orderId": order_id,
         "customerId": "ada",
@@ -119,14 +119,14 @@ async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
 
 async def test_a_confirmed_order_is_told_in_both_versions_under_one_id(shop: Shop):
     order_id = await shop.place()
-    await shop.hear("payments.paymentAuthorised", orderId=order_id, paymentId="p-1", amountCents=1900)
-    [sparse], [fat] = await shop.told("orders.orderConfirmed.v1"), await shop.told("orders.orderConfirmed.v2")
+    await shop.receive("payments.paymentAuthorised", orderId=order_id, paymentId="p-1", amountCents=1900)
+    [sparse], [fat] = await shop.published("orders.orderConfirmed.v1"), await shop.published("orders.orderConfirmed.v2")
     assert sparse["id"] == fat["id"]
     assert sorted(sparse["data"]) == ["confirmedAt", "orderId"]
     assert (fat["data"]["lines"][0]["quantity"], fat["data"]["address"]) == (2, ADDRESS)
     whole = await shop.look(order_id)  # what a reader of the sparse version comes for
     assert {name: whole[name] for name in fat["data"]} == fat["data"]
-    [email] = await shop.told("notifications.sendEmail.v1")
+    [email] = await shop.published("notifications.sendEmail.v1")
     assert email["data"]["emailId"] == f"{order_id}-orderConfirmed"
     assert email["data"]["parameters"] == {
         "name": "Ada",
@@ -151,10 +151,10 @@ async def test_a_confirmed_order_is_told_in_both_versions_under_one_id(shop: Sho
 async def test_to_the_customer(shop: Shop, fulfilment: str, way: list[str]):
     order_id = await shop.place(fulfilment=fulfilment)
     for report in ["payments.paymentAuthorised", *way]:
-        assert await shop.hear(report, orderId=order_id) == "SUCCESS"
+        assert await shop.receive(report, orderId=order_id) == "SUCCESS"
     whole = await shop.look(order_id)
     assert whole["status"] == "completed"
-    [completed] = await shop.told("orders.orderCompleted.v1")
+    [completed] = await shop.published("orders.orderCompleted.v1")
     assert (completed["data"]["customer"], completed["data"]["totalCents"]) == (CUSTOMER, 1900)
     assert completed["data"]["completedAt"] == whole["completedAt"]
     assert await shop.emails() == ["orderConfirmed", "orderCompleted"]
@@ -181,11 +181,11 @@ async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
 ):
     order_id = await shop.place()
     for kind, more in [*reports, reports[-1]]:
-        assert await shop.hear(kind, orderId=order_id, **more) == "SUCCESS"
-    [cancelled] = await shop.told("orders.orderCancelled.v1")
+        assert await shop.receive(kind, orderId=order_id, **more) == "SUCCESS"
+    [cancelled] = await shop.published("orders.orderCancelled.v1")
     assert (cancelled["data"]["reason"], cancelled["data"]["stage"]) == (reason, stage)
     assert cancelled["data"]["customerId"] == "ada"
-    emails = [item["data"] for item in await shop.told("notifications.sendEmail.v1")]
+    emails = [item["data"] for item in await shop.published("notifications.sendEmail.v1")]
     if stage == "placed":
         assert emails == []  # not paid for
     else:
@@ -197,15 +197,15 @@ async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
 @pytest.mark.parametrize("shop", [{"payment_timeout": 0.05}], indirect=True)
 async def test_a_payment_that_is_never_answered_ends_the_order(shop: Shop):
     hanging, paid = await shop.place(), await shop.place()
-    await shop.hear("payments.paymentAuthorised", orderId=paid)
+    await shop.receive("payments.paymentAuthorised", orderId=paid)
     async with asyncio.timeout(60):
-        while not await shop.told("orders.orderCancelled.v1"):  # noqa: ASYNC110 - what is told is what counts
+        while not await shop.published("orders.orderCancelled.v1"):  # noqa: ASYNC110 - what is told is what counts
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
-    [cancelled] = await shop.told("orders.orderCancelled.v1")
+    [cancelled] = await shop.published("orders.orderCancelled.v1")
     assert (cancelled["subject"], cancelled["data"]["reason"]) == (hanging, "paymentTimeout")
     assert (await shop.look(paid))["status"] == "confirmed"
-    assert await shop.hear("payments.paymentAuthorised", orderId=hanging) == "SUCCESS"  # too late
+    assert await shop.receive("payments.paymentAuthorised", orderId=hanging) == "SUCCESS"  # too late
     assert (await shop.look(hanging))["status"] == "cancelled"
 
 
@@ -223,10 +223,10 @@ async def test_a_payment_that_is_never_answered_ends_the_order(shop: Shop):
 async def test_a_customer_cancels(shop: Shop, reports: list[str], status: int, stage: str):
     order_id = await shop.place()
     for report in reports:
-        await shop.hear(report, orderId=order_id)
+        await shop.receive(report, orderId=order_id)
     answers = [await shop.http.post(f"/orders/{order_id}/cancel") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [status, status]
-    cancelled = await shop.told("orders.orderCancelled.v1")
+    cancelled = await shop.published("orders.orderCancelled.v1")
     if status == 200:
         assert answers[0].json() == answers[1].json()
         assert [item["data"]["stage"] for item in cancelled] == [stage]
@@ -240,21 +240,25 @@ async def test_a_pizza_that_is_handed_over_after_its_cancellation_is_known(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ):
     order_id = await shop.place()
-    await shop.hear("payments.paymentAuthorised", orderId=order_id)
+    await shop.receive("payments.paymentAuthorised", orderId=order_id)
     await shop.http.post(f"/orders/{order_id}/cancel")
-    assert await shop.hear("pickup.orderCollected", orderId=order_id) == "SUCCESS"
+    assert await shop.receive("pickup.orderCollected", orderId=order_id) == "SUCCESS"
     assert (await shop.look(order_id))["status"] == "cancelled"
     assert (await shop.look(order_id))["givenAwayAt"]
     assert "order.given_away" in caplog.text
-    assert await shop.told("orders.orderCompleted.v1") == []
+    assert await shop.published("orders.orderCompleted.v1") == []
 
 
 async def test_duplicates_change_nothing(shop: Shop):
     order_id = await shop.place()
     for report in ("payments.paymentAuthorised", "kitchen.pizzaBoxed", "pickup.orderCollected"):
         for identity in ("same", "same", "told-again"):
-            assert await shop.hear(report, id=f"{report}-{identity}", orderId=order_id) == "SUCCESS"
-    assert len(await shop.told("orders.orderConfirmed.v2")) == len(await shop.told("orders.orderCompleted.v1")) == 1
+            assert await shop.receive(report, id=f"{report}-{identity}", orderId=order_id) == "SUCCESS"
+    assert (
+        len(await shop.published("orders.orderConfirmed.v2"))
+        == len(await shop.published("orders.orderCompleted.v1"))
+        == 1
+    )
     assert await shop.emails() == ["orderConfirmed", "orderCompleted"]
 
 
@@ -270,15 +274,15 @@ async def test_duplicates_change_nothing(shop: Shop):
     ],
 )
 async def test_what_cannot_be_right_is_kept_as_a_dead_letter(shop: Shop, kind: str, data: dict[str, Any], reason: str):
-    assert await shop.hear(kind, **data) == "SUCCESS"
-    [dead] = await shop.told("deadletter.orders")
+    assert await shop.receive(kind, **data) == "SUCCESS"
+    [dead] = await shop.published("deadletter.orders")
     assert reason in dead["failurereason"]
 
 
 async def test_a_step_before_the_confirmation_is_a_dead_letter(shop: Shop):
     order_id = await shop.place()
-    await shop.hear("kitchen.pizzaBoxed", orderId=order_id)
-    [dead] = await shop.told("deadletter.orders")
+    await shop.receive("kitchen.pizzaBoxed", orderId=order_id)
+    [dead] = await shop.published("deadletter.orders")
     assert "is not confirmed yet" in dead["failurereason"]
     assert (await shop.look(order_id))["status"] == "placed"
 
@@ -313,7 +317,7 @@ async def test_orders_that_are_refused(shop: Shop, body: dict[str, Any], status:
     answer = await shop.http.post("/orders", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert detail in answer.json()["detail"]
-    assert await shop.told("orders.orderPlaced.v1") == []
+    assert await shop.published("orders.orderPlaced.v1") == []
 
 
 async def test_malformed_json_is_refused(shop: Shop):
@@ -323,11 +327,11 @@ async def test_malformed_json_is_refused(shop: Shop):
 
 async def test_the_menu_is_followed(shop: Shop):
     since = {"sku": "margherita", "since": "2026-11-23T13:00:00Z"}
-    await shop.hear("menu.itemSoldOut", **since)
+    await shop.receive("menu.itemSoldOut", **since)
     answer = await shop.http.post("/orders", json=ORDER)
     assert (answer.status_code, answer.json()["detail"][:19]) == (409, "sold out: Margherit")
-    await shop.hear("menu.itemRestocked", **since)  # the same moment: available, as it counts for more
-    await shop.hear("menu.priceChanged", sku="margherita", priceCents=1000, changedAt=since["since"])
+    await shop.receive("menu.itemRestocked", **since)  # the same moment: available, as it counts for more
+    await shop.receive("menu.priceChanged", sku="margherita", priceCents=1000, changedAt=since["since"])
     assert (await shop.http.post("/orders", json=ORDER)).json()["totalCents"] == 2000
 
 
@@ -348,7 +352,7 @@ async def test_an_unknown_order(shop: Shop, method: str):
 async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop):
     for email in ("bo@example.org", "BO@example.org"):
         await shop.place(customer={"name": "Bo", "email": email})
-    ids = {item["data"]["customer"]["customerId"] for item in await shop.told("orders.orderPlaced.v1")}
+    ids = {item["data"]["customer"]["customerId"] for item in await shop.published("orders.orderPlaced.v1")}
     assert len(ids) == 1
 
 
@@ -369,11 +373,11 @@ async def test_ids_cannot_be_computed_from_what_a_customer_sends(shop: Shop):
         async with contextlib.AsyncExitStack() as stack:
             if entry is not shop:
                 await stack.enter_async_context(lifespan(entry.app))
-                assert await entry.hear("menu.recipePublished", **MARGHERITA) == "SUCCESS"
+                assert await entry.receive("menu.recipePublished", **MARGHERITA) == "SUCCESS"
             customer = {"name": "Bo", "email": "bo@example.org"}
             body, headers = an_order(customer=customer), {"Idempotency-Key": "k-1"}
             await entry.http.post("/orders", json=body, headers=headers)
-            [placed] = [item["data"] for item in await entry.told("orders.orderPlaced.v1")]
+            [placed] = [item["data"] for item in await entry.published("orders.orderPlaced.v1")]
             ids.append((placed["orderId"], placed["customer"]["customerId"]))
     assert ids[0][0] != ids[1][0]
     assert ids[0][1] != ids[1][1]
@@ -383,7 +387,7 @@ async def test_an_order_that_is_not_paid_for_sends_nobody_an_email(shop: Shop):
     order_id = await shop.place(customer={"name": "Buy at http://evil.example", "email": "victim@example.org"})
     await shop.http.post(f"/orders/{order_id}/cancel")
     refused = await shop.place(customer={"name": "x", "email": "victim@example.org"})
-    await shop.hear("payments.paymentRefused", orderId=refused, reason="cardDeclined")
+    await shop.receive("payments.paymentRefused", orderId=refused, reason="cardDeclined")
     assert await shop.emails() == []
 
 
@@ -393,8 +397,10 @@ async def test_one_idempotency_key_is_one_order(shop: Shop):
 
     first, *rest = await asyncio.gather(*(send("k-1") for _ in range(5)))
     assert {other.json()["orderId"] for other in rest} == {first.json()["orderId"]}
-    assert len(await shop.told("orders.orderPlaced.v1")) == len(await shop.told("payments.takePayment.v1")) == 1
-    await shop.hear("payments.paymentAuthorised", orderId=first.json()["orderId"])
+    assert (
+        len(await shop.published("orders.orderPlaced.v1")) == len(await shop.published("payments.takePayment.v1")) == 1
+    )
+    await shop.receive("payments.paymentAuthorised", orderId=first.json()["orderId"])
     assert (await send("k-1")).json()["status"] == "confirmed"
     changed = await send("k-1", lines=[{"sku": "margherita", "quantity": 3}])
     assert (changed.status_code, "new key" in changed.json()["detail"]) == (422, True)
@@ -407,7 +413,7 @@ async def test_with_the_store_down_nothing_is_half_placed(shop: Shop):
     shop.sidecar.fail("transact")
     answer = await shop.http.post("/orders", json=ORDER, headers={"Idempotency-Key": "k"})
     assert answer.status_code == 503
-    assert await shop.told("orders.orderPlaced.v1") == []
+    assert await shop.published("orders.orderPlaced.v1") == []
     again = await shop.http.post("/orders", json=ORDER, headers={"Idempotency-Key": "k"})
     assert again.status_code == 202
-    assert len(await shop.told("orders.orderPlaced.v1")) == 1
+    assert len(await shop.published("orders.orderPlaced.v1")) == 1

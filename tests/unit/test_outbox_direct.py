@@ -23,7 +23,7 @@ router = APIRouter()
 
 
 @router.post("/tell")
-async def tell(service: CurrentService) -> str:
+async def publish_change(service: CurrentService) -> str:
     async def run(_: object, context: Context) -> str:
         return context.publish(Changed(item="apple", total=1))
 

@@ -289,7 +289,7 @@ class OutboxMachine(RuleBasedStateMachine):
             self.run(self._deliver(process, self.causes[-1 - number % len(self.causes)]))
 
     @rule(number=st.integers(0, 40))
-    def comes_to_both_at_once(self, number: int) -> None:
+    def deliver_to_both(self, number: int) -> None:
         both = [process for process in map(self.alive, ("shop-0", "shop-1")) if process]
         if both and self.causes:
             cause = self.causes[-1 - number % len(self.causes)]
@@ -342,7 +342,7 @@ class OutboxMachine(RuleBasedStateMachine):
     # -- what holds -------------------------------------------------------------------------------------------------
 
     @invariant()
-    def each_cause_has_one_effect_told_in_order(self) -> None:
+    def every_cause_has_one_effect_in_order(self) -> None:
         completed = self.run(self.world.published())
         ids = {entry["causationid"]: entry["id"] for entry in completed}
         assert len({entry["id"] for entry in completed}) == len(ids), "one id for each cause"
@@ -373,7 +373,7 @@ class OutboxMachine(RuleBasedStateMachine):
                 self.run(self._deliver(process, *self.waiting))
                 self.time_passes(1.0)
         self.time_passes(60.0)
-        self.each_cause_has_one_effect_told_in_order()
+        self.every_cause_has_one_effect_in_order()
         assert self.waiting == []
         assert {item["causationid"] for item in self.run(self.world.published())} == {cause.id for cause in self.causes}
         totals = {item: len(numbers) for item, numbers in self.run(self.world.effects()).items()}

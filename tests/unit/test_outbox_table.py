@@ -41,12 +41,12 @@ async def test_a_database_that_does_not_answer_is_waited_for(tmp_path: Path, mon
         other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         assert await deliver(service, counted()) == b'{"status":"RETRY"}'
-        await poll(lambda: shop.told() == [1])
+        await poll(lambda: shop.published_all() == [1])
         assert service.outbox.depth == 1, "published, but the row could not be removed"
         other.execute("ROLLBACK")
         other.close()
         await published(service)
-        await poll(lambda: shop.told("pear") == [1])
+        await poll(lambda: shop.published_all("pear") == [1])
 
 
 def row(number: int, subject: str = "", *, topic: str = "t", size: int = 10) -> Row:

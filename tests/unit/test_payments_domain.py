@@ -30,7 +30,7 @@ def fresh() -> Payment:
     return Payment(payment_id="p-1", order_id="o-1", changed_at=NOW)
 
 
-def tell(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
+def apply_step(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
     """`t`: take, and it is authorised; `r`: take, and it is refused; `d`: completed (done); `x`: cancelled."""
     match what:
         case "t":
@@ -43,7 +43,7 @@ def tell(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
 
 
 @pytest.mark.parametrize(
-    ("heard", "status", "moved"),
+    ("steps", "status", "moved"),
     [
         ("", Status.EXPECTED, []),
         ("t", Status.AUTHORISED, [AUTHORISED]),
@@ -72,9 +72,9 @@ def tell(payment: Payment, what: str, amount: int = 3150) -> list[Movement]:
         ("rd", Status.REFUSED, []),
     ],
 )
-def test_what_becomes_of_a_payment(heard: str, status: Status, moved: list[Movement]) -> None:
+def test_what_becomes_of_a_payment(steps: str, status: Status, moved: list[Movement]) -> None:
     payment = fresh()
-    result = [movement for what in heard for movement in tell(payment, what)]
+    result = [movement for what in steps for movement in apply_step(payment, what)]
     assert (payment.status, result) == (status, moved)
     assert payment.changed_at == (NOW if status is Status.EXPECTED else LATER)
     assert payment.refusal == (Refusal.CARD_DECLINED if status is Status.REFUSED else None)
@@ -84,10 +84,10 @@ def test_what_becomes_of_a_payment(heard: str, status: Status, moved: list[Movem
 def test_another_amount_for_the_same_order_is_an_error_and_changes_nothing(first: str) -> None:
     payment = fresh()
     for what in first:
-        tell(payment, what)
+        apply_step(payment, what)
     before = repr(payment)
     with pytest.raises(DifferentTerms, match="order o-1: 1 cents are requested, 3150 were before"):
-        tell(payment, "t", 1)
+        apply_step(payment, "t", 1)
     assert repr(payment) == before
 
 
@@ -121,7 +121,7 @@ def booked(payments: list[tuple[str, int]]) -> Totals:
         for received, cents in payments
         for payment in [fresh()]
         for what in received
-        for movement in tell(payment, what, cents)
+        for movement in apply_step(payment, what, cents)
     ]
     return Totals.of((movement, account, change) for movement, cents in moved for account, change in
                      postings(movement, cents).items())  # fmt: skip

@@ -81,7 +81,7 @@ class Payments:
         while not await self.service.ready() or self.service.outbox.depth:  # noqa: ASYNC110 - asked, as by a probe
             await asyncio.sleep(0.001)
 
-    async def told(self, *messages: Event) -> None:
+    async def publish_events(self, *messages: Event) -> None:
         """Let orders publish."""
         for message in messages:
             await self.sidecar.publish(message_type(type(message)).topic, _encoded(message))
@@ -120,7 +120,7 @@ async def payments(tmp_path: Path) -> AsyncIterator[Payments]:
 
 
 async def test_an_order_is_authorised_and_settled(payments: Payments) -> None:
-    await payments.told(TakePayment(order_id="o-1"))
+    await payments.publish_events(TakePayment(order_id="o-1"))
     (authorised,) = payments.broker.events("payments.paymentAuthorised.v1")
     assert (authorised["subject"], authorised["correlationid"], authorised["source"]) == ("o-1", "c-1", "payments")
     assert {key: authorised["data"][key] for key in ("orderId", "amountCents", "currency")} == {
@@ -128,7 +128,7 @@ async def test_an_order_is_authorised_and_settled(payments: Payments) -> None:
     }  # fmt: skip
     before = await payments.ledger()
     assert (before["authorisedCents"], before["openCents"], before["revenueCents"]) == (3150, 3150, 0)
-    await payments.told(OrderCompleted(order_id="o-1"))
+    await payments.publish_events(OrderCompleted(order_id="o-1"))
     result = await payments.payment()
     assert (result["status"], result["amountCents"], result["refusal"]) == ("settled", 3150, None)
     assert result["paymentId"] == authorised["data"]["paymentId"]
@@ -146,10 +146,10 @@ async def test_an_order_is_authorised_and_settled(payments: Payments) -> None:
     ],
 )
 async def test_a_refusal_says_why_and_moves_nothing(payments: Payments, token: str, cents: int, reason: str) -> None:
-    await payments.told(TakePayment(order_id="o-1", payment_token=token, amount_cents=cents))
+    await payments.publish_events(TakePayment(order_id="o-1", payment_token=token, amount_cents=cents))
     (refused,) = payments.broker.events("payments.paymentRefused.v1")
     assert refused["data"]["reason"] == reason
-    await payments.told(OrderCancelled(order_id="o-1", reason="paymentRefused"))
+    await payments.publish_events(OrderCancelled(order_id="o-1", reason="paymentRefused"))
     assert payments.facts() == ["Refused"]
     result = await payments.payment()
     assert (result["status"], result["refusal"]) == ("refused", reason)
@@ -163,7 +163,7 @@ TAKE, COMPLETE, CANCEL = TakePayment(order_id="o-1"), OrderCompleted(order_id="o
 async def test_any_order_of_arrival_gives_a_cancelled_order_its_money_back(
     payments: Payments, order: tuple[int, ...]
 ) -> None:
-    await payments.told(*([TAKE, COMPLETE, CANCEL][index] for index in order))
+    await payments.publish_events(*([TAKE, COMPLETE, CANCEL][index] for index in order))
     ledger = await payments.ledger()
     assert (ledger["balanced"], ledger["openCents"], ledger["revenueCents"]) == (True, 0, 0)
     cancelled_first = order.index(2) < order.index(0)
@@ -202,8 +202,10 @@ async def test_a_burst_in_any_order_converges(payments: Payments) -> None:
 
 
 async def test_what_cannot_be_right_is_a_dead_letter_with_the_reason(payments: Payments) -> None:
-    await payments.told(TAKE, TakePayment(order_id="o-1", amount_cents=1))
-    await payments.told(TakePayment(order_id="o-2", amount_cents=-5), TakePayment(order_id="o-3", currency="USD"))
+    await payments.publish_events(TAKE, TakePayment(order_id="o-1", amount_cents=1))
+    await payments.publish_events(
+        TakePayment(order_id="o-2", amount_cents=-5), TakePayment(order_id="o-3", currency="USD")
+    )
     letters = payments.broker.events("deadletter.payments")
     assert [letter["subject"] for letter in letters] == ["o-1", "o-2", "o-3"]
     assert "1 cents are requested, 3150 were before" in letters[0]["failurereason"]

@@ -51,10 +51,10 @@ class Counterside(Planned):
         pytest.fail(f"on the shelf are {result}")
 
     async def shelved(self) -> dict[str, Any]:
-        await self.hear(confirmed(), boxed())
-        await self.until(lambda: self.told("orderShelved"))
+        await self.receive(confirmed(), boxed())
+        await self.until(lambda: self.published_data("orderShelved"))
         await self.until_shelf(ORDER)
-        return self.told("orderShelved")[0]
+        return self.published_data("orderShelved")[0]
 
 
 def confirmed(order_id: str = ORDER, fulfilment: str = "pickup") -> bytes:
@@ -91,9 +91,9 @@ IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "1"}], indirect=T
 
 @pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
 async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: Counterside, facts: list[bytes]):
-    await counter.hear(*facts, *facts)
+    await counter.receive(*facts, *facts)
     (place,) = await counter.until_shelf(ORDER)
-    (published,) = counter.told("orderShelved")
+    (published,) = counter.published_data("orderShelved")
     assert (published["orderId"], published["shelf"]) == (ORDER, place["shelf"])
     assert (place["customerName"], place["boxes"]) == ("Ann", 2)
     assert "code" not in place
@@ -102,7 +102,7 @@ async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: 
 
 
 async def test_orders_for_delivery_never_reach_the_counter(counter: Counterside):
-    await counter.hear(confirmed("to-deliver", "delivery"), boxed("to-deliver", "delivery"), confirmed(), boxed())
+    await counter.receive(confirmed("to-deliver", "delivery"), boxed("to-deliver", "delivery"), confirmed(), boxed())
     await counter.until_shelf(ORDER)
     paths = Counter(delivery.path for delivery in counter.broker.deliveries)
     assert paths["/events/ignored"] == 2
@@ -124,7 +124,7 @@ async def test_the_customer_collects_with_the_code_and_asking_again_changes_noth
     for _ in range(2):
         answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": published["code"].lower()})
         assert (answer.status_code, answer.json()["status"]) == (200, "collected")
-    await counter.until(lambda: counter.told("orderCollected"))
+    await counter.until(lambda: counter.published_data("orderCollected"))
     await counter.until_shelf()
     (event,) = counter.broker.events("pickup.orderCollected.v1")
     assert event["correlationid"] == f"correlation of {ORDER}"
@@ -144,11 +144,11 @@ async def test_what_is_refused_says_why(counter: Counterside, order_id: str, bod
     answer = await counter.http.post(f"/orders/{order_id}/collect", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert detail in answer.json()["detail"]
-    assert counter.told("orderCollected") == []
+    assert counter.published_data("orderCollected") == []
 
 
 async def test_an_order_that_is_not_there_yet_cannot_be_collected(counter: Counterside):
-    await counter.hear(confirmed())
+    await counter.receive(confirmed())
     answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
     assert (answer.status_code, answer.json()["detail"][-34:]) == (409, "the kitchen is still working on it")
 
@@ -157,54 +157,54 @@ async def test_an_order_that_is_not_there_yet_cannot_be_collected(counter: Count
 async def test_a_cancelled_order_is_not_handed_out(counter: Counterside, after: int):
     facts = [confirmed(), boxed()]
     facts.insert(after, cancelled())
-    await counter.hear(*facts)
+    await counter.receive(*facts)
     answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
     assert (answer.status_code, answer.json()["detail"][-16:]) == (409, "it was cancelled")
     await counter.until_shelf()
 
 
 async def test_an_order_cancelled_when_placed_leaves_nothing_behind(counter: Counterside):
-    await counter.hear(cancelled(stage="placed"))
+    await counter.receive(cancelled(stage="placed"))
     assert (await counter.http.get(f"/orders/{ORDER}")).status_code == 404
 
 
 @AUTOPILOT
 async def test_the_autopilots_customers_come_for_all_of_a_burst(counter: Counterside):
     orders = [f"order-{number}" for number in range(200)]
-    await counter.hear(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
-    await counter.until(lambda: len(counter.told("orderCollected")) == len(orders))
+    await counter.receive(*(item(order_id) for order_id in orders for item in (boxed, confirmed)))
+    await counter.until(lambda: len(counter.published_data("orderCollected")) == len(orders))
     await counter.until_shelf()
-    assert sorted(item["orderId"] for item in counter.told("orderCollected")) == sorted(orders)
+    assert sorted(item["orderId"] for item in counter.published_data("orderCollected")) == sorted(orders)
 
 
 @IMPATIENT
 async def test_an_order_that_nobody_comes_for_expires(counter: Counterside):
-    await counter.hear(confirmed(), boxed())
-    await counter.until(lambda: counter.told("collectionExpired"))
+    await counter.receive(confirmed(), boxed())
+    await counter.until(lambda: counter.published_data("collectionExpired"))
     await counter.until_shelf()
     shown = (await counter.http.get(f"/orders/{ORDER}")).json()
     assert (shown["status"], shown["orderId"]) == ("expired", ORDER)
-    await counter.hear(cancelled())  # what orders makes of it
+    await counter.receive(cancelled())  # what orders makes of it
     assert (await counter.http.get(f"/orders/{ORDER}")).json()["status"] == "expired"
 
 
 @IMPATIENT
 async def test_an_order_that_was_collected_does_not_expire(counter: Counterside):
-    await counter.hear(confirmed(), boxed())
-    await counter.until(lambda: counter.told("orderShelved"))
-    code = counter.told("orderShelved")[0]["code"]
+    await counter.receive(confirmed(), boxed())
+    await counter.until(lambda: counter.published_data("orderShelved"))
+    code = counter.published_data("orderShelved")[0]["code"]
     assert (await counter.http.post(f"/orders/{ORDER}/collect", json={"code": code})).status_code == 200
     await counter.until(lambda: not counter.service.outbox.depth)  # the time was over, and nothing waits any more
-    assert (len(counter.told("orderCollected")), counter.told("collectionExpired")) == (1, [])
+    assert (len(counter.published_data("orderCollected")), counter.published_data("collectionExpired")) == (1, [])
 
 
 @AUTOPILOT
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("skip", range(10))
 async def test_a_failing_sidecar_loses_and_doubles_nothing(counter: Counterside, skip: int, when: Any):
-    await counter.hear(confirmed())
+    await counter.receive(confirmed())
     counter.sidecar.fail(skip=skip, times=2, when=when)
-    await counter.hear(boxed())
-    await counter.until(lambda: counter.told("orderCollected"))
+    await counter.receive(boxed())
+    await counter.until(lambda: counter.published_data("orderCollected"))
     await counter.until_shelf()
-    assert (len(counter.told("orderShelved")), len(counter.told("orderCollected"))) == (1, 1)
+    assert (len(counter.published_data("orderShelved")), len(counter.published_data("orderCollected"))) == (1, 1)

@@ -92,13 +92,13 @@ BASE = thing("id", id=TEXT, size={"enum": ["s", "l"]}, note=TEXT)
     ],
 )
 def test_changes(new: dict[str, Any], forward: str, backward: str):
-    assert forward in said(reader=BASE, writer=new)
-    assert bool(forward) == bool(said(reader=BASE, writer=new))
-    assert backward in said(reader=new, writer=BASE)
-    assert bool(backward) == bool(said(reader=new, writer=BASE))
+    assert forward in messages(reader=BASE, writer=new)
+    assert bool(forward) == bool(messages(reader=BASE, writer=new))
+    assert backward in messages(reader=new, writer=BASE)
+    assert bool(backward) == bool(messages(reader=new, writer=BASE))
 
 
-def said(reader: dict[str, Any], writer: dict[str, Any]) -> str:
+def messages(reader: dict[str, Any], writer: dict[str, Any]) -> str:
     return "; ".join(f"{problem.field} {problem.message}" for problem in problems(reader, writer))
 
 
@@ -111,11 +111,11 @@ def test_references_and_alternatives_are_opened():
     inline = thing(
         "lines", lines={"type": "array", "items": thing("count", count=INT)}, note={"type": ["integer", "string"]}
     )
-    assert said(old, inline) == said(inline, old) == ""
+    assert messages(old, inline) == messages(inline, old) == ""
     other = thing("lines", lines={"type": "array", "items": thing("count", count=TEXT)})
-    assert said(old, other) == "data.lines[].count is string for the writer, integer for the reader"
+    assert messages(old, other) == "data.lines[].count is string for the writer, integer for the reader"
     merged = {"allOf": [thing("a", a=TEXT), thing("b", b=TEXT)]}
-    assert said(merged, thing("a", a=TEXT)) == "data.b is not written at all, but the reader requires it"
+    assert messages(merged, thing("a", a=TEXT)) == "data.b is not written at all, but the reader requires it"
 
 
 def test_schemas_that_refer_to_themselves_end():
@@ -123,7 +123,7 @@ def test_schemas_that_refer_to_themselves_end():
         "$defs": {"node": thing("", children={"type": "array", "items": {"$ref": "#/$defs/node"}})},
         "$ref": "#/$defs/node",
     }
-    assert said(tree, {**tree, "description": "again"}) == ""
+    assert messages(tree, {**tree, "description": "again"}) == ""
 
 
 schemas = st.recursive(
@@ -156,7 +156,7 @@ def test_a_new_optional_field_suits_both_and_a_new_required_one_only_the_old_rea
     assert [problem.field for problem in problems(required, old)] == ["data.b"]
 
 
-def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is_there: bool = True) -> Inventory:
+def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, exists: bool = True) -> Inventory:
     kind = {
         "apiVersion": "tidings.dev/v1alpha1",
         "kind": "EventType",
@@ -179,7 +179,7 @@ def inventory(versions: list[dict[str, Any]], compatibility: str = "Full", *, is
         },
     }
     result = Inventory()
-    for document in [kind, reads] if is_there else [reads]:
+    for document in [kind, reads] if exists else [reads]:
         resource, findings = parse_resource(document)
         assert resource is not None, findings
         result.put(resource)
@@ -228,6 +228,6 @@ def test_what_is_read_may_not_be_removed():
     history = [inventory([v1(OLD)])]
     version = plan(inventory([{"name": "v2", "schema": OLD}]), history=history)
     assert {finding.rule for finding in version.findings} == {"version-removed", "unknown-version"}
-    whole = plan(inventory([], is_there=False), history=history)
+    whole = plan(inventory([], exists=False), history=history)
     assert {finding.rule for finding in whole.findings} == {"type-removed", "unknown-type"}
     assert "kitchen-confirmed" in next(finding.message for finding in whole.findings if finding.rule == "type-removed")

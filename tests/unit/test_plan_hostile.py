@@ -100,7 +100,7 @@ def _accepted(subscription: EventSubscription, actual: Plan) -> list[EventSelect
     return [event for index, event in enumerate(subscription.spec.events) if index not in refused]
 
 
-def keeps_ours(actual: Plan) -> None:
+def keeps_own(actual: Plan) -> None:
     assert rights(actual, "payments") >= {PAID, "deadletter.payments"}
 
 
@@ -122,7 +122,7 @@ def test_what_it_does_not_take_gets_a_verdict_and_no_right_that_is_not_its_own(d
 def test_what_has_done_harm_elsewhere_does_none_here(name: str) -> None:
     known, result = judged([CORPUS[name]])
     hold(known, result)
-    keeps_ours(result)
+    keeps_own(result)
 
 
 @pytest.mark.timeout(0)
@@ -136,7 +136,7 @@ def test_several_of_them_together_do_none_either(names: list[str], namespace: st
         documents.append({**item, "metadata": metadata})
     known, result = judged(documents)
     hold(known, result)
-    keeps_ours(result)
+    keeps_own(result)
 
 
 WORDS = ("properties", "allOf", "anyOf", "oneOf", "not", "$defs", "$ref", "items", "enum", "required", "a")

@@ -55,7 +55,7 @@ TOY = Program(name="toy", version="1.2.3")
 
 
 @pytest.mark.parametrize(
-    ("says", "version"),
+    ("expected_text", "version"),
     [
         ("1.18.1\n", (1, 18, 1)),
         ("edge\n", None),
@@ -69,8 +69,8 @@ TOY = Program(name="toy", version="1.2.3")
         ("kind v0.30.0 go1.24.6 linux/amd64", (0, 30, 0)),
     ],
 )
-def test_the_version_that_a_program_says(says: str, version: tuple[int, ...] | None) -> None:
-    assert parse_version(says) == version
+def test_the_version_that_a_program_says(expected_text: str, version: tuple[int, ...] | None) -> None:
+    assert parse_version(expected_text) == version
 
 
 @pytest.mark.parametrize(

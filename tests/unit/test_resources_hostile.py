@@ -39,7 +39,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
-def found(folder: Path, text: str | bytes) -> list[Finding]:
+def result(folder: Path, text: str | bytes) -> list[Finding]:
     file = folder / "x.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return load([file]).findings
@@ -130,7 +130,7 @@ def with_filters(text: str) -> str:
     ],
 )
 def test_hostile_files_are_findings_with_their_place(tmp_path: Path, text: str | bytes, rule: str, line: int) -> None:
-    findings = found(tmp_path, text)
+    findings = result(tmp_path, text)
     assert any(finding.rule == rule and finding.severity == "error" for finding in findings), findings
     [first] = [finding for finding in findings if finding.rule == rule][:1]
     assert (first.location.file, first.location.line if line else 0) == (str(tmp_path / "x.yaml"), line), first
@@ -178,7 +178,7 @@ def test_what_kubernetes_reads_is_read(tmp_path: Path, text: str | bytes) -> Non
 
 def test_the_items_of_a_list_are_checked_at_their_place(tmp_path: Path) -> None:
     text = f"apiVersion: v1\nkind: List\nitems:\n{items(GOOD.replace('appId: kitchen', 'appId: No'))}"
-    [only] = found(tmp_path, text)
+    [only] = result(tmp_path, text)
     assert (only.location.line, only.location.field) == (10, "spec.consumer.appId")
 
 

@@ -20,7 +20,7 @@ TRANSACTION = "error while executing state transaction: "
 
 
 @pytest.mark.parametrize(
-    ("code", "text", "kind", "says"),
+    ("code", "text", "kind", "expected_text"),
     [
         (StatusCode.INTERNAL, TRANSACTION + "possible etag mismatch. error from state store", StateConflict, "order"),
         (StatusCode.INTERNAL, TRANSACTION + "invalid etag value: strconv.Atoi", StateConflict, "order"),
@@ -46,15 +46,17 @@ TRANSACTION = "error while executing state transaction: "
         (StatusCode.RESOURCE_EXHAUSTED, "received message larger than max", StateRefused, "larger than max"),
     ],
 )
-def test_what_a_failed_state_call_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:
+def test_what_a_failed_state_call_means(
+    code: StatusCode, text: str, kind: type[SidecarError], expected_text: str
+) -> None:
     error = of_state(code, text, "order/1", "state")
     assert type(error) is kind
-    assert says in str(error)
+    assert expected_text in str(error)
     assert "order/1" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("code", "text", "kind", "says"),
+    ("code", "text", "kind", "expected_text"),
     [
         (
             StatusCode.INTERNAL,
@@ -71,10 +73,10 @@ def test_what_a_failed_state_call_means(code: StatusCode, text: str, kind: type[
         (StatusCode.UNAUTHENTICATED, "invalid token", SidecarUnavailable, "DAPR_API_TOKEN"),
     ],
 )
-def test_what_a_failed_publish_means(code: StatusCode, text: str, kind: type[SidecarError], says: str) -> None:
+def test_what_a_failed_publish_means(code: StatusCode, text: str, kind: type[SidecarError], expected_text: str) -> None:
     error = of_publish(code, text, "orders.orderPlaced.v1", "pubsub")
     assert type(error) is kind
-    assert says in str(error)
+    assert expected_text in str(error)
     assert "orders.orderPlaced.v1" in str(error)
 
 

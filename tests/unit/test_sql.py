@@ -156,15 +156,15 @@ async def test_another_process_that_writes_for_too_long_makes_it_unavailable(dat
 
 
 async def test_a_connection_that_nobody_gives_back_makes_it_unavailable(database: Database) -> None:
-    given_back = asyncio.Event()
+    returned = asyncio.Event()
 
     async def read() -> None:
         async with database.connect(write=False):
-            await given_back.wait()
+            await returned.wait()
 
     readers = [asyncio.ensure_future(read()) for _ in range(5)]
     await asyncio.wait(readers, return_when=asyncio.FIRST_EXCEPTION)
-    given_back.set()
+    returned.set()
     outcomes = await asyncio.gather(*readers, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes if outcome] == [SidecarUnavailable], (
         "two are kept, two more are opened"
@@ -234,8 +234,8 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
         assert checked_out(database) == 0
 
     with uncollected():
-        assert await cancelled(lambda: work(database), 300, after_each=nothing_is_locked)
-        assert await cancelled(lambda: work(database), 400, at_once=8, after_each=nothing_is_locked)
+        assert await cancelled(lambda: work(database), 300, after_round=nothing_is_locked)
+        assert await cancelled(lambda: work(database), 400, concurrency=8, after_round=nothing_is_locked)
     other.close()
     await database.close()
     await poll(lambda: not [item for item in threading.enumerate() if "_connection_worker_thread" in item.name])

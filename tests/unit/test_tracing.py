@@ -30,7 +30,7 @@ class Wrap(Event):
 
 
 @event("shop.itemGiven", subject="item")
-class Given(Event):
+class Handed(Event):
     item: str
 
 
@@ -61,7 +61,7 @@ async def give(message: Asked, context: StateContext) -> DeadLetter | None:
         return None
     if message.item == "tagged":
         tag("shop", "north")
-    context.publish(Given(item=message.item))
+    context.publish(Handed(item=message.item))
     return None
 
 
@@ -71,7 +71,7 @@ def tag(name: str, value: str) -> None:
 
 
 async def wrap(message: Wrap, context: StateContext) -> None:
-    context.publish(Given(item=message.item))
+    context.publish(Handed(item=message.item))
 
 
 async def handled(

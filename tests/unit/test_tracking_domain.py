@@ -31,7 +31,7 @@ def entry(number: int, minute: int = 0) -> Entry:
     return Entry(id=f"e-{number:02}", type="a.b", version=1, time=time, source="a", words="It happened.")
 
 
-def told(history: list[tuple[int, int, Fact]]) -> TrackedOrder:
+def order_with(history: list[tuple[int, int, Fact]]) -> TrackedOrder:
     order = TrackedOrder(order_id="o-1")
     for number, minute, fact in history:
         order.add(entry(number, minute), fact)
@@ -42,7 +42,7 @@ def told(history: list[tuple[int, int, Fact]]) -> TrackedOrder:
 def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[Any], chance: Any) -> None:
     other = [*history, *chance.choices(history, k=3)]
     chance.shuffle(other)
-    one, two = told(history), told(other)
+    one, two = order_with(history), order_with(other)
     assert one.entries == two.entries
     assert (one.stage, one.content, one.changes) == (two.stage, two.content, two.changes)
     assert one.pickup_code == two.pickup_code
@@ -54,11 +54,11 @@ def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[
 def test_two_copies_that_know_a_part_each_know_all_together(history: list[Any], data: Any) -> None:
     own = data.draw(st.lists(st.sampled_from(history)))
     theirs = [item for item in history if item not in own] + data.draw(st.lists(st.sampled_from(history)))
-    one, two = told(own), told(theirs)
+    one, two = order_with(own), order_with(theirs)
     before = copy.deepcopy(two)
     one.merge(two)
     assert two == before
-    assert (one.entries, one.stage, one.content) == ((whole := told(history)).entries, whole.stage, whole.content)
+    assert (one.entries, one.stage, one.content) == ((whole := order_with(history)).entries, whole.stage, whole.content)
 
 
 def test_the_number_of_a_change_grows_with_each_new_fact_only() -> None:
@@ -68,7 +68,7 @@ def test_the_number_of_a_change_grows_with_each_new_fact_only() -> None:
 
 
 def test_nothing_heard_late_moves_a_cancelled_order() -> None:
-    order = told([(1, 0, Fact(stage=Stage.PLACED)), (2, 1, Fact(stage=Stage.CANCELLED, reason="kitchenClosed"))])
+    order = order_with([(1, 0, Fact(stage=Stage.PLACED)), (2, 1, Fact(stage=Stage.CANCELLED, reason="kitchenClosed"))])
     order.add(entry(3, 2), Fact(stage=Stage.BOXED))
     assert (order.stage, order.reason, order.stage.finished) == (Stage.CANCELLED, "kitchenClosed", True)
 

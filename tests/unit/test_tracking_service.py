@@ -62,7 +62,7 @@ class Fed:
         self._sender = MemorySidecar("orders", broker)
         self.sent: list[tuple[str, bytes]] = []
 
-    async def hear(self, *labels: str, order_id: str = "o-1", **changed: Any) -> None:
+    async def receive(self, *labels: str, order_id: str = "o-1", **changed: Any) -> None:
         for label in labels:
             await self.raw(label, self.event(label, example(label, order_id, **changed)))
 
@@ -186,7 +186,7 @@ async def test_an_order_is_told_at_every_step(tracking: Tracking) -> None:
     assert (await tracking.http.get("/track/o-1")).status_code == 404
     seen = []
     for number, label in enumerate(DELIVERED, start=1):
-        await tracking.hear(label)
+        await tracking.receive(label)
         order = await tracking.order()
         seen.append(order["stage"])
         assert len(order["timeline"]) == number
@@ -202,7 +202,7 @@ async def test_an_order_is_told_at_every_step(tracking: Tracking) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_any_order_of_arrival_comes_to_the_same(tracking: Tracking, seed: int) -> None:
-    await tracking.hear(*DELIVERED)
+    await tracking.receive(*DELIVERED)
     expected = await tracking.order()
     events = [*tracking.sent, *tracking.sent]
     random.Random(seed).shuffle(events)
@@ -229,20 +229,20 @@ async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
 
 
 async def test_the_pickup_code_is_shown_to_who_knows_the_order_while_it_waits(tracking: Tracking) -> None:
-    await tracking.hear("orders.orderConfirmed.v2")
+    await tracking.receive("orders.orderConfirmed.v2")
     assert (await tracking.order())["pickupCode"] is None
     async with tracking.stream("/stream") as board:
-        await tracking.hear("pickup.orderShelved.v1", code="7K2QM")
+        await tracking.receive("pickup.orderShelved.v1", code="7K2QM")
         assert "7K2QM" not in (await following(board))["data"]
     assert (await tracking.order())["pickupCode"] == "7K2QM"
     assert "7K2QM" not in (await tracking.http.get("/track")).text
-    await tracking.hear("pickup.orderCollected.v1")
+    await tracking.receive("pickup.orderCollected.v1")
     assert (await tracking.order())["pickupCode"] is None
 
 
 async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
-    await tracking.hear("orders.orderPlaced.v1", "payments.paymentRefused.v1")
-    await tracking.hear("orders.orderCancelled.v1", reason="paymentRefused")
+    await tracking.receive("orders.orderPlaced.v1", "payments.paymentRefused.v1")
+    await tracking.receive("orders.orderCancelled.v1", reason="paymentRefused")
     order = await tracking.order()
     assert (order["stage"], order["reason"], order["finished"]) == ("cancelled", "paymentRefused", True)
     assert "refused" in order["message"]
@@ -250,7 +250,7 @@ async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
 
 async def test_the_latest_orders_are_listed(tracking: Tracking) -> None:
     for number in (1, 2, 3, 1):
-        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+        await tracking.receive("orders.orderPlaced.v1", order_id=f"o-{number}")
     result = (await tracking.http.get("/track", params={"limit": 2})).json()["orders"]
     assert [item["orderId"] for item in result] == ["o-1", "o-3"]
     assert "timeline" not in result[0]
@@ -260,14 +260,14 @@ async def test_the_latest_orders_are_listed(tracking: Tracking) -> None:
 
 
 async def test_a_stream_tells_every_change_and_goes_on_where_it_was(tracking: Tracking) -> None:
-    await tracking.hear("orders.orderPlaced.v1")
+    await tracking.receive("orders.orderPlaced.v1")
     async with tracking.stream("/track/o-1/stream") as stream:
         first = await following(stream)
         assert (first["event"], first["id"]) == ("order", "1")
         assert json.loads(first["data"]) == await tracking.order()
-        await tracking.hear("payments.paymentAuthorised.v1")
+        await tracking.receive("payments.paymentAuthorised.v1")
         assert (await following(stream))["id"] == "2"
-    await tracking.hear("orders.orderConfirmed.v2")
+    await tracking.receive("orders.orderConfirmed.v2")
     async with tracking.stream("/track/o-1/stream", last_id="2") as stream:
         again = await following(stream)
         assert (again["id"], json.loads(again["data"])["stage"]) == ("3", "confirmed")
@@ -275,7 +275,7 @@ async def test_a_stream_tells_every_change_and_goes_on_where_it_was(tracking: Tr
         nothing = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.2)
         assert not nothing.done()
-        await tracking.hear("kitchen.preparationStarted.v1")
+        await tracking.receive("kitchen.preparationStarted.v1")
         assert (await asyncio.wait_for(nothing, 60))["id"] == "4"
 
 
@@ -288,7 +288,7 @@ async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store
         await asyncio.sleep(0.15)
         tracking.sidecar.down = False
         assert not waiting.done()
-        await tracking.hear("orders.orderPlaced.v1", order_id="o-9")
+        await tracking.receive("orders.orderPlaced.v1", order_id="o-9")
         assert json.loads((await asyncio.wait_for(waiting, 60))["data"])["orderId"] == "o-9"
 
 
@@ -296,12 +296,12 @@ async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tr
     async with tracking.stream("/stream") as stream:
         ahead = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.05)
-        await tracking.hear("orders.orderPlaced.v1")
+        await tracking.receive("orders.orderPlaced.v1")
         first = await asyncio.wait_for(ahead, 60)
         assert "timeline" not in json.loads(first["data"])
-        await tracking.hear("orders.orderPlaced.v1", order_id="o-2")
+        await tracking.receive("orders.orderPlaced.v1", order_id="o-2")
         second = await following(stream)
-    await tracking.hear("payments.paymentAuthorised.v1")
+    await tracking.receive("payments.paymentAuthorised.v1")
     for last_id, expected in (
         (first["id"], [("o-2", "placed"), ("o-1", "paid")]),
         (second["id"], [("o-1", "paid")]),
@@ -314,7 +314,7 @@ async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tr
 
 @pytest.mark.parametrize("last_id", ["another-run-7", "x", "-", "9" * 5000, "0193f0c4-6a2e--1", "null"])
 async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking: Tracking, last_id: str) -> None:
-    await tracking.hear("orders.orderPlaced.v1")
+    await tracking.receive("orders.orderPlaced.v1")
     known = current_changes().change_id(1).rpartition("-")[0]
     for resumed in (last_id, f"{known}-{'9' * 12}", f"{known}-{last_id}"):
         async with (
@@ -322,7 +322,7 @@ async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking
             tracking.stream("/track/o-1/stream", last_id=resumed) as one,
         ):
             assert json.loads((await following(one))["data"])["stage"] == "placed"
-            await tracking.hear("orders.orderPlaced.v1", order_id="o-2")
+            await tracking.receive("orders.orderPlaced.v1", order_id="o-2")
             assert json.loads((await following(every))["data"])["orderId"] == "o-2"
 
 
@@ -336,7 +336,7 @@ async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking:
             "payments.paymentSettled.v1",
             "loyalty.pointsAdded.v1",
         ):
-            await tracking.hear(label)
+            await tracking.receive(label)
             frame = await following(stream)
             received.append({"event": frame["event"], **json.loads(frame["data"])})
     messages = [item["message"] for item in received if "message" in item]
@@ -349,11 +349,11 @@ async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking:
 
 async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
     for number in range(130):
-        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
+        await tracking.receive("orders.orderPlaced.v1", order_id=f"o-{number}")
     for number in range(110):
-        await tracking.hear("orders.orderCompleted.v1", order_id=f"o-{number}")
-    await tracking.hear("orders.orderCancelled.v1", order_id="o-110")
-    await tracking.hear("orders.orderCompleted.v1", order_id="o-1")  # told twice
+        await tracking.receive("orders.orderCompleted.v1", order_id=f"o-{number}")
+    await tracking.receive("orders.orderCancelled.v1", order_id="o-110")
+    await tracking.receive("orders.orderCompleted.v1", order_id="o-1")  # told twice
     item = (await tracking.order("o-0"))["totalCents"]
     totals = {"open": 19, "done": 110, "cancelled": 1, "earnedCents": 110 * item}
     assert (await tracking.http.get("/totals")).json() == totals
@@ -362,17 +362,17 @@ async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
 async def test_the_totals_are_the_same_in_each_replica_and_after_a_restart(free: Ports) -> None:
     broker, store = MemoryBroker(), MemoryStore()
     async with replica(broker, store, free) as one:
-        await one.hear("orders.orderPlaced.v1", order_id="o-1")
+        await one.receive("orders.orderPlaced.v1", order_id="o-1")
         async with replica(broker, store, free) as two:
             for number in range(2, 122):
-                await two.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
-            await two.hear("orders.orderCompleted.v1", order_id="o-1")
+                await two.receive("orders.orderPlaced.v1", order_id=f"o-{number}")
+            await two.receive("orders.orderCompleted.v1", order_id="o-1")
             shown = [(await item.http.get("/totals")).json() for item in (one, two)]
             assert shown[0] == shown[1]
             assert (shown[0]["open"], shown[0]["done"]) == (120, 1)
     async with replica(broker, store, free) as later:
         assert (await later.http.get("/totals")).json() == shown[0]
-        await later.hear("orders.orderPlaced.v1", order_id="o-1")  # known already
+        await later.receive("orders.orderPlaced.v1", order_id="o-1")  # known already
         assert (await later.http.get("/totals")).json() == shown[0]
 
 
@@ -415,7 +415,7 @@ async def test_replicas_and_a_later_start_see_what_another_replica_noted(free: P
     async with replica(broker, store, free) as one:
         service = Service("tracking", (), sidecar=MemorySidecar("tracking", broker, store))
         await service.start()
-        await one.hear("orders.orderPlaced.v1", "payments.paymentAuthorised.v1")
+        await one.receive("orders.orderPlaced.v1", "payments.paymentAuthorised.v1")
         with other.watch_all(None) as mailbox:
             while not other.latest(1):
                 await asyncio.sleep(0.01)  # until the first replica has shared
@@ -440,10 +440,10 @@ async def test_what_could_not_be_shared_is_shared_next_time() -> None:
 
 
 async def test_streams_end_when_the_process_is_asked_to_stop(tracking: Tracking) -> None:
-    await tracking.hear("orders.orderPlaced.v1")
+    await tracking.receive("orders.orderPlaced.v1")
     async with tracking.stream("/track/o-1/stream") as one, tracking.stream("/stream", last_id="x-1") as every:
         await following(one)
-        await tracking.hear("payments.paymentAuthorised.v1")
+        await tracking.receive("payments.paymentAuthorised.v1")
         await following(one)
         await following(every)
         current_changes().close()
@@ -478,7 +478,7 @@ async def test_signals_are_the_main_threads() -> None:
 
 
 async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_order(tracking: Tracking) -> None:
-    await tracking.hear(*DELIVERED[:5])
+    await tracking.receive(*DELIVERED[:5])
     before = await tracking.order()
     began = (await tracking.http.post("/rebuild")).json()
     assert (began["generation"], began["building"]) == (1, 2)
@@ -487,7 +487,7 @@ async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_ord
     assert asked["data"]["consumer"] == "tracking"
     assert set(asked["data"]["types"]) >= set(DELIVERED)
 
-    await tracking.hear("kitchen.pizzaBaked.v1")  # goes into the new generation; readers see both
+    await tracking.receive("kitchen.pizzaBaked.v1")  # goes into the new generation; readers see both
     assert len((await tracking.order())["timeline"]) == 6
     for _, body in tracking.sent[:5]:
         again = {**json.loads(body), "replayto": "*"}
@@ -507,10 +507,10 @@ async def test_a_rebuild_ends_although_the_archive_never_answers(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuilding, "settings", lambda: TrackingSettings(rebuild_timeout=0.1))
-    await tracking.hear(*DELIVERED[:3])
+    await tracking.receive(*DELIVERED[:3])
     before = await tracking.order()
     replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]
-    await tracking.hear(*DELIVERED[3:5])  # events keep arriving
+    await tracking.receive(*DELIVERED[3:5])  # events keep arriving
 
     async def ended() -> Any:
         state = (await tracking.http.get("/rebuild")).json()
@@ -551,18 +551,18 @@ async def test_the_totals_are_right_during_a_rebuild_and_after_it_has_failed_or_
         await tracking.broker.settle()
 
     for number in range(5):
-        await tracking.hear("orders.orderPlaced.v1", order_id=f"o-{number}")
-    await tracking.hear("orders.orderCompleted.v1", order_id="o-0")
+        await tracking.receive("orders.orderPlaced.v1", order_id=f"o-{number}")
+    await tracking.receive("orders.orderCompleted.v1", order_id="o-0")
     history = tracking.sent[:]
     for expected in ((4, 2), (4, 3)):  # two rebuilds fail, one after the other
         await tracking.http.post("/rebuild")
         await replay(2)
-        await tracking.hear("orders.orderCompleted.v1", order_id=f"o-{expected[1] - 1}")
-        await tracking.hear("orders.orderPlaced.v1", order_id=f"new-{expected[1]}")
+        await tracking.receive("orders.orderCompleted.v1", order_id=f"o-{expected[1] - 1}")
+        await tracking.receive("orders.orderPlaced.v1", order_id=f"new-{expected[1]}")
         assert await counted() == expected
         await ends("failed")
         assert await counted() == expected
-        await tracking.hear("orders.orderPlaced.v1", order_id="o-0")  # changes nothing
+        await tracking.receive("orders.orderPlaced.v1", order_id="o-0")  # changes nothing
         assert await counted() == expected
     history = [sent for sent in tracking.sent if sent[0] in {"orders.orderPlaced.v1", "orders.orderCompleted.v1"}]
     await tracking.http.post("/rebuild")
@@ -573,7 +573,7 @@ async def test_the_totals_are_right_during_a_rebuild_and_after_it_has_failed_or_
 
 
 async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_gone(tracking: Tracking) -> None:
-    await tracking.hear("orders.orderPlaced.v1")
+    await tracking.receive("orders.orderPlaced.v1")
     replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]
     data = {"replayId": replay_id, "consumer": "tracking", "count": 0, "completedAt": timestamp(NOON)}
     await tracking.raw(COMPLETED, tracking.event(COMPLETED, data))
@@ -590,9 +590,9 @@ async def test_what_is_replayed_is_no_news_to_who_watches_all(tracking: Tracking
 async def test_an_order_is_forgotten_some_weeks_after_the_last_news(free: Ports) -> None:
     store = MemoryStore()
     async with replica(MemoryBroker(), store, free) as tracking:
-        await tracking.hear("orders.orderPlaced.v1")
+        await tracking.receive("orders.orderPlaced.v1")
         store.clock.advance(29 * 86_400)  # type: ignore[attr-defined]
-        await tracking.hear("payments.paymentAuthorised.v1")
+        await tracking.receive("payments.paymentAuthorised.v1")
         store.clock.advance(29 * 86_400)  # type: ignore[attr-defined]
         assert len((await tracking.order())["timeline"]) == 2
         store.clock.advance(2 * 86_400)  # type: ignore[attr-defined]
@@ -613,7 +613,7 @@ async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
     tracking: Tracking, path: str, leaves: str
 ) -> None:
     chance = random.Random(path)
-    await tracking.hear(*TO_THE_OVEN)
+    await tracking.receive(*TO_THE_OVEN)
     app, before = tracking.app, len(asyncio.all_tasks())
 
     async def watch() -> None:
@@ -623,7 +623,7 @@ async def test_a_stream_that_ends_or_is_cancelled_leaves_nothing_behind(
             for _ in range(chance.randrange(20)):
                 await asyncio.sleep(0)
             for _ in range(chance.randrange(3)):
-                await tracking.hear("kitchen.pizzaBaked.v1")
+                await tracking.receive("kitchen.pizzaBaked.v1")
             if leaves == "goes away":
                 client.gone.set()
             else:

@@ -154,7 +154,7 @@ def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("act", "says"),
+    ("act", "expected_text"),
     [
         (control_commands.ps, "no system was started in .run; start it with `tidings up`"),
         (lambda: command.up(only=["wep"]), "unknown service or program wep; did you mean web?"),
@@ -162,12 +162,12 @@ def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(
-    shop: Path, capsys: pytest.CaptureFixture[str], act: Callable[[], None], says: str
+    shop: Path, capsys: pytest.CaptureFixture[str], act: Callable[[], None], expected_text: str
 ) -> None:
     with pytest.raises(typer.Exit) as left:
         act()
     assert left.value.exit_code == 1
-    assert capsys.readouterr().err.startswith(f"error: {says}")
+    assert capsys.readouterr().err.startswith(f"error: {expected_text}")
 
 
 @pytest.mark.parametrize("provided", ["orders", "orders=none", "=2", "orders=0"])

@@ -185,15 +185,15 @@ def test_brokers(text: str, kind: str, address: str, values: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected_text"),
     [
         ("rabbitmq", "cannot be started locally; set its URL: --broker amqp://"),
         ("natz", "--broker natz: unknown; use nats, redis, rabbitmq, kafka, or an address such as nats://"),
         ("http://x", "unknown"),
     ],
 )
-def test_an_unusable_broker_says_what_to_give(text: str, says: str) -> None:
-    with pytest.raises(UpError, match=says):
+def test_an_unusable_broker_says_what_to_give(text: str, expected_text: str) -> None:
+    with pytest.raises(UpError, match=expected_text):
         choose(text, BROKERS, "broker")
 
 

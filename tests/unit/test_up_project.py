@@ -47,7 +47,7 @@ def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "says"),
+    ("text", "place", "expected_text"),
     [
         ("name: shop\nport: 1\n", "2:1", "unknown field `port`; known fields: name, folders"),
         ("name: shop\nservices:\n  - name: a\n    prot: 1\n", "4:5", "unknown field `prot`; did you mean `port`?"),
@@ -62,15 +62,15 @@ def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path
         ("", "1:1", "the document: Expected `object`"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(text: str, place: str, says: str) -> None:
+def test_a_mistake_is_told_with_its_place(text: str, place: str, expected_text: str) -> None:
     with pytest.raises(ProjectError) as caught:
         project.parse(text, "tidings.yaml")
     assert str(caught.value).startswith(f"tidings.yaml:{place}: ")
-    assert says in str(caught.value)
+    assert expected_text in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "expected_text"),
     [
         (("folder: web", "folder: wab"), "does not exist; correct its `folder:`"),
         (("    folder: web\n", ""), "service web: no folder in `folders` has this name"),
@@ -81,11 +81,11 @@ def test_a_mistake_is_told_with_its_place(text: str, place: str, says: str) -> N
     ],
 )
 def test_a_service_without_code_is_told_before_anything_starts(
-    tmp_path: Path, change: tuple[str, str], says: str
+    tmp_path: Path, change: tuple[str, str], expected_text: str
 ) -> None:
     with pytest.raises(ProjectError, match="service web") as caught:
         check_web(shop(tmp_path, WHOLE.replace(*change)))
-    assert says in str(caught.value)
+    assert expected_text in str(caught.value)
 
 
 def test_a_folder_without_project_says_what_to_do(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_references(text: str, filled: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected_text"),
     [
         ("${port:order}", r"PONG of ping: \$\{port:order\} is unknown; names with ports: mail.smtp, orders$"),
         ("${env:NOT_SET}", r"\$\{env:NOT_SET\} is unknown"),
@@ -123,6 +123,6 @@ def test_references(text: str, filled: str) -> None:
         ("$HOME", "write `\\$\\$` for a dollar"),
     ],
 )
-def test_a_reference_to_nothing_is_an_error(text: str, says: str) -> None:
-    with pytest.raises(ProjectError, match=says):
+def test_a_reference_to_nothing_is_an_error(text: str, expected_text: str) -> None:
+    with pytest.raises(ProjectError, match=expected_text):
         fill(text, {"port": "9"}, PORTS, {}, where="PONG of ping")

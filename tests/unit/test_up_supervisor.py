@@ -27,7 +27,7 @@ LIVES = "import time; print('alive', flush=True); time.sleep(60)"
 
 
 @dataclass
-class Heard:
+class Recorder:
     """A reporter that remembers."""
 
     lines: list[str] = field(default_factory=list)
@@ -47,18 +47,18 @@ Begin = Callable[..., Coroutine[Any, Any, Supervisor]]
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def recorder() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture
-async def begin(tmp_path: Path, heard: Heard) -> AsyncIterator[Begin]:
+async def begin(tmp_path: Path, recorder: Recorder) -> AsyncIterator[Begin]:
     client = httpx2.AsyncClient()
     begun: list[Supervisor] = []
 
     async def start(code: str, *, ready: Probe = READY, grace: float = 5.0, cwd: Path = tmp_path) -> Supervisor:
         process = Process("it", "service", "it", (sys.executable, "-I", "-S", "-c", code), ready, cwd, grace=grace)
-        begun.append(Supervisor(process, tmp_path / "it.log", tmp_path / "held", client, heard))
+        begun.append(Supervisor(process, tmp_path / "it.log", tmp_path / "held", client, recorder))
         begun[-1].start()
         return begun[-1]
 
@@ -76,10 +76,10 @@ async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, heard: Heard) -> None:
+async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, recorder: Recorder) -> None:
     it = await begin(LIVES)
     await asyncio.wait_for(it.ready.wait(), 60)
-    await until(lambda: "alive" in heard.lines)
+    await until(lambda: "alive" in recorder.lines)
     assert it.state.state == "ready"
     identity = it.state.process
     assert identity
@@ -87,32 +87,32 @@ async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, heard: Heard)
     await it.stop()
     assert Identity.of(identity.pid) is None
     assert (it.state.state, it.state.last_exit, it.state.restarts) == ("stopped", "killed by SIGTERM", 0)
-    assert not heard.notes
+    assert not recorder.notes
 
 
-async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(begin: Begin, heard: Heard) -> None:
+async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(begin: Begin, recorder: Recorder) -> None:
     it = await begin(LIVES)
     await asyncio.wait_for(it.ready.wait(), 60)
-    await until(lambda: heard.lines)
+    await until(lambda: recorder.lines)
     before = it.state.process
     it.kill()
     await until(lambda: it.state.restarts == 1 and it.state.state == "ready")
     assert it.state.process != before
-    assert heard.notes == [
+    assert recorder.notes == [
         "it died: killed by SIGKILL; last output:\n    alive",
         "it: restarting in 0.2 s",
     ]
 
 
 async def test_a_process_that_keeps_dying_is_said_to_fail(
-    begin: Begin, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.0)
     it = await begin("import sys; sys.exit('no database')", ready=Succeeds(("false",)))
     await until(lambda: it.state.state == "failing")
     assert it.state.last_exit == "exit code 1"
-    assert "no database" in heard.notes[0]
-    assert "it: died 5 times in a row right after its start: fix it; restarting in 0.0 s" in heard.notes
+    assert "no database" in recorder.notes[0]
+    assert "it: died 5 times in a row right after its start: fix it; restarting in 0.0 s" in recorder.notes
     assert not it.ready.is_set()
 
 
@@ -128,24 +128,24 @@ def test_exits_in_words(code: int, message: str) -> None:
     assert describe_exit(code) == message
 
 
-async def test_one_that_will_not_stop_is_killed_after_its_grace(begin: Begin, heard: Heard) -> None:
+async def test_one_that_will_not_stop_is_killed_after_its_grace(begin: Begin, recorder: Recorder) -> None:
     it = await begin(
         "import signal, time; signal.signal(signal.SIGTERM, lambda *_: None); print('deaf', flush=True)\n"
         "while True: time.sleep(60)",
         grace=0.3,
     )
-    await until(lambda: "deaf" in heard.lines)
+    await until(lambda: "deaf" in recorder.lines)
     await it.stop()
     assert it.state.last_exit == "killed by SIGKILL"
-    assert heard.notes == ["it did not stop within 0.3 s: killing it"]
+    assert recorder.notes == ["it did not stop within 0.3 s: killing it"]
 
 
-async def test_its_children_end_with_it(begin: Begin, heard: Heard) -> None:
+async def test_its_children_end_with_it(begin: Begin, recorder: Recorder) -> None:
     it = await begin(
         "import os, time\nprint(os.fork() or 0, flush=True)\ntime.sleep(60)",
     )
-    await until(lambda: len(heard.lines) == 2)
-    child = max(int(line) for line in heard.lines)
+    await until(lambda: len(recorder.lines) == 2)
+    child = max(int(line) for line in recorder.lines)
     it.signal(signal.SIGTERM)
     await until(lambda: it.state.restarts)
     await until(lambda: not psutil.pid_exists(child))
@@ -166,30 +166,30 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     assert not psutil.wait_procs([child], timeout=60)[1]
 
 
-async def test_one_that_cannot_be_started_says_why(begin: Begin, heard: Heard, tmp_path: Path) -> None:
+async def test_one_that_cannot_be_started_says_why(begin: Begin, recorder: Recorder, tmp_path: Path) -> None:
     it = await begin(LIVES, cwd=tmp_path / "nowhere")
     await until(lambda: it.state.restarts)
     assert it.state.last_exit == "cannot be started: No such file or directory"
-    assert "nowhere" in heard.notes[0]
+    assert "nowhere" in recorder.notes[0]
 
 
-async def test_a_program_that_does_not_exist_is_named(begin: Begin, heard: Heard, tmp_path: Path) -> None:
+async def test_a_program_that_does_not_exist_is_named(begin: Begin, recorder: Recorder, tmp_path: Path) -> None:
     process = Process("it", "service", "it", ("no-such-program",), READY, tmp_path)
     async with httpx2.AsyncClient() as client:
-        it = Supervisor(process, tmp_path / "it.log", tmp_path / "held", client, heard)
+        it = Supervisor(process, tmp_path / "it.log", tmp_path / "held", client, recorder)
         it.start()
-        await until(lambda: heard.notes)
-        assert "cannot start no-such-program: No such file or directory" in heard.notes[0]
+        await until(lambda: recorder.notes)
+        assert "cannot start no-such-program: No such file or directory" in recorder.notes[0]
         await it.stop()
 
 
-async def test_a_held_process_stays_away_until_it_is_let_go(begin: Begin, heard: Heard, tmp_path: Path) -> None:
+async def test_a_held_process_stays_away_until_it_is_let_go(begin: Begin, recorder: Recorder, tmp_path: Path) -> None:
     it = await begin(LIVES)
     await asyncio.wait_for(it.ready.wait(), 60)
     (tmp_path / "held").touch()
     it.signal(signal.SIGTERM)
     await until(lambda: it.state.state == "held")
-    assert heard.notes == ["it is stopped (killed by SIGTERM); start it with `tidings start it`"]
+    assert recorder.notes == ["it is stopped (killed by SIGTERM); start it with `tidings start it`"]
     (tmp_path / "held").unlink()
     await until(lambda: it.state.state == "ready")
 
@@ -211,10 +211,10 @@ async def test_a_stop_while_it_is_being_started_is_kept(begin: Begin) -> None:
     assert it.state.process is None
 
 
-async def test_a_line_without_end_does_not_stop_the_reading(begin: Begin, heard: Heard) -> None:
+async def test_a_line_without_end_does_not_stop_the_reading(begin: Begin, recorder: Recorder) -> None:
     await begin("print('x' * 3_000_000, flush=True); print('after', flush=True); import time; time.sleep(60)")
-    await until(lambda: "after" in heard.lines)
-    assert sum(len(line) for line in heard.lines) >= 3_000_000
+    await until(lambda: "after" in recorder.lines)
+    assert sum(len(line) for line in recorder.lines) >= 3_000_000
 
 
 async def test_it_is_in_a_session_of_its_own(begin: Begin) -> None:

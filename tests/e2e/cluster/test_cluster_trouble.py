@@ -23,7 +23,7 @@ SEED = random.randrange(1_000_000)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def told(installed: Installed) -> Iterator[None]:
+def subscribed(installed: Installed) -> Iterator[None]:
     apply(installed.pizza, TOLD)
     installed.pizza.kubectl("wait", "--for=condition=Ready", "esub/receiver-told", "--timeout=60s")
     yield

@@ -26,7 +26,7 @@ class _Number(Event):
 
 
 @event("sender.numberTold")
-class NumberTold(_Number):
+class NumberSent(_Number):
     """Taken without limits."""
 
 
@@ -89,12 +89,12 @@ async def count(number: _Number, context: StateContext) -> None:
 
 
 def kind_of(number: _Number) -> str:
-    """`told`, `paced`, …"""
+    """`number_sent`, `paced`, …"""
     return type(number).__name__.removeprefix("Number").lower()
 
 
-@handlers.on(NumberTold)
-async def told(number: NumberTold, context: StateContext) -> None:
+@handlers.on(NumberSent)
+async def number_sent(number: NumberSent, context: StateContext) -> None:
     """Count it at once."""
     with watch.handling("told"):
         await count(number, context)
