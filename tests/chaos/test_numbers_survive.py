@@ -95,7 +95,7 @@ async def test_a_late_consumer_misses_nothing(system: Trial) -> None:
     await system.under(be_late)
 
 
-async def test_poison_goes_to_the_dead_letters_and_holds_nobody_up(system: Trial) -> None:
+async def test_poison_goes_to_the_dead_letters_and_holds_no_one_up(system: Trial) -> None:
     names = [f"{next(PARCELS)}" for _ in range(3)]
     before = await dead_letters(system.run)
     await system.numbers.send(names, poisoned=50)

@@ -45,7 +45,7 @@ class OutboxConformance:
             yield
         gc.collect()  # what the dead left open is complained of here, where it is expected, and not in another test
 
-    async def test_a_fact_is_told_with_the_metadata_of_its_cause_and_nothing_is_left(self, world: World) -> None:
+    async def test_a_fact_is_published_with_the_metadata_of_its_cause_and_nothing_is_left(self, world: World) -> None:
         async with world.process() as process:
             cause = counted()
             assert await process.deliver(cause)
@@ -81,7 +81,7 @@ class OutboxConformance:
             assert await one.deliver(counted(number=2))
             await world.until({"apple": [1, 2]})
 
-    async def test_the_facts_of_one_item_are_told_in_order(self, world: World) -> None:
+    async def test_the_facts_of_one_item_are_published_in_order(self, world: World) -> None:
         async with world.process() as process:
 
             async def count(item: str) -> None:
@@ -91,7 +91,7 @@ class OutboxConformance:
             await asyncio.gather(*(count(f"item-{number}") for number in range(3)))
             await world.until({f"item-{number}": [1, 2, 3, 4, 5] for number in range(3)})
 
-    async def test_two_replicas_publish_each_fact_of_one_item_once(self, world: World) -> None:
+    async def test_two_replicas_publish_every_fact_of_one_item_a_single_time(self, world: World) -> None:
         causes = [counted(number=number) for number in range(1, world.contended + 1)]
         async with world.process("shop-0") as one, world.process("shop-1") as other:
             await asyncio.gather(
@@ -128,7 +128,7 @@ class OutboxConformance:
             await self.deliver_all(process, causes)
             await world.until({"apple": [1, 2, 3]})
 
-    async def test_what_is_refused_waits_then_steps_aside_and_goes_once_it_may(
+    async def test_a_rejected_event_waits_is_parked_and_published_when_possible(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world.hurry(monkeypatch)
@@ -204,7 +204,7 @@ class OutboxConformance:
                 break
         assert number >= 4, "steps that a process can die at"
 
-    async def test_what_a_dead_instance_left_is_told_by_another(
+    async def test_what_a_dead_instance_left_is_published_by_another(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world.hurry(monkeypatch)
@@ -220,7 +220,7 @@ class OutboxConformance:
             assert await process.deliver(counted(number=2))
             await world.until({"apple": [1, 2]})
 
-    async def test_a_stop_tells_what_waits(self, world: World) -> None:
+    async def test_a_stop_publishes_pending_messages(self, world: World) -> None:
         async with world.process() as process:
             for number in (1, 2, 3):
                 assert await process.deliver(counted(number=number))
@@ -229,7 +229,7 @@ class OutboxConformance:
             await world.until({"apple": [1, 2, 3]})
             assert process.service.outbox.depth == 0
 
-    async def test_a_stop_that_cannot_tell_ends_all_the_same_and_the_next_start_tells(self, world: World) -> None:
+    async def test_a_stop_that_cannot_publish_ends_and_the_next_start_publishes(self, world: World) -> None:
         cause = counted()
         async with world.process() as process:
             process.service.settings.__dict__["tidings_drain"] = 0.05

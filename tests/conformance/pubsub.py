@@ -130,7 +130,7 @@ class PubSubConformance:
         assert (letter["id"], letter["traceparent"], letter["correlationid"]) == ("e-1", TRACEPARENT, "c-1")
         assert letter["topic"] == topic
 
-    async def test_without_a_retry_policy_there_is_one_attempt(
+    async def test_without_a_retry_policy_one_attempt_is_made(
         self, world: PubSubWorld, app: Recorder, topic: str
     ) -> None:
         dead = unique("dead")
@@ -141,7 +141,7 @@ class PubSubConformance:
         assert app.ids("/events/a") == ["e-1"]
 
     @pytest.mark.parametrize("answer", [(404, b""), (200, DROP)])
-    async def test_404_and_drop_are_dead_letters_at_once(
+    async def test_404_and_drop_are_dead_letters_immediately(
         self, world: PubSubWorld, app: Recorder, topic: str, answer: tuple[int, bytes]
     ) -> None:
         dead = unique("dead")
@@ -151,7 +151,7 @@ class PubSubConformance:
         await world.until(lambda: app.at("/dead"))
         assert app.ids("/events/a") == ["e-1"]
 
-    async def test_drop_without_a_dead_letter_topic_is_gone(
+    async def test_drop_without_a_dead_letter_topic_is_final(
         self, world: PubSubWorld, app: Recorder, topic: str
     ) -> None:
         app.answers["/events/a"] = [(200, DROP), (200, DONE)]
@@ -206,7 +206,9 @@ class PubSubConformance:
         await world.app_up()
         await world.until(lambda: set(names) <= set(app.ids("/events/a")))
 
-    async def test_every_event_published_at_once_arrives(self, world: PubSubWorld, app: Recorder, topic: str) -> None:
+    async def test_every_concurrently_published_event_arrives(
+        self, world: PubSubWorld, app: Recorder, topic: str
+    ) -> None:
         await world.run(app, [subscription(topic, "/events/a")], None, "")
         names = [f"e-{number}" for number in range(100)]
         await asyncio.gather(*(world.sidecar.publish(topic, event(id=name).encode()) for name in names))
@@ -224,7 +226,7 @@ class PubSubConformance:
         assert all(item["correlationid"] == f"c-{item['id']}" for item in app.at("/events/a"))
         assert await world.sidecar.publish_many(topic, []) == []
 
-    async def test_one_that_is_refused_does_not_hold_up_the_others(
+    async def test_one_that_is_refused_does_not_hold_up_the_rest(
         self, world: PubSubWorld, app: Recorder, topic: str
     ) -> None:
         await world.run(app, [subscription(topic, "/events/a")], None, "")

@@ -52,7 +52,7 @@ class StateConformance:
         items = await world.sidecar.get_many(list(values))
         assert {key: item.value for key, item in items.items()} == values
 
-    async def test_many_are_read_at_once_and_what_is_not_there_is_left_out(self, world: StateWorld) -> None:
+    async def test_many_keys_are_read_in_one_call_and_missing_ones_omitted(self, world: StateWorld) -> None:
         existing = [unique("many") for _ in range(5)]
         await world.sidecar.transact(Upsert(key, key.encode()) for key in existing)
         items = await world.sidecar.get_many([unique("missing"), *existing, unique("missing")])
@@ -91,7 +91,7 @@ class StateConformance:
             await world.sidecar.transact([Upsert(key, b"2", etag="no etag of anybody's")])
         assert (await _existing(world.sidecar, key)).value == b"1"
 
-    async def test_an_update_does_not_bring_back_what_was_deleted_except_without_real_transactions(
+    async def test_an_update_does_not_restore_what_was_deleted_except_without_real_transactions(
         self, world: StateWorld
     ) -> None:
         key = unique("gone")
@@ -105,7 +105,7 @@ class StateConformance:
             await world.sidecar.transact([Upsert(key, b"2", etag=etag)])
         assert (await world.sidecar.get(key) is None) is world.atomic
 
-    async def test_an_insert_holds_once(self, world: StateWorld) -> None:
+    async def test_an_insert_holds_a_single_time(self, world: StateWorld) -> None:
         key = unique("insert")
         await world.sidecar.transact([Upsert(key, b"1", insert=True)])
         with pytest.raises(StateConflict, match=key):
@@ -123,7 +123,7 @@ class StateConformance:
         assert (await _existing(world.sidecar, key)).value == b"1"
 
     @pytest.mark.parametrize("how", ["insert", "etag"])
-    async def test_of_many_writers_at_once_one_wins(self, world: StateWorld, how: str) -> None:
+    async def test_of_many_concurrent_writers_one_wins(self, world: StateWorld, how: str) -> None:
         key, etag = unique("race"), None
         if how == "etag":
             await world.sidecar.transact([Upsert(key, b"0")])
@@ -159,7 +159,7 @@ class StateConformance:
         assert (await _existing(world.sidecar, taken)).value == b"1"
         assert (await world.sidecar.get(other) is None) is world.atomic
 
-    async def test_what_has_a_time_to_live_is_gone_after_it(self, world: StateWorld) -> None:
+    async def test_keys_expire_after_their_time_to_live(self, world: StateWorld) -> None:
         short, long, renewed, plain = (unique(name) for name in ("short", "long", "renewed", "plain"))
         await world.sidecar.transact([Upsert(key, b"1", ttl=1) for key in (short, renewed)])
         await world.sidecar.transact([Upsert(long, b"1", ttl=600), Upsert(plain, b"1"), Upsert(renewed, b"2")])
@@ -202,7 +202,7 @@ class StateConformance:
                 await call
         assert not await lost.ready()
 
-    async def test_a_sidecar_that_is_not_there_is_unavailable(self, world: StateWorld) -> None:
+    async def test_a_sidecar_that_is_missing_is_unavailable(self, world: StateWorld) -> None:
         lost = world.unreachable()
         for call in (
             lost.get("key"),

@@ -216,7 +216,7 @@ class TableConformance:
         assert await shop.rows(table_schema.outbox) == 0
         assert shop.published()[0]["causationid"] == cause.id
 
-    async def test_rows_sent_with_the_commit_stand_or_fall_with_it(self, database_url: str) -> None:
+    async def test_rows_sent_with_the_commit_are_atomic_with_it(self, database_url: str) -> None:
         text = "it's 100% -- '$1'; \\ %(n)s"
         database = sql.Database(database_url)
         await database.create(_notes.metadata)
@@ -238,7 +238,7 @@ class TableConformance:
         assert sorted(result) == [1, 2, 3, 6, 7]
         assert result[2] == result[3] == result[6] == text
 
-    async def test_an_event_is_handled_once_however_often_and_wherever_it_comes(self, shop: Shop) -> None:
+    async def test_an_event_is_handled_a_single_time_despite_redelivery(self, shop: Shop) -> None:
         again = counted(slow=0.05)
         async with shop.process("shop-0") as (service, _), shop.process("shop-1") as (other, _):
             answers = await asyncio.gather(*(deliver(item, again) for item in [service, other] * 4))
@@ -305,7 +305,7 @@ class TableConformance:
         assert len(shop.published()) == 2
         assert shop.published_all() == [1]
 
-    async def test_a_dead_instances_lane_is_adopted_at_once_by_its_next_start(self, shop: Shop) -> None:
+    async def test_a_dead_instances_lane_is_adopted_immediately_by_its_next_start(self, shop: Shop) -> None:
         async with shop.process() as (service, sidecar):
             sidecar.down = True
             await deliver(service, counted())
@@ -313,7 +313,7 @@ class TableConformance:
         async with shop.process() as (service, _):
             await poll(lambda: shop.published_all() == [1])
 
-    async def test_a_silent_instances_lane_is_adopted_once_its_lease_is_over(
+    async def test_a_silent_instances_lane_is_adopted_after_its_lease(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(table_lease, "LEASE", 0.4)
@@ -429,7 +429,7 @@ class TableConformance:
 
     # -- housekeeping -----------------------------------------------------------------------------------------------
 
-    async def test_the_inbox_forgets_after_seven_days_two_old_entries_for_each_new_one(
+    async def test_the_inbox_forgets_after_seven_days_two_old_entries_for_every_new_one(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(table_lease, "_CHUNK", 3)
@@ -466,7 +466,7 @@ class TableConformance:
                 await deliver(service, cause)
             await poll(lambda: shop.published_all() == [1, 2, 3, 4, 5, 6])
 
-    async def test_a_clean_stop_publishes_first_and_lets_others_in_at_once(self, shop: Shop) -> None:
+    async def test_a_clean_stop_publishes_first_and_lets_the_rest_in_immediately(self, shop: Shop) -> None:
         async with shop.process("shop-0") as (service, _):
             for _ in range(5):
                 await deliver(service, counted())

@@ -37,7 +37,7 @@ def test_every_dead_letter_reaches_the_archive_its_own_included(inventory: Inven
     assert letters - read == set()
 
 
-def test_each_event_has_one_way_into_the_archive(planned: Plan) -> None:
+def test_every_event_has_one_way_into_the_archive(planned: Plan) -> None:
     by_topic: dict[str, set[str]] = {}
     for entry in planned.apps["archive"].policy["subscriptions"]:
         by_topic.setdefault(entry["topic"], set()).add(entry["name"])
@@ -51,6 +51,6 @@ def test_the_archive_may_send_to_every_app_whose_dead_letters_it_keeps(inventory
     assert expected - set(planned.topics) == set()
 
 
-def test_whoever_may_be_sent_events_again_may_confirm_them(inventory: Inventory, planned: Plan) -> None:
+def test_consumers_of_replays_may_confirm_them(inventory: Inventory, planned: Plan) -> None:
     for namespace, app in inventory.consuming_apps:
         assert REPLAY_OUTCOMES in planned.apps[app].publishes["pubsub"], (namespace, app)

@@ -85,7 +85,7 @@ def test_every_service_has_the_same_shape(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_schema_files_are_what_the_classes_say(service: str) -> None:
+def test_schema_files_match_the_classes(service: str) -> None:
     folder = FOLDERS[service] / "contracts" / "schemas"
     outdated = [path.name for path, _ in stale(f"{package_of(service)}.events", folder)]
     assert outdated == [], "write them anew with `make contracts`"
@@ -175,6 +175,6 @@ def test_the_contracts_of_all_services_fit_together(planned: Plan) -> None:
     assert [problem for problem in problems if problem not in expected] == []
 
 
-def test_somebody_reads_every_event(planned: Plan, inventory: Inventory) -> None:
+def test_every_event_has_a_reader(planned: Plan, inventory: Inventory) -> None:
     unread = {finding.resource for finding in planned.findings if finding.rule == "unconsumed-type"}
     assert {kind.spec.type for kind in inventory.types.values() if kind.ref in unread} == set(UNCONSUMED)

@@ -63,7 +63,7 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize(
     "index", [path for path in DOCUMENTS if path.parent.parent == ROOT / "docs" and path.name == "README.md"], ids=name
 )
-def test_every_page_is_found_from_its_index(index: Path) -> None:
+def test_every_page_is_reachable_from_its_index(index: Path) -> None:
     listed = {link["target"] for link in LINK.finditer(index.read_text())}
     assert {path.name for path in index.parent.glob("*.md")} - listed == {"README.md"}
 
@@ -80,7 +80,7 @@ def test_yaml_in_the_documents_can_be_parsed(text: str) -> None:
     assert list(yaml.safe_load_all(text)) != [None]
 
 
-def test_every_make_target_that_is_named_is_there() -> None:
+def test_every_documented_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     code = [
         result

@@ -47,7 +47,7 @@ def figure(page: Page, name: str) -> Locator:
 # -- map --------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_map_shows_who_tells_whom_what_and_what_happens_now(newsroom: Newsroom, visit: Open) -> None:
+async def test_the_map_shows_event_flows_and_current_activity(newsroom: Newsroom, visit: Open) -> None:
     page = await visit(newsroom.url)
     await expect(page.locator(".live")).to_have_text("Live")
     await expect(page.locator(".box")).to_have_count(10)
@@ -66,7 +66,7 @@ async def test_the_map_shows_who_tells_whom_what_and_what_happens_now(newsroom: 
     await expect(line(page, "orders archive")).to_have_count(1)
 
 
-async def test_a_service_is_chosen_by_keyboard_and_tells_what_it_publishes_and_reads(
+async def test_a_service_is_chosen_by_keyboard_and_reports_what_it_publishes_and_reads(
     newsroom: Newsroom, visit: Open
 ) -> None:
     await newsroom.receive(BOXED)
@@ -111,7 +111,7 @@ async def test_the_table_of_types_is_filtered(newsroom: Newsroom, visit: Open) -
     await expect(rows.locator("td").nth(1)).to_contain_text("kitchen")
 
 
-async def test_without_a_map_the_page_says_how_to_have_one(newsroom: Newsroom, visit: Open) -> None:
+async def test_without_a_map_the_page_shows_how_to_add_one(newsroom: Newsroom, visit: Open) -> None:
     newsroom.map.unlink()
     page = await visit(newsroom.url)
     await expect(page.get_by_role("heading", name="There is no map yet")).to_be_visible()
@@ -121,7 +121,7 @@ async def test_without_a_map_the_page_says_how_to_have_one(newsroom: Newsroom, v
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-async def test_one_correlation_is_told_as_a_story(newsroom: Newsroom, visit: Open) -> None:
+async def test_one_correlation_is_shown_as_a_story(newsroom: Newsroom, visit: Open) -> None:
     await newsroom.order("c-1")
     await newsroom.order("c-2")
     page = await visit(f"{newsroom.url}/events")
@@ -147,9 +147,7 @@ async def test_one_correlation_is_told_as_a_story(newsroom: Newsroom, visit: Ope
     await expect(rows.last.get_by_label("JSON")).to_contain_text("points")
 
 
-async def test_events_are_found_by_type_and_text_and_new_ones_come_by_themselves(
-    newsroom: Newsroom, visit: Open
-) -> None:
+async def test_events_are_filtered_by_type_and_text_and_new_ones_appear(newsroom: Newsroom, visit: Open) -> None:
     await newsroom.receive("orders.orderPlaced.v1", subject="order-1")
     await newsroom.receive("orders.orderCompleted.v1", subject="order-1")
     page = await visit(f"{newsroom.url}/events")
@@ -187,7 +185,7 @@ async def test_more_than_a_page_is_asked_for(newsroom: Newsroom, visit: Open) ->
     await expect(rows).to_have_count(56)  # none lost between the pages
 
 
-async def test_what_an_event_says_is_text_whatever_it_is(newsroom: Newsroom, visit: Open) -> None:
+async def test_event_data_is_always_shown_as_text(newsroom: Newsroom, visit: Open) -> None:
     await newsroom.receive(BOXED, subject="<img src=x onerror=alert(1)>", correlationid='"><script>')
     await newsroom.died("pickup", BOXED, "<img src=x onerror=alert(2)>", **SHELF)
     page = await visit(f"{newsroom.url}/events")
@@ -253,7 +251,9 @@ async def test_several_are_discarded_with_a_reason(newsroom: Newsroom, visit: Op
     await expect(page.locator(".deeds li")).to_have_count(2)
 
 
-async def test_what_the_sidecar_gave_up_is_sent_where_a_person_says(newsroom: Newsroom, visit: Open) -> None:
+async def test_events_dead_lettered_by_the_sidecar_are_replayed_to_the_chosen_consumer(
+    newsroom: Newsroom, visit: Open
+) -> None:
     await newsroom.died("pickup", BOXED, "", failuresubscription="")
     page = await visit(f"{newsroom.url}/dead-letters")
     await page.get_by_role("button", name="Send again").click()
@@ -266,7 +266,7 @@ async def test_what_the_sidecar_gave_up_is_sent_where_a_person_says(newsroom: Ne
     assert sent["replayto"] == "pickup-pizza-boxed"
 
 
-async def test_the_proxys_word_stands_for_who_decides(newsroom: Newsroom, visit: Open) -> None:
+async def test_the_proxys_header_identifies_the_user(newsroom: Newsroom, visit: Open) -> None:
     newsroom.settings = ArchiveSettings(map=newsroom.map, user_header="X-Auth-Request-User")
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     page = await visit(f"{newsroom.url}/dead-letters")
@@ -358,7 +358,7 @@ async def test_a_replay_by_type_time_and_rate_is_ended_while_it_runs(newsroom: N
 # -- versions ---------------------------------------------------------------------------------------------------------
 
 
-async def test_deprecated_versions_say_who_still_reads_them(newsroom: Newsroom, visit: Open) -> None:
+async def test_deprecated_versions_list_their_readers(newsroom: Newsroom, visit: Open) -> None:
     drawn: dict[str, Any] = json.loads(newsroom.map.read_text())
     [old] = drawn["deprecated"]
     await newsroom.receive("orders.orderConfirmed.v1")
@@ -379,7 +379,7 @@ async def test_deprecated_versions_say_who_still_reads_them(newsroom: Newsroom, 
 # -- for everybody ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_archive_away_is_said_and_its_return_noticed(newsroom: Newsroom, visit: Open) -> None:
+async def test_an_unavailable_archive_is_reported_until_it_returns(newsroom: Newsroom, visit: Open) -> None:
     page = await visit(newsroom.url)
     await expect(page.locator(".live")).to_have_text("Live")
     await page.context.set_offline(True)

@@ -93,7 +93,7 @@ async def test_a_pizza_from_the_menu_to_the_door(pizzeria: Pizzeria, visit: Open
     await headline(page).to_have_text("All done. Enjoy!")
 
 
-async def test_a_declined_card_is_told_and_the_pizzas_are_ordered_again(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_a_declined_card_is_shown_and_the_pizzas_are_ordered_again(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(pizzeria.url)
     order_id = await order(page, "Marinara", card="tok_declined")
     assert pizzeria.sent[-1][1]["paymentToken"] == "tok_declined"
@@ -127,7 +127,7 @@ async def test_the_customer_cancels(pizzeria: Pizzeria, visit: Open) -> None:
     assert pizzeria.orders[order_id]["status"] == "cancelled"
 
 
-async def test_what_is_missing_is_said_where_it_is_missing(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_missing_values_are_reported_at_their_location(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(pizzeria.url)
     await add(page, "Marinara")
     await page.get_by_role("button", name="Checkout").click()
@@ -165,7 +165,7 @@ async def test_what_sells_out_meanwhile_is_taken_out_and_the_rest_ordered(pizzer
     await expect(page.locator("[data-sku=diavola]")).to_contain_text("Sold out: no seitan salami")
 
 
-async def test_what_the_service_finds_wrong_stands_at_the_field(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_validation_errors_of_the_service_are_shown_at_the_field(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(pizzeria.url)
     await add(page, "Marinara")
     await page.get_by_role("button", name="Checkout").click()
@@ -181,7 +181,9 @@ async def test_what_the_service_finds_wrong_stands_at_the_field(pizzeria: Pizzer
     await expect(page.get_by_label("E-mail")).to_have_attribute("aria-invalid", "true")
 
 
-async def test_a_lost_answer_is_asked_for_again_and_the_order_placed_once(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_a_lost_answer_is_asked_for_again_and_the_order_placed_a_single_time(
+    pizzeria: Pizzeria, visit: Open
+) -> None:
     page = await visit(pizzeria.url)
     pizzeria.forgetful = True
     await order(page, "Marinara")
@@ -287,7 +289,7 @@ async def test_offline_and_back(pizzeria: Pizzeria, visit: Open) -> None:
     await notice(page).to_be_empty()
 
 
-async def test_nobody_is_told_anything_while_nobody_looks(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_nothing_is_sent_without_watchers(pizzeria: Pizzeria, visit: Open) -> None:
     """A browser has six connections to a server: a tab that is not looked at must not keep one."""
     look = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); \
         document.dispatchEvent(new Event('visibilitychange')); }"
@@ -302,7 +304,7 @@ async def test_nobody_is_told_anything_while_nobody_looks(pizzeria: Pizzeria, vi
     assert pizzeria.resumed == [None, "1"]
 
 
-async def test_a_stream_that_has_gone_silent_is_opened_anew(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_a_stream_that_became_silent_is_reopened(pizzeria: Pizzeria, visit: Open) -> None:
     """As one that a firewall has forgotten: nobody tells the browser that it is dead."""
     page = await visit(pizzeria.url)
     await page.clock.install()
@@ -355,12 +357,12 @@ async def test_nothing_of_a_stranger_is_kept(pizzeria: Pizzeria, visit: Open) ->
     assert "Lovelace" not in kept
 
 
-async def test_an_order_that_nobody_knows(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_an_order_without_a_record(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(f"{pizzeria.url}/orders/0193f0c4-6a2e-7c1b-9c52-00000000beef")
     await expect(page.get_by_role("heading", name="We know of no such order")).to_be_visible()
 
 
-async def test_what_the_menu_says_is_text_whatever_it_is(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_menu_data_is_always_shown_as_text(pizzeria: Pizzeria, visit: Open) -> None:
     pizzeria.item("marinara").update(name="<img src=x onerror=alert(1)>", ingredients=["kryptonite"], imageHint='"><b>')
     page = await visit(pizzeria.url)
     await expect(page.get_by_role("heading", name="<img src=x onerror=alert(1)>")).to_be_visible()
@@ -389,7 +391,7 @@ async def test_the_board_shows_every_order_as_it_moves(pizzeria: Pizzeria, visit
     await expect(kitchen.locator(".ticket")).to_have_count(5)
 
 
-async def test_the_board_says_that_tracking_is_away(pizzeria: Pizzeria, visit: Open) -> None:
+async def test_the_board_shows_that_tracking_is_unavailable(pizzeria: Pizzeria, visit: Open) -> None:
     page = await visit(f"{pizzeria.url}/board")
     await expect(page.locator(".link")).to_have_text("Live")
     await pizzeria.away("tracking")

@@ -62,7 +62,7 @@ async def test_a_pizza_is_ordered_watched_and_eaten(system: Run, visit: Open, de
     await expect(page.locator(".history a")).to_contain_text("completed")
 
 
-async def test_a_declined_card_is_told_in_plain_words(system: Run, visit: Open) -> None:
+async def test_a_declined_card_is_explained_in_plain_words(system: Run, visit: Open) -> None:
     page = await visit(system.url("storefront"))
     await order(page, card="tok_declined")
     await expect(page.locator("#where")).to_have_text(re.compile("cancelled: the payment was refused"), timeout=COOKED)

@@ -170,7 +170,7 @@ def read_or_salvage(body: bytes) -> Envelope:
 
 @pytest.mark.parametrize("worker", range(WORKERS))
 @pytest.mark.timeout(3_600)
-async def test_each_odd_event_has_one_outcome(worker: int) -> None:
+async def test_every_odd_event_has_one_outcome(worker: int) -> None:
     logs.configure("shop", "json", "CRITICAL")
     seed = SEED + worker
     chance = random.Random(seed)

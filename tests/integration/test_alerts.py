@@ -138,7 +138,7 @@ def _test_of(case: Case) -> dict[str, Any]:
     }
 
 
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("NOT TESTED, no promtool here: apt-get install prometheus")

@@ -96,7 +96,9 @@ def fact(identity: str, **attributes: Any) -> bytes:
     ).encode()
 
 
-async def test_what_both_are_brought_is_kept_once_and_found(replicas: tuple[Replica, Replica, MemoryBroker]) -> None:
+async def test_an_event_delivered_to_both_replicas_is_stored_a_single_time(
+    replicas: tuple[Replica, Replica, MemoryBroker],
+) -> None:
     one, two, _ = replicas
     events = [fact(f"e-{number}", subject=f"o-{number % 7}") for number in range(100)]
     answers = await asyncio.gather(*(item.receive(PLACED, event) for event in events for item in (one, two)))
@@ -107,7 +109,7 @@ async def test_what_both_are_brought_is_kept_once_and_found(replicas: tuple[Repl
     assert len((await two.get("/events", limit=100, cursor=page["next"]))["events"]) == 70
 
 
-async def test_a_dead_letter_that_both_are_brought_is_decided_about_once(
+async def test_a_dead_letter_delivered_to_both_replicas_gets_one_decision(
     replicas: tuple[Replica, Replica, MemoryBroker],
 ) -> None:
     one, two, broker = replicas
@@ -155,7 +157,7 @@ async def sent(broker: MemoryBroker, number: int) -> bool:
     return len(broker.events("replay.pickup")) >= number
 
 
-async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_once_and_counted_as_confirmed(
+async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_a_single_time_and_counted_as_confirmed(
     replicas: tuple[Replica, Replica, MemoryBroker],
 ) -> None:
     """As two operators of which one does not know yet that it has lost its lease."""

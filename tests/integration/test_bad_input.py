@@ -127,14 +127,18 @@ async def dead_letter(system: Run, client: httpx2.AsyncClient, identity: str, ap
     return event
 
 
-async def test_an_event_too_large_for_the_broker_is_refused_at_once(system: Run, client: httpx2.AsyncClient) -> None:
+async def test_an_event_too_large_for_the_broker_is_refused_immediately(
+    system: Run, client: httpx2.AsyncClient
+) -> None:
     event = {**confirmed(), "data": {"padding": "x" * 2_000_000}}
     answer = await publish(system, client, json.dumps(event).encode())
     assert answer.status_code == 500
     assert "payload" in answer.text
 
 
-async def test_an_event_that_comes_twice_is_handled_once(system: Run, client: httpx2.AsyncClient) -> None:
+async def test_an_event_that_comes_a_second_time_is_handled_a_single_time(
+    system: Run, client: httpx2.AsyncClient
+) -> None:
     event = confirmed()
     event["data"] = {**event["data"], "orderId": new_id(), "fulfilment": "pickup"}
     body = json.dumps(event).encode()

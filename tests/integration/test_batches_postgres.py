@@ -63,7 +63,7 @@ async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
         yield services
 
 
-async def test_each_counts_once_whichever_replica_is_first(replicas: list[Service]) -> None:
+async def test_every_event_counts_a_single_time_in_any_replica(replicas: list[Service]) -> None:
     async def receive(service: Service, seed: int) -> None:
         numbers = list(range(200))
         random.Random(seed).shuffle(numbers)

@@ -182,6 +182,6 @@ async def until_reported(run: Run) -> str:
     return problem
 
 
-async def test_streams_that_are_gone_and_consumers_that_nobody_serves_are_found(nats: str) -> None:
+async def test_streams_that_are_missing_and_consumers_that_no_one_serves_are_detected(nats: str) -> None:
     await ensure_streams(nats, ["a.b.v1"])
     assert await missing(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")]) == (["c.d.v1"], [("x", "a.b.v1")])

@@ -78,7 +78,7 @@ class Recording:
         await self.app(scope, received, send)
 
 
-async def test_each_event_of_a_delivery_has_its_own_answer(redis: str, daprd: StartDaprd, serve: Serve) -> None:
+async def test_every_event_of_a_delivery_has_its_own_answer(redis: str, daprd: StartDaprd, serve: Serve) -> None:
     handlers, tries, lists = Handlers(), Counter[int](), []
 
     @handlers.batch(Sold)

@@ -53,7 +53,7 @@ def test_redis_keeps_what_it_accepts_and_asks_for_its_password(tmp_path: Path) -
             assert "yes" in ask("config", "get", "appendonly")
 
 
-def test_postgres_has_a_database_for_each_that_no_other_gets_into(postgres: str) -> None:
+def test_postgres_has_an_isolated_database_per_service(postgres: str) -> None:
     secret = of_kind(rendered("pizza", VALUE_SETS["ha"]), "Secret")["pizza-postgres"]["stringData"]
     with psycopg.connect(postgres, autocommit=True) as owner:
         for statement in secret["databases.sql"].splitlines():

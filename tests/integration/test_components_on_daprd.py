@@ -289,7 +289,7 @@ async def test_a_broker_loses_nothing_when_the_consuming_sidecar_is_killed(
                 due.discard(app.received())
 
 
-async def test_changed_settings_reach_a_consumer_that_is_there(folder: Path, app: App) -> None:
+async def test_changed_settings_reach_an_existing_consumer(folder: Path, app: App) -> None:
     with nats(folder) as values:
         for components in (render(SETS / "nats", values), [*map(shortened, render(SETS / "nats", values))]):
             await ensure_streams(values["NATS_URL"], [TOPIC], component=components[0])

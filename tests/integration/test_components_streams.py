@@ -99,7 +99,7 @@ async def test_what_waits_is_counted_by_consumer_also_what_is_being_handled(url:
     await client.close()
 
 
-async def test_dead_letters_that_nobody_reads_are_counted(url: str) -> None:
+async def test_dead_letters_that_no_one_reads_are_counted(url: str) -> None:
     topics = ["deadletter.read", "deadletter.unread", "deadletter.empty", "a.b"]
     await ensure_streams(url, topics)
     client = await nats.connect(url)
@@ -119,7 +119,7 @@ async def test_a_subject_of_another_stream_is_an_error_that_names_it(url: str) -
         await ensure_streams(url, ["a.b"])
 
 
-async def test_without_jetstream_the_error_says_how_to_start_it() -> None:
+async def test_without_jetstream_the_error_shows_how_to_start_it() -> None:
     with server() as url, pytest.raises(StreamError, match="--jetstream"):
         await ensure_streams(url, ["a"])
 
@@ -133,9 +133,7 @@ async def test_without_a_server_the_error_names_the_address() -> None:
 
 
 @pytest.mark.parametrize("leaves", ["times out", "is cancelled"])
-async def test_a_server_that_accepts_and_says_nothing_leaves_no_connection_behind(
-    leaves: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_server_leaves_no_connection_behind(leaves: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(streams_module._ONE_MORE_TRY, "connect_timeout", 0.2)
     accepted, closed = asyncio.Event(), asyncio.Event()
 

@@ -124,7 +124,7 @@ async def delivered_again(run: Run) -> int:
     return sum(deliveries > 1 for deliveries in numbers[1::2])
 
 
-async def test_a_rate_is_kept_and_nobody_else_notices(system: Run, counting: Counting) -> None:
+async def test_a_rate_is_kept_without_delaying_other_consumers(system: Run, counting: Counting) -> None:
     await counting.send("told", "warm", 300)
     before = time.time()
     for number in range(6):
@@ -147,7 +147,7 @@ async def test_a_rate_is_kept_and_nobody_else_notices(system: Run, counting: Cou
     assert await counting.metric('tidings_limit_wait_seconds_total{subscription="receiver-paced"}') > ENOUGH / 2
 
 
-async def test_no_more_than_may_be_are_handled_at_once(system: Run, counting: Counting) -> None:
+async def test_the_concurrency_limit_is_kept(system: Run, counting: Counting) -> None:
     await counting.send("shared", "1", 60)
     await counting.arrives("shared", "1", 60)
     assert (await counting.watched("shared"))["mostAtOnce"] == 2

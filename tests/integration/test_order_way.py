@@ -42,7 +42,7 @@ async def test_every_order_goes_its_way_and_all_counts_agree(
         assert await ordering.until_agreed(client, run.url, before, burst.due()) == []
 
 
-def test_queues_are_made_once_and_what_is_in_the_way_is_named(rabbitmq: str) -> None:
+def test_queues_are_made_a_single_time_and_what_is_in_the_way_is_named(rabbitmq: str) -> None:
     published = [("kitchen", {"spec": {"topic": "orders.orderConfirmed.v2"}})]
     for _ in range(2):
         ensure_queues(rabbitmq, published)

@@ -105,7 +105,7 @@ async def test_one_instance_streams_for_all_and_another_goes_on_when_its_session
         await world.until({"apple": [1, 2, 3, 4, 5, 6, 7, 8]})
 
 
-async def test_a_slot_that_lost_its_log_is_made_anew_and_nothing_is_lost(database_url: str) -> None:
+async def test_a_slot_that_lost_its_log_is_recreated_and_nothing_is_lost(database_url: str) -> None:
     world = CdcWorld(database_url)
     async with world.process() as process:
         assert await process.deliver(counted())
@@ -133,7 +133,7 @@ async def test_the_log_is_let_go_and_its_lag_is_shown(database_url: str, monkeyp
         await poll(lambda: metrics.SLOT_LAG._value.get() < 1_000_000)
 
 
-async def test_a_slot_in_danger_is_said_and_one_that_is_lost_is_made_anew_while_the_log_stays_bounded(
+async def test_an_endangered_slot_is_reported_and_a_lost_one_recreated_while_the_log_stays_bounded(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server keeps 64 MB for it at most: a broker that stays away costs no more, and nothing is lost."""

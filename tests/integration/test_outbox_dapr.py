@@ -83,10 +83,10 @@ class TestDapr(OutboxConformance):
     test_any_call_may_fail_or_its_answer_be_lost = None  # type: ignore[assignment]
     test_a_process_may_die_before_and_after_any_step = None  # type: ignore[assignment]
     test_while_the_broker_is_away_events_are_kept_or_refused_and_none_is_lost = None  # type: ignore[assignment]
-    test_what_is_refused_waits_then_steps_aside_and_goes_once_it_may = None  # type: ignore[assignment]
+    test_a_rejected_event_waits_is_parked_and_published_when_possible = None  # type: ignore[assignment]
 
 
-async def test_events_keep_their_ids_and_metadata_and_take_a_second_each(world: RuntimesWorld) -> None:
+async def test_events_keep_their_ids_and_metadata_and_take_a_second_per_event(world: RuntimesWorld) -> None:
     async with world.process() as process:
         began = time.monotonic()
         causes = [counted(number=number) for number in (1, 2, 3)]
@@ -104,7 +104,7 @@ async def test_events_keep_their_ids_and_metadata_and_take_a_second_each(world: 
     assert took >= 3.0, "the sidecar sleeps a second before each"
 
 
-async def test_a_call_whose_answer_is_lost_is_told_once(world: RuntimesWorld) -> None:
+async def test_a_call_whose_response_is_lost_publishes_a_single_time(world: RuntimesWorld) -> None:
     async with world.process() as process:
         outbox = process.service.outbox
         assert isinstance(outbox, DaprOutbox)
@@ -118,7 +118,7 @@ async def test_a_call_whose_answer_is_lost_is_told_once(world: RuntimesWorld) ->
         assert len(await world.published()) == 1
 
 
-async def test_what_tells_nothing_is_written_through_the_plain_component(world: RuntimesWorld) -> None:
+async def test_what_publishes_nothing_is_written_through_the_plain_component(world: RuntimesWorld) -> None:
     async def keep(message: Counted, context: DaprContext) -> None:
         await context.load(Total, message.item)
         context.save(message.item, Total(count=7))
@@ -145,7 +145,7 @@ async def test_a_unit_of_work_publishes_to_one_topic(world: RuntimesWorld) -> No
             await process.service.execute(both, Counted(item="apple", number=1))
 
 
-async def test_several_events_of_a_unit_are_all_told(world: RuntimesWorld) -> None:
+async def test_several_events_of_a_unit_are_all_published(world: RuntimesWorld) -> None:
     async def three(message: Counted, context: DaprContext) -> None:
         for total in (1, 2, 3):
             context.publish(Changed(item=message.item, total=total))

@@ -69,7 +69,7 @@ async def sessions(database_url: str, statement: str) -> None:
         await other.execute(statement)
 
 
-async def test_connections_that_the_server_ends_are_opened_anew(database_url: str) -> None:
+async def test_connections_that_the_server_ends_are_reopened(database_url: str) -> None:
     shop = Shop(database_url)
     async with shop.process() as (service, _):
         await deliver(service, counted())
@@ -138,14 +138,14 @@ async def test_a_handler_that_hides_a_failed_statement_is_tried_again_and_not_ta
     assert (await shop.totals(), shop.published_all()) == ({"apple": 1}, [1])
 
 
-async def test_several_processes_make_the_tables_at_once(database_url: str) -> None:
+async def test_several_processes_create_the_tables_concurrently(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(5)]
     await asyncio.gather(*(database.create(table_schema.metadata) for database in databases))
     for item in databases:
         await item.close()
 
 
-async def test_a_database_that_is_not_there_is_waited_for() -> None:
+async def test_a_database_that_is_missing_is_waited_for() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing", deadline=0.2)
     outbox = TableOutbox(database, MemorySidecar("shop"), "shop-0")
 
@@ -219,7 +219,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
 
 
 @parametrized(ANYWHERE | POSTGRESQL)
-async def test_a_write_that_postgresql_refuses_is_a_dead_letter_at_once(write: Write, database_url: str) -> None:
+async def test_a_write_that_postgresql_refuses_is_a_dead_letter_immediately(write: Write, database_url: str) -> None:
     await check_refused(database_url, write)
 
 

@@ -124,7 +124,7 @@ async def test_as_many_events_are_under_way_as_were_asked_for_and_a_killed_sidec
         await asyncio.sleep(0.1)
 
 
-async def test_an_app_that_is_killed_while_several_events_are_under_way_gets_each_again(
+async def test_an_app_killed_with_several_events_in_flight_receives_all_of_them_again(
     components: list[dict[str, Any]], nats: str, daprd: StartDaprd, serve: Serve
 ) -> None:
     app, app_id = Reader(), unique("reader").replace(".", "-")

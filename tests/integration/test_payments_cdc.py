@@ -111,7 +111,7 @@ async def payments(logical: str, nats: str, daprd: StartDaprd, serve: Serve, por
         await server.execute(f'drop database "{name}" with (force)')
 
 
-async def test_what_was_committed_is_told_after_a_kill_and_the_log_is_let_go(payments: Payments) -> None:
+async def test_what_was_committed_is_published_after_a_kill_and_the_log_is_let_go(payments: Payments) -> None:
     orders = [f"o-{number}" for number in range(30)]
     with payments.process(signal.SIGKILL):
         await asyncio.gather(*map(payments.pay, orders[:20]))

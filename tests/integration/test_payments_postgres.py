@@ -64,7 +64,7 @@ def message(kind: str, order: str, **data: object) -> tuple[str, bytes]:
     return f"/events/{kind}.v1", Envelope(**attributes, data=body).encode()
 
 
-async def test_whatever_meets_the_books_agree(replicas: list[Service]) -> None:
+async def test_the_books_agree_under_concurrency(replicas: list[Service]) -> None:
     messages = []
     for number in range(100):
         order = f"o-{number}"

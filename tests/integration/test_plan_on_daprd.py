@@ -248,7 +248,7 @@ folders = itertools.count()
 
 @given(st.booleans(), st.lists(specs, min_size=30, max_size=60))
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
-def test_daprd_loads_and_subscribes_to_whatever_is_planned(
+def test_daprd_loads_and_subscribes_to_every_planned_resource(
     daprd: Path,
     tmp_path_factory: pytest.TempPathFactory,
     kit: bool,
@@ -372,7 +372,7 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 @given(st.lists(st.recursive(atoms, _combined, max_leaves=6), min_size=200, max_size=600, unique=True))
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
-def test_whatever_cel_we_accept_daprd_accepts(
+def test_daprd_accepts_all_accepted_cel(
     daprd: Path, tmp_path_factory: pytest.TempPathFactory, drawn: list[str]
 ) -> None:
     accepted = [item for item in drawn if checker.check(item) is None]

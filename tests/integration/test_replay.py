@@ -109,7 +109,7 @@ async def listed(run: Run, *words: str) -> list[dict[str, Any]]:
     return content
 
 
-async def test_everything_that_was_told_is_in_the_archive_and_in_the_timeline(
+async def test_all_published_events_are_in_the_archive_and_in_the_timeline(
     run: Run, http: httpx2.AsyncClient, orders: list[str]
 ) -> None:
     for order_id in orders:

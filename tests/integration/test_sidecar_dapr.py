@@ -111,7 +111,7 @@ async def test_a_sidecar_that_hangs_costs_the_deadline_and_no_more(
     assert await sidecar.get("k2") is None
 
 
-async def test_a_sidecar_that_comes_back_is_used_again_at_once(
+async def test_a_sidecar_that_comes_back_is_used_again_immediately(
     on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
 ) -> None:
     process = await daprd("orders", resources=on_nats)
@@ -172,7 +172,7 @@ async def test_a_topic_that_is_not_this_apps_is_refused(
         await sidecar.publish(theirs, event().encode())
 
 
-async def test_a_broker_that_is_gone_is_unavailable_and_works_again_when_it_is_back(
+async def test_a_broker_that_is_missing_is_unavailable_and_works_again_when_it_is_back(
     ports: Ports, tmp_path: Path, daprd: StartDaprd, connect: Connect
 ) -> None:
     port, topic = ports.take(), unique("orders.orderPlaced")
@@ -193,7 +193,7 @@ async def test_a_broker_that_is_gone_is_unavailable_and_works_again_when_it_is_b
                 assert time.monotonic() - began < 60
 
 
-async def test_a_store_that_is_gone_is_unavailable(
+async def test_a_store_that_is_missing_is_unavailable(
     ports: Ports, tmp_path: Path, daprd: StartDaprd, connect: Connect
 ) -> None:
     with programs.redis_server(tmp_path, ports.take()) as address:
@@ -205,7 +205,7 @@ async def test_a_store_that_is_gone_is_unavailable(
             await call
 
 
-async def test_jetstream_takes_an_id_once_and_redis_as_often_as_it_is_published(
+async def test_jetstream_deduplicates_ids_and_redis_does_not(
     nats: str, redis: str, on_nats: list[dict[str, Any]], daprd: StartDaprd, serve: Serve, connect: Connect
 ) -> None:
     """So a relay that is unsure may publish again; and a second dead letter or replay of an event within JetStream's
@@ -243,7 +243,7 @@ async def test_without_a_dead_letter_topic_the_broker_brings_it_again(
 
 
 @pytest.mark.parametrize(("status", "times"), [("200 OK", 1), ("503 Service Unavailable", 2)])
-async def test_a_success_that_breaks_off_is_taken_for_one_whatever_its_body_was_to_say(
+async def test_a_truncated_success_counts_as_success(
     status: str,
     times: int,
     nats: str,
@@ -336,7 +336,7 @@ async def test_cancelled_calls_leave_nothing_behind(
         assert await cancelled(work, 300, after_round=nothing_is_locked)
 
 
-async def test_after_cancelled_reads_nobody_reads_the_past(
+async def test_after_cancelled_reads_no_one_reads_stale_data(
     on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
 ) -> None:
     """Where daprd learns of the cancellation, SQLite keeps a read transaction open: documents stand still."""

@@ -16,7 +16,7 @@ SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
 @pytest.mark.real
 @pytest.mark.timeout(900)
-def test_sparse_events_call_back_once_for_each_reader_and_need_orders() -> None:
+def test_sparse_events_call_back_a_single_time_for_every_reader_and_need_orders() -> None:
     command = [sys.executable, str(SCENARIOS / "sparse.py"), "--readers", "1,2", "--orders", "3", "--rounds", "1"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=880, check=False, env=os.environ | {"COLUMNS": "160"}
@@ -42,7 +42,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_plot_has_a_point_for_each_mode_and_number_of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_has_a_point_for_every_mode_and_number_of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCENARIOS)
     import sparse  # type: ignore[import-not-found]  # noqa: PLC0415 - a program, no package
 

@@ -56,7 +56,7 @@ def test_rights_that_were_granted_beyond_the_plan_stay() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["scopes", "subscriptionScopes", "both"])
-def test_what_somebody_else_has_taken_away_is_put_back(spoilt: str) -> None:
+def test_removed_rights_are_restored(spoilt: str) -> None:
     live = component()
     if spoilt != "subscriptionScopes":
         del live["scopes"]
@@ -150,7 +150,7 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         keeping.cancel()
 
 
-async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_path: Path) -> None:
+async def test_events_published_before_their_reader_first_subscribed_wait_in_rabbitmq(tmp_path: Path) -> None:
     with Ports() as ports, rabbitmq_server(tmp_path, ports) as url:
         settings = Settings(
             namespace="pizza",
@@ -180,7 +180,7 @@ async def test_what_is_told_before_its_reader_ever_came_waits_in_rabbitmq(tmp_pa
     assert {"archive-deadletter.kitchen", "kitchen-replay.kitchen"} <= counts.keys()
 
 
-def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
+def test_what_waits_is_reported_as_long_as_it_is_counted(tmp_path: Path) -> None:
     settings = Settings(
         namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
     )
@@ -197,7 +197,7 @@ def test_what_waits_is_told_as_long_as_it_is_counted(tmp_path: Path) -> None:
     assert published("y") is None
 
 
-def test_dead_letters_that_nobody_reads_are_told_as_long_as_they_are_counted(tmp_path: Path) -> None:
+def test_dead_letters_that_no_one_reads_are_reported_as_long_as_they_are_counted(tmp_path: Path) -> None:
     settings = Settings(
         namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
     )

@@ -131,7 +131,7 @@ def test_a_service_that_cannot_start_is_shown_with_its_traceback(project: Path, 
         started.terminate()
 
 
-def test_it_stops_in_order_when_nobody_reads_its_output_any_more(project: Path, tmp_path: Path, base: int) -> None:
+def test_it_stops_in_order_when_no_one_reads_its_output_any_more(project: Path, tmp_path: Path, base: int) -> None:
     with up(project, tmp_path, "--port-base", str(base), "--verbose") as started:
         assert started.stdout
         started.stdout.readline()

@@ -71,7 +71,7 @@ async def test_an_event_flows(run: Run) -> None:
     assert await arrives(run, await publish(run))
 
 
-async def test_everything_is_told_where_everything_is(run: Run) -> None:
+async def test_every_process_gets_all_addresses(run: Run) -> None:
     async with httpx2.AsyncClient() as client:
         assert (await client.get(f"{run.url('ping')}/healthz")).json() == {"pong": run.url("pong")}
         assert (await client.get(f"{run.url('pong')}/healthz")).json() == "pong-0"

@@ -128,7 +128,7 @@ async def operating(cluster: Cluster, namespace: str) -> AsyncIterator[Operator]
 
 
 @pytest.mark.real
-async def test_a_breaking_change_that_nobody_judged_is_said_on_both_sides_until_it_is_mended(
+async def test_an_unvalidated_breaking_change_is_reported_on_both_sides_until_it_is_fixed(
     cluster: Cluster, namespace: str
 ):
     def kind(schema: Any, **how: Any) -> dict[str, Any]:

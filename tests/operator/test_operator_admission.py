@@ -45,7 +45,7 @@ def versions(**how: Any) -> list[dict[str, Any]]:
         ({"startFrom": "Latest"}, ("spec.startFrom", "BestEffort")),
     ],
 )  # fmt: skip
-async def test_a_wrong_subscription_is_refused_with_its_mend(
+async def test_a_wrong_subscription_is_rejected_with_a_remedy(
     cluster: Cluster, namespace: str, guarded: Guarded, spec: dict[str, Any], message: tuple[str, ...]
 ) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
@@ -140,7 +140,7 @@ async def test_a_type_that_is_consumed_is_not_deleted(cluster: Cluster, namespac
     assert cluster.get(path_of(kind)) is None
 
 
-async def test_what_was_wrong_before_keeps_nobody_from_mending_something_else(
+async def test_earlier_errors_do_not_block_fixing_something_else(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     cluster.apply(shop.event_type(namespace, versions=RETIRED))
@@ -173,7 +173,9 @@ async def test_deprecation_is_warned_of_at_both_ends(
     assert "serverside-applied" in published
 
 
-async def test_what_a_schema_cannot_say_is_filled_in(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
+async def test_defaults_that_a_schema_cannot_express_are_filled_in(
+    cluster: Cluster, namespace: str, guarded: Guarded
+) -> None:
     await guarded()
     for dry in (True, False):
         kept, _ = await webhooks.asked(cluster, shop.event_type(namespace), dry=dry)

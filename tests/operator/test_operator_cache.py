@@ -86,7 +86,7 @@ def test_those_that_are_ready_are_counted_by_their_status():
     assert cache.ready() == 2
 
 
-def test_our_own_write_of_a_status_is_no_news_and_somebody_else_s_is():
+def test_our_own_write_of_a_status_is_ignored_and_a_foreign_one_is_not():
     dirty: list[Key] = []
     cache = Cache(dirty.append)
     body = seen(cache, 1)

@@ -182,7 +182,7 @@ async def test_no_request_fails_over_many_renewals(
     assert len(answers) > 30
 
 
-async def test_several_operators_and_a_restart_leave_each_other_alone(
+async def test_several_operators_and_a_restart_do_not_interfere(
     cluster: Cluster, namespace: str, webhook: Webhook, client: Client
 ):
     clock = Clock()
@@ -252,7 +252,7 @@ async def test_files_that_something_else_keeps_are_read_again(
             await asyncio.sleep(0.1)
 
 
-def test_files_that_are_not_there_end_the_operator(tmp_path: Path):
+def test_missing_files_end_the_operator(tmp_path: Path):
     mounted = MountedCertificates(str(tmp_path / "tls.crt"), str(tmp_path / "tls.key"))
     with pytest.raises(FileNotFoundError):
         mounted.look(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))

@@ -93,7 +93,7 @@ async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Sta
     assert (await tidings("plan", manifests, "-n", namespace)).exit_code == 0
 
 
-async def test_consumers_and_health_tell_what_the_operator_says(
+async def test_consumers_and_health_show_the_statuses_of_the_operator(
     cluster: Cluster, namespace: str, operator: Start, manifests: Path
 ):
     good = applied(cluster, manifests, namespace)

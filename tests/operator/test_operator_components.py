@@ -29,7 +29,7 @@ def component(namespace: str, concurrency: str) -> dict[str, Any]:
     }
 
 
-async def test_the_status_says_who_keeps_concurrency_and_bulk_on_the_component_that_there_is(
+async def test_the_status_shows_the_enforcer_of_concurrency_and_bulk_on_the_present_component(
     cluster: Cluster, namespace: str, operator: Start
 ):
     cluster.apply(component(namespace, "single"))
@@ -89,7 +89,7 @@ def shared(namespace: str, url: str) -> dict[str, Any]:
     return result
 
 
-async def test_namespaces_on_one_broker_account_are_warned_until_each_has_its_own(
+async def test_namespaces_on_one_broker_account_are_warned_until_they_are_separated(
     cluster: Cluster, namespace: str, operator: Start
 ) -> None:
     other = "apart"

@@ -181,7 +181,7 @@ async def test_a_hundred_that_cannot_be_judged_delay_none_of_a_thousand_good_one
 
 
 @pytest.mark.parametrize("where", ["plan_replay", "fits"])
-async def test_a_replay_that_cannot_be_judged_is_told_so_and_delays_nobody(
+async def test_a_replay_that_cannot_be_evaluated_is_reported_and_delays_no_one(
     cluster: Cluster, namespace: str, operator: Start, serve: Serve, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Filters of a replay are a tenant's expressions, held against events: neither may hold the event loop up."""

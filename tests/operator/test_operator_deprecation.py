@@ -107,7 +107,7 @@ async def test_from_active_to_its_removal(
         ("2026-05-31", "2026-06-01", {"EventType", "app"}),
     ],
 )
-def test_a_date_is_due_once(after: str, until_: str, actual: set[str]):
+def test_a_date_is_due_a_single_time(after: str, until_: str, actual: set[str]):
     resources = [parse_resource(item)[0] for item in (shop.event_type("x", versions=VERSIONS), shop.subscription("x"))]
     keys = dates.due(
         Inventory([resource for resource in resources if resource]),

@@ -31,7 +31,7 @@ SPOILS: dict[str, Spoil] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS.keys())
-async def test_drift_is_repaired_and_told(cluster: Cluster, namespace: str, operator: Start, spoil: Spoil):
+async def test_drift_is_repaired_and_reported(cluster: Cluster, namespace: str, operator: Start, spoil: Spoil):
     cluster.apply(shop.event_type(namespace))
     manifest = cluster.apply(shop.subscription(namespace))
     made = await operator()
@@ -59,7 +59,7 @@ async def test_drift_is_repaired_and_told(cluster: Cluster, namespace: str, oper
     assert ROUTE in published["note"]
 
 
-async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespace: str, operator: Start):
+async def test_foreign_metadata_on_a_child_is_not_drift(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(shop.event_type(namespace))
     manifest = cluster.apply(shop.subscription(namespace))
     made = await operator()
@@ -74,7 +74,7 @@ async def test_what_others_note_on_a_child_is_no_drift(cluster: Cluster, namespa
     assert now["metadata"]["resourceVersion"] == noted["metadata"]["resourceVersion"]
 
 
-async def test_a_status_that_somebody_else_writes_is_said_anew(cluster: Cluster, namespace: str, operator: Start):
+async def test_a_status_overwritten_by_another_client_is_restored(cluster: Cluster, namespace: str, operator: Start):
     cluster.apply(shop.event_type(namespace))
     manifest = cluster.apply(shop.subscription(namespace))
     await operator()

@@ -65,7 +65,7 @@ def crowd(namespace: str, valid: list[dict[str, Any]], invalid: list[dict[str, A
     return result
 
 
-async def test_a_sidecar_runs_on_whatever_is_programmed(
+async def test_a_sidecar_accepts_every_programmed_resource(
     cluster: Cluster, namespace: str, operator: Start, daprd: Path, tmp_path: Path
 ) -> None:
     valid, invalid = examples(specs, VALID), examples(wrong, INVALID)

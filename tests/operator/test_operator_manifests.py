@@ -70,7 +70,7 @@ def test_the_api_server_refuses(cluster: Cluster, namespace: str, resource: dict
 
 
 @pytest.mark.real
-def test_defaults_are_filled_in_and_an_order_given_stays(cluster: Cluster, namespace: str):
+def test_defaults_are_filled_in_and_a_specified_order_stays(cluster: Cluster, namespace: str):
     value = cluster.apply(shop.subscription(namespace))["spec"]
     assert value["delivery"]["retry"] == {
         "policy": "Exponential",
@@ -86,7 +86,7 @@ def test_defaults_are_filled_in_and_an_order_given_stays(cluster: Cluster, names
 
 
 @pytest.mark.real
-def test_a_table_says_whether_it_works_and_why_not(cluster: Cluster, namespace: str):
+def test_a_table_shows_readiness_and_its_reason(cluster: Cluster, namespace: str):
     cluster.apply(shop.subscription(namespace))
     accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
     path = f"/apis/{shop.GROUP}/namespaces/{namespace}/eventsubscriptions"

@@ -166,7 +166,7 @@ async def test_a_sidecar_with_a_token_is_asked_with_it(
     await observed("Subscribed")
 
 
-async def test_a_sidecar_that_hangs_holds_up_nobody(
+async def test_a_sidecar_that_hangs_holds_up_no_one(
     cluster: Cluster, namespace: str, operator: Start, daprd: StartDaprd, serve: Serve, manifest: Any, observed: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

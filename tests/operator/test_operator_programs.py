@@ -69,7 +69,7 @@ async def test_a_subscription_becomes_its_children(cluster: Cluster, namespace: 
         ({"startFrom": "Latest"}, "PolicyAccepted", "NotEnforced", "spec.startFrom", "BestEffort"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_said_and_not_programmed(
+async def test_invalid_entries_are_reported_and_not_programmed(
     cluster: Cluster,
     namespace: str,
     operator: Start,
@@ -94,9 +94,7 @@ async def test_what_is_wrong_is_said_and_not_programmed(
     assert shop.resiliencies(cluster, namespace) == {}
 
 
-async def test_a_spec_that_the_api_server_takes_and_we_cannot_read_is_said(
-    cluster: Cluster, namespace: str, operator: Start
-):
+async def test_an_unreadable_spec_is_reported(cluster: Cluster, namespace: str, operator: Start):
     deep: dict[str, Any] = {"not": {"not": {"not": {"not": {"exakt": {"data.a": 1}}}}}}
     cluster.apply(shop.event_type(namespace))
     manifest = cluster.apply(shop.subscription(namespace, filters=[deep]))
@@ -106,7 +104,7 @@ async def test_a_spec_that_the_api_server_takes_and_we_cannot_read_is_said(
     assert "exact" in output["Ready"]["message"]
 
 
-async def test_a_mended_subscription_is_programmed_and_a_broken_one_is_taken_out(
+async def test_a_fixed_subscription_is_programmed_and_a_broken_one_is_taken_out(
     cluster: Cluster, namespace: str, operator: Start
 ):
     manifest = cluster.apply(shop.subscription(namespace))
@@ -194,7 +192,7 @@ async def test_when_nothing_changes_nothing_is_written(cluster: Cluster, namespa
     assert shop.versions(cluster, namespace) == before
 
 
-async def test_what_is_not_ours_is_left_alone(cluster: Cluster, namespace: str, operator: Start):
+async def test_foreign_objects_are_left_alone(cluster: Cluster, namespace: str, operator: Start):
     theirs = {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Resiliency",

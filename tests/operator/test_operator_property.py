@@ -64,7 +64,7 @@ def _ready(cluster: Cluster, document: hostile.Document) -> dict[str, Any] | Non
 
 
 @pytest.mark.timeout(900)
-async def test_whatever_a_tenant_writes_gets_a_verdict_and_takes_nothing_that_is_anothers(
+async def test_any_tenant_input_gets_a_verdict_and_takes_no_foreign_channel(
     cluster: Cluster, namespace: str, operator: Start
 ) -> None:
     own = [{**item, "metadata": {**item["metadata"], "namespace": namespace}} for item in OURS]

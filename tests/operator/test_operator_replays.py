@@ -127,7 +127,7 @@ def phase(cluster: Cluster, order: dict[str, Any], expected: str) -> bool:
     return shop.status(cluster, order).get("phase") == expected
 
 
-async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
+async def test_a_replay_is_executed_as_one_replay_by_any_operator(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
 ):
     how = {"archive_url": archive.url, "replay_poll": 0.05}
@@ -168,7 +168,7 @@ async def test_an_order_from_the_archive_is_one_order_whoever_carries_it_out(
     assert shop.conditions(cluster, order)["Ready"]["status"] == "True"
 
 
-async def test_dead_letters_are_released_at_the_rate_and_never_twice(
+async def test_dead_letters_are_released_at_the_rate_and_never_repeatedly(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None
 ):
     for number in range(1, 6):
@@ -203,7 +203,9 @@ async def test_a_dry_run_only_counts(
     assert not archive.replays
 
 
-async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: str, operator: Start, archive: Archive):
+async def test_what_cannot_run_waits_and_reports_the_reason(
+    cluster: Cluster, namespace: str, operator: Start, archive: Archive
+):
     archive.is_down = True
     order = cluster.apply(shop.replay(namespace))
     made = await operator(archive_url=archive.url)
@@ -235,7 +237,7 @@ async def test_what_cannot_run_waits_and_says_why(cluster: Cluster, namespace: s
         ({"handled": 0, "sent": 0, "skipped": 7}, "CompletedWithExceptions", "Handled", "7 skipped"),
     ],
 )
-async def test_the_status_says_what_became_of_the_events(
+async def test_the_status_shows_the_outcomes_of_events(
     cluster: Cluster,
     namespace: str,
     operator: Start,
@@ -279,7 +281,7 @@ async def test_a_replay_that_cannot_go_on_ends_as_failed_with_the_reason(
 
 
 @pytest.mark.parametrize("outcome", ["handled", "failed", "unread", ""])
-async def test_a_letter_that_is_refused_is_skipped_and_the_others_are_sent_once(
+async def test_a_letter_that_is_refused_is_skipped_and_the_rest_are_sent_a_single_time(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, target: None, outcome: str
 ):
     for number in range(1, 6):

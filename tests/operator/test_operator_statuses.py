@@ -25,7 +25,7 @@ def condition(actual: dict[str, Any], kind: str) -> tuple[str, str]:
     return next((item["status"], item["reason"]) for item in actual["conditions"] if item["type"] == kind)
 
 
-def test_each_event_of_a_subscription_has_a_status() -> None:
+def test_every_event_of_a_subscription_has_a_status() -> None:
     result = status(*KINDS_OF_EVENTS, SEVERAL, app="tracking")
     events = {event["name"]: (event["ready"], event["reason"], event["topics"]) for event in result["events"]}
     assert events == {

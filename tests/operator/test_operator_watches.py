@@ -157,7 +157,7 @@ async def test_a_crd_may_be_upgraded_under_it(cluster: Cluster, namespace: str, 
     assert not made.dead()
 
 
-async def test_what_another_kopf_operator_left_on_an_object_is_left_there_and_holds_nothing_up(
+async def test_annotations_of_another_kopf_operator_stay_and_block_nothing(
     cluster: Cluster, namespace: str, operator: Start, caplog: pytest.LogCaptureFixture
 ):
     marker = kopf.OperatorSettings().persistence.finalizer

@@ -81,7 +81,7 @@ anything = st.recursive(
 
 
 @given(st.sampled_from([JETSTREAM, REDIS, RABBITMQ, KAFKA]), st.text(max_size=80) | anything, anything)
-def test_whatever_a_tenant_writes_into_a_component_is_read(kind: str, address: Any, rest: Any) -> None:
+def test_any_component_of_a_tenant_is_read(kind: str, address: Any, rest: Any) -> None:
     document = component(kind, natsURL=address, redisHost=address, connectionString=address, brokers=address)
     accounts(document, "a")
     accounts({**document, "spec": {"type": kind, "metadata": rest}}, "a")

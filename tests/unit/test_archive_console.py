@@ -38,13 +38,13 @@ async def http(newsroom: Newsroom) -> AsyncIterator[httpx2.AsyncClient]:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_policy_allows_nothing_inline_and_nobody_else() -> None:
+def test_the_policy_allows_nothing_inline_and_no_other_origin() -> None:
     assert "unsafe" not in PAGE_POLICY
     assert "http" not in PAGE_POLICY
     assert PAGE_POLICY.startswith("default-src 'none'")
 
 
-def test_the_page_asks_nobody_else_and_writes_no_markup() -> None:
+def test_the_page_makes_no_external_requests_and_writes_no_markup() -> None:
     for file in OWN:
         text = file.read_text()
         assert [word for word in text.split() if "://" in word and "www.w3.org" not in word] == [], file
@@ -52,7 +52,7 @@ def test_the_page_asks_nobody_else_and_writes_no_markup() -> None:
         assert "innerHTML" not in text, file
 
 
-def test_every_file_that_a_file_names_is_there() -> None:
+def test_every_referenced_file_exists() -> None:
     index = (Path(STATIC) / "index.html").read_text()
     for named in re.findall(r'(?:href|src)="/console/assets/([^"]+)"', index):
         assert (Path(STATIC) / named).is_file(), named
@@ -104,7 +104,7 @@ async def test_the_map_is_the_file_as_it_is_now(newsroom: Newsroom, http: httpx2
     assert "tidings render -o map" in answer.json()["detail"]
 
 
-def test_without_a_file_there_is_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_the_map_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVE_MAP", "")
     assert ArchiveSettings().map is None
     monkeypatch.setenv("ARCHIVE_MAP", "/run/map.json")

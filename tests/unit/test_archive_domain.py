@@ -43,7 +43,7 @@ def test_a_replay_reaches_only_who_failed(state: Any, failed: str, named: str | 
 
 
 @pytest.mark.parametrize("state", ["open", "sent", "dropped", "discarded"])
-def test_what_nobody_has_handled_can_be_discarded(state: Any) -> None:
+def test_an_unhandled_letter_can_be_discarded(state: Any) -> None:
     deadletter.discard(Standing(state, "a-b"))
 
 

@@ -57,7 +57,7 @@ async def test_models_and_migrations_agree(database: Database) -> None:
         assert await connection.run_sync(differences) == []
 
 
-async def test_replicas_that_start_at_the_same_time_migrate_once(tmp_path: Path) -> None:
+async def test_replicas_that_start_at_the_same_time_migrate_a_single_time(tmp_path: Path) -> None:
     databases = [Database(f"sqlite:///{tmp_path / 'archive.db'}") for _ in range(3)]
     await asyncio.gather(*(_start(item) for item in databases))
     assert await _revision(databases[0]) == _head()

@@ -135,7 +135,7 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 # -- keeping ----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_event_is_kept_whole_and_once(archive: Archive) -> None:
+async def test_an_event_is_kept_whole_and_a_single_time(archive: Archive) -> None:
     placed = fact(PLACED, "e-1", correlationid="c", subject="o-1", odd="x", data={"total": 1.5, "name": "Zoë"})
     await archive.receive(PLACED, placed, placed)
     [result] = (await archive.get("/events"))["events"]
@@ -190,7 +190,7 @@ async def test_its_own_command_is_kept_as_well(archive: Archive) -> None:
         ({"q": "%"}, ["d"]),
     ],
 )
-async def test_events_are_found_by(archive: Archive, query: dict[str, Any], actual: list[str]) -> None:
+async def test_events_are_filtered_by(archive: Archive, query: dict[str, Any], actual: list[str]) -> None:
     later = (timestamp(NOON + timedelta(minutes=minutes)) for minutes in (1, 2))
     await archive.receive(PLACED, fact(PLACED, "a", subject="o-1"))
     await archive.receive(
@@ -202,7 +202,7 @@ async def test_events_are_found_by(archive: Archive, query: dict[str, Any], actu
     assert sum((await archive.get("/counts", **query)).values()) == len(actual)
 
 
-async def test_pages_show_each_event_once_while_more_arrive(archive: Archive) -> None:
+async def test_pages_show_every_event_a_single_time_while_more_arrive(archive: Archive) -> None:
     await archive.receive(PLACED, *(fact(PLACED, f"e-{number}") for number in range(7)))
     seen, cursor = [], None
     while True:
@@ -233,7 +233,7 @@ async def test_a_search_that_makes_no_sense_is_refused(archive: Archive, query: 
 # -- dead letters -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_dead_letter_says_why_and_is_sent_only_to_who_failed(archive: Archive) -> None:
+async def test_a_dead_letter_has_its_reason_and_is_replayed_only_to_the_failed_consumer(archive: Archive) -> None:
     await archive.receive("deadletter.pickup", dead("e-1"))
     [letter] = (await archive.get("/deadletters"))["deadLetters"]
     assert letter["app"] == "pickup"
@@ -288,7 +288,7 @@ async def test_a_replays_result_is_what_the_consumer_confirms(archive: Archive, 
 
 @pytest.mark.parametrize("letter_first", [True, False])
 @pytest.mark.parametrize("last", ["2026-03-14T12:09:00Z", "1999-01-01T00:00:00Z"])
-async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
+async def test_a_failed_replay_is_open_again_regardless_of_clocks(
     archive: Archive, letter_first: bool, last: str
 ) -> None:
     await archive.receive("deadletter.pickup", dead("e-1"))
@@ -311,7 +311,7 @@ async def test_a_replay_that_fails_is_open_again_whatever_any_clock_says(
     assert response["event"]["id"] == "d-2"
 
 
-async def test_what_an_earlier_replay_says_late_changes_nothing_that_is_handled(archive: Archive) -> None:
+async def test_what_an_earlier_replay_reports_late_changes_nothing_that_is_handled(archive: Archive) -> None:
     await archive.receive("deadletter.pickup", dead("e-1"))
     first, second = await replayed(archive), await replayed(archive)
     await confirm(archive, first, "unread")
@@ -380,7 +380,7 @@ ODD: list[bytes] = [
 
 @pytest.mark.parametrize("body", ODD, ids=[str(item[:30] + item[-30:]) for item in ODD])
 @pytest.mark.parametrize("topic", [PLACED, "deadletter.pickup", "deadletter.archive"])
-async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic: str, body: bytes) -> None:
+async def test_any_arriving_event_is_stored_listed_and_shown(archive: Archive, topic: str, body: bytes) -> None:
     answer = await archive.service.ingress.deliver(f"/events/{topic}", body)
     assert b"SUCCESS" in answer
     assert archive.broker.topics == []
@@ -400,7 +400,7 @@ async def test_whatever_arrives_is_kept_listed_and_shown(archive: Archive, topic
     assert storing.delivered(row) == body
 
 
-async def test_what_is_no_text_is_found_by_its_text_all_the_same(archive: Archive) -> None:
+async def test_binary_events_are_searchable_by_their_text(archive: Archive) -> None:
     await archive.service.ingress.deliver(f"/events/{PLACED}", b"\xff needle \x00")
     await archive.receive(PLACED, fact(PLACED, "e-2"))
     [result] = (await archive.get("/events", q="NEEDLE"))["events"]
@@ -415,7 +415,7 @@ async def test_an_id_is_its_sources_own(archive: Archive) -> None:
     assert len((await archive.get("/deadletters", eventId="4711"))["deadLetters"]) == 2
 
 
-async def test_its_own_dead_letters_are_listed_like_others(archive: Archive) -> None:
+async def test_its_own_dead_letters_are_listed_like_the_rest(archive: Archive) -> None:
     await archive.receive(COMMAND, fact(COMMAND, "e-1", data={"replayId": 7}))
     [letter] = (await archive.get("/deadletters", app="archive"))["deadLetters"]
     assert (letter["subscription"], letter["eventId"]) == ("archive-replay-events", "e-1")
@@ -438,7 +438,9 @@ async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive
     ] == [1]
 
 
-async def test_what_the_sidecar_gave_up_is_kept_and_sent_where_a_person_says(archive: Archive) -> None:
+async def test_events_dead_lettered_by_the_sidecar_are_stored_and_replayed_to_the_chosen_consumer(
+    archive: Archive,
+) -> None:
     await archive.receive("deadletter.pickup", fact("kitchen.pizzaBoxed.v1", "e-1", topic="kitchen.pizzaBoxed.v1"))
     await archive.receive(
         "deadletter.pickup", {"id": "e-2", "source": "s", "type": "t.u", "specversion": "1.0", "version": [1]}
@@ -544,7 +546,7 @@ async def test_few_that_match_among_many_do_not_wait_for_those_that_do_not(
     assert (ended["state"], ended["matched"], ended["sent"]) == ("completed", 1, 1)
 
 
-async def test_a_service_asks_by_command_and_twice_is_once(archive: Archive) -> None:
+async def test_commands_of_a_service_are_idempotent(archive: Archive) -> None:
     await several(archive)
     asked = {"replayId": "r-1", "consumer": "tracking", "subscription": "tracking-order-placed"}
     for identity in ("m-1", "m-2"):

@@ -20,7 +20,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("canary", "lock", "ends", "expected_text"), CASES)
-def test_each_outcome_has_its_exit_code(
+def test_every_outcome_has_its_exit_code(
     tmp_path: Path, canary: tuple[str, int], lock: tuple[str, int], ends: int, expected_text: str
 ) -> None:
     played = tmp_path / "pip-audit"
@@ -37,7 +37,7 @@ def test_each_outcome_has_its_exit_code(
     assert bool(dated) is (ends != 3), "what was looked up has a date"
 
 
-def test_continuous_integration_audits_and_says_what_the_images_hold() -> None:
+def test_continuous_integration_audits_and_lists_the_content_of_images() -> None:
     commands = (ROOT / ".ci/run").read_text()
     assert ".ci/audit" in commands
     assert "make sbom" in commands

@@ -70,7 +70,7 @@ def failures() -> float:
 
 
 @pytest.mark.parametrize("method", ["publish", "publish_many"])
-async def test_a_relay_that_fails_begins_anew_and_publishes(
+async def test_a_relay_that_fails_restarts_and_publishes(
     world: World, error: BaseException, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = fail_first(monkeypatch, MemorySidecar, method, error)

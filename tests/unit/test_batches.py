@@ -83,13 +83,13 @@ async def test_a_burst_takes_few_units_of_work_of_at_most_the_limit(shop: Servic
     assert sorted(number for item in seen for number in item) == list(range(200))
 
 
-async def test_one_alone_is_handled_at_once(shop: Service):
+async def test_one_alone_is_handled_immediately(shop: Service):
     await schedule(shop, 7)
     assert await coins(shop) == [7]
     assert seen == [[7]]
 
 
-async def test_one_that_spoils_it_is_given_up_alone(shop: Service, sidecar: MemorySidecar):
+async def test_one_that_fails_the_batch_is_dead_lettered_alone(shop: Service, sidecar: MemorySidecar):
     await schedule(shop, 1, -1, 2)
     assert await coins(shop) == [1, 2]
     (dead,) = sidecar.broker.events("deadletter.shop")
@@ -156,7 +156,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_when_the_first_is_cancelled_the_others_are_handled_all_the_same() -> None:
+async def test_when_the_first_is_cancelled_the_rest_is_handled_nevertheless() -> None:
     counter = Counter()
     batcher = counter.batcher()
     first, *rest = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
@@ -184,7 +184,7 @@ async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
     assert batcher._queues == {}
 
 
-async def test_one_that_is_cancelled_while_others_handle_it_harms_nobody() -> None:
+async def test_cancelling_one_of_several_deliveries_affects_no_one_else() -> None:
     counter = Counter()
     batcher = counter.batcher()
     first, second, third = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))

@@ -134,7 +134,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(to_table, in_table, TableOutbox.on(f"sqlite:///{tmp_path}/shop.db", tables=metadata))
 
 
-async def test_a_burst_takes_few_units_of_work_and_one_alone_waits_for_nobody(shop: Shop) -> None:
+async def test_a_burst_takes_few_units_of_work_and_a_single_event_does_not_wait(shop: Shop) -> None:
     async with shop.process():
         assert await shop.receive(0) == [SUCCESS]
         assert set(await shop.receive(*range(1, 200))) == {SUCCESS}
@@ -173,7 +173,7 @@ async def test_a_bad_one_has_its_own_outcome_and_harms_no_other(
             assert shop.dead == ([(BAD, reason, "2")] if blamed else []), "given up after attempts of its own"
 
 
-async def test_a_list_has_the_time_of_one_attempt_and_then_each_of_it() -> None:
+async def test_a_batch_has_the_timeout_of_one_attempt_and_then_every_message_its_own() -> None:
     shop = Shop(to_document, in_document, None, bad="hang", policy={"timeout": 0.3})
     async with shop.process():
         answers = await shop.receive(1, 2, BAD)
@@ -206,7 +206,7 @@ async def test_data_that_cannot_be_read_is_a_dead_letter_of_its_own(shop: Shop) 
         assert letter["failureclass"] == "MalformedEvent"
 
 
-async def test_what_comes_again_counts_once_while_it_waits_and_after_a_crash(shop: Shop) -> None:
+async def test_what_comes_again_counts_a_single_time_while_it_waits_and_after_a_crash(shop: Shop) -> None:
     async with shop.process():
         assert set(await shop.receive(1, 2, 2, 3, 1, 2)) == {SUCCESS}
     async with shop.process():  # the answers never arrived
@@ -214,7 +214,7 @@ async def test_what_comes_again_counts_once_while_it_waits_and_after_a_crash(sho
         assert sorted(await shop.sold()) == [1, 2, 3, 4, 5]
 
 
-async def test_two_replicas_are_brought_the_same(shop: Shop) -> None:
+async def test_two_replicas_receive_the_same_events(shop: Shop) -> None:
     async with shop.process() as one, shop.process() as other:
         existing = shop.receive(*reversed(range(30)), service=other)
         answers = await asyncio.gather(shop.receive(*range(30), service=one), existing)
@@ -250,7 +250,7 @@ class PerShop(Event):
     sold: tuple[int, ...] = ()
 
 
-async def test_lists_of_one_subject_each_have_a_document_of_their_own() -> None:
+async def test_every_list_of_one_subject_has_its_own_document() -> None:
     handlers, lists = Handlers(), []
 
     @handlers.batch(Sold, per_subject=True)
@@ -275,7 +275,7 @@ async def test_lists_of_one_subject_each_have_a_document_of_their_own() -> None:
     assert len(lists) == 8, "of each subject the first alone, then all that had come meanwhile"
 
 
-async def test_any_is_given_lists_too(shop: Shop) -> None:
+async def test_a_handler_of_any_type_receives_batches_too(shop: Shop) -> None:
     handlers, kept = Handlers(), []
 
     @handlers.any("sold", batch_size=50)

@@ -101,7 +101,7 @@ async def deliver(service: Service, *numbers: int, kind: str = "addNote") -> Non
     await asyncio.gather(*(service._scheduler.deliver(message(number, kind)) for number in numbers))
 
 
-async def test_what_a_crash_brings_again_counts_once(shop: tuple[Shop, Callable[[Service], Any]]) -> None:
+async def test_what_a_crash_brings_again_counts_a_single_time(shop: tuple[Shop, Callable[[Service], Any]]) -> None:
     system, notes = shop
     async with system.process() as service:
         await deliver(service, 1, 2, 3, 4)
@@ -111,14 +111,14 @@ async def test_what_a_crash_brings_again_counts_once(shop: tuple[Shop, Callable[
         assert sorted(await notes(service)) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_two_replicas_are_given_the_same_messages(shop: tuple[Shop, Callable[[Service], Any]]) -> None:
+async def test_two_replicas_receive_the_same_messages(shop: tuple[Shop, Callable[[Service], Any]]) -> None:
     system, notes = shop
     async with system.process() as one, system.process() as other:
         await asyncio.gather(deliver(one, *range(9)), deliver(other, *reversed(range(9))))
         assert sorted(await notes(one)) == list(range(9))
 
 
-async def test_messages_that_save_nothing_are_told_one_by_one() -> None:
+async def test_messages_that_save_nothing_are_published_one_by_one() -> None:
     system = Shop(add_to_document)
     handlers = Handlers()
 

@@ -30,13 +30,13 @@ def watch() -> BrokerWatch:
     return BrokerWatch("nats", "nats://127.0.0.1:1", [], [], {})
 
 
-def test_what_is_wrong_is_said_in_words() -> None:
+def test_problems_are_described_in_words() -> None:
     assert Found().problem == ""
     problem = Found(("a.b.v1",), (READ,)).problem
     assert problem == "lost a.b.v1; nothing reads orders.orderPlaced.v1 for kitchen"
 
 
-def test_a_consumer_without_a_sidecar_is_given_time_and_then_more_each_time(clock: Clock) -> None:
+def test_a_consumer_without_a_sidecar_gets_a_grace_period_that_grows(clock: Clock) -> None:
     result, looked = Found(unread=(READ,)), watch()
     restarts = []
     for second in range(0, 200, 2):

@@ -88,7 +88,7 @@ class Shop:
         "time-leap-second", "traceid-number",
     ],
 )  # fmt: skip
-async def test_what_is_valid_is_handled_once(name: str) -> None:
+async def test_what_is_valid_is_handled_a_single_time(name: str) -> None:
     shop, events = Shop(), bodies(name)
     await shop.service.start()
     for body in events * 2:
@@ -142,7 +142,7 @@ async def test_one_event_that_two_subscriptions_refuse_is_two_dead_letters(name:
 
 
 @pytest.mark.parametrize("name", ["dead-letter-markup-ansi", "pg-nul-in-failurereason", "dead-letter-v1-reader-now-v2"])
-async def test_a_dead_letter_with_any_text_is_given_to_who_keeps_them(name: str) -> None:
+async def test_a_dead_letter_with_any_text_reaches_its_consumer(name: str) -> None:
     seen: list[Any] = []
     handlers = Handlers()
 

@@ -65,14 +65,14 @@ def test_every_metric_and_label_exists(where: str, expression: str) -> None:
         assert all(hasattr(outcomes, name) or name == "Ignored" for name in names.split("|")), names
 
 
-def test_a_metric_that_is_not_there_would_be_noticed() -> None:
+def test_a_missing_metric_would_be_noticed() -> None:
     with pytest.raises(AssertionError):
         test_every_metric_and_label_exists("nowhere", "rate(tidings_events_lost_total[5m])")
     with pytest.raises(AssertionError):
         test_every_metric_and_label_exists("nowhere", "sum by (queue) (tidings_outbox_depth)")
 
 
-def test_alerts_say_what_to_do_and_are_named_once() -> None:
+def test_alerts_describe_the_remedy_and_have_unique_names() -> None:
     rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:

@@ -31,7 +31,7 @@ SERVICES = SIDECARS | {"storefront"}
 CUSTOM = ("tidings.dev/", "dapr.io/", "keda.sh/", "monitoring.coreos.com/")
 
 
-def test_the_charts_hold_what_the_repository_says() -> None:
+def test_the_charts_match_the_repository() -> None:
     assert sync.drifted() == [], "run `make charts`"
 
 
@@ -153,7 +153,7 @@ def test_scopes_are_those_of_the_plan() -> None:
     assert set(component["scopes"]) == SIDECARS | {"archive"}  # the archive comes with the chart tidings
 
 
-def test_a_newcomer_gets_what_it_is_given_and_its_dead_letters_are_kept() -> None:
+def test_a_new_app_gets_its_routes_and_its_dead_letters_are_stored() -> None:
     resources = rendered("pizza", {"scopes": {"additional": {"fraud": {"subscribe": ["orders.orderConfirmed.v2"]}}}})
     component = of_kind(resources, "Component")["pubsub"]
     subscribe = dict(part.split("=") for part in _rights(component, "subscriptionScopes").split(";"))
@@ -223,7 +223,7 @@ def _tidings() -> tuple[Resource, ...]:
     return rendered("tidings", yaml.safe_load((PIZZA / "values-tidings.yaml").read_text()))
 
 
-def test_no_secret_stands_outside_of_secrets() -> None:
+def test_no_secret_is_outside_of_secrets() -> None:
     resources = rendered("pizza")
     passwords = [
         of_kind(resources, "Secret")[name]["stringData"]
@@ -243,7 +243,7 @@ def test_no_secret_stands_outside_of_secrets() -> None:
     ("values", "api", "app"),
     [({}, "pizza-api-token", "pizza-app-token"), ({"apiSecret": "out", "appSecret": "in"}, "out", "in")],
 )
-def test_each_direction_between_service_and_sidecar_has_a_token_of_its_own(
+def test_every_direction_between_service_and_sidecar_has_a_token_of_its_own(
     values: dict[str, str], api: str, app: str
 ) -> None:
     resources = rendered("pizza", {"tokens": values})
@@ -291,7 +291,7 @@ def _waits(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: " ".join(item[0]["command"][3:]) for name, item in result.items() if item}
 
 
-def test_a_sidecar_starts_when_the_parts_are_there_that_it_would_end_without() -> None:
+def test_a_sidecar_starts_when_its_required_parts_exist() -> None:
     assert _waits({}) == dict.fromkeys(SIDECARS, "nats:4222 redis:6379")
     own = {"existingSecret": SECRET}
     assert _waits({"broker": own}) == dict.fromkeys(SIDECARS, "redis:6379")
@@ -357,7 +357,7 @@ def test_a_scaled_service_leaves_its_copies_to_the_scaler(name: str) -> None:
     assert not [app for app in scaled if "replicas" in of_kind(resources, "Deployment")[app]["spec"]]
 
 
-def test_keda_looks_at_each_topic_that_an_app_reads() -> None:
+def test_keda_watches_every_topic_that_an_app_reads() -> None:
     triggers = of_kind(rendered("pizza", VALUE_SETS["keda"]), "ScaledObject")["kitchen"]["spec"]["triggers"]
     assert [trigger["metadata"]["stream"] for trigger in triggers] == [
         "menu_recipePublished_v1", "orders_orderCancelled_v1", "orders_orderConfirmed_v2", "replay_kitchen",
@@ -474,7 +474,7 @@ def test_pods_reach_only_what_they_need() -> None:
     assert set(_edges(rendered("pizza"))) == expected
 
 
-def test_with_redis_for_both_nobody_looks_for_nats() -> None:
+def test_with_redis_for_both_nats_is_not_required() -> None:
     edges = set(_edges(rendered("pizza", VALUE_SETS["redis"])))
     assert {(app, "redis", 6379) for app in SIDECARS} <= edges
     assert "nats" not in {target for _, target, _ in edges}

@@ -40,7 +40,7 @@ def test_helm_finds_nothing_to_complain_of(chart: str) -> None:
         ("pizza", ("dapr.io/v1alpha1",), "Tidings is not in this cluster", "helm upgrade --install tidings"),
     ],
 )
-def test_what_the_cluster_lacks_is_said_in_one_line(
+def test_missing_parts_of_the_cluster_are_reported_in_one_line(
     chart: str, present: tuple[str, ...], missing: str, fix: str, tmp_path: Path
 ) -> None:
     helm = str(ensure("helm")["helm"])
@@ -328,7 +328,7 @@ def test_the_archive_is_installed_with_the_operator_which_knows_its_address_and_
             assert token not in json.dumps(resource), resource["metadata"]["name"]
 
 
-def test_each_namespace_has_an_archive_and_a_token_of_its_own() -> None:
+def test_every_namespace_has_an_archive_and_a_token_of_its_own() -> None:
     resources = rendered("tidings", {"archive": {"namespaces": ["shop", "pizza"]}})
     for kind in ("Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim"):
         name = "archive-data" if kind == "PersistentVolumeClaim" else "archive"
@@ -342,7 +342,7 @@ def test_each_namespace_has_an_archive_and_a_token_of_its_own() -> None:
         assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-def test_the_archives_contracts_are_applied_by_a_job_once_their_definitions_exist() -> None:
+def test_the_archives_contracts_are_applied_by_a_job_when_their_definitions_exist() -> None:
     values = {"archive": {"replayRequesters": ["tracking"]}}
     resources = rendered("tidings", values)
     assert not of_kind(resources, "EventType", "EventSubscription"), "Helm checks kinds before it creates any"
@@ -422,7 +422,7 @@ def test_the_plain_manifests_have_the_charts_network_policy() -> None:
     assert manifest["spec"]["podSelector"]["matchLabels"].items() <= pods_of.items()
 
 
-def test_by_default_only_the_ports_that_are_needed_are_open_and_the_docs_say_to_whom() -> None:
+def test_by_default_only_required_ports_are_open_and_the_docs_list_their_clients() -> None:
     policy = of_kind(rendered("tidings"), "NetworkPolicy")["tidings-operator"]
     open_to_all = [port["port"] for item in policy["spec"]["ingress"] if "from" not in item for port in item["ports"]]
     assert open_to_all == [8443]

@@ -177,7 +177,7 @@ def test_many_are_replayed_by_filter_no_faster_than_allowed_the_oldest_first(arc
     assert "nothing to do" in archive.tidings("dlq", "replay", "--subscription", "shop-sold", "--yes").output
 
 
-def test_what_is_refused_is_said_and_the_others_go_on(archive: Archive) -> None:
+def test_a_rejected_item_is_reported_and_the_rest_continues(archive: Archive) -> None:
     archive.died("e-1", failuresubscription="")
     archive.died("e-2")
     archive.answer("handled")
@@ -216,7 +216,7 @@ def test_what_makes_no_sense_is_refused(archive: Archive, words: tuple[str, ...]
     ("url", "code", "complaint"),
     [("http://127.0.0.1:9", 1, "no archive answers"), ("nowhere", 2, "is not the URL of an archive")],
 )
-def test_an_archive_that_is_not_there_is_said_in_one_line(url: str, code: int, complaint: str) -> None:
+def test_a_missing_archive_is_reported_in_one_line(url: str, code: int, complaint: str) -> None:
     result = CliRunner().invoke(app, ["dlq", "list", "--archive", url])
     assert (result.exit_code, complaint in result.output) == (code, True), result.output
 
@@ -264,7 +264,7 @@ def test_an_archive_that_asks_for_a_token_is_sent_it(archive: Archive, monkeypat
         ("dropped", "1 dropped by the handler", ""),
     ],
 )
-def test_a_replay_tells_what_the_consumer_confirmed(archive: Archive, outcome: str, shown: str, state: str) -> None:
+def test_a_replay_reports_what_the_consumer_confirmed(archive: Archive, outcome: str, shown: str, state: str) -> None:
     archive.died("e-1")
     archive.answer(outcome, "no \x1b[2J such version")
     result = archive.tidings("dlq", "replay", "1", "--yes")
@@ -275,7 +275,7 @@ def test_a_replay_tells_what_the_consumer_confirmed(archive: Archive, outcome: s
         assert archive.tidings("dlq", "discard", "1", "--reason", "known", "--yes").exit_code == 0
 
 
-def test_a_replay_that_nobody_confirms_says_so(archive: Archive) -> None:
+def test_an_unconfirmed_replay_is_reported(archive: Archive) -> None:
     archive.died("e-1")
     result = archive.tidings("dlq", "replay", "1", "--yes", "--timeout", "0")
     assert (result.exit_code, "1 sent but not confirmed" in result.output) == (1, True), result.output
@@ -314,7 +314,7 @@ def test_what_the_archive_could_not_keep_is_pointed_out() -> None:
         (b'"' + b"x" * 3_000_000 + b'"', "has more than"),
     ],
 )
-def test_what_is_no_archives_answer_is_said_in_one_line(
+def test_an_invalid_response_of_the_archive_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, body: bytes, complaint: str
 ) -> None:
     monkeypatch.setattr(cli_archive, "MAX_ANSWER", 2 * 1024 * 1024)
@@ -363,7 +363,7 @@ def answering(body: bytes) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_dead_letter_without_a_version_says_so(archive: Archive) -> None:
+def test_a_dead_letter_without_a_version_shows_that(archive: Archive) -> None:
     archive.died("e-1", version=None, failureclass="MalformedEvent")  # type: ignore[arg-type]
     listed, shown = archive.tidings("dlq", "list"), archive.tidings("dlq", "show", "1")
     for item in (listed, shown):

@@ -130,7 +130,7 @@ def test_what_one_app_sees():
     assert "orders.orderConfirmed.v1" not in whole["components"]["schemas"]
 
 
-def test_a_deprecated_version_says_so():
+def test_a_deprecated_version_is_marked():
     message = made(SHOP)["components"]["messages"]["orders.orderConfirmed.v1"]
     assert {"name": "deprecated"} in message["tags"]
     assert "removed on 2099-03-01. Read v2 instead." in message["description"]
@@ -202,7 +202,7 @@ def test_an_example_whose_data_is_wrong_is_noticed():
         ({"properties": {"$ref": {"type": "string"}}}, {"a.v1": {"properties": {"$ref": {"type": "string"}}}}),
     ],
 )
-def test_schemas_are_brought_into_the_document(schema: dict[str, Any], expected: dict[str, Any]):
+def test_schemas_are_included_in_the_document(schema: dict[str, Any], expected: dict[str, Any]):
     assert schemas.components("a.v1", schema) == expected
 
 

@@ -67,13 +67,13 @@ def test_a_moved_folder_is_compared_all_the_same(repository: Path) -> None:
     assert run("lint", "--against", "main")[0] == 1
 
 
-def test_a_path_that_was_not_there_is_reported(repository: Path) -> None:
+def test_a_missing_path_is_reported(repository: Path) -> None:
     (repository / CONTRACTS).rename(repository / "moved")
     code, output = run("lint", "moved", "--against", "main")
     assert (code, "moved has no files in main" in output) == (2, True), output
 
 
-def test_a_new_service_beside_others_is_no_error(repository: Path) -> None:
+def test_a_new_service_next_to_the_rest_is_no_error(repository: Path) -> None:
     (repository / "services/new/contracts").mkdir(parents=True)
     text = TYPE.replace("orderConfirmed", "orderPlaced").replace("order-confirmed", "order-placed")
     (repository / "services/new/contracts/events.yaml").write_text(text)

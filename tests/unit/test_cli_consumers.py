@@ -73,13 +73,13 @@ def test_for_programs():
     assert "ready" not in consumers[0], "files do not know"
 
 
-def test_nobody_is_said(tmp_path: Path):
+def test_missing_readers_are_reported(tmp_path: Path):
     (tmp_path / "events.yaml").write_text((SHOP / "events.yaml").read_text())
     shutil.copytree(SHOP / "schemas", tmp_path / "schemas")
     assert table("payments.takePayment", "-f", tmp_path)[1] == ["payments.takePayment", "v1", "nobody"]
 
 
-def test_a_type_that_is_not_there_is_wrong_usage():
+def test_a_missing_type_is_wrong_usage():
     result = run("orders.orderConfirmd", "-f", SHOP)
     output = " ".join(result.output.replace("│", " ").split())
     assert (result.exit_code, "Did you mean 'orders.orderConfirmed'?" in output) == (2, True), result.output
@@ -117,7 +117,7 @@ def condition(status: str, reason: str) -> dict[str, Any]:
         ({"observedGeneration": 1, "conditions": []}, "Unknown"),
     ],
 )
-def test_a_cluster_also_says_whether_it_works(cluster: FakeCluster, status: dict[str, Any], ready: str):
+def test_a_cluster_also_reports_whether_it_works(cluster: FakeCluster, status: dict[str, Any], ready: str):
     cluster.objects["eventsubscriptions", "east", "kitchen-order-confirmed"]["status"] = status
     result = run("orders.orderConfirmed.v2", "--live", "-n", "east", "-o", "json")
     assert result.exit_code == 0, result.output

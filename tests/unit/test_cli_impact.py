@@ -211,7 +211,7 @@ schemas = st.builds(
 
 
 @given(schemas, schemas, st.sampled_from(["None", "Backward", "Forward", "Full", "FullTransitive"]))
-def test_what_lint_forbids_is_said_here_too(old: dict[str, Any], new: dict[str, Any], mode: str):
+def test_findings_of_lint_are_reported_here_too(old: dict[str, Any], new: dict[str, Any], mode: str):
     before, after = system(version("v1", old), mode=mode), system(version("v1", new), mode=mode)
     forbidden = [item for result in compare(before, after) for item in result.differences if item.forbidden]
     assert len(forbidden) == len(compatibility.check(after, [before]))

@@ -160,7 +160,7 @@ def test_help_imports_no_command():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_there(name: str):
+def test_every_command_exists(name: str):
     result = run(name, "--help")
     assert result.exit_code == 0
     assert f"tidings {name}" in result.output or f" {name} " in result.output

@@ -30,7 +30,7 @@ def test_data_is_shown_and_never_sent() -> None:
     assert "\U0001f355" in shown
 
 
-def test_line_breaks_stay_only_where_they_are_wanted() -> None:
+def test_line_breaks_stay_only_where_they_are_allowed() -> None:
     assert output.printable("a\nb\tc\r") == "a\\nb\\tc\\r"
     assert output.printable("a\nb\tc\r", lines=True) == "a\nb\tc\\r"
 

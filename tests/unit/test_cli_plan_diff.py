@@ -71,14 +71,14 @@ def test_what_is_applied_and_programmed_is_no_change(shop: Path, cluster: FakeCl
     assert all("labelSelector" in child for child in children), "they are listed, not asked for one by one"
 
 
-def test_who_may_not_list_the_children_asks_for_each(shop: Path, cluster: FakeCluster):
+def test_without_list_permission_children_are_read_individually(shop: Path, cluster: FakeCluster):
     apply(cluster, shop)
     cluster.refused = {"/subscriptions": 403, "/resiliencies": 403, "/configmaps": 403}
     result = run("plan", "--live")
     assert (result.exit_code, result.stdout) == (0, "No change.\n"), result.output
 
 
-def test_what_somebody_else_has_under_the_same_name_is_seen(shop: Path, cluster: FakeCluster):
+def test_a_foreign_object_with_the_same_name_is_detected(shop: Path, cluster: FakeCluster):
     apply(cluster, shop)
     foreign = cluster.objects["configmaps", "shop", "tidings-kitchen"]
     foreign["metadata"]["labels"], foreign["data"] = {}, {"theirs": "yes"}
@@ -121,7 +121,7 @@ def test_what_no_file_asks_for_any_more_is_deleted_and_drift_is_seen(shop: Path,
     assert result["Resiliency/shop/kitchen"] == "update"
 
 
-def test_an_error_is_1_but_not_one_of_somebody_else(shop: Path, tmp_path: Path, cluster: FakeCluster):
+def test_an_error_is_1_but_not_one_of_another_owner(shop: Path, tmp_path: Path, cluster: FakeCluster):
     alien = yaml.safe_load((shop / "subscriptions.yaml").read_text().split("---")[0])
     alien["metadata"]["name"], alien["spec"]["events"][0]["type"] = "alien", "no.suchThing"
     alien["spec"]["consumer"]["appId"] = "alien"
@@ -146,7 +146,7 @@ def test_a_schema_that_breaks_the_clusters_own_readers_is_an_error(shop: Path, c
     assert "breaks kitchen-order-confirmed (app kitchen), kitchen-web-orders (app kitchen)" in result.output
 
 
-def test_a_schema_that_is_only_a_file_name_there_is_said(shop: Path, cluster: FakeCluster):
+def test_an_unresolved_schema_file_is_reported(shop: Path, cluster: FakeCluster):
     """What `kubectl apply` of the bare files leaves: it differs, and cannot be compared."""
     apply(cluster, shop)
     versions = cluster.objects["eventtypes", "shop", "orders-order-confirmed"]["spec"]["versions"]
@@ -168,13 +168,13 @@ def test_the_younger_of_two_rivals_for_a_command_loses(shop: Path, cluster: Fake
     assert "EventSubscription/shop/payments-take-payment (app payments) already consumes it" in result.output
 
 
-def test_a_namespace_that_is_given_holds_for_what_names_none(shop: Path, cluster: FakeCluster):
+def test_a_specified_namespace_applies_to_resources_without_one(shop: Path, cluster: FakeCluster):
     spoil(shop, "name: orders-order-confirmed", "name: orders-order-confirmed\n  namespace: other", "events.yaml")
     result = changed(run("plan", "-n", "third", "-o", "json"))
     assert {"EventType/other/orders-order-confirmed", "EventType/third/payments-take-payment"} <= result.keys()
 
 
-def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: Path, cluster: FakeCluster):
+def test_without_cluster_access_only_the_own_namespace_is_shown_with_a_note(shop: Path, cluster: FakeCluster):
     apply(cluster, shop)
     cluster.refused = {"v1alpha1/eventtypes": 403, "v1alpha1/eventsubscriptions": 403}
     result = run("plan", "--live")
@@ -192,14 +192,16 @@ def test_who_may_not_list_the_cluster_sees_the_own_namespace_and_is_told(shop: P
         ({"/resiliencies": 403, "resiliencies/kitchen": 403}, "does not allow reading Resiliency shop/kitchen: 403"),
     ],
 )
-def test_what_the_cluster_refuses_is_said(shop: Path, cluster: FakeCluster, refused: dict[str, int], message: str):
+def test_rejections_of_the_cluster_are_reported(
+    shop: Path, cluster: FakeCluster, refused: dict[str, int], message: str
+):
     apply(cluster, shop)
     cluster.refused = refused
     result = run("plan", "--live")
     assert (result.exit_code, message in " ".join(result.output.split())) == (1, True), result.output
 
 
-def test_a_cluster_that_is_not_there(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_cluster(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fake_cluster = FakeCluster()
     fake_cluster._server.server_close()
     monkeypatch.setenv("KUBECONFIG", str(fake_cluster.kubeconfig(tmp_path / "config")))
@@ -212,7 +214,7 @@ def test_a_cluster_that_is_not_there(shop: Path, tmp_path: Path, monkeypatch: py
     assert (none.exit_code, "No cluster" in none.output) == (1, True), none.output
 
 
-def test_files_only_asks_nobody_and_an_earlier_state_is_the_cluster(shop: Path, cluster: FakeCluster):
+def test_files_only_makes_no_requests_and_an_earlier_state_replaces_the_cluster(shop: Path, cluster: FakeCluster):
     assert run("plan").exit_code == 0
     assert not cluster.asked
     assert run("plan", "--live", "--against", shop).exit_code == 2

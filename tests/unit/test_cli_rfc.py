@@ -168,7 +168,7 @@ def test_it_can_be_printed_or_read_by_programs(shop: Path, tmp_path: Path):
     assert not (tmp_path / "docs").exists()
 
 
-def test_without_a_change_there_is_nothing_to_discuss(shop: Path):
+def test_without_a_change_the_rfc_is_empty(shop: Path):
     with_v3(shop)
     same = run("payments.takePayment", "--against", SHOP)
     assert (same.exit_code, "Changed compared with --against: orders.orderConfirmed.v3" in same.output) == (1, True), (

@@ -27,7 +27,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 
 @pytest.mark.parametrize(("shell", "words"), [("bash", "complete"), ("zsh", "compdef"), ("fish", "complete --command")])
-def test_a_completion_script_can_be_had_for_each_shell(shell: str, words: str) -> None:
+def test_a_completion_script_can_be_had_for_every_shell(shell: str, words: str) -> None:
     environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     done = subprocess.run(
         [TIDINGS, "--show-completion", shell], capture_output=True, text=True, check=True, env=environment

@@ -68,7 +68,7 @@ def counted(result: str) -> float:
     return REGISTRY.get_sample_value("tidings_dead_letters_total", labels) or 0.0
 
 
-async def test_the_same_failure_has_one_id_and_each_replay_another() -> None:
+async def test_the_same_failure_has_one_id_and_every_replay_another() -> None:
     sidecar = MemorySidecar("shop")
     service = shop(sidecar)
     for content in (body(), body(), body(source="other"), body(id="e-2")):
@@ -99,7 +99,7 @@ async def test_bytes_that_are_no_event_travel_as_they_are() -> None:
 
 @pytest.mark.parametrize("limit", [900_000, 100_000, 20_000])
 @pytest.mark.parametrize("content", [body(data={"item": "é" * 500_000}), b"\xff" * 1_000_000], ids=["event", "bytes"])
-async def test_what_is_too_large_is_shortened_and_says_so(limit: int, content: bytes) -> None:
+async def test_oversized_events_are_shortened_and_marked(limit: int, content: bytes) -> None:
     sidecar = Small(limit)
     assert await shop(sidecar).ingress.deliver(PATH, content) == SUCCESS
     [letter] = letters(sidecar)

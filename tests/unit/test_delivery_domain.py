@@ -91,7 +91,7 @@ def delivery_in(status: Status, order_id: str = "17") -> Delivery:
 
 @pytest.mark.parametrize("happens", [confirm, box, assign, give_up, collect, deliver, fail, cancel])
 @pytest.mark.parametrize("status", list(Status))
-def test_what_happens_in_each_status(status: Status, happens: Happens):
+def test_what_happens_in_every_status(status: Status, happens: Happens):
     delivery = delivery_in(status)
     if (status, happens) in MOVES:
         answer, after = MOVES[status, happens]
@@ -106,7 +106,7 @@ def test_what_happens_in_each_status(status: Status, happens: Happens):
         assert delivery == delivery_in(status)
 
 
-def test_nobody_found_is_another_failure_than_what_a_driver_says():
+def test_an_absent_customer_differs_from_failures_reported_by_drivers():
     delivery = delivery_in(Status.WAITING)
     give_up(delivery)
     assert (delivery.failure, delivery.changed_at) == ("noDriverAvailable", LATER)
@@ -115,7 +115,7 @@ def test_nobody_found_is_another_failure_than_what_a_driver_says():
 
 
 @given(st.permutations([confirm, box, confirm, box]))
-def test_facts_converge_in_any_order_and_ask_for_a_driver_once(facts: list[Happens]):
+def test_facts_converge_in_any_order_and_ask_for_a_driver_a_single_time(facts: list[Happens]):
     delivery = Delivery(order_id="17")
     assert [fact(delivery) for fact in facts].count(True) == 1
     assert delivery == delivery_in(Status.WAITING)
@@ -148,7 +148,7 @@ def test_the_longest_waiting_order_gets_the_longest_free_driver():
     assert roster.assign() == [Assignment("3", "eve", "Eve")]
 
 
-def test_who_comes_twice_is_there_once_and_who_was_leaving_stays():
+def test_a_repeated_arrival_counts_a_single_time_and_cancels_leaving():
     roster = roster_with("dan")
     roster.apply(delivery_in(Status.WAITING))
     roster.assign()
@@ -158,7 +158,7 @@ def test_who_comes_twice_is_there_once_and_who_was_leaving_stays():
     assert list(roster.drivers) == ["dan"]
 
 
-def test_a_driver_with_an_order_goes_once_it_is_done_and_gets_no_other():
+def test_a_driver_with_an_order_goes_when_it_is_done_and_gets_no_other():
     roster = roster_with("dan")
     for order_id in ("1", "2"):
         roster.apply(delivery_in(Status.WAITING, order_id))
@@ -171,7 +171,7 @@ def test_a_driver_with_an_order_goes_once_it_is_done_and_gets_no_other():
     assert list(roster.waiting) == ["2"]
 
 
-def test_a_free_driver_goes_at_once_and_only_once():
+def test_a_free_driver_goes_immediately_and_only_a_single_time():
     roster = roster_with("dan")
     assert roster.go_off_duty("dan") is True
     with pytest.raises(NotOnDuty, match="dan is not on duty"):

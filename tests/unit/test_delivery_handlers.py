@@ -126,7 +126,7 @@ AUTOPILOT = with_environment(AUTOPILOT="true", PACE="0", OPENING_DRIVERS="dan:Da
 
 
 @pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
-async def test_an_order_goes_its_way_whatever_comes_first_and_twice(garage: Garage, facts: list[bytes]):
+async def test_an_order_completes_despite_reordered_and_repeated_events(garage: Garage, facts: list[bytes]):
     await garage.comes()
     await garage.receive(*facts, *facts)
     (published,) = await garage.wait_published("driverAssigned")
@@ -195,7 +195,7 @@ async def test_an_order_that_has_its_driver_does_not_fail_for_want_of_one(garage
 
 @pytest.mark.parametrize("collected", [False, True])
 @pytest.mark.parametrize("reason", ["addressNotFound", "nobodyHome"])
-async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage, reason: str, collected: bool):
+async def test_a_driver_who_cannot_deliver_the_order_is_free_again(garage: Garage, reason: str, collected: bool):
     await garage.assigned()
     if collected:
         await garage.step("collect")
@@ -215,7 +215,7 @@ async def test_a_driver_who_cannot_bring_the_order_is_free_again(garage: Garage,
         (ORDER, "fail", {"reason": "noDriverAvailable"}, 422, "body.reason"),
     ],
 )
-async def test_what_is_refused_says_why(garage: Garage, order_id: str, step: str, body: Any, status: int, detail: str):
+async def test_rejections_have_a_reason(garage: Garage, order_id: str, step: str, body: Any, status: int, detail: str):
     await garage.assigned()
     answer = await garage.step(step, body, order_id)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -224,7 +224,7 @@ async def test_what_is_refused_says_why(garage: Garage, order_id: str, step: str
 
 
 @pytest.mark.parametrize("before", [["confirm"], ["confirm", "box"], ["confirm", "box", "driver"]])
-async def test_a_cancelled_order_goes_nowhere_and_holds_nobody(garage: Garage, before: list[str]):
+async def test_a_cancelled_order_goes_nowhere_and_holds_no_one(garage: Garage, before: list[str]):
     await garage.receive(confirmed())
     if "box" in before:
         await garage.receive(boxed())
@@ -245,7 +245,7 @@ async def test_a_cancellation_that_comes_first_is_remembered_unless_nothing_can_
     await garage.until_idle()
 
 
-async def test_a_driver_who_was_given_a_cancelled_order_is_taken_off_it(garage: Garage):
+async def test_a_driver_assigned_to_a_cancelled_order_is_released(garage: Garage):
     async def list_it_all_the_same(_message: object, context: StateContext) -> None:
         roster = await context.load(Roster, MAIN) or Roster()
         roster.waiting[ORDER] = None

@@ -78,12 +78,12 @@ def test_a_missing_program_of_the_local_run_has_the_command_that_installs_it(mis
     assert all(fix in check.fix for check in checks if check.fix)
 
 
-def test_an_environment_without_fastapi_is_told_to_install_the_extra() -> None:
+def test_without_fastapi_the_error_names_the_extra_to_install() -> None:
     checks = examine_environment(lambda name: Path("/bin", name), lambda name: None if name == "fastapi" else name)
     assert ["pip install 'tidings[fastapi]'" in check.fix for check in checks if check.fix] == [True]
 
 
-def test_a_folder_without_a_project_is_told_how_to_begin(tmp_path: Path) -> None:
+def test_a_folder_without_a_project_gets_instructions(tmp_path: Path) -> None:
     (check,) = examine_project(tmp_path)
     assert check.what == "tidings.yaml"
     assert "tidings new service" in check.fix
@@ -98,7 +98,7 @@ def test_a_folder_without_a_project_is_told_how_to_begin(tmp_path: Path) -> None
         ("name: [\n", "not YAML"),
     ],
 )
-def test_a_project_that_cannot_be_started_says_why(tmp_path: Path, text: str, words: str) -> None:
+def test_a_project_that_cannot_be_started_reports_the_reason(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "tidings.yaml").write_text(text)
     (check,) = examine_project(tmp_path)
     assert words in check.fix

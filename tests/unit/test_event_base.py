@@ -13,7 +13,7 @@ class PriceChanged(Event):
     price_cents: int
 
 
-def test_an_events_fields_are_given_by_keyword_so_that_a_required_one_may_follow_an_optional_one() -> None:
+def test_event_fields_are_keyword_only_so_that_a_required_one_may_follow_an_optional_one() -> None:
     changed = PriceChanged(sku="margherita", price_cents=990)
     assert msgspec.json.encode(changed) == b'{"currency":"EUR","sku":"margherita","priceCents":990}'
     with pytest.raises(TypeError, match="positional"):

@@ -144,7 +144,7 @@ statuses = st.fixed_dictionaries(
 
 
 @given(st.sampled_from(KINDS), st.none() | statuses, st.booleans())
-def test_both_say_the_same_about_anything(kind: str, status: dict[str, Any] | None, suspend: bool):
+def test_both_agree_on_any_input(kind: str, status: dict[str, Any] | None, suspend: bool):
     result = resource(kind, status, suspend=suspend)
     health, message = argo(result)
     assert SAME[health] == flux(result)

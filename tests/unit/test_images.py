@@ -54,7 +54,7 @@ def test_a_dockerfile_keeps_the_rules(name: str) -> None:
     assert "ADD " not in text
 
 
-def test_the_sidecar_stands_on_the_base_of_the_services() -> None:
+def test_the_sidecar_image_uses_the_base_of_the_services() -> None:
     sidecar, service = ((IMAGES / f"{name}.Dockerfile").read_text() for name in ("sidecar", "service"))
     base = re.compile(r"^ARG BASE=(\S+)$", re.MULTILINE)
     assert base.findall(sidecar) == base.findall(service)
@@ -152,7 +152,7 @@ def _shipped() -> set[str]:
     return {item for item in images if not item.startswith("plant-based-pizza/")}
 
 
-def test_every_image_of_others_has_a_full_version() -> None:
+def test_every_external_image_has_a_full_version() -> None:
     assert {item.partition(":")[0] for item in _shipped()} == {"nats", "redis", "postgres"}
     for image in _shipped():
         parts = 2 if image.startswith("postgres:") else 3  # PostgreSQL's releases have two

@@ -105,7 +105,7 @@ async def test_every_result_is_one_outcome(result: Any, answer: bytes, reason: s
         (body({"item": "pie", "unknown": [1, 2]}), SUCCESS, None),
     ],
 )
-async def test_whatever_arrives_is_handled_or_kept_with_a_reason(
+async def test_any_arriving_event_is_handled_or_stored_with_a_reason(
     content: bytes, answer: bytes, reason: str | None
 ) -> None:
     shop = Shop()
@@ -246,7 +246,7 @@ def test_a_handler_is_refused_while_the_program_starts() -> None:
         (None, b"{", 200),
     ],
 )
-async def test_what_is_not_done_is_said_by_the_status_not_by_the_body_alone(
+async def test_failures_are_reported_by_the_status_code_and_not_only_by_the_body(
     result: Any, content: bytes, status: int
 ) -> None:
     """daprd takes a 200 that breaks off for success: tests/integration/test_sidecar_dapr.py."""

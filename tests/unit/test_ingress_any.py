@@ -78,7 +78,9 @@ class Log:
         ("deadletter.shop", {"failurereason": "odd", "topic": "shop.itemSold.v1"}),
     ],
 )
-async def test_any_is_given_the_event_to_the_byte_and_where_it_was_read(topic: str, attributes: dict[str, str]) -> None:
+async def test_a_handler_of_any_type_receives_the_exact_bytes_and_the_topic(
+    topic: str, attributes: dict[str, str]
+) -> None:
     log, whole = Log(), body(**attributes)
     assert await log.service.ingress.deliver(f"/events/{topic}", whole) == SUCCESS
     [received] = log.kept
@@ -89,7 +91,9 @@ async def test_any_is_given_the_event_to_the_byte_and_where_it_was_read(topic: s
     ("whole", "identity"),
     [(body(version=[1]), "e-1"), (body(id=""), "malformed-"), (b"[7]", "malformed-"), (b"\xff", "malformed-")],
 )
-async def test_any_is_given_what_cannot_be_read_with_the_reason_and_a_stable_id(whole: bytes, identity: str) -> None:
+async def test_a_handler_of_any_type_receives_malformed_events_with_reason_and_stable_id(
+    whole: bytes, identity: str
+) -> None:
     log = Log()
     for _ in range(2):
         assert await log.service.ingress.deliver("/events/deadletter.shop", whole) == SUCCESS
@@ -108,7 +112,7 @@ async def test_who_knows_a_type_has_it_before_who_takes_any() -> None:
     assert (log.known, log.kept) == (["pie"], [])
 
 
-async def test_any_handler_names_what_it_takes_and_is_given_no_replays() -> None:
+async def test_a_handler_of_any_type_names_its_subscriptions_and_receives_no_replays() -> None:
     with pytest.raises(DefinitionError, match="name at least one EventSubscription"):
         Handlers().any()
     log = Log()

@@ -64,7 +64,7 @@ RAW = {"entryId": "raw", "event": base64.b64encode(b"17").decode(), "contentType
         (IGNORED_PATH, delivery(entry("a", 1), RAW), "a SUCCESS raw SUCCESS", ["malformed"]),
     ],
 )
-async def test_each_entry_is_answered_for_itself(path: str, body: bytes, answers: str, dead: list[str]) -> None:
+async def test_every_entry_is_answered_for_itself(path: str, body: bytes, answers: str, dead: list[str]) -> None:
     sidecar, handlers = MemorySidecar("shop"), Handlers()
     handlers.on(Sold)(handle)
     answer = json.loads(await Service("shop", handlers, sidecar=sidecar).ingress.deliver(path, body))

@@ -117,7 +117,7 @@ ANY = [
 
 
 @pytest.mark.parametrize("error", ANY, ids=lambda error: type(error).__name__)
-async def test_whatever_a_handler_raises_is_an_attempt_and_then_a_dead_letter(error: BaseException) -> None:
+async def test_anything_a_handler_raises_is_an_attempt_and_then_a_dead_letter(error: BaseException) -> None:
     shop = Shop(raises(error))
     assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]
     [reason] = shop.reasons
@@ -133,7 +133,7 @@ PERMANENT = [Rejected("no"), EventTooLarge("large"), PublishRefused("forbidden")
 
 
 @pytest.mark.parametrize("error", PERMANENT, ids=lambda error: type(error).__name__)
-async def test_what_is_refused_for_good_is_a_dead_letter_at_once(error: Exception) -> None:
+async def test_what_is_refused_for_good_is_a_dead_letter_immediately(error: Exception) -> None:
     shop = Shop(raises(error))
     assert await shop.deliver() == SUCCESS
     assert shop.reasons == [str(error)]
@@ -152,7 +152,7 @@ async def test_only_unavailable_and_conflict_postpone(error: Exception, monkeypa
 @pytest.mark.parametrize(
     "result", [Postponed("mine"), Retry("\0" * 9), Retry(UNTYPED), 17, ("body", 500), object(), b"", Exception]
 )
-async def test_whatever_a_handler_returns_ends_within_its_attempts(result: object) -> None:
+async def test_anything_a_handler_returns_ends_within_its_attempts(result: object) -> None:
     shop = Shop(lambda _sold, _context: result)
     assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]
     assert len(shop.reasons) == 1
@@ -182,7 +182,7 @@ async def test_the_end_of_the_process_passes_through() -> None:
         await Shop(raises(ProcessEnd())).deliver()
 
 
-async def test_a_handler_that_swallows_its_cancellation_has_an_outcome_and_holds_nobody_up() -> None:
+async def test_a_handler_that_swallows_its_cancellation_has_an_outcome_and_blocks_no_one() -> None:
     async def stubborn() -> None:
         try:
             await asyncio.sleep(60)
@@ -200,7 +200,7 @@ async def test_a_handler_that_swallows_its_cancellation_has_an_outcome_and_holds
         ("transact", ValueError), ("transact", RecursionError), ("transact", OSError),
     ],
 )  # fmt: skip
-async def test_whatever_the_state_store_raises_is_an_attempt(call: Any, error: type[BaseException]) -> None:
+async def test_anything_the_state_store_raises_is_an_attempt(call: Any, error: type[BaseException]) -> None:
     done = asyncio.Event()
 
     async def work(context: StateContext) -> None:
@@ -222,7 +222,7 @@ async def test_whatever_the_state_store_raises_is_an_attempt(call: Any, error: t
     await shop.service.stop()
 
 
-async def test_whatever_the_ordering_key_raises_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_anything_the_ordering_key_raises_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop(lambda _sold, _context: None, max_concurrency=1)
     monkeypatch.setattr("tidings.consume.ingress._ordering_key", lambda *_: 1 / 0)
     assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]

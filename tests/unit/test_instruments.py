@@ -41,7 +41,7 @@ def test_a_service_reads_the_same_of_either(values: list[float]) -> None:
     assert [page[2] for page in pages[0]] == pytest.approx([page[2] for page in pages[1]])
 
 
-def test_one_name_is_given_once() -> None:
+def test_names_of_metrics_are_unique() -> None:
     registry = CollectorRegistry()
     instruments.Counter("handled", "How many", ["one"], registry=registry)
     with pytest.raises(ValueError, match="Duplicated timeseries"):

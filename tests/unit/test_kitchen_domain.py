@@ -72,7 +72,7 @@ def test_a_ticket_takes_the_step_that_comes_next_and_no_other(status: Status, st
         (3, "started prepared baked checked baked checked prepared baked checked baked checked boxed"),
     ],
 )
-def test_a_failed_check_is_baked_again_and_every_second_one_made_anew(failures: int, way: str) -> None:
+def test_a_failed_check_is_baked_again_and_every_second_one_remade(failures: int, way: str) -> None:
     result, done = ticket(), []
     while (step := result.next_step) is not None:
         result.do(step, NOW, passed=result.passes({"funghi": failures, "diavola": 9}))
@@ -90,7 +90,7 @@ def test_a_cancelled_order_is_stopped_where_it_is(status: Status) -> None:
 
 
 @given(st.lists(st.sampled_from([*STEPS, "failed", "stop"])))
-def test_whatever_is_asked_a_ticket_goes_one_way_and_never_leaves_its_end(asked: list[str]) -> None:
+def test_a_ticket_only_moves_forward_and_stays_at_its_end(asked: list[str]) -> None:
     result = ticket()
     for item in asked:
         before = msgspec.structs.replace(result)
@@ -118,7 +118,7 @@ def test_whatever_is_asked_a_ticket_goes_one_way_and_never_leaves_its_end(asked:
         (False, ("funghi",), "rejected", "kitchenClosed"),
     ],
 )
-def test_an_order_is_taken_or_rejected_at_once(
+def test_an_order_is_taken_or_rejected_immediately(
     *, staffed: bool, sold_out: tuple[str, ...], status: str, refusal: str | None
 ) -> None:
     result = received(staffed=staffed, sold_out=sold_out)
@@ -126,13 +126,13 @@ def test_an_order_is_taken_or_rejected_at_once(
     assert result.sold_out == (["funghi"] if refusal == "itemSoldOut" else [])
 
 
-def test_a_ticket_says_how_many_boxes_it_will_need_and_survives_storage() -> None:
+def test_a_ticket_counts_its_boxes_and_survives_storage() -> None:
     assert ticket().pizzas == 3
     assert msgspec.json.decode(msgspec.json.encode(received()), type=Ticket) == received()
     assert not Ticket.cancelled_unseen("o-2", NOW).in_work
 
 
-def test_the_roster_knows_who_is_there() -> None:
+def test_the_roster_lists_present_staff() -> None:
     ana, ben = Arrival("ana", "Ana", "cook"), Arrival("ben", "Ben", "manager")
     roster = Roster.of([ana], NOW)
     assert not roster.clock_in(ana, NOW)
@@ -146,7 +146,9 @@ def test_the_roster_knows_who_is_there() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-5, 5))))
-def test_an_ingredients_changes_are_told_once_each_and_dated_in_their_order(changes: list[tuple[bool, int]]) -> None:
+def test_an_ingredients_changes_are_published_a_single_time_and_dated_in_their_order(
+    changes: list[tuple[bool, int]],
+) -> None:
     pantry, published = Pantry(), []
     for available, offset in changes:
         now = NOW + timedelta(seconds=offset)  # clocks may go back

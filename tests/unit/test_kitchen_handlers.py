@@ -158,7 +158,7 @@ def confirmed(order: str = "o-1", **lines: int) -> OrderConfirmed:
 WAY = ["preparationStarted", "pizzaPrepared", "pizzaBaked", "qualityChecked", "pizzaBoxed"]
 
 
-async def test_the_crew_makes_an_order_by_itself_and_tells_each_step(kitchens: Open) -> None:
+async def test_the_crew_makes_an_order_by_itself_and_publishes_every_step(kitchens: Open) -> None:
     kitchen = await kitchens(autopilot=True)
     await kitchen.publish_events(confirmed(funghi=2, margherita=1))
     assert kitchen.names() == WAY
@@ -208,7 +208,7 @@ async def test_a_step_done_by_hand_takes_the_place_of_the_planned_one(kitchens: 
 
 
 @pytest.mark.parametrize("done", range(6))
-async def test_a_cancellation_at_each_stage_ends_the_work(kitchens: Open, done: int) -> None:
+async def test_a_cancellation_at_every_stage_ends_the_work(kitchens: Open, done: int) -> None:
     kitchen = await kitchens()
     await kitchen.publish_events(confirmed())
     steps = ["started", "prepared", "baked", "checked", "boxed"]
@@ -222,7 +222,7 @@ async def test_a_cancellation_at_each_stage_ends_the_work(kitchens: Open, done: 
 
 
 @pytest.mark.parametrize("order", sorted(set(permutations("cxxcc", 4))))
-async def test_cancelled_before_confirmed_and_told_more_than_once(kitchens: Open, order: tuple[str, ...]) -> None:
+async def test_cancelled_before_confirmed_and_published_repeatedly(kitchens: Open, order: tuple[str, ...]) -> None:
     """Whichever comes first: an order that was cancelled before the crew began is not made."""
     kitchen = await kitchens()
     for item in order:

@@ -157,7 +157,7 @@ async def test_what_comes_after_it_was_handled_is_done(outcome: Outcome, calls: 
     assert handling.calls == calls
 
 
-async def test_what_may_be_handled_twice_is() -> None:
+async def test_events_without_deduplication_are_handled_repeatedly() -> None:
     deduplicate, handling = InFlightDeduplication(), Handling()
     handling.outcome.set_result(Done())
     await deduplicate(None, handling)
@@ -175,7 +175,7 @@ async def test_a_delivery_that_is_broken_off_is_no_success_for_its_twin() -> Non
     assert isinstance(await twin, Postponed)
 
 
-async def test_a_twin_that_is_broken_off_breaks_off_nobody_else() -> None:
+async def test_cancelling_one_duplicate_does_not_cancel_another() -> None:
     deduplicate, handling = InFlightDeduplication(), Handling()
     first = asyncio.create_task(deduplicate("s/1", handling))
     await asyncio.sleep(0)

@@ -13,7 +13,7 @@ def test_the_cluster_is_kind_or_named(named: str, current: str, actual: str) -> 
 
 
 @pytest.mark.parametrize("current", ["production", "minikube", "not-kind-x", ""])
-def test_nothing_is_done_to_a_cluster_that_nobody_has_named(current: str) -> None:
+def test_nothing_is_done_to_an_unnamed_cluster(current: str) -> None:
     with pytest.raises(Refused, match=f"make e2e CONTEXT={current}"):
         chosen("current", current)
 
@@ -39,7 +39,7 @@ spec:
 """
 
 
-def test_the_images_of_a_manifest_are_found() -> None:
+def test_the_images_of_a_manifest_are_listed() -> None:
     assert required_images(MANIFEST) == {
         "plant-based-pizza/daprd:0.1.0",
         "plant-based-pizza/orders:0.1.0",

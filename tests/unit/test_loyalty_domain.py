@@ -24,11 +24,11 @@ def awarded(entry: int, balance: int, order_id: str = "o-1") -> Award:
 
 
 @pytest.mark.parametrize(("cents", "points"), [(0, 0), (99, 0), (100, 1), (199, 1), (2350, 23), (1_000_000, 10_000)])
-def test_a_point_for_each_full_euro(cents: int, points: int):
+def test_a_point_for_every_full_euro(cents: int, points: int):
     assert points_for(cents) == points
 
 
-def test_points_wait_until_they_are_given_or_rejected():
+def test_points_wait_until_they_are_booked_or_rejected():
     waiting, booked, rejected = award(), awarded(7, 151), award()
     rejected.reject("accountClosed", LATER)
     assert (waiting.waiting, waiting.status, waiting.settled_at) == (True, "waiting", None)
@@ -53,7 +53,7 @@ def test_what_points_have_become_stays(first: str, second: str):
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_member_has_what_the_latest_entry_says_whatever_is_heard_first(order: tuple[int, ...]):
+def test_a_member_has_the_balance_of_the_latest_entry_in_any_order(order: tuple[int, ...]):
     gifts = [awarded(5, 50, "o-5"), awarded(6, 42, "o-6"), award("o-7", 3)]  # 42: some points were spent
     member = Member(customer_id="ada", changed_at=NOW)
     for number in order:

@@ -107,7 +107,7 @@ def completed(order: str = "o-1", customer: str = "ada", cents: int = 1299, iden
     return fact("orders.orderCompleted", 1, identity=identity or "", orderId=order, totalCents=cents, customer=who)
 
 
-async def test_a_completed_order_is_worth_its_points_once(start: Start):
+async def test_a_completed_order_is_worth_its_points_a_single_time(start: Start):
     loyalty = await start()
     same = completed()
     await loyalty.receive(same, same, completed(), completed("o-2", cents=700))
@@ -162,7 +162,7 @@ async def test_while_the_saas_is_away_points_wait_and_the_breaker_spares_it(star
     }
 
 
-async def test_an_answer_that_got_lost_does_not_give_points_twice(start: Start):
+async def test_an_answer_that_got_lost_does_not_give_points_a_second_time(start: Start):
     loyalty = await start(breaker_failures=100)
     loyalty.wire.cut_after = 2
     await loyalty.receive(completed())
@@ -174,7 +174,9 @@ async def test_an_answer_that_got_lost_does_not_give_points_twice(start: Start):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_commit_that_got_lost_does_not_give_points_twice(start: Start, when: Literal["before", "after"]):
+async def test_a_commit_that_got_lost_does_not_give_points_a_second_time(
+    start: Start, when: Literal["before", "after"]
+):
     loyalty = await start()
     loyalty.wire.answered = lambda: loyalty.sidecar.fail("transact", when=when)
     await loyalty.receive(completed())
@@ -202,7 +204,7 @@ async def test_what_waits_outlives_the_process(start: Start):
     assert (await second.counts())["doubleGifts"] == 0
 
 
-async def test_a_death_between_the_call_and_the_commit_does_not_give_points_twice(start: Start):
+async def test_a_death_between_the_call_and_the_commit_does_not_give_points_a_second_time(start: Start):
     first = await start()
 
     def die() -> None:
@@ -234,7 +236,7 @@ async def test_a_pause_that_the_saas_asks_for_is_kept(start: Start):
 
 
 @pytest.mark.parametrize(("state", "reason"), [("unknown", "accountUnknown"), ("frozen", "accountClosed")])
-async def test_points_that_are_refused_are_told_and_wait_no_longer(start: Start, state: str, reason: str):
+async def test_points_that_are_refused_are_published_and_wait_no_longer(start: Start, state: str, reason: str):
     loyalty = await start()
     await loyalty.control.put("/control/accounts/eve", json={"state": state})
     await loyalty.receive(completed(customer="eve"), completed("o-2"))

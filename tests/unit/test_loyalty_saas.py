@@ -153,7 +153,7 @@ async def test_calls_keep_to_the_rate():
     assert loop.time() - began >= 0.09  # two at once, then five, 20 ms apart
 
 
-async def test_after_failures_in_a_row_no_call_is_made_until_one_has_found_out():
+async def test_after_consecutive_failures_no_call_is_made_until_a_probe_succeeds():
     calls: list[int] = []
     well = False
 
@@ -195,7 +195,7 @@ class TestBreaker:
             with pytest.raises(Failure), breaker():
                 raise Failure("as the test asked")
 
-    def test_an_answer_between_failures_starts_the_count_anew(self, breaker: Breaker):
+    def test_an_answer_between_failures_starts_the_count_again(self, breaker: Breaker):
         self.fail(breaker)
         with breaker():
             pass
@@ -205,7 +205,7 @@ class TestBreaker:
         self.fail(breaker)
         assert (breaker.state, breaker.failures) == ("closed", 1)
 
-    def test_one_probe_finds_out_while_the_others_are_sent_away(self, breaker: Breaker):
+    def test_one_probe_is_made_while_other_calls_are_rejected(self, breaker: Breaker):
         self.fail(breaker, 2)
         self.clock.advance(10)
         with breaker():
@@ -215,7 +215,7 @@ class TestBreaker:
                 assert 1.0 <= (refused.value.after or 0) <= 5.0
         assert breaker.state == "closed"
 
-    def test_a_probe_that_fails_opens_it_again_at_once(self, breaker: Breaker):
+    def test_a_probe_that_fails_opens_it_again_immediately(self, breaker: Breaker):
         self.fail(breaker, 2)
         self.clock.advance(10)
         self.fail(breaker)
@@ -252,6 +252,6 @@ class TestBreaker:
 
 
 @pytest.mark.parametrize("wrong", [{"saas_url": "not an address"}, {"rate": 0}, {"breaker_failures": 0}])
-def test_settings_that_make_no_sense_are_told_at_once(wrong: dict[str, object]):
+def test_nonsensical_settings_are_reported_immediately(wrong: dict[str, object]):
     with pytest.raises(ValidationError):
         LoyaltySettings.model_validate(wrong)

@@ -67,7 +67,7 @@ def test_by_hand_a_pizza_is_taken_off_and_offered_again() -> None:
     assert result.restore("funghi", at(7)) == []
 
 
-def test_recipes_and_prices_are_told_once_for_each_change() -> None:
+def test_recipes_and_prices_are_published_a_single_time_for_every_change() -> None:
     result = menu()
     assert result.put(recipe("funghi", "thyme"), at(1)) is None
     assert result.reprice("funghi", 990, at(1)) is None

@@ -74,7 +74,7 @@ async def test_the_age_is_that_of_the_first_delivery() -> None:
         (IGNORED, {}, (0, 0)),
     ],
 )
-async def test_what_says_nothing_about_lag_is_left_out(
+async def test_deliveries_without_lag_information_are_not_counted(
     path: str, attributes: dict[str, str], counted: tuple[float, float]
 ) -> None:
     name = f"read-{path}-{attributes}"

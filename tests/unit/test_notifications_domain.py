@@ -41,7 +41,7 @@ def test_what_has_become_of_an_email_stays(first: str, second: str):
 
 
 @pytest.mark.parametrize(("waited", "overdue"), [(0, False), (3599, False), (3600, True), (90_000, True)])
-def test_an_email_is_overdue_once_patience_is_over(waited: int, overdue: bool):
+def test_an_email_is_overdue_after_its_grace_period(waited: int, overdue: bool):
     assert email().overdue(NOW + timedelta(seconds=waited), timedelta(hours=1)) is overdue
 
 
@@ -66,7 +66,7 @@ def test_one_address_and_nothing_besides(address: str, fine: bool):
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_each_email_id_has_a_message_id_of_its_own_that_mail_servers_take(one: str, two: str):
+def test_every_email_id_has_a_message_id_of_its_own_that_mail_servers_take(one: str, two: str):
     try:
         ids = [message_id(item, "pizza.example") for item in (one, two)]
     except UnicodeEncodeError:  # half a surrogate pair: no JSON carries it

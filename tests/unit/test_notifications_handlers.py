@@ -100,7 +100,7 @@ def asked(order: str = "o-1", template: str = "orderConfirmed", **changes: Any) 
     return fact("notifications.sendEmail", 1, subject="emailId", **{**output, "parameters": {"name": "Ada"}, **changes})
 
 
-async def test_an_email_goes_out_once_however_often_it_is_asked_for(start: Start):
+async def test_an_email_goes_out_a_single_time_despite_repeated_requests(start: Start):
     running = await start()
     same = asked()
     await running.receive(same, same, asked(), asked(template="orderCompleted"))
@@ -133,7 +133,7 @@ async def test_an_email_that_the_server_does_not_take_now_is_tried_again(start: 
     )
 
 
-async def test_a_refusal_is_final_and_told(start: Start):
+async def test_a_refusal_is_final_and_published(start: Start):
     running = await start()
     running.mailer.raises = [Refused("550 no such mailbox")]
     await running.receive(asked(), asked("o-2"))
@@ -146,7 +146,7 @@ async def test_a_refusal_is_final_and_told(start: Start):
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "ada@example.org\r\nBcc: eve@example.org"])
-async def test_without_an_address_it_is_refused_at_once(start: Start, address: str):
+async def test_without_an_address_it_is_refused_immediately(start: Start, address: str):
     running = await start()
     await running.receive(asked(to=address))
     await running.idle()
@@ -154,7 +154,7 @@ async def test_without_an_address_it_is_refused_at_once(start: Start, address: s
     assert "no valid e-mail address" in (await running.look())["reason"]
 
 
-async def test_an_overdue_email_is_given_up(start: Start):
+async def test_an_overdue_email_is_abandoned(start: Start):
     running = await start(timedelta(hours=1))
     running.mailer.raises = [NotNow("451 try again"), NotNow("451 still not")]
     await running.receive(asked())
@@ -178,7 +178,9 @@ async def test_what_waits_outlives_the_process(start: Start):
 
 
 @pytest.mark.parametrize(("when", "times"), [("before", 2), ("after", 1)])
-async def test_a_commit_that_got_lost_tells_once(start: Start, when: Literal["before", "after"], times: int):
+async def test_a_commit_that_got_lost_publishes_a_single_time(
+    start: Start, when: Literal["before", "after"], times: int
+):
     """Handed over again only where nothing was written: by its Message-ID it is known to be the same."""
     running = await start()
     running.mailer.taken = lambda: running.sidecar.fail("transact", when=when)
@@ -187,7 +189,7 @@ async def test_a_commit_that_got_lost_tells_once(start: Start, when: Literal["be
     assert (running.mailer.sent, len(running.published_data("emailSent"))) == (["o-1-orderConfirmed"] * times, 1)
 
 
-async def test_a_death_after_handing_over_tells_once(start: Start):
+async def test_a_death_after_handing_over_publishes_a_single_time(start: Start):
     first = await start()
 
     def die() -> None:
@@ -214,7 +216,7 @@ async def test_a_command_that_makes_no_sense_is_a_dead_letter(start: Start, chan
     assert (letter["type"], running.mailer.asked) == ("notifications.sendEmail", 0)
 
 
-async def test_an_unknown_email_is_not_found(start: Start):
+async def test_an_unknown_email_is_404(start: Start):
     running = await start()
     answer = await running.api.get("/emails/unknown")
     assert (answer.status_code, "was never requested" in answer.json()["detail"]) == (404, True)

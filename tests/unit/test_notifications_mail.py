@@ -39,7 +39,7 @@ def parts(message: Any) -> tuple[str, str]:
     return tuple(message.get_body((kind,)).get_content() for kind in ("plain", "html"))
 
 
-def test_its_headers_say_who_when_and_which():
+def test_its_headers_have_sender_date_and_id():
     headers = dict(compose(email(), SENDER).items())
     assert headers["Message-ID"] == message_id("o-1-orderConfirmed", "pizza.example")
     assert headers["Date"] == "Sat, 14 Mar 2026 18:02:00 +0000"
@@ -66,7 +66,7 @@ def test_its_headers_say_who_when_and_which():
         ("orderCompleted", {}, ["Enjoy your meal", "loyalty points"]),
     ],
 )
-def test_text_and_html_tell_the_same(template: Template, parameters: dict[str, str], expected_words: list[str]):
+def test_text_and_html_have_the_same_content(template: Template, parameters: dict[str, str], expected_words: list[str]):
     message = compose(
         email(template, **{"name": "Ada", "items": "2 x Funghi", "total": "25.00 EUR", **parameters}), SENDER
     )
@@ -77,7 +77,7 @@ def test_text_and_html_tell_the_same(template: Template, parameters: dict[str, s
 
 
 @pytest.mark.parametrize("template", ["orderConfirmed", "orderCancelled", "orderCompleted"])
-def test_a_command_that_says_little_makes_an_email_all_the_same(template: Template):
+def test_a_minimal_command_is_enough_for_an_email(template: Template):
     for content in parts(compose(email(template, unknown="of a later version"), SENDER)):
         assert "Hello," in content
         assert "Pizzas" not in content
@@ -136,7 +136,7 @@ class Simple(Mailbox):
         return await super().handle_DATA(server, session, envelope)
 
 
-async def test_its_message_id_stands_on_one_line(serve: Serve):
+async def test_its_message_id_is_on_one_line(serve: Serve):
     mailbox = Simple()
     mailer = await serve(mailbox)
     long = email()
@@ -161,7 +161,7 @@ async def test_an_email_arrives_and_a_second_sending_is_known(serve: Serve):
 @pytest.mark.parametrize(
     ("fault", "kind", "expected_words"), [("temporary", NotNow, "451"), ("permanent", Refused, "550")]
 )
-async def test_what_is_said_of_the_email_decides(
+async def test_the_servers_reply_about_the_email_decides(
     serve: Serve, fault: Any, kind: type[Exception], expected_words: str, at: Any
 ):
     mailbox = Mailbox()
@@ -195,7 +195,7 @@ class Mute(Mailbox):
         (Mailbox(), {"smtp_username": "shop", "smtp_password": "guess"}, "AUTH|auth"),
     ],
 )
-async def test_what_is_said_of_us_lets_emails_wait(
+async def test_the_servers_reply_about_us_delays_emails(
     serve: Serve, mailbox: Mailbox, settings: dict[str, object], expected_words: str
 ):
     mailer = await serve(mailbox, settings={"deadline": 5, **settings})
@@ -204,7 +204,7 @@ async def test_what_is_said_of_us_lets_emails_wait(
     assert mailbox.find(None, None) == []
 
 
-async def test_nobody_there_lets_emails_wait():
+async def test_an_unreachable_mail_server_delays_emails():
     with Ports() as ports:
         mailer = SmtpMailer(NotificationsSettings(smtp_port=ports.take()))
         with pytest.raises(NotNow, match="Connect"):
@@ -232,6 +232,6 @@ async def test_login_where_the_server_asks_for_it(serve: Serve, password: str, c
 @pytest.mark.parametrize(
     "wrong", [{"sender": "nobody"}, {"sender": "Shop <>"}, {"smtp_security": "maybe"}, {"deadline": 0}]
 )
-def test_settings_that_make_no_sense_are_told_at_once(wrong: dict[str, object]):
+def test_nonsensical_settings_are_reported_immediately(wrong: dict[str, object]):
     with pytest.raises(ValidationError):
         NotificationsSettings.model_validate(wrong)

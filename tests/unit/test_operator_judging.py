@@ -76,7 +76,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], type[JudgementError], str]] = {
 
 
 @pytest.mark.parametrize("name", [*HOSTILE])
-async def test_whatever_a_judgement_does_is_an_answer(name: str) -> None:
+async def test_any_behaviour_of_an_evaluation_has_a_result(name: str) -> None:
     work, error, output = HOSTILE[name]
     judge = Judge()
     with pytest.raises(error, match=output):
@@ -84,7 +84,7 @@ async def test_whatever_a_judgement_does_is_an_answer(name: str) -> None:
     assert await judge(lambda: "alive") == "alive"
 
 
-async def test_the_others_of_a_batch_have_their_answers_and_the_loop_goes_on() -> None:
+async def test_the_rest_of_a_batch_gets_its_responses_and_the_loop_goes_on() -> None:
     judge, longest, last = Judge(), 0.0, time.monotonic()
 
     async def beat() -> None:
@@ -117,7 +117,7 @@ async def test_a_copy_changes_nothing_here_and_sees_what_is_known_now() -> None:
     assert known == {"a": 3}
 
 
-async def test_whoever_gives_up_holds_nothing_up_and_no_copy_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_abandoned_request_blocks_nothing_and_leaves_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     judge, genuine = Judge(), os.fork
     made: list[int] = []
 
@@ -161,7 +161,7 @@ def key(name: str) -> Key:
     return Key("app", "shop", name)
 
 
-async def test_slow_keys_wait_for_all_others_one_at_a_time() -> None:
+async def test_slow_keys_wait_for_all_quick_ones_one_at_a_time() -> None:
     queue = WorkQueue()
     slow = [key(f"slow{number}") for number in range(3)]
     for item in slow:

@@ -30,7 +30,7 @@ def test_service_links_are_no_settings() -> None:
     assert read(LINKS) == Settings()
 
 
-def test_settings_beside_service_links_hold() -> None:
+def test_settings_apply_despite_service_links() -> None:
     result = read({**LINKS, "TIDINGS_OPERATOR_PORT": "9090", "TIDINGS_OPERATOR_WEBHOOK_PORT": "8443"})
     assert (result.port, result.webhook_port) == (9090, 8443)
 
@@ -68,7 +68,7 @@ def test_without_ipv6_it_listens_all_the_same(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_it_listens_where_it_is_told(host: str) -> None:
+def test_it_listens_at_the_configured_address(host: str) -> None:
     try:
         with server.listener(host, 0) as listening:
             assert listening.getsockname()[0] == host

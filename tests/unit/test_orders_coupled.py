@@ -131,7 +131,7 @@ async def test_any_of_the_four_fails_the_order(world: World, name: str, answer: 
     assert emails == ([] if name == "payments" else ["orderCancelled"])  # nobody is written to who has not paid
 
 
-async def test_an_event_that_is_not_handled_at_once_fails_the_order(world: World):
+async def test_an_event_that_is_not_handled_immediately_fails_the_order(world: World):
     world.answers["kitchen"] = httpx2.Response(200, json={"status": "RETRY"})
     assert "answered {'status': 'RETRY'}" in (await world.place()).json()["detail"]
 
@@ -156,7 +156,7 @@ async def test_a_customer_whom_loyalty_does_not_know_yet_is_no_failure(world: Wo
     assert (await world.place()).json()["status"] == "confirmed"
 
 
-async def test_the_same_key_calls_nobody_again(world: World):
+async def test_the_same_key_makes_no_further_calls(world: World):
     first = await world.place(**{"Idempotency-Key": "k"})
     calls = len(world.calls)
     assert (await world.place(**{"Idempotency-Key": "k"})).json() == first.json()

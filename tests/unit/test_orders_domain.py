@@ -118,7 +118,7 @@ def test_every_report_at_every_status(status: Status, report: str):
         (Reason.DELIVERY_FAILED, BOXED, OUT),
     ],
 )
-def test_a_cancellation_says_how_far_the_order_had_come(reason: Reason, actual: Status, stage: Status):
+def test_a_cancellation_states_the_reached_stage(reason: Reason, actual: Status, stage: Status):
     order = an_order(actual)
     assert order.fail(reason, LATER)
     assert order.cancellation is not None
@@ -126,12 +126,12 @@ def test_a_cancellation_says_how_far_the_order_had_come(reason: Reason, actual: 
 
 
 @pytest.mark.parametrize("status", [OUT, COMPLETED])
-def test_too_late_says_why(status: Status):
+def test_a_late_change_is_rejected_with_a_reason(status: Status):
     with pytest.raises(TooLate, match=r"can no longer be cancelled: (the driver|it has been)"):
         an_order(status).cancel(NOW)
 
 
-def test_what_is_handed_over_after_its_cancellation_was_given_away():
+def test_an_order_handed_over_after_its_cancellation_is_not_refunded():
     order = an_order(CANCELLED)
     assert order.hand_over(LATER)
     assert (order.status, order.completed_at, order.given_away_at) == (CANCELLED, None, LATER)
@@ -156,7 +156,7 @@ def test_all_orders_of_arrival_end_alike(arrivals: list[str], duplicates: list[s
 
 
 @given(st.lists(st.sampled_from(sorted(REPORTS)), max_size=12))
-def test_an_order_never_goes_back_and_ends_once(reports: list[str]):
+def test_an_order_never_goes_back_and_ends_a_single_time(reports: list[str]):
     order, way = an_order(), list(Status)
     for report in reports:
         before, cancellation = order.status, order.cancellation
@@ -183,9 +183,7 @@ def test_an_order_never_goes_back_and_ends_once(reports: list[str]):
         ({"a": 1}, Fulfilment.DELIVERY, None, "needs an address"),
     ],
 )
-def test_what_nobody_could_carry_out(
-    quantities: dict[str, int], fulfilment: Fulfilment, address: Address | None, message: str
-):
+def test_impossible_settings(quantities: dict[str, int], fulfilment: Fulfilment, address: Address | None, message: str):
     with pytest.raises(InvalidOrder, match=message):
         Draft(ADA, fulfilment, quantities, address)
 

@@ -88,7 +88,7 @@ async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
         yield shop
 
 
-async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
+async def test_placing_publishes_the_fact_and_asks_for_the_payment(shop: Shop):
     answer = await shop.http.post("/orders", json=ORDER)
     order_id = answer.json()["orderId"]
     assert (answer.status_code, answer.headers["location"]) == (202, f"/orders/{order_id}")
@@ -117,7 +117,7 @@ async def test_placing_tells_the_fact_and_asks_for_the_payment(shop: Shop):
     assert "tok_ok" not in json.dumps(await shop.look(order_id))
 
 
-async def test_a_confirmed_order_is_told_in_both_versions_under_one_id(shop: Shop):
+async def test_a_confirmed_order_is_published_in_both_versions_under_one_id(shop: Shop):
     order_id = await shop.place()
     await shop.receive("payments.paymentAuthorised", orderId=order_id, paymentId="p-1", amountCents=1900)
     [sparse], [fat] = await shop.published("orders.orderConfirmed.v1"), await shop.published("orders.orderConfirmed.v2")
@@ -176,7 +176,7 @@ BOXED: tuple[str, dict[str, Any]] = ("kitchen.pizzaBoxed", {})
         ([CONFIRM, ("delivery.deliveryFailed", {"reason": "nobodyHome"})], "deliveryFailed", "outForDelivery"),
     ],
 )
-async def test_what_goes_wrong_ends_the_order_and_the_customer_is_told(
+async def test_a_failure_ends_the_order_and_the_customer_is_notified(
     shop: Shop, reports: list[tuple[str, dict[str, str]]], reason: str, stage: str
 ):
     order_id = await shop.place()
@@ -383,7 +383,7 @@ async def test_ids_cannot_be_computed_from_what_a_customer_sends(shop: Shop):
     assert ids[0][1] != ids[1][1]
 
 
-async def test_an_order_that_is_not_paid_for_sends_nobody_an_email(shop: Shop):
+async def test_an_order_that_is_not_paid_for_sends_no_one_an_email(shop: Shop):
     order_id = await shop.place(customer={"name": "Buy at http://evil.example", "email": "victim@example.org"})
     await shop.http.post(f"/orders/{order_id}/cancel")
     refused = await shop.place(customer={"name": "x", "email": "victim@example.org"})

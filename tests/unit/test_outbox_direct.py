@@ -44,7 +44,7 @@ async def api(service: Service, router: APIRouter = router) -> AsyncIterator[htt
         yield http
 
 
-async def test_a_caller_is_told_when_to_come_back_while_the_breaker_is_open() -> None:
+async def test_callers_receive_retry_after_while_the_breaker_is_open() -> None:
     sidecar = MemorySidecar("shop")
     direct = outbox(sidecar)
     async with api(Service("shop", sidecar=sidecar, outbox=direct)) as http:
@@ -100,7 +100,7 @@ def test_being_paused_is_being_unavailable() -> None:
     assert issubclass(PublishingPaused, SidecarUnavailable)
 
 
-async def test_a_drivers_arrival_that_was_not_told_is_told_when_he_is_sent_again() -> None:
+async def test_an_unpublished_arrival_of_a_driver_is_published_on_the_next_request() -> None:
     broker = MemoryBroker()
     sidecar = MemorySidecar("delivery", broker)
     service = Service("delivery", delivering, sidecar=sidecar)

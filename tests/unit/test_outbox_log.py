@@ -121,7 +121,7 @@ async def test_commits_publishes_and_leaves_no_slot_behind(system: System) -> No
         assert system.count() == 1
 
 
-async def test_an_event_is_handled_once_however_often_it_comes(system: System) -> None:
+async def test_a_redelivered_event_is_handled_a_single_time(system: System) -> None:
     again = counted()
     async with system.process() as (service, _), system.process("shop-1") as (other, _):
         answers = await asyncio.gather(*(deliver(item, again) for item in [service, other] * 5))
@@ -166,9 +166,7 @@ async def test_a_crash_after_the_publish_publishes_the_same_id_again(system: Sys
     assert len({item["id"] for item in system.published()}) == 1
 
 
-async def test_another_instance_adopts_a_lane_once_its_lease_is_over(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_instance_adopts_a_lane_after_its_lease(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "LEASE", 0.2)
     async with system.process("shop-0") as (service, sidecar):
         sidecar.fail("publish", times=1000, error=SidecarUnavailable("cut off"))
@@ -272,7 +270,7 @@ async def test_a_clean_stop_leaves_the_directory_empty(system: System) -> None:
         assert system.slots() == []
 
 
-async def test_handlers_without_a_document_are_handled_once_too(system: System) -> None:
+async def test_handlers_without_a_document_are_handled_a_single_time_too(system: System) -> None:
     async def forward(message: Counted, context: StateContext) -> None:
         context.publish(Changed(item=message.item, total=7))
 
@@ -309,13 +307,13 @@ async def recount(message: Counted, context: StateContext) -> None:
     context.schedule(Recount(item=message.item))
 
 
-async def test_a_scheduled_message_is_handled_once(system: System) -> None:
+async def test_a_scheduled_message_is_handled_a_single_time(system: System) -> None:
     async with system.process() as (service, _):
         await service.execute(recount, Counted(item="apple"))
         await until(lambda: system.totals() == [1] and not system.slots())
 
 
-async def test_what_a_scheduled_message_tells_follows_from_the_event_that_asked_for_it(system: System) -> None:
+async def test_what_a_scheduled_message_publishes_follows_from_the_event_that_asked_for_it(system: System) -> None:
     system.handlers = Handlers()
     system.handlers.on(Counted)(recount)
     system.handlers.on(Recount)(count)

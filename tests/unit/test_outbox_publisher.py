@@ -58,7 +58,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "_PAUSE", 0.0)
 
 
-async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
+async def test_the_first_goes_immediately_and_those_behind_it_together() -> None:
     sidecar = Slow()
     tasks = await begun(BatchingPublisher(sidecar), b"1", b"2", b"3")
     assert sidecar.sent == [("t", [b"1"])]
@@ -69,7 +69,7 @@ async def test_the_first_goes_at_once_and_those_behind_it_together() -> None:
     assert all(task.done() for task in tasks)
 
 
-async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_call_the_rest_are_gathered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[Callable[[], object]] = []
 
     def call_later(_delay: float, function: Callable[..., object], *arguments: object) -> None:
@@ -92,7 +92,7 @@ async def test_after_a_call_others_are_gathered_for_a_moment(monkeypatch: pytest
     assert len(sidecar.sent) == 3, "after a pause in which no event came the next goes at once"
 
 
-async def test_topics_do_not_wait_for_each_other() -> None:
+async def test_topics_do_not_wait_for_one_another() -> None:
     sidecar = Slow()
     sender = BatchingPublisher(sidecar)
     await begun(sender, b"1")
@@ -112,7 +112,7 @@ async def test_a_call_is_never_too_large(limit: str, monkeypatch: pytest.MonkeyP
     assert all(task.done() for task in tasks)
 
 
-async def test_each_gets_its_own_answer_and_who_has_left_is_not_sent() -> None:
+async def test_every_caller_gets_its_own_result_and_a_cancelled_one_is_not_sent() -> None:
     sidecar = Slow()
     first, good, bad, removed = await begun(BatchingPublisher(sidecar), b"1", b"good", b"bad", b"gone")
     removed.cancel()
@@ -139,7 +139,7 @@ async def test_a_call_that_fails_whole_fails_for_all_and_the_next_goes_on(error:
     assert third.exception() is None
 
 
-async def test_stopped_it_leaves_nobody_waiting() -> None:
+async def test_stopping_releases_all_waiting_callers() -> None:
     sidecar = Slow()
     sender = BatchingPublisher(sidecar)
     _, second, third = await begun(sender, b"1", b"2", b"3")

@@ -95,14 +95,14 @@ def test_a_call_has_one_topic_and_is_never_too_large() -> None:
         ([AWAY, REFUSED], 1, [0, 1]),
     ],
 )
-def test_a_row_is_blamed_only_while_the_broker_takes_others(
+def test_a_row_is_blamed_only_while_the_broker_takes_the_rest(
     failed: list[SidecarError], went: int, blamed: list[int]
 ) -> None:
     assert list(table_relay._own_failures(dict(enumerate(failed)), went)) == blamed
 
 
 @parametrized(ANYWHERE | SQLITE)
-async def test_a_write_that_sqlite_refuses_is_a_dead_letter_at_once(write: Write, tmp_path: Path) -> None:
+async def test_a_write_that_sqlite_refuses_is_a_dead_letter_immediately(write: Write, tmp_path: Path) -> None:
     await check_refused(f"sqlite:///{tmp_path}/shop.db", write)
 
 

@@ -139,7 +139,7 @@ def test_what_does_not_agree_is_seen() -> None:
 
 
 @pytest.mark.parametrize("facts", ["td", "tx", "tdx", "rx", "rd"])
-def test_whatever_the_order_of_arrival_the_money_is_the_same(facts: str) -> None:
+def test_the_money_is_the_same_in_any_order_of_arrival(facts: str) -> None:
     """Each fact twice, in every order: a cancelled order costs nothing, a completed one what it cost."""
     paid = {booked([("".join(order), 3150)]).revenue_cents for order in set(permutations(facts * 2))}
     assert paid == {3150 if facts == "td" else 0}

@@ -145,7 +145,9 @@ async def test_an_order_is_authorised_and_settled(payments: Payments) -> None:
         ("tok_ok", 100_001, "limitExceeded"),
     ],
 )
-async def test_a_refusal_says_why_and_moves_nothing(payments: Payments, token: str, cents: int, reason: str) -> None:
+async def test_a_refusal_reports_the_reason_and_moves_nothing(
+    payments: Payments, token: str, cents: int, reason: str
+) -> None:
     await payments.publish_events(TakePayment(order_id="o-1", payment_token=token, amount_cents=cents))
     (refused,) = payments.broker.events("payments.paymentRefused.v1")
     assert refused["data"]["reason"] == reason
@@ -173,7 +175,7 @@ async def test_any_order_of_arrival_gives_a_cancelled_order_its_money_back(
     assert ("Authorised" in payments.facts()) == (not cancelled_first)
 
 
-async def test_the_same_event_delivered_again_and_at_once_changes_nothing(payments: Payments) -> None:
+async def test_the_same_event_delivered_again_or_concurrently_changes_nothing(payments: Payments) -> None:
     take, complete = _encoded(TAKE), _encoded(COMPLETE)
     for topic, body in ((TOPICS[0], take), (TOPICS[1], complete)):
         answers = await asyncio.gather(*(payments.service.ingress.deliver(f"/events/{topic}", body) for _ in range(5)))
@@ -214,7 +216,7 @@ async def test_what_cannot_be_right_is_a_dead_letter_with_the_reason(payments: P
     assert payments.facts() == ["Authorised"]
 
 
-async def test_while_the_broker_is_down_money_moves_and_is_told_after_a_restart(tmp_path: Path) -> None:
+async def test_while_the_broker_is_down_money_moves_and_is_published_after_a_restart(tmp_path: Path) -> None:
     system = Payments(tmp_path)
     take = f"/events/{TOPICS[0]}"
     async with system.running() as payments:
@@ -228,12 +230,12 @@ async def test_while_the_broker_is_down_money_moves_and_is_told_after_a_restart(
         assert payments.facts() == ["Authorised"]
 
 
-async def test_an_unknown_order_is_not_found(payments: Payments) -> None:
+async def test_an_unknown_order_is_404(payments: Payments) -> None:
     answer = await payments.api.get("/payments/nobody")
     assert (answer.status_code, "order nobody" in answer.json()["detail"]) == (404, True)
 
 
-def test_the_ledger_stands_in_the_data_folder_unless_a_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledger_is_in_the_data_folder_unless_a_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDINGS_DATA", "/data/payments")
     assert PaymentsSettings().database == "sqlite:////data/payments/payments.db"
     monkeypatch.setenv("PAYMENTS_DATABASE_URL", "postgresql://db/payments")

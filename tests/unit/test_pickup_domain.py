@@ -82,7 +82,7 @@ def order_in(status: Status) -> ShelvedOrder:
         ],
     ],
 )
-def test_what_happens_in_each_status(before: Status, happens: Happens, answer: bool, after: Status):
+def test_what_happens_in_every_status(before: Status, happens: Happens, answer: bool, after: Status):
     order = order_in(before)
     assert happens(order) is answer
     assert order.status is after
@@ -105,7 +105,7 @@ def test_what_is_not_on_the_shelf_cannot_be_collected_and_why(status: Status, wh
 
 @pytest.mark.parametrize("status", [Status.SHELVED, Status.COLLECTED])
 @pytest.mark.parametrize("code", ["", "K7M2", "K7M2QQ", "WRONG"])
-def test_the_code_must_be_right_also_for_an_order_that_is_gone(status: Status, code: str):
+def test_the_code_must_be_right_also_for_a_collected_order(status: Status, code: str):
     order = order_in(status)
     with pytest.raises(WrongCode, match="not the code of order 17"):
         order.collect(code, LATER)
@@ -113,11 +113,11 @@ def test_the_code_must_be_right_also_for_an_order_that_is_gone(status: Status, c
 
 
 @pytest.mark.parametrize("message", ["k7m2q", " K7M2Q "])
-def test_the_code_may_be_said_carelessly(message: str):
+def test_the_code_may_be_typed_carelessly(message: str):
     assert order_in(Status.SHELVED).collect(message, LATER)
 
 
-def test_the_shelved_order_knows_all_that_was_said():
+def test_the_shelved_order_has_all_published_data():
     order = order_in(Status.SHELVED)
     assert (order.customer_name, order.boxes, order.code, order.shelf) == ("Ann", 2, CODE, shelf_of("17"))
     assert order.shelved_at == NOW
@@ -125,7 +125,7 @@ def test_the_shelved_order_knows_all_that_was_said():
 
 
 @given(st.permutations([confirm, box, confirm, box]))
-def test_facts_converge_in_any_order_and_put_the_order_on_its_shelf_once(facts: list[Happens]):
+def test_facts_converge_in_any_order_and_put_the_order_on_its_shelf_a_single_time(facts: list[Happens]):
     order = ShelvedOrder(order_id="17")
     assert [fact(order) for fact in facts].count(True) == 1
     assert order == order_in(Status.SHELVED)

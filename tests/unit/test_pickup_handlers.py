@@ -90,7 +90,9 @@ IMPATIENT = pytest.mark.parametrize("environment", [{"EXPIRY": "1"}], indirect=T
 
 
 @pytest.mark.parametrize("facts", [[confirmed(), boxed()], [boxed(), confirmed()]], ids=["in order", "boxed first"])
-async def test_an_order_is_shelved_once_whatever_comes_first_and_twice(counter: Counterside, facts: list[bytes]):
+async def test_an_order_is_shelved_a_single_time_despite_reordered_and_repeated_events(
+    counter: Counterside, facts: list[bytes]
+):
     await counter.receive(*facts, *facts)
     (place,) = await counter.until_shelf(ORDER)
     (published,) = counter.published_data("orderShelved")
@@ -139,7 +141,7 @@ async def test_the_customer_collects_with_the_code_and_asking_again_changes_noth
         (ORDER, {}, 422, "body.code"),
     ],
 )
-async def test_what_is_refused_says_why(counter: Counterside, order_id: str, body: Any, status: int, detail: str):
+async def test_rejections_have_a_reason(counter: Counterside, order_id: str, body: Any, status: int, detail: str):
     await counter.shelved()
     answer = await counter.http.post(f"/orders/{order_id}/collect", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -147,7 +149,7 @@ async def test_what_is_refused_says_why(counter: Counterside, order_id: str, bod
     assert counter.published_data("orderCollected") == []
 
 
-async def test_an_order_that_is_not_there_yet_cannot_be_collected(counter: Counterside):
+async def test_an_order_that_has_not_arrived_cannot_be_collected(counter: Counterside):
     await counter.receive(confirmed())
     answer = await counter.http.post(f"/orders/{ORDER}/collect", json={"code": "AAAAA"})
     assert (answer.status_code, answer.json()["detail"][-34:]) == (409, "the kitchen is still working on it")
@@ -178,7 +180,7 @@ async def test_the_autopilots_customers_come_for_all_of_a_burst(counter: Counter
 
 
 @IMPATIENT
-async def test_an_order_that_nobody_comes_for_expires(counter: Counterside):
+async def test_an_uncollected_order_expires(counter: Counterside):
     await counter.receive(confirmed(), boxed())
     await counter.until(lambda: counter.published_data("collectionExpired"))
     await counter.until_shelf()

@@ -56,7 +56,7 @@ def test_filters_become_guarded_cel(condition: dict[str, Any], expected: str):
         ({}, False),
     ],
 )
-def test_filters_mean_what_they_say(event: dict[str, Any], expected: bool):
+def test_filters_match_as_documented(event: dict[str, Any], expected: bool):
     ways = [{"exact": {"data.channel": item}} for item in ("web", "phone")]
     match = rendered({"any": ways}, {"not": {"exact": {"data.total": 20}}})
     assert cel.evaluate(match, event) is expected
@@ -249,7 +249,7 @@ def test_a_boolean_is_no_number_to_daprd():
         ("event.data.channel == 'phone'", None),
     ],
 )
-def test_a_part_that_fails_is_found_though_another_decides(expression: str, fails: str | None):
+def test_a_part_that_fails_is_detected_though_another_decides(expression: str, fails: str | None):
     result = cel.failure(expression, {"id": "0", "data": {"channel": "phone"}})
     assert (result is None) is (fails is None)
     assert (fails or "") in (result or "")

@@ -155,7 +155,7 @@ def test_kinds(reader: Schema, writer: Schema, is_compatible: bool):
 KINDS = {"card": {"n": TEXT}, "cash": {"n": TEXT, "till": INT}}
 
 
-def test_alternatives_that_a_field_tells_apart():
+def test_alternatives_with_a_discriminator():
     def payment(kinds: dict[str, Schema]) -> Schema:
         parts = [
             {"type": "object", "properties": {"kind": {"const": kind}, **more}, "required": ["kind"]}

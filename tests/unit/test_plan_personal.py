@@ -58,7 +58,7 @@ def said(planned: Plan, *rules: str) -> list[str]:
     return [finding.message for finding in planned.findings if finding.rule in (rules or ("personal-data",))]
 
 
-def test_complete_marks_have_no_finding_and_are_found_at_any_depth():
+def test_complete_marks_have_no_finding_and_are_detected_at_any_depth():
     deep = {
         "$defs": {"person": thing(customerId=SUBJECT, names={"type": "array", "items": PII})},
         **thing(
@@ -140,7 +140,7 @@ def test_a_filter_cannot_read_a_personal_field(filters: list[Any]):
 
 
 @pytest.mark.parametrize("cel", ["has(event.data.name)", 'has(event.data.id) && event.data.id == "1"'])
-def test_a_filter_reads_other_fields_and_whether_there_is_one(cel: str):
+def test_a_filter_reads_other_fields_and_their_presence(cel: str):
     assert said(plan(inventory(GOOD, events={**NAMED, "filters": [{"cel": cel}]})), "filter-personal") == []
 
 

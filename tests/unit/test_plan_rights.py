@@ -78,7 +78,7 @@ def errors(actual: Plan) -> set[tuple[str, str]]:
         "defaultordersorders.orderPlaced.v1outbox",
     ],
 )
-def test_dead_letters_go_to_no_topic_of_others(topic: str, kit: bool) -> None:
+def test_dead_letters_go_to_no_topic_of_other_owners(topic: str, kit: bool) -> None:
     result = planned(evil(kit=kit, delivery={"deadLetter": {"topic": topic}}))
     assert ("evil-reads", "foreign-topic") in errors(result)
     assert rights(result, "evil") == reading(result, "evil") == set()
@@ -133,7 +133,7 @@ def test_a_source_of_ones_own_or_of_the_type_is_read() -> None:
         "xoutbox",
     ],
 )
-def test_a_type_claims_no_channel_of_others(topic: str) -> None:
+def test_a_type_claims_no_channel_of_other_owners(topic: str) -> None:
     claim = event_type("zevil.thingStolen", "v1:Active", channel={"topic": topic}, producers=["evil"])
     result = planned(claim)
     assert errors(result) == {("zevil.thingstolen", "foreign-topic")}
@@ -160,7 +160,7 @@ def test_a_type_with_an_error_grants_nothing_and_what_only_it_granted_is_revoked
     assert "zoo.animalFed.v1" not in plan(known, TODAY).topics
 
 
-def test_the_operator_is_told_of_the_apps_whose_rights_a_topic_changes() -> None:
+def test_the_operator_knows_the_apps_whose_rights_a_topic_changes() -> None:
     custom = evil(delivery={"deadLetter": {"topic": "failures"}})
     known = inventory(*OURS, custom)
     claim, _ = parse_resource(event_type("a.thingDone", "v1:Active", channel={"topic": "failures"}, producers=["a"]))
@@ -203,7 +203,7 @@ def neighbourly(accounts: dict[str, frozenset[str]], *documents: Document) -> di
     return {item.resource: f"{item.message} {item.fix}" for item in findings if item.rule == "shared-broker-account"}
 
 
-def test_namespaces_on_one_account_that_nothing_connects_are_warned_and_told_nothing_of_each_other() -> None:
+def test_namespaces_sharing_an_account_are_warned_without_disclosing_one_another() -> None:
     stolen = elsewhere(event_type(PAYMENTS, "v1:Active", producers=["evil"]))
     namesake = elsewhere(subscription("x", "payments", versions=["v1"], type=PAYMENTS))
     warned = neighbourly({"default": ONE, "far": ONE | OTHER}, stolen, namesake)

@@ -63,7 +63,7 @@ def drawn(*documents: Document) -> Document:
     return answer
 
 
-def test_a_type_says_whose_it_is_and_where_each_version_travels() -> None:
+def test_a_type_reports_its_owner_and_the_channel_of_every_version() -> None:
     [result] = drawn(CONFIRMED)["types"]
     assert result["producers"] == ["orders"]
     assert (result["owner"], result["contact"], result["intent"]) == ("sales", "sales@pizza.example", "Fact")
@@ -81,7 +81,7 @@ def test_a_type_says_whose_it_is_and_where_each_version_travels() -> None:
         (EVERYTHING, "archive", ["v1", "v2"], {"pattern": True}),
     ],
 )
-def test_a_subscription_says_what_it_reads(document: Document, app: str, reads: list[str], about: Document) -> None:
+def test_a_subscription_reports_its_topics(document: Document, app: str, reads: list[str], about: Document) -> None:
     [result] = drawn(CONFIRMED, document)["subscriptions"]
     assert result["app"] == app
     assert result["reads"] == {"orders.orderConfirmed": reads}
@@ -114,7 +114,7 @@ def test_a_deprecated_version_names_who_reads_it_but_not_who_reads_by_pattern() 
     }
 
 
-def test_a_version_deprecated_without_a_date_is_told_too() -> None:
+def test_a_version_deprecated_without_a_date_is_reported_too() -> None:
     undated = {**CONFIRMED["spec"], "versions": [{"name": "v1", "schema": {}, "state": "Deprecated"}]}
     [result] = drawn({**CONFIRMED, "spec": undated})["deprecated"]
     assert (result["effective"], result["removal"], result["alternative"]) == (None, None, None)

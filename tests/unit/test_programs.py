@@ -69,7 +69,7 @@ TOY = Program(name="toy", version="1.2.3")
         ("kind v0.30.0 go1.24.6 linux/amd64", (0, 30, 0)),
     ],
 )
-def test_the_version_that_a_program_says(expected_text: str, version: tuple[int, ...] | None) -> None:
+def test_the_version_that_a_program_prints(expected_text: str, version: tuple[int, ...] | None) -> None:
     assert parse_version(expected_text) == version
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_name_is_an_error_before_any_work() -> None:
         ("", None),
     ],
 )
-def test_the_published_checksum_is_found(text: str, digest: str | None) -> None:
+def test_the_published_checksum_is_extracted(text: str, digest: str | None) -> None:
     assert published_digest(text, "toy.tar.gz") == digest
 
 
@@ -201,9 +201,7 @@ def test_a_wrong_checksum_is_an_error_and_never_passed_over(
     assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
 
 
-def test_a_pinned_checksum_decides_whatever_is_published_beside_the_release(
-    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pinned_checksum_overrides_the_published_one(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever can replace a release can replace the checksum beside it."""
     folder, address = site
     genuine, planted = (SAYS_ITS_VERSION.format("1.2.3") + f"# {item}\n" for item in ("genuine", "planted"))
@@ -233,7 +231,7 @@ def test_a_release_has_an_end_and_leads_to_nothing_unencrypted(
         ensure("toy")
 
 
-def test_whatever_is_built_is_pinned_by_checksum() -> None:
+def test_everything_built_is_pinned_by_checksum() -> None:
     lines = packaged(gobuild.SUMS).decode().splitlines()
     known_ = {tuple(line.split()[:2]) for line in lines}
     assert all(re.fullmatch(r"\S+ \S+ h1:[A-Za-z0-9+/]{43}=", line) for line in lines)
@@ -348,9 +346,7 @@ def test_a_program_is_built_with_its_version(go_module: GoModule, monkeypatch: p
     assert re.fullmatch(r"building toy 1\.2\.3 from the Go module proxy: \d+ s", published[-2])
 
 
-def test_our_own_files_stand_in_for_a_folder_of_the_module(
-    go_module: GoModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_own_files_replace_a_folder_of_the_module(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
     own = b'package parts\n\nfunc Names() string { return "ours" }\n'
     pin(monkeypatch, {"example.org/toy": "v1.2.3"}, {"ours.go": own})
     module = GoModule(**{**vars(go_module), "overlay": {"parts": "ours.go"}})
@@ -423,7 +419,7 @@ def test_a_program_is_built_as_a_dependency(go_module: GoModule, monkeypatch: py
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stderr.endswith(" upstream\n")
 
 
-def test_a_build_that_fails_shows_what_go_said(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_shows_the_output_of_go(go_module: GoModule, monkeypatch: pytest.MonkeyPatch) -> None:
     module = GoModule(**{**vars(go_module), "package": "./missing"})
     toy = known(monkeypatch, Program(name="toy", version="1.2.3", module=module))
     with pytest.raises(ProgramError, match=r"(?s)ended with 1:\n.*missing.*set GOPROXY"):
@@ -465,7 +461,7 @@ print(ensure("toy", report=lambda line: print(line, file=sys.stderr))["toy"])
 """
 
 
-def test_two_processes_never_make_the_same_program_twice(tmp_path: Path) -> None:
+def test_two_processes_never_create_the_same_program_concurrently(tmp_path: Path) -> None:
     log = tmp_path / "log"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", TWO_AT_ONCE, str(log)]
@@ -513,7 +509,7 @@ def test_a_packaged_program_that_cannot_be_installed_is_named_per_platform(
         ensure("toy")
 
 
-def test_an_installation_that_fails_shows_what_it_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failed_installation_shows_its_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     known(monkeypatch, PACKAGED)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     script(tmp_path / "bin/apt-get", "#!/bin/sh\necho no such package >&2\nexit 100\n")
@@ -528,7 +524,7 @@ def command() -> typer.Typer:
     return app
 
 
-def test_the_command_prints_where_each_program_is(
+def test_the_command_prints_where_every_program_is(
     command: typer.Typer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     known(monkeypatch, TOY)

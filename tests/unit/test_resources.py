@@ -108,11 +108,11 @@ def test_mistakes(before: str, after: str, rule: str, place: str, fix: str):
     assert any(item[0] == rule and item[1].startswith(place) and item[2].startswith(fix) for item in result), result
 
 
-def test_what_is_right_has_no_findings_and_what_is_not_ours_is_let_through():
+def test_valid_resources_have_no_findings_and_foreign_ones_are_ignored():
     assert findings(GOOD + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n---\n") == []
 
 
-def test_all_unknown_fields_are_told_at_once():
+def test_all_unknown_fields_are_reported_together():
     text = GOOD.replace("  events", "  verions: {}\n  sorce: {}\n  events").replace("appId", "appId: x, kitt: 1, owner")
     assert [finding[0] for finding in findings(text)] == ["unknown-field"] * 3
 
@@ -167,7 +167,7 @@ def test_files_are_loaded_with_their_schemas_and_examples(tmp_path: Path):
     ]
 
 
-def test_a_name_written_twice_is_kept_once_and_told(tmp_path: Path):
+def test_a_name_written_a_second_time_is_kept_a_single_time_and_reported(tmp_path: Path):
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(GOOD.replace("kitchen", "other"))
     inventory = load([tmp_path])

@@ -235,7 +235,7 @@ def test_parsing_raises_nothing(data: Any) -> None:
         {"kind": "Component", "metadata": {}, "spec": {"type": "pubsub.redis"}},
     ],
 )
-def test_a_broken_component_says_nothing(document: Any) -> None:
+def test_a_broken_component_has_no_findings(document: Any) -> None:
     assert one_at_a_time(document) is None
     assert shares_workers(document) is None
 

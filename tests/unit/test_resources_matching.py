@@ -60,7 +60,7 @@ def test_as_in_a_sidecar(written: list[dict[str, Any]], event: dict[str, Any]) -
         [{"any": [{"any": [{"cel": "true"}]}]}],
     ],
 )
-def test_cel_is_found_however_deep(written: list[dict[str, Any]]) -> None:
+def test_cel_is_detected_at_any_depth(written: list[dict[str, Any]]) -> None:
     assert has_cel(read(written))
     assert not has_cel(read([{"not": {"exact": {"a": 1}}}]))
 

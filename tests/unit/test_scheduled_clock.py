@@ -132,7 +132,7 @@ def test_a_clock_that_was_wrong_and_is_set_right_changes_no_wait(bell: Bell) -> 
     bell.run(work)
 
 
-def test_what_comes_due_while_nobody_runs_is_handled_at_the_next_start(bell: Bell) -> None:
+def test_messages_due_while_no_instance_runs_are_handled_at_the_next_start(bell: Bell) -> None:
     async def work() -> None:
         async with bell.world.process() as process:
             await bell.ask(process, "bell")
@@ -147,9 +147,7 @@ def test_what_comes_due_while_nobody_runs_is_handled_at_the_next_start(bell: Bel
 
 @pytest.mark.parametrize("jump", [-DAYS, DAYS], ids=["back", "ahead"])
 @pytest.mark.parametrize("instance", ["shop-0", "shop-1"])
-def test_an_event_that_was_refused_is_tried_again_whatever_the_clock_says(
-    bell: Bell, jump: float, instance: str
-) -> None:
+def test_a_rejected_event_is_retried_regardless_of_the_clock(bell: Bell, jump: float, instance: str) -> None:
     """Also by another replica, which adopts it."""
 
     async def publish(_message: None, context: Context) -> None:

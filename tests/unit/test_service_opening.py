@@ -47,7 +47,7 @@ async def test_opening_is_repeated_until_it_is_committed_and_does_nothing_the_ne
     assert [item["subject"] for item in first.broker.events("shop.shopOpened.v1")] == ["main"]
 
 
-async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets_ready(
+async def test_an_opening_that_fails_for_good_is_reported_and_the_service_never_gets_ready(
     capsys: pytest.CaptureFixture[str],
 ):
     async def broken(_context: StateContext) -> None:
@@ -63,7 +63,7 @@ async def test_an_opening_that_fails_for_good_is_told_and_the_service_never_gets
     await service.stop()
 
 
-async def test_an_outbox_that_cannot_start_is_told_too(
+async def test_an_outbox_that_cannot_start_is_reported_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     async def broken(_deliver: object) -> None:

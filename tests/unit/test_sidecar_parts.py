@@ -117,11 +117,11 @@ def test_what_is_no_event_is_refused(event: bytes) -> None:
         ),
     ],
 )
-def test_the_environment_says_where_the_sidecar_is(settings: dict[str, Any], address: str) -> None:
+def test_the_environment_has_the_address_of_the_sidecar(settings: dict[str, Any], address: str) -> None:
     assert DaprSidecar.from_settings(Settings(**settings)).address == address
 
 
-def test_an_address_that_is_none_is_refused_at_once() -> None:
+def test_an_address_that_is_none_is_refused_immediately() -> None:
     with pytest.raises(ValueError, match="invalid scheme"):
         DaprSidecar("ftp://127.0.0.1:1")
 

@@ -44,7 +44,7 @@ async def test_nothing_is_delivered_before_settle_and_then_in_the_order_of_publi
     assert [delivery.verdict for delivery in broker.deliveries] == ["done"] * 5
 
 
-async def test_a_seed_shuffles_the_same_way_each_time() -> None:
+async def test_a_seed_shuffles_the_same_way_every_time() -> None:
     orders = []
     for seed in (1, 1, 2):
         broker = MemoryBroker(shuffle=random.Random(seed))
@@ -56,7 +56,7 @@ async def test_a_seed_shuffles_the_same_way_each_time() -> None:
     assert sorted(orders[0], key=int) == list(map(str, range(20))) != orders[0]
 
 
-async def test_an_app_attached_later_is_given_everything_and_one_that_comes_back_what_it_missed() -> None:
+async def test_an_app_attached_later_receives_all_events_and_a_returning_one_the_missed_events() -> None:
     broker = MemoryBroker()
     orders, early = system(broker)
     await publish(orders, "1")
@@ -84,7 +84,7 @@ async def test_a_failure_without_a_dead_letter_topic_comes_again_with_the_next_s
     assert app.ids("/a") == ["1"] * 5
 
 
-async def test_retrying_for_ever_is_one_attempt_in_each_settle_and_never_a_dead_letter() -> None:
+async def test_unlimited_retries_are_one_attempt_per_settle_and_never_a_dead_letter() -> None:
     broker, app = MemoryBroker(), Recorder()
     app.answers["/a"] = [(500, b"")]
     programme = [subscription("t", "/a", "dead"), subscription("dead", "/dead")]
@@ -123,7 +123,7 @@ async def test_an_app_that_raises_has_failed_and_one_that_stops_itself_is_not_as
     assert len(broker.stuck()) == 1
 
 
-async def test_what_handlers_publish_and_what_runs_beside_them_is_delivered_too() -> None:
+async def test_what_handlers_publish_and_what_runs_next_to_them_is_delivered_too() -> None:
     broker = MemoryBroker()
     orders, app = system(broker, "second")
     later: list[str] = []
@@ -144,7 +144,7 @@ async def test_what_handlers_publish_and_what_runs_beside_them_is_delivered_too(
     assert app.ids("/a") == ["after-1"]
 
 
-async def test_a_loop_of_events_is_found() -> None:
+async def test_a_loop_of_events_is_detected() -> None:
     broker = MemoryBroker()
     sidecar = MemorySidecar("kitchen", broker)
 
@@ -172,7 +172,7 @@ def test_a_programme_that_daprd_would_not_carry_out_is_refused(programme: list[d
         MemoryBroker().attach("kitchen", Recorder(), programme)
 
 
-async def test_a_subscription_scoped_to_others_is_not_this_apps() -> None:
+async def test_a_subscription_scoped_to_other_apps_is_ignored() -> None:
     broker, app = MemoryBroker(), Recorder()
     broker.attach("kitchen", app, [{**subscription("t", "/a"), "scopes": ["orders"]}])
     await publish(MemorySidecar("orders", broker), "1")
@@ -225,7 +225,7 @@ async def test_a_crash_while_handling_brings_the_message_again_to_the_next_proce
     assert broker.stuck() == []
 
 
-async def test_time_passes_only_when_a_test_says_so() -> None:
+async def test_time_passes_only_on_request_of_a_test() -> None:
     clock = Clock(100.0)
     sidecar = MemorySidecar("orders", store=MemoryStore(clock))
     await sidecar.transact([Upsert("k", b"1", ttl=60)])
@@ -237,7 +237,7 @@ async def test_time_passes_only_when_a_test_says_so() -> None:
 
 
 @pytest.mark.parametrize("failing", ["startup", "shutdown", None])
-async def test_a_lifespan_starts_and_stops_and_its_failures_are_told(failing: str | None) -> None:
+async def test_a_lifespan_starts_and_stops_and_its_failures_are_reported(failing: str | None) -> None:
     received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

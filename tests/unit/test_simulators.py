@@ -58,7 +58,7 @@ async def post(saas: httpx2.AsyncClient, key: str, **content: Any) -> tuple[int,
     return answer.status_code, answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
 
 
-async def test_the_saas_enters_each_key_once_and_tells_double_gifts(ports: Ports, tmp_path: Path):
+async def test_the_saas_enters_every_key_a_single_time_and_reports_double_gifts(ports: Ports, tmp_path: Path):
     port = ports.take()
     arguments = ("saas.py", f"http://{HOST}:{port}", "--port", port, "--data", tmp_path)
     async with program(*arguments) as saas:
@@ -80,7 +80,7 @@ async def test_the_saas_enters_each_key_once_and_tells_double_gifts(ports: Ports
         assert (account["bal"], [entry["extRef"] for entry in account["txns"]]) == (27, ["o-1", "o-2", "o-1"])
 
 
-async def test_the_saas_fails_as_it_is_told_and_as_often(ports: Ports):
+async def test_the_saas_fails_as_configured(ports: Ports):
     port = ports.take()
     async with program("saas.py", f"http://{HOST}:{port}", "--port", port) as saas:
         await saas.put("/control", json={"fault": "throttle", "seconds": 3, "times": 2})
@@ -149,7 +149,7 @@ async def post_office(ports: Ports):
         yield await stack.enter_async_context(program("smtp.py", f"http://{HOST}:{control}", *arguments)), send
 
 
-async def test_the_mail_server_keeps_each_mail_once_and_finds_it_by_order(post_office: tuple[Any, Any]):
+async def test_the_mail_server_stores_every_mail_a_single_time_and_lists_it_by_order(post_office: tuple[Any, Any]):
     control, send = post_office
     for message in (mail(1), mail(2, to="eve@example.org"), mail(1), mail(3, order="o-2")):
         await send(message)
@@ -165,7 +165,7 @@ async def test_the_mail_server_keeps_each_mail_once_and_finds_it_by_order(post_o
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
 @pytest.mark.parametrize(("fault", "code"), [("temporary", 451), ("permanent", 550)])
-async def test_the_mail_server_refuses_as_it_is_told(post_office: tuple[Any, Any], fault: str, code: int, at: str):
+async def test_the_mail_server_rejects_as_configured(post_office: tuple[Any, Any], fault: str, code: int, at: str):
     control, send = post_office
     await control.put("/control", json={"fault": fault, "at": at, "times": 1})
     with pytest.raises(aiosmtplib.SMTPException) as refused:

@@ -54,7 +54,7 @@ async def stored(database: Database) -> list[int]:
         ("shop.db", "not a database URL"),
     ],
 )
-def test_what_cannot_hold_an_outbox_is_refused_at_once(url: str, why: str) -> None:
+def test_what_cannot_hold_an_outbox_is_refused_immediately(url: str, why: str) -> None:
     with pytest.raises(DefinitionError, match=why):
         Database(url)
 
@@ -106,7 +106,7 @@ async def test_a_statement_alone_is_committed_by_itself(database: Database) -> N
     assert await stored(database) == [3, 4]
 
 
-async def test_a_statement_alone_says_when_the_database_is_away(database: Database, file: Path) -> None:
+async def test_a_single_statement_reports_an_unavailable_database(database: Database, file: Path) -> None:
     other = Database(f"sqlite:///{file}", deadline=0.05)
     async with database.connect() as connection:
         await connection.execute(sa.insert(numbers).values(n=1))
@@ -155,7 +155,7 @@ async def test_another_process_that_writes_for_too_long_makes_it_unavailable(dat
     assert await stored(database) == [1]
 
 
-async def test_a_connection_that_nobody_gives_back_makes_it_unavailable(database: Database) -> None:
+async def test_a_leaked_connection_makes_it_unavailable(database: Database) -> None:
     returned = asyncio.Event()
 
     async def read() -> None:

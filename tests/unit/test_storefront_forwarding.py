@@ -174,9 +174,7 @@ async def test_a_refusal_is_passed_back_as_it_is(shop: httpx2.AsyncClient, behin
         ("/api/track/o-1/stream", "tracking", "ordering still works"),
     ],
 )
-async def test_a_service_that_is_not_there(
-    shop: httpx2.AsyncClient, behind: Behind, path: str, service: str, still: str
-) -> None:
+async def test_a_missing_service(shop: httpx2.AsyncClient, behind: Behind, path: str, service: str, still: str) -> None:
     await behind.served.stop()
     answer = await shop.get(path)
     assert answer.status_code == 503
@@ -242,7 +240,7 @@ def frames(finished: asyncio.Event, *later: bytes) -> Answer:
     return answer
 
 
-async def test_a_stream_arrives_while_it_is_told(shop: httpx2.AsyncClient, behind: Behind) -> None:
+async def test_a_stream_is_forwarded_while_it_is_written(shop: httpx2.AsyncClient, behind: Behind) -> None:
     event = asyncio.Event()
     behind.answer = frames(event, b": still here\n\n", b"id: 2\ndata: sec", b"ond\n\n")
     async with shop.stream("GET", "/api/track/o-1/stream", headers={"Last-Event-ID": "7"}) as answer:
@@ -261,7 +259,7 @@ async def test_a_stream_arrives_while_it_is_told(shop: httpx2.AsyncClient, behin
         await event.wait()  # who watches no longer is not told any more
 
 
-async def test_a_stream_that_falls_silent_is_given_up(behind: Behind) -> None:
+async def test_a_stream_that_falls_silent_is_abandoned(behind: Behind) -> None:
     behind.answer = frames(asyncio.Event())
     async with storefront(behind, silence=0.2) as shop, shop.stream("GET", "/api/stream") as answer:
         async with asyncio.timeout(60):
@@ -269,7 +267,7 @@ async def test_a_stream_that_falls_silent_is_given_up(behind: Behind) -> None:
     assert b"".join(received) == b"id: 1\ndata: first\n\n"
 
 
-async def test_too_many_watchers_do_not_keep_others_from_ordering(behind: Behind) -> None:
+async def test_too_many_watchers_do_not_prevent_ordering(behind: Behind) -> None:
     behind.answer = frames(asyncio.Event())
     async with storefront(behind, watchers=1) as shop, shop.stream("GET", "/api/stream") as first:
         assert first.status_code == 200
@@ -302,7 +300,7 @@ async def test_every_view_is_the_page(shop: httpx2.AsyncClient, path: str) -> No
     assert answer.text == (Path(STATIC) / "index.html").read_text()
 
 
-async def test_an_unknown_address_is_the_page_too_but_not_found(shop: httpx2.AsyncClient) -> None:
+async def test_an_unknown_path_returns_the_page_with_status_404(shop: httpx2.AsyncClient) -> None:
     answer = await shop.get("/wp-admin")
     assert (answer.status_code, "<html" in answer.text) == (404, True)
 
@@ -319,7 +317,7 @@ async def test_every_answer_carries_the_security_headers(shop: httpx2.AsyncClien
     assert answer.headers["content-security-policy"] == (PAGE_POLICY if path == "/" else API_POLICY)
 
 
-async def test_files_are_small_on_the_wire_and_asked_for_once(shop: httpx2.AsyncClient) -> None:
+async def test_files_are_small_on_the_wire_and_asked_for_a_single_time(shop: httpx2.AsyncClient) -> None:
     first = await shop.get("/assets/js/toppings.js", headers={"Accept-Encoding": "gzip"})
     assert first.headers["content-encoding"] == "gzip"
     assert first.headers["content-type"].startswith("text/javascript")
@@ -328,7 +326,7 @@ async def test_files_are_small_on_the_wire_and_asked_for_once(shop: httpx2.Async
     assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
 
 
-async def test_it_says_how_it_is(shop: httpx2.AsyncClient) -> None:
+async def test_it_reports_its_health(shop: httpx2.AsyncClient) -> None:
     assert (await shop.get("/healthz")).json() == {"status": "ok"}
     await shop.get("/api/menu")
     metrics = prometheus_client.generate_latest().decode()

@@ -10,14 +10,14 @@ from storefront.adapters.page import HEADERS, STATIC
 from storefront.settings import StorefrontSettings
 
 
-def test_the_policy_allows_nothing_inline_and_nobody_else() -> None:
+def test_the_policy_allows_nothing_inline_and_no_other_origin() -> None:
     policy = HEADERS["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "http" not in policy
     assert policy.startswith("default-src 'none'")
 
 
-def test_the_page_is_all_there_and_asks_nobody_else() -> None:
+def test_the_page_is_complete_and_makes_no_external_requests() -> None:
     index = (Path(STATIC) / "index.html").read_text()
     for file in Path(STATIC).rglob("*.*"):
         text = file.read_text()
@@ -35,7 +35,7 @@ def test_the_whole_page_is_light() -> None:
 
 
 @pytest.mark.parametrize("field", ["orders_url", "menu_url", "tracking_url"])
-def test_an_address_that_is_none_is_told_at_the_start(field: str) -> None:
+def test_an_address_that_is_none_is_reported_at_the_start(field: str) -> None:
     wrong: dict[str, Any] = {field: "localhost:8001"}
     with pytest.raises(ValueError, match=field):
         StorefrontSettings(**wrong)

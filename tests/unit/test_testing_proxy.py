@@ -62,7 +62,7 @@ async def test_a_cut_ends_connections_and_refuses_new_ones(proxy: FaultProxy) ->
     again[1].close()
 
 
-async def test_silence_answers_nobody_until_it_is_over(proxy: FaultProxy) -> None:
+async def test_nothing_is_answered_during_silence(proxy: FaultProxy) -> None:
     old = await connect(proxy)
     assert await ask(*old) == b"hello"
     async with proxy.failing("silent"):

@@ -109,7 +109,7 @@ async def test_a_consumer_links_to_its_producer_and_is_the_parent_of_what_it_pub
     assert value["traceparent"].startswith(f"00-{span.trace_id:032x}-{span.span_id:016x}-")
 
 
-async def test_an_event_that_is_given_up_marks_its_span(exported: InMemorySpanExporter) -> None:
+async def test_a_dead_lettered_event_marks_its_span(exported: InMemorySpanExporter) -> None:
     await handled(asked(data=msgspec.Raw(b'{"item":"none"}')))  # type: ignore[arg-type]
     (process,) = exported.get_finished_spans()
     assert process.status.status_code is trace.StatusCode.ERROR
@@ -122,7 +122,7 @@ async def test_without_a_provider_the_cause_is_passed_on() -> None:
     assert value["traceparent"] == f"00-{'a' * 32}-{'b' * 16}-01"
 
 
-def test_an_endpoint_without_an_exporter_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_without_an_exporter_is_reported_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(DefinitionError, match=r"install tidings\[otlp\]"):
@@ -191,7 +191,7 @@ async def test_a_replayed_handling_links_to_the_original_trace_and_names_the_rep
     assert value["baggage"] == BAGGAGE
 
 
-async def test_a_request_publishes_with_the_baggage_that_it_is_given_or_that_its_context_has() -> None:
+async def test_a_request_publishes_with_its_own_baggage_or_that_of_its_context() -> None:
     sidecar = MemorySidecar("shop")
     service = Service("shop", sidecar=sidecar)
     await service.start()

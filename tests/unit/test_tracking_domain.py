@@ -51,7 +51,7 @@ def test_any_order_of_arrival_and_any_duplicates_come_to_the_same(history: list[
 
 
 @given(histories, st.data())
-def test_two_copies_that_know_a_part_each_know_all_together(history: list[Any], data: Any) -> None:
+def test_two_copies_with_partial_knowledge_complement_one_another(history: list[Any], data: Any) -> None:
     own = data.draw(st.lists(st.sampled_from(history)))
     theirs = [item for item in history if item not in own] + data.draw(st.lists(st.sampled_from(history)))
     one, two = order_with(own), order_with(theirs)
@@ -61,13 +61,13 @@ def test_two_copies_that_know_a_part_each_know_all_together(history: list[Any], 
     assert (one.entries, one.stage, one.content) == ((whole := order_with(history)).entries, whole.stage, whole.content)
 
 
-def test_the_number_of_a_change_grows_with_each_new_fact_only() -> None:
+def test_the_number_of_a_change_grows_with_every_new_fact_only() -> None:
     order = TrackedOrder(order_id="o-1")
     assert [order.add(entry(number), Fact()) for number in (1, 2, 1)] == [True, True, False]
     assert order.changes == 2
 
 
-def test_nothing_heard_late_moves_a_cancelled_order() -> None:
+def test_late_events_do_not_change_a_cancelled_order() -> None:
     order = order_with([(1, 0, Fact(stage=Stage.PLACED)), (2, 1, Fact(stage=Stage.CANCELLED, reason="kitchenClosed"))])
     order.add(entry(3, 2), Fact(stage=Stage.BOXED))
     assert (order.stage, order.reason, order.stage.finished) == (Stage.CANCELLED, "kitchenClosed", True)
@@ -75,7 +75,7 @@ def test_nothing_heard_late_moves_a_cancelled_order() -> None:
 
 @pytest.mark.parametrize("stage", list(Stage))
 @pytest.mark.parametrize("content", [None, CONTENT])
-def test_every_stage_is_told_in_words_with_what_happens_next(stage: Stage, content: Content | None) -> None:
+def test_every_stage_is_described_in_words_with_the_next_step(stage: Stage, content: Content | None) -> None:
     message, following = words.message(TrackedOrder(order_id="o-1", stage=stage, content=content))
     assert message.endswith((".", "!"))
     arrived = (Stage.COLLECTED, Stage.DELIVERED, Stage.COMPLETED)
@@ -99,7 +99,7 @@ def test_a_boxed_order_goes_to_the_shelf_or_to_a_driver(fulfilment: str, followi
         ("meteor", "Your order was cancelled."),
     ],
 )
-def test_a_cancelled_order_says_why(reason: str, message: str) -> None:
+def test_a_cancelled_order_has_a_reason(reason: str, message: str) -> None:
     order = TrackedOrder(order_id="o", stage=Stage.CANCELLED, reason=reason)
     assert message in words.message(order)[0]
     assert words.because(reason)

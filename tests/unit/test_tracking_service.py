@@ -182,7 +182,7 @@ STAGES = [
 ]
 
 
-async def test_an_order_is_told_at_every_step(tracking: Tracking) -> None:
+async def test_an_order_publishes_every_step(tracking: Tracking) -> None:
     assert (await tracking.http.get("/track/o-1")).status_code == 404
     seen = []
     for number, label in enumerate(DELIVERED, start=1):
@@ -240,7 +240,7 @@ async def test_the_pickup_code_is_shown_to_who_knows_the_order_while_it_waits(tr
     assert (await tracking.order())["pickupCode"] is None
 
 
-async def test_a_cancelled_order_says_why(tracking: Tracking) -> None:
+async def test_a_cancelled_order_has_a_reason(tracking: Tracking) -> None:
     await tracking.receive("orders.orderPlaced.v1", "payments.paymentRefused.v1")
     await tracking.receive("orders.orderCancelled.v1", reason="paymentRefused")
     order = await tracking.order()
@@ -259,7 +259,7 @@ async def test_the_latest_orders_are_listed(tracking: Tracking) -> None:
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_every_change_and_goes_on_where_it_was(tracking: Tracking) -> None:
+async def test_a_stream_sends_every_change_and_resumes_at_its_position(tracking: Tracking) -> None:
     await tracking.receive("orders.orderPlaced.v1")
     async with tracking.stream("/track/o-1/stream") as stream:
         first = await following(stream)
@@ -292,7 +292,7 @@ async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store
         assert json.loads((await asyncio.wait_for(waiting, 60))["data"])["orderId"] == "o-9"
 
 
-async def test_the_stream_of_all_orders_sends_each_change_and_what_was_missed(tracking: Tracking) -> None:
+async def test_the_stream_of_all_orders_sends_every_change_and_what_was_missed(tracking: Tracking) -> None:
     async with tracking.stream("/stream") as stream:
         ahead = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.05)
@@ -347,7 +347,7 @@ async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking:
     assert len(received[-1]["timeline"]) == len(received)  # whoever looks on sees all that happened
 
 
-async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
+async def test_the_totals_count_every_order_a_single_time(tracking: Tracking) -> None:
     for number in range(130):
         await tracking.receive("orders.orderPlaced.v1", order_id=f"o-{number}")
     for number in range(110):
@@ -359,7 +359,7 @@ async def test_the_totals_count_every_order_once(tracking: Tracking) -> None:
     assert (await tracking.http.get("/totals")).json() == totals
 
 
-async def test_the_totals_are_the_same_in_each_replica_and_after_a_restart(free: Ports) -> None:
+async def test_the_totals_are_the_same_in_every_replica_and_after_a_restart(free: Ports) -> None:
     broker, store = MemoryBroker(), MemoryStore()
     async with replica(broker, store, free) as one:
         await one.receive("orders.orderPlaced.v1", order_id="o-1")
@@ -376,7 +376,7 @@ async def test_the_totals_are_the_same_in_each_replica_and_after_a_restart(free:
         assert (await later.http.get("/totals")).json() == shown[0]
 
 
-async def test_a_slow_watcher_holds_no_more_than_the_latest_of_each_order() -> None:
+async def test_a_slow_watcher_holds_no_more_than_the_latest_of_every_order() -> None:
     live = Live(most=3)
     with live.watch_all(None) as mailbox:
         for changes in range(1, 50):
@@ -477,7 +477,7 @@ async def test_signals_are_the_main_threads() -> None:
 # -- rebuilding -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_model_is_rebuilt_by_a_replay_and_nobody_loses_sight_of_an_order(tracking: Tracking) -> None:
+async def test_the_model_is_rebuilt_by_a_replay_without_hiding_orders(tracking: Tracking) -> None:
     await tracking.receive(*DELIVERED[:5])
     before = await tracking.order()
     began = (await tracking.http.post("/rebuild")).json()
@@ -572,7 +572,7 @@ async def test_the_totals_are_right_during_a_rebuild_and_after_it_has_failed_or_
     assert await counted() == (4, 3)
 
 
-async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_gone(tracking: Tracking) -> None:
+async def test_a_rebuild_without_a_replay_shows_that_the_former_model_is_lost(tracking: Tracking) -> None:
     await tracking.receive("orders.orderPlaced.v1")
     replay_id = (await tracking.http.post("/rebuild")).json()["replayId"]
     data = {"replayId": replay_id, "consumer": "tracking", "count": 0, "completedAt": timestamp(NOON)}

@@ -78,7 +78,7 @@ def nothing(_run_dir: Path) -> None:
     """Only end it."""
 
 
-def test_up_says_when_it_is_ready_and_ctrl_c_ends_it(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_reports_readiness_and_ctrl_c_ends_it(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     while_it_runs(nothing)
     output = capsys.readouterr().out
     port = state.read(shop / ".run").find("web").ports["app"]
@@ -171,7 +171,7 @@ def test_errors_are_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize("provided", ["orders", "orders=none", "=2", "orders=0"])
-def test_replicas_are_told_how_to_be_written(provided: str) -> None:
+def test_invalid_replicas_are_reported_with_the_syntax(provided: str) -> None:
     with pytest.raises(typer.BadParameter, match="write NAME=NUMBER, such as orders=2"):
         command.up(replicas=[provided])
 

@@ -41,7 +41,7 @@ def test_two_runs_side_by_side_get_different_ports() -> None:
     assert max(own + theirs) < 32768  # the kernel lends none of them to a connection
 
 
-def test_a_port_in_use_is_not_given_out(taken: int) -> None:
+def test_a_port_in_use_is_not_allocated(taken: int) -> None:
     assert not ports.is_free(taken)
 
 

@@ -37,7 +37,7 @@ async def test_what_is_wrong(probe: Answers | SidecarServes | Succeeds, wrong: s
         assert await problem(probe, client) == wrong
 
 
-async def test_a_dead_service_says_so() -> None:
+async def test_a_dead_service_is_unhealthy() -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused", request=request)
 

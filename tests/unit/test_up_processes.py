@@ -73,7 +73,7 @@ def test_only_may_name_programs_too() -> None:
 
 
 @pytest.mark.parametrize(("only", "replicas"), [(("kitche",), {}), ((), {"kitche": 2})])
-def test_an_unknown_service_is_told_with_the_likely_one(only: tuple[str, ...], replicas: dict[str, int]) -> None:
+def test_an_unknown_service_is_reported_with_the_likely_one(only: tuple[str, ...], replicas: dict[str, int]) -> None:
     with pytest.raises(UpError, match=r"unknown service or program kitche; did you mean kitchen\?"):
         instances(HOME, only, replicas)
 
@@ -84,7 +84,7 @@ def test_every_service_but_the_web_page_has_a_sidecar(made: dict[str, Process]) 
     ]
 
 
-def test_a_service_is_told_where_its_sidecar_and_its_neighbours_are(made: dict[str, Process]) -> None:
+def test_a_service_gets_the_addresses_of_its_sidecar_and_neighbours(made: dict[str, Process]) -> None:
     orders, sidecar = made["orders-1"], made["orders-1.daprd"]
     assert (
         orders.env.items()
@@ -192,7 +192,7 @@ def test_brokers(text: str, kind: str, address: str, values: dict[str, str]) -> 
         ("http://x", "unknown"),
     ],
 )
-def test_an_unusable_broker_says_what_to_give(text: str, expected_text: str) -> None:
+def test_an_unusable_broker_setting_names_valid_ones(text: str, expected_text: str) -> None:
     with pytest.raises(UpError, match=expected_text):
         choose(text, BROKERS, "broker")
 
@@ -207,7 +207,7 @@ def test_redis_as_broker_and_store_is_one_process_that_loses_nothing() -> None:
     assert (redis.role, redis.cwd) == ("broker", Path("/data/redis"))
 
 
-def test_sqlite_starts_nothing_and_postgres_is_told_its_database() -> None:
+def test_sqlite_starts_nothing_and_postgres_gets_its_database() -> None:
     assert choose("sqlite", STORES, "state").process == ""
     postgres = choose("postgres", STORES, "state")
     assert postgres.values({"postgres": 5432}, "s3cret") == {

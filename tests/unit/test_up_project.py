@@ -34,7 +34,7 @@ def shop(root: Path, text: str = WHOLE) -> Path:
     return root
 
 
-def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path) -> None:
+def test_services_are_discovered_in_folders_and_listed_ones_come_first(tmp_path: Path) -> None:
     home = project.load(shop(tmp_path))
     assert [(service.name, service.folder, service.port) for service in home.services] == [
         ("orders", "services/orders", 8001),
@@ -62,7 +62,7 @@ def test_services_are_found_in_folders_and_listed_ones_come_first(tmp_path: Path
         ("", "1:1", "the document: Expected `object`"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(text: str, place: str, expected_text: str) -> None:
+def test_a_mistake_is_reported_with_its_place(text: str, place: str, expected_text: str) -> None:
     with pytest.raises(ProjectError) as caught:
         project.parse(text, "tidings.yaml")
     assert str(caught.value).startswith(f"tidings.yaml:{place}: ")
@@ -80,7 +80,7 @@ def test_a_mistake_is_told_with_its_place(text: str, place: str, expected_text: 
         ),
     ],
 )
-def test_a_service_without_code_is_told_before_anything_starts(
+def test_a_service_without_code_is_reported_before_anything_starts(
     tmp_path: Path, change: tuple[str, str], expected_text: str
 ) -> None:
     with pytest.raises(ProjectError, match="service web") as caught:
@@ -88,7 +88,7 @@ def test_a_service_without_code_is_told_before_anything_starts(
     assert expected_text in str(caught.value)
 
 
-def test_a_folder_without_project_says_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_project_shows_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"tidings.yaml does not exist; change to the project's folder"):
         project.load(tmp_path)
 

@@ -109,7 +109,7 @@ async def test_the_state_file_follows_and_is_the_owners_alone(tmp_path: Path) ->
         assert json.loads(file.read_text())["dapr_api_token"] == "to-dapr"
 
 
-async def test_the_broker_is_watched_whatever_becomes_of_the_components_folder(
+async def test_the_broker_is_watched_despite_changes_of_the_components_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "WATCH_INTERVAL", 0.01)
@@ -150,7 +150,7 @@ async def test_a_broker_that_dies_stops_the_start(tmp_path: Path) -> None:
     await run.stop()
 
 
-async def test_a_second_request_ends_everything_at_once(tmp_path: Path) -> None:
+async def test_a_second_request_ends_everything_immediately(tmp_path: Path) -> None:
     deaf = "import signal, time, sys; signal.signal(15, lambda *_: 0); open('orders.up', 'w')\nwhile 1: time.sleep(9)"
     run = Run(system(tmp_path, fake(tmp_path, "orders", "service", deaf)), Quiet())
     await run.start(30)
@@ -175,7 +175,7 @@ async def test_it_is_steered_from_another_program(tmp_path: Path) -> None:
             control.restart(tmp_path, "order")
 
 
-def test_without_a_run_there_is_nothing_to_steer(tmp_path: Path) -> None:
+def test_without_a_run_commands_fail(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="no system was started in"):
         control.running(tmp_path)
     (tmp_path / state.FILE_NAME).write_text('{"old": 1}')
@@ -222,7 +222,7 @@ def test_a_killed_run_leaves_nothing_after_the_next_start(tmp_path: Path) -> Non
             bystander.kill()
 
 
-def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:
+def test_a_process_is_distinguished_from_a_later_one_with_its_pid() -> None:
     me = Identity.of(os.getpid())
     assert me
     assert me.alive

@@ -90,7 +90,9 @@ async def test_it_becomes_ready_and_stops_when_asked(begin: Begin, recorder: Rec
     assert not recorder.notes
 
 
-async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(begin: Begin, recorder: Recorder) -> None:
+async def test_a_killed_process_is_reported_with_its_last_lines_and_started_again(
+    begin: Begin, recorder: Recorder
+) -> None:
     it = await begin(LIVES)
     await asyncio.wait_for(it.ready.wait(), 60)
     await until(lambda: recorder.lines)
@@ -104,7 +106,7 @@ async def test_a_killed_process_is_told_with_its_last_lines_and_started_again(be
     ]
 
 
-async def test_a_process_that_keeps_dying_is_said_to_fail(
+async def test_a_process_that_keeps_dying_is_reported_as_failing(
     begin: Begin, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.0)
@@ -166,7 +168,9 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     assert not psutil.wait_procs([child], timeout=60)[1]
 
 
-async def test_one_that_cannot_be_started_says_why(begin: Begin, recorder: Recorder, tmp_path: Path) -> None:
+async def test_a_process_that_cannot_be_started_reports_the_reason(
+    begin: Begin, recorder: Recorder, tmp_path: Path
+) -> None:
     it = await begin(LIVES, cwd=tmp_path / "nowhere")
     await until(lambda: it.state.restarts)
     assert it.state.last_exit == "cannot be started: No such file or directory"

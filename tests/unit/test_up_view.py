@@ -70,7 +70,7 @@ def test_lines_carry_who_what_details_and_correlation() -> None:
     ]
 
 
-def test_a_warning_that_comes_again_and_again_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_that_comes_again_and_again_is_shown_a_single_time(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = plain()
     for _ in range(30):
         seen.view.line(SIDECAR, '{"level":"warning","msg":"app is not healthy"}')
@@ -80,7 +80,7 @@ def test_a_warning_that_comes_again_and_again_is_shown_once(monkeypatch: pytest.
     assert seen.lines[1:] == ["orders.daprd │ app is not healthy also_before=29 times"]
 
 
-def test_a_flood_is_cut_and_said_to_be() -> None:
+def test_a_flood_is_cut_and_marked_as_such() -> None:
     seen = plain()
     for number in range(1000):
         seen.view.line(ORDERS, f"line {number}")
@@ -101,7 +101,7 @@ def drawn(state: RunState, width: int) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
-def test_the_table_puts_a_sidecar_beside_its_service() -> None:
+def test_the_table_shows_a_sidecar_next_to_its_service() -> None:
     orders = process("orders", "service", restarts=1)
     sidecar = process("orders.daprd", "sidecar", "restarting", restarts=2, last_exit="killed by SIGKILL")
     heading, row, last = drawn(run(orders, sidecar), 120)
