@@ -1,1 +1,1 @@
-"""The operator: EventSubscriptions, EventTypes and EventReplays into what Dapr and the kit understand."""
+"""The operator: derives the configuration of Dapr and the SDK from EventSubscriptions, EventTypes and EventReplays."""

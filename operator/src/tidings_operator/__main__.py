@@ -4,6 +4,6 @@ import importlib
 import sys
 
 if __name__ == "__main__":
-    # kopf imports the `kubernetes` package where it is installed: 25 MB that nobody here uses. The CLI does use it.
+    # kopf imports the `kubernetes` package if it is installed, which costs 25 MB; only the CLI needs it.
     sys.modules["kubernetes"] = None  # type: ignore[assignment]
     importlib.import_module("tidings_operator.process").main()

@@ -1,8 +1,8 @@
-"""The schemas that a type's readers hold on to, kept in its status.
+"""The schemas that a type's readers rely on, kept in its status.
 
-So a change that was made while no operator ran, and so was judged by nobody, is seen all the same, and a transitive
-compatibility knows more than the last state. What does not suit them is not accepted: it is said until it is mended, or
-until the type's compatibility is None.
+They reveal changes made while no operator ran, and allow transitive compatibility checks against more than the previous
+state. An incompatible change is not accepted: it is reported until it is fixed, or until the type's compatibility is
+None.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from tidings_plan.resources import EventType, Finding, Selection
 from tidings_plan.resources.eventtype import Version
 
 STATES = 20
-"""Schemas of one version that are kept at most."""
+"""Maximum number of schemas kept per version."""
 LARGEST = 256 * 1024
-"""Bytes that all of a type's may take: an object in etcd may be 1.5 MiB. Of a larger one, nothing is kept."""
+"""Maximum total size of a type's schemas in bytes: an object in etcd may be 1.5 MiB. Larger ones are not kept."""
 
 Status = Mapping[str, Any]
 Entry = dict[str, str]
 
 
 def earlier(this: EventType, status: Status) -> list[EventType]:
-    """Return the states that were accepted, the oldest first; the last one has every version."""
+    """Return the accepted states, the oldest first; the last one has every version."""
     entries: Sequence[Entry] = status.get("accepted") or ()
     last = {entry["version"]: entry for entry in entries}
     states = [[entry] for entry in entries if last[entry["version"]] is not entry]
@@ -33,14 +33,14 @@ def earlier(this: EventType, status: Status) -> list[EventType]:
 
 
 def misfits(this: EventType, status: Status, consumers: Sequence[Selection] = ()) -> list[Finding]:
-    """Return what of a type does not suit what was accepted before, with the subscriptions that it breaks."""
+    """Return the incompatibilities of a type with its accepted states, and the affected subscriptions."""
     states = earlier(this, status)
     problems = check_type(this, states, consumers) if states else ()
     return [finding for finding in dict.fromkeys(problems) if finding.severity == "error"]
 
 
 def misfit_versions(this: EventType, status: Status) -> dict[str, str]:
-    """Return why a version does not suit its readers any more, by version."""
+    """Return the reasons why versions are incompatible with their readers, by version."""
     reasons: dict[str, str] = {}
     for finding in misfits(this, status):
         for place, version in enumerate(this.spec.versions):
@@ -50,7 +50,7 @@ def misfit_versions(this: EventType, status: Status) -> dict[str, str]:
 
 
 def following(this: EventType, status: Status) -> list[Entry]:
-    """Return what is accepted once a type as it is now is."""
+    """Return the accepted states after the current state of a type."""
     entries: Sequence[Entry] = status.get("accepted") or ()
     published = [version for version in this.spec.versions if version.state in ("Active", "Deprecated")]
     states = STATES if this.spec.compatibility.endswith("Transitive") else 1
@@ -65,7 +65,7 @@ def following(this: EventType, status: Status) -> list[Entry]:
 
 
 def _kept(version: Version, known: Sequence[str], states: int, versions: int) -> Iterator[str]:
-    """Yield a version's schemas that there is room for, the oldest first."""
+    """Yield the schemas of a version that fit into the size limit, the oldest first."""
     now = msgspec.json.encode(version.schema, order="deterministic").decode()
     whole = [*(text for text in known if text != now), now][-states:]
     for place, text in enumerate(whole):

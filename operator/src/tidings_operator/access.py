@@ -11,21 +11,24 @@ REVIEWS = Api("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessR
 
 
 async def readable(client: Client, user: UserInfo, plural: str, namespaces: Iterable[str]) -> set[str] | None:
-    """Return the namespaces whose objects of a kind a user may list; None for all that there are."""
+    """Return the namespaces in which a user may list objects of a kind; None for all namespaces."""
     if await _may_list(client, user, plural, ""):
         return None
     return {namespace for namespace in namespaces if await _may_list(client, user, plural, namespace)}
 
 
 def conceal(inventory: Inventory, visible: set[str]) -> None:
-    """Take out of an inventory what is in other namespaces: for a copy of the operator, which judges once more."""
+    """Remove the objects of other namespaces from an inventory.
+
+    Use it in a copy of the process that evaluates only once more.
+    """
     for kind, known in (("EventSubscription", inventory.subscriptions), ("EventType", inventory.types)):
         for key in [key for key in known if key[0] not in visible]:
             inventory.remove(kind, key)
 
 
 def redact(full: Verdict, seen: Verdict) -> Verdict:
-    """Return what a user is told of a verdict: all that follows from what the user may read, and that there is more."""
+    """Return the part of a verdict that follows from objects the user may read, with a note if there is more."""
     if not full.errors:
         return Verdict((), seen.warnings)
     if seen.errors:
@@ -49,5 +52,5 @@ async def _may_list(client: Client, user: UserInfo, plural: str, namespace: str)
     try:
         answer = await client.request("POST", REVIEWS.path(), body)
     except ApiError:
-        return False  # who cannot be asked about is told nothing
+        return False  # without an answer, disclose nothing
     return bool(answer["status"].get("allowed"))

@@ -1,7 +1,7 @@
 """Admission: reject, warn about and default objects before the API server stores them. Pure; uses the plan's rules.
 
-A change is held against what it was before: an error that is there already is no reason to refuse a change of something
-else, only a warning.
+A change is compared with the previous state: an existing error does not block a change of something else, and becomes a
+warning.
 """
 
 import re
@@ -32,14 +32,16 @@ from tidings_plan.resources.inventory import app_key, type_key
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 AWAITED = "tidings.dev/await-type"
-"""Annotation: its type, or the version of it, is applied later; `"true"` turns the refusal into a warning."""
+"""Annotation: the type, or the version of it, will be applied later; `"true"` turns the rejection into a warning."""
 APPLIERS_OF_SETS = ("kustomize-controller", "helm-controller", "helm", "argocd-controller")
-"""Field managers (Flux, Helm, Argo CD) that apply a whole set in an order of their own: a type may come after its
-readers, and what is refused keeps them from ever applying it."""
+"""Field managers (Flux, Helm, Argo CD) that apply a set in their own order.
+
+A type may come after its readers, and a rejection would prevent the readers from ever being applied.
+"""
 MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version")
 
 Part = tuple[str, Key, Any]
-"""Kind, key, and the resource, None for one that is not there."""
+"""Kind, key, and the resource, or None if it does not exist."""
 
 
 class GroupVersionKind(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class Options(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Request(msgspec.Struct, frozen=True, rename="camel"):
-    """The request of an AdmissionReview (admission.k8s.io/v1), as far as it is looked at."""
+    """The relevant part of the request of an AdmissionReview (admission.k8s.io/v1)."""
 
     uid: str
     kind: GroupVersionKind
@@ -88,11 +90,11 @@ class Change:
     new: Any = None
     old: Any = None
     unreadable: tuple[Finding, ...] = ()
-    """Why the new object could not be read."""
+    """Reason why the new object could not be read."""
     may_be_early: bool = False
-    """What it needs may be applied after it, in the same set."""
+    """True if objects that it requires may be applied after it, in the same set."""
     status: Mapping[str, Any] = field(default_factory=dict)
-    """Of the old object: what was accepted of it."""
+    """Status of the old object, with its accepted states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Verdict:
 
 
 def read(request: Request, now: str) -> Change:
-    """Read a request; an object that is not created yet is created now (ISO 8601)."""
+    """Read a request; an object that is being created gets the current time as its creation time (ISO 8601)."""
     new, findings = _resource(None if request.operation == "DELETE" else request.object, now)
     old, _ = _resource(request.old_object, now)
     name = new.metadata.name if new else request.name
@@ -116,7 +118,7 @@ def read(request: Request, now: str) -> Change:
 
 
 def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Part] = ()) -> Verdict:
-    """Judge a change beside everything that is there; `fresh` is what the inventory does not know yet."""
+    """Evaluate a change in the context of the inventory; `fresh` are objects that the inventory does not have yet."""
     if change.unreadable:
         return Verdict(change.unreadable)
     if change.new is None and (change.kind != "EventType" or change.old is None or change.operation == "UPDATE"):
@@ -130,19 +132,20 @@ def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Par
 
 
 def defaults(kind: str, operation: Operation, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
-    """Return what is filled into a spec, and the schema's own defaults cannot say.
+    """Return the defaults of a spec that the CRD's schema cannot express.
 
-    Not what the plan takes from the EventType (component, topic): it would stay as it was when the type changes.
+    Values that the plan takes from the EventType (component, topic) are not among them: they would not follow changes
+    of the type.
     """
     if kind == "EventType" and not spec.get("domain") and "." in str(spec.get("type")):
         return {"domain": str(spec["type"]).partition(".")[0]}
     if kind == "EventReplay" and operation == "CREATE":
-        return {"requestedBy": user}  # whatever is given: nobody asks in somebody else's name
+        return {"requestedBy": user}  # ignores any given value: the requester is the authenticated user
     return {}
 
 
 def _renamed(change: Change) -> Iterator[Finding]:
-    """Yield an error where a change of a replay says that somebody else has asked for it."""
+    """Yield an error if a change of a replay names another requester."""
     new: EventReplay = change.new
     if change.old is not None and change.old.spec.requested_by != new.spec.requested_by:
         message = f"{change.old.spec.requested_by!r} asked for this replay, which does not change"
@@ -152,7 +155,7 @@ def _renamed(change: Change) -> Iterator[Finding]:
 
 @contextmanager
 def supposing(inventory: Inventory, parts: Iterable[Part]) -> Iterator[None]:
-    """Let the inventory be as if these were so. Never await within: others would see it."""
+    """Apply changes to the inventory within the context. Never await in it: other tasks would see the changes."""
     before: list[Part] = []
     try:
         for kind, key, resource in parts:
@@ -165,11 +168,11 @@ def supposing(inventory: Inventory, parts: Iterable[Part]) -> Iterator[None]:
 
 
 def _resource(body: Any, now: str) -> tuple[Any, list[Finding]]:
-    """Parse an object; None without a finding where there is none, or where it is on its way out."""
+    """Parse an object; return None without a finding if it is missing or being deleted."""
     if not body or body["metadata"].get("deletionTimestamp"):
         return None, []
     metadata = {**body["metadata"], "creationTimestamp": body["metadata"].get("creationTimestamp") or now}
-    # With generateName, the name is given after this.
+    # With generateName, the name is assigned after admission.
     metadata.setdefault("name", metadata.get("generateName", "").rstrip("-.") or "unnamed")
     return parse_resource({**body, "metadata": metadata})
 
@@ -186,9 +189,10 @@ def _subscription(change: Change, inventory: Inventory, today: date) -> Verdict:
 
 
 def _awaited(finding: Finding, subscription: EventSubscription, may_be_early: bool) -> Finding:
-    """Let what time mends be a warning, where the subscription says that it waits, or comes as part of a set.
+    """Turn errors that may resolve themselves into warnings, if the subscription is annotated or part of a set.
 
-    A dry run shows each object of a set alone (Flux's, `kubectl diff`), and none is there for the next one to find.
+    A dry run sends each object of a set separately (Flux's, `kubectl diff`), and none exists when the next one is
+    checked.
     """
     waits = (
         may_be_early
@@ -231,19 +235,19 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
 def _against(
     near: Inventory, in_use: EventType, status: Mapping[str, Any], consumers: Sequence[Selection]
 ) -> Iterator[Finding]:
-    """Hold a type against what was accepted of it, and what is in use; what is not accepted yet may be mended."""
+    """Check a type against its accepted states and its use; what is not accepted yet may be changed."""
     misfits = accepted.misfits(in_use, status, consumers)
     states = accepted.earlier(in_use, status) + ([] if misfits else [in_use])
     return _ratcheted(compatibility.check(near, [Inventory([state]) for state in states]), misfits)
 
 
 def _stalling(change: Change, consumers: Iterable[Selection], inventory: Inventory, today: date) -> list[Finding]:
-    """Return an error for each subscription that worked, and would not any more."""
+    """Return an error for each subscription that worked before the change and would not after it."""
     apps = dict.fromkeys(app_key(consumer) for consumer in consumers)
     with supposing(inventory, [(change.kind, change.key, change.new)]):
         after = {app: plan_app(app, inventory, today).findings for app in apps}
     with supposing(inventory, [(change.kind, change.key, change.old)]):
-        # A type may have thousands of readers: only where something is wrong now does it matter what was before.
+        # A type may have thousands of readers: evaluate the previous state only if there are errors now.
         before = {
             app: plan_app(app, inventory, today).findings for app, findings in after.items() if has_errors(findings)
         }
@@ -251,7 +255,7 @@ def _stalling(change: Change, consumers: Iterable[Selection], inventory: Invento
 
 
 def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterator[Finding]:
-    """Let errors that were there before be warnings."""
+    """Turn errors that existed before the change into warnings."""
     known = {(finding.rule, finding.message) for finding in before if finding.severity == "error"}
     for finding in findings:
         is_old = finding.severity == "error" and (finding.rule, finding.message) in known
@@ -259,7 +263,7 @@ def _ratcheted(findings: Iterable[Finding], before: Iterable[Finding]) -> Iterat
 
 
 def _broken(before: Iterable[Finding], after: Iterable[Finding], own: set[str]) -> Iterator[Finding]:
-    """Yield the first error of each entry of another subscription that had none before."""
+    """Yield the first error of each entry of another subscription that had none before the change."""
     stalled = {_entry(finding) for finding in before if finding.severity == "error"} | {(name, "") for name in own}
     for finding in after:
         entry = _entry(finding)

@@ -1,7 +1,6 @@
-"""Client of the archives' HTTP API, as far as replays need it.
+"""Client of the archives' HTTP API for replays.
 
-Each namespace has an archive of its own. An archive identifies a replay by an id that the operator chooses, so
-requesting it twice starts it once.
+Each namespace has its own archive. The operator chooses the id of a replay, so requests are idempotent.
 """
 
 import asyncio
@@ -20,11 +19,11 @@ from tidings.web.answers import AnswerTooLarge, collect
 TIMEOUT = 15.0
 PAGE = 100
 LARGEST = 64 * 1024 * 1024
-"""Bytes of an answer: a page of dead letters, each with an event."""
+"""Maximum size of a response in bytes: a page of dead letters, each with an event."""
 
 
 class ArchiveError(Exception):
-    """The archive refused (`is_final`), or could not be asked."""
+    """The archive rejected the request (`is_final`), or is unavailable."""
 
     def __init__(self, message: str, *, is_final: bool) -> None:
         super().__init__(message)
@@ -46,7 +45,7 @@ class Archives:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # A session of its own, without the API server's credentials.
+        # A separate session without the API server's credentials.
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         return self
 
@@ -55,7 +54,7 @@ class Archives:
             await self._session.close()
 
     def of(self, namespace: str) -> "Archive":
-        """Return the archive of a namespace. Its token is sent to no other one."""
+        """Return the archive of a namespace. Its token is sent to this archive only."""
         if self._session is None:
             raise RuntimeError("the archives are used before they are entered")
         token_file = str(Path(self._tokens) / namespace) if self._tokens else ""
@@ -63,7 +62,7 @@ class Archives:
 
 
 class Archive:
-    """One archive; `Archives.of` opens it."""
+    """One archive, created by `Archives.of`."""
 
     def __init__(self, url: str, token_file: str, session: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/")
@@ -71,11 +70,11 @@ class Archive:
         self._session = session
 
     async def begin(self, order: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Ask for a replay; a dry run only counts."""
+        """Request a replay; a dry run only counts."""
         return await self._request("POST", "/replays", order, {"dryRun": "true"} if dry_run else None)
 
     async def cancel(self, replay: str, by: str) -> None:
-        """End a replay; one that has ended, or never begun, stays as it is."""
+        """Cancel a replay; a completed or unknown one is not changed."""
         await self._request("POST", f"/replays/{replay}/cancel", params={"by": by}, may_lack=True)
 
     async def dead_event(self, number: int) -> dict[str, Any]:
@@ -84,7 +83,7 @@ class Archive:
         return dict(letter["event"])
 
     async def open_dead_letters(self, criteria: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
-        """Yield the dead letters that wait for a decision, the latest first."""
+        """Yield the undecided dead letters, the latest first."""
         cursor = ""
         while True:
             params = {**criteria, "state": "open", "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
@@ -96,21 +95,24 @@ class Archive:
             cursor = str(page["next"])
 
     async def replay_dead_letter(self, number: int, by: str, subscription: str, batch: str) -> None:
-        """Send a dead letter again, as a part of a batch."""
+        """Replay a dead letter as a part of a batch."""
         body = {"by": by, "subscription": subscription, "batch": batch}
         await self._request("POST", f"/deadletters/{number}/replay", body)
 
     async def outcomes(self, batch: str) -> dict[str, int]:
-        """Return how many dead letters of a batch were sent, and what their consumer has confirmed."""
+        """Return the number of sent dead letters of a batch, and the outcomes confirmed by their consumer."""
         return await self._request("GET", "/deadletters/outcomes", params={"batch": batch})
 
     async def skipped(self, replay: str) -> list[str]:
-        """Return the first events that a replay could not send, each with the reason."""
+        """Return the first events that a replay could not send, with the reasons."""
         answer = await self._request("GET", f"/replays/{replay}")
         return [str(event) for event in answer["skippedEvents"]]
 
     async def _headers(self) -> dict[str, str]:
-        """Return what every request carries; the token is read anew each time: its Secret comes late and changes."""
+        """Return the headers of a request.
+
+        The token is read for each request, because its Secret may appear late and change.
+        """
         headers = {"Content-Type": "application/json"}
         if self._token_file:
             with suppress(FileNotFoundError):
@@ -151,5 +153,5 @@ class Archive:
         try:
             decoded: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise ArchiveError(f"what answers at {self._url} is no archive: {error}", is_final=False) from error
+            raise ArchiveError(f"the server at {self._url} is not an archive: {error}", is_final=False) from error
         return decoded

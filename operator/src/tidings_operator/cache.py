@@ -25,7 +25,7 @@ ObjectReference = tuple[str, str, str]
 T = TypeVar("T", bound=Hashable)
 NOWHERE = Origin()
 REMEMBERED = ("type", "status", "reason", "lastTransitionTime")
-"""Fields of a condition that a later status depends on; of Observed, which may be kept as it is, all."""
+"""Fields of a condition that a later status depends on; for Observed, which may be kept unchanged, all fields."""
 SHARED = (
     "consumer",
     "source",
@@ -36,7 +36,7 @@ SHARED = (
     "deletion_policy",
     "enforcement",
 )
-"""Fields of an EventSubscription's spec that many have in common."""
+"""Fields of an EventSubscription's spec that many subscriptions have in common."""
 
 
 class RecordedStatus(NamedTuple):
@@ -44,7 +44,7 @@ class RecordedStatus(NamedTuple):
 
     digest: bytes
     rest: bytes
-    """What the next one depends on: of most kinds, only the times of its conditions; of a type, what was accepted."""
+    """Fields that the next status depends on: usually the times of conditions, for a type its accepted states."""
 
     def decoded(self) -> dict[str, Any]:
         """Return the rest."""
@@ -78,12 +78,12 @@ def is_ready(rest: bytes) -> bool:
 
 @lru_cache(maxsize=4096)
 def shared(value: T) -> T:
-    """Intern a value: most subscriptions have most of their fields in common."""
+    """Intern a value, because most subscriptions have most of their fields in common."""
     return value
 
 
 def slim(resource: Resource[Any]) -> Resource[Any]:
-    """Return a resource that shares with others what it has in common with them."""
+    """Return a resource that shares common parts with others in memory."""
     if resource.kind != "EventSubscription":
         return resource
     same = {name: shared(getattr(resource.spec, name)) for name in SHARED}
@@ -92,7 +92,7 @@ def slim(resource: Resource[Any]) -> Resource[Any]:
 
 @dataclass(slots=True)
 class Tracked:
-    """One of our own objects, as it was last seen; its spec is in the inventory, if it could be read."""
+    """The last observed state of one of our own objects; its spec is in the inventory, if it could be read."""
 
     uid: str
     generation: int
@@ -102,7 +102,7 @@ class Tracked:
 
 
 Read = tuple[Resource[Any] | None, Sequence[Finding]]
-"""A resource, or why there is none."""
+"""A resource, or the reason why it could not be read."""
 
 
 def _place(body: Mapping[str, Any]) -> ObjectReference:
@@ -110,7 +110,7 @@ def _place(body: Mapping[str, Any]) -> ObjectReference:
 
 
 def _read(place: ObjectReference, body: Mapping[str, Any], read: Read | None) -> Read:
-    """Return what of an object is planned with: nothing, once it is on its way out (a replay must still be ended)."""
+    """Return the resource to plan with: None for objects being deleted, except for replays, which must be ended."""
     if body["metadata"].get("deletionTimestamp") and place[0] != "EventReplay":
         return None, ()
     resource, findings = read or parse_resource(body)
@@ -118,7 +118,7 @@ def _read(place: ObjectReference, body: Mapping[str, Any], read: Read | None) ->
 
 
 def live(api: Api, item: Mapping[str, Any]) -> Live:
-    """Read a child as a list has it, where items have no kind."""
+    """Read a child from a list, where items have no kind."""
     return children.live({**item, "kind": api.kind})
 
 
@@ -128,10 +128,10 @@ class AppState:
 
     children: dict[Name, Live] = field(default_factory=dict)
     settled: dict[Name, tuple[str, str]] = field(default_factory=dict)
-    """By child, the hash that was written or seen right, and that of what the server made of it."""
+    """By child, the hash that was written or observed as correct, and the hash of the server's version of it."""
     observation: Observation | None = None
     is_planned: bool = False
-    """Whether it has been looked at since this operator began: before that, `settled` says nothing."""
+    """True if the app has been planned since this operator started; before that, `settled` is meaningless."""
 
 
 class Cache:
@@ -142,11 +142,11 @@ class Cache:
         self.objects: dict[ObjectReference, Tracked] = {}
         self.apps: defaultdict[tuple[str, str], AppState] = defaultdict(AppState)
         self.misfits: dict[tuple[str, str], dict[str, str]] = {}
-        """By type that was changed so that it does not suit its readers any more: its versions, and why."""
+        """By type with incompatible changes: its versions and the reasons."""
         self._unweighed: set[tuple[str, str]] = set()
-        """Types that have changed since that was looked at."""
+        """Types that have changed since their compatibility was checked."""
         self.listings: set[tuple[str, str]] = set()
-        """Kinds (and namespaces) that have been listed once, of those that kopf does not feed."""
+        """Kinds (and namespaces) that have been listed once, of those that kopf does not watch."""
         self.last_sign = time.monotonic()
         self.dirty = dirty
 
@@ -182,7 +182,7 @@ class Cache:
             self._unweigh(place)
 
     def listed(self, api: Api, namespace: str, items: Sequence[Live]) -> None:
-        """Take the list of all children of a kind; those that are not in it are gone."""
+        """Replace all children of a kind; those missing in the list have been deleted."""
         present = {(item.namespace, item.app, item.name) for item in items}
         for (space, app), state in self.apps.items():
             for name in [child_name for child_name in state.children if child_name.kind == api.kind]:
@@ -193,7 +193,7 @@ class Cache:
         self.listings.add((api.kind, namespace))
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
-        """Take an event about a child."""
+        """Handle an event about a child."""
         child = live(api, item)
         if change != "DELETED":
             self.child(child)
@@ -203,7 +203,7 @@ class Cache:
             self._lost(child.namespace, child.app, child.name)
 
     def child(self, child: Live) -> None:
-        """Keep a child as it is now; what is older than what is known is left out."""
+        """Update a child, unless the known state is newer."""
         state = self.apps[child.namespace, child.app]
         known = state.children.get(child.name)
         if known and known.uid == child.uid and known.version >= child.version:
@@ -213,7 +213,7 @@ class Cache:
             self.dirty(Key("app", child.namespace, child.app))
 
     def reject(self, resource: Resource[Any], finding: Finding) -> bool:
-        """Plan without an object from now on, as if it could not be read; False if it is another one by now."""
+        """Plan without an object as if it could not be read; return False if it has changed meanwhile."""
         place: ObjectReference = (resource.kind, *resource.key)
         tracked = self.objects.get(place)
         if tracked is None or self.inventory.subscriptions.get(resource.key) is not resource:
@@ -225,14 +225,14 @@ class Cache:
         return True
 
     def observed(self, app: tuple[str, str], observation: Observation) -> None:
-        """Keep what an app's sidecars say."""
+        """Record the subscriptions reported by an app's sidecars."""
         state = self.apps[app]
         if state.observation != observation:
             state.observation = observation
             self.dirty(Key("app", *app))
 
     def unsuited(self, subscription: EventSubscription) -> Iterator[Finding]:
-        """Yield a warning for each version that a subscription wants and that was changed under it."""
+        """Yield a warning for each version that was changed incompatibly for a subscription."""
         for selection in selections(subscription):
             this = self.inventory.type(requested_type(selection))
             if this is None:
@@ -246,7 +246,7 @@ class Cache:
                     yield selection.finding("warning", "incompatible-schema", misfits[name], fix, at=at)
 
     def everything(self) -> list[Key]:
-        """Return every key there is."""
+        """Return all keys."""
         return [
             *(Key("app", *app) for app in self.inventory.consuming_apps | self.apps.keys()),
             *(Key("EventType", *key) for key in self.inventory.types),
@@ -255,13 +255,13 @@ class Cache:
         ]
 
     def ready(self) -> int:
-        """Return how many EventSubscriptions are Ready by their status."""
+        """Return the number of EventSubscriptions whose status is Ready."""
         return sum(
             place[0] == "EventSubscription" and is_ready(tracked.status.rest) for place, tracked in self.objects.items()
         )
 
     def drop_if_empty(self, app: tuple[str, str]) -> None:
-        """Forget an app that reads nothing and has nothing any more."""
+        """Remove an app without subscriptions and children."""
         if app in self.apps and not self.apps[app].children and not self.inventory.of_app(app):
             del self.apps[app]
 
@@ -271,7 +271,7 @@ class Cache:
         if known and (known.uid, known.generation) == (metadata["uid"], generation):
             known.version = version
             if known.status != status:
-                # Another client changed our status: write it again.
+                # Another client changed the status: write it again.
                 known.status = status
                 self._unweigh(place)
                 self.dirty(self._key(place))
@@ -292,12 +292,12 @@ class Cache:
         self.misfits.pop(place[1:], None)
 
     def weigh(self, key: tuple[str, str]) -> dict[str, str]:
-        """Hold a type against what was accepted of it: return the versions that do not suit, and why."""
+        """Check a type against its accepted states: return the incompatible versions and the reasons."""
         this, tracked = self.inventory.types.get(key), self.objects.get(("EventType", *key))
         return accepted.misfit_versions(this, tracked.status.decoded()) if this and tracked else {}
 
     def weighed(self, key: tuple[str, str], misfits: dict[str, str]) -> None:
-        """Keep what `weigh` has returned; where it is otherwise than before, the type's readers are looked at."""
+        """Record the result of `weigh`; if it has changed, queue the type's readers."""
         self._unweighed.discard(key)
         before = self.misfits.pop(key, {})
         if misfits:
@@ -307,7 +307,7 @@ class Cache:
             self.dirty(Key("app", *app_key(consumer)))
 
     def _unweigh(self, place: ObjectReference) -> None:
-        """Let a type be weighed anew."""
+        """Mark a type for a new compatibility check."""
         if place[0] == "EventType" and place[1:] in self.inventory.types:
             self._unweighed.add(place[1:])
             self.dirty(Key(*place))
@@ -325,12 +325,12 @@ class Cache:
         self.dirty(self._key(place))
 
     def _key(self, place: ObjectReference) -> Key:
-        """Return what looks after an object: a subscription's app, else the object itself."""
+        """Return the key that reconciles an object: a subscription's app, otherwise the object itself."""
         subscription = self.inventory.subscriptions.get(place[1:]) if place[0] == "EventSubscription" else None
         return Key("app", *app_key(subscription)) if subscription else Key(*place)
 
     def _types_near(self, place: ObjectReference) -> set[tuple[str, str]]:
-        """Return the types whose status speaks of an object, and rivals for a type's name."""
+        """Return the types whose status depends on an object, and competitors for a type's name."""
         if place[0] == "EventType":
             this = self.inventory.types.get(place[1:])
             return {event_type.key for event_type in self.inventory.claims(type_key(this))} if this else set()

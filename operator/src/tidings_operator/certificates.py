@@ -1,8 +1,8 @@
-"""The webhooks' certificate: the operator's own, or files that cert-manager keeps.
+"""The webhooks' certificate: self-signed by the operator, or files maintained by cert-manager.
 
-Its own is made in memory by each operator and trusted by itself: the operator adds it to the `caBundle` of the webhook
-configurations, beside those of the other operators. No Secret is read, no key leaves the process, and operators need
-not agree. Before one expires, the next is added to the bundle, and then served. Why so: docs/decisions/0005.
+Each operator creates its certificate in memory and adds it to the `caBundle` of the webhook configurations, next to
+those of other operators. No Secret is read, no key leaves the process, and operators need no coordination. Before a
+certificate expires, the next one is added to the bundle and then served. See docs/decisions/0005.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from tidings_operator.webhook_paths import PLAIN, Paths, renewed
 LOG = logging.getLogger(__name__)
 LIFE = timedelta(days=7)
 BACKDATED = timedelta(minutes=5)
-"""For an API server whose clock is behind."""
+"""Tolerance for API servers with a slow clock."""
 CHECK = 20.0
-"""Seconds between two looks at whether the certificate is still good and still trusted."""
+"""Seconds between checks that the certificate is valid and trusted."""
 SETTLE = 5.0
-"""Seconds after which every API server has seen a changed configuration, and trusts the new certificate."""
+"""Seconds after which every API server has observed a changed configuration and trusts the new certificate."""
 REFRESH = 1.0
-"""Seconds between two looks at the configurations because of a request at an unknown path."""
+"""Minimum seconds between reads of the configurations because of requests at unknown paths."""
 STRATEGIC = "application/strategic-merge-patch+json"
 
 Clock = Callable[[], datetime]
@@ -49,15 +49,15 @@ class Certificates(Protocol):
         """Load the first certificate."""
 
     async def keep(self, context: ssl.SSLContext) -> None:
-        """See to it that there is always a good one, for ever."""
+        """Keep the certificate valid and trusted, until cancelled."""
 
     async def admits(self, path: str) -> bool:
-        """Return True for a path at which the API server was told to ask."""
+        """Return True for a path that the API server has been configured with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate that is its own authority."""
+    """A self-signed certificate."""
 
     certificate: bytes
     """PEM."""
@@ -65,10 +65,10 @@ class Issued:
     """PEM."""
     hosts: frozenset[str]
     renewal: datetime
-    """When the next one is due: after two thirds of its life."""
+    """Time of the renewal, after two thirds of its life."""
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Serve new connections with it. OpenSSL reads files only; this one is gone at once."""
+        """Serve new connections with it. OpenSSL reads files only, so a temporary file is used."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(self.certificate + self.key)
             file.flush()
@@ -76,7 +76,7 @@ class Issued:
 
 
 class OwnCertificates:
-    """Makes its own, and lets the API server trust them."""
+    """Creates certificates and adds them to the API server's bundles."""
 
     def __init__(
         self,
@@ -102,18 +102,18 @@ class OwnCertificates:
         self._refreshing = asyncio.Lock()
 
     async def begin(self, context: ssl.SSLContext) -> None:
-        """Load the first one and let it be trusted, waiting for the configurations to be there."""
-        while not await self.look(context):  # noqa: ASYNC110 - nobody signals that somebody has applied them
+        """Create the first certificate and add it to the bundles, once the configurations exist."""
+        while not await self.look(context):  # noqa: ASYNC110 - there is no event for their creation
             await asyncio.sleep(1.0)
 
     async def keep(self, context: ssl.SSLContext) -> None:
-        """Renew it, and add it to the bundles again wherever somebody has taken it out."""
+        """Renew the certificate, and restore it in the bundles if it is removed."""
         while True:
             await asyncio.sleep(CHECK)
             await self.look(context)
 
     async def look(self, context: ssl.SSLContext) -> bool:
-        """Look once, and do what is due; return whether the API server trusts what is served."""
+        """Check once, and renew if due; return True if the API server trusts the served certificate."""
         try:
             fetched = await self._fetch()
             configurations = [configuration for configuration in fetched if configuration]
@@ -144,7 +144,10 @@ class OwnCertificates:
         return True
 
     async def admits(self, path: str) -> bool:
-        """Return True for a path that a configuration names. Another operator may have changed it: look again."""
+        """Return True for a path in a configuration.
+
+        Read the configurations again, because another operator may have changed it.
+        """
         if self._paths.admits(path):
             return True
         async with self._refreshing:
@@ -168,7 +171,7 @@ class OwnCertificates:
         self._last_warning = trouble
 
     async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> Any:
-        """Add certificates to each bundle, and the path; of two operators at once, the later looks again."""
+        """Add certificates and the path to each bundle; retry after a concurrent change by another operator."""
         changed = []
         for webhook in configuration["webhooks"]:
             client: dict[str, Any] = {}
@@ -189,32 +192,32 @@ class OwnCertificates:
 
 
 class MountedCertificates:
-    """Reads them from files, as cert-manager renews them; its injector keeps the bundles."""
+    """Reads certificates from files that cert-manager renews; its injector maintains the bundles."""
 
     def __init__(self, certificate: str, key: str) -> None:
         self._files = (certificate, key)
         self._loaded: tuple[float, ...] = ()
 
     async def begin(self, context: ssl.SSLContext) -> None:
-        """Load what is there; raises OSError where nothing is."""
+        """Load the files; raise OSError if they are missing."""
         self.look(context)
 
     async def keep(self, context: ssl.SSLContext) -> None:
-        """Load them again whenever they have changed."""
+        """Reload the files whenever they have changed."""
         while True:
             await asyncio.sleep(CHECK)
             try:
                 self.look(context)
             except (OSError, ssl.SSLError) as error:
-                # Between two renames the one file may belong to the other's predecessor.
+                # Between two renames, certificate and key may not belong together.
                 LOG.warning("the certificate in %s cannot be read, the one before is served: %s", self._files[0], error)
 
     async def admits(self, path: str) -> bool:
-        """Return True for the plain paths: the configurations are kept by somebody else."""
+        """Return True for the plain paths: the configurations are maintained elsewhere."""
         return path in PLAIN
 
     def look(self, context: ssl.SSLContext) -> None:
-        """Load them if they have changed since they were loaded."""
+        """Reload the files if they have changed."""
         changed = tuple(Path(file).stat().st_mtime for file in self._files)
         if changed != self._loaded:
             context.load_cert_chain(*self._files)
@@ -236,7 +239,7 @@ def hosts(configurations: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta) -> Issued:
-    """Make a certificate for these hosts that is valid from now on."""
+    """Create a certificate for these hosts, valid from now on."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity[:64])])
     certificate = (
@@ -258,7 +261,7 @@ def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta)
 
 
 def bundle(before: bytes, own: list[bytes], identity: str, now: datetime) -> bytes:
-    """Return a bundle with these certificates of ours: others' stay until they expire, our earlier ones go."""
+    """Return a bundle with these certificates: replace this operator's earlier ones, keep others until they expire."""
     foreign = []
     for certificate in x509.load_pem_x509_certificates(before) if before.strip() else []:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

@@ -1,4 +1,4 @@
-"""The children of an app: what its plan becomes in the cluster, and how a live child differs from it. Pure."""
+"""The children of an app: its plan as Kubernetes objects, and their differences to the live ones. Pure."""
 
 import hashlib
 import sys
@@ -21,7 +21,7 @@ RETAINED = "tidings.dev/retained"
 MANAGER = "tidings"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 BLOCKS = ("spec", "scopes", "data", "binaryData")
-"""What of a child is ours alone: whatever else stands there is drift."""
+"""Parts of a child that only the operator may write: other content is drift."""
 
 
 class Name(NamedTuple):
@@ -33,7 +33,7 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """A child as it should be."""
+    """A desired child."""
 
     name: Name
     manifest: dict[str, Any]
@@ -45,7 +45,7 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A child as it is: just enough to tell a difference."""
+    """The comparable part of a live child."""
 
     name: Name
     namespace: str
@@ -65,7 +65,7 @@ Action = Literal["create", "update", "repair", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One write."""
+    """A write."""
 
     action: Action
     desired: Desired | None = None
@@ -94,13 +94,13 @@ def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Ma
         manifests.append((manifest, on_topic.get((planned.parallel.get(pubsub, pubsub), topic), readers)))
     if planned.resiliency:
         manifests.append((planned.resiliency, readers))
-    # The policy stands as long as the app wants to read anything: a pod that mounts it could not start without.
+    # The policy exists as long as the app has subscriptions: a pod that mounts it could not start without it.
     manifests.append((config_map(planned), frozenset(known)))
     return [_desired(manifest, planned.app, names, known, uids) for manifest, names in manifests]
 
 
 def live(item: Mapping[str, Any]) -> Live:
-    """Read a child that the API server sent."""
+    """Read a live child."""
     metadata = item["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     written, actual = annotations.get(HASH, ""), content(item)
@@ -118,7 +118,7 @@ def live(item: Mapping[str, Any]) -> Live:
 
 
 def content(item: Mapping[str, Any]) -> str:
-    """Return the hash of what of a child is ours; what others may add (labels, annotations) is left out."""
+    """Return the hash of the operator's part of a child, without what others may add (labels, annotations)."""
     metadata = item["metadata"]
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
@@ -145,13 +145,13 @@ def steps(
     settled: Mapping[Name, tuple[str, str]],
     exists: Callable[[str], bool],
 ) -> list[Step]:
-    """Return the writes that make what is present what is desired; none where nothing differs.
+    """Return the writes that turn the present children into the desired ones.
 
     Args:
-        desired: The children as they should be.
-        present: Those that there are.
-        settled: By child, the hash that was last written or seen right, and that of what the server made of it.
-        exists: Whether there is an EventSubscription of that name: what belonged to one that is gone may be kept.
+        desired: The desired children.
+        present: The live children.
+        settled: By child, the hash that was written or observed as correct, and the hash of the server's version of it.
+        exists: Tests whether an EventSubscription of that name exists: children of a deleted one may be retained.
 
     """
     by_name = {child.name: child for child in desired}
@@ -185,7 +185,7 @@ def _desired(
     uids: Mapping[str, str],
 ) -> Desired:
     retained = {name for name in names if known[name].spec.deletion_policy == "Retain"}
-    # The cluster's garbage collector deletes a child when its last owner is gone: of a retained one, it must not.
+    # The garbage collector deletes a child after its last owner: retained ones must not have owners.
     owners = [] if retained else [_owner(name, uids[name]) for name in sorted(names)]
     metadata = {
         **manifest["metadata"],

@@ -1,6 +1,6 @@
-"""The Kubernetes API over aiohttp: just the requests that the operator makes.
+"""Client of the Kubernetes API over aiohttp, with only the requests that the operator needs.
 
-The `kubernetes` package would be 60% of the operator's memory, and it blocks; aiohttp is there anyway, kopf uses it.
+The `kubernetes` package would use 60% of the operator's memory, and it blocks; aiohttp is installed with kopf.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ APPLY = "application/apply-patch+yaml"
 TIMEOUT = 30.0
 """Seconds that a request may take."""
 PAGE = 20
-"""Objects in a page of a list: what is in memory at a time."""
+"""Objects per page of a list, which are in memory at the same time."""
 METADATA_PAGE = 500
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 IN_FLIGHT = 16
-"""Requests at a time: more would only wait in the API server, and each new connection costs it a handshake."""
+"""Maximum concurrent requests: more would only queue in the API server, at the cost of a handshake per connection."""
 
 Page = tuple[Sequence[Any], str]
 """Objects, and the resource version of the list that they are part of."""
@@ -34,7 +34,7 @@ Login = Callable[[], ConnectionInfo]
 
 
 class ApiError(Exception):
-    """The API server refused, or could not be reached (`status` 0)."""
+    """The API server rejected the request, or is unavailable (`status` 0)."""
 
     def __init__(self, status: int, message: str, reason: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -60,21 +60,21 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A kind as the API server knows it."""
+    """A kind as defined in the API server."""
 
     group_version: str
     plural: str
     kind: str
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """Return where the kind, or one object of it, is found."""
+        """Return the path of the kind, or of one object of it."""
         root = f"/apis/{self.group_version}" if "/" in self.group_version else f"/api/{self.group_version}"
         inside = f"/namespaces/{namespace}" if namespace else ""
         return f"{root}{inside}/{self.plural}" + "".join(f"/{step}" for step in (name, subresource) if step)
 
 
 class Known(NamedTuple):
-    """An object as it was last seen: which one, with which spec (`generation`), in which version."""
+    """The last known identity, generation and version of an object."""
 
     namespace: str
     name: str
@@ -108,7 +108,7 @@ OWN: Mapping[str, Api] = {
 
 
 class Client:
-    """One session with the API server. Credentials are read anew when they are refused: tokens are rotated."""
+    """A session with the API server. Rejected credentials are reloaded, because tokens are rotated."""
 
     def __init__(self, login: Login) -> None:
         self._login = login
@@ -134,7 +134,7 @@ class Client:
         accept: str = JSON,
         params: Mapping[str, str] | None = None,
     ) -> Any:
-        """Make a request and return its answer; raise ApiError for any other than 2xx."""
+        """Make a request and return its response; raise ApiError unless the status is 2xx."""
         data = None if body is None else msgspec.json.encode(body)
         for attempt in (1, 2):
             try:
@@ -156,13 +156,13 @@ class Client:
                     return _checked(response, answer)
             except (aiohttp.ClientError, TimeoutError) as error:
                 if isinstance(error, aiohttp.ClientConnectorCertificateError) and attempt == 1:
-                    await self._reopen()  # the authority of the API server may have been rotated
+                    await self._reopen()  # the CA of the API server may have been rotated
                     continue
                 raise ApiError(0, f"{self._server} cannot be reached: {_reason(error)}") from error
         raise AssertionError("unreachable")
 
     async def get(self, api: Api, namespace: str, name: str) -> Any:
-        """Return an object, or None where there is none."""
+        """Return an object, or None if it does not exist."""
         try:
             return await self.request("GET", api.path(namespace, name))
         except ApiError as error:
@@ -171,20 +171,20 @@ class Client:
             raise
 
     async def apply(self, manifest: Mapping[str, Any]) -> Any:
-        """Apply an object server-side, also where another manager has set the same fields."""
+        """Apply an object server-side, taking over fields of other managers."""
         metadata = manifest["metadata"]
         path = CHILDREN[manifest["kind"]].path(metadata["namespace"], metadata["name"])
         params = {"fieldManager": MANAGER, "force": "true"}
         return await self.request("PATCH", path, manifest, content_type=APPLY, params=params)
 
     async def replace(self, manifest: Mapping[str, Any]) -> Any:
-        """Replace an object as a whole."""
+        """Replace an object completely."""
         metadata = manifest["metadata"]
         path = CHILDREN[manifest["kind"]].path(metadata["namespace"], metadata["name"])
         return await self.request("PUT", path, manifest, params={"fieldManager": MANAGER})
 
     async def delete(self, api: Api, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly this object; that it is gone or another one already is no error."""
+        """Delete exactly this object; succeed if it has been deleted or recreated already."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
             await self.request("DELETE", api.path(namespace, name), options)
@@ -193,10 +193,10 @@ class Client:
                 raise
 
     async def write_status(self, api: Api, known: Known, status: Mapping[str, Any]) -> Any:
-        """Replace an object's status as a whole; return None where the object is another one than it was known as.
+        """Replace an object's status completely; return None if the object has been recreated or its spec has changed.
 
-        A PUT with the version that is known: a patch would cost the API server a fifth more. What has changed the
-        version but not the spec (a label, a finalizer) is no reason not to write.
+        A PUT with the known version is used, because a patch costs the API server a fifth more. Changes that do not
+        affect the spec (a label, a finalizer) do not prevent the write.
         """
         try:
             return await self._put_status(api, known, known.version, status)
@@ -215,7 +215,7 @@ class Client:
         return await self.request("PUT", path, body, params={"fieldManager": MANAGER})
 
     async def count(self, api: Api, namespace: str = "") -> int:
-        """Return how many objects of a kind there are, without reading them."""
+        """Return the number of objects of a kind without reading them."""
         page = await self.request("GET", api.path(namespace), params={"limit": "1"})
         return len(page["items"] or []) + int(page["metadata"].get("remainingItemCount") or 0)
 
@@ -247,7 +247,7 @@ class Client:
     async def watch(
         self, api: Api, namespace: str, *, selector: str, version: str, seconds: int
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield changes since a resource version, until the server ends the watch after so many seconds."""
+        """Yield changes since a resource version, until the server ends the watch after the given seconds."""
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -255,7 +255,7 @@ class Client:
             "timeoutSeconds": str(seconds),
             "labelSelector": selector,
         }
-        # A server that says nothing for longer than the whole watch may last is not there any more.
+        # A server that is silent for longer than the watch may last is unreachable.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=seconds + TIMEOUT)
         try:
             async with self._opened().get(
@@ -286,7 +286,7 @@ class Client:
         )
 
     async def _reopen(self) -> None:
-        """Take up new credentials; requests that are under way end with the old session."""
+        """Load new credentials; requests in flight end with the old session."""
         old = self._session
         self._open()
         if old:
@@ -310,7 +310,7 @@ def _checked(response: aiohttp.ClientResponse, body: bytes) -> Any:
 
 
 async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Split a stream into lines of any length: aiohttp's own refuses long ones, and a ConfigMap may be one."""
+    """Split a stream into lines of any length: aiohttp rejects long ones, and a line holds a whole object."""
     rest = b""
     async for chunk in content.iter_any():
         *whole, rest = (rest + chunk).split(b"\n")

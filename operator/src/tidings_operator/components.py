@@ -21,7 +21,7 @@ _KEY = secrets.token_bytes(32)
 
 
 class Delivery(NamedTuple):
-    """All that is kept of a Component: what else stands in one may be a password."""
+    """The properties that are kept of a Component; others are dropped, because they may be passwords."""
 
     namespace: str
     name: str
@@ -30,9 +30,9 @@ class Delivery(NamedTuple):
     concurrent: bool = False
     start: StartPosition = "Unknown"
     settings: str = ""
-    """Digest of what it must share with those that bring messages in parallel with it."""
+    """Digest of the settings that must equal those of components that deliver in parallel."""
     accounts: frozenset[str] = frozenset()
-    """Digests of the broker accounts that it leads to."""
+    """Digests of the broker accounts that it connects to."""
 
     @property
     def spelled(self) -> str:
@@ -41,7 +41,7 @@ class Delivery(NamedTuple):
 
 
 def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
-    """Read a Component as a list has it, where items have no kind."""
+    """Read a Component from a list, where items have no kind."""
     document, metadata = {**item, "kind": api.kind}, item["metadata"]
     return Delivery(
         metadata["namespace"],
@@ -56,19 +56,19 @@ def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
 
 
 def _digest(account: str) -> str:
-    """Return what tells two accounts apart, and from which nobody learns a password."""
+    """Return a digest that distinguishes accounts without revealing passwords."""
     return blake2b(account.encode(errors="surrogatepass"), key=_KEY, digest_size=16).hexdigest()
 
 
 class Components:
-    """Sees Components (a `watching.Sink`) and tells the inventory."""
+    """Watches Components (a `watching.Sink`) and updates the inventory."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._known: dict[str, Delivery] = {}
 
     def listed(self, api: Api, namespace: str, items: Sequence[Delivery]) -> None:
-        """Take all there are; those that are not among them are gone."""
+        """Replace all Components; those missing in the list have been deleted."""
         present = {item.spelled for item in items}
         candidates = [known for known in self._known.values() if not namespace or known.namespace == namespace]
         for item in candidates:
@@ -79,12 +79,12 @@ class Components:
         self._cache.listings.add((api.kind, namespace))
 
     def changed(self, api: Api, change: str, item: Mapping[str, Any]) -> None:
-        """Take one change."""
+        """Handle a change."""
         now = delivery(api, item)
         self._keep(Delivery(now.namespace, now.name) if change == "DELETED" else now)
 
     def _keep(self, now: Delivery) -> None:
-        """Tell the inventory; where it delivers otherwise than before, every app of the namespace is looked at."""
+        """Update the inventory; if delivery has changed, queue all apps of the namespace."""
         before = self._known.get(now.spelled, Delivery(now.namespace, now.name))
         if now != Delivery(now.namespace, now.name):
             self._known[now.spelled] = now

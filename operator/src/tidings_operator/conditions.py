@@ -1,4 +1,4 @@
-"""Conditions as kstatus and people read them: made from findings, with times that only change when a status does."""
+"""Conditions for kstatus and people, derived from findings; their times change only with their status."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Condition:
 
 
 def reason(rule: str) -> str:
-    """Write a finding's rule as a reason: `unknown-type` is `UnknownType`."""
+    """Format a finding's rule as a reason: `unknown-type` becomes `UnknownType`."""
     return "".join(word.capitalize() for word in rule.split("-"))
 
 
@@ -47,7 +47,7 @@ def judged(kind: str, findings: Sequence[Finding], good: tuple[str, str]) -> Con
 
 
 def kstatus(ready: Condition, *, reconciling: bool) -> list[Condition]:
-    """Return Ready with the two conditions that tools which know nothing of us look at."""
+    """Return Ready with the two conditions that generic tools evaluate."""
     stalled = ready.status == "False" and not reconciling
     progress = Condition("Reconciling", "True" if reconciling else "False", ready.reason if reconciling else "Done")
     end = Condition("Stalled", "True" if stalled else "False", ready.reason if stalled else "Progressing")
@@ -57,7 +57,7 @@ def kstatus(ready: Condition, *, reconciling: bool) -> list[Condition]:
 def dated(
     conditions: Iterable[Condition], before: Mapping[str, Any], generation: int, now: str
 ) -> list[dict[str, Any]]:
-    """Write conditions as the API has them; the time of one whose status is as before stays."""
+    """Format conditions for the API; keep the time of those whose status has not changed."""
     known = {condition.get("type"): condition for condition in before.get("conditions") or ()}
     return [_dated(condition, known.get(condition.type) or {}, generation, now) for condition in conditions]
 

@@ -21,7 +21,7 @@ from tidings_operator.process import login
 
 LOG = logging.getLogger(__name__)
 AGAIN = 2.0
-"""Seconds between two attempts."""
+"""Seconds between attempts."""
 
 
 async def apply(client: Client, namespace: str, owner: str, resources: list[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
-"""The CustomResourceDefinitions, generated from the models that the whole of Tidings reads resources with.
+"""The CustomResourceDefinitions, generated from the models with which Tidings reads resources.
 
-`python -m tidings_operator.crds > operator/manifests/crds.yaml` writes them anew; a test says when that is due.
+`python -m tidings_operator.crds > operator/manifests/crds.yaml` regenerates them; a test detects differences.
 """
 
 import math
@@ -17,18 +17,21 @@ from tidings_plan.resources.model import GROUP
 
 VERSION = "v1alpha1"
 DEPTH = 3
-"""How deep filters within filters are spelled out: a structural schema cannot recur. Below, the operator checks."""
+"""Levels of nested filters that are spelled out, because structural schemas cannot be recursive.
+
+The operator checks deeper ones.
+"""
 
 ANY = {"x-kubernetes-preserve-unknown-fields": True}
 LONGEST_LIST = 64
-"""Bound of every list that the model does not bound: CEL rules over longer ones cost the API server too much."""
+"""Default maximum length of lists: CEL rules over longer ones are too expensive for the API server."""
 
 Schema = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `kubectl get`; those with a priority above 0 only with `-o wide`."""
+    """A column of `kubectl get`; columns with a priority above 0 are shown only with `-o wide`."""
 
     name: str
     path: str
@@ -37,7 +40,7 @@ class Column:
     description: str = ""
 
     def render(self) -> dict[str, Any]:
-        """Write it as a CRD has it."""
+        """Return the column's definition in a CRD."""
         more = {"priority": self.priority} if self.priority else {}
         text = {"description": self.description} if self.description else {}
         return {"name": self.name, "type": self.type, "jsonPath": self.path, **more, **text}
@@ -45,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind: its model, its names, and what a table of it shows."""
+    """One kind: its model, names and columns."""
 
     name: str
     plural: str
@@ -60,9 +63,9 @@ def _condition(kind: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{kind}")].{field}'
 
 
-READY = Column("Ready", _condition("Ready", "status"), description="Does it work?")
-REASON = Column("Reason", _condition("Ready", "reason"), description="If not, why?")
-MESSAGE = Column("Message", _condition("Ready", "message"), priority=1, description="And what mends it?")
+READY = Column("Ready", _condition("Ready", "status"), description="True if it works")
+REASON = Column("Reason", _condition("Ready", "reason"), description="Reason of the status Ready")
+MESSAGE = Column("Message", _condition("Ready", "message"), priority=1, description="Explanation and remedy")
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 _TEXT: Schema = {"type": "string"}
@@ -82,14 +85,14 @@ _CONDITION: Schema = {
     },
 }
 _COMMON: Mapping[str, Schema] = {
-    "observedGeneration": {**_NUMBER, "description": "The generation of the spec that this status speaks of"},
+    "observedGeneration": {**_NUMBER, "description": "Generation of the spec that this status describes"},
     "conditions": {
         "type": "array",
         "items": _CONDITION,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
     },
-    "warnings": {**_TEXTS, "description": "What works, but is worth a look"},
+    "warnings": {**_TEXTS, "description": "Warnings that do not prevent operation"},
 }
 _CHILD: Schema = {
     "type": "object",
@@ -98,10 +101,10 @@ _CHILD: Schema = {
 
 SUBSCRIPTION_STATUS: Mapping[str, Schema] = {
     **_COMMON,
-    "topics": {**_TEXTS, "description": "Topics that are consumed"},
+    "topics": {**_TEXTS, "description": "Consumed topics"},
     "events": {
         "type": "array",
-        "description": "Each entry of spec.events: whether it is consumed, from which topics, and if not, why",
+        "description": "Entries of spec.events: whether each is consumed, from which topics, or the reason why not",
         "items": {
             "type": "object",
             "properties": {
@@ -113,26 +116,26 @@ SUBSCRIPTION_STATUS: Mapping[str, Schema] = {
             },
         },
     },
-    "children": {"type": "array", "items": _CHILD, "description": "What it became"},
+    "children": {"type": "array", "items": _CHILD, "description": "Generated objects"},
     "enforcement": {
         "type": "object",
         "additionalProperties": _TEXT,
-        "description": "Who keeps each field that is asked for: daprd, kit, broker or nobody",
+        "description": "Enforcer of each requested field: daprd, kit, broker or nobody",
     },
 }
 TYPE_STATUS: Mapping[str, Schema] = {
     **_COMMON,
-    "consumers": {**_TEXTS, "description": "Subscriptions that name it: namespace/name (app)"},
-    "observers": {**_TEXTS, "description": "Subscriptions that read it by a pattern"},
+    "consumers": {**_TEXTS, "description": "Subscriptions that name the type: namespace/name (app)"},
+    "observers": {**_TEXTS, "description": "Subscriptions that match the type by a pattern"},
     "consumerCount": _NUMBER,
     "accepted": {
         "type": "array",
-        "description": "Schemas that its readers hold on to, the oldest first: changes are held against them",
+        "description": "Schemas that readers rely on, the oldest first; changes are checked against them",
         "items": {"type": "object", "properties": {"version": _TEXT, "schema": _TEXT}},
     },
     "deprecated": {
         "type": "array",
-        "description": "Versions that end, and who still reads them",
+        "description": "Deprecated versions and their readers",
         "items": {
             "type": "object",
             "properties": {"version": _TEXT, "removal": _TEXT, "alternative": _TEXT, "consumers": _TEXTS},
@@ -144,19 +147,19 @@ REPLAY_STATUS: Mapping[str, Schema] = {
     "phase": {"type": "string", "enum": ["Pending", "Running", "Completed", "Failed", "Cancelled"]},
     "replayId": _TEXT,
     "matched": {**_NUMBER, "description": "Events that the filter selects"},
-    "sent": {**_NUMBER, "description": "Handed to the broker"},
+    "sent": {**_NUMBER, "description": "Sent to the broker"},
     "handled": {**_NUMBER, "description": "Confirmed as handled by the consumer, now or earlier"},
-    "failed": {**_NUMBER, "description": "Failed again, and are dead letters again"},
+    "failed": {**_NUMBER, "description": "Failed and dead-lettered again"},
     "unread": {**_NUMBER, "description": "No handler of the consumer reads them"},
     "dropped": {**_NUMBER, "description": "Dropped by the consumer's handler"},
     "unconfirmed": {**_NUMBER, "description": "Sent, and not confirmed by the consumer"},
     "skipped": {**_NUMBER, "description": "Could not be sent, or were no longer open"},
     "skippedEvents": {**_TEXTS, "description": "The first events that were skipped, each with the reason"},
     "through": {**_NUMBER, "description": "The latest dead letter that may belong to this replay"},
-    "failure": {**_TEXT, "description": "Why the archive could not go on"},
+    "failure": {**_TEXT, "description": "Reason why the archive stopped"},
     "startedAt": _TIME,
-    "sentAt": {**_TIME, "description": "When the last event was sent"},
-    "progressedAt": {**_TIME, "description": "When a counter last changed"},
+    "sentAt": {**_TIME, "description": "Time at which the last event was sent"},
+    "progressedAt": {**_TIME, "description": "Time of the last change of a counter"},
     "completedAt": _TIME,
     "audit": {"type": "array", "items": {"type": "object", "properties": {"at": _TIME, "what": _TEXT, "by": _TEXT}}},
 }
@@ -167,16 +170,16 @@ KINDS = (
         "eventsubscriptions",
         "esub",
         EventSubscriptionSpec,
-        "One app's wish to read an event type, and how it wants it delivered.",
+        "Subscribes an app to event types, with its delivery policy.",
         SUBSCRIPTION_STATUS,
         (
-            Column("Events", ".status.events[*].name", description="What is consumed"),
+            Column("Events", ".status.events[*].name", description="Consumed event types"),
             Column("App", ".spec.consumer.appId", description="Who reads"),
             READY,
             REASON,
             Column("Programmed", _condition("Programmed", "status"), priority=1),
             Column("Observed", _condition("Observed", "status"), priority=1),
-            Column("Owner", ".spec.consumer.owner", priority=1, description="Whom to ask"),
+            Column("Owner", ".spec.consumer.owner", priority=1, description="Responsible team"),
             MESSAGE,
             AGE,
         ),
@@ -186,13 +189,13 @@ KINDS = (
         "eventtypes",
         "evtype",
         EventTypeSpec,
-        "One business event or command: who owns it, its versions, and who may read it.",
+        "A business event or command: its owner, versions and permitted readers.",
         TYPE_STATUS,
         (
             Column("Type", ".spec.type"),
             Column("Versions", ".spec.versions[*].name"),
-            Column("Owner", ".spec.owner.team", description="Whom to ask"),
-            Column("Consumers", ".status.consumerCount", "integer", description="Does anybody read it?"),
+            Column("Owner", ".spec.owner.team", description="Responsible team"),
+            Column("Consumers", ".status.consumerCount", "integer", description="Number of subscriptions"),
             READY,
             REASON,
             MESSAGE,
@@ -204,7 +207,7 @@ KINDS = (
         "eventreplays",
         "ereplay",
         EventReplaySpec,
-        "Send events again, from dead letters or the archive, to one subscription.",
+        "Replays events from dead letters or the archive to one subscription.",
         REPLAY_STATUS,
         (
             Column("Target", ".spec.target.subscription"),
@@ -214,7 +217,7 @@ KINDS = (
             Column("Matched", ".status.matched", "integer"),
             Column("Handled", ".status.handled", "integer"),
             Column("Failed", ".status.failed", "integer", description="Failed again"),
-            Column("Unread", ".status.unread", "integer", description="Read by nobody"),
+            Column("Unread", ".status.unread", "integer", description="Not read by any handler"),
             Column("Skipped", ".status.skipped", "integer", description="Could not be sent"),
             Column("Dropped", ".status.dropped", "integer", priority=1),
             Column("Unconfirmed", ".status.unconfirmed", "integer", priority=1),
@@ -258,7 +261,7 @@ RULES: Mapping[str, tuple[Mapping[str, str], ...]] = {
     ),
     "EventReplaySpec": (_IMMUTABLE,),
 }
-"""CEL rules by model: what the API server itself can refuse, also while the operator is down."""
+"""CEL rules by model, which the API server enforces even while the operator is down."""
 
 
 def definitions() -> list[dict[str, Any]]:
@@ -302,7 +305,7 @@ def _whole(kind: Kind) -> Schema:
             "kind": _TEXT,
             "metadata": {"type": "object"},
             "spec": _model(kind.spec.__name__, models, ()),
-            # One writer, as a whole: the API server then need not keep account of who has set each field of it.
+            # Atomic: the API server then does not track the owner of each field.
             "status": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": dict(kind.status)},
         },
     }
@@ -317,14 +320,14 @@ def _model(name: str, models: Mapping[str, Any], above: tuple[str, ...]) -> Sche
     if model.get("required"):
         schema["required"] = model["required"]
     schema["properties"] = {field: _field(value, models, below) for field, value in model["properties"].items()}
-    # A filter's rule stands at the outermost one only: below, its cost would be multiplied; the operator checks there.
+    # Only the outermost filter has the rule, because nesting would multiply its cost; the operator checks the others.
     if name in RULES and name not in above:
         schema["x-kubernetes-validations"] = [dict(rule) for rule in RULES[name]]
     return schema
 
 
 def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
-    """Turn a field's JSON Schema into a structural one."""
+    """Convert a field's JSON Schema to a structural one."""
     if "$ref" in field:
         schema = _model(field["$ref"].rpartition("/")[2], models, above)
     elif "anyOf" in field:
@@ -340,7 +343,7 @@ def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
 
 
 def _either(choices: list[Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
-    """One choice is itself; several kinds of value have no structural schema, the operator checks them."""
+    """Unwrap a single choice; a union of several types has no structural schema and is checked by the operator."""
     return _field(choices[0], models, above) if len(choices) == 1 else dict(ANY)
 
 
@@ -352,13 +355,13 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
         schema["items"] = _without_defaults(_field(schema["items"], models, above))
         schema.setdefault("maxItems", LONGEST_LIST)
     if isinstance(schema.get("minimum"), float):
-        # The API server holds an integer against the whole part of a minimum: 0 would pass for 0.001.
+        # The API server compares integers with the integral part of a minimum: 0 would pass for 0.001.
         schema["exclusiveMinimum"] = math.floor(schema.pop("minimum"))
     if "pattern" in schema:
         schema["pattern"] = schema["pattern"].replace(r"\Z", "$")  # Go's `$` is the end of the text, Python's is not
     if "additionalProperties" in schema:
         values = _field(schema.pop("additionalProperties") or {}, models, above)
-        # CEL does not see a map of values without a type, but it does see an object of unknown fields.
+        # CEL ignores maps of untyped values, but not objects with unknown fields.
         schema.update({"additionalProperties": values} if "type" in values else ANY)
     elif schema.get("type") == "object":
         schema.update(ANY)
@@ -368,7 +371,7 @@ def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
 
 
 def _without_defaults(schema: Any) -> Any:
-    """Leave defaults out of a list's items: Argo CD compares lists as a whole, and would find a difference for ever."""
+    """Remove defaults from items of lists: Argo CD compares lists as a whole and would always detect a difference."""
     if isinstance(schema, dict):
         kept = {name: value for name, value in schema.items() if name != "default" or not _is_schema(schema)}
         return {name: _without_defaults(value) for name, value in kept.items()}
@@ -387,7 +390,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes the same block in full wherever it stands: a CRD is read by people, too."""
+    """Writes repeated blocks in full, for human readers."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         """Never write an alias."""

@@ -9,11 +9,11 @@ from tidings_plan.resources import EventType, Inventory
 from tidings_plan.resources.inventory import app_key
 
 LOOK = 30.0
-"""Seconds between two looks at the clock: it may be set, and a machine may sleep."""
+"""Seconds between reads of the clock, which may be set, or stand still while the machine sleeps."""
 
 
 def due(inventory: Inventory, after: date, until: date) -> Iterator[Key]:
-    """Yield what a date in (after, until] speaks of: types, and the apps that read them."""
+    """Yield the keys affected by a date in (after, until]: types, and the apps that read them."""
     for key, event_type in inventory.types.items():
         if any(after < day <= until for day in _dates(event_type)):
             yield Key("EventType", *key)
@@ -22,7 +22,7 @@ def due(inventory: Inventory, after: date, until: date) -> Iterator[Key]:
 
 
 async def turn(inventory: Inventory, add: Callable[[Key], None], clock: Callable[[], datetime]) -> None:
-    """Ask for what is due to be looked at, at each day's beginning (UTC), for ever."""
+    """Queue affected keys at the beginning of each day (UTC), until cancelled."""
     seen = clock().astimezone(UTC).date()
     while True:
         now = clock().astimezone(UTC)

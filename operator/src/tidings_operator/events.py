@@ -1,4 +1,4 @@
-"""Kubernetes events: what happened to an object, where `kubectl describe` shows it."""
+"""Kubernetes events about objects, shown by `kubectl describe`."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -44,5 +44,5 @@ def event(
 
 
 async def post(client: Client, built: dict[str, Any]) -> None:
-    """Tell the API server; raise ApiError where it does not take it."""
+    """Post the event; raise ApiError if the API server rejects it."""
     await client.request("POST", EVENTS.path(built["metadata"]["namespace"]), built)

@@ -1,4 +1,4 @@
-"""kopf as the source of events: what it is told to watch, and how it is kept from spending more than that takes."""
+"""kopf as the source of events: its configuration, with adaptations that reduce its overhead."""
 
 import asyncio
 import logging
@@ -16,45 +16,48 @@ from tidings_plan.resources.model import GROUP
 LOG = logging.getLogger(__name__)
 
 FINALIZER = f"{GROUP}/kopf"
-"""Stands on no object. kopf takes its finalizer off whatever carries it without need, and the name that it has by
-default is every kopf operator's. Taking another one's off is not ours, nor have we the right to: kopf would try for
-about a minute, and keep back the object's events meanwhile."""
+"""Never set on any object.
+
+kopf removes its finalizer from objects that do not need it, and its default name is shared by all kopf operators.
+Removing another operator's finalizer is neither intended nor permitted: kopf would retry for about a minute and delay
+the object's events.
+"""
 GRACE = 5.0
-"""Seconds that kopf gets to end."""
+"""Seconds that kopf may take to end."""
 CHUNK = 20
-"""Objects in one page of a list: kopf has one page, and what its workers hold of it, in memory at a time."""
+"""Objects per page of a list: kopf holds one page and its workers' objects in memory."""
 LINGER = 0.5
-"""Seconds that kopf's worker of an object waits for a further event, holding the last one: by default 5."""
+"""Seconds that kopf's worker of an object waits for a further event; 5 by default."""
 
 GONE = 410
-"""The one error of a watch after which kopf begins anew; of any other it would end the operator."""
+"""The only error of a watch after which kopf restarts it; any other would end the operator."""
 
 EventHandler = Callable[..., Awaitable[None]]
 Login = Callable[[], kopf.ConnectionInfo]
 
 
 class Stopped(Exception):
-    """The process was asked to end."""
+    """The process was asked to stop."""
 
 
 class NoDifferences(kopf.DiffBaseStorage):
-    """Keeps kopf from a deep copy of each object at each event: only its change handlers need one, and we have none."""
+    """Saves kopf a deep copy of each object per event, which only change handlers need."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """Return nothing to compare."""
+        """Return nothing."""
         return kopf.BodyEssence()
 
     def fetch(self, **_: Any) -> None:
-        """Return nothing to compare with."""
+        """Return nothing."""
 
     def store(self, **_: Any) -> None:
         """Store nothing."""
 
 
 def settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: those that cost nothing for what is not used."""
+    """Return kopf's settings, with unused features disabled."""
     configured = kopf.OperatorSettings()
-    configured.posting.enabled = False  # kopf would post an event for every log line of a handler
+    configured.posting.enabled = False  # kopf posts an event for every log line of a handler by default
     configured.watching.chunk_size = CHUNK
     configured.queueing.idle_timeout = LINGER
     configured.persistence.diffbase_storage = NoDifferences()
@@ -63,7 +66,7 @@ def settings() -> kopf.OperatorSettings:
 
 
 def registry(login: Login, handle_event: EventHandler) -> kopf.OperatorRegistry:
-    """Return what kopf is to do: hand over every event about our kinds. No finalizer, no index, no patch."""
+    """Return kopf's registry: pass on every event about our kinds, without finalizers, indices or patches."""
 
     async def logged_in(**_: Any) -> kopf.AiohttpSession:
         return session(login())
@@ -76,7 +79,7 @@ def registry(login: Login, handle_event: EventHandler) -> kopf.OperatorRegistry:
 
 
 class _Content:
-    """The content of an answer, read line by line where kopf reads a watch."""
+    """The content of a response, read line by line for a watch."""
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
@@ -91,21 +94,21 @@ class _Content:
 
 
 class ReadableResponse(aiohttp.ClientResponse):
-    """An answer of the API server in which no object is larger or deeper than can be read."""
+    """A response of the API server whose objects are within the limits of size and depth."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Begin the answer."""
+        """Begin the response."""
         await super().start(connection)
         self.content = _Content(self.content)  # type: ignore[assignment]
         return self
 
     async def json(self, **how: Any) -> Any:
-        """Decode it."""
+        """Decode the response."""
         return reading.decode(await self.read()) if self.ok else await super().json(**how)
 
 
 def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-    """Return a session for kopf, as kopf would make it, but for what it answers."""
+    """Return a session like kopf's own, with readable responses."""
     secured = info.as_ssl_context() if info.server.startswith("https") else False
     made = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=secured),
@@ -118,7 +121,7 @@ def session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
 
 
 def _restartable(line: bytes) -> bytes:
-    """Let kopf begin a watch anew after any error that the API server tells of in it."""
+    """Make kopf restart a watch after any error reported by the API server."""
     if not line.startswith(b'{"type":"ERROR"'):
         return line
     event = msgspec.json.decode(line)
@@ -127,7 +130,7 @@ def _restartable(line: bytes) -> bytes:
 
 
 async def feed(login: Login, handle_event: EventHandler, namespaces: tuple[str, ...]) -> None:
-    """Run kopf until it ends; raise Stopped when the process was asked to."""
+    """Run kopf until it ends; raise Stopped if the process was asked to stop."""
     tasks = await kopf.spawn_tasks(
         registry=registry(login, handle_event),
         settings=settings(),
@@ -135,12 +138,12 @@ async def feed(login: Login, handle_event: EventHandler, namespaces: tuple[str, 
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
-    # Not kopf.operator(): on its way out it waits for every task of the loop, and so for ours, which wait for it.
+    # Not kopf.operator(), which waits for all tasks of the loop at the end, including ours, which wait for it.
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()
-        raise Stopped  # kopf has taken the signals of the process to itself
+        raise Stopped  # kopf has replaced the signal handlers of the process
     finally:
         for task in tasks:
             task.cancel()

@@ -1,8 +1,8 @@
-"""Judge what tenants write in short-lived copies of this process, each with a bound on CPU time and memory.
+"""Evaluate tenants' input in short-lived forks of this process, with limits on CPU time and memory.
 
-A copy (`fork`) has everything that the operator knows: nothing has to be sent to it, and what it does to the inventory
-stays there. Whatever an object does to the code that judges it (endless loops, recursion, memory, a crash within a C++
-library) ends the copy, and is an answer about that object. Why not a thread: docs/decisions/0009.
+A fork has the complete state of the operator: nothing needs to be transferred, and its changes to the inventory are
+isolated. Input that harms the evaluating code (endless loops, recursion, memory, a crash within a C++ library) ends the
+fork, which is the result for that object. docs/decisions/0009 explains why threads do not suffice.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ QUICK, THOROUGH, ALONE = 0.05, 1.0, 0.25
 """Seconds of CPU time for a first attempt, for one while nothing else waits, and for one subscription alone: an app of
 ten takes 0.005."""
 STUCK = 60.0
-"""Seconds after which a copy that neither answers nor uses its time is killed: far more than a busy machine needs."""
+"""Seconds after which a fork that neither responds nor uses CPU time is killed: far more than a busy machine needs."""
 MEMORY = 96 * 1024 * 1024
-"""Bytes that a copy may take beyond what it began with: they count against the pod's limit."""
+"""Bytes that a fork may allocate in addition; they count towards the pod's limit."""
 COPIES = 2
-"""Copies at the same time: a slow judgement leaves room for another."""
+"""Maximum concurrent forks, so that a slow evaluation does not block others."""
 BATCH = 16
-"""Judgements that one copy makes, one after the other."""
+"""Evaluations per fork, sequentially."""
 LONGEST = 500
-"""Characters of an error that are kept."""
+"""Maximum characters of an error message."""
 _LENGTH = struct.Struct("!I")
 
 T = TypeVar("T")
 
 
 class JudgementError(Exception):
-    """Something could not be judged: the code raised, or ended the copy."""
+    """An object could not be evaluated: the code raised an exception, or the fork ended."""
 
 
 class TooLongError(JudgementError):
-    """It took more CPU time than it was given."""
+    """The evaluation exceeded its CPU time."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class _Job:
 
     def settle(self, result: Any = None, error: Exception | None = None) -> None:
         if self.answer.done():
-            return  # whoever asked has gone
+            return  # the caller has been cancelled
         if error:
             self.answer.set_exception(error)
         else:
@@ -63,14 +63,14 @@ class _Job:
 
 
 class Judge:
-    """Runs pure functions elsewhere. What is asked for at the same time shares a copy."""
+    """Runs pure functions in forks. Concurrent requests share a fork."""
 
     def __init__(self) -> None:
         self._waiting: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, work: Callable[[], T], seconds: float = THOROUGH) -> T:
-        """Return what `work` returns, by what is known when it begins; raise JudgementError where it does not."""
+        """Return the result of `work` for the state at its start; raise JudgementError on failure."""
         job = _Job(work, seconds)
         self._waiting.append(job)
         if len(self._tasks) < COPIES:
@@ -81,21 +81,21 @@ class Judge:
         return result
 
     async def _work(self) -> None:
-        await asyncio.sleep(0)  # whoever is about to ask, too
+        await asyncio.sleep(0)  # include callers that are about to wait
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             batch = [job for job in batch if not job.answer.done()]
             done = 0
             try:
                 done = await _judge(batch) if batch else 0
-            except Exception as error:  # noqa: BLE001 - such as no more processes: it is told to whoever asked
+            except Exception as error:  # noqa: BLE001 - such as a process limit: passed on to the callers
                 done = 1
                 batch[0].settle(error=JudgementError(f"no copy of the operator could be made: {error}"))
             self._waiting.extendleft(reversed(batch[done:]))
 
 
 async def _judge(batch: list[_Job]) -> int:
-    """Let a copy judge a batch; return how many have an answer: what comes after one that ended it has none yet."""
+    """Evaluate a batch in a fork; return the number of results. Items after one that ended the fork have none."""
     read_end, theirs = os.pipe()
     try:
         pid = os.fork()
@@ -133,17 +133,17 @@ async def _judge(batch: list[_Job]) -> int:
 
 
 def _copy(out: int, batch: list[_Job]) -> None:
-    """Judge, as the copy: it has no event loop, handles no signal, and never returns."""
+    """Evaluate in the fork, which has no event loop, handles no signals, and never returns."""
     try:
-        gc.disable()  # going through everything would copy all of it
+        gc.disable()  # a collection would touch, and thereby copy, all pages
         faulthandler.disable()
         signal.set_wakeup_fd(-1)
         for signum in (signal.SIGPROF, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(signum, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, STUCK * len(batch))  # should the operator be gone
+        signal.setitimer(signal.ITIMER_REAL, STUCK * len(batch))  # if the operator has ended
         _bound_memory()
         if max(job.seconds for job in batch) > QUICK:
-            os.nice(10)  # whatever is usual goes first
+            os.nice(10)  # killed first when memory runs out
         for job in batch:
             signal.setitimer(signal.ITIMER_PROF, job.seconds)
             body = _answer(job.work)
@@ -157,12 +157,12 @@ def _copy(out: int, batch: list[_Job]) -> None:
 def _answer(work: Callable[[], Any]) -> bytes:
     try:
         return pickle.dumps((True, work()), protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # noqa: BLE001 - whatever is raised is an answer about what was judged
+    except Exception as error:  # noqa: BLE001 - any exception is a result of the evaluation
         return pickle.dumps((False, f"{type(error).__name__}: {error}"[:LONGEST]))
 
 
 def _bound_memory() -> None:
-    """Let what would take the node's memory end this copy only, and leave no core file."""
+    """Limit the memory of this fork only, without core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):  # other systems than Linux have no /proc, and not this limit
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - not worth a Path
@@ -172,7 +172,7 @@ def _bound_memory() -> None:
 
 
 def _end(pid: int) -> int:
-    """End a copy, if it has not ended, and return how it did."""
+    """End a fork if it is running, and return its exit status."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

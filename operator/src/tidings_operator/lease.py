@@ -1,4 +1,4 @@
-"""Leader election by a Lease, as Kubernetes' own controllers do it: of several operators, one writes."""
+"""Leader election by a Lease, as in Kubernetes' own controllers: one of several operators writes."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ NAME = "tidings-operator"
 
 
 class Lease:
-    """The right to write, held for `duration` seconds after each renewal."""
+    """The lease to write, held for `duration` seconds after each renewal."""
 
     def __init__(self, client: Client, *, namespace: str, identity: str, duration: float) -> None:
         self._client = client
@@ -25,9 +25,9 @@ class Lease:
         self._until = 0.0
         self._seen = ("", 0.0)
         self._mine: dict[str, Any] | None = None
-        """The lease as this operator last wrote it: renewing it then takes one request."""
+        """The lease as last written by this operator, so that a renewal takes one request."""
         self.taken = asyncio.Event()
-        """Set whenever the lease has been taken after not having it."""
+        """Set whenever the lease has been acquired."""
 
     @property
     def held(self) -> bool:
@@ -35,7 +35,7 @@ class Lease:
         return time.monotonic() < self._until
 
     async def keep(self) -> None:
-        """Take the lease when it is free and renew it, for ever."""
+        """Acquire the lease when it is free and renew it, until cancelled."""
         while True:
             asked = time.monotonic()
             try:
@@ -50,7 +50,7 @@ class Lease:
             await asyncio.sleep(self._duration / 5)
 
     async def release(self) -> None:
-        """Give the lease away, so that the next operator need not wait."""
+        """Release the lease, so that the next operator need not wait."""
         if self.held:
             self._until = 0.0
             lease = await self._client.get(LEASES, self._namespace, NAME)
@@ -59,7 +59,7 @@ class Lease:
                 await self._put(lease)
 
     async def _in_time(self) -> bool:
-        """Try, and not for so long that the next try would come too late."""
+        """Try to renew, with a timeout before the next attempt."""
         try:
             async with asyncio.timeout(self._duration / 3):
                 return await self._try()
@@ -115,7 +115,7 @@ class Lease:
         return await self._written("PUT", LEASES.path(self._namespace, NAME), lease)
 
     async def _written(self, method: str, path: str, body: dict[str, Any]) -> bool:
-        """Write it; a conflict means that another operator was faster, not found that it is gone."""
+        """Write the lease; a conflict means that another operator was faster, 404 that it has been deleted."""
         try:
             self._mine = await self._client.request(method, path, body)
         except ApiError as error:

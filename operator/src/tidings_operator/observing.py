@@ -21,15 +21,15 @@ from tidings_operator.statuses import Observation
 
 LOG = logging.getLogger(__name__)
 INJECTED = "dapr.io/sidecar-injected"
-"""Label that Dapr's injector gives to each pod that got a sidecar: other pods are not even listed."""
+"""Label that Dapr's injector sets on each pod with a sidecar: other pods are not listed."""
 TIMEOUT = 3.0
-"""Seconds that a sidecar has to answer."""
+"""Timeout of a query in seconds."""
 LARGEST = 1024 * 1024
-"""Bytes of an answer; a sidecar with 1,000 subscriptions answers with 200 kB."""
+"""Maximum size of a response in bytes; a sidecar with 1,000 subscriptions responds with 200 kB."""
 AT_ONCE = 16
 """Maximum concurrent queries."""
 SOON = 12
-"""So much sooner than at the next round is an app asked whose routes have changed: 5 s of 60."""
+"""Apps with changed routes are queried after this fraction of the regular interval: 5 s of 60."""
 
 App = tuple[str, str]
 """Namespace and app id."""
@@ -45,7 +45,7 @@ class Subscribed(msgspec.Struct):
 
 
 class Metadata(msgspec.Struct):
-    """Metadata of a sidecar (GET /v1.0/metadata), as far as it is used."""
+    """The relevant part of a sidecar's metadata (GET /v1.0/metadata)."""
 
     subscriptions: list[Subscribed] | None = None
 
@@ -55,7 +55,7 @@ class Unreachable(Exception):
 
 
 class Observer:
-    """Asks the sidecars of all apps that subscribe, and tells the cache."""
+    """Queries the sidecars of all subscribing apps and updates the cache."""
 
     def __init__(self, settings: Settings, cache: Cache, client: Client, may_write: Callable[[], bool]) -> None:
         self._settings = settings
@@ -65,24 +65,24 @@ class Observer:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, synced: asyncio.Event) -> None:
-        """Ask for ever: everybody each `observe` seconds, and sooner those whose routes have changed since."""
+        """Query all sidecars every `observe` seconds, and those with changed routes earlier, until cancelled."""
         await synced.wait()
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        # No cookies: what one tenant's pod sets is not for another's.
+        # No cookies, which would pass from one tenant's pod to another's.
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
                 apps = self._cache.inventory.consuming_apps if is_due else self._outdated()
                 apps = [app for app in apps if app in self._cache.apps and self._cache.apps[app].is_planned]
-                # Who does not write need not know: whoever takes over asks at once.
+                # Only the leader queries; a new leader starts immediately.
                 if apps and self._may_write():
                     await self._look(session, apps)
                     due = time.monotonic() + self._settings.observe if is_due else due
                 await asyncio.sleep(self._settings.observe / SOON)
 
     def _outdated(self) -> list[App]:
-        """Return the apps that have not been asked yet, or had other routes then."""
+        """Return the apps that have not been queried since their routes changed."""
         return [app for app in self._cache.inventory.consuming_apps if self._asked_about(app) != self._routes(app)]
 
     def _asked_about(self, app: App) -> Routes | None:
@@ -107,7 +107,7 @@ class Observer:
         )
 
     async def _pods(self) -> dict[App, list[Any]]:
-        """Return the ready pods that have a sidecar, by app."""
+        """Return the ready pods with a sidecar, by app."""
         pods: dict[App, list[Any]] = defaultdict(list)
         for namespace in self._settings.namespaces or ("",):
             items, _ = await self._client.list(PODS, namespace, selector=f"{INJECTED}=true")
@@ -128,7 +128,7 @@ class Observer:
         self._cache.observed(app, Observation(common, some, len(pods), min(failed, default=""), routes))
 
     async def _token(self, namespace: str) -> str:
-        """Return the token of a namespace's sidecars, read anew each time: Secrets are rotated."""
+        """Return the token of a namespace's sidecars. It is read each time, because Secrets are rotated."""
         if not self._settings.sidecar_tokens:
             return ""
         try:
@@ -144,7 +144,7 @@ class Observer:
         token = await self._token(pod["metadata"]["namespace"])
         headers = {"dapr-api-token": token} if token else {}
         try:
-            # A tenant may label any pod as a sidecar: it gets its own namespace's token, and leads nowhere else.
+            # A tenant may label any pod as a sidecar: it receives its own namespace's token only, without redirects.
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
                 body = await collect(response.content.iter_any(), LARGEST)
         except AnswerTooLarge as error:
@@ -173,6 +173,6 @@ def _is_ready(pod: Mapping[str, Any]) -> bool:
 
 
 def _app_id(metadata: Mapping[str, Any]) -> str:
-    """Return the pod's app id: what it asks for, else what the injector gave it."""
+    """Return the pod's app id: its annotation, otherwise the injector's value."""
     asked = (metadata.get("annotations") or {}).get("dapr.io/app-id")
     return str(asked or (metadata.get("labels") or {}).get("dapr.io/app-id", ""))

@@ -1,4 +1,4 @@
-"""One operator: kopf feeds the inventory, watches feed the cache of children, workers reconcile."""
+"""One operator: kopf updates the inventory, watches update the cache of children, workers reconcile."""
 
 import asyncio
 import logging
@@ -30,13 +30,13 @@ from tidings_plan import cel
 LOG = logging.getLogger(__name__)
 LOOK = 0.1
 RELIST = 5.0
-"""Seconds without progress after which another look is taken at what there is to be seen."""
+"""Seconds without progress after which objects are listed again."""
 HEARTBEAT = 20.0
-"""Seconds between two looks at how many objects the API server has."""
+"""Seconds between comparisons of the object counts with the API server's."""
 
 
 class Operator:
-    """All parts, wired. `run` lives until it is cancelled."""
+    """All parts, connected. `run` lasts until it is cancelled."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Operator:
         self.queue = WorkQueue()
         self.cache = Cache(self.queue.add)
         self._urgent = Client(login)
-        """A session of its own, for the lease: its renewal waits for no other request."""
+        """A separate session for the lease, whose renewal must not wait for other requests."""
         self.lease: Lease | Alone = (
             Lease(
                 self._urgent,
@@ -85,8 +85,8 @@ class Operator:
         self._signs: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Watch and reconcile until cancelled; an error in any part ends the whole."""
-        cel.check("event.type == 'warm'")  # once here, or once in each copy that judges
+        """Watch and reconcile until cancelled; an error in any part ends the operator."""
+        cel.check("event.type == 'warm'")  # once here instead of once in each fork
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.client)
             await stack.enter_async_context(self._urgent)
@@ -146,12 +146,12 @@ class Operator:
         await self._take(event["type"], event["object"])
 
     async def _take(self, change: str | None, body: Any) -> None:
-        """Read an object and keep it; what cannot be read is kept as that, whatever the reason."""
+        """Read an object and cache it; an unreadable one is cached as such."""
         read = await reading.read(body, self.judge) if self.cache.is_news(change, body) else None
         self.cache.handle_event(change, body, read)
 
     async def _start(self) -> None:
-        """Let nobody write before everything has been seen: half the truth would delete the other half's children."""
+        """Prevent writes until everything has been listed: a partial view would delete valid children."""
         expected = (len(CHILDREN) + 1) * len(self.settings.namespaces or ("",))
         pending, since = self._late(await self._attempt(self._versions)), time.monotonic()
         while pending or len(self.cache.listings) < expected:
@@ -169,7 +169,7 @@ class Operator:
                 workers.create_task(self.reconciler.work())
 
     def _late(self, versions: dict[ObjectReference, int]) -> dict[ObjectReference, int]:
-        """Return the objects that the API server has and no event has told of, or not of their present state."""
+        """Return the objects in the API server whose present state no event has reported."""
         known = self.cache.objects
         return {
             place: version
@@ -187,7 +187,7 @@ class Operator:
         return versions
 
     async def _resync(self) -> None:
-        """Look at everything again, now and then: dates pass, and a lost event must not be lost for ever."""
+        """Reconcile everything periodically, to handle dates and lost events."""
         await self.synced.wait()
         while True:
             await asyncio.sleep(self.settings.resync)
@@ -196,12 +196,12 @@ class Operator:
             for place in set(before) & set(self._late(await self._attempt(self._versions)) if before else ()):
                 await self._catch_up(place)
             for key in self.cache.everything():
-                while len(self.queue) > self.settings.workers:  # noqa: ASYNC110 - what changes meanwhile comes first
+                while len(self.queue) > self.settings.workers:  # noqa: ASYNC110 - let changes go first
                     await asyncio.sleep(LOOK)
                 self.queue.add(key)
 
     async def _catch_up(self, place: ObjectReference) -> None:
-        """Read what a watch has kept to itself."""
+        """Read objects whose events the watch has missed."""
         kind, namespace, name = place
         body = await self._attempt(lambda: self.client.get(OWN[kind], namespace, name))
         if body:
@@ -210,7 +210,7 @@ class Operator:
             await self._take("MODIFIED", body)
 
     async def _heartbeat(self) -> None:
-        """Compare how many objects there are with how many are known: equal is as good a sign of life as an event."""
+        """Compare the number of objects with the number of cached ones: equality is a sign of life like an event."""
         await self.synced.wait()
         while True:
             if await self._attempt(self._count) == len(self.cache.objects):
@@ -222,7 +222,7 @@ class Operator:
         return sum([await self.client.count(api, namespace) for api in OWN.values() for namespace in namespaces])
 
     async def _attempt(self, request: Callable[[], Awaitable[Any]]) -> Any:
-        """Make a request until it succeeds."""
+        """Repeat a request until it succeeds."""
         while True:
             try:
                 return await request()
@@ -237,17 +237,17 @@ class Operator:
         return sign
 
     def watch_age(self) -> float:
-        """Return the seconds since the watch that is silent for the longest gave a sign of life."""
+        """Return the seconds since the last sign of life of the most silent watch."""
         return time.monotonic() - min(self._signs.values(), default=time.monotonic())
 
     def dead(self) -> str:
-        """Say why the operator should be restarted, if it should."""
+        """Return the reason why the operator must be restarted, or an empty text."""
         age = self.watch_age()
         limit = self.settings.stale + watching.SECONDS
         return f"a watch has been silent for {age:.0f} s" if age > limit else ""
 
     def unready(self) -> str:
-        """Say why the operator is of no use yet, if it is not."""
+        """Return the reason why the operator is not ready, or an empty text."""
         return "" if self.synced.is_set() else "not everything has been seen yet"
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Plan apps in copies of this process, so that an object that harms the planner harms no other object."""
+"""Plan apps in forks of this process, so that an object that harms the planner affects no other."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ At = TypeVar("At")
 
 
 async def gathered(judge: Judge, work: Mapping[At, Callable[[], Any]], seconds: float) -> tuple[dict[At, Any], set[At]]:
-    """Return each result, and the keys of those that could not be judged within so many seconds of CPU time."""
+    """Return the results, and the keys that could not be evaluated within the given seconds of CPU time."""
     results = await asyncio.gather(*(judge(inputs, seconds) for inputs in work.values()), return_exceptions=True)
     answers: dict[At, Any] = {}
     for key, result in zip(work, results, strict=True):
@@ -28,14 +28,14 @@ async def gathered(judge: Judge, work: Mapping[At, Callable[[], Any]], seconds: 
 async def plan_apps(
     apps: Iterable[Key], inventory: Inventory, judge: Judge, today: date, seconds: float
 ) -> tuple[dict[Key, AppPlan], set[Key]]:
-    """Plan each app on its own; return the plans, and the apps that could not be planned."""
+    """Plan each app separately; return the plans, and the apps that could not be planned."""
     return await gathered(judge, {app: partial(plan_app, app, inventory, today) for app in sorted(apps)}, seconds)
 
 
 async def harmful(app: Key, inventory: Inventory, judge: Judge, today: date) -> list[EventSubscription]:
     """Return the subscriptions without which an app can be planned: those that fail alone, or all if none does."""
     subscriptions, failed = inventory.of_app(app), []
-    for subscription in subscriptions:  # one after the other: what is judged at the same time shares a copy
+    for subscription in subscriptions:  # sequentially, because concurrent evaluations share a fork
         try:
             await judge(partial(_plan_alone, app, subscription, inventory, today), ALONE)
         except JudgementError:
@@ -44,7 +44,7 @@ async def harmful(app: Key, inventory: Inventory, judge: Judge, today: date) -> 
 
 
 def keep_only(inventory: Inventory, app: Key, subscription: EventSubscription) -> None:
-    """Remove an app's other subscriptions: in a copy of this process that judges nothing else."""
+    """Remove an app's other subscriptions: in a fork that evaluates nothing else."""
     for other in inventory.of_app(app):
         if other is not subscription and other.key != subscription.key:
             inventory.remove("EventSubscription", other.key)

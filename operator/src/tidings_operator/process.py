@@ -1,4 +1,4 @@
-"""The process: where the API server is, the settings, the log. SIGTERM and SIGINT are kopf's: it then ends."""
+"""The process: address of the API server, settings and logging. kopf handles SIGTERM and SIGINT and then ends."""
 
 import asyncio
 import ctypes
@@ -17,7 +17,7 @@ TRIM = 60.0
 
 
 def login() -> kopf.ConnectionInfo:
-    """Return how the API server is reached: as the pod's service account, else as the kubeconfig says."""
+    """Return the connection to the API server: the pod's service account, otherwise the kubeconfig."""
     settings = kopf.OperatorSettings()
     info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if info is None:
@@ -46,14 +46,14 @@ async def _run(operator: Operator) -> None:
 
 
 async def _settle(operator: Operator) -> None:
-    """Give back what the first listing took, and let the garbage collector leave alone what is there to stay.
+    """Return the memory of the first listing to the system, and exclude long-lived objects from garbage collection.
 
-    Going through all that is known of 5,000 subscriptions would take it a tenth of a second, again and again.
+    A collection over the state of 5,000 subscriptions takes a tenth of a second, repeatedly.
     """
     await operator.synced.wait()
     gc.collect()
     gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while trim:  # glibc keeps what was freed in between; other C libraries have no such call, and no such need
+    while trim:  # glibc retains freed memory; other C libraries have neither this call nor the need for it
         trim(0)
         await asyncio.sleep(TRIM)

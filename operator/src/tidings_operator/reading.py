@@ -1,8 +1,8 @@
-"""Read what the API server sends: what cannot be read is a finding on that object, and holds up no other.
+"""Read objects from the API server. An unreadable object gets a finding and delays no other.
 
-The API server keeps objects of 1.5 MB and 10,000 levels. Python's JSON readers give up after some hundred levels, and a
-page of large objects takes a gigabyte. So each object is measured first: of one beyond LARGEST or DEEPEST only the
-metadata and the status are taken, with the reason as an annotation in place of the spec.
+The API server stores objects of 1.5 MB and 10,000 levels. Python's JSON readers fail after some hundred levels, and a
+page of large objects takes a gigabyte. Therefore each object is measured first: of one beyond LARGEST or DEEPEST, only
+the metadata and status are read, with the reason as an annotation instead of the spec.
 """
 
 import re
@@ -18,17 +18,17 @@ from tidings_plan.resources import Finding, parse_resource
 from tidings_plan.resources.model import Resource
 
 LARGEST = 512 * 1024
-"""Bytes of an object's JSON."""
+"""Maximum bytes of an object's JSON."""
 DEEPEST = 100
-"""Levels of an object's JSON."""
+"""Maximum levels of an object's JSON."""
 INLINE = 64 * 1024
-"""Bytes of a spec that is read at once; a larger one is read in a copy of the operator."""
+"""Bytes of a spec up to which it is parsed directly; a larger one is parsed in a fork."""
 UNREADABLE = "tidings.dev/unreadable"
-"""Annotation in place of a spec: why it was not read. Stands in memory only."""
+"""Annotation with the reason why the spec was not read. Exists in memory only."""
 KEPT_DEEP = 12_000
-"""More levels than the API server takes (10,000)."""
+"""More levels than the API server accepts (10,000)."""
 _UNBOUNDED = "CustomResourceDefinition"
-"""Only cluster administrators write these, kopf needs them whole, and some are large."""
+"""Kinds that only cluster administrators write and that kopf needs completely; some objects are large."""
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _OTHERS = bytes(byte for byte in range(256) if byte not in b"{}[]")
 
@@ -58,7 +58,7 @@ class _Outline(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 def decode(text: bytes) -> Any:
-    """Decode an answer of the API server: an object, a list, or one line of a watch."""
+    """Decode a response of the API server: an object, a list, or one line of a watch."""
     try:
         top = _raw(text, dict[str, msgspec.Raw])
     except msgspec.ValidationError:
@@ -74,14 +74,14 @@ def decode(text: bytes) -> Any:
 
 
 def line(text: bytes) -> bytes:
-    """Return a line of a watch as it is, or with what is left of an object that is too large or too deep."""
+    """Return a line of a watch unchanged, or the readable part of an object that is too large or too deep."""
     top = _raw(text, dict[str, msgspec.Raw])
     is_fine = not _beyond(bytes(top["object"]))
     return text if is_fine else msgspec.json.encode(decode(text))
 
 
 async def read(body: Mapping[str, Any], judge: Judge) -> Read:
-    """Parse an object; whatever goes wrong is a finding."""
+    """Parse an object; any failure becomes a finding."""
     reason = (body["metadata"].get("annotations") or {}).get(UNREADABLE)
     if reason and "spec" not in body:
         return None, [_unreadable(body, reason)]
@@ -91,7 +91,7 @@ async def read(body: Mapping[str, Any], judge: Judge) -> Read:
         return await judge(partial(parse_resource, body))
     except JudgementError as error:
         return None, [_unreadable(body, str(error))]
-    except Exception as error:  # noqa: BLE001 - whatever is raised is said on the object, and ends nothing
+    except Exception as error:  # noqa: BLE001 - any exception is reported on the object
         return None, [_unreadable(body, f"{type(error).__name__}: {error}"[:500])]
 
 
@@ -103,7 +103,7 @@ def _unreadable(body: Mapping[str, Any], why: str) -> Finding:
 
 
 def _raw(text: bytes | msgspec.Raw, kind: Any) -> Any:
-    """Decode the outermost level; what is further in is only skipped, which recurses too."""
+    """Decode the outermost level; inner levels are only skipped, which is recursive, too."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + KEPT_DEEP)
     try:
@@ -126,7 +126,7 @@ def _object(text: bytes, bounded: bool = True) -> Any:
 
 
 def _beyond(text: bytes) -> str:
-    """Return why an object is not read as a whole, if it is not."""
+    """Return the reason why an object exceeds the limits, or an empty text."""
     if len(text) > LARGEST:
         return f"it has {len(text)} bytes, more than {LARGEST}"
     if text.count(b"{") + text.count(b"[") > DEEPEST and _is_deep(_STRINGS.sub(b"", text)):
@@ -135,7 +135,7 @@ def _beyond(text: bytes) -> str:
 
 
 def _is_deep(text: bytes) -> bool:
-    """Take away the innermost level again and again: all of it runs in C."""
+    """Remove the innermost level repeatedly, which runs in C."""
     brackets = text.translate(None, _OTHERS)
     for _ in range(DEEPEST):
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")

@@ -25,11 +25,11 @@ from tidings_plan.resources import EventSubscription, Finding
 
 LOG = logging.getLogger(__name__)
 MAX_SILENT_ATTEMPTS = 3
-"""Failed attempts after which a status says that the API server cannot be written to."""
+"""Failed attempts after which a status reports that the API server rejects writes."""
 IDLE = 0.1
-"""Seconds between two looks at whether this operator may write."""
+"""Seconds between checks whether this operator may write."""
 SECOND_LOOK = 60.0
-"""Seconds after which something that was refused for good is tried all the same: rights and owners change."""
+"""Seconds after which a permanently rejected write is retried nevertheless: permissions and owners change."""
 
 Clock = Callable[[], datetime]
 Handler = Callable[[Key], Awaitable[None]]
@@ -37,15 +37,15 @@ T = TypeVar("T")
 
 
 class NotLeaderError(Exception):
-    """Another operator writes now."""
+    """Another operator is the leader now."""
 
 
 class MoreTimeError(Exception):
-    """A first attempt at judging was too short. No JudgementError: nothing has been found out about the object yet."""
+    """The first attempt at an evaluation was too short. Not a JudgementError: nothing is known about the object yet."""
 
 
 class Reconciler:
-    """Works through a queue with several workers, which write only while `may_write` says so."""
+    """Processes a queue with several workers, which write only while `may_write` returns True."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class Reconciler:
         }
 
     async def work(self) -> None:
-        """Look at one thing after the other, for ever."""
+        """Process one key after the other, until cancelled."""
         while True:
             key, waited = await self.queue.get()
-            while not self._may_write():  # noqa: ASYNC110 - a lease ends by time passing, which nobody signals
+            while not self._may_write():  # noqa: ASYNC110 - there is no event for the end of a lease
                 await asyncio.sleep(IDLE)
             metrics.WAITED.observe(waited)
             started = time.perf_counter()
@@ -88,14 +88,14 @@ class Reconciler:
                 self._failed(key, error)
             except NotLeaderError as error:
                 LOG.info("%s: it is looked at again", error)
-                self.queue.add(key)  # comes again at once, and then waits for the lease
+                self.queue.add(key)  # queued again, and then waits for the lease
                 self.queue.done(key)
             except MoreTimeError:
                 self.queue.slow(key)
                 self.queue.add(key)  # with more time, when nothing else waits
                 self.queue.done(key)
             except Exception as error:
-                # One object's fault, or ours with it, is not another's: it is logged, counted, and tried again.
+                # An unexpected error with one object must not affect others: it is logged, counted and retried.
                 LOG.exception("%s %s/%s cannot be looked at", *key)
                 self._failed(key, ApiError(0, f"{type(error).__name__}: {error}"))
             except BaseException:
@@ -105,7 +105,7 @@ class Reconciler:
                 self._attempts.pop(key, None)
                 self.queue.done(key)
             metrics.RECONCILE.labels(key.what).observe(time.perf_counter() - started)
-            await asyncio.sleep(0)  # where nothing had to be written, nothing was waited for: let others run too
+            await asyncio.sleep(0)  # without writes there was no await: let other tasks run
 
     def _failed(self, key: Key, error: ApiError) -> None:
         self._attempts[key] = self._attempts.get(key, 0) + 1
@@ -114,7 +114,7 @@ class Reconciler:
         LOG.warning("%s %s/%s: %s; again in %.1f s", key.what, key.namespace, key.name, error, delay)
 
     async def _app(self, key: Key) -> None:
-        """Program one app, and say so on each of its subscriptions."""
+        """Program one app, and report the result on each of its subscriptions."""
         app, state = (key.namespace, key.name), self.cache.apps[key.namespace, key.name]
         subscriptions, today = self.cache.inventory.of_app(app), self._today()
         try:
@@ -143,11 +143,11 @@ class Reconciler:
         self.cache.drop_if_empty(app)
 
     async def judged(self, key: Key, work: Callable[[], T]) -> T:
-        """Judge in a copy of the operator; raise JudgementError where that fails.
+        """Evaluate in a fork of the operator.
 
         Raises:
-            MoreTimeError: It takes longer than a first attempt may; the key comes again in the slow lane.
-            JudgementError: It cannot be judged.
+            MoreTimeError: The evaluation exceeds the time of a first attempt; the key is queued in the slow lane.
+            JudgementError: The evaluation failed.
 
         """
         if self.queue.is_slow(key):
@@ -158,7 +158,7 @@ class Reconciler:
             raise MoreTimeError(str(error)) from error
 
     def _decide(self, app: tuple[str, str], today: date) -> tuple[AppPlan, list[Desired]]:
-        """Plan an app, and build its children. Runs in a copy."""
+        """Plan an app, and build its children. Runs in a fork."""
         subscriptions = self.cache.inventory.of_app(app)
         planned = plan_app(app, self.cache.inventory, today)
         unsuited = [finding for subscription in subscriptions for finding in self.cache.unsuited(subscription)]
@@ -167,9 +167,9 @@ class Reconciler:
         return planned, children.build(planned, subscriptions, uids)
 
     async def _unjudged(self, app: tuple[str, str], error: JudgementError) -> None:
-        """Leave out the subscriptions of an app that cannot be judged even alone; the others are then looked at.
+        """Reject the subscriptions of an app that cannot be evaluated even separately, and queue the others.
 
-        Where each can be, but not all of them together, each says so: nothing is programmed or taken away.
+        If each can be evaluated, but not all together, all of them report it: nothing is programmed or removed.
         """
         subscriptions, is_isolated = self.cache.inventory.of_app(app), False
         for subscription in subscriptions:
@@ -181,7 +181,7 @@ class Reconciler:
             await self._patch_unjudged(("EventSubscription", *subscription.key), unjudged(subscription.ref, error))
 
     def _alone(self, app: tuple[str, str], subscription: EventSubscription, today: date) -> None:
-        """Plan an app as if it had one subscription only. Runs in a copy, whose inventory is nobody else's."""
+        """Plan an app as if it had one subscription only. Runs in a fork, whose inventory is isolated."""
         keep_only(self.cache.inventory, app, subscription)
         self._decide(app, today)
 
@@ -195,7 +195,7 @@ class Reconciler:
     async def _carry_out(
         self, app: tuple[str, str], steps: Sequence[Step], subscriptions: list[EventSubscription]
     ) -> dict[Name, ApiError]:
-        """Carry out all steps side by side; return what went wrong, by child."""
+        """Execute all steps concurrently; return the failures by child."""
         ended = await asyncio.gather(*(self._take(app, step, subscriptions) for step in steps), return_exceptions=True)
         failures: dict[Name, ApiError] = {}
         for step, error in zip(steps, ended, strict=True):
@@ -219,13 +219,13 @@ class Reconciler:
                         statuses.subscription(subscription, outcome, inventory, before, now),
                     )
                 )
-        # Most stay as they are: only for those that differ is there something to wait for.
+        # Most are unchanged: only the others need a write.
         writes = [self.patch_status(place, status) for place, status in updates if self._differs(place, status)]
         for error in filter(None, await asyncio.gather(*writes, return_exceptions=True)):
             raise error
 
     async def _take(self, app: tuple[str, str], step: Step, subscriptions: list[EventSubscription]) -> None:
-        """Carry out one step, and remember what the server made of it."""
+        """Execute one step, and record the server's version of the child."""
         self.must_lead()
         state = self.cache.apps[app]
         if step.desired is None:
@@ -237,7 +237,7 @@ class Reconciler:
         answer = await self._apply(step)
         now = children.live(answer)
         if now.content != step.desired.hash:
-            # Applying leaves alone what others have added; what the sidecar reads must be ours alone.
+            # Applying keeps fields that others have added, but the sidecar must read only ours.
             answer = await self._client.replace(_replacement(step.desired, answer))
             now = children.live(answer)
         self.cache.child(now)
@@ -247,14 +247,14 @@ class Reconciler:
             await self._record_drift(step, subscriptions)
 
     async def _apply(self, step: Step) -> Any:
-        """Apply a child; one of that name that is not ours is left alone."""
+        """Apply a child, unless an object of this name exists that the operator does not manage."""
         assert step.desired is not None  # noqa: S101 - for the type checker: the caller has looked
         kind, name = step.name
         if step.live is None:
             existing = await self._client.get(CHILDREN[kind], step.desired.manifest["metadata"]["namespace"], name)
             if existing and not children.live({**existing, "kind": kind}).is_managed:
                 message = (
-                    f"{kind} {name} exists and is not ours: what it says would be lost. "
+                    f"{kind} {name} exists and is not managed by Tidings: its content would be lost. "
                     f"Delete it, or label it {children.SELECTOR} to hand it over."
                 )
                 raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, message, "ForeignObject")
@@ -264,7 +264,7 @@ class Reconciler:
         kind, name = step.name
         metrics.DRIFT.labels(kind).inc()
         what = "was changed" if step.live else "was deleted"
-        note = f"{kind} {name} {what} by somebody else and is as declared again: change the EventSubscription instead"
+        note = f"{kind} {name} {what} by another client and has been restored: change the EventSubscription instead"
         LOG.warning("%s", note)
         names = step.desired.subscriptions if step.desired else frozenset()
         for subscription in subscriptions:
@@ -290,7 +290,7 @@ class Reconciler:
             await self.patch_status(place, status)
 
     def _decide_type(self, place: ObjectReference, now: str, today: date) -> tuple[dict[str, str], dict[str, Any]]:
-        """Weigh a type against what was accepted of it, and return its status. Runs in a copy."""
+        """Check a type against its accepted states, and return its status. Runs in a fork."""
         inventory = self.cache.inventory
         this, before = inventory.types[place[1:]], self.cache.objects[place].status.decoded()
         findings = plan_type(this, inventory, today)
@@ -347,7 +347,7 @@ class Reconciler:
             )
 
     def must_lead(self) -> None:
-        """Raise NotLeaderError unless this operator is the one that writes: call it before every effect."""
+        """Raise NotLeaderError unless this operator is the leader. Call it before every effect."""
         if not self._may_write():
             raise NotLeaderError("another operator writes now")
 
@@ -365,7 +365,7 @@ class Reconciler:
 
 
 def unjudged(ref: str, error: JudgementError) -> Finding:
-    """Return what is said of an object that could not be judged."""
+    """Return the finding for an object that could not be evaluated."""
     message = f"This could not be judged: {error}"
     return Finding(
         "error", "not-judged", message, "Make it smaller or simpler; nothing of it is programmed.", resource=ref
@@ -373,7 +373,7 @@ def unjudged(ref: str, error: JudgementError) -> Finding:
 
 
 def _warm(planned: AppPlan) -> None:
-    """Compile here what a copy has compiled: the next copy need not."""
+    """Compile what a fork has compiled, so that later forks need not."""
     for subscription in planned.subscriptions:
         for rule in subscription["spec"]["routes"].get("rules", ()):
             cel.check(rule["match"])
@@ -388,7 +388,7 @@ def _failure(error: ApiError) -> Failure:
 
 
 def _replacement(desired: Desired, existing: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what others may have (labels, annotations, finalizers), and take what is ours."""
+    """Merge the operator's part of a child with parts that others may have added (labels, annotations, finalizers)."""
     metadata = {**existing["metadata"], "ownerReferences": desired.manifest["metadata"]["ownerReferences"]}
     for block in ("labels", "annotations"):
         metadata[block] = {**(metadata.get(block) or {}), **desired.manifest["metadata"][block]}
@@ -397,7 +397,7 @@ def _replacement(desired: Desired, existing: Mapping[str, Any]) -> dict[str, Any
 
 
 def _newly_wrong(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is wrong since just now, or for a new reason: not Ready, or a version that ends or was changed."""
+    """Return problems that are new or have a new reason: not Ready, or a version that ends or was changed."""
     for kind, is_wrong in (("Ready", _is_false), ("VersionAccepted", _is_warned_of)):
         was, now = _condition(before, kind), _condition(status, kind)
         if is_wrong(now):

@@ -10,24 +10,24 @@ from tidings_plan.resources import EventReplay, durations
 
 ENDED = ("Completed", "Failed", "Cancelled")
 OUTCOMES = ("handled", "failed", "unread", "dropped")
-"""What a consumer confirms of a replayed event."""
+"""Outcomes of a replayed event that a consumer confirms."""
 COUNTERS = ("matched", "sent", *OUTCOMES, "unconfirmed", "skipped")
 MOST_SHOWN = 10
-"""Skipped events that the status names, each with its reason; the archive's audit has more of them."""
+"""Maximum number of skipped events in the status, with reasons; the archive's audit has more."""
 LONGEST_REASON = 300
 
 Status = dict[str, Any]
 
 _REMEDIES = {
     "failed": "failed again: see `tidings dlq list`",
-    "unread": "read by nobody: no handler of the app takes their version",
+    "unread": "unread: no handler of the app reads their version",
     "unconfirmed": "never confirmed: see whether the app runs, and with which SDK",
     "skipped": "skipped: see status.skippedEvents and the archive's audit",
 }
 
 
 def started(before: Status, uid: str, by: str, now: str) -> Status:
-    """Return the status of a replay that runs from now on; one that had begun before keeps its counters and audit."""
+    """Return the status of a replay that starts now; a replay that had started before keeps its counters and audit."""
     running = {**before, "phase": "Running"}
     if "startedAt" in before:
         return running
@@ -36,7 +36,7 @@ def started(before: Status, uid: str, by: str, now: str) -> Status:
 
 
 def counted(before: Status, counts: Mapping[str, int], skipped: list[str], now: str, *, all_sent: bool) -> Status:
-    """Return a status with the latest counts, and with the time at which one of them last changed."""
+    """Return a status with the latest counts, and the time of the last change of any count."""
     after = {**before, **{name: counts[name] for name in COUNTERS}}
     if all_sent:
         after.setdefault("sentAt", now)
@@ -47,7 +47,7 @@ def counted(before: Status, counts: Mapping[str, int], skipped: list[str], now: 
 
 
 def is_settled(replay: EventReplay, status: Status, now: datetime) -> bool:
-    """Return whether all is sent and the consumer has confirmed it, or has confirmed nothing for too long."""
+    """Return True if everything is sent and confirmed, or the confirmations have timed out."""
     if "sentAt" not in status:
         return False
     if not status["unconfirmed"]:
@@ -57,13 +57,13 @@ def is_settled(replay: EventReplay, status: Status, now: datetime) -> bool:
 
 
 def ended(status: Status, phase: str, now: str, reason: str = "") -> Status:
-    """Return the status of a replay that is over."""
+    """Return the status of a replay that has ended."""
     audit = [*status.get("audit", []), {"at": now, "what": reason or phase.lower(), "by": "tidings-operator"}]
     return {**status, "phase": phase, "completedAt": now, "audit": audit}
 
 
 def ready(replay: EventReplay, status: Status) -> Condition:
-    """Return Ready: True once the replay has ended by itself, with a reason that says whether anything is left."""
+    """Return the condition Ready: True once the replay has completed; its reason tells whether anything is left."""
     phase, text = status["phase"], _summary(replay, status)
     if phase == "Completed":
         left = not replay.spec.dry_run and any(status.get(name) for name in _REMEDIES)
@@ -74,7 +74,7 @@ def ready(replay: EventReplay, status: Status) -> Condition:
 
 
 def outcome_conditions(replay: EventReplay, status: Status) -> list[Condition]:
-    """Return Sent and Confirmed: whether all events are sent, and whether the consumer has handled them."""
+    """Return the conditions Sent and Confirmed: whether all events were sent, and the consumer has handled them."""
     if replay.spec.dry_run or "matched" not in status:
         return []
     is_over, text = status["phase"] in ENDED, _summary(replay, status)
@@ -91,7 +91,7 @@ def outcome_conditions(replay: EventReplay, status: Status) -> list[Condition]:
 
 
 def _summary(replay: EventReplay, status: Status) -> str:
-    """Say in one line what became of the events."""
+    """Summarise the outcomes of the events in one line."""
     if replay.spec.dry_run:
         return f"{status.get('matched', 0)} events would be sent"
     sent = f"{status.get('sent', 0)} of {status.get('matched', 0)} events sent to {replay.spec.target.subscription}"
@@ -104,5 +104,5 @@ def _summary(replay: EventReplay, status: Status) -> str:
 
 
 def timestamp(now: datetime) -> str:
-    """Write a time as a status has it."""
+    """Format a time for a status."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

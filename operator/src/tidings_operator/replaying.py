@@ -1,14 +1,14 @@
-"""EventReplays: asked for at the archive under the object's own uid, so that an order is carried out once.
+"""EventReplays: requested from the archive under the object's uid, which makes requests idempotent.
 
-Events of the archive are sent by the archive, at the rate asked for. Dead letters are released one by one by the
-operator, under the object's uid as their batch: those that were open at the beginning and are not in the batch yet are
-left to be sent, also after a restart, and what fails again is not sent twice. A letter that cannot be sent is skipped.
+The archive sends its own events at the requested rate. The operator releases dead letters one by one, with the object's
+uid as their batch: it sends those that were open at the beginning and are not in the batch yet. Therefore it continues
+after a restart, and letters that fail again are not sent a second time. A letter that cannot be sent is skipped.
 
-A replay is complete once the consumer has confirmed what was sent, or has confirmed nothing for as long as the replay's
-`confirmationTimeout`. All counts are the archive's, so another operator goes on with the same ones.
+A replay is complete once the consumer has confirmed all sent events, or has confirmed nothing for the replay's
+`confirmationTimeout`. All counts come from the archive, so another operator can continue.
 
-Deleting an EventReplay cancels it. The archive sends on by itself, so while it does, a finalizer keeps the object until
-the archive has been told.
+Deleting an EventReplay cancels it. Because the archive continues to send, a finalizer keeps the object until the
+archive has been notified.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ from tidings_plan.replays import condition
 from tidings_plan.resources import EventReplay, EventSubscription, Finding, has_errors, worst_first
 
 STEP = 1.0
-"""Seconds that one step's dead letters are spread over."""
+"""Seconds over which the dead letters of a step are spread."""
 OUTAGE = 10.0
-"""Seconds between two attempts to reach the archive."""
+"""Seconds between attempts to reach the archive."""
 AT_ONCE = 8
-"""How many dead letters are read at the same time."""
+"""Maximum number of dead letters that are read concurrently."""
 FINALIZER = "tidings.dev/replay"
 MERGE = "application/merge-patch+json"
 STOPPED = {"cancelled": "Cancelled", "failed": "Failed"}
-"""States of the archive's replays after which nothing more is sent, though not all was; with the phase."""
+"""States of the archive's replays that ended before everything was sent, with the phase."""
 
 
 class Replayer:
-    """Carries out EventReplays."""
+    """Executes EventReplays."""
 
     def __init__(self, reconciler: Reconciler, client: Client, archives: Archives, *, poll: float) -> None:
         self._reconciler = reconciler
@@ -54,16 +54,16 @@ class Replayer:
         self._archives = archives
         self._poll = poll
         self._due: dict[str, float] = {}
-        """By uid, the monotonic time before which a replay takes no further step, whatever asks for one."""
+        """By uid, the monotonic time before which a replay takes no further step."""
         self._ended: set[str] = set()
-        """Uids that nothing is left to do about."""
+        """Uids of replays that need no further step."""
         self._fitting: dict[str, dict[int, bool]] = {}
-        """By uid, whether a dead letter's event is meant: events do not change."""
+        """By uid, whether a dead letter's event matches the filters: events do not change."""
         self._skipped: dict[str, dict[int, str]] = {}
-        """By uid, why a dead letter cannot be sent. After a restart those are tried once more, and refused again."""
+        """By uid, the reasons why dead letters cannot be sent. After a restart they are tried again."""
 
     async def __call__(self, key: Key) -> None:
-        """Take a replay one step further, and come back for the next."""
+        """Advance a replay by one step, and schedule the next one."""
         place: ObjectReference = ("EventReplay", key.namespace, key.name)
         replay = self._reconciler.cache.inventory.replays.get((key.namespace, key.name))
         tracked = self._reconciler.cache.objects.get(place)
@@ -95,12 +95,12 @@ class Replayer:
     ) -> None:
         place: ObjectReference = ("EventReplay", key.namespace, key.name)
         pause = STEP if replay.spec.source.kind == "DeadLetters" else self._poll
-        # Rates below one a second: a step sends one event at least.
+        # Rates below one per second: a step sends at least one event.
         self._due[uid] = time.monotonic() + max(pause, 1 / replay.spec.rate)
         try:
             after = await self._step(place, replay, target, uid, before)
         except MoreTimeError:
-            self._due.pop(uid)  # the step is made anew, with more time
+            self._due.pop(uid)  # the step is repeated with more time
             raise
         except ArchiveError as error:
             await self._no_answer(place, replay, before, error)
@@ -114,7 +114,7 @@ class Replayer:
     async def _no_answer(
         self, place: ObjectReference, replay: EventReplay, before: Status, error: ArchiveError
     ) -> None:
-        """End a replay that the archive refuses as a whole; come back for one that it cannot be asked about now."""
+        """End a replay that the archive rejects; retry later if the archive is unavailable."""
         recorded = self._recorded(place, before)
         if error.is_final:
             after, reason = progress.ended(recorded, "Failed", _now()), "Refused"
@@ -124,12 +124,12 @@ class Replayer:
         self._reconciler.queue.later(Key(*place), OUTAGE)
 
     def _recorded(self, place: ObjectReference, before: Status) -> Status:
-        """Return the status as it was last written: a step that ends early may have written one on its way."""
+        """Return the last written status: a step that ends early may have written one."""
         tracked = self._reconciler.cache.objects.get(place)
         return {**before, **(tracked.status.decoded() if tracked else {})}
 
     async def _cancel(self, place: ObjectReference, replay: EventReplay, tracked: Tracked, before: Status) -> None:
-        """Tell the archive that somebody has deleted the order, then let it go."""
+        """Cancel a deleted replay in the archive, then remove the finalizer."""
         if replay.spec.source.kind == "Archive" and before.get("phase") == "Running":
             self._reconciler.must_lead()
             try:
@@ -137,7 +137,7 @@ class Replayer:
                     tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted"
                 )
             except ArchiveError as error:
-                fix = f"It is gone once the archive has been told; or take the finalizer {FINALIZER} out."
+                fix = f"It is deleted once the archive has been notified; or remove the finalizer {FINALIZER}."
                 unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {fix}")
                 await self._patch_status(place, replay, before, unsaid)
                 self._reconciler.queue.later(Key(*place), OUTAGE)
@@ -148,7 +148,7 @@ class Replayer:
         await self._let_go(place, tracked.uid)
 
     async def _let_go(self, place: ObjectReference, uid: str) -> None:
-        """Do what is to be done once with one that has ended, also if an operator before this one should have."""
+        """Finish a replay that has ended, even if a previous operator should have done so."""
         if uid not in self._ended:
             await self._hold(place, uid, hold=False)
             self._ended.add(uid)
@@ -157,7 +157,7 @@ class Replayer:
             self._skipped.pop(uid, None)
 
     async def _hold(self, place: ObjectReference, uid: str, *, hold: bool) -> None:
-        """Keep an object from being gone before we have had a last look at it, or let it go."""
+        """Add or remove the finalizer that keeps an object until its last step."""
         kind, namespace, name = place
         current = await self._client.get(OWN[kind], namespace, name)
         if current is None or current["metadata"]["uid"] != uid:
@@ -179,7 +179,7 @@ class Replayer:
             if not replay.spec.dry_run:
                 if is_archive:
                     await self._hold(place, uid, hold=True)
-                # Written before anything is sent: whoever goes on after a crash knows when it began.
+                # Written before anything is sent, so that the start is known after a crash.
                 await self._patch_status(place, replay, before, progress.ready(replay, before))
         if is_archive:
             return await self._from_archive(replay, target, uid, before)
@@ -205,10 +205,10 @@ class Replayer:
         if replay.spec.dry_run:
             return progress.ended(before, "Completed", _now(), "counted")
         if not before["sent"]:
-            # Known before the first is sent: whoever goes on after a crash could not count those that are gone.
+            # Counted before the first is sent, because sent ones cannot be counted after a crash.
             await self._patch_status(place, replay, before, progress.ready(replay, before))
             if "through" not in self._recorded(place, {}):
-                return before  # somebody else wrote at the same time: the next step tries again
+                return before  # a concurrent write: the next step retries
         skipped = self._skipped.setdefault(uid, {})
         sendable = [letter for letter in letters if letter["number"] not in skipped]
         now = sendable[: max(1, int(replay.spec.rate * STEP))]
@@ -223,7 +223,7 @@ class Replayer:
                 skipped[letter["number"]] = str(error)
         counts = await self._archive(replay).outcomes(uid)
         is_sent = len(now) == len(sendable)
-        # Somebody else may have dealt with a letter meanwhile: it is skipped, too.
+        # A letter that has been decided meanwhile is skipped, too.
         missing = before["matched"] - counts["sent"] if is_sent else len(skipped)
         counts |= {"matched": before["matched"], "skipped": max(missing, 0)}
         shown = [f"dead letter {number}: {reason}" for number, reason in skipped.items()]
@@ -232,7 +232,7 @@ class Replayer:
     async def _left(
         self, place: ObjectReference, replay: EventReplay, target: EventSubscription, uid: str, before: Status
     ) -> tuple[list[dict[str, Any]], int]:
-        """Return the dead letters that are meant and not sent yet, and the highest number that may belong to them."""
+        """Return the matching dead letters that have not been sent, and the highest number that may belong to them."""
         query = {"app": target.spec.consumer.app_id, "notBatch": uid, **_exactly(replay)}
         known = [
             letter
@@ -246,9 +246,9 @@ class Replayer:
     async def _meant(
         self, key: Key, replay: EventReplay, uid: str, letters: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return the dead letters whose event is meant: for that each is read once, where the filter asks for it.
+        """Return the matching dead letters; if there are filters, each is read once.
 
-        One that cannot be read or judged is skipped with the reason: the others are sent.
+        Letters that cannot be read or evaluated are skipped with the reason: the others are sent.
         """
         criteria = replay.spec.filter
         if not (criteria.since or criteria.until or criteria.match):
@@ -271,7 +271,7 @@ class Replayer:
         return [letter for letter in letters if known[letter["number"]]]
 
     def _judgement(self, replay: EventReplay) -> list[Finding]:
-        """Plan a replay. Runs in a copy."""
+        """Plan a replay. Runs in a fork."""
         return worst_first(plan_replay(replay, self._reconciler.cache.inventory))
 
     def _archive(self, replay: EventReplay) -> Archive:
@@ -303,7 +303,7 @@ class Replayer:
 
 
 def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str, Any]:
-    """Write a replay as the archive takes it."""
+    """Convert a replay to a request to the archive."""
     criteria = replay.spec.filter
     order = {
         "replayId": uid,
@@ -329,7 +329,7 @@ def _exactly(replay: EventReplay) -> dict[str, str]:
 
 
 def _is_meant(replay: EventReplay, letter: Mapping[str, Any]) -> bool:
-    """Return whether a dead letter is one that this replay is about."""
+    """Return True if a dead letter is within the scope of this replay."""
     criteria = replay.spec.filter
     return (
         (not criteria.ids or letter["eventId"] in criteria.ids)
@@ -354,7 +354,7 @@ def fits(replay: EventReplay, event: Mapping[str, Any]) -> bool:
 
 
 def _without_none(value: Any) -> Any:
-    """Leave out of a filter what is not set."""
+    """Remove unset fields from a filter."""
     if isinstance(value, list):
         return [_without_none(item) for item in value]
     if isinstance(value, dict):
@@ -363,7 +363,7 @@ def _without_none(value: Any) -> Any:
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:
-    """Return when an event happened; None where it does not say so in a way that can be compared."""
+    """Return the time of an event, or None if it has no comparable one."""
     try:
         parsed = datetime.fromisoformat(str(event.get("time")))
     except ValueError:
@@ -372,7 +372,7 @@ def _time(event: Mapping[str, Any]) -> datetime | None:
 
 
 def _settled(replay: EventReplay, status: Status) -> Status:
-    """Return a status as completed where nothing more is to be waited for."""
+    """Return the status of a replay that has nothing to wait for as completed."""
     return (
         progress.ended(status, "Completed", _now())
         if progress.is_settled(replay, status, datetime.now(UTC))

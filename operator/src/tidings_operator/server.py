@@ -13,9 +13,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from tidings_operator import metrics
 
 HEAD_DEADLINE = 10.0
-"""Seconds in which the first request of a connection must have begun."""
+"""Seconds within which the first request of a connection must begin."""
 Check = Callable[[], str]
-"""Returns what is wrong, or nothing."""
+"""Returns a problem, or an empty text."""
 
 
 def application(alive: Check, ready: Check) -> web.Application:
@@ -28,10 +28,10 @@ def application(alive: Check, ready: Check) -> web.Application:
 
 
 class Runner(web.AppRunner):
-    """Runs an application, and closes a connection on which no request begins in time.
+    """Runs an application, and closes connections without a request in time.
 
-    aiohttp has such a deadline only between two requests of a connection. Without one, a pod that opens connections and
-    says nothing takes every file descriptor of the operator.
+    aiohttp has such a deadline only between two requests of a connection. Without one, a pod that opens idle
+    connections exhausts the operator's file descriptors.
     """
 
     def __init__(self, app: web.Application) -> None:
@@ -41,7 +41,7 @@ class Runner(web.AppRunner):
 
     @property
     def server(self) -> Any:
-        """Factory of the protocol for each new connection."""
+        """Return the factory of the protocol for new connections."""
         made = super().server
         return made and (lambda: self._watched(made))
 
@@ -66,7 +66,7 @@ class Runner(web.AppRunner):
 async def serve(
     app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> tuple[web.AppRunner, int]:
-    """Start serving; returns the runner, to be cleaned up, and the port (of its own choice for 0)."""
+    """Start serving; return the runner, which must be cleaned up, and the port (a free one for 0)."""
     runner = Runner(app)
     await runner.setup()
     await web.SockSite(runner, listener(host, port), ssl_context=tls).start()
@@ -74,13 +74,13 @@ async def serve(
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """Listen at an address, or at every one for "": a cluster may have IPv4 only, IPv6 only, or both."""
+    """Listen at an address, or at all addresses for "": a cluster may have IPv4, IPv6, or both."""
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    except (OSError, ValueError):  # this host has no IPv6, or it is switched off
+    except (OSError, ValueError):  # this host has no IPv6, or it is disabled
         return socket.create_server(("", port))
 
 

@@ -11,51 +11,53 @@ PREFIX = "TIDINGS_OPERATOR_"
 _SERVICE_LINK = re.compile(
     r".+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*|.+_PORT=(tcp|udp|sctp)://.*"
 )
-"""What the kubelet sets for each Service of the pod's namespace: one named tidings-operator begins with PREFIX, too."""
+"""Variables that the kubelet sets for the namespace's Services; those of one named tidings-operator match PREFIX."""
 ALLOWED = {"log": ("json", "console"), "log_level": ("DEBUG", "INFO", "WARNING", "ERROR")}
-"""Values of those that cannot have any."""
+"""Allowed values of settings that are enumerations."""
 
 
 class SettingsError(Exception):
-    """A variable holds what cannot be used; the message names it."""
+    """A variable has an invalid value; the message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Durations are seconds. A plain dataclass: pydantic would cost the operator a tenth of its memory."""
+    """Settings; durations are in seconds.
+
+    A plain dataclass, because pydantic would use a tenth of the operator's memory.
+    """
 
     namespaces: tuple[str, ...] = ()
-    """Only these; none means the whole cluster."""
+    """Namespaces to manage; empty for the whole cluster."""
     namespace: str = "tidings-system"
-    """Where the operator itself lives: its lease."""
+    """The operator's own namespace, which has its lease."""
     identity: str = socket.gethostname()
-    """Which of several operators this is: the pod's name."""
+    """Identity of this operator among several: the pod's name."""
     log: str = "json"
-    """`json` (one object a line) or `console`."""
+    """`json` (one object per line) or `console`."""
     log_level: str = "INFO"
     workers: int = 8
     resync: float = 600.0
     """Interval of full resyncs with the API server."""
     host: str = ""
-    """Address to listen on; empty: every one that there is, of IPv4 and IPv6."""
+    """Address to listen on; empty for all IPv4 and IPv6 addresses."""
     port: int = 8080
-    """Serves /healthz, /readyz and /metrics; 0 takes a free one."""
+    """Port of /healthz, /readyz and /metrics; 0 selects a free one."""
     stale: float = 120.0
-    """After so long without a sign from a watch, the operator calls itself dead."""
+    """Seconds without a sign of life from a watch after which the operator reports itself as dead."""
     lease: bool = True
-    """Whether only the holder of a lease writes. Without it there must be only one operator."""
+    """True if only the holder of a lease writes. Without it, there must be only one operator."""
     lease_duration: float = 15.0
     webhook_port: int = 0
-    """Serves the admission webhooks; 0 leaves them out."""
+    """Port of the admission webhooks; 0 disables them."""
     webhook_configuration: str = "tidings"
-    """Name of the Validating- and of the MutatingWebhookConfiguration: the operator lets them trust its certificate."""
+    """Name of the Validating- and MutatingWebhookConfiguration, to which the operator adds its certificate."""
     webhook_certificate: str = ""
-    """File with a certificate that something else keeps, such as cert-manager; without one the operator makes its own,
-    and renews it."""
+    """File with a certificate that is maintained elsewhere, such as by cert-manager; by default, the operator's own."""
     webhook_key: str = ""
     """File with the certificate's key."""
     webhook_client_ca: str = ""
-    """File with the authority of client certificates; where it is given, nobody without one is answered."""
+    """File with the CA of client certificates; if set, clients must present one."""
     archive_url: str = "http://archive.{namespace}.svc"
     """URL of the archive that replays are requested from; `{namespace}` is replaced by the subscription's namespace."""
     archive_tokens: str = ""
@@ -63,16 +65,19 @@ class Settings:
     namespace and holds its token. It is read for each request, because Secrets may appear late and change."""
     replay_poll: float = 2.0
     observe: float = 60.0
-    """How often the sidecars are asked what they are subscribed to; 0 is never, and needs no right to list pods."""
+    """Seconds between queries of the sidecars' subscriptions; 0 disables them, and needs no permission to list pods."""
     sidecar_port: int = 3500
-    """Where a sidecar has its HTTP API."""
+    """Port of the sidecars' HTTP API."""
     sidecar_tokens: str = ""
-    """Folder with a file for each namespace whose sidecars ask for an API token (DAPR_API_TOKEN): the file is named as
-    the namespace and holds its token. A token is sent to pods of its namespace only."""
+    """Folder with a file for each namespace whose sidecars require an API token (DAPR_API_TOKEN): the file is named
+    like the namespace and holds its token.
+
+    A token is sent to pods of its namespace only.
+    """
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raise SettingsError for what is no number, or unknown."""
+    """Read the settings; raise SettingsError for invalid or unknown ones."""
     known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in environment.items():

@@ -47,13 +47,13 @@ class Observation:
     """Subscriptions reported by an app's sidecars, or the reason why they are unreachable."""
 
     subscribed: frozenset[tuple[str, str]] = frozenset()
-    """Pub/sub component and topic; only what every sidecar of the app has."""
+    """Pub/sub component and topic of subscriptions that every sidecar of the app has."""
     by_some: frozenset[tuple[str, str]] = frozenset()
-    """The same of at least one sidecar."""
+    """The same for at least one sidecar."""
     sidecars: int = 0
     unreachable: str = ""
     routes: frozenset[tuple[str, str]] = frozenset()
-    """Name and hash of each Dapr Subscription that there was when they were asked."""
+    """Name and hash of each Dapr Subscription that existed at the time of the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def event_type(
 
 def _compatible(misfits: Sequence[Finding]) -> Condition:
     """Return the condition Compatible, listing all versions that a change breaks."""
-    condition = judged("Compatible", misfits, ("Accepted", "Every version suits who reads it"))
+    condition = judged("Compatible", misfits, ("Accepted", "Every version is compatible with its readers"))
     return replace(condition, message=" | ".join(map(format_finding, misfits[:MISFITS]))) if misfits else condition
 
 
@@ -313,15 +313,15 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
             return Condition(
                 "DeadLetterReady", "True", "Kept", f"{reader.subscription.ref} keeps what arrives in {topic}"
             )
-    message = f"Dead letters go to {topic} and nobody reads it. Add a subscription of deadletter.*, as the archive has."
+    message = f"Dead letters go to {topic}, which has no subscription. Add one of deadletter.*, as the archive has."
     return Condition("DeadLetterReady", "False", "NobodyReads", message)
 
 
 def _child(child: Desired) -> dict[str, str]:
-    """Name a child; with its hash where it is of this topic alone.
+    """Return the reference to a child, with its hash if it belongs to one topic only.
 
-    What an app has one of (policy, Resiliency) changes with each subscription of the app: its hash stands on the child,
-    for here it would make each change a write to all of them.
+    The hash of children shared by the app's subscriptions (policy, Resiliency) is only on the child: here, each change
+    would cause a write to all of them.
     """
     manifest = child.manifest
     named = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "name": manifest["metadata"]["name"]}

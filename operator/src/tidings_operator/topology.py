@@ -1,17 +1,17 @@
 """The topology controller of a system's broker: streams and rights follow its EventTypes and EventSubscriptions.
 
-A sidecar can use a topic only where JetStream has a stream for it and the pub/sub component's scopes allow it; RabbitMQ
-keeps what is told before an app first subscribes only where its queue is there. All of it follows from the plan, so
-nobody has to be asked when a consumer is added. Sidecars take a changed component without a restart: they close it and
-open it again, which costs them some 10 ms.
+A sidecar can use a topic only if JetStream has a stream for it and the pub/sub component's scopes allow it. RabbitMQ
+keeps events that are published before an app first subscribes only if its queue exists. All of this follows from the
+plan, so that new consumers need no manual steps. Sidecars apply a changed component without a restart: they close and
+reopen it within some 10 ms.
 
-Runs in the system's namespace (`python -m tidings_operator.topology`, charts/pizza), with the right to read both kinds
-and to patch one Component; the operator itself needs no password of any broker. Its port says how many messages wait in
-JetStream for each consumer (`METRICS`), which a service that is away cannot tell.
+It runs in the system's namespace (`python -m tidings_operator.topology`, charts/pizza), with permission to read both
+kinds and to patch one Component; the operator itself needs no broker passwords. Its port serves the number of messages
+that wait in JetStream for each consumer (`METRICS`), which a stopped service cannot report.
 
-It plans in copies of this process, each with a limit on CPU time and memory (`judging`). An app that a first, short
-attempt cannot plan keeps the rights that it has, and the others get theirs. Then the subscriptions that no longer
-attempt can plan either are found and left out.
+It plans in forks of this process, each with a limit on CPU time and memory (`judging`). An app that a first, short
+attempt cannot plan keeps its rights, and the others get theirs. Subscriptions that a longer attempt cannot plan either
+are left out.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ from tidings_plan.types import grants
 LOG = logging.getLogger(__name__)
 MERGE = "application/merge-patch+json"
 SETTLE = 0.3
-"""Seconds to wait after a change: `kubectl apply -f folder/` makes many."""
+"""Seconds to wait after a change, because `kubectl apply -f folder/` causes many."""
 AGAIN, RESYNC = 2.0, 300.0
 """Seconds until the next try, and until everything is looked at again although nothing has changed."""
 COUNT = 15.0
-"""Seconds between two counts of what waits."""
+"""Seconds between counts of waiting messages."""
 METRICS = CollectorRegistry()
 PENDING = Gauge(
     "tidings_broker_pending",
@@ -92,11 +92,11 @@ FAILURES = Counter(
 )
 REPAIRS = Counter("tidings_broker_repairs", "Times that sidecars were made to subscribe anew", registry=METRICS)
 REOPENED = "tidingsReopened"
-"""Setting of the component that Dapr ignores: sidecars close and open a component again when any of it changes."""
+"""Setting of the component that Dapr ignores: sidecars reopen a component when any setting changes."""
 RIGHTS = ("publish", "subscribe")
 
 Rights = dict[str, dict[str, list[str]]]
-"""By app: what it may `publish`, and to what it may `subscribe`."""
+"""By app: topics that it may `publish` and `subscribe` to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,20 +106,20 @@ class Settings:
     namespace: str
     component: str
     granted: Rights
-    """Rights that hold whatever the plan says: those of the chart."""
+    """Additional rights, granted by the chart."""
     scopes: bool
-    """Whether the component's scopes are kept."""
+    """True if the controller manages the component's scopes."""
     nats_url: str
-    """Where streams are kept; empty: the broker is not NATS, or somebody else makes them."""
+    """URL of NATS; empty for other brokers, or if streams are managed elsewhere."""
     rabbitmq_url: str = ""
-    """Where queues are kept; empty: the broker is not RabbitMQ."""
+    """URL of RabbitMQ; empty for other brokers, or if queues are managed elsewhere."""
     kafka_url: str = ""
-    """Where topics are kept; empty: the broker is not Kafka."""
+    """Address of Kafka; empty for other brokers, or if topics are managed elsewhere."""
     partitions: int = DEFAULT_PARTITIONS
-    """Partitions of a Kafka topic that is created."""
+    """Number of partitions of created Kafka topics."""
     replicas: int
     ready: Path
-    """Made once everything is as it should be; beside it, with the suffix `.alive`, what is touched at every look."""
+    """File that is created once everything is reconciled; the one with the suffix `.alive` is touched by each check."""
 
     @property
     def address(self) -> str:
@@ -128,7 +128,7 @@ class Settings:
 
 
 def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
-    """Return what every app may do: what the plan says, and what it has been granted beyond."""
+    """Return the rights of every app: those of the plan, and additionally granted ones."""
     by_app: dict[str, dict[str, set[str]]] = {
         app: {what: set(grants.get(what, ())) for what in RIGHTS} for app, grants in granted.items()
     }
@@ -140,7 +140,7 @@ def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
 
 
 def present(component: Mapping[str, Any], apps: Iterable[str]) -> Rights:
-    """Return the rights that a component gives some apps now."""
+    """Return the current rights of some apps in a component."""
     result: Rights = defaultdict(lambda: {what: [] for what in RIGHTS})
     values = {item["name"]: str(item.get("value", "")) for item in component["spec"].get("metadata") or ()}
     for what, name in zip(RIGHTS, ("publishingScopes", "subscriptionScopes"), strict=True):
@@ -150,7 +150,7 @@ def present(component: Mapping[str, Any], apps: Iterable[str]) -> Rights:
 
 
 def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | None:
-    """Return the patch that gives a component these rights, or None where it has them."""
+    """Return the patch that gives a component these rights, or None if it has them."""
     publish, subscribe = ([(app, own[what]) for app, own in allowed.items()] for what in RIGHTS)
     written = Scopes.of(publish, subscribe).metadata
     names = {item["name"] for item in written}
@@ -163,18 +163,18 @@ def scoped(component: Mapping[str, Any], allowed: Rights) -> dict[str, Any] | No
 
 
 def topics(allowed: Rights, more: Iterable[str]) -> set[str]:
-    """Return every topic that must have a stream."""
+    """Return all topics that need a stream."""
     return {topic for own in allowed.values() for names in own.values() for topic in names} | set(more)
 
 
 def type_topics(event_type: EventType, inventory: Inventory, component: str) -> list[str]:
-    """Return the topics of a type on a component; none of one with an error."""
+    """Return the topics of a type on a component; none for a type with an error."""
     channels = published(event_type) if grants(event_type, inventory) else ()
     return [channel.topic for channel in channels if channel.pubsub == component]
 
 
 def subscribed(apps: Iterable[AppPlan], component: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return every Dapr Subscription to a component, with its app."""
+    """Return all Dapr Subscriptions to a component, with their apps."""
     return [
         (planned.app, subscription)
         for planned in apps
@@ -184,7 +184,7 @@ def subscribed(apps: Iterable[AppPlan], component: str) -> list[tuple[str, dict[
 
 
 class TopologyController:
-    """Sees both kinds (a `watching.Sink`) and keeps the broker."""
+    """Watches both kinds (a `watching.Sink`) and reconciles the broker."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
@@ -193,7 +193,7 @@ class TopologyController:
         self._seen: dict[Key, Any] = {}
         self._read: dict[Key, tuple[Any, reading.Read]] = {}
         self._left_out: dict[Key, Any] = {}
-        """Kind and name of what cannot be planned, and of which generation that was found."""
+        """Kind and name of resources that cannot be planned, with the generation at which that was determined."""
         self._listed: set[str] = set()
         self._changed = asyncio.Event()
         self._topics: set[str] = set()
@@ -201,14 +201,14 @@ class TopologyController:
         self._broker: BrokerWatch | None = None
 
     def listed(self, api: Api, _namespace: str, items: list[Any]) -> None:
-        """Take everything of a kind."""
+        """Replace all objects of a kind."""
         self._seen = {key: item for key, item in self._seen.items() if key[0] != api.kind}
         self._seen |= {(api.kind, item["metadata"]["name"]): item for item in items}
         self._listed.add(api.kind)
         self._changed.set()
 
     def changed(self, api: Api, change: str, item: Any) -> None:
-        """Take one change; that of a status changes nothing here."""
+        """Handle a change; status changes are ignored."""
         key = (api.kind, item["metadata"]["name"])
         before = self._seen.pop(key, None)
         if change != "DELETED":
@@ -219,8 +219,8 @@ class TopologyController:
             self._changed.set()
 
     async def run(self) -> None:
-        """Keep, for ever."""
-        cel.check("event.type == 'warm'")  # once here, or once in each copy
+        """Reconcile until cancelled."""
+        cel.check("event.type == 'warm'")  # once here instead of once in each fork
         async with asyncio.TaskGroup() as group:
             for kind in ("EventType", "EventSubscription"):
                 group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
@@ -231,7 +231,7 @@ class TopologyController:
                 group.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """Recreate what the broker has lost, and let sidecars subscribe anew where nothing is read."""
+        """Recreate lost streams and queues, and make sidecars resubscribe where nothing is read."""
         while True:
             await asyncio.sleep(COUNT)
             if self._broker is None:  # nothing is planned yet
@@ -245,7 +245,7 @@ class TopologyController:
         if state.problem:
             LOG.warning("the broker: %s", state.problem)
         apps = watch.to_reopen(state)
-        # RabbitMQ's queues are read again by daprd itself, once they are there.
+        # daprd itself consumes RabbitMQ's queues again once they exist.
         if apps and watch.kind in {"nats", "kafka"}:
             await self._reopen()
             REPAIRS.inc()
@@ -264,10 +264,10 @@ class TopologyController:
             await self._client.request("PATCH", path, patch, content_type=MERGE)
 
     async def _components(self) -> list[Mapping[str, Any]]:
-        """Return the component, and those that bring events in parallel with it (`pubsub-1`, `pubsub-2` …).
+        """Return the component, and those that deliver in parallel with it (`pubsub-1`, `pubsub-2` …).
 
         Raises:
-            ApiError: There is none.
+            ApiError: The component does not exist.
 
         """
         chosen = self._settings
@@ -285,7 +285,7 @@ class TopologyController:
     async def _count(self) -> None:
         while True:
             if not await self._guarded("what waits cannot be counted", self._count_waiting):
-                self._export_pending({})  # an old count would be taken for the present one
+                self._export_pending({})  # an outdated count would be misleading
                 self._count_unread({})
             await asyncio.sleep(COUNT)
 
@@ -302,13 +302,13 @@ class TopologyController:
         self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
-        """Return True if work succeeds; whatever it raises is logged, and ends nothing else."""
+        """Return True if work succeeds; exceptions are logged."""
         try:
             await work()
         except (ApiError, StreamError, QueueError, TopicError) as error:
             LOG.warning("%s: %s", what, self._hidden(str(error)))
             return False
-        except Exception as error:  # noqa: BLE001 - one resource may be the cause, and the others must not suffer
+        except Exception as error:  # noqa: BLE001 - one resource may be the cause, which must not affect others
             FAILURES.inc()
             LOG.error("%s: %s", what, self._hidden("".join(traceback.format_exception(error))))
             return False
@@ -331,11 +331,11 @@ class TopologyController:
             self._settings.ready.with_suffix(".alive").touch()
             try:
                 await asyncio.wait_for(self._changed.wait(), RESYNC)
-            except TimeoutError:  # what somebody else has taken away is put back, and what was left out has a chance
+            except TimeoutError:  # restores removed rights, and retries resources that were left out
                 self._left_out.clear()
             await asyncio.sleep(SETTLE)
             self._changed.clear()
-            if len(self._listed) < 2:  # noqa: PLR2004 - half the truth would take rights away
+            if len(self._listed) < 2:  # noqa: PLR2004 - a partial view would remove rights
                 continue
             if not await self._guarded("topics and rights cannot be kept", self._reconcile):
                 await asyncio.sleep(AGAIN)
@@ -352,7 +352,7 @@ class TopologyController:
         for app in sorted(undecided):
             plans |= await self._look_longer(app, inventory, today)
             if self._changed.is_set():
-                return  # what has changed meanwhile comes first
+                return  # changes go first
         if odd or plans.keys() != apps.keys():
             await self._enforce([*plans.values()], channels, undecided - plans.keys())
         if self._left_out.keys() & {(item.kind, item.metadata.name) for item in _all(inventory)}:
@@ -360,7 +360,7 @@ class TopologyController:
         LEFT_OUT.set(len(self._left_out))
 
     async def _look_longer(self, app: Key, inventory: Inventory, today: date) -> Mapping[Key, AppPlan]:
-        """Plan an app with more time; where that fails, leave out what is the cause."""
+        """Plan an app with more time; on failure, leave out the harmful subscriptions."""
         self._settings.ready.with_suffix(".alive").touch()
         plans, failed = await plan_apps([app], inventory, self._judge, today, THOROUGH)
         for subscription in await harmful(app, inventory, self._judge, today) if failed else ():
@@ -368,7 +368,7 @@ class TopologyController:
         return plans
 
     async def _inventory(self) -> Inventory:
-        """Return what is there, but for what cannot be read or planned."""
+        """Return the inventory without resources that cannot be read or planned."""
         self._read = {key: read for key, read in self._read.items() if key in self._seen}
         for (kind, name), item in [*self._seen.items()]:
             known = self._read.get((kind, name))
@@ -381,7 +381,7 @@ class TopologyController:
         return Inventory(resources, ())
 
     async def _channels(self, inventory: Inventory) -> tuple[set[str], list[EventType]]:
-        """Return the topics of all types, and the types that cannot be judged."""
+        """Return the topics of all types, and the types that cannot be evaluated."""
         component = self._settings.component
         work = {key: partial(type_topics, this, inventory, component) for key, this in inventory.types.items()}
         plans, failed = await gathered(self._judge, work, QUICK)
@@ -398,7 +398,7 @@ class TopologyController:
             self._left_out[key] = self._read[key][0]
 
     async def _enforce(self, apps: list[AppPlan], channels: set[str], undecided: set[Key]) -> None:
-        """Let the broker have every topic, and apps their rights; undecided ones keep what they have."""
+        """Create missing topics and set the apps' rights; undecided apps keep theirs."""
         chosen = self._settings
         components = await self._components()
         component = components[0]
@@ -408,7 +408,7 @@ class TopologyController:
         self._topics = topics(allowed, channels)
         broker = self._watch_for(subscribed(apps, chosen.component), component)
         try:
-            if chosen.address:  # before the rights, or a sidecar would try to read what is not there
+            if chosen.address:  # before the rights, because sidecars subscribe as soon as they may
                 await broker.ensure()
         except REFUSED as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
@@ -422,7 +422,7 @@ class TopologyController:
         chosen.ready.touch()
 
     def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> BrokerWatch:
-        """Look after what is planned now; how long something has been unread stays known."""
+        """Watch the topics and consumers of the current plan, and keep the times since when consumers are unread."""
         chosen, before = self._settings, self._broker
         kind = "nats" if chosen.nats_url else "kafka" if chosen.kafka_url else "rabbitmq"
         broker = self._broker = BrokerWatch(
@@ -433,7 +433,7 @@ class TopologyController:
         return broker
 
     def _hidden(self, text: str) -> str:
-        """Leave out the address, which holds a password."""
+        """Remove the broker's address, which may hold a password."""
         for name in ("nats_url", "rabbitmq_url", "kafka_url"):
             if address := getattr(self._settings, name):
                 text = text.replace(address, name.upper())
@@ -475,8 +475,8 @@ def _kafka(environment: Mapping[str, str]) -> str:
 
 
 async def run() -> None:
-    """Keep the broker of one namespace."""
-    with listener("", 0) as probe:  # in which family this pod listens
+    """Reconcile the broker of one namespace."""
+    with listener("", 0) as probe:  # address families of this pod
         everywhere = "::" if probe.family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - Prometheus is elsewhere
     start_http_server(int(os.environ.get("TOPOLOGY_PORT", "8080")), everywhere, registry=METRICS)
     async with Client(login) as client:

@@ -1,4 +1,4 @@
-"""List and watch of the children, by label: kopf would fetch every ConfigMap of the cluster to find ours."""
+"""List and watch children by label: kopf would fetch every ConfigMap of the cluster."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from tidings_operator.client import Api, ApiError, Client
 
 LOG = logging.getLogger(__name__)
 SECONDS = 60
-"""How long one watch lasts: its end and the next one's beginning are a sign of life."""
+"""Duration of one watch: its end and the next one's beginning are a sign of life."""
 PAUSE = (0.2, 10.0)
 """Shortest and longest wait after a failure, in seconds."""
 
@@ -21,10 +21,10 @@ class Sink(Protocol):
     """Receiver of listed and changed objects."""
 
     def listed(self, api: Api, namespace: str, items: list[Any]) -> None:
-        """Take everything that is there, as `slim` has left it; what is not in the list is gone."""
+        """Replace all objects by the list, whose items `slim` has reduced; missing objects have been deleted."""
 
     def changed(self, api: Api, change: str, item: Any) -> None:
-        """Take one change: ADDED, MODIFIED or DELETED."""
+        """Handle a change: ADDED, MODIFIED or DELETED."""
 
 
 async def watch(
@@ -37,16 +37,16 @@ async def watch(
     *,
     slim: Callable[[Api, Any], Any] = lambda _, item: item,
 ) -> None:
-    """Keep a sink informed, for ever.
+    """Keep a sink up to date, until cancelled.
 
     Args:
         client: The session with the API server.
         api: The kind.
-        namespace: Where; empty is everywhere.
-        selector: Labels.
-        sink: Who is told.
-        alive: Is called with the monotonic time of every sign of life.
-        slim: What is kept of a listed item: the next page is read when this one's bodies are gone from memory.
+        namespace: Namespace to watch; empty for all.
+        selector: Label selector.
+        sink: Receives lists and changes.
+        alive: Called with the monotonic time of every sign of life.
+        slim: Reduces a listed item, so that a page's bodies are freed before the next page is read.
 
     """
     version, pause = "", PAUSE[0]
@@ -63,7 +63,7 @@ async def watch(
             pause = PAUSE[0]
         except ApiError as error:
             if error.status in (HTTPStatus.GONE, HTTPStatus.BAD_REQUEST):
-                version = ""  # too old to go on from: begin anew
+                version = ""  # the resource version is too old: list again
             LOG.info("watching %s: %s; again in %.1f s", api.plural, error, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, PAUSE[1])
@@ -81,7 +81,7 @@ async def _listed(
 
 
 def _guarded(work: Callable[..., Any], *what: Any) -> Any:
-    """Take one object; one that nobody can make sense of is logged and left out, and ends no watch."""
+    """Handle one object; an object that causes an exception is logged and ignored, without ending the watch."""
     try:
         return work(*what)
     except Exception:

@@ -1,9 +1,9 @@
-"""The webhooks' paths, of which one part is a secret: by it the operator tells the API server from any other client.
+"""The webhooks' paths, which contain a secret that identifies the API server.
 
-The API server presents a client certificate only where its administrator has configured one, and any pod can connect to
-the webhooks. The webhook configurations, however, are readable by cluster administrators only. So the operator writes a
-random path into them, and answers at no other. A path can become known through an error message about a webhook that
-did not answer: each start of an operator replaces it, and so does each day.
+The API server presents a client certificate only if its administrator has configured one, and any pod can connect to
+the webhooks. The webhook configurations, however, are readable by cluster administrators only. Therefore the operator
+writes a random path into them and responds at no other path. Because a path can leak through error messages about an
+unavailable webhook, it is replaced daily and at each start of an operator.
 """
 
 import hmac
@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 GRACE = 60.0
-"""Seconds for which a replaced path is answered: until every API server has seen the next one."""
+"""Seconds for which a replaced path is accepted, until every API server has observed the next one."""
 ACTIONS: Mapping[str, str] = {"ValidatingWebhookConfiguration": "validate", "MutatingWebhookConfiguration": "default"}
 PLAIN = frozenset(f"/{action}" for action in ACTIONS.values())
 
 
 class Paths:
-    """The paths at which the webhooks are answered: those that the configurations name, now or until just now."""
+    """The accepted paths: those in the configurations, now or recently."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,29 +29,29 @@ class Paths:
         self._replaced: dict[str, float] = {}
 
     def observe(self, configurations: Iterable[Mapping[str, Any]]) -> None:
-        """Take the paths that the configurations name."""
+        """Update the paths from the configurations."""
         now, named = self._clock(), frozenset(filter(None, map(path_of, _clients(configurations))))
         self._replaced = {path: since for path, since in self._replaced.items() if now - since < GRACE}
         self._replaced |= dict.fromkeys(self._current - named, now)
         self._current = named
 
     def admits(self, path: str) -> bool:
-        """Return True for a path that the API server was told."""
+        """Return True for a path that the API server has been configured with."""
         now, asked = self._clock(), path.encode(errors="surrogateescape")
         known = {*self._current, *(path for path, since in self._replaced.items() if now - since < GRACE)}
         return any(hmac.compare_digest(asked, item.encode()) for item in known)
 
 
 def path_of(client: Mapping[str, Any]) -> str:
-    """Return the path of a `clientConfig`; empty where it has none yet."""
+    """Return the path of a `clientConfig`, or an empty text."""
     service = client.get("service")
     return str(service.get("path") or "") if service else urlsplit(str(client.get("url") or "")).path
 
 
 def renewed(kind: str, client: Mapping[str, Any], today: date, *, is_new: bool) -> str:
-    """Return the path that a `clientConfig` should get, or nothing where it stays as it is.
+    """Return the new path of a `clientConfig`, or nothing if it stays unchanged.
 
-    A path without a secret, or a URL, is somebody's own choice: it stays.
+    A path without a secret, or a URL, was chosen by an administrator and is not changed.
     """
     path = path_of(client)
     start = f"/{ACTIONS[kind]}/{today:%Y%m%d}-"

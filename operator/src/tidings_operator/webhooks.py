@@ -1,7 +1,7 @@
-"""The admission webhooks over HTTPS: /validate/… and /default/… take an AdmissionReview each (see webhook_paths).
+"""The admission webhooks over HTTPS: /validate/… and /default/… accept an AdmissionReview each (see webhook_paths).
 
-Nothing is written and nothing is kept, so a dry run is as any other. Each operator answers, also one that waits for the
-lease: all of them have seen everything.
+They have no side effects, so a dry run is handled like any other request. Each operator responds, including those
+without the lease: all of them have the complete state.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 LARGEST = 16 * 1024 * 1024
-"""Bytes of a review: the object as it was and as it will be, each of at most 3 MiB, and some air."""
+"""Maximum size of a review in bytes: the old and new object, each of at most 3 MiB, and a margin."""
 BODY_DEADLINE = 5.0
-"""Seconds in which a review must have arrived."""
+"""Seconds within which a review must arrive."""
 AT_ONCE = 8
-"""Reviews that are in memory at the same time; others wait unread."""
+"""Maximum number of reviews in memory; others wait unread."""
 LEAVING = 3.0
 """Seconds that a type's deletion waits for its readers, which may be deleted at the same time."""
 AGAIN = 0.5
 COLLECTORS = tuple(
     f"system:serviceaccount:kube-system:{name}" for name in ("namespace-controller", "generic-garbage-collector")
 )
-"""Delete what is lost already: refusing it would leave a namespace on its way out for ever."""
+"""Users that delete dependent objects: a rejection would keep a namespace terminating forever."""
 MOST_WARNINGS, LONGEST_WARNING = 10, 256
 """The API server cuts off more."""
 
@@ -51,7 +51,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Review(msgspec.Struct, rename="camel"):
-    """An AdmissionReview as it is sent."""
+    """An AdmissionReview."""
 
     api_version: str
     kind: str
@@ -59,8 +59,8 @@ class Review(msgspec.Struct, rename="camel"):
 
 
 async def serve(settings: Settings, cache: Cache, client: Client, judge: Judge, unready: Callable[[], str]) -> None:
-    """Serve the webhooks until cancelled, with the certificate that the settings ask for."""
-    # Only here: what makes certificates takes memory.
+    """Serve the webhooks until cancelled, with the configured certificate."""
+    # Imported here, because creating certificates uses memory.
     from tidings_operator.certificates import MountedCertificates, OwnCertificates  # noqa: PLC0415
 
     certificates: Certificates = (
@@ -73,7 +73,7 @@ async def serve(settings: Settings, cache: Cache, client: Client, judge: Judge, 
 
 
 class Webhooks:
-    """Judges what the API server is asked to keep by what the operator has seen."""
+    """Evaluates requests to the API server on the operator's state."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Webhooks:
         self._unready = unready
 
     async def run(self, host: str, port: int, client_ca: str = "") -> None:
-        """Serve until cancelled, with a certificate that the API server trusts; with an authority, to its clients."""
+        """Serve until cancelled, with a trusted certificate; with `client_ca`, require client certificates."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca or None)
         if client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -114,7 +114,7 @@ class Webhooks:
         return app
 
     async def validate(self, request: Request) -> Response:
-        """Say whether a request may go on."""
+        """Decide whether a request is allowed."""
         if wrong := self._unready():
             raise web.HTTPServiceUnavailable(text=wrong)  # failurePolicy decides
         is_collected = request.operation == "DELETE" and request.user_info.username in COLLECTORS
@@ -125,7 +125,7 @@ class Webhooks:
             change, verdict = await self._judged(request, fresh)
             deadline = time.monotonic() + (LEAVING if request.operation == "DELETE" else 0.0)
             while verdict.errors and not change.unreadable:
-                # The watch may be behind: nobody is refused for what the API server knows better.
+                # The watch may lag: do not reject because of outdated state.
                 fresh = await self._unseen(
                     {namespace for namespace in {change.key[0], *_homes(change)} if self._is_managed(namespace)}
                 )
@@ -144,13 +144,13 @@ class Webhooks:
         return await self._judge(lambda: self._verdict(request, fresh))
 
     def _verdict(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
-        """Judge a request. Runs in a copy."""
+        """Evaluate a request. Runs in a fork."""
         now = datetime.now(UTC)
         change = admission.read(request, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
         return change, admission.judge(change, self._cache.inventory, now.date(), fresh)
 
     async def _for(self, request: Request, change: Change, verdict: Verdict, fresh: Sequence[Part]) -> Verdict:
-        """Return what of a verdict whoever asks may know: by what they may read, it is judged once more."""
+        """Return the verdict that the user may know: it is evaluated again on the objects that the user may read."""
         inventory, own = self._cache.inventory, change.key[0]
         spaces = {key[0] for known in (inventory.subscriptions, inventory.types) for key in known} - {own}
         text = " ".join((*map(format_finding, verdict.errors), *verdict.warnings))
@@ -171,7 +171,7 @@ class Webhooks:
 
     @staticmethod
     def _unjudged(request: Request, error: JudgementError) -> Response:
-        """Refuse what cannot be judged; it may always be deleted."""
+        """Reject a request that cannot be evaluated, except for deletions."""
         metrics.ADMISSIONS.labels(request.kind.kind, "unjudged").inc()
         if request.operation == "DELETE":
             return {"allowed": True}
@@ -180,9 +180,9 @@ class Webhooks:
         return {"allowed": False, "status": status}
 
     async def default(self, request: Request) -> Response:
-        """Fill in what the schema's defaults cannot say."""
+        """Set the defaults that the CRD's schema cannot express."""
         spec = (request.object or {}).get("spec")
-        if not isinstance(spec, dict):  # the API server asks before it holds the object against its schema
+        if not isinstance(spec, dict):  # the API server calls before it validates the object's schema
             return {"allowed": True}
         filled = admission.defaults(request.kind.kind, request.operation, spec, request.user_info.username)
         if not spec or not filled:
@@ -196,7 +196,7 @@ class Webhooks:
         return not self._namespaces or namespace in self._namespaces
 
     async def _unseen(self, namespaces: set[str]) -> list[Part]:
-        """Return what the API server has otherwise than the inventory; where it cannot be asked, nothing is."""
+        """Return objects of the API server that differ from the inventory; none if it does not answer."""
         try:
             differences = [
                 await self._differing(kind, namespace)
@@ -222,14 +222,14 @@ class Webhooks:
 
 
 def _homes(change: Change) -> set[str]:
-    """Return the namespaces of the types that a change is about."""
+    """Return the namespaces of the types that a change concerns."""
     if change.kind == "EventSubscription" and change.new:
         return {event.namespace or change.key[0] for event in change.new.spec.events}
     return {change.key[0]}
 
 
 def _parsed(body: Any) -> Any:
-    """Return an object as it is; one on its way out is not there any more."""
+    """Return an object, or None if it is being deleted."""
     return parse_resource(body)[0] if body and not body["metadata"].get("deletionTimestamp") else None
 
 
@@ -248,7 +248,7 @@ def _response(change: Change, verdict: Verdict) -> Response:
 def _reviewed(
     answer: Answer, slots: asyncio.Semaphore, admits: Callable[[str], Awaitable[bool]]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Take an AdmissionReview and give it back with a response; a client that does not know the path gets none."""
+    """Respond to an AdmissionReview; clients that do not know the path get no response."""
 
     async def handle(http: web.Request) -> web.Response:
         if not await admits(http.raw_path.partition("?")[0]):

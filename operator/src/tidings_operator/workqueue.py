@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 60.0
 TURN = 50
-"""After so many quick keys in a row a slow one has its turn: under constant load, too, it is looked at some time."""
+"""Number of consecutive quick keys after which a slow key is served, even under constant load."""
 
 
 class Key(NamedTuple):
-    """One thing to look at: an app, or an object by its kind."""
+    """A key to reconcile: an app, or an object by its kind."""
 
     what: str
     namespace: str
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 
 class WorkQueue:
-    """A queue of keys. A key that is added while it is worked on comes again when that is done."""
+    """A queue of keys. A key that is added while it is processed is queued again afterwards."""
 
     def __init__(self) -> None:
         self._order: deque[Key] = deque()
@@ -51,7 +51,7 @@ class WorkQueue:
         return not self.outstanding
 
     def add(self, key: Key) -> None:
-        """Ask for a key to be looked at."""
+        """Queue a key."""
         if key in self._active:
             self._again.add(key)
         elif key not in self._waiting:
@@ -64,11 +64,11 @@ class WorkQueue:
         return key in self._slow
 
     def slow(self, key: Key, *, is_slow: bool = True) -> None:
-        """Let a key wait in the slow lane from now on, or no longer."""
+        """Move a key to or from the slow lane."""
         (self._slow.add if is_slow else self._slow.discard)(key)
 
     def later(self, key: Key, delay: float) -> None:
-        """Ask for it in so many seconds; of several wishes, the earliest holds."""
+        """Queue a key after a delay in seconds; the earliest of several requests counts."""
         when = asyncio.get_running_loop().time() + delay
         known = self._timers.get(key)
         if known is None or when < known.when():
