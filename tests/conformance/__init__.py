@@ -1,4 +1,4 @@
-"""What any `tidings.dapr.Sidecar` must do, as tests: run them against your own.
+"""Conformance tests for implementations of `tidings.dapr.Sidecar`.
 
     class TestMyState(StateConformance):
         @pytest.fixture

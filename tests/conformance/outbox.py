@@ -1,4 +1,4 @@
-"""What every way of publishing must keep: one suite over all strategies, in memory and on real programs.
+"""Guarantees of every outbox strategy: one suite for all, in memory and on real programs.
 
     class TestMine(OutboxConformance):
         @pytest.fixture
@@ -31,7 +31,7 @@ from tidings.messages.envelope import Envelope
 
 
 class OutboxConformance:
-    """What is committed is told: once in effect, in order, with one id, whatever fails."""
+    """Committed messages are published: exactly once in effect, in order, with one id, despite failures."""
 
     pytestmark: ClassVar = [
         pytest.mark.asyncio,

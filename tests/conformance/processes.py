@@ -59,7 +59,7 @@ class Failing(Faults):
             await self.inner.transact(expected)
 
     async def ready(self) -> bool:
-        """Whether it answers."""
+        """Return True if the sidecar answers."""
         return not self.down and await self.inner.ready()
 
     async def close(self) -> None:
@@ -116,7 +116,7 @@ class Process:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """What is begun here belongs to this process."""
+        """Associate everything started in this context with this process."""
         token = self.current.set(self)
         try:
             yield

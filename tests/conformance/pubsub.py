@@ -1,4 +1,4 @@
-"""What a sidecar must do with events."""
+"""Conformance tests of a sidecar's pub/sub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sidecar must do with state."""
+"""Conformance tests of a sidecar's state."""
 
 from __future__ import annotations
 

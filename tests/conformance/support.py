@@ -1,4 +1,4 @@
-"""What the suites, and tests of one's own, are written with: names, Dapr resources, an app that records."""
+"""Helpers of the suites and of custom tests: names, Dapr resources, a recording app."""
 
 from __future__ import annotations
 

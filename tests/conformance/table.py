@@ -1,4 +1,4 @@
-"""What a relational outbox must do: the same suite on SQLite and on PostgreSQL.
+"""Conformance tests of a relational outbox: one suite for SQLite and PostgreSQL.
 
     class TestOnMyDatabase(TableConformance):
         @pytest.fixture
@@ -100,16 +100,16 @@ class Shop:
             await outbox.database.close()
 
     async def rows(self, table: sa.Table) -> int:
-        """How many rows a table has."""
+        """Return the number of rows of a table."""
         ((result,),) = await self.query(sa.select(sa.func.count()).select_from(table))
         return int(result)
 
     async def totals(self) -> dict[str, int]:
-        """What is stored."""
+        """Return the stored totals."""
         return dict(await self.query(sa.select(totals)))
 
     def published(self) -> list[dict[str, Any]]:
-        """What was published, repetitions included."""
+        """Return all published events, including duplicates."""
         return self.broker.events("shop.totalChanged.v1")
 
     def published_all(self, item: str = "apple") -> list[int]:
@@ -118,7 +118,7 @@ class Shop:
         return list(effects.values())
 
     def is_published(self, totals: dict[str, list[int]]) -> bool:
-        """Whether a consumer sees these totals."""
+        """Wait until a consumer has these totals; return True on success."""
         return all(self.published_all(item) == expected for item, expected in totals.items())
 
 
@@ -133,7 +133,7 @@ async def _die(service: Service) -> None:
 
 
 async def _dies_after(number: int, causes: list[Envelope], service: Service, steps: _Steps) -> bool:
-    """Whether a process that handles the causes and publishes came to die within so many steps."""
+    """Return True if a process that handles the causes and publishes dies within the given number of steps."""
     with steps.dying_after(number):
         try:
             for cause in causes:

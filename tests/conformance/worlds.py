@@ -61,7 +61,7 @@ class World:
         self.handlers.on(Counted)(self.handler())
 
     def handler(self) -> Callable[[Any, Any], Awaitable[None]]:
-        """What is done with an event."""
+        """Handle an event."""
         return count_document
 
     def outbox(self) -> Make | None:
@@ -73,11 +73,11 @@ class World:
         return MemorySidecar("shop", self.broker, self.store)
 
     async def published(self) -> list[dict[str, Any]]:
-        """What was published, repetitions included, each with its own id."""
+        """Return all published events, including duplicates, by their ids."""
         return self.broker.events(TOPIC)
 
     async def left(self) -> list[str]:
-        """What the strategy keeps of messages."""
+        """Return the messages stored by the strategy."""
         keys = self.store.keys()
         return [key for key in keys if "outbox/" in key and not key.endswith("lanes")]
 
@@ -123,7 +123,7 @@ class World:
         await asyncio.wait([starting] if starting else [])
 
     def surroundings(self) -> dict[str, Any]:
-        """What else the service is given."""
+        """Return further settings of the service."""
         return {}
 
     async def effects(self) -> dict[str, list[int]]:
@@ -254,7 +254,7 @@ class DaprWorld(World):
         return OutboxTwin("shop", self.broker, self.store)
 
     async def published(self) -> list[dict[str, Any]]:
-        """What was published, under the ids that the kit's ingress reads."""
+        """Return the published events, under the ids that the SDK's ingress reads."""
         return [{**event, "id": event["eventid"]} for event in self.broker.events(TOPIC)]
 
 

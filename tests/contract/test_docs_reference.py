@@ -27,7 +27,7 @@ def prose(path: Path) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """What can be linked to in a document, as GitHub makes it of headings."""
+    """Return the link targets of a document, as GitHub derives them from headings."""
     titles = re.findall(r"^#+ (.+)$", FENCED.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 

@@ -71,7 +71,7 @@ async def visit(browser: Browser) -> AsyncIterator[Open]:
 
 
 def _complaints(message: ConsoleMessage) -> list[str]:
-    """What a page has to say; that a service is away, which some tests bring about, is the network's word, not its."""
+    """Return the errors of a page, without network errors, which tests may cause by stopping a service."""
     text = message.text
     return [text] if message.type in ("error", "warning") and "Failed to load resource" not in text else []
 

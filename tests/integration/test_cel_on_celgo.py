@@ -1,4 +1,4 @@
-"""What the check lets through, daprd's own code (pkg/expr with cel-go) compiles and evaluates to the same result.
+"""Expressions that the check accepts compile in daprd's own code (pkg/expr with cel-go), with the same results.
 
 Two implementations of CEL are compared: Google's in C++, which the check and the probe use, and the one in daprd.
 """

@@ -1,4 +1,4 @@
-"""What the chart tells NATS, Redis and PostgreSQL, told to real ones."""
+"""The chart's settings for NATS, Redis and PostgreSQL, applied to real servers."""
 
 from __future__ import annotations
 

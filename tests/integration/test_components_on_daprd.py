@@ -137,7 +137,7 @@ def sqlite(folder: Path) -> Iterator[dict[str, str]]:
 
 
 class App:
-    """What stands behind the consuming sidecar: it keeps every event that it is sent."""
+    """The app of the consuming sidecar, which records every event."""
 
     def __init__(self) -> None:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -300,7 +300,7 @@ async def test_changed_settings_reach_an_existing_consumer(folder: Path, app: Ap
 
 
 class Guarantees(NamedTuple):
-    """What a transaction of a store keeps: all or nothing, and 'insert if absent' (first-write without an etag)."""
+    """Guarantees of a store's transactions: atomicity, and 'insert if absent' (first-write without an etag)."""
 
     all_or_nothing: bool
     insert_if_absent: bool

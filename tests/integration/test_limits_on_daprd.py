@@ -107,7 +107,7 @@ async def counting(system: Run) -> AsyncIterator[Counting]:
 
 
 async def delivered_again(run: Run) -> int:
-    """How many messages the broker has delivered more than once and still counts as unanswered."""
+    """Return the number of messages that were delivered repeatedly and are still unacknowledged."""
     if run.state.broker == "nats":
         client = await nats.connect(run.broker_url)
         info = await client.jetstream().consumer_info(stream_name(TOPIC), "receiver")

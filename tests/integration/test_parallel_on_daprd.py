@@ -60,7 +60,7 @@ class Reader:
 
 
 def planned(app: str, components: list[dict[str, Any]], **manifest: Any) -> AppPlan:
-    """What is planned for an app that reads one topic."""
+    """Return the plan of an app that reads one topic."""
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
     kind = {"type": "shop.sold", "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
     events = [{"type": "shop.sold", "versions": ["v1"]}]
@@ -75,7 +75,7 @@ def planned(app: str, components: list[dict[str, Any]], **manifest: Any) -> AppP
 
 
 def loaded(components: list[dict[str, Any]], actual: AppPlan) -> list[dict[str, Any]]:
-    """What the app's sidecar loads."""
+    """Return the components that the app's sidecar loads."""
     assert actual.resiliency
     return [*components, *actual.subscriptions, actual.resiliency]
 

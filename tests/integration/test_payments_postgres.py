@@ -58,7 +58,7 @@ async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[list[Service
 
 
 def message(kind: str, order: str, **data: object) -> tuple[str, bytes]:
-    """Where it is delivered, and the event."""
+    """Return the path and the event of a delivery."""
     body = msgspec.Raw(msgspec.json.encode({"orderId": order, **data}))
     attributes = {"id": new_id(), "source": "orders", "type": kind, "specversion": "1.0", "version": "1"}
     return f"/events/{kind}.v1", Envelope(**attributes, data=body).encode()

@@ -1,4 +1,4 @@
-"""What the plan core renders, under a real daprd: it loads, it subscribes, and events go where the plan says."""
+"""The rendered plan on a real daprd: it loads, it subscribes, and events follow the planned routes."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What only the real sidecar can show: how daprd, brokers and stores fail, and what of Dapr the kit works round."""
+"""Behaviour that only the real sidecar shows: failures of daprd, brokers and stores, and the SDK's workarounds."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ async def test_cancelled_calls_leave_nothing_behind(
 async def test_after_cancelled_reads_no_one_reads_stale_data(
     on_nats: list[dict[str, Any]], daprd: StartDaprd, connect: Connect
 ) -> None:
-    """Where daprd learns of the cancellation, SQLite keeps a read transaction open: documents stand still."""
+    """If daprd observes the cancellation, SQLite keeps a read transaction open, and reads return stale documents."""
     sidecar = connect((await daprd("orders", resources=on_nats)).address)
     chance, keys = random.Random(1), ["a", *(f"none-{number}" for number in range(500))]
     for number in range(100):

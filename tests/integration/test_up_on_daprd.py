@@ -56,7 +56,7 @@ async def publish(run: Run, patience: float = 60.0) -> int:
 
 
 async def arrives(run: Run, number: int, patience: float = 60.0) -> bool:
-    """Whether the number comes to be in pong's state store."""
+    """Wait until the number is in pong's state store; return True on success."""
     end = time.monotonic() + patience
     async with httpx2.AsyncClient() as client:
         while time.monotonic() < end:

@@ -256,7 +256,7 @@ PLURALS = {
 
 
 def path_of(manifest: Mapping[str, Any]) -> str:
-    """Where the API server keeps an object."""
+    """Return the API path of an object."""
     version, metadata = manifest["apiVersion"], manifest["metadata"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     namespace = metadata.get("namespace", "")

@@ -52,7 +52,7 @@ def namespace(cluster: Cluster) -> str:
 
 
 def login(cluster: Cluster, token: str = OPERATOR, server: str = "") -> Callable[[], kopf.ConnectionInfo]:
-    """How the operator reaches the cluster, by default directly."""
+    """Return the connection to the cluster, by default a direct one."""
     ca = str(cluster.folder / "certs" / "apiserver.crt")
     return lambda: kopf.ConnectionInfo(server=server or cluster.url, token=token, ca_path=ca)
 

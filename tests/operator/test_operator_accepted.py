@@ -36,7 +36,7 @@ def event_type(schema: Any, compatibility: str = "Backward", **version: Any) -> 
 
 
 def after(*schemas: Any, compatibility: str = "Backward") -> list[dict[str, str]]:
-    """What is accepted after a type had one schema after the other."""
+    """Return the accepted states after a type had these schemas in turn."""
     entries: list[dict[str, str]] = []
     for schema in schemas:
         entries = accepted.following(parsed(event_type(schema, compatibility)), {"accepted": entries})

@@ -1,4 +1,4 @@
-"""What the webhooks refuse, warn of and fill in, as the API server tells it."""
+"""Rejections, warnings and defaults of the webhooks, through the API server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a change is judged, without an API server: what the webhooks' own tests cannot bring about quickly."""
+"""Evaluation of changes without an API server: cases that the webhooks' own tests cannot cause quickly."""
 
 from __future__ import annotations
 

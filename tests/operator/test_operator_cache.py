@@ -1,4 +1,4 @@
-"""What the operator keeps of what it has seen: little, and all that it needs. And the right to write. No cluster."""
+"""The operator's cache, which is small and sufficient, and the lease. No cluster."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def edit(path: Path, before: str, after: str) -> None:
 
 
 def applied(cluster: Cluster, path: Path, namespace: str) -> list[dict[str, Any]]:
-    """What `kubectl apply -n` does with a file."""
+    """Return the objects that `kubectl apply -n` creates from a file."""
     documents = list(yaml.safe_load_all(path.read_text()))
     for item in documents:
         item["metadata"]["namespace"] = namespace
@@ -64,7 +64,7 @@ def _is_ready(cluster: Cluster, resource: dict[str, Any]) -> bool:
 
 
 async def test_a_plan_comes_true(cluster: Cluster, namespace: str, operator: Start, manifests: Path):
-    """What a plan says would be made is made; then it says that nothing is left to do, until a file changes."""
+    """The planned objects are created; a second plan is empty until a file changes."""
     before = await tidings("plan", manifests, "-n", namespace, "-o", "json")
     assert before.exit_code == 3, before.output
     planned = {change["object"] for change in json.loads(before.stdout)["changes"]}

@@ -1,4 +1,4 @@
-"""What Dapr's pub/sub components can do decides who keeps what is asked for."""
+"""The properties of Dapr's pub/sub components determine the enforcer of each setting."""
 
 from __future__ import annotations
 

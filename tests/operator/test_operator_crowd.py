@@ -36,7 +36,7 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 
 @dataclass
 class CrowdStatus:
-    """What came of a crowd."""
+    """Result of a crowd."""
 
     reasons: dict[str, str]
     """By subscription, why it is Ready or not."""

@@ -1,4 +1,4 @@
-"""What goes wrong around the operator: it converges, and nothing good waits for something bad."""
+"""Faults around the operator: it converges, and faulty objects do not delay valid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator makes of any valid spec, a real daprd runs on; of an invalid one it makes nothing."""
+"""A real daprd runs on the output of any valid spec; an invalid one has no output."""
 
 from __future__ import annotations
 

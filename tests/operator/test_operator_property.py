@@ -1,4 +1,4 @@
-"""What tenants may write, on a real API server: each object gets a verdict, and takes nothing that is another one's.
+"""Tenants' input on a real API server: each object gets a verdict, and takes nothing from others.
 
 The strategies and the corpus are those of tests/unit/test_plan_hostile.py, which tries many more. Here, the API server
 decides what it takes, the operator judges within its bounds on CPU time, and what stands in the cluster is looked at.

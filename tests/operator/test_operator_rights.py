@@ -38,7 +38,7 @@ def granted() -> set[Right]:
 
 
 def used(cluster: Cluster, since: int, user: str = OPERATOR_USER) -> tuple[set[Right], set[Right]]:
-    """What the operator did by the API server's own audit log from that byte on, and what it was refused."""
+    """Return the operator's requests since a byte of the API server's audit log, and the rejected ones."""
     done: set[Right] = set()
     refused: set[Right] = set()
     for line in cluster.audit_log.read_bytes()[since:].decode().splitlines():

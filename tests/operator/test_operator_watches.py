@@ -1,4 +1,4 @@
-"""What is watched goes silent, or changes its shape, under a running operator: nothing is lost, and silence is seen."""
+"""Watches that fall silent or change their form under a running operator: nothing is lost, and silence is detected."""
 
 from __future__ import annotations
 

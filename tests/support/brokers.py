@@ -1,4 +1,4 @@
-"""What differs between the brokers that tests run on."""
+"""Differences between the brokers that tests run on."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def uncollected() -> Iterator[None]:
 
 
 def checked_out(database: Database) -> int:
-    """How many connections of a database are in use."""
+    """Return the number of connections of a database that are in use."""
     engines = [item for item in (database.engine, database._relaxed, database._autocommit) if item is not None]
     pools = [engine.pool for engine in engines]
     return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))

@@ -1,4 +1,4 @@
-"""What the charts become: rendered once for each set of values, and read."""
+"""Renders the charts, once for each set of values, and reads the results."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resou
 
 
 def failure(chart: str, values: Mapping[str, Any], *arguments: str) -> str:
-    """What Helm says where it refuses."""
+    """Return Helm's error message for a rejected set of values."""
     done = render(chart, *(f"--set-json={key}={json.dumps(value)}" for key, value in values.items()), *arguments)
     assert done.returncode != 0, "Helm took it"
     return done.stderr
@@ -91,7 +91,7 @@ def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
 
 
 def insecure(template: Resource, *, token: bool = False, any_user: bool = False) -> list[str]:
-    """What keeps a pod from the restricted pod security standard, a read-only file system, or having no token."""
+    """Return violations of the restricted pod security standard, of a read-only file system, and of having no token."""
     spec = template["spec"]
     security = spec.get("securityContext", {})
     wrong = []

@@ -91,7 +91,7 @@ class Cluster:
         return self.run("helm", *words, check=check)
 
     def url(self, service: str) -> str:
-        """Where a service is, through the API server: no port is taken, and the next pod is found by itself."""
+        """Return a service's URL through the API server, which needs no local port and follows new pods."""
         return f"{self.api.configuration.host}/api/v1/namespaces/{self.namespace}/services/{service}:http/proxy"
 
     def _http(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Cluster:
         ]
 
     def lives(self) -> dict[str, int]:
-        """How often each container of each pod was started again; a replaced pod has another name."""
+        """Return the number of restarts of each container by pod; a replaced pod has another name."""
         return {
             f"{pod.metadata.name}/{status.name}": status.restart_count
             for pod in self.pods()
@@ -133,7 +133,7 @@ class Cluster:
         }
 
     def sidecar_logs(self, since: int) -> dict[str, str]:
-        """What every sidecar has said in the last so many seconds, by pod."""
+        """Return the sidecars' logs of the last seconds, by pod."""
         return {
             pod.metadata.name: self.core.read_namespaced_pod_log(
                 pod.metadata.name, self.namespace, container="daprd", since_seconds=max(1, since)

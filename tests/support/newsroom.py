@@ -154,7 +154,7 @@ class Newsroom:
         }
 
     async def sent(self, app: str, count: int) -> list[dict[str, Any]]:
-        """What was sent to an app again, once it is so many events: the outbox sends after the answer."""
+        """Wait for events that were replayed to an app and return them; the outbox sends after the response."""
         for _ in range(PATIENCE):
             if len(events := self.broker.events(f"replay.{app}")) >= count:
                 return events

@@ -1,4 +1,4 @@
-"""Who may publish and read what, found out a second time from the documents: what the plan grants is held against it.
+"""Permitted publishers and readers, derived independently from the documents, to verify the rights in a plan.
 
 Nothing here is taken from `tidings_plan`: an oracle that shares the code that it judges shows nothing.
 """

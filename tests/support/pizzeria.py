@@ -86,7 +86,7 @@ class Pizzeria:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Return the URL of the page."""
         return self.page.url
 
     async def start(self) -> None:

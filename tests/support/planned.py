@@ -54,7 +54,7 @@ class Planned:
         raise AssertionError(f"it did not come about; published: {self.broker.topics}; {self.state()}")
 
     def state(self) -> str:
-        """What else a failed wait should say."""
+        """Return further state for the message of a failed wait."""
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What is adopted plans to what was there, and what is wrong in it is a finding with its place."""
+"""The adopted resources yield the original plan, and errors in the originals are findings with their location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may change something in the archive, and under which name it is written down."""
+"""Permissions to change something in the archive, and the names in its audit."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -62,7 +62,7 @@ async def schedule(service: Service, *numbers: int) -> None:
 
 
 async def coins(service: Service) -> list[int]:
-    """What is in the till once nothing waits any more."""
+    """Return the content of the till once nothing is pending."""
     for _ in range(2000):
         if not service.outbox.depth:
             break

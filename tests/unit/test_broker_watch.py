@@ -1,4 +1,4 @@
-"""What is done about a broker that has lost data: what is reported, and which sidecars have to subscribe anew."""
+"""Reactions to a broker that has lost data: reports, and sidecars that must resubscribe."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def test_a_sidecar_may_be_another_one_than_the_injectors(image: str) -> None:
 
 
 def _waits(values: Mapping[str, Any]) -> dict[str, str]:
-    """What each pod waits for before its sidecar starts."""
+    """Return the conditions that each pod waits for before its sidecar starts."""
     result = {name: template["spec"].get("initContainers", []) for name, template in pods(rendered("pizza", values))}
     return {name: " ".join(item[0]["command"][3:]) for name, item in result.items() if item}
 

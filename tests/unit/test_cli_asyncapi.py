@@ -96,7 +96,7 @@ def test_an_operation_names_messages_of_its_own_channel(folder: tuple[Path, ...]
 
 
 def test_the_plan_and_the_document_agree():
-    """Who sends and receives what is what the sidecars are allowed to."""
+    """Senders and receivers in the document match the rights of the sidecars."""
     whole, planned = made(PIZZA), plan(load(PIZZA))
     result = {
         (operation["tags"][0]["name"], operation["action"], follow(whole, operation["channel"]["$ref"])["address"])

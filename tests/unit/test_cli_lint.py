@@ -149,7 +149,7 @@ def test_a_changed_schema_names_who_breaks(shop: Path, way: str):
 
 
 def test_help_imports_no_command():
-    """What makes `tidings --help` answer at once: neither the plan, nor CEL, nor rich is loaded."""
+    """`tidings --help` is fast because neither the plan, nor CEL, nor rich is loaded."""
     code = (
         "import sys; from tidings_cli.commands import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""What stands in data reaches a terminal as text: no escape sequence, no direction mark, no markup."""
+"""Data reaches a terminal as text: without escape sequences, direction marks or markup."""
 
 from __future__ import annotations
 

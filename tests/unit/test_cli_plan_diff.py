@@ -147,7 +147,7 @@ def test_a_schema_that_breaks_the_clusters_own_readers_is_an_error(shop: Path, c
 
 
 def test_an_unresolved_schema_file_is_reported(shop: Path, cluster: FakeCluster):
-    """What `kubectl apply` of the bare files leaves: it differs, and cannot be compared."""
+    """`kubectl apply` of the bare files leaves an unresolved reference: it differs, and cannot be compared."""
     apply(cluster, shop)
     versions = cluster.objects["eventtypes", "shop", "orders-order-confirmed"]["spec"]["versions"]
     versions[1]["schema"] = "schemas/orders.orderConfirmed.v2.json"

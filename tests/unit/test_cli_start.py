@@ -1,4 +1,4 @@
-"""What a newcomer meets first: `tidings --version`, completion, and `tidings new service`."""
+"""First steps of a new user: `tidings --version`, completion, and `tidings new service`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the base class `Event` gives to the classes below it."""
+"""Properties that classes inherit from the base class `Event`."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""What the sidecar is told, for everything that can arrive."""
+"""Responses to the sidecar for all possible requests."""
 
 from __future__ import annotations
 

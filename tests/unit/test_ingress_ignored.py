@@ -1,4 +1,4 @@
-"""What no filter wants is let go, not dead-lettered."""
+"""Events that match no filter are ignored and not dead-lettered."""
 
 import pytest
 

@@ -95,7 +95,7 @@ class Kitchen:
         return str((await self.api.get(f"/tickets/{order}")).json()["status"])
 
     def facts(self, subject: str = "o-1") -> list[dict[str, Any]]:
-        """What the kitchen has published about a subject, in the order of publishing.
+        """Return the kitchen's published facts about a subject, in the order of publishing.
 
         Each of it once: a second replica may tell again what the first has just told, under the same id.
         """

@@ -1,4 +1,4 @@
-"""What an order is worth, what becomes of its points, and what a member has."""
+"""Value of an order in points, lifecycle of an award, and balance of a member."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations

@@ -102,7 +102,7 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
 
 
 def completed(order: str = "o-1", customer: str = "ada", cents: int = 1299, identity: str | None = None) -> bytes:
-    """What orders publishes, with changes."""
+    """Return an event of the orders service, with changes."""
     who = {**example("orders.orderCompleted", 1)["customer"], "customerId": customer}
     return fact("orders.orderCompleted", 1, identity=identity or "", orderId=order, totalCents=cents, customer=who)
 

@@ -62,7 +62,7 @@ class Shop:
         return answer
 
     async def sold(self) -> list[str]:
-        """What can be had."""
+        """Return the available items."""
         items = (await self.api.get("/menu")).json()["items"]
         return [item["sku"] for item in items if item["available"]]
 

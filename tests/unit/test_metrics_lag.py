@@ -1,4 +1,4 @@
-"""What tells that a consumer is behind: how old events are when they reach it, and who is reached by none."""
+"""Metrics of consumer lag: the age of events at their delivery, and subscriptions without any."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def weighed(seconds_ago: float, **attributes: str) -> bytes:
 
 
 def ages(subscription: str) -> tuple[float, float]:
-    """How many ages were noted, and their sum."""
+    """Return the number of recorded ages, and their sum."""
     result = [
         REGISTRY.get_sample_value(f"tidings_event_age_seconds_{item}", {"subscription": subscription})
         for item in ("count", "sum")

@@ -1,4 +1,4 @@
-"""What becomes of an e-mail, which addresses there are, and how a second sending is known."""
+"""Lifecycle of an e-mail, valid addresses, and recognition of repeated sending."""
 
 import re
 from datetime import UTC, datetime, timedelta

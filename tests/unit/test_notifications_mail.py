@@ -1,4 +1,4 @@
-"""What e-mails look like, and how they are handed to a real mail server: the simulator's, in this process."""
+"""Format of e-mails, and their delivery to a real mail server: the simulator's, in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

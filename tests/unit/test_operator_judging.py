@@ -1,4 +1,4 @@
-"""What tenants write is judged in copies of the operator: whatever it does there is an answer, and nothing else."""
+"""Tenants' input is evaluated in forks of the operator: any behaviour there has a result and no other effect."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Shop:
         return dict(answer.json())
 
     async def published(self, topic: str) -> list[dict[str, Any]]:
-        """What has been published to a topic, once the outbox has had its turns: it gathers for 2 ms.
+        """Return the events of a topic, after the outbox has published: it batches for 2 ms.
 
         Its depth does not say so: what is scheduled for later counts too.
         """

@@ -283,7 +283,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, number=st.integers(0, 40))
     def comes_again(self, instance: str, number: int) -> None:
-        """Whether it was acknowledged or not."""
+        """Deliver the event again, whether it was acknowledged or not."""
         process = self.alive(instance)
         if process and self.causes:
             self.run(self._deliver(process, self.causes[-1 - number % len(self.causes)]))
@@ -330,7 +330,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, item=ITEMS, more=st.lists(ITEMS, max_size=2), skip=st.sampled_from([0, 0, 1]))
     def an_answer_is_lost(self, instance: str, item: str, more: list[str], skip: int) -> None:
-        """What was committed looks as if it had failed, while others go on with the same document."""
+        """Let a commit appear as failed, while others continue with the same document."""
         if process := self.alive(instance):
             process.sidecar.fail("transact", skip=skip, when="after")
             self.are_placed(instance, [item, item, *more])

@@ -1,4 +1,4 @@
-"""What payments decides: the state machine by a table, money by every order of arrival."""
+"""Decisions of payments: the state machine as a table, and money in every order of arrival."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Payments:
         await self.broker.settle()
 
     def facts(self, order: str | None = None) -> list[str]:
-        """What was told, of one order or of all."""
+        """Return the published facts of one order or of all."""
         result = [item for name in FACTS for item in self.broker.events(f"payments.payment{name}.v1")]
         own = [item for item in result if order in {None, item["subject"]}]
         names = {item["id"]: item["type"].removeprefix("payments.payment") for item in own}

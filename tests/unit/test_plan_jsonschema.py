@@ -1,4 +1,4 @@
-"""Which changes of a schema its readers can follow: examples by kind, those of registries, and an oracle."""
+"""Compatibility of schema changes for readers: examples by kind, those of registries, and an oracle."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What the twin does beyond the sidecar's behaviour: whole systems, order, faults, time."""
+"""Capabilities of the test double beyond the sidecar's behaviour: whole systems, order, faults, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the soak says of a run, and that it is kept whole."""
+"""The soak test's report of a run, and its completeness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the storefront passes on, and what it says when nobody answers: against real sockets, since it is about them."""
+"""Forwarding by the storefront, and its responses to unavailable services, tested on real sockets."""
 
 import asyncio
 import json

@@ -36,7 +36,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the connection ends, which the system tells in either of two ways."""
+    """Return True if the connection ends, which the system signals in one of two ways."""
     try:
         return await asyncio.wait_for(reader.read(100), 60) == b""
     except ConnectionResetError:

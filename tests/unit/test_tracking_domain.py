@@ -1,4 +1,4 @@
-"""What is known of an order, merged: every order of arrival, duplicates, two copies, two generations."""
+"""Merging of an order's state: every order of arrival, duplicates, two copies, two generations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see, painted to a console in memory."""
+"""The view for people, rendered to a console in memory."""
 
 import asyncio
 import io

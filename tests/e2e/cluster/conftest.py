@@ -132,7 +132,7 @@ class Guest:
         return str(answer["orderId"])
 
     def stage(self, order: str) -> str:
-        """Where it is, by the page."""
+        """Stage of the order on the page."""
         result = self._ask("GET", f"/api/track/{order}")
         return str(result["stage"]) if result else ""
 

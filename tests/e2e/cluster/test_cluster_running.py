@@ -1,4 +1,4 @@
-"""What a user does with an installed system: order, apply, wait, delete; and what a mistake does not do."""
+"""Tests of an installed system: order, apply, wait, delete; and the handling of mistakes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _subscriptions(cluster: Cluster, app: str) -> list[str]:
 
 
 def _reads(cluster: Cluster, app: str) -> str:
-    """What the app's sidecar says that it is subscribed to."""
+    """Return the subscriptions reported by the app's sidecar."""
     asked = (
         "import os, urllib.request as u; r = u.Request('http://127.0.0.1:3500/v1.0/metadata',"
         " headers={'dapr-api-token': os.environ['DAPR_API_TOKEN']}); print(u.urlopen(r).read().decode())"

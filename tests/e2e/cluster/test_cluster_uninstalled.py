@@ -38,7 +38,7 @@ def _left(cluster: Cluster) -> list[str]:
 
 
 def _wide(cluster: Cluster) -> set[str]:
-    """What is of Tidings or the pizzeria beyond namespaces."""
+    """Return the cluster-scoped objects of Tidings and the pizzeria."""
     kinds = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "-o", "name").split()
     words = cluster.kubectl("get", ",".join(kinds), "--ignore-not-found", "-o", "name").split()
     return {name for name in words if "tidings" in name and not name.startswith(NOT_OURS)}

@@ -46,14 +46,14 @@ class NumberQueued(_Number):
 
 
 class Tally(Event):
-    """How often each number of a parcel has counted, and the order in which numbers came first."""
+    """Counts each number of a parcel, and records the order of first arrivals."""
 
     counted: dict[int, int] = field(default_factory=dict)
     order: tuple[int, ...] = ()
 
 
 class Watch:
-    """What this process has seen since it began: when each handling began, and how many there were at once."""
+    """Observations of this process: the start of each handling, and the maximum concurrency."""
 
     def __init__(self) -> None:
         self.began: defaultdict[str, list[float]] = defaultdict(list)

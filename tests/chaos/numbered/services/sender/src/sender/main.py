@@ -37,7 +37,7 @@ class NumberQueued(_Number):
 
 
 class Sent(Event):
-    """How many numbers of a parcel have been told."""
+    """Count of sent numbers of a parcel."""
 
     sent: int = 0
 
