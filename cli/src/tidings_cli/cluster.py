@@ -86,7 +86,11 @@ class Cluster:
             (resource for resource, _ in parsed if resource),
             [finding for _, findings in parsed for finding in findings],
         )
-        ready = {_key(item): _ready(item) for item in items if item["kind"] == "EventSubscription"}
+        ready = {
+            (item["metadata"]["namespace"], item["metadata"]["name"]): _ready(item)
+            for item in items
+            if item["kind"] == "EventSubscription"
+        }
         return State(inventory, ready)
 
     def children(self, namespaces: Iterable[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -188,10 +192,6 @@ def _listed(page: Any) -> dict[str, Any]:
 def _config_map(item: Any) -> dict[str, Any]:
     metadata = {"name": item.metadata.name, "namespace": item.metadata.namespace}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": item.data or {}}
-
-
-def _key(item: dict[str, Any]) -> Key:
-    return item["metadata"]["namespace"], item["metadata"]["name"]
 
 
 def _ready(item: dict[str, Any]) -> str:

@@ -120,7 +120,7 @@ def examine_cluster(run: Run | None = None, where: Where = shutil.which, gib: fl
         Check(name, str(path)) if path else Check(name, "not on PATH", _link(name)) for name, path in paths.items()
     ]
     checks += _cluster(run, str(paths["kubectl"] or "kubectl"))
-    gib = _memory() if gib is None else gib
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if gib is None else gib
     fix = f"give Docker at least {MEMORY} GiB (Docker Desktop: Settings, Resources), or use `tidings up`: no cluster"
     return [*checks, Check("memory", f"{gib:.0f} GiB", "" if gib >= MEMORY else fix)]
 
@@ -142,11 +142,6 @@ def _link(name: str) -> str:
     sudo = "" if os.geteuid() == 0 else "sudo "
     tidings = shutil.which("tidings") or f"{sys.prefix}/bin/tidings"
     return f'{sudo}ln -sf "$({tidings} tools {name} | cut -f2)" /usr/local/bin/{name}'
-
-
-def _memory() -> float:
-    """Return the memory of this machine in GiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def _docker(run: Run) -> Check:

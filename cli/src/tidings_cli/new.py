@@ -98,7 +98,11 @@ def service(
         raise typer.BadParameter(f"{folder} exists already: choose another name, or remove it", param_hint="NAME")
     domain = _camel(package)
     types = {kind.spec.type: kind for kind in load(contracts_folders(root)).types.values()}
-    consumed = _consumed(root, types, consumes) if consumes else _own_command(domain, name)
+    consumed = (
+        _consumed(root, types, consumes)
+        if consumes
+        else Consumed(f"{domain}.openCase", "1", f"{domain}.openCase.v1", name, "caseId", own=True)
+    )
     _check_domain(types, domain)
     values = {
         "name": name,
@@ -131,10 +135,6 @@ def _check_domain(types: Mapping[str, EventType], domain: str) -> None:
         if name in (f"{domain}.openCase", f"{domain}.caseOpened"):
             problem = f"{kind.origin.at()} declares {name} already"
             raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
-
-
-def _own_command(domain: str, name: str) -> Consumed:
-    return Consumed(f"{domain}.openCase", "1", f"{domain}.openCase.v1", name, "caseId", own=True)
 
 
 def _consumed(root: Path, types: Mapping[str, EventType], labels: str) -> Consumed:

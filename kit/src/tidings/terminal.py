@@ -26,9 +26,8 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character in keep or not is_unsafe(character) else _escaped(character) for character in text
+        character
+        if character in keep or not is_unsafe(character)
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
     )
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -112,7 +112,7 @@ def live(item: Mapping[str, Any]) -> Live:
         version=int(metadata["resourceVersion"]),
         hash=actual if written == actual else written,  # one text in memory, not two
         content=actual,
-        retained=tuple(_names(annotations, RETAINED)),
+        retained=tuple(filter(None, annotations.get(RETAINED, "").split(","))),
         is_managed=labels.get(MANAGED_BY) == MANAGER or HASH in annotations,
     )
 
@@ -186,7 +186,14 @@ def _desired(
 ) -> Desired:
     retained = {name for name in names if known[name].spec.deletion_policy == "Retain"}
     # The garbage collector deletes a child after its last owner: retained ones must not have owners.
-    owners = [] if retained else [_owner(name, uids[name]) for name in sorted(names)]
+    owners = (
+        []
+        if retained
+        else [
+            {"apiVersion": API_VERSION, "kind": "EventSubscription", "name": name, "uid": uids[name]}
+            for name in sorted(names)
+        ]
+    )
     metadata = {
         **manifest["metadata"],
         "labels": {MANAGED_BY: MANAGER, APP: app},
@@ -197,11 +204,3 @@ def _desired(
     digest = content(whole)
     metadata["annotations"] = {**metadata["annotations"], HASH: digest}
     return Desired(Name(whole["kind"], metadata["name"]), whole, digest, names)
-
-
-def _owner(name: str, uid: str) -> dict[str, Any]:
-    return {"apiVersion": API_VERSION, "kind": "EventSubscription", "name": name, "uid": uid}
-
-
-def _names(annotations: Mapping[str, str], which: str) -> frozenset[str]:
-    return frozenset(filter(None, annotations.get(which, "").split(",")))

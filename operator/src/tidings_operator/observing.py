@@ -73,17 +73,21 @@ class Observer:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
-                apps = self._cache.inventory.consuming_apps if is_due else self._outdated()
+                apps = (
+                    self._cache.inventory.consuming_apps
+                    if is_due
+                    else [
+                        app
+                        for app in self._cache.inventory.consuming_apps
+                        if self._asked_about(app) != self._routes(app)
+                    ]
+                )
                 apps = [app for app in apps if app in self._cache.apps and self._cache.apps[app].is_planned]
                 # Only the leader queries; a new leader starts immediately.
                 if apps and self._may_write():
                     await self._look(session, apps)
                     due = time.monotonic() + self._settings.observe if is_due else due
                 await asyncio.sleep(self._settings.observe / SOON)
-
-    def _outdated(self) -> list[App]:
-        """Return the apps that have not been queried since their routes changed."""
-        return [app for app in self._cache.inventory.consuming_apps if self._asked_about(app) != self._routes(app)]
 
     def _asked_about(self, app: App) -> Routes | None:
         state = self._cache.apps.get(app)

@@ -124,7 +124,12 @@ class Reconciler:
             return
         if not self.queue.is_slow(key):
             _warm(planned)
-        steps = children.steps(desired, state.children, state.settled, self._exists_in(key.namespace))
+        steps = children.steps(
+            desired,
+            state.children,
+            state.settled,
+            lambda name: (key.namespace, name) in self.cache.inventory.subscriptions,
+        )
         failures = await self._carry_out(app, steps, subscriptions)
         broken = next((error for error in failures.values() if not error.is_final), None)
         for child in desired:
@@ -350,9 +355,6 @@ class Reconciler:
         """Raise NotLeaderError unless this operator is the leader. Call it before every effect."""
         if not self._may_write():
             raise NotLeaderError("another operator writes now")
-
-    def _exists_in(self, namespace: str) -> Callable[[str], bool]:
-        return lambda name: (namespace, name) in self.cache.inventory.subscriptions
 
     def _tracked(self, subscription: EventSubscription) -> Tracked:
         return self.cache.objects["EventSubscription", *subscription.key]

@@ -76,7 +76,14 @@ def subscription(
     judgements = _accepted(this, findings)
     programmed = _programmed(this, outcome.planned, judgements, failure)
     topics = _topics(this, outcome.planned)
-    ready = next((_as_ready(condition) for condition in (*judgements, programmed) if not condition.holds), None)
+    ready = next(
+        (
+            Condition("Ready", "False", condition.reason, condition.message)
+            for condition in (*judgements, programmed)
+            if not condition.holds
+        ),
+        None,
+    )
     ready = ready or _ready(this, topics)
     busy = failure is not None and not failure.is_final and all(condition.holds for condition in judgements)
     conditions = [
@@ -200,10 +207,6 @@ def _programmed(
     return Condition("Programmed", "True", "Programmed", f"The sidecar of {planned.app} has its routes and policies")
 
 
-def _as_ready(wrong: Condition) -> Condition:
-    return Condition("Ready", "False", wrong.reason, wrong.message)
-
-
 def _ready(this: EventSubscription, topics: Sequence[tuple[str, str]]) -> Condition:
     app = this.spec.consumer.app_id
     if this.spec.suspend:
@@ -237,7 +240,7 @@ def _observed(
 ) -> Condition:
     if not programmed.holds:
         return Condition("Observed", "Unknown", "NotProgrammed", "There is nothing to observe")
-    seen, routes = outcome.observation, _routes(outcome)
+    seen, routes = outcome.observation, [child for child in outcome.desired if child.name.kind == "Subscription"]
     if seen is None:
         return _as_before(this, before)
     if unknown := _unobserved(this, seen):
@@ -290,10 +293,6 @@ def _as_before(this: EventSubscription, before: Mapping[str, Any]) -> Condition:
     if known and known["observedGeneration"] == this.metadata.generation and known["reason"] != "NotProgrammed":
         return Condition("Observed", known["status"], known["reason"], known["message"])
     return Condition("Observed", "Unknown", "NotAsked", "The sidecars have not been asked yet")
-
-
-def _routes(outcome: Outcome) -> list[Desired]:
-    return [child for child in outcome.desired if child.name.kind == "Subscription"]
 
 
 def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Condition) -> Condition:

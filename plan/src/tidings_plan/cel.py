@@ -136,7 +136,7 @@ def _resolved(path: tuple[str, ...], ranges: Mapping[str, tuple[str, ...] | None
 
 
 def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
-    if not _is_logic(tree):
+    if tree.kind != "call" or tree.name not in ("_&&_", "_||_"):
         result = _result(_part(tree.message), event)
         return result if isinstance(result, str) else None
     parts = [*_operands(tree, tree.name)]
@@ -144,10 +144,6 @@ def _failure(tree: Tree, event: Mapping[str, Any]) -> str | None:
     guarded = {path for part in deciding for path in _guarded(part)}
     unguarded = (part for part in parts if not _reads(part, guarded))
     return next((reason for part in unguarded if (reason := _failure(part, event))), None)
-
-
-def _is_logic(tree: Tree) -> bool:
-    return tree.kind == "call" and tree.name in ("_&&_", "_||_")
 
 
 def _operands(tree: Tree, operator: str) -> Iterator[Tree]:

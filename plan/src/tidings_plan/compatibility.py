@@ -36,7 +36,7 @@ def check_type(new: EventType, earlier: Sequence[EventType], consumers: Sequence
     compared = earlier if mode.endswith("Transitive") else earlier[-1:]
     for old in compared:
         for version in old.spec.versions:
-            readers = _readers(consumers, version)
+            readers = [consumer for consumer in consumers if version.name in consumer.events.versions]
             now = next((candidate for candidate in new.spec.versions if candidate.name == version.name), None)
             if now is None:
                 yield from _removed_version(new, version, readers)
@@ -80,10 +80,6 @@ def _removed_type(old: EventType, inventory: Inventory) -> Iterator[Finding]:
         message = f"{old.spec.type} is removed{_named(readers)}"
         fix = "Restore the EventType until it has no consumers; deprecate its versions first."
         yield old.finding("error", "type-removed", message, fix)
-
-
-def _readers(consumers: Sequence[Selection], version: Version) -> list[Selection]:
-    return [consumer for consumer in consumers if version.name in consumer.events.versions]
 
 
 def _named(readers: Sequence[Selection]) -> str:

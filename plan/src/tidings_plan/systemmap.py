@@ -74,7 +74,10 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             "pattern": is_observed,
             "suspended": terms[name]["suspend"],
             "eventsPerSecond": rate["events"] / rate["per"] if rate else None,
-            "reads": {kind: sorted(versions, key=_major) for kind, versions in sorted(types.items())},
+            "reads": {
+                kind: sorted(versions, key=lambda version: int(version.removeprefix("v")))
+                for kind, versions in sorted(types.items())
+            },
         }
 
 
@@ -95,7 +98,3 @@ def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Itera
                 if version.name in subscription["reads"].get(event_type.spec.type, ()) and not subscription["pattern"]
             ],
         }
-
-
-def _major(version: str) -> int:
-    return int(version.removeprefix("v"))

@@ -118,13 +118,13 @@ def _of_fields(fields: Mapping[str, Any]) -> Entry:
         LEVELS.get(str(fields.get("level", "info")).lower(), 1),
         str(fields.get(message, "")),
         correlation,
-        tuple((key, _plain(value)) for key, value in fields.items() if key not in hidden),
+        tuple(
+            (key, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+            for key, value in fields.items()
+            if key not in hidden
+        ),
         next((match[1] for key in TIME_KEYS if (match := CLOCK.search(str(fields.get(key, ""))))), ""),
     )
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def worth_showing(entry: Entry, role: Role, *, verbose: bool) -> bool:

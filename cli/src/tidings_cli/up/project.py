@@ -145,7 +145,7 @@ def complete(root: Path, project: Project) -> Home:
         folder.name: folder
         for pattern in project.folders
         for folder in sorted(root.glob(pattern))
-        if _is_service(folder)
+        if folder.is_dir() and ((folder / "pyproject.toml").is_file() or (folder / "src").is_dir())
     }
     services = [
         _with_folder(declared.get(name) or Service(name=name), folder.relative_to(root))
@@ -157,10 +157,6 @@ def complete(root: Path, project: Project) -> Home:
     order = {name: index for index, name in enumerate(declared)}
     services.sort(key=lambda service: (order.get(service.name, len(order)), service.name))
     return Home(root, project, tuple(services))
-
-
-def _is_service(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / "pyproject.toml").is_file() or (folder / "src").is_dir())
 
 
 def _with_folder(service: Service, folder: Path) -> Service:

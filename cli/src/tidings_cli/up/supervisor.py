@@ -170,7 +170,8 @@ class Supervisor:
             code = await child.wait()
         finally:
             probing.cancel()
-            _kill_group(child.pid)
+            with suppress(ProcessLookupError, PermissionError):  # remaining processes of the group
+                os.killpg(child.pid, signal.SIGKILL)
         await asyncio.wait([probing])
         await asyncio.wait([reading], timeout=PIPE_GRACE)
         reading.cancel()
@@ -262,9 +263,3 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await stream.readexactly(error.consumed)
-
-
-def _kill_group(leader: int) -> None:
-    """Kill the remaining processes in the process group of an ended process."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)

@@ -74,7 +74,15 @@ class View:
         again = self._times_again(process.name, entry)
         if again is not None:
             entry = replace(entry, details=(*entry.details, *again))
-            self._add(log_line(process.name, entry, self._colour(process.app), self.width, _clock()))
+            self._add(
+                log_line(
+                    process.name,
+                    entry,
+                    self._colours.setdefault(process.app, COLOURS[len(self._colours) % len(COLOURS)]),
+                    self.width,
+                    _clock(),
+                )
+            )
 
     def note(self, text: str, *, level: int = 1) -> None:
         """Show an event of the run."""
@@ -137,9 +145,6 @@ class View:
             self._repeats.clear()
         self._repeats[key] = (now, 0)
         return (("also_before", f"{left_out} times"),) if left_out else ()
-
-    def _colour(self, app: str) -> str:
-        return self._colours.setdefault(app, COLOURS[len(self._colours) % len(COLOURS)])
 
 
 def _clock() -> str:

@@ -94,7 +94,8 @@ class Guard:
         try:
             check_address(scope["path"], scope["query_string"])
             check_repeated(scope)
-            check(scope["method"], _headers(scope), self._limits)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            check(scope["method"], headers, self._limits)
             if self._admit:
                 self._admit(Request(scope))
             bounded = BoundedBody(receive, self._limits.max_body, BODY_DEADLINE)
@@ -234,10 +235,6 @@ class BoundedBody:
 def _too_large(most: int) -> HTTPException:
     detail = f"the request body exceeds {most} bytes; send a smaller one"
     return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, _CLOSE)
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _secure(message: dict[str, Any] | Message) -> None:

@@ -113,7 +113,10 @@ def _channel(place: Place, names: list[str], typed: _Typed) -> dict[str, Any]:
     return {
         "address": topic,
         **(described if described["description"] else {}),
-        "messages": {schemas.component_name(name): {"$ref": _message(name)} for name in names},
+        "messages": {
+            schemas.component_name(name): {"$ref": f"#/components/messages/{schemas.component_name(name)}"}
+            for name in names
+        },
         "tags": _domains(types),
         "x-dapr-pubsub": pubsub,
         **({"x-owner": {"team": types[0].spec.owner.team, "contact": types[0].spec.owner.contact}} if types else {}),
@@ -172,7 +175,3 @@ def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
 
 def _domains(types: Iterable[EventType]) -> list[dict[str, str]]:
     return [{"name": name} for name in sorted({resource.spec.type.partition(".")[0] for resource in types})]
-
-
-def _message(name: str) -> str:
-    return f"#/components/messages/{schemas.component_name(name)}"
