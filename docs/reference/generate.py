@@ -133,9 +133,9 @@ def _readers(inventory: Inventory) -> dict[str, list[str]]:
     named = {events.type for each in inventory.subscriptions.values() for events in each.spec.events}
     found: dict[str, list[str]] = {}
     for name, app in plan(inventory).apps.items():
-        for entry in app.policy["subscriptions"]:
-            if entry["type"] in named:
-                found.setdefault(entry["topic"], []).append(name)
+        for entry in app.policy.subscriptions:
+            if entry.type in named:
+                found.setdefault(entry.topic, []).append(name)
     return found
 
 

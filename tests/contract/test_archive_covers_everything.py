@@ -39,8 +39,8 @@ def test_every_dead_letter_reaches_the_archive_its_own_included(inventory: Inven
 
 def test_every_event_has_one_way_into_the_archive(planned: Plan) -> None:
     by_topic: dict[str, set[str]] = {}
-    for entry in planned.apps["archive"].policy["subscriptions"]:
-        by_topic.setdefault(entry["topic"], set()).add(entry["name"])
+    for entry in planned.apps["archive"].policy.subscriptions:
+        by_topic.setdefault(entry.topic, set()).add(entry.name)
     assert {topic for topic, names in by_topic.items() if len(names) > 1} == set()
     assert by_topic["archive.replayEvents.v1"] == {"archive-replay-events"}
 

@@ -158,7 +158,7 @@ def _type(schema: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("service", READERS)
 def test_handlers_and_subscriptions_are_the_same(service: str, planned: Plan) -> None:
     policy = planned.apps[service].policy
-    fed = {(entry["type"], entry["topic"]) for entry in policy["subscriptions"]}
+    fed = {(entry.type, entry.topic) for entry in policy.subscriptions}
     handled = set()
     for handler in importlib.import_module(f"{package_of(service)}.main").handlers:
         if not internal(handler.kind):

@@ -8,12 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tidings import Event, Handlers, Rejected, Service, event
 from tidings.brokers.components import render
-from tidings.consume.policy import Policy
 from tidings.dapr.client import DaprSidecar
 from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id
@@ -96,7 +94,7 @@ async def test_every_event_of_a_delivery_has_its_own_answer(redis: str, daprd: S
         context.save("main", Till(sold=(*till.sold, *numbers)))
 
     app_plan, memory = planned(), MemorySidecar("till")
-    service = Service("till", handlers, sidecar=memory, policy=msgspec.convert(app_plan.policy, Policy))
+    service = Service("till", handlers, sidecar=memory, policy=app_plan.policy)
     app = Recording(create_app(service))
     served = await serve(app)
     resources = [*render(SETS / "redis", {"REDIS_HOST": redis, "REDIS_PASSWORD": ""})]

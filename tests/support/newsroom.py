@@ -10,12 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from tests.support.contracts import contract_files
 from tests.support.planned import INVENTORY, PLANNED
 
 from tidings import Service, Settings
-from tidings.consume.policy import Policy
 from tidings.fastapi import EventApp, create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
@@ -80,7 +78,7 @@ class Newsroom:
             settings=Settings(tidings_instance="one"),
             sidecar=MemorySidecar("archive", self.broker),
             outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
-            policy=msgspec.convert(ARCHIVE.policy, Policy),
+            policy=ARCHIVE.policy,
         )
         self.settings = ArchiveSettings(map=self.map)
         app = self.app = application(service, lambda: self.settings)

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from tidings.consume.policy import Policy
 from tidings.messages.envelope import Envelope, new_id
 from tidings.testing import MemoryBroker
 from tidings_plan import plan
@@ -28,7 +27,7 @@ class Planned:
 
     def __init__(self, name: str, broker: MemoryBroker) -> None:
         self.name, self.broker = name, broker
-        self.policy = msgspec.convert(PLANNED.apps[name].policy, Policy)
+        self.policy = PLANNED.apps[name].policy
 
     def attach(self, app: FastAPI) -> None:
         """Let the broker deliver to it what the plan says."""

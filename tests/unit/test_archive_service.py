@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
 import sqlalchemy as sa
 
 from tidings import Service, Settings
-from tidings.consume.policy import Policy
 from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
@@ -106,7 +104,7 @@ async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "
         settings=Settings(tidings_instance="one"),
         sidecar=MemorySidecar("archive", broker),
         outbox=TableOutbox.on(url or f"sqlite:///{folder / 'archive.db'}", tables=metadata),
-        policy=msgspec.convert(PLAN.policy, Policy),
+        policy=PLAN.policy,
     )
     app = create_app(service, [api.router, api_deadletters.router, api_replays.router])
     console.install(app)

@@ -529,9 +529,8 @@ def test_the_shop_becomes_what_its_files_say():
 
 
 def test_the_policy_is_what_the_kit_reads():
-
     result = plan(load([DATA]), TODAY)
-    policy = msgspec.convert(result.apps["payments"].policy, Policy, strict=True)
+    policy = msgspec.json.decode(msgspec.json.encode(result.apps["payments"].policy), type=Policy, strict=True)
     (entry,) = policy.subscriptions
     assert (entry.type, entry.versions, entry.path) == ("payments.takePayment", (1,), "/events/payments.takePayment.v1")
     assert (entry.rate_limit.events, entry.rate_limit.burst) == (50, 10)  # type: ignore[union-attr]
@@ -585,13 +584,13 @@ def test_routes_stand_before_the_default_of_their_filter():
     result = planned(event_type(), subscription(routes=routes, **BEST, **WEB))
     rules = result.apps["kitchen"].subscriptions[0]["spec"]["routes"]["rules"]
     assert [rule["path"] for rule in rules] == ["/x", "/rest"]
-    assert [entry["path"] for entry in result.apps["kitchen"].policy["subscriptions"]] == ["/rest", "/x"]
+    assert [entry.path for entry in result.apps["kitchen"].policy.subscriptions] == ["/rest", "/x"]
 
 
 def test_a_suspended_subscription_leaves_its_events_with_the_broker():
     suspended = planned(event_type(), subscription(suspend=True)).apps["kitchen"]
     assert [each["spec"]["topic"] for each in suspended.subscriptions] == ["replay.kitchen"]
-    assert suspended.policy["subscriptions"][0]["suspend"] is True
+    assert suspended.policy.subscriptions[0].suspend is True
 
 
 def test_without_the_kit_daprd_keeps_the_strongest_of_each():
@@ -898,8 +897,9 @@ def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the
     routes = {each["spec"]["topic"]: each["spec"]["routes"] for each in app.subscriptions}
     assert "rules" in routes["orders.orderPlaced.v1"]
     assert "rules" not in routes["orders.orderConfirmed.v2"]
-    entries = app.policy["subscriptions"]
-    assert {(each["name"], each["rateLimit"]["events"]) for each in entries} == {("way", 5)}
+    assert {(entry.name, entry.rate_limit and entry.rate_limit.events) for entry in app.policy.subscriptions} == {
+        ("way", 5)
+    }
 
 
 def test_an_error_in_shared_settings_rejects_every_entry():
@@ -980,6 +980,6 @@ def test_one_of_two_subscriptions_of_a_topic_cannot_be_suspended_alone():
     found = planned(event_type(), web, phone)
     [refused] = [each for each in found.findings if each.severity == "error"]
     assert (refused.rule, refused.resource) == ("suspended-alone", "EventSubscription/web")
-    assert [each["topic"] for each in found.apps["kitchen"].policy["subscriptions"]] == ["orders.orderConfirmed.v2"] * 2
+    assert [each.topic for each in found.apps["kitchen"].policy.subscriptions] == ["orders.orderConfirmed.v2"] * 2
     both = planned(event_type(), web, {**phone, "spec": {**phone["spec"], "suspend": True}})
     assert "error suspended-alone" not in said(both)

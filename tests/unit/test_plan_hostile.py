@@ -67,12 +67,11 @@ def hold(known: Inventory, actual: Plan) -> None:
         made = children.build(app, own, {item.metadata.name: "u" for item in own})
         # The ConfigMap belongs to all subscriptions of an app: a pod mounts it, whatever is in it.
         programmed = {name for item in made if item.name.kind != "ConfigMap" for name in item.subscriptions}
-        policy = app.policy.get("subscriptions", ())
-        programmed |= {item["name"] for item in policy}
+        programmed |= {reader.name for reader in app.policy.subscriptions}
         accepted = {name: _accepted(known.subscriptions[app.namespace, name], actual) for name in programmed}
         assert all(accepted.values()), accepted
-        for element in policy:
-            assert any(event.pattern or event.type == element["type"] for event in accepted[element["name"]]), element
+        for reader in app.policy.subscriptions:
+            assert any(event.pattern or event.type == reader.type for event in accepted[reader.name]), reader
         publishes = {topic for topics in app.publishes.values() for topic in topics}
         reads = {topic for topics in app.reads.values() for topic in topics}
         wrong = list(owned.wrongs(key, publishes, reads, good, own))

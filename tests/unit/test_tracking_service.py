@@ -22,7 +22,6 @@ from tests.support.cancelling import ROUNDS, Client, numbers, uncollected
 from tests.support.contracts import contract_files
 
 from tidings import Service, Settings
-from tidings.consume.policy import Policy
 from tidings.errors import SidecarUnavailable
 from tidings.fastapi import EventApp, create_app
 from tidings.messages.envelope import Envelope, timestamp
@@ -127,7 +126,7 @@ async def following(stream: AsyncIterator[dict[str, str]]) -> dict[str, str]:
 @asynccontextmanager
 async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> AsyncIterator[Tracking]:
     sidecar = MemorySidecar("tracking", broker, store)
-    policy = msgspec.convert(PLAN.policy, Policy)
+    policy = PLAN.policy
     service = Service("tracking", handlers.handlers, settings=Settings(), sidecar=sidecar, policy=policy)
     app = create_app(service, [api.router], lifespan=life)
     broker.attach("tracking", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
@@ -223,7 +222,7 @@ async def test_every_event_of_the_way_has_words(model: type[Any]) -> None:
         words, _ = timeline.describe(msgspec.json.decode(path.read_bytes(), type=model))
         assert words.endswith(".")
         assert "_" not in words
-    assert label in {entry["topic"] for entry in PLAN.policy["subscriptions"]} or not INVENTORY.type(
+    assert label in {entry.topic for entry in PLAN.policy.subscriptions} or not INVENTORY.type(
         ("default", label.rpartition(".v")[0])
     )
 

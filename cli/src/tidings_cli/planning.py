@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import typer
 from rich.table import Table
 
+from tidings.consume.policy import SubscriptionPolicy
 from tidings_cli import applying, cluster, inputs, output
 from tidings_cli.cluster import Cluster, Context, Live, Namespace
 from tidings_cli.inputs import Against, Paths
@@ -80,7 +82,7 @@ def _app(planned: AppPlan) -> dict[str, Any]:
         "namespace": planned.namespace,
         "subscriptions": list(planned.subscriptions),
         "resiliency": planned.resiliency,
-        "policy": planned.policy,
+        "policy": msgspec.to_builtins(planned.policy),
         "reads": planned.reads,
         "publishes": planned.publishes,
         "enforcement": planned.enforcement,
@@ -93,23 +95,23 @@ def _table(planned: Plan) -> Table:
         column.overflow = "fold"
     for name, app in planned.apps.items():
         read: dict[tuple[str, str], list[str]] = {}
-        for entry in app.policy["subscriptions"]:
-            read.setdefault((entry["name"], _how(entry)), []).append(entry["topic"])
+        for entry in app.policy.subscriptions:
+            read.setdefault((entry.name, _how(entry)), []).append(entry.topic)
         for (subscription, how), topics in read.items():
             shown = ", ".join(topics) if len(topics) <= MANY else f"{len(topics)} topics: {topics[0]}, …"
             table.add_row(name, subscription, shown, how)
     return table
 
 
-def _how(entry: dict[str, Any]) -> str:
+def _how(entry: SubscriptionPolicy) -> str:
     """Describe what is specific to a subscription: its own path, retries, limits."""
-    rate, retry = entry["rateLimit"], entry["retry"]
+    rate, retry = entry.rate_limit, entry.retry
     parts = [
-        f"to {entry['path']}" if entry["path"] != event_path(entry["topic"]) else "",
-        f"{retry['maxRetries']} {retry['policy']} retries",
-        f"{entry['maxConcurrency']} at once" if entry["maxConcurrency"] else "",
-        f"{rate['events']:g}/s" if rate else "",
-        f"in order of {entry['ordering']['key']}" if entry["ordering"]["mode"] == "key" else "",
-        "suspended" if entry["suspend"] else "",
+        f"to {entry.path}" if entry.path != event_path(entry.topic) else "",
+        f"{retry.max_retries} {retry.policy} retries",
+        f"{entry.max_concurrency} at once" if entry.max_concurrency else "",
+        f"{rate.events:g}/s" if rate else "",
+        f"in order of {entry.ordering.key}" if entry.ordering.mode == "key" else "",
+        "suspended" if entry.suspend else "",
     ]
     return ", ".join(part for part in parts if part)

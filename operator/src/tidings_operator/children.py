@@ -87,7 +87,7 @@ def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Ma
     if not known:
         return []
     on_topic = _by_topic(planned)
-    readers = frozenset(entry["name"] for entry in planned.policy["subscriptions"])
+    readers = frozenset(entry.name for entry in planned.policy.subscriptions)
     manifests = []
     for manifest in planned.subscriptions:
         pubsub, topic = manifest["spec"]["pubsubname"], manifest["spec"]["topic"]
@@ -172,8 +172,8 @@ def _step(desired: Desired, present: Live | None, settled: tuple[str, str] | Non
 
 def _by_topic(planned: AppPlan) -> dict[tuple[str, str], frozenset[str]]:
     by_topic: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for entry in planned.policy["subscriptions"]:
-        by_topic[entry["pubsub"], entry["topic"]].add(entry["name"])
+    for entry in planned.policy.subscriptions:
+        by_topic[entry.pubsub, entry.topic].add(entry.name)
     return {topic: frozenset(names) for topic, names in by_topic.items()}
 
 

@@ -227,8 +227,8 @@ def _shortened(names: Iterable[str]) -> str:
 
 def _topics(this: EventSubscription, planned: AppPlan) -> list[tuple[str, str]]:
     name = this.metadata.name
-    entries = (entry for entry in planned.policy["subscriptions"] if entry["name"] == name)
-    return sorted({(entry["pubsub"], entry["topic"]) for entry in entries})
+    entries = (entry for entry in planned.policy.subscriptions if entry.name == name)
+    return sorted({(entry.pubsub, entry.topic) for entry in entries})
 
 
 def _observed(

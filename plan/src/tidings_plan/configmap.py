@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from tidings.consume.policy import Policy
 from tidings_plan.model import AppPlan
 
 POLICY_FILE = "policy.json"
@@ -19,7 +20,7 @@ def config_map(planned: AppPlan) -> dict[str, Any]:
     }
 
 
-def text(policy: dict[str, Any]) -> str:
+def text(policy: Policy) -> str:
     """Serialise a policy as indented JSON.
 
     msgspec, because `json.dumps` with an indent would take as long as the rest of the plan.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tidings.consume.policy import Policy
 from tidings_plan.enforcement import Enforcer
 from tidings_plan.resources.findings import Finding
 
@@ -23,8 +24,8 @@ class AppPlan:
     """Dapr Subscriptions, sorted by name."""
     resiliency: dict[str, Any] | None = None
     """Scoped Dapr Resiliency; None for an app without subscriptions."""
-    policy: dict[str, Any] = field(default_factory=dict)
-    """Consumer policy for the kit inside the app (`tidings.consume.policy.Policy`)."""
+    policy: Policy = field(default_factory=Policy)
+    """Consumer policy for the SDK in the app."""
     reads: Topics = field(default_factory=dict)
     """Topics it may subscribe to; also under the first of the components that share a consumer, whichever is used."""
     publishes: Topics = field(default_factory=dict)

@@ -1,9 +1,6 @@
-"""The consumer policy: the settings that the kit inside an app enforces, as a document."""
+"""The consumer policy: the settings that the SDK in an app enforces."""
 
 from collections.abc import Iterable
-from typing import Any
-
-import msgspec
 
 from tidings.consume import policy
 from tidings_plan.channels import Channel
@@ -13,7 +10,7 @@ from tidings_plan.resources import durations
 from tidings_plan.resources.subscription import Selection
 
 
-def consumer_policy(app: str, readers: Iterable[tuple[Selection, list[Channel]]]) -> dict[str, Any]:
+def consumer_policy(app: str, readers: Iterable[tuple[Selection, list[Channel]]]) -> policy.Policy:
     """Build an app's policy, with one entry per subscription, topic and path.
 
     Entries with the same name belong to one subscription and share its limits.
@@ -24,14 +21,12 @@ def consumer_policy(app: str, readers: Iterable[tuple[Selection, list[Channel]]]
         for channel in channels
         for path in dict.fromkeys(rule.path or event_path(channel.topic) for rule in rules_of(selection))
     ]
-    document = policy.Policy(
+    return policy.Policy(
         app=app,
         subscriptions=tuple(sorted(entries, key=lambda entry: (entry.name, entry.topic, entry.path))),
         dead_letter_topic=dead_letter_topic(app),
         replay_topic=replay_topic(app),
     )
-    plain: dict[str, Any] = msgspec.to_builtins(document)
-    return plain
 
 
 def _entry(app: str, selection: Selection, channel: Channel, path: str) -> policy.SubscriptionPolicy:

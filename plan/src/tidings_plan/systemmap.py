@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from tidings.consume.policy import SubscriptionPolicy
 from tidings_plan.channels import channel_of
 from tidings_plan.model import Plan
 from tidings_plan.resources.eventtype import EventType, Version
@@ -58,22 +59,22 @@ def _version(event_type: EventType, version: Version) -> JsonObject:
 def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
     """Yield the subscriptions of an app, except to dead letters; one entry for types by name and one for patterns."""
     reads: dict[tuple[str, bool], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    terms: dict[str, JsonObject] = {}
+    terms: dict[str, SubscriptionPolicy] = {}
     namespace = planned.apps[app].namespace
-    for entry in planned.apps[app].policy["subscriptions"]:
-        if entry["type"] != "*":
-            events = inventory.subscriptions[namespace, entry["name"]].spec.events
-            is_observed = entry["type"] not in {event.type for event in events}
-            reads[entry["name"], is_observed][entry["type"]].update(f"v{major}" for major in entry["versions"])
-            terms[entry["name"]] = entry
+    for entry in planned.apps[app].policy.subscriptions:
+        if entry.type != "*":
+            events = inventory.subscriptions[namespace, entry.name].spec.events
+            is_observed = entry.type not in {event.type for event in events}
+            reads[entry.name, is_observed][entry.type].update(f"v{major}" for major in entry.versions)
+            terms[entry.name] = entry
     for (name, is_observed), types in reads.items():
-        rate = terms[name]["rateLimit"]
+        rate = terms[name].rate_limit
         yield {
             "name": name,
             "app": app,
             "pattern": is_observed,
-            "suspended": terms[name]["suspend"],
-            "eventsPerSecond": rate["events"] / rate["per"] if rate else None,
+            "suspended": terms[name].suspend,
+            "eventsPerSecond": rate.events / rate.per if rate else None,
             "reads": {
                 kind: sorted(versions, key=lambda version: int(version.removeprefix("v")))
                 for kind, versions in sorted(types.items())

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from tidings.consume.policy import Policy
 from tidings_cli.up import project
 from tidings_cli.up.backends import BROKERS, STORES, Backend, choose
 from tidings_cli.up.errors import UpError
@@ -110,7 +113,8 @@ class System:
     def policy(self, app: str) -> Mapping[str, Any]:
         """Return the consumer policy of an app."""
         planned = self.plan.apps.get(app)
-        return planned.policy if planned else {"app": app}
+        document: dict[str, Any] = msgspec.to_builtins(planned.policy if planned else Policy(app))
+        return document
 
 
 def read(root: Path, options: Options) -> System:

@@ -76,9 +76,9 @@ def _carried(planned: Plan, typed: _Typed) -> dict[Place, list[str]]:
         result[channel.pubsub, channel.topic].add(name)
     replays = {replay_topic(app.app) for app in planned.apps.values()}
     for app in planned.apps.values():
-        for entry in app.policy["subscriptions"]:  # a subscription may read a type from a topic of its own
-            labels = {f"{entry['type']}.v{major}" for major in entry["versions"]}
-            result[entry["pubsub"], entry["topic"]] |= labels & typed.keys()
+        for entry in app.policy.subscriptions:  # a subscription may read a type from a topic of its own
+            labels = {f"{entry.type}.v{major}" for major in entry.versions}
+            result[entry.pubsub, entry.topic] |= labels & typed.keys()
         for pubsub, topics in (*app.reads.items(), *app.publishes.items()):
             for topic in topics:
                 if not result[pubsub, topic]:
@@ -148,11 +148,11 @@ def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: s
     }
     entries = [
         subscription
-        for subscription in planned.policy["subscriptions"]
-        if (subscription["pubsub"], subscription["topic"]) == place
+        for subscription in planned.policy.subscriptions
+        if (subscription.pubsub, subscription.topic) == place
     ]
     if action == "receive" and entries:
-        operation["x-subscriptions"] = [{"name": entry["name"], "path": entry["path"]} for entry in entries]
+        operation["x-subscriptions"] = [{"name": entry.name, "path": entry.path} for entry in entries]
     return operation
 
 
