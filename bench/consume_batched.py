@@ -1,6 +1,6 @@
 """Consume and inbox in lists (`Handlers.batch`), against one transaction for each event.
 
-Both sides are the kit, from a delivery's bytes to its answer: the inbox entry and a row of the handler's own, in one
+Both sides are the SDK, from a delivery's bytes to its answer: the inbox entry and a row of the handler's own, in one
 durable transaction, with the same number of deliveries under way.
 """
 

@@ -106,7 +106,7 @@ async def fill_abandoned_lane(database: Database, count: int) -> None:
 
 
 async def drained(url: str) -> float:
-    """Return rows per second with the kit, from its start to the removal of the last row."""
+    """Return rows per second with the SDK, from its start to the removal of the last row."""
     database = Database(url)
     await fill_abandoned_lane(database, ROWS)
     began = time.perf_counter()

@@ -135,7 +135,7 @@ async def shoot(browser: Browser, url: str, picture: Picture) -> None:
 
 
 async def spoil(run: Run, client: httpx2.AsyncClient) -> None:
-    """Publish unreadable events like a faulty producer, without the kit."""
+    """Publish unreadable events like a faulty producer, without the SDK."""
     headers = {"Content-Type": "application/cloudevents+json", "dapr-api-token": run.state.dapr_api_token}
     for number, (kind, data) in enumerate(UNREADABLE):
         producer = run.url(f"{kind.partition('.')[0]}.daprd")  # the scopes allow only this producer

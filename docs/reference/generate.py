@@ -59,7 +59,7 @@ def page(title: str, introduction: str, parts: Iterable[str]) -> str:
 
 
 def settings() -> str:
-    """Every setting of the kit and of the services."""
+    """Every setting of the SDK and of the services."""
     modules = [importlib.import_module("tidings.settings")]
     names = [*SERVICES, "tidings_archive"]
     modules += [importlib.import_module(f"{name}.settings") for name in names if _has(name, "settings")]
@@ -84,7 +84,7 @@ def _classes(module: ModuleType) -> Iterator[type[BaseSettings]]:
 
 def _settings_of(module: ModuleType, found: type[BaseSettings]) -> str:
     name = module.__name__.partition(".")[0].removeprefix("tidings_")
-    title = "Every service with the kit" if name == "tidings" else name
+    title = "Every service with the SDK" if name == "tidings" else name
     prefix = str(found.model_config.get("env_prefix", ""))
     rows = [
         (code(_variable(prefix, key, field)), _default(field), field.description or "")
@@ -195,7 +195,7 @@ def _anchor(title: str) -> str:
 
 
 METRICS = {
-    "Every service with the kit": "tidings.observability.metrics",
+    "Every service with the SDK": "tidings.observability.metrics",
     "storefront": "storefront.adapters.forwarding",
     "topology": "tidings_operator.topology",
 }

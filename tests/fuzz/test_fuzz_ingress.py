@@ -156,7 +156,7 @@ async def insist(made: Shop, body: bytes) -> None:
 
 
 def check(letter: bytes) -> None:
-    """A dead letter of the kit's is an event with a reason; one that the sidecar moved is what was sent."""
+    """A dead letter of the SDK's is an event with a reason; one that the sidecar moved is what was sent."""
     envelope = read_or_salvage(letter)
     assert not envelope.originalid or (envelope.failurereason and envelope.id != envelope.originalid)
 

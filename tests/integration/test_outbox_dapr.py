@@ -1,4 +1,4 @@
-"""Dapr's own outbox on a real sidecar with NATS: what the kit makes of it, and the limits that the how-to names."""
+"""Dapr's own outbox on a real sidecar with NATS: what the SDK makes of it, and the limits that the how-to names."""
 
 from __future__ import annotations
 

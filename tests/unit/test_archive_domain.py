@@ -142,7 +142,7 @@ def test_what_is_sent_again_is_the_event_and_whom_it_is_for() -> None:
 
 
 def letter(**attributes: Any) -> bytes:
-    """Return a dead letter as the kit publishes it."""
+    """Return a dead letter as the SDK publishes it."""
     standard = {"id": "d-1", "originalid": "e-1", "source": "s", "type": "a.b", "specversion": "1.0", "version": "1"}
     return json.dumps({**standard, "failurereason": "r", **attributes}).encode()
 

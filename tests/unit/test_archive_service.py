@@ -256,7 +256,7 @@ async def test_a_dead_letter_has_its_reason_and_is_replayed_only_to_the_failed_c
 
 
 async def confirm(archive: Archive, replay_id: str, outcome: str, **more: str) -> None:
-    """Publish what a consumer's kit confirms."""
+    """Publish what a consumer's SDK confirms."""
     output = {"eventId": "e-1", "source": "orders", "subscription": "pickup-pizza-boxed", "reason": "", **more}
     data = {"replayId": replay_id, "outcome": outcome, **output}
     await archive.receive(OUTCOME, fact(OUTCOME, source="pickup", data=data))

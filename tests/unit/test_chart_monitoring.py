@@ -28,7 +28,7 @@ SCRAPED = {"pod", "le"}
 
 
 def _known() -> dict[str, set[str]]:
-    """Every series that the kit, the storefront, the operator and the topology controller have, with its labels."""
+    """Every series that the SDK, the storefront, the operator and the topology controller have, with its labels."""
     for module in ("tidings.observability.metrics", "storefront.adapters.forwarding"):
         importlib.import_module(module)
     result: dict[str, set[str]] = {}

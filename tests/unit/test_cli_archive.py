@@ -84,7 +84,7 @@ class Archive:
         self.receive("deadletter.shop", identity, **{**failure, **attributes})
 
     def answer(self, outcome: str, reason: str = "") -> None:
-        """Let the consumer confirm each event that it is sent again, as its kit does."""
+        """Let the consumer confirm each event that it is sent again, as its SDK does."""
 
         async def confirm(topic: str, event: bytes) -> None:
             await publish(topic, event)

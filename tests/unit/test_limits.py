@@ -227,7 +227,7 @@ spec:
     ],
 )
 def test_limits_in_yaml_reach_the_limiter(spec: dict[str, Any], kept: dict[str, Any], tmp_path: Path) -> None:
-    """All the way: YAML, plan, the policy file that the kit reads, the limiter that the ingress makes of it."""
+    """All the way: YAML, plan, the policy file that the SDK reads, the limiter that the ingress makes of it."""
     documents = list(yaml.safe_load_all(CONTRACT))
     documents[1]["spec"] |= spec
     (tmp_path / "contracts.yaml").write_text(yaml.safe_dump_all(documents))

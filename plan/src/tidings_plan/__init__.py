@@ -1,4 +1,4 @@
-"""Planning: derive the configuration of Dapr and the kit from EventTypes and EventSubscriptions. Pure, without I/O.
+"""Planning: derive the configuration of Dapr and the SDK from EventTypes and EventSubscriptions. Pure, without I/O.
 
 `plan(inventory)` plans all apps; `plan_app(app, inventory, today)` plans one app, as an operator does after a change
 (`Inventory.put` and `Inventory.remove` return the affected apps).

@@ -34,7 +34,7 @@ def enforcers(subscription: EventSubscription, capabilities: Capabilities = Capa
         "routes": (bool(spec.routes.rules or spec.routes.default), "daprd"),
         "delivery.retry": (True, own),
         "delivery.timeout": (True, own),
-        # With the kit, daprd's breaker would dead-letter every event while it is open.
+        # With the SDK, daprd's breaker would dead-letter every event while it is open.
         "delivery.circuitBreaker": (
             spec.delivery.circuit_breaker is not None,
             "none" if spec.consumer.kit else "daprd",
@@ -72,7 +72,7 @@ def unenforced(subscription: EventSubscription, capabilities: Capabilities = Cap
 
 def _why(field: str, capabilities: Capabilities) -> str:
     if field == "delivery.circuitBreaker":
-        return "with the kit: daprd's circuit breaker would dead-letter every event while it is open"
+        return "with the SDK: daprd's circuit breaker would dead-letter every event while it is open"
     if field == "startFrom":
         starts = " and ".join(sorted(capabilities.starts)) or "Unknown"
         return (
@@ -83,4 +83,4 @@ def _why(field: str, capabilities: Capabilities) -> str:
         return "on its pub/sub component, whose broker keeps nothing: its events would be lost"
     if field == "bulk":
         return "on its pub/sub component, which delivers one message at a time: each would wait for maxAwait"
-    return "without the kit (spec.consumer.kit: false)"
+    return "without the SDK (spec.consumer.kit: false)"

@@ -1,10 +1,10 @@
-"""Render the scoped Resiliency of an app. Dapr's policies apply per component; with the kit, they are a safety net.
+"""Render the scoped Resiliency of an app. Dapr's policies apply per component; with the SDK, they are a safety net.
 
 It depends on these properties of daprd 1.18.1 (pkg/resiliency, dapr/kit/retry, runtime/subscription):
 - An exponential retry starts at 500 ms regardless of `duration` and ends 15 minutes after the first attempt regardless
   of `maxRetries`. After the last attempt, the event is dead-lettered.
 - An open circuit breaker is a permanent error: events are dead-lettered at once instead of retried. Therefore, apps
-  with the kit get no circuit breaker.
+  with the SDK get no circuit breaker.
 - A changed Resiliency restarts the sidecar, so it depends on as little as possible.
 """
 
@@ -24,11 +24,11 @@ DAPR_ELAPSED = 15 * 60.0
 """Seconds after which daprd stops an exponential retry."""
 
 KIT_RETRY = Retry(policy="Exponential", duration="500ms", max_interval="10s", max_retries=100)
-"""Retry for apps with the kit. It uses the whole 15 minutes that daprd allows, to outlast an app that is down for
+"""Retry for apps with the SDK. It uses the whole 15 minutes that daprd allows, to outlast an app that is down for
 minutes; an event that crashes the app every time still becomes a dead letter."""
 
 KIT_MARGIN = 5.0
-"""Seconds that daprd waits for a response beyond the kit's own maximum."""
+"""Seconds that daprd waits for a response beyond the SDK's own maximum."""
 
 
 def resiliency(
@@ -82,7 +82,7 @@ def strongest(deliveries: Iterable[Delivery]) -> Retry:
 
 
 def _under_the_kit(deliveries: Iterable[Delivery]) -> Retry:
-    """Return the retry for an app with the kit. It must outlast the kit's own attempts."""
+    """Return the retry for an app with the SDK. It must outlast the SDK's own attempts."""
     most = max(delivery.retry.max_retries for delivery in deliveries)
     return msgspec.structs.replace(KIT_RETRY, max_retries=max(KIT_RETRY.max_retries, 2 * most))
 
@@ -121,7 +121,7 @@ def check(subscription: EventSubscription) -> Iterator[Finding]:
 
 
 def disagreement(subscription: EventSubscription, other: EventSubscription) -> Iterator[Finding]:
-    """Yield a conflict if two subscriptions of an app without the kit need different policies for one component."""
+    """Yield a conflict if two subscriptions of an app without the SDK need different policies for one component."""
     own, theirs = subscription.spec.delivery, other.spec.delivery
     if not subscription.spec.consumer.kit and (own.retry, own.timeout) != (theirs.retry, theirs.timeout):
         message = f"Its retry or timeout differs from that of {other.ref}: daprd has one per component"

@@ -1,4 +1,4 @@
-"""The messages: CloudEvents 1.0 in structured JSON, as the kit writes them and sidecars deliver them."""
+"""The messages: CloudEvents 1.0 in structured JSON, as the SDK writes them and sidecars deliver them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -45,7 +45,7 @@ class Consumer(Part, frozen=True, kw_only=True):
     criticality: Literal["Low", "Normal", "High", "Critical"] = "Normal"
     kit: Annotated[
         bool,
-        Meta(description="The app uses the Tidings kit, which enforces limits and retries and publishes dead letters"),
+        Meta(description="The app uses the Tidings SDK, which enforces limits and retries and publishes dead letters"),
     ] = True
 
 
@@ -105,7 +105,7 @@ class Route(Part, frozen=True, kw_only=True):
 
 
 class Routes(Part, frozen=True, kw_only=True):
-    """Paths of the app that receive the events; the kit's own path by default."""
+    """Paths of the app that receive the events; the SDK's own path by default."""
 
     rules: Annotated[tuple[Route, ...], Meta(max_length=64)] = ()
     default: RoutePath | None = None

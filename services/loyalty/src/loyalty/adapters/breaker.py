@@ -1,4 +1,4 @@
-"""The kit's circuit breaker with an exception that the handlers retry."""
+"""The SDK's circuit breaker with an exception that the handlers retry."""
 
 from __future__ import annotations
 
