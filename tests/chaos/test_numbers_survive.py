@@ -71,8 +71,8 @@ async def trial(folder: Path, **options: Any) -> AsyncIterator[Trial]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["nats", "redis", "kafka"])
 async def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trial]:
-    async with trial(tmp_path_factory.mktemp(request.param), broker=available(request.param)) as found:
-        yield found
+    async with trial(tmp_path_factory.mktemp(request.param), broker=available(request.param)) as result:
+        yield result
 
 
 @KILLED
@@ -100,11 +100,11 @@ async def test_poison_goes_to_the_dead_letters_and_holds_no_one_up(system: Trial
     before = await dead_letters(system.run)
     await system.numbers.send(names, poisoned=50)
     await system.arrived(names, poisoned=50)
-    letters = [each for each in await dead_letters(system.run) if each not in before]
-    assert sorted(each["data"]["parcel"] for each in letters) == sorted(names)
-    told = {(each["failurereason"], each["failureclass"], each["failuresubscription"]) for each in letters}
-    assert told == {("poison", "Rejected", "receiver-told")}
-    assert {each["failuretopic"] for each in letters} == {TOPIC}
+    letters = [dead_letter for dead_letter in await dead_letters(system.run) if dead_letter not in before]
+    assert sorted(letter["data"]["parcel"] for letter in letters) == sorted(names)
+    published = {(letter["failurereason"], letter["failureclass"], letter["failuresubscription"]) for letter in letters}
+    assert published == {("poison", "Rejected", "receiver-told")}
+    assert {letter["failuretopic"] for letter in letters} == {TOPIC}
 
 
 async def dead_letters(run: Run) -> list[dict[str, Any]]:
@@ -132,12 +132,12 @@ def dead_letters_on_kafka(url: str) -> list[dict[str, Any]]:
     partitions = [TopicPartition(DEAD, number) for number in consumer.partitions_for_topic(DEAD) or ()]
     consumer.assign(partitions)
     consumer.seek_to_beginning(*partitions)
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     ends = consumer.end_offsets(partitions)
-    while any(consumer.position(each) < ends[each] for each in partitions):
-        found += [json.loads(each.value) for batch in consumer.poll(1000).values() for each in batch]
+    while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        result += [json.loads(item.value) for batch in consumer.poll(1000).values() for item in batch]
     consumer.close()
-    return found
+    return result
 
 
 @pytest.mark.parametrize("state", ["redis", "postgres"])

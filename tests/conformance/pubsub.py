@@ -248,7 +248,9 @@ class PubSubConformance:
                 await world.sidecar.publish(topic, event().encode())
             failures = await world.sidecar.publish_many(topic, [event().encode(), event().encode()])
             # After some failures on a topic, Kafka's client asks the broker no more for ten seconds.
-            assert all(isinstance(each, TopicMissing) or "circuit breaker is open" in str(each) for each in failures)
+            assert all(
+                isinstance(failure, TopicMissing) or "circuit breaker is open" in str(failure) for failure in failures
+            )
             assert len(failures) == 2
 
     async def test_an_unknown_component_may_be_loaded_later(

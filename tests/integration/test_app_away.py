@@ -58,8 +58,8 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
 def components(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """The pub/sub components of each broker as they ship, with a broker of its own behind them."""
     address = request.getfixturevalue(request.param)
-    [found] = render(SETS / request.param, values_of(request.param, address))
-    return parallel(found)
+    [result] = render(SETS / request.param, values_of(request.param, address))
+    return parallel(result)
 
 
 class Reader:
@@ -80,7 +80,7 @@ class Reader:
     def answer(self, delivery: dict[str, Any]) -> dict[str, Any]:
         for entry in delivery["entries"]:
             self.seen[json.loads(base64.b64decode(entry["event"]))["id"]] += 1
-        return {"statuses": [{"entryId": each["entryId"], "status": "SUCCESS"} for each in delivery["entries"]]}
+        return {"statuses": [{"entryId": item["entryId"], "status": "SUCCESS"} for item in delivery["entries"]]}
 
 
 def planned(app: str, topics: list[str], components: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,13 +92,13 @@ def planned(app: str, topics: list[str], components: list[dict[str, Any]]) -> li
         meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": topic.lower()}}
         kind = {"type": name, "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
         wish = {"events": [{"type": name, "versions": ["v1"]}], "consumer": {"appId": app}}
-        for each, spec in (("EventType", kind), ("EventSubscription", wish)):
-            resource, findings = parse_resource({**meta, "kind": each, "spec": spec})
+        for item, spec in (("EventType", kind), ("EventSubscription", wish)):
+            resource, findings = parse_resource({**meta, "kind": item, "spec": spec})
             assert resource is not None, findings
             inventory.put(resource)
-    found = plan(inventory)
-    assert not [each for each in found.findings if each.severity == "error"]
-    return [*found.apps[app].subscriptions]
+    result = plan(inventory)
+    assert not [finding for finding in result.findings if finding.severity == "error"]
+    return [*result.apps[app].subscriptions]
 
 
 async def test_no_event_is_acknowledged_that_the_app_has_not_answered(
@@ -110,25 +110,25 @@ async def test_no_event_is_acknowledged_that_the_app_has_not_answered(
     topics = [f"shop.item{run}n{number}Sold.v1" for number in range(TOPICS)]
     subscriptions = planned(app_id, topics, components)
     if components[0]["spec"]["type"] == "pubsub.jetstream":
-        everything = [each["spec"]["topic"] for each in subscriptions]
+        everything = [subscription["spec"]["topic"] for subscription in subscriptions]
         await ensure_streams(request.getfixturevalue("nats"), [*everything, f"deadletter.{app_id}"])
     if components[0]["spec"]["type"] == "pubsub.rabbitmq":  # what is published before a queue exists is lost, by design
         url = request.getfixturevalue("rabbitmq")
-        await asyncio.to_thread(ensure_queues, url, [(app_id, each) for each in subscriptions])
+        await asyncio.to_thread(ensure_queues, url, [(app_id, subscription) for subscription in subscriptions])
     if components[0]["spec"]["type"] == "pubsub.kafka":
-        everything = [each["spec"]["topic"] for each in subscriptions]
+        everything = [subscription["spec"]["topic"] for subscription in subscriptions]
         await asyncio.to_thread(ensure_topics, request.getfixturevalue("kafka"), [*everything, f"deadletter.{app_id}"])
     served = await serve(app)
     process = await daprd(app_id, resources=[*components, *subscriptions, RETRIED], app_port=served.port)
     sidecar = DaprSidecar(process.address)
     first = [f"first-{topic}" for topic in topics]
     await asyncio.gather(
-        *(sidecar.publish(topic, event(id=each).encode()) for topic, each in zip(topics, first, strict=True))
+        *(sidecar.publish(topic, event(id=item).encode()) for topic, item in zip(topics, first, strict=True))
     )
     await poll(lambda: app.seen.keys() >= set(first))  # every topic is subscribed to
     await served.stop()
     ids = {f"e-{number}": topics[number % TOPICS] for number in range(EVENTS)}
-    await asyncio.gather(*(sidecar.publish(topic, event(id=each).encode()) for each, topic in ids.items()))
+    await asyncio.gather(*(sidecar.publish(topic, event(id=item).encode()) for item, topic in ids.items()))
     await asyncio.sleep(10)  # what is tested is that nothing happens: there is no condition to wait for
     assert not app.seen.keys() & ids.keys()
     await served.start()

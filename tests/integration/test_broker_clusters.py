@@ -35,10 +35,10 @@ def cluster(broker: str, folder: Path, ports: Ports) -> Iterator[tuple[str, list
     """Run a cluster; gives its address and its servers."""
     if broker == "nats":
         with nats_servers(folder, ports, SERVERS) as servers:
-            yield ",".join(each.url for each in servers), servers
+            yield ",".join(server.url for server in servers), servers
     else:
         with kafka_servers(folder, ports, SERVERS) as servers:
-            yield "kafka://" + ",".join(each.url.removeprefix("kafka://") for each in servers), servers
+            yield "kafka://" + ",".join(server.url.removeprefix("kafka://") for server in servers), servers
 
 
 async def create(broker: str, address: str, topics: list[str]) -> None:
@@ -60,18 +60,18 @@ async def leader(broker: str, address: str, topic: str) -> int:
     if broker == "kafka":
         return await asyncio.to_thread(_leader_on_kafka, address, topic)
     client = await nats.connect(address.split(","))
-    found = (await client.jetstream().stream_info(stream_name(topic))).cluster
+    result = (await client.jetstream().stream_info(stream_name(topic))).cluster
     await client.close()
-    assert found
-    assert found.leader
-    return int(found.leader.rpartition("-")[2])
+    assert result
+    assert result.leader
+    return int(result.leader.rpartition("-")[2])
 
 
 def _leader_on_kafka(address: str, topic: str) -> int:
     client = KafkaAdminClient(**Address.of(address).client)
-    [found] = client.describe_topics([topic])
+    [result] = client.describe_topics([topic])
     client.close()
-    return int(found["partitions"][0]["leader_id"]) - 1
+    return int(result["partitions"][0]["leader_id"]) - 1
 
 
 @pytest.mark.parametrize("broker", ["nats", "kafka"])
@@ -83,7 +83,11 @@ async def test_the_leader_of_a_topic_that_is_killed_under_load_loses_nothing(
         [component] = render(SETS / broker, values_of(broker, address))
         components, topic = parallel(component), f"shop.item{new_id()[-6:]}Sold.v1"
         subscriptions = planned(app_id, [topic], components)
-        await create(broker, address, [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{app_id}"])
+        await create(
+            broker,
+            address,
+            [*(subscription["spec"]["topic"] for subscription in subscriptions), f"deadletter.{app_id}"],
+        )
         served = await serve(app)
         process = await daprd(app_id, resources=[*components, *subscriptions], app_port=served.port)
         sidecar, published, stop = DaprSidecar(process.address), set[str](), asyncio.Event()

@@ -44,8 +44,12 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
     [component] = render(SETS / "rabbitmq", values_of("rabbitmq", rabbitmq.replace(str(target), str(port))))
     components = parallel(component)
     subscriptions = planned(app_id, [f"shop.item{run}n{number}Sold.v1" for number in range(TOPICS)], components)
-    readers = [(app_id, each) for each in subscriptions]
-    topics = [str(each["spec"]["topic"]) for each in subscriptions if "replay" not in each["spec"]["topic"]]
+    readers = [(app_id, subscription) for subscription in subscriptions]
+    topics = [
+        str(subscription["spec"]["topic"])
+        for subscription in subscriptions
+        if "replay" not in subscription["spec"]["topic"]
+    ]
     await asyncio.to_thread(ensure_queues, rabbitmq, readers)
     served = await serve(app)
     async with FaultProxy(port, target) as proxy:
@@ -58,11 +62,11 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
             number = 0
             while not stop.is_set():
                 number += 1
-                wanted = [topics[number % TOPICS], *(f"fresh{each}.{run}.v{number}" for each in range(3))]
-                ids = [f"e-{number}-{each}" for each in range(4)]
-                sent = (sidecar.publish(at, event(id=each).encode()) for at, each in zip(wanted, ids, strict=True))
+                requested = [topics[number % TOPICS], *(f"fresh{item}.{run}.v{number}" for item in range(3))]
+                ids = [f"e-{number}-{item}" for item in range(4)]
+                sent = (sidecar.publish(at, event(id=item).encode()) for at, item in zip(requested, ids, strict=True))
                 results = await asyncio.gather(*sent, return_exceptions=True)
-                wrong = [each for each in results if each and not isinstance(each, SidecarError)]
+                wrong = [result for result in results if result and not isinstance(result, SidecarError)]
                 assert not wrong, wrong
                 published.extend([] if results[0] else ids[:1])
 
@@ -78,11 +82,11 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
         await poll(lambda: app.seen.keys() >= set(published))
         expected: tuple[list[str], dict[tuple[str, str], int]] = (
             [],
-            {(app_id, str(each["spec"]["topic"])): 1 for each in subscriptions},
+            {(app_id, str(subscription["spec"]["topic"])): 1 for subscription in subscriptions},
         )
         async with asyncio.timeout(60):
-            while (found := await asyncio.to_thread(queue_consumers, rabbitmq, readers)) != expected:
-                assert max(found[1].values()) <= 1, found
+            while (actual := await asyncio.to_thread(queue_consumers, rabbitmq, readers)) != expected:
+                assert max(actual[1].values()) <= 1, actual
                 await asyncio.sleep(0.2)
         await sidecar.close()
 

@@ -113,14 +113,14 @@ class DaprPubSub:
     async def run(
         self, app: App, subscriptions: Iterable[dict[str, Any]], resiliency: dict[str, Any] | None, token: str
     ) -> None:
-        wanted = list(subscriptions)
-        topics = [each["spec"]["topic"] for each in wanted]
+        expected = list(subscriptions)
+        topics = [item["spec"]["topic"] for item in expected]
         if self._broker == "nats":
             await ensure_streams(self._where, topics)
         elif self._broker == "kafka":
             await asyncio.to_thread(ensure_topics, self._where, topics)
         elif self._broker == "rabbitmq":
-            await asyncio.to_thread(ensure_queues, self._where, [("orders", each) for each in wanted])
+            await asyncio.to_thread(ensure_queues, self._where, [("orders", item) for item in expected])
         self._app = await self._serve(app)
         self._process = await self._daprd(
             "orders",

@@ -25,8 +25,8 @@ NAMES = {
 
 def rows() -> dict[str, tuple[str, str]]:
     """Tested and oldest version, by the name on the page."""
-    found = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: (tested, oldest) for name, tested, oldest in found}
+    matches = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: (tested, oldest) for name, tested, oldest in matches}
 
 
 def version(name: str) -> tuple[int, ...]:
@@ -37,16 +37,16 @@ def version(name: str) -> tuple[int, ...]:
     except ProgramError as error:
         pytest.skip(f"NOT TESTED, {name} cannot be had here: {error}")
     if program.jar:
-        names = [jar[1] for each in path.iterdir() if (jar := re.fullmatch(program.jar, each.name))]
+        names = [jar[1] for item in path.iterdir() if (jar := re.fullmatch(program.jar, item.name))]
     elif name == "rabbitmq-server":  # its script has no option for that
-        names = [each.name.rpartition("-")[2] for each in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")]
+        names = [item.name.rpartition("-")[2] for item in Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*")]
         if not names:
             pytest.skip("NOT TESTED, RabbitMQ is not Debian's")
     else:
         names = [subprocess.run([path, *program.version_command], capture_output=True, text=True, check=True).stdout]
-    found = parse_version(names[0])
-    assert found, names
-    return found
+    result = parse_version(names[0])
+    assert result, names
+    return result
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -153,7 +153,7 @@ class Archive:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         entries = bulk.entries(body) or []
-        self.letters += [json.loads(each.body) for each in entries]
+        self.letters += [json.loads(entry.body) for entry in entries]
         answer = bulk.answer(entries, [b'{"status":"SUCCESS"}'] * len(entries)) if entries else b"[]"
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": answer})
@@ -192,8 +192,8 @@ def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
         "delivery": {"timeout": timeout, "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
     }  # fmt: skip
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
-    for each, spec in (("EventType", kind), ("EventSubscription", wish)):
-        resource, findings = parse_resource({**meta, "kind": each, "spec": spec})
+    for item, spec in (("EventType", kind), ("EventSubscription", wish)):
+        resource, findings = parse_resource({**meta, "kind": item, "spec": spec})
         assert resource is not None, findings
         inventory.put(resource)
     return plan(inventory).apps[app]
@@ -217,21 +217,21 @@ async def running(
 ) -> AsyncIterator[tuple[Shop, list[dict[str, Any]], Callable[[list[bytes]], Awaitable[None]]]]:
     """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic."""
     [component] = render(SETS / broker, values_of(broker, address))
-    found, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
+    result, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
     letters, topic = letters_subscription(app, reader), topic_of(app)
     if broker == "nats":
-        await ensure_streams(address, [*found.topics, topic])
+        await ensure_streams(address, [*result.topics, topic])
     if broker == "rabbitmq":
-        ensure_queues(address, [*((app, each) for each in found.subscriptions), (reader, letters)])
+        ensure_queues(address, [*((app, subscription) for subscription in result.subscriptions), (reader, letters)])
     if broker == "kafka":
-        await asyncio.to_thread(ensure_topics, address, [*found.topics, topic])
+        await asyncio.to_thread(ensure_topics, address, [*result.topics, topic])
     served, archived = await serve(late), await serve(archive)
     [state] = render(SETS / "state-sqlite", {"STATE_FILE": f"{folder}/state.db?_pragma=synchronous(0)"})
-    resources = [component, state, *found.subscriptions, found.resiliency]
+    resources = [component, state, *result.subscriptions, result.resiliency]
     process = await daprd(app, resources=resources, app_port=served.port)
     await daprd(reader, resources=[component, letters], app_port=archived.port)
-    sidecar, policy = DaprSidecar(process.address), msgspec.convert(found.policy, Policy)
+    sidecar, policy = DaprSidecar(process.address), msgspec.convert(result.policy, Policy)
     service = Service(app, shop.handlers(topic), settings=Settings(), sidecar=sidecar, policy=policy)
     late.app = create_app(service)
     await service.start()
@@ -245,8 +245,8 @@ async def publish(broker: str, address: str, topic: str, events: list[bytes]) ->
     """Publish bytes straight to the broker: a sidecar would refuse the worst of them."""
     if broker == "nats":
         client = await nats.connect(address)
-        for each in events:
-            await client.jetstream().publish(topic, each)
+        for item in events:
+            await client.jetstream().publish(topic, item)
         await client.close()
     elif broker == "redis":
         await asyncio.to_thread(_publish_on_redis, address, topic, events)
@@ -258,7 +258,7 @@ async def publish(broker: str, address: str, topic: str, events: list[bytes]) ->
 
 def _publish_on_redis(address: str, topic: str, events: list[bytes]) -> None:
     host, port = address.split(":")
-    words = [[b"XADD", topic.encode(), b"*", b"data", each] for each in events]
+    words = [[b"XADD", topic.encode(), b"*", b"data", item] for item in events]
     text = b"".join(b"*%d\r\n" % len(line) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in line) for line in words)
     subprocess.run(["redis-cli", "-h", host, "-p", port, "--pipe"], input=text, capture_output=True, check=True)
 
@@ -266,17 +266,17 @@ def _publish_on_redis(address: str, topic: str, events: list[bytes]) -> None:
 def _publish_on_rabbitmq(address: str, topic: str, events: list[bytes]) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(address))
     channel = connection.channel()
-    for each in events:
-        channel.basic_publish(topic, "", each, pika.BasicProperties(delivery_mode=2))
+    for item in events:
+        channel.basic_publish(topic, "", item, pika.BasicProperties(delivery_mode=2))
     connection.close()
 
 
 def publish_on_kafka(address: str, topic: str, events: Mapping[bytes, str | None]) -> None:
     """Publish bytes, each with its key."""
     producer = KafkaProducer(**Address.of(address).client)
-    sent = [producer.send(topic, value=each, key=key.encode() if key else None) for each, key in events.items()]
-    for each in sent:
-        each.get(timeout=60)
+    sent = [producer.send(topic, value=item, key=key.encode() if key else None) for item, key in events.items()]
+    for entry in sent:
+        entry.get(timeout=60)
     producer.close()
 
 

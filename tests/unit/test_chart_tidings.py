@@ -409,9 +409,9 @@ def test_the_components_of_the_archives_own_take_the_address_from_a_secret(kind:
         definitions.validate(component)
         assert component["scopes"] == ["archive"]
         assert "${" not in json.dumps(component)
-        references = [each["secretKeyRef"]["name"] for each in component["spec"]["metadata"] if "secretKeyRef" in each]
+        references = [item["secretKeyRef"]["name"] for item in component["spec"]["metadata"] if "secretKeyRef" in item]
         assert set(references) == {"broker"}
-    assert len({json.dumps(each["spec"]) for each in components.values()}) == 1
+    assert len({json.dumps(item["spec"]) for item in components.values()}) == 1
 
 
 def test_the_plain_manifests_have_the_charts_network_policy() -> None:

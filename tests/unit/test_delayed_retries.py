@@ -48,8 +48,8 @@ def body(number: int, subject: str = "") -> bytes:
 
 
 def policy(**changes: Any) -> Policy:
-    given: dict[str, Any] = {"name": "sold", "type": "shop.itemSold", "path": PATH, "topic": TOPIC, "retry": QUICK}
-    return Policy(app="till", subscriptions=(SubscriptionPolicy(**{**given, **changes}),))
+    value: dict[str, Any] = {"name": "sold", "type": "shop.itemSold", "path": PATH, "topic": TOPIC, "retry": QUICK}
+    return Policy(app="till", subscriptions=(SubscriptionPolicy(**{**value, **changes}),))
 
 
 class Shop:
@@ -75,8 +75,8 @@ class Shop:
 
 
 @asynccontextmanager
-async def running(shop: Shop, sidecar: MemorySidecar, **given: Any) -> AsyncIterator[Service]:
-    service = Service("till", shop.handlers, sidecar=sidecar, **{"policy": policy(), **given})
+async def running(shop: Shop, sidecar: MemorySidecar, **provided: Any) -> AsyncIterator[Service]:
+    service = Service("till", shop.handlers, sidecar=sidecar, **{"policy": policy(), **provided})
     await service.start()
     await until(lambda: service.ingress.delayed.enabled)
     try:
@@ -127,16 +127,16 @@ async def test_a_handler_that_hangs_holds_its_topic_no_longer_than_its_timeout()
 
 
 def many(*bodies: bytes) -> bytes:
-    entries = [{"entryId": str(number), "event": msgspec.Raw(each)} for number, each in enumerate(bodies)]
+    entries = [{"entryId": str(number), "event": msgspec.Raw(item)} for number, item in enumerate(bodies)]
     return msgspec.json.encode({"type": "com.dapr.event.sent.bulk", "entries": entries})
 
 
 @asynccontextmanager
 async def served(
-    shop: Shop, sidecar: MemorySidecar | None = None, **given: Any
+    shop: Shop, sidecar: MemorySidecar | None = None, **provided: Any
 ) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
     """The service behind a real server, as a sidecar reaches it: over one connection that is kept."""
-    async with running(shop, sidecar or MemorySidecar("till"), **given) as service:
+    async with running(shop, sidecar or MemorySidecar("till"), **provided) as service:
         with Ports() as ports:
             server = Served(create_app(service), ports.take())
             await server.start()
@@ -179,7 +179,7 @@ async def test_a_slow_event_leaves_the_queue_while_its_attempt_goes_on(bulk: boo
         assert not service.ingress.delayed._running
         letters = service.sidecar.broker.events("deadletter.till")  # type: ignore[attr-defined]
     assert shop.tried[1] == {"handled": 1, "fails": 2, "dead letter": 1}[end], "not tried twice at the same time"
-    assert [each["failurereason"] for each in letters] == (["at last"] if end == "dead letter" else [])
+    assert [letter["failurereason"] for letter in letters] == (["at last"] if end == "dead letter" else [])
 
 
 async def test_a_slow_event_that_came_before_the_service_had_started_leaves_the_queue_afterwards() -> None:
@@ -210,7 +210,7 @@ async def test_a_hanging_handlers_event_leaves_the_queue_once_the_store_answers(
     transact, failures = sidecar.transact, iter([True, True, True])
 
     async def failing(operations: Any) -> None:
-        fails = any("delayedRetry" in str(each) for each in operations) and next(failures, False)
+        fails = any("delayedRetry" in str(operation) for operation in operations) and next(failures, False)
         if answer_lost or not fails:
             await transact(operations)
         if fails:
@@ -272,15 +272,15 @@ async def test_the_event_of_a_slow_attempt_outlives_the_process() -> None:
         await until(lambda: again.tried[1] == 1)
 
 
-@pytest.mark.parametrize("given", [{"ordering": Ordering("key")}, {"max_concurrency": 1}])
-async def test_what_waits_for_its_turn_or_keeps_an_order_stays_in_the_queue(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("provided", [{"ordering": Ordering("key")}, {"max_concurrency": 1}])
+async def test_what_waits_for_its_turn_or_keeps_an_order_stays_in_the_queue(provided: dict[str, Any]) -> None:
     shop = Shop()
     shop.hanging.add(1)
-    async with served(shop, policy=policy(timeout=60.0, **given)) as (_service, client):
-        if "max_concurrency" in given:
+    async with served(shop, policy=policy(timeout=60.0, **provided)) as (_service, client):
+        if "max_concurrency" in provided:
             assert (await client.post(PATH, content=body(1))).json() == {"status": "SUCCESS"}
         with pytest.raises(httpx2.ReadTimeout):
-            await client.post(PATH, content=body(1 if "ordering" in given else 2), timeout=1)
+            await client.post(PATH, content=body(1 if "ordering" in provided else 2), timeout=1)
 
 
 async def test_an_attempt_is_slow_compared_with_the_usual_ones() -> None:

@@ -67,7 +67,7 @@ def marked(schema: Any) -> list[Marked]:
 def check_type(event_type: EventType) -> Iterator[Finding]:
     """Return the findings about the marks of a type."""
     described = False
-    found: list[Marked] = []
+    result: list[Marked] = []
     for index, version in enumerate(event_type.spec.versions):
         if not isinstance(version.schema, dict) or jsonschema.faults(version.schema):
             continue  # which has a finding of its own
@@ -82,9 +82,9 @@ def check_type(event_type: EventType) -> Iterator[Finding]:
             yield event_type.finding("error", "personal-data", message, fix, at=at)
             continue
         described = True
-        found += fields
+        result += fields
         yield from _check_version(event_type, index, fields)
-    yield from _check_classification(event_type, found, described=described)
+    yield from _check_classification(event_type, result, described=described)
 
 
 def check_conditions(selection: Selection, read: Sequence[Channel], inventory: Inventory) -> Iterator[Finding]:
@@ -195,7 +195,7 @@ def _is_set(mark: Any) -> bool:
 def _is_text(schema: Mapping[str, Any], *, nullable: bool) -> bool:
     ways = schema.get("anyOf", schema.get("oneOf", [schema]))
     types = [way.get("type") if isinstance(way, Mapping) else None for way in ways]
-    names = [name for each in types for name in (each if isinstance(each, list | tuple) else [each])]
+    names = [name for item in types for name in (item if isinstance(item, list | tuple) else [item])]
     return "string" in names and all(name == "string" or (nullable and name == "null") for name in names)
 
 

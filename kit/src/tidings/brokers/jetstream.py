@@ -87,33 +87,33 @@ class ConsumerSettings(NamedTuple):
 
 
 def _seconds(duration: str) -> float:
-    found = _DURATION.fullmatch(duration)
-    if not found:
+    match = _DURATION.fullmatch(duration)
+    if not match:
         raise ValueError(f"ackWait {duration!r} is no duration: write one number and its unit, such as 20s or 2m")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 async def _retune(js: JetStreamContext, stream: str, settings: ConsumerSettings) -> None:
     for consumer in await js.consumers_info(stream):
         present = consumer.config
-        wanted = replace(
+        expected = replace(
             present,
             ack_wait=settings.ack_wait or present.ack_wait,
             max_ack_pending=settings.max_ack_pending or present.max_ack_pending,
         )
-        if wanted != present:
-            await js.add_consumer(stream, wanted)
+        if expected != present:
+            await js.add_consumer(stream, expected)
 
 
-async def _ensure(js: JetStreamContext, wanted: StreamConfig) -> None:
+async def _ensure(js: JetStreamContext, expected: StreamConfig) -> None:
     try:
-        present = (await js.stream_info(str(wanted.name))).config
+        present = (await js.stream_info(str(expected.name))).config
     except NotFoundError:
-        await js.add_stream(wanted)
+        await js.add_stream(expected)
         return
-    ours = (wanted.subjects, wanted.max_age, wanted.duplicate_window, wanted.num_replicas)
-    if (present.subjects, present.max_age, present.duplicate_window, present.num_replicas) != ours:
-        await js.update_stream(wanted)
+    own = (expected.subjects, expected.max_age, expected.duplicate_window, expected.num_replicas)
+    if (present.subjects, present.max_age, present.duplicate_window, present.num_replicas) != own:
+        await js.update_stream(expected)
 
 
 @contextlib.asynccontextmanager
@@ -158,7 +158,7 @@ async def ensure_streams(
 
     """
     settings = ConsumerSettings.of(component) if component else None
-    wanted = {
+    expected = {
         topic: StreamConfig(
             name=stream_name(topic),
             subjects=[topic],
@@ -172,7 +172,7 @@ async def ensure_streams(
     }
     refused: dict[str, str] = {}
     async with _connected(url) as client:
-        for topic, config in wanted.items():
+        for topic, config in expected.items():
             try:
                 await _ensure(client.jetstream(), config)
                 if settings:
@@ -194,13 +194,13 @@ async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]
     A topic that has no stream is left out. Raises ValueError for a malformed topic, and StreamError where NATS does
     not answer at `url`, has no JetStream, or does not tell.
     """
-    found: dict[tuple[str, str], int] = {}
+    result: dict[tuple[str, str], int] = {}
     async with _connected(url) as client:
         for stream in map(stream_name, sorted(set(topics))):
             with contextlib.suppress(NotFoundError):
-                for each in await client.jetstream().consumers_info(stream):
-                    found[stream, each.name] = (each.num_pending or 0) + (each.num_ack_pending or 0)
-    return found
+                for item in await client.jetstream().consumers_info(stream):
+                    result[stream, item.name] = (item.num_pending or 0) + (item.num_ack_pending or 0)
+    return result
 
 
 async def unread_dead_letters(url: str, topics: Iterable[str]) -> dict[str, int]:
@@ -211,14 +211,14 @@ async def unread_dead_letters(url: str, topics: Iterable[str]) -> dict[str, int]
         ValueError: A topic is malformed.
 
     """
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     async with _connected(url) as client:
-        for topic in sorted({each for each in topics if each.startswith(DEAD_LETTERS)}):
+        for topic in sorted({item for item in topics if item.startswith(DEAD_LETTERS)}):
             with contextlib.suppress(NotFoundError):
                 info = await client.jetstream().stream_info(stream_name(topic))
                 if not info.state.consumer_count:
-                    found[topic] = info.state.messages
-    return found
+                    result[topic] = info.state.messages
+    return result
 
 
 async def missing(
@@ -240,7 +240,7 @@ async def missing(
             except NotFoundError:
                 lost.append(topic)
             else:
-                bound |= {(each.name, topic) for each in consumers if each.push_bound}
+                bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
     return lost, sorted(set(readers) - bound)
 
 

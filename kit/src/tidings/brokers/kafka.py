@@ -126,9 +126,9 @@ def partitions_of(component: Mapping[str, Any] | None) -> int:
 
 def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
     """Return the number of partitions of each topic that exists."""
-    wanted = sorted(set(topics))
-    found = client.describe_topics(wanted) if wanted else []
-    return {each["name"]: len(each["partitions"]) for each in found if not each["error_code"]}
+    expected = sorted(set(topics))
+    result = client.describe_topics(expected) if expected else []
+    return {item["name"]: len(item["partitions"]) for item in result if not item["error_code"]}
 
 
 def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
@@ -138,10 +138,10 @@ def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
         TopicError: Kafka does not answer.
 
     """
-    wanted = sorted(set(topics))
+    expected = sorted(set(topics))
     with _connected(url) as client:
-        found = client.describe_topics(wanted) if wanted else []
-    return {each["name"]: str(each["topic_id"]) for each in found if not each["error_code"]}
+        result = client.describe_topics(expected) if expected else []
+    return {item["name"]: str(item["topic_id"]) for item in result if not item["error_code"]}
 
 
 def ensure_topics(
@@ -169,15 +169,15 @@ def ensure_topics(
         "retention.ms": str(round(max_age.total_seconds() * 1000)),
         "min.insync.replicas": str(max(replicas - 1, 1)),
     }
-    wanted = set(topics)
+    expected = set(topics)
     with _connected(url) as client:
-        missing = sorted(wanted - _partitions(client, wanted).keys())
+        missing = sorted(expected - _partitions(client, expected).keys())
         if not missing:
             return []
         asked = [NewTopic(name, partitions, replicas, topic_configs=settings) for name in missing]
         answers = client.create_topics(asked, raise_errors=False)["topics"]
-        failed = [each for each in answers if each["error_code"] not in (0, _EXISTS)]
-        refused = {each["name"]: str(each["error_message"]) for each in failed}
+        failed = [answer for answer in answers if answer["error_code"] not in (0, _EXISTS)]
+        refused = {item["name"]: str(item["error_message"]) for item in failed}
         created = [name for name in missing if name not in refused]
         if created:
             client.wait_for_topics(created)
@@ -198,19 +198,19 @@ def pending(url: str, readers: Iterable[Reader]) -> dict[tuple[str, str], int]:
     from kafka import TopicPartition  # noqa: PLC0415 - see the module's docstring
     from kafka.admin import OffsetSpec  # noqa: PLC0415
 
-    wanted = set(readers)
+    expected = set(readers)
     lag: Counter[tuple[str, str]] = Counter()
     with _connected(url) as client:
-        many = _partitions(client, (topic for _, topic in wanted))
+        many = _partitions(client, (topic for _, topic in expected))
         every = [TopicPartition(topic, number) for topic, count in many.items() for number in range(count)]
         first, last = (
-            {at: each.offset for at, each in client.list_partition_offsets(dict.fromkeys(every, which)).items()}
+            {at: item.offset for at, item in client.list_partition_offsets(dict.fromkeys(every, which)).items()}
             if every
             else {}
             for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
         )
-        committed = _committed(client, {app for app, _ in wanted})
-    for app, topic in wanted:
+        committed = _committed(client, {app for app, _ in expected})
+    for app, topic in expected:
         for at in every:
             if at.topic == topic:
                 lag[topic, app] += max(last[at] - max(committed.get((app, at), 0), first[at]), 0)
@@ -223,7 +223,7 @@ def _committed(client: KafkaAdminClient, groups: Iterable[str]) -> dict[tuple[st
 
     names = sorted(groups)
     try:
-        found = client.list_group_offsets(dict.fromkeys(names)) if names else {}
+        result = client.list_group_offsets(dict.fromkeys(names)) if names else {}
     except CoordinatorNotAvailableError:  # no group has ever been used on this Kafka
         return {}
-    return {(name, at): offset.offset for name, offsets in found.items() for at, offset in offsets.items()}
+    return {(name, at): offset.offset for name, offsets in result.items() for at, offset in offsets.items()}

@@ -126,7 +126,7 @@ class BrokerWatch:
 
         """
         if self.kind == "nats":
-            readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
+            readers = [(app, str(item["spec"]["topic"])) for app, item in self.subscriptions]
             streams, unread = await missing(self.url, self.topics, readers)
             try:
                 if streams:
@@ -157,7 +157,7 @@ class BrokerWatch:
             StreamError, QueueError, TopicError: The broker does not answer.
 
         """
-        readers = {(app, str(each["spec"]["topic"])) for app, each in self.subscriptions}
+        readers = {(app, str(item["spec"]["topic"])) for app, item in self.subscriptions}
         waiting: Mapping[tuple[str, str], int] = {}
         if self.kind == "nats":
             waiting = await jetstream.pending(self.url, self.topics)
@@ -180,8 +180,8 @@ class BrokerWatch:
         ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
         lost = {topic for topic, now in ids.items() if self._topic_ids.get(topic, now) != now}.union(created)
         self._topic_ids |= ids
-        readers = [(app, str(each["spec"]["topic"])) for app, each in self.subscriptions]
-        self._stale = {each for each in readers if each[1] in lost or each in self._stale}
+        readers = [(app, str(item["spec"]["topic"])) for app, item in self.subscriptions]
+        self._stale = {reader for reader in readers if reader[1] in lost or reader in self._stale}
         return Found(tuple(sorted(lost)), tuple(sorted(self._stale)))
 
     def resume(self, before: BrokerWatch) -> None:
@@ -189,15 +189,15 @@ class BrokerWatch:
         self._unread = dict(before._unread)
         self._topic_ids, self._stale = dict(before._topic_ids), set(before._stale)
 
-    def to_reopen(self, found: Found, apps: Iterable[str] | None = None) -> set[str]:
+    def to_reopen(self, actual: Found, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
 
         Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
         has nothing to wait for.
         """
-        now, running = time.monotonic(), found if apps is None else found.of(set(apps))
-        self._unread = {each: self._unread.get(each, (now, GRACE)) for each in (*running.unread, *running.orphaned)}
-        late = {each for each, (since, wait) in self._unread.items() if found.lost or now - since > wait}
-        self._unread |= {each: (now, min(2 * self._unread[each][1], LONGEST)) for each in late}
+        now, running = time.monotonic(), actual if apps is None else actual.of(set(apps))
+        self._unread = {item: self._unread.get(item, (now, GRACE)) for item in (*running.unread, *running.orphaned)}
+        late = {item for item, (since, wait) in self._unread.items() if actual.lost or now - since > wait}
+        self._unread |= {item: (now, min(2 * self._unread[item][1], LONGEST)) for item in late}
         self._stale -= late
         return {app for app, _ in late}
