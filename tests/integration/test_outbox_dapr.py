@@ -77,7 +77,7 @@ class TestDapr(OutboxConformance):
     of them left behind, the time until the last event is published has no bound.
     """
 
-    test_two_replicas_publish_each_fact_of_one_item_once = None  # type: ignore[assignment]
+    test_two_replicas_publish_every_fact_of_one_item_a_single_time = None  # type: ignore[assignment]
     test_a_delivery_may_be_cancelled_at_any_step = None  # type: ignore[assignment]
 
     test_any_call_may_fail_or_its_answer_be_lost = None  # type: ignore[assignment]
