@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("tidings_cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),
     "dlq": Command("tidings_cli.dlq", "app", "List, read, replay and discard dead letters.", ARCHIVE),
     "replay": Command("tidings_cli.replay", "replay", "Replay archived events to one consumer.", ARCHIVE),
+    "forget": Command("tidings_cli.forget", "forget", "Destroy the key of a person's data in events.", ARCHIVE),
     "up": Command("tidings_cli.up.command", "up", "Start the whole system on this machine.", RUN),
     "ps": Command("tidings_cli.up.control_commands", "ps", "Show the processes of the run.", RUN),
     "logs": Command("tidings_cli.up.control_commands", "logs", "Show the run's log.", RUN),
