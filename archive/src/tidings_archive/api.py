@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -35,6 +37,16 @@ def current_database(service: CurrentService) -> Database:
 
 
 CurrentDatabase = Annotated[Database, Depends(current_database)]
+
+
+@contextmanager
+def http_errors(statuses: Mapping[type[Exception], HTTPStatus]) -> Iterator[None]:
+    """Answer errors with the status of the first matching class, and their text as the detail."""
+    try:
+        yield
+    except tuple(statuses) as error:
+        status = next(status for kind, status in statuses.items() if isinstance(error, kind))
+        raise HTTPException(status, str(error)) from error
 
 
 def _selection(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidings.fastapi import CurrentService
 from tidings_archive import access, answers, deadletters
 from tidings_archive.access import LONGEST_NAME, CurrentVisitor
-from tidings_archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text
+from tidings_archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text, http_errors
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, State
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.reader)])
+_STATUSES: dict[type[Exception], HTTPStatus] = {
+    UnknownDeadLetter: HTTPStatus.NOT_FOUND,
+    DeadLetterError: HTTPStatus.CONFLICT,
+}
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 
@@ -92,7 +94,7 @@ async def get_outcomes(database: CurrentDatabase, batch: Annotated[Text, Query(m
 @router.get("/{number}", summary="One dead letter", response_model=answers.DeadLetterDetails)
 async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str, Any]:
     """Answer why it failed, the event itself, and all that was done about it; 404 where there is none."""
-    with _refusals():
+    with http_errors(_STATUSES):
         async with database.connect(write=False) as connection:
             return await deadletters.whole(connection, number)
 
@@ -113,7 +115,7 @@ async def post_replay(
     """
     by = body.by if dry_run else visitor.deciding(body.by)
     decision = Decision(number, by, subscription=body.subscription, batch=body.batch)
-    with _refusals():
+    with http_errors(_STATUSES):
         if not dry_run:
             return await service.execute(deadletters.replay, decision)
         async with database.connect(write=False) as connection:
@@ -128,15 +130,5 @@ async def post_discard(
 ) -> dict[str, Any]:
     """Put it away; it can still be read. 404 where there is none, 409 where it was handled."""
     decision = Decision(number, visitor.deciding(body.by), body.reason)
-    with _refusals():
+    with http_errors(_STATUSES):
         return await service.execute(deadletters.discard, decision)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except UnknownDeadLetter as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
-    except DeadLetterError as error:
-        raise HTTPException(HTTPStatus.CONFLICT, str(error)) from error

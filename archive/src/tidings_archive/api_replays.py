@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -15,11 +13,15 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, answers, replays
 from tidings_archive.access import LONGEST_NAME, CurrentVisitor
-from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text
+from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text, http_errors
 from tidings_archive.events import ReplayEvents
 from tidings_archive.replays import Asked, ReplayError, UnknownReplay
 
 router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(access.reader)])
+_STATUSES: dict[type[Exception], HTTPStatus] = {
+    UnknownReplay: HTTPStatus.NOT_FOUND,
+    ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 By = Annotated[
     str, Query(min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who ends it, for the audit")
 ]
@@ -86,7 +88,7 @@ async def post_replay(
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Begin a replay; a dry run only counts (200). 422 where it cannot be carried out."""
-    with _refusals():
+    with http_errors(_STATUSES):
         if not dry_run:
             return await service.execute(replays.begin, Asked(body.request(), visitor.deciding(body.by)))
         async with database.connect(write=False) as connection:
@@ -105,7 +107,7 @@ async def get_replays(database: CurrentDatabase, limit: Limit = 20) -> dict[str,
 @router.get("/{replay_id}", summary="One replay", response_model=answers.Replay, response_model_exclude_unset=True)
 async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Answer its state, how many events it is about and how many are sent; 404 where there is none."""
-    with _refusals():
+    with http_errors(_STATUSES):
         async with database.connect(write=False) as connection:
             return await replays.one(connection, replay_id)
 
@@ -115,15 +117,5 @@ async def post_cancel(
     replay_id: Text, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
 ) -> dict[str, Any]:
     """Send nothing more of it; one that has ended stays as it is. 404 where there is none."""
-    with _refusals():
+    with http_errors(_STATUSES):
         return await service.execute(replays.cancel, (replay_id, visitor.deciding(by)))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except UnknownReplay as error:
-        raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
-    except ReplayError as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
