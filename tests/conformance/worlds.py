@@ -141,6 +141,14 @@ class World:
             assert time.monotonic() < deadline, f"{result} is not {expected} after {self.patience} s"
             await asyncio.sleep(0.01)
 
+    async def until_first(self, item: str, total: int) -> None:
+        """Wait until a consumer sees a total of an item, which must be its first."""
+        deadline = time.monotonic() + self.patience
+        while not (result := (await self.effects()).get(item)):
+            assert time.monotonic() < deadline, f"nothing of {item} after {self.patience} s"
+            await asyncio.sleep(0.01)
+        assert result[0] == total
+
     async def until_published(self, causes: Iterable[Envelope]) -> None:
         """Wait until what follows from these events is published."""
         missing = {cause.id for cause in causes}
