@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -162,6 +162,12 @@ def publish(folder: Path, name: str, content: bytes, digest: str | None = None) 
     (folder / f"{name}.sha256").write_text(f"{digest or hashlib.sha256(content).hexdigest()}  {name}\n")
 
 
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Name the SHA-256 that a user trusts for the toy."""
+    return lambda content: monkeypatch.setenv("TIDINGS_SHA256_TOY", hashlib.sha256(content).hexdigest())
+
+
 def archive(member: str, content: bytes) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
@@ -172,21 +178,22 @@ def archive(member: str, content: bytes) -> bytes:
 
 
 def test_a_release_is_fetched_checked_and_kept(
-    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path, trusted: Callable[[bytes], None]
 ) -> None:
     folder, address = site
-    publish(folder, "toy.tar.gz", archive("deep/toy", SAYS_ITS_VERSION.format("1.2.3").encode()))
+    packed = archive("deep/toy", SAYS_ITS_VERSION.format("1.2.3").encode())
+    publish(folder, "toy.tar.gz", packed)
+    trusted(packed)
     toy = known(monkeypatch, released(address, "toy.tar.gz", member="deep/toy"))
     published: list[str] = []
     assert ensure("toy", report=published.append) == {"toy": cached(toy)}
     assert subprocess.run([cached(toy)], capture_output=True, text=True, check=True).stdout == "toy version 1.2.3\n"
-    unpinned = f"no checksum of {address}/toy.tar.gz is pinned: what is published beside it must do"
-    assert published == ["downloading toy 1.2.3", unpinned, "toy is ready"]
+    assert published == ["downloading toy 1.2.3", "toy is ready"]
     assert {file.name for file in (cache / "bin").iterdir()} == {"toy-1.2.3", "toy-1.2.3.lock"}
 
     shutil.rmtree(folder)
     assert ensure("toy", report=published.append) == {"toy": cached(toy)}, "found: nothing is fetched again"
-    assert len(published) == 3
+    assert len(published) == 2
 
 
 def test_a_wrong_checksum_is_an_error_and_never_passed_over(
@@ -195,10 +202,36 @@ def test_a_wrong_checksum_is_an_error_and_never_passed_over(
     folder, address = site
     publish(folder, "toy", b"tampered with", digest="0" * 64)
     known(monkeypatch, released(address, "toy"))
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", "0" * 64)
     monkeypatch.setattr(obtain, "build", lambda *_: pytest.fail("it must not be built instead"))
-    with pytest.raises(ProgramError, match=f"published is {'0' * 64}"):
+    with pytest.raises(ProgramError, match=f"pinned is {'0' * 64}"):
         ensure("toy")
     assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
+
+
+def test_a_release_that_nobody_has_pinned_is_not_trusted(
+    site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """The checksum next to a release is as good as the release: whoever plants one plants both."""
+    folder, address = site
+    publish(folder, "toy", SAYS_ITS_VERSION.format("1.2.3").encode())
+    known(monkeypatch, released(address, "toy"))
+    with pytest.raises(ProgramError, match=f"no SHA-256 of {address}/toy is pinned; TIDINGS_SHA256_TOY may name") as it:
+        ensure("toy")
+    assert it.value.remedy == "put toy 1.2.3 on PATH"
+    assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
+
+
+@pytest.mark.parametrize("given", ["0" * 63, "g" * 64, "*", f"{'0' * 64}  toy"])
+def test_what_is_no_checksum_does_not_count_as_one(
+    given: str, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = site
+    publish(folder, "toy", SAYS_ITS_VERSION.format("1.2.3").encode())
+    known(monkeypatch, released(address, "toy"))
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", given)
+    with pytest.raises(ProgramError, match="TIDINGS_SHA256_TOY is no SHA-256"):
+        ensure("toy")
 
 
 def test_a_pinned_checksum_overrides_the_published_one(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +240,7 @@ def test_a_pinned_checksum_overrides_the_published_one(site: tuple[Path, str], m
     genuine, planted = (SAYS_ITS_VERSION.format("1.2.3") + f"# {item}\n" for item in ("genuine", "planted"))
     pinned = f"# by hand\n{hashlib.sha256(genuine.encode()).hexdigest()}  {address}/toy\n"
     monkeypatch.setattr(release, "packaged", {"sums/releases.sum": pinned.encode()}.get)
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", hashlib.sha256(planted.encode()).hexdigest())
     publish(folder, "toy", planted.encode())
     toy = known(monkeypatch, released(address, "toy"))
     with pytest.raises(ProgramError, match=f"pinned is {hashlib.sha256(genuine.encode()).hexdigest()}"):
@@ -222,6 +256,7 @@ def test_a_release_has_an_end_and_leads_to_nothing_unencrypted(
 ) -> None:
     folder, address = site
     publish(folder, "toy", b"x" * 2_000)
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", "0" * 64)
     known(monkeypatch, released(address, "toy"))
     monkeypatch.setattr(release, "LARGEST", 1_000)
     with pytest.raises(ProgramError, match="exceeds 1000 bytes"):
@@ -265,9 +300,11 @@ def test_no_variable_of_go_switches_the_checking_off(variable: str, monkeypatch:
 
 def test_a_release_of_another_version_is_not_kept(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, address = site
-    publish(folder, "toy", SAYS_ITS_VERSION.format("9.9.9").encode())
+    other = SAYS_ITS_VERSION.format("9.9.9").encode()
+    publish(folder, "toy", other)
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", hashlib.sha256(other).hexdigest())
     toy = known(monkeypatch, released(address, "toy"))
-    with pytest.raises(ProgramError, match="does not report that version on this machine"):
+    with pytest.raises(ProgramError, match="does not report that version"):
         ensure("toy")
     assert not cached(toy).exists()
 
@@ -279,6 +316,7 @@ def test_without_release_and_go_the_error_names_both(
     program = released(address or site[1], "toy")
     known(monkeypatch, Program(**{**vars(program), "module": GoModule(path="example.org/toy", package=".")}))
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("TIDINGS_SHA256_TOY", "0" * 64)
     published: list[str] = []
     with pytest.raises(ProgramError, match=r"Go is not installed\n  remedy: install Go .*put toy 1\.2\.3 on PATH"):
         ensure("toy", report=published.append)

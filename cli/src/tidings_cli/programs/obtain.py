@@ -16,7 +16,7 @@ from tidings_cli.programs.errors import ProgramError
 from tidings_cli.programs.gobuild import build
 from tidings_cli.programs.pins import PROGRAMS, Program
 from tidings_cli.programs.places import cached, fits, locate
-from tidings_cli.programs.release import ReleaseUnreachable, download
+from tidings_cli.programs.release import ReleaseUnavailable, download
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +61,8 @@ def _download_or_build(program: Program, report: Callable[[str], None]) -> Path:
         if program.release is not None:
             report(f"downloading {label}")
             try:
-                return _keep(download(program, program.release, Path(scratch), report), program)
-            except ReleaseUnreachable as error:
+                return _keep(download(program, program.release, Path(scratch)), program)
+            except ReleaseUnavailable as error:
                 if program.module is None:
                     raise ProgramError(str(error), remedy=f"put {label} on PATH") from error
                 report(f"no release of {label} is available ({error})")

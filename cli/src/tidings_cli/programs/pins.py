@@ -19,9 +19,9 @@ class Release:
     """A published build. {version}, {os} and {arch} are substituted (`linux`, `amd64`).
 
     `member` is the program's path inside the archive; empty if the download is the program itself. The SHA-256 is
-    verified against the one pinned in sums/releases.sum for the URL. Without a pinned one, `checksums`, the URL of the
-    published digest (bare, or as `sha256sum` lines), is used: it proves that the download is complete, but not that the
-    release is unchanged since the version was chosen.
+    verified against the one pinned in sums/releases.sum for the URL, or against the user's; a release without either is
+    not downloaded. `checksums` is the URL of the published digest (bare, or as `sha256sum` lines), which `make pins`
+    records.
     """
 
     url: str

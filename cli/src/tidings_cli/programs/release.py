@@ -1,8 +1,10 @@
-"""A published build of a program, fetched and held against its published checksum."""
+"""Downloads the release of a program and verifies it against its pinned SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,6 @@ from tidings_cli.programs.errors import ProgramError
 from tidings_cli.programs.places import packaged, target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tidings_cli.programs.pins import Program, Release
@@ -22,8 +23,11 @@ LARGEST = 512 * 1024 * 1024
 TIMEOUT = httpx2.Timeout(60, connect=5)  # seconds: many machines have no way to these addresses; say so soon
 
 
-class ReleaseUnreachable(Exception):
-    """The release could not be fetched from here."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ReleaseUnavailable(Exception):
+    """The release cannot be fetched from here, or nothing says which SHA-256 it must have."""
 
 
 def _filled(text: str, program: Program) -> str:
@@ -40,9 +44,24 @@ def published_digest(text: str, file: str) -> str | None:
     return lines[0][0].lower() if len(lines) == 1 and len(lines[0]) == 1 else None
 
 
-def pinned_digest(url: str) -> str | None:
-    """The SHA-256 that this package has for an address; None where nobody has pinned one yet."""
-    return published_digest(packaged("sums/releases.sum").decode(), url)
+def pin_variable(program: Program) -> str:
+    """Return the environment variable with the SHA-256 that the user demands of a program's release."""
+    return f"TIDINGS_SHA256_{program.name.upper().replace('-', '_')}"
+
+
+def pinned_digest(program: Program, url: str) -> str:
+    """Return the SHA-256 that a release must have: the one in this package, or else the user's.
+
+    The digest published next to the release is never used: whoever can replace the release can replace it, too.
+    """
+    variable = pin_variable(program)
+    given = os.environ.get(variable, "").strip().lower()
+    if given and not _SHA256.fullmatch(given):
+        raise ProgramError(f"{variable} is no SHA-256: {given[:80]!r}", remedy="set it to 64 hexadecimal digits")
+    pinned = published_digest(packaged("sums/releases.sum").decode(), url) or given
+    if not pinned:
+        raise ReleaseUnavailable(f"no SHA-256 of {url} is pinned; {variable} may name the one that you trust")
+    return pinned
 
 
 def fetch(client: httpx2.Client, url: str, into: Path) -> str:
@@ -73,28 +92,24 @@ def _unpack(archive: Path, member: str, into: Path) -> None:
         into.write_bytes(content.read())
 
 
-def download(program: Program, release: Release, folder: Path, report: Callable[[str], None]) -> Path:
+def download(program: Program, release: Release, folder: Path) -> Path:
     """The program, fetched into `folder`.
 
-    Raises ReleaseUnreachable where it cannot be had from here, and ProgramError where what came is not what was
-    published: that is never passed over by building it instead.
+    Raises ReleaseUnavailable if it cannot be fetched or has no pinned SHA-256, and ProgramError if its SHA-256 differs
+    from the pinned one: that is never passed over by building the program instead.
     """
     url = _filled(release.url, program)
     name = url.rpartition("/")[2]
     archive = folder / name
+    expected = pinned_digest(program, url)
     try:
         with httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [require_https]}) as client:
-            expected, what = pinned_digest(url), "pinned"
-            if expected is None:
-                report(f"no checksum of {url} is pinned: what is published beside it must do")
-                sums, what = client.get(_filled(release.checksums, program)).raise_for_status().text, "published"
-                expected = published_digest(sums, name)
             actual = fetch(client, url, archive)
     except httpx2.HTTPError as error:
-        raise ReleaseUnreachable(f"{url}: {error}") from error
+        raise ReleaseUnavailable(f"{url}: {error}") from error
     if actual != expected:
         raise ProgramError(
-            f"{url} has the SHA-256 {actual}, {what} is {expected or 'none'}: it was cut short or tampered with",
+            f"{url} has the SHA-256 {actual}, pinned is {expected}: it was cut short or tampered with",
             remedy="retry; if it happens again, do not run the file and report it to your network administrator",
         )
     if not release.member:
