@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tidings_operator.judging import Judge, JudgementError, TooLongError
+from tidings_operator.judging import QUICK, Judge, JudgementError, TooLongError
 from tidings_operator.workqueue import TURN, Key, WorkQueue
 
 
@@ -104,6 +104,25 @@ async def test_the_rest_of_a_batch_gets_its_responses_and_the_loop_goes_on() -> 
     assert longest < 1.0, f"the loop stood still for {longest:.2f} s"
 
 
+async def test_quick_evaluations_do_not_wait_for_slow_ones(tmp_path: Path) -> None:
+    """However many slow ones came first, and however long each of them takes."""
+    gate, judge = tmp_path / "open", Judge()
+
+    def wait_for_gate() -> str:
+        while not gate.exists():
+            time.sleep(0.01)
+        return "slow"
+
+    slow = [asyncio.create_task(judge(wait_for_gate)) for _ in range(40)]
+    await asyncio.sleep(0.1)
+    quick = [asyncio.create_task(judge(lambda: os.nice(0), QUICK)) for _ in range(40)]
+    niceness = await asyncio.wait_for(asyncio.gather(*quick), 120)
+    assert set(niceness) == {os.nice(0)}, "at the operator's own priority"
+    assert not any(task.done() for task in slow)
+    gate.touch()
+    assert await asyncio.wait_for(asyncio.gather(*slow), 120) == ["slow"] * 40
+
+
 async def test_a_copy_changes_nothing_here_and_sees_what_is_known_now() -> None:
     judge, known = Judge(), {"a": 1}
 
@@ -130,7 +149,7 @@ async def test_an_abandoned_request_blocks_nothing_and_leaves_no_copy(monkeypatc
     await asyncio.sleep(0.05)
     asked.cancel()
     assert await judge(lambda: 1, 0.5) == 1
-    await asyncio.gather(*judge._tasks)
+    await asyncio.gather(*judge._tasks.values())
     assert made
     for item in made:
         with pytest.raises(ProcessLookupError):

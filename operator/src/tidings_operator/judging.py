@@ -28,8 +28,6 @@ STUCK = 60.0
 """Seconds after which a fork that neither responds nor uses CPU time is killed: far more than a busy machine needs."""
 MEMORY = 96 * 1024 * 1024
 """Bytes that a fork may allocate in addition; they count towards the pod's limit."""
-COPIES = 2
-"""Maximum concurrent forks, so that a slow evaluation does not block others."""
 BATCH = 16
 """Evaluations per fork, sequentially."""
 LONGEST = 500
@@ -63,27 +61,29 @@ class _Job:
 
 
 class Judge:
-    """Runs pure functions in forks. Concurrent requests share a fork."""
+    """Runs pure functions in forks. Concurrent requests of one lane share a fork; each lane has one fork at a time.
+
+    Quick requests have a lane of their own: in a fork with a slow one they would wait for it, at its low priority.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[_Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: dict[bool, deque[_Job]] = {True: deque(), False: deque()}
+        self._tasks: dict[bool, asyncio.Task[None]] = {}
 
     async def __call__(self, work: Callable[[], T], seconds: float = THOROUGH) -> T:
         """Return the result of `work` for the state at its start; raise JudgementError on failure."""
-        job = _Job(work, seconds)
-        self._waiting.append(job)
-        if len(self._tasks) < COPIES:
-            task = asyncio.create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        job, is_quick = _Job(work, seconds), seconds <= QUICK
+        lane = self._lanes[is_quick]
+        lane.append(job)
+        if is_quick not in self._tasks or self._tasks[is_quick].done():
+            self._tasks[is_quick] = asyncio.create_task(self._work(lane))
         result: T = await job.answer
         return result
 
-    async def _work(self) -> None:
+    async def _work(self, lane: deque[_Job]) -> None:
         await asyncio.sleep(0)  # include callers that are about to wait
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        while lane:
+            batch = [lane.popleft() for _ in range(min(BATCH, len(lane)))]
             batch = [job for job in batch if not job.answer.done()]
             done = 0
             try:
@@ -91,7 +91,7 @@ class Judge:
             except Exception as error:  # noqa: BLE001 - such as a process limit: passed on to the callers
                 done = 1
                 batch[0].settle(error=JudgementError(f"no copy of the operator could be made: {error}"))
-            self._waiting.extendleft(reversed(batch[done:]))
+            lane.extendleft(reversed(batch[done:]))
 
 
 async def _judge(batch: list[_Job]) -> int:
