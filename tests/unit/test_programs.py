@@ -216,7 +216,7 @@ def test_a_release_that_nobody_has_pinned_is_not_trusted(
     folder, address = site
     publish(folder, "toy", SAYS_ITS_VERSION.format("1.2.3").encode())
     known(monkeypatch, released(address, "toy"))
-    with pytest.raises(ProgramError, match=f"no SHA-256 of {address}/toy is pinned; TIDINGS_SHA256_TOY may name") as it:
+    with pytest.raises(ProgramError, match=f"no SHA-256 of {address}/toy is pinned: set TIDINGS_SHA256_TOY to") as it:
         ensure("toy")
     assert it.value.remedy == "put toy 1.2.3 on PATH"
     assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]

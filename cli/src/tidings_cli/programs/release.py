@@ -49,7 +49,7 @@ def pin_variable(program: Program) -> str:
     return f"TIDINGS_SHA256_{program.name.upper().replace('-', '_')}"
 
 
-def pinned_digest(program: Program, url: str) -> str:
+def pinned_digest(program: Program, url: str, checksums: str) -> str:
     """Return the SHA-256 that a release must have: the one in this package, or else the user's.
 
     The digest published next to the release is never used: whoever can replace the release can replace it, too.
@@ -60,7 +60,10 @@ def pinned_digest(program: Program, url: str) -> str:
         raise ProgramError(f"{variable} is no SHA-256: {given[:80]!r}", remedy="set it to 64 hexadecimal digits")
     pinned = published_digest(packaged("sums/releases.sum").decode(), url) or given
     if not pinned:
-        raise ReleaseUnavailable(f"no SHA-256 of {url} is pinned; {variable} may name the one that you trust")
+        raise ReleaseUnavailable(
+            f"no SHA-256 of {url} is pinned: set {variable} to the one that you trust, "
+            f"such as the published one at {checksums}"
+        )
     return pinned
 
 
@@ -101,7 +104,7 @@ def download(program: Program, release: Release, folder: Path) -> Path:
     url = _filled(release.url, program)
     name = url.rpartition("/")[2]
     archive = folder / name
-    expected = pinned_digest(program, url)
+    expected = pinned_digest(program, url, _filled(release.checksums, program))
     try:
         with httpx2.Client(timeout=TIMEOUT, follow_redirects=True, event_hooks={"request": [require_https]}) as client:
             actual = fetch(client, url, archive)
