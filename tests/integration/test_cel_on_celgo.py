@@ -219,6 +219,39 @@ def test_daprd_dies_of_what_the_check_refuses(daprd_cel: Daprd, expression: str,
     assert cel.check(expression) is not None
 
 
+@pytest.mark.parametrize("function", ["int", "uint", "double", "string"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "event.data.n",
+        "event.data.l[0]",
+        "event.data.m.a",
+        "event.data['m'].a",
+        "event.data.o[0].n",
+        "event.id",
+        "event.data['n']",
+        "event['data']['n']",
+        "event.data.o[0]['n']",
+        "event.data['l'][0]",
+        "event.data[event.data.t[0]]",
+        "event['id']",
+        "(event.data['x'])",
+        '(event.data["b"])',
+    ],
+)
+def test_conversions_mean_the_same_to_daprd_or_are_refused(daprd_cel: Daprd, function: str, argument: str):
+    """After an index that is a name, cel-go compiles the first overload of a conversion only."""
+    for expression in (
+        f"{function}({argument}) == {function}({argument})",
+        f"!({function}({argument}) != {function}({argument}))",
+        f"event.data.l.exists(v, v == 1.0) && {function}({argument}) == {function}({argument})",
+    ):
+        if cel.check(expression) is None:
+            assert_same(daprd_cel, expression, EVENTS)
+        else:
+            assert "['" in expression or '["' in expression, f"refused without need: {expression}"
+
+
 @pytest.mark.parametrize(
     "condition",
     [

@@ -48,6 +48,7 @@ _WHOLE = frozenset(("int", "size", *_DATES))
 _FUNCTIONS = frozenset(
     ("contains", "startsWith", "endsWith", "matches", "double", "string", "uint", "timestamp", "duration")
 )
+_CONVERSIONS = frozenset(("int", "uint", "double", "string", "timestamp", "duration"))
 ALLOWED = _LOGIC | _COMPARISONS | _ARITHMETIC | _WHOLE | _FUNCTIONS | {"-_", "@in", "_[_]", "type"}
 _TEXT = re.compile(
     r"[rRbB]{0,2}(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\")|//[^\n]*", re.DOTALL
@@ -145,10 +146,7 @@ def _call(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]
         yield Refusal(tree, "the event as a whole cannot be compared", "Name a field: event.data.field.")
     elif tree.name in _ARITHMETIC:
         yield from _arithmetic(tree, scope)
-    elif tree.name == "_[_]":
-        yield from _index(tree.parts[1])
-    elif tree.name == "matches":
-        yield from _pattern(tree.parts[-1])
+    yield from _arguments(tree)
     for part in tree.parts:
         yield from _node(part, known, scope)
 
@@ -165,6 +163,33 @@ def _index(tree: Tree) -> Iterator[Refusal]:
     if tree.kind == "constant" and type(tree.value) not in (str, int):
         fix = "Write ['name'] or [0]."
         yield Refusal(tree, "an index that is neither a string nor an integer crashes daprd", fix)
+
+
+def _arguments(tree: Tree) -> Iterator[Refusal]:
+    if tree.name == "_[_]":
+        yield from _index(tree.parts[1])
+    elif tree.name == "matches":
+        yield from _pattern(tree.parts[-1])
+    elif tree.name in _CONVERSIONS:
+        yield from _conversion(tree)
+
+
+def _conversion(tree: Tree) -> Iterator[Refusal]:
+    if any(_is_named_index(part) for part in tree.parts):
+        fix = f"Write {tree.name}(event.data.field) for {tree.name}(event.data['field'])."
+        yield Refusal(tree, f"daprd infers a wrong type for ['field'] within {tree.name}(): it fails on events", fix)
+
+
+def _is_named_index(tree: Tree) -> bool:
+    """Return True for a value such as a['b'] or a['b'][0].
+
+    cel-go's checker leaves its type open, and then compiles the first overload of a conversion only: int(int).
+    """
+    while tree.kind == "call" and tree.name == "_[_]":
+        if isinstance(tree.parts[1].value, str):
+            return True
+        tree = tree.parts[0]
+    return False
 
 
 def _values(tree: Tree) -> tuple[Tree, ...]:
