@@ -155,6 +155,33 @@ def test_kinds(reader: Schema, writer: Schema, is_compatible: bool):
 KINDS = {"card": {"n": TEXT}, "cash": {"n": TEXT, "till": INT}}
 
 
+def dynamic(target: Schema, reference: str = "#x", **rest: Any) -> Schema:
+    return {"$dynamicRef": reference, "$defs": {"x": {"$dynamicAnchor": "x", **target}}, **rest}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(dynamic(TEXT), dynamic(INT), id="target changed"),
+        pytest.param(dynamic(TEXT, "#/$defs/x"), dynamic(INT, "#/$defs/x"), id="by pointer"),
+        pytest.param(
+            {"properties": {"a": dynamic(TEXT)}}, {"properties": {"a": dynamic(INT)}}, id="definitions inside"
+        ),
+        pytest.param(
+            {"properties": {"a": {"$dynamicRef": "#x"}}, "$defs": dynamic(TEXT)["$defs"]},
+            {"properties": {"a": {"$dynamicRef": "#x"}}, "$defs": dynamic(INT)["$defs"]},
+            id="in a property",
+        ),
+        pytest.param(dynamic(dynamic(TEXT)), dynamic(dynamic(INT)), id="twice"),
+    ],
+)
+def test_what_a_dynamic_reference_leads_to_is_part_of_the_schema(old: Schema, new: Schema):
+    """Definitions are no keywords of the schema that holds them, so equal references led to different schemas."""
+    assert reads(old, old)
+    assert not reads(old, new)
+    assert not reads(new, old)
+
+
 def test_alternatives_with_a_discriminator():
     def payment(kinds: dict[str, Schema]) -> Schema:
         parts = [

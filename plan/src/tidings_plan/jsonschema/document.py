@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jsonschema import (
@@ -213,6 +213,11 @@ class _Reader:
         self.root = ANYTHING
         self.elsewhere = 0
 
+    @cached_property
+    def text(self) -> str:
+        """Return the whole document, including definitions, which no node keeps."""
+        return json.dumps(self.schema, sort_keys=True)
+
     def graph(self) -> Node:
         try:
             self._fill()
@@ -267,8 +272,8 @@ class _Reader:
             if name not in _ANNOTATIONS and not name.startswith("x-")
         }
         for name in ("$dynamicRef", "$recursiveRef"):
-            if name in known:  # Where it leads depends on who refers to this schema: equal is only the whole document.
-                known[name] = (known[name], self.root)
+            if name in known:  # Its target depends on who refers to this schema: only the whole document can be equal.
+                known[name] = (known[name], self.text)
         if "$ref" in schema and self.draft <= 7:  # noqa: PLR2004  # the last draft to which nothing counts beside $ref
             return {f"{name} beside $ref": value for name, value in known.items()}
         return self._modern(known)
