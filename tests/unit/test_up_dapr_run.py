@@ -1,5 +1,6 @@
 """The file that `tidings up --dapr-run` writes has the fields of `dapr run -f`, and its paths exist."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,23 @@ def project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "ensure", lambda *names, **_more: {name: Path("/bin") / name for name in names})
 
 
+def free_base() -> int:
+    """Return the first of 100 ports that are all free."""
+    for base in range(40_000, 60_000, 100):
+        try:
+            for port in range(base, base + 100):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no 100 free ports in a row")
+
+
 @pytest.fixture
 def exported(project: None, tmp_path: Path) -> dict[str, Any]:
     file = tmp_path / "dapr.yaml"
-    options = ["--broker", "nats://127.0.0.1:4222", "--run-dir", str(tmp_path / "run"), "--port-base", "18000"]
+    options = ["--broker", "nats://127.0.0.1:4222", "--run-dir", str(tmp_path / "run"), "--port-base", str(free_base())]
     result = CliRunner().invoke(app, ["up", *options, "--dapr-run", str(file)])
     assert result.exit_code == 0, result.output
     content: dict[str, Any] = yaml.safe_load(file.read_text())
