@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.contracts import one_event
 
 from tidings.consume.policy import Policy
-from tidings_plan import AppPlan, Plan, plan, plan_app
+from tidings_plan import AppPlan, Plan, cel, plan, plan_app
 from tidings_plan.conventions import IGNORED_PATH, subscription_name
 from tidings_plan.resources import Inventory, load, parse_resource
 from tidings_plan.resources.loading import add_components
@@ -606,8 +606,68 @@ def test_without_the_kit_daprd_keeps_the_strongest_of_each():
     policies = app.resiliency["spec"]["policies"]  # type: ignore[index]
     assert policies["retries"] == {"kitchen-pubsub-retry": {"policy": "constant", "duration": "3s", "maxRetries": 9}}
     assert policies["timeouts"] == {"kitchen-pubsub-timeout": "60s"}
-    assert [each["spec"]["deadLetterTopic"] for each in app.subscriptions] == ["deadletter.kitchen", "mine"]
+    topics = {each["spec"]["topic"]: each["spec"]["deadLetterTopic"] for each in app.subscriptions}
+    assert topics == {
+        "orders.orderConfirmed.v1": "deadletter.kitchen",
+        "orders.orderConfirmed.v2": "mine",
+        "replay.kitchen": "deadletter.kitchen",
+    }
     assert "mine" in app.publishes["pubsub"]
+
+
+@pytest.mark.parametrize(("serial", "bulk"), [(False, True), (True, False)])
+def test_replays_without_the_kit_come_in_bulk_as_new_events_do(serial: bool, bulk: bool):
+    component: Document = {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": "pubsub", "namespace": "default"},
+        "spec": {
+            "type": "pubsub.jetstream",
+            "version": "v1",
+            "metadata": [{"name": "concurrency", "value": "single" if serial else "parallel"}],
+        },
+    }
+    inventory = Inventory()
+    for document in (event_type(), subscription(kit=False, **BEST, bulk={})):
+        resource, findings = parse_resource(document)
+        assert resource is not None, findings
+        inventory.put(resource)
+    add_components(inventory, [component])
+    rendered = plan(inventory, TODAY).apps["kitchen"].subscriptions
+    assert {"bulkSubscribe" in each["spec"] for each in rendered} == {bulk}
+
+
+def test_without_the_kit_daprd_routes_a_replayed_event_to_the_subscription_that_it_is_for():
+    rules = [{"match": "event.data.total > 5 // large", "path": "/large"}]
+    app = planned(
+        event_type(),
+        subscription("a", kit=False, **V1, **WEB, routes={"default": "/a", "rules": rules}, **BEST),
+        subscription("b", kit=False, versions=["v1", "v2"], **PHONE, **BEST),
+        subscription("c", kit=False, **V1, filters=[{"cel": "event.subject == 'c'"}], **at("/c"),
+                     delivery={"deadLetter": {"replay": False}}, **BEST),
+    ).apps["kitchen"]  # fmt: skip
+    assert not [each for each in app.findings if each.severity == "error"]
+    [replays] = [each["spec"] for each in app.subscriptions if each["spec"]["topic"] == "replay.kitchen"]
+    assert replays["routes"]["default"] == "/events/ignored"
+    assert "metadata" not in replays  # daprd evaluates no rules on raw payloads
+
+    def path(to: str, major: str, channel: str, total: int = 1) -> str:
+        data = {"channel": channel, "total": total}
+        event = {"type": "orders.orderConfirmed", "version": major, "replayto": to, "data": data}
+        for rule in replays["routes"]["rules"]:
+            matches = cel.evaluate(rule["match"], event)
+            assert isinstance(matches, bool), matches
+            if matches:
+                return str(rule["path"])
+        return str(replays["routes"]["default"])
+
+    assert path("a", "1", "web") == "/a"
+    assert path("a", "1", "web", total=6) == "/large"
+    assert path("b", "1", "phone") == "/events/orders.orderConfirmed.v1"
+    assert path("b", "2", "phone") == "/events/orders.orderConfirmed.v2"
+    assert path("*", "2", "phone") == "/events/orders.orderConfirmed.v2"
+    assert path("a", "2", "web") == path("c", "1", "web") == path("x", "1", "phone") == "/events/ignored"
+    assert "archive.recordReplayOutcome.v1" not in app.publishes["pubsub"]
 
 
 def test_source_overrides_the_channel_of_the_type():

@@ -13,8 +13,10 @@ from tidings import Received
 from tidings.messages.envelope import Envelope
 from tidings.outbox.sql import insert_all_new, insert_new
 from tidings_archive import confirming
+from tidings_archive.attribution import Attribution, attribute, readers_of
 from tidings_archive.auditing import note
 from tidings_archive.domain.deadletter import UNKNOWN_REASON, reopens
+from tidings_archive.settings import settings
 from tidings_archive.storing import key, number, storable, stored
 from tidings_archive.tables import dead_letters, events, failures
 
@@ -100,14 +102,17 @@ def _dead_letter(received: Received, now: datetime) -> dict[str, Any]:
     letter = received.envelope
     about = {**_about(letter), "id": storable(letter.originalid or letter.id)}
     app = received.topic.removeprefix(_DEAD_LETTER_TOPIC)
-    subscription = storable(letter.failuresubscription)
+    known = Attribution(letter.failuresubscription, letter.failurereason)
+    if not letter.failuresubscription and not letter.failurereason:
+        known = attribute(letter, app, readers_of(settings().map))
+    subscription = storable(known.subscription)
     return {
         **about,
         "key": key(app, subscription, about["source"], about["id"], str(about["version"])),
         "app": app,
         "subscription": subscription,
         "topic": storable(letter.failuretopic or letter.topic),
-        "reason": storable(letter.failurereason or UNKNOWN_REASON),
+        "reason": storable(known.reason or UNKNOWN_REASON),
         "error": storable(letter.failureclass),
         "attempts": number(letter.failureattempts),
         "first": storable(letter.failurefirst),

@@ -184,14 +184,13 @@ def _subscription(document: _Read, kind: str, policies: list[Document], adopted:
         message = f"An event of {topic} that matches no rule is dropped silently by {document.app}"
         fix = "Add routes.default, or filters that say which events are wanted."
         adopted.findings.append(document.finding("warning", "no-default-route", message, fix, "routes"))
-    dead_letters = (
-        {} if letters in (None, "", f"{DEAD_LETTER_PREFIX}{document.app}") else {"deadLetter": {"topic": letters}}
-    )
+    is_default = letters in (None, "", f"{DEAD_LETTER_PREFIX}{document.app}")
+    dead_letter = {"replay": False, **({} if is_default else {"topic": letters})}  # today, no replay reaches the app
     spec: dict[str, Any] = {
         "events": [{"type": kind, "versions": [f"v{shape['major'] if shape else 1}"]}],
         "consumer": {"appId": document.app, "kit": False},
         "routes": dict(document.routes),
-        "delivery": {**_delivery(document, policies, adopted), **dead_letters},
+        "delivery": {**_delivery(document, policies, adopted), "deadLetter": dead_letter},
         "enforcement": "BestEffort",
     }
     if document.bulk:

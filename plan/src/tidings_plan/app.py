@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from typing import Any
 
 from tidings_plan import (
     channels,
@@ -92,7 +93,9 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
         for channel in through[original]
     ]
     children += [
-        subscriptions.replays(name, namespace, channel) for original in replayed for channel in through[original]
+        _replays(app, original, channel, readers, bulk=not _is_bulkless(namespace, [channel], inventory))
+        for original in replayed
+        for channel in through[original]
     ]
     return AppPlan(
         app=name,
@@ -339,16 +342,35 @@ def _by_component(readers: Readers) -> dict[str, list[EventSubscription]]:
     return dict(by_component)
 
 
+def _replays(app: Key, original: Channel, channel: Channel, readers: Readers, *, bulk: bool) -> dict[str, Any]:
+    """Render the subscription of an app to its replays; `channel` is `original` or one that is read instead of it."""
+    namespace, name = app
+    if readers[0][0].spec.consumer.kit:
+        return subscriptions.replays(name, namespace, channel)
+    replayed = [
+        (selection, near)
+        for selection, read in readers
+        for near in read
+        if near.pubsub == original.pubsub and selection.spec.delivery.dead_letter.replay
+    ]
+    return subscriptions.routed_replays(name, namespace, channel, replayed, bulk=bulk)
+
+
 def _replay_components(readers: Readers) -> list[str]:
-    """Return the components with subscriptions that accept replays, which requires the kit."""
+    """Return the components with subscriptions that accept replays."""
     return sorted(
         {
             channel.pubsub
             for selection, read in readers
             for channel in read
-            if selection.spec.delivery.dead_letter.replay and selection.spec.consumer.kit
+            if selection.spec.delivery.dead_letter.replay
         }
     )
+
+
+def _confirmed_components(readers: Readers) -> list[str]:
+    """Return the components through which the kit publishes the outcomes of replayed events."""
+    return _replay_components([reader for reader in readers if reader[0].spec.consumer.kit])
 
 
 def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Channel]:
@@ -356,7 +378,7 @@ def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Cha
     for event_type in inventory.produced_by(app):
         if types.grants(event_type, inventory):
             yield from channels.published(event_type)
-    for pubsub in _replay_components(readers):
+    for pubsub in _confirmed_components(readers):
         yield Channel(pubsub, REPLAY_OUTCOMES, "*")
     for selection, read in readers:
         own = selection.spec.delivery.dead_letter.topic

@@ -77,8 +77,8 @@ def _times(replay: EventReplay) -> Iterator[Finding]:
 def _reachable(replay: EventReplay, subscription: EventSubscription) -> Iterator[Finding]:
     at = ("spec", "target", "subscription")
     if not subscription.spec.consumer.kit:
-        message = f"{subscription.ref} does not use the SDK, which distinguishes replayed events from new ones"
-        fix = "Use the SDK in its app, or let the app consume the dead-letter topic itself."
+        message = f"{subscription.ref} does not use the SDK, which confirms replayed events: the replay would never end"
+        fix = "Use the SDK in its app, or replay its dead letters in the archive's console."
         yield replay.finding("error", "replay-without-kit", message, fix, at=at)
     elif not subscription.spec.delivery.dead_letter.replay:
         message = f"{subscription.ref} does not allow replays"

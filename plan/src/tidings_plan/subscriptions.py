@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
+from tidings_plan import filters
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import Rule, rules_of
 from tidings_plan.conventions import (
@@ -16,7 +17,7 @@ from tidings_plan.conventions import (
 from tidings_plan.overlaps import in_order
 from tidings_plan.resources import durations
 from tidings_plan.resources.findings import Finding
-from tidings_plan.resources.subscription import EventSubscription, Selection
+from tidings_plan.resources.subscription import EventSubscription, Filter, Selection
 
 MOST_AT_ONCE = 32
 """Default maximum of events per delivery: as many as components/redis has workers."""
@@ -104,6 +105,33 @@ def replays(app: str, namespace: str, channel: Channel) -> dict[str, Any]:
     """Build the Dapr Subscription for replays to an app."""
     routes = {"default": REPLAY_PATH}
     return _subscription(app, namespace, channel, routes, dead_letter_topic(app), _bulk_of(1), raw=True)
+
+
+def routed_replays(
+    app: str, namespace: str, channel: Channel, readers: list[tuple[Selection, Channel]], *, bulk: bool
+) -> dict[str, Any]:
+    """Build the Dapr Subscription for replays to an app without the kit.
+
+    The app does not know `replayto`, so daprd routes each replayed event to the path on which the subscription that it
+    is for receives new events. Any other event goes to the path for ignored ones.
+    """
+    rules = [
+        {"match": _replayed(selection, original, rule), "path": rule.path or event_path(original.topic)}
+        for selection, original in readers
+        for rule in rules_of(selection)
+    ]
+    bulk_subscribe = _bulk([selection for selection, _ in readers]) if bulk else None
+    routes = {"rules": rules, "default": IGNORED_PATH}
+    return _subscription(app, namespace, channel, routes, dead_letter_topic(app), bulk_subscribe, raw=False)
+
+
+def _replayed(selection: Selection, original: Channel, rule: Rule) -> str:
+    """Return the condition that a replayed event is for a rule of a subscription; `*` stands for any subscription."""
+    expected: dict[str, str | int | float | bool] = {"type": original.type, "version": original.major}
+    exact = {name: value for name, value in expected.items() if value not in ("", "*")}
+    targets = (Filter(exact={"replayto": selection.metadata.name}), Filter(exact={"replayto": "*"}))
+    conditions = filters.terms((Filter(any=targets), Filter(exact=exact)))
+    return filters.conjunction([*conditions, *([filters.embeddable(rule.match)] if rule.match else [])])
 
 
 def plain_delivery(subscription: EventSubscription) -> Iterator[Finding]:

@@ -1,0 +1,79 @@
+"""Attribute the dead letters of sidecars to subscriptions, with the system map.
+
+A sidecar forwards an event that its app has not acknowledged, and adds neither the subscription nor a reason. This is
+how every dead letter of an app without the SDK arrives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from tidings.messages.envelope import Envelope
+from tidings_archive.domain.deadletter import UNKNOWN_REASON
+
+log = structlog.get_logger(__name__)
+
+
+class Reader(msgspec.Struct, frozen=True):
+    """A subscription in the system map; `reads` holds its versions by type."""
+
+    name: str
+    app: str
+    reads: dict[str, tuple[str, ...]] = {}
+
+
+class _Map(msgspec.Struct, frozen=True):
+    subscriptions: tuple[Reader, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """The subscription that failed (empty if unknown), and the reason as far as it is known."""
+
+    subscription: str
+    reason: str
+
+
+def attribute(letter: Envelope, app: str, readers: tuple[Reader, ...]) -> Attribution:
+    """Return the subscription of an app that a sidecar's dead letter belongs to, and what is known of the reason.
+
+    A replayed event names its subscription. For any other, exactly one subscription of the app must read its type.
+    """
+    own = [reader for reader in readers if reader.app == app]
+    if letter.replayto not in ("", "*"):
+        candidates = [reader for reader in own if reader.name == letter.replayto] or [Reader(letter.replayto, app)]
+    else:
+        version = f"v{letter.version}"
+        candidates = [reader for reader in own if version in reader.reads.get(letter.type, ())]
+    if not candidates:
+        return Attribution("", UNKNOWN_REASON)
+    if len(candidates) > 1:
+        names = ", ".join(sorted(reader.name for reader in candidates))
+        return Attribution("", f"{UNKNOWN_REASON}; it was for one of {names}")
+    [reader] = candidates
+    reason = f"{reader.name} did not acknowledge it: {app} rejected it, answered with an error, or did not answer"
+    return Attribution(reader.name, f"{reason}. The sidecar records no more; see the log of {app}")
+
+
+def readers_of(path: Path | None) -> tuple[Reader, ...]:
+    """Return the subscriptions in a system map, as the file is now; none where there is no readable one."""
+    if path is None:
+        return ()
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:  # the chart mounts the map only where there is one
+        return ()
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _changed: int) -> tuple[Reader, ...]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Map).subscriptions
+    except msgspec.MsgspecError as error:
+        log.error("archive.map_unreadable", path=str(path), error=str(error))
+        return ()

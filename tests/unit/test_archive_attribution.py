@@ -1,0 +1,59 @@
+"""Which subscription a sidecar's dead letter belongs to, and what is known of the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tidings.messages.envelope import Envelope
+from tidings_archive.attribution import Reader, attribute, readers_of
+from tidings_archive.domain.deadletter import UNKNOWN_REASON
+
+SOLD = "shop.itemSold"
+READERS = (
+    Reader("billing-sold", "billing", {SOLD: ("v1", "v2")}),
+    Reader("billing-web", "billing", {SOLD: ("v2",)}),
+    Reader("stock-sold", "stock", {SOLD: ("v1",)}),
+)
+
+
+@pytest.mark.parametrize(
+    ("app", "version", "replayto", "subscription"),
+    [
+        ("billing", "1", "", "billing-sold"),
+        ("stock", "1", "", "stock-sold"),
+        ("billing", "2", "", ""),
+        ("billing", "2", "billing-web", "billing-web"),
+        ("billing", "2", "*", ""),
+        ("billing", "1", "*", "billing-sold"),
+        ("billing", "9", "", ""),
+        ("menu", "1", "", ""),
+        ("menu", "1", "menu-sold", "menu-sold"),
+    ],
+)
+def test_the_subscription_is_the_only_one_that_reads_the_type(
+    app: str, version: str, replayto: str, subscription: str
+) -> None:
+    letter = Envelope(type=SOLD, version=version, replayto=replayto)
+    known = attribute(letter, app, READERS)
+    assert known.subscription == subscription
+    assert (f"see the log of {app}" in known.reason) == bool(subscription)
+    assert known.reason.startswith(subscription or UNKNOWN_REASON)
+
+
+def test_several_candidates_are_named() -> None:
+    reason = attribute(Envelope(type=SOLD, version="2"), "billing", READERS).reason
+    assert reason.endswith("it was for one of billing-sold, billing-web")
+
+
+def test_the_map_is_read_again_once_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    assert readers_of(None) == readers_of(path) == ()
+    path.write_text(json.dumps({"subscriptions": [{"name": "a", "app": "x", "reads": {SOLD: ["v1"]}, "more": 1}]}))
+    assert readers_of(path) == (Reader("a", "x", {SOLD: ("v1",)}),)
+    path.write_text("{")
+    os.utime(path, ns=(1, 1))
+    assert readers_of(path) == ()
