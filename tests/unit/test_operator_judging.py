@@ -85,13 +85,13 @@ async def test_any_behaviour_of_an_evaluation_has_a_result(name: str) -> None:
 
 
 async def test_the_rest_of_a_batch_gets_its_responses_and_the_loop_goes_on() -> None:
-    judge, longest, last = Judge(), 0.0, time.monotonic()
+    judge, beats = Judge(), 0
 
     async def beat() -> None:
-        nonlocal longest, last
+        nonlocal beats
         while True:
             await asyncio.sleep(0.01)
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            beats += 1
 
     beating = asyncio.create_task(beat())
     works = [work for work, _, _ in HOSTILE.values()]
@@ -101,7 +101,7 @@ async def test_the_rest_of_a_batch_gets_its_responses_and_the_loop_goes_on() -> 
     beating.cancel()
     assert result[::2] == [*range(40)]
     assert all(isinstance(item, JudgementError) for item in result[1::2])
-    assert longest < 1.0, f"the loop stood still for {longest:.2f} s"
+    assert beats > len(works), "the loop stood still"
 
 
 async def test_quick_evaluations_do_not_wait_for_slow_ones(tmp_path: Path) -> None:
