@@ -232,7 +232,7 @@ async def test_what_cannot_run_waits_and_reports_the_reason(
     [
         ({"handled": 4, "dropped": 3}, "Completed", "Handled", "4 handled; 3 dropped"),
         ({"handled": 6, "failed": 1}, "CompletedWithExceptions", "Failed", "1 failed again"),
-        ({"handled": 5, "unread": 2}, "CompletedWithExceptions", "Unread", "2 read by nobody"),
+        ({"handled": 5, "unread": 2}, "CompletedWithExceptions", "Unread", "2 unread"),
         ({"handled": 5, "unconfirmed": 2}, "CompletedWithExceptions", "TimedOut", "2 never confirmed"),
         ({"handled": 0, "sent": 0, "skipped": 7}, "CompletedWithExceptions", "Handled", "7 skipped"),
     ],

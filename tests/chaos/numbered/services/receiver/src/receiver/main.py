@@ -26,7 +26,7 @@ class _Number(Event):
 
 
 @event("sender.numberTold")
-class NumberSent(_Number):
+class NumberTold(_Number):
     """Taken without limits."""
 
 
@@ -46,14 +46,14 @@ class NumberQueued(_Number):
 
 
 class Tally(Event):
-    """Counts each number of a parcel, and records the order of first arrivals."""
+    """How often each number of a parcel has counted, and the order in which numbers came first."""
 
     counted: dict[int, int] = field(default_factory=dict)
     order: tuple[int, ...] = ()
 
 
 class Watch:
-    """Observations of this process: the start of each handling, and the maximum concurrency."""
+    """What this process has seen since it began: when each handling began, and how many there were at once."""
 
     def __init__(self) -> None:
         self.began: defaultdict[str, list[float]] = defaultdict(list)
@@ -89,12 +89,12 @@ async def count(number: _Number, context: StateContext) -> None:
 
 
 def kind_of(number: _Number) -> str:
-    """`number_sent`, `paced`, …"""
+    """`told`, `paced`, …"""
     return type(number).__name__.removeprefix("Number").lower()
 
 
-@handlers.on(NumberSent)
-async def number_sent(number: NumberSent, context: StateContext) -> None:
+@handlers.on(NumberTold)
+async def told(number: NumberTold, context: StateContext) -> None:
     """Count it at once."""
     with watch.handling("told"):
         await count(number, context)

@@ -17,7 +17,7 @@ class _Number(Event):
 
 
 @event("sender.numberTold", subject="parcel")
-class NumberSent(_Number):
+class NumberTold(_Number):
     """Taken without limits."""
 
 
@@ -37,9 +37,9 @@ class NumberQueued(_Number):
 
 
 class Sent(Event):
-    """Count of sent numbers of a parcel."""
+    """How many numbers of a parcel have been told."""
 
-    sent: int = 0
+    told: int = 0
 
 
 class Order(Event):
@@ -52,19 +52,19 @@ class Order(Event):
     at_once: int
 
 
-KINDS = {"told": NumberSent, "paced": NumberPaced, "shared": NumberShared, "queued": NumberQueued}
+KINDS = {"told": NumberTold, "paced": NumberPaced, "shared": NumberShared, "queued": NumberQueued}
 router = APIRouter()
 
 
-async def send_next(order: Order, context: StateContext) -> int:
+async def tell_on(order: Order, context: StateContext) -> int:
     """Tell the next numbers; how many are told by now."""
     key = f"{order.kind}-{order.parcel}"
     sent = await context.load(Sent, key) or Sent()
-    until = min(sent.sent + order.at_once, order.size)
-    for number in range(sent.sent, until):
+    until = min(sent.told + order.at_once, order.size)
+    for number in range(sent.told, until):
         context.publish(KINDS[order.kind](parcel=order.parcel, number=number, poison=number == order.poisoned))
-    if until > sent.sent:
-        context.save(key, Sent(sent=until))
+    if until > sent.told:
+        context.save(key, Sent(told=until))
     return until
 
 
@@ -83,7 +83,7 @@ async def post_parcel(
     `pause` are the seconds from one number to the next.
     """
     order = Order(kind=kind, parcel=parcel, size=size, poisoned=poisoned, at_once=at_once)
-    while await service.execute(send_next, order) < size:  # noqa: ASYNC110 - the pace, not a wait for anything
+    while await service.execute(tell_on, order) < size:  # noqa: ASYNC110 - the pace, not a wait for anything
         await asyncio.sleep(pause)
     return size
 

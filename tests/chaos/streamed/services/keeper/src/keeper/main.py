@@ -28,7 +28,7 @@ router = APIRouter()
 
 
 class Number(msgspec.Struct, frozen=True):
-    """A number of a parcel."""
+    """What is told."""
 
     parcel: int
     number: int
@@ -40,7 +40,7 @@ _number = msgspec.json.Decoder(Number)
 @handlers.any("keeper-streamed", batch_size=100)
 async def keep(events: list[Received], context: SqlContext) -> None:
     """Count each."""
-    rows = [msgspec.structs.asdict(_number.decode(event.envelope.data)) for event in events]
+    rows = [msgspec.structs.asdict(_number.decode(each.envelope.data)) for each in events]
     await context.connection.execute(sa.insert(counted), rows)
 
 
@@ -53,15 +53,15 @@ async def _read(service: Service, statement: sa.Select[Any]) -> list[Any]:
 
 @router.get("/parcels/{first}/{end}")
 async def get_parcels(first: int, end: int, service: CurrentService) -> int:
-    """Return how often numbers of those parcels, `end` not included, have counted."""
+    """How often numbers of those parcels, `end` not included, have counted."""
     within = counted.c.parcel.between(first, end - 1)
-    [(result,)] = await _read(service, sa.select(sa.func.count()).select_from(counted).where(within))
-    return int(result)
+    [(found,)] = await _read(service, sa.select(sa.func.count()).select_from(counted).where(within))
+    return int(found)
 
 
 @router.get("/parcels/{first}/{end}/judged")
 async def get_judged(first: int, end: int, size: int, service: CurrentService) -> dict[str, list[str]]:
-    """Return the numbers of those parcels that did not count, or counted repeatedly."""
+    """Which numbers of those parcels did not count, and which more than once."""
     rows = await _read(service, sa.select(counted).where(counted.c.parcel.between(first, end - 1)))
     times = Counter((row.parcel, row.number) for row in rows)
     due = {(parcel, number) for parcel in range(first, end) for number in range(size)}

@@ -28,7 +28,7 @@ KINDS: list[type[_Number]] = [
 ]
 
 
-async def send_parcel(parcel: int, context: SqlContext) -> None:
+async def tell(parcel: int, context: SqlContext) -> None:
     """Tell all numbers of a parcel, unless that has been done."""
     if await insert_new(context.connection, told, {"parcel": parcel}):
         for number in range(PARCEL):
@@ -39,7 +39,7 @@ async def send_parcel(parcel: int, context: SqlContext) -> None:
 async def post_parcels(first: int, end: int, service: CurrentService) -> int:
     """Tell those parcels, `end` not included; answers how many numbers that are."""
     for parcel in range(first, end):
-        await service.execute(send_parcel, parcel)
+        await service.execute(tell, parcel)
     return (end - first) * PARCEL
 
 
