@@ -92,7 +92,7 @@ class BrokerWatch:
     partitions: int = DEFAULT_PARTITIONS
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
     _topic_ids: dict[str, str] = field(default_factory=dict)
-    """Of the Kafka topics, at the last look."""
+    """Of the Kafka topics, when last observed."""
     _stale: set[Reader] = field(default_factory=set)
     """Readers of lost Kafka topics whose sidecars have not been restarted since."""
 
@@ -111,9 +111,12 @@ class BrokerWatch:
         elif self.kind == "rabbitmq":
             await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
         elif self.kind == "kafka":
-            return await asyncio.to_thread(
+            created = await asyncio.to_thread(
                 ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
             )
+            if not self._topic_ids:  # from the start on: a topic may be replaced before the first look
+                self._topic_ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
+            return created
         return []
 
     async def look(self) -> Found:
