@@ -137,17 +137,17 @@ def _check_domain(types: Mapping[str, EventType], domain: str) -> None:
             raise typer.BadParameter(f"{problem}; choose another name", param_hint="NAME")
 
 
-def _consumed(root: Path, types: Mapping[str, EventType], labels: str) -> Consumed:
+def _consumed(root: Path, types: Mapping[str, EventType], requested: str) -> Consumed:
     """Return the newest version of a declared fact; raise a usage error if it cannot be consumed."""
-    kind = types.get(labels)
+    kind = types.get(requested)
     if kind is None:
-        hint = did_you_mean(labels, types) or f"There are none below {root.resolve()}."
-        raise _unusable(f"no EventType declares {labels}. {hint}")
+        hint = did_you_mean(requested, types) or f"There are none below {root.resolve()}."
+        raise _unusable(f"no EventType declares {requested}. {hint}")
     if kind.spec.intent == "Command":
-        raise _unusable(f"{labels} is a command to {kind.spec.owner.team}: only its owner consumes it. Name a fact.")
+        raise _unusable(f"{requested} is a command to {kind.spec.owner.team}: only its owner consumes it. Name a fact.")
     versions = [version for version in kind.spec.versions if version.state == "Active"]
     if not versions:
-        raise _unusable(f"{labels} has no active version")
+        raise _unusable(f"{requested} has no active version")
     newest = max(versions, key=lambda version: int(version.major))
     return _described(kind, newest)
 

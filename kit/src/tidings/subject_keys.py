@@ -23,6 +23,7 @@ _LENGTH = 32  # bytes of a key: AES-256
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WAIT = 5.0  # seconds for another process that writes
 _TABLE = "CREATE TABLE IF NOT EXISTS subject_keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID"
+_SELECT = "SELECT key FROM subject_keys WHERE subject = ?"
 
 
 class KeyFile:
@@ -62,7 +63,7 @@ class KeyFile:
     def destroy(self, subject: str) -> bool:
         """Destroy a person's key for good; return whether there was one. Other processes notice within a minute."""
         with closing(self._open()) as database:
-            known = database.execute("SELECT key FROM subject_keys WHERE subject = ?", (subject,)).fetchone()
+            known = database.execute(_SELECT, (subject,)).fetchone()
             database.execute(
                 "INSERT INTO subject_keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", (subject,)
             )
@@ -82,13 +83,12 @@ class KeyFile:
         return key
 
     def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
-        query = "SELECT key FROM subject_keys WHERE subject = ?"
         with closing(self._open()) as database:
-            row = database.execute(query, (subject,)).fetchone()
+            row = database.execute(_SELECT, (subject,)).fetchone()
             if row is None and create:
                 new = (subject, os.urandom(_LENGTH))
                 database.execute("INSERT INTO subject_keys VALUES (?, ?) ON CONFLICT DO NOTHING", new)
-                row = database.execute(query, (subject,)).fetchone()
+                row = database.execute(_SELECT, (subject,)).fetchone()
         return (row[0], True) if row else (None, False)
 
     def _open(self) -> sqlite3.Connection:

@@ -291,11 +291,7 @@ class TopologyController:
 
     async def _count_waiting(self) -> None:
         if self._settings.kafka_url:
-            readers = (
-                [(app, subscription["spec"]["topic"]) for app, subscription in self._broker.subscriptions]
-                if self._broker
-                else ()
-            )
+            readers = self._broker.readers if self._broker else ()
             self._export_pending(await asyncio.to_thread(kafka_pending, self._settings.kafka_url, readers))
             return
         self._export_pending(await pending(self._settings.nats_url, self._topics))

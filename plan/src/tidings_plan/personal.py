@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tidings.messages import personal as marks
+from tidings.messages.personal import CLASSIFICATION as PERSONAL
+from tidings.messages.personal import DATA_SUBJECT as SUBJECT
 from tidings_plan import cel, jsonschema
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import check_shared, rules_of
@@ -17,14 +20,12 @@ from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory, requested_type
 from tidings_plan.resources.subscription import Selection
 
-PERSONAL, SUBJECT = "x-data-classification", "x-data-subject"
 ITEM, ANY = "[]", "*"
 """Steps of a path for every item of an array, and for every property that has no name in the schema."""
 MAX_VISITS = 20_000
 _MAX_DEPTH = 256
 # What the mask `***`, which replaces the value of a forgotten person, would not satisfy.
 _CONSTRAINTS = ("pattern", "format", "enum", "const", "minLength", "maxLength")
-_SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
 
 Path = tuple[str, ...]
 
@@ -43,11 +44,11 @@ class Marked:
 
     @property
     def is_personal(self) -> bool:
-        return _is_set(self.schema.get(PERSONAL))
+        return marks.is_set(self.schema.get(PERSONAL))
 
     @property
     def is_subject(self) -> bool:
-        return _is_set(self.schema.get(SUBJECT))
+        return marks.is_set(self.schema.get(SUBJECT))
 
     def __str__(self) -> str:
         """Return the path as messages write it: `data.customer.name`, `data.lines[].note`."""
@@ -188,10 +189,6 @@ def _covers(field: Path, read: Path) -> bool:
     return len(steps) >= len(field) > 0 and all(step in (other, ANY) for step, other in zip(field, steps, strict=False))
 
 
-def _is_set(mark: Any) -> bool:
-    return mark is not None and mark is not False
-
-
 def _is_text(schema: Mapping[str, Any], *, nullable: bool) -> bool:
     ways = schema.get("anyOf", schema.get("oneOf", [schema]))
     types = [way.get("type") if isinstance(way, Mapping) else None for way in ways]
@@ -245,7 +242,7 @@ def _children(
             yield value, (ANY,), here
         elif keyword in ("items", "additionalItems", "prefixItems", "contains", "unevaluatedItems"):
             yield from ((child, (ITEM,), place) for child, place in _one_or_more(value, here))
-        elif keyword in _SAME_VALUE:
+        elif keyword in marks.SAME_VALUE:
             yield from ((child, (), place) for child, place in _one_or_more(value, here))
 
 
@@ -262,11 +259,5 @@ def _target(root: Any, reference: str) -> tuple[Any, tuple[str | int, ...]]:
     """Follow a JSON pointer into the document; other references lead nowhere."""
     if not reference.startswith("#"):
         return None, ()
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in reference[1:].split("/")[1:]]
-    target = root
-    for step in steps:
-        if isinstance(target, list) and step.isdecimal() and int(step) < len(target):
-            target = target[int(step)]
-        else:
-            target = target.get(step) if isinstance(target, Mapping) else None
-    return target, tuple(steps)
+    steps = marks.steps(reference)
+    return marks.target(root, steps), steps

@@ -155,12 +155,9 @@ def _components(
     store = components.render(
         sets / f"state-{planned.store.kind.name}", {**own, **planned.store.values(numbers, password)}
     )
-    used = planned.parallel(app)
-    result = [component for document in pubsub for component in parallel(document)]
+    used = {*planned.parallel(app), *(document["metadata"]["name"] for document in pubsub)}
     needed = [
-        item
-        for item in result
-        if item["metadata"]["name"] in {*used, *(component["metadata"]["name"] for component in pubsub)}
+        component for document in pubsub for component in parallel(document) if component["metadata"]["name"] in used
     ]
     return [*(_scoped(planned, component) for component in needed), *store]
 

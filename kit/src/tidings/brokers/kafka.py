@@ -124,11 +124,15 @@ def partitions_of(component: Mapping[str, Any] | None) -> int:
     return asked
 
 
+def _existing(client: KafkaAdminClient, topics: Iterable[str]) -> list[dict[str, Any]]:
+    """Return Kafka's descriptions of those topics that exist."""
+    names = sorted(set(topics))
+    return [item for item in client.describe_topics(names) if not item["error_code"]] if names else []
+
+
 def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
     """Return the number of partitions of each topic that exists."""
-    expected = sorted(set(topics))
-    result = client.describe_topics(expected) if expected else []
-    return {item["name"]: len(item["partitions"]) for item in result if not item["error_code"]}
+    return {topic["name"]: len(topic["partitions"]) for topic in _existing(client, topics)}
 
 
 def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
@@ -138,10 +142,8 @@ def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
         TopicError: Kafka does not answer.
 
     """
-    expected = sorted(set(topics))
     with _connected(url) as client:
-        result = client.describe_topics(expected) if expected else []
-    return {item["name"]: str(item["topic_id"]) for item in result if not item["error_code"]}
+        return {topic["name"]: str(topic["topic_id"]) for topic in _existing(client, topics)}
 
 
 def ensure_topics(

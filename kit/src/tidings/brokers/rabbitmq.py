@@ -7,8 +7,8 @@ them with the settings of components/rabbitmq; with other settings daprd would r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -27,6 +27,20 @@ class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
 
 
+@contextmanager
+def _connected(url: str, failure: str = "RabbitMQ does not answer ({})") -> Iterator[pika.BlockingConnection]:
+    """Connect; any failure of RabbitMQ within the context is a QueueError, with its cause put into `failure`."""
+    try:
+        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+        try:
+            yield connection
+        finally:
+            if connection.is_open:
+                connection.close()
+    except (AMQPError, OSError) as error:
+        raise QueueError(failure.format(f"{type(error).__name__}: {error}")) from error
+
+
 def queue_consumers(
     url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> tuple[list[str], dict[tuple[str, str], int]]:
@@ -38,8 +52,7 @@ def queue_consumers(
     """
     lost: list[str] = []
     consumers: dict[tuple[str, str], int] = {}
-    try:
-        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+    with _connected(url) as connection:
         for app, topic in sorted({(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}):
             consumers[app, topic] = 0
             try:
@@ -51,9 +64,6 @@ def queue_consumers(
                 consumers[app, topic] = queue.method.consumer_count
             except ChannelClosedByBroker:
                 lost.append(f"{app}-{topic}")
-        connection.close()
-    except (AMQPError, OSError) as error:
-        raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
     return lost, consumers
 
 
@@ -65,15 +75,11 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
 
     """
     waiting: dict[tuple[str, str], int] = {}
-    try:
-        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+    with _connected(url) as connection:
         for app, topic in sorted(set(readers)):
             with suppress(ChannelClosedByBroker):
                 queue = connection.channel().queue_declare(f"{app}-{topic}", passive=True)
                 waiting[topic, app] = queue.method.message_count
-        connection.close()
-    except (AMQPError, OSError) as error:
-        raise QueueError(f"RabbitMQ does not answer ({type(error).__name__}: {error})") from error
     return waiting
 
 
@@ -92,8 +98,7 @@ def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]
     """
     topics = {(app, str(subscription["spec"]["topic"])) for app, subscription in subscriptions}
     refused: list[str] = []
-    try:
-        connection = pika.BlockingConnection(pika.URLParameters(url + ("" if "?" in url else _PATIENCE)))
+    with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
         channel = connection.channel()
         for app, topic in sorted(topics):
             queue = f"{app}-{topic}"
@@ -104,11 +109,6 @@ def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]
             except ChannelClosedByBroker as error:
                 refused.append(f"{queue}: {error.reply_text}")
                 channel = connection.channel()
-        connection.close()
-    except (AMQPError, OSError) as error:
-        raise QueueError(
-            f"RabbitMQ's queues cannot be made ({type(error).__name__}: {error}): is it running at that address?"
-        ) from error
     if refused:
         raise RefusedQueues(
             f"RabbitMQ refuses queues ({'; '.join(refused)}): if they were made with other settings than those of "

@@ -96,6 +96,11 @@ class BrokerWatch:
     _stale: set[Reader] = field(default_factory=set)
     """Readers of lost Kafka topics whose sidecars have not been restarted since."""
 
+    @property
+    def readers(self) -> list[Reader]:
+        """App and topic of each subscription."""
+        return [(app, str(subscription["spec"]["topic"])) for app, subscription in self.subscriptions]
+
     async def ensure(self) -> list[str]:
         """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.
 
@@ -129,8 +134,7 @@ class BrokerWatch:
 
         """
         if self.kind == "nats":
-            readers = [(app, str(item["spec"]["topic"])) for app, item in self.subscriptions]
-            streams, unread = await missing(self.url, self.topics, readers)
+            streams, unread = await missing(self.url, self.topics, self.readers)
             try:
                 if streams:
                     await self.ensure()
@@ -160,7 +164,7 @@ class BrokerWatch:
             StreamError, QueueError, TopicError: The broker does not answer.
 
         """
-        readers = {(app, str(item["spec"]["topic"])) for app, item in self.subscriptions}
+        readers = set(self.readers)
         waiting: Mapping[tuple[str, str], int] = {}
         if self.kind == "nats":
             waiting = await jetstream.pending(self.url, self.topics)
@@ -183,8 +187,7 @@ class BrokerWatch:
         ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
         lost = {topic for topic, now in ids.items() if self._topic_ids.get(topic, now) != now}.union(created)
         self._topic_ids |= ids
-        readers = [(app, str(item["spec"]["topic"])) for app, item in self.subscriptions]
-        self._stale = {reader for reader in readers if reader[1] in lost or reader in self._stale}
+        self._stale = {reader for reader in self.readers if reader[1] in lost or reader in self._stale}
         return Found(tuple(sorted(lost)), tuple(sorted(self._stale)))
 
     def resume(self, before: BrokerWatch) -> None:

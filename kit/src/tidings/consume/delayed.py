@@ -175,14 +175,13 @@ class DelayedRetries:
         """Retry a due event with back-off until `attempt` returns True."""
         held, key = self._held[delayed.subscription], (delayed.path, delayed.identity)
         held.add(key)
-        token = _retrying.set(True)
         tries = max(delayed.attempts, 1)
         try:
-            while not await self._attempt(delayed, attempt):
-                tries += 1
-                await asyncio.sleep(pause(Retry(""), tries, self._policies.get(delayed.subscription, _UNAVAILABLE)))
+            with outside_queue(left=True):
+                while not await self._attempt(delayed, attempt):
+                    tries += 1
+                    await asyncio.sleep(pause(Retry(""), tries, self._policies.get(delayed.subscription, _UNAVAILABLE)))
         finally:
-            _retrying.reset(token)
             held.discard(key)
             metrics.safely(metrics.delayed, delayed.subscription, len(held))
 

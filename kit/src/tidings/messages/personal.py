@@ -50,7 +50,7 @@ SUBJECT = msgspec.Meta(extra_json_schema={DATA_SUBJECT: True})
 _NONCE = 12  # bytes
 # A whole JSON string, and no name of a property. PREFIX and base64url need no escapes in JSON.
 _ENCRYPTED = re.compile(rb'"encrypted:v1:([A-Za-z0-9_=-]*)"(?!\s*:)')
-_SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
+SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
 
 
 class SubjectKeys(Protocol):
@@ -165,8 +165,8 @@ class Marks:
         waiting = [(message, self._all(self.schema))]
         while waiting:
             container, schemas = waiting.pop()
-            steps = container.items() if isinstance(container, dict) else enumerate(container)
-            for step, value in steps:
+            entries = container.items() if isinstance(container, dict) else enumerate(container)
+            for step, value in entries:
                 inner = tuple(
                     part for schema in schemas for child in _children(schema, step) for part in self._all(child)
                 )
@@ -190,8 +190,8 @@ class Marks:
             seen.add(id(part))
             yield part
             if reference := part.get("$ref", ""):
-                waiting.append(_target(self.schema, reference))
-            for keyword in _SAME_VALUE:
+                waiting.append(target(self.schema, steps(reference)))
+            for keyword in SAME_VALUE:
                 inner = part.get(keyword, ())
                 waiting += inner.values() if keyword == "dependentSchemas" and inner else _listed(inner)
 
@@ -220,8 +220,13 @@ def _warn(label: str) -> None:
     log.warning("personal_data.not_encrypted", event_type=label, remedy="set TIDINGS_KEYS")
 
 
+def is_set(mark: Any) -> bool:
+    """Return True for the value of a mark that counts; null and false do not."""
+    return mark is not None and mark is not False
+
+
 def _has(schemas: tuple[Mapping[str, Any], ...], mark: str) -> bool:
-    return any(schema.get(mark) not in (None, False) for schema in schemas)
+    return any(is_set(schema.get(mark)) for schema in schemas)
 
 
 def _children(schema: Mapping[str, Any], step: Any) -> Iterator[Any]:
@@ -242,11 +247,19 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _target(root: Any, reference: str) -> Any:
-    target = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        target = target.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, Mapping) else {}
-    return target
+def steps(reference: str) -> tuple[str, ...]:
+    """Return the steps of a local reference, a JSON pointer such as `#/$defs/Customer`."""
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in reference.removeprefix("#").split("/")[1:])
+
+
+def target(root: Any, path: tuple[str, ...]) -> Any:
+    """Return what the steps of a JSON pointer lead to in a document; None if there is nothing."""
+    for step in path:
+        if isinstance(root, list) and step.isdecimal() and int(step) < len(root):
+            root = root[int(step)]
+        else:
+            root = root.get(step) if isinstance(root, Mapping) else None
+    return root
 
 
 def _bound_to(source: str, event_id: str) -> bytes:
