@@ -28,7 +28,7 @@ def test_the_run_folder_and_its_secrets_are_the_owners(tmp_path: Path) -> None:
     secret = folder.password
     for inside in (folder.data_root, folder.data("orders"), folder.logs, folder.held):
         assert _mode(inside) == 0o700, inside
-    assert _mode(folder.data_root / "password") == 0o600
+    assert _mode(folder.data_root / "password") == _mode(folder.keys) == 0o600
     assert folder.password == secret  # a store keeps it with its data
     folder.prepare(["orders"], fresh=True)
     assert folder.password != secret

@@ -98,6 +98,7 @@ def test_a_service_gets_the_addresses_of_its_sidecar_and_neighbours(made: dict[s
             "TIDINGS_POLICY": "/run/policies/orders.json",
             "TIDINGS_INSTANCE": "orders-1",
             "TIDINGS_DATA": "/run/data/orders",
+            "TIDINGS_KEYS": "/run/data/keys.db",
             "KITCHEN": "http://127.0.0.1:8002",
             "LIMIT": "true",
             "PYTHONPATH": "/shop/services/orders/src:/mine",

@@ -6,6 +6,7 @@ resources/<app>/      resources of the app's sidecar: components, Subscriptions,
 policies/<app>.json   consumer policy for the SDK
 map.json              system map: types, consumers, deprecations
 data/<name>/          data of a service, the broker or a store
+data/keys.db          keys that encrypt personal data
 logs/<process>.log
 ```
 """
@@ -20,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidings.subject_keys import KeyFile
 from tidings_cli.up.errors import UpError
 
 RUN_DIR = ".run"
@@ -109,8 +111,13 @@ class RunFolder:
             write_private(file, secrets.token_urlsafe())
         return file.read_text(encoding="ascii")
 
+    @property
+    def keys(self) -> Path:
+        """The keys that encrypt personal data, kept with the data that only they can decrypt."""
+        return self.data_root / "keys.db"
+
     def prepare(self, names: Iterable[str], *, fresh: bool) -> None:
-        """Create the data folders for `names`, and delete the generated files of an earlier run.
+        """Create the data folders for `names` and the keys, and delete the generated files of an earlier run.
 
         With `fresh`, its data is deleted too.
         """
@@ -120,3 +127,4 @@ class RunFolder:
             shutil.rmtree(self.data_root, ignore_errors=True)
         for folder in (self.data_root, self.logs, self.held, *(self.data(name) for name in names)):
             make_private(folder)
+        KeyFile(self.keys)  # created with mode 0600

@@ -185,7 +185,7 @@ def _service(instance: Instance, run_context: RunContext) -> Process:
         argv=_filled_command(command, own, run_context, service.name),
         ready=Answers(f"http://{HOST}:{port}{service.ready}"),
         cwd=run_context.home.folder(service),
-        env={"PYTHONPATH": ":".join(paths)}
+        env={"PYTHONPATH": ":".join(paths), "TIDINGS_KEYS": str(run_context.folder.keys)}
         | _environment(service.environment, own, run_context, service.name)
         | _common(own, run_context)
         | {"TIDINGS_METRICS_PORT": str(metrics)}
