@@ -133,7 +133,7 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
     assert report.sent == PARCEL
 
 
-@pytest.mark.parametrize("broker", ["nats", "rabbitmq", "kafka"])
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
 async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -150,6 +150,22 @@ async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(
         async with asyncio.timeout(120):
             while state.read(run.run_dir).broker_lag.get("receiver"):  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
+async def test_dead_letters_that_no_app_reads_are_shown(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The system has no archive."""
+    address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
+    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        numbers = Numbers(run.url, client)
+        await numbers.send(["first", "second"], poisoned=1)
+        async with asyncio.timeout(120):
+            while state.read(run.run_dir).unread_dead_letters != {"deadletter.receiver": 2}:  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0.1)
+        assert (await numbers.settled(["first", "second"], poisoned=1)).faultless
 
 
 async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbitmq: str, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from tidings.brokers.jetstream import (
     StreamError,
     ensure_streams,
     pending,
+    stored,
     stream_name,
-    unread_dead_letters,
 )
 from tidings_cli.programs import ensure
 
@@ -95,20 +95,16 @@ async def test_what_waits_is_counted_by_consumer_also_what_is_being_handled(url:
         await publish(url, "a.b", str(number))
     done, *_ = await reading["slow"].fetch(3)
     await done.ack_sync()
+    await client.jetstream().pull_subscribe("a.b")  # somebody looks on: no app
     assert await pending(url, ["a.b", "c", "no.such"]) == {("a_b", "slow"): 4, ("a_b", "away"): 5}
     await client.close()
 
 
-async def test_dead_letters_that_no_one_reads_are_counted(url: str) -> None:
-    topics = ["deadletter.read", "deadletter.unread", "deadletter.empty", "a.b"]
-    await ensure_streams(url, topics)
-    client = await nats.connect(url)
-    await client.jetstream().pull_subscribe("deadletter.read", durable="archive")
-    for topic in ("deadletter.read", "deadletter.unread", "a.b"):
-        await publish(url, topic, f"of {topic}")
-    unread = await unread_dead_letters(url, [*topics, "deadletter.no-such"])
-    assert unread == {"deadletter.unread": 1, "deadletter.empty": 0}
-    await client.close()
+async def test_the_messages_of_a_stream_are_counted(url: str) -> None:
+    await ensure_streams(url, ["deadletter.kitchen", "deadletter.empty"])
+    await publish(url, "deadletter.kitchen", "1")
+    counts = await stored(url, ["deadletter.kitchen", "deadletter.empty", "deadletter.no-such"])
+    assert counts == {"deadletter.kitchen": 1, "deadletter.empty": 0}
 
 
 async def test_a_subject_of_another_stream_is_an_error_that_names_it(url: str) -> None:

@@ -15,7 +15,7 @@ from tests.integration.test_app_away import SETS, Reader, planned
 from tests.support.brokers import values_of
 
 from tidings.brokers.components import render
-from tidings.brokers.kafka import RefusedTopics, TopicError, ensure_topics, pending
+from tidings.brokers.kafka import RefusedTopics, TopicError, ensure_topics, pending, stored
 from tidings.dapr.client import DaprSidecar
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.fixtures import Serve, StartDaprd
@@ -169,6 +169,7 @@ async def test_the_lag_of_a_group_is_what_it_has_not_acknowledged(kafka: str, da
         (topic, name): SUBJECTS,
         (topic, "nobody"): SUBJECTS,
     }
+    assert await asyncio.to_thread(stored, kafka, [topic, "no.such.v1"]) == {topic: SUBJECTS}
     app.may_answer.set()
     await poll(lambda: pending(kafka, [(name, topic)]) == {(topic, name): 0})
     await sidecar.close()

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from tests.support.brokers import values_of
 from tests.support.proxy import FaultProxy
 
 from tidings.brokers.components import render
-from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers
+from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers, stored
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError
 from tidings.messages.envelope import new_id
@@ -114,3 +115,24 @@ def test_the_messages_that_wait_in_a_queue_are_counted(rabbitmq: str) -> None:
         channel.basic_publish(topic, "", b"{}")
     connection.close()
     assert pending(rabbitmq, [("kitchen", topic), ("nobody", topic)]) == {(topic, "kitchen"): 3}
+
+
+def test_dead_letters_without_a_reader_are_held_and_moved_to_the_first_one(rabbitmq: str) -> None:
+    letters = f"deadletter.shop{new_id()[-6:]}"
+    ensure_queues(rabbitmq, [], [letters])
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(3):
+            channel.basic_publish(letters, "", b"%d" % number, pika.BasicProperties(message_id=f"m{number}"))
+        assert stored(rabbitmq, [letters, "deadletter.no-such"]) == {letters: 3}
+        reader = [("archive", {"spec": {"topic": letters}})]
+        for _ in range(2):
+            ensure_queues(rabbitmq, reader, [letters])
+        channel.basic_publish(letters, "", b"3")
+        assert stored(rabbitmq, [letters]) == {}, "the holding queue is gone"
+        received = [channel.basic_get(f"archive-{letters}", auto_ack=True) for _ in range(5)]
+        assert [body for _, _, body in received] == [b"0", b"1", b"2", b"3", None]
+        assert received[0][1].message_id == "m0"
+        ensure_queues(rabbitmq, [], [letters])
+        assert stored(rabbitmq, [letters]) == {letters: 0}

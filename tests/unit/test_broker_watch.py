@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.Monke
         ("nats", "jetstream", {("orders_orderPlaced_v1", "kitchen"): 2, ("orders_orderPlaced_v1", "menu"): 0}),
         ("rabbitmq", "rabbitmq", {(READ[1], "kitchen"): 2}),
         ("kafka", "kafka", {(READ[1], "kitchen"): 2, ("a.b.v1", "somebody"): 4}),
-        ("redis", "", {}),
+        ("redis", "redis", {(READ[1], "kitchen"): 2, (READ[1], "somebody"): 4}),
     ],
 )
 def test_the_events_that_wait_are_counted_for_each_app(
@@ -130,11 +131,29 @@ def test_the_events_that_wait_are_counted_for_each_app(
     async def pending(*_: object) -> dict[tuple[str, str], int]:
         return waiting
 
-    if module:
-        counted = pending if module == "jetstream" else lambda *_: waiting
-        monkeypatch.setattr(getattr(brokerwatch, module), "pending", counted)
+    counted = pending if module == "jetstream" else lambda *_: waiting
+    monkeypatch.setattr(getattr(brokerwatch, module), "pending", counted)
     # A topic may be read through several components, which share its consumer.
     readers = [(app, {"spec": {"topic": READ[1], "pubsubname": name}}) for app, name in
                (("kitchen", "pubsub"), ("kitchen", "pubsub-1"), ("menu", "pubsub"))]  # fmt: skip
     watched = BrokerWatch(kind, "x://127.0.0.1:1", [READ[1]], readers)
-    assert asyncio.run(watched.lag()) == ({"kitchen": 2} if module else {})
+    assert watched.lag(asyncio.run(watched.pending())) == {"kitchen": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"), [("nats", "jetstream"), ("rabbitmq", "rabbitmq"), ("kafka", "kafka"), ("redis", "redis")]
+)
+def test_a_dead_letter_is_unread_until_one_app_has_read_it(
+    kind: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stored(_: str, topics: Collection[str]) -> dict[str, int]:
+        return dict.fromkeys({*topics} - {"deadletter.absent"}, 7)
+
+    counted = stored if module == "jetstream" else lambda url, topics: asyncio.run(stored(url, topics))
+    monkeypatch.setattr(getattr(brokerwatch, module), "stored", counted)
+    topics = ["deadletter.read", "deadletter.late", "deadletter.unread", "deadletter.absent", "a.b.v1"]
+    pending = {("deadletter.read", "archive"): 0, ("deadletter.read", "stopped"): 5, ("deadletter.late", "archive"): 3}
+    if kind == "nats":
+        pending = {(topic.replace(".", "_"), app): count for (topic, app), count in pending.items()}
+    unread = asyncio.run(BrokerWatch(kind, "x://127.0.0.1:1", topics, []).unread_dead_letters(pending))
+    assert unread == {"deadletter.read": 0, "deadletter.late": 3, "deadletter.unread": 7, "deadletter.absent": 0}

@@ -110,10 +110,13 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
         broker="kafka",
         store="sqlite",
         broker_lag={"kitchen": 2, "orders": 1},
+        unread_dead_letters={"deadletter.kitchen": 4},
     )
     state.write(tmp_path, shop)
     control_commands.ps(run_dir=tmp_path)
-    assert "kafka: waiting events: 2 for kitchen, 1 for orders" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "kafka: waiting events: 2 for kitchen, 1 for orders" in output
+    assert "kafka: dead letters that no app has read: 4 in deadletter.kitchen" in output
 
 
 def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -28,14 +28,15 @@ from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from tidings.brokers.jetstream import StreamError, pending, unread_dead_letters
+from tidings.brokers.jetstream import StreamError
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, Address, TopicError
-from tidings.brokers.kafka import pending as kafka_pending
 from tidings.brokers.rabbitmq import QueueError
+from tidings.brokers.redis import GroupError
 from tidings.brokers.watch import REFUSED, BrokerWatch
 from tidings_operator import reading
 from tidings_operator.client import COMPONENTS, OWN, Api, ApiError, Client
@@ -62,7 +63,7 @@ COUNT = 15.0
 METRICS = CollectorRegistry()
 PENDING = Gauge(
     "tidings_broker_pending",
-    "Messages of a stream or topic that a consumer has not acknowledged yet, as JetStream or Kafka counts them",
+    "Messages of a stream or topic that a consumer has not acknowledged yet (on RabbitMQ: not received yet)",
     ["stream", "consumer"],
     registry=METRICS,
 )
@@ -78,7 +79,7 @@ UNREAD = Gauge(
 )
 UNREAD_LETTERS = Gauge(
     "tidings_broker_dead_letters_unread",
-    "Dead letters of a topic that no app reads: no list shows them, and the broker drops them with its retention",
+    "Dead letters of a topic that no app has read: no list shows them, and the broker drops them with its retention",
     ["topic"],
     registry=METRICS,
 )
@@ -115,6 +116,8 @@ class Settings:
     """URL of RabbitMQ; empty for other brokers, or if queues are managed elsewhere."""
     kafka_url: str = ""
     """Address of Kafka; empty for other brokers, or if topics are managed elsewhere."""
+    redis_url: str = ""
+    """URL of Redis, where only counts are read; empty for other brokers."""
     partitions: int = DEFAULT_PARTITIONS
     """Number of partitions of created Kafka topics."""
     replicas: int
@@ -122,9 +125,16 @@ class Settings:
     """File that is created once everything is reconciled; the one with the suffix `.alive` is touched by each check."""
 
     @property
+    def kind(self) -> str:
+        """Kind of the managed broker."""
+        if self.redis_url:
+            return "redis"
+        return "nats" if self.nats_url else "kafka" if self.kafka_url else "rabbitmq"
+
+    @property
     def address(self) -> str:
         """URL of the managed broker; empty for others."""
-        return self.nats_url or self.rabbitmq_url or self.kafka_url
+        return self.nats_url or self.rabbitmq_url or self.kafka_url or self.redis_url
 
 
 def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
@@ -225,9 +235,8 @@ class TopologyController:
             for kind in ("EventType", "EventSubscription"):
                 group.create_task(watch(self._client, OWN[kind], self._settings.namespace, "", self, lambda _: None))
             group.create_task(self._keep())
-            if self._settings.nats_url or self._settings.kafka_url:
-                group.create_task(self._count())
             if self._settings.address:
+                group.create_task(self._count())
                 group.create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -290,18 +299,17 @@ class TopologyController:
             await asyncio.sleep(COUNT)
 
     async def _count_waiting(self) -> None:
-        if self._settings.kafka_url:
-            readers = self._broker.readers if self._broker else ()
-            self._export_pending(await asyncio.to_thread(kafka_pending, self._settings.kafka_url, readers))
+        if self._broker is None:  # nothing is planned yet
             return
-        self._export_pending(await pending(self._settings.nats_url, self._topics))
-        self._count_unread(await unread_dead_letters(self._settings.nats_url, self._topics))
+        pending = await self._broker.pending()
+        self._export_pending(pending)
+        self._count_unread(await self._broker.unread_dead_letters(pending))
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Return True if work succeeds; exceptions are logged."""
         try:
             await work()
-        except (ApiError, StreamError, QueueError, TopicError) as error:
+        except (ApiError, StreamError, QueueError, TopicError, GroupError) as error:
             LOG.warning("%s: %s", what, self._hidden(str(error)))
             return False
         except Exception as error:  # noqa: BLE001 - one resource may be the cause, which must not affect others
@@ -420,9 +428,8 @@ class TopologyController:
     def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> BrokerWatch:
         """Watch the topics and consumers of the current plan, and keep the times since when consumers are unread."""
         chosen, before = self._settings, self._broker
-        kind = "nats" if chosen.nats_url else "kafka" if chosen.kafka_url else "rabbitmq"
         broker = self._broker = BrokerWatch(
-            kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
+            chosen.kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
         )
         if before is not None:
             broker.resume(before)
@@ -430,7 +437,7 @@ class TopologyController:
 
     def _hidden(self, text: str) -> str:
         """Remove the broker's address, which may hold a password."""
-        for name in ("nats_url", "rabbitmq_url", "kafka_url"):
+        for name in ("nats_url", "rabbitmq_url", "kafka_url", "redis_url"):
             if address := getattr(self._settings, name):
                 text = text.replace(address, name.upper())
         return text
@@ -445,7 +452,9 @@ def _generation(item: Mapping[str, Any]) -> Any:
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings: TOPOLOGY_<FIELD>, NATS_URL, RABBITMQ_URL, KAFKA_*; TOPOLOGY_GRANTED names a JSON file.
+    """Read the settings: TOPOLOGY_<FIELD>, NATS_URL, RABBITMQ_URL, KAFKA_*, REDIS_*.
+
+    TOPOLOGY_GRANTED names a JSON file.
 
     Raises KeyError for a missing one.
     """
@@ -457,10 +466,17 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         nats_url=environment.get("NATS_URL", ""),
         rabbitmq_url=environment.get("RABBITMQ_URL", ""),
         kafka_url=_kafka(environment),
+        redis_url=_redis(environment),
         partitions=int(environment.get("TOPOLOGY_PARTITIONS", DEFAULT_PARTITIONS)),
         replicas=int(environment.get("TOPOLOGY_REPLICAS", "1")),
         ready=Path(environment.get("TOPOLOGY_READY", "/tmp/topology-ready")),  # noqa: S108 - a pod's own volume
     )
+
+
+def _redis(environment: Mapping[str, str]) -> str:
+    """Return Redis' URL from the settings of components/redis."""
+    host, password = environment.get("REDIS_HOST", ""), environment.get("REDIS_PASSWORD", "")
+    return f"redis://:{quote(password, safe='')}@{host}" if host else ""
 
 
 def _kafka(environment: Mapping[str, str]) -> str:

@@ -69,6 +69,13 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
                 console.print(
                     f"{run_state.broker}: waiting events: {printable(waiting)}", markup=False, highlight=False
                 )
+            if run_state.unread_dead_letters:
+                unread = ", ".join(f"{count} in {topic}" for topic, count in run_state.unread_dead_letters.items())
+                console.print(
+                    f"{run_state.broker}: dead letters that no app has read: {printable(unread)}",
+                    markup=False,
+                    highlight=False,
+                )
             if run_state.broker_repairs:
                 console.print(
                     f"{run_state.broker}: repaired {run_state.broker_repairs} times", markup=False, highlight=False

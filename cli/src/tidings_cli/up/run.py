@@ -83,6 +83,7 @@ class Run:
         self._broker_problem = ""
         self._broker_repairs = 0
         self._broker_lag: Mapping[str, int] = {}
+        self._unread_dead_letters: Mapping[str, int] = {}
         self._identity = Identity.of(os.getpid())
 
     @property
@@ -102,6 +103,7 @@ class Run:
             broker_problem=self._broker_problem,
             broker_repairs=self._broker_repairs,
             broker_lag=self._broker_lag,
+            unread_dead_letters=self._unread_dead_letters,
             dapr_api_token=system.dapr_api_token,
             app_api_token=system.app_api_token,
             processes=tuple(supervisor.state for supervisor in self._supervisors.values()),
@@ -276,13 +278,17 @@ class Run:
                 counted = time.monotonic()
 
     async def _count(self, watch: BrokerWatch) -> None:
-        """Update the number of events that wait for each app."""
+        """Update the number of events that wait for each app, and of dead letters that no app has read."""
+        lag: Mapping[str, int] = {}
+        unread: Mapping[str, int] = {}
         try:
-            lag = await watch.lag()
-        except TidingsError:  # the next check of the broker reports why
-            lag = {}
-        if lag != self._broker_lag:
-            self._broker_lag = lag
+            pending = await watch.pending()
+            lag, unread = watch.lag(pending), await watch.unread_dead_letters(pending)
+        except TidingsError as error:
+            self.note(f"what waits at the broker cannot be counted: {error}", level=1)
+        unread = {topic: count for topic, count in unread.items() if count}
+        if (lag, unread) != (self._broker_lag, self._unread_dead_letters):
+            self._broker_lag, self._unread_dead_letters = lag, unread
             self.changed()
 
     async def _ends_within(self, seconds: float) -> bool:

@@ -100,7 +100,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     broker_repairs: int = 0
     """Number of repairs: recreated streams or queues, and sidecars restarted because they read nothing."""
     broker_lag: Mapping[str, int] = {}
-    """How many events wait at the broker for each app, where any do; nothing on Redis."""
+    """How many events wait at the broker for each app, where any do."""
+    unread_dead_letters: Mapping[str, int] = {}
+    """How many dead letters of each topic no app has read, where there are any: no list shows them."""
     dapr_api_token: str = ""
     app_api_token: str = ""
     processes: tuple[ProcessState, ...] = ()

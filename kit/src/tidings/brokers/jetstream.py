@@ -189,22 +189,27 @@ async def ensure_streams(
 
 
 async def pending(url: str, topics: Iterable[str]) -> dict[tuple[str, str], int]:
-    """How many messages each consumer of the topics' streams has yet to acknowledge, by stream and consumer.
+    """Return how many messages each durable consumer has yet to acknowledge, by stream and consumer.
 
-    A topic that has no stream is left out. Raises ValueError for a malformed topic, and StreamError where NATS does
-    not answer at `url`, has no JetStream, or does not tell.
+    Topics that have no stream are left out.
+
+    Raises:
+        StreamError: NATS does not answer at `url`, has no JetStream, or does not answer in time.
+        ValueError: A topic is malformed.
+
     """
     result: dict[tuple[str, str], int] = {}
     async with _connected(url) as client:
         for stream in map(stream_name, sorted(set(topics))):
             with contextlib.suppress(NotFoundError):
-                for item in await client.jetstream().consumers_info(stream):
+                consumers = await client.jetstream().consumers_info(stream)
+                for item in (item for item in consumers if item.config.durable_name):
                     result[stream, item.name] = (item.num_pending or 0) + (item.num_ack_pending or 0)
     return result
 
 
-async def unread_dead_letters(url: str, topics: Iterable[str]) -> dict[str, int]:
-    """Return how many dead letters each topic holds that has no consumer: nobody lists or replays them.
+async def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
+    """Return how many messages each topic's stream holds, whether read or not; topics without a stream are left out.
 
     Raises:
         StreamError: NATS does not answer at `url`, or has no JetStream.
@@ -213,11 +218,9 @@ async def unread_dead_letters(url: str, topics: Iterable[str]) -> dict[str, int]
     """
     result: dict[str, int] = {}
     async with _connected(url) as client:
-        for topic in sorted({item for item in topics if item.startswith(DEAD_LETTERS)}):
+        for topic in sorted(set(topics)):
             with contextlib.suppress(NotFoundError):
-                info = await client.jetstream().stream_info(stream_name(topic))
-                if not info.state.consumer_count:
-                    result[topic] = info.state.messages
+                result[topic] = (await client.jetstream().stream_info(stream_name(topic))).state.messages
     return result
 
 

@@ -197,26 +197,45 @@ def pending(url: str, readers: Iterable[Reader]) -> dict[tuple[str, str], int]:
         TopicError: Kafka does not answer.
 
     """
-    from kafka import TopicPartition  # noqa: PLC0415 - see the module's docstring
-    from kafka.admin import OffsetSpec  # noqa: PLC0415
-
     expected = set(readers)
     lag: Counter[tuple[str, str]] = Counter()
     with _connected(url) as client:
-        many = _partitions(client, (topic for _, topic in expected))
-        every = [TopicPartition(topic, number) for topic, count in many.items() for number in range(count)]
-        first, last = (
-            {at: item.offset for at, item in client.list_partition_offsets(dict.fromkeys(every, which)).items()}
-            if every
-            else {}
-            for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
-        )
+        offsets = _offsets(client, {topic for _, topic in expected})
         committed = _committed(client, {app for app, _ in expected})
     for app, topic in expected:
-        for at in every:
+        for at, (first, last) in offsets.items():
             if at.topic == topic:
-                lag[topic, app] += max(last[at] - max(committed.get((app, at), 0), first[at]), 0)
+                lag[topic, app] += max(last - max(committed.get((app, at), 0), first), 0)
     return dict(lag)
+
+
+def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
+    """Return how many messages each topic holds, whether read or not; topics that do not exist are left out.
+
+    Raises:
+        TopicError: Kafka does not answer.
+
+    """
+    total: Counter[str] = Counter()
+    with _connected(url) as client:
+        for at, (first, last) in _offsets(client, topics).items():
+            total[at.topic] += last - first
+    return dict(total)
+
+
+def _offsets(client: KafkaAdminClient, topics: Iterable[str]) -> dict[TopicPartition, tuple[int, int]]:
+    """Return the offsets of the first message and after the last one, by partition of each topic that exists."""
+    from kafka import TopicPartition  # noqa: PLC0415 - see the module's docstring
+    from kafka.admin import OffsetSpec  # noqa: PLC0415
+
+    many = _partitions(client, topics)
+    every = [TopicPartition(topic, number) for topic, count in many.items() for number in range(count)]
+    if not every:
+        return {}
+    first, last = (
+        client.list_partition_offsets(dict.fromkeys(every, which)) for which in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+    )
+    return {at: (first[at].offset, last[at].offset) for at in every}
 
 
 def _committed(client: KafkaAdminClient, groups: Iterable[str]) -> dict[tuple[str, TopicPartition], int]:

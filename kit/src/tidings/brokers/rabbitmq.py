@@ -3,12 +3,15 @@
 RabbitMQ keeps nothing that is published before a queue is bound: without these, what services tell while others are
 still starting for the first time would be gone, although publishing succeeds. They are made exactly as daprd makes
 them with the settings of components/rabbitmq; with other settings daprd would refuse them (PRECONDITION_FAILED).
+
+For the same reason, dead letters that no app reads are held in a queue of their own, until an app reads their topic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -16,6 +19,9 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker  # type: ignore[imp
 
 from tidings.errors import TidingsError
 
+MAX_AGE = timedelta(days=7)
+"""How long dead letters are held that no app reads; other brokers keep everything for as long."""
+_HELD = {"x-message-ttl": round(MAX_AGE.total_seconds() * 1000)}
 _PATIENCE = "?connection_attempts=3&retry_delay=1&socket_timeout=5"
 
 
@@ -83,12 +89,31 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
     return waiting
 
 
-def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
+    """Return how many messages of each topic are held because no app reads it; other topics are left out.
+
+    Raises:
+        QueueError: RabbitMQ does not answer.
+
+    """
+    result: dict[str, int] = {}
+    with _connected(url) as connection:
+        for topic in sorted(set(topics)):
+            with suppress(ChannelClosedByBroker):
+                queue = connection.channel().queue_declare(_holding(topic), passive=True)
+                result[topic] = queue.method.message_count
+    return result
+
+
+def ensure_queues(
+    url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]], dead_letters: Iterable[str] = ()
+) -> None:
     """Make the queue of each app's Dapr Subscription, bound to its topic's exchange; what is there already stays.
 
     Args:
         url: RabbitMQ's address, such as `amqp://user:password@host:5672/`.
         subscriptions: App id and Subscription.
+        dead_letters: Topics whose messages are held as long as no app reads them, and then moved to its queue.
 
     Raises:
         QueueError: RabbitMQ does not answer.
@@ -96,21 +121,53 @@ def ensure_queues(url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]
             have been made: one topic must not affect the others.
 
     """
-    topics = {(app, str(subscription["spec"]["topic"])) for app, subscription in subscriptions}
+    queues = {(f"{app}-{entry['spec']['topic']}", str(entry["spec"]["topic"])) for app, entry in subscriptions}
+    read = {topic for _, topic in queues}
+    letters = set(dead_letters)
+    wanted = sorted((queue, topic, None) for queue, topic in queues)
+    held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
     refused: list[str] = []
     with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
         channel = connection.channel()
-        for app, topic in sorted(topics):
-            queue = f"{app}-{topic}"
+        for queue, topic, arguments in [*wanted, *held]:
             try:
                 channel.exchange_declare(topic, "fanout", durable=True)
-                channel.queue_declare(queue, durable=True)
+                channel.queue_declare(queue, durable=True, arguments=arguments)
                 channel.queue_bind(queue, topic)
             except ChannelClosedByBroker as error:
                 refused.append(f"{queue}: {error.reply_text}")
                 channel = connection.channel()
+        for topic in sorted(letters & read):
+            _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
     if refused:
         raise RefusedQueues(
             f"RabbitMQ refuses queues ({'; '.join(refused)}): if they were made with other settings than those of "
             "components/rabbitmq, delete them; if the name is reserved, choose another topic"
         )
+
+
+def _holding(topic: str) -> str:
+    """Return the name of the queue that holds a topic's messages; no app can have it, because app ids have no colon."""
+    return f"tidings:unread-{topic}"
+
+
+def _move_held(connection: pika.BlockingConnection, topic: str, queues: list[str]) -> None:
+    """Move held messages to the queues of their readers, then delete the holding queue.
+
+    A message that is moved twice, because the connection was lost in between, is recognised by its event's identity.
+    """
+    holding, channel = _holding(topic), connection.channel()
+    try:
+        channel.queue_declare(holding, passive=True)
+    except ChannelClosedByBroker:  # nothing is held
+        return
+    channel.queue_unbind(holding, topic)
+    channel.confirm_delivery()
+    while True:
+        method, properties, body = channel.basic_get(holding)
+        if method is None:
+            break
+        for queue in queues:
+            channel.basic_publish("", queue, body, properties, mandatory=True)
+        channel.basic_ack(method.delivery_tag)
+    channel.queue_delete(holding, if_empty=True)

@@ -23,8 +23,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidings.brokers import jetstream, kafka, rabbitmq
-from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing, stream_name
+from tidings.brokers import jetstream, kafka, rabbitmq, redis
+from tidings.brokers.jetstream import DEAD_LETTERS, RefusedStreams, ensure_streams, missing, stream_name
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics, topic_ids
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 
@@ -101,6 +101,10 @@ class BrokerWatch:
         """App and topic of each subscription."""
         return [(app, str(subscription["spec"]["topic"])) for app, subscription in self.subscriptions]
 
+    @property
+    def _dead_letters(self) -> list[str]:
+        return [topic for topic in self.topics if topic.startswith(DEAD_LETTERS)]
+
     async def ensure(self) -> list[str]:
         """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.
 
@@ -114,7 +118,7 @@ class BrokerWatch:
         if self.kind == "nats":
             await ensure_streams(self.url, self.topics, component=self.component, replicas=self.replicas)
         elif self.kind == "rabbitmq":
-            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions)
+            await asyncio.to_thread(ensure_queues, self.url, self.subscriptions, self._dead_letters)
         elif self.kind == "kafka":
             created = await asyncio.to_thread(
                 ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
@@ -157,26 +161,52 @@ class BrokerWatch:
             return await self._look_at_topics()
         return Found()
 
-    async def lag(self) -> dict[str, int]:
-        """Return how many events wait for each app, where any do; nothing on Redis, which is not asked.
+    async def pending(self) -> Mapping[tuple[str, str], int]:
+        """Return how many messages wait for each app, by topic (on NATS, its stream) and app.
 
         Raises:
-            StreamError, QueueError, TopicError: The broker does not answer.
+            StreamError, QueueError, TopicError, GroupError: The broker does not answer.
 
         """
-        readers = set(self.readers)
-        waiting: Mapping[tuple[str, str], int] = {}
         if self.kind == "nats":
-            waiting = await jetstream.pending(self.url, self.topics)
-            readers = {(app, stream_name(topic)) for app, topic in readers}
-        elif self.kind == "rabbitmq":
-            waiting = await asyncio.to_thread(rabbitmq.pending, self.url, readers)
-        elif self.kind == "kafka":
-            waiting = await asyncio.to_thread(kafka.pending, self.url, readers)
+            return await jetstream.pending(self.url, self.topics)
+        if self.kind == "rabbitmq":
+            return await asyncio.to_thread(rabbitmq.pending, self.url, self.readers)
+        if self.kind == "kafka":
+            return await asyncio.to_thread(kafka.pending, self.url, self.readers)
+        return await asyncio.to_thread(redis.pending, self.url, self.topics)
+
+    def _in_pending(self, topic: str) -> str:
+        """Return the name of a topic in `pending`."""
+        return stream_name(topic) if self.kind == "nats" else topic
+
+    def lag(self, pending: Mapping[tuple[str, str], int]) -> dict[str, int]:
+        """Return how many events wait for each app of the plan, where any do."""
         total: Counter[str] = Counter()
-        for app, topic in readers:
-            total[app] += waiting.get((topic, app), 0)
+        for app, topic in set(self.readers):
+            total[app] += pending.get((self._in_pending(topic), app), 0)
         return {app: count for app, count in sorted(total.items()) if count}
+
+    async def unread_dead_letters(self, pending: Mapping[tuple[str, str], int]) -> dict[str, int]:
+        """Return how many dead letters of each dead-letter topic no app has read yet: no list shows them.
+
+        Raises:
+            StreamError, QueueError, TopicError, GroupError: The broker does not answer.
+
+        """
+        read = {
+            topic: [count for (name, _), count in pending.items() if name == self._in_pending(topic)]
+            for topic in self._dead_letters
+        }
+        without_reader = [topic for topic, counts in read.items() if not counts]
+        held = await self._stored(without_reader) if without_reader else {}
+        return {topic: min(counts, default=held.get(topic, 0)) for topic, counts in read.items()}
+
+    async def _stored(self, topics: Collection[str]) -> Mapping[str, int]:
+        if self.kind == "nats":
+            return await jetstream.stored(self.url, topics)
+        stored = {"rabbitmq": rabbitmq.stored, "kafka": kafka.stored, "redis": redis.stored}[self.kind]
+        return await asyncio.to_thread(stored, self.url, topics)
 
     async def _look_at_topics(self) -> Found:
         created: list[str] = []
