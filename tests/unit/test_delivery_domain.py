@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from delivery.domain import Address, Assignment, Delivery, NotOnDuty, Roster, Status, WrongStep
+from delivery.domain import Address, Assignment, Delivery, NotOnDuty, Recipient, Roster, Status, WrongStep
 
 NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=20)
@@ -17,7 +17,7 @@ Happens = Callable[[Delivery], bool]
 
 
 def confirm(delivery: Delivery) -> bool:
-    return delivery.confirm("Ann", HOME, NOW)
+    return delivery.confirm(Recipient("customer-1", "Ann", HOME), NOW)
 
 
 def box(delivery: Delivery) -> bool:

@@ -202,3 +202,129 @@ async def test_reasons_of_failures_and_log_lines_are_masked(keys: KeyFile, tmp_p
     finally:
         handling.reset(token)
     assert line == {"event": "failed", "exception": "KeyError: '***'", "n": 1}
+
+
+# -- documents ----------------------------------------------------------------------------------------------------
+
+
+class Driver(msgspec.Struct):
+    driver_id: Annotated[str, SUBJECT] = ""
+    name: Annotated[str, PERSONAL] = ""
+
+
+class Place(msgspec.Struct):
+    street: Annotated[str, PERSONAL]
+
+
+class Buyer(msgspec.Struct):
+    buyer_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+
+
+class Sale(msgspec.Struct):
+    """Its street belongs to the buyer, the only person within; each driver is a person of their own."""
+
+    sale_id: str
+    buyer: Buyer
+    place: Place
+    note: str = ""
+
+
+class Crew(msgspec.Struct):
+    drivers: dict[str, Driver] = {}
+    street: Annotated[str, PERSONAL] = ""
+
+
+class Plain(msgspec.Struct):
+    text: str
+
+
+SALE = Sale("s-1", Buyer("p-1", 'Ada "the" Łovelace'), Place("Basil Lane 7"), "no onions")
+
+
+def stored(document: Any, name: str = "sale/s-1") -> bytes:
+    return personal.encrypt_document(document, msgspec.json.encode(document), name)
+
+
+def loaded(model: Any, data: bytes, name: str = "sale/s-1") -> Any:
+    return msgspec.json.decode(personal.decrypt_document(model, data, name), type=model)
+
+
+def test_documents_hold_ciphertext_and_are_read_until_the_key_is_destroyed(keys: KeyFile):
+    data = stored(SALE)
+    assert not any(secret in data.decode() for secret in ("Ada", "Łovelace", "Basil"))
+    assert b"no onions" in data
+    assert loaded(Sale, data) == SALE
+    keys.destroy("p-1")
+    forgotten = loaded(Sale, data)
+    assert (forgotten.buyer.name, forgotten.place.street, forgotten.note) == ("***", "***", "no onions")
+    assert loaded(Sale, stored(SALE)).buyer.name == "***"  # nor is it stored again
+
+
+def test_each_value_of_a_document_belongs_to_the_person_nearest_to_it(keys: KeyFile):
+    crew = Crew({"d-1": Driver("d-1", "Ada"), "d-2": Driver("d-2", "Bo"), "d-3": Driver()})
+    data = stored(crew)
+    keys.destroy("d-2")
+    assert loaded(Crew, data).drivers == {"d-1": Driver("d-1", "Ada"), "d-2": Driver("d-2", "***"), "d-3": Driver()}
+    with pytest.raises(DefinitionError, match="street is personal, but the document names several persons"):
+        stored(msgspec.structs.replace(crew, street="Basil Lane 7"))
+    with pytest.raises(DefinitionError, match="name is personal, but the document names no person"):
+        stored(Crew({"d-4": Driver("", "Ada")}))
+
+
+def test_a_value_cannot_be_moved_to_another_document_or_read_without_keys(keys: KeyFile):
+    data = stored(SALE)
+    with pytest.raises(DefinitionError, match="sale/s-2 has a personal value that was changed, or belongs to another"):
+        loaded(Sale, data, "sale/s-2")
+    personal.use(None)
+    with pytest.raises(DefinitionError, match=r"sale/s-1 has encrypted personal data: set TIDINGS_KEYS"):
+        loaded(Sale, data)
+
+
+@pytest.mark.parametrize("typed", ["encrypted:v1:", "encrypted:v1:AAAA.AAAA", '"encrypted:v1:AAAA.AAAA"'])
+def test_text_that_looks_encrypted_is_read_as_it_was_saved(keys: KeyFile, typed: str):
+    sale = Sale("s-1", Buyer("p-1", typed), Place(typed), typed)
+    assert loaded(Sale, stored(sale)) == sale
+    assert loaded(Plain, stored(Plain(typed))) == Plain(typed)
+
+
+def test_documents_without_marks_cost_no_work_and_those_saved_before_can_be_read(keys: KeyFile):
+    data = msgspec.json.encode(Plain("x"))
+    assert personal.encrypt_document(Plain("x"), data, "plain/1") is data
+    assert personal.decrypt_document(Plain, data, "plain/1") is data
+    assert loaded(Sale, msgspec.json.encode(SALE)) == SALE
+
+
+async def test_a_service_saves_ciphertext_and_masks_what_it_loaded_in_logs_and_reasons(keys: KeyFile, tmp_path: Path):
+    handlers = Handlers()
+    lines: list[Any] = []
+
+    @handlers.on(CustomerCame)
+    async def save(_: CustomerCame, context: StateContext) -> None:
+        sale = await context.load(Sale, "s-1")
+        if sale is not None:
+            lines.append(redact_personal_data(logging, "info", {"event": f"sold to {sale.place.street}"}))
+            raise Rejected(f"sold to {sale.buyer.name} before")
+        context.save("s-1", SALE)
+
+    sidecar = MemorySidecar("shop")
+    service = Service("shop", handlers, sidecar=sidecar, settings=Settings(tidings_keys=tmp_path / "keys.db"))
+    await service.start()
+    try:
+        await service._started()
+        route = next(iter(handlers))
+        plain = Envelope(
+            id="e-1", source="web", type="shop.customerCame", version="1", specversion="1.0",
+            data=msgspec.Raw(b'{"customer": {"id": "p-9"}, "amount": 1}'),
+        )  # fmt: skip
+        await service._runner.attempt(route, DeliveryContext("shop", plain, "web"), RetryPolicy())
+        item = await sidecar.get("sale/s-1")
+        assert item is not None
+        assert not any(secret in item.value.decode() for secret in ("Łovelace", "Basil"))
+        again = msgspec.structs.replace(plain, id="e-2")
+        outcome = await service._runner.attempt(route, DeliveryContext("shop", again, "web"), RetryPolicy())
+        assert isinstance(outcome, DeadLetter)
+        assert outcome.reason == "sold to *** before"
+        assert lines == [{"event": "sold to ***"}]
+    finally:
+        await service.stop()

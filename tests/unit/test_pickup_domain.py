@@ -16,7 +16,7 @@ Happens = Callable[[ShelvedOrder], bool]
 
 
 def confirm(order: ShelvedOrder) -> bool:
-    return order.confirm("Ann", code=CODE, now=NOW)
+    return order.confirm("customer-1", "Ann", code=CODE, now=NOW)
 
 
 def box(order: ShelvedOrder) -> bool:

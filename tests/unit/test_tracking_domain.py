@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.domain import Content, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder, words
+from tracking.domain import DRIVER, Content, Driver, Entry, Fact, Latest, Line, ReadModel, Stage, TrackedOrder, words
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 CONTENT = Content(fulfilment="delivery", total_cents=950, lines=(Line("margherita", "Margherita", 1, 950),))
@@ -142,3 +142,16 @@ def test_the_latest_orders_are_kept_and_the_oldest_forgotten() -> None:
 @pytest.mark.parametrize(("cents", "written"), [(0, "€0.00"), (5, "€0.05"), (123456, "€1234.56")])
 def test_money(cents: int, written: str) -> None:
     assert words.euros(cents) == written
+
+
+def test_a_description_shows_the_drivers_name_which_is_stored_apart() -> None:
+    entry = Entry(
+        id="1",
+        type="a.b",
+        version=1,
+        time=NOON,
+        source="a",
+        words=f"{DRIVER} comes.",
+        driver=Driver(driver_id="d", name="Kim"),
+    )
+    assert (entry.description, entry.words) == ("Kim comes.", "{driver} comes.")

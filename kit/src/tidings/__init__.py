@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from tidings.context import Context as Context
     from tidings.errors import Rejected as Rejected
     from tidings.errors import TidingsError as TidingsError
+    from tidings.marks import PERSONAL as PERSONAL
+    from tidings.marks import SUBJECT as SUBJECT
     from tidings.messages.envelope import Received as Received
     from tidings.messages.events import Event as Event
     from tidings.messages.events import command as command
     from tidings.messages.events import event as event
     from tidings.messages.events import upcaster as upcaster
-    from tidings.messages.personal import PERSONAL as PERSONAL
-    from tidings.messages.personal import SUBJECT as SUBJECT
     from tidings.outbox.log import StateContext as StateContext
     from tidings.outcomes import DeadLetter as DeadLetter
     from tidings.outcomes import Done as Done
@@ -36,12 +36,12 @@ _MODULES = {
     "Event": "messages.events",
     "Handlers": "consume.handlers",
     "Outcome": "outcomes",
-    "PERSONAL": "messages.personal",
+    "PERSONAL": "marks",
     "Received": "messages.envelope",
     "Rejected": "errors",
     "Retry": "outcomes",
     "RetryPolicy": "consume.policy",
-    "SUBJECT": "messages.personal",
+    "SUBJECT": "marks",
     "Service": "service",
     "Settings": "settings",
     "StateContext": "outbox.log",

@@ -72,7 +72,7 @@ class Runner:
         # A request without baggage keeps that of the context, which an instrumented framework has set.
         carrying = tracing.carrying(delivery.envelope) if delivery.envelope.baggage else nullcontext()
         try:
-            with carrying:
+            with carrying, personal.remembering():
                 return await self._retry_conflicts(function, message, delivery)
         finally:
             handling.reset(token)
@@ -138,6 +138,12 @@ class Runner:
         self, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy, timeout: float | None = None
     ) -> Outcome:
         """Run a handler once for an event. Exceptions become outcomes, except those that end the task."""
+        with personal.remembering():
+            return await self._attempt(handler, delivery, retry, timeout)
+
+    async def _attempt(
+        self, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy, timeout: float | None
+    ) -> Outcome:
         token = handling.set(delivery)  # reset only after logging the outcome, so that log lines carry the event's ids
         try:
             with tracing.carrying(delivery.envelope):
@@ -156,7 +162,7 @@ class Runner:
 
 def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
     """Mask personal data of the event in the outcome's reason, which is logged, traced and dead-lettered."""
-    if not delivery.envelope.datasubject or isinstance(outcome, Done):
+    if isinstance(outcome, Done) or not (delivery.envelope.datasubject or personal.has_values()):
         return outcome
     return replace(outcome, reason=personal.redact(delivery.envelope, outcome.reason))
 

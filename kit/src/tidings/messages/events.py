@@ -248,14 +248,18 @@ def encode(message: object) -> bytes:
 
 def json_schema(cls: type[Any]) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of an event's data, as exported to `contracts/schemas`."""
-    kind = message_type(cls)
-    build = getattr(cls, "model_json_schema", None)
-    schema: dict[str, Any] = build(by_alias=True) if build is not None else _inline(msgspec.json.schema(cls))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": kind.label,
-        **{key: value for key, value in schema.items() if key != "title"},
+        "title": message_type(cls).label,
+        **{key: value for key, value in class_schema(cls).items() if key != "title"},
     }
+
+
+def class_schema(cls: type[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of any class: a pydantic model, or what msgspec supports."""
+    build = getattr(cls, "model_json_schema", None)
+    schema: dict[str, Any] = build(by_alias=True) if build is not None else _inline(msgspec.json.schema(cls))
+    return schema
 
 
 def _inline(schema: dict[str, Any]) -> dict[str, Any]:

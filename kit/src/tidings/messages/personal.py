@@ -1,4 +1,4 @@
-"""Personal data in events: marks on fields, and the encryption of what is marked.
+"""Personal data in events and documents: the encryption of what `tidings.marks` marks.
 
     class Customer(Event):
         customer_id: Annotated[str, SUBJECT]
@@ -14,6 +14,11 @@ envelope names the person in its attribute `datasubject`.
 
 An encrypted value is a string, `encrypted:v1:` and base64url of nonce and ciphertext (AES-256-GCM). It is bound to its
 event: in another one it cannot be decrypted.
+
+Documents are encrypted in the same way when they are saved, and decrypted when they are loaded. A document may be about
+several persons: a value belongs to the subject in the same object, else to the only one within the nearest object
+around it. The value names its person: `encrypted:v1:`, base64url of the pseudonym, a dot, and base64url of the
+ciphertext. It is bound to the document's key.
 """
 
 from __future__ import annotations
@@ -22,7 +27,10 @@ import base64
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -31,25 +39,20 @@ import msgspec
 import structlog
 
 from tidings.errors import DefinitionError, MalformedEvent
+from tidings.marks import CLASSIFICATION, DATA_SUBJECT
 from tidings.messages.envelope import Envelope
-from tidings.messages.events import json_schema, message_type
+from tidings.messages.events import class_schema, message_type
 
 log = structlog.get_logger(__name__)
 
-CLASSIFICATION = "x-data-classification"
-DATA_SUBJECT = "x-data-subject"
 MASK = "***"
 """What handlers read instead of a value whose key is destroyed or out of reach."""
 PREFIX = "encrypted:v1:"
 
-PERSONAL = msgspec.Meta(extra_json_schema={CLASSIFICATION: {"category": "PII"}})
-"""Marks a string as personal data of the event's subject."""
-SUBJECT = msgspec.Meta(extra_json_schema={DATA_SUBJECT: True})
-"""Marks the one string that identifies the person, by a pseudonym that remains after the person is forgotten."""
-
 _NONCE = 12  # bytes
 # A whole JSON string, and no name of a property. PREFIX and base64url need no escapes in JSON.
 _ENCRYPTED = re.compile(rb'"encrypted:v1:([A-Za-z0-9_=-]*)"(?!\s*:)')
+_STORED = re.compile(rb'"encrypted:v1:([A-Za-z0-9_=-]*)\.([A-Za-z0-9_=-]*)"(?!\s*:)')
 SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
 
 
@@ -89,10 +92,10 @@ def encrypt(model: Any, data: bytes, source: str, event_id: str) -> tuple[bytes,
     message = json.loads(data)
     subject = marks.subject(message)
     key = keys.create(subject)
-    seal = _mask if key is None else _sealer(key, _bound_to(source, event_id))
+    seal = None if key is None else _sealer(key, _bound_to(source, event_id))
     for container, step, value in marks.personal(message):
-        container[step] = seal(value)
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode(), subject
+        container[step] = MASK if seal is None else PREFIX + seal(value)
+    return _encoded(message), subject
 
 
 def decrypt(envelope: Envelope) -> bytes | msgspec.Raw:
@@ -108,15 +111,97 @@ def decrypt(envelope: Envelope) -> bytes | msgspec.Raw:
     return _ENCRYPTED.sub(lambda found: json.dumps(opened(found[1]), ensure_ascii=False).encode(), bytes(envelope.data))
 
 
-def redact(envelope: Envelope, text: str) -> str:
-    """Mask the personal values of an event in a text, such as the message of an exception."""
-    if not envelope.datasubject:
-        return text
+def encrypt_document(value: Any, data: bytes, name: str) -> bytes:
+    """Encrypt the marked fields of a document, each with the key of its person. Empty strings stay as they are.
+
+    Args:
+        value: The document.
+        data: The document, encoded.
+        name: Its key in the store.
+
+    Raises:
+        DefinitionError: It is not clear whose a personal value is, or a marked field is no string.
+
+    """
+    model: Any = type(value)
+    marks = marks_of(model)
+    keys = _keys
+    if marks is None:
+        return data
+    if keys is None:
+        _warn(marks.label)
+        return data
+    document = json.loads(data)
+    bound_to = _bound_to_document(name)
+    for container, step, text, person in list(marks.personal_of_each(document)):
+        key = keys.create(person)
+        _note(text)
+        owner = base64.urlsafe_b64encode(person.encode()).decode()
+        container[step] = MASK if key is None else f"{PREFIX}{owner}.{_sealer(key, bound_to)(text)}"
+    return _encoded(document)
+
+
+def decrypt_document(model: Any, data: bytes | msgspec.Raw, name: str) -> bytes | msgspec.Raw:
+    """Return a document with its personal fields in plain text; those of forgotten persons are `MASK`.
+
+    Raises:
+        DefinitionError: A value was changed or belongs to another document, or there are no keys in this process: with
+            masks in their place, the values would be lost when the document is saved.
+
+    """
+    if marks_of(model) is None:
+        return data
+    bound_to = _bound_to_document(name)
+
+    def opened(found: re.Match[bytes]) -> bytes:
+        if _keys is None:
+            raise DefinitionError(f"{name} has encrypted personal data: set TIDINGS_KEYS as when it was saved")
+        try:
+            key = _keys.key(base64.urlsafe_b64decode(found[1]).decode())
+            text = MASK if key is None else _unsealed(key, found[2], bound_to)
+        except Exception as error:
+            raise DefinitionError(
+                f"{name} has a personal value that was changed, or belongs to another document"
+            ) from error
+        _note(text)
+        return json.dumps(text, ensure_ascii=False).encode()
+
+    return _STORED.sub(opened, bytes(data))
+
+
+_seen: ContextVar[set[str] | None] = ContextVar("personal_values", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Remember the personal values of documents that are loaded or saved in this context, for `redact`."""
+    token = _seen.set(set())
     try:
-        opened = _opener(envelope)
-        values = {opened(found[1]) for found in _ENCRYPTED.finditer(bytes(envelope.data))}
-    except MalformedEvent:
-        return text  # nothing was decrypted, so the text holds no value
+        yield
+    finally:
+        _seen.reset(token)
+
+
+def has_values() -> bool:
+    """Return True if documents with personal values have been loaded or saved in this context."""
+    return bool(_seen.get())
+
+
+def _note(text: str) -> None:
+    seen = _seen.get()
+    if seen is not None:
+        seen.add(text)
+
+
+def redact(envelope: Envelope, text: str) -> str:
+    """Mask the personal values of an event, and of the documents loaded or saved for it, in a text such as an error."""
+    values = set(_seen.get() or ())
+    if envelope.datasubject:
+        try:
+            opened = _opener(envelope)
+            values |= {opened(found[1]) for found in _ENCRYPTED.finditer(bytes(envelope.data))}
+        except MalformedEvent:
+            pass  # nothing was decrypted, so the text holds no value of the event
     for value in sorted(values - {"", MASK}, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
     return text
@@ -124,7 +209,7 @@ def redact(envelope: Envelope, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks of an event class, by its JSON Schema."""
+    """The marks of a class, by its JSON Schema."""
 
     label: str
     schema: Mapping[str, Any]
@@ -159,6 +244,38 @@ class Marks:
             # What a user has typed in must not be taken for an encrypted value: encrypted, it is read as it was.
             if isinstance(value, str) and (is_personal or value.startswith(PREFIX)):
                 yield container, step, value
+
+    def personal_of_each(self, document: Any) -> Iterator[tuple[Any, Any, str, str]]:
+        """Yield the place, the value and the person of each personal string that is not empty.
+
+        Raises:
+            DefinitionError: It is not clear whose a value is, or a marked value is no string.
+
+        """
+        around: dict[int, int] = {}
+        own: dict[int, set[str]] = defaultdict(set)
+        within: dict[int, set[str]] = defaultdict(set)
+        for container, _, value, schemas in list(self._strings(document)):
+            if isinstance(value, dict | list):
+                around[id(value)] = id(container)
+            elif value and _has(schemas, DATA_SUBJECT):
+                own[id(container)].add(value)
+                place: int | None = id(container)
+                while place is not None:
+                    within[place].add(value)
+                    place = around.get(place)
+        for container, step, value in self.personal(document):
+            place = id(container)
+            while place is not None and not (persons := own.get(place) or within.get(place, set())):
+                place = around.get(place)
+            if value and len(persons) != 1:
+                raise DefinitionError(
+                    f"{self.label}: {step} is personal, but the document names "
+                    f"{'several persons' if persons else 'no person'} it may belong to: give the object around it one "
+                    "field that is marked with SUBJECT, and a value"
+                )
+            if value:
+                yield container, step, value, next(iter(persons))
 
     def _strings(self, message: Any) -> Iterator[tuple[Any, Any, Any, tuple[Mapping[str, Any], ...]]]:
         """Yield each value inside with its container and the schemas that apply to it."""
@@ -198,15 +315,18 @@ class Marks:
 
 @lru_cache(maxsize=1024)
 def marks_of(model: Any) -> Marks | None:
-    """Return the marks of an event class, or None if it has none.
+    """Return the marks of the class of an event or a document, or None if it has none.
 
     Raises:
         DefinitionError: The class cannot be exported as JSON Schema, so that its marks are unknown.
 
     """
-    label = message_type(model).label
     try:
-        schema = json_schema(model)
+        label = message_type(model).label
+    except DefinitionError:
+        label = model.__name__
+    try:
+        schema = class_schema(model)
     except Exception as error:
         raise DefinitionError(f"{label} has no JSON Schema, so its personal fields are unknown: {error}") from error
     text = json.dumps(schema, default=str)
@@ -266,8 +386,12 @@ def _bound_to(source: str, event_id: str) -> bytes:
     return Envelope(source=source, id=event_id).identity.encode()
 
 
-def _mask(_: str) -> str:
-    return MASK
+def _bound_to_document(name: str) -> bytes:
+    return f"document {name}".encode()
+
+
+def _encoded(message: Any) -> bytes:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _sealer(key: bytes, bound_to: bytes) -> Callable[[str], str]:
@@ -276,9 +400,14 @@ def _sealer(key: bytes, bound_to: bytes) -> Callable[[str], str]:
     def seal(value: str) -> str:
         nonce = os.urandom(_NONCE)
         sealed = nonce + cipher.encrypt(nonce, value.encode(), bound_to)
-        return PREFIX + base64.urlsafe_b64encode(sealed).decode()
+        return base64.urlsafe_b64encode(sealed).decode()
 
     return seal
+
+
+def _unsealed(key: bytes, value: bytes, bound_to: bytes) -> str:
+    sealed = base64.b64decode(value, altchars=b"-_", validate=True)
+    return str(_cipher(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound_to).decode())
 
 
 def _opener(envelope: Envelope) -> Callable[[bytes], str]:
@@ -290,8 +419,7 @@ def _opener(envelope: Envelope) -> Callable[[bytes], str]:
         if key is None:
             return MASK
         try:
-            sealed = base64.b64decode(value, altchars=b"-_", validate=True)
-            return str(_cipher(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound_to).decode())
+            return _unsealed(key, value, bound_to)
         except Exception as error:  # of cryptography's, which is imported only where it is needed
             reason = f"a personal value of {envelope.datasubject} was changed, or belongs to another event"
             raise MalformedEvent(f"{envelope.label}: {reason}") from error

@@ -17,6 +17,7 @@ import msgspec
 from tidings.context import AlreadyHandled, Context
 from tidings.dapr import Item, Operation, Sidecar, Upsert
 from tidings.errors import DefinitionError, OneDocument, StateConflict
+from tidings.messages import personal
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
@@ -120,7 +121,7 @@ class DocumentContext(Context):
             raise AlreadyHandled
         if loaded.item is None:
             return None
-        return msgspec.json.decode(loaded.document.value, type=model)
+        return msgspec.json.decode(personal.decrypt_document(model, loaded.document.value, name), type=model)
 
     def save(self, key: str, value: object, *, ttl: timedelta | None = None) -> None:
         """Write a loaded aggregate when the handler returns; one per unit of work.
@@ -154,7 +155,8 @@ class DocumentContext(Context):
         if self._saved is not None:
             name, value = self._saved
             loaded = self._loaded[name]
-            loaded.document.value = msgspec.Raw(msgspec.json.encode(value))
+            encoded = personal.encrypt_document(value, msgspec.json.encode(value), name)
+            loaded.document.value = msgspec.Raw(encoded)
             return name, loaded.document, loaded.item
         if len(self.delivery.keys) > 1:
             raise OneDocument(

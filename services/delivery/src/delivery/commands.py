@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from delivery.domain import Status
-from tidings import Event, command
+from tidings import PERSONAL, SUBJECT, Event, command
 
 
 @command("delivery.updateRoster", subject="order_id")
@@ -18,8 +20,8 @@ class HandOver(Event):
     """Assign an order to the driver chosen from the roster."""
 
     order_id: str
-    driver_id: str
-    driver_name: str
+    driver_id: Annotated[str, SUBJECT]
+    driver_name: Annotated[str, PERSONAL]
 
 
 @command("delivery.giveUp", subject="order_id")

@@ -9,6 +9,7 @@ from tidings import Event, event
 class Customer(Event):
     """The customer of an order."""
 
+    customer_id: str
     name: str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delivery.commands import DriveOn, GiveUp, HandOver, UpdateRoster
 from delivery.consumed import OrderCancelled, OrderConfirmed, PizzaBoxed
-from delivery.domain import Delivery, Status
+from delivery.domain import Delivery, Recipient, Status
 from delivery.use_cases import progress, rostering
 from tidings import Handlers, Rejected, StateContext
 
@@ -19,8 +19,9 @@ async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
         return
     if event.address is None:
         raise Rejected(f"order {event.order_id} is for delivery but has no address")
+    recipient = Recipient(event.customer.customer_id, event.customer.name, event.address)
     delivery = await _load_or_create(event.order_id, context)
-    if delivery.confirm(event.customer.name, event.address, context.now):
+    if delivery.confirm(recipient, context.now):
         progress.find_driver(delivery, context)
     context.save(delivery.order_id, delivery)
 

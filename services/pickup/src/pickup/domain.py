@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from zlib import crc32
 
 import msgspec
+
+from tidings.marks import PERSONAL, SUBJECT
 
 SHELVES = "ABCDEFGH"
 
@@ -52,18 +55,19 @@ class ShelvedOrder(msgspec.Struct, kw_only=True):
     order_id: str
     correlation_id: str = ""
     status: Status = Status.NEW
-    customer_name: str = ""
+    customer_id: Annotated[str, SUBJECT] = ""
+    customer_name: Annotated[str, PERSONAL] = ""
     boxes: int = 0
     shelf: str = ""
     code: str = ""
     shelved_at: datetime | None = None
     until: datetime | None = None
 
-    def confirm(self, customer_name: str, *, code: str, now: datetime) -> bool:
+    def confirm(self, customer_id: str, customer_name: str, *, code: str, now: datetime) -> bool:
         """Record the customer; return whether the order is now on its shelf."""
         if self.status not in {Status.NEW, Status.BOXED}:
             return False
-        self.customer_name = customer_name
+        self.customer_id, self.customer_name = customer_id, customer_name
         if self.status is Status.BOXED:
             return self._shelve(code, now)
         self.status = Status.CONFIRMED
@@ -128,7 +132,8 @@ class Place(msgspec.Struct, frozen=True):
     """An order on a shelf."""
 
     shelf: str
-    customer_name: str
+    customer_id: Annotated[str, SUBJECT]
+    customer_name: Annotated[str, PERSONAL]
     boxes: int
     shelved_at: datetime | None
 
@@ -141,7 +146,9 @@ class ShelfIndex(msgspec.Struct):
     def apply(self, order: ShelvedOrder) -> None:
         """Add the order if it is on its shelf, remove it otherwise. Idempotent."""
         if order.status is Status.SHELVED:
-            self.orders[order.order_id] = Place(order.shelf, order.customer_name, order.boxes, order.shelved_at)
+            self.orders[order.order_id] = Place(
+                order.shelf, order.customer_id, order.customer_name, order.boxes, order.shelved_at
+            )
         else:
             self.orders.pop(order.order_id, None)
 

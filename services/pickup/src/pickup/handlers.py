@@ -21,7 +21,7 @@ async def order_confirmed(event: OrderConfirmed, context: StateContext) -> None:
     if event.fulfilment != _PICKUP:
         return
     order = await load_or_create(event.order_id, context)
-    if order.confirm(event.customer.name, code=new_code(), now=context.now):
+    if order.confirm(event.customer.customer_id, event.customer.name, code=new_code(), now=context.now):
         publish_shelved(order, context)
     context.save(order.order_id, order)
 

@@ -144,6 +144,7 @@ class CollectionExpired(OrderEvent):
 class DriverAssigned(OrderEvent):
     """The order was assigned to a driver."""
 
+    driver_id: str
     driver_name: str
 
 

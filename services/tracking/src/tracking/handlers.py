@@ -10,7 +10,7 @@ from tracking.settings import settings
 from tracking.use_cases import model
 from tracking.use_cases.live import live
 from tracking.use_cases.model import CURRENT, OrderChange, read_model
-from tracking.use_cases.timeline import TRACKED_EVENTS, describe
+from tracking.use_cases.timeline import TRACKED_EVENTS, describe, driver_of
 
 handlers = Handlers()
 
@@ -27,6 +27,7 @@ async def track(event: OrderEvent, context: StateContext) -> None:
         time=context.time,
         source=metadata.source,
         words=words,
+        driver=driver_of(event),
     )
     is_replay = bool(metadata.replayto)
     order = await model.add(OrderChange(event.order_id, entry, fact, is_replay), context)

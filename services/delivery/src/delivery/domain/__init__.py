@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from delivery.domain.delivery import Address, Delivery, Failure, Status, WrongStep
+from delivery.domain.delivery import Address, Delivery, Failure, Recipient, Status, WrongStep
 from delivery.domain.roster import Assignment, Driver, NotOnDuty, Roster
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Driver",
     "Failure",
     "NotOnDuty",
+    "Recipient",
     "Roster",
     "Status",
     "WrongStep",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from tidings.marks import PERSONAL, SUBJECT
 
 Failure = Literal["noDriverAvailable", "addressNotFound", "nobodyHome"]
 
@@ -41,9 +43,17 @@ _DRIVER = frozenset({Status.ASSIGNED, Status.COLLECTED})
 class Address(msgspec.Struct, frozen=True):
     """Delivery address."""
 
-    street: str
-    city: str
-    postcode: str
+    street: Annotated[str, PERSONAL]
+    city: Annotated[str, PERSONAL]
+    postcode: Annotated[str, PERSONAL]
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """The customer who gets the order."""
+
+    customer_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+    address: Address
 
 
 class Delivery(msgspec.Struct, kw_only=True):
@@ -51,6 +61,7 @@ class Delivery(msgspec.Struct, kw_only=True):
 
     Attributes:
         correlation_id: Correlation id of the order, for the events of steps that are requested over HTTP.
+        recipient: The customer; None until the order is confirmed.
         driver_id: The driver the order is assigned to; empty before.
         changed_at: Time of the last change of `status`.
 
@@ -59,13 +70,20 @@ class Delivery(msgspec.Struct, kw_only=True):
     order_id: str
     correlation_id: str = ""
     status: Status = Status.NEW
-    customer_name: str = ""
-    address: Address | None = None
+    recipient: Recipient | None = None
     boxes: int = 0
-    driver_id: str = ""
-    driver_name: str = ""
+    driver_id: Annotated[str, SUBJECT] = ""
+    driver_name: Annotated[str, PERSONAL] = ""
     failure: Failure | None = None
     changed_at: datetime | None = None
+
+    @property
+    def customer_name(self) -> str:
+        return self.recipient.name if self.recipient else ""
+
+    @property
+    def address(self) -> Address | None:
+        return self.recipient.address if self.recipient else None
 
     @property
     def needs_driver(self) -> bool:
@@ -75,11 +93,11 @@ class Delivery(msgspec.Struct, kw_only=True):
     def occupies_driver(self) -> bool:
         return self.status in _DRIVER
 
-    def confirm(self, customer_name: str, address: Address, now: datetime) -> bool:
-        """Record the address; return whether the order now needs a driver."""
+    def confirm(self, recipient: Recipient, now: datetime) -> bool:
+        """Record the customer and the address; return whether the order now needs a driver."""
         if self.status not in {Status.NEW, Status.BOXED}:
             return False
-        self.customer_name, self.address = customer_name, address
+        self.recipient = recipient
         return self._wait_if_ready(Status.CONFIRMED, now)
 
     def box(self, boxes: int, now: datetime) -> bool:

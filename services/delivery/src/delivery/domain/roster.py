@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 from delivery.domain.delivery import Delivery
+from tidings.marks import PERSONAL, SUBJECT
 
 
 class NotOnDuty(Exception):
@@ -23,8 +25,8 @@ class Driver(msgspec.Struct, kw_only=True):
 
     """
 
-    driver_id: str
-    name: str
+    driver_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
     since: datetime
     order_id: str = ""
     leaving: bool = False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from tidings.marks import PERSONAL, SUBJECT
 
 Role = Literal["cook", "manager"]
 
@@ -26,7 +28,8 @@ class Arrival(msgspec.Struct, frozen=True):
 class Member(msgspec.Struct, frozen=True):
     """A member of staff at work."""
 
-    name: str
+    member_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
     role: Role
     since: datetime
 
@@ -39,7 +42,7 @@ class Roster(msgspec.Struct):
     @classmethod
     def of(cls, crew: Iterable[Arrival], now: datetime) -> Roster:
         """Create a roster with the opening crew."""
-        return cls({arrival.member_id: Member(arrival.name, arrival.role, now) for arrival in crew})
+        return cls({arrival.member_id: _member(arrival, now) for arrival in crew})
 
     @property
     def staffed(self) -> bool:
@@ -49,7 +52,7 @@ class Roster(msgspec.Struct):
         """Add a member; return False if already clocked in."""
         if arrival.member_id in self.members:
             return False
-        self.members[arrival.member_id] = Member(arrival.name, arrival.role, now)
+        self.members[arrival.member_id] = _member(arrival, now)
         return True
 
     def clock_out(self, member_id: str) -> None:
@@ -61,3 +64,7 @@ class Roster(msgspec.Struct):
         """
         if self.members.pop(member_id, None) is None:
             raise NotClockedIn(f"{member_id} is not clocked in")
+
+
+def _member(arrival: Arrival, now: datetime) -> Member:
+    return Member(arrival.member_id, arrival.name, arrival.role, now)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from tidings.marks import PERSONAL, SUBJECT
 
 Template = Literal["orderConfirmed", "orderCancelled", "orderCompleted"]
 Status = Literal["waiting", "sent", "refused"]
@@ -43,15 +45,15 @@ class Email(msgspec.Struct, kw_only=True):
     """
 
     email_id: str
-    customer_id: str
-    to: str
+    customer_id: Annotated[str, SUBJECT]
+    to: Annotated[str, PERSONAL]
     template: Template
     order_id: str
     asked_at: datetime
-    parameters: dict[str, str] = {}
+    parameters: dict[str, Annotated[str, PERSONAL]] = {}
     status: Status = "waiting"
     settled_at: datetime | None = None
-    reason: str | None = None
+    reason: Annotated[str, PERSONAL] | None = None
 
     @property
     def waiting(self) -> bool:

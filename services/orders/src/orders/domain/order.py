@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 from orders.domain.errors import InvalidOrder, KeyReused, NotConfirmed, TooLate
+from tidings.marks import PERSONAL, SUBJECT
 
 MAX_PIZZAS = 100
 CURRENCY = "EUR"
@@ -69,17 +71,17 @@ _TOO_LATE = {
 class Customer(msgspec.Struct, frozen=True):
     """The customer of an order."""
 
-    customer_id: str
-    name: str
-    email: str
+    customer_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+    email: Annotated[str, PERSONAL]
 
 
 class Address(msgspec.Struct, frozen=True):
     """Delivery address."""
 
-    street: str
-    city: str
-    postcode: str
+    street: Annotated[str, PERSONAL]
+    city: Annotated[str, PERSONAL]
+    postcode: Annotated[str, PERSONAL]
 
 
 class Line(msgspec.Struct, frozen=True):

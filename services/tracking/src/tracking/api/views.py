@@ -99,7 +99,7 @@ def summary(order: TrackedOrder) -> Summary:
 def order_view(order: TrackedOrder) -> OrderView:
     """Return an order with its timeline, and its pickup code while it is on its shelf."""
     timeline = [
-        EntryView(id=it.id, type=it.type, version=it.version, time=it.time, source=it.source, words=it.words)
+        EntryView(id=it.id, type=it.type, version=it.version, time=it.time, source=it.source, words=it.description)
         for it in order.entries
     ]
     code = order.pickup_code if order.stage is Stage.SHELVED else None

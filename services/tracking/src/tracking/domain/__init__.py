@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tracking.domain.progress import (
+    DRIVER,
     Content,
+    Driver,
     Entry,
     Fact,
     Latest,
@@ -16,7 +18,9 @@ from tracking.domain.progress import (
 )
 
 __all__ = [
+    "DRIVER",
     "Content",
+    "Driver",
     "Entry",
     "Fact",
     "Latest",

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
+
+from tidings.marks import PERSONAL, SUBJECT
+
+DRIVER = "{driver}"
 
 
 class Stage(StrEnum):
@@ -53,8 +57,15 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
     unit_price_cents: int
 
 
+class Driver(msgspec.Struct, frozen=True, kw_only=True):
+    """The driver of an order."""
+
+    driver_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in the timeline, with its description."""
+    """An event in the timeline, with its description, in which `DRIVER` stands for the driver's name."""
 
     id: str
     type: str
@@ -62,6 +73,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     source: str
     words: str
+    driver: Driver | None = None
+
+    @property
+    def description(self) -> str:
+        return self.words.replace(DRIVER, self.driver.name) if self.driver else self.words
 
     @property
     def identity(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracking import consumed
-from tracking.domain import Content, Fact, Stage
+from tracking.domain import DRIVER, Content, Driver, Fact, Stage
 from tracking.domain.words import because, euros
 
 _EMAILS = {
@@ -50,7 +50,7 @@ _DESCRIPTIONS: dict[type[Any], Callable[[Any], tuple[str, Fact]]] = {
     ),
     consumed.OrderPickedUp: lambda _: ("You collected it.", Fact(stage=Stage.COLLECTED)),
     consumed.CollectionExpired: lambda _: ("Nobody came to collect it in time.", Fact()),
-    consumed.DriverAssigned: lambda it: (f"{it.driver_name} will bring it to you.", Fact(stage=Stage.DRIVER_ASSIGNED)),
+    consumed.DriverAssigned: lambda _: (f"{DRIVER} will bring it to you.", Fact(stage=Stage.DRIVER_ASSIGNED)),
     consumed.OrderCollectedByDriver: lambda _: ("The driver set off with it.", Fact(stage=Stage.OUT_FOR_DELIVERY)),
     consumed.OrderDelivered: lambda _: ("It was delivered.", Fact(stage=Stage.DELIVERED)),
     consumed.DeliveryFailed: lambda it: (f"It could not be delivered: {because(it.reason)}.", Fact()),
@@ -70,6 +70,15 @@ TRACKED_EVENTS = tuple(_DESCRIPTIONS)
 def describe(event: consumed.OrderEvent) -> tuple[str, Fact]:
     """Return the description of an event for customers, and its data."""
     return _DESCRIPTIONS[type(event)](event)
+
+
+def driver_of(event: consumed.OrderEvent) -> Driver | None:
+    """Return the driver whose name the description shows."""
+    return (
+        Driver(driver_id=event.driver_id, name=event.driver_name)
+        if isinstance(event, consumed.DriverAssigned)
+        else None
+    )
 
 
 def _boxes(number: int) -> str:
