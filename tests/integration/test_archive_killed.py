@@ -1,0 +1,197 @@
+"""Two replicas of the archive on PostgreSQL, each with a sidecar, of which one is killed during a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import nats as nats_client
+import psycopg
+import pytest
+import sqlalchemy as sa
+from tests.support.bad_events import publish
+
+from tidings.brokers.jetstream import stream_name
+from tidings.messages.envelope import timestamp
+from tidings_cli.up.run import Run, running
+from tidings_cli.up.system import Options
+
+ROOT = Path(__file__).parents[2]
+CONFIRMED = "orders.orderConfirmed.v2"
+DATA = json.loads((ROOT / "services/orders/contracts/examples/orders.orderConfirmed.v2.pickup.json").read_text())
+REPLICAS = ("archive", "archive-1")
+EVENTS = 120
+RATE = 10  # events a second: a replay lasts for twelve seconds, and its replica is killed in the second one
+PATIENCE = 120.0  # seconds; what a killed sidecar's app had taken comes back after the broker's ackWait of 20 s
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
+
+
+@pytest.fixture
+async def database(postgres: str) -> AsyncIterator[str]:
+    name = f"archive_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
+        await server.execute(f'create database "{name}"')
+        yield sa.make_url(postgres).set(database=name).render_as_string()
+        await server.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+async def run(database: str, tmp_path: Path) -> AsyncIterator[Run]:
+    environment = {"ARCHIVE_DATABASE_URL": database, "ARCHIVE_REPLAY_RATE": str(RATE), "ARCHIVE_REPLAY_SETTLE": "1"}
+    options = Options(
+        only=("archive", "pickup"),
+        replicas={"archive": 2},
+        free_ports=True,
+        run_dir=tmp_path / "run",
+        environment={**environment, "PICKUP_AUTOPILOT": "false"},
+    )
+    async with running(ROOT, options) as started:
+        yield started
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        yield client
+
+
+def events(**attributes: str) -> Iterator[bytes]:
+    for number in range(EVENTS):
+        envelope = {
+            "specversion": "1.0", "id": f"e-{number:03}", "source": "orders", "type": "orders.orderConfirmed",
+            "version": "2", "subject": f"o-{number:03}", "time": timestamp(), "datacontenttype": "application/json",
+            "data": {**DATA, "orderId": f"o-{number:03}"}, **attributes,
+        }  # fmt: skip
+        yield json.dumps(envelope).encode()
+
+
+IDS = [f"e-{number:03}" for number in range(EVENTS)]
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not await holds():
+        if time.monotonic() > end:
+            pytest.fail(f"it did not come about within {PATIENCE:g} s")
+        await asyncio.sleep(0.1)
+
+
+async def replay_ids(run: Run) -> dict[str, set[str]]:
+    """Return the replay ids under which each event has gone out to pickup."""
+    sent: defaultdict[str, set[str]] = defaultdict(set)
+    client = await nats_client.connect(run.broker_url)
+    stream, context = stream_name("replay.pickup"), client.jetstream()
+    for number in range(1, (await context.stream_info(stream)).state.last_seq + 1):
+        event = json.loads((await context.get_msg(stream, number)).data or b"{}")
+        sent[event["id"]].add(event["replayid"])
+    await client.close()
+    return sent
+
+
+@pytest.mark.parametrize("victim", REPLICAS)
+async def test_the_other_replica_ends_a_replay_of_events(run: Run, http: httpx2.AsyncClient, victim: str) -> None:
+    (other,) = {*REPLICAS} - {victim}
+    await publish("nats", run.broker_url, CONFIRMED, list(events()))
+
+    async def get(path: str) -> Any:
+        return (await http.get(f"{run.url(other)}{path}")).json()
+
+    async def kept() -> bool:
+        return bool((await get("/counts")).get(CONFIRMED) == EVENTS)
+
+    async def has_sent(number: int) -> bool:
+        return bool((await get("/replays/r-1"))["sent"] >= number)
+
+    async def ended() -> bool:
+        return bool((await get("/replays/r-1"))["state"] != "running")
+
+    async def confirmed() -> bool:
+        return bool((await get("/replays/r-1"))["handled"] >= EVENTS)
+
+    await eventually(kept)
+    body = {"replayId": "r-1", "consumer": "pickup", "types": ["orders.orderConfirmed"]}
+    assert (await http.post(f"{run.url(victim)}/replays", json=body)).status_code == 202
+    await eventually(lambda: has_sent(RATE))
+    async with run.stopped(victim, signal.SIGKILL):
+        assert not await ended(), "the replay is under way when its replica dies"
+        await eventually(ended)
+        await eventually(lambda: all_sent(run))
+    replay = await get("/replays/r-1")
+    assert (replay["state"], replay["matched"], replay["sent"]) == ("completed", EVENTS, EVENTS)
+    await eventually(confirmed)
+    assert (await get("/replays/r-1"))["handled"] == EVENTS, "what went out twice counts once"
+    assert await replay_ids(run) == {identity: {"r-1"} for identity in IDS}
+
+
+async def all_sent(run: Run) -> bool:
+    return len(await replay_ids(run)) == EVENTS
+
+
+@pytest.mark.parametrize("victim", REPLICAS)
+async def test_a_batch_of_dead_letters_is_sent_by_the_other_replica(
+    run: Run, http: httpx2.AsyncClient, victim: str
+) -> None:
+    (other,) = {*REPLICAS} - {victim}
+    failure = {"failuresubscription": "pickup-order-confirmed", "failurereason": "odd"}
+    await publish("nats", run.broker_url, "deadletter.pickup", list(events(**failure)))
+
+    async def letters(state: str) -> list[int]:
+        found = (await http.get(f"{run.url(other)}/deadletters?limit=500&state={state}")).json()["deadLetters"]
+        return [item["number"] for item in found]
+
+    async def kept() -> bool:
+        return len(await letters("open")) == EVENTS
+
+    async def all_handled() -> bool:
+        return len(await letters("handled")) == EVENTS
+
+    await eventually(kept)
+    numbers, asked = await letters("open"), 0
+    under_way = asyncio.Event()
+
+    async def replay(number: int) -> None:
+        """Ask a replica, and the other one where the first does not answer."""
+        nonlocal asked
+        for replica in itertools.cycle((victim, other) if number % 2 else (other, victim)):
+            try:
+                path = f"{run.url(replica)}/deadletters/{number}/replay"
+                answer = await http.post(path, json={"batch": "b-1"})
+            except httpx2.TransportError:
+                await asyncio.sleep(0.05)
+                continue
+            assert answer.status_code == 202, answer.text
+            break
+        asked += 1
+        if asked == EVENTS // 4:
+            under_way.set()
+
+    async def replay_all() -> None:
+        limit = asyncio.Semaphore(4)
+
+        async def one(number: int) -> None:
+            async with limit:
+                await replay(number)
+
+        await asyncio.gather(*map(one, numbers))
+
+    replaying = asyncio.create_task(replay_all())
+    await under_way.wait()
+    async with run.stopped(victim, signal.SIGKILL):
+        await replaying
+        await eventually(lambda: all_sent(run))
+    await eventually(all_handled)
+    sent = await replay_ids(run)
+    assert sorted(sent) == IDS
+    assert [len(ids) for ids in sent.values()] == [1] * EVENTS, "no letter is replayed a second time"
+    outcomes = (await http.get(f"{run.url(other)}/deadletters/outcomes", params={"batch": "b-1"})).json()
+    assert (outcomes["sent"], outcomes["handled"], outcomes["unconfirmed"]) == (EVENTS, EVENTS, 0)
