@@ -73,3 +73,74 @@ def test_a_time_without_a_zone_is_refused_with_its_place(kind: type[Any], data: 
     else:
         with pytest.raises(MalformedEvent, match=where):
             decode(message_type(kind), 1, body)
+
+
+@event("kitchen.ovenChecked")
+class Checked(Event):
+    at: datetime
+    text: str = ""
+
+
+@event("kitchen.ovenNoted")
+class Noted(pydantic.BaseModel):
+    at: datetime
+
+
+@pytest.mark.parametrize("kind", [Checked, Noted])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999999+00:00"),
+        ("2017-01-01T05:29:60.25+05:30", "2016-12-31T23:59:59.999999+00:00"),
+        ("2016-12-31t18:59:60-05:00", "2016-12-31T23:59:59.999999+00:00"),
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999+00:00"),
+        (f"2026-01-01T00:00:00.{'1' * 30}z", "2026-01-01T00:00:00.111111+00:00"),
+    ],
+)
+def test_data_may_hold_every_form_of_a_time_that_the_envelope_may(kind: type[Any], text: str, expected: str) -> None:
+    assert decode(message_type(kind), 1, msgspec.json.encode({"at": text})).at.isoformat() == expected
+
+
+def test_a_leap_second_that_is_a_text_stays_as_it_is() -> None:
+    result = decode(message_type(Checked), 1, msgspec.json.encode({"at": ZONED, "text": "2016-12-31T23:59:60Z"}))
+    assert result.text == "2016-12-31T23:59:60Z"
+
+
+@pytest.mark.parametrize("kind", [Checked, Noted])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-06-30T12:00:60Z", "2016-12-31T23:59:61Z", "2026-01-01T24:00:00Z", "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:60Z",
+    ],
+)  # fmt: skip
+def test_a_time_that_does_not_exist_or_that_utc_cannot_express_is_malformed(kind: type[Any], text: str) -> None:
+    with pytest.raises(MalformedEvent, match=r"kitchen\.oven"):
+        decode(message_type(kind), 1, msgspec.json.encode({"at": text}))
+
+
+@event("kitchen.partsListed")
+class Listed(Event):
+    parts: frozenset[Any]
+
+
+@event("kitchen.priceSet")
+class Priced(Event):
+    cents: int
+
+    def __post_init__(self) -> None:
+        {1: "a"}[100 // self.cents]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (Listed, b'{"parts":[{}]}'),
+        (Listed, b'{"parts":[[1]]}'),
+        (Priced, b'{"cents":0}'),
+        (Priced, b'{"cents":2}'),
+    ],
+)
+def test_data_that_a_class_refuses_in_whatever_way_is_malformed(kind: type[Any], body: bytes) -> None:
+    with pytest.raises(MalformedEvent):
+        decode(message_type(kind), 1, body)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
 import re
 import sys
@@ -135,14 +136,16 @@ _ATTRIBUTES = tuple(name for name in Envelope.__struct_fields__ if name != "data
 _REQUIRED = ("id", "source", "type", "specversion")
 # Attributes that must not hold control characters; the reason of a dead letter may.
 _PLAIN = tuple(name for name in _ATTRIBUTES if name not in Failure.__struct_fields__)
-# Characters excluded from the CloudEvents type String.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# Characters excluded from the CloudEvents type String: controls, surrogates, and the noncharacters of all planes.
+_NONCHARACTERS = "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+_CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
 _NOT_ODD = bytes(set(range(256)) - set(b"{[\\\x7f"))
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,9})")
 _VERSION = re.compile("[1-9][0-9]{0,3}")
 _JSON_TYPE = re.compile(r"[^/;]+/(?:json|[^;]*\+json)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_TRUNCATED = "Input data was truncated"  # msgspec's reason, also for half of a surrogate pair in front of a quote
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Exceptions of msgspec for bytes that are not the expected JSON."""
 _DEEPEST = 12_000  # above the maximum that daprd can deliver: Go rejects JSON nested deeper than 10,000 levels
@@ -167,7 +170,7 @@ def decode(body: bytes) -> Envelope:
     except msgspec.ValidationError:  # an attribute that is not a string: unusual, but mostly allowed
         envelope = _read_any(body)
     except UNREADABLE as error:
-        raise _malformed(str(error)) from error
+        raise _malformed(_why(error, body)) from error
     if not (envelope.id and envelope.source and envelope.type and envelope.specversion):
         raise _malformed(f"{', '.join(name for name in _REQUIRED if not getattr(envelope, name))} missing")
     if envelope.specversion != "1.0":
@@ -238,7 +241,7 @@ def _version(text: str) -> str:
 
 def _normalise(envelope: Envelope) -> Envelope:
     changes: dict[str, object] = {}
-    if envelope.time and (time := _time(envelope.time)) != envelope.time:
+    if envelope.time and (time := normalise_time(envelope.time)) != envelope.time:
         changes["time"] = time
     if envelope.data_base64:
         changes |= _binary(envelope)
@@ -297,10 +300,14 @@ _RFC3339 = re.compile(
 _LONGEST_TIME = len("2026-01-01T00:00:00.000000Z")
 
 
-def _time(text: str) -> str:
+def normalise_time(text: str) -> str:
     """Return a time unchanged if Python can read it, otherwise in UTC.
 
     A leap second becomes the last microsecond of its minute, and digits beyond the microsecond are cut.
+
+    Raises:
+        MalformedEvent: It is not RFC 3339 with a zone, or cannot be expressed in UTC.
+
     """
     if text[-1] == "Z" and text[10:11] == "T" and len(text) <= _LONGEST_TIME:
         try:
@@ -322,6 +329,15 @@ def _time(text: str) -> str:
     except (msgspec.MsgspecError, OverflowError) as error:
         raise _malformed(f"time {_shown(text)} does not exist, or is outside of the years 1 to 9999 in UTC") from error
     return timestamp(moment)
+
+
+def _why(error: Exception, body: bytes) -> str:
+    """Return msgspec's reason, except where it would mislead."""
+    if body.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark, which JSON does not allow"
+    if str(error) == _TRUNCATED and b"\\ud" in body.lower():
+        return f"{_TRUNCATED}, or a \\u escape is half of a surrogate pair"
+    return str(error)
 
 
 def _malformed(reason: str) -> MalformedEvent:
@@ -380,7 +396,7 @@ def _salvaged(body: bytes) -> dict[str, str]:
     return texts
 
 
-_SALVAGED: dict[str, Callable[[str], str]] = {"time": _time, "version": _version}
+_SALVAGED: dict[str, Callable[[str], str]] = {"time": normalise_time, "version": _version}
 
 
 def new_id() -> str:

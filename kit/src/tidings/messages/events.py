@@ -17,13 +17,14 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from tidings.errors import DefinitionError, MalformedEvent
+from tidings.messages.envelope import normalise_time
 
 T = TypeVar("T")
 Intent = Literal["fact", "command"]
@@ -176,30 +177,64 @@ def _decode(kind: MessageType, data: bytes | msgspec.Raw) -> Any:
     content = bytes(data)
     if not content:
         raise MalformedEvent(f"{kind.label}: the event has no data in JSON")
-    parse = getattr(kind.model, "model_validate_json", None)  # a pydantic model
     try:
-        message = parse(content) if parse is not None else _decoder(kind.model).decode(content)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise MalformedEvent(f"{kind.label}: {error}") from error
-    if b"-" in content and (_NAIVE.search(content) or b"\\" in content):
-        _refuse_naive(kind, message)
+        message = _parse(kind.model, content)
+    except _UNFIT as error:
+        message = _parse_unusual_times(kind, content, error)
+    if b"-" in content and (_SUSPICIOUS.search(content) or b"\\" in content):
+        _check_moments(kind, message)
     return message
 
 
-# The end of a time without a zone, or of a date. The values of the message are checked only if this matches.
-_NAIVE = re.compile(rb'-[0-9][0-9](?:[Tt_ ][0-9:.,]*)?"')
+# Raised by msgspec, pydantic, and a class's own validation for values that do not fit.
+_UNFIT = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+# The end of a time without a zone or of a date, and the first and the last day. The values of the message are checked
+# only if this matches.
+_SUSPICIOUS = re.compile(rb'-[0-9][0-9](?:[Tt_ ][0-9:.,]*)?"|"(?:0001-01-01|9999-12-31)')
+# RFC 3339 times that msgspec or pydantic does not read: leap seconds, and fractions that are rounded beyond year 9999.
+_UNUSUAL_TIME = re.compile(
+    rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:(?:60(?:\.[0-9]+)?|59\.[0-9]{7,})'
+    rb'(?:[Zz]|[+-][0-9]{2}:[0-9]{2}))"'
+)
 
 
-def _refuse_naive(kind: MessageType, message: object) -> None:
-    """Raise `MalformedEvent` if a message holds a `datetime` without a zone.
+def _parse(model: Any, content: bytes) -> Any:
+    parse = getattr(model, "model_validate_json", None)  # a pydantic model
+    return parse(content) if parse is not None else _decoder(model).decode(content)
 
-    Such a value cannot be compared with others, which would fail long after the event was accepted.
+
+def _parse_unusual_times(kind: MessageType, content: bytes, error: Exception) -> Any:
+    """Decode data that does not fit as it is, with its leap seconds normalised as in the envelope."""
+    normalised = _UNUSUAL_TIME.sub(_normalised, content)
+    if normalised != content:
+        try:
+            return _parse(kind.model, normalised)
+        except _UNFIT as still:
+            error = still
+    raise MalformedEvent(f"{kind.label}: {error}") from error
+
+
+def _normalised(match: re.Match[bytes]) -> bytes:
+    try:
+        return b'"%b"' % normalise_time(match[1].decode()).encode()
+    except MalformedEvent:
+        return match[0]
+
+
+def _check_moments(kind: MessageType, message: object) -> None:
+    """Raise `MalformedEvent` if a message holds a `datetime` without a zone, or one that UTC cannot express.
+
+    Such a value cannot be compared or converted, which would fail long after the event was accepted.
     """
     for path, value in _moments(message, "$"):
         if value.utcoffset() is None:
             raise MalformedEvent(
                 f"{kind.label}: {path} has no time zone: write it as RFC 3339, such as {value.isoformat()}Z"
             )
+        try:
+            value.astimezone(UTC)
+        except OverflowError as error:
+            raise MalformedEvent(f"{kind.label}: {path} is outside of the years 1 to 9999 in UTC") from error
 
 
 def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
