@@ -33,6 +33,7 @@ UNCONSUMED = {
     "staff.memberClockedOut": "the same",
     "loyalty.pointsRejected": "for the people who look after customers: they find it in the archive",
     "notifications.emailRefused": "the same",
+    "tidings.subjectForgotten": "for services that store personal data unencrypted: none here does",
 }
 """Facts that no service but the archive reads, and why they are published all the same."""
 

@@ -65,3 +65,14 @@ class ReplayCompleted(Event):
     state: Literal["completed", "cancelled", "failed"] = "completed"
     skipped: int = 0
     reason: str = ""
+
+
+@event("tidings.subjectForgotten", subject="person")
+class SubjectForgotten(Event):
+    """A person's key was destroyed: encrypted personal data of this person reads `***` from now on.
+
+    `person` is the pseudonym that events carry as `datasubject`. Services delete what they have stored unencrypted.
+    """
+
+    person: str
+    forgotten_at: datetime

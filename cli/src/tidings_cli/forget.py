@@ -1,4 +1,4 @@
-"""`tidings forget`: destroy a person's key, so that their personal data in events is unreadable wherever it is kept."""
+"""`tidings forget`: destroy a person's key, so that their personal data is unreadable wherever it is kept."""
 
 from __future__ import annotations
 
@@ -10,26 +10,53 @@ import typer
 from tidings.errors import DefinitionError
 from tidings.subject_keys import KEPT, KeyFile
 from tidings_cli import output
-from tidings_cli.archive import Yes, confirm
+from tidings_cli.archive import Archive, Yes, confirm, me
 from tidings_cli.output import refusal
+from tidings_cli.up.folder import RUN_DIR, RunFolder
 
 Subject = Annotated[str, typer.Argument(help="The person's pseudonym, which their events carry as `datasubject`.")]
-Keys = Annotated[Path, typer.Option(envvar="TIDINGS_KEYS", help="File with the keys that the services use.")]
+Keys = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="TIDINGS_KEYS", help="File with the keys that the services use; by default that of the local run."
+    ),
+]
+RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the local run.")]
+Url = Annotated[
+    str, typer.Option("--archive", help="URL of an archive that has the keys, such as the one of a cluster.")
+]
 
 
-def forget(subject: Subject, keys: Keys, *, yes: Yes = False) -> None:
+def forget(
+    subject: Subject, *, keys: Keys = None, run_dir: RunDir = Path(RUN_DIR), archive: Url = "", yes: Yes = False
+) -> None:
     """Destroy a person's key for good.
 
-    Events with personal data of this person stay, and can be replayed; their personal fields read `***`. What services
-    have stored in plain text is not affected: delete it there. Exit code 1 if there is no key of this person.
+    Events and documents with personal data of this person stay, and events can be replayed; their personal fields read
+    `***`. The archive publishes `tidings.subjectForgotten`, at its next start if it is not running now. Exit code 1 if
+    there is no key of this person.
     """
-    if not keys.is_file():
-        raise refusal(f"{keys} does not exist: name the file that the services use (TIDINGS_KEYS)")
-    confirm(f"Destroy the key of {subject} in {keys}? This cannot be undone.", yes=yes)
+    if not subject.isprintable():
+        raise refusal(f"{subject!r} is no pseudonym: it has characters that no event can have")
+    file = keys or RunFolder(run_dir).keys
+    if not archive and not file.is_file():
+        raise refusal(
+            f"{file} does not exist: name the file that the services use (--keys, TIDINGS_KEYS), the folder of the run "
+            "(--run-dir), or an archive (--archive)"
+        )
+    confirm(f"Destroy the key of {subject} in {archive or file}? This cannot be undone.", yes=yes)
+    existed = _forget_at(archive, subject) if archive else _forget_in(file, subject)
+    if not existed:
+        raise refusal(f"{archive or file} had no key of {subject}; from now on, none will be made")
+    output.console().print(f"{subject} is forgotten. Running services notice within {KEPT:.0f} seconds.", markup=False)
+
+
+def _forget_in(file: Path, subject: str) -> bool:
     try:
-        existed = KeyFile(keys).destroy(subject)
+        return KeyFile(file).destroy(subject)
     except DefinitionError as error:
         raise refusal(str(error)) from error
-    if not existed:
-        raise refusal(f"{keys} had no key of {subject}; from now on, none will be made")
-    output.console().print(f"{subject} is forgotten. Running services notice within {KEPT:.0f} seconds.", markup=False)
+
+
+def _forget_at(url: str, subject: str) -> bool:
+    return bool(Archive(url).post("/subjects/forget", {"subject": subject, "by": me()})["existed"])

@@ -11,7 +11,9 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import closing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tidings.errors import DefinitionError
@@ -19,38 +21,24 @@ from tidings.errors import DefinitionError
 KEPT = 60.0
 """Seconds that a key is kept in memory."""
 _MAX_KEPT = 10_000  # persons
-_LENGTH = 32  # bytes of a key: AES-256
+LENGTH = 32  # bytes of a key: AES-256
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WAIT = 5.0  # seconds for another process that writes
-_TABLE = "CREATE TABLE IF NOT EXISTS subject_keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID"
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS subject_keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS announced_subjects (subject TEXT PRIMARY KEY) WITHOUT ROWID",
+)
 _SELECT = "SELECT key FROM subject_keys WHERE subject = ?"
+_FORGOTTEN = (
+    "SELECT subject FROM subject_keys WHERE key IS NULL AND subject NOT IN (SELECT subject FROM announced_subjects)"
+)
 
 
-class KeyFile:
-    """Keys in a file.
+class KeyStore(ABC):
+    """Keys of persons, cached in memory."""
 
-    Args:
-        path: The file; it is created with mode 0600 if it does not exist.
-
-    Raises:
-        DefinitionError: The file cannot be opened, or others may read it.
-
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._kept: dict[str, tuple[bytes | None, float]] = {}
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            mode = path.stat().st_mode
-            if mode & _OTHERS:
-                raise DefinitionError(
-                    f"others may read the keys in {path} ({stat.filemode(mode)}): run chmod 600 {path}"
-                )
-            with closing(self._open()) as database:
-                database.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
-            raise DefinitionError(f"TIDINGS_KEYS: the keys in {path} cannot be opened: {error}") from error
 
     def key(self, subject: str) -> bytes | None:
         """Return a person's key, or None if there is none or it was destroyed."""
@@ -62,13 +50,24 @@ class KeyFile:
 
     def destroy(self, subject: str) -> bool:
         """Destroy a person's key for good; return whether there was one. Other processes notice within a minute."""
-        with closing(self._open()) as database:
-            known = database.execute(_SELECT, (subject,)).fetchone()
-            database.execute(
-                "INSERT INTO subject_keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", (subject,)
-            )
+        existed = self._destroy(subject)
         self._kept[subject] = (None, time.monotonic() + KEPT)
-        return bool(known and known[0])
+        return existed
+
+    @abstractmethod
+    def forgotten(self) -> list[str]:
+        """Return the persons whose key was destroyed and who were not announced yet."""
+
+    @abstractmethod
+    def announced(self, subject: str) -> None:
+        """Record that the services were told to forget a person."""
+
+    @abstractmethod
+    def _destroy(self, subject: str) -> bool: ...
+
+    @abstractmethod
+    def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
+        """Return a key, and whether the person is known; None for a person who is known stands for a tombstone."""
 
     def _cached(self, subject: str, *, create: bool) -> bytes | None:
         now = time.monotonic()
@@ -82,16 +81,63 @@ class KeyFile:
             self._kept[subject] = (key, now + KEPT)
         return key
 
+
+class KeyFile(KeyStore):
+    """Keys in a file.
+
+    Args:
+        path: The file; it is created with mode 0600 if it does not exist.
+
+    Raises:
+        DefinitionError: The file cannot be opened, or others may read it.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            mode = path.stat().st_mode
+            if mode & _OTHERS:
+                raise DefinitionError(
+                    f"others may read the keys in {path} ({stat.filemode(mode)}): run chmod 600 {path}"
+                )
+            with self._open() as database:
+                for table in _TABLES:
+                    database.execute(table)
+        except (OSError, sqlite3.Error) as error:
+            raise DefinitionError(f"TIDINGS_KEYS: the keys in {path} cannot be opened: {error}") from error
+
+    def forgotten(self) -> list[str]:
+        """Return the persons whose key was destroyed and who were not announced yet."""
+        with self._open() as database:
+            return [subject for (subject,) in database.execute(_FORGOTTEN)]
+
+    def announced(self, subject: str) -> None:
+        """Record that the services were told to forget a person."""
+        with self._open() as database:
+            database.execute("INSERT INTO announced_subjects VALUES (?) ON CONFLICT DO NOTHING", (subject,))
+
+    def _destroy(self, subject: str) -> bool:
+        with self._open() as database:
+            known = database.execute(_SELECT, (subject,)).fetchone()
+            database.execute(
+                "INSERT INTO subject_keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", (subject,)
+            )
+        return bool(known and known[0])
+
     def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
-        with closing(self._open()) as database:
+        with self._open() as database:
             row = database.execute(_SELECT, (subject,)).fetchone()
             if row is None and create:
-                new = (subject, os.urandom(_LENGTH))
+                new = (subject, os.urandom(LENGTH))
                 database.execute("INSERT INTO subject_keys VALUES (?, ?) ON CONFLICT DO NOTHING", new)
                 row = database.execute(_SELECT, (subject,)).fetchone()
         return (row[0], True) if row else (None, False)
 
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)
-        database.execute("PRAGMA secure_delete = ON")
-        return database
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
+            database.execute("PRAGMA secure_delete = ON")
+            yield database

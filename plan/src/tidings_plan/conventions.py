@@ -15,6 +15,9 @@ Without a default path, daprd dead-letters every event that matches no rule (run
 REPLAY_OUTCOMES = "archive.recordReplayOutcome.v1"
 """Topic for the outcomes of replayed events."""
 
+OWN_TYPES = frozenset({"tidings.subjectForgotten"})
+"""Types of the reserved domain `tidings`, which Tidings itself publishes."""
+
 DEAD_LETTER_PREFIX = "deadletter."
 _NAME_LIMIT = 253
 _WORD = "[a-z0-9]+(?:[A-Z][a-z0-9]+)*"

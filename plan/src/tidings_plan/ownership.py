@@ -2,7 +2,7 @@
 
 - An EventType owns the channels of its versions. Its producers publish there, its subscriptions consume there.
 - An app owns `deadletter.<app>`, topics that start with `deadletter.<app>.`, and its own replay and retry topics.
-- `archive.*` is reserved for the archive's types; `tidings.*` and Dapr's outbox topics cannot be owned.
+- `archive.*` is reserved for the archive's types, `tidings.*` for `OWN_TYPES`; Dapr's outbox topics cannot be owned.
 - Any other topic that subscriptions name as dead-letter topic or source belongs to the oldest of them.
 
 Topics that differ only in case, or in `.` and `_`, count as the same topic, because brokers and stream names may not
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tidings_plan.conventions import DEAD_LETTER_PREFIX
+from tidings_plan.conventions import DEAD_LETTER_PREFIX, OWN_TYPES
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import (
@@ -31,6 +31,7 @@ from tidings_plan.resources.source_location import Path
 from tidings_plan.resources.subscription import EventSubscription, Selection, selections
 
 _OF_APPS = {"deadletter": "dead letters", "replay": "replays", "retry": "retries"}
+_OWN_TYPES = frozenset(map(fold, OWN_TYPES))
 _CHANNEL = re.compile(r"(?P<type>[^.]+\..+)\.v[0-9]+")
 _DEAD_LETTERS: Path = ("spec", "delivery", "deadLetter", "topic")
 _SOURCE: Path = ("spec", "source", "topic")
@@ -52,7 +53,7 @@ def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
     own = fold(event_type.spec.type)
     for topic in dict.fromkeys(event_type.spec.topic(version) for version in event_type.spec.versions):
         shape = _CHANNEL.fullmatch(fold(topic))
-        reason = _reserved(topic, archive=own.startswith("archive."))
+        reason = _reserved(topic, own)
         if not reason and shape and shape["type"] != own:
             reason = f"is named like a channel of {topic.rpartition('.')[0]}"
         senior = None if reason else _senior_type(event_type, topic, inventory)
@@ -89,12 +90,13 @@ def of_selection(selection: Selection, inventory: Inventory) -> Iterator[Finding
         yield from _reader_of_dead_letters(selection, inventory)
 
 
-def _reserved(topic: str, *, archive: bool = False) -> str:
-    """Return the reason if a topic is reserved, otherwise an empty string."""
+def _reserved(topic: str, of: str = "") -> str:
+    """Return the reason if a topic is reserved, otherwise an empty string; `of` is the type that wants to own it."""
     head, _, rest = fold(topic).partition(".")
     if head in _OF_APPS:
         return f"is reserved for the {_OF_APPS[head]} of app {rest or '?'}"
-    if head == "tidings" or (head == "archive" and not archive) or fold(topic).endswith("outbox"):
+    is_own = of.startswith("archive.") if head == "archive" else of in _OWN_TYPES
+    if (head in {"tidings", "archive"} and not is_own) or fold(topic).endswith("outbox"):
         return "is internal"
     return ""
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tidings.marks import CLASSIFICATION as PERSONAL
+from tidings.marks import DATA_SUBJECT as SUBJECT
 from tidings.messages import personal as marks
-from tidings.messages.personal import CLASSIFICATION as PERSONAL
-from tidings.messages.personal import DATA_SUBJECT as SUBJECT
 from tidings_plan import cel, jsonschema
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import check_shared, rules_of

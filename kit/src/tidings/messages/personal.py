@@ -75,6 +75,11 @@ def use(keys: SubjectKeys | None) -> None:
     _keys = keys
 
 
+def keys_in_use() -> SubjectKeys | None:
+    """Return the keys of this process."""
+    return _keys
+
+
 def encrypt(model: Any, data: bytes, source: str, event_id: str) -> tuple[bytes, str]:
     """Encrypt the marked fields of an event's data; return the data and the person, which is empty without marks.
 

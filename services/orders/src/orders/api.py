@@ -78,6 +78,14 @@ class CustomerBody(Body):
     customer_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
 
 
+class CustomerView(Body):
+    """The customer; name and e-mail address are `***` after the customer was forgotten."""
+
+    name: str
+    email: str
+    customer_id: str
+
+
 class AddressBody(Body):
     """Delivery address."""
 
@@ -135,7 +143,7 @@ class OrderBody(OrderAccepted):
     board, so knowing one must not reveal contact data.
     """
 
-    customer: CustomerBody | None
+    customer: CustomerView | None
     fulfilment: Fulfilment
     address: AddressBody | None
     lines: list[LineBody]

@@ -1,0 +1,43 @@
+"""The archive's HTTP API for forgetting a person."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from tidings.fastapi import CurrentService
+from tidings_archive import access, forgetting
+from tidings_archive.access import LONGEST_NAME, CurrentVisitor
+from tidings_archive.api import PLAIN, http_errors
+
+router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.reader)])
+
+
+class ForgetBody(BaseModel):
+    """Whom to forget. This cannot be undone."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    subject: Annotated[str, Field(min_length=1, max_length=1024, pattern=PLAIN, description="The person's pseudonym")]
+    by: str = Field(
+        default="unknown", min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who asks, for the audit"
+    )
+
+
+class Forgotten(BaseModel):
+    """The person's pseudonym, and whether there was a key to destroy."""
+
+    subject: str
+    existed: bool
+
+
+@router.post("/forget", summary="Forget a person")
+async def post_forget(body: ForgetBody, visitor: CurrentVisitor, service: CurrentService) -> Forgotten:
+    """Destroy a person's key for good, and publish `tidings.subjectForgotten`. 409 where the archive has no keys."""
+    by = visitor.deciding(body.by)
+    with http_errors({forgetting.NoKeys: HTTPStatus.CONFLICT}):
+        return Forgotten(subject=body.subject, existed=await forgetting.forget(body.subject, by, service))

@@ -1,0 +1,83 @@
+"""Persons who are forgotten: their key is destroyed, and the services are told to delete what only they can find."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import structlog
+
+from tidings import Service
+from tidings.errors import EventTooLarge, MalformedEvent
+from tidings.messages import personal
+from tidings.outbox.table import SqlContext
+from tidings.subject_keys import KeyStore
+from tidings_archive.auditing import note
+from tidings_archive.events import SubjectForgotten
+
+log = structlog.get_logger(__name__)
+INTERVAL = 5.0
+"""Seconds between two looks for persons whom `tidings forget` has forgotten in the store of keys itself."""
+
+
+class NoKeys(Exception):
+    """This archive has no keys of persons."""
+
+    def __init__(self) -> None:
+        super().__init__("the archive has no keys of persons: set TIDINGS_KEYS to the keys that the services use")
+
+
+def keys() -> KeyStore:
+    """Return the keys of persons.
+
+    Raises:
+        NoKeys: `TIDINGS_KEYS` is not set.
+
+    """
+    found = personal.keys_in_use()
+    if not isinstance(found, KeyStore):
+        raise NoKeys
+    return found
+
+
+async def forget(subject: str, by: str, service: Service) -> bool:
+    """Destroy a person's key, and write that down; return whether there was one. `run` tells the services.
+
+    Raises:
+        NoKeys: `TIDINGS_KEYS` is not set.
+
+    """
+    existed = await asyncio.to_thread(keys().destroy, subject)
+
+    async def write_down(_: object, context: SqlContext) -> None:
+        detail = "key destroyed" if existed else "no key existed; none will be made"
+        await note(context.connection, context.now, by, "forgot", f"subject/{subject}", detail)
+
+    await service.execute(write_down, None)
+    return existed
+
+
+async def run(service: Service) -> None:
+    """Publish `tidings.subjectForgotten` once for each person who is forgotten, however that was asked for."""
+    try:
+        store = keys()
+    except NoKeys:
+        return
+    while True:
+        for subject in await asyncio.to_thread(store.forgotten):
+            await _announce(subject, service)
+            await asyncio.to_thread(store.announced, subject)
+        await asyncio.sleep(INTERVAL)
+
+
+async def _announce(subject: str, service: Service) -> None:
+    # The same id from every replica, and after a crash between publishing and recording: consumers handle it once.
+    identity = f"forgotten-{hashlib.sha256(subject.encode()).hexdigest()[:32]}"
+
+    async def publish(_: object, context: SqlContext) -> None:
+        context.publish(SubjectForgotten(person=subject, forgotten_at=context.now), event_id=identity)
+
+    try:
+        await service.execute(publish, None)
+    except (MalformedEvent, EventTooLarge) as error:  # no event can have named such a person
+        log.error("forgetting.not_announced", reason=str(error))
