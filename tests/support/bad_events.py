@@ -213,10 +213,24 @@ def letters_subscription(app: str, reader: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running(
-    broker: str, address: str, app: str, folder: Path, daprd: Any, serve: Any, timeout: str = "3s"
+    broker: str,
+    address: str,
+    app: str,
+    folder: Path,
+    daprd: Any,
+    serve: Any,
+    timeout: str = "3s",
+    *,
+    changed: Mapping[str, str] = {},
+    state: dict[str, Any] | None = None,
 ) -> AsyncIterator[tuple[Shop, list[dict[str, Any]], Callable[[list[bytes]], Awaitable[None]]]]:
-    """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic."""
+    """Run the shop and its archive beside real sidecars; gives what it did, and how to publish to its topic.
+
+    Settings of the broker's component may be `changed`; `state` is another store's component than SQLite's.
+    """
     [component] = render(SETS / broker, values_of(broker, address))
+    for setting in component["spec"]["metadata"]:
+        setting["value"] = changed.get(setting["name"], setting["value"])
     result, shop, late, reader = planned(app, component, timeout), Shop(), Late(), f"{app}-archive"
     archive = Archive()
     letters, topic = letters_subscription(app, reader), topic_of(app)
@@ -227,8 +241,8 @@ async def running(
     if broker == "kafka":
         await asyncio.to_thread(ensure_topics, address, [*result.topics, topic])
     served, archived = await serve(late), await serve(archive)
-    [state] = render(SETS / "state-sqlite", {"STATE_FILE": f"{folder}/state.db?_pragma=synchronous(0)"})
-    resources = [component, state, *result.subscriptions, result.resiliency]
+    [sqlite] = render(SETS / "state-sqlite", {"STATE_FILE": f"{folder}/state.db?_pragma=synchronous(0)"})
+    resources = [component, state or sqlite, *result.subscriptions, result.resiliency]
     process = await daprd(app, resources=resources, app_port=served.port)
     await daprd(reader, resources=[component, letters], app_port=archived.port)
     sidecar, policy = DaprSidecar(process.address), msgspec.convert(result.policy, Policy)

@@ -565,6 +565,8 @@ async def test_commands_of_a_service_are_idempotent(archive: Archive) -> None:
         ({"consumer": "loyalty", "types": ["x y"]}, "is no type"),
         ({"consumer": "loyalty", "match": [{"exakt": {"subject": "o-1"}}]}, "exakt"),
         ({"consumer": "loyalty", "match": [{"not": {"cel": "event.id == 'p-1'"}}]}, "reads no CEL"),
+        ({"consumer": "loyalty", "ratePerSecond": 5e-324}, "ratePerSecond must be at least 0.001"),
+        ({"consumer": "loyalty", "ratePerSecond": 0.0009}, "ratePerSecond must be at least 0.001"),
     ],
 )
 async def test_a_replay_that_cannot_be_is_refused_and_written_down(

@@ -31,7 +31,7 @@ from tidings_archive import auditing, consumers
 from tidings_archive.addressing import Address, addressed
 from tidings_archive.commands import CloseReplay, ContinueReplay
 from tidings_archive.deadletters import OUTCOMES, UNCONFIRMED
-from tidings_archive.domain.replaying import TICK, Ended, pace, replay_topic
+from tidings_archive.domain.replaying import LOWEST_RATE, TICK, Ended, pace, replay_topic
 from tidings_archive.domain.selection import Kind, Selection, SelectionError
 from tidings_archive.events import ReplayCompleted, ReplayEvents
 from tidings_archive.keeping import last_arrival
@@ -102,6 +102,8 @@ def check(request: ReplayEvents) -> Wanted:
     for name, text in (("replayId", request.replay_id), ("consumer", request.consumer)):
         if not _NAME.fullmatch(text):
             raise ReplayError(f"{name} must be 1 to {LONGEST_ID} characters without spaces and control characters")
+    if request.rate_per_second is not None and request.rate_per_second < LOWEST_RATE:
+        raise ReplayError(f"ratePerSecond must be at least {LOWEST_RATE}, not {request.rate_per_second:g}")
     known = consumers.known()
     if known and request.consumer not in known:
         raise ReplayError(f"{request.consumer} reads no events: there are {', '.join(sorted(known))}")

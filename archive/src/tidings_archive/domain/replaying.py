@@ -11,6 +11,8 @@ Ended = Literal["completed", "cancelled", "failed"]
 
 TICK = 0.25  # seconds between the steps of a replay
 LARGEST_STEP = 500  # events
+LOWEST_RATE = 0.001
+"""Events a second: one in 17 minutes. A lower rate would never come to an end."""
 
 
 @dataclass(frozen=True, slots=True)
