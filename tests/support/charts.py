@@ -29,6 +29,8 @@ VALUE_SETS: Mapping[str, Mapping[str, Any]] = {
     },
     "ha": {"defaults": {"replicas": 2}, "postgres": {"enabled": True}},
     "postgres": {"postgres": {"enabled": True}, "state": {"kind": "postgres"}},
+    "personal": {"postgres": {"enabled": True}, "personalData": {"keysSecret": "pizza-postgres"}},
+    "personal-own": {"personalData": {"keysSecret": SECRET}},
     "hpa": {"autoscaling": {"kind": "hpa", "minReplicas": 2}},
     "keda": {"autoscaling": {"kind": "keda"}},
     "keda-redis": {"autoscaling": {"kind": "keda"}, "broker": {"kind": "redis"}},

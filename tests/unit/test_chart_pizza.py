@@ -480,7 +480,41 @@ def test_with_redis_for_both_nats_is_not_required() -> None:
     assert "nats" not in {target for _, target, _ in edges}
 
 
-@pytest.mark.parametrize(("name", "apps"), [("ha", {"archive", "payments"}), ("postgres", SIDECARS | {"archive"})])
+@pytest.mark.parametrize(
+    ("name", "apps"),
+    [
+        ("ha", {"archive", "payments"}),
+        ("postgres", SIDECARS | {"archive"}),
+        ("personal", SIDECARS | {"archive"}),
+    ],
+)
 def test_only_what_is_kept_in_postgres_reaches_it(name: str, apps: set[str]) -> None:
     edges = {edge for edge in _edges(rendered("pizza", VALUE_SETS[name])) if "postgres" in edge[:2]}
     assert edges == {(app, "postgres", 5432) for app in apps}
+
+
+KEYS = ("TIDINGS_KEYS_URL", "TIDINGS_MASTER_KEY")
+
+
+@pytest.mark.parametrize(("name", "secret"), [("personal", "pizza-postgres"), ("personal-own", SECRET)])
+def test_every_service_has_the_same_keys_of_persons(name: str, secret: str) -> None:
+    given: dict[str, set[str]] = {}
+    for pod, template in pods(rendered("pizza", VALUE_SETS[name])):
+        for container in template["spec"]["containers"]:
+            for item in container.get("env", ()):
+                if item["name"] in KEYS:
+                    assert item["valueFrom"]["secretKeyRef"] == {"name": secret, "key": item["name"]}
+                    given.setdefault(pod, set()).add(item["name"])
+    assert given == {service: set(KEYS) for service in SIDECARS}
+
+
+def test_the_shipped_postgres_has_a_database_for_the_keys_that_only_its_role_enters() -> None:
+    secret = of_kind(rendered("pizza", VALUE_SETS["personal"]), "Secret")["pizza-postgres"]["stringData"]
+    assert secret["TIDINGS_KEYS_URL"] == f"postgresql://keys:{secret['keys-password']}@postgres:5432/keys"
+    assert len(secret["TIDINGS_MASTER_KEY"]) >= 32
+    assert 'REVOKE CONNECT ON DATABASE "keys" FROM PUBLIC' in secret["databases.sql"]
+
+
+def test_without_a_secret_no_service_has_keys() -> None:
+    text = json.dumps(rendered("pizza"))
+    assert not any(variable in text for variable in KEYS)

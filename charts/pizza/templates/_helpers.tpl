@@ -83,7 +83,8 @@ capabilities: {drop: [ALL]}
 {{- define "pizza.usesPostgres" -}}
 {{- $state := .root.Values.state -}}
 {{- $sidecar := and .service.sidecar (eq $state.kind "postgres") (not $state.existingSecret) -}}
-{{- if and .root.Values.postgres.enabled (or $sidecar (eq (.service.database | default "") "postgres")) -}}true{{- end -}}
+{{- $keys := and .service.sidecar (eq .root.Values.personalData.keysSecret "pizza-postgres") -}}
+{{- if and .root.Values.postgres.enabled (or $sidecar $keys (eq (.service.database | default "") "postgres")) -}}true{{- end -}}
 {{- end }}
 {{- /* Which shipped parts a service's sidecar cannot start without, as host:port: (dict "root" $ "service" …). */ -}}
 {{- define "pizza.needs" -}}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import stamina
 import structlog
 
+from tidings import subject_keys
 from tidings.background import contained, ends_task
 from tidings.consume import policy as policies
 from tidings.consume.deadletters import DeadLetterPublisher
@@ -28,7 +29,6 @@ from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.log import LogOutbox
 from tidings.outbox.port import Outbox
 from tidings.settings import Settings
-from tidings.subject_keys import KeyFile
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -69,8 +69,9 @@ class Service:
         self.name = name
         self.settings = settings or Settings()
         self.sidecar = sidecar or DaprSidecar.from_settings(self.settings)
-        if self.settings.tidings_keys is not None:
-            personal.use(KeyFile(self.settings.tidings_keys))
+        self._keys = subject_keys.from_settings(self.settings)
+        if self._keys is not None:
+            personal.use(self._keys)
         self.outbox = self._outbox(outbox)
         registered = list(handlers)
         policy = policy or policies.read(self.settings.tidings_policy)
@@ -141,6 +142,8 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.outbox.stop(grace_period)
         await self.sidecar.close()
+        if self._keys is not None:
+            self._keys.close()
 
     @property
     def healthy(self) -> bool:

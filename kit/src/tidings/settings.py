@@ -30,6 +30,14 @@ class Settings(BaseSettings):
         default=None,
         description="Path of the keys that encrypt personal data; without it, personal data is published in plain text",
     )
+    tidings_keys_url: SecretStr | None = Field(
+        default=None, description="In place of `TIDINGS_KEYS`: PostgreSQL database with these keys (postgresql://…)"
+    )
+    tidings_master_key: SecretStr | None = Field(
+        default=None,
+        description="Random text of at least 32 characters that wraps the keys in `TIDINGS_KEYS_URL`; the same for all "
+        "services. Losing it is losing the data",
+    )
     tidings_instance: str = Field(
         default_factory=socket.gethostname, description="Name of this replica; must not change on restart"
     )

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tidings.errors import DefinitionError
+from tidings.settings import Settings
 
 KEPT = 60.0
 """Seconds that a key is kept in memory."""
@@ -53,6 +54,9 @@ class KeyStore(ABC):
         existed = self._destroy(subject)
         self._kept[subject] = (None, time.monotonic() + KEPT)
         return existed
+
+    def close(self) -> None:  # noqa: B027 - only some stores have something to release
+        """Release connections."""
 
     @abstractmethod
     def forgotten(self) -> list[str]:
@@ -141,3 +145,24 @@ class KeyFile(KeyStore):
         with closing(sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)) as database:
             database.execute("PRAGMA secure_delete = ON")
             yield database
+
+
+def from_settings(settings: Settings) -> KeyStore | None:
+    """Return the keys that a service uses, or None if it uses none.
+
+    Raises:
+        DefinitionError: The file cannot be used, a setting is missing or contradicts another, or a package is missing.
+
+    """
+    url, master_key = settings.tidings_keys_url, settings.tidings_master_key
+    if url is None:
+        return None if settings.tidings_keys is None else KeyFile(settings.tidings_keys)
+    if settings.tidings_keys is not None:
+        raise DefinitionError("TIDINGS_KEYS and TIDINGS_KEYS_URL are both set: remove one")
+    if master_key is None:
+        raise DefinitionError("TIDINGS_KEYS_URL is set: set TIDINGS_MASTER_KEY, too")
+    try:
+        from tidings.subject_keys_postgres import KeyTable  # noqa: PLC0415 - needs optional packages
+    except ImportError as error:
+        raise DefinitionError("TIDINGS_KEYS_URL needs psycopg and cryptography: install tidings[personal]") from error
+    return KeyTable(url.get_secret_value(), master_key.get_secret_value())

@@ -1,0 +1,146 @@
+"""Keys of persons in a PostgreSQL database that all services share, wrapped by a master key that it does not have.
+
+The database, its backups and its log hold wrapped keys only (AES-256-GCM, bound to the person), so that neither they
+nor the master key alone decrypt anything. A destroyed key leaves its row as a tombstone. Its old version stays in
+backups: keep those no longer than the deadline for erasure.
+
+A call to the database blocks the process, because events are encoded synchronously: about a millisecond once a minute
+for each person, and at most `_DEADLINE` while the database does not answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tidings.errors import DefinitionError, SidecarUnavailable
+from tidings.subject_keys import LENGTH, KeyStore
+
+MIN_MASTER_KEY = 32  # characters
+_DEADLINE = 3  # seconds
+_NONCE = 12  # bytes
+_LOCK = 7_463_214_511  # id of an advisory lock: concurrent services create the tables one after the other
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS subject_keys (subject text PRIMARY KEY, key bytea)",
+    "CREATE TABLE IF NOT EXISTS announced_subjects (subject text PRIMARY KEY)",
+)
+_SELECT = "SELECT key FROM subject_keys WHERE subject = %s"
+_FORGOTTEN = """SELECT subject FROM subject_keys AS known WHERE key IS NULL
+    AND NOT EXISTS (SELECT FROM announced_subjects AS announced WHERE announced.subject = known.subject)"""
+_OPTIONS: dict[str, Any] = {
+    "connect_timeout": _DEADLINE,
+    "options": f"-c statement_timeout={_DEADLINE}s",
+    "tcp_user_timeout": _DEADLINE * 1000,
+    "autocommit": True,
+}
+
+
+class KeyTable(KeyStore):
+    """Keys in PostgreSQL. The database may come up later: until then, units of work are postponed.
+
+    Args:
+        url: The database; its tables are created if they are missing.
+        master_key: A random text of at least 32 characters; it wraps the keys.
+
+    Raises:
+        DefinitionError: The master key is too short.
+
+    """
+
+    def __init__(self, url: str, master_key: str) -> None:
+        super().__init__()
+        if len(master_key) < MIN_MASTER_KEY:
+            raise DefinitionError(
+                f"TIDINGS_MASTER_KEY has {len(master_key)} characters: set a random text of {MIN_MASTER_KEY} or more"
+            )
+        self._url = url
+        self._master = AESGCM(hashlib.sha256(master_key.encode()).digest())
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        with self._lock:
+            self._disconnect()
+
+    def forgotten(self) -> list[str]:
+        """Return the persons whose key was destroyed and who were not announced yet."""
+        with self._connected() as connection:
+            return [subject for (subject,) in connection.execute(_FORGOTTEN)]
+
+    def announced(self, subject: str) -> None:
+        """Record that the services were told to forget a person."""
+        with self._connected() as connection:
+            connection.execute("INSERT INTO announced_subjects VALUES (%s) ON CONFLICT DO NOTHING", (subject,))
+
+    def _destroy(self, subject: str) -> bool:
+        with self._connected() as connection:
+            with connection.transaction():
+                known = connection.execute(f"{_SELECT} FOR UPDATE", (subject,)).fetchone()
+                connection.execute(
+                    "INSERT INTO subject_keys VALUES (%s, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL",
+                    (subject,),
+                )
+            connection.execute("VACUUM subject_keys")
+        return bool(known and known[0])
+
+    def _read(self, subject: str, *, create: bool) -> tuple[bytes | None, bool]:
+        with self._connected() as connection:
+            row = connection.execute(_SELECT, (subject,)).fetchone()
+            if row is None and create:
+                new = (subject, self._wrapped(subject, os.urandom(LENGTH)))
+                connection.execute("INSERT INTO subject_keys VALUES (%s, %s) ON CONFLICT DO NOTHING", new)
+                row = connection.execute(_SELECT, (subject,)).fetchone()
+        if row is None:
+            return None, False
+        return (None if row[0] is None else self._unwrapped(subject, row[0])), True
+
+    def _wrapped(self, subject: str, key: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return nonce + self._master.encrypt(nonce, key, subject.encode())
+
+    def _unwrapped(self, subject: str, wrapped: bytes) -> bytes:
+        try:
+            return self._master.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject.encode())
+        except InvalidTag as error:
+            raise DefinitionError(
+                f"the key of {subject} was wrapped by another TIDINGS_MASTER_KEY: set the one that all services use"
+            ) from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        with self._lock:
+            try:
+                yield self._connect()
+            except psycopg.Error as error:
+                self._disconnect()
+                raise SidecarUnavailable(f"the database with the keys of persons: {error}") from error
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = psycopg.connect(self._url, **_OPTIONS)
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                for table in _TABLES:
+                    connection.execute(table)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()

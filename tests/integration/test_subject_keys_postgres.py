@@ -1,0 +1,117 @@
+"""Keys of persons in PostgreSQL: shared by services, wrapped, destroyed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tidings.errors import DefinitionError, SidecarUnavailable
+from tidings.settings import Settings
+from tidings.subject_keys import KeyStore, from_settings
+from tidings.subject_keys_postgres import KeyTable
+
+pytestmark = pytest.mark.real
+MASTER = "m" * 32
+
+
+@pytest.fixture
+def url(postgres: str) -> str:
+    name = f"keys_{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return f"{postgres.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def tables(url: str) -> Iterator[tuple[KeyTable, KeyTable]]:
+    first, second = KeyTable(url, MASTER), KeyTable(url, MASTER)
+    yield first, second
+    first.close()
+    second.close()
+
+
+def rows(url: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT subject, key FROM subject_keys ORDER BY subject").fetchall()
+
+
+def test_services_share_keys_which_the_database_cannot_read(tables: tuple[KeyTable, KeyTable], url: str) -> None:
+    with ThreadPoolExecutor(8) as pool:  # the tables, too, are created by both at once
+        made = set(pool.map(lambda number: tables[number % 2].create("p-1"), range(16)))
+    (key,) = made
+    assert key is not None
+    assert len(key) == 32
+    assert [(subject, key in wrapped) for subject, wrapped in rows(url)] == [("p-1", False)]
+
+
+def test_a_destroyed_key_stays_destroyed_and_is_announced_once(tables: tuple[KeyTable, KeyTable], url: str) -> None:
+    here, there = tables
+    here.create("p-1")
+    here.create("p-2")
+    assert here.destroy("p-1")
+    assert not here.destroy("p-1")
+    assert (here.key("p-1"), there.create("p-1"), there.key("p-2")) == (None, None, here.key("p-2"))
+    assert there.forgotten() == ["p-1"]
+    there.announced("p-1")
+    there.announced("p-1")
+    assert here.forgotten() == []
+    assert rows(url)[0] == ("p-1", None)
+
+
+def test_a_wrapped_key_of_somebody_else_or_another_master_key_is_refused(
+    tables: tuple[KeyTable, KeyTable], url: str
+) -> None:
+    tables[0].create("p-1")
+    other = KeyTable(url, "n" * 32)
+    with pytest.raises(DefinitionError, match="wrapped by another TIDINGS_MASTER_KEY"):
+        other.key("p-1")
+    other.close()
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO subject_keys SELECT 'p-2', key FROM subject_keys")
+    with pytest.raises(DefinitionError, match="the key of p-2 was wrapped by another"):
+        tables[1].key("p-2")
+
+
+def test_a_lost_connection_postpones_and_is_replaced(tables: tuple[KeyTable, KeyTable], url: str) -> None:
+    keys = tables[0]
+    key = keys.create("p-1")
+    keys._kept.clear()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with pytest.raises(SidecarUnavailable, match="the database with the keys of persons"):
+        keys.key("p-1")
+    assert keys.key("p-1") == key
+
+
+def test_a_database_that_is_away_postpones() -> None:
+    with pytest.raises(SidecarUnavailable, match="the database with the keys of persons"):
+        KeyTable("postgresql://127.0.0.1:1/none", MASTER).create("p-1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tidings_keys_url": "postgresql://db/keys"}, "set TIDINGS_MASTER_KEY, too"),
+        ({"tidings_keys_url": "postgresql://db/keys", "tidings_master_key": "short"}, "of 32 or more"),
+        ({"tidings_keys_url": "postgresql://db/keys", "tidings_keys": "/keys.db"}, "are both set"),
+    ],
+)
+def test_contradicting_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        from_settings(Settings(**settings))
+
+
+def test_settings_choose_the_store() -> None:
+    chosen: KeyStore | None = from_settings(
+        Settings(tidings_keys_url="postgresql://db/keys", tidings_master_key=MASTER)  # type: ignore[arg-type]
+    )
+    assert isinstance(chosen, KeyTable)
+    assert from_settings(Settings()) is None
