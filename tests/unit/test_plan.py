@@ -143,7 +143,7 @@ def at(path: str) -> dict[str, Any]:
         ),
         pytest.param(
             [event_type(), subscription(**FAR)],
-            {"error unknown-type"},
+            {"error unknown-type", "info unconsumed-type"},
             id="foreign namespace",
         ),
         pytest.param(

@@ -210,7 +210,7 @@ def _type(change: Change, inventory: Inventory, today: date) -> Verdict:
     this: EventType = change.new or change.old
     with supposing(inventory, [(change.kind, change.key, change.old)]):
         in_use = change.old if change.old and inventory.type(type_key(this)) is change.old else None
-        consumers = inventory.consumers(this)
+        consumers = inventory.consumers(in_use or this)
         known = plan_type(change.old, inventory, today) if change.old else []
     with supposing(inventory, [(change.kind, change.key, change.new)]):
         findings = plan_type(change.new, inventory, today) if change.new else []

@@ -8,7 +8,7 @@ from tidings_plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings_plan.resources.did_you_mean import did_you_mean
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.findings import Finding, Severity
-from tidings_plan.resources.inventory import Inventory, app_key, is_dead_letters, requested_type, type_key
+from tidings_plan.resources.inventory import Inventory, app_key, is_dead_letters, may_read, requested_type, type_key
 from tidings_plan.resources.subscription import Selection, selections
 
 
@@ -91,7 +91,7 @@ def _everything(selection: Selection, inventory: Inventory) -> list[Channel]:
     types = [
         event_type for event_type in inventory.matching_types(namespace, pattern) if type_key(event_type) not in named
     ]
-    allowed = [event_type for event_type in types if _may_read(selection, event_type)]
+    allowed = [event_type for event_type in types if may_read(selection, event_type)]
     return sorted(channel for event_type in allowed for channel in published(event_type))
 
 
@@ -108,7 +108,7 @@ def _unknown_type(selection: Selection, inventory: Inventory) -> Finding:
     else:
         message = f"Namespace {home} has no type {name} that may be read from namespace {own}"
         types = inventory.matching_types(home, "*")
-        readable = [event_type.spec.type for event_type in types if _may_read(selection, event_type)]
+        readable = [event_type.spec.type for event_type in types if may_read(selection, event_type)]
         fix = did_you_mean(name, readable) or f"Ask its owner to add {own} to its spec.access.namespaces."
     if name[-3:-1] == ".v":
         fix = "Name the type without its version; versions go under versions."
@@ -118,13 +118,7 @@ def _unknown_type(selection: Selection, inventory: Inventory) -> Finding:
 def readable_type(selection: Selection, inventory: Inventory) -> EventType | None:
     """Return the type that a selection names, or None if it does not exist or its namespace has no access."""
     event_type = inventory.type(requested_type(selection))
-    return event_type if event_type and _may_read(selection, event_type) else None
-
-
-def _may_read(selection: Selection, event_type: EventType) -> bool:
-    """Return True if a type's access includes the namespace of a selection."""
-    own, allowed = selection.metadata.namespace, event_type.spec.access.namespaces
-    return own == event_type.metadata.namespace or own in allowed or "*" in allowed
+    return event_type if event_type and may_read(selection, event_type) else None
 
 
 def _no_version(selection: Selection, event_type: EventType) -> Finding:

@@ -2,8 +2,11 @@
 
 - An EventType owns the channels of its versions. Its producers publish there, its subscriptions consume there.
 - An app owns `deadletter.<app>`, topics that start with `deadletter.<app>.`, and its own replay and retry topics.
-- `archive.*` is reserved for the archive's types, `tidings.*` for `OWN_TYPES`; Dapr's outbox topics cannot be owned.
+- `archive.*` is reserved for the archive's types, `tidings.*` for `OWN_TYPES`; Dapr's outbox topics and names that
+  brokers use themselves (`_…`, `amq.*`) cannot be owned.
 - Any other topic that subscriptions name as dead-letter topic or source belongs to the oldest of them.
+- A topic with another name than `<type>.v<n>` that both a type and a subscription name belongs to the type if they are
+  in the same namespace, where the authors of types decide; of two namespaces, to the older resource.
 
 Topics that differ only in case, or in `.` and `_`, count as the same topic, because brokers and stream names may not
 distinguish them. Components are ignored, because two of them may use the same broker. Namespaces share a broker if an
@@ -56,7 +59,7 @@ def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
         reason = _reserved(topic, own)
         if not reason and shape and shape["type"] != own:
             reason = f"is named like a channel of {topic.rpartition('.')[0]}"
-        senior = None if reason else _senior_type(event_type, topic, inventory)
+        senior = None if reason else _senior(event_type, topic, inventory)
         if reason or senior:
             why = reason or f"belongs to {named(senior, event_type)}" if senior else reason
             fix = "Set spec.channel.topic to {type}.v{version} or to an unused name."
@@ -98,11 +101,13 @@ def _reserved(topic: str, of: str = "") -> str:
     is_own = of.startswith("archive.") if head == "archive" else of in _OWN_TYPES
     if (head in {"tidings", "archive"} and not is_own) or fold(topic).endswith("outbox"):
         return "is internal"
+    if not head or head == "amq":  # such as Kafka's __consumer_offsets, NATS's _INBOX.… and RabbitMQ's amq.fanout
+        return "is reserved for brokers"
     return ""
 
 
-def _senior_type(event_type: EventType, topic: str, inventory: Inventory) -> EventType | None:
-    """Return the older type that already owns a topic on the same broker, or None."""
+def _senior(event_type: EventType, topic: str, inventory: Inventory) -> Resource[Any] | None:
+    """Return the older type, or the older subscription of another namespace, that owns a topic on the same broker."""
     home = event_type.metadata.namespace
     for other in inventory.types_on(topic):
         if type_key(other) == type_key(event_type):
@@ -110,6 +115,29 @@ def _senior_type(event_type: EventType, topic: str, inventory: Inventory) -> Eve
         is_senior = seniority(other) < seniority(event_type)
         if is_senior and inventory.share_broker(home, other.metadata.namespace):
             return other
+    for user in () if _is_named_after(event_type, topic) else inventory.topic_users(topic):
+        is_senior = user.metadata.namespace != home and seniority(user) < seniority(event_type)
+        if is_senior and inventory.share_broker(home, user.metadata.namespace):
+            return user
+    return None
+
+
+def _is_named_after(event_type: EventType, topic: str) -> bool:
+    """Return True if a topic has the name that only this type may use: `<type>.v<n>`."""
+    shape = _CHANNEL.fullmatch(fold(topic))
+    return shape is not None and shape["type"] == fold(event_type.spec.type)
+
+
+def _owning_type(subscription: EventSubscription, topic: str, inventory: Inventory) -> EventType | None:
+    """Return the type that owns a topic which a subscription names, or None."""
+    home = subscription.metadata.namespace
+    for event_type in inventory.types_on(topic):
+        namespace = event_type.metadata.namespace
+        if namespace == home:
+            return event_type
+        is_senior = _is_named_after(event_type, topic) or seniority(event_type) < seniority(subscription)
+        if is_senior and inventory.share_broker(home, namespace):
+            return event_type
     return None
 
 
@@ -121,7 +149,7 @@ def _not_dead_letters(subscription: EventSubscription, topic: str, inventory: In
         return reason
     if shape := _CHANNEL.fullmatch(fold(topic)):
         return f"is a channel of {topic[: len(shape['type'])]}"
-    for owner in inventory.types_on(topic):
+    if owner := _owning_type(subscription, topic, inventory):
         return f"is a channel of {named(owner, subscription)}"
     return _senior_claim(subscription, inventory.topic_users(topic), inventory)
 
@@ -132,7 +160,7 @@ def _not_source(subscription: EventSubscription, topic: str, inventory: Inventor
         return ""
     if reason := _reserved(topic):
         return reason
-    for owner in inventory.types_on(topic):
+    if owner := _owning_type(subscription, topic, inventory):
         return f"is a channel of {named(owner, subscription)}"
     writers = [
         user

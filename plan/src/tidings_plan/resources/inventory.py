@@ -16,6 +16,7 @@ At = TypeVar("At")
 Member = TypeVar("Member")
 Key = tuple[str, str]
 """Namespace and name (of a resource), namespace and type (of an event type), namespace and app id."""
+_NO_APPS: frozenset[Key] = frozenset()
 
 
 class Inventory:
@@ -166,15 +167,17 @@ class Inventory:
         return sorted(self._of_app.get(app, {}).values(), key=seniority)
 
     def consumers(self, event_type: EventType) -> list[Selection]:
-        """Return the selections that name the type (no patterns), oldest first."""
-        return sorted(self._of_type.get(type_key(event_type), {}), key=seniority)
+        """Return the selections that name the type (no patterns) and may read it, oldest first."""
+        named = self._of_type.get(type_key(event_type), {})
+        return sorted((selection for selection in named if may_read(selection, event_type)), key=seniority)
 
     def observers(self, event_type: EventType) -> list[Selection]:
-        """Return the selections whose pattern matches the type."""
+        """Return the selections whose pattern matches the type, and which may read it."""
         return [
             selection
             for selection in self._wildcards
-            if requested_type(selection)[0] == event_type.metadata.namespace
+            if may_read(selection, event_type)
+            and requested_type(selection)[0] == event_type.metadata.namespace
             and covers(requested_type(selection)[1], event_type.spec.type)
         ]
 
@@ -223,23 +226,33 @@ class Inventory:
         for topic in _topics(event_type):
             self._types_on[topic][event_type.key] = event_type
         self._names_in[event_type.metadata.namespace][event_type.spec.type] += 1
+        touched = self._apps_on(_topics(event_type)) | self._connected_by(event_type)
         for invited in event_type.spec.access.namespaces:
             self._homes_of[invited][event_type.metadata.namespace] += 1
-        return self._apps_on(_topics(event_type)) | self._guests(event_type)
+        return touched
 
     def _unindex_type(self, event_type: EventType) -> frozenset[Key]:
-        near = self._apps_on(_topics(event_type)) | self._guests(event_type)
+        near = self._apps_on(_topics(event_type))
         for topic in _topics(event_type):
             _drop(self._types_on, topic, event_type.key)
         _decrement(self._names_in, event_type.metadata.namespace, event_type.spec.type)
         for invited in event_type.spec.access.namespaces:
             _decrement(self._homes_of, invited, event_type.metadata.namespace)
-        return near
+        return near | self._connected_by(event_type)
 
-    def _guests(self, event_type: EventType) -> frozenset[Key]:
-        """Return the apps of the namespaces that a type's access allows: it determines which brokers they share."""
-        invited = event_type.spec.access.namespaces
-        return frozenset(app for app in self._of_app if app[0] in invited or "*" in invited) if invited else frozenset()
+    def _connected_by(self, event_type: EventType) -> frozenset[Key]:
+        """Return the apps of the namespaces that share a broker because of this type, which is not indexed now.
+
+        Those that other types of the same namespace invite share it with the ones that only this type invites.
+        """
+        home = event_type.metadata.namespace
+        before = {name for name, homes in self._homes_of.items() if home in homes}
+        after = before.union(event_type.spec.access.namespaces)
+        return (
+            frozenset(app for app in self.apps if {app[0], "*"} & after or app[0] == home)
+            if after > before
+            else _NO_APPS
+        )
 
     def _apps_on(self, topics: Iterable[str]) -> frozenset[Key]:
         """Return the apps that publish or consume one of the topics."""
@@ -249,6 +262,7 @@ class Inventory:
             for event_type in self._types_on.get(topic, {}).values():
                 named = self._of_type.get(type_key(event_type), {}).values()
                 apps.update(_producers(event_type), (app_key(subscription) for subscription in named))
+                apps.update(map(app_key, self.observers(event_type)))
         return frozenset(apps)
 
     def _index_subscription(self, subscription: EventSubscription) -> None:
@@ -262,12 +276,15 @@ class Inventory:
                 self._of_type[requested_type(selection)][selection] = selection
 
     def _apps_near(self, event_type: Key) -> frozenset[Key]:
+        """Return the apps that consume or produce a type, also those of another resource that declares it."""
         named = self._of_type.get(event_type, {}).values()
-        return frozenset(app_key(subscription) for subscription in (*named, *self._wildcards))
+        producers = (app for claim in self._claims.get(event_type, {}).values() for app in _producers(claim))
+        return frozenset([*(app_key(subscription) for subscription in (*named, *self._wildcards)), *producers])
 
     def _apps_around(self, subscription: EventSubscription, *, dead_letters_differ: bool) -> frozenset[Key]:
         """Return the affected apps: its own, competing consumers of a command, and dead-letter readers."""
-        near = frozenset({app_key(subscription)}) | self._apps_on(_named_topics(subscription))
+        near = frozenset({app_key(subscription), *self.namesakes(app_key(subscription))})
+        near |= self._apps_on(_named_topics(subscription))
         if reads_foreign_dead_letters(subscription):
             readers = self._dead_letter_readers.get(subscription.metadata.namespace, {}).values()
             near |= frozenset(app_key(reader) for reader in readers)
@@ -276,7 +293,6 @@ class Inventory:
             if event_type and event_type.spec.intent == "Command":
                 near |= self._apps_near(type_key(event_type))
         if dead_letters_differ:
-            near |= frozenset(self.namesakes(app_key(subscription)))
             near |= frozenset(map(app_key, self._wildcards))
         return near
 
@@ -303,6 +319,12 @@ def app_key(subscription: EventSubscription | Selection) -> Key:
 def requested_type(selection: Selection) -> Key:
     """Return the namespace and the business name or pattern that a selection requests."""
     return selection.events.namespace or selection.metadata.namespace, selection.events.name
+
+
+def may_read(selection: Selection, event_type: EventType) -> bool:
+    """Return True if a type's access includes the namespace of a selection."""
+    own, allowed = selection.metadata.namespace, event_type.spec.access.namespaces
+    return own == event_type.metadata.namespace or own in allowed or "*" in allowed
 
 
 def fold(topic: str) -> str:

@@ -1,0 +1,156 @@
+"""Attacks on rights to topics: what one namespace writes neither takes from another one nor adds to its own rights."""
+
+import random
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+import pytest
+from tests.unit.test_plan import Document, event_type, subscription
+
+from tidings_plan import Plan, plan, plan_app
+from tidings_plan.resources import Inventory, Key, parse_resource
+from tidings_plan.resources.model import Resource
+
+TODAY = date(2026, 11, 29)
+PLACED: Document = {"type": "orders.orderPlaced", "versions": ["v1"]}
+PLACES = event_type("orders.orderPlaced", "v1:Active", producers=["orders"])
+FAILURES: Document = {"delivery": {"deadLetter": {"topic": "failures"}}}
+ACCESS = [[], ["default"], ["*"], ["default", "*"]]
+
+
+def resource(document: Document, namespace: str = "default", day: int = 1) -> Resource[Any]:
+    metadata = {**document["metadata"], "namespace": namespace, "creationTimestamp": f"2026-11-{day:02}T00:00:00Z"}
+    parsed, findings = parse_resource({**document, "metadata": metadata})
+    assert parsed is not None, findings
+    return parsed
+
+
+def planned(*resources: Resource[Any]) -> Plan:
+    return plan(Inventory([resource(PLACES), *resources]), TODAY)
+
+
+def errors(actual: Plan) -> set[tuple[str, str]]:
+    return {(finding.resource, finding.rule) for finding in actual.findings if finding.severity == "error"}
+
+
+@pytest.mark.parametrize("access", ACCESS)
+@pytest.mark.parametrize("topic", ["failures", "Failures", "FAILURES"])
+def test_a_later_type_of_another_namespace_takes_no_topic_away(topic: str, access: list[str]) -> None:
+    """Whoever may write EventTypes anywhere could otherwise stop any app that names a topic of its own."""
+    kitchen = resource(subscription("kitchen", **PLACED, **FAILURES), day=1)
+    claim = event_type(
+        "evil.thingDone", "v1:Active", channel={"topic": topic}, producers=["evil"], access={"namespaces": access}
+    )
+    result = planned(kitchen, resource(claim, "far", day=2))
+    assert "failures" in result.apps["kitchen"].publishes["pubsub"]
+    assert errors(result) == ({("EventType/far/evil.thingdone", "foreign-topic")} if access else set())
+
+
+@pytest.mark.parametrize("access", ACCESS)
+def test_a_type_of_another_namespace_does_not_stop_who_reads_a_topic_without_a_type(access: list[str]) -> None:
+    reader = resource(subscription("kitchen", **PLACED, source={"topic": "old-things"}), day=1)
+    claim = event_type("evil.thingDone", "v1:Active", channel={"topic": "old-things"}, access={"namespaces": access})
+    result = planned(reader, resource(claim, "far", day=2))
+    assert "old-things" in result.apps["kitchen"].reads["pubsub"]
+
+
+@pytest.mark.parametrize("named", [{"source": {"topic": "orders.orderShipped.v1"}}, {"source": {"topic": "shipped"}}])
+def test_a_topic_named_in_advance_is_not_read_once_it_has_a_type(named: Document) -> None:
+    """Of a topic with the name of a type, that type is the owner, however old the claim is."""
+    invites = resource(
+        event_type("orders.orderPaid", "v1:Active", access={"namespaces": ["far"]}, producers=["orders"])
+    )
+    early = resource(subscription("early", "evil", **PLACED, namespace="default", **named), "far", day=1)
+    shipped = {"topic": named["source"]["topic"]} if named["source"]["topic"] == "shipped" else {}
+    late = event_type("orders.orderShipped", "v1:Active", producers=["orders"], channel=shipped)
+    result = planned(invites, early, resource(late, day=2))
+    published = result.apps["orders"].publishes["pubsub"]
+    assert not set(published) & set(result.apps["far/evil"].reads.get("pubsub", ())), "one of the two owns the topic"
+    assert ("orders.orderShipped.v1" in published) is not bool(shipped)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        {"type": "payments.takePayment", "versions": ["v1"]},
+        {"type": "payments.takePayment", "versions": ["v7"], "enforcement": "BestEffort"},
+        {"type": "payments.takePayment", "versions": ["v1"], "suspend": True},
+    ],
+)
+def test_a_command_is_not_taken_by_who_may_not_read_it(attack: Document) -> None:
+    """The oldest consumer executes a command: one without access would have kept it from its owner."""
+    command = resource(event_type("payments.takePayment", "v1:Active", intent="Command", producers=["orders"]))
+    early = resource(subscription("early", "evil", **attack, namespace="default"), "far", day=2)
+    owner = resource(subscription("owner", "payments", type="payments.takePayment", versions=["v1"]), day=3)
+    result = planned(command, early, owner)
+    assert "payments.takePayment.v1" in result.apps["payments"].reads["pubsub"]
+    assert {name for name, _ in errors(result)} == {"EventSubscription/far/early"}
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["__consumer_offsets", "__transaction_state", "_schemas", "_INBOX.evil", "_", "amq.fanout", "AMQ.topic", "amq_log"],
+)
+def test_no_app_names_a_topic_that_brokers_use_themselves(topic: str) -> None:
+    for spec in ({"delivery": {"deadLetter": {"topic": topic}}}, {"source": {"topic": topic}}):
+        result = planned(resource(subscription("evil", "evil", **PLACED, **spec)))
+        assert errors(result) == {("EventSubscription/evil", "foreign-topic")}
+    claim = event_type("evil.thingDone", "v1:Active", channel={"topic": topic}, producers=["evil"])
+    assert errors(planned(resource(claim))) == {("EventType/evil.thingdone", "foreign-topic")}
+
+
+def _drawn(draw: random.Random) -> Resource[Any]:
+    spaces, apps = ["a", "b", "c"], ["e", "f", "g"]
+    namespace, day = draw.choice(spaces), draw.randint(1, 20)
+    topic = draw.choice(["fail", "Fail", "old", "orders.orderPlaced.v1"])
+    if draw.random() < 0.5:
+        name = draw.choice(["orders.orderPlaced", "orders.orderPaid", "orders.placeOrder"])
+        spec: Document = {"intent": "Command"} if name == "orders.placeOrder" else {}
+        spec |= {"channel": {"topic": topic}} if draw.random() < 0.4 else {}
+        spec |= {"access": {"namespaces": draw.sample([*spaces, "*"], draw.randint(0, 2))}}
+        versions = draw.choice(["v1:Active", "v1:Active v1:Active", "v1:Draft"])
+        producers = draw.sample(apps, draw.randint(0, 2))
+        metadata = {"metadata": {"name": draw.choice(["t1", "t2", "t3"])}}
+        return resource(event_type(name, versions, producers=producers, **metadata, **spec), namespace, day)
+    spec = {"source": {"topic": topic}} if draw.random() < 0.4 else {}
+    spec |= {"delivery": {"deadLetter": {"topic": draw.choice(["fail", "old"])}}} if draw.random() < 0.4 else {}
+    spec |= {"namespace": draw.choice(spaces)} if draw.random() < 0.4 else {}
+    reads: list[Document] = [
+        *({"pattern": pattern, "versions": []} for pattern in ("*", "orders.*", "deadletter.*")),
+        *({"type": f"orders.{name}", "versions": ["v1"]} for name in ("orderPlaced", "orderPaid", "placeOrder")),
+        {"type": "deadletter.e", "versions": []},
+    ]
+    document = subscription(draw.choice(["s1", "s2", "s3"]), draw.choice(apps), **draw.choice(reads), **spec)
+    return resource(document, namespace, day)
+
+
+def _rights(inventory: Inventory, apps: Iterable[Key]) -> dict[Key, Any]:
+    found = {}
+    for app in apps:
+        actual = plan_app(app, inventory, TODAY)
+        wrong = {(finding.resource, finding.rule) for finding in actual.findings if finding.severity == "error"}
+        found[app] = (actual.publishes, actual.reads, wrong)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_app_whose_rights_a_change_affects_is_planned_again(seed: int) -> None:
+    """The operator plans only what `put` and `remove` name: an app that is missing would keep what it lost."""
+    draw = random.Random(seed)
+    nothing: Any = ({}, {}, set())
+    for _ in range(40):
+        inventory, before = Inventory(), dict[Key, Any]()
+        for _ in range(14):
+            known = [
+                (one.kind, one.key) for part in (inventory.types, inventory.subscriptions) for one in part.values()
+            ]
+            if known and draw.random() < 0.25:
+                touched = inventory.remove(*draw.choice(known))
+            else:
+                touched = inventory.put(_drawn(draw))
+            after = _rights(inventory, inventory.apps)
+            apps = before.keys() | after.keys()
+            changed = {app for app in apps if before.get(app, nothing) != after.get(app, nothing)}
+            assert changed <= touched
+            before = after
