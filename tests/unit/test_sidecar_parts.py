@@ -66,6 +66,13 @@ def test_what_a_failed_state_call_means(
         ),
         (StatusCode.INTERNAL, "nats: maximum payload exceeded", PublishRefused, "raise the limit"),
         (StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max", PublishRefused, "raise the limit"),
+        (
+            StatusCode.INTERNAL,
+            "message larger than configured Producer.MaxMessageBytes: 2 > 1",
+            PublishRefused,
+            "limit",
+        ),
+        (StatusCode.INTERNAL, "kafka server: Message was too large, server rejected it", PublishRefused, "limit"),
         (StatusCode.INTERNAL, "nats: timeout", SidecarUnavailable, "nats: timeout"),
         (StatusCode.UNAVAILABLE, "connection refused", SidecarUnavailable, "UNAVAILABLE"),
         (StatusCode.INVALID_ARGUMENT, "pubsub pubsub is not found", SidecarUnavailable, "the component pubsub"),

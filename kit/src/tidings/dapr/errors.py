@@ -33,7 +33,15 @@ _NO_TOPIC = (
     "no stream matches subject",
     "topic or partition that does not exist",  # Kafka
 )
-_TOO_LARGE = ("maximum payload exceeded", "larger than max", "Message size too large", "exceeding the max")
+_TOO_LARGE = (
+    "maximum payload exceeded",  # NATS
+    "larger than max",  # gRPC, the sidecar itself
+    "larger than configured",  # Kafka's client in daprd (Producer.MaxMessageBytes); RabbitMQ (max_message_size)
+    "Message was too large",  # Kafka's server (max.message.bytes of the topic)
+    "batch larger than the configured segment size",  # Kafka's server (segment.bytes)
+    "Message size too large",
+    "exceeding the max",
+)
 _PERMANENT = (
     "can't contain '||'",  # daprd, components/state/state_config.go
     "string or blob too big",  # SQLite
