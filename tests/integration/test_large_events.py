@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats as nats_client
 import pytest
 from kafka.admin import KafkaAdminClient, NewTopic  # type: ignore[import-untyped]  # it has no types
 from tests.conformance import poll, unique
@@ -15,7 +16,7 @@ from tests.support.bad_events import SETS, encoded, envelope
 from tests.support.brokers import values_of
 
 from tidings.brokers.components import render
-from tidings.brokers.jetstream import ensure_streams
+from tidings.brokers.jetstream import ensure_streams, stream_name
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import PublishRefused
@@ -62,16 +63,24 @@ async def test_an_event_beyond_the_brokers_limit_is_refused_for_good(
     await sidecar.close()
 
 
-async def test_an_event_beyond_the_limit_of_a_kafka_topic_is_refused_for_good(kafka: str, daprd: StartDaprd) -> None:
+@pytest.mark.parametrize("broker", ["nats", "kafka"])
+async def test_an_event_beyond_the_limit_of_its_topic_is_refused_for_good(
+    broker: str, request: pytest.FixtureRequest, daprd: StartDaprd
+) -> None:
     """The server refuses it, not the client in the sidecar."""
-    topic = unique("orders.orderPlaced")
-    admin = KafkaAdminClient(**Address.of(kafka).client)
-    admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "2000"})])
-    admin.close()
-    process = await daprd("orders", resources=render(SETS / "kafka", values_of("kafka", kafka)))
+    topic, address = unique("orders.orderPlaced"), request.getfixturevalue(broker)
+    if broker == "nats":
+        client = await nats_client.connect(address)
+        await client.jetstream().add_stream(name=stream_name(topic), subjects=[topic], max_msg_size=2000)
+        await client.close()
+    else:
+        admin = KafkaAdminClient(**Address.of(address).client)
+        admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "2000"})])
+        admin.close()
+    process = await daprd("orders", resources=render(SETS / broker, values_of(broker, address)))
     sidecar = DaprSidecar(process.address)
     await sidecar.publish(topic, padded(1, "", 1000))
-    with pytest.raises(PublishRefused, match="too large"):
+    with pytest.raises(PublishRefused, match="raise the limit"):
         await sidecar.publish(topic, padded(2, "", 10_000))
     await sidecar.close()
 

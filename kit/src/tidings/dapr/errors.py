@@ -35,6 +35,7 @@ _NO_TOPIC = (
 )
 _TOO_LARGE = (
     "maximum payload exceeded",  # NATS
+    "message size exceeds maximum allowed",  # a JetStream stream's own limit
     "larger than max",  # gRPC, the sidecar itself
     "larger than configured",  # Kafka's client in daprd (Producer.MaxMessageBytes); RabbitMQ (max_message_size)
     "Message was too large",  # Kafka's server (max.message.bytes of the topic)
