@@ -34,6 +34,11 @@ UNCONSUMED = {
     "loyalty.pointsRejected": "for the people who look after customers: they find it in the archive",
     "notifications.emailRefused": "the same",
     "tidings.subjectForgotten": "for services that store personal data unencrypted: none here does",
+    "tidings.versionDeprecated": "for the owners of event types and subscriptions: the webhook has it",
+    "tidings.removalApproached": "the same",
+    "tidings.incompatibleChangeProposed": "the same",
+    "tidings.subscriptionFailed": "the same",
+    "tidings.deadLettersAccumulated": "the same",
 }
 """Facts that no service but the archive reads, and why they are published all the same."""
 

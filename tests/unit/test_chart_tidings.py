@@ -366,14 +366,14 @@ def test_the_archives_contracts_are_applied_by_a_job_when_their_definitions_exis
 
 def test_the_archive_may_use_postgres_and_own_tokens() -> None:
     tokens = {"archiveSecret": "mine", "operatorSecret": "copies", "apiSecret": "out", "appSecret": "in"}
-    resources = rendered(
-        "tidings", {"archive": {"databaseSecret": "database", "keysSecret": "keys", "replicas": 2, "tokens": tokens}}
-    )
+    secrets = {"databaseSecret": "database", "keysSecret": "keys", "webhookSecret": "hook"}
+    resources = rendered("tidings", {"archive": {**secrets, "replicas": 2, "tokens": tokens}})
     spec, env = _container(resources)
     for name, reference in (
         ("ARCHIVE_DATABASE_URL", {"name": "database", "key": "ARCHIVE_DATABASE_URL"}),
         ("TIDINGS_KEYS_URL", {"name": "keys", "key": "TIDINGS_KEYS_URL"}),
         ("TIDINGS_MASTER_KEY", {"name": "keys", "key": "TIDINGS_MASTER_KEY"}),
+        ("ARCHIVE_NOTICE_WEBHOOK", {"name": "hook", "key": "ARCHIVE_NOTICE_WEBHOOK"}),
         ("ARCHIVE_TOKEN", {"name": "mine", "key": "ARCHIVE_TOKEN"}),
         ("DAPR_API_TOKEN", {"name": "out", "key": "token"}),
         ("APP_API_TOKEN", {"name": "in", "key": "token"}),

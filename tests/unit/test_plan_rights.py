@@ -141,6 +141,17 @@ def test_a_type_claims_no_channel_of_other_owners(topic: str) -> None:
     assert result.channels == planned().channels
 
 
+@pytest.mark.parametrize(
+    ("producers", "is_allowed"), [(["archive"], True), (["evil"], False), (["archive", "evil"], False), ([], False)]
+)
+def test_only_the_archive_publishes_notices_to_owners(producers: list[str], is_allowed: bool) -> None:
+    result = planned(event_type("tidings.versionDeprecated", "v1:Active", producers=producers))
+    found = {rule for resource, rule in errors(result) if resource == "tidings.versiondeprecated"}
+    assert found == (set() if is_allowed else {"bad-name", "foreign-topic"})
+    assert ("tidings.versionDeprecated.v1" in rights(result, "archive")) is is_allowed
+    assert "tidings.versionDeprecated.v1" not in rights(result, "evil")
+
+
 def test_a_type_that_is_older_does_not_get_the_channel_that_has_anothers_name() -> None:
     squatter = event_type("a.thingStolen", "v1:Active", channel={"topic": PAID}, producers=["evil"])
     squatter["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"

@@ -111,3 +111,28 @@ class Replays(TypedDict):
     """The latest replays."""
 
     replays: list[Replay]
+
+
+class Notified(TypedDict):
+    """Whether a notice was published; false: the same matter was notified within the silence period."""
+
+    published: bool
+
+
+class SentNotice(TypedDict):
+    """A matter that owners were notified of. `webhook` is done, pending, or the last error."""
+
+    type: str
+    title: str
+    text: str
+    owners: str
+    times: int
+    firstAt: str
+    sentAt: str
+    webhook: str
+
+
+class Notices(TypedDict):
+    """The latest notices."""
+
+    notices: list[SentNotice]

@@ -25,6 +25,8 @@ class Reader(msgspec.Struct, frozen=True):
     name: str
     app: str
     reads: dict[str, tuple[str, ...]] = {}
+    owner: str = ""
+    contact: str = ""
 
 
 class _Map(msgspec.Struct, frozen=True):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 from tidings import Service
 from tidings.background import restart_on_failure
-from tidings_archive import forgetting, retention
+from tidings_archive import forgetting, notices, retention, webhook
 from tidings_archive.api import current_database
 from tidings_archive.settings import settings
 
@@ -17,11 +17,14 @@ from tidings_archive.settings import settings
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
     """Run it while the application is open."""
-    work = {
-        "archive.retention": partial(retention.run, current_database(service), settings().retention),
+    database, chosen = current_database(service), settings()
+    parts: dict[str, Callable[[], Awaitable[None]]] = {
+        "archive.retention": partial(retention.run, database, chosen.retention),
         "archive.forgetting": partial(forgetting.run, service),
+        "archive.dead_letter_notices": partial(notices.watch_dead_letters, service, database),
+        "archive.webhook": partial(webhook.run, database, chosen),
     }
-    tasks = [asyncio.create_task(restart_on_failure(name, function)) for name, function in work.items()]
+    tasks = [asyncio.create_task(restart_on_failure(name, work)) for name, work in parts.items()]
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""What archive is asked, and what it tells."""
+"""Commands to the archive, the events that it publishes, and the notices to owners (`tidings.*`)."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -76,3 +76,77 @@ class SubjectForgotten(Event):
 
     person: str
     forgotten_at: datetime
+
+
+Name = Annotated[str, Meta(max_length=253)]
+Text = Annotated[str, Meta(max_length=2000)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Owner(Event):
+    """A team that a notice concerns: it owns the event type, or consumes it."""
+
+    name: Name
+    contact: Text = ""
+    role: Literal["producer", "consumer"] = "consumer"
+
+
+Owners = Annotated[tuple[Owner, ...], Meta(max_length=100)]
+
+
+class Notice(Event):
+    """The part that all notices have in common."""
+
+    namespace: Name
+    owners: Owners = ()
+
+
+@event("tidings.versionDeprecated", subject="event_type")
+class VersionDeprecated(Notice):
+    """A version of an event type is deprecated: its consumers must move to another one before `removal`."""
+
+    event_type: Name
+    version: Name
+    removal: date
+    alternative: Text = ""
+
+
+@event("tidings.removalApproached", subject="event_type")
+class RemovalApproached(Notice):
+    """A deprecated version is removed within 30 days, and is still consumed or published."""
+
+    event_type: Name
+    version: Name
+    removal: date
+    days_left: int
+    alternative: Text = ""
+
+
+@event("tidings.incompatibleChangeProposed", subject="event_type")
+class IncompatibleChangeProposed(Notice):
+    """A change of an event type was proposed that breaks its consumers; `refused` says whether it was kept out."""
+
+    event_type: Name
+    problems: Annotated[tuple[Text, ...], Meta(max_length=20)]
+    proposed_by: Name = ""
+    refused: bool = True
+
+
+@event("tidings.subscriptionFailed", subject="subscription")
+class SubscriptionFailed(Notice):
+    """An EventSubscription has not been Ready since `since`."""
+
+    subscription: Name
+    app: Name
+    reason: Name
+    message: Text
+    since: Moment
+
+
+@event("tidings.deadLettersAccumulated", subject="app")
+class DeadLettersAccumulated(Notice):
+    """At least `threshold` dead letters of an app wait for a decision."""
+
+    app: Name
+    count: int
+    threshold: int

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -30,17 +32,37 @@ def _parse_retention(value: Any) -> Any:
     return days
 
 
+def _parse_silence(value: Any) -> Any:
+    """Read `tidings.versionDeprecated=168,*=24`: hours by type of notice."""
+    if not isinstance(value, str):
+        return value
+    hours = dict(_DEFAULT_SILENCE)
+    for rule in filter(None, (part.strip() for part in value.split(","))):
+        kind, _, number = rule.partition("=")
+        known = kind.strip() == "*" or re.fullmatch(r"tidings\.[A-Za-z]+", kind.strip())
+        try:
+            hours[kind.strip()] = float(number)
+        except ValueError as error:
+            raise ValueError(f"ARCHIVE_NOTICE_SILENCE: {rule!r} must be a type of notice or *, =, and hours") from error
+        if not known or not 0 <= hours[kind.strip()] <= _MAX_DAYS * 24:
+            raise ValueError(f"ARCHIVE_NOTICE_SILENCE: {rule!r} must be a type of notice or *, =, and hours from 0")
+    return hours
+
+
 def _parse_names(value: Any) -> Any:
     return frozenset(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
 
 
 _MAX_DAYS = 36_500
+_DEFAULT_SILENCE = {"*": 24.0, "tidings.versionDeprecated": 168.0, "tidings.removalApproached": 168.0}
 
 
 class ArchiveSettings(BaseSettings):
     """Where the archive is kept, and how replays are paced."""
 
-    model_config = SettingsConfigDict(env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
@@ -88,6 +110,35 @@ class ArchiveSettings(BaseSettings):
         description="Users of ARCHIVE_USER_HEADER with the role operator, separated by commas; the others are viewers. "
         "Empty: every user is an operator",
     )
+
+    notice_webhook: SecretStr | None = Field(
+        default=None,
+        description="Address to send notices to owners to, as Slack's incoming webhooks take them; a secret",
+    )
+    notice_webhook_http: bool = Field(
+        default=False, description="Allow http:// in ARCHIVE_NOTICE_WEBHOOK, which sends notices unencrypted"
+    )
+    notice_silence: Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_silence)] = Field(
+        default=_DEFAULT_SILENCE,
+        description="Hours until owners are notified again of a matter that has not changed, by type of notice; "
+        "`*` is every other one",
+    )
+    notice_dead_letters: int = Field(
+        default=10, ge=0, description="Open dead letters of an app of which its owners are notified; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def _webhook_is_safe(self) -> Self:
+        """Accept HTTPS only, unless HTTP is allowed. The message must not have the address, which is a secret."""
+        if self.notice_webhook:
+            address = urlsplit(self.notice_webhook.get_secret_value())
+            schemes = ("https", "http") if self.notice_webhook_http else ("https",)
+            if address.scheme not in schemes or not address.hostname:
+                raise ValueError(
+                    "ARCHIVE_NOTICE_WEBHOOK must start with https:// and have a host; "
+                    "set ARCHIVE_NOTICE_WEBHOOK_HTTP=true to allow http://"
+                )
+        return self
 
     @model_validator(mode="after")
     def _token_is_there(self) -> Self:

@@ -120,3 +120,22 @@ audit = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Index("archive_audit_target", "target", "seq"),
 )
+
+notices = sa.Table(
+    "archive_notices",
+    metadata,
+    sa.Column("seq", _number, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True, comment="SHA-256 of the matter"),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("owners", sa.Text, nullable=False, comment="teams and contacts"),
+    sa.Column("first", sa.Float, nullable=False, comment="first notice, in seconds since 1970"),
+    sa.Column("sent", sa.Float, nullable=False, comment="last notice, in seconds since 1970"),
+    sa.Column("times", sa.Integer, nullable=False, comment="how often it was notified"),
+    sa.Column("due", sa.Float, comment="next attempt to call the webhook; null: none"),
+    sa.Column("attempts", sa.Integer, nullable=False, comment="calls of the webhook for the last notice"),
+    sa.Column("error", sa.Text, nullable=False, comment="why the last call of the webhook failed; empty: it did not"),
+    sa.Index("archive_notices_sent", "sent"),
+    sa.Index("archive_notices_due", "due"),
+)

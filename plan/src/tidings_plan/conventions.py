@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 
 REPLAY_PATH = "/events/replay"
 """Path for replayed events."""
@@ -15,13 +16,18 @@ Without a default path, daprd dead-letters every event that matches no rule (run
 REPLAY_OUTCOMES = "archive.recordReplayOutcome.v1"
 """Topic for the outcomes of replayed events."""
 
-OWN_TYPES = frozenset({"tidings.subjectForgotten"})
-"""Types of the reserved domain `tidings`, which Tidings itself publishes."""
+OWN_DOMAIN, OWN_PRODUCER = "tidings", "archive"
+"""Reserved domain of the events that Tidings itself publishes, and the only app that may publish them."""
 
 DEAD_LETTER_PREFIX = "deadletter."
 _NAME_LIMIT = 253
 _WORD = "[a-z0-9]+(?:[A-Z][a-z0-9]+)*"
 _LOSSLESS = re.compile(rf"{_WORD}(?:\.{_WORD})*")
+
+
+def is_own(event_type: str, producers: Collection[str]) -> bool:
+    """Return True for a type that Tidings itself publishes: the archive is its only producer."""
+    return event_type.startswith(f"{OWN_DOMAIN}.") and set(producers) == {OWN_PRODUCER}
 
 
 def dead_letter_topic(app: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 
-from tidings_plan.conventions import OWN_TYPES
+from tidings_plan.conventions import is_own
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 
@@ -35,7 +35,7 @@ def check(event_type: EventType) -> Iterator[Finding]:
         yield event_type.finding("error", "bad-name", message, fix, at=at)
         return
     domain, _, fact = name.partition(".")
-    if domain in _lists()["reserved"] and name not in OWN_TYPES:
+    if domain in _lists()["reserved"] and not is_own(name, event_type.spec.producers):
         message = f"The domain {domain} is reserved"
         yield event_type.finding("error", "bad-name", message, "Use the name of the business domain.", at=at)
     if event_type.spec.domain and event_type.spec.domain != domain:

@@ -2,8 +2,8 @@
 
 - An EventType owns the channels of its versions. Its producers publish there, its subscriptions consume there.
 - An app owns `deadletter.<app>`, topics that start with `deadletter.<app>.`, and its own replay and retry topics.
-- `archive.*` is reserved for the archive's types, `tidings.*` for `OWN_TYPES`; Dapr's outbox topics and names that
-  brokers use themselves (`_…`, `amq.*`) cannot be owned.
+- `archive.*` is reserved for the archive's types, `tidings.*` for what the archive publishes for Tidings; Dapr's outbox
+  topics and names that brokers use themselves (`_…`, `amq.*`) cannot be owned.
 - Any other topic that subscriptions name as dead-letter topic or source belongs to the oldest of them.
 - A topic with another name than `<type>.v<n>` that both a type and a subscription name belongs to the type if they are
   in the same namespace, where the authors of types decide; of two namespaces, to the older resource.
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tidings_plan.conventions import DEAD_LETTER_PREFIX, OWN_TYPES
+from tidings_plan.conventions import DEAD_LETTER_PREFIX, OWN_DOMAIN, is_own
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import (
@@ -34,7 +34,6 @@ from tidings_plan.resources.source_location import Path
 from tidings_plan.resources.subscription import EventSubscription, Selection, selections
 
 _OF_APPS = {"deadletter": "dead letters", "replay": "replays", "retry": "retries"}
-_OWN_TYPES = frozenset(map(fold, OWN_TYPES))
 _CHANNEL = re.compile(r"(?P<type>[^.]+\..+)\.v[0-9]+")
 _DEAD_LETTERS: Path = ("spec", "delivery", "deadLetter", "topic")
 _SOURCE: Path = ("spec", "source", "topic")
@@ -56,7 +55,9 @@ def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
     own = fold(event_type.spec.type)
     for topic in dict.fromkeys(event_type.spec.topic(version) for version in event_type.spec.versions):
         shape = _CHANNEL.fullmatch(fold(topic))
-        reason = _reserved(topic, own)
+        internal = "archive" if own.startswith("archive.") else ""
+        internal = OWN_DOMAIN if is_own(event_type.spec.type, event_type.spec.producers) else internal
+        reason = _reserved(topic, but=internal)
         if not reason and shape and shape["type"] != own:
             reason = f"is named like a channel of {topic.rpartition('.')[0]}"
         senior = None if reason else _senior(event_type, topic, inventory)
@@ -93,13 +94,12 @@ def of_selection(selection: Selection, inventory: Inventory) -> Iterator[Finding
         yield from _reader_of_dead_letters(selection, inventory)
 
 
-def _reserved(topic: str, of: str = "") -> str:
-    """Return the reason if a topic is reserved, otherwise an empty string; `of` is the type that wants to own it."""
+def _reserved(topic: str, *, but: str = "") -> str:
+    """Return the reason if a topic is reserved, except for the internal domain `but`, otherwise an empty string."""
     head, _, rest = fold(topic).partition(".")
     if head in _OF_APPS:
         return f"is reserved for the {_OF_APPS[head]} of app {rest or '?'}"
-    is_own = of.startswith("archive.") if head == "archive" else of in _OWN_TYPES
-    if (head in {"tidings", "archive"} and not is_own) or fold(topic).endswith("outbox"):
+    if (head in ("archive", OWN_DOMAIN) and head != but) or fold(topic).endswith("outbox"):
         return "is internal"
     if not head or head == "amq":  # such as Kafka's __consumer_offsets, NATS's _INBOX.… and RabbitMQ's amq.fanout
         return "is reserved for brokers"

@@ -68,10 +68,12 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             reads[entry.name, is_observed][entry.type].update(f"v{major}" for major in entry.versions)
             terms[entry.name] = entry
     for (name, is_observed), types in reads.items():
-        rate = terms[name].rate_limit
+        rate, consumer = terms[name].rate_limit, inventory.subscriptions[namespace, name].spec.consumer
         yield {
             "name": name,
             "app": app,
+            "owner": consumer.owner,
+            "contact": consumer.contact,
             "pattern": is_observed,
             "suspended": terms[name].suspend,
             "eventsPerSecond": rate.events / rate.per if rate else None,
