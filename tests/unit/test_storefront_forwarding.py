@@ -376,3 +376,23 @@ async def test_a_request_that_ends_or_is_cancelled_leaves_no_connection_behind(
                 busy = [known for known in item._transport._pool.connections if not known.is_idle()]
                 assert not busy
             assert not app.state.streams._open
+
+
+@pytest.mark.parametrize("value", [b"\xff\x80", "é".encode(), b"\xe9", b"a\tb", b"9" * 5000, b""])
+@pytest.mark.parametrize("name", ["last-event-id", "idempotency-key", "traceparent", "accept"])
+async def test_any_bytes_of_a_header_are_forwarded_as_they_are(
+    shop: httpx2.AsyncClient, behind: Behind, name: str, value: bytes
+) -> None:
+    behind.answer = behind.fine
+    response = await shop.get("/api/menu", headers=[(name.encode(), value)])
+    assert response.status_code == 200
+    assert behind.asked[0].headers.get(name, "").encode("latin-1") == value
+
+
+@pytest.mark.parametrize("value", [b"\xff\x80", b"9" * 5000, b"-1", b"run-\xd9\xa3"])
+async def test_a_stream_is_forwarded_whatever_its_last_id_is(
+    shop: httpx2.AsyncClient, behind: Behind, value: bytes
+) -> None:
+    behind.answer = frames(asyncio.Event())
+    async with shop.stream("GET", "/api/stream", headers=[(b"last-event-id", value)]) as answer:
+        assert answer.status_code == 200

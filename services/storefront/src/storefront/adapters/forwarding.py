@@ -120,8 +120,10 @@ async def _chunks(to: Upstream, answer: httpx2.Response) -> AsyncIterator[bytes]
         log.warning("stream.interrupted", upstream=to.name, reason=_describe(error))
 
 
-def _request_headers(request: Request) -> dict[str, str]:
-    return {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
+def _request_headers(request: Request) -> list[tuple[bytes, bytes]]:
+    """Return the headers to forward, as the bytes that were sent: the client would refuse a value beyond ASCII."""
+    sent = request.headers
+    return [(name.encode(), sent[name].encode("latin-1")) for name in REQUEST_HEADERS if name in sent]
 
 
 def _response(to: Upstream, answer: httpx2.Response, body: bytes) -> Response:
