@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -129,6 +130,33 @@ async def test_no_file_shows_a_person_and_after_forgetting_nothing_does(store: s
         for consumer in ("delivery", "pickup", "tracking"):
             await replayed(shop, consumer, "orders.orderConfirmed.v2")
         assert files_with(folder, *WORDS) == {}
+    assert files_with(folder, *WORDS) == {}
+
+
+async def test_keys_in_postgres_are_shared_and_a_person_is_forgotten_through_the_archive(
+    folder: Path, postgres: str
+) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE keys_of_persons")
+    url = f"{postgres.rpartition('/')[0]}/keys_of_persons"
+    keys = {"TIDINGS_KEYS": "", "TIDINGS_KEYS_URL": url, "TIDINGS_MASTER_KEY": "m" * 32}
+    options = Options(free_ports=True, run_dir=folder, environment={**PACE, **keys})
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
+        shop = Pizzeria(run, http)
+        order_id = await shop.order("delivery")
+        assert (await shop.get("delivery", f"/orders/{order_id}"))["customerName"] == CUSTOMER["name"]
+        assert files_with(folder, *WORDS) == {}
+        command = ["forget", PERSON, "--archive", run.url("archive"), "--yes"]
+        done = await asyncio.to_thread(CliRunner().invoke, app, command)
+        assert done.exit_code == 0, done.output
+        (told,) = await eventually(lambda: announced(shop))
+        assert told["data"]["person"] == PERSON
+
+        async def forgotten() -> bool:  # within the minute that services keep a key in memory
+            delivery = await shop.get("delivery", f"/orders/{order_id}")
+            return bool(delivery["customerName"] == "***")
+
+        await eventually(forgotten)
     assert files_with(folder, *WORDS) == {}
 
 
