@@ -301,3 +301,31 @@ def test_technical_names(name: str, technical: bool):
 
 def words(name: str) -> list[str]:
     return [word.lower() for word in WORDS.findall(name)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("timestamp('2026-01-01t00:00:00Z') < timestamp('2027-01-01T00:00:00Z')", "timestamp()"),
+        ("timestamp('2026-01-01T00:00:00z') < timestamp('2027-01-01T00:00:00Z')", "timestamp()"),
+        ("timestamp('2026-01-01T00:00:60Z') < timestamp('2027-01-01T00:00:00Z')", "timestamp()"),
+        ("timestamp(event.data.at) < timestamp('2027-01-01T00:00:00Z')", "timestamp()"),
+        ("duration('9223372037s') > duration('1s')", "duration()"),
+        ("duration('2562047h47m16.9s') > duration('1s')", "duration()"),
+        ("int(' 1') == 1", "int()"),
+        ("int(event.data.spaced) == 1", "int()"),
+        ("uint('+1') == 1u", "uint()"),
+        ("double('1e400') > 1.0", "double()"),
+        ("double('NaN') < 1.0", "NaN"),
+        ("event.data.zero / event.data.zero > 1.0", "NaN"),
+        ("duration('9223372036s') > duration('1s')", True),
+        ("int('+1') == 1 && double('inf') > 1.0 && double('0x1p4') == 16.0", True),
+        ("event.data.list.exists(item, int(item) == 1)", True),
+        ("has(event.data.missing) && int(event.data.missing) == 1", False),
+    ],
+)
+def test_what_go_refuses_to_convert_or_to_order_fails(expression: str, expected: bool | str):
+    """cel-cpp accepts these values, and daprd would dead-letter the events."""
+    data = {"at": "2026-01-01t00:00:00Z", "spaced": " 1", "zero": 0, "list": ["1"]}
+    actual = cel.evaluate(expression, {"data": data})
+    assert actual is expected if isinstance(expected, bool) else expected in str(actual)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # ships stubs, but no py.typed
 
+from tidings_plan import celgo
 from tidings_plan.celcost import MAX_STEPS, steps
 from tidings_plan.celsubset import Problem, quoted_name, refusals
 from tidings_plan.celtree import MAX_TREE, Parsed, TooDeep, Tree, parsed, serialized
@@ -65,26 +66,36 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
     """Return whether an event matches, or the error message if the evaluation fails and daprd dead-letters it.
 
     Stricter than daprd in two cases, where daprd returns false: has() on a field of a non-object, and `in` on an object
-    with a non-string key. Converting a boolean to a number fails, as in daprd but unlike in cel-cpp; here it fails even
-    if short-circuit evaluation would skip it.
+    with a non-string key. What fails in daprd but not in cel-cpp (`celgo`) fails here even if short-circuit evaluation
+    would skip it.
     """
-    for function, argument in _conversions(expression):
-        if isinstance(_value(_part(argument), event), bool):
-            return f"no such overload: {function}(bool)"
+    for function, argument in _stricter(expression):
+        if reason := celgo.failure(function, _argument(_part(argument), event)):
+            return reason
     return _result(_program(expression), event)
 
 
 @lru_cache(maxsize=512)
-def _conversions(expression: str) -> tuple[tuple[str, bytes], ...]:
-    if not any(f"{function}(" in expression for function in ("int", "double")):  # "int(" also matches "uint("
-        return ()
-    calls = (node for node in _parse(expression).tree.everything() if node.name in ("int", "uint", "double"))
-    return tuple((call.name, call.parts[0].message) for call in calls if call.parts)
+def _stricter(expression: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the calls whose arguments daprd may refuse, with each such argument."""
+    if not any(f"{name}(" in expression for name in celgo.CONVERSIONS) and "/" not in expression:
+        return ()  # "int(" also matches "uint(", and without a division or conversion nothing is NaN
+    calls = (node for node in _parse(expression).tree.everything() if node.name in celgo.STRICTER)
+    return tuple((call.name, part.message) for call in calls for part in call.parts if part.kind in _COMPUTED)
+
+
+_COMPUTED = ("call", "field", "name", "constant")
 
 
 def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
     value = _value(program, event)
     return value if isinstance(value, bool) else str(value)
+
+
+def _argument(program: Any, event: Mapping[str, Any]) -> Any:
+    """Return a value, or None if its evaluation fails, such as that of a macro's variable outside of the macro."""
+    result = program.eval(data={"event": as_daprd_reads(event)})
+    return None if result.type() == cel.Type.ERROR else result.value()
 
 
 def _value(program: Any, event: Mapping[str, Any]) -> Any:
