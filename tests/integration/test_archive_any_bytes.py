@@ -153,7 +153,7 @@ async def test_dead_letters_of_any_bytes_are_listed_shown_and_replayed_or_refuse
         discarded = await archive.http.post(f"/deadletters/{number}/discard", json={"reason": "odd"})
         assert discarded.status_code == 200, event.name
     await archive.until(lambda: len(archive.sent("pickup")) == len(SENT))
-    assert (await archive.get("/audit"))["deeds"]
+    assert (await archive.get("/audit"))["entries"]
 
 
 ODD_TEXTS = ("a\0b", "\ud800", LONG, "\u202e\x1b[31m", "99999999999999999999")

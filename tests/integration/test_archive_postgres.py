@@ -72,7 +72,7 @@ async def replicas(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Replica, Replica, MemoryBroker]]:
     monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.0, replay_rate=1000))
-    monkeypatch.setattr(consumers, "known", frozenset[str])
+    monkeypatch.setattr(consumers, "known_consumers", frozenset[str])
     name, broker = f"archive_{uuid.uuid4().hex}", MemoryBroker()
     url = sa.make_url(postgres).set(database=name).render_as_string()
     async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:

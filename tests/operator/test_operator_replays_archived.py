@@ -160,8 +160,8 @@ async def test_deleting_it_cancels_it(
     existing = await archive.get(f"/replays/{manifest['metadata']['uid']}")
     assert existing["state"] == "cancelled"
     assert existing["sent"] < 9
-    deeds = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
-    assert ("EventReplay again, which was deleted", "cancel") in deeds
+    entries = [(entry["who"], entry["action"]) for entry in (await archive.get("/audit"))["entries"]]
+    assert ("EventReplay again, which was deleted", "cancel") in entries
     assert any(event["reason"] == "Cancelled" for event in shop.events(cluster, namespace))
 
 

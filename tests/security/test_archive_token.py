@@ -66,9 +66,9 @@ async def test_nothing_is_changed_under_the_pretence_of_a_dry_run(newsroom: News
             ("/replays/r-1/cancel", {}),
         ):
             await http.post(f"{path}{query}", json=body)
-        deeds = (await http.get("/audit")).json()["deeds"]
+        entries = (await http.get("/audit")).json()["entries"]
         letter = (await http.get("/deadletters/1")).json()
-    assert deeds == []
+    assert entries == []
     assert letter["state"] == "open"
     assert newsroom.broker.events("replay.pickup") == []
 

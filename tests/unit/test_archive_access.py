@@ -66,8 +66,8 @@ async def test_changes_are_for_who_may_and_have_a_name(
         bodies = {"/deadletters/1/discard": {"by": "said", "reason": "old"}, "/replays": {**replay, "by": "said"}}
         params = {"by": "said"} if path.endswith("cancel") else {}
         answer = await http.post(path, json=bodies.get(path, {"by": "said"}), params=params, headers=credentials)
-        deeds = (await http.get("/audit")).json()["deeds"]
-        who = [deed["who"] for deed in deeds if deed["action"] != "completed"]
+        entries = (await http.get("/audit")).json()["entries"]
+        who = [entry["who"] for entry in entries if entry["action"] != "completed"]
         me = (await http.get("/console/me", headers=credentials)).json()
     assert answer.is_success == (name is not None), answer.text
     assert (me["missing"] is None) == (name is not None)

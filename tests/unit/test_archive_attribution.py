@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tidings.messages.envelope import Envelope
-from tidings_archive.attribution import Reader, attribute, readers_of
+from tidings_archive.attribution import Reader, attribute, load_subscriptions
 from tidings_archive.domain.deadletter import UNKNOWN_REASON
 
 SOLD = "shop.itemSold"
@@ -51,9 +51,9 @@ def test_several_candidates_are_named() -> None:
 
 def test_the_map_is_read_again_once_it_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
-    assert readers_of(None) == readers_of(path) == ()
+    assert load_subscriptions(None) == load_subscriptions(path) == ()
     path.write_text(json.dumps({"subscriptions": [{"name": "a", "app": "x", "reads": {SOLD: ["v1"]}, "more": 1}]}))
-    assert readers_of(path) == (Reader("a", "x", {SOLD: ("v1",)}),)
+    assert load_subscriptions(path) == (Reader("a", "x", {SOLD: ("v1",)}),)
     path.write_text("{")
     os.utime(path, ns=(1, 1))
-    assert readers_of(path) == ()
+    assert load_subscriptions(path) == ()

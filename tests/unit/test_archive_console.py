@@ -174,9 +174,9 @@ async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
 @pytest.mark.parametrize(
     ("attributes", "body", "status", "why"),
     [
-        ({"failuresubscription": ""}, {}, 409, "name the one"),
+        ({"failuresubscription": ""}, {}, 409, "name the subscription"),
         ({"failuresubscription": ""}, {"subscription": "pickup-pizza-boxed"}, 200, None),
-        ({"failuresubscription": "pickup-pizza-boxed"}, {"subscription": "another"}, 409, "only pickup-pizza-boxed"),
+        ({"failuresubscription": "pickup-pizza-boxed"}, {"subscription": "another"}, 409, "only to pickup-pizza-boxed"),
     ],
 )
 async def test_a_dry_run_is_refused_as_the_replay_would_be(

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_archive import storing
-from tidings_archive.addressing import Address, addressed
-from tidings_archive.domain import deadletter, replaying
-from tidings_archive.domain.deadletter import DeadLetterError, Standing
-from tidings_archive.domain.selection import Kind, Selection, SelectionError
+from tidings_archive import storage
+from tidings_archive.domain import deadletter, replay
+from tidings_archive.domain.deadletter import DeadLetterError, LetterStatus
+from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
+from tidings_archive.replay_envelope import ReplayTarget, build_replay_event
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
@@ -28,28 +28,28 @@ NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
         ("sent", "a-b", None, "a-b"),
         ("handled", "a-b", None, "a-b"),
         ("open", "", "a-c", "a-c"),
-        ("open", "a-b", "a-c", "only a-b may have it again"),
-        ("open", "", None, "name the one that is to have it again"),
-        ("discarded", "a-b", None, "a decision that a replay would undo"),
+        ("open", "a-b", "a-c", "can be replayed only to a-b"),
+        ("open", "", None, "name the subscription to replay it to"),
+        ("discarded", "a-b", None, "a replay would undo that decision"),
     ],
 )
 def test_a_replay_reaches_only_who_failed(state: Any, failed: str, named: str | None, result: str) -> None:
-    standing = Standing(state, failed)
+    standing = LetterStatus(state, failed)
     if " " not in result:
-        assert deadletter.replay(standing, named) == result
+        assert deadletter.replay_target(standing, named) == result
     else:
         with pytest.raises(DeadLetterError, match=result):
-            deadletter.replay(standing, named)
+            deadletter.replay_target(standing, named)
 
 
 @pytest.mark.parametrize("state", ["open", "sent", "dropped", "discarded"])
 def test_an_unhandled_letter_can_be_discarded(state: Any) -> None:
-    deadletter.discard(Standing(state, "a-b"))
+    deadletter.check_discardable(LetterStatus(state, "a-b"))
 
 
 def test_what_was_handled_cannot_be_discarded() -> None:
-    with pytest.raises(DeadLetterError, match="nothing to discard"):
-        deadletter.discard(Standing("handled", "a-b"))
+    with pytest.raises(DeadLetterError, match="discarded only if it fails again"):
+        deadletter.check_discardable(LetterStatus("handled", "a-b"))
 
 
 @pytest.mark.parametrize(
@@ -75,28 +75,28 @@ def test_the_state_follows_from_what_the_consumer_confirms(
 
 @pytest.mark.parametrize("state", ["open", "sent", "handled", "dropped", "discarded"])
 def test_a_new_failure_opens_a_dead_letter_but_not_an_obsolete_one(state: str) -> None:
-    assert deadletter.reopens(state, is_earlier=False)
-    assert deadletter.reopens(state, is_earlier=True) is (state != "handled")
+    assert deadletter.reopens(state, is_superseded=False)
+    assert deadletter.reopens(state, is_superseded=True) is (state != "handled")
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("orders.orderPlaced", Kind("orders.orderPlaced")),
-        ("orders.orderConfirmed.v2", Kind("orders.orderConfirmed", 2)),
-        ("orders.*", Kind("orders", below=True)),
-        ("*", Kind("", below=True)),
-        ("orders.v", Kind("orders.v")),
+        ("orders.orderPlaced", TypePattern("orders.orderPlaced")),
+        ("orders.orderConfirmed.v2", TypePattern("orders.orderConfirmed", 2)),
+        ("orders.*", TypePattern("orders", wildcard=True)),
+        ("*", TypePattern("", wildcard=True)),
+        ("orders.v", TypePattern("orders.v")),
     ],
 )
-def test_kinds_are_read(text: str, kind: Kind) -> None:
-    assert Kind.parse(text) == kind
+def test_kinds_are_read(text: str, kind: TypePattern) -> None:
+    assert TypePattern.parse(text) == kind
 
 
 @pytest.mark.parametrize("text", ["", ".*", "orders.", "Orders.x", "orders placed", "orders.*.v1", "o.p.v0 "])
 def test_what_is_no_kind_is_refused(text: str) -> None:
     with pytest.raises(SelectionError, match="is no type"):
-        Kind.parse(text)
+        TypePattern.parse(text)
 
 
 def test_a_time_that_ends_before_it_begins_is_refused() -> None:
@@ -107,14 +107,14 @@ def test_a_time_that_ends_before_it_begins_is_refused() -> None:
 
 @given(st.floats(0.01, 5000))
 def test_no_pace_is_faster_than_its_rate_nor_much_slower(rate: float) -> None:
-    pace = replaying.pace(rate)
+    pace = replay.pace(rate)
     seconds = pace.pause.total_seconds()
-    assert 1 <= pace.events <= replaying.LARGEST_STEP
+    assert 1 <= pace.events <= replay.LARGEST_STEP
     assert pace.events / seconds == pytest.approx(rate, rel=0.01)
-    assert seconds <= max(1 / rate, replaying.TICK) * 1.01
+    assert seconds <= max(1 / rate, replay.TICK) * 1.01
 
 
-ADDRESS = Address("a-b", "r-1")
+ADDRESS = ReplayTarget("a-b", "r-1")
 STANDARD = '"source":"s","specversion":"1.0","version":"1"'
 
 
@@ -125,7 +125,7 @@ def test_what_is_sent_again_is_the_event_and_whom_it_is_for() -> None:
         '"expiration":"x","replayto":"old","replayid":"old","failurereason":"r","failurelast":"l",'
         '"traceparent":"00-1","subject":null,"data":' + data + "}"
     )
-    sent = addressed(body.encode(), ADDRESS)
+    sent = build_replay_event(body.encode(), ADDRESS)
     assert data.encode() in sent
     assert json.loads(sent) == {
         "id": "e-1",
@@ -148,7 +148,7 @@ def letter(**attributes: Any) -> bytes:
 
 
 def test_a_dead_letters_event_has_its_own_id_again() -> None:
-    sent = json.loads(addressed(letter(data={"n": 1}), ADDRESS))
+    sent = json.loads(build_replay_event(letter(data={"n": 1}), ADDRESS))
     assert (sent["id"], sent["data"]) == ("e-1", {"n": 1})
     assert "originalid" not in sent
 
@@ -157,7 +157,7 @@ def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
     inner = f'{{"id":"e-1","type":"a.b",{STANDARD},"data":{{"n":1}}}}'
     raw = {"data_base64": base64.b64encode(inner.encode()).decode(), "datacontenttype": "application/octet-stream"}
     body = letter(type="tidings.malformedEvent", failureclass="MalformedEvent", **raw)
-    assert json.loads(addressed(body, ADDRESS))["data"] == {"n": 1}
+    assert json.loads(build_replay_event(body, ADDRESS))["data"] == {"n": 1}
 
 
 @pytest.mark.parametrize(
@@ -169,28 +169,28 @@ def test_bytes_that_can_be_read_after_all_are_sent_as_they_arrived() -> None:
         (b"\xff\x00", "not UTF-8"),
         (letter(failureshortened="3000000"), "shortened from 3000000 bytes"),
         (letter(failureclass="MalformedEvent", data_base64="AP8="), "not a CloudEvents envelope"),
-        (letter(data="x" * 2000), "of which a broker takes 1500"),
+        (letter(data="x" * 2000), "at most 1500 can be published"),
         (letter(version="99999999999999999999"), "version must be"),
     ],
 )
 def test_what_is_no_event_cannot_be_sent(body: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        addressed(body, Address("a-b", "r-1", 1500))
+        build_replay_event(body, ReplayTarget("a-b", "r-1", 1500))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_stored_without_loss_and_as_text_for_every_database(body: bytes) -> None:
-    columns = storing.stored(body)
-    assert storing.delivered(columns) == body
+    columns = storage.body_columns(body)
+    assert storage.original_body(columns) == body
     assert "\0" not in columns["body"]
     columns["body"].encode()
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_text_can_be_stored(text: str) -> None:
-    assert "\0" not in storing.storable(text)
-    storing.storable(text).encode()
-    assert len(storing.key(storing.storable(text))) == 64
+    assert "\0" not in storage.sanitize(text)
+    storage.sanitize(text).encode()
+    assert len(storage.hash_key(storage.sanitize(text))) == 64
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_any_text_can_be_stored(text: str) -> None:
     [("3", 3), ("9" * 9, 10**9 - 1), ("9" * 20, 0), ("9" * 5000, 0), ("-1", 0), ("", 0), ("\u0661", 0)],
 )
 def test_counts_are_bounded(text: str, number: int) -> None:
-    assert storing.number(text) == number
+    assert storage.parse_count(text) == number
 
 
 def test_keys_differ_where_their_parts_do() -> None:
-    assert storing.key("a", "bc") != storing.key("ab", "c") != storing.key("ab", "c", "")
+    assert storage.hash_key("a", "bc") != storage.hash_key("ab", "c") != storage.hash_key("ab", "c", "")

@@ -92,8 +92,8 @@ async def test_a_person_is_forgotten_over_http_and_the_services_are_told_once(
         ("p-2", "p-2", "tidings.subjectForgotten"),
     ]
     await until(lambda: keys.forgotten() == [])
-    deeds = (await archive.http.get("/audit")).json()["deeds"]
-    assert [(deed["who"], deed["target"], deed["detail"]) for deed in deeds][-1] == (
+    entries = (await archive.http.get("/audit")).json()["entries"]
+    assert [(entry["who"], entry["target"], entry["detail"]) for entry in entries][-1] == (
         "ann", "subject/p-1", "key destroyed",
     )  # fmt: skip
 

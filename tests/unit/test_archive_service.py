@@ -19,7 +19,7 @@ from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-from tidings_archive import api, api_deadletters, api_replays, console, consumers, replays, storing, tables
+from tidings_archive import api, api_deadletters, api_replays, console, consumers, replays, storage, tables
 from tidings_archive.handlers import handlers
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_archive.tables import metadata
@@ -121,7 +121,7 @@ async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     archive_settings = ArchiveSettings(replay_settle=0.0, replay_rate=5000)
     monkeypatch.setattr(replays, "settings", lambda: archive_settings)
-    monkeypatch.setattr(consumers, "known", lambda: frozenset({"loyalty", "tracking", "pickup"}))
+    monkeypatch.setattr(consumers, "known_consumers", lambda: frozenset({"loyalty", "tracking", "pickup"}))
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ async def test_a_dead_letter_has_its_reason_and_is_replayed_only_to_the_failed_c
     assert not [name for name in again if name.startswith("failure")]
 
     result = await archive.get(path)
-    assert [(deed["who"], deed["action"], deed["detail"]) for deed in result["audit"]] == [
+    assert [(entry["who"], entry["action"], entry["detail"]) for entry in result["audit"]] == [
         ("ann", "sent", "to pickup-pizza-boxed")
     ]
     assert result["event"]["failurereason"] == "no such shelf"
@@ -304,7 +304,7 @@ async def test_a_failed_replay_is_open_again_regardless_of_clocks(
     await archive.receive("deadletter.pickup", again)
     response = await archive.get("/deadletters/1")
     assert (response["state"], response["failures"], response["reason"]) == ("open", 2, "still")
-    assert [deed["action"] for deed in response["audit"]] == ["failed again", "sent"]
+    assert [entry["action"] for entry in response["audit"]] == ["failed again", "sent"]
     assert response["replay"]["outcome"] == "failed"
     assert response["event"]["id"] == "d-2"
 
@@ -395,7 +395,7 @@ async def test_any_arriving_event_is_stored_listed_and_shown(archive: Archive, t
     async with archive.service.outbox.database.connect(write=False) as connection:  # type: ignore[attr-defined]
         table = tables.events if topic == PLACED else tables.dead_letters
         row = (await connection.execute(sa.select(table))).mappings().one()
-    assert storing.delivered(row) == body
+    assert storage.original_body(row) == body
 
 
 async def test_binary_events_are_searchable_by_their_text(archive: Archive) -> None:
@@ -448,7 +448,7 @@ async def test_events_dead_lettered_by_the_sidecar_are_stored_and_replayed_to_th
     assert "not a CloudEvents envelope" in listed[0]["reason"]
     assert "records no reason" in listed[1]["reason"]
     refused = await archive.http.post("/deadletters/1/replay", json={})
-    assert (refused.status_code, "name the one" in refused.text) == (409, True)
+    assert (refused.status_code, "name the subscription" in refused.text) == (409, True)
     answer = await archive.http.post("/deadletters/1/replay", json={"subscription": "pickup-pizza-boxed"})
     assert answer.status_code == 202
     await archive.until(lambda: archive.sent("pickup"))
@@ -462,8 +462,8 @@ async def test_discarding_is_remembered_with_who_and_why(archive: Archive) -> No
     assert [
         dead_letter["number"] for dead_letter in (await archive.get("/deadletters", state="any"))["deadLetters"]
     ] == [1]
-    deeds = (await archive.get("/audit"))["deeds"]
-    assert [(deed["who"], deed["target"], deed["detail"]) for deed in deeds] == [
+    entries = (await archive.get("/audit"))["entries"]
+    assert [(entry["who"], entry["target"], entry["detail"]) for entry in entries] == [
         ("ben", "deadletter/1", "a test order")
     ]
 
@@ -527,7 +527,7 @@ async def test_a_replay_sends_what_was_asked_for_as_it_was(
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
     [published] = archive.broker.events("archive.replayCompleted.v1")
     assert (published["data"]["count"], published["data"]["consumer"]) == (len(sent), "loyalty")
-    actions = [(deed["who"], deed["action"]) for deed in (await archive.get("/audit"))["deeds"]]
+    actions = [(entry["who"], entry["action"]) for entry in (await archive.get("/audit"))["entries"]]
     assert actions == [("archive", "completed"), ("ann", "replay")]
 
 
@@ -536,7 +536,7 @@ async def test_few_that_match_among_many_do_not_wait_for_those_that_do_not(
 ) -> None:
     """At its rate, 240 events would take four minutes; those that are left out take no time."""
     monkeypatch.setattr(replays, "_PAGE", 7)
-    monkeypatch.setattr(replays, "_MOST_LOOKED_AT", 50)
+    monkeypatch.setattr(replays, "_MAX_SCANNED", 50)
     await several(archive, 240)
     body = {"consumer": "loyalty", "ratePerSecond": 1, "match": [{"exact": {"subject": "o-239"}}]}
     asked = await archive.http.post("/replays", json=body)
@@ -564,7 +564,7 @@ async def test_commands_of_a_service_are_idempotent(archive: Archive) -> None:
         ({"consumer": "nobody"}, "reads no events"),
         ({"consumer": "loyalty", "types": ["x y"]}, "is no type"),
         ({"consumer": "loyalty", "match": [{"exakt": {"subject": "o-1"}}]}, "exakt"),
-        ({"consumer": "loyalty", "match": [{"not": {"cel": "event.id == 'p-1'"}}]}, "reads no CEL"),
+        ({"consumer": "loyalty", "match": [{"not": {"cel": "event.id == 'p-1'"}}]}, "does not evaluate CEL"),
         ({"consumer": "loyalty", "ratePerSecond": 5e-324}, "ratePerSecond must be at least 0.001"),
         ({"consumer": "loyalty", "ratePerSecond": 0.0009}, "ratePerSecond must be at least 0.001"),
     ],
@@ -575,8 +575,8 @@ async def test_a_replay_that_cannot_be_is_refused_and_written_down(
     answer = await archive.http.post("/replays", json=body)
     assert (answer.status_code, complaint in answer.text) == (422, True)
     await archive.receive(COMMAND, fact(COMMAND, source="tracking", data={"replayId": "r-1", **body}))
-    [deed] = (await archive.get("/audit"))["deeds"]
-    assert (deed["who"], deed["action"]) == ("tracking", "refused")
+    [entry] = (await archive.get("/audit"))["entries"]
+    assert (entry["who"], entry["action"]) == ("tracking", "refused")
     assert (await archive.http.get("/replays/r-1")).status_code == 404
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
     [published] = archive.broker.events("archive.replayCompleted.v1")
@@ -596,7 +596,7 @@ async def test_what_cannot_be_sent_is_skipped_counted_and_shown(archive: Archive
     assert (ended["state"], ended["sent"], ended["skipped"], ended["unconfirmed"]) == ("completed", 3, 2, 3)
     await archive.until(lambda: len(archive.sent("loyalty")) == 3)
     assert "subject" not in archive.sent("loyalty")[0]
-    skipped = [deed["detail"] for deed in (await archive.get("/audit"))["deeds"] if deed["action"] == "skipped"]
+    skipped = [entry["detail"] for entry in (await archive.get("/audit"))["entries"] if entry["action"] == "skipped"]
     assert ["event p-3" in item or "event p-4" in item for item in skipped] == [True, True]
     for identity, outcome in (("p-0", "handled"), ("p-1", "failed"), ("p-2", "unread")):
         await confirm(archive, "r-1", outcome, eventId=identity)
@@ -609,7 +609,7 @@ async def test_a_replay_that_cannot_go_on_ends_as_failed(archive: Archive, monke
         raise KeyError("shelf")
 
     await several(archive)
-    monkeypatch.setattr(replays, "addressed", broken)
+    monkeypatch.setattr(replays, "build_replay_event", broken)
     await archive.http.post("/replays", json={"consumer": "loyalty", "replayId": "r-1"})
     ended = await archive.ended("r-1")
     assert (ended["state"], ended["sent"], ended["reason"]) == ("failed", 0, "KeyError: 'shelf'")

@@ -20,8 +20,8 @@ from pydantic import SecretStr
 from tidings.web.guard import SAFE
 from tidings_archive.settings import ArchiveSettings, settings
 
-LONGEST_NAME = 200
-"""Characters of a name in the audit."""
+MAX_NAME_LENGTH = 200
+"""Largest number of characters of a name in the audit log."""
 
 
 Role = Literal["operator", "viewer", "none"]
@@ -29,18 +29,18 @@ Role = Literal["operator", "viewer", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Client:
     """A client: its user name where a proxy provides it, its role, and what it lacks to change something."""
 
     name: str | None
     role: Role
     missing: str | None
 
-    def deciding(self, claimed: str) -> str:
+    def authorize_change(self, claimed: str) -> str:
         """Return the name for the audit log of a change: the proxy's, otherwise the claimed one.
 
         Raises:
-            HTTPException: 401, the visitor may not change anything; 403, a viewer.
+            HTTPException: 401 without sufficient credentials; 403 for a signed-in viewer.
 
         """
         if self.missing:
@@ -48,11 +48,11 @@ class Visitor:
             raise HTTPException(status, self.missing, headers={"WWW-Authenticate": "Bearer"})
         return self.name or claimed
 
-    def reading(self) -> None:
-        """Check that the visitor may read.
+    def authorize_read(self) -> None:
+        """Check that the client may read.
 
         Raises:
-            HTTPException: 401, it has no role.
+            HTTPException: 401 without a role.
 
         """
         if self.role == "none":
@@ -63,43 +63,41 @@ class Visitor:
 def admission(chosen: Callable[[], ArchiveSettings]) -> Callable[[Request], None]:
     """Return the check that every change passes before its body is read. A dry run changes nothing.
 
-    The API repeats the check, because it decides what a dry run is: see `Visitor.deciding`.
+    The API repeats the check, because it decides what a dry run is: see `Client.authorize_change`.
     """
 
     def admit(request: Request) -> None:
         if request.method not in SAFE and request.query_params.get("dryRun") != "true":
-            visitor(request, chosen()).deciding("")
+            identify_client(request, chosen()).authorize_change("")
 
     return admit
 
 
-def reader(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> None:
-    """Refuse a client without a role."""
-    visitor(request, chosen).reading()
+def require_reader(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> None:
+    """Reject a client without a role."""
+    identify_client(request, chosen).authorize_read()
 
 
-def visitor(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Visitor:
-    """Return who asks, and with which role. A user name counts only together with a required token."""
-    name = request.headers.get(chosen.user_header, "")[:LONGEST_NAME] if chosen.user_header else ""
+def identify_client(request: Request, chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Client:
+    """Return the client of a request and its role. A user name counts only together with a required token."""
+    name = request.headers.get(chosen.user_header, "")[:MAX_NAME_LENGTH] if chosen.user_header else ""
     is_operator = chosen.token is None or _has_token(request, chosen.token)
     if not is_operator:
         hint = f" Get it with: {chosen.token_hint}" if chosen.token_hint else ""
         missing = f"the token that ARCHIVE_TOKEN holds is needed (Authorization: Bearer …).{hint}"
         is_viewer = chosen.viewer_token is None or _has_token(request, chosen.viewer_token)
-        return Visitor(None, "viewer" if is_viewer else "none", missing)
+        return Client(None, "viewer" if is_viewer else "none", missing)
     if chosen.user_header and not name and not chosen.token:
-        return Visitor(None, "viewer", f"sign in first: no proxy provides a user in {chosen.user_header}")
+        return Client(None, "viewer", f"sign in first: no proxy provides a user in {chosen.user_header}")
     if name and chosen.operators and name not in chosen.operators:
-        return Visitor(
-            name, "viewer", f"{name} is a viewer: ARCHIVE_OPERATORS lists the users who may change something"
-        )
-    return Visitor(name or None, "operator", None)
+        return Client(name, "viewer", f"{name} is a viewer: ARCHIVE_OPERATORS lists the users who may change something")
+    return Client(name or None, "operator", None)
 
 
 def _has_token(request: Request, token: SecretStr) -> bool:
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-    wanted = token.get_secret_value().encode()
-    return scheme.lower() == "bearer" and secrets.compare_digest(sent.strip().encode(), wanted)
+    expected = token.get_secret_value().encode()
+    return scheme.lower() == "bearer" and secrets.compare_digest(sent.strip().encode(), expected)
 
 
-CurrentVisitor = Annotated[Visitor, Depends(visitor)]
+CurrentClient = Annotated[Client, Depends(identify_client)]

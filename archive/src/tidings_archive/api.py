@@ -1,4 +1,4 @@
-"""The archive's HTTP API for events: find, read, count. Reading never waits for what is being written."""
+"""HTTP API for archived events: search, read and count. Reads do not wait for writes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import MAX_ATTRIBUTE
 from tidings.outbox.sql import Database
 from tidings.outbox.table import TableOutbox
-from tidings_archive import access, answers, auditing, searching
-from tidings_archive.auditing import Deed
-from tidings_archive.domain.selection import Kind, Selection, SelectionError
+from tidings_archive import access, audit_log, event_queries, responses
+from tidings_archive.audit_log import AuditEntry
+from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
 
-router = APIRouter(tags=["events"], dependencies=[Depends(access.reader)])
-DryRun = Annotated[bool, Query(alias="dryRun", description="Only answer what would be sent; this needs no token")]
+router = APIRouter(tags=["events"], dependencies=[Depends(access.require_reader)])
+DryRun = Annotated[bool, Query(alias="dryRun", description="Only return what would be sent; requires no token")]
 MAX_NUMBER = 2**63 - 1
-"""The largest number that a database keeps."""
+"""Largest number that the database can store."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the page before")]
+Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the previous page")]
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
-"""Texts that are looked up or written down: without control characters, which no attribute of an event has."""
+"""Pattern of texts without control characters, which no attribute of an event contains."""
 Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
 
 
 def current_database(service: CurrentService) -> Database:
-    """The database behind a request."""
+    """Return the database of a request's service."""
     if not isinstance(service.outbox, TableOutbox):
-        raise TypeError("archive publishes from a table in its own database: give its Service a TableOutbox")
+        raise TypeError("the archive requires a Service with a TableOutbox")
     return service.outbox.database
 
 
@@ -41,7 +41,7 @@ CurrentDatabase = Annotated[Database, Depends(current_database)]
 
 @contextmanager
 def http_errors(statuses: Mapping[type[Exception], HTTPStatus]) -> Iterator[None]:
-    """Answer errors with the status of the first matching class, and their text as the detail."""
+    """Turn errors into HTTP responses with the status of the first matching class and the error's text."""
     try:
         yield
     except tuple(statuses) as error:
@@ -55,7 +55,7 @@ def _selection(
         Query(
             alias="type",
             max_length=200,
-            description="orders.orderPlaced, orders.orderConfirmed.v2 or orders.*; several mean any",
+            description="orders.orderPlaced, orders.orderConfirmed.v2 or orders.*; an event must match one of them",
         ),
     ] = None,
     correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
@@ -67,8 +67,8 @@ def _selection(
     q: Annotated[str | None, Query(max_length=200, pattern=PLAIN, description="Text anywhere in the event")] = None,
 ) -> Selection:
     try:
-        kinds = tuple(Kind.parse(text) for text in types or ())
-        return Selection(kinds, since, until, correlation_id, subject, source, topic, q)
+        patterns = tuple(TypePattern.parse(text) for text in types or ())
+        return Selection(patterns, since, until, correlation_id, subject, source, topic, q)
     except SelectionError as error:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
@@ -76,35 +76,35 @@ def _selection(
 Selected = Annotated[Selection, Depends(_selection)]
 
 
-@router.get("/events", summary="Find events", response_model=answers.EventPage)
+@router.get("/events", summary="Find events", response_model=responses.EventPage)
 async def get_events(
     database: CurrentDatabase, selection: Selected, limit: Limit = 100, cursor: Cursor = None
 ) -> dict[str, Any]:
-    """Answer the latest first; `next` is the cursor of the next page, null on the last."""
+    """Return the newest events first; `next` is the cursor of the next page, null on the last."""
     async with database.connect(write=False) as connection:
-        page = await searching.search(connection, selection, limit, cursor)
+        page = await event_queries.search(connection, selection, limit, cursor)
     return {"events": page.events, "next": page.next}
 
 
-@router.get("/events/{event_id}", summary="One event", response_model=answers.Versions)
+@router.get("/events/{event_id}", summary="Get an event", response_model=responses.Versions)
 async def get_event(event_id: Text, database: CurrentDatabase) -> dict[str, Any]:
-    """Answer an event in every version that it was published in; 404 where there is none."""
+    """Return an event in every version in which it was published; 404 if it does not exist."""
     async with database.connect(write=False) as connection:
-        found = await searching.versions_of(connection, event_id)
-    if not found:
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"no event {event_id} has arrived")
-    return {"events": found}
+        versions = await event_queries.find_versions(connection, event_id)
+    if not versions:
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"the archive has no event {event_id}")
+    return {"events": versions}
 
 
-@router.get("/counts", summary="How many events of each type there are")
+@router.get("/counts", summary="Count events by type")
 async def get_counts(database: CurrentDatabase, selection: Selected) -> dict[str, int]:
-    """Answer the number of events by type and version, such as `orders.orderPlaced.v1`."""
+    """Return the number of events by type and version, such as `orders.orderPlaced.v1`."""
     async with database.connect(write=False) as connection:
-        return await searching.counts(connection, *searching.matching(selection))
+        return await event_queries.count_by_type(connection, *event_queries.conditions_for(selection))
 
 
-@router.get("/audit", summary="Who did what")
-async def get_audit(database: CurrentDatabase, limit: Limit = 100) -> dict[str, list[Deed]]:
-    """Answer the latest replays and decisions about dead letters, the latest first."""
+@router.get("/audit", summary="Get the audit log")
+async def get_audit(database: CurrentDatabase, limit: Limit = 100) -> dict[str, list[AuditEntry]]:
+    """Return the latest replays and decisions about dead letters, newest first."""
     async with database.connect(write=False) as connection:
-        return {"deeds": await auditing.deeds(connection, limit=limit)}
+        return {"entries": await audit_log.list_entries(connection, limit=limit)}

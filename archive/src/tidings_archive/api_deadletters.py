@@ -1,4 +1,4 @@
-"""The archive's HTTP API for dead letters: list, show, replay, discard."""
+"""HTTP API for dead letters: list, read, replay and discard."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidings.fastapi import CurrentService
-from tidings_archive import access, answers, deadletters
-from tidings_archive.access import LONGEST_NAME, CurrentVisitor
+from tidings_archive import access, deadletters, responses
+from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
 from tidings_archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text, http_errors
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, State
 
-router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.reader)])
+router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.require_reader)])
 _STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownDeadLetter: HTTPStatus.NOT_FOUND,
     DeadLetterError: HTTPStatus.CONFLICT,
@@ -29,33 +29,36 @@ class _Body(BaseModel):
     by: str = Field(
         default="unknown",
         min_length=1,
-        max_length=LONGEST_NAME,
+        max_length=MAX_NAME_LENGTH,
         pattern=PLAIN,
-        description="Who decides this, for the audit",
+        description="Who decides this, for the audit log",
     )
 
 
 class ReplayBody(_Body):
-    """Send it again."""
+    """Parameters of a replay."""
 
     subscription: str | None = Field(
         default=None,
         max_length=253,
         pattern=PLAIN,
-        description="Needed where the sidecar gave the event up: then nobody knows which one failed",
+        description="Required if the dead letter comes from a sidecar, which does not record the subscription",
     )
     batch: str = Field(
-        default="", max_length=100, pattern=PLAIN, description="What this is part of, for counting: see /outcomes"
+        default="",
+        max_length=100,
+        pattern=PLAIN,
+        description="Group of replays whose outcomes are counted together: see /outcomes",
     )
 
 
 class DiscardBody(_Body):
-    """Decide that nobody needs it."""
+    """Parameters of a discard."""
 
     reason: str = Field(min_length=1, max_length=1000, pattern=PLAIN)
 
 
-@router.get("", summary="Find dead letters", response_model=answers.DeadLetterPage)
+@router.get("", summary="Find dead letters", response_model=responses.DeadLetterPage)
 async def get_dead_letters(
     database: CurrentDatabase,
     app: Text | None = None,
@@ -65,13 +68,13 @@ async def get_dead_letters(
     correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
     event_id: Annotated[Text | None, Query(alias="eventId")] = None,
     not_batch: Annotated[
-        Text | None, Query(alias="notBatch", description="None that was sent again as a part of this batch")
+        Text | None, Query(alias="notBatch", description="Leave out those that this batch has replayed")
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Answer the latest first, open ones unless `state` says otherwise; `next` is the cursor of the next page."""
-    wanted = {
+    """Return dead letters, newest first, by default the open ones; `next` is the cursor of the next page."""
+    filters = {
         "app": app,
         "subscription": subscription,
         "type": type_,
@@ -80,55 +83,55 @@ async def get_dead_letters(
         "id": event_id,
     }
     async with database.connect(write=False) as connection:
-        found, following = await deadletters.found(connection, wanted, limit, cursor, not_batch=not_batch)
-    return {"deadLetters": found, "next": following}
+        page, following = await deadletters.find(connection, filters, limit, cursor, not_batch=not_batch)
+    return {"deadLetters": page, "next": following}
 
 
-@router.get("/outcomes", summary="Outcomes of a batch of replayed dead letters", response_model=answers.Outcomes)
+@router.get("/outcomes", summary="Outcomes of a batch of replayed dead letters", response_model=responses.Outcomes)
 async def get_outcomes(database: CurrentDatabase, batch: Annotated[Text, Query(min_length=1)]) -> dict[str, int]:
-    """Answer how many were sent as a part of a batch, and what their consumers have confirmed."""
+    """Return the number of replays in a batch, in total and by confirmed outcome."""
     async with database.connect(write=False) as connection:
-        return await deadletters.outcomes(connection, batch)
+        return await deadletters.count_outcomes(connection, batch)
 
 
-@router.get("/{number}", summary="One dead letter", response_model=answers.DeadLetterDetails)
+@router.get("/{number}", summary="Get a dead letter", response_model=responses.DeadLetterDetails)
 async def get_dead_letter(number: Number, database: CurrentDatabase) -> dict[str, Any]:
-    """Answer why it failed, the event itself, and all that was done about it; 404 where there is none."""
+    """Return the reason, the event and the audit log of a dead letter; 404 if it does not exist."""
     with http_errors(_STATUSES):
         async with database.connect(write=False) as connection:
-            return await deadletters.whole(connection, number)
+            return await deadletters.get_details(connection, number)
 
 
-@router.post("/{number}/replay", status_code=202, summary="Send it again")
+@router.post("/{number}/replay", status_code=202, summary="Replay a dead letter")
 async def post_replay(
     number: Number,
     body: ReplayBody,
-    visitor: CurrentVisitor,
+    client: CurrentClient,
     service: CurrentService,
     database: CurrentDatabase,
     response: Response,
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
-    """Send it again to the consumer that failed and no other; 404 where there is none, 409 where it may not be.
+    """Replay a dead letter to the subscription that failed; 404 if it does not exist, 409 if it may not be replayed.
 
-    A dry run answers what would be sent (200), and is refused as the replay itself would be.
+    A dry run returns what would be sent (200), and fails where the replay would.
     """
-    by = body.by if dry_run else visitor.deciding(body.by)
+    by = body.by if dry_run else client.authorize_change(body.by)
     decision = Decision(number, by, subscription=body.subscription, batch=body.batch)
     with http_errors(_STATUSES):
         if not dry_run:
             return await service.execute(deadletters.replay, decision)
         async with database.connect(write=False) as connection:
-            found = await deadletters.preview(connection, decision)
+            planned = await deadletters.preview(connection, decision)
     response.status_code = HTTPStatus.OK
-    return found
+    return planned
 
 
-@router.post("/{number}/discard", summary="Decide that nobody needs it", response_model=answers.DeadLetter)
+@router.post("/{number}/discard", summary="Discard a dead letter", response_model=responses.DeadLetter)
 async def post_discard(
-    number: Number, body: DiscardBody, visitor: CurrentVisitor, service: CurrentService
+    number: Number, body: DiscardBody, client: CurrentClient, service: CurrentService
 ) -> dict[str, Any]:
-    """Put it away; it can still be read. 404 where there is none, 409 where it was handled."""
-    decision = Decision(number, visitor.deciding(body.by), body.reason)
+    """Discard a dead letter, which remains readable; 404 if it does not exist, 409 if it was handled."""
+    decision = Decision(number, client.authorize_change(body.by), body.reason)
     with http_errors(_STATUSES):
         return await service.execute(deadletters.discard, decision)

@@ -1,4 +1,4 @@
-"""The archive's HTTP API for forgetting a person."""
+"""HTTP API for erasing a person."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
 from tidings_archive import access, forgetting
-from tidings_archive.access import LONGEST_NAME, CurrentVisitor
+from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
 from tidings_archive.api import PLAIN, http_errors
 
-router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.reader)])
+router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.require_reader)])
 
 
 class ForgetBody(BaseModel):
-    """Whom to forget. This cannot be undone."""
+    """Person to erase. This cannot be undone."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     subject: Annotated[str, Field(min_length=1, max_length=1024, pattern=PLAIN, description="The person's pseudonym")]
     by: str = Field(
-        default="unknown", min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who asks, for the audit"
+        default="unknown",
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        pattern=PLAIN,
+        description="Who asks, for the audit",
     )
 
 
@@ -36,8 +40,8 @@ class Forgotten(BaseModel):
 
 
 @router.post("/forget", summary="Forget a person")
-async def post_forget(body: ForgetBody, visitor: CurrentVisitor, service: CurrentService) -> Forgotten:
-    """Destroy a person's key for good, and publish `tidings.subjectForgotten`. 409 where the archive has no keys."""
-    by = visitor.deciding(body.by)
+async def post_forget(body: ForgetBody, client: CurrentClient, service: CurrentService) -> Forgotten:
+    """Destroy a person's key irreversibly and publish `tidings.subjectForgotten`; 409 without a key store."""
+    by = client.authorize_change(body.by)
     with http_errors({forgetting.NoKeys: HTTPStatus.CONFLICT}):
         return Forgotten(subject=body.subject, existed=await forgetting.forget(body.subject, by, service))

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidings.fastapi import CurrentService
-from tidings_archive import access, answers, notices
-from tidings_archive.access import CurrentVisitor
+from tidings_archive import access, notices, responses
+from tidings_archive.access import CurrentClient
 from tidings_archive.api import CurrentDatabase, Limit
 from tidings_archive.events import (
     IncompatibleChangeProposed,
@@ -21,7 +21,7 @@ from tidings_archive.events import (
     VersionDeprecated,
 )
 
-router = APIRouter(prefix="/notices", tags=["notices"], dependencies=[Depends(access.reader)])
+router = APIRouter(prefix="/notices", tags=["notices"], dependencies=[Depends(access.require_reader)])
 KINDS: dict[str, type[Notice]] = {
     "tidings.versionDeprecated": VersionDeprecated,
     "tidings.removalApproached": RemovalApproached,
@@ -44,10 +44,10 @@ class NoticeBody(BaseModel):
     data: Annotated[dict[str, Any], Field(description="As in the JSON Schema of version v1 of that event type")]
 
 
-@router.post("", summary="Notify owners", response_model=answers.Notified)
-async def post_notice(body: NoticeBody, visitor: CurrentVisitor, service: CurrentService) -> dict[str, bool]:
+@router.post("", summary="Notify owners", response_model=responses.Notified)
+async def post_notice(body: NoticeBody, client: CurrentClient, service: CurrentService) -> dict[str, bool]:
     """Publish it and send it to the webhook, unless the same matter was notified within the silence period."""
-    visitor.deciding("")
+    client.authorize_change("")
     try:
         notice = msgspec.convert(body.data, KINDS[body.type])
     except (msgspec.ValidationError, RecursionError) as error:
@@ -55,7 +55,7 @@ async def post_notice(body: NoticeBody, visitor: CurrentVisitor, service: Curren
     return {"published": await service.execute(notices.notify, notice)}
 
 
-@router.get("", summary="The latest notices", response_model=answers.Notices)
+@router.get("", summary="The latest notices", response_model=responses.Notices)
 async def get_notices(database: CurrentDatabase, limit: Limit = 20) -> dict[str, Any]:
     """Answer the latest first, one entry for each matter."""
     async with database.connect(write=False) as connection:

@@ -1,4 +1,4 @@
-"""The archive's HTTP API for replays: ask for one, look how far it is, end it."""
+"""HTTP API for replays: start, read and cancel."""
 
 from __future__ import annotations
 
@@ -11,59 +11,66 @@ from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
-from tidings_archive import access, answers, replays
-from tidings_archive.access import LONGEST_NAME, CurrentVisitor
+from tidings_archive import access, replays, responses
+from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
 from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text, http_errors
 from tidings_archive.events import ReplayEvents
-from tidings_archive.replays import Asked, ReplayError, UnknownReplay
+from tidings_archive.replays import ReplayError, ReplayOrder, UnknownReplay
 
-router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(access.reader)])
+router = APIRouter(prefix="/replays", tags=["replays"], dependencies=[Depends(access.require_reader)])
 _STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownReplay: HTTPStatus.NOT_FOUND,
     ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 By = Annotated[
-    str, Query(min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who ends it, for the audit")
+    str, Query(min_length=1, max_length=MAX_NAME_LENGTH, pattern=PLAIN, description="Who cancels it, for the audit log")
 ]
 
 
 class ReplayBody(BaseModel):
-    """Which events are to be sent again, to whom, and how fast."""
+    """Events to replay, their consumer, and the rate."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     replay_id: str | None = Field(
         default=None,
         min_length=1,
-        max_length=replays.LONGEST_ID,
+        max_length=replays.MAX_REPLAY_ID,
         pattern=PLAIN,
-        description="The same one twice is one replay",
+        description="A repeated id does not start a second replay",
     )
     consumer: str = Field(min_length=1, max_length=253, pattern=PLAIN, description="App id")
     subscription: str | None = Field(
-        default=None, max_length=253, pattern=PLAIN, description="One of its subscriptions; whichever reads the type"
+        default=None,
+        max_length=253,
+        pattern=PLAIN,
+        description="Default: each one that reads the type",
     )
     types: list[Text] = Field(
         default=[],
         max_length=200,
-        description="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; none means every type",
+        description="orders.orderPlaced, orders.orderConfirmed.v1 or orders.*; default: every type",
     )
     since: AwareDatetime | None = Field(default=None, description="Happened then or later")
     until: AwareDatetime | None = Field(default=None, description="Happened before")
     correlation_id: Text | None = None
-    ids: list[Text] = Field(default=[], max_length=1000, description="Of events; none means whichever")
+    ids: list[Text] = Field(default=[], max_length=1000, description="Ids of events; default: any")
     match: list[dict[str, Any]] = Field(
-        default=[], max_length=64, description="Filters as an EventSubscription has them, but no CEL; all must hold"
+        default=[], max_length=64, description="Filters as in an EventSubscription, without CEL; all must match"
     )
     rate_per_second: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="At most so many events a second"
+        default=None, gt=0, allow_inf_nan=False, description="Largest number of events per second"
     )
     by: str = Field(
-        default="unknown", min_length=1, max_length=LONGEST_NAME, pattern=PLAIN, description="Who asks, for the audit"
+        default="unknown",
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        pattern=PLAIN,
+        description="Who asks, for the audit log",
     )
 
     def request(self) -> ReplayEvents:
-        """The command that this body stands for."""
+        """Return the command."""
         return ReplayEvents(
             replay_id=self.replay_id or new_id(),
             consumer=self.consumer,
@@ -78,44 +85,46 @@ class ReplayBody(BaseModel):
         )
 
 
-@router.post("", status_code=202, summary="Send archived events again")
+@router.post("", status_code=202, summary="Replay archived events")
 async def post_replay(
     body: ReplayBody,
-    visitor: CurrentVisitor,
+    client: CurrentClient,
     service: CurrentService,
     database: CurrentDatabase,
     response: Response,
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
-    """Begin a replay; a dry run only counts (200). 422 where it cannot be carried out."""
+    """Start a replay; a dry run only counts events (200). 422 if the request is invalid."""
     with http_errors(_STATUSES):
         if not dry_run:
-            return await service.execute(replays.begin, Asked(body.request(), visitor.deciding(body.by)))
+            return await service.execute(replays.start, ReplayOrder(body.request(), client.authorize_change(body.by)))
         async with database.connect(write=False) as connection:
             counts = await replays.preview(connection, body.request())
     response.status_code = HTTPStatus.OK
     return {"dryRun": True, "consumer": body.consumer, "matched": sum(counts.values()), "counts": counts}
 
 
-@router.get("", summary="The latest replays", response_model=answers.Replays)
+@router.get("", summary="List the latest replays", response_model=responses.Replays)
 async def get_replays(database: CurrentDatabase, limit: Limit = 20) -> dict[str, Any]:
-    """Answer the latest first."""
+    """Return the latest replays, newest first."""
     async with database.connect(write=False) as connection:
-        return {"replays": await replays.latest(connection, limit)}
+        return {"replays": await replays.list_replays(connection, limit)}
 
 
-@router.get("/{replay_id}", summary="One replay", response_model=answers.Replay, response_model_exclude_unset=True)
+@router.get("/{replay_id}", summary="Get a replay", response_model=responses.Replay, response_model_exclude_unset=True)
 async def get_replay(replay_id: Text, database: CurrentDatabase) -> dict[str, Any]:
-    """Answer its state, how many events it is about and how many are sent; 404 where there is none."""
+    """Return the state and progress of a replay; 404 if it does not exist."""
     with http_errors(_STATUSES):
         async with database.connect(write=False) as connection:
-            return await replays.one(connection, replay_id)
+            return await replays.get_replay(connection, replay_id)
 
 
-@router.post("/{replay_id}/cancel", summary="End it", response_model=answers.Replay, response_model_exclude_unset=True)
+@router.post(
+    "/{replay_id}/cancel", summary="Cancel a replay", response_model=responses.Replay, response_model_exclude_unset=True
+)
 async def post_cancel(
-    replay_id: Text, visitor: CurrentVisitor, service: CurrentService, by: By = "unknown"
+    replay_id: Text, client: CurrentClient, service: CurrentService, by: By = "unknown"
 ) -> dict[str, Any]:
-    """Send nothing more of it; one that has ended stays as it is. 404 where there is none."""
+    """Cancel a replay; one that has ended does not change. 404 if it does not exist."""
     with http_errors(_STATUSES):
-        return await service.execute(replays.cancel, (replay_id, visitor.deciding(by)))
+        return await service.execute(replays.cancel, (replay_id, client.authorize_change(by)))

@@ -42,7 +42,7 @@ class Attribution:
 
 
 def attribute(letter: Envelope, app: str, readers: tuple[Reader, ...]) -> Attribution:
-    """Return the subscription of an app that a sidecar's dead letter belongs to, and what is known of the reason.
+    """Return the subscription that a sidecar's dead letter belongs to, and the reason as far as it is known.
 
     A replayed event names its subscription. For any other, exactly one subscription of the app must read its type.
     """
@@ -62,8 +62,8 @@ def attribute(letter: Envelope, app: str, readers: tuple[Reader, ...]) -> Attrib
     return Attribution(reader.name, f"{reason}. The sidecar records no more; see the log of {app}")
 
 
-def readers_of(path: Path | None) -> tuple[Reader, ...]:
-    """Return the subscriptions in a system map, as the file is now; none where there is no readable one."""
+def load_subscriptions(path: Path | None) -> tuple[Reader, ...]:
+    """Return the subscriptions in the current system map, or none if the file does not exist or is unreadable."""
     if path is None:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""Work that the archive does beside its events and requests."""
+"""Background tasks of the archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidings_archive.settings import settings
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Run it while the application is open."""
+    """Run the background tasks while the application is running."""
     database, chosen = current_database(service), settings()
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "archive.retention": partial(retention.run, database, chosen.retention),

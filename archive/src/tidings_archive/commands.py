@@ -1,4 +1,4 @@
-"""What archive asks itself to do later. These commands never leave the service."""
+"""Scheduled commands of the archive, which never leave the service."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class ContinueReplay(Event):
 
 @command("archive.closeReplay", subject="replay_id")
 class CloseReplay(Event):
-    """From now on, no event that arrives is part of a replay."""
+    """Fix the last event of a replay: events that arrive later do not belong to it."""
 
     replay_id: str

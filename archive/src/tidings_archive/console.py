@@ -1,6 +1,6 @@
-"""The console: a page for those who run the system. Files of this package, served as they are, and what they ask for.
+"""The console: a page for operators of the system, made of static files and the endpoints that they use.
 
-It holds no rights of its own: it does what the archive's API lets its visitor do (`tidings_archive.access`).
+The page has no rights of its own: its user may do what the archive's API allows (`tidings_archive.access`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from tidings.web.guard import PAGE_POLICY
-from tidings_archive import deadletters, searching
-from tidings_archive.access import CurrentVisitor, Role, reader
+from tidings_archive import deadletters, event_queries
+from tidings_archive.access import CurrentClient, Role, require_reader
 from tidings_archive.api import CurrentDatabase
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_archive.tables import events
 
 STATIC = str(files("tidings_archive") / "static")
 VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/replays", "/console/versions")
-"""Addresses that the page's own router knows."""
+"""Paths that the page's router handles."""
 WINDOW = 60.0
-"""Seconds over which what happens is counted."""
+"""Seconds over which events are counted."""
 
-# File names carry no version: a browser keeps them and asks whether they have changed.
+# File names have no version, so browsers must revalidate cached files.
 HEADERS = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
 
 router = APIRouter(tags=["console"])
@@ -38,61 +38,63 @@ Chosen = Annotated[ArchiveSettings, Depends(settings)]
 
 
 class Me(BaseModel):
-    """What the archive knows of its visitor."""
+    """Identity and rights of the client."""
 
-    name: str | None = Field(description="As an authenticating proxy says; null: whoever decides says it themselves")
-    role: Role = Field(description="operator: may replay and discard; viewer: may read; none: may do nothing")
+    name: str | None = Field(description="Name from an authenticating proxy; null: users enter their name")
+    role: Role = Field(description="operator: may replay and discard; viewer: may read; none: no rights")
     namespace: str = Field(description="Namespace that this archive serves; empty outside of Kubernetes")
-    missing: str | None = Field(description="Why this visitor may change nothing; null: they may")
+    missing: str | None = Field(description="Why the client may not change anything; null: it may")
     token: bool = Field(description="Whether the archive asks for a token")
-    hint: str = Field(description="How to get it")
+    hint: str = Field(description="How to get the token")
 
 
 class Live(BaseModel):
-    """What goes on now."""
+    """Current activity."""
 
-    window: float = Field(description="Seconds that are counted")
-    events: dict[str, int] = Field(description="Events that happened in them, by type and version")
-    dead_letters: dict[str, int] = Field(serialization_alias="deadLetters", description="Open ones, by app")
+    window: float = Field(description="Length of the period, in seconds")
+    events: dict[str, int] = Field(description="Events in the period, by type and version")
+    dead_letters: dict[str, int] = Field(serialization_alias="deadLetters", description="Open dead letters, by app")
 
 
-@router.get("/console/me", summary="Who asks, and what they may do")
-async def get_me(visitor: CurrentVisitor, chosen: Chosen) -> Me:
-    """Answer who this is by the proxy's word, and what is missing for them to change something."""
+@router.get("/console/me", summary="Get the client's identity and rights")
+async def get_me(client: CurrentClient, chosen: Chosen) -> Me:
+    """Return the client's name and role, and what it lacks to make changes."""
     return Me(
-        name=visitor.name,
-        role=visitor.role,
+        name=client.name,
+        role=client.role,
         namespace=chosen.namespace,
-        missing=visitor.missing,
+        missing=client.missing,
         token=chosen.token is not None,
         hint=chosen.token_hint,
     )
 
 
-@router.get("/console/live", dependencies=[Depends(reader)], summary="What goes on now")
+@router.get("/console/live", dependencies=[Depends(require_reader)], summary="Get current activity")
 async def get_live(database: CurrentDatabase) -> Live:
-    """Answer the counts of the last minute, by the archive's clock, and what waits for a decision."""
+    """Return the events of the last minute, by the archive's clock, and the open dead letters."""
     async with database.connect(write=False) as connection:
-        lately = await searching.counts(connection, events.c.happened >= time.time() - WINDOW)
-        return Live(window=WINDOW, events=lately, dead_letters=await deadletters.open_by_app(connection))
+        recent = await event_queries.count_by_type(connection, events.c.happened >= time.time() - WINDOW)
+        return Live(window=WINDOW, events=recent, dead_letters=await deadletters.count_open_by_app(connection))
 
 
 @router.get(
-    "/console/map", dependencies=[Depends(reader)], summary="The system: types, who reads them, what is deprecated"
+    "/console/map",
+    dependencies=[Depends(require_reader)],
+    summary="Get the system map: types, readers, deprecations",
 )
 async def get_map(chosen: Chosen) -> Response:
-    """Answer the file that ARCHIVE_MAP names, as `tidings render -o map` writes it; 404 where there is none."""
+    """Return the file that ARCHIVE_MAP names, written by `tidings render -o map`; 404 if it does not exist."""
     if chosen.map is None:
-        detail = "no map is known here: write one with `tidings render -o map > map.json`, and name it in ARCHIVE_MAP"
+        detail = "no map is configured: write one with `tidings render -o map > map.json`, and name it in ARCHIVE_MAP"
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
     if not chosen.map.is_file():
-        detail = f"there is no file {chosen.map}: ARCHIVE_MAP names it, and `tidings render -o map` writes it"
+        detail = f"ARCHIVE_MAP names {chosen.map}, which does not exist: write it with `tidings render -o map`"
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
     return FileResponse(chosen.map, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
 async def page() -> FileResponse:
-    """Answer the page; its script shows the view that the address names."""
+    """Return the page; its script selects the view by path."""
     return FileResponse(f"{STATIC}/index.html", headers=HEADERS)
 
 
@@ -101,13 +103,13 @@ for view in VIEWS:
 
 
 class Assets(StaticFiles):
-    """The page's files."""
+    """Static files of the page."""
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Answer a file, or that the browser's copy is still good."""
+        """Return a file, or 304 if the cached copy is current."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         return response

@@ -1,4 +1,4 @@
-"""Which apps can be sent something again: those whose dead letters reach the archive."""
+"""Apps that events can be replayed to: those whose dead letters reach the archive."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _DEAD_LETTER_TOPIC = "deadletter."
 
 
 @cache
-def known() -> frozenset[str]:
-    """The app ids, as the plan has them; empty where there is no plan.
+def known_consumers() -> frozenset[str]:
+    """Return the app ids in the plan, or an empty set without a plan.
 
     Raises:
-        DefinitionError: TIDINGS_POLICY names no policy.
+        DefinitionError: The file that TIDINGS_POLICY names is not a policy.
 
     """
     planned = policy.read(Settings().tidings_policy)
-    topics = (each.topic for each in planned.subscriptions)
+    topics = (subscription.topic for subscription in planned.subscriptions)
     return frozenset(topic.removeprefix(_DEAD_LETTER_TOPIC) for topic in topics if topic.startswith(_DEAD_LETTER_TOPIC))

@@ -1,4 +1,4 @@
-"""What people do with dead letters, each as one unit of work."""
+"""Queries and operator actions on dead letters; each action is one unit of work."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from tidings import Settings
 from tidings.context import Outgoing
 from tidings.messages.envelope import new_id
 from tidings.outbox.table import SqlContext
-from tidings_archive import auditing
-from tidings_archive.addressing import Address, addressed
+from tidings_archive import audit_log
 from tidings_archive.domain import deadletter
-from tidings_archive.domain.deadletter import DeadLetterError, Standing
-from tidings_archive.domain.replaying import replay_topic
-from tidings_archive.searching import moment, opened
-from tidings_archive.storing import delivered
+from tidings_archive.domain.deadletter import DeadLetterError, LetterStatus
+from tidings_archive.domain.replay import replay_topic
+from tidings_archive.event_queries import format_time, parse_body
+from tidings_archive.replay_envelope import ReplayTarget, build_replay_event
+from tidings_archive.storage import original_body
 from tidings_archive.tables import dead_letters, letter_replays
 
 _EXACT = ("app", "subscription", "type", "state", "correlation_id", "id")
 _COLUMNS = [column for column in dead_letters.c if column.name not in ("body", "raw")]
 OUTCOMES = ("handled", "failed", "unread", "dropped")
 UNCONFIRMED = "unconfirmed"
-"""The outcome of a replay that no consumer has answered."""
+"""Outcome of a replay that its consumer has not confirmed yet."""
 
 
 class UnknownDeadLetter(DeadLetterError):
-    """There is no dead letter of that number."""
+    """No dead letter has this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person wants done with a dead letter, who it is and why.
+    """An operator's decision about a dead letter.
 
-    `subscription` is given only where none is known; `batch` names what a replay is part of.
+    `subscription` is required only if the letter does not record one; `batch` groups replays, for example of an
+    EventReplay.
     """
 
     number: int
@@ -48,17 +49,17 @@ class Decision:
 
 
 async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
-    """Send a dead letter again, to the consumer that failed and no other. A batch sends each letter once.
+    """Replay a dead letter to the subscription that failed. A batch replays each letter at most once.
 
     Raises:
-        DeadLetterError: There is none, or it may not be replayed.
+        DeadLetterError: The dead letter does not exist or may not be replayed.
 
     """
-    row = await _locked(context.connection, decision.number)
-    if decision.batch and await _is_in(decision, context.connection):
+    row = await _lock_row(context.connection, decision.number)
+    if decision.batch and await _is_in_batch(decision, context.connection):
         return await _current(context.connection, decision.number)
     replay_id = new_id()
-    target, event = _addressed(row, decision, replay_id)
+    target, event = _prepare_replay(row, decision, replay_id)
     context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
     sent = {
         "id": replay_id,
@@ -68,137 +69,148 @@ async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
         "sent": context.now.timestamp(),
     }
     await context.connection.execute(sa.insert(letter_replays), sent)
-    return await _decide(context, row, {"state": "sent", "replay_id": replay_id}, decision, f"to {target}")
+    return await _apply(context, row, {"state": "sent", "replay_id": replay_id}, decision, f"to {target}")
 
 
-async def outcomes(connection: AsyncConnection, batch: str) -> dict[str, int]:
-    """Return how many dead letters were sent again as a part of a batch, and what consumers have confirmed of them."""
+async def count_outcomes(connection: AsyncConnection, batch: str) -> dict[str, int]:
+    """Count the replays of a batch, in total and by confirmed outcome."""
     counted = sa.select(letter_replays.c.outcome, sa.func.count()).where(letter_replays.c.batch == batch)
-    found = {name or UNCONFIRMED: count for name, count in await connection.execute(counted.group_by(sa.text("1")))}
-    return {"sent": sum(found.values()), **{name: found.get(name, 0) for name in (*OUTCOMES, UNCONFIRMED)}}
+    by_outcome = {
+        name or UNCONFIRMED: count for name, count in await connection.execute(counted.group_by(sa.text("1")))
+    }
+    return {"sent": sum(by_outcome.values()), **{name: by_outcome.get(name, 0) for name in (*OUTCOMES, UNCONFIRMED)}}
 
 
 async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, Any]:
-    """What a replay would send, and where; nothing is sent.
+    """Return what a replay would send and to which topic, without sending it.
 
     Raises:
-        DeadLetterError: There is none, or it may not be replayed.
+        DeadLetterError: The dead letter does not exist or may not be replayed.
 
     """
-    wanted = sa.select(dead_letters).where(dead_letters.c.seq == decision.number)
-    row = _there(await connection.execute(wanted), decision.number)
-    target, event = _addressed(row, decision, "dry-run")
+    query = sa.select(dead_letters).where(dead_letters.c.seq == decision.number)
+    row = _require_row(await connection.execute(query), decision.number)
+    target, event = _prepare_replay(row, decision, "dry-run")
     sent = {"app": row["app"], "subscription": target, "topic": replay_topic(row["app"])}
-    return {"dryRun": True, **sent, "event": opened(event)}
+    return {"dryRun": True, **sent, "event": parse_body(event)}
 
 
 async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
-    """Decide that nobody needs a dead letter; it stays readable.
+    """Discard a dead letter. It remains readable.
 
     Raises:
-        DeadLetterError: There is none, or it was handled.
+        DeadLetterError: The dead letter does not exist or was handled.
 
     """
-    row = await _locked(context.connection, decision.number)
-    deadletter.discard(_standing(row))
-    return await _decide(context, row, {"state": "discarded"}, decision, decision.reason)
+    row = await _lock_row(context.connection, decision.number)
+    deadletter.check_discardable(_status(row))
+    return await _apply(context, row, {"state": "discarded"}, decision, decision.reason)
 
 
-async def found(
+async def find(
     connection: AsyncConnection,
-    wanted: dict[str, str | None],
+    filters: dict[str, str | None],
     limit: int,
     before: int | None,
     *,
     not_batch: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Dead letters by app, subscription, type, state, correlation_id and id, the latest first; where to go on."""
+    """Return a page of dead letters, newest first, and the cursor of the next page.
+
+    `filters` may hold app, subscription, type, state, correlation_id and id; None matches any value.
+    """
     query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
-    query = query.where(*(dead_letters.c[name] == wanted[name] for name in _EXACT if wanted.get(name) is not None))
+    query = query.where(*(dead_letters.c[name] == filters[name] for name in _EXACT if filters.get(name) is not None))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
     if not_batch is not None:
         sent = letter_replays.alias("sent_in_batch")
         query = query.where(~sa.exists().where(sent.c.letter == dead_letters.c.seq, sent.c.batch == not_batch))
     rows = (await connection.execute(query)).mappings().all()
-    return [_shown(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else None
+    return [_to_json(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else None
 
 
-async def whole(connection: AsyncConnection, number: int) -> dict[str, Any]:
-    """One dead letter with its event and all that was done about it.
+async def get_details(connection: AsyncConnection, number: int) -> dict[str, Any]:
+    """Return a dead letter with its event and its audit log.
 
     Raises:
-        UnknownDeadLetter: There is none of that number.
+        UnknownDeadLetter: No dead letter has this number.
 
     """
-    row = _there(await connection.execute(_with_replay(dead_letters).where(dead_letters.c.seq == number)), number)
-    deeds = await auditing.deeds(connection, f"deadletter/{number}")
-    return {**_shown(row), "event": opened(delivered(row)), "audit": [each.model_dump(mode="json") for each in deeds]}
+    row = _require_row(await connection.execute(_with_replay(dead_letters).where(dead_letters.c.seq == number)), number)
+    entries = await audit_log.list_entries(connection, f"deadletter/{number}")
+    return {
+        **_to_json(row),
+        "event": parse_body(original_body(row)),
+        "audit": [entry.model_dump(mode="json") for entry in entries],
+    }
 
 
-async def open_by_app(connection: AsyncConnection) -> dict[str, int]:
-    """How many dead letters wait for a decision, by app."""
+async def count_open_by_app(connection: AsyncConnection) -> dict[str, int]:
+    """Count the open dead letters by app."""
     counted = sa.select(dead_letters.c.app, sa.func.count()).where(dead_letters.c.state == "open")
     rows = await connection.execute(counted.group_by(dead_letters.c.app).order_by(dead_letters.c.app))
     return {app: int(count) for app, count in rows}
 
 
 def _with_replay(*columns: Any) -> sa.Select[Any]:
-    """Select dead letters, each with its latest replay."""
+    """Build a query for dead letters with their latest replays."""
     latest = letter_replays.c
     more = (latest.outcome.label("outcome"), latest.reason.label("why"), latest.sent.label("sent"))
     joined = dead_letters.outerjoin(letter_replays, latest.id == dead_letters.c.replay_id)
     return sa.select(*columns, *more).select_from(joined)
 
 
-def _addressed(row: sa.RowMapping, decision: Decision, replay_id: str) -> tuple[str, bytes]:
-    """The subscription that a dead letter goes to, and the event as it is sent there."""
-    target = deadletter.replay(_standing(row), decision.subscription)
+def _prepare_replay(row: sa.RowMapping, decision: Decision, replay_id: str) -> tuple[str, bytes]:
+    """Return the subscription to replay a dead letter to, and the event to send."""
+    target = deadletter.replay_target(_status(row), decision.subscription)
     try:
-        return target, addressed(delivered(row), Address(target, replay_id, Settings().tidings_max_event))
+        return target, build_replay_event(
+            original_body(row), ReplayTarget(target, replay_id, Settings().tidings_max_event)
+        )
     except ValueError as error:
         raise DeadLetterError(f"it cannot be sent again: {error}") from error
 
 
-async def _locked(connection: AsyncConnection, number: int) -> sa.RowMapping:
-    return _there(
+async def _lock_row(connection: AsyncConnection, number: int) -> sa.RowMapping:
+    return _require_row(
         await connection.execute(sa.select(dead_letters).where(dead_letters.c.seq == number).with_for_update()), number
     )
 
 
-def _there(result: sa.CursorResult[Any], number: int) -> sa.RowMapping:
+def _require_row(result: sa.CursorResult[Any], number: int) -> sa.RowMapping:
     row = result.mappings().one_or_none()
     if row is None:
         raise UnknownDeadLetter(f"there is no dead letter {number}")
     return row
 
 
-def _standing(row: sa.RowMapping) -> Standing:
-    return Standing(row["state"], row["subscription"])
+def _status(row: sa.RowMapping) -> LetterStatus:
+    return LetterStatus(row["state"], row["subscription"])
 
 
-async def _decide(
+async def _apply(
     context: SqlContext, row: sa.RowMapping, changed: dict[str, str], decision: Decision, detail: str
 ) -> dict[str, Any]:
     number, connection = row["seq"], context.connection
     await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(**changed))
-    await auditing.note(connection, context.now, decision.by, changed["state"], f"deadletter/{number}", detail)
+    await audit_log.record(connection, context.now, decision.by, changed["state"], f"deadletter/{number}", detail)
     return await _current(connection, number)
 
 
 async def _current(connection: AsyncConnection, number: int) -> dict[str, Any]:
-    found = await connection.execute(_with_replay(*_COLUMNS).where(dead_letters.c.seq == number))
-    return _shown(_there(found, number))
+    result = await connection.execute(_with_replay(*_COLUMNS).where(dead_letters.c.seq == number))
+    return _to_json(_require_row(result, number))
 
 
-async def _is_in(decision: Decision, connection: AsyncConnection) -> bool:
-    """Return whether a dead letter was sent as a part of the batch already."""
+async def _is_in_batch(decision: Decision, connection: AsyncConnection) -> bool:
+    """Return whether a batch has already replayed a dead letter."""
     sent = letter_replays.c
-    wanted = sa.select(sent.id).where(sent.letter == decision.number, sent.batch == decision.batch)
-    return (await connection.execute(wanted.limit(1))).first() is not None
+    query = sa.select(sent.id).where(sent.letter == decision.number, sent.batch == decision.batch)
+    return (await connection.execute(query.limit(1))).first() is not None
 
 
-def _shown(row: sa.RowMapping) -> dict[str, Any]:
+def _to_json(row: sa.RowMapping) -> dict[str, Any]:
     return {
         "number": row["seq"],
         "state": row["state"],
@@ -216,18 +228,18 @@ def _shown(row: sa.RowMapping) -> dict[str, Any]:
         "failures": row["failures"],
         "firstAttempt": row["first"] or None,
         "lastAttempt": row["last"] or None,
-        "receivedAt": moment(row["received"]),
-        "replay": _replayed(row),
+        "receivedAt": format_time(row["received"]),
+        "replay": _latest_replay(row),
     }
 
 
-def _replayed(row: sa.RowMapping) -> dict[str, Any] | None:
-    """Return the latest replay as the API shows it; None where there was none."""
+def _latest_replay(row: sa.RowMapping) -> dict[str, Any] | None:
+    """Return the latest replay for the API, or None if there was none."""
     if not row["replay_id"]:
         return None
     return {
         "replayId": row["replay_id"],
-        "sentAt": moment(row["sent"]),
+        "sentAt": format_time(row["sent"]),
         "outcome": row["outcome"] or UNCONFIRMED,
         "reason": row["why"],
     }

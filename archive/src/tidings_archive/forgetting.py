@@ -1,4 +1,4 @@
-"""Persons who are forgotten: their key is destroyed, and the services are told to delete what only they can find."""
+"""Erases persons: destroys the key of a person, and asks the services to delete what they store about that person."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from tidings.errors import EventTooLarge, MalformedEvent
 from tidings.messages import personal
 from tidings.outbox.table import SqlContext
 from tidings.subject_keys import KeyStore
-from tidings_archive.auditing import note
+from tidings_archive import audit_log
 from tidings_archive.events import SubjectForgotten
 
 log = structlog.get_logger(__name__)
 INTERVAL = 5.0
-"""Seconds between two looks for persons whom `tidings forget` has forgotten in the store of keys itself."""
+"""Seconds between two checks for persons that `tidings forget` has erased in the key store directly."""
 
 
 class NoKeys(Exception):
-    """This archive has no keys of persons."""
+    """This archive has no key store."""
 
     def __init__(self) -> None:
         super().__init__("the archive has no keys of persons: set TIDINGS_KEYS to the keys that the services use")
 
 
 def keys() -> KeyStore:
-    """Return the keys of persons.
+    """Return the key store.
 
     Raises:
         NoKeys: `TIDINGS_KEYS` is not set.
 
     """
-    found = personal.keys_in_use()
-    if not isinstance(found, KeyStore):
+    store = personal.keys_in_use()
+    if not isinstance(store, KeyStore):
         raise NoKeys
-    return found
+    return store
 
 
 async def forget(subject: str, by: str, service: Service) -> bool:
-    """Destroy a person's key, and write that down; return whether there was one. `run` tells the services.
+    """Destroy a person's key and record that; return whether it existed. `run` notifies the services.
 
     Raises:
         NoKeys: `TIDINGS_KEYS` is not set.
@@ -49,16 +49,16 @@ async def forget(subject: str, by: str, service: Service) -> bool:
     """
     existed = await asyncio.to_thread(keys().destroy, subject)
 
-    async def write_down(_: object, context: SqlContext) -> None:
+    async def record_erasure(_: object, context: SqlContext) -> None:
         detail = "key destroyed" if existed else "no key existed; none will be made"
-        await note(context.connection, context.now, by, "forgot", f"subject/{subject}", detail)
+        await audit_log.record(context.connection, context.now, by, "forgot", f"subject/{subject}", detail)
 
-    await service.execute(write_down, None)
+    await service.execute(record_erasure, None)
     return existed
 
 
 async def run(service: Service) -> None:
-    """Publish `tidings.subjectForgotten` once for each person who is forgotten, however that was asked for."""
+    """Publish `tidings.subjectForgotten` once for each erased person."""
     try:
         store = keys()
     except NoKeys:

@@ -1,48 +1,47 @@
-"""What archive does when something happens: it keeps it, whatever it is."""
+"""Handlers of the archive: store every event and dead letter, and run replays."""
 
 from __future__ import annotations
 
 from tidings import Handlers, Received
 from tidings.messages.events import message_type
 from tidings.outbox.table import SqlContext
-from tidings_archive import confirming, replays
-from tidings_archive.auditing import note
+from tidings_archive import audit_log, replay_outcomes, replays
 from tidings_archive.commands import CloseReplay, ContinueReplay
 from tidings_archive.events import RecordReplayOutcome, ReplayCompleted, ReplayEvents
-from tidings_archive.keeping import in_one_order, keep_dead_letter, keep_events
-from tidings_archive.replays import Asked, ReplayError
+from tidings_archive.recording import record_dead_letter, record_events, sorted_by_identity
+from tidings_archive.replays import ReplayError, ReplayOrder
 
 handlers = Handlers()
-AT_ONCE = 200
+BATCH_SIZE = 200
 _REPLAY_TOPIC = message_type(ReplayEvents).topic
 
 
-# deduplicate=False: a row's own key says that it is there already; all versions of a fact, each a row, share one id.
-# together: a commit waits for the disk, and what arrives meanwhile, from whatever topic, needs only one more.
-@handlers.any("archive-everything", deduplicate=False, batch_size=AT_ONCE)
-async def keep_everything(events: list[Received], context: SqlContext) -> None:
-    """Keep events of whatever type."""
-    await keep_events(context.connection, events, context.now)
+# deduplicate=False: the key of a row prevents duplicates; the inbox would drop versions of an event (same id).
+# batch_size: one commit, which waits for the disk, stores many events of any topic.
+@handlers.any("archive-everything", deduplicate=False, batch_size=BATCH_SIZE)
+async def archive_events(events: list[Received], context: SqlContext) -> None:
+    """Store events of any type."""
+    await record_events(context.connection, events, context.now)
 
 
-@handlers.any("archive-dead-letters", "archive-own-dead-letters", deduplicate=False, batch_size=AT_ONCE)
-async def keep_dead_letters(letters: list[Received], context: SqlContext) -> None:
-    """Keep what apps could not handle, this one included, until a person decides about it."""
-    for letter in in_one_order(letters):
-        await keep_dead_letter(context.connection, letter, context.now)
+@handlers.any("archive-dead-letters", "archive-own-dead-letters", deduplicate=False, batch_size=BATCH_SIZE)
+async def archive_dead_letters(letters: list[Received], context: SqlContext) -> None:
+    """Store the dead letters of all apps, including the archive's own, until an operator decides about them."""
+    for letter in sorted_by_identity(letters):
+        await record_dead_letter(context.connection, letter, context.now)
 
 
 @handlers.on(ReplayEvents)
 async def replay_events(request: ReplayEvents, context: SqlContext) -> None:
-    """Begin a replay that another service asked for, and keep its command, which no other handler sees."""
-    whole = Received(context.metadata, context.metadata.encode(), _REPLAY_TOPIC)
-    await keep_events(context.connection, [whole], context.now)
+    """Start a replay that another service requested, and store its command, which no other handler receives."""
+    command = Received(context.metadata, context.metadata.encode(), _REPLAY_TOPIC)
+    await record_events(context.connection, [command], context.now)
     try:
-        await _begin(request, context)
+        await _start(request, context)
     except ReplayError as error:
         target = f"replay/{request.replay_id}"
-        await note(context.connection, context.now, context.metadata.source, "refused", target, str(error))
-        # Whoever waits for the end of this replay learns that there is none to wait for.
+        await audit_log.record(context.connection, context.now, context.metadata.source, "refused", target, str(error))
+        # The requester waits for this event.
         context.publish(
             ReplayCompleted(
                 replay_id=request.replay_id,
@@ -56,27 +55,27 @@ async def replay_events(request: ReplayEvents, context: SqlContext) -> None:
         )
 
 
-@handlers.batch(RecordReplayOutcome, batch_size=AT_ONCE)
-async def record_replay_outcomes(confirmed: list[RecordReplayOutcome], context: SqlContext) -> None:
-    """Record what consumers confirm of replayed events."""
-    await confirming.record(context.connection, confirmed, context.now)
+@handlers.batch(RecordReplayOutcome, batch_size=BATCH_SIZE)
+async def record_replay_outcomes(outcomes: list[RecordReplayOutcome], context: SqlContext) -> None:
+    """Record the outcomes that consumers confirm."""
+    await replay_outcomes.record_outcomes(context.connection, outcomes, context.now)
 
 
 @handlers.on(CloseReplay)
-async def close_replay(due: CloseReplay, context: SqlContext) -> None:
-    """Write down which event is the last one of a replay."""
-    await replays.close(due.replay_id, context)
+async def close_replay(command: CloseReplay, context: SqlContext) -> None:
+    """Fix the last event of a replay."""
+    await replays.set_last_event(command.replay_id, context)
 
 
 @handlers.on(ContinueReplay)
 async def continue_replay(step: ContinueReplay, context: SqlContext) -> None:
     """Send the next events of a replay."""
-    await replays.go_on(step, context)
+    await replays.send_next(step, context)
 
 
-async def _begin(request: ReplayEvents, context: SqlContext) -> None:
+async def _start(request: ReplayEvents, context: SqlContext) -> None:
     if not request.dry_run:
-        await replays.begin(Asked(request, context.metadata.source), context)
+        await replays.start(ReplayOrder(request, context.metadata.source), context)
         return
     matched = await replays.preview(context.connection, request)
     context.publish(

@@ -19,12 +19,12 @@ from tidings.messages.events import message_type
 from tidings.outbox.sql import Database, insert_new
 from tidings.outbox.table import SqlContext
 from tidings_archive import deadletters
-from tidings_archive.attribution import Reader, readers_of
+from tidings_archive.attribution import Reader, load_subscriptions
 from tidings_archive.domain.notice import describe, is_silent, matter
+from tidings_archive.event_queries import format_time
 from tidings_archive.events import DeadLettersAccumulated, Notice, Owner
-from tidings_archive.searching import moment
 from tidings_archive.settings import ArchiveSettings, settings
-from tidings_archive.storing import key, storable
+from tidings_archive.storage import hash_key, sanitize
 from tidings_archive.tables import notices
 
 LOOK = 60.0
@@ -37,11 +37,11 @@ async def notify(notice: Notice, context: SqlContext) -> bool:
     """Publish a notice, unless its matter was notified within the silence period; return whether it was published."""
     connection, now, chosen = context.connection, context.now, settings()
     kind, message = message_type(type(notice)).name, describe(notice)
-    identity = key(kind, *matter(notice))
+    identity = hash_key(kind, *matter(notice))
     changed: dict[str, Any] = {
-        "title": storable(message.title),
-        "text": storable(message.text),
-        "owners": storable(message.owners),
+        "title": sanitize(message.title),
+        "text": sanitize(message.text),
+        "owners": sanitize(message.owners),
         "sent": now.timestamp(),
         "due": now.timestamp() if chosen.notice_webhook else None,
         "attempts": 0,
@@ -68,7 +68,7 @@ async def watch_dead_letters(service: Service, database: Database) -> None:
 async def check_dead_letters(service: Service, database: Database, chosen: ArchiveSettings) -> None:
     """Notify owners of apps whose dead letters have reached the limit, and forget old matters."""
     async with database.connect(write=False) as connection:
-        waiting = await deadletters.open_by_app(connection)
+        waiting = await deadletters.count_open_by_app(connection)
     for app, count in waiting.items():
         if count >= chosen.notice_dead_letters:
             notice = DeadLettersAccumulated(
@@ -76,7 +76,7 @@ async def check_dead_letters(service: Service, database: Database, chosen: Archi
                 app=app[:253],
                 count=count,
                 threshold=chosen.notice_dead_letters,
-                owners=_owners(app, readers_of(chosen.map)),
+                owners=_owners(app, load_subscriptions(chosen.map)),
             )
             await service.execute(notify, notice)
     await service.execute(_forget, KEPT)
@@ -105,8 +105,8 @@ async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]
             "text": row.text,
             "owners": row.owners,
             "times": row.times,
-            "firstAt": moment(row.first),
-            "sentAt": moment(row.sent),
+            "firstAt": format_time(row.first),
+            "sentAt": format_time(row.sent),
             "webhook": row.error or ("pending" if row.due is not None else "done"),
         }
         for row in rows

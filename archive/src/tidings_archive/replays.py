@@ -1,11 +1,11 @@
 """Replays, step by step.
 
-Each step is one transaction: the events of the step stand in the outbox, and the place that the replay has reached is
-moved on, together. After a crash the next step goes on from there: what was in the outbox and not yet acknowledged
-may go out twice, under the same id, and the consumer's inbox drops the second.
+One transaction per step writes the events to the outbox and advances the replay's position. After a crash the next
+step continues from that position. Events that were in the outbox without an acknowledgement may be published twice
+under the same id; the consumer's inbox drops the duplicates.
 
-No clock decides which events belong to a replay: after `ARCHIVE_REPLAY_SETTLE` the number of the latest arrival is
-written down, and the replay ends there.
+A replay covers events up to a sequence number, not up to a time: the number of the latest event once
+`ARCHIVE_REPLAY_SETTLE` has passed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tidings.errors import SidecarError, StateRefused
 from tidings.messages.events import encode
 from tidings.outbox import sql
 from tidings.outbox.table import SqlContext
-from tidings_archive import auditing, consumers
-from tidings_archive.addressing import Address, addressed
+from tidings_archive import audit_log, consumers
 from tidings_archive.commands import CloseReplay, ContinueReplay
 from tidings_archive.deadletters import OUTCOMES, UNCONFIRMED
-from tidings_archive.domain.replaying import LOWEST_RATE, TICK, Ended, pace, replay_topic
-from tidings_archive.domain.selection import Kind, Selection, SelectionError
+from tidings_archive.domain.replay import LOWEST_RATE, TICK, FinalState, pace, replay_topic
+from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
+from tidings_archive.event_queries import conditions_for, count_by_type, format_time, parse_body
 from tidings_archive.events import ReplayCompleted, ReplayEvents
-from tidings_archive.keeping import last_arrival
-from tidings_archive.searching import counts, matching, moment, opened
+from tidings_archive.recording import latest_sequence_number
+from tidings_archive.replay_envelope import ReplayTarget, build_replay_event
 from tidings_archive.settings import settings
-from tidings_archive.storing import delivered, storable
+from tidings_archive.storage import original_body, sanitize
 from tidings_archive.tables import events, replays
 from tidings_plan.resources import matching as filtering
 from tidings_plan.resources.subscription import Filter
@@ -46,35 +46,35 @@ log = structlog.get_logger(__name__)
 
 EVERY_SUBSCRIPTION = "*"
 _PAGE = 500
-_stored = msgspec.json.Decoder(ReplayEvents)
-_MOST_LOOKED_AT = 5000  # events in one step, of which few may match
+_decoder = msgspec.json.Decoder(ReplayEvents)
+_MAX_SCANNED = 5000  # events read in one step, of which few may match
 IDLE = timedelta(seconds=TICK)
-_LONGEST_SHOWN = 250  # characters of an event's id beside the reason for which it was skipped
-_MOST_SHOWN = 100  # skipped events of a replay that are written down one by one
-_READ = [events.c[name] for name in ("seq", "id", "type", "version", "body", "raw")]
-LONGEST_ID = 100
-_NAME = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f]{{1,{LONGEST_ID}}}")
+_MAX_ID_SHOWN = 250  # characters of a skipped event's id in the audit log
+_MAX_SKIPPED_ENTRIES = 100  # skipped events of a replay that get an audit entry each
+_COLUMNS = [events.c[name] for name in ("seq", "id", "type", "version", "body", "raw")]
+MAX_REPLAY_ID = 100
+_NAME = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f]{{1,{MAX_REPLAY_ID}}}")
 
 
 class ReplayError(Exception):
-    """What was asked for cannot be replayed."""
+    """The replay cannot be carried out as requested."""
 
 
 class UnknownReplay(ReplayError):
-    """There is no replay of that id."""
+    """No replay has this id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A replay as somebody asked for it."""
+class ReplayOrder:
+    """A request for a replay, and who made it."""
 
     request: ReplayEvents
     by: str
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a replay is about: what the database finds, and of that what matches."""
+class ReplayQuery:
+    """Events of a replay: a selection for the database, and filters for the selected events."""
 
     selection: Selection
     filters: tuple[Filter, ...] = ()
@@ -85,61 +85,61 @@ class Wanted:
 
         All versions of a fact have one id: a broker that drops duplicates by id would let only the first through.
         """
-        return [*matching(self.selection, newest=True), events.c.type != ""]
+        return [*conditions_for(self.selection, newest=True), events.c.type != ""]
 
-    def takes(self, body: bytes) -> bool:
-        """Whether an event matches the filters."""
-        return not self.filters or filtering.matches(self.filters, opened(body))
+    def matches(self, body: bytes) -> bool:
+        """Return whether an event matches the filters."""
+        return not self.filters or filtering.matches(self.filters, parse_body(body))
 
 
-def check(request: ReplayEvents) -> Wanted:
-    """What a replay is about.
+def parse_query(request: ReplayEvents) -> ReplayQuery:
+    """Return the query of a replay.
 
     Raises:
-        ReplayError: No such consumer, no such type, no time between since and until, or a filter that is none.
+        ReplayError: The consumer is unknown, or a type, the period or a filter is invalid.
 
     """
     for name, text in (("replayId", request.replay_id), ("consumer", request.consumer)):
         if not _NAME.fullmatch(text):
-            raise ReplayError(f"{name} must be 1 to {LONGEST_ID} characters without spaces and control characters")
+            raise ReplayError(f"{name} must be 1 to {MAX_REPLAY_ID} characters without spaces and control characters")
     if request.rate_per_second is not None and request.rate_per_second < LOWEST_RATE:
         raise ReplayError(f"ratePerSecond must be at least {LOWEST_RATE}, not {request.rate_per_second:g}")
-    known = consumers.known()
-    if known and request.consumer not in known:
-        raise ReplayError(f"{request.consumer} reads no events: there are {', '.join(sorted(known))}")
+    apps = consumers.known_consumers()
+    if apps and request.consumer not in apps:
+        raise ReplayError(f"{request.consumer} reads no events: choose one of {', '.join(sorted(apps))}")
     try:
-        kinds = tuple(Kind.parse(text) for text in request.types)
-        selection = Selection(kinds, request.since, request.until, request.correlation_id, ids=request.ids)
+        patterns = tuple(TypePattern.parse(text) for text in request.types)
+        selection = Selection(patterns, request.since, request.until, request.correlation_id, ids=request.ids)
         filters = msgspec.convert(request.match, tuple[Filter, ...])
     except (SelectionError, msgspec.ValidationError, RecursionError) as error:
         raise ReplayError(str(error)) from error
     if filtering.has_cel(filters):
-        raise ReplayError("match: the archive reads no CEL; write exact, prefix, suffix, all, any or not")
-    return Wanted(selection, filters)
+        raise ReplayError("match: the archive does not evaluate CEL; use exact, prefix, suffix, all, any or not")
+    return ReplayQuery(selection, filters)
 
 
 async def preview(connection: AsyncConnection, request: ReplayEvents) -> dict[str, int]:
-    """How many events a replay would send, by type and version.
+    """Count the events that a replay would send, by type and version.
 
     Raises:
-        ReplayError: It cannot be replayed.
+        ReplayError: The request is invalid.
 
     """
-    return await _counted(connection, check(request))
+    return await _count(connection, parse_query(request))
 
 
-async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
-    """Start a replay; one of that id that there is already goes on as it is.
+async def start(order: ReplayOrder, context: SqlContext) -> dict[str, Any]:
+    """Start a replay. An existing replay with the same id is returned unchanged.
 
     Raises:
-        ReplayError: It cannot be replayed.
+        ReplayError: The request is invalid.
 
     """
-    request, connection = asked.request, context.connection
-    wanted = check(request)
-    if (there := await _row(connection, request.replay_id)) is not None:
-        return shown(there)
-    matched = await _counted(connection, wanted)
+    request, connection = order.request, context.connection
+    query = parse_query(request)
+    if (existing := await _find(connection, request.replay_id)) is not None:
+        return to_json(existing)
+    matched = await _count(connection, query)
     row = {
         "id": request.replay_id,
         "consumer": request.consumer,
@@ -149,186 +149,191 @@ async def begin(asked: Asked, context: SqlContext) -> dict[str, Any]:
         "state": "running",
         "matched": sum(matched.values()),
         "requested": context.now.timestamp(),
-        "requested_by": storable(asked.by),
+        "requested_by": sanitize(order.by),
     }
     await connection.execute(sa.insert(replays), row)
     detail = f"{row['matched']} events to {row['consumer']} {row['subscription']}"
-    await auditing.note(connection, context.now, asked.by, "replay", f"replay/{request.replay_id}", detail)
+    await audit_log.record(connection, context.now, order.by, "replay", f"replay/{request.replay_id}", detail)
     context.schedule(ContinueReplay(replay_id=request.replay_id))
     context.schedule(CloseReplay(replay_id=request.replay_id), after=settings().settle)
-    return shown(await _known(connection, request.replay_id))
+    return to_json(await _get(connection, request.replay_id))
 
 
-async def close(replay_id: str, context: SqlContext) -> None:
-    """Let what arrives from now on be no part of a replay."""
-    latest_arrival = await last_arrival(context.connection)
-    this = sa.and_(replays.c.id == replay_id, replays.c.closes.is_(None))
-    await context.connection.execute(sa.update(replays).where(this).values(closes=latest_arrival))
+async def set_last_event(replay_id: str, context: SqlContext) -> None:
+    """Set the last event of a replay to the latest one in the archive."""
+    latest_arrival = await latest_sequence_number(context.connection)
+    condition = sa.and_(replays.c.id == replay_id, replays.c.closes.is_(None))
+    await context.connection.execute(sa.update(replays).where(condition).values(closes=latest_arrival))
 
 
-async def go_on(step: ContinueReplay, context: SqlContext) -> None:
-    """Send the next events of a replay, or end it. One that cannot go on ends as failed."""
-    row = await _row(context.connection, step.replay_id, lock=True)
+async def send_next(step: ContinueReplay, context: SqlContext) -> None:
+    """Send the next events of a replay, or end it. A replay that cannot continue ends as failed."""
+    row = await _find(context.connection, step.replay_id, lock=True)
     if row is None or row["state"] != "running":
         return
     try:
         async with context.connection.begin_nested():
-            looked, ended = await _step(context, row)
+            has_events, ended = await _step(context, row)
     except Exception as error:
         kind = type(error) if isinstance(error, SidecarError) else sql.meaning(error)
         if kind is not None and not issubclass(kind, StateRefused):
-            raise  # the database did not answer, or somebody was in the way: the step is tried again
+            raise  # The database was unavailable or there was a conflict: the step is retried.
         log.exception("replay.failed", replay_id=row["id"])
-        await _end(context, row, "failed", storable(f"{type(error).__name__}: {error}")[:2000])
+        await _end(context, row, "failed", sanitize(f"{type(error).__name__}: {error}")[:2000])
         return
     if ended:
         await _end(context, row, "completed")
     else:
-        speed = pace(row["rate"]).pause
-        context.schedule(step, after=speed if looked else min(speed, IDLE))
+        pause = pace(row["rate"]).pause
+        context.schedule(step, after=pause if has_events else min(pause, IDLE))
 
 
 async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
-    """Send the next events; answers whether there were any, and whether the replay is over."""
-    latest_arrival = await last_arrival(context.connection)
+    """Send the next events; return whether there were any, and whether the replay is complete."""
+    latest_arrival = await latest_sequence_number(context.connection)
     until = latest_arrival if row["closes"] is None else row["closes"]
-    found, reached = await _next(context.connection, row, until, pace(row["rate"]).events)
-    address = Address(row["subscription"], row["id"], Settings().tidings_max_event)
+    matched, reached = await _next_events(context.connection, row, until, pace(row["rate"]).events)
+    target = ReplayTarget(row["subscription"], row["id"], Settings().tidings_max_event)
     sent, skipped = [], []
-    for each in found:
+    for event in matched:
         try:
-            sent.append(Outgoing(replay_topic(row["consumer"]), msgspec.Raw(addressed(delivered(each), address))))
+            sent.append(
+                Outgoing(replay_topic(row["consumer"]), msgspec.Raw(build_replay_event(original_body(event), target)))
+            )
         except ValueError as error:
-            skipped.append((each["id"], str(error)))
+            skipped.append((event["id"], str(error)))
     if reached > row["reached"]:
         total = row["skipped"] + len(skipped)
         await _change(context, row, sent=row["sent"] + len(sent), skipped=total, reached=reached)
-        for identity, reason in skipped[: max(_MOST_SHOWN - row["skipped"], 0)]:
-            detail = f"event {identity[:_LONGEST_SHOWN]}: {reason}"[:2000]
-            await auditing.note(context.connection, context.now, "archive", "skipped", f"replay/{row['id']}", detail)
+        for identity, reason in skipped[: max(_MAX_SKIPPED_ENTRIES - row["skipped"], 0)]:
+            detail = f"event {identity[:_MAX_ID_SHOWN]}: {reason}"[:2000]
+            await audit_log.record(context.connection, context.now, "archive", "skipped", f"replay/{row['id']}", detail)
     context.outgoing.extend(sent)
-    return bool(found), row["closes"] is not None and reached <= row["reached"]
+    return bool(matched), row["closes"] is not None and reached <= row["reached"]
 
 
-async def cancel(asked: tuple[str, str], context: SqlContext) -> dict[str, Any]:
-    """End a replay, given its id and who wants that; one that has ended stays as it is.
+async def cancel(request: tuple[str, str], context: SqlContext) -> dict[str, Any]:
+    """Cancel a replay, given its id and the requester. A replay that has ended does not change.
 
     Raises:
-        UnknownReplay: There is none of that id.
+        UnknownReplay: No replay has this id.
 
     """
-    identity, by = asked
-    row = await _known(context.connection, identity, lock=True)
+    identity, by = request
+    row = await _get(context.connection, identity, lock=True)
     if row["state"] == "running":
         await _end(context, row, "cancelled", f"by {by}")
         detail = f"after {row['sent']} of {row['matched']} events"
-        await auditing.note(context.connection, context.now, by, "cancel", f"replay/{identity}", detail)
-    return shown(await _known(context.connection, identity))
+        await audit_log.record(context.connection, context.now, by, "cancel", f"replay/{identity}", detail)
+    return to_json(await _get(context.connection, identity))
 
 
-async def one(connection: AsyncConnection, identity: str) -> dict[str, Any]:
-    """Return how far a replay is, with the latest events that it could not send.
+async def get_replay(connection: AsyncConnection, identity: str) -> dict[str, Any]:
+    """Return the progress of a replay, with the latest events that could not be sent.
 
     Raises:
-        UnknownReplay: There is none of that id.
+        UnknownReplay: No replay has this id.
 
     """
-    row = await _known(connection, identity)
-    deeds = await auditing.deeds(connection, f"replay/{row['id']}", action="skipped") if row["skipped"] else []
-    return {**shown(row), "skippedEvents": [each.detail for each in deeds]}
+    row = await _get(connection, identity)
+    entries = (
+        await audit_log.list_entries(connection, f"replay/{row['id']}", action="skipped") if row["skipped"] else []
+    )
+    return {**to_json(row), "skippedEvents": [entry.detail for entry in entries]}
 
 
-async def latest(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:
-    """The latest replays, the latest first."""
-    wanted = sa.select(replays).order_by(replays.c.seq.desc()).limit(limit)
-    return [shown(row) for row in (await connection.execute(wanted)).mappings()]
+async def list_replays(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:
+    """Return the latest replays, newest first."""
+    query = sa.select(replays).order_by(replays.c.seq.desc()).limit(limit)
+    return [to_json(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def _counted(connection: AsyncConnection, wanted: Wanted) -> dict[str, int]:
-    """How many events there are, by type and version; with filters, each is looked at."""
-    if not wanted.filters:
-        return await counts(connection, *wanted.conditions)
-    found: Counter[str] = Counter()
+async def _count(connection: AsyncConnection, query: ReplayQuery) -> dict[str, int]:
+    """Count the events of a query by type and version. Filters require reading each event."""
+    if not query.filters:
+        return await count_by_type(connection, *query.conditions)
+    totals: Counter[str] = Counter()
     reached = 0
-    while page := await _page(connection, wanted, reached, _PAGE):
-        found.update(f"{each['type']}.v{each['version']}" for each in page if wanted.takes(delivered(each)))
+    while page := await _page(connection, query, reached, _PAGE):
+        matched = (event for event in page if query.matches(original_body(event)))
+        totals.update(f"{event['type']}.v{event['version']}" for event in matched)
         reached = page[-1]["seq"]
-    return dict(sorted(found.items()))
+    return dict(sorted(totals.items()))
 
 
-async def _next(
+async def _next_events(
     connection: AsyncConnection, row: sa.RowMapping, until: int, limit: int
 ) -> tuple[list[sa.RowMapping], int]:
-    """The next events that match, at most so many, and how far was looked."""
-    wanted = check(_request(row))
-    found: list[sa.RowMapping] = []
-    reached, looked_at = row["reached"], 0
-    while looked_at < _MOST_LOOKED_AT:
-        page = await _page(connection, wanted, reached, _PAGE if wanted.filters else limit, events.c.seq <= until)
-        for each in page:
-            reached = each["seq"]
-            if wanted.takes(delivered(each)):
-                found.append(each)
-            if len(found) == limit:
-                return found, reached
-        looked_at += len(page)
+    """Return at most `limit` of the next matching events, and the position of the last event read."""
+    query = parse_query(_request(row))
+    matched: list[sa.RowMapping] = []
+    reached, scanned = row["reached"], 0
+    while scanned < _MAX_SCANNED:
+        page = await _page(connection, query, reached, _PAGE if query.filters else limit, events.c.seq <= until)
+        for event in page:
+            reached = event["seq"]
+            if query.matches(original_body(event)):
+                matched.append(event)
+            if len(matched) == limit:
+                return matched, reached
+        scanned += len(page)
         if len(page) < _PAGE:
             break
-    return found, reached
+    return matched, reached
 
 
 async def _page(
-    connection: AsyncConnection, wanted: Wanted, after: int, limit: int, *more: sa.ColumnElement[bool]
+    connection: AsyncConnection, query: ReplayQuery, after: int, limit: int, *more: sa.ColumnElement[bool]
 ) -> list[sa.RowMapping]:
     following = (
-        sa.select(*_READ).where(*wanted.conditions, *more, events.c.seq > after).order_by(events.c.seq).limit(limit)
+        sa.select(*_COLUMNS).where(*query.conditions, *more, events.c.seq > after).order_by(events.c.seq).limit(limit)
     )
     return list((await connection.execute(following)).mappings())
 
 
 def _request(row: sa.RowMapping) -> ReplayEvents:
-    return _stored.decode(row["request"])
+    return _decoder.decode(row["request"])
 
 
-async def _end(context: SqlContext, row: sa.RowMapping, state: Ended, reason: str = "") -> None:
-    """End a replay, and tell whoever asked for it."""
+async def _end(context: SqlContext, row: sa.RowMapping, state: FinalState, reason: str = "") -> None:
+    """End a replay and publish the result."""
     await _change(context, row, state=state, ended=context.now.timestamp(), reason=reason)
-    after = await _known(context.connection, row["id"])
+    ended = await _get(context.connection, row["id"])
     context.publish(
         ReplayCompleted(
             replay_id=row["id"],
             consumer=row["consumer"],
-            count=after["sent"],
+            count=ended["sent"],
             completed_at=context.now,
             state=state,
-            skipped=after["skipped"],
+            skipped=ended["skipped"],
             reason=reason,
         )
     )
     if state != "cancelled":
-        detail = f"{after['sent']} events sent to {row['consumer']}, {after['skipped']} skipped. {reason}".rstrip()
-        await auditing.note(context.connection, context.now, "archive", state, f"replay/{row['id']}", detail)
+        detail = f"{ended['sent']} events sent to {row['consumer']}, {ended['skipped']} skipped. {reason}".rstrip()
+        await audit_log.record(context.connection, context.now, "archive", state, f"replay/{row['id']}", detail)
 
 
 async def _change(context: SqlContext, row: sa.RowMapping, **values: object) -> None:
     await context.connection.execute(sa.update(replays).where(replays.c.id == row["id"]).values(**values))
 
 
-async def _row(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping | None:
-    wanted = sa.select(replays).where(replays.c.id == identity)
-    found = await connection.execute(wanted.with_for_update() if lock else wanted)
-    return found.mappings().one_or_none()
+async def _find(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping | None:
+    query = sa.select(replays).where(replays.c.id == identity)
+    result = await connection.execute(query.with_for_update() if lock else query)
+    return result.mappings().one_or_none()
 
 
-async def _known(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping:
-    row = await _row(connection, identity, lock=lock)
+async def _get(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping:
+    row = await _find(connection, identity, lock=lock)
     if row is None:
         raise UnknownReplay(f"there is no replay {identity}")
     return row
 
 
-def shown(row: sa.RowMapping) -> dict[str, Any]:
-    """A replay as the API shows it."""
+def to_json(row: sa.RowMapping) -> dict[str, Any]:
+    """Return a replay for the API."""
     request = _request(row)
     confirmed = {name: row[name] for name in OUTCOMES}
     return {
@@ -347,7 +352,7 @@ def shown(row: sa.RowMapping) -> dict[str, Any]:
         "skipped": row["skipped"],
         **confirmed,
         UNCONFIRMED: max(row["sent"] - sum(confirmed.values()), 0),
-        "requestedAt": moment(row["requested"]),
+        "requestedAt": format_time(row["requested"]),
         "requestedBy": row["requested_by"],
-        "endedAt": moment(row["ended"]) if row["ended"] is not None else None,
+        "endedAt": format_time(row["ended"]) if row["ended"] is not None else None,
     }

@@ -1,4 +1,4 @@
-"""Deletes archived events after the time that `ARCHIVE_RETENTION` sets for their type."""
+"""Deletes archived events older than `ARCHIVE_RETENTION` allows for their type."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings.outbox.sql import Database
-from tidings_archive.domain.selection import Kind
-from tidings_archive.searching import of_kind
+from tidings_archive.domain.selection import TypePattern
+from tidings_archive.event_queries import pattern_condition
 from tidings_archive.tables import events
 
 log = structlog.get_logger(__name__)
 
 BATCH = 1000
-"""Events that one transaction deletes: others that write wait for it."""
+"""Largest number of events deleted in one transaction, which blocks other writers."""
 SOON, HOUR = 0.1, 3600.0
-"""Seconds until the next batch, and until the next look."""
+"""Seconds until the next batch, and until the next check."""
 _LOCK = 0x72657461  # id of an advisory lock of PostgreSQL
 
 
 async def run(database: Database, rules: Mapping[str, float]) -> None:
-    """Delete expired events, batch by batch, and look again every hour."""
+    """Delete expired events in batches, and check again every hour."""
     while rules:
         async with database.transaction() as connection:
             deleted = await delete_expired(connection, rules, datetime.now(UTC))
@@ -50,18 +50,18 @@ async def delete_expired(connection: AsyncConnection, rules: Mapping[str, float]
 
 
 def expired(rules: Mapping[str, float], now: datetime) -> list[sa.ColumnElement[bool]]:
-    """Return a condition per rule: events that it applies to, and that arrived too long ago."""
-    found: list[sa.ColumnElement[bool]] = []
+    """Return the condition of each rule: events that it applies to and that have expired."""
+    conditions: list[sa.ColumnElement[bool]] = []
     specific: list[sa.ColumnElement[bool]] = []
     for pattern, days in sorted(rules.items(), key=lambda rule: _specificity(rule[0]), reverse=True):
-        applies = of_kind(Kind.parse(pattern), newest=False)
+        applies = pattern_condition(TypePattern.parse(pattern), newest=False)
         before = (now - timedelta(days=days)).timestamp()
-        found.append(sa.and_(events.c.received < before, applies, *(~other for other in specific)))
+        conditions.append(sa.and_(events.c.received < before, applies, *(~condition for condition in specific)))
         specific.append(applies)
-    return found
+    return conditions
 
 
 def _specificity(pattern: str) -> tuple[bool, bool, int]:
     """Rank a pattern: one version before a type, a type before a domain, a longer domain before a shorter one."""
-    kind = Kind.parse(pattern)
-    return kind.version is not None, not kind.below, len(kind.name)
+    parsed = TypePattern.parse(pattern)
+    return parsed.version is not None, not parsed.wildcard, len(parsed.name)

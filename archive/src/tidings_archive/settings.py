@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from tidings_archive.domain.selection import Kind, SelectionError
+from tidings_archive.domain.selection import SelectionError, TypePattern
 
 
 def _parse_retention(value: Any) -> Any:
@@ -23,7 +23,7 @@ def _parse_retention(value: Any) -> Any:
     for rule in filter(None, (part.strip() for part in value.split(","))):
         pattern, _, number = rule.partition("=")
         try:
-            Kind.parse(pattern.strip())
+            TypePattern.parse(pattern.strip())
             days[pattern.strip()] = float(number)
         except (SelectionError, ValueError) as error:
             raise ValueError(f"ARCHIVE_RETENTION: {rule!r} must be a type or pattern, =, and days: {error}") from error
@@ -58,38 +58,40 @@ _DEFAULT_SILENCE = {"*": 24.0, "tidings.versionDeprecated": 168.0, "tidings.remo
 
 
 class ArchiveSettings(BaseSettings):
-    """Where the archive is kept, and how replays are paced."""
+    """Settings of the archive's database, access control, replays and retention."""
 
     model_config = SettingsConfigDict(
         env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
 
     database_url: str = Field(
-        default="", description="postgresql://… or sqlite:///…; a SQLite file in the data folder where it is left out"
+        default="", description="postgresql://… or sqlite:///…; default: a SQLite file in the data folder"
     )
     data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
     map: Path | None = Field(
-        default=None, description="File that `tidings render -o map` writes: what the console's map is drawn from"
+        default=None, description="File written by `tidings render -o map`, from which the console draws its map"
     )
     token: SecretStr | None = Field(
-        default=None, description="Asked of whoever changes something, as `Authorization: Bearer …`"
+        default=None, description="ReplayOrder of whoever changes something, as `Authorization: Bearer …`"
     )
     token_hint: str = Field(
-        default="", max_length=500, description="How to get the token, told to whoever lacks it: a command, no secret"
+        default="",
+        max_length=500,
+        description="How to get the token, for users without it: a command, not a secret",
     )
     user_header: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9-]*$",
-        description="Header in which an authenticating proxy says who it let through, such as X-Auth-Request-User; "
-        "the audit has that name, and nobody changes anything without it or the token",
+        description="Header in which an authenticating proxy passes the user, such as X-Auth-Request-User. "
+        "The audit log records that name; changes require it or the token",
     )
     replay_rate: float = Field(
-        default=500.0, gt=0, le=5000, description="Events a second of a replay that asks for no rate; never more"
+        default=500.0, gt=0, le=5000, description="Default and largest rate of a replay, in events per second"
     )
     replay_settle: float = Field(
         default=5.0,
         ge=0,
-        description="Seconds a replay waits for events that had happened when it was asked for and were not here yet",
+        description="Seconds for which a replay waits for events that happened before the request and arrive late",
     )
 
     retention: Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_retention)] = Field(
@@ -141,12 +143,10 @@ class ArchiveSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _token_is_there(self) -> Self:
-        """Refuse to start without a token where one is meant to be: an empty Secret would open the archive to all."""
+    def _require_token(self) -> Self:
+        """Refuse to start with a token hint but no token: an empty Secret would give everyone full access."""
         if self.token_hint and not self.token:
-            raise ValueError(
-                "ARCHIVE_TOKEN is empty, and ARCHIVE_TOKEN_HINT says that there is one: put it into its Secret"
-            )
+            raise ValueError("ARCHIVE_TOKEN is empty although ARCHIVE_TOKEN_HINT is set: put the token into its Secret")
         return self
 
     @property
@@ -156,11 +156,11 @@ class ArchiveSettings(BaseSettings):
 
     @property
     def settle(self) -> timedelta:
-        """How long a replay waits for latecomers."""
+        """Time for which a replay waits for late events."""
         return timedelta(seconds=self.replay_settle)
 
 
 @cache
 def settings() -> ArchiveSettings:
-    """Read once, when first asked for."""
+    """Return the settings, read from the environment on the first call."""
     return ArchiveSettings()

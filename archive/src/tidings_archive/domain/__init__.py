@@ -1,1 +1,1 @@
-"""The archive's rules, without its database: dead letters, which events a replay takes, and how they are sent."""
+"""Domain rules of the archive: dead letters, selection of events and pacing of replays."""

@@ -1,4 +1,4 @@
-"""The life of a dead letter: open until it is handled or discarded; what a replay did is what the consumer confirms."""
+"""Life cycle of a dead letter: open until it is handled or discarded. The consumer confirms the outcome of a replay."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["open", "sent", "handled", "dropped", "discarded"]
-"""`sent`: a replay is under way, or was never confirmed. `dropped`: its handler did not want it."""
-Confirmed = Literal["handled", "failed", "unread", "dropped"]
-UNKNOWN_REASON = "given up by the sidecar, which records no reason: the app did not answer, or could not read it"
-_AFTER: dict[Confirmed, State] = {"handled": "handled", "failed": "open", "unread": "open", "dropped": "dropped"}
+"""`sent`: a replay is under way or was never confirmed. `dropped`: the handler rejected the event."""
+Outcome = Literal["handled", "failed", "unread", "dropped"]
+UNKNOWN_REASON = "dead-lettered by the sidecar, which records no reason: the app did not answer or could not read it"
+_AFTER: dict[Outcome, State] = {"handled": "handled", "failed": "open", "unread": "open", "dropped": "dropped"}
 
 
 class DeadLetterError(Exception):
-    """What was asked cannot be done with this dead letter."""
+    """The operation is not allowed for this dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What decides what may become of a dead letter."""
+class LetterStatus:
+    """State and failed subscription of a dead letter; empty where the subscription is unknown."""
 
     state: State
     subscription: str
 
 
-def reopens(state: str, *, is_earlier: bool) -> bool:
-    """Return whether a new failure opens a dead letter again; not that of an earlier replay once it is handled."""
-    return not (is_earlier and state == "handled")
+def reopens(state: str, *, is_superseded: bool) -> bool:
+    """Return whether a new failure reopens a dead letter: a superseded replay's does not once the letter is handled."""
+    return not (is_superseded and state == "handled")
 
 
-def state_after(state: str, latest: str, replay_id: str, outcome: Confirmed) -> State | None:
-    """Return the state that a confirmation leads to; None: it stays as it is.
+def state_after(state: str, latest: str, replay_id: str, outcome: Outcome) -> State | None:
+    """Return the state after a confirmed outcome, or None if the state does not change.
 
-    Whatever replay it was, what is handled is handled. Everything else counts only for the latest replay, and only
-    while that is waited for: somebody may have discarded the letter meanwhile.
+    `handled` is final, whichever replay it confirms. Any other outcome applies only to the latest replay, and only
+    while its outcome is pending: an operator may have discarded the letter in the meantime.
     """
     if outcome == "handled":
         return "handled"
     return _AFTER[outcome] if replay_id == latest and state == "sent" else None
 
 
-def replay(known: Standing, subscription: str | None) -> str:
-    """Send it to the consumer that failed; answers the subscription that it is for. Twice is harmless.
+def replay_target(status: LetterStatus, subscription: str | None) -> str:
+    """Return the subscription to which a dead letter is replayed: the one that failed.
 
     Args:
-        known: How it stands.
-        subscription: The one to send it to where the sidecar, not the app, gave it up: it does not say which.
+        status: Current state of the dead letter.
+        subscription: The target of a letter from a sidecar, which does not record the failed subscription.
 
     Raises:
-        DeadLetterError: It was discarded, another subscription failed, or nobody says which one is to have it.
+        DeadLetterError: The letter was discarded, another subscription failed, or the target is unknown.
 
     """
-    if known.state == "discarded":
-        raise DeadLetterError("it was discarded: a decision that a replay would undo")
-    if known.subscription and subscription not in (None, known.subscription):
-        raise DeadLetterError(f"{known.subscription} failed, so only {known.subscription} may have it again")
-    target = known.subscription or subscription
+    if status.state == "discarded":
+        raise DeadLetterError("it was discarded, and a replay would undo that decision")
+    if status.subscription and subscription not in (None, status.subscription):
+        raise DeadLetterError(f"{status.subscription} failed, so it can be replayed only to {status.subscription}")
+    target = status.subscription or subscription
     if not target:
-        raise DeadLetterError("it does not say which subscription failed: name the one that is to have it again")
+        raise DeadLetterError("the failed subscription is not recorded: name the subscription to replay it to")
     return target
 
 
-def discard(known: Standing) -> None:
-    """Decide that nobody needs it. Twice is as once.
+def check_discardable(status: LetterStatus) -> None:
+    """Check that a dead letter may be discarded. A discarded one may be discarded again.
 
     Raises:
-        DeadLetterError: It was handled, so there is nothing left to discard.
+        DeadLetterError: The letter was handled.
 
     """
-    if known.state == "handled":
-        raise DeadLetterError("it was handled after a replay: there is nothing to discard unless it fails again")
+    if status.state == "handled":
+        raise DeadLetterError("it was handled after a replay: it can be discarded only if it fails again")

@@ -1,4 +1,4 @@
-"""Which events are meant: by type, version, time, correlation id, and what else an envelope says."""
+"""Selection of events by type, version, time, correlation id and other attributes."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ _NAME = re.compile(r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*")
 
 
 class SelectionError(Exception):
-    """What was asked for cannot name any event."""
+    """The selection is malformed, or cannot match any event."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A type, one version of it, or with `below` every type of a domain; `below` and no name is everything."""
+class TypePattern:
+    """A type, one version of it, or, with `wildcard`, all types of a domain; an empty domain means all types."""
 
     name: str
     version: int | None = None
-    below: bool = False
+    wildcard: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `orders.orderPlaced`, `orders.orderConfirmed.v2`, `orders.*` or `*`.
 
         Raises:
-            SelectionError: It is none of these.
+            SelectionError: The text has none of these forms.
 
         """
         if text == "*":
-            return cls("", below=True)
+            return cls("", wildcard=True)
         versioned = _VERSIONED.fullmatch(text)
-        below = text.endswith(".*")
-        found = cls(
+        wildcard = text.endswith(".*")
+        pattern = cls(
             versioned["type"] if versioned else text.removesuffix(".*"),
             int(versioned["version"]) if versioned else None,
-            below,
+            wildcard,
         )
-        if not _NAME.fullmatch(found.name):
+        if not _NAME.fullmatch(pattern.name):
             raise SelectionError(f"{text!r} is no type: write orders.orderPlaced, orders.orderConfirmed.v2 or orders.*")
-        return found
+        return pattern
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What must hold of an event. Times are when it happened: from `since` on, before `until`."""
+    """Conditions that an event must meet. Its time is at or after `since` and before `until`."""
 
-    kinds: tuple[Kind, ...] = ()
+    patterns: tuple[TypePattern, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     correlation_id: str | None = None

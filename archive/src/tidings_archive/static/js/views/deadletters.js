@@ -157,7 +157,7 @@ function deeds() {
   const inside = h("div");
   const look = async () => {
     if (!element.open) return;
-    const { deeds: found } = await ask("/audit", { query: { limit: 30 } });
+    const { entries: found } = await ask("/audit", { query: { limit: 30 } });
     fill(inside, found.length ? list(found) : h("p", { class: "soft" }, "Nobody has decided anything yet."));
   };
   const element = h("details", { class: "deeds", ontoggle: () => look().catch(passing) }, h("summary", null, "Who did what"), inside);

@@ -1,4 +1,4 @@
-"""Shapes of the API's answers, for its OpenAPI description: docs/reference/archive-api.json."""
+"""Response types of the API, for its OpenAPI description: docs/reference/archive-api.json."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from tidings_archive.auditing import Deed
+from tidings_archive.audit_log import AuditEntry
 from tidings_archive.domain.deadletter import State
 
 
 class EventPage(TypedDict):
-    """Events, the latest first: their attributes and data, with `topic` and `receivedAt`. `next` is a cursor."""
+    """Events, newest first: their attributes and data, with `topic` and `receivedAt`. `next` is a cursor."""
 
     events: list[dict[str, Any]]
     next: int | None
@@ -59,11 +59,11 @@ class DeadLetterDetails(DeadLetter):
     """A dead letter with its event and its audit log."""
 
     event: dict[str, Any]
-    audit: list[Deed]
+    audit: list[AuditEntry]
 
 
 class DeadLetterPage(TypedDict):
-    """Dead letters, the latest first. `next` is a cursor."""
+    """Dead letters, newest first. `next` is a cursor."""
 
     deadLetters: list[DeadLetter]
     next: int | None

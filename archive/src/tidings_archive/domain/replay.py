@@ -1,4 +1,4 @@
-"""How events are sent again: unchanged, to one consumer only, and no faster than allowed."""
+"""Pacing of replays, and the topic that each consumer reads them from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-Ended = Literal["completed", "cancelled", "failed"]
-"""The states of a replay that is not running any more."""
+FinalState = Literal["completed", "cancelled", "failed"]
+"""States of a replay that is no longer running."""
 
 TICK = 0.25  # seconds between the steps of a replay
 LARGEST_STEP = 500  # events
@@ -17,18 +17,18 @@ LOWEST_RATE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many events are sent in a step, and how long the next one waits."""
+    """Number of events in a step, and the pause before the next step."""
 
     events: int
     pause: timedelta
 
 
 def pace(rate: float) -> Pace:
-    """Divide a rate, in events a second, into steps."""
+    """Divide a rate in events per second into steps."""
     events = min(max(int(rate * TICK), 1), LARGEST_STEP)
     return Pace(events, timedelta(seconds=events / rate))
 
 
 def replay_topic(consumer: str) -> str:
-    """Where an app is sent what it is to have again."""
+    """Return the topic from which an app reads replayed events."""
     return f"replay.{consumer}"

@@ -1,0 +1,46 @@
+"""Audit log. An entry is written in the same transaction as the action that it describes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidings_archive.storage import sanitize
+from tidings_archive.tables import audit
+
+
+class AuditEntry(BaseModel):
+    """One entry of the audit log."""
+
+    at: datetime
+    who: str
+    action: str
+    target: str
+    detail: str
+
+
+async def record(connection: AsyncConnection, now: datetime, who: str, action: str, target: str, detail: str) -> None:
+    """Append an entry."""
+    texts = {"who": who, "action": action, "target": target, "detail": detail}
+    row = {"at": now.timestamp(), **{name: sanitize(text) for name, text in texts.items()}}
+    await connection.execute(sa.insert(audit), row)
+
+
+async def list_entries(
+    connection: AsyncConnection, target: str | None = None, limit: int = 100, *, action: str | None = None
+) -> list[AuditEntry]:
+    """Return the latest entries, newest first, optionally of one target or one action."""
+    query = sa.select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if action is not None:
+        query = query.where(audit.c.action == action)
+    if target is not None:
+        query = query.where(audit.c.target == target)
+    return [
+        AuditEntry(
+            at=datetime.fromtimestamp(row.at, UTC), who=row.who, action=row.action, target=row.target, detail=row.detail
+        )
+        for row in await connection.execute(query)
+    ]

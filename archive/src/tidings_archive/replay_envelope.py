@@ -1,0 +1,70 @@
+"""Builds replayed events: the original event, addressed to one subscription."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import msgspec
+
+from tidings.errors import MalformedEvent
+from tidings.messages.envelope import decode
+
+_TRANSPORT_ATTRIBUTES = ("pubsubname", "topic", "traceid", "expiration", "replayto", "replayid", "originalid")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTarget:
+    """Subscription and replay id of a replayed event, and its largest size in bytes."""
+
+    subscription: str
+    replay_id: str
+    max_event: int = 1_000_000
+
+
+def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
+    """Return an archived event or a dead letter as an event for one subscription, otherwise unchanged.
+
+    Attributes that the sidecar added and those that describe a failure are removed. The event of a dead letter gets
+    its original id back.
+
+    Raises:
+        ValueError: The event cannot be sent; the message gives the reason.
+
+    """
+    try:
+        event = _original(body)
+        attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
+        kept = {name: value for name, value in attributes.items() if _belongs_to_event(name, bytes(value))}
+        if original := decode(event).originalid:
+            kept["id"] = _json(original)
+        addressing = {"replayto": _json(target.subscription), "replayid": _json(target.replay_id)}
+        replayed = msgspec.json.encode({**kept, **addressing})
+        decode(replayed)
+    except MalformedEvent as error:
+        raise ValueError(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the event cannot be sent: {error}") from error
+    if len(replayed) > target.max_event:
+        raise ValueError(f"it has {len(replayed)} bytes, but at most {target.max_event} can be published")
+    return replayed
+
+
+def _original(body: bytes) -> bytes:
+    """Return the event of a dead letter. Where the SDK could not read that event, return the bytes that it received."""
+    letter = decode(body)
+    if letter.failureshortened:
+        raise ValueError(f"only a part of it is stored: it was shortened from {letter.failureshortened} bytes")
+    if letter.originalid and letter.failureclass == MalformedEvent.__name__ and letter.data_base64:
+        return base64.b64decode(letter.data_base64)
+    return body
+
+
+def _belongs_to_event(name: str, value: bytes) -> bool:
+    if name in _TRANSPORT_ATTRIBUTES or name.startswith("failure"):
+        return False
+    return name == "data" or value != b"null"  # null is the same as absent
+
+
+def _json(text: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(text))
