@@ -17,6 +17,7 @@ from orders.handlers import handlers
 from orders.main import application
 from orders.settings import OrdersSettings
 from tidings import Service, Settings
+from tidings.messages.envelope import decode
 from tidings.testing import MemorySidecar, lifespan
 
 MARGHERITA: dict[str, Any] = {
@@ -115,6 +116,26 @@ async def test_placing_publishes_the_fact_and_asks_for_the_payment(shop: Shop):
         "paymentToken": "tok_ok",
     }
     assert "tok_ok" not in json.dumps(await shop.look(order_id))
+
+
+@pytest.mark.parametrize(
+    ("sent", "carried"),
+    [
+        (f"00-{'a' * 32}-{'b' * 16}-01".encode(), f"00-{'a' * 32}-{'b' * 16}-01"),
+        (f"01-{'a' * 32}-{'b' * 16}-01-more".encode(), f"01-{'a' * 32}-{'b' * 16}-01-more"),
+        (b"\x85", ""),
+        (b"\xff\xfe", ""),
+        (b"x" * 20_000, ""),
+        (f"00-{'A' * 32}-{'b' * 16}-01".encode(), ""),
+        (b"\x1b[31m", ""),
+    ],
+)
+async def test_a_clients_header_makes_no_event_that_consumers_refuse(shop: Shop, sent: bytes, carried: str):
+    answer = await shop.http.post("/orders", json=ORDER, headers=[(b"traceparent", sent)])
+    assert answer.status_code == 202
+    [placed] = await shop.published("orders.orderPlaced.v1")
+    assert placed.get("traceparent", "") == carried
+    assert decode(json.dumps(placed, ensure_ascii=False).encode()).id == placed["id"]
 
 
 async def test_a_confirmed_order_is_published_in_both_versions_under_one_id(shop: Shop):

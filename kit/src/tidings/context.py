@@ -7,6 +7,7 @@ that it can commit together with the messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +19,12 @@ import structlog
 from tidings.errors import DefinitionError, EventTooLarge
 from tidings.messages import events, personal
 from tidings.messages.delivery import DeliveryContext
-from tidings.messages.envelope import Envelope, check_texts, new_id, timestamp
+from tidings.messages.envelope import MAX_ATTRIBUTE, Envelope, check_texts, new_id, timestamp
 from tidings.messages.events import MessageType, message_type
 from tidings.observability import tracing
 
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?")
+_BAGGAGE = re.compile("[ -~]{0,8192}")  # what a header may hold, and as much as W3C asks for
 log = structlog.get_logger(__name__)
 
 
@@ -120,7 +123,7 @@ class Context:
         Raises:
             DefinitionError: The classes are not events, or not versions of the same event type.
             EventTooLarge: The event exceeds `TIDINGS_MAX_EVENT` bytes.
-            MalformedEvent: The subject or correlation id contains control characters.
+            MalformedEvent: The subject or correlation id contains control characters, or is too long.
 
         """
         kinds = [message_type(type(message)) for message in representations]
@@ -156,7 +159,7 @@ class Context:
 
         Raises:
             EventTooLarge: The event exceeds `TIDINGS_MAX_EVENT` bytes.
-            MalformedEvent: The subject or correlation id contains control characters.
+            MalformedEvent: The subject or correlation id contains control characters, or is too long.
 
         """
         parent = self.delivery.envelope
@@ -180,7 +183,8 @@ class Context:
             data=msgspec.Raw(data),
         )
         # The other attributes are generated or were checked on arrival; these come from the application.
-        if not (envelope.subject + envelope.correlationid + subject).isprintable():
+        texts = envelope.subject + envelope.correlationid + subject
+        if len(texts) > MAX_ATTRIBUTE or not texts.isprintable():
             check_texts(envelope)
         body = envelope.encode()
         if len(body) > self.max_event:
@@ -192,9 +196,16 @@ class Context:
 
 
 def request(correlation_id: str = "", traceparent: str = "", baggage: str = "") -> Envelope:
-    """Return the metadata of an API request, which is not an event."""
+    """Return the metadata of an API request, which is not an event.
+
+    `traceparent` and `baggage` are a client's headers. Values that W3C does not allow are left out: every consumer
+    would refuse an event that carries them.
+    """
     return Envelope(
-        correlationid=correlation_id, traceparent=traceparent, baggage=baggage, datacontenttype="application/json"
+        correlationid=correlation_id,
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+        baggage=baggage if _BAGGAGE.fullmatch(baggage) else "",
+        datacontenttype="application/json",
     )
 
 
