@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.test_plan import Document, event_type, subscription
 
+from tidings_operator import admission
 from tidings_plan import Plan, plan, plan_app
 from tidings_plan.resources import Inventory, Key, parse_resource
 from tidings_plan.resources.model import Resource
@@ -154,3 +155,38 @@ def test_every_app_whose_rights_a_change_affects_is_planned_again(seed: int) -> 
             changed = {app for app in apps if before.get(app, nothing) != after.get(app, nothing)}
             assert changed <= touched
             before = after
+
+
+def replay(namespace: str, target: Document, **spec: Any) -> Document:
+    metadata = {"name": "borrowed", "namespace": namespace}
+    return {
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "EventReplay",
+        "metadata": metadata,
+        "spec": {"target": target, **spec},
+    }
+
+
+@pytest.mark.parametrize("allowed", ["", "*", "evil2", "ev", "evil evil2", "EVIL", "default/evil", "-evil,other"])
+@pytest.mark.parametrize("kind", ["DeadLetters", "Archive"])
+def test_a_replay_reaches_no_namespace_that_does_not_name_its_own(allowed: str, kind: str) -> None:
+    annotated = {"annotations": {"tidings.dev/replays-from": allowed}}
+    target = resource(subscription("kitchen", **PLACED, metadata=annotated))
+    invited = {"annotations": {"tidings.dev/replays-from": "evil,default"}}
+    namesake = resource(subscription("kitchen", **PLACED, metadata=invited), "evil")
+    for name in ("kitchen", "no-such"):
+        attack = replay("evil", {"subscription": name, "namespace": "default"}, source={"kind": kind})
+        result = planned(target, namesake, resource(attack, "evil"))
+        assert ("EventReplay/evil/borrowed", "replay-namespace") in errors(result)
+
+
+@pytest.mark.parametrize("claimed", ["admin", "", "system:admin", "ada@example.org "])
+def test_who_asks_for_a_replay_is_who_is_logged_in_and_stays_so(claimed: str) -> None:
+    spec = replay("default", {"subscription": "kitchen"}, requestedBy=claimed)["spec"]
+    assert admission.defaults("EventReplay", "CREATE", spec, "ada@example.org") == {"requestedBy": "ada@example.org"}
+    before = replay("default", {"subscription": "kitchen"}, requestedBy="ada@example.org")
+    after = replay("default", {"subscription": "kitchen"}, requestedBy=claimed)
+    kind = admission.GroupVersionKind("EventReplay")
+    change = admission.Request("1", kind, "UPDATE", "default", object=after, old_object=before)
+    verdict = admission.judge(admission.read(change, "2026-11-29T00:00:00Z"), Inventory(), TODAY)
+    assert [finding.rule for finding in verdict.errors] == ["replay-requested-by"]

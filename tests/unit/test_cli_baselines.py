@@ -103,3 +103,26 @@ def test_a_path_outside_of_the_repository_is_reported(
     (outside / "events.yaml").write_text(TYPE)
     code, output = run("lint", str(outside), "--against", "main")
     assert (code, "outside" in output) == (2, True), output
+
+
+def test_a_baseline_is_found_from_a_folder_below(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(repository)
+    monkeypatch.chdir(repository / "services/orders")
+    assert run("lint", "contracts", "--against", "main")[0] == 1
+
+
+def test_what_git_keeps_only_a_reference_of_is_reported(repository: Path) -> None:
+    """A link whose target is not compared, and the pointer that Git LFS keeps for a file."""
+    events = repository / CONTRACTS / "events.yaml"
+    (repository / "shared.yaml").write_text(TYPE)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for name in ("link", "pointer"):
+        events.unlink()
+        events.symlink_to("../../../shared.yaml") if name == "link" else events.write_text(pointer)
+        git("add", "-A")
+        git("commit", "-m", name)
+        git("tag", name)
+    events.write_text(TYPE)
+    for name in ("link", "pointer"):
+        code, output = run("lint", "--against", name)
+        assert code == 2, output
