@@ -99,6 +99,10 @@ class Archive:
         body = {"by": by, "subscription": subscription, "batch": batch}
         await self._request("POST", f"/deadletters/{number}/replay", body)
 
+    async def notify(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Notify owners; the archive drops a notice that it sent within the silence period."""
+        await self._request("POST", "/notices", {"type": kind, "data": data})
+
     async def outcomes(self, batch: str) -> dict[str, int]:
         """Return the number of sent dead letters of a batch, and the outcomes confirmed by their consumer."""
         return await self._request("GET", "/deadletters/outcomes", params={"batch": batch})

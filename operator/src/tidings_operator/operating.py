@@ -19,6 +19,7 @@ from tidings_operator.components import Components, delivery
 from tidings_operator.feeding import Stopped, feed
 from tidings_operator.judging import Judge
 from tidings_operator.lease import Alone, Lease
+from tidings_operator.notifying import Notifier
 from tidings_operator.observing import Observer
 from tidings_operator.reconciling import Reconciler
 from tidings_operator.replaying import Replayer
@@ -76,6 +77,14 @@ class Operator:
         self.reconciler.handlers["EventReplay"] = Replayer(
             self.reconciler, self.client, self.archives, poll=settings.replay_poll
         )
+        self.notifier = Notifier(
+            self.cache,
+            self.client,
+            self.archives,
+            grace=settings.notify_grace,
+            may_write=lambda: self.lease.held,
+            clock=clock,
+        )
         metrics.QUEUE.set_function(lambda: self.queue.outstanding)
         metrics.WATCH_AGE.set_function(self.watch_age)
         metrics.DECLARED.set_function(lambda: len(self.cache.inventory.subscriptions))
@@ -129,16 +138,18 @@ class Operator:
             for namespace in namespaces
         ]
         leading = [self.lease.keep()] if isinstance(self.lease, Lease) else []
+        propose = self.notifier.propose if self.settings.notify else None
         judging = (
-            [webhooks.serve(self.settings, self.cache, self.client, self.judge, self.unready)]
+            [webhooks.serve(self.settings, self.cache, self.client, self.judge, self.unready, propose)]
             if self.settings.webhook_port
             else []
         )
         observer = Observer(self.settings, self.cache, self.client, lambda: self.lease.held)
         observing = [observer.run(self.synced)] if self.settings.observe else []
+        notifying = [self.notifier.run(self.synced, self.settings.notify)] if self.settings.notify else []
         days = dates.turn(self.cache.inventory, self.queue.add, self._clock)
         kopf_feed = feed(self._login, self._handle_event, self.settings.namespaces)
-        optional = [*leading, *judging, *observing]
+        optional = [*leading, *judging, *observing, *notifying]
         return [kopf_feed, *watches, *optional, days, self._start(), self._resync(), self._heartbeat()]
 
     async def _handle_event(self, event: kopf.RawEvent, **_: Any) -> None:

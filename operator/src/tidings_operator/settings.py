@@ -66,6 +66,10 @@ class Settings:
     replay_poll: float = 2.0
     observe: float = 60.0
     """Seconds between queries of the sidecars' subscriptions; 0 disables them, and needs no permission to list pods."""
+    notify: float = 60.0
+    """Seconds between checks for notices to owners, which are sent to the archives; 0 disables them."""
+    notify_grace: float = 600.0
+    """Seconds that an EventSubscription may be not Ready before its owners are notified."""
     sidecar_port: int = 3500
     """Port of the sidecars' HTTP API."""
     sidecar_tokens: str = ""

@@ -1,7 +1,7 @@
 """The admission webhooks over HTTPS: /validate/… and /default/… accept an AdmissionReview each (see webhook_paths).
 
-They have no side effects, so a dry run is handled like any other request. Each operator responds, including those
-without the lease: all of them have the complete state.
+A refused incompatible change is reported to the owners, except in a dry run; there are no other side effects. Each
+operator responds, including those without the lease: all of them have the complete state.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tidings_operator.client import OWN, ApiError, Client
 from tidings_operator.conditions import format_finding
 from tidings_operator.judging import Judge, JudgementError
 from tidings_operator.settings import Settings
-from tidings_plan.resources import parse_resource
+from tidings_plan.resources import EventType, parse_resource
 
 if TYPE_CHECKING:
     from tidings_operator.certificates import Certificates
@@ -48,6 +48,9 @@ MOST_WARNINGS, LONGEST_WARNING = 10, 256
 
 Response = dict[str, Any]
 Answer = Callable[[Request], Awaitable[Response]]
+Propose = Callable[[EventType, Sequence[str], str], None]
+"""Called with a refused change of an event type, the problems, and the user."""
+INCOMPATIBLE = ("incompatible-schema", "breaks-subscription")
 
 
 class Review(msgspec.Struct, rename="camel"):
@@ -58,7 +61,14 @@ class Review(msgspec.Struct, rename="camel"):
     request: Request
 
 
-async def serve(settings: Settings, cache: Cache, client: Client, judge: Judge, unready: Callable[[], str]) -> None:
+async def serve(
+    settings: Settings,
+    cache: Cache,
+    client: Client,
+    judge: Judge,
+    unready: Callable[[], str],
+    propose: Propose | None = None,
+) -> None:
     """Serve the webhooks until cancelled, with the configured certificate."""
     # Imported here, because creating certificates uses memory.
     from tidings_operator.certificates import MountedCertificates, OwnCertificates  # noqa: PLC0415
@@ -68,7 +78,9 @@ async def serve(settings: Settings, cache: Cache, client: Client, judge: Judge, 
         if settings.webhook_certificate
         else OwnCertificates(client, settings.webhook_configuration, settings.identity)
     )
-    webhooks = Webhooks(cache, client, certificates, judge, namespaces=settings.namespaces, unready=unready)
+    webhooks = Webhooks(
+        cache, client, certificates, judge, namespaces=settings.namespaces, unready=unready, propose=propose
+    )
     await webhooks.run(settings.host, settings.webhook_port, settings.webhook_client_ca)
 
 
@@ -84,6 +96,7 @@ class Webhooks:
         *,
         namespaces: tuple[str, ...],
         unready: Callable[[], str],
+        propose: Propose | None = None,
     ) -> None:
         self._cache = cache
         self._client = client
@@ -91,6 +104,7 @@ class Webhooks:
         self._judge = judge
         self._namespaces = namespaces
         self._unready = unready
+        self._propose = propose
 
     async def run(self, host: str, port: int, client_ca: str = "") -> None:
         """Serve until cancelled, with a trusted certificate; with `client_ca`, require client certificates."""
@@ -137,8 +151,15 @@ class Webhooks:
                 verdict = await self._for(request, change, verdict, fresh)
         except JudgementError as error:
             return self._unjudged(request, error)
+        self._report(request, change, verdict)
         metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
         return _response(change, verdict)
+
+    def _report(self, request: Request, change: Change, verdict: Verdict) -> None:
+        """Let owners be notified of an incompatible change, with what its author is told; a dry run has no effects."""
+        problems = [format_finding(finding) for finding in verdict.errors if finding.rule in INCOMPATIBLE]
+        if self._propose and problems and change.kind == "EventType" and change.new and not request.dry_run:
+            self._propose(change.new, problems, request.user_info.username)
 
     async def _judged(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
         return await self._judge(lambda: self._verdict(request, fresh))
