@@ -75,7 +75,8 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
         token: str = OPERATOR,
         **how: Any,
     ) -> Operator:
-        value = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, "observe": 0.0, "notify": 0.0, **how}
+        quiet = {"observe": 0.0, "notify": 0.0}
+        value = {"namespaces": (namespace,), "host": "127.0.0.1", "port": 0, "lease": False, **quiet, **how}
         made = Operator(Settings(**value), login(cluster, token, server), clock)
         task = asyncio.create_task(made.run())
         started.append((made, task))
