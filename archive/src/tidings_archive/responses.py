@@ -114,7 +114,7 @@ class Replays(TypedDict):
 
 
 class Notified(TypedDict):
-    """Whether a notice was published; false: the same matter was notified within the silence period."""
+    """The result of a notice: `false` if the same matter was notified within the silence period."""
 
     published: bool
 

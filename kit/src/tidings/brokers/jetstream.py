@@ -73,7 +73,7 @@ class RefusedStreams(StreamError):
 
 
 class ConsumerSettings(NamedTuple):
-    """What a Dapr component asks of its consumers that may change on those that are there; None: not set."""
+    """Consumer settings of a Dapr component that can be changed on existing consumers; None: not set."""
 
     ack_wait: float | None  # seconds
     max_ack_pending: int | None
@@ -248,4 +248,4 @@ async def missing(
 
 
 async def _silent(_error: Exception) -> None:
-    """What goes wrong is raised to the caller; nats-py would also print it."""
+    """Ignore the error: the caller gets it as an exception, and nats-py would print it as well."""

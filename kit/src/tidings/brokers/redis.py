@@ -1,4 +1,4 @@
-"""How many entries of Redis streams wait for each consumer group. An app is one group, named after it.
+"""Counts the pending entries of Redis streams by consumer group. An app is one group, named after it.
 
 The Redis client is imported where it is used: most systems have another broker.
 """

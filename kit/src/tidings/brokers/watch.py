@@ -1,4 +1,4 @@
-"""Whether the broker still has what the plan needs: streams, queues, and consumers that a sidecar reads from.
+"""Checks that the broker has the streams, queues and consumers that the plan needs.
 
 A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
 that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
@@ -41,7 +41,7 @@ Reader = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one look has found."""
+    """Result of one check."""
 
     lost: tuple[str, ...] = ()
     """Streams or queues that were gone; they have been recreated."""
@@ -52,7 +52,7 @@ class Found:
 
     @property
     def problem(self) -> str:
-        """What is wrong, in words; empty where nothing is."""
+        """Return a description of each problem; empty if there is none."""
         parts = [f"lost {', '.join(self.lost)}"] if self.lost else []
         parts += [f"nothing reads {topic} for {app}" for app, topic in self.unread]
         parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]

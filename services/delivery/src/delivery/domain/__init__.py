@@ -1,4 +1,4 @@
-"""What delivery decides: pure: no I/O and no clock; `now` is a parameter."""
+"""Rules of delivery, without I/O and without a clock: `now` is a parameter."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How loyalty speaks with the world: here alone is known what the SaaS calls things."""
+"""Adapters of loyalty. Only they use the names of the SaaS."""

@@ -1,1 +1,1 @@
-"""How notifications speaks with the world: what its e-mails look like, and how they are handed over."""
+"""Adapters of notifications: rendering and sending of e-mails."""
