@@ -70,17 +70,15 @@ def _delete_queues(url: str) -> None:
 
 
 async def until_repaired(run: Run) -> list[str]:
-    """Wait until all is as it was, and return what was reported on the way."""
-    reported: list[str] = []
+    """Wait until all is as it was, and return what was repaired."""
     async with asyncio.timeout(120):
         while True:
             result = state.read(run.run_dir)
-            reported += [result.broker_problem] if result.broker_problem else []
             if result.broker_repairs and not result.broker_problem:
                 break
             await asyncio.sleep(0.1)
     await run.wait_ready()
-    return reported
+    return list(state.read(run.run_dir).latest_repairs)
 
 
 async def until_read_again(run: Run) -> None:

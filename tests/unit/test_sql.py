@@ -239,3 +239,27 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
     other.close()
     await database.close()
     await poll(lambda: not [item for item in threading.enumerate() if "_connection_worker_thread" in item.name])
+
+
+async def test_a_connection_in_use_is_closed_when_it_is_returned_after_the_database_was_closed(tmp_path: Path) -> None:
+    database, opened = Database(f"sqlite:///{tmp_path / 'shop.db'}"), []
+    for durable in (True, False):
+        async with database.connect(write=False, durable=durable):
+            pass  # both pools hold a connection
+    async with database.connect(write=False) as used:
+        opened.append((await used.get_raw_connection()).driver_connection)
+        async with database.connect(write=False) as other:
+            opened.append((await other.get_raw_connection()).driver_connection)
+            await database.close()
+        assert (await used.execute(sa.select(sa.literal(1)))).scalar() == 1, "it can be used to its end"
+    assert [connection._running for connection in opened] == [False, False]
+
+
+async def test_a_closed_database_opens_no_more_connections(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'shop.db'}")
+    await database.create(sa.MetaData())
+    await database.close()
+    with pytest.raises(SidecarUnavailable, match="closed"):
+        async with database.connect():
+            pass
+    await database.close()

@@ -53,8 +53,11 @@ def ready(run_dir: Path) -> None:
     raise AssertionError("it does not become ready")
 
 
-def while_it_runs(steer: Callable[[Path], object], **options: bool) -> None:
-    """Run `tidings up` here, where signals arrive, and steer it from a thread; ends with Ctrl-C."""
+def while_it_runs(steer: Callable[[Path], object], number: signal.Signals = signal.SIGINT, **options: bool) -> None:
+    """Run `tidings up` here, where signals arrive, and steer it from a thread; one signal ends it.
+
+    A second one could arrive when the command no longer handles it, and would end pytest.
+    """
     went_wrong: list[BaseException] = []
 
     def act() -> None:
@@ -64,7 +67,7 @@ def while_it_runs(steer: Callable[[Path], object], **options: bool) -> None:
         except BaseException as error:  # noqa: BLE001  # told below, in the test's own thread
             went_wrong.append(error)
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=act)
     thread.start()
@@ -111,12 +114,15 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
         store="sqlite",
         broker_lag={"kitchen": 2, "orders": 1},
         unread_dead_letters={"deadletter.kitchen": 4},
+        broker_repairs=3,
+        latest_repairs=("the broker had lost shop.itemSold.v1: recreated",),
     )
     state.write(tmp_path, shop)
     control_commands.ps(run_dir=tmp_path)
     output = capsys.readouterr().out
     assert "kafka: waiting events: 2 for kitchen, 1 for orders" in output
     assert "kafka: dead letters that no app has read: 4 in deadletter.kitchen" in output
+    assert "kafka: repaired 3 times, latest: the broker had lost shop.itemSold.v1: recreated" in output
 
 
 def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -143,9 +149,9 @@ def test_control_commands(shop: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_down_stops_it_from_elsewhere(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def steer(run_dir: Path) -> None:
-        os.kill(control.running(run_dir).supervisor.pid, signal.SIGTERM)  # `down` would wait for this very process
+        assert control.running(run_dir).supervisor.pid == os.getpid()
 
-    while_it_runs(steer)
+    while_it_runs(steer, signal.SIGTERM)  # as `down` sends it, which would wait for this very process
     control_commands.down(run_dir=shop / ".run")
     assert capsys.readouterr().out.splitlines()[-1] == "all processes have stopped"
 

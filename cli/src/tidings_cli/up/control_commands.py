@@ -77,8 +77,11 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
                     highlight=False,
                 )
             if run_state.broker_repairs:
+                latest = printable(run_state.latest_repairs[-1])
                 console.print(
-                    f"{run_state.broker}: repaired {run_state.broker_repairs} times", markup=False, highlight=False
+                    f"{run_state.broker}: repaired {run_state.broker_repairs} times, latest: {latest}",
+                    markup=False,
+                    highlight=False,
                 )
 
 

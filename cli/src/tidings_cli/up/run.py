@@ -19,6 +19,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -82,6 +83,7 @@ class Run:
         self._watcher: asyncio.Task[None] | None = None
         self._broker_problem = ""
         self._broker_repairs = 0
+        self._latest_repairs: deque[str] = deque(maxlen=10)
         self._broker_lag: Mapping[str, int] = {}
         self._unread_dead_letters: Mapping[str, int] = {}
         self._identity = Identity.of(os.getpid())
@@ -102,6 +104,7 @@ class Run:
             ready_after=self._ready_after,
             broker_problem=self._broker_problem,
             broker_repairs=self._broker_repairs,
+            latest_repairs=tuple(self._latest_repairs),
             broker_lag=self._broker_lag,
             unread_dead_letters=self._unread_dead_letters,
             dapr_api_token=system.dapr_api_token,
@@ -305,10 +308,14 @@ class Run:
         }
 
     def _repair(self, observed: Found, apps: set[str]) -> None:
+        repairs = []
         if observed.lost:
-            self.note(f"the broker had lost {', '.join(observed.lost)}: recreated", level=2)
+            repairs.append(f"the broker had lost {', '.join(observed.lost)}: recreated")
         if apps:
-            self.note(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars", level=2)
+            repairs.append(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars")
+        for repair in repairs:
+            self.note(repair, level=2)
+        self._latest_repairs.extend(repairs)
         self._restart_sidecars(apps.__contains__)
         problem = observed.of(self._serving() | apps).problem
         self._broker_repairs += bool(observed.lost) + len(apps)

@@ -102,6 +102,8 @@ class Database:
         self.engine = self._open(durable=True)
         self._relaxed: AsyncEngine | None = None
         self._autocommit: AsyncEngine | None = None
+        self._in_use = 0
+        self._closed = False
 
     def _open(self, *, durable: bool) -> AsyncEngine:
         opened = _sqlite if self.dialect == "sqlite" else _postgresql
@@ -126,7 +128,7 @@ class Database:
         """
         engine = self.engine if durable else self._relaxed_engine()
         with _translated(self.url):
-            async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:
+            async with self._checked_out(engine, write=write) as connection:
                 yield connection if write else await connection.execution_options(**{_READS: True})
 
     @asynccontextmanager
@@ -154,10 +156,32 @@ class Database:
                 create = definition.create_all if isinstance(definition, sa.MetaData) else definition
                 await connection.run_sync(create)
 
+    @asynccontextmanager
+    async def _checked_out(self, engine: AsyncEngine, *, write: bool) -> AsyncIterator[AsyncConnection]:
+        async with self._writing if write else contextlib.nullcontext():
+            self._check_open()
+            self._in_use += 1
+            try:
+                async with engine.connect() as connection:
+                    yield connection
+            finally:
+                self._in_use -= 1
+                if self._closed and not self._in_use:
+                    await self._dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SidecarUnavailable(f"{_place(self.url)}: closed")
+
     async def close(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
-        for engine in (self._relaxed, self._autocommit):
+        """Close every connection; those in use as soon as they are no longer. No more are opened afterwards."""
+        self._closed = True
+        if not self._in_use:
+            await self._dispose()
+
+    async def _dispose(self) -> None:
+        # SQLAlchemy would give connections in use back to a pool that has been disposed of, and leave them open.
+        for engine in (self.engine, self._relaxed, self._autocommit):
             if engine is not None:
                 await engine.dispose()
 
@@ -204,7 +228,7 @@ class Database:
         engine = self._autocommit_engine()
         compiled = _compiled(statement, engine.dialect)
         with _translated(self.url):
-            async with self._writing if write else contextlib.nullcontext(), engine.connect() as connection:
+            async with self._checked_out(engine, write=write) as connection:
                 return await through_driver(connection, compiled, values)
 
 
