@@ -1,4 +1,4 @@
-"""The archive's HTTP API for notices to owners. The operator and `tidings impact` send them, and people read them."""
+"""The archive's HTTP API for notices to owners: the operator sends them, and people read them."""
 
 from __future__ import annotations
 
