@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -242,7 +243,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
 
 
 async def test_a_connection_in_use_is_closed_when_it_is_returned_after_the_database_was_closed(tmp_path: Path) -> None:
-    database, opened = Database(f"sqlite:///{tmp_path / 'shop.db'}"), []
+    database, opened = Database(f"sqlite:///{tmp_path / 'shop.db'}"), list[Any]()
     for durable in (True, False):
         async with database.connect(write=False, durable=durable):
             pass  # both pools hold a connection
