@@ -33,6 +33,7 @@ PARTS = (
     "log_strategy",
     "log_against_dapr",
     "order_way",
+    "archive_search",
 )
 HEAD = """# Benchmarks
 

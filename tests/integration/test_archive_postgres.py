@@ -20,8 +20,8 @@ from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
 from tidings_archive import api, api_deadletters, api_replays, consumers, replays
 from tidings_archive.handlers import handlers
+from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings
-from tidings_archive.tables import metadata
 
 pytestmark = pytest.mark.real
 PLACED = "orders.orderPlaced.v1"
@@ -52,7 +52,7 @@ class Replica:
     """One replica, by what its sidecar brings it and by HTTP."""
 
     def __init__(self, url: str, broker: MemoryBroker, name: str) -> None:
-        outbox = TableOutbox.on(url, tables=metadata)
+        outbox = TableOutbox.on(url, tables=upgrade)
         self.sidecar, settings = MemorySidecar("archive", broker), Settings(tidings_instance=name)
         self.service = Service(
             "archive", handlers, settings=settings, sidecar=self.sidecar, outbox=outbox, policy=POLICY

@@ -20,8 +20,8 @@ from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
 from tidings_archive import access, api, api_deadletters, api_replays, console
 from tidings_archive.handlers import handlers
+from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
-from tidings_archive.tables import metadata
 from tidings_cli.testing.programs import Ports
 from tidings_cli.testing.serving import Served
 from tidings_plan import system_map
@@ -77,7 +77,7 @@ class Newsroom:
             handlers,
             settings=Settings(tidings_instance="one"),
             sidecar=MemorySidecar("archive", self.broker),
-            outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata),
+            outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=upgrade),
             policy=ARCHIVE.policy,
         )
         self.settings = ArchiveSettings(map=self.map)

@@ -19,8 +19,8 @@ from tidings.subject_keys import KeyFile
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
 from tidings_archive import access, api, api_forgetting, background, forgetting
 from tidings_archive.handlers import handlers
+from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
-from tidings_archive.tables import metadata
 
 TOPIC = "tidings.subjectForgotten.v1"
 
@@ -35,7 +35,7 @@ def keys(tmp_path: Path) -> Iterator[KeyFile]:
 
 class Archive:
     def __init__(self, folder: Path, broker: MemoryBroker) -> None:
-        outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata)
+        outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=upgrade)
         own = Settings(tidings_instance="one")
         sidecar = MemorySidecar("archive", broker)
         self.service = Service("archive", handlers, settings=own, sidecar=sidecar, outbox=outbox, policy=PLAN.policy)

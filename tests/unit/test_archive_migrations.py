@@ -15,13 +15,17 @@ from alembic.script import ScriptDirectory
 
 from tidings.errors import SidecarUnavailable
 from tidings.outbox.sql import Database
-from tidings_archive import migrations
+from tidings_archive import event_queries, migrations
+from tidings_archive.domain.selection import Selection
 from tidings_archive.tables import events, metadata
 
 EVENT = {
     "key": "k", "id": "e-1", "version": 1, "topic": "orders.orderPlaced.v1", "type": "orders.orderPlaced",
-    "source": "orders", "subject": "o-1", "correlation_id": "o-1", "happened": 1.0, "received": 2.0, "body": "{}",
+    "source": "orders", "subject": "o-1", "correlation_id": "o-1", "happened": 1.0, "received": 2.0,
+    "body": r'{"name": "Zo\u00eb"}',
 }  # fmt: skip
+FIRST = sa.insert(sa.table("archive_events", *(sa.column(name) for name in EVENT))).values(EVENT)
+"""The event as the first revision stores it."""
 
 
 @pytest_asyncio.fixture
@@ -34,18 +38,21 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def test_a_database_of_the_first_revision_keeps_its_data(database: Database) -> None:
     await database.create(lambda connection: migrations.upgrade(connection, "0001"))
     async with database.transaction() as connection:
-        await connection.execute(sa.insert(events), EVENT)
+        await connection.execute(FIRST)
     await database.create(migrations.upgrade)
     async with database.connect(write=False) as connection:
         row = (await connection.execute(sa.select(events))).mappings().one()
+        found = await event_queries.search(connection, Selection(text="zoë Orders"), 10, None)
+        nothing = await event_queries.search(connection, Selection(text="zoë kitchen"), 10, None)
     assert {name: row[name] for name in EVENT} == EVENT
+    assert (len(found.events), nothing.events) == (1, [])
     assert await _revision(database) == _head()
 
 
 async def test_a_database_from_before_alembic_is_taken_over(database: Database) -> None:
     await database.create(lambda connection: migrations.upgrade(connection, "0001"))
     async with database.transaction() as connection:
-        await connection.execute(sa.insert(events), EVENT)
+        await connection.execute(FIRST)
         await connection.execute(sa.text("DROP TABLE archive_revision"))
     await database.create(migrations.upgrade)
     assert await _revision(database) == _head()
@@ -74,7 +81,7 @@ async def _start(database: Database) -> None:
 
 def differences(connection: sa.Connection) -> list[object]:
     """Return what a new migration would change."""
-    options = {"include_name": lambda name, kind, _parents: kind != "table" or name in metadata.tables}
+    options = {"include_name": migrations.is_compared}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 

@@ -25,8 +25,8 @@ from tidings.outbox.table import TableOutbox
 from tidings.testing import MemorySidecar
 from tidings_archive import api, api_deadletters, api_replays, consumers, replays
 from tidings_archive.handlers import handlers
+from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
-from tidings_archive.tables import metadata
 from tidings_cli import archive as cli_archive
 from tidings_cli.commands import app
 from tidings_cli.testing.programs import Ports
@@ -47,7 +47,7 @@ class Archive:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.sidecar = MemorySidecar("archive")
-        outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=metadata)
+        outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=upgrade)
         self.service = Service(
             "archive", handlers, settings=Settings(), sidecar=self.sidecar, outbox=outbox, policy=POLICY
         )

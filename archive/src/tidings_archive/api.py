@@ -14,14 +14,13 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import MAX_ATTRIBUTE
 from tidings.outbox.sql import Database
 from tidings.outbox.table import TableOutbox
-from tidings_archive import access, audit_log, event_queries, responses
+from tidings_archive import access, audit_log, event_queries, fulltext, responses
 from tidings_archive.audit_log import AuditEntry
 from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
+from tidings_archive.storage import MAX_NUMBER
 
 router = APIRouter(tags=["events"], dependencies=[Depends(access.require_reader)])
 DryRun = Annotated[bool, Query(alias="dryRun", description="Only return what would be sent; requires no token")]
-MAX_NUMBER = 2**63 - 1
-"""Largest number that the database can store."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the previous page")]
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
@@ -64,8 +63,13 @@ def _selection(
     topic: Text | None = None,
     since: Annotated[AwareDatetime | None, Query(description="Happened then or later")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Happened before")] = None,
-    q: Annotated[str | None, Query(max_length=200, pattern=PLAIN, description="Text anywhere in the event")] = None,
+    q: Annotated[
+        str | None, Query(max_length=200, pattern=PLAIN, description="Words that all occur in the event")
+    ] = None,
 ) -> Selection:
+    if q is not None and not fulltext.words(q):
+        detail = f"q has no word to look for: {q!r}; write letters or digits"
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
     try:
         patterns = tuple(TypePattern.parse(text) for text in types or ())
         return Selection(patterns, since, until, correlation_id, subject, source, topic, q)
@@ -100,7 +104,9 @@ async def get_event(event_id: Text, database: CurrentDatabase) -> dict[str, Any]
 async def get_counts(database: CurrentDatabase, selection: Selected) -> dict[str, int]:
     """Return the number of events by type and version, such as `orders.orderPlaced.v1`."""
     async with database.connect(write=False) as connection:
-        return await event_queries.count_by_type(connection, *event_queries.conditions_for(selection))
+        return await event_queries.count_by_type(
+            connection, *event_queries.all_conditions_for(selection, connection.dialect.name)
+        )
 
 
 @router.get("/audit", summary="Get the audit log")

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from tidings.fastapi import CurrentService
 from tidings_archive import access, deadletters, responses
 from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
-from tidings_archive.api import MAX_NUMBER, PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text, http_errors
+from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text, http_errors
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, State
+from tidings_archive.storage import MAX_NUMBER
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.require_reader)])
 _STATUSES: dict[type[Exception], HTTPStatus] = {

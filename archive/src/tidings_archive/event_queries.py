@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings.messages.envelope import MAX_DEPTH, UNREADABLE
+from tidings_archive import fulltext
 from tidings_archive.domain.selection import Selection, TypePattern
-from tidings_archive.storage import original_body
-from tidings_archive.tables import events
+from tidings_archive.storage import MAX_NUMBER, original_body
+from tidings_archive.tables import INDEXED, READABLE, events
+
+_MOST_KINDS = 400
+"""Types and versions that are looked up one by one. SQLite takes at most 500 parts of a query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,8 @@ def conditions_for(selection: Selection, *, newest: bool = False) -> list[sa.Col
         for column, value in (
             (events.c.correlation_id, selection.correlation_id),
             (events.c.subject, selection.subject),
-            (events.c.source, selection.source),
-            (events.c.topic, selection.topic),
+            (events.c.source, _shortened(selection.source)),
+            (events.c.topic, _shortened(selection.topic)),
         )
         if value is not None
     ]
@@ -49,9 +54,18 @@ def conditions_for(selection: Selection, *, newest: bool = False) -> list[sa.Col
         conditions.append(events.c.happened < selection.until.timestamp())
     if selection.ids:
         conditions.append(events.c.id.in_(selection.ids))
-    if selection.text:
-        conditions.append(events.c.body.icontains(selection.text, autoescape=True))
     return conditions
+
+
+def all_conditions_for(selection: Selection, dialect: str) -> list[sa.ColumnElement[bool]]:
+    """Return the SQL conditions of a selection, with those of its text."""
+    text = [fulltext.containing(fulltext.words(selection.text), dialect)[0]] if selection.text else []
+    return [*conditions_for(selection), *text]
+
+
+def _shortened(text: str | None) -> str | None:
+    """Return a source or topic as the archive stores it."""
+    return None if text is None else text[:INDEXED]
 
 
 def pattern_condition(pattern: TypePattern, newest: bool) -> sa.ColumnElement[bool]:
@@ -74,18 +88,94 @@ _NEWER = sa.exists().where(
 
 
 async def search(connection: AsyncConnection, selection: Selection, limit: int, before: int | None) -> Page:
-    """Return a page of the selected events, newest first; `before` is the cursor of the page."""
-    query = sa.select(events).where(*conditions_for(selection)).order_by(events.c.seq.desc()).limit(limit + 1)
-    if before is not None:
-        query = query.where(events.c.seq < before)
-    rows = (await connection.execute(query)).mappings().all()
+    """Return the latest events of a selection in the order of arrival, or those that arrived before a place."""
+    low, high = await _bounds(connection, selection)
+    high = high if before is None else min(high, before - 1)
+    number: sa.ColumnElement[int] = events.c.seq
+    kinds = await _kinds(connection) if _is_found_by_type(selection) else None
+    if kinds is not None:
+        taken = [kind for kind in kinds if any(each.matches(*kind) for each in selection.patterns)]
+        latest = _latest_of_each(taken, selection, limit + 1, (low, high))
+        wanted = sa.select(*READABLE).where(events.c.seq.in_(latest))
+    elif selection.text:
+        wanted, number = _with_words(selection, connection.dialect.name)
+        wanted = wanted.where(number.between(low, high))
+    else:
+        wanted = sa.select(*READABLE).where(*conditions_for(selection), number.between(low, high))
+    page = wanted.order_by(number.desc()).limit(limit + 1)
+    rows = (await connection.execute(page)).mappings().all()
     following = rows[limit - 1]["seq"] if len(rows) > limit else None
     return Page([to_json(row) for row in rows[:limit]], following)
 
 
+async def _bounds(connection: AsyncConnection, selection: Selection) -> tuple[int, int]:
+    """Return the first and the last number of the events between two times, so that pages need not read past others."""
+    if selection.since is None and selection.until is None:
+        return 0, MAX_NUMBER
+    times = Selection(since=selection.since, until=selection.until)
+    # The sum keeps PostgreSQL from reading the rows in their order until one happened at the right time.
+    number = events.c.seq + 0
+    found = await connection.execute(sa.select(sa.func.min(number), sa.func.max(number)).where(*conditions_for(times)))
+    low, high = found.one()
+    return (1, 0) if low is None else (low, high)
+
+
+def _with_words(selection: Selection, dialect: str) -> tuple[sa.Select[Any], sa.ColumnElement[int]]:
+    """Return the query for a text. The words of the other conditions are in the index as well: see `recording`."""
+    kinds = [each.name for each in selection.patterns if not each.wildcard] if len(selection.patterns) == 1 else []
+    others = (selection.correlation_id, selection.subject, selection.source, selection.topic, *kinds)
+    wanted = fulltext.words(selection.text or "", *filter(None, others))
+    has_words, number = fulltext.containing(wanted, dialect)
+    return sa.select(*READABLE).where(has_words, *conditions_for(selection)), number
+
+
+def _is_found_by_type(selection: Selection) -> bool:
+    """Return whether the index of types is the best one: no other condition selects fewer events."""
+    others = (selection.text, selection.correlation_id, selection.subject, selection.ids)
+    return bool(selection.patterns) and not any(others)
+
+
+async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
+    """Return the types and versions that are stored, one step in the index for each; None if there are too many."""
+    place = (events.c.type, events.c.version)
+    first = sa.select(events.c.seq).order_by(*place).limit(1)
+    found = sa.select(first.scalar_subquery().label("seq")).cte("kinds", recursive=True)
+    last = events.alias("last")
+    # SQLite would use only the type for (type, version) > (…), and read all events of the type.
+    newer = sa.and_(events.c.type == last.c.type, events.c.version > last.c.version)
+    ways = [
+        sa.select(events.c.seq).where(following).order_by(*place).limit(1).correlate(last).scalar_subquery()
+        for following in (newer, events.c.type > last.c.type)
+    ]
+    step = sa.select(sa.func.coalesce(*ways)).select_from(last).where(last.c.seq == found.c.seq)
+    found = found.union_all(step)
+    wanted = sa.select(*place).where(events.c.seq == found.c.seq).limit(_MOST_KINDS + 1)
+    kinds = [(row.type, row.version) for row in await connection.execute(wanted)]
+    return kinds if len(kinds) <= _MOST_KINDS else None
+
+
+def _latest_of_each(
+    kinds: list[tuple[str, int]], selection: Selection, limit: int, bounds: tuple[int, int]
+) -> sa.Select[Any] | sa.ScalarSelect[Any]:
+    """Return the query for the latest events of each type and version: each branch reads one part of the index."""
+    seq = events.c.seq
+    others = conditions_for(dataclasses.replace(selection, patterns=()))
+    branches = [
+        sa.select(
+            sa.select(seq)
+            .where(events.c.type == name, events.c.version == version, seq.between(*bounds), *others)
+            .order_by(seq.desc())
+            .limit(limit)
+            .subquery()
+        )
+        for name, version in kinds
+    ]
+    return sa.select(sa.union_all(*branches).subquery()) if branches else sa.select(seq).where(sa.false())
+
+
 async def find_versions(connection: AsyncConnection, identity: str) -> list[dict[str, Any]]:
     """Return an event in every version in which it was published."""
-    query = sa.select(events).where(events.c.id == identity).order_by(events.c.version, events.c.seq)
+    query = sa.select(*READABLE).where(events.c.id == identity).order_by(events.c.version, events.c.seq)
     return [to_json(row) for row in (await connection.execute(query)).mappings()]
 
 

@@ -15,9 +15,10 @@ from tidings.outbox.sql import insert_all_new, insert_new
 from tidings_archive import audit_log, replay_outcomes
 from tidings_archive.attribution import Attribution, attribute, load_subscriptions
 from tidings_archive.domain.deadletter import UNKNOWN_REASON, reopens
+from tidings_archive.fulltext import words_of
 from tidings_archive.settings import settings
 from tidings_archive.storage import body_columns, hash_key, parse_count, sanitize
-from tidings_archive.tables import dead_letters, events, failures
+from tidings_archive.tables import INDEXED, dead_letters, events, failures
 
 _DEAD_LETTER_TOPIC = "deadletter."
 _SEQUENCE_LOCK = 0x61726368  # id of an advisory lock of PostgreSQL
@@ -49,13 +50,18 @@ def sorted_by_identity(received: Iterable[Received]) -> list[Received]:
 
 def _event_row(received: Received, now: datetime) -> dict[str, Any]:
     attributes = _attribute_columns(received.envelope)
+    body = body_columns(received.body)
+    searched = (*(attributes[name] for name in ("type", "source", "subject", "correlation_id")), received.topic)
     return {
         **attributes,
+        "type": attributes["type"][:INDEXED],
+        "source": attributes["source"][:INDEXED],
         "key": hash_key(attributes["source"], attributes["id"], str(attributes["version"]), received.topic),
-        "topic": received.topic,
+        "topic": received.topic[:INDEXED],
         "happened": _event_time(received.envelope.time, now),
         "received": now.timestamp(),
-        **body_columns(received.body),
+        "words": words_of(body["body"], *searched),
+        **body,
     }
 
 

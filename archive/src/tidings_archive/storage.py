@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+MAX_NUMBER = 2**63 - 1
+"""Largest number that the database can store."""
 _COUNT = re.compile("[0-9]{1,9}")
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 metadata = sa.MetaData()
 
 _number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows only in a column of type INTEGER
 
 _HASH: Any = {"postgresql_using": "hash"}  # a B-tree of PostgreSQL takes no value above 2,704 bytes
+
+INDEXED = 500
+"""Characters of a type, a source or a topic that are stored beside the event: a B-tree of PostgreSQL takes them."""
 
 events = sa.Table(
     "archive_events",
@@ -28,13 +32,25 @@ events = sa.Table(
     sa.Column("received", sa.Float, nullable=False, comment="seconds since 1970"),
     sa.Column("body", sa.Text, nullable=False, comment="as text, for searching; to the byte unless `raw` is set"),
     sa.Column("raw", sa.LargeBinary, comment="as it was delivered, where that is no text that the database takes"),
+    sa.Column(
+        "words",
+        sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"),
+        nullable=False,
+        server_default="",
+        comment="for the full-text search: the different words, separated by spaces",
+    ),
     sa.Index("archive_events_id", "id", **_HASH),
-    sa.Index("archive_events_type", "type", **_HASH),
+    sa.Index("archive_events_type", "type", "version", "seq"),
+    sa.Index("archive_events_source", "source", "seq"),
+    sa.Index("archive_events_topic", "topic", "seq"),
     sa.Index("archive_events_correlation", "correlation_id", **_HASH),
     sa.Index("archive_events_subject", "subject", **_HASH),
-    sa.Index("archive_events_happened", "happened"),
+    sa.Index("archive_events_happened", "happened", "seq"),
     sa.Index("archive_events_received", "received"),
+    # The migrations create the index of the words: a virtual table of FTS5 on SQLite, a GIN index on PostgreSQL.
 )
+READABLE = [column for column in events.c if column.name != "words"]
+"""What is read of an event; its words are only searched."""
 
 dead_letters = sa.Table(
     "archive_dead_letters",

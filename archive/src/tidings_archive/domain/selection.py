@@ -44,6 +44,12 @@ class TypePattern:
             raise SelectionError(f"{text!r} is no type: write orders.orderPlaced, orders.orderConfirmed.v2 or orders.*")
         return pattern
 
+    def matches(self, name: str, version: int) -> bool:
+        """Return whether a version of a type matches."""
+        if self.wildcard:
+            return not self.name or name.startswith(f"{self.name}.")
+        return name == self.name and self.version in (None, version)
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
+from tidings_archive.migrations import is_compared
 from tidings_archive.tables import metadata
 
 VERSION_TABLE = "archive_revision"
@@ -15,8 +16,7 @@ context.configure(
     connection=connection,
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    # A database may belong to a service's SDK tables, too: only the archive's are compared.
-    include_name=lambda name, kind, _parents: kind != "table" or name in metadata.tables,
+    include_name=is_compared,
 )
 with context.begin_transaction():
     context.run_migrations()
