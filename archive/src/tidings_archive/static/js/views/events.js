@@ -111,7 +111,7 @@ function search(wanted, search) {
       },
     },
     h("div", { class: "search-main" }, labelled("correlationId", "Correlation id, such as an order's"), h("button", { class: "button", type: "submit" }, icon("search"), "Find"), NAMES.some((name) => wanted[name]) && h("a", { class: "button plain", href: "/console/events" }, "All events")),
-    h("details", { class: "more-conditions", open: narrow }, h("summary", null, "More conditions"), h("div", { class: "fields" }, labelled("type", "Type"), labelled("subject", "Subject"), labelled("q", "Text anywhere"), labelled("since", "Happened from"), labelled("until", "Happened before"))),
+    h("details", { class: "more-conditions", open: narrow }, h("summary", null, "More conditions"), h("div", { class: "fields" }, labelled("type", "Type"), labelled("subject", "Subject"), labelled("q", "Words anywhere"), labelled("since", "Happened from"), labelled("until", "Happened before"))),
     types,
   );
   const suggest = () => fill(types, state.map.types.flatMap(({ type, versions }) => [h("option", { value: type }), ...versions.map(({ name }) => h("option", { value: `${type}.${name}` }))]));
