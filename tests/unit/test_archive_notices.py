@@ -315,9 +315,13 @@ async def test_an_unreachable_or_silent_webhook_is_named_without_its_address(
     monkeypatch.setattr(webhook, "TIMEOUT", 0.2)
     await room.notify(FAILED)
 
+    ended = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -326,6 +330,7 @@ async def test_an_unreachable_or_silent_webhook_is_named_without_its_address(
         async with server:
             assert await webhook.send_next(room.database, send, room.now)
             assert (await _error_of(room))[0] == "no response within 0.2 s"
+            await asyncio.wait_for(ended.wait(), 60)
         room.clock.advance(HOUR)
         assert await webhook.send_next(room.database, send, room.now)
     assert (await _error_of(room))[0] == "ConnectError"
