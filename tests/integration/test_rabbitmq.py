@@ -19,7 +19,7 @@ from tests.support.brokers import values_of
 from tests.support.proxy import FaultProxy
 
 from tidings.brokers.components import render
-from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers, stored
+from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers, queue_name, stored
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError
 from tidings.messages.envelope import new_id
@@ -105,6 +105,33 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
         await sidecar.close()
 
 
+async def test_an_app_takes_no_events_of_one_whose_id_begins_with_its_own(
+    rabbitmq: str, daprd: StartDaprd, serve: Serve
+) -> None:
+    """With `<app>-<topic>`, both had one queue, and every second event went to the wrong one."""
+    run = new_id()[-6:].lower()
+    attacker, victim = f"pay{run}", f"pay{run}-ments"
+    topic = f"shop.item{run}Sold.v1"
+    [component] = render(SETS / "rabbitmq", values_of("rabbitmq", rabbitmq))
+    components, apps, sidecars = parallel(component), {attacker: Reader(), victim: Reader()}, []
+    for app_id in (attacker, victim):
+        subscriptions = planned(app_id, [topic], components)
+        for item in subscriptions:
+            if app_id == attacker and item["spec"]["topic"] == topic:
+                item["spec"]["topic"] = f"ments-{topic}"  # as spec.source.topic may name it
+        await asyncio.to_thread(ensure_queues, rabbitmq, [(app_id, item) for item in subscriptions])
+        served = await serve(apps[app_id])
+        process = await daprd(app_id, resources=[*components, *subscriptions], app_port=served.port)
+        sidecars.append(DaprSidecar(process.address))
+    sent = Counter(f"e-{number}" for number in range(20))
+    for key in sent:
+        await sidecars[1].publish(topic, event(id=key).encode())
+    await poll(lambda: (apps[attacker].seen + apps[victim].seen).total() >= len(sent))
+    assert (apps[victim].seen, apps[attacker].seen) == (sent, Counter())
+    for sidecar in sidecars:
+        await sidecar.close()
+
+
 def test_the_messages_that_wait_in_a_queue_are_counted(rabbitmq: str) -> None:
     topic = f"shop.item{new_id()[-6:]}Sold.v1"
     ensure_queues(rabbitmq, [("kitchen", {"spec": {"topic": topic}})])
@@ -131,7 +158,7 @@ def test_dead_letters_without_a_reader_are_held_and_moved_to_the_first_one(rabbi
             ensure_queues(rabbitmq, reader, [letters])
         channel.basic_publish(letters, "", b"3")
         assert stored(rabbitmq, [letters]) == {}, "the holding queue is gone"
-        received = [channel.basic_get(f"archive-{letters}", auto_ack=True) for _ in range(5)]
+        received = [channel.basic_get(queue_name("archive", letters), auto_ack=True) for _ in range(5)]
         assert [body for _, _, body in received] == [b"0", b"1", b"2", b"3", None]
         assert received[0][1].message_id == "m0"
         ensure_queues(rabbitmq, [], [letters])

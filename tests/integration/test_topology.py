@@ -17,6 +17,7 @@ from charts.sync import planned
 from tests.support.charts import VALUE_SETS, of_kind, rendered
 
 from tidings.brokers.jetstream import stream_name
+from tidings.brokers.rabbitmq import queue_name
 from tidings_cli.testing.programs import Ports, nats_server, rabbitmq_server
 from tidings_operator.client import OWN
 from tidings_operator.topology import METRICS, Settings, TopologyController, read, rights, scoped, subscribed, topics
@@ -172,12 +173,13 @@ async def test_events_published_before_their_reader_first_subscribed_wait_in_rab
         channel = connection.channel()
         channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
         counts = {
-            queue: channel.queue_declare(queue, passive=True).method.message_count
-            for queue in {f"{app}-{item['spec']['topic']}" for app, item in subscribed(WHOLE.apps.values(), "pubsub")}
+            (app, topic): channel.queue_declare(queue_name(app, topic), passive=True).method.message_count
+            for app, item in subscribed(WHOLE.apps.values(), "pubsub")
+            for topic in [str(item["spec"]["topic"])]
         }
         connection.close()
-    assert counts["kitchen-orders.orderConfirmed.v2"] == 1
-    assert {"archive-deadletter.kitchen", "kitchen-replay.kitchen"} <= counts.keys()
+    assert counts["kitchen", "orders.orderConfirmed.v2"] == 1
+    assert {("archive", "deadletter.kitchen"), ("kitchen", "replay.kitchen")} <= counts.keys()
 
 
 def test_what_waits_is_reported_as_long_as_it_is_counted(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 import random
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.test_plan import Document, event_type, subscription
 
+from tidings.brokers.jetstream import stream_name
+from tidings.brokers.rabbitmq import queue_name
 from tidings_operator import admission
 from tidings_plan import Plan, plan, plan_app
 from tidings_plan.resources import Inventory, Key, parse_resource
 from tidings_plan.resources.model import Resource
 
+COMPONENTS = Path(__file__).parents[2] / "components"
 TODAY = date(2026, 11, 29)
 PLACED: Document = {"type": "orders.orderPlaced", "versions": ["v1"]}
 PLACES = event_type("orders.orderPlaced", "v1:Active", producers=["orders"])
@@ -99,6 +104,42 @@ def test_no_app_names_a_topic_that_brokers_use_themselves(topic: str) -> None:
         assert errors(result) == {("EventSubscription/evil", "foreign-topic")}
     claim = event_type("evil.thingDone", "v1:Active", channel={"topic": topic}, producers=["evil"])
     assert errors(planned(resource(claim))) == {("EventType/evil.thingdone", "foreign-topic")}
+
+
+@pytest.mark.parametrize(
+    ("app", "topic"),
+    [
+        ("pay", "ments-orders.orderPlaced.v1"),
+        ("pay", "ments.orders.orderPlaced.v1"),
+        ("pay-ments-orders", "orderPlaced.v1"),
+        ("p", "ay-ments-orders.orderPlaced.v1"),
+        ("pay", "ments--orders.orderPlaced.v1"),
+        ("pay-ments", "Orders.orderPlaced.v1"),
+        ("tidings", "unread-orders.orderPlaced.v1"),
+        ("pay-ments", "-orders.orderPlaced.v1"),
+    ],
+)
+@pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
+def test_no_app_gets_the_consumer_of_another_one_by_its_topic(broker: str, app: str, topic: str) -> None:
+    """On RabbitMQ the consumer is a queue with a name made of both, elsewhere it is within the topic."""
+    victim = ("pay-ments", "orders.orderPlaced.v1")
+    names = [_consumer(broker, *reader) for reader in ((app, topic), victim, ("tidings:unread", victim[1]))]
+    assert len(set(names)) == len(names)
+
+
+def _consumer(broker: str, app: str, topic: str) -> tuple[str, ...]:
+    """Return what identifies a consumer on a broker, made as daprd makes it from the component."""
+    component = yaml.safe_load((COMPONENTS / broker / "pubsub.yaml").read_text())
+    settings = {item["name"]: item["value"].replace("{appID}", app) for item in component["spec"]["metadata"]}
+    if broker == "rabbitmq":
+        return (f"{settings['consumerID']}-{topic}",)
+    setting = {"nats": "durableName", "redis": "consumerID", "kafka": "consumerGroup"}[broker]
+    return (settings[setting], stream_name(topic) if broker == "nats" else topic)
+
+
+def test_the_queues_that_are_made_beforehand_are_those_of_the_sidecars() -> None:
+    reader = ("pay-ments", "orders.orderPlaced.v1")
+    assert (queue_name(*reader),) == _consumer("rabbitmq", *reader)
 
 
 def _drawn(draw: random.Random) -> Resource[Any]:

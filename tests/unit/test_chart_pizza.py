@@ -370,7 +370,7 @@ def test_keda_looks_at_the_lag_on_brokers_of_ones_own_and_logs_in(name: str, pla
     resources = rendered("pizza", VALUE_SETS[name])
     triggers = of_kind(resources, "ScaledObject")["kitchen"]["spec"]["triggers"]
     read = ["menu.recipePublished.v1", "orders.orderCancelled.v1", "orders.orderConfirmed.v2", "replay.kitchen"]
-    prefix = "kitchen-" if place == "queueName" else ""
+    prefix = "kitchen:-" if place == "queueName" else ""
     assert [trigger["metadata"][place] for trigger in triggers] == [f"{prefix}{topic}" for topic in read]
     [login] = of_kind(resources, "TriggerAuthentication")
     assert {trigger["authenticationRef"]["name"] for trigger in triggers} == {login}

@@ -33,6 +33,15 @@ class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
 
 
+def queue_name(app: str, topic: str) -> str:
+    """Return the name of the queue in which an app receives a topic, as daprd makes it from the component's consumerID.
+
+    Neither app ids nor topics contain a colon. With a hyphen alone, app `pay` with topic `ments-orders.orderPlaced.v1`
+    would share the queue of app `pay-ments` with topic `orders.orderPlaced.v1`, and receive its events.
+    """
+    return f"{app}:-{topic}"
+
+
 @contextmanager
 def _connected(url: str, failure: str = "RabbitMQ does not answer ({})") -> Iterator[pika.BlockingConnection]:
     """Connect; any failure of RabbitMQ within the context is a QueueError, with its cause put into `failure`."""
@@ -66,10 +75,10 @@ def queue_consumers(
             except ChannelClosedByBroker:
                 lost.append(topic)
             try:
-                queue = connection.channel().queue_declare(f"{app}-{topic}", passive=True)
+                queue = connection.channel().queue_declare(queue_name(app, topic), passive=True)
                 consumers[app, topic] = queue.method.consumer_count
             except ChannelClosedByBroker:
-                lost.append(f"{app}-{topic}")
+                lost.append(queue_name(app, topic))
     return lost, consumers
 
 
@@ -84,7 +93,7 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
     with _connected(url) as connection:
         for app, topic in sorted(set(readers)):
             with suppress(ChannelClosedByBroker):
-                queue = connection.channel().queue_declare(f"{app}-{topic}", passive=True)
+                queue = connection.channel().queue_declare(queue_name(app, topic), passive=True)
                 waiting[topic, app] = queue.method.message_count
     return waiting
 
@@ -121,8 +130,9 @@ def ensure_queues(
             have been made: one topic must not affect the others.
 
     """
-    queues = {(f"{app}-{entry['spec']['topic']}", str(entry["spec"]["topic"])) for app, entry in subscriptions}
-    read = {topic for _, topic in queues}
+    readers = {(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}
+    queues = {(queue_name(app, topic), topic) for app, topic in readers}
+    read = {topic for _, topic in readers}
     letters = set(dead_letters)
     wanted = sorted((queue, topic, None) for queue, topic in queues)
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
@@ -147,7 +157,7 @@ def ensure_queues(
 
 
 def _holding(topic: str) -> str:
-    """Return the name of the queue that holds a topic's messages; no app can have it, because app ids have no colon."""
+    """Return the name of the queue that holds a topic's messages; no app can have it, because `:-` is in theirs."""
     return f"tidings:unread-{topic}"
 
 
