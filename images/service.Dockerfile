@@ -36,6 +36,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     TIDINGS_DATA=/data \
     UVICORN_APP=${SERVICE}.main:app UVICORN_HOST=0.0.0.0 UVICORN_PORT=8080 UVICORN_LIFESPAN=on \
     UVICORN_ACCESS_LOG=false UVICORN_LOG_LEVEL=warning UVICORN_HTTP=tidings.web.protocol:BoundedProtocol \
+    UVICORN_PROXY_HEADERS=false \
     # An open event stream to a browser must not hold a stop for ever.
     UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN=5
 WORKDIR /app

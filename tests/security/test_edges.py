@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -23,9 +24,11 @@ from tidings.testing import MemorySidecar
 from tidings.web import guard, protocol
 from tidings_cli.testing.programs import Ports
 from tidings_cli.testing.serving import Served
+from tidings_cli.up.processes import UVICORN
 
 PATIENCE = 60.0
 TOKEN = "t0ken"
+ROOT = Path(__file__).parents[2]
 
 
 class Note(BaseModel):
@@ -120,6 +123,16 @@ async def _raw(served: Served, *parts: bytes, pause: float = 0.0) -> bytes:
         "localhost?.evil.example",
         "0177.0.0.1",
         "2130706433",
+        "[::1].evil.example",
+        "[::1]evil.example",
+        "[evil.example]",
+        "[::1",
+        "]",
+        "127.0.0.1:8001:evil.example",
+        "localhost:evil.example",
+        "localhost:8001.evil.example",
+        ".localhost",
+        "evil.example.",
     ],
 )
 async def test_a_rebound_domain_name_reaches_nothing(host: str) -> None:
@@ -149,12 +162,24 @@ async def test_its_own_names_are_served(host: str) -> None:
         {"Origin": "http://evil.example"},
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "127.0.0.1:8001"},
+        {"Origin": "http://127.0.0.1:8001.evil.example"},
+        {"Origin": "http://127.0.0.1:8001@evil.example"},
+        {"Origin": "http://[evil.example"},
+        {"Origin": "http://127.0.0.1:8001, http://evil.example"},
+        {"Sec-Fetch-Site": ""},
+        {"Sec-Fetch-Site": "Same-Origin"},
+        {"Sec-Fetch-Site": "same-origin, cross-site"},
+        {"Sec-Fetch-Site": "cross-site", "X-HTTP-Method-Override": "GET"},
         {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
     ],
 )
 async def test_another_site_cannot_make_a_browser_change_something(headers: Mapping[str, str]) -> None:
     async with _asking() as client:
-        for method, path in (("POST", "/notes"), ("POST", "/events/x"), ("DELETE", "/notes"), ("PUT", "/nothing")):
+        for method, path in (
+            ("POST", "/notes"), ("POST", "/events/x"), ("DELETE", "/notes"), ("PUT", "/nothing"), ("TRACE", "/notes"),
+        ):  # fmt: skip
             answer = await client.request(method, path, headers=headers, content=b'{"text": ""}')
             assert answer.status_code == 403, (method, path)
 
@@ -165,9 +190,39 @@ async def test_a_forged_delivery_is_refused_before_its_body_is_read() -> None:
         raise AssertionError("the body was read")
 
     async with _asking() as client:
-        for headers in ({}, {"dapr-api-token": "guess"}):
+        for token in (None, b"guess", b"", b"t0ke", b"T0KEN", b"t0ken\0", "tökén".encode(), b"\xff\xfe"):
+            headers = [] if token is None else [(b"dapr-api-token", token)]
             answer = await client.post("/events/x", content=endless(), headers=headers)
-            assert answer.status_code == 401
+            assert answer.status_code == 401, token
+
+
+async def test_who_lacks_the_token_is_not_asked_for_the_body() -> None:
+    """A client that asks first (Expect: 100-continue) would otherwise send it all."""
+    head = "POST {} HTTP/1.1\r\nHost: {}\r\nExpect: 100-continue\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n"
+    async with _serving() as served:
+        for path, host, status in (
+            ("/events/x", "localhost", b"401"),
+            ("/%65vents/x", "localhost", b"401"),
+            ("/notes", "evil.example", b"421"),
+        ):
+            answer = await _raw(served, head.format(path, host).encode())
+            assert answer.startswith(b"HTTP/1.1 " + status), answer
+
+
+async def test_no_header_makes_a_read_of_a_change_or_the_other_way_round() -> None:
+    async with _asking() as client:
+        for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+            answer = await client.get("/notes?_method=POST", headers={name: "POST", "Sec-Fetch-Site": "cross-site"})
+            assert answer.json() == {"text": "hello"}
+
+
+async def test_a_target_with_a_host_of_its_own_changes_nothing() -> None:
+    """A proxy that forwards the whole address does not open a service for that host."""
+    async with _serving() as served:
+        for host, status in (("evil.example", b"421"), ("localhost", b"200")):
+            head = f"GET http://localhost/notes HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            assert (await _raw(served, head.encode())).startswith(b"HTTP/1.1 " + status)
+        assert (await _raw(served, b"GET /notes HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 421")
 
 
 # -- how much, and how long -------------------------------------------------------------------------------------------
@@ -335,8 +390,10 @@ async def test_streams_are_few_for_each_address_and_in_all() -> None:
         url = f"{served.url}/stream"
         async with client.stream("GET", url) as first, client.stream("GET", url) as second:
             assert (first.status_code, second.status_code) == (200, 200)
-            third = await client.get(url)
-            assert (third.status_code, third.headers["retry-after"]) == (429, "5")
+            for claimed in ("", "192.0.2.1", "192.0.2.2, 127.0.0.1"):
+                forged = {"X-Forwarded-For": claimed, "Forwarded": f"for={claimed}", "X-Real-IP": claimed}
+                third = await client.get(url, headers=forged)
+                assert (third.status_code, third.headers["retry-after"]) == (429, "5"), claimed
             assert (await client.get(f"{served.url}/notes")).status_code == 200
         async with asyncio.timeout(PATIENCE):
             while True:  # the places are free again once the server has seen that nobody watches
@@ -373,9 +430,19 @@ async def test_the_page_about_the_api_loads_nothing_from_elsewhere() -> None:
         assert (await client.get("/redoc")).status_code == 404
 
 
+@pytest.mark.parametrize("up", ["..", "%2e%2e", "..%2f..", "%2e%2e%2f%2e%2e", "../..", "..%5c..", "%2fetc", "/etc"])
+async def test_the_pages_files_are_all_that_is_read(up: str) -> None:
+    async with _serving() as served:
+        for file in ("passwd", "guard.py", "__init__.py"):
+            head = f"GET /docs/assets/{up}/{file} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            answer = await _raw(served, head.encode())
+            assert answer.startswith(b"HTTP/1.1 404"), answer[:100]
+
+
 async def test_metrics_are_not_among_what_clients_may_ask() -> None:
     async with _asking() as client:
-        assert (await client.get("/metrics")).status_code == 404
+        for path in ("/metrics", "/metrics/", "//metrics", "/%6detrics", "/metrics?name[]=x", "/docs/../metrics"):
+            assert (await client.get(path)).status_code == 404, path
     with Ports() as ports:
         port = ports.take()
         async with (
@@ -387,9 +454,22 @@ async def test_metrics_are_not_among_what_clients_may_ask() -> None:
             assert "python_info" in answer.text
 
 
+def test_no_service_believes_what_a_client_says_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [argument.replace("${port}", "8080") for argument in UVICORN[3:]]
+    assert uvicorn.main.make_context("uvicorn", [*arguments, "shop:app"]).params["proxy_headers"] is False
+    for image in ("service", "archive"):
+        text = (ROOT / f"images/{image}.Dockerfile").read_text()
+        settings = dict(re.findall(r"\b(UVICORN_\w+)=([^ $\n]+)(?=[ \n])", text))
+        with monkeypatch.context() as environment:
+            for name, value in settings.items():
+                environment.setenv(name, value)
+            context = uvicorn.main.make_context("uvicorn", ["shop:app"], auto_envvar_prefix="UVICORN")
+        assert context.params["proxy_headers"] is False
+        assert context.params["access_log"] is False, "the image's settings are read"
+
+
 def test_every_service_has_its_edges_from_create_app() -> None:
-    root = Path(__file__).parents[2]
-    mains = sorted([*root.glob("services/*/src/*/main.py"), *root.glob("archive/src/*/main.py")])
+    mains = sorted([*ROOT.glob("services/*/src/*/main.py"), *ROOT.glob("archive/src/*/main.py")])
     assert len(mains) == 11
     for main in mains:
         text = main.read_text()

@@ -43,6 +43,7 @@ class Served:
             ws="none",
             access_log=False,
             http=BoundedProtocol,
+            proxy_headers=False,
             timeout_graceful_shutdown=5,  # as services are run; without it, a handler that hangs would prevent the end
         )
         self._server = _Server(config)

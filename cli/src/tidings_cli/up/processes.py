@@ -21,6 +21,8 @@ SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
     *("${python}", "-m", "uvicorn", "--host", HOST, "--port", "${port}", "--lifespan", "on"),
     *("--no-access-log", "--log-level", "warning", "--http", "tidings.web.protocol:BoundedProtocol"),
+    # Clients could otherwise choose their address (X-Forwarded-For), by which their streams are limited.
+    "--no-proxy-headers",
     # Open event streams to browsers would block a stop indefinitely: close them after this many seconds.
     *("--timeout-graceful-shutdown", "5"),
 )

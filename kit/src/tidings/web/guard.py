@@ -15,7 +15,6 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -48,8 +47,8 @@ HEADERS = {
 }
 """Added to every response that does not set them itself."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-_NO_HOST = re.compile(r"[^\w.:\[\]-]", re.ASCII)
-"""Characters that cannot occur in a host name, an address or a port."""
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f]*:[0-9a-f:.]*)\]|(?P<name>[\w.-]+))(?::[0-9]{0,5})?", re.ASCII | re.IGNORECASE)
+"""A host name or an address, and a port."""
 _DECISIVE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-encoding", b"authorization", b"dapr-api-token"})
 _CLOSE = {"Connection": "close"}
 
@@ -164,12 +163,10 @@ def is_trusted(host: str, names: Collection[str]) -> bool:
 @lru_cache(maxsize=256)  # a sidecar sends the same header with every event
 def _host(host: str) -> tuple[str | None, bool]:
     """Return the name in a `Host` header, and whether it is immune to DNS rebinding."""
-    if _NO_HOST.search(host):
+    found = _HOST.fullmatch(host)
+    if found is None:
         return None, False
-    try:
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return None, False
+    name = (found["v6"] or found["name"]).lower().rstrip(".")
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -189,7 +186,7 @@ def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 class BoundedBody:
