@@ -23,13 +23,14 @@ class Greeting(BaseModel):
 @event("shop.greeted", subject="name")
 class Greeted(Event):
     name: str
+    text: str
 
 
 @router.post("/greet/{name}")
 async def greet(name: str, greeting: Greeting, service: CurrentService) -> None:
     if name == "nobody":
         raise HTTPException(404, "there is no nobody", headers={"Warning": "199"})
-    greeted = Greeted(name=name * greeting.times)
+    greeted = Greeted(name=name, text=name * greeting.times)
 
     async def publish(_message: object, context: object) -> None:
         context.publish(greeted)  # type: ignore[attr-defined]
@@ -78,6 +79,14 @@ async def test_a_sidecar_that_is_down(client: httpx2.AsyncClient, sidecar: Memor
     sidecar.down = False
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "down" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("name", "problem"), [("a" * 17_000, "longer than 16384 characters"), ("a%C2%85b", "U+0085")])
+async def test_a_subject_that_no_event_can_have(client: httpx2.AsyncClient, name: str, problem: str):
+    answer = await client.post(f"/greet/{name}", json={"times": 1})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert "subject" in answer.json()["detail"]
+    assert problem in answer.json()["detail"]
 
 
 async def test_an_event_that_is_too_large(client: httpx2.AsyncClient):

@@ -87,7 +87,9 @@ def _checked_out(revision: str, paths: list[Path]) -> Iterator[Path]:
         archive = _git("archive", "--format=tar", revision, "--", *names, revision=revision)
         try:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(folder, filter="data")
+                # Python before 3.11.4, such as that of Debian 12, has no filters.
+                tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+                tar.extractall(folder)  # noqa: S202 - filtered, and git itself stores no paths outside of a folder
         except tarfile.TarError as error:
             raise _unusable(f"{revision} cannot be read: {error}", "Name a folder with the earlier files.") from error
         if missing := [name for name in names if not (Path(folder) / name).exists()]:

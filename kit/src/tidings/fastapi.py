@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tidings.consume.ingress import PREFIX
 from tidings.dapr.app import DaprApp
-from tidings.errors import EventTooLarge, SidecarError, SidecarUnavailable, StateConflict
+from tidings.errors import EventTooLarge, MalformedEvent, SidecarError, SidecarUnavailable, StateConflict
 from tidings.observability import logs, tracing
 from tidings.service import Service
 from tidings.settings import Settings
@@ -81,6 +81,7 @@ def create_app(
     problems.install(app)
     app.add_exception_handler(SidecarError, _unavailable)
     app.add_exception_handler(EventTooLarge, _too_large)
+    app.add_exception_handler(MalformedEvent, _malformed)
     return app
 
 
@@ -154,3 +155,7 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 async def _too_large(_request: Request, error: Exception) -> Response:
     return problems.problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+
+
+async def _malformed(_request: Request, error: Exception) -> Response:
+    return problems.problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
