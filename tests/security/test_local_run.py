@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from tidings.terminal import printable
 from tidings_cli.up import ports, state
 from tidings_cli.up.errors import UpError
 from tidings_cli.up.folder import RunFolder, make_own, write_private
-from tidings_cli.up.logs import parse_line
+from tidings_cli.up.logs import LogFile, parse_line
 from tidings_cli.up.view import log_line
 
 
@@ -83,6 +84,27 @@ def test_a_link_in_the_place_of_the_state_is_not_followed(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="symbolic link"):
         state.write(tmp_path, empty)
     assert victim.read_text() == "precious"
+
+
+def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "orders.log").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        LogFile(tmp_path / "orders.log")
+    log = LogFile(tmp_path / "menu.log", max_bytes=10)
+    (tmp_path / "menu.log.1").symlink_to(victim)  # it is replaced when the log is rotated
+    for _ in range(3):
+        log.write(b"12345678\n")
+    log.close()
+    assert _mode(tmp_path / "menu.log") == 0o600
+    assert victim.read_text() == "precious"
+
+
+def test_nothing_in_the_run_folder_is_written_through_links() -> None:
+    """A folder that was open to others may hold links of theirs when it is closed."""
+    sources = [file for file in Path(state.__file__).parent.glob("*.py") if file.name != "dapr_run.py"]
+    assert not [file.name for file in sources if re.search(r"\.write_(text|bytes)\(|\.open\(\"[wax]", file.read_text())]
 
 
 def test_a_file_that_was_open_to_all_is_closed(tmp_path: Path) -> None:

@@ -377,6 +377,29 @@ async def test_a_customer_without_an_id_is_known_by_the_email_address(shop: Shop
     assert len(ids) == 1
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "strasse@example.org",
+        "bo@strasse.example",
+        "kelvin@example.org",
+        "fi@example.org",
+        "i@example.org",
+        "\ud800@b.c",
+    ],
+)
+async def test_an_address_that_looks_like_another_one_is_not_the_same_customer(shop: Shop, address: str):
+    """Unicode's case folding makes `strasse` of `straße`: the points of one person would be another's."""
+    similar = address.replace("ss", "ß").replace("k", "\u212a").replace("fi", "\ufb01").replace("i@", "\u0130@")
+    statuses = set()
+    for email in (address, similar):
+        body = json.dumps(an_order(customer={"name": "Bo", "email": email}))
+        answer = await shop.http.post("/orders", content=body, headers={"Content-Type": "application/json"})
+        statuses.add(answer.status_code)
+    ids = {item["data"]["customer"]["customerId"] for item in await shop.published("orders.orderPlaced.v1")}
+    assert (len(ids), statuses) == ((0, {422}) if "\ud800" in address else (2, {202}))
+
+
 async def test_who_knows_an_id_learns_nobodys_name_and_address(shop: Shop):
     order_id = await shop.place()
     for token in ("", "guess"):
@@ -386,6 +409,29 @@ async def test_who_knows_an_id_learns_nobodys_name_and_address(shop: Shop):
             for secret in (*CUSTOMER.values(), *ADDRESS.values()):
                 assert secret not in answer.text.replace(order_id, "").replace('"placed', ""), secret
     assert (await shop.look(order_id))["customer"] == CUSTOMER
+
+
+async def test_without_a_token_of_services_nobody_gets_contact_data(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("APP_API_TOKEN", "")
+    shop = Shop()
+    shop.service.settings = Settings()
+    async with lifespan(shop.app), shop.http:
+        await shop.receive("menu.recipePublished", **MARGHERITA)
+        order_id = await shop.place()
+        for headers in ({}, {"dapr-api-token": ""}, {"dapr-api-token": "None"}):
+            answer = await shop.http.get(f"/orders/{order_id}", headers=headers)
+            assert (answer.json()["customer"], answer.json()["address"]) == (None, None)
+
+
+async def test_a_reused_key_and_a_refused_body_say_nothing_of_the_order(shop: Shop):
+    headers = {"Idempotency-Key": "k-1"}
+    placed = (await shop.http.post("/orders", json=an_order(), headers=headers)).json()["orderId"]
+    guessed = {"name": "Eve", "email": "eve@example.org", "customerId": "ada"}
+    for customer in (guessed, {**guessed, "admin": True}):
+        answer = await shop.http.post("/orders", json=an_order(customer=customer), headers=headers)
+        assert answer.status_code == 422
+        for secret in (placed, "Ada", CUSTOMER["email"], *ADDRESS.values()):
+            assert secret not in answer.text
 
 
 async def test_ids_cannot_be_computed_from_what_a_customer_sends(shop: Shop):
@@ -409,6 +455,8 @@ async def test_an_order_that_is_not_paid_for_sends_no_one_an_email(shop: Shop):
     await shop.http.post(f"/orders/{order_id}/cancel")
     refused = await shop.place(customer={"name": "x", "email": "victim@example.org"})
     await shop.receive("payments.paymentRefused", orderId=refused, reason="cardDeclined")
+    for report in ("kitchen.preparationStarted", "kitchen.pizzaBoxed", "delivery.orderCollected"):
+        await shop.receive(report, orderId=await shop.place(), at="2026-11-29T12:00:00Z")
     assert await shop.emails() == []
 
 

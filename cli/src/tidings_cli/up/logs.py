@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
@@ -47,12 +47,17 @@ CLOCK = re.compile(r"[T ](\d\d:\d\d:\d\d)")
 HIDDEN_KEYS = {*TIME_KEYS, "level", "service", "logger", "scope", "instance", "app_id", "type", "ver", "app"}
 
 
+def _open_log(path: Path) -> BinaryIO:
+    """Open a log file for appending; only its owner can read it. Symbolic links are not followed."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
+
+
 class LogFile:
     """Bounded log file of one process; keeps the last lines in memory for reporting a crash."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path, self._max = path, max_bytes
-        self._file = path.open("ab")
+        self._file = _open_log(path)
         self._last: deque[str] = deque(maxlen=LAST_LINES)
 
     def write(self, line: bytes) -> str:
@@ -60,7 +65,7 @@ class LogFile:
         if self._file.tell() + len(line) > self._max:
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._path.open("ab")
+            self._file = _open_log(self._path)
         self._file.write(line)
         self._file.flush()
         text = line.decode(errors="replace").rstrip()

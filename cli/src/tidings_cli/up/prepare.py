@@ -124,7 +124,7 @@ def _write(
         kafka.format_storage(tools["kafka"], data / backends.CONFIGURATION, data)
     if planned.store.process == "postgres":
         init_cluster(tools["initdb"], folder, password)
-    folder.map.write_text(json.dumps(planned.map, indent=1), encoding="utf-8")
+    write_private(folder.map, json.dumps(planned.map, indent=1))
     for app in planned.apps:
         _write_app(
             folder,
@@ -183,4 +183,4 @@ def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any
         file = into / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
         write_private(file, yaml.safe_dump(dict(resource), sort_keys=False))
     folder.policy(app).parent.mkdir(parents=True, exist_ok=True)
-    folder.policy(app).write_text(json.dumps(policy, indent=1), encoding="utf-8")
+    write_private(folder.policy(app), json.dumps(policy, indent=1))

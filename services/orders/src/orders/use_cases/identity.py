@@ -25,8 +25,11 @@ class IdSecret(msgspec.Struct, kw_only=True):
         return self._uuid("order", customer_id, idempotency_key) if idempotency_key else new_id()
 
     def customer_id(self, email: str) -> str:
-        """Return the id of a customer identified by e-mail address."""
-        return self._uuid("customer", email.casefold())
+        """Return the id of a customer identified by e-mail address, whatever the case of its ASCII letters.
+
+        Unicode's case folding would make one of addresses that different persons may have: `straße` and `strasse`.
+        """
+        return self._uuid("customer", email.encode().lower().decode())
 
     def _uuid(self, *parts: str) -> str:
         digest = hmac.digest(self.value.encode(), msgspec.json.encode(parts), hashlib.sha256)
