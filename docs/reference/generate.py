@@ -64,9 +64,9 @@ def settings() -> str:
     names = [*SERVICES, "tidings_archive"]
     modules += [importlib.import_module(f"{name}.settings") for name in names if _has(name, "settings")]
     introduction = (
-        "All settings are environment variables. `tidings up` sets those that say where things are; the others are set "
-        "under `environment` in `tidings.yaml`. An empty value counts as not set; a wrong one stops the program at its "
-        "start and is named."
+        "All settings are environment variables. `tidings up` sets addresses, ports and paths; set the others under "
+        "`environment` in `tidings.yaml`. An empty value counts as not set. An invalid value stops the program at "
+        "startup with an error that names the setting."
     )
     parts = [_settings_of(module, found) for module in modules for found in _classes(module)]
     return page("Settings", introduction, parts)
@@ -121,8 +121,8 @@ def events() -> str:
         for each in types
     ]
     introduction = (
-        f"{len(types)} event types. The archive keeps each of them, which is not said again below. "
-        "The attributes that all events have are explained in [events](../explanation/events.md#metadata-and-data)."
+        f"{len(types)} event types. The archive consumes all of them and is not listed as a consumer below. "
+        "[Events](../explanation/events.md#metadata-and-data) explains the attributes of all events."
     )
     parts = [table(("type", "intent", "published by", "read by"), rows)]
     return page("Events", introduction, [*parts, *(_event(each, readers) for each in types)])
@@ -140,7 +140,7 @@ def _readers(inventory: Inventory) -> dict[str, list[str]]:
 
 
 def _named(apps: Iterable[str]) -> str:
-    return ", ".join(sorted(set(apps))) or "the archive alone"
+    return ", ".join(sorted(set(apps))) or "only the archive"
 
 
 def _topic(kind: EventType, version: Any) -> str:
@@ -210,9 +210,9 @@ def metrics() -> str:
         parts.append(f"## {title}\n\n{table(('metric', 'kind', 'labels', 'meaning'), rows)}")
     introduction = (
         "`GET /metrics` on the metrics port of every service (`TIDINGS_METRICS_PORT`, see `tidings ps --json`) and "
-        "of the cluster's topology controller, in Prometheus' format, beside what `prometheus_client` says of a "
-        "service's process. "
-        "The sidecars have their own, under `dapr_…`. A histogram has `_bucket`, `_sum` and `_count`."
+        "of the cluster's topology controller, in Prometheus' format, together with the process metrics of "
+        "`prometheus_client`. "
+        "Sidecars have their own metrics, named `dapr_…`. A histogram has `_bucket`, `_sum` and `_count`."
     )
     return page("Metrics", introduction, parts)
 
@@ -238,9 +238,9 @@ def cli() -> str:
     for name in commands.COMMANDS:
         parts += _command(f"tidings {name}", group.get_command(None, name))
     introduction = (
-        "Installed as `.venv/bin/tidings`. Exit code 0: all is well; 1: something is wrong or was refused; 2: the "
-        "command was used wrongly. `tidings --version` shows the version; `tidings --install-completion` sets up "
-        "completion in bash, zsh, fish or PowerShell. What `tidings up` does is explained in [the local run](up.md)."
+        "Installed as `.venv/bin/tidings`. Exit codes: 0 for success, 1 for an error or a rejected request, 2 for "
+        "wrong usage. `tidings --version` shows the version; `tidings --install-completion` sets up completion in "
+        "bash, zsh, fish or PowerShell. [The local run](up.md) explains `tidings up`."
     )
     return page("Command line", introduction, parts)
 
@@ -286,8 +286,8 @@ def _given(default: object) -> object:
 def fields() -> str:
     """Every field of the three kinds, with its enforcer."""
     introduction = (
-        "The fields of the specs. A field that nobody enforces does not exist. The last column names the test that "
-        "shows it. *people*: shown to people, with nothing to enforce. [How to add a field](../how-to/add-a-field.md)."
+        "The fields of the specs. Every field is enforced; the last column names the test that verifies it. *people*: "
+        "the field is information for users and needs no enforcement. [How to add a field](../how-to/add-a-field.md)."
     )
     parts = []
     for kind, entries in FIELDS.items():

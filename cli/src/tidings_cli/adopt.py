@@ -21,7 +21,7 @@ def adopt(
 ) -> None:
     """Print EventTypes and EventSubscriptions that plan to the same Dapr resources.
 
-    Whatever is wrong in the old ones, and each difference, is reported on standard error. Exit code 1: an error.
+    Problems in the old resources, and all differences, are reported on standard error. Exit code 1: an error.
 
     From a cluster: kubectl get subscriptions.dapr.io,resiliencies.dapr.io -o yaml > old.yaml; tidings adopt old.yaml
     """

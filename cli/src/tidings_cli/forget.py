@@ -30,10 +30,10 @@ Url = Annotated[
 def forget(
     subject: Subject, *, keys: Keys = None, run_dir: RunDir = Path(RUN_DIR), archive: Url = "", yes: Yes = False
 ) -> None:
-    """Destroy a person's key for good.
+    """Destroy a person's key irreversibly.
 
-    Events and documents with personal data of this person stay, and events can be replayed; their personal fields read
-    `***`. The archive publishes `tidings.subjectForgotten`, at its next start if it is not running now. Exit code 1 if
+    Events and documents about this person remain, and events can be replayed, but their personal fields read `***`.
+    The archive publishes `tidings.subjectForgotten`, at its next start if it is not running now. Exit code 1 if
     there is no key of this person.
     """
     if not subject.isprintable():

@@ -29,7 +29,7 @@ Declared = Annotated[
 
 
 def render(paths: Paths = None, output_format: Format = "yaml", app: App = "", *, declared: Declared = False) -> None:
-    """Print finding app's Dapr Subscriptions, its Resiliency, and its consumer policy as a ConfigMap.
+    """Print each app's Dapr Subscriptions, its Resiliency, and its consumer policy as a ConfigMap.
 
     Resources with errors are left out, as by the operator, and reported on standard error with exit code 1.
     """

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     tidings_master_key: SecretStr | None = Field(
         default=None,
         description="Random text of at least 32 characters that wraps the keys in `TIDINGS_KEYS_URL`; the same for all "
-        "services. Losing it is losing the data",
+        "services. Without it, personal data cannot be decrypted",
     )
     tidings_instance: str = Field(
         default_factory=socket.gethostname, description="Name of this replica; must not change on restart"

@@ -46,7 +46,7 @@ def reported_errors() -> Iterator[None]:
 
 
 def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
-    """Show all processes: state, ports, pids, restarts, memory."""
+    """Show the processes of the run, and the events and unread dead letters that wait at the broker."""
     with reported_errors():
         run_state = state.read(run_dir)
         if as_json:
