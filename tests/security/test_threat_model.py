@@ -54,7 +54,7 @@ def test_each_answer_to_a_threat_names_its_test(row: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    rows(TEXT[TEXT.index("## What holds, by test") : TEXT.index("## How it is checked")]),
+    rows(TEXT[TEXT.index("## Attacks and their tests") : TEXT.index("## How it is checked")]),
     ids=lambda row: row[0][:60],
 )
 def test_each_attack_names_its_test(row: list[str]) -> None:
@@ -62,7 +62,7 @@ def test_each_attack_names_its_test(row: list[str]) -> None:
 
 
 def test_what_is_not_defended_is_said() -> None:
-    said = TEXT[TEXT.index("## What is not defended") : TEXT.index("## What holds, by test")]
+    said = TEXT[TEXT.index("## What is not defended") : TEXT.index("## Attacks and their tests")]
     for each in ("flood of connections", "order's id", "Traffic on the wire", "Payment tokens", "taken over"):
         assert each in said
     assert "**Not defended: namespaces" in TEXT
