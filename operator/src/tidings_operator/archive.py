@@ -3,9 +3,7 @@
 Each namespace has its own archive. The operator chooses the id of a replay, so requests are idempotent.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +13,7 @@ import msgspec
 
 from tidings.terminal import printable
 from tidings.web.answers import AnswerTooLarge, collect
+from tidings_operator.untrusted import InvalidToken, open_session, read_token
 
 TIMEOUT = 15.0
 PAGE = 100
@@ -46,7 +45,7 @@ class Archives:
 
     async def __aenter__(self) -> Self:
         # A separate session without the API server's credentials.
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        self._session = open_session(TIMEOUT)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -116,13 +115,17 @@ class Archive:
         """Return the headers of a request.
 
         The token is read for each request, because its Secret may appear late and change.
+
+        Raises:
+            ArchiveError: The token cannot be read, or cannot be sent in a header.
+
         """
         headers = {"Content-Type": "application/json"}
-        if self._token_file:
-            with suppress(FileNotFoundError):
-                token = (await asyncio.to_thread(Path(self._token_file).read_text)).strip()
-                headers["Authorization"] = f"Bearer {token}"
-        return headers
+        try:
+            token = await read_token(Path(self._token_file)) if self._token_file else ""
+        except InvalidToken as error:
+            raise ArchiveError(f"the token {error}", is_final=False) from error
+        return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
     async def _request(
         self,

@@ -18,6 +18,7 @@ from tidings_operator.cache import Cache
 from tidings_operator.client import PODS, ApiError, Client
 from tidings_operator.settings import Settings
 from tidings_operator.statuses import Observation
+from tidings_operator.untrusted import InvalidToken, open_session, read_token
 
 LOG = logging.getLogger(__name__)
 INJECTED = "dapr.io/sidecar-injected"
@@ -67,9 +68,7 @@ class Observer:
     async def run(self, synced: asyncio.Event) -> None:
         """Query all sidecars every `observe` seconds, and those with changed routes earlier, until cancelled."""
         await synced.wait()
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        # No cookies, which would pass from one tenant's pod to another's.
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with open_session(TIMEOUT) as session:
             due = 0.0
             while True:
                 is_due = time.monotonic() >= due
@@ -132,14 +131,18 @@ class Observer:
         self._cache.observed(app, Observation(common, some, len(pods), min(failed, default=""), routes))
 
     async def _token(self, namespace: str) -> str:
-        """Return the token of a namespace's sidecars. It is read each time, because Secrets are rotated."""
+        """Return the token of a namespace's sidecars. It is read each time, because Secrets are rotated.
+
+        Raises:
+            Unreachable: The token cannot be read, or cannot be sent in a header.
+
+        """
         if not self._settings.sidecar_tokens:
             return ""
         try:
-            file = Path(self._settings.sidecar_tokens, namespace)
-            return (await asyncio.to_thread(file.read_text)).strip()
-        except FileNotFoundError:
-            return ""
+            return await read_token(Path(self._settings.sidecar_tokens, namespace))
+        except InvalidToken as error:
+            raise Unreachable(f"The API token of namespace {namespace} {error}.") from error
 
     async def _ask(self, session: aiohttp.ClientSession, pod: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
         name, address = pod["metadata"]["name"], pod["status"]["podIP"]
