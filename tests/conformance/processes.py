@@ -147,6 +147,16 @@ class Process:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def finished(self, task: asyncio.Future[Any]) -> None:
+        """Forget a task.
+
+        After a death nobody asks how it ended. asyncio would report that while it collects the task, with a traceback
+        that Python 3.11 reads with `ast`: inside of another use of `ast`, that one ends with a SystemError (gh-106905).
+        """
+        self.tasks.discard(task)
+        if self.dead and not task.cancelled():
+            task.exception()
+
     async def published_all(self) -> None:
         """Wait until everything is published."""
         await poll(lambda: self.dead or self.service.outbox.depth == 0)
@@ -158,7 +168,7 @@ def owned(loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> asyncio.Fut
     process = Process.current.get()
     if process is not None:
         process.tasks.add(task)
-        task.add_done_callback(process.tasks.discard)
+        task.add_done_callback(process.finished)
     return task
 
 

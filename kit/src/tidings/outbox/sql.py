@@ -102,7 +102,6 @@ class Database:
         self.engine = self._open(durable=True)
         self._relaxed: AsyncEngine | None = None
         self._autocommit: AsyncEngine | None = None
-        self._in_use = 0
         self._closed = False
 
     def _open(self, *, durable: bool) -> AsyncEngine:
@@ -159,28 +158,22 @@ class Database:
     @asynccontextmanager
     async def _checked_out(self, engine: AsyncEngine, *, write: bool) -> AsyncIterator[AsyncConnection]:
         async with self._writing if write else contextlib.nullcontext():
-            self._check_open()
-            self._in_use += 1
-            try:
-                async with engine.connect() as connection:
+            if self._is_closed():
+                raise SidecarUnavailable(f"{_place(self.url)}: closed")
+            async with engine.connect() as connection:
+                try:
                     yield connection
-            finally:
-                self._in_use -= 1
-                if self._closed and not self._in_use:
-                    await self._dispose()
+                finally:
+                    # The pool that it would return to is disposed of, and would leave it open.
+                    if self._is_closed() and not connection.closed:
+                        await connection.invalidate()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SidecarUnavailable(f"{_place(self.url)}: closed")
+    def _is_closed(self) -> bool:  # a call, because mypy takes it that an attribute keeps its value
+        return self._closed
 
     async def close(self) -> None:
         """Close every connection; those in use as soon as they are no longer. No more are opened afterwards."""
         self._closed = True
-        if not self._in_use:
-            await self._dispose()
-
-    async def _dispose(self) -> None:
-        # SQLAlchemy would give connections in use back to a pool that has been disposed of, and leave them open.
         for engine in (self.engine, self._relaxed, self._autocommit):
             if engine is not None:
                 await engine.dispose()
