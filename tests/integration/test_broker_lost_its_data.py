@@ -19,7 +19,7 @@ from tests.support.brokers import available
 
 from tidings.brokers.jetstream import ensure_streams, missing
 from tidings.brokers.kafka import Address, ensure_topics
-from tidings.brokers.rabbitmq import queue_consumers
+from tidings.brokers.rabbitmq import queue_consumers, queue_name
 from tidings_cli.testing.programs import Ports, rabbitmq_server
 from tidings_cli.up import state
 from tidings_cli.up.run import Run, running
@@ -64,7 +64,7 @@ def _delete_topics(url: str) -> list[str]:
 def _delete_queues(url: str) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
-    channel.queue_delete(f"receiver-{TOPIC}")
+    channel.queue_delete(queue_name("receiver", TOPIC))
     channel.exchange_delete(TOPIC)
     connection.close()
 
@@ -185,7 +185,7 @@ async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbit
 
 def _orphaned(url: str) -> pika.BlockingConnection:
     connection = pika.BlockingConnection(pika.URLParameters(url + "?heartbeat=0"))
-    connection.channel().basic_consume(f"receiver-{TOPIC}", lambda *_: None)
+    connection.channel().basic_consume(queue_name("receiver", TOPIC), lambda *_: None)
     return connection
 
 

@@ -59,7 +59,7 @@ def install(folder: Path, wheels: Path, clean: dict[str, str], *requirements: st
 
 
 def test_the_command_line_works_without_the_repository(wheels: Path, tmp_path: Path, clean: dict[str, str]) -> None:
-    requirements = ("tidings[fastapi,otlp,sql,testing]", "tidings-cli", "pytest", "pytest-asyncio")
+    requirements = ("tidings[fastapi,otlp,personal,sql,testing]", "tidings-cli", "pytest", "pytest-asyncio")
     programs = install(tmp_path / "env", wheels, clean, *requirements)
     shop = tmp_path / "shop"
     shop.mkdir()
