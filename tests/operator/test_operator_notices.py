@@ -122,6 +122,7 @@ async def test_an_archive_that_is_away_delays_nothing_and_gets_the_notices_later
     await until(lambda: made.notifier._unavailable == {namespace}, "the archive does not answer")
     cluster.apply(shop.event_type(namespace, "orders.orderLost"))
     await until(lambda: shop.conditions(cluster, lost)["Ready"]["status"] == "True", "it is still reconciled")
+    await until(lambda: not made.notifier._present(datetime.now(UTC)), "the operator's cache has the status, too")
     cluster.apply(shop.subscription(namespace, "again", type="orders.orderGone", consumer=KITCHEN))
     made.archives._url = how["archive_url"]
     await until(lambda: data(room, "subscriptionFailed"), "the archive is back")
