@@ -70,7 +70,6 @@ def without_personal_data() -> Iterator[None]:
         "encrypt_document": lambda _value, data, _name: data,
         "decrypt_document": lambda _model, data, _name: data,
         "remembering": nullcontext,
-        "has_values": lambda: False,
     }
     with mock.patch.multiple(personal, **nothing):
         yield

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psycopg
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
+from tests.support.postgres import own_database
 from tests.unit.test_archive_service import OUTCOME, PLACED, Archive, confirm, dead, fact, patience, running
 
 __all__ = ["patience"]
@@ -89,13 +87,8 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         async with running(tmp_path) as made:
             yield made
         return
-    server, name = request.getfixturevalue("postgres"), f"archive_{uuid.uuid4().hex}"
-    url = sa.make_url(server).set(database=name).render_as_string()
-    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as admin:
-        await admin.execute(f'create database "{name}"')
-        async with running(tmp_path, url=url) as made:
-            yield made
-        await admin.execute(f'drop database "{name}" with (force)')
+    async with own_database(request.getfixturevalue("postgres")) as url, running(tmp_path, url=url) as made:
+        yield made
 
 
 async def deliver(archive: Archive, topic: str, body: bytes) -> None:

@@ -7,7 +7,6 @@ import itertools
 import json
 import signal
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 
 import httpx2
 import nats as nats_client
-import psycopg
 import pytest
-import sqlalchemy as sa
 from tests.support.bad_events import publish
+from tests.support.postgres import own_database
 
 from tidings.brokers.jetstream import stream_name
 from tidings.messages.envelope import timestamp
@@ -38,11 +36,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 
 @pytest.fixture
 async def database(postgres: str) -> AsyncIterator[str]:
-    name = f"archive_{uuid.uuid4().hex}"
-    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
-        await server.execute(f'create database "{name}"')
-        yield sa.make_url(postgres).set(database=name).render_as_string()
-        await server.execute(f'drop database "{name}" with (force)')
+    async with own_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
-import sqlalchemy as sa
+from tests.support.postgres import own_database
 
 from tidings import Service, Settings
 from tidings.consume.policy import Policy, SubscriptionPolicy
@@ -73,10 +71,8 @@ async def replicas(
 ) -> AsyncIterator[tuple[Replica, Replica, MemoryBroker]]:
     monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.0, replay_rate=1000))
     monkeypatch.setattr(consumers, "known_consumers", frozenset[str])
-    name, broker = f"archive_{uuid.uuid4().hex}", MemoryBroker()
-    url = sa.make_url(postgres).set(database=name).render_as_string()
-    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
-        await server.execute(f'create database "{name}"')
+    broker = MemoryBroker()
+    async with own_database(postgres) as url:
         one, two = Replica(url, broker, "one"), Replica(url, broker, "two")
         for item in (one, two):
             await item.service.start()
@@ -85,7 +81,6 @@ async def replicas(
         for item in (one, two):
             await item.http.aclose()
             await item.service.stop()
-        await server.execute(f'drop database "{name}" with (force)')
 
 
 def fact(identity: str, **attributes: Any) -> bytes:

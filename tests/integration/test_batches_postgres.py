@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
+from tests.support.postgres import own_database
 
 from tidings import Event, Handlers, Rejected, Service, Settings, event
 from tidings.outbox.table import TableOutbox
@@ -48,12 +47,9 @@ def body(number: int) -> bytes:
 
 @pytest.fixture
 async def replicas(postgres: str) -> AsyncIterator[list[Service]]:
-    name, handlers = f"shop_{uuid.uuid4().hex}", Handlers()
+    handlers = Handlers()
     handlers.batch(Sold, batch_size=40)(keep)
-    url = sa.make_url(postgres).set(database=name).render_as_string()
-    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server, AsyncExitStack() as stack:
-        await server.execute(f'create database "{name}"')
-        stack.push_async_callback(server.execute, f'drop database "{name}" with (force)')
+    async with own_database(postgres) as url, AsyncExitStack() as stack:
         services = []
         for instance in ("one", "two"):
             settings, outbox = Settings(tidings_instance=instance), TableOutbox.on(url, tables=metadata)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -69,6 +70,14 @@ def _delete_queues(url: str) -> None:
     connection.close()
 
 
+@asynccontextmanager
+async def numbered(broker: str, folder: Path) -> AsyncIterator[tuple[Run, Numbers]]:
+    """Run the system whose numbers can be counted on a broker."""
+    options = Options(free_ports=True, run_dir=folder / "run", broker=broker)
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+        yield run, Numbers(run.url, client)
+
+
 async def until_repaired(run: Run) -> list[str]:
     """Wait until all is as it was, and return what was repaired."""
     async with asyncio.timeout(120):
@@ -114,9 +123,7 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
 ) -> None:
     """`recreated`: somebody else creates the topics again before the watch looks."""
     address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
-    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
-        numbers = Numbers(run.url, client)
+    async with numbered(address, tmp_path) as (run, numbers):
         await numbers.send(["before"])
         assert (await numbers.settled(["before"])).faultless
         await lose_everything(run, recreated=recreated)
@@ -136,9 +143,7 @@ async def test_the_events_that_wait_for_an_app_that_is_away_are_shown(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
-    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
-        numbers = Numbers(run.url, client)
+    async with numbered(address, tmp_path) as (run, numbers):
         async with run.stopped("receiver"):
             await numbers.send(["late"])
             async with asyncio.timeout(120):
@@ -156,9 +161,7 @@ async def test_dead_letters_that_no_app_reads_are_shown(
 ) -> None:
     """The system has no archive."""
     address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
-    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=address)
-    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
-        numbers = Numbers(run.url, client)
+    async with numbered(address, tmp_path) as (run, numbers):
         await numbers.send(["first", "second"], poisoned=1)
         async with asyncio.timeout(120):
             while state.read(run.run_dir).unread_dead_letters != {"deadletter.receiver": 2}:  # noqa: ASYNC110 - polled
@@ -168,9 +171,7 @@ async def test_dead_letters_that_no_app_reads_are_shown(
 
 async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbitmq: str, tmp_path: Path) -> None:
     """Another consumer takes its share of the messages, as daprd's own does after a call's answer went to another."""
-    options = Options(free_ports=True, run_dir=tmp_path / "run", broker=rabbitmq)
-    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
-        numbers = Numbers(run.url, client)
+    async with numbered(rabbitmq, tmp_path) as (run, numbers):
         connection = await asyncio.to_thread(_orphaned, run.broker_url)
         await numbers.send(["held"])
         reported = await until_reported(run)

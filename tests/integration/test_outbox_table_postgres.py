@@ -22,6 +22,7 @@ from tests.conformance.table import (
     published,
 )
 from tests.support.cancelling import cancelled, checked_out, uncollected
+from tests.support.postgres import own_database
 from tests.support.refused_writes import (
     ANYWHERE,
     POSTGRESQL,
@@ -53,11 +54,8 @@ class Opened(Event, kw_only=True):
 @pytest.fixture
 async def database_url(postgres: str) -> AsyncIterator[str]:
     """A database of the test's own."""
-    name = f"shop_{uuid.uuid4().hex}"
-    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as server:
-        await server.execute(f'create database "{name}"')
-        yield sa.make_url(postgres).set(database=name).render_as_string()
-        await server.execute(f'drop database "{name}" with (force)')
+    async with own_database(postgres) as url:
+        yield url
 
 
 class TestTableOnPostgresql(TableConformance):

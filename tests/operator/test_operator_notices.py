@@ -14,15 +14,14 @@ from pydantic import SecretStr
 from tests.operator import shop, webhooks
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
+from tests.operator.serving import serving
 from tests.operator.webhooks import Guarded, guarded
 from tests.unit.test_archive_notices import Room, opened
 
 from tidings.testing import Clock
-from tidings.testing.asgi import App
 from tidings_archive import notices
 from tidings_archive.settings import ArchiveSettings
 from tidings_cli.testing.programs import Ports
-from tidings_cli.testing.serving import Served
 
 __all__ = ["guarded"]
 pytestmark = pytest.mark.real
@@ -46,23 +45,11 @@ async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 @pytest_asyncio.fixture
 async def how(room: Room, ports: Ports, tmp_path: Path, namespace: str) -> AsyncIterator[dict[str, Any]]:
     """Settings of an operator that knows the archive's address and token."""
-    app: App = room.http._transport.app  # type: ignore[attr-defined]
-
-    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for done in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{done}.complete"})
-
     tokens = tmp_path / "tokens"
     tokens.mkdir()
     (tokens / namespace).write_text("s3cret")
-    server = Served(without_lifespan, ports.take())
-    await server.start()
-    yield {"archive_url": server.url, "archive_tokens": str(tokens), **FREQUENT}
-    await server.stop()
+    async with serving(room.http, ports.take()) as server:
+        yield {"archive_url": server.url, "archive_tokens": str(tokens), **FREQUENT}
 
 
 def data(room: Room, kind: str) -> list[dict[str, Any]]:

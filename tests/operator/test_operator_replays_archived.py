@@ -11,9 +11,9 @@ import pytest_asyncio
 from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
+from tests.operator.serving import serving
 from tests.unit.test_archive_service import Archive, dead, fact, patience, running
 
-from tidings.testing.asgi import App
 from tidings_cli.testing.programs import Ports
 from tidings_cli.testing.serving import Served
 from tidings_operator import replaying
@@ -42,20 +42,8 @@ async def archive(tmp_path: Path) -> AsyncIterator[Archive]:
 @pytest_asyncio.fixture
 async def served(archive: Archive, ports: Ports) -> AsyncIterator[Served]:
     """The same over HTTP."""
-    app: App = archive.http._transport.app  # type: ignore[attr-defined]
-
-    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for done in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{done}.complete"})
-
-    server = Served(without_lifespan, ports.take())
-    await server.start()
-    yield server
-    await server.stop()
+    async with serving(archive.http, ports.take()) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """Pattern of texts without control characters, which no attribute of an event contains."""
 Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
+Requester = Annotated[str, StringConstraints(min_length=1, max_length=access.MAX_NAME_LENGTH, pattern=PLAIN)]
+"""Who requests a change, as the client claims it."""
 
 
 def current_database(service: CurrentService) -> Database:

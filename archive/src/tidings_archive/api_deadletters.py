@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tidings.fastapi import CurrentService
 from tidings_archive import access, deadletters, responses
-from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
-from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Text, http_errors
+from tidings_archive.access import CurrentClient
+from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Requester, Text, http_errors
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, State
 from tidings_archive.storage import MAX_NUMBER
@@ -27,13 +27,7 @@ Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    by: str = Field(
-        default="unknown",
-        min_length=1,
-        max_length=MAX_NAME_LENGTH,
-        pattern=PLAIN,
-        description="Who decides this, for the audit log",
-    )
+    by: Requester = Field(default="unknown", description="Who decides this, for the audit log")
 
 
 class ReplayBody(_Body):

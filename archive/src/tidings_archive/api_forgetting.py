@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
 from tidings_archive import access, forgetting
-from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
-from tidings_archive.api import PLAIN, http_errors
+from tidings_archive.access import CurrentClient
+from tidings_archive.api import PLAIN, Requester, http_errors
 
 router = APIRouter(prefix="/subjects", tags=["subjects"], dependencies=[Depends(access.require_reader)])
 
@@ -23,13 +23,7 @@ class ForgetBody(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     subject: Annotated[str, Field(min_length=1, max_length=1024, pattern=PLAIN, description="The person's pseudonym")]
-    by: str = Field(
-        default="unknown",
-        min_length=1,
-        max_length=MAX_NAME_LENGTH,
-        pattern=PLAIN,
-        description="Who asks, for the audit",
-    )
+    by: Requester = Field(default="unknown", description="Who asks, for the audit")
 
 
 class Forgotten(BaseModel):

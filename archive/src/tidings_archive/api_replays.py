@@ -12,8 +12,8 @@ from pydantic.alias_generators import to_camel
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, replays, responses
-from tidings_archive.access import MAX_NAME_LENGTH, CurrentClient
-from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Text, http_errors
+from tidings_archive.access import CurrentClient
+from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Requester, Text, http_errors
 from tidings_archive.events import ReplayEvents
 from tidings_archive.replays import ReplayError, ReplayOrder, UnknownReplay
 
@@ -22,9 +22,7 @@ _STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownReplay: HTTPStatus.NOT_FOUND,
     ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-By = Annotated[
-    str, Query(min_length=1, max_length=MAX_NAME_LENGTH, pattern=PLAIN, description="Who cancels it, for the audit log")
-]
+By = Annotated[Requester, Query(description="Who cancels it, for the audit log")]
 
 
 class ReplayBody(BaseModel):
@@ -61,13 +59,7 @@ class ReplayBody(BaseModel):
     rate_per_second: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Largest number of events per second"
     )
-    by: str = Field(
-        default="unknown",
-        min_length=1,
-        max_length=MAX_NAME_LENGTH,
-        pattern=PLAIN,
-        description="Who asks, for the audit log",
-    )
+    by: Requester = Field(default="unknown", description="Who asks, for the audit log")
 
     def request(self) -> ReplayEvents:
         """Return the command."""

@@ -53,10 +53,11 @@ def named(other: Resource[Any], reader: Resource[Any]) -> str:
 def of_type(event_type: EventType, inventory: Inventory) -> Iterator[Finding]:
     """Yield an error for each version whose channel the type may not own."""
     own = fold(event_type.spec.type)
+    internal = "archive" if own.startswith("archive.") else ""
+    if is_own(event_type.spec.type, event_type.spec.producers):
+        internal = OWN_DOMAIN
     for topic in dict.fromkeys(event_type.spec.topic(version) for version in event_type.spec.versions):
         shape = _CHANNEL.fullmatch(fold(topic))
-        internal = "archive" if own.startswith("archive.") else ""
-        internal = OWN_DOMAIN if is_own(event_type.spec.type, event_type.spec.producers) else internal
         reason = _reserved(topic, but=internal)
         if not reason and shape and shape["type"] != own:
             reason = f"is named like a channel of {topic.rpartition('.')[0]}"

@@ -60,29 +60,20 @@ def ps(*, run_dir: RunDir = Path(RUN_DIR), as_json: Json = False) -> None:
             console = Console()
             width = console.width if console.is_terminal else 2 * WIDE  # a pipe has no width
             console.print(table(run_state, table_rows(run_state.processes), width=width), width=width)
-            if run_state.broker_problem:
-                console.print(
-                    f"{run_state.broker}: {printable(run_state.broker_problem)}", markup=False, highlight=False
-                )
-            if run_state.broker_lag:
-                waiting = ", ".join(f"{count} for {app}" for app, count in run_state.broker_lag.items())
-                console.print(
-                    f"{run_state.broker}: waiting events: {printable(waiting)}", markup=False, highlight=False
-                )
-            if run_state.unread_dead_letters:
-                unread = ", ".join(f"{count} in {topic}" for topic, count in run_state.unread_dead_letters.items())
-                console.print(
-                    f"{run_state.broker}: dead letters that no app has read: {printable(unread)}",
-                    markup=False,
-                    highlight=False,
-                )
-            if run_state.broker_repairs:
-                latest = printable(run_state.latest_repairs[-1])
-                console.print(
-                    f"{run_state.broker}: repaired {run_state.broker_repairs} times, latest: {latest}",
-                    markup=False,
-                    highlight=False,
-                )
+            for remark in _about_broker(run_state):
+                console.print(f"{run_state.broker}: {printable(remark)}", markup=False, highlight=False)
+
+
+def _about_broker(run_state: state.RunState) -> Iterator[str]:
+    if run_state.broker_problem:
+        yield run_state.broker_problem
+    if run_state.broker_lag:
+        yield f"waiting events: {', '.join(f'{count} for {app}' for app, count in run_state.broker_lag.items())}"
+    if run_state.unread_dead_letters:
+        unread = ", ".join(f"{count} in {topic}" for topic, count in run_state.unread_dead_letters.items())
+        yield f"dead letters that no app has read: {unread}"
+    if run_state.broker_repairs:
+        yield f"repaired {run_state.broker_repairs} times, latest: {run_state.latest_repairs[-1]}"
 
 
 def logs(

@@ -10,7 +10,7 @@ For the same reason, dead letters that no app reads are held in a queue of their
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +56,14 @@ def _connected(url: str, failure: str = "RabbitMQ does not answer ({})") -> Iter
         raise QueueError(failure.format(f"{type(error).__name__}: {error}")) from error
 
 
+def _existing(connection: pika.BlockingConnection, queue: str) -> Any | None:
+    """Return a queue's `message_count` and `consumer_count`, or None if it does not exist."""
+    try:
+        return connection.channel().queue_declare(queue, passive=True).method
+    except ChannelClosedByBroker:
+        return None
+
+
 def queue_consumers(
     url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> tuple[list[str], dict[tuple[str, str], int]]:
@@ -74,10 +82,9 @@ def queue_consumers(
                 connection.channel().exchange_declare(topic, passive=True)
             except ChannelClosedByBroker:
                 lost.append(topic)
-            try:
-                queue = connection.channel().queue_declare(queue_name(app, topic), passive=True)
-                consumers[app, topic] = queue.method.consumer_count
-            except ChannelClosedByBroker:
+            if queue := _existing(connection, queue_name(app, topic)):
+                consumers[app, topic] = queue.consumer_count
+            else:
                 lost.append(queue_name(app, topic))
     return lost, consumers
 
@@ -92,9 +99,8 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
     waiting: dict[tuple[str, str], int] = {}
     with _connected(url) as connection:
         for app, topic in sorted(set(readers)):
-            with suppress(ChannelClosedByBroker):
-                queue = connection.channel().queue_declare(queue_name(app, topic), passive=True)
-                waiting[topic, app] = queue.method.message_count
+            if queue := _existing(connection, queue_name(app, topic)):
+                waiting[topic, app] = queue.message_count
     return waiting
 
 
@@ -108,9 +114,8 @@ def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
     result: dict[str, int] = {}
     with _connected(url) as connection:
         for topic in sorted(set(topics)):
-            with suppress(ChannelClosedByBroker):
-                queue = connection.channel().queue_declare(_holding(topic), passive=True)
-                result[topic] = queue.method.message_count
+            if queue := _existing(connection, _holding(topic)):
+                result[topic] = queue.message_count
     return result
 
 
@@ -166,11 +171,10 @@ def _move_held(connection: pika.BlockingConnection, topic: str, queues: list[str
 
     A message that is moved twice, because the connection was lost in between, is recognised by its event's identity.
     """
-    holding, channel = _holding(topic), connection.channel()
-    try:
-        channel.queue_declare(holding, passive=True)
-    except ChannelClosedByBroker:  # nothing is held
+    holding = _holding(topic)
+    if not _existing(connection, holding):
         return
+    channel = connection.channel()
     channel.queue_unbind(holding, topic)
     channel.confirm_delivery()
     while True:

@@ -162,9 +162,9 @@ class Runner:
 
 def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
     """Mask personal data of the event in the outcome's reason, which is logged, traced and dead-lettered."""
-    if isinstance(outcome, Done) or not (delivery.envelope.datasubject or personal.has_values()):
+    if isinstance(outcome, Done):
         return outcome
-    return replace(outcome, reason=personal.redact(delivery.envelope, outcome.reason))
+    return replace(outcome, reason=personal.redact(outcome.reason, personal.personal_values(delivery.envelope)))
 
 
 def _with_retry_limit(outcome: Outcome, handler: Handler, delivery: DeliveryContext, retry: RetryPolicy) -> Outcome:

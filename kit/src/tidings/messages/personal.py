@@ -28,8 +28,8 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -179,17 +179,12 @@ _seen: ContextVar[set[str] | None] = ContextVar("personal_values", default=None)
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Remember the personal values of documents that are loaded or saved in this context, for `redact`."""
+    """Remember the personal values of documents that are loaded or saved in this context, for `personal_values`."""
     token = _seen.set(set())
     try:
         yield
     finally:
         _seen.reset(token)
-
-
-def has_values() -> bool:
-    """Return True if documents with personal values have been loaded or saved in this context."""
-    return bool(_seen.get())
 
 
 def _note(text: str) -> None:
@@ -198,16 +193,20 @@ def _note(text: str) -> None:
         seen.add(text)
 
 
-def redact(envelope: Envelope, text: str) -> str:
-    """Mask the personal values of an event, and of the documents loaded or saved for it, in a text such as an error."""
+def personal_values(*envelopes: Envelope) -> set[str]:
+    """Return the personal values of events, and of the documents loaded or saved for them in this context."""
     values = set(_seen.get() or ())
-    if envelope.datasubject:
-        try:
-            opened = _opener(envelope)
-            values |= {opened(found[1]) for found in _ENCRYPTED.finditer(bytes(envelope.data))}
-        except MalformedEvent:
-            pass  # nothing was decrypted, so the text holds no value of the event
-    for value in sorted(values - {"", MASK}, key=len, reverse=True):
+    for envelope in envelopes:
+        if envelope.datasubject:
+            with suppress(MalformedEvent):  # nothing was decrypted, so no text holds a value of the event
+                opened = _opener(envelope)
+                values |= {opened(found[1]) for found in _ENCRYPTED.finditer(bytes(envelope.data))}
+    return values - {"", MASK}
+
+
+def redact(text: str, values: Iterable[str]) -> str:
+    """Mask personal values in a text, such as an error; a long value is masked before a short one that it contains."""
+    for value in sorted(values, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
     return text
 

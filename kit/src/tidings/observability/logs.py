@@ -11,7 +11,7 @@ from typing import Any, Literal
 import structlog
 
 from tidings.messages.delivery import DeliveryContext
-from tidings.messages.personal import has_values, redact
+from tidings.messages.personal import personal_values, redact
 
 handling: ContextVar[DeliveryContext | None] = ContextVar("handling", default=None)
 """The delivery being handled, whose ids are added to each log line."""
@@ -34,9 +34,9 @@ def redact_personal_data(_logger: Any, _method: str, line: MutableMapping[str, A
     """Mask personal data of the event being handled and its documents, such as a value in an exception's message."""
     delivery = handling.get()
     if delivery is not None:
-        for envelope in (delivery.envelope, *delivery.batch_members):
-            if envelope.datasubject or has_values():
-                line.update({name: redact(envelope, value) for name, value in line.items() if isinstance(value, str)})
+        values = personal_values(delivery.envelope, *delivery.batch_members)
+        if values:
+            line.update({name: redact(value, values) for name, value in line.items() if isinstance(value, str)})
     return line
 
 
