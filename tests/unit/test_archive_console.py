@@ -10,17 +10,13 @@ from typing import Any
 import httpx2
 import pytest
 from tests.support.newsroom import Newsroom, contract_map
-from tests.support.planned import ROOT
 
 from tidings.messages.envelope import timestamp
 from tidings.web.guard import PAGE_POLICY
 from tidings_archive.console import STATIC, VIEWS, WINDOW
 from tidings_archive.settings import ArchiveSettings
 
-FILES = [file for file in sorted(Path(STATIC).rglob("*")) if file.is_file()]
 VENDORED = Path(STATIC) / "vendor"
-OWN = [file for file in FILES if VENDORED not in file.parents]
-SHARED = ("css/base.css", "css/frame.css", "js/dom.js", "js/theme.js", "icon.svg")
 
 
 @pytest.fixture
@@ -36,35 +32,6 @@ async def http(newsroom: Newsroom) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_policy_allows_nothing_inline_and_no_other_origin() -> None:
-    assert "unsafe" not in PAGE_POLICY
-    assert "http" not in PAGE_POLICY
-    assert PAGE_POLICY.startswith("default-src 'none'")
-
-
-def test_the_page_makes_no_external_requests_and_writes_no_markup() -> None:
-    for file in OWN:
-        text = file.read_text()
-        assert [word for word in text.split() if "://" in word and "www.w3.org" not in word] == [], file
-        assert "style=" not in text, file
-        assert "innerHTML" not in text, file
-
-
-def test_every_referenced_file_exists() -> None:
-    index = (Path(STATIC) / "index.html").read_text()
-    for named in re.findall(r'(?:href|src)="/console/assets/([^"]+)"', index):
-        assert (Path(STATIC) / named).is_file(), named
-    for file in OWN:
-        for named in re.findall(r'from "(\.[^"]+)"', file.read_text()):
-            assert (file.parent / named).is_file(), (file, named)
-
-
-@pytest.mark.parametrize("name", SHARED)
-def test_the_console_is_the_storefronts_sister(name: str) -> None:
-    storefront = ROOT / "services/storefront/src/storefront/static" / name
-    assert (Path(STATIC) / name).read_bytes() == storefront.read_bytes(), f"copy {storefront} here again"
 
 
 def test_the_library_is_the_published_one_with_its_licence() -> None:

@@ -14,10 +14,8 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
-from tidings.web.guard import PAGE_POLICY
+from tidings.web.pages import Assets, page_router
 from tidings_archive import deadletters, event_queries
 from tidings_archive.access import CurrentClient, Role, require_reader
 from tidings_archive.api import CurrentDatabase
@@ -29,9 +27,6 @@ VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/repla
 """Paths that the page's router handles."""
 WINDOW = 60.0
 """Seconds over which events are counted."""
-
-# File names have no version, so browsers must revalidate cached files.
-HEADERS = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
 
 router = APIRouter(tags=["console"])
 Chosen = Annotated[ArchiveSettings, Depends(settings)]
@@ -93,29 +88,8 @@ async def get_map(chosen: Chosen) -> Response:
     return FileResponse(chosen.map, media_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
-async def page() -> FileResponse:
-    """Return the page; its script selects the view by path."""
-    return FileResponse(f"{STATIC}/index.html", headers=HEADERS)
-
-
-for view in VIEWS:
-    router.add_api_route(view, page, methods=["GET", "HEAD"], include_in_schema=False)
-
-
-class Assets(StaticFiles):
-    """Static files of the page."""
-
-    def __init__(self) -> None:
-        super().__init__(directory=STATIC)
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file, or 304 if the cached copy is current."""
-        response = await super().get_response(path, scope)
-        response.headers.update(HEADERS)
-        return response
-
-
 def install(app: FastAPI) -> None:
     """Add the console to an application."""
     app.include_router(router)
-    app.mount("/console/assets", Assets())
+    app.include_router(page_router(STATIC, VIEWS))
+    app.mount("/console/assets", Assets(STATIC))

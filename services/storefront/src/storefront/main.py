@@ -14,6 +14,7 @@ from storefront.adapters.upstreams import Upstreams
 from storefront.settings import StorefrontSettings
 from tidings.fastapi import EventApp, create_app
 from tidings.settings import Settings
+from tidings.web.pages import Assets
 
 
 def application(settings: StorefrontSettings, kit_settings: Settings | None = None) -> EventApp:
@@ -28,7 +29,7 @@ def application(settings: StorefrontSettings, kit_settings: Settings | None = No
         "storefront", [api.router], lifespan=lifespan, settings=kit_settings, max_body=LARGEST, description=__doc__
     )
     app.state.settings, app.state.upstreams = settings, Upstreams.of(settings)
-    app.mount("/assets", page.Assets())
+    app.mount("/assets", Assets(page.STATIC))
     app.include_router(page.router)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     return app

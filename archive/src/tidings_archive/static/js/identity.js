@@ -2,7 +2,7 @@
 
 import { ask, credentials, Problem } from "./api.js";
 import { fill, h } from "./dom.js";
-import { read, write } from "./memory.js";
+import { read, write } from "./storage.js";
 
 /**
  * What a dialog asks of its visitor.

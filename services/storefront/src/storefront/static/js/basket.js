@@ -4,7 +4,8 @@ import { catalogue, itemFor } from "./catalogue.js";
 import { fill, h, speak } from "./dom.js";
 import { icon } from "./icons.js";
 import { pizza } from "./pizza.js";
-import { basket, MOST_PIZZAS, onChange } from "./store.js";
+import { onChange } from "./storage.js";
+import { basket, MOST_PIZZAS } from "./store.js";
 import { money, pizzas } from "./words.js";
 
 /** What the basket costs by the menu that the page knows; null where a price is unknown. */

@@ -1,7 +1,7 @@
 /** The menu as the page knows it: asked for again and again, and kept for the time that it cannot be asked. */
 
 import { ask, Problem } from "./api.js";
-import { read, write } from "./store.js";
+import { read, write } from "./storage.js";
 
 const EVERY = 10_000; // milliseconds: what sells out is seen soon, and ordering it would be refused anyway
 

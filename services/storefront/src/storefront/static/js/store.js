@@ -1,46 +1,9 @@
-/** What this browser remembers: basket, orders, who orders, the menu as last seen. Every tab sees the same. */
+/** What this browser keeps of the shop: the basket and the orders. */
 
-const PREFIX = "pizza.";
+import { read, write } from "./storage.js";
+
 const MOST_ORDERS = 50;
 export const MOST_PIZZAS = 100;
-const listeners = new Map();
-const memory = new Map(); // where the browser lets us keep nothing, it lasts as long as the tab
-
-export function read(name, otherwise) {
-  try {
-    const text = localStorage.getItem(PREFIX + name);
-    return text === null ? memory.get(name) ?? otherwise : JSON.parse(text);
-  } catch {
-    return memory.get(name) ?? otherwise;
-  }
-}
-
-export function write(name, value) {
-  memory.set(name, value);
-  try {
-    localStorage.setItem(PREFIX + name, JSON.stringify(value));
-  } catch {
-    // Full or forbidden: the copy in memory has to do.
-  }
-  tell(name);
-}
-
-/** Call a function at each change of a value, by this tab or another; answers how to stop that. */
-export function onChange(name, listener) {
-  const own = listeners.get(name) ?? new Set();
-  listeners.set(name, own.add(listener));
-  return () => own.delete(listener);
-}
-
-const tell = (name) => [...(listeners.get(name) ?? [])].forEach((listener) => listener());
-
-addEventListener("storage", ({ key }) => {
-  const names = key === null ? [...listeners.keys()] : [key.slice(PREFIX.length)];
-  for (const name of names) {
-    memory.delete(name);
-    tell(name);
-  }
-});
 
 /** The basket: how many of each pizza, in the order in which they were put in. */
 export const basket = {

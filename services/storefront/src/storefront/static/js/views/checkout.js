@@ -5,7 +5,8 @@ import { missing, showBasket } from "../basket.js";
 import { catalogue, itemFor } from "../catalogue.js";
 import { fill, h } from "../dom.js";
 import { icon } from "../icons.js";
-import { basket, orders, read, write } from "../store.js";
+import { read, write } from "../storage.js";
+import { basket, orders } from "../store.js";
 import { together } from "../words.js";
 
 const AGAIN_AFTER = [1500, 4000]; // milliseconds: nobody has to press a button because of one lost answer

@@ -4,7 +4,8 @@ import { ask, Problem } from "../api.js";
 import { catalogue, itemFor } from "../catalogue.js";
 import { fill, h } from "../dom.js";
 import { pizza } from "../pizza.js";
-import { onChange, orders } from "../store.js";
+import { onChange } from "../storage.js";
+import { orders } from "../store.js";
 import { day, money, stageName } from "../words.js";
 
 const MOST_ASKED = 10;

@@ -5,7 +5,8 @@ import { catalogue } from "../catalogue.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
 import { pizza } from "../pizza.js";
-import { basket, MOST_PIZZAS, onChange } from "../store.js";
+import { onChange } from "../storage.js";
+import { basket, MOST_PIZZAS } from "../store.js";
 import { clock, money, pizzas, together, words } from "../words.js";
 
 const FACE = { sku: "the-house-pizza", name: "", imageHint: "", ingredients: ["wheat-dough", "tomato-sauce", "cashew-mozzarella", "cherry-tomato", "olives", "basil", "olive-oil"] };
