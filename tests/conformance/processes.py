@@ -144,7 +144,8 @@ class Process:
         self.dead = True
         tasks = {task for task in self.tasks if not task.done()}
         for task in tasks:
-            task.cancel()
+            if not _closes_connection(task):
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def finished(self, task: asyncio.Future[Any]) -> None:
@@ -160,6 +161,14 @@ class Process:
     async def published_all(self) -> None:
         """Wait until everything is published."""
         await poll(lambda: self.dead or self.service.outbox.depth == 0)
+
+
+def _closes_connection(task: asyncio.Future[Any]) -> bool:
+    """Return True for the task in which SQLAlchemy returns a connection to its pool.
+
+    Cancelled before its first step, it would leave a transaction with its locks open, which the kernel would not.
+    """
+    return isinstance(task, asyncio.Task) and getattr(task.get_coro(), "__qualname__", "") == "AsyncConnection.close"
 
 
 def owned(loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> asyncio.Future[Any]:

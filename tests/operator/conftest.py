@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import time
@@ -27,6 +28,31 @@ from tidings_operator.settings import Settings
 __all__ = ["ports"]
 PATIENCE = 60.0
 _numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def connections_closed() -> AsyncIterator[None]:
+    """Wait until every connection of a test is closed: aiohttp closes TLS connections some steps after their session.
+
+    Those that stay open fail this test, and not whichever runs when the garbage collector finds them.
+    """
+    yield
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined] # asyncio has no public list
+
+    def left() -> list[Any]:
+        return [each for each in list(transports.values()) if each.get_extra_info("socket").fileno() != -1]
+
+    deadline = time.monotonic() + PATIENCE
+    while still := left():
+        assert time.monotonic() < deadline, f"left open: {still}"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Let a file's last test fail if something was left open, instead of whichever test comes later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +116,6 @@ async def operator(cluster: Cluster, namespace: str, caplog: pytest.LogCaptureFi
     for _, task in started:
         task.cancel()
     await asyncio.gather(*(task for _, task in started), return_exceptions=True)
-    await asyncio.sleep(0.25)  # aiohttp closes TLS connections some ticks after their session, kopf's too
     for task in died:
         task.result()
 

@@ -29,7 +29,7 @@ class FaultProxy:
         self.port, self.target = port, target
         self._open = asyncio.Event()
         self._open.set()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,16 +65,20 @@ class FaultProxy:
             self._server = None
 
     async def _end_connections(self) -> None:
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        while ending := dict(self._connections):
+            for connection in ending:
+                connection.cancel()
+            await asyncio.wait(ending)
+            for writer in ending.values():
+                await _abort(writer)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(self._connect(reader, writer))
-        self._connections.add(connection)
-        await asyncio.wait([connection])
-        self._connections.discard(connection)
-        writer.transport.abort()
+        self._connections[connection] = writer
+        connection.add_done_callback(self._end)
+
+    def _end(self, connection: asyncio.Task[None]) -> None:
+        self._connections.pop(connection).transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
@@ -90,7 +94,7 @@ class FaultProxy:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.transport.abort()
+            await _abort(far_writer)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -98,3 +102,9 @@ class FaultProxy:
                 await self._open.wait()
                 writer.write(data)
                 await writer.drain()
+
+
+async def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()  # the socket is closed one step of the loop later
