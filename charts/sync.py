@@ -3,7 +3,7 @@
 - tidings/files/{crds,rbac,webhooks}.yaml  from operator/manifests
 - pizza/files/contracts/<service>.yaml    from the contracts folders, schemas and examples inline
 - tidings/files/contracts/archive.yaml    the same for the archive
-- tidings/files/archive.yaml              the default values of the archive
+- <chart>/files/values.yaml               the default values
 - <chart>/files/components/<set>.yaml     from components/
 - pizza/files/plan.json                   the plan of all contracts: topics and who may read and publish them
 - pizza/files/map.json                    what the archive's console draws
@@ -48,14 +48,13 @@ def expected() -> dict[Path, str]:
         (component,) = (ROOT / "components" / name).glob("*.yaml")
         for chart in (pizza, CHARTS / "tidings") if name in BROKERS else (pizza,):
             files[chart / f"files/components/{name}.yaml"] = component.read_text()
-    defaults = yaml.safe_load((CHARTS / "tidings/values.yaml").read_text())
-    files[CHARTS / "tidings/files/archive.yaml"] = MADE + _dump([defaults["archive"]])
     inventory = load(contracts_folders(ROOT))
     whole = plan(inventory)
     files[pizza / "files/plan.json"] = _json(planned(whole))
     files[pizza / "files/map.json"] = _json(system_map(inventory, whole))
     files[ROOT / "skaffold.yaml"] = skaffold((ROOT / "skaffold.yaml").read_text(), services())
     for chart in (pizza, CHARTS / "tidings"):
+        files[chart / "files/values.yaml"] = MADE + _dump([yaml.safe_load((chart / "values.yaml").read_text())])
         values = read_values((chart / "values.yaml").read_text())
         files[chart / "values.schema.json"] = _json(schema(values))
         files[chart / "README.md"] = (chart / "README.head.md").read_text() + table(values)

@@ -34,7 +34,7 @@ RUN /opt/venv/bin/python -m compileall -q /app \
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     TIDINGS_DATA=/data \
-    UVICORN_APP=${SERVICE}.main:app UVICORN_HOST=0.0.0.0 UVICORN_PORT=8080 UVICORN_LIFESPAN=on \
+    UVICORN_APP=${SERVICE}.main:app UVICORN_PORT=8080 UVICORN_LIFESPAN=on \
     UVICORN_ACCESS_LOG=false UVICORN_LOG_LEVEL=warning UVICORN_HTTP=tidings.web.protocol:BoundedProtocol \
     UVICORN_PROXY_HEADERS=false \
     # An open event stream to a browser must not hold a stop for ever.
@@ -44,4 +44,5 @@ USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['UVICORN_PORT'] + '/healthz', timeout=2)"]
-CMD ["python", "-m", "uvicorn"]
+# All addresses, of IPv4 and IPv6. An empty variable would mean the default.
+CMD ["python", "-m", "uvicorn", "--host", ""]

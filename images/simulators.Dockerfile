@@ -24,4 +24,4 @@ USER 10001:10001
 EXPOSE 8080 2525
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/control', timeout=2)"]
-CMD ["python", "saas.py", "--host", "0.0.0.0", "--port", "8080"]
+CMD ["python", "saas.py", "--host", "", "--port", "8080"]

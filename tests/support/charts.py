@@ -93,7 +93,7 @@ def pods(resources: tuple[Resource, ...]) -> Iterator[tuple[str, Resource]]:
 
 
 def insecure(template: Resource, *, token: bool = False, any_user: bool = False) -> list[str]:
-    """Return violations of the restricted pod security standard, of a read-only file system, and of having no token."""
+    """Return violations of the restricted pod security standard, and rights and variables that a pod does not need."""
     spec = template["spec"]
     security = spec.get("securityContext", {})
     wrong = []
@@ -101,6 +101,8 @@ def insecure(template: Resource, *, token: bool = False, any_user: bool = False)
         wrong.append("runs as root")
     if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
         wrong.append("no seccomp profile")
+    if spec.get("enableServiceLinks") is not False:
+        wrong.append("variables for every Service of its namespace")
     if spec.get("automountServiceAccountToken") is not token:
         wrong.append("a service account token")
     for container in (*spec["containers"], *spec.get("initContainers", ())):

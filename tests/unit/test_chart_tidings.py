@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -206,45 +205,6 @@ def test_two_releases_for_different_namespaces_share_no_name() -> None:
         ]
         assert patchable == [read.webhook_configuration]
     assert not names[0] & names[1]
-
-
-@pytest.mark.parametrize("chart", ["tidings", "pizza"])
-def test_an_umbrella_chart_may_switch_it_and_give_global_values(chart: str) -> None:
-    assert render(chart, "--set", "enabled=true", "--set", "global.registry=example.org").returncode == 0
-
-
-def test_a_version_may_have_build_metadata(tmp_path: Path) -> None:
-    shutil.copytree(CHARTS / "tidings", tmp_path / "tidings")
-    file = tmp_path / "tidings/Chart.yaml"
-    file.write_text(file.read_text().replace("ersion: 0.1.0", f"ersion: 0.1.0-rc.1+{'build' * 12}"))
-    helm = str(ensure("helm")["helm"])
-    apis = [word for api in APIS for word in ("--api-versions", api)]
-    command = [helm, "template", "tidings", str(tmp_path / "tidings"), "--kube-version", KUBERNETES, *apis]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    resources = tuple(document for document in yaml.safe_load_all(done.stdout) if document)
-    for resource in resources:
-        for value in resource["metadata"].get("labels", {}).values():
-            assert len(value) <= 63, value
-            assert value.replace("-", "").replace("_", "").replace(".", "").isalnum(), value
-            assert value[-1].isalnum(), value
-    template = dict(pods(resources))["tidings-operator"]
-    assert "+" not in template["spec"]["containers"][0]["image"]
-
-
-@pytest.mark.parametrize("value", [1_000_000, 123_456_789_012, 0.25, True, "x"])
-def test_numbers_reach_the_operator_as_they_were_written(value: Any) -> None:
-    data = of_kind(rendered("tidings", {"environment": {"X": value}}), "ConfigMap")["tidings-operator-settings"]["data"]
-    assert data["X"] == (str(value).lower() if isinstance(value, bool) else str(value))
-
-
-@pytest.mark.parametrize("missing", [*yaml.safe_load((CHARTS / "tidings/values.yaml").read_text())])
-def test_values_of_an_older_chart_are_enough(missing: str) -> None:
-    """After `helm upgrade --reuse-values`, what the chart before did not know is missing, not at its default."""
-    without = rendered("tidings", {missing: None})
-    assert {(item["kind"], item["metadata"]["name"]) for item in without} == {
-        (item["kind"], item["metadata"]["name"]) for item in rendered("tidings")
-    }
-    settings.read(of_kind(without, "ConfigMap")["tidings-operator-settings"]["data"])
 
 
 def test_any_user_may_run_it() -> None:

@@ -122,7 +122,17 @@ def test_the_profile_debug_has_a_debugger_in_every_service_and_its_port_forwarde
     for name, deployment in deployments.items():
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         if name in services:
-            assert container["command"] == ["python", "-m", "debugpy", "--listen", "127.0.0.1:5678", "-m", "uvicorn"]
+            assert container["command"] == [
+                "python",
+                "-m",
+                "debugpy",
+                "--listen",
+                "127.0.0.1:5678",
+                "-m",
+                "uvicorn",
+                "--host",
+                "",
+            ]
             assert "livenessProbe" not in container
 
 

@@ -2,9 +2,36 @@
 {{- define "pizza.labels" -}}
 {{ include "pizza.selector" . }}
 app.kubernetes.io/part-of: pizza
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "pizza.label" .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+helm.sh/chart: {{ include "pizza.label" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- end }}
+
+{{/* A text as the value of a label or the tag of an image: a version may have build metadata after a "+". */}}
+{{- define "pizza.label" -}}
+{{ . | replace "+" "_" | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." }}
+{{- end }}
+
+{{/* A value as text: Helm reads whole numbers of a file as floats, and would write a million as 1e+06. */}}
+{{- define "pizza.text" -}}
+{{ if kindIs "float64" . }}{{ if eq . (floor .) }}{{ printf "%.0f" . }}{{ else }}{{ toJson . }}{{ end }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{/* Fill in values that are missing after `helm upgrade --reuse-values` from an earlier chart. Begins every template. */}}
+{{- define "pizza.filled" -}}
+{{- include "pizza.fill" (dict "values" .Values "defaults" (.Files.Get "files/values.yaml" | fromYaml)) -}}
+{{- end }}
+
+{{/* Maps whose keys are the user's own are not filled in: a key that is missing there was removed with null. */}}
+{{- define "pizza.fill" -}}
+{{- range $key, $default := .defaults -}}
+{{- $value := get $.values $key -}}
+{{- if not (hasKey $.values $key) -}}
+{{- $_ := set $.values $key $default -}}
+{{- else if and (kindIs "map" $default) (kindIs "map" $value) (not (has $key (list "services" "resources" "sidecarResources"))) -}}
+{{- include "pizza.fill" (dict "values" $value "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "pizza.selector" -}}
@@ -37,7 +64,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 
 {{- define "pizza.image" -}}
 {{- $image := .root.Values.image -}}
-{{- index $image.overrides .part | default (printf "%s/%s:%s" $image.repository .part ($image.tag | default .root.Chart.AppVersion)) -}}
+{{- index $image.overrides .part | default (printf "%s/%s:%s" $image.repository .part ($image.tag | default (include "pizza.label" .root.Chart.AppVersion))) -}}
 {{- end }}
 
 {{- define "pizza.pullSecrets" -}}
@@ -49,11 +76,14 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* OpenShift assigns users and groups to each namespace, and refuses pods that name others: (dict "root" $ "user" 10001). */}}
 {{- define "pizza.podSecurity" -}}
 runAsNonRoot: true
+{{- if not (.root.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
 runAsUser: {{ .user }}
 runAsGroup: {{ .user }}
 fsGroup: {{ .user }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}

@@ -26,23 +26,35 @@ app.kubernetes.io/name: tidings-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- /* The values of the archive. After `helm upgrade --reuse-values`, those that the earlier chart lacked are missing. */ -}}
-{{- define "tidings.archive" -}}
-{{ mustMergeOverwrite (.Files.Get "files/archive.yaml" | fromYaml) (.Values.archive | default dict) | toYaml }}
+{{- /* Fill in values that are missing after `helm upgrade --reuse-values` from an earlier chart. Begins every template. */ -}}
+{{- define "tidings.filled" -}}
+{{- include "tidings.fill" (dict "values" .Values "defaults" (.Files.Get "files/values.yaml" | fromYaml)) -}}
+{{- end }}
+
+{{- /* Maps whose keys are the user's own are not filled in: a key that is missing there was removed with null. */ -}}
+{{- define "tidings.fill" -}}
+{{- range $key, $default := .defaults -}}
+{{- $value := get $.values $key -}}
+{{- if not (hasKey $.values $key) -}}
+{{- $_ := set $.values $key $default -}}
+{{- else if and (kindIs "map" $default) (kindIs "map" $value) (not (has $key (list "resources" "sidecarResources" "dashboardLabels"))) -}}
+{{- include "tidings.fill" (dict "values" $value "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- /* Namespaces that have an archive, as a JSON list. */ -}}
 {{- define "tidings.archiveNamespaces" -}}
-{{- if dig "archive" "enabled" true .Values.AsMap -}}
-{{- dig "archive" "namespaces" list .Values.AsMap | default (list .Release.Namespace) | toJson -}}
+{{- if .Values.archive.enabled -}}
+{{- .Values.archive.namespaces | default (list .Release.Namespace) | toJson -}}
 {{- else -}}[]{{- end -}}
 {{- end }}
 
 {{- /* Secret from which the operator takes the archives' tokens, by namespace; empty: none. */ -}}
 {{- define "tidings.archiveTokens" -}}
-{{- $tokens := dig "archive" "tokens" dict .Values.AsMap -}}
+{{- $tokens := .Values.archive.tokens -}}
 {{- if $tokens.operatorSecret -}}{{ $tokens.operatorSecret }}
-{{- else if and (dig "archive" "enabled" true .Values.AsMap) (not $tokens.archiveSecret) -}}tidings-archive-tokens{{- end -}}
+{{- else if and .Values.archive.enabled (not $tokens.archiveSecret) -}}tidings-archive-tokens{{- end -}}
 {{- end }}
 
 {{- define "tidings.archiveSelector" -}}
@@ -61,17 +73,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "tidings.archiveImage" -}}
-{{- $image := (include "tidings.archive" . | fromYaml).image -}}
+{{- $image := .Values.archive.image -}}
 {{ $image.override | default (printf "%s:%s" $image.repository ($image.tag | default (include "tidings.label" .Chart.AppVersion))) }}
 {{- end }}
 
 {{- define "tidings.operatorImage" -}}
-{{- $image := dig "image" dict .Values.AsMap -}}
+{{- $image := .Values.image -}}
 {{ $image.override | default (printf "%s:%s" ($image.repository | default "plant-based-pizza/operator") ($image.tag | default (include "tidings.label" .Chart.AppVersion))) }}
 {{- end }}
 
 {{- define "tidings.pullSecrets" -}}
-{{- with dig "image" "pullSecrets" list .Values.AsMap }}
+{{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
@@ -79,11 +91,14 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* OpenShift assigns users and groups to each namespace, and refuses pods that name others. */ -}}
 {{- define "tidings.archivePodSecurity" -}}
 runAsNonRoot: true
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
 runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         description="Additional host names of the API, besides the service's name, `localhost` and IP addresses; "
         "comma-separated, with wildcards such as `*.example.org`",
     )
-    tidings_metrics_host: str = Field(default="127.0.0.1", description="Address of the metrics endpoint")
+    tidings_metrics_host: str = Field(
+        default="127.0.0.1", description="Address of the metrics endpoint; empty for all IPv4 and IPv6 addresses"
+    )
     tidings_metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the metrics endpoint; disabled if not set"
     )

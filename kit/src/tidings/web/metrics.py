@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import prometheus_client
 
 @contextmanager
 def served(host: str, port: int | None) -> Iterator[None]:
-    """Serve `/metrics` within the context; do nothing if `port` is None.
+    """Serve `/metrics` within the context, at all addresses if `host` is empty; do nothing if `port` is None.
 
     Raises:
         OSError: The port is in use.
@@ -19,7 +20,8 @@ def served(host: str, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    server, thread = prometheus_client.start_http_server(port, host)
+    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - chosen by the caller
+    server, thread = prometheus_client.start_http_server(port, host or everywhere)
     try:
         yield
     finally:
