@@ -124,7 +124,6 @@ async def operating(cluster: Cluster, namespace: str) -> AsyncIterator[Operator]
     await until(lambda: made.queue.idle, "all is done")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await asyncio.sleep(0.25)
 
 
 @pytest.mark.real

@@ -106,7 +106,7 @@ async def test_bad_ones_do_not_delay_good_ones(cluster: Cluster, namespace: str,
 
 
 async def test_of_two_operators_one_writes_and_the_other_takes_over(cluster: Cluster, namespace: str, operator: Start):
-    how = {"lease": True, "lease_duration": 2.0}
+    how = {"lease": True, "lease_duration": 6.0}  # seconds: shorter, and a busy machine loses it
     cluster.apply(shop.event_type(namespace))
     manifest = cluster.apply(shop.subscription(namespace))
     first = await operator(identity="a", **how)
