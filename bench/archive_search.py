@@ -33,6 +33,7 @@ from tidings import Received
 from tidings.messages.envelope import decode
 from tidings.outbox.sql import Database
 from tidings_archive import deadletters, event_queries
+from tidings_archive.domain.deadletter import LetterFilter
 from tidings_archive.domain.selection import Selection, TypePattern
 from tidings_archive.migrations import upgrade
 from tidings_archive.recording import record_dead_letter, record_events
@@ -142,10 +143,11 @@ def queries(count: int) -> dict[str, Iterator[Query]]:
         return lambda: Selection(text=words())
 
     one_name = text(lambda: chance.choice(LAST_NAMES))
-    letters: tuple[dict[str, str | None], ...] = (
-        {"state": "open"},
-        {"state": "open", "app": "reader7"},
-        {"state": "open", "subscription": "reader7-on-events"},
+    letters = (
+        LetterFilter(state="open"),
+        LetterFilter(state="open", app="reader7"),
+        LetterFilter(state="open", subscription="reader7-on-events"),
+        LetterFilter(state="open", reason="rejected"),
     )
     return {
         "latest": found(Selection),
@@ -173,7 +175,7 @@ def queries(count: int) -> dict[str, Iterator[Query]]:
         "counts of all types": (_counts for _ in itertools.count()),
         "dead letters": (partial(_letters, chance.choice(letters), None) for _ in itertools.count()),
         "dead letters, a page anywhere": (
-            partial(_letters, {"state": "open"}, chance.randrange(1, DEAD_LETTERS)) for _ in itertools.count()
+            partial(_letters, LetterFilter(state="open"), chance.randrange(1, DEAD_LETTERS)) for _ in itertools.count()
         ),
     }
 
@@ -191,7 +193,7 @@ async def _counts(connection: AsyncConnection) -> object:
     return await event_queries.count_by_type(connection)
 
 
-async def _letters(wanted: dict[str, str | None], before: int | None, connection: AsyncConnection) -> object:
+async def _letters(wanted: LetterFilter, before: int | None, connection: AsyncConnection) -> object:
     return await deadletters.find(connection, wanted, PAGE, before)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Locator, Page, expect
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
 
 from tidings_archive.settings import ArchiveSettings
+from tidings_archive.tables import dead_letters
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -285,6 +287,86 @@ async def test_the_proxys_header_identifies_the_user(newsroom: Newsroom, visit: 
     await newsroom.sent("pickup", 1)
     await page.get_by_text("Who did what").click()
     await expect(page.locator(".deeds li")).to_contain_text("ada@example.org")
+
+
+async def test_all_that_match_are_sent_at_a_rate_and_it_is_ended_while_it_runs(newsroom: Newsroom, visit: Open) -> None:
+    for _ in range(3):
+        await newsroom.died("pickup", BOXED, "no free shelf: all 12 are taken", **SHELF)
+    await newsroom.died("pickup", BOXED, "the shop is closed", **SHELF)
+    await newsroom.died("loyalty", "orders.orderCompleted.v1", "no free tier", failuresubscription="l")
+    page = await visit(f"{newsroom.url}/dead-letters?app=pickup")
+    await page.get_by_text("More conditions").click()
+    await page.get_by_label("Part of the reason").fill("No Free")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/dead-letters?app=pickup&state=open&reason=No+Free")
+    await expect(page.locator(".letter")).to_have_count(3)
+    await page.get_by_role("button", name="Send all that match again…").click()
+    dialog = page.get_by_role("dialog", name="Send all that match again?")
+    await expect(dialog).to_contain_text("Dry run: 3 events would go to")
+    await expect(dialog.locator("li")).to_have_text("pickup-pizza-boxed3")
+    await dialog.get_by_label("Who decides this").fill("Ada")
+    await dialog.get_by_label("Events a second, at most").fill("0.00001")
+    await dialog.get_by_role("button", name="Send again").click()
+    await expect(dialog).to_contain_text("ratePerSecond must be at least 0.001")
+    await dialog.get_by_label("Events a second, at most").fill("0.01")
+    await dialog.get_by_role("button", name="Send again").click()
+    await page.wait_for_url("**/console/replays")
+    run = page.get_by_role("article", name=re.compile("pickup"))
+    await expect(run).to_contain_text("dead letters · reason with “No Free” · at most 0.01 a second")
+    await expect(run).to_contain_text("1 of 3 events")
+    await run.get_by_role("button", name="End it").click()
+    await page.get_by_role("dialog", name="End this replay?").get_by_role("button", name="End it").click()
+    await expect(run).to_contain_text("cancelled")
+    assert len(await newsroom.sent("pickup", 1)) == 1
+    assert newsroom.broker.events("replay.loyalty") == []
+
+
+async def test_a_link_shows_the_same_dead_letters_to_somebody_else(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.died("pickup", BOXED, "no free shelf", failuresubscription="pickup-other")
+    first = await visit(f"{newsroom.url}/dead-letters")
+    await first.get_by_text("More conditions").click()
+    await first.get_by_label("Subscription").fill("pickup-other")
+    await first.get_by_label("Arrived from").fill("2020-01-02T03:04:05")
+    await first.get_by_role("button", name="Find").click()
+    await first.wait_for_url("**&since=2020-01-02T03%3A04%3A05.000Z")
+    second = await visit(first.url)
+    await expect(second.locator(".letter")).to_have_count(1)
+    await expect(second.get_by_label("Subscription")).to_have_value("pickup-other")
+    await expect(second.get_by_label("Arrived from")).to_have_value("2020-01-02T03:04:05")
+    await second.get_by_role("link", name="Discarded").click()
+    await expect(second.get_by_text("No dead letters match these conditions")).to_be_visible()
+    await second.get_by_role("link", name="All dead letters").click()
+    await second.get_by_role("link", name="Open", exact=True).click()
+    await expect(second.locator(".letter")).to_have_count(2)
+
+
+async def test_ten_thousand_dead_letters_are_shown_by_the_page(newsroom: Newsroom, visit: Open, tmp_path: Path) -> None:
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'archive.db'}")
+    with engine.begin() as connection:
+        letter = dict(connection.execute(sa.select(dead_letters)).mappings().one())
+        more = [{**letter, "seq": n, "key": f"key-{n}", "subject": f"order-{n}"} for n in range(2, 10_001)]
+        connection.execute(sa.insert(dead_letters), more)
+    engine.dispose()
+    page = await visit(f"{newsroom.url}/dead-letters")
+    letters = page.locator(".letter")
+    await expect(letters).to_have_count(50)
+    await expect(letters.first).to_contain_text("about order-10000")
+    await expect(page.get_by_role("link", name="Dead letters 10000 open")).to_be_visible()
+    await page.get_by_role("link", name="Older ones").click()
+    await page.wait_for_url("**/console/dead-letters?state=open&before=9951")
+    await expect(letters.first).to_contain_text("about order-9950")
+    await expect(letters).to_have_count(50)
+    await page.goto(f"{newsroom.url}/dead-letters?before=51")
+    await expect(letters.last).to_contain_text("6 attempts")
+    await expect(letters).to_have_count(50)
+    await expect(page.get_by_role("link", name="Older ones")).to_have_count(0)
+    await page.get_by_role("button", name="Send all that match again…").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("Dry run: 10,000 events would go to")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("link", name="Latest ones").click()
+    await expect(letters.first).to_contain_text("about order-10000")
 
 
 # -- replays ----------------------------------------------------------------------------------------------------------

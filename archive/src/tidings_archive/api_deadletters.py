@@ -6,21 +6,28 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
-from tidings_archive import access, deadletters, responses
+from tidings.messages.envelope import new_id
+from tidings_archive import access, deadletters, redrives, replays, responses
 from tidings_archive.access import CurrentClient
 from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Requester, Text, http_errors
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
-from tidings_archive.domain.deadletter import DeadLetterError, State
+from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter, State
+from tidings_archive.redrives import RedriveOrder
+from tidings_archive.replays import ReplayError
 from tidings_archive.storage import MAX_NUMBER
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"], dependencies=[Depends(access.require_reader)])
 _STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownDeadLetter: HTTPStatus.NOT_FOUND,
     DeadLetterError: HTTPStatus.CONFLICT,
+    ReplayError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
+_REASON = "A part of the error and its reason, in upper or lower case"
+Reason = Annotated[str, StringConstraints(max_length=500, pattern=PLAIN)]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 
@@ -53,15 +60,61 @@ class DiscardBody(_Body):
     reason: str = Field(min_length=1, max_length=1000, pattern=PLAIN)
 
 
-@router.get("", summary="Find dead letters", response_model=responses.DeadLetterPage)
-async def get_dead_letters(
-    database: CurrentDatabase,
+class RedriveBody(_Body):
+    """Which open dead letters to replay, and the rate."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    replay_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=replays.MAX_REPLAY_ID,
+        pattern=PLAIN,
+        description="A repeated id does not start a second redrive",
+    )
+    app: Text | None = Field(default=None, description="Default: every app")
+    subscription: Text | None = Field(default=None, description="Default: every subscription")
+    type: Text | None = Field(default=None, description="Event type; default: every type")
+    correlation_id: Text | None = None
+    reason: Reason | None = Field(default=None, description=_REASON)
+    since: AwareDatetime | None = Field(default=None, description="Arrived then or later")
+    until: AwareDatetime | None = Field(default=None, description="Arrived before")
+    rate_per_second: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Largest number of dead letters per second"
+    )
+
+    def wanted(self) -> LetterFilter:
+        """Return the filter."""
+        return LetterFilter(
+            app=self.app,
+            subscription=self.subscription,
+            type=self.type,
+            correlation_id=self.correlation_id,
+            reason=self.reason,
+            since=self.since,
+            until=self.until,
+        )
+
+
+def _filter(
     app: Text | None = None,
     subscription: Text | None = None,
     type_: Annotated[Text | None, Query(alias="type")] = None,
     state: State | Literal["any"] = "open",
     correlation_id: Annotated[Text | None, Query(alias="correlationId")] = None,
     event_id: Annotated[Text | None, Query(alias="eventId")] = None,
+    reason: Annotated[Reason | None, Query(description=_REASON)] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Arrived then or later")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Arrived before")] = None,
+) -> LetterFilter:
+    known = None if state == "any" else state
+    return LetterFilter(app, subscription, type_, known, correlation_id, event_id, reason, since, until)
+
+
+@router.get("", summary="Find dead letters", response_model=responses.DeadLetterPage)
+async def get_dead_letters(
+    database: CurrentDatabase,
+    wanted: Annotated[LetterFilter, Depends(_filter)],
     not_batch: Annotated[
         Text | None, Query(alias="notBatch", description="Leave out those that this batch has replayed")
     ] = None,
@@ -69,16 +122,8 @@ async def get_dead_letters(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """Return dead letters, newest first, by default the open ones; `next` is the cursor of the next page."""
-    filters = {
-        "app": app,
-        "subscription": subscription,
-        "type": type_,
-        "state": None if state == "any" else state,
-        "correlation_id": correlation_id,
-        "id": event_id,
-    }
     async with database.connect(write=False) as connection:
-        page, following = await deadletters.find(connection, filters, limit, cursor, not_batch=not_batch)
+        page, following = await deadletters.find(connection, wanted, limit, cursor, not_batch=not_batch)
     return {"deadLetters": page, "next": following}
 
 
@@ -86,7 +131,32 @@ async def get_dead_letters(
 async def get_outcomes(database: CurrentDatabase, batch: Annotated[Text, Query(min_length=1)]) -> dict[str, int]:
     """Return the number of replays in a batch, in total and by confirmed outcome."""
     async with database.connect(write=False) as connection:
-        return await deadletters.count_outcomes(connection, batch)
+        return (await deadletters.count_outcomes(connection, batch))[batch]
+
+
+@router.post("/redrive", status_code=202, summary="Replay the open dead letters that match a filter")
+async def post_redrive(
+    body: RedriveBody,
+    client: CurrentClient,
+    service: CurrentService,
+    database: CurrentDatabase,
+    response: Response,
+    dry_run: DryRun = False,
+) -> dict[str, Any]:
+    """Start a redrive: a replay that sends each dead letter to the subscription that failed, at a rate.
+
+    Its progress is that of a replay, and it is cancelled like one. A dry run only counts dead letters, by subscription
+    (200). 422 if the request is invalid.
+    """
+    if not dry_run:
+        by = client.authorize_change(body.by)
+        order = RedriveOrder(body.replay_id or new_id(), body.wanted(), body.rate_per_second, by)
+        with http_errors(_STATUSES):
+            return await service.execute(redrives.start, order)
+    async with database.connect(write=False) as connection:
+        counts = await redrives.preview(connection, body.wanted())
+    response.status_code = HTTPStatus.OK
+    return {"dryRun": True, "matched": sum(counts.values()), "counts": counts}
 
 
 @router.get("/{number}", summary="Get a dead letter", response_model=responses.DeadLetterDetails)

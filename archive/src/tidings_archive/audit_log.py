@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -24,9 +25,18 @@ class AuditEntry(BaseModel):
 
 async def record(connection: AsyncConnection, now: datetime, who: str, action: str, target: str, detail: str) -> None:
     """Append an entry."""
-    texts = {"who": who, "action": action, "target": target, "detail": detail}
-    row = {"at": now.timestamp(), **{name: sanitize(text) for name, text in texts.items()}}
-    await connection.execute(sa.insert(audit), row)
+    await record_all(connection, now, who, action, [(target, detail)])
+
+
+async def record_all(
+    connection: AsyncConnection, now: datetime, who: str, action: str, entries: Iterable[tuple[str, str]]
+) -> None:
+    """Append an entry for each target and its detail."""
+    rows = [
+        {"who": sanitize(who), "action": sanitize(action), "target": sanitize(target), "detail": sanitize(detail)}
+        for target, detail in entries
+    ]
+    await connection.execute(sa.insert(audit), [{"at": now.timestamp(), **row} for row in rows])
 
 
 async def list_entries(

@@ -12,6 +12,13 @@ class ContinueReplay(Event):
     replay_id: str
 
 
+@command("archive.continueRedrive", subject="replay_id")
+class ContinueRedrive(Event):
+    """Send the next dead letters of a redrive."""
+
+    replay_id: str
+
+
 @command("archive.closeReplay", subject="replay_id")
 class CloseReplay(Event):
     """Fix the last event of a replay: events that arrive later do not belong to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from tidings.messages.envelope import new_id
 from tidings.outbox.table import SqlContext
 from tidings_archive import audit_log
 from tidings_archive.domain import deadletter
-from tidings_archive.domain.deadletter import DeadLetterError, LetterStatus
+from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter, LetterStatus
 from tidings_archive.domain.replay import replay_topic
 from tidings_archive.event_queries import format_time, parse_body
 from tidings_archive.replay_envelope import ReplayTarget, build_replay_event
@@ -58,27 +59,54 @@ async def replay(decision: Decision, context: SqlContext) -> dict[str, Any]:
     row = await _lock_row(context.connection, decision.number)
     if decision.batch and await _is_in_batch(decision, context.connection):
         return await _current(context.connection, decision.number)
-    replay_id = new_id()
-    target, event = _prepare_replay(row, decision, replay_id)
-    context.outgoing.append(Outgoing(replay_topic(row["app"]), msgspec.Raw(event)))
-    sent = {
-        "id": replay_id,
-        "letter": row["seq"],
-        "batch": decision.batch,
-        "subscription": target,
-        "sent": context.now.timestamp(),
-    }
-    await context.connection.execute(sa.insert(letter_replays), sent)
-    return await _apply(context, row, {"state": "sent", "replay_id": replay_id}, decision, f"to {target}")
+    await send(context, [prepare_replay(row, decision.subscription)], decision.by, decision.batch)
+    return await _current(context.connection, decision.number)
 
 
-async def count_outcomes(connection: AsyncConnection, batch: str) -> dict[str, int]:
-    """Count the replays of a batch, in total and by confirmed outcome."""
-    counted = sa.select(letter_replays.c.outcome, sa.func.count()).where(letter_replays.c.batch == batch)
-    by_outcome = {
-        name or UNCONFIRMED: count for name, count in await connection.execute(counted.group_by(sa.text("1")))
-    }
-    return {"sent": sum(by_outcome.values()), **{name: by_outcome.get(name, 0) for name in (*OUTCOMES, UNCONFIRMED)}}
+@dataclass(frozen=True, slots=True)
+class PreparedReplay:
+    """A replay of one dead letter: its id, the subscription that receives the event, and the event."""
+
+    number: int
+    app: str
+    id: str
+    subscription: str
+    event: bytes
+
+
+async def send(context: SqlContext, prepared: Sequence[PreparedReplay], by: str, batch: str) -> None:
+    """Send locked dead letters to their subscriptions, and record it."""
+    if not prepared:
+        return
+    now, connection = context.now, context.connection
+    context.outgoing.extend(Outgoing(replay_topic(each.app), msgspec.Raw(each.event)) for each in prepared)
+    recorded = [
+        {
+            "id": each.id,
+            "letter": each.number,
+            "batch": batch,
+            "subscription": each.subscription,
+            "sent": now.timestamp(),
+        }
+        for each in prepared
+    ]
+    await connection.execute(sa.insert(letter_replays), recorded)
+    changed = sa.update(dead_letters).where(dead_letters.c.seq == sa.bindparam("number"))
+    changed = changed.values(state="sent", replay_id=sa.bindparam("replay"))
+    await connection.execute(changed, [{"number": each.number, "replay": each.id} for each in prepared])
+    entries = [(f"deadletter/{each.number}", f"to {each.subscription}") for each in prepared]
+    await audit_log.record_all(connection, now, by, "sent", entries)
+
+
+async def count_outcomes(connection: AsyncConnection, *batches: str) -> dict[str, dict[str, int]]:
+    """Count the replays of each batch, in total and by confirmed outcome."""
+    batch, outcome = letter_replays.c.batch, letter_replays.c.outcome
+    counted = sa.select(batch, outcome, sa.func.count()).where(batch.in_(batches)).group_by(batch, outcome)
+    counts = {each: dict.fromkeys(("sent", *OUTCOMES, UNCONFIRMED), 0) for each in batches}
+    for name, confirmed, count in await connection.execute(counted):
+        counts[name][confirmed or UNCONFIRMED] = count
+        counts[name]["sent"] += count
+    return counts
 
 
 async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, Any]:
@@ -90,9 +118,9 @@ async def preview(connection: AsyncConnection, decision: Decision) -> dict[str, 
     """
     query = sa.select(dead_letters).where(dead_letters.c.seq == decision.number)
     row = _require_row(await connection.execute(query), decision.number)
-    target, event = _prepare_replay(row, decision, "dry-run")
-    sent = {"app": row["app"], "subscription": target, "topic": replay_topic(row["app"])}
-    return {"dryRun": True, **sent, "event": parse_body(event)}
+    planned = prepare_replay(row, decision.subscription, "dry-run")
+    sent = {"app": row["app"], "subscription": planned.subscription, "topic": replay_topic(row["app"])}
+    return {"dryRun": True, **sent, "event": parse_body(planned.event)}
 
 
 async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
@@ -104,23 +132,38 @@ async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
     """
     row = await _lock_row(context.connection, decision.number)
     deadletter.check_discardable(_status(row))
-    return await _apply(context, row, {"state": "discarded"}, decision, decision.reason)
+    number, connection = row["seq"], context.connection
+    await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(state="discarded"))
+    target = f"deadletter/{number}"
+    await audit_log.record(connection, context.now, decision.by, "discarded", target, decision.reason)
+    return await _current(connection, number)
+
+
+def conditions_for(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the SQL conditions of a filter."""
+    letter = dead_letters.c
+    conditions = [letter[name] == value for name in _EXACT if (value := getattr(wanted, name)) is not None]
+    if wanted.reason:
+        shown = sa.case((letter.error == "", letter.reason), else_=letter.error + ": " + letter.reason)
+        conditions.append(shown.icontains(wanted.reason, autoescape=True))
+    if wanted.since:
+        conditions.append(letter.received >= wanted.since.timestamp())
+    if wanted.until:
+        conditions.append(letter.received < wanted.until.timestamp())
+    return conditions
 
 
 async def find(
     connection: AsyncConnection,
-    filters: dict[str, str | None],
+    wanted: LetterFilter,
     limit: int,
     before: int | None,
     *,
     not_batch: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Return a page of dead letters, newest first, and the cursor of the next page.
-
-    `filters` may hold app, subscription, type, state, correlation_id and id; None matches any value.
-    """
+    """Return a page of dead letters, newest first, and the cursor of the next page."""
     query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
-    query = query.where(*(dead_letters.c[name] == filters[name] for name in _EXACT if filters.get(name) is not None))
+    query = query.where(*conditions_for(wanted))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
     if not_batch is not None:
@@ -161,15 +204,21 @@ def _with_replay(*columns: Any) -> sa.Select[Any]:
     return sa.select(*columns, *more).select_from(joined)
 
 
-def _prepare_replay(row: sa.RowMapping, decision: Decision, replay_id: str) -> tuple[str, bytes]:
-    """Return the subscription to replay a dead letter to, and the event to send."""
-    target = deadletter.replay_target(_status(row), decision.subscription)
+def prepare_replay(row: sa.RowMapping, subscription: str | None, replay_id: str = "") -> PreparedReplay:
+    """Prepare the replay of a dead letter to the subscription that failed, or to the given one if none is recorded.
+
+    Raises:
+        DeadLetterError: It may not be replayed, or cannot be sent.
+
+    """
+    target = ReplayTarget(
+        deadletter.replay_target(_status(row), subscription), replay_id or new_id(), Settings().tidings_max_event
+    )
     try:
-        return target, build_replay_event(
-            original_body(row), ReplayTarget(target, replay_id, Settings().tidings_max_event)
-        )
+        event = build_replay_event(original_body(row), target)
     except ValueError as error:
         raise DeadLetterError(f"it cannot be sent again: {error}") from error
+    return PreparedReplay(row["seq"], row["app"], target.replay_id, target.subscription, event)
 
 
 async def _lock_row(connection: AsyncConnection, number: int) -> sa.RowMapping:
@@ -187,15 +236,6 @@ def _require_row(result: sa.CursorResult[Any], number: int) -> sa.RowMapping:
 
 def _status(row: sa.RowMapping) -> LetterStatus:
     return LetterStatus(row["state"], row["subscription"])
-
-
-async def _apply(
-    context: SqlContext, row: sa.RowMapping, changed: dict[str, str], decision: Decision, detail: str
-) -> dict[str, Any]:
-    number, connection = row["seq"], context.connection
-    await connection.execute(sa.update(dead_letters).where(dead_letters.c.seq == number).values(**changed))
-    await audit_log.record(connection, context.now, decision.by, changed["state"], f"deadletter/{number}", detail)
-    return await _current(connection, number)
 
 
 async def _current(connection: AsyncConnection, number: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tidings import Handlers, Received
 from tidings.messages.events import message_type
 from tidings.outbox.table import SqlContext
-from tidings_archive import audit_log, replay_outcomes, replays
-from tidings_archive.commands import CloseReplay, ContinueReplay
+from tidings_archive import audit_log, redrives, replay_outcomes, replays
+from tidings_archive.commands import CloseReplay, ContinueRedrive, ContinueReplay
 from tidings_archive.events import RecordReplayOutcome, ReplayCompleted, ReplayEvents
 from tidings_archive.recording import record_dead_letter, record_events, sorted_by_identity
 from tidings_archive.replays import ReplayError, ReplayOrder
@@ -71,6 +71,12 @@ async def close_replay(command: CloseReplay, context: SqlContext) -> None:
 async def continue_replay(step: ContinueReplay, context: SqlContext) -> None:
     """Send the next events of a replay."""
     await replays.send_next(step, context)
+
+
+@handlers.on(ContinueRedrive)
+async def continue_redrive(step: ContinueRedrive, context: SqlContext) -> None:
+    """Send the next dead letters of a redrive."""
+    await redrives.send_next(step, context)
 
 
 async def _start(request: ReplayEvents, context: SqlContext) -> None:

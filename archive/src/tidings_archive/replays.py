@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,8 +29,9 @@ from tidings.messages.events import encode
 from tidings.outbox import sql
 from tidings.outbox.table import SqlContext
 from tidings_archive import audit_log, consumers
-from tidings_archive.commands import CloseReplay, ContinueReplay
-from tidings_archive.deadletters import OUTCOMES, UNCONFIRMED
+from tidings_archive.commands import CloseReplay, ContinueRedrive, ContinueReplay
+from tidings_archive.deadletters import OUTCOMES, UNCONFIRMED, count_outcomes
+from tidings_archive.domain.deadletter import LetterFilter
 from tidings_archive.domain.replay import LOWEST_RATE, TICK, FinalState, pace, replay_topic
 from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
 from tidings_archive.event_queries import conditions_for, count_by_type, format_time, parse_body
@@ -45,6 +47,8 @@ from tidings_plan.resources.subscription import Filter
 log = structlog.get_logger(__name__)
 
 EVERY_SUBSCRIPTION = "*"
+DEAD_LETTERS = "deadLetters"
+"""Kind of a replay that sends dead letters: see `redrives`."""
 _PAGE = 500
 _decoder = msgspec.json.Decoder(ReplayEvents)
 _MAX_SCANNED = 5000  # events read in one step, of which few may match
@@ -99,11 +103,9 @@ def parse_query(request: ReplayEvents) -> ReplayQuery:
         ReplayError: The consumer is unknown, or a type, the period or a filter is invalid.
 
     """
-    for name, text in (("replayId", request.replay_id), ("consumer", request.consumer)):
-        if not _NAME.fullmatch(text):
-            raise ReplayError(f"{name} must be 1 to {MAX_REPLAY_ID} characters without spaces and control characters")
-    if request.rate_per_second is not None and request.rate_per_second < LOWEST_RATE:
-        raise ReplayError(f"ratePerSecond must be at least {LOWEST_RATE}, not {request.rate_per_second:g}")
+    check_name("replayId", request.replay_id)
+    check_name("consumer", request.consumer)
+    limit_rate(request.rate_per_second)
     apps = consumers.known_consumers()
     if apps and request.consumer not in apps:
         raise ReplayError(f"{request.consumer} reads no events: choose one of {', '.join(sorted(apps))}")
@@ -116,6 +118,29 @@ def parse_query(request: ReplayEvents) -> ReplayQuery:
     if filtering.has_cel(filters):
         raise ReplayError("match: the archive does not evaluate CEL; use exact, prefix, suffix, all, any or not")
     return ReplayQuery(selection, filters)
+
+
+def check_name(field: str, text: str) -> None:
+    """Check the id of a replay or an app.
+
+    Raises:
+        ReplayError: It is too long or contains spaces or control characters.
+
+    """
+    if not _NAME.fullmatch(text):
+        raise ReplayError(f"{field} must be 1 to {MAX_REPLAY_ID} characters without spaces and control characters")
+
+
+def limit_rate(requested: float | None) -> float:
+    """Return the rate of a replay, in events per second: the requested one, at most the archive's.
+
+    Raises:
+        ReplayError: The rate is too low.
+
+    """
+    if requested is not None and requested < LOWEST_RATE:
+        raise ReplayError(f"ratePerSecond must be at least {LOWEST_RATE}, not {requested:g}")
+    return min(requested or settings().replay_rate, settings().replay_rate)
 
 
 async def preview(connection: AsyncConnection, request: ReplayEvents) -> dict[str, int]:
@@ -137,15 +162,15 @@ async def start(order: ReplayOrder, context: SqlContext) -> dict[str, Any]:
     """
     request, connection = order.request, context.connection
     query = parse_query(request)
-    if (existing := await _find(connection, request.replay_id)) is not None:
-        return to_json(existing)
+    if await find(connection, request.replay_id) is not None:
+        return await get_replay(connection, request.replay_id)
     matched = await _count(connection, query)
     row = {
         "id": request.replay_id,
         "consumer": request.consumer,
         "subscription": request.subscription or EVERY_SUBSCRIPTION,
         "request": encode(request).decode(),
-        "rate": min(request.rate_per_second or settings().replay_rate, settings().replay_rate),
+        "rate": limit_rate(request.rate_per_second),
         "state": "running",
         "matched": sum(matched.values()),
         "requested": context.now.timestamp(),
@@ -156,7 +181,7 @@ async def start(order: ReplayOrder, context: SqlContext) -> dict[str, Any]:
     await audit_log.record(connection, context.now, order.by, "replay", f"replay/{request.replay_id}", detail)
     context.schedule(ContinueReplay(replay_id=request.replay_id))
     context.schedule(CloseReplay(replay_id=request.replay_id), after=settings().settle)
-    return to_json(await _get(connection, request.replay_id))
+    return await get_replay(connection, request.replay_id)
 
 
 async def set_last_event(replay_id: str, context: SqlContext) -> None:
@@ -167,13 +192,22 @@ async def set_last_event(replay_id: str, context: SqlContext) -> None:
 
 
 async def send_next(step: ContinueReplay, context: SqlContext) -> None:
-    """Send the next events of a replay, or end it. A replay that cannot continue ends as failed."""
-    row = await _find(context.connection, step.replay_id, lock=True)
+    """Send the next events of a replay, or end it."""
+    await advance(step, context, _step)
+
+
+Step = Callable[[SqlContext, sa.RowMapping], Awaitable[tuple[bool, bool]]]
+"""Sends the next events of a replay; returns whether there were any, and whether the replay is complete."""
+
+
+async def advance(step: ContinueReplay | ContinueRedrive, context: SqlContext, send: Step) -> None:
+    """Take the next step of a replay, or end it. A replay that cannot continue ends as failed."""
+    row = await find(context.connection, step.replay_id, lock=True)
     if row is None or row["state"] != "running":
         return
     try:
         async with context.connection.begin_nested():
-            has_events, ended = await _step(context, row)
+            has_events, ended = await send(context, row)
     except Exception as error:
         kind = type(error) if isinstance(error, SidecarError) else sql.meaning(error)
         if kind is not None and not issubclass(kind, StateRefused):
@@ -201,15 +235,23 @@ async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
                 Outgoing(replay_topic(row["consumer"]), msgspec.Raw(build_replay_event(original_body(event), target)))
             )
         except ValueError as error:
-            skipped.append((event["id"], str(error)))
+            skipped.append(f"event {event['id'][:_MAX_ID_SHOWN]}: {error}")
     if reached > row["reached"]:
-        total = row["skipped"] + len(skipped)
-        await _change(context, row, sent=row["sent"] + len(sent), skipped=total, reached=reached)
-        for identity, reason in skipped[: max(_MAX_SKIPPED_ENTRIES - row["skipped"], 0)]:
-            detail = f"event {identity[:_MAX_ID_SHOWN]}: {reason}"[:2000]
-            await audit_log.record(context.connection, context.now, "archive", "skipped", f"replay/{row['id']}", detail)
+        await record_progress(context, row, len(sent), skipped, reached)
     context.outgoing.extend(sent)
     return bool(matched), row["closes"] is not None and reached <= row["reached"]
+
+
+async def record_progress(
+    context: SqlContext, row: sa.RowMapping, sent: int, skipped: Sequence[str], reached: int
+) -> None:
+    """Record the progress of a replay, and why some of its events could not be sent."""
+    total = row["skipped"] + len(skipped)
+    await _change(context, row, sent=row["sent"] + sent, skipped=total, reached=reached)
+    shown = skipped[: max(_MAX_SKIPPED_ENTRIES - row["skipped"], 0)]
+    entries = [(f"replay/{row['id']}", detail[:2000]) for detail in shown]
+    if entries:
+        await audit_log.record_all(context.connection, context.now, "archive", "skipped", entries)
 
 
 async def cancel(request: tuple[str, str], context: SqlContext) -> dict[str, Any]:
@@ -225,7 +267,7 @@ async def cancel(request: tuple[str, str], context: SqlContext) -> dict[str, Any
         await _end(context, row, "cancelled", f"by {by}")
         detail = f"after {row['sent']} of {row['matched']} events"
         await audit_log.record(context.connection, context.now, by, "cancel", f"replay/{identity}", detail)
-    return to_json(await _get(context.connection, identity))
+    return await get_replay(context.connection, identity)
 
 
 async def get_replay(connection: AsyncConnection, identity: str) -> dict[str, Any]:
@@ -239,13 +281,14 @@ async def get_replay(connection: AsyncConnection, identity: str) -> dict[str, An
     entries = (
         await audit_log.list_entries(connection, f"replay/{row['id']}", action="skipped") if row["skipped"] else []
     )
-    return {**to_json(row), "skippedEvents": [entry.detail for entry in entries]}
+    [shown] = await _to_json(connection, [row])
+    return {**shown, "skippedEvents": [entry.detail for entry in entries]}
 
 
 async def list_replays(connection: AsyncConnection, limit: int) -> list[dict[str, Any]]:
     """Return the latest replays, newest first."""
     query = sa.select(replays).order_by(replays.c.seq.desc()).limit(limit)
-    return [to_json(row) for row in (await connection.execute(query)).mappings()]
+    return await _to_json(connection, (await connection.execute(query)).mappings().all())
 
 
 async def _count(connection: AsyncConnection, query: ReplayQuery) -> dict[str, int]:
@@ -319,30 +362,45 @@ async def _change(context: SqlContext, row: sa.RowMapping, **values: object) -> 
     await context.connection.execute(sa.update(replays).where(replays.c.id == row["id"]).values(**values))
 
 
-async def _find(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping | None:
+async def find(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping | None:
+    """Return the row of a replay, or None if it does not exist."""
     query = sa.select(replays).where(replays.c.id == identity)
     result = await connection.execute(query.with_for_update() if lock else query)
     return result.mappings().one_or_none()
 
 
 async def _get(connection: AsyncConnection, identity: str, *, lock: bool = False) -> sa.RowMapping:
-    row = await _find(connection, identity, lock=lock)
+    row = await find(connection, identity, lock=lock)
     if row is None:
         raise UnknownReplay(f"there is no replay {identity}")
     return row
 
 
-def to_json(row: sa.RowMapping) -> dict[str, Any]:
-    """Return a replay for the API."""
-    request = _request(row)
-    confirmed = {name: row[name] for name in OUTCOMES}
+async def _to_json(connection: AsyncConnection, rows: Sequence[sa.RowMapping]) -> list[dict[str, Any]]:
+    """Return replays for the API. The outcomes of dead letters are recorded with each of them."""
+    redrives = [row["id"] for row in rows if row["kind"] == DEAD_LETTERS]
+    counts = await count_outcomes(connection, *redrives) if redrives else {}
+    return [_as_json(row, counts.get(row["id"], row)) for row in rows]
+
+
+def _as_json(row: sa.RowMapping, counts: Mapping[Any, int]) -> dict[str, Any]:
+    request: ReplayEvents | LetterFilter
+    if row["kind"] == DEAD_LETTERS:
+        request = msgspec.json.decode(row["request"], type=LetterFilter)
+        types, reason = [request.type] if request.type else [], request.reason
+    else:
+        request = _request(row)
+        types, reason = list(request.types), None
+    confirmed = {name: counts[name] for name in OUTCOMES}
     return {
         "replayId": row["id"],
+        "kind": row["kind"],
         "state": row["state"],
         "reason": row["reason"] or None,
         "consumer": row["consumer"],
         "subscription": row["subscription"],
-        "types": list(request.types),
+        "types": types,
+        "letterReason": reason,
         "since": request.since.isoformat() if request.since else None,
         "until": request.until.isoformat() if request.until else None,
         "correlationId": request.correlation_id,

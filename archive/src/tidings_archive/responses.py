@@ -81,14 +81,20 @@ class Outcomes(TypedDict):
 
 
 class Replay(TypedDict):
-    """A replay of archived events, with the counts that its consumer confirmed."""
+    """A replay of archived events or of dead letters, with the counts that its consumers confirmed.
+
+    `consumer` is * for the dead letters of every app. `letterReason` is the part of a reason that dead letters had to
+    contain.
+    """
 
     replayId: str
+    kind: Literal["events", "deadLetters"]
     state: Literal["running", "completed", "cancelled", "failed"]
     reason: str | None
     consumer: str
     subscription: str
     types: list[str]
+    letterReason: str | None
     since: str | None
     until: str | None
     correlationId: str | None

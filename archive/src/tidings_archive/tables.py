@@ -105,6 +105,7 @@ replays = sa.Table(
     metadata,
     sa.Column("seq", _number, primary_key=True),
     sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("kind", sa.Text, nullable=False, server_default="events", comment="events or deadLetters"),
     sa.Column("consumer", sa.Text, nullable=False),
     sa.Column("subscription", sa.Text, nullable=False, comment="* is whichever subscription reads the type"),
     sa.Column("request", sa.Text, nullable=False, comment="the command archive.replayEvents, as JSON"),

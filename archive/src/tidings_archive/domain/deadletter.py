@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 State = Literal["open", "sent", "handled", "dropped", "discarded"]
@@ -22,6 +23,24 @@ class LetterStatus:
 
     state: State
     subscription: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Conditions that a dead letter must meet; None matches any value. `since` and `until` bound its arrival.
+
+    `reason` is a part of the error and its reason, such as `Rejected: no such shelf`, in upper or lower case.
+    """
+
+    app: str | None = None
+    subscription: str | None = None
+    type: str | None = None
+    state: State | None = None
+    correlation_id: str | None = None
+    id: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def reopens(state: str, *, is_superseded: bool) -> bool:

@@ -5,6 +5,7 @@ import { icon } from "./icons.js";
 import { connection, spelled } from "./api.js";
 import { follow, state } from "./state.js";
 import { everyone } from "./system.js";
+import { instant, local } from "./words.js";
 
 /** The address of the events that a query is about. */
 export const eventsAt = (query) => `/console/events${spelled(query)}`;
@@ -48,6 +49,20 @@ export const alert = (title, message) => h("p", { class: "alert", role: "alert" 
 
 /** A version, marked where it is not simply in use. */
 export const version = ({ name, state: stands }) => h("span", { class: `version ${stands.toLowerCase()}` }, name, stands === "Active" ? null : ` ${stands.toLowerCase()}`);
+
+/**
+ * Named fields of a form that searches; fields for date and time give a moment with its time zone.
+ * @param {Record<string, string>} wanted the values, by name
+ * @param {Record<string, object>} special attributes of some of the fields
+ */
+export function searchFields(wanted, special) {
+  const inputs = Object.fromEntries(Object.keys(wanted).map((name) => [name, h("input", { id: `find-${name}`, name, class: "field", autocomplete: "off", value: isMoment(special[name]) ? local(wanted[name]) : wanted[name], ...special[name] })]));
+  const labelled = (name, label) => h("div", { class: `find find-${name}` }, h("label", { for: `find-${name}` }, label), inputs[name]);
+  const values = () => Object.fromEntries(Object.entries(inputs).map(([name, { value }]) => [name, isMoment(special[name]) ? instant(value) : value.trim()]));
+  return { labelled, values };
+}
+export const MOMENT_FIELD = { type: "datetime-local", step: 1 };
+const isMoment = (attributes) => attributes?.type === MOMENT_FIELD.type;
 
 /** JSON for people to read. */
 export const json = (value) => h("pre", { class: "json", tabindex: 0, role: "region", "aria-label": "JSON" }, JSON.stringify(value, null, 2));

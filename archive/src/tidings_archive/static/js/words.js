@@ -37,5 +37,11 @@ export function ago(time, now = Date.now()) {
 /** What a field for date and time says, as the archive reads it: with a zone. */
 export const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");
 
+/** A moment as a field for date and time shows it: in the browser's time zone. */
+export function local(time) {
+  const at = Date.parse(time);
+  return Number.isNaN(at) ? "" : new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
 /** Whole days from today until a day; negative once it is past. */
 export const daysUntil = (day, now = Date.now()) => Math.ceil((Date.parse(day) - now) / DAY);

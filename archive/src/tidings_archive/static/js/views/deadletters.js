@@ -3,13 +3,14 @@
 import { ask, Problem, repeatedly } from "../api.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
-import { alert, deadLettersAt, head, json, nothing, service, story } from "../parts.js";
-import { state } from "../state.js";
+import { alert, deadLettersAt, head, json, MOMENT_FIELD, nothing, replaysAt, searchFields, service, story } from "../parts.js";
+import { follow, state } from "../state.js";
 import { ago, many, moment } from "../words.js";
-import { discard, replay } from "./decisions.js";
+import { discard, redrive, replay } from "./decisions.js";
 
 const EVERY = 3000; // milliseconds
 const PAGE = 50;
+const NAMES = ["app", "state", "subscription", "type", "correlationId", "reason", "since", "until"];
 const STATES = { open: "Open", sent: "Sent again", handled: "Handled", dropped: "Dropped", discarded: "Discarded", any: "All" };
 const OUTCOMES = { unconfirmed: "sent again, not confirmed yet", failed: "failed again after a replay", unread: "sent again, but read by nobody", dropped: "sent again, and its handler did not want it", handled: "handled after a replay" };
 
@@ -17,20 +18,22 @@ const OUTCOMES = { unconfirmed: "sent again, not confirmed yet", failed: "failed
 const sendable = ({ version }) => version > 0;
 
 export function deadLetters(main, { go, query }) {
-  const wanted = { app: query.get("app") ?? "", state: query.get("state") ?? "open" };
+  const wanted = Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
+  wanted.state ||= "open";
+  const cursor = query.get("before") ?? "";
   const chosen = new Set(); // numbers
   const details = new Map(); // by number, as far as they are open
   let letters = [];
-  let limit = PAGE;
   let next = null;
   let seen = "";
 
+  const form = conditions(wanted, (asked) => go(deadLettersAt({ ...wanted, ...asked })));
   const [top, end] = head("Dead letters", "What a subscription could not handle waits here until a person sends it again or discards it.");
   const filters = h("div", { class: "filters" });
   const bulk = h("div", { class: "bulk", role: "region", "aria-label": "With the chosen ones" });
   const result = h("div", { class: "result" });
   const audit = deeds();
-  main.append(top, filters, bulk, result, audit.element);
+  main.append(top, filters, form.element, bulk, result, audit.element);
 
   const done = () => {
     chosen.clear();
@@ -50,11 +53,16 @@ export function deadLetters(main, { go, query }) {
       h("span", { class: "soft" }, picked.length ? `${picked.length} chosen` : `${many(open.length, "open dead letter")}`),
       h("button", { class: "button small-button", type: "button", disabled: !toSend.length, onclick: () => replay(toSend, done) }, icon("replay"), "Send chosen again"),
       h("button", { class: "button warn small-button", type: "button", disabled: !picked.length, onclick: () => discard(picked, done) }, icon("discard"), "Discard chosen"),
+      wanted.state === "open" && h("button", { class: "button plain small-button", type: "button", "data-key": "redrive", onclick: () => redrive(wanted, () => go(replaysAt({}))) }, icon("replay"), "Send all that match again…"),
     ]);
-    if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "Nothing waits for you" : "None", wanted.app ? `No dead letters of ${wanted.app} here.` : "Everything that was sent has been handled or decided."));
+    if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "Nothing waits for you" : "None", isFiltered(wanted) ? "No dead letters match these conditions." : "Everything that was sent has been handled or decided."), pages());
     const own = letters.some(({ app, state: stands }) => app === "archive" && stands === "open");
     const note = own && h("p", { class: "soft" }, "The archive could not keep or carry out some of these events itself: they are its own dead letters.");
-    return fill(result, note, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
+    return fill(result, note, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), pages());
+  }
+
+  function pages() {
+    return (cursor || next !== null) && h("nav", { class: "after", "aria-label": "Pages" }, cursor && h("a", { class: "button plain", href: deadLettersAt(wanted) }, "Latest ones"), next !== null && h("a", { class: "button plain", href: deadLettersAt({ ...wanted, before: next }) }, "Older ones"));
   }
 
   function drawFilters() {
@@ -114,7 +122,7 @@ export function deadLetters(main, { go, query }) {
 
   async function look(signal) {
     try {
-      const page = await ask("/deadletters", { query: { ...wanted, limit }, signal });
+      const page = await ask("/deadletters", { query: { ...wanted, limit: PAGE, cursor }, signal });
       const now = JSON.stringify([page, state.live.deadLetters]);
       if (now === seen) return;
       if (seen && page.deadLetters.length > letters.length) speak(`${many(page.deadLetters.length, "dead letter")} now`);
@@ -131,18 +139,45 @@ export function deadLetters(main, { go, query }) {
     }
   }
 
-  async function more() {
-    limit = Math.min(limit + PAGE, 1000);
-    await look().catch(passing);
-  }
-
   drawFilters();
   let stop = repeatedly(look, EVERY);
+  const unfollow = follow(["map"], form.suggest);
   return () => {
-    stop();
-    end();
+    [stop, unfollow, end].forEach((each) => each());
   };
 }
+
+/** Conditions besides service and state. */
+function conditions(wanted, search) {
+  const [subscriptions, types] = [h("datalist", { id: "subscriptions" }), h("datalist", { id: "types" })];
+  const { subscription, type, reason, since, until } = wanted;
+  const { labelled, values } = searchFields({ subscription, type, reason, since, until }, SPECIAL);
+  const submit = (event) => {
+    event.preventDefault();
+    search(values());
+  };
+  const element = h(
+    "form",
+    { role: "search", class: "search card", onsubmit: submit },
+    h("details", { class: "more-conditions", open: isFiltered({ ...wanted, app: "" }) }, h("summary", null, "More conditions"), h("div", { class: "fields" }, labelled("subscription", "Subscription"), labelled("type", "Type"), labelled("reason", "Part of the reason"), labelled("since", "Arrived from"), labelled("until", "Arrived before")), h("div", { class: "row" }, h("button", { class: "button small-button", type: "submit" }, icon("search"), "Find"), h("a", { class: "button plain small-button", href: deadLettersAt({ state: wanted.state }) }, "All dead letters"))),
+    subscriptions,
+    types,
+  );
+  const suggest = () => {
+    fill(subscriptions, state.map.subscriptions.filter(({ app }) => !wanted.app || app === wanted.app).map(({ name }) => h("option", { value: name })));
+    fill(types, state.map.types.map((each) => h("option", { value: each.type })));
+  };
+  return { element, suggest };
+}
+
+const SPECIAL = {
+  subscription: { list: "subscriptions", spellcheck: "false" },
+  type: { list: "types", placeholder: "kitchen.pizzaBoxed", spellcheck: "false" },
+  reason: { placeholder: "no free shelf" },
+  since: MOMENT_FIELD,
+  until: MOMENT_FIELD,
+};
+const isFiltered = (wanted) => NAMES.some((name) => name !== "state" && wanted[name]);
 
 /** Who is away is told at the top of the page. */
 function passing(error) {

@@ -5,7 +5,7 @@ import { sure } from "../dialog.js";
 import { fill, h } from "../dom.js";
 import { json, service } from "../parts.js";
 import { state } from "../state.js";
-import { many } from "../words.js";
+import { many, number } from "../words.js";
 
 /** Ask whether these dead letters are to be sent again; `done` is called after each attempt. */
 export function replay(letters, done) {
@@ -30,6 +30,37 @@ export function replay(letters, done) {
   };
   choice.element?.addEventListener("change", rehearse);
   rehearse();
+}
+
+/** Ask whether all open dead letters that match are to be sent again, and how fast; `done` is called once it has begun. */
+export function redrive({ app, subscription, type, correlationId, reason, since, until }, done) {
+  const wanted = Object.fromEntries(Object.entries({ app, subscription, type, correlationId, reason, since, until }).filter(([, value]) => value));
+  const dry = h("div", { class: "dry", "aria-live": "polite" }, h("p", { class: "soft" }, "Dry run…"));
+  const rate = h("input", { id: "rate", class: "field", type: "number", min: 0.1, step: "any", inputmode: "decimal", value: 10 });
+  const start = async (by) => {
+    const { answer, problem } = await tried(() => ask("/deadletters/redrive", { body: { ...wanted, by, ratePerSecond: Number(rate.value) } }));
+    if (answer) done();
+    return problem ?? null;
+  };
+  const dialog = sure({
+    title: "Send all that match again?",
+    action: "Send again",
+    icon: "replay",
+    content: [h("p", null, "Each subscription gets the events that it failed on, with their ids and times unchanged. You can end it while it runs."), h("div", { class: "asked" }, h("label", { for: "rate" }, "Events a second, at most"), rate), dry],
+    work: start,
+  });
+  dialog.allow(false);
+  tried(() => ask("/deadletters/redrive", { query: { dryRun: true }, body: wanted })).then(({ answer, problem }) => {
+    dialog.allow(Boolean(answer?.matched));
+    fill(dry, answer ? counted(answer) : h("p", { class: "problem" }, problem));
+  });
+}
+
+function counted({ matched, counts }) {
+  return [
+    h("p", null, `Dry run: ${many(matched, "event")} would go to`),
+    h("ul", { class: "plain counts" }, Object.entries(counts).map(([name, count]) => h("li", null, name || "none: no subscription is recorded, so they are skipped", h("span", { class: "number count" }, number(count))))),
+  ];
 }
 
 /** Ask whether nobody needs these dead letters; `done` is called after each attempt. */

@@ -3,10 +3,10 @@
 import { ask, Problem, repeatedly, spelled } from "../api.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
-import { alert, eventsAt, head, json, nothing, replaysAt, service } from "../parts.js";
+import { alert, eventsAt, head, json, MOMENT_FIELD, nothing, replaysAt, searchFields, service } from "../parts.js";
 import { follow, state } from "../state.js";
 import { timeline } from "../timeline.js";
-import { ago, clock, instant, many, moment, span } from "../words.js";
+import { ago, clock, many, moment, span } from "../words.js";
 
 const EVERY = 3000; // milliseconds between two looks for more
 const PAGE = 50;
@@ -40,11 +40,9 @@ export function events(main, { go, query }) {
   }
 
   async function look(signal) {
-    const { correlationId, type, subject, q } = wanted;
-    const [since, until] = [wanted.since, wanted.until].map(instant);
     const limit = isStory ? STORY : PAGE;
     try {
-      const page = await ask("/events", { query: { correlationId, type, subject, q, since, until, limit }, signal });
+      const page = await ask("/events", { query: { ...wanted, limit }, signal });
       if (JSON.stringify(page.events) === JSON.stringify(shown) && shown.length) return;
       const first = shown.length === 0;
       const kept = pushedOut(shown, page.events);
@@ -61,10 +59,8 @@ export function events(main, { go, query }) {
   }
 
   async function more() {
-    const { correlationId, type, subject, q } = wanted;
-    const [since, until] = [wanted.since, wanted.until].map(instant);
     try {
-      const page = await ask("/events", { query: { correlationId, type, subject, q, since, until, limit: PAGE, cursor: next } });
+      const page = await ask("/events", { query: { ...wanted, limit: PAGE, cursor: next } });
       older = [...older, ...page.events];
       ({ next } = page);
       draw();
@@ -97,8 +93,7 @@ function pushedOut(before, now) {
 
 function search(wanted, search) {
   const types = h("datalist", { id: "types" });
-  const fields = Object.fromEntries(NAMES.map((name) => [name, h("input", { id: `find-${name}`, name, class: "field", autocomplete: "off", value: wanted[name], ...SPECIAL[name] })]));
-  const labelled = (name, label) => h("div", { class: `find find-${name}` }, h("label", { for: `find-${name}` }, label), fields[name]);
+  const { labelled, values } = searchFields(wanted, SPECIAL);
   const narrow = NAMES.some((name) => name !== "correlationId" && wanted[name]);
   const element = h(
     "form",
@@ -107,7 +102,7 @@ function search(wanted, search) {
       role: "search",
       onsubmit: (event) => {
         event.preventDefault();
-        search(Object.fromEntries(NAMES.map((name) => [name, fields[name].value.trim()])));
+        search(values());
       },
     },
     h("div", { class: "search-main" }, labelled("correlationId", "Correlation id, such as an order's"), h("button", { class: "button", type: "submit" }, icon("search"), "Find"), NAMES.some((name) => wanted[name]) && h("a", { class: "button plain", href: "/console/events" }, "All events")),
@@ -121,8 +116,8 @@ function search(wanted, search) {
 const SPECIAL = {
   correlationId: { type: "search", placeholder: "0193f0c4-6a2e-…", spellcheck: "false" },
   type: { list: "types", placeholder: "orders.orderPlaced, or orders.*", spellcheck: "false" },
-  since: { type: "datetime-local", step: 1 },
-  until: { type: "datetime-local", step: 1 },
+  since: MOMENT_FIELD,
+  until: MOMENT_FIELD,
 };
 
 /** The latest first. */

@@ -12,6 +12,7 @@ import { ago, instant, many, moment, number } from "../words.js";
 const EVERY = 2000; // milliseconds
 const LATEST = 20;
 const WHICHEVER = "*";
+const DEAD_LETTERS = "deadLetters";
 
 export function replays(main, { query }) {
   const [top, end] = head("Replays", "Send events of the archive to one consumer again. What it has handled already, it drops.");
@@ -114,13 +115,13 @@ function send(wanted, matched, done) {
   });
 }
 
-function cancel({ replayId, consumer, sent, matched }, done) {
+function cancel({ replayId, sent, matched }, done) {
   sure({
     title: "End this replay?",
     action: "End it",
     icon: "cross",
     warn: true,
-    content: [h("p", null, `${number(sent)} of ${many(matched, "event")} have been sent to ${consumer}, and stay sent; the rest is not.`)],
+    content: [h("p", null, `${number(sent)} of ${many(matched, "event")} have been sent, and stay sent; the rest is not.`)],
     work: (by) => carriedOut(() => ask(`/replays/${encodeURIComponent(replayId)}/cancel`, { query: { by }, body: {} }), done),
   });
 }
@@ -161,16 +162,16 @@ const MARKS = { running: "open", completed: "sent", cancelled: "discarded", fail
 const COUNTS = ["handled", "failed", "unread", "dropped", "unconfirmed", "skipped"];
 
 function card(replay, done) {
-  const { replayId, state: stands, consumer, subscription, types, since, until, correlationId, ratePerSecond, matched, sent, requestedAt, requestedBy, reason } = replay;
+  const { replayId, kind, state: stands, consumer, subscription, types, letterReason, since, until, correlationId, ratePerSecond, matched, sent, requestedAt, requestedBy, reason } = replay;
   const id = `replay-${replayId}`;
-  const terms = [types.length && many(types.length, "type"), since && `from ${moment(since)}`, until && `before ${moment(until)}`, correlationId && `correlation ${correlationId}`, `at most ${number(ratePerSecond)} a second`];
+  const terms = [kind === DEAD_LETTERS && "dead letters", letterReason && `reason with “${letterReason}”`, types.length && many(types.length, "type"), since && `from ${moment(since)}`, until && `before ${moment(until)}`, correlationId && `correlation ${correlationId}`, `at most ${number(ratePerSecond)} a second`];
   return h(
     "article",
     { class: `letter run card ${MARKS[stands]}`, "aria-labelledby": id },
     h(
       "div",
       { class: "letter-main" },
-      h("h2", { id }, service(consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
+      h("h2", { id }, service(consumer === WHICHEVER ? "every service" : consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
       h("p", { class: "sent" }, h("progress", { max: Math.max(matched, sent, 1), value: sent, "aria-label": "Sent" }), h("span", { class: "number" }, `${number(sent)} of ${many(matched, "event")}`)),
       h("p", { class: "small" }, COUNTS.filter((name) => replay[name]).map((name) => `${number(replay[name])} ${name}`).join(" · ")),
       reason && h("p", { class: "reason" }, reason),

@@ -1,0 +1,116 @@
+"""Redrives: replays of the dead letters that match a filter, step by step at a rate, as `replays` sends events.
+
+A redrive sends each dead letter that was open when it was requested, and is still open, at most once. Its id is the
+batch of the dead letters that it sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tidings.outbox.table import SqlContext
+from tidings_archive import audit_log, deadletters, replays
+from tidings_archive.commands import ContinueRedrive
+from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter
+from tidings_archive.domain.replay import pace
+from tidings_archive.replays import DEAD_LETTERS, EVERY_SUBSCRIPTION
+from tidings_archive.storage import sanitize
+from tidings_archive.tables import dead_letters
+from tidings_archive.tables import replays as replays_table
+
+EVERY_APP = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveOrder:
+    """A request for a redrive of the open dead letters that match a filter, and who made it."""
+
+    replay_id: str
+    wanted: LetterFilter
+    rate: float | None
+    by: str
+
+
+async def start(order: RedriveOrder, context: SqlContext) -> dict[str, Any]:
+    """Start a redrive. An existing one with the same id is returned unchanged.
+
+    Raises:
+        ReplayError: The id or the rate is invalid.
+
+    """
+    replays.check_name("replayId", order.replay_id)
+    rate, connection, wanted = replays.limit_rate(order.rate), context.connection, order.wanted
+    if await replays.find(connection, order.replay_id) is not None:
+        return await replays.get_replay(connection, order.replay_id)
+    last = (await connection.execute(sa.select(sa.func.max(dead_letters.c.seq)))).scalar() or 0
+    row = {
+        "id": order.replay_id,
+        "kind": DEAD_LETTERS,
+        "consumer": wanted.app or EVERY_APP,
+        "subscription": wanted.subscription or EVERY_SUBSCRIPTION,
+        "request": msgspec.json.encode(wanted).decode(),
+        "rate": rate,
+        "state": "running",
+        "matched": sum((await preview(connection, wanted)).values()),
+        "closes": last,
+        "requested": context.now.timestamp(),
+        "requested_by": sanitize(order.by),
+    }
+    await connection.execute(sa.insert(replays_table), row)
+    detail = f"{row['matched']} dead letters, at most {rate:g} per second: {_describe(wanted)}"
+    await audit_log.record(connection, context.now, order.by, "redrive", f"replay/{order.replay_id}", detail)
+    context.schedule(ContinueRedrive(replay_id=order.replay_id))
+    return await replays.get_replay(connection, order.replay_id)
+
+
+async def preview(connection: AsyncConnection, wanted: LetterFilter) -> dict[str, int]:
+    """Count the open dead letters that a redrive would send, by subscription; an empty name: none is recorded."""
+    subscription = dead_letters.c.subscription
+    counted = sa.select(subscription, sa.func.count()).where(*_open(wanted))
+    rows = await connection.execute(counted.group_by(subscription).order_by(subscription))
+    return {name: int(count) for name, count in rows}
+
+
+async def send_next(step: ContinueRedrive, context: SqlContext) -> None:
+    """Send the next dead letters of a redrive, or end it."""
+    await replays.advance(step, context, _step)
+
+
+async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
+    """Send the next dead letters; return whether there were any, and whether there are no more."""
+    wanted = msgspec.json.decode(row["request"], type=LetterFilter)
+    number = dead_letters.c.seq
+    following = (number > row["reached"], number <= row["closes"])
+    query = sa.select(dead_letters).where(*_open(wanted), *following).order_by(number).limit(pace(row["rate"]).events)
+    letters = (await context.connection.execute(query.with_for_update())).mappings().all()
+    sent, skipped = [], []
+    for letter in letters:
+        try:
+            sent.append(_prepare(letter))
+        except DeadLetterError as error:
+            skipped.append(f"dead letter {letter['seq']}: {error}")
+    await deadletters.send(context, sent, row["requested_by"], row["id"])
+    if letters:
+        await replays.record_progress(context, row, len(sent), skipped, letters[-1]["seq"])
+    return bool(letters), not letters
+
+
+def _prepare(letter: sa.RowMapping) -> deadletters.PreparedReplay:
+    if not letter["version"]:
+        raise DeadLetterError("no version could be read, so no handler would take it: discard it")
+    return deadletters.prepare_replay(letter, None)
+
+
+def _open(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
+    return [dead_letters.c.state == "open", *deadletters.conditions_for(wanted)]
+
+
+def _describe(wanted: LetterFilter) -> str:
+    """Describe a filter for the audit log."""
+    given = msgspec.to_builtins(wanted)
+    return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None) or "all"
