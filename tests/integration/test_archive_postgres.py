@@ -181,6 +181,31 @@ async def test_a_letter_that_both_are_asked_to_replay_as_one_batch_is_sent_a_sin
     assert (states.count("handled"), states.count("sent")) == (5, 15)
 
 
+async def test_redrives_of_both_that_overlap_send_each_letter_once_and_leave_none(
+    replicas: tuple[Replica, Replica, MemoryBroker],
+) -> None:
+    one, two, broker = replicas
+    for number in range(40):
+        failure = {"failuresubscription": "pickup-x", "failurereason": "No shelf" if number < 20 else "odd"}
+        await one.receive("deadletter.pickup", fact(f"e-{number}", **failure))
+    narrow = {"reason": "NO SHELF", "ratePerSecond": 40}
+    answers = await asyncio.gather(
+        one.http.post("/deadletters/redrive", json=narrow),
+        two.http.post("/deadletters/redrive", json={"app": "pickup", "ratePerSecond": 80}),
+    )
+    assert [answer.status_code for answer in answers] == [202, 202]
+    await eventually(lambda: sent(broker, 40))
+    ids = [event["id"] for event in broker.events("replay.pickup")]
+    assert sorted(ids) == sorted(f"e-{number}" for number in range(40))
+
+    async def ended() -> bool:
+        states = [each["state"] for each in (await one.get("/replays"))["replays"]]
+        return states == ["completed", "completed"]
+
+    await eventually(ended)
+    assert sum(each["sent"] for each in (await two.get("/replays"))["replays"]) == 40
+
+
 async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_other(
     replicas: tuple[Replica, Replica, MemoryBroker],
 ) -> None:

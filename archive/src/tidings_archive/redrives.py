@@ -86,8 +86,11 @@ async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
     wanted = msgspec.json.decode(row["request"], type=LetterFilter)
     number = dead_letters.c.seq
     following = (number > row["reached"], number <= row["closes"])
-    query = sa.select(dead_letters).where(*_open(wanted), *following).order_by(number).limit(pace(row["rate"]).events)
-    letters = (await context.connection.execute(query.with_for_update())).mappings().all()
+    query = sa.select(number).where(*_open(wanted), *following).order_by(number).limit(pace(row["rate"]).events)
+    numbers = (await context.connection.execute(query)).scalars().all()
+    # Locked separately: PostgreSQL leaves out rows that another transaction changes meanwhile, though more follow.
+    locked = sa.select(dead_letters).where(number.in_(numbers), dead_letters.c.state == "open").order_by(number)
+    letters = (await context.connection.execute(locked.with_for_update())).mappings().all()
     sent, skipped = [], []
     for letter in letters:
         try:
@@ -95,9 +98,9 @@ async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
         except DeadLetterError as error:
             skipped.append(f"dead letter {letter['seq']}: {error}")
     await deadletters.send(context, sent, row["requested_by"], row["id"])
-    if letters:
-        await replays.record_progress(context, row, len(sent), skipped, letters[-1]["seq"])
-    return bool(letters), not letters
+    if numbers:
+        await replays.record_progress(context, row, len(sent), skipped, numbers[-1])
+    return bool(letters), not numbers
 
 
 def _prepare(letter: sa.RowMapping) -> deadletters.PreparedReplay:
