@@ -241,6 +241,16 @@ class Plain(msgspec.Struct):
     text: str
 
 
+class Guest(msgspec.Struct):
+    guest_id: Annotated[str, SUBJECT]
+    name: Annotated[str, PERSONAL]
+    brings: list["Guest"] = []
+
+
+class Guests(msgspec.Struct):
+    first: Guest
+
+
 SALE = Sale("s-1", Buyer("p-1", 'Ada "the" Łovelace'), Place("Basil Lane 7"), "no onions")
 
 
@@ -288,6 +298,21 @@ def test_text_that_looks_encrypted_is_read_as_it_was_saved(keys: KeyFile, typed:
     sale = Sale("s-1", Buyer("p-1", typed), Place(typed), typed)
     assert loaded(Sale, stored(sale)) == sale
     assert loaded(Plain, stored(Plain(typed))) == Plain(typed)
+
+
+def test_text_that_looks_encrypted_is_found_behind_escapes_too(keys: KeyFile):
+    sale = Sale("s-1", Buyer("p-1", ""), Place(""), "encrypted:v1:AAAA.AAAA")
+    escaped = msgspec.json.encode(sale).replace(b"encrypted", rb"\u0065ncrypted")
+    assert loaded(Sale, personal.encrypt_document(sale, escaped, "sale/s-1")) == sale
+
+
+def test_marks_are_found_at_every_depth_of_a_document_that_contains_itself(keys: KeyFile):
+    guests = Guests(Guest("p-1", "Ada", [Guest("p-2", "Grace", [Guest("p-3", "Bo")]), Guest("p-4", "")]))
+    data = stored(guests)
+    assert not any(name in data for name in (b"Ada", b"Grace", b"Bo"))
+    assert loaded(Guests, data) == guests
+    nobody = Guests(Guest("", "", [Guest("p-2", "")]))
+    assert stored(nobody) == msgspec.json.encode(nobody)
 
 
 def test_documents_without_marks_cost_no_work_and_those_saved_before_can_be_read(keys: KeyFile):

@@ -95,10 +95,10 @@ def encrypt(model: Any, data: bytes, source: str, event_id: str) -> tuple[bytes,
         _warn(marks.label)
         return data, ""
     message = json.loads(data)
-    subject = marks.subject(message)
+    subject = marks.subject(message, data)
     key = keys.create(subject)
     seal = None if key is None else _sealer(key, _bound_to(source, event_id))
-    for container, step, value in marks.personal(message):
+    for container, step, value in marks.personal(message, data):
         container[step] = MASK if seal is None else PREFIX + seal(value)
     return _encoded(message), subject
 
@@ -138,7 +138,10 @@ def encrypt_document(value: Any, data: bytes, name: str) -> bytes:
         return data
     document = json.loads(data)
     bound_to = _bound_to_document(name)
-    for container, step, text, person in list(marks.personal_of_each(document)):
+    personal = list(marks.personal_of_each(document, data))
+    if not personal:
+        return data
+    for container, step, text, person in personal:
         key = keys.create(person)
         _note(text)
         owner = base64.urlsafe_b64encode(person.encode()).decode()
@@ -211,6 +214,20 @@ def redact(text: str, values: Iterable[str]) -> str:
     return text
 
 
+class _Schemas:
+    """The schemas that apply to one value."""
+
+    __slots__ = ("are_marked", "inner", "is_personal", "is_subject", "parts", "properties")
+
+    def __init__(self, parts: tuple[Mapping[str, Any], ...], are_marked: bool) -> None:
+        self.parts = parts
+        self.are_marked = are_marked
+        self.is_subject = _has(parts, DATA_SUBJECT)
+        self.is_personal = _has(parts, CLASSIFICATION)
+        self.properties = {name for part in parts for name in part.get("properties", ())}
+        self.inner: dict[Any, _Schemas] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """The marks of a class, by its JSON Schema."""
@@ -218,15 +235,16 @@ class Marks:
     label: str
     schema: Mapping[str, Any]
     _expanded: dict[int, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    _known: dict[tuple[int, ...], _Schemas] = field(default_factory=dict)
 
-    def subject(self, message: Any) -> str:
+    def subject(self, message: Any, encoded: bytes) -> str:
         """Return the person that a message is about.
 
         Raises:
             DefinitionError: The message names no person, or several.
 
         """
-        found = {value for _, _, value, schemas in self._strings(message) if _has(schemas, DATA_SUBJECT)}
+        found = {value for _, _, value, schemas in self._strings(message, encoded) if schemas.is_subject}
         if len(found) != 1 or not (subject := found.pop()):
             raise DefinitionError(
                 f"{self.label} has personal fields, but names {'no person' if not found else 'several persons'}: "
@@ -234,22 +252,22 @@ class Marks:
             )
         return str(subject)
 
-    def personal(self, message: Any) -> Iterator[tuple[Any, Any, str]]:
+    def personal(self, message: Any, encoded: bytes) -> Iterator[tuple[Any, Any, str]]:
         """Yield the place and the value of each personal string, and of strings that look like encrypted ones.
 
         Raises:
             DefinitionError: A marked value is no string.
 
         """
-        for container, step, value, schemas in list(self._strings(message)):
-            is_personal = _has(schemas, CLASSIFICATION)
+        for container, step, value, schemas in list(self._strings(message, encoded)):
+            is_personal = schemas.is_personal
             if is_personal and value is not None and not isinstance(value, str):
                 raise DefinitionError(f"{self.label}: {step} is marked with PERSONAL, but is no string")
             # What a user has typed in must not be taken for an encrypted value: encrypted, it is read as it was.
             if isinstance(value, str) and (is_personal or value.startswith(PREFIX)):
                 yield container, step, value
 
-    def personal_of_each(self, document: Any) -> Iterator[tuple[Any, Any, str, str]]:
+    def personal_of_each(self, document: Any, encoded: bytes) -> Iterator[tuple[Any, Any, str, str]]:
         """Yield the place, the value and the person of each personal string that is not empty.
 
         Raises:
@@ -259,16 +277,16 @@ class Marks:
         around: dict[int, int] = {}
         own: dict[int, set[str]] = defaultdict(set)
         within: dict[int, set[str]] = defaultdict(set)
-        for container, _, value, schemas in list(self._strings(document)):
+        for container, _, value, schemas in list(self._strings(document, encoded)):
             if isinstance(value, dict | list):
                 around[id(value)] = id(container)
-            elif value and _has(schemas, DATA_SUBJECT):
+            elif value and schemas.is_subject:
                 own[id(container)].add(value)
                 place: int | None = id(container)
                 while place is not None:
                     within[place].add(value)
                     place = around.get(place)
-        for container, step, value in self.personal(document):
+        for container, step, value in self.personal(document, encoded):
             place = id(container)
             while place is not None and not (persons := own.get(place) or within.get(place, set())):
                 place = around.get(place)
@@ -281,19 +299,62 @@ class Marks:
             if value:
                 yield container, step, value, next(iter(persons))
 
-    def _strings(self, message: Any) -> Iterator[tuple[Any, Any, Any, tuple[Mapping[str, Any], ...]]]:
-        """Yield each value inside with its container and the schemas that apply to it."""
-        waiting = [(message, self._all(self.schema))]
+    def _strings(self, message: Any, encoded: bytes) -> Iterator[tuple[Any, Any, Any, _Schemas]]:
+        """Yield each value that may matter, with its container and the schemas that apply to it.
+
+        Most values of a document are in objects without any mark inside. These matter only if a string in them may look
+        like an encrypted one, which the encoded message tells.
+        """
+        all_matter = PREFIX.encode() in encoded or b"\\u" in encoded
+        waiting = [(message, self._schemas(self._all(self.schema)))]
         while waiting:
             container, schemas = waiting.pop()
             entries = container.items() if isinstance(container, dict) else enumerate(container)
             for step, value in entries:
-                inner = tuple(
-                    part for schema in schemas for child in _children(schema, step) for part in self._all(child)
-                )
+                inner = self._inner(schemas, step)
+                if not (inner.are_marked or all_matter):
+                    continue
                 yield container, step, value, inner
                 if isinstance(value, dict | list):
                     waiting.append((value, inner))
+
+    def _inner(self, schemas: _Schemas, step: Any) -> _Schemas:
+        """Return the schemas that apply to a property or an item."""
+        # All items have the same schemas, and so have all properties that no schema names: their number is unbounded.
+        known = step if step in schemas.properties else type(step)
+        inner = schemas.inner.get(known)
+        if inner is None:
+            parts = [part for schema in schemas.parts for child in _children(schema, step) for part in self._all(child)]
+            inner = schemas.inner[known] = self._schemas(parts)
+        return inner
+
+    def _schemas(self, parts: Iterable[Mapping[str, Any]]) -> _Schemas:
+        different = {id(part): part for part in parts}
+        identity = tuple(different)
+        known = self._known.get(identity)
+        if known is None:
+            schemas = tuple(different.values())
+            known = self._known[identity] = _Schemas(schemas, self._is_marked(schemas))
+        return known
+
+    def _is_marked(self, schemas: Iterable[Mapping[str, Any]]) -> bool:
+        """Return True if there is a mark in the schemas or in any part of them."""
+        waiting: list[Any] = list(schemas)
+        seen = set[int]()
+        while waiting:
+            part = waiting.pop()
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            if isinstance(part, Mapping):
+                if _has((part,), DATA_SUBJECT) or _has((part,), CLASSIFICATION):
+                    return True
+                if isinstance(reference := part.get("$ref"), str):
+                    waiting.append(target(self.schema, steps(reference)))
+                waiting += part.values()
+            elif isinstance(part, list | tuple):
+                waiting += part
+        return False
 
     def _all(self, schema: Any) -> tuple[Mapping[str, Any], ...]:
         """Return a schema with all that apply to the same value, whatever the condition."""
