@@ -3,46 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import grpc
-from dapr.common.logging import silence_grpc_aio_poller_noise
 from dapr.conf.helpers import GrpcEndpoint
-from dapr.proto import api_service_v1, api_v1, common_v1
-from grpc.aio import AioRpcError
+from dapr.proto import api_v1, common_v1
+from grpc import StatusCode
 
 from tidings.dapr import errors
+from tidings.dapr.channel import CallFailed, GrpcChannel
 from tidings.dapr.port import Item, Operation, Upsert
 from tidings.dapr.preparing import prepare
 from tidings.errors import PublishRefused, SidecarError, StateRefused
 from tidings.messages.envelope import CONTENT_TYPE
 from tidings.settings import Settings
 
-T = TypeVar("T")
 FIRST_WRITE = common_v1.StateOptions.CONCURRENCY_FIRST_WRITE
 MAX_MESSAGE = 4 * 1024 * 1024
-_NOT_REACHED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}  # single calls would fail as well
-
-# A sidecar runs on the same machine and restarts within a second or two; gRPC's default back-off grows to two minutes.
-# gRPC takes proxies from the environment, but there is none in front of a sidecar.
-_CHANNEL = {
-    "grpc.initial_reconnect_backoff_ms": 50,
-    "grpc.min_reconnect_backoff_ms": 50,
-    "grpc.max_reconnect_backoff_ms": 1_000,
-    "grpc.enable_http_proxy": 0,
-}
+_NOT_REACHED = {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}  # single calls would fail as well
+_METHOD = "/dapr.proto.runtime.v1.Dapr/"
 
 
 class DaprSidecar:
     """Publishing and state through daprd.
 
-    It uses the generated gRPC client of the `dapr` package instead of `DaprClient`, whose constructor blocks for up to
+    It uses the generated messages of the `dapr` package instead of `DaprClient`, whose constructor blocks for up to
     60 s while no sidecar is available, and whose transactions support neither options nor a time to live.
 
-    One channel suffices: two or four did not increase the throughput (on two cores, 1,500 events per second
-    sequentially, 6,000 with 32 concurrent calls, 15,000 with `publish_many`).
+    State calls continue if their caller is cancelled. daprd would pass a cancellation on to the store, where SQLite
+    then keeps a read transaction open on a pooled connection, and later reads on that connection return stale data: see
+    docs/upstream/sqlite-cancelled-read.md.
 
     daprd 1.18 changes events as follows (read in its source and verified by the conformance suite): all attributes of a
     structured CloudEvent are kept, including extensions; `topic` and `pubsubname` are added; `time`, `source`, `type`,
@@ -81,12 +72,9 @@ class DaprSidecar:
         self.address = address
         self.pubsub = pubsub
         self.state = state
-        self._how: dict[str, Any] = {"timeout": deadline, "metadata": [("dapr-api-token", token)] if token else None}
-        self._max_message = max_message
-        self._endpoint = GrpcEndpoint(address)
-        self._opened: tuple[grpc.aio.Channel, Any] | None = None
+        metadata = {"dapr-api-token": token} if token else {}
+        self._channel = GrpcChannel(GrpcEndpoint(address), metadata, deadline=deadline, max_message=max_message)
         self._redis: bool | None = None
-        self._calls: set[asyncio.Future[Any]] = set()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -127,9 +115,9 @@ class DaprSidecar:
             metadata={**prepared.metadata, **(metadata or {})},
         )
         try:
-            await self._stub().PublishEvent(request, **self._how)
-        except AioRpcError as error:
-            raise errors.of_publish(error.code(), error.details() or "", topic, self.pubsub) from error
+            await self._call("PublishEvent", request)
+        except CallFailed as error:
+            raise errors.of_publish(error.code, error.details, topic, self.pubsub) from error
 
     async def publish_many(self, topic: str, events: Sequence[bytes]) -> list[SidecarError | None]:
         """Publish several CloudEvents in one call, in no particular order; return an error or None for each.
@@ -153,10 +141,10 @@ class DaprSidecar:
                     for number, prepared in enumerate(map(prepare, events))
                 ],
             )
-            await self._stub().BulkPublishEvent(request, **self._how)
-        except AioRpcError as error:
-            if error.code() in _NOT_REACHED:
-                failure = errors.of_publish(error.code(), error.details() or "", topic, self.pubsub)
+            await self._call("BulkPublishEvent", request)
+        except CallFailed as error:
+            if error.code in _NOT_REACHED:
+                failure = errors.of_publish(error.code, error.details, topic, self.pubsub)
                 return [failure] * len(events)
             return await asyncio.gather(*(self._attempt(topic, event) for event in events))
         except PublishRefused:  # one of them is not a CloudEvent
@@ -180,8 +168,8 @@ class DaprSidecar:
         """
         request = api_v1.GetStateRequest(store_name=self.state, key=key)
         try:
-            response = await self._uncancelled(self._stub().GetState(request, **self._how))
-        except AioRpcError as error:
+            response = api_v1.GetStateResponse.FromString(await self._call("GetState", request))
+        except CallFailed as error:
             raise self._state_error(error, [key]) from error
         return Item(response.data, response.etag) if response.etag else None
 
@@ -198,12 +186,12 @@ class DaprSidecar:
             return {}
         request = api_v1.GetBulkStateRequest(store_name=self.state, keys=keys, parallelism=0)
         try:
-            response = await self._uncancelled(self._stub().GetBulkState(request, **self._how))
-        except AioRpcError as error:
+            response = api_v1.GetBulkStateResponse.FromString(await self._call("GetBulkState", request))
+        except CallFailed as error:
             raise self._state_error(error, keys) from error
         for item in response.items:
             if item.error:
-                raise errors.of_state(grpc.StatusCode.INTERNAL, item.error, item.key, self.state)
+                raise errors.of_state(StatusCode.INTERNAL, item.error, item.key, self.state)
         return {item.key: Item(item.data, item.etag) for item in response.items if item.etag}
 
     async def transact(self, operations: Iterable[Operation]) -> None:
@@ -224,8 +212,8 @@ class DaprSidecar:
             storeName=self.state, operations=[_operation(operation, redis=redis) for operation in operations]
         )
         try:
-            await self._uncancelled(self._stub().ExecuteStateTransaction(request, **self._how))
-        except AioRpcError as error:
+            await self._call("ExecuteStateTransaction", request)
+        except CallFailed as error:
             raise self._state_error(error, [operation.key for operation in operations]) from error
 
     async def ready(self) -> bool:
@@ -238,46 +226,18 @@ class DaprSidecar:
 
     async def close(self) -> None:
         """Close the connection; the next call opens a new one."""
-        if self._opened is not None:
-            channel, self._opened = self._opened[0], None
-            await channel.close()
+        await self._channel.close()
 
-    def _stub(self) -> Any:
-        """Open the channel on first use, because it belongs to the running event loop."""
-        if self._opened is None:
-            channel = self._channel()
-            self._opened = channel, api_service_v1.DaprStub(channel)  # type: ignore[no-untyped-call]
-        return self._opened[1]
-
-    def _channel(self) -> grpc.aio.Channel:
-        silence_grpc_aio_poller_noise()
-        sizes = {f"grpc.max_{way}_message_length": self._max_message for way in ("send", "receive")}
-        options = list({**_CHANNEL, **sizes}.items())
-        if self._endpoint.tls:
-            return grpc.aio.secure_channel(self._endpoint.endpoint, grpc.ssl_channel_credentials(), options)
-        return grpc.aio.insecure_channel(self._endpoint.endpoint, options)
-
-    async def _uncancelled(self, call: Awaitable[T]) -> T:
-        """Wait for a call to the state store without cancelling it.
-
-        daprd passes a cancellation on to the store. SQLite then keeps a read transaction open on a pooled connection,
-        and later reads on that connection return stale data: see docs/upstream/sqlite-cancelled-read.md.
-        """
-        task = asyncio.ensure_future(call)
-        self._calls.add(task)
-        task.add_done_callback(self._call_ended)
-        return await asyncio.shield(task)
-
-    def _call_ended(self, task: asyncio.Future[Any]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # mark the error as retrieved; the caller may have been cancelled
+    def _call(self, method: str, request: Any) -> asyncio.Future[bytes]:
+        return self._channel.call(_METHOD + method, request.SerializeToString())
 
     async def _components(self) -> dict[str, str]:
         """Return the types of the loaded components by name."""
         try:
-            metadata = await self._stub().GetMetadata(api_v1.GetMetadataRequest(), **self._how)
-        except AioRpcError as error:
+            metadata = api_v1.GetMetadataResponse.FromString(
+                await self._call("GetMetadata", api_v1.GetMetadataRequest())
+            )
+        except CallFailed as error:
             raise self._state_error(error, ["the metadata"]) from error
         return {component.name: component.type for component in metadata.registered_components}
 
@@ -289,8 +249,8 @@ class DaprSidecar:
             self._redis = loaded[self.state] == "state.redis"
         return self._redis
 
-    def _state_error(self, error: AioRpcError, keys: Sequence[str]) -> SidecarError:
-        return errors.of_state(error.code(), error.details() or "", ", ".join(keys), self.state)
+    def _state_error(self, error: CallFailed, keys: Sequence[str]) -> SidecarError:
+        return errors.of_state(error.code, error.details, ", ".join(keys), self.state)
 
 
 def _operation(operation: Operation, *, redis: bool) -> api_v1.TransactionalStateOperation:
