@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tidings.conventions import REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings_plan import Plan, plan
 from tidings_plan.channels import published
-from tidings_plan.conventions import REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings_plan.resources import Inventory, contracts_folders, load
 
 ROOT = Path(__file__).parents[2]

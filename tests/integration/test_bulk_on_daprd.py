@@ -12,13 +12,13 @@ import pytest
 
 from tidings import Event, Handlers, Rejected, Service, event
 from tidings.brokers.components import render
+from tidings.conventions import IGNORED_PATH
 from tidings.dapr.client import DaprSidecar
 from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id
 from tidings.testing import MemorySidecar
 from tidings_cli.testing.fixtures import Serve, StartDaprd
 from tidings_plan import plan
-from tidings_plan.conventions import IGNORED_PATH
 from tidings_plan.resources import Inventory, parse_resource
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]

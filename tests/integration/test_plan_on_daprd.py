@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from tests.support.contracts import one_event
 
 from tidings.consume import bulk
+from tidings.conventions import IGNORED_PATH, event_path
 from tidings_cli.programs import ensure
 from tidings_plan import AppPlan, plan
 from tidings_plan import cel as checker
-from tidings_plan.conventions import IGNORED_PATH, event_path
 from tidings_plan.resources import Inventory, parse_resource
 
 pytestmark = pytest.mark.real

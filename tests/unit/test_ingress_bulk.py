@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tidings import Context, Event, Handlers, Rejected, Retry, Service, event
+from tidings.conventions import IGNORED_PATH
 from tidings.testing import MemorySidecar
-from tidings_plan.conventions import IGNORED_PATH
 
 PATH = "/events/shop.itemSold.v1"
 

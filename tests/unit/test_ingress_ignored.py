@@ -3,8 +3,8 @@
 import pytest
 
 from tidings import Service
+from tidings.conventions import IGNORED_PATH
 from tidings.testing import MemorySidecar, post
-from tidings_plan.conventions import IGNORED_PATH
 
 EVENT = b'{"id":"1","source":"s","type":"shop.opened","specversion":"1.0"}'
 

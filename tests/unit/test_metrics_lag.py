@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tidings import Drop, Event, Handlers, Retry, Service, event
-from tidings.consume.ingress import IGNORED, REPLAY
 from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.context import Context
+from tidings.conventions import IGNORED_PATH, REPLAY_PATH
 from tidings.testing import MemorySidecar, post
 
 TOPIC = "shop.itemWeighed.v1"
@@ -70,8 +70,8 @@ async def test_the_age_is_that_of_the_first_delivery() -> None:
         (f"/events/{TOPIC}", {"time": "2999-01-01T00:00:00Z"}, (1, 0)),  # another machine's clock
         (f"/events/{TOPIC}", {"time": "yesterday"}, (0, 0)),
         (f"/events/{TOPIC}", {"time": ""}, (0, 0)),
-        (REPLAY, {"replayto": "*"}, (0, 0)),  # old on purpose
-        (IGNORED, {}, (0, 0)),
+        (REPLAY_PATH, {"replayto": "*"}, (0, 0)),  # old on purpose
+        (IGNORED_PATH, {}, (0, 0)),
     ],
 )
 async def test_deliveries_without_lag_information_are_not_counted(
@@ -86,7 +86,7 @@ async def test_who_ignores_everything_is_not_silent() -> None:
     shop = service("picky")
     labels = {"subscription": "picky", "outcome": "Ignored"}
     assert REGISTRY.get_sample_value("tidings_events_handled_total", labels) == 0
-    await post(shop.ingress, IGNORED, weighed(1))
+    await post(shop.ingress, IGNORED_PATH, weighed(1))
     assert REGISTRY.get_sample_value("tidings_events_handled_total", labels) == 1
     read = {name: {"subscription": name, "topic": TOPIC} for name in ("picky", "picky-suspended")}
     assert REGISTRY.get_sample_value("tidings_subscription_reads", read["picky"]) == 1

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.support.contracts import one_event
 
 from tidings.consume.policy import Policy
+from tidings.conventions import IGNORED_PATH
 from tidings_plan import AppPlan, Plan, cel, plan, plan_app
-from tidings_plan.conventions import IGNORED_PATH, subscription_name
 from tidings_plan.resources import Inventory, load, parse_resource
 from tidings_plan.resources.loading import add_components
-from tidings_plan.subscriptions import spread
+from tidings_plan.subscriptions import spread, subscription_name
 
 TODAY = date(2026, 11, 23)
 DATA = "tests/unit/data/shop"

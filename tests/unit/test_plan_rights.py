@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.test_plan import Document, event_type, inventory, subscription
 
+from tidings.conventions import REPLAY_OUTCOMES
 from tidings_plan import Plan, guarding, plan, plan_app
 from tidings_plan import app as planning_of_apps
 from tidings_plan.app import MAX_EVENTS, MAX_RULES
-from tidings_plan.conventions import REPLAY_OUTCOMES
 from tidings_plan.resources import Inventory, Selection, parse_resource
 
 TODAY = date(2026, 11, 29)

@@ -6,8 +6,7 @@ from functools import cache
 
 from tidings import Settings
 from tidings.consume import policy
-
-_DEAD_LETTER_TOPIC = "deadletter."
+from tidings.conventions import DEAD_LETTER_PREFIX
 
 
 @cache
@@ -20,4 +19,4 @@ def known_consumers() -> frozenset[str]:
     """
     planned = policy.read(Settings().tidings_policy)
     topics = (subscription.topic for subscription in planned.subscriptions)
-    return frozenset(topic.removeprefix(_DEAD_LETTER_TOPIC) for topic in topics if topic.startswith(_DEAD_LETTER_TOPIC))
+    return frozenset(topic.removeprefix(DEAD_LETTER_PREFIX) for topic in topics if topic.startswith(DEAD_LETTER_PREFIX))

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import Settings
 from tidings.context import Outgoing
+from tidings.conventions import replay_topic
 from tidings.messages.envelope import new_id
 from tidings.outbox.table import SqlContext
 from tidings_archive import audit_log
 from tidings_archive.domain import deadletter
 from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter, LetterStatus
-from tidings_archive.domain.replay import replay_topic
 from tidings_archive.event_queries import format_time, parse_body
 from tidings_archive.replay_envelope import ReplayTarget, build_replay_event
 from tidings_archive.storage import original_body

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from tidings import Event, command, event
+from tidings.conventions import RECORD_REPLAY_OUTCOME
 
 
 @command("archive.replayEvents", subject="replay_id")
@@ -33,7 +34,7 @@ class ReplayEvents(Event):
     match: tuple[dict[str, Any], ...] = ()
 
 
-@command("archive.recordReplayOutcome", subject="replay_id")
+@command(RECORD_REPLAY_OUTCOME, subject="replay_id")
 class RecordReplayOutcome(Event):
     """A subscription has finished with one event of a replay.
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import Received
+from tidings.conventions import DEAD_LETTER_PREFIX
 from tidings.messages.envelope import Envelope
 from tidings.outbox.sql import insert_all_new, insert_new
 from tidings_archive import audit_log, replay_outcomes
@@ -20,7 +21,6 @@ from tidings_archive.settings import settings
 from tidings_archive.storage import body_columns, hash_key, parse_count, sanitize
 from tidings_archive.tables import INDEXED, dead_letters, events, failures
 
-_DEAD_LETTER_TOPIC = "deadletter."
 _SEQUENCE_LOCK = 0x61726368  # id of an advisory lock of PostgreSQL
 _UNCHANGED = ("key", "app", "subscription", "id", "version", "first", "failures")
 
@@ -107,7 +107,7 @@ async def _reopen(
 def _dead_letter_row(received: Received, now: datetime) -> dict[str, Any]:
     envelope = received.envelope
     attributes = {**_attribute_columns(envelope), "id": sanitize(envelope.originalid or envelope.id)}
-    app = received.topic.removeprefix(_DEAD_LETTER_TOPIC)
+    app = received.topic.removeprefix(DEAD_LETTER_PREFIX)
     attribution = Attribution(envelope.failuresubscription, envelope.failurereason)
     if not envelope.failuresubscription and not envelope.failurereason:
         attribution = attribute(envelope, app, load_subscriptions(settings().map))

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings import Settings
 from tidings.context import Outgoing
+from tidings.conventions import replay_topic
 from tidings.errors import SidecarError, StateRefused
 from tidings.messages.events import encode
 from tidings.outbox import sql
@@ -32,7 +33,7 @@ from tidings_archive import audit_log, consumers
 from tidings_archive.commands import CloseReplay, ContinueRedrive, ContinueReplay
 from tidings_archive.deadletters import OUTCOMES, UNCONFIRMED, count_outcomes
 from tidings_archive.domain.deadletter import LetterFilter
-from tidings_archive.domain.replay import LOWEST_RATE, TICK, FinalState, pace, replay_topic
+from tidings_archive.domain.replay import LOWEST_RATE, TICK, FinalState, pace
 from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
 from tidings_archive.event_queries import conditions_for, count_by_type, format_time, parse_body
 from tidings_archive.events import ReplayCompleted, ReplayEvents

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tidings.conventions import TIDINGS_DATA
 from tidings_archive.domain.selection import SelectionError, TypePattern
 
 
@@ -67,7 +68,7 @@ class ArchiveSettings(BaseSettings):
     database_url: str = Field(
         default="", description="postgresql://… or sqlite:///…; default: a SQLite file in the data folder"
     )
-    data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    data: Path = Field(default=Path(), validation_alias=TIDINGS_DATA, description="Folder of the SQLite file")
     map: Path | None = Field(
         default=None, description="File written by `tidings render -o map`, from which the console draws its map"
     )

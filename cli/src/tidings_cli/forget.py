@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tidings.conventions import TIDINGS_KEYS
 from tidings.errors import DefinitionError
 from tidings.subject_keys import KEPT, KeyFile
 from tidings_cli import output
@@ -18,7 +19,7 @@ Subject = Annotated[str, typer.Argument(help="The person's pseudonym, which thei
 Keys = Annotated[
     Path | None,
     typer.Option(
-        envvar="TIDINGS_KEYS", help="File with the keys that the services use; by default that of the local run."
+        envvar=TIDINGS_KEYS, help="File with the keys that the services use; by default that of the local run."
     ),
 ]
 RunDir = Annotated[Path, typer.Option("--run-dir", help="Folder of the local run.")]

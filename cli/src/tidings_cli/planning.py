@@ -8,12 +8,12 @@ import typer
 from rich.table import Table
 
 from tidings.consume.policy import SubscriptionPolicy
+from tidings.conventions import event_path
 from tidings_cli import applying, cluster, inputs, output
 from tidings_cli.cluster import Cluster, Context, Live, Namespace
 from tidings_cli.inputs import Against, Paths
 from tidings_cli.output import Format
 from tidings_plan import AppPlan, Plan, plan
-from tidings_plan.conventions import event_path
 from tidings_plan.resources import load
 
 MANY = 3

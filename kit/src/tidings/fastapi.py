@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from tidings.consume.ingress import PREFIX
+from tidings.conventions import EVENTS_PATH
 from tidings.dapr.app import DaprApp
 from tidings.errors import EventTooLarge, MalformedEvent, SidecarError, SidecarUnavailable, StateConflict
 from tidings.observability import logs, tracing
@@ -106,7 +106,7 @@ class EventApp(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Route deliveries to the ingress and everything else to FastAPI. `GET /events/…` may belong to an API."""
-        delivered = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(PREFIX)
+        delivered = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(EVENTS_PATH)
         await (self._ingress if delivered and self._ingress else self._api)(scope, receive, send)
 
 

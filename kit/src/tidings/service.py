@@ -21,6 +21,7 @@ from tidings.consume.policy import Policy
 from tidings.consume.runner import Runner
 from tidings.consume.scheduling import Scheduler
 from tidings.context import request, utc_now
+from tidings.conventions import dead_letter_topic
 from tidings.dapr import Sidecar
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError, SidecarUnavailable
@@ -78,7 +79,7 @@ class Service:
         self._runner = Runner(self.outbox, clock)
         dead_letters = DeadLetterPublisher(
             self.sidecar,
-            policy.dead_letter_topic or f"deadletter.{name}",
+            policy.dead_letter_topic or dead_letter_topic(name),
             partial(self._runner.store, source=name),
             self.settings.tidings_max_event,
         )

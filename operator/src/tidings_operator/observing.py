@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tidings.conventions import TOKEN_HEADER
 from tidings.web.answers import AnswerTooLarge, collect
 from tidings_operator import metrics
 from tidings_operator.cache import Cache
@@ -149,7 +150,7 @@ class Observer:
         host, everywhere = (f"[{address}]", "[::]") if ":" in address else (address, "0.0.0.0")  # noqa: S104 - its own
         url = f"http://{host}:{self._settings.sidecar_port}/v1.0/metadata"
         token = await self._token(pod["metadata"]["namespace"])
-        headers = {"dapr-api-token": token} if token else {}
+        headers = {TOKEN_HEADER: token} if token else {}
         try:
             # A tenant may label any pod as a sidecar: it receives its own namespace's token only, without redirects.
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from tidings.conventions import ALL_DEAD_LETTERS, dead_letter_topic, replay_topic
 from tidings_operator import accepted
 from tidings_operator.children import Desired, Name
 from tidings_operator.conditions import Condition, dated, format_finding, judged, kstatus
 from tidings_plan import AppPlan
-from tidings_plan.conventions import dead_letter_topic, replay_topic
 from tidings_plan.resources import EventSubscription, EventType, Finding, Inventory, Selection, selections
 from tidings_plan.resources.inventory import is_dead_letters, requested_type
 from tidings_plan.resources.source_location import spell
@@ -308,7 +308,7 @@ def _dead_letters(this: EventSubscription, inventory: Inventory, programmed: Con
         return Condition("DeadLetterReady", "Unknown", "OwnTopic", message)
     for reader in inventory.wildcards():
         space, pattern = requested_type(reader)
-        if is_dead_letters(reader) and space == namespace and pattern in ("deadletter.*", own):
+        if is_dead_letters(reader) and space == namespace and pattern in (ALL_DEAD_LETTERS, own):
             return Condition(
                 "DeadLetterReady", "True", "Kept", f"{reader.subscription.ref} keeps what arrives in {topic}"
             )

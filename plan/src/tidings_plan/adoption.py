@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidings.conventions import dead_letter_topic
 from tidings_plan import cel, naming, planning
-from tidings_plan.conventions import DEAD_LETTER_PREFIX
 from tidings_plan.resources.findings import Finding, has_errors
 from tidings_plan.resources.inventory import Inventory
 from tidings_plan.resources.model import API_VERSION
@@ -172,7 +172,7 @@ def _subscription(document: _Read, kind: str, policies: list[Document], adopted:
     letters = document.spec.get("deadLetterTopic")
     if not letters:
         message = f"{document.app} has no dead-letter topic for {topic}: an event that fails for good is lost"
-        fix = f"The adopted subscription uses {DEAD_LETTER_PREFIX}{document.app}. Let an archive read it."
+        fix = f"The adopted subscription uses {dead_letter_topic(document.app)}. Let an archive read it."
         adopted.findings.append(document.finding("warning", "no-dead-letters", message, fix, "topic"))
     for index, rule in enumerate(document.routes.get("rules") or ()):
         if problem := cel.check(str(rule.get("match"))):
@@ -184,7 +184,7 @@ def _subscription(document: _Read, kind: str, policies: list[Document], adopted:
         message = f"An event of {topic} that matches no rule is dropped silently by {document.app}"
         fix = "Add routes.default, or filters that say which events are wanted."
         adopted.findings.append(document.finding("warning", "no-default-route", message, fix, "routes"))
-    is_default = letters in (None, "", f"{DEAD_LETTER_PREFIX}{document.app}")
+    is_default = letters in (None, "", dead_letter_topic(document.app))
     dead_letter = {"replay": False, **({} if is_default else {"topic": letters})}  # today, no replay reaches the app
     spec: dict[str, Any] = {
         "events": [{"type": kind, "versions": [f"v{shape['major'] if shape else 1}"]}],

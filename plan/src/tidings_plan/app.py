@@ -7,6 +7,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+from tidings.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings_plan import (
     channels,
     conditions,
@@ -21,7 +22,6 @@ from tidings_plan import (
     types,
 )
 from tidings_plan.channels import Channel
-from tidings_plan.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter_topic, replay_topic
 from tidings_plan.guarding import bounded, failure, judged
 from tidings_plan.model import AppPlan, Topics
 from tidings_plan.resources.findings import Finding, has_errors, worst_first

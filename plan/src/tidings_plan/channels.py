@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
-from tidings_plan.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
+from tidings.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings_plan.resources.did_you_mean import did_you_mean
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.findings import Finding, Severity

@@ -7,11 +7,11 @@ Exceptions go into the word lists or, for a single EventType, into the annotatio
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from importlib import resources
 
-from tidings_plan.conventions import is_own
+from tidings.conventions import OWN_DOMAIN, OWN_PRODUCER
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 
@@ -85,3 +85,8 @@ def _command(event_type: EventType, words: list[str]) -> Iterator[Finding]:
     elif set(words) & _lists()["ui"]:
         message = f"{name}: {is_technical(words)}"
         yield event_type.finding("error", "technical-name", message, "Use the business term.", at=at)
+
+
+def is_own(event_type: str, producers: Collection[str]) -> bool:
+    """Return True for a type that Tidings itself publishes: the archive is its only producer."""
+    return event_type.startswith(f"{OWN_DOMAIN}.") and set(producers) == {OWN_PRODUCER}

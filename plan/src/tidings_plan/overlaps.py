@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from tidings.conventions import event_path
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import Rule, rules_of
-from tidings_plan.conventions import event_path
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.subscription import Selection
 

@@ -17,7 +17,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tidings_plan.conventions import DEAD_LETTER_PREFIX, OWN_DOMAIN, is_own
+from tidings.conventions import OWN_DOMAIN, dead_letter_topic
+from tidings_plan.naming import is_own
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import (
@@ -74,7 +75,7 @@ def of_subscription(subscription: EventSubscription, inventory: Inventory) -> It
     dead_letters, source = subscription.spec.delivery.dead_letter.topic, subscription.spec.source.topic
     app = subscription.spec.consumer.app_id
     if dead_letters and (why := _not_dead_letters(subscription, dead_letters, inventory)):
-        fix = f"Remove it to use the default, {DEAD_LETTER_PREFIX}{app}."
+        fix = f"Remove it to use the default, {dead_letter_topic(app)}."
         message = f"{app} may not publish its dead letters to {dead_letters}, which {why}"
         yield subscription.finding("error", "foreign-topic", message, fix, at=_DEAD_LETTERS)
     if source and (why := _not_source(subscription, source, inventory)):
@@ -90,7 +91,7 @@ def of_subscription(subscription: EventSubscription, inventory: Inventory) -> It
 
 def of_selection(selection: Selection, inventory: Inventory) -> Iterator[Finding]:
     """Yield an error for dead letters that a subscription's app may not read."""
-    own = f"{DEAD_LETTER_PREFIX}{selection.spec.consumer.app_id}"
+    own = dead_letter_topic(selection.spec.consumer.app_id)
     if is_dead_letters(selection) and selection.events.name != own:
         yield from _reader_of_dead_letters(selection, inventory)
 
@@ -144,7 +145,7 @@ def _owning_type(subscription: EventSubscription, topic: str, inventory: Invento
 
 def _not_dead_letters(subscription: EventSubscription, topic: str, inventory: Inventory) -> str:
     app = subscription.spec.consumer.app_id
-    if topic == f"{DEAD_LETTER_PREFIX}{app}" or topic.startswith(f"{DEAD_LETTER_PREFIX}{app}."):
+    if (topic + ".").startswith(dead_letter_topic(app) + "."):
         return ""
     if reason := _reserved(topic):
         return reason

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from tidings.consume import policy
+from tidings.conventions import dead_letter_topic, event_path, replay_topic
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import rules_of
-from tidings_plan.conventions import dead_letter_topic, event_path, replay_topic
 from tidings_plan.resources import durations
 from tidings_plan.resources.subscription import Selection
 

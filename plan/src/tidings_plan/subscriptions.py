@@ -1,23 +1,23 @@
 """Render Dapr Subscriptions (v2alpha1): one per app, component and topic, with the rules of all its subscriptions."""
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
+from tidings.conventions import IGNORED_PATH, REPLAY_PATH, dead_letter_topic, event_path
 from tidings_plan import filters
 from tidings_plan.channels import Channel
 from tidings_plan.conditions import Rule, rules_of
-from tidings_plan.conventions import (
-    IGNORED_PATH,
-    REPLAY_PATH,
-    dead_letter_topic,
-    event_path,
-    subscription_name,
-)
 from tidings_plan.overlaps import in_order
 from tidings_plan.resources import durations
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.subscription import EventSubscription, Filter, Selection
+
+_NAME_LIMIT = 253
+_WORD = "[a-z0-9]+(?:[A-Z][a-z0-9]+)*"
+_LOSSLESS = re.compile(rf"{_WORD}(?:\.{_WORD})*")
 
 MOST_AT_ONCE = 32
 """Default maximum of events per delivery: as many as components/redis has workers."""
@@ -223,3 +223,17 @@ def _subscription(
         },
         "scopes": [app],
     }
+
+
+def subscription_name(app: str, pubsub: str, topic: str) -> str:
+    """Return the name of an app's Dapr Subscription to a topic: a deterministic Kubernetes name.
+
+    `kitchen` and `orders.orderConfirmed.v2` give `kitchen.orders.order-confirmed.v2`. If the conversion is lossy (other
+    characters, or too long), a short hash avoids collisions.
+    """
+    kebab = re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", topic).lower()
+    name = re.sub(r"[^a-z0-9]*\.[^a-z0-9]*", ".", re.sub(r"[^a-z0-9.-]+", "-", f"{app}.{kebab}")).strip(".-")
+    if _LOSSLESS.fullmatch(topic) and pubsub == "pubsub" and len(name) <= _NAME_LIMIT:
+        return name
+    digest = hashlib.sha256(f"{pubsub}|{topic}".encode()).hexdigest()[:8]
+    return f"{name[: _NAME_LIMIT - 9].rstrip('.-')}-{digest}"

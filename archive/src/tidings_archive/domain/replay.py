@@ -1,4 +1,4 @@
-"""Pacing of replays, and the topic that each consumer reads them from."""
+"""Pacing of replays."""
 
 from __future__ import annotations
 
@@ -27,8 +27,3 @@ def pace(rate: float) -> Pace:
     """Divide a rate in events per second into steps."""
     events = min(max(int(rate * TICK), 1), LARGEST_STEP)
     return Pace(events, timedelta(seconds=events / rate))
-
-
-def replay_topic(consumer: str) -> str:
-    """Return the topic from which an app reads replayed events."""
-    return f"replay.{consumer}"

@@ -23,6 +23,7 @@ import httpx2
 import psutil
 import yaml
 
+from tidings.conventions import DAPR_API_TOKEN, TOKEN_HEADER
 from tidings.errors import TidingsError
 from tidings_cli.programs import ensure
 from tidings_cli.programs.jars import command as kafka_command
@@ -316,7 +317,7 @@ class Daprd:
             return subprocess.Popen(tied(self.command), stdout=out, stderr=subprocess.STDOUT, env=self.environment)
 
     async def _loaded(self, client: httpx2.AsyncClient) -> bool:
-        token = {"dapr-api-token": self.environment["DAPR_API_TOKEN"]} if "DAPR_API_TOKEN" in self.environment else {}
+        token = {TOKEN_HEADER: value} if (value := self.environment.get(DAPR_API_TOKEN)) is not None else {}
         try:
             health = await client.get("/v1.0/healthz/outbound", headers=token)
             metadata = await client.get("/v1.0/metadata", headers=token)

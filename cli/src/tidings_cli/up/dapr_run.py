@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from tidings.conventions import APP_API_TOKEN, DAPR_API_TOKEN
 from tidings_cli.up import orphans
 from tidings_cli.up.errors import UpError
 from tidings_cli.up.folder import make_private
@@ -15,7 +16,7 @@ from tidings_cli.up.ports import HOST
 from tidings_cli.up.prepare import Prepared
 from tidings_cli.up.process import Process
 
-TOKENS = {"DAPR_API_TOKEN", "APP_API_TOKEN"}
+TOKENS = {DAPR_API_TOKEN, APP_API_TOKEN}
 """Not exported: a run file sets the environment of apps only, so their sidecars would not know the tokens."""
 COMMON = {
     "appProtocol": "http",

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from tidings.conventions import TOKEN_HEADER
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
 HOST = "127.0.0.1"
@@ -118,7 +119,7 @@ async def _succeeds(argv: Sequence[str]) -> str:
 
 
 async def _serves(probe: SidecarServes, client: httpx2.AsyncClient) -> str:
-    headers = {"dapr-api-token": probe.token}
+    headers = {TOKEN_HEADER: probe.token}
     unhealthy = await _answers(f"{probe.url}/v1.0/healthz", client, headers)
     if unhealthy:
         return unhealthy

@@ -9,6 +9,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tidings.conventions import (
+    APP_API_TOKEN,
+    DAPR_API_TOKEN,
+    DAPR_GRPC_PORT,
+    TIDINGS_DATA,
+    TIDINGS_INSTANCE,
+    TIDINGS_KEYS,
+    TIDINGS_METRICS_PORT,
+    TIDINGS_POLICY,
+)
 from tidings_cli.up.errors import UpError
 from tidings_cli.up.folder import RunFolder
 from tidings_cli.up.ports import HOST
@@ -187,10 +197,10 @@ def _service(instance: Instance, run_context: RunContext) -> Process:
         argv=_filled_command(command, own, run_context, service.name),
         ready=Answers(f"http://{HOST}:{port}{service.ready}"),
         cwd=run_context.home.folder(service),
-        env={"PYTHONPATH": ":".join(paths), "TIDINGS_KEYS": str(run_context.folder.keys)}
+        env={"PYTHONPATH": ":".join(paths), TIDINGS_KEYS: str(run_context.folder.keys)}
         | _environment(service.environment, own, run_context, service.name)
         | _common(own, run_context)
-        | {"TIDINGS_METRICS_PORT": str(metrics)}
+        | {TIDINGS_METRICS_PORT: str(metrics)}
         | (_sidecar_environment(instance, run_context) if service.sidecar else {}),
         ports={"app": port, "metrics": metrics},
         grace=SERVICE_GRACE,
@@ -224,8 +234,8 @@ def _sidecar(instance: Instance, run_context: RunContext) -> Process:
         cwd=run_context.folder.path,
         env={
             "DAPR_HOST_IP": HOST,
-            "DAPR_API_TOKEN": run_context.dapr_api_token,
-            "APP_API_TOKEN": run_context.app_api_token,
+            DAPR_API_TOKEN: run_context.dapr_api_token,
+            APP_API_TOKEN: run_context.app_api_token,
             # Go's threads look for work on every core: of ten sidecars on two cores that takes a quarter of their time.
             "GOMAXPROCS": run_context.environ.get("GOMAXPROCS", str(run_context.cores_per_service)),
         },
@@ -249,9 +259,9 @@ def _reference_values(name: str, instance: str, run_context: RunContext, app: st
 def _common(own: Mapping[str, str], run_context: RunContext) -> dict[str, str]:
     return {
         "APP_PORT": own["port"],
-        "TIDINGS_INSTANCE": own["instance"],
+        TIDINGS_INSTANCE: own["instance"],
         "TIDINGS_RUN_DIR": str(run_context.folder.path),
-        "TIDINGS_DATA": own["data"],
+        TIDINGS_DATA: own["data"],
         "PYTHONUNBUFFERED": "1",
         # If set, each start compiles all modules again: 3.2 s of CPU time per service instead of 1.2 s.
         "PYTHONDONTWRITEBYTECODE": "",
@@ -262,10 +272,10 @@ def _sidecar_environment(instance: Instance, run_context: RunContext) -> dict[st
     return {
         "APP_ID": instance.service.name,
         "DAPR_HTTP_PORT": str(run_context.ports[f"{instance.sidecar}.http"]),
-        "DAPR_GRPC_PORT": str(run_context.ports[f"{instance.sidecar}.grpc"]),
-        "DAPR_API_TOKEN": run_context.dapr_api_token,
-        "APP_API_TOKEN": run_context.app_api_token,
-        "TIDINGS_POLICY": str(run_context.folder.policy(instance.service.name)),
+        DAPR_GRPC_PORT: str(run_context.ports[f"{instance.sidecar}.grpc"]),
+        DAPR_API_TOKEN: run_context.dapr_api_token,
+        APP_API_TOKEN: run_context.app_api_token,
+        TIDINGS_POLICY: str(run_context.folder.policy(instance.service.name)),
     }
 
 

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
+from tidings.conventions import DEAD_LETTER_PREFIX, REPLAY_PREFIX
 from tidings.errors import TidingsError
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ MAX_AGE = timedelta(days=7)
 DUPLICATE_WINDOW = timedelta(minutes=10)
 # The same event may well be dead-lettered or replayed twice within minutes, under its one id, and each time counts:
 # there JetStream must drop nothing; the consumers do. 100 ms is the shortest window that it takes.
-DEAD_LETTERS = "deadletter."
-_AGAIN = (DEAD_LETTERS, "replay.")
+_AGAIN = (DEAD_LETTER_PREFIX, REPLAY_PREFIX)
 _SHORTEST_WINDOW = timedelta(milliseconds=100)
 # nats-py tries on for two minutes by default; this answers within seconds whether the server is there.
 _ONE_MORE_TRY: dict[str, Any] = {

@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.brokers import jetstream, kafka, rabbitmq, redis
-from tidings.brokers.jetstream import DEAD_LETTERS, RefusedStreams, ensure_streams, missing, stream_name
+from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing, stream_name
 from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics, topic_ids
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
+from tidings.conventions import DEAD_LETTER_PREFIX
 
 LOG = logging.getLogger(__name__)
 REFUSED = (RefusedStreams, RefusedQueues, RefusedTopics)
@@ -103,7 +104,7 @@ class BrokerWatch:
 
     @property
     def _dead_letters(self) -> list[str]:
-        return [topic for topic in self.topics if topic.startswith(DEAD_LETTERS)]
+        return [topic for topic in self.topics if topic.startswith(DEAD_LETTER_PREFIX)]
 
     async def ensure(self) -> list[str]:
         """Create the streams, queues or topics that do not exist; return the topics that were created on Kafka.

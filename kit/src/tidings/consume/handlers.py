@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tidings.consume.policy import RetryPolicy
+from tidings.conventions import event_path
 from tidings.errors import DefinitionError
 from tidings.messages import events, personal
 from tidings.messages.delivery import DeliveryContext
@@ -185,7 +186,7 @@ def _handler(function: Callable[..., Any], model: type[Any], path: str | None, *
     kind = message_type(model)
     versions = frozenset(kind.versions())
     topics = (kind.topic, *(f"{kind.name}.v{version}" for version in versions - {kind.version}))
-    paths = (path,) if path else tuple(f"/events/{topic}" for topic in topics)
+    paths = (path,) if path else tuple(map(event_path, topics))
     return Handler(function, kind, paths, versions=versions, **options)
 
 

@@ -27,6 +27,7 @@ from tidings.consume.limits import Limiter
 from tidings.consume.policy import Policy, RetryPolicy, SubscriptionPolicy
 from tidings.consume.replays import ReplayReports
 from tidings.consume.runner import Runner, outcome_of_error
+from tidings.conventions import EVENTS_PATH, IGNORED_PATH, REPLAY_PATH, TOKEN_HEADER
 from tidings.errors import MalformedEvent
 from tidings.messages import envelope as envelopes
 from tidings.messages.delivery import DeliveryContext
@@ -35,11 +36,6 @@ from tidings.observability import metrics, tracing
 from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
 
 log = structlog.get_logger(__name__)
-
-PREFIX = "/events/"
-REPLAY = "/events/replay"
-IGNORED = "/events/ignored"
-"""Path of events that match no filter of the service; see `tidings_plan.conventions`."""
 
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 # daprd treats a 200 with a truncated body as success, which would lose an event whose body was RETRY
@@ -175,7 +171,7 @@ class Ingress:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
             return await self._malformed(path, routes, body, str(error))
-        if path == IGNORED:
+        if path == IGNORED_PATH:
             self._ignored(envelope)
             return _SUCCESS
         return await self._handle(path, routes, envelope, body, acknowledge)
@@ -187,12 +183,12 @@ class Ingress:
     async def _malformed(self, path: str, routes: list[Route], body: bytes, reason: str) -> bytes | None:
         """Dead-letter a malformed event, unless a handler takes events of any type.
 
-        This includes malformed events at `IGNORED`, whose filters have evaluated something that is not an event.
+        This includes malformed events at `IGNORED_PATH`, whose filters have evaluated something that is not an event.
         """
         envelope = envelopes.salvage(body, reason)
         if any(route.handler.subscriptions for route in routes):
             return await self._handle(path, routes, envelope, body)
-        name = routes[0].policy.name if routes else path.removeprefix(PREFIX)
+        name = routes[0].policy.name if routes else path.removeprefix(EVENTS_PATH)
         letter = malformed(body, envelope, reason, name)
         metrics.safely(metrics.handled, name, letter.outcome, 0.0)
         outcome = await self._dead_letters.publish(letter, routes[0].policy.dead_letter_topic if routes else None)
@@ -201,11 +197,11 @@ class Ingress:
     async def _handle(
         self, path: str, routes: list[Route], envelope: Envelope, body: bytes, acknowledge: Acknowledge | None = None
     ) -> bytes | None:
-        if path == REPLAY:
+        if path == REPLAY_PATH:
             routes = self._replays.get(envelope.replayto, _NONE)
         route = _matching(routes, envelope)
         policy = route.policy if route else routes[0].policy if routes else None
-        name = policy.name if policy else path.removeprefix(PREFIX)
+        name = policy.name if policy else path.removeprefix(EVENTS_PATH)
         if self.delayed.holds(path, name, envelope.identity):
             return _SUCCESS
         attempt, first = self._attempts.current(name, envelope.identity)
@@ -240,7 +236,7 @@ class Ingress:
     async def _attempt_traced(self, route: Route | None, inbound: _Inbound, departure: Departure | None) -> Outcome:
         name, attempt, policy, outcome = inbound.subscription, inbound.attempt, inbound.policy, None
         started = time.perf_counter()
-        if attempt == 1 and inbound.path != REPLAY:
+        if attempt == 1 and inbound.path != REPLAY_PATH:
             metrics.safely(metrics.aged, name, inbound.envelope.time, inbound.first)
         try:
             with tracing.consumer(inbound.envelope, name) as record_outcome:
@@ -259,7 +255,7 @@ class Ingress:
             outcome = await self._dead_letters.publish(
                 letter, inbound.policy.dead_letter_topic if inbound.policy else None
             )
-        if inbound.path == REPLAY and envelope.replayid and not isinstance(outcome, Retry):
+        if inbound.path == REPLAY_PATH and envelope.replayid and not isinstance(outcome, Retry):
             outcome = await self._reports.publish(envelope, name, handler_outcome, unread=inbound.unread)
         if not isinstance(outcome, Retry):
             self._attempts.forget(name, envelope.identity)
@@ -361,7 +357,7 @@ def _subscriptions_at(
 ) -> list[SubscriptionPolicy]:
     """Return the subscriptions that deliver to a handler at a path; without a policy, one with the defaults."""
     configured = [subscription for subscription in by_path.get(path, []) if subscription.type == handler.kind.name]
-    return configured or [SubscriptionPolicy(name=path.removeprefix(PREFIX), type=handler.kind.name, path=path)]
+    return configured or [SubscriptionPolicy(name=path.removeprefix(EVENTS_PATH), type=handler.kind.name, path=path)]
 
 
 def _limits(subscription: SubscriptionPolicy, handler: Handler) -> bool:
@@ -388,7 +384,7 @@ def _version(envelope: Envelope) -> int:
 
 
 def _unhandled(envelope: Envelope, path: str) -> Outcome:
-    if path == REPLAY:
+    if path == REPLAY_PATH:
         return Drop(f"replayed to {envelope.replayto}, which has no handler for {envelope.label} in this service")
     if not envelope.version:
         return DeadLetter("the event has no version attribute", "MissingMetadata")
@@ -396,7 +392,7 @@ def _unhandled(envelope: Envelope, path: str) -> Outcome:
 
 
 def _authorised(scope: Any, token: bytes) -> bool:
-    sent = next((value for name, value in scope["headers"] if name == b"dapr-api-token"), b"")
+    sent = next((value for name, value in scope["headers"] if name == TOKEN_HEADER.encode()), b"")
     return secrets.compare_digest(sent, token)
 
 

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from tidings.consume.deadletters import clean
+from tidings.conventions import RECORD_REPLAY_OUTCOME
 from tidings.dapr import Sidecar
 from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.messages import events
@@ -23,7 +24,7 @@ ReplayOutcome = Literal["handled", "failed", "unread", "dropped"]
 _NAMESPACE = uuid.UUID("5d2b7f0a-3f5b-5c53-8d0e-6a3c4e0f7a11")  # of the reports' ids
 
 
-@command("archive.recordReplayOutcome", version=1, subject="replay_id")
+@command(RECORD_REPLAY_OUTCOME, version=1, subject="replay_id")
 class RecordReplayOutcome(Event):
     """A subscription has finished handling one event of a replay.
 

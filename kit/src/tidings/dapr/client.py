@@ -11,6 +11,7 @@ from dapr.conf.helpers import GrpcEndpoint
 from dapr.proto import api_v1, common_v1
 from grpc import StatusCode
 
+from tidings.conventions import TOKEN_HEADER
 from tidings.dapr import errors
 from tidings.dapr.channel import CallFailed, GrpcChannel
 from tidings.dapr.port import Item, Operation, Upsert
@@ -72,7 +73,7 @@ class DaprSidecar:
         self.address = address
         self.pubsub = pubsub
         self.state = state
-        metadata = {"dapr-api-token": token} if token else {}
+        metadata = {TOKEN_HEADER: token} if token else {}
         self._channel = GrpcChannel(GrpcEndpoint(address), metadata, deadline=deadline, max_message=max_message)
         self._redis: bool | None = None
 

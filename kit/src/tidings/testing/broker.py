@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from tidings.conventions import TOKEN_HEADER
 from tidings.errors import DefinitionError, TopicMissing
 from tidings.testing.asgi import App, post
 from tidings.testing.retries import attempts
@@ -251,7 +252,7 @@ async def _attempt(app: App | None, token: str | None, path: str, message: bytes
         return "retry"
     headers = [(b"content-type", b"application/cloudevents+json")]
     if token:
-        headers.append((b"dapr-api-token", token.encode()))
+        headers.append((TOKEN_HEADER.encode(), token.encode()))
     try:
         return judge(*await post(app, path, message, headers))
     except Exception:  # noqa: BLE001  # a server responds to any exception with 500

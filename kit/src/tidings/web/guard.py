@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidings.conventions import TOKEN_HEADER
 from tidings.web.problems import problem
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -49,7 +50,9 @@ HEADERS = {
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f]*:[0-9a-f:.]*)\]|(?P<name>[\w.-]+))(?::[0-9]{0,5})?", re.ASCII | re.IGNORECASE)
 """A host name or an address, and a port."""
-_DECISIVE = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-encoding", b"authorization", b"dapr-api-token"})
+_DECISIVE = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"content-encoding", b"authorization", TOKEN_HEADER.encode()}
+)
 _CLOSE = {"Connection": "close"}
 
 

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tidings.conventions import replay_topic
 from tidings.messages.envelope import CONTENT_TYPE
 from tidings_plan.asyncapi import messages, schemas
 from tidings_plan.channels import channel_of
-from tidings_plan.conventions import replay_topic
 from tidings_plan.model import AppPlan, Plan
 from tidings_plan.resources.eventtype import EventType, Version
 from tidings_plan.resources.inventory import Inventory, type_key

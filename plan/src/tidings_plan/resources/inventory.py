@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from tidings.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings_plan.resources.accounts import connected
 from tidings_plan.resources.brokers import StartPosition
 from tidings_plan.resources.eventtype import EventType
@@ -339,12 +340,12 @@ def covers(pattern: str, name: str) -> bool:
 
 def is_dead_letters(selection: Selection) -> bool:
     """Return True if the selection consumes dead letters."""
-    return selection.events.name.startswith("deadletter.")
+    return selection.events.name.startswith(DEAD_LETTER_PREFIX)
 
 
 def reads_foreign_dead_letters(subscription: EventSubscription) -> bool:
     """Return True if the subscription consumes dead letters of other apps."""
-    own = f"deadletter.{subscription.spec.consumer.app_id}"
+    own = dead_letter_topic(subscription.spec.consumer.app_id)
     return any(is_dead_letters(selection) and selection.events.name != own for selection in selections(subscription))
 
 

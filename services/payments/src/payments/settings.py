@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tidings.conventions import TIDINGS_DATA
+
 
 class PaymentsSettings(BaseSettings):
     """Database, outbox strategy, and limit of the simulated card processor."""
@@ -18,7 +20,7 @@ class PaymentsSettings(BaseSettings):
     database_url: str = Field(
         default="", description="postgresql://… or sqlite:///…; by default a SQLite file in the data folder"
     )
-    data: Path = Field(default=Path(), validation_alias="TIDINGS_DATA", description="Folder of the SQLite file")
+    data: Path = Field(default=Path(), validation_alias=TIDINGS_DATA, description="Folder of the SQLite file")
     outbox: Literal["table", "cdc"] = Field(
         default="table", description="Outbox strategy: table, or change data capture of PostgreSQL's log (cdc)"
     )

@@ -22,7 +22,7 @@ from orders.domain import Order, OrderError, Reason, Status
 from orders.settings import OrdersSettings
 from orders.use_cases import Placing, fail, publishing
 from tidings import Service, StateContext
-from tidings.consume.ingress import PREFIX
+from tidings.conventions import event_path
 from tidings.messages.envelope import CONTENT_TYPE, UNREADABLE, new_id
 from tidings.messages.events import message_type
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
@@ -104,7 +104,7 @@ class Collaborators:
 
     async def _post_event(self, name: str, url: str, message: object, event: bytes) -> None:
         """Post an event to the endpoint that a sidecar would call, and wait until it has been handled."""
-        address = f"{url}{PREFIX}{message_type(type(message)).topic}"
+        address = f"{url}{event_path(message_type(type(message)).topic)}"
         answer = await self._call(name, "POST", address, event)
         if answer.get("status") != "SUCCESS":
             raise Unanswered(name, f"POST {address} answered {answer}")
