@@ -117,17 +117,18 @@ def redis_server(folder: Path, port: int) -> Iterator[str]:
 def postgres_server(folder: Path, port: int, *settings: str) -> Iterator[str]:
     """Run PostgreSQL, which waits for no disk: a crash of the machine would lose data, that of a process does not.
 
-    Gives the URL of the database `postgres`. `settings` are as `wal_level=logical`.
+    Gives the URL of the database `postgres`. `settings` are as `wal_level=logical`. An existing folder `data` is kept.
     """
     user = _ordinary_user(folder)
     data = folder / "data"
     options = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", *settings]
     initdb = [str(_program("initdb")), "--pgdata", str(data), "--username", "tidings", "--auth", "trust", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, user=user)
+    if not data.exists():
+        subprocess.run(initdb, check=True, capture_output=True, user=user)
     command = [str(_program("postgres")), "-D", str(data), "-h", HOST, "-p", str(port), "-k", str(folder)]
     command += [part for setting in options for part in ("-c", setting)]
     log = folder / "postgres.log"
-    with running(command, log, lambda: "ready to accept connections" in log.read_text(), user=user, stop=signal.SIGINT):
+    with running(command, log, lambda: "is ready to accept" in log.read_text(), user=user, stop=signal.SIGINT):
         yield f"postgresql://tidings@{HOST}:{port}/postgres?sslmode=disable"
 
 
