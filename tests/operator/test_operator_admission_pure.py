@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
@@ -106,6 +107,15 @@ def test_an_event_type_that_is_not_used_is_nobodys():
     assert not judged(known, request("DELETE", None, second)).errors
     assert not judged(known, request("DELETE", None, first)).errors, "the second is there to be read"
     assert judged(inventory(first, shop.subscription("x")), request("DELETE", None, first)).errors
+
+
+def test_each_object_of_a_collection_is_found_though_the_request_has_no_name():
+    """`kubectl delete eventtypes --all`, and each request of the API server for one object of it."""
+    kind = aged(shop.event_type("x"))
+    known = inventory(kind, aged(shop.subscription("x")))
+    asked = msgspec.structs.replace(request("DELETE", None, kind), name="")
+    (error,) = judged(known, asked).errors
+    assert error.rule == "type-removed"
 
 
 def test_the_new_one_is_the_younger_one():

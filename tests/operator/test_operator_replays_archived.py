@@ -153,6 +153,21 @@ async def test_deleting_it_cancels_it(
     assert any(event["reason"] == "Cancelled" for event in shop.events(cluster, namespace))
 
 
+async def test_a_running_one_does_not_keep_its_namespace_terminating_once_the_archive_is_gone(
+    cluster: Cluster, namespace: str, operator: Start, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The namespace controller deletes the archive, too, and then waits for the finalizer of the replay."""
+    monkeypatch.setattr(replaying, "OUTAGE", 0.5)
+    manifest = order(cluster, namespace, "Archive", {}, rate=0.5)
+    await operator(archive_url=served.url, replay_poll=0.1)
+    await until(lambda: shop.status(cluster, manifest).get("matched") == 9, "it runs")
+    await served.stop()
+    cluster.delete(path_of(manifest))
+    await until(lambda: _reason(cluster, manifest) == "ArchiveUnreachable", "it waits for the archive")
+    cluster.delete(f"/api/v1/namespaces/{namespace}")
+    await until(lambda: cluster.get(path_of(manifest)) is None, "nothing keeps the namespace")
+
+
 async def test_deleting_it_ends_the_release_of_dead_letters(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, served: Served
 ) -> None:

@@ -236,8 +236,8 @@ def umbrella(tmp_path: Path) -> Path:
         {"name": "tidings", "version": "0.1.0", "condition": "tidings.enabled"},
         {"name": "pizza", "version": "0.1.0", "alias": "shop", "condition": "shop.enabled", "tags": ["demo"]},
     ]
-    chart = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": dependencies}
-    (folder / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    outer = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": dependencies}
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(outer))
     return folder
 
 

@@ -32,13 +32,13 @@ from tidings_plan.resources.inventory import app_key, type_key
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 AWAITED = "tidings.dev/await-type"
-"""Annotation: the type, or the version of it, will be applied later; `"true"` turns the rejection into a warning."""
+"""Annotation: what it refers to will be applied later; `"true"` turns the rejection into a warning."""
 APPLIERS_OF_SETS = ("kustomize-controller", "helm-controller", "helm", "argocd-controller")
 """Field managers (Flux, Helm, Argo CD) that apply a set in their own order.
 
 A type may come after its readers, and a rejection would prevent the readers from ever being applied.
 """
-MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version")
+MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version", "unknown-target")
 
 Part = tuple[str, Key, Any]
 """Kind, key, and the resource, or None if it does not exist."""
@@ -109,7 +109,8 @@ def read(request: Request, now: str) -> Change:
     """Read a request; an object that is being created gets the current time as its creation time (ISO 8601)."""
     new, findings = _resource(None if request.operation == "DELETE" else request.object, now)
     old, _ = _resource(request.old_object, now)
-    name = new.metadata.name if new else request.name
+    known = new or old  # a request to delete a collection has no name, but asks for each object
+    name = known.metadata.name if known else request.name
     status = (request.old_object or {}).get("status") or {}
     manager = request.options.field_manager if request.options else ""
     early = request.dry_run or manager in APPLIERS_OF_SETS
@@ -128,7 +129,9 @@ def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Par
             return _type(change, inventory, today)
         if change.kind == "EventSubscription":
             return _subscription(change, inventory, today)
-        return _verdict(plan_replay(change.new, inventory) if change.operation == "CREATE" else _renamed(change))
+        if change.operation != "CREATE":
+            return _verdict(_renamed(change))
+        return _verdict(_awaited(each, change.new, change.may_be_early) for each in plan_replay(change.new, inventory))
 
 
 def defaults(kind: str, operation: Operation, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
@@ -188,21 +191,21 @@ def _subscription(change: Change, inventory: Inventory, today: date) -> Verdict:
     return _verdict([*_ratcheted(own, before), *_broken(before, after, {new.ref})])
 
 
-def _awaited(finding: Finding, subscription: EventSubscription, may_be_early: bool) -> Finding:
-    """Turn errors that may resolve themselves into warnings, if the subscription is annotated or part of a set.
+def _awaited(finding: Finding, resource: EventSubscription | EventReplay, may_be_early: bool) -> Finding:
+    """Turn errors that may resolve themselves into warnings, if the resource is annotated or part of a set.
 
     A dry run sends each object of a set separately (Flux's, `kubectl diff`), and none exists when the next one is
     checked.
     """
     waits = (
         may_be_early
-        or subscription.metadata.annotations.get(AWAITED) == "true"
-        or subscription.spec.enforcement == "BestEffort"
+        or resource.metadata.annotations.get(AWAITED) == "true"
+        or getattr(resource.spec, "enforcement", "") == "BestEffort"
     )
     if finding.severity != "error" or finding.rule not in MENDED_BY_TIME:
         return finding
     if waits:
-        return replace(finding, severity="warning", fix="It is programmed as soon as that is there.")
+        return replace(finding, severity="warning", fix="It takes effect as soon as that is there.")
     return replace(finding, fix=f'{finding.fix} If it is applied later: annotate {AWAITED}: "true".'.lstrip())
 
 

@@ -89,6 +89,7 @@ CONFIG_MAPS = Api("v1", "configmaps", "ConfigMap")
 COMPONENTS = Api("dapr.io/v1alpha1", "components", "Component")
 EVENTS = Api("events.k8s.io/v1", "events", "Event")
 LEASES = Api("coordination.k8s.io/v1", "leases", "Lease")
+NAMESPACES = Api("v1", "namespaces", "Namespace")
 PODS = Api("v1", "pods", "Pod")
 VALIDATING_WEBHOOKS = Api(
     "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration"

@@ -97,8 +97,16 @@ class ReadableResponse(aiohttp.ClientResponse):
     """A response of the API server whose objects are within the limits of size and depth."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Begin the response."""
+        """Begin the response.
+
+        Raises:
+            ClientPayloadError: A page of a list has expired, because reading the list took minutes. kopf lists again
+                after this error, whereas the API server's own (410) would end the operator.
+
+        """
         await super().start(connection)
+        if self.status == GONE and "continue" in self.url.query:
+            raise aiohttp.ClientPayloadError(f"{self.url.path} is listed again: a page has expired")
         self.content = _Content(self.content)  # type: ignore[assignment]
         return self
 

@@ -23,7 +23,7 @@ import msgspec
 from tidings_operator import replay_progress as progress
 from tidings_operator.archive import Archive, ArchiveError, Archives
 from tidings_operator.cache import ObjectReference, Tracked
-from tidings_operator.client import OWN, Client
+from tidings_operator.client import NAMESPACES, OWN, Client
 from tidings_operator.conditions import Condition, dated, judged
 from tidings_operator.judging import JudgementError
 from tidings_operator.reconciling import MoreTimeError, Reconciler, unjudged
@@ -137,15 +137,26 @@ class Replayer:
                     tracked.uid, f"EventReplay {replay.metadata.name}, which was deleted"
                 )
             except ArchiveError as error:
-                fix = f"It is deleted once the archive has been notified; or remove the finalizer {FINALIZER}."
-                unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {fix}")
-                await self._patch_status(place, replay, before, unsaid)
-                self._reconciler.queue.later(Key(*place), OUTAGE)
-                return
+                if not await self._is_leaving(_home(replay)):
+                    fix = f"It is deleted once the archive has been notified; or remove the finalizer {FINALIZER}."
+                    unsaid = Condition("Ready", "False", "ArchiveUnreachable", f"{error}. {fix}")
+                    await self._patch_status(place, replay, before, unsaid)
+                    self._reconciler.queue.later(Key(*place), OUTAGE)
+                    return
             note = f"cancelled: it was deleted after {before.get('sent', 0)} of {before.get('matched', 0)} events"
             await self._reconciler.record_event(place, "Cancelled", note, warning=False)
         self._ended.discard(tracked.uid)
         await self._let_go(place, tracked.uid)
+
+    async def _is_leaving(self, namespace: str) -> bool:
+        """Return True if a namespace is terminating or deleted.
+
+        Its consumer and its archive leave with it. Waiting for the archive would keep it terminating forever.
+        """
+        listed = await self._client.request(
+            "GET", NAMESPACES.path(), params={"fieldSelector": f"metadata.name={namespace}"}
+        )
+        return all(item["metadata"].get("deletionTimestamp") for item in listed["items"])
 
     async def _let_go(self, place: ObjectReference, uid: str) -> None:
         """Finish a replay that has ended, even if a previous operator should have done so."""
@@ -275,11 +286,10 @@ class Replayer:
         return worst_first(plan_replay(replay, self._reconciler.cache.inventory))
 
     def _archive(self, replay: EventReplay) -> Archive:
-        return self._archives.of(replay.spec.target.namespace or replay.metadata.namespace)
+        return self._archives.of(_home(replay))
 
     def _target(self, replay: EventReplay) -> EventSubscription | None:
-        namespace = replay.spec.target.namespace or replay.metadata.namespace
-        return self._reconciler.cache.inventory.subscriptions.get((namespace, replay.spec.target.subscription))
+        return self._reconciler.cache.inventory.subscriptions.get((_home(replay), replay.spec.target.subscription))
 
     async def _patch_status(
         self, place: ObjectReference, replay: EventReplay, status: Status, ready: Condition
@@ -300,6 +310,11 @@ class Replayer:
         await self._reconciler.patch_status(
             place, {**status, "observedGeneration": generation, "conditions": dated_conditions}
         )
+
+
+def _home(replay: EventReplay) -> str:
+    """Return the namespace of a replay's consumer and archive."""
+    return replay.spec.target.namespace or replay.metadata.namespace
 
 
 def _order(replay: EventReplay, target: EventSubscription, uid: str) -> dict[str, Any]:
