@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
 from tests.conformance import event, poll, unique
+from tests.conformance.support import PATIENCE
 from tests.integration.test_app_away import SETS, Reader, planned
 from tests.support.brokers import values_of
 from tests.support.proxy import FaultProxy
@@ -21,7 +22,7 @@ from tests.support.proxy import FaultProxy
 from tidings.brokers.components import render
 from tidings.brokers.rabbitmq import ensure_queues, pending, queue_consumers, queue_name, stored
 from tidings.dapr.client import DaprSidecar
-from tidings.errors import SidecarError
+from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.fixtures import Serve, StartDaprd
 from tidings_cli.testing.programs import Daprd, Ports, rabbitmq_server
@@ -103,6 +104,34 @@ async def test_each_queue_has_one_consumer_after_connections_have_broken_while_e
                 assert max(actual[1].values()) <= 1, actual
                 await asyncio.sleep(0.2)
         await sidecar.close()
+
+
+async def test_nothing_counts_as_published_while_rabbitmq_cannot_be_reached(
+    rabbitmq: str, daprd: StartDaprd, ports: Ports
+) -> None:
+    """At a call's deadline, daprd reports success, and on a busy machine that answer may arrive before the failure."""
+    port, target = ports.take(), urlsplit(rabbitmq).port or 0
+    components = render(SETS / "rabbitmq", values_of("rabbitmq", rabbitmq.replace(str(target), str(port))))
+    async with FaultProxy(port, target) as proxy:
+        process = await daprd(unique("writer").replace(".", "-"), resources=components)
+        async with DaprSidecar(process.address, deadline=0.5) as sidecar:
+            assert await published(sidecar)
+            async with proxy.failing("cut"):
+                for _ in range(4):
+                    assert not any(await asyncio.gather(*(published(sidecar) for _ in range(150))))
+                many = await sidecar.publish_many("shop.itemSold.v1", [event().encode() for _ in range(100)])
+                assert all(isinstance(result, SidecarUnavailable) for result in many)
+            async with asyncio.timeout(PATIENCE):
+                while not await published(sidecar):
+                    pass  # it has waited for the deadline
+
+
+async def published(sidecar: DaprSidecar) -> bool:
+    try:
+        await sidecar.publish("shop.itemSold.v1", event().encode())
+    except SidecarUnavailable:
+        return False
+    return True
 
 
 async def test_an_app_takes_no_events_of_one_whose_id_begins_with_its_own(

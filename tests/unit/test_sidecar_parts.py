@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
+from dapr.proto import api_service_v1, api_v1
+from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]  # it has no types
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +143,38 @@ async def test_a_tls_endpoint_is_called_with_tls() -> None:
     async with DaprSidecar("127.0.0.1:1?tls=true", deadline=1) as sidecar:
         with pytest.raises(SidecarUnavailable):
             await sidecar.get("key")
+
+
+class Slowing(api_service_v1.DaprServicer):
+    """A sidecar that answers at once, to a client that is busy until after its deadline."""
+
+    def __init__(self, client: asyncio.AbstractEventLoop) -> None:
+        self.client, self.busy = client, 0.3
+
+    def PublishEvent(self, _request: Any, _context: Any) -> Empty:  # noqa: N802 - gRPC's name
+        self.client.call_soon_threadsafe(time.sleep, self.busy)
+        return Empty()
+
+    def BulkPublishEvent(self, request: Any, context: Any) -> api_v1.BulkPublishResponse:  # noqa: N802
+        self.PublishEvent(request, context)
+        return api_v1.BulkPublishResponse()
+
+
+async def test_a_success_after_the_deadline_does_not_count_as_published() -> None:
+    """At the deadline, Dapr's RabbitMQ component reports success without having published anything."""
+    server, sidecar_process = grpc.server(ThreadPoolExecutor(1)), Slowing(asyncio.get_running_loop())
+    api_service_v1.add_DaprServicer_to_server(sidecar_process, server)  # type: ignore[no-untyped-call]
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        async with DaprSidecar(address, deadline=0.2) as sidecar:
+            with pytest.raises(SidecarUnavailable):
+                await sidecar.publish("t", b"{}")
+            results = await sidecar.publish_many("t", [b"{}", b"{}"])
+            assert [type(result) for result in results] == [SidecarUnavailable] * 2
+        sidecar_process.busy = 0.0
+        async with DaprSidecar(address, deadline=60) as sidecar:
+            await sidecar.publish("t", b"{}")
+            assert await sidecar.publish_many("t", [b"{}", b"{}"]) == [None, None]
+    finally:
+        server.stop(None).wait()
