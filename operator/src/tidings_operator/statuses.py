@@ -159,7 +159,16 @@ def event_type(
         "consumers": _listed(consumers),
         "observers": _listed(inventory.observers(this)) if is_valid else [],
         "consumerCount": len({consumer.subscription for consumer in consumers}),
-        "deprecated": _deprecated(this, consumers, today),
+        "deprecated": [
+            {
+                "version": version.name,
+                "removal": version.deprecation.removal.isoformat(),
+                "alternative": version.deprecation.alternative,
+                "consumers": _listed(consumer for consumer in consumers if version.name in consumer.events.versions),
+            }
+            for version in this.spec.versions
+            if version.deprecation and version.is_ending(today)
+        ],
         "warnings": [format_finding(finding) for finding in findings if finding.severity == "warning"],
     }
 
@@ -336,16 +345,3 @@ def _listed(readers: Iterable[Selection]) -> list[str]:
         f"{reader.metadata.namespace}/{reader.metadata.name} ({reader.spec.consumer.app_id})" for reader in readers
     }
     return sorted(named)[:MANY]
-
-
-def _deprecated(this: EventType, consumers: Sequence[Selection], today: date) -> list[dict[str, Any]]:
-    return [
-        {
-            "version": version.name,
-            "removal": version.deprecation.removal.isoformat(),
-            "alternative": version.deprecation.alternative,
-            "consumers": _listed(consumer for consumer in consumers if version.name in consumer.events.versions),
-        }
-        for version in this.spec.versions
-        if version.deprecation and version.is_ending(today)
-    ]

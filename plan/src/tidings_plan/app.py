@@ -368,17 +368,12 @@ def _replay_components(readers: Readers) -> list[str]:
     )
 
 
-def _confirmed_components(readers: Readers) -> list[str]:
-    """Return the components through which the kit publishes the outcomes of replayed events."""
-    return _replay_components([reader for reader in readers if reader[0].spec.consumer.kit])
-
-
 def _published(app: Key, inventory: Inventory, readers: Readers) -> Iterable[Channel]:
     """Yield the channels that the app publishes to, including dead letters, which daprd publishes as the app."""
     for event_type in inventory.produced_by(app):
         if types.grants(event_type, inventory):
             yield from channels.published(event_type)
-    for pubsub in _confirmed_components(readers):
+    for pubsub in _replay_components([reader for reader in readers if reader[0].spec.consumer.kit]):
         yield Channel(pubsub, REPLAY_OUTCOMES, "*")
     for selection, read in readers:
         own = selection.spec.delivery.dead_letter.topic

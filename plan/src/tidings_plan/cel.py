@@ -88,7 +88,7 @@ _COMPUTED = ("call", "field", "name", "constant")
 
 
 def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
-    value = _value(program, event)
+    value = program.eval(data={"event": as_daprd_reads(event)}).value()
     return value if isinstance(value, bool) else str(value)
 
 
@@ -96,10 +96,6 @@ def _argument(program: Any, event: Mapping[str, Any]) -> Any:
     """Return a value, or None if its evaluation fails, such as that of a macro's variable outside of the macro."""
     result = program.eval(data={"event": as_daprd_reads(event)})
     return None if result.type() == cel.Type.ERROR else result.value()
-
-
-def _value(program: Any, event: Mapping[str, Any]) -> Any:
-    return program.eval(data={"event": as_daprd_reads(event)}).value()
 
 
 def as_daprd_reads(value: Any) -> Any:

@@ -77,12 +77,7 @@ def _disjoint(rule: Rule, other: Rule) -> bool:
     own, theirs = _equalities(rule), _equalities(other)
     if any(theirs.get(guarded, value) != value for guarded, value in own.items()):
         return True
-    return any(f"!({term})" in theirs_terms for term, theirs_terms in _crossed(rule, other))
-
-
-def _crossed(rule: Rule, other: Rule) -> Iterator[tuple[str, frozenset[str]]]:
-    yield from ((term, other.terms) for term in rule.terms)
-    yield from ((term, rule.terms) for term in other.terms)
+    return any(f"!({term})" in second.terms for first, second in ((rule, other), (other, rule)) for term in first.terms)
 
 
 def _equalities(rule: Rule) -> dict[str, str]:

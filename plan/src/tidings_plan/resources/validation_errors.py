@@ -77,7 +77,8 @@ def _wrong(message: str, field: str, value: Any, kind: Any) -> tuple[str, str]:
         meaning = PATTERNS.get(pattern[2].replace("\\\\", "\\"), pattern[2])
         return f"{field}: {_quote(value)} is not {meaning}", "Correct the value."
     if _ENUM.match(message):
-        choices = [str(choice) for choice in _choices(kind)]
+        literals = [plain for plain in _unwrap(kind) if typing.get_origin(plain) is Literal]
+        choices = [str(choice) for literal in literals for choice in typing.get_args(literal)]
         return f"{field}: {_quote(value)} is not allowed", did_you_mean(str(value)[:MAX_QUOTED], choices)
     if "RFC3339" in message:
         return f"{field}: {_quote(value)} is not a valid {message.rpartition(' ')[2]}", "Write it like 2026-12-31."
@@ -131,10 +132,4 @@ def _fields(kind: Any) -> list[str]:
         for plain in _unwrap(kind)
         if isinstance(plain, type) and issubclass(plain, msgspec.Struct)
         for field in msgspec.structs.fields(plain)
-    ]
-
-
-def _choices(kind: Any) -> list[Any]:
-    return [
-        choice for plain in _unwrap(kind) if typing.get_origin(plain) is Literal for choice in typing.get_args(plain)
     ]

@@ -79,7 +79,7 @@ class Roster(msgspec.Struct):
             The driver who goes off duty with this update, if any.
 
         """
-        driver = self._driver_of(delivery.order_id)
+        driver = next((driver for driver in self.drivers.values() if driver.order_id == delivery.order_id), None)
         if delivery.needs_driver and driver is None:
             self.waiting.setdefault(delivery.order_id, delivery.changed_at)
         elif not delivery.needs_driver:
@@ -99,9 +99,6 @@ class Roster(msgspec.Struct):
             del self.waiting[assignment.order_id]
             self.drivers[assignment.driver_id].order_id = assignment.order_id
         return assignments
-
-    def _driver_of(self, order_id: str) -> Driver | None:
-        return next((driver for driver in self.drivers.values() if driver.order_id == order_id), None)
 
     def _release(self, driver: Driver) -> Driver | None:
         """Free a driver; return the driver if that ends the duty."""

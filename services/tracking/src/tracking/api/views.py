@@ -89,7 +89,10 @@ def summary(order: TrackedOrder) -> Summary:
         reason=order.reason,
         fulfilment=content.fulfilment if content else None,
         total_cents=content.total_cents if content else None,
-        lines=[_line(line.sku, line.name, line.quantity, line.unit_price_cents) for line in content.lines]
+        lines=[
+            LineView(sku=line.sku, name=line.name, quantity=line.quantity, unit_price_cents=line.unit_price_cents)
+            for line in content.lines
+        ]
         if content
         else [],
         updated_at=order.updated_at,
@@ -104,7 +107,3 @@ def order_view(order: TrackedOrder) -> OrderView:
     ]
     code = order.pickup_code if order.stage is Stage.SHELVED else None
     return OrderView(**dict(summary(order)), pickup_code=code, timeline=timeline)
-
-
-def _line(sku: str, name: str, quantity: int, unit_price_cents: int) -> LineView:
-    return LineView(sku=sku, name=name, quantity=quantity, unit_price_cents=unit_price_cents)
