@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -25,6 +26,27 @@ def root_logger_restored() -> Iterator[None]:
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Let a file's last test fail if a connection or folder was left open, instead of whichever test comes later."""
+    yield
+    _collect_and_freeze()
+
+
+def pytest_collection_finish() -> None:
+    _collect_and_freeze()
+
+
+def _collect_and_freeze() -> None:
+    """Collect garbage, and exempt what remains from later collections.
+
+    That is modules, collected tests and caches, which live as long as the process: a million objects, which take each
+    collection of a test up to two seconds to traverse.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,13 @@ def test_the_yaml_names_every_schema_and_example_and_no_other(service: str, inve
     folder = FOLDERS[service] / "contracts"
     assert set(versions) == {path.stem for path in folder.glob("schemas/*.json")}
     assert all(version.examples for version in versions.values())
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_jsonschema_can_check_the_formats_of_a_schema(label: str) -> None:
+    """It ignores a format whose validator is not installed."""
+    used = set(re.findall(r'"format": "([^"]+)"', schema_of(label).read_text()))
+    assert used <= jsonschema.Draft202012Validator.FORMAT_CHECKER.checkers.keys()
 
 
 @pytest.mark.parametrize("label", LABELS)

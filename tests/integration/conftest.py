@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,13 +12,6 @@ from tidings_cli.testing.fixtures import daprd, kafka, nats, ports, postgres, re
 from tidings_cli.testing.programs import Ports
 
 __all__ = ["daprd", "kafka", "nats", "ports", "postgres", "redis", "serve"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_left_open() -> Iterator[None]:
-    """Let a file's last test fail if a connection or folder was left open, instead of whichever test comes later."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def _rendered(chart: str, values: str) -> tuple[Resource, ...]:
     received = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
     done = render(chart, *received)
     assert done.returncode == 0, done.stderr
-    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+    return tuple(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)
 
 
 def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resource, ...]:
