@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from tests.support.ordering import longest_first
 
 # Before any test module imports it: a module that is imported already cannot be rewritten.
 pytest.register_assert_rewrite("tests.conformance")
@@ -50,7 +51,8 @@ def _collect_and_freeze() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that `make cancellations` runs for hours the time to end: a file's own limit overrides --timeout."""
+    """Start long files first, and give tests that `make cancellations` runs for hours the time to end."""
+    items[:] = longest_first(items)
     if os.environ.get("TIDINGS_CANCELLATIONS"):
         for item in items:
-            item.add_marker(pytest.mark.timeout(0), append=False)
+            item.add_marker(pytest.mark.timeout(0), append=False)  # a file's own limit overrides --timeout
