@@ -321,7 +321,7 @@ async def test_all_that_match_are_sent_at_a_rate_and_it_is_ended_while_it_runs(n
     assert newsroom.broker.events("replay.loyalty") == []
 
 
-async def test_a_link_shows_the_same_dead_letters_to_somebody_else(newsroom: Newsroom, visit: Open) -> None:
+async def test_a_link_shows_the_same_dead_letters_to_another_user(newsroom: Newsroom, visit: Open) -> None:
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     await newsroom.died("pickup", BOXED, "no free shelf", failuresubscription="pickup-other")
     first = await visit(f"{newsroom.url}/dead-letters")

@@ -91,8 +91,8 @@ def planned(app: str, topics: list[str], components: list[dict[str, Any]]) -> li
         name = topic.removesuffix(".v1")
         meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": topic.lower()}}
         kind = {"type": name, "owner": {"team": "t"}, "producers": [app], "versions": [{"name": "v1", "schema": {}}]}
-        wish = {"events": [{"type": name, "versions": ["v1"]}], "consumer": {"appId": app}}
-        for item, spec in (("EventType", kind), ("EventSubscription", wish)):
+        requested = {"events": [{"type": name, "versions": ["v1"]}], "consumer": {"appId": app}}
+        for item, spec in (("EventType", kind), ("EventSubscription", requested)):
             resource, findings = parse_resource({**meta, "kind": item, "spec": spec})
             assert resource is not None, findings
             inventory.put(resource)

@@ -141,8 +141,8 @@ async def test_a_batch_of_dead_letters_is_sent_by_the_other_replica(
     await publish("nats", run.broker_url, "deadletter.pickup", list(events(**failure)))
 
     async def letters(state: str) -> list[int]:
-        found = (await http.get(f"{run.url(other)}/deadletters?limit=500&state={state}")).json()["deadLetters"]
-        return [item["number"] for item in found]
+        result = (await http.get(f"{run.url(other)}/deadletters?limit=500&state={state}")).json()["deadLetters"]
+        return [item["number"] for item in result]
 
     async def kept() -> bool:
         return len(await letters("open")) == EVENTS

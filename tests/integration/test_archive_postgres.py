@@ -199,11 +199,11 @@ async def test_redrives_of_both_that_overlap_send_each_letter_once_and_leave_non
     assert sorted(ids) == sorted(f"e-{number}" for number in range(40))
 
     async def ended() -> bool:
-        states = [each["state"] for each in (await one.get("/replays"))["replays"]]
+        states = [element["state"] for element in (await one.get("/replays"))["replays"]]
         return states == ["completed", "completed"]
 
     await eventually(ended)
-    assert sum(each["sent"] for each in (await two.get("/replays"))["replays"]) == 40
+    assert sum(element["sent"] for element in (await two.get("/replays"))["replays"]) == 40
 
 
 async def test_a_letter_whose_replica_dies_before_it_is_sent_is_sent_by_the_other(

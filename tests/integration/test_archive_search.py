@@ -78,9 +78,7 @@ QUERIES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-async def test_pages_together_are_the_whole_and_each_is_in_the_order_of_arrival(
-    filled: Archive, query: dict[str, Any]
-) -> None:
+async def test_pages_together_are_the_whole_in_the_order_of_arrival(filled: Archive, query: dict[str, Any]) -> None:
     whole = await filled.ids(**query, limit=1000)
     assert whole == sorted(whole, key=lambda identity: -int(identity[1:]))
     paged: list[str] = []
@@ -95,7 +93,7 @@ async def test_pages_together_are_the_whole_and_each_is_in_the_order_of_arrival(
     assert len(whole) == sum((await filled.get("/counts", **query)).values())
 
 
-async def test_more_types_than_are_looked_up_one_by_one_are_found(
+async def test_a_search_covers_more_types_than_are_looked_up_one_by_one(
     filled: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = await filled.ids(type="orders.*", limit=1000)
@@ -109,13 +107,13 @@ async def test_a_text_without_words_is_refused(archive: Archive) -> None:
     assert (answer.status_code, "letters or digits" in answer.text) == (422, True)
 
 
-async def test_long_types_sources_and_topics_are_found_by_what_is_stored_of_them(archive: Archive) -> None:
+async def test_a_search_for_long_types_sources_and_topics_uses_their_stored_form(archive: Archive) -> None:
     source = "s" * 3_000
     await archive.receive(PLACED, fact(PLACED, "a", source=source, type="orders." + "x" * 3_000))
     assert await archive.ids(source=source) == ["a"]
 
 
-async def test_words_of_a_deleted_event_are_gone(filled: Archive) -> None:
+async def test_words_of_a_deleted_event_are_deleted(filled: Archive) -> None:
     database = filled.service.outbox.database  # type: ignore[attr-defined]
     async with database.transaction() as connection:
         await connection.execute(sa.delete(events).where(events.c.id == "e0"))

@@ -25,7 +25,7 @@ def rabbitmq(ports: Ports) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])
-async def test_every_good_event_is_handled_once_and_every_bad_one_is_listed(
+async def test_every_good_event_is_handled_one_time_and_every_bad_one_is_listed(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path, daprd: StartDaprd, serve: Serve
 ) -> None:
     app = unique("till").replace(".", "-")

@@ -32,20 +32,20 @@ PATIENCE = 120.0
 
 async def eventually(holds: Callable[[], Awaitable[Any]]) -> Any:
     async with asyncio.timeout(PATIENCE):
-        while not (found := await holds()):  # noqa: ASYNC110 - the condition is in other processes
+        while not (result := await holds()):  # noqa: ASYNC110 - the condition is in other processes
             await asyncio.sleep(0.2)
-        return found
+        return result
 
 
 def files_with(folder: Path, *words: str) -> dict[str, list[str]]:
     """Return the files below a folder in which a word is found, as it is or in UTF-16."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             content = file.read_bytes()
             if hits := [word for word in words if word.encode() in content or word.encode("utf-16-le") in content]:
-                found[str(file.relative_to(folder))] = hits
-    return found
+                result[str(file.relative_to(folder))] = hits
+    return result
 
 
 class Pizzeria:
@@ -120,8 +120,8 @@ async def test_no_file_shows_a_person_and_after_forgetting_nothing_does(store: s
 
     async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
         shop = Pizzeria(run, http)
-        (told,) = await eventually(lambda: announced(shop))
-        assert told["data"]["person"] == PERSON
+        (announcement,) = await eventually(lambda: announced(shop))
+        assert announcement["data"]["person"] == PERSON
         for order_id in (delivered, collected):
             customer = (await shop.get("orders", f"/orders/{order_id}"))["customer"]
             assert customer == {"customerId": PERSON, "name": "***", "email": "***"}
@@ -149,8 +149,8 @@ async def test_keys_in_postgres_are_shared_and_a_person_is_forgotten_through_the
         command = ["forget", PERSON, "--archive", run.url("archive"), "--yes"]
         done = await asyncio.to_thread(CliRunner().invoke, app, command)
         assert done.exit_code == 0, done.output
-        (told,) = await eventually(lambda: announced(shop))
-        assert told["data"]["person"] == PERSON
+        (announcement,) = await eventually(lambda: announced(shop))
+        assert announcement["data"]["person"] == PERSON
 
         async def forgotten() -> bool:  # within the minute that services keep a key in memory
             delivery = await shop.get("delivery", f"/orders/{order_id}")

@@ -43,16 +43,16 @@ class Ordered:
         if entries:
             await self.may_answer.wait()
         for entry in entries:
-            found = json.loads(base64.b64decode(entry["event"]))
-            self.seen[found["subject"]].append(int(found["data"]["number"]))
-        statuses = [{"entryId": each["entryId"], "status": "SUCCESS"} for each in entries]
+            result = json.loads(base64.b64decode(entry["event"]))
+            self.seen[result["subject"]].append(int(result["data"]["number"]))
+        statuses = [{"entryId": element["entryId"], "status": "SUCCESS"} for element in entries]
         answer = json.dumps({"statuses": statuses} if statuses else []).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": answer})
 
     @property
     def complete(self) -> bool:
-        return len(self.seen) == SUBJECTS and all(set(each) == set(range(ROUNDS)) for each in self.seen.values())
+        return len(self.seen) == SUBJECTS and all(set(element) == set(range(ROUNDS)) for element in self.seen.values())
 
 
 def first_sight(numbers: list[int]) -> list[int]:
@@ -62,23 +62,27 @@ def first_sight(numbers: list[int]) -> list[int]:
 
 async def reader(kafka: str, daprd: StartDaprd, serve: Serve, *apps: Ordered) -> tuple[str, str, list[Any]]:
     """Start a sidecar for each copy of an app that reads one topic; gives its id, the topic, and the sidecars."""
-    app, [found] = unique("reader").replace(".", "-"), render(SETS / "kafka", values_of("kafka", kafka))
-    components = parallel(found)
+    app, [result] = unique("reader").replace(".", "-"), render(SETS / "kafka", values_of("kafka", kafka))
+    components = parallel(result)
     topic = f"shop.item{new_id()[-6:]}Sold.v1"
     subscriptions = planned(app, [topic], components)
-    topics = [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{app}"]
+    topics = [*(element["spec"]["topic"] for element in subscriptions), f"deadletter.{app}"]
     await asyncio.to_thread(ensure_topics, kafka, topics, partitions=3)
-    ports = [(await serve(each)).port for each in apps]
-    return app, topic, [await daprd(app, resources=[*components, *subscriptions], app_port=each) for each in ports]
+    ports = [(await serve(element)).port for element in apps]
+    return (
+        app,
+        topic,
+        [await daprd(app, resources=[*components, *subscriptions], app_port=element) for element in ports],
+    )
 
 
 async def publish_round(sidecar: DaprSidecar, topic: str, number: int) -> None:
     """Publish the next event of each subject, in one call."""
-    events = [event(subject=f"order-{each}", data={"number": number}).encode() for each in range(SUBJECTS)]
+    events = [event(subject=f"order-{element}", data={"number": number}).encode() for element in range(SUBJECTS)]
     assert await sidecar.publish_many(topic, events) == [None] * SUBJECTS
 
 
-async def test_each_subjects_events_stay_in_order_over_three_partitions(
+async def test_the_events_of_a_subject_stay_in_order_over_three_partitions(
     kafka: str, daprd: StartDaprd, serve: Serve
 ) -> None:
     app = Ordered()
@@ -94,7 +98,7 @@ async def test_each_subjects_events_stay_in_order_over_three_partitions(
     await sidecar.close()
 
 
-async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_each_subjects_order(
+async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_every_subjects_order(
     kafka: str, daprd: StartDaprd, serve: Serve
 ) -> None:
     """One of two sidecars of an app is killed midway: the other takes its partitions over."""
@@ -112,9 +116,9 @@ async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_each_subjec
     whole: dict[str, list[int]] = {}
 
     def complete() -> bool:
-        whole.update({f"order-{each}": leaving.seen[f"order-{each}"] + staying.seen[f"order-{each}"]
-                      for each in range(SUBJECTS)})  # fmt: skip
-        return all(set(each) == set(range(ROUNDS)) for each in whole.values())
+        whole.update({f"order-{element}": leaving.seen[f"order-{element}"] + staying.seen[f"order-{element}"]
+                      for element in range(SUBJECTS)})  # fmt: skip
+        return all(set(element) == set(range(ROUNDS)) for element in whole.values())
 
     await poll(complete, patience=120)
     for seen in (staying.seen, leaving.seen):
@@ -122,7 +126,7 @@ async def test_a_rebalance_while_events_flow_loses_nothing_and_keeps_each_subjec
     await sidecar.close()
 
 
-async def test_topics_read_through_components_of_their_own_hold_up_no_others(
+async def test_topics_read_through_separate_components_do_not_delay_other_topics(
     kafka: str, daprd: StartDaprd, serve: Serve
 ) -> None:
     """A component delivers to one topic at a time; those of an app are members of one group."""
@@ -136,21 +140,21 @@ async def test_topics_read_through_components_of_their_own_hold_up_no_others(
         else:
             await quick(scope, receive, send)
 
-    [found] = render(SETS / "kafka", values_of("kafka", kafka))
-    found["metadata"]["annotations"] = {PARALLEL: "4"}
-    components = parallel(found)
+    [result] = render(SETS / "kafka", values_of("kafka", kafka))
+    result["metadata"]["annotations"] = {PARALLEL: "4"}
+    components = parallel(result)
     topics = [f"shop.slow{run}Sold.v1", f"shop.quick{run}Sold.v1"]
     subscriptions = planned(name, topics, components)
-    assert len({each["spec"]["pubsubname"] for each in subscriptions} - {"pubsub"}) == 3, "and one for replays"
+    assert len({element["spec"]["pubsubname"] for element in subscriptions} - {"pubsub"}) == 3, "and one for replays"
     await asyncio.to_thread(
-        ensure_topics, kafka, [*(each["spec"]["topic"] for each in subscriptions), f"deadletter.{name}"]
+        ensure_topics, kafka, [*(element["spec"]["topic"] for element in subscriptions), f"deadletter.{name}"]
     )
     process = await daprd(name, resources=[*components, *subscriptions], app_port=(await serve(app)).port)
     sidecar = DaprSidecar(process.address)
     await sidecar.publish(topics[0], event(id="slow").encode())
     ids = [f"quick-{number}" for number in range(20)]
-    for each in ids:
-        await sidecar.publish(topics[1], event(id=each).encode())
+    for element in ids:
+        await sidecar.publish(topics[1], event(id=element).encode())
     await poll(lambda: quick.seen.keys() >= set(ids))
     assert not slow.seen
     may_answer.set()

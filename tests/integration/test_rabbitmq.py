@@ -48,7 +48,7 @@ def unconfirmed(process: Daprd) -> Counter[str]:
     return Counter(match[1] for line in process.lines() if (match := pattern.search(str(line.get("msg")))))
 
 
-async def test_each_queue_has_one_consumer_after_connections_have_broken_while_events_are_published(
+async def test_every_queue_has_one_consumer_after_connections_have_broken_while_events_are_published(
     rabbitmq: str, daprd: StartDaprd, serve: Serve, ports: Ports
 ) -> None:
     """On a channel that is shared, overlapping calls take each other's answers: docs/upstream/rabbitmq-channel.md."""

@@ -50,22 +50,20 @@ def test_services_share_keys_which_the_database_cannot_read(tables: tuple[KeyTab
 
 
 def test_a_destroyed_key_stays_destroyed_and_is_announced_once(tables: tuple[KeyTable, KeyTable], url: str) -> None:
-    here, there = tables
+    here, elsewhere = tables
     here.create("p-1")
     here.create("p-2")
     assert here.destroy("p-1")
     assert not here.destroy("p-1")
-    assert (here.key("p-1"), there.create("p-1"), there.key("p-2")) == (None, None, here.key("p-2"))
-    assert there.forgotten() == ["p-1"]
-    there.announced("p-1")
-    there.announced("p-1")
+    assert (here.key("p-1"), elsewhere.create("p-1"), elsewhere.key("p-2")) == (None, None, here.key("p-2"))
+    assert elsewhere.forgotten() == ["p-1"]
+    elsewhere.announced("p-1")
+    elsewhere.announced("p-1")
     assert here.forgotten() == []
     assert rows(url)[0] == ("p-1", None)
 
 
-def test_a_wrapped_key_of_somebody_else_or_another_master_key_is_refused(
-    tables: tuple[KeyTable, KeyTable], url: str
-) -> None:
+def test_a_wrapped_key_of_another_person_or_master_key_is_refused(tables: tuple[KeyTable, KeyTable], url: str) -> None:
     tables[0].create("p-1")
     other = KeyTable(url, "n" * 32)
     with pytest.raises(DefinitionError, match="wrapped by another TIDINGS_MASTER_KEY"):

@@ -40,7 +40,7 @@ async def connections_closed() -> AsyncIterator[None]:
     transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined] # asyncio has no public list
 
     def left() -> list[Any]:
-        return [each for each in list(transports.values()) if each.get_extra_info("socket").fileno() != -1]
+        return [item for item in list(transports.values()) if item.get_extra_info("socket").fileno() != -1]
 
     deadline = time.monotonic() + PATIENCE
     while still := left():

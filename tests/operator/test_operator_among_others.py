@@ -81,7 +81,7 @@ async def test_a_set_may_hold_a_type_and_its_readers(
         )
 
 
-async def test_a_person_is_refused_and_a_set_is_no_excuse_for_what_time_does_not_mend(
+async def test_a_person_is_refused_and_a_set_excuses_only_what_time_fixes(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     await guarded()
@@ -109,7 +109,7 @@ async def test_a_collection_may_be_deleted_with_types_and_readers_at_once(
     await until(lambda: not shop.resiliencies(cluster, namespace), "their children go")
 
 
-async def test_readers_that_are_held_back_by_a_finalizer_are_not_there_any_more(
+async def test_readers_that_a_finalizer_holds_back_count_as_deleted(
     cluster: Cluster, namespace: str, guarded: Guarded
 ) -> None:
     kind = cluster.apply(shop.event_type(namespace))
@@ -173,7 +173,7 @@ def allow(cluster: Cluster, namespace: str) -> None:
     cluster.apply({**binding, "subjects": subjects})
 
 
-async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
+async def test_a_refusal_reveals_no_namespace_that_its_reader_may_not_read(
     cluster: Cluster, namespace: str, other: str, guarded: Guarded
 ) -> None:
     allow(cluster, namespace)
@@ -213,7 +213,7 @@ async def test_a_refusal_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
     assert (status, "spec.events[0].filters[0].cel" in output) == (422, True)
 
 
-async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_read(
+async def test_a_warning_reveals_no_namespace_that_its_reader_may_not_read(
     cluster: Cluster, namespace: str, other: str, guarded: Guarded
 ) -> None:
     allow(cluster, namespace)
@@ -231,7 +231,7 @@ async def test_a_warning_tells_nothing_of_namespaces_that_whoever_asks_may_not_r
         assert any(item in output for item in ("hidden-reader", "hidden-app", f"{other}/")) is shown, output
 
 
-async def test_the_webhooks_answer_nobody_without_a_client_certificate(tmp_path: Path, ports: Ports) -> None:
+async def test_the_webhooks_require_a_client_certificate(tmp_path: Path, ports: Ports) -> None:
     now = datetime.now(UTC)
     issued = {
         item: certificates.issue(item, frozenset({"127.0.0.1"}), now, timedelta(days=1))

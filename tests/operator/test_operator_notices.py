@@ -113,7 +113,7 @@ async def test_an_archive_that_is_away_delays_nothing_and_gets_the_notices_later
     cluster.apply(shop.subscription(namespace, "again", type="orders.orderGone", consumer=KITCHEN))
     made.archives._url = how["archive_url"]
     await until(lambda: data(room, "subscriptionFailed"), "the archive is back")
-    assert [each["subscription"] for each in data(room, "subscriptionFailed")] == ["again"]
+    assert [item["subscription"] for item in data(room, "subscriptionFailed")] == ["again"]
 
 
 async def test_a_refused_incompatible_change_is_notified_but_not_a_dry_run(

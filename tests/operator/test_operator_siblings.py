@@ -139,8 +139,8 @@ async def test_values_of_newer_kinds_concern_their_objects_only(
     good = await until(lambda: taken(shop.subscription(namespace)), "an ordinary one is taken")
     await until(lambda: is_ready(cluster, good), "ordinary ones are programmed")
     for manifest in (frozen, elastic):
-        told = await until(partial(shop.conditions, cluster, manifest), "it is told")
-        assert told["Ready"]["status"] == "False", told
+        announcement = await until(partial(shop.conditions, cluster, manifest), "it is told")
+        assert announcement["Ready"]["status"] == "False", announcement
     assert "spec.maxConcurrency" in shop.conditions(cluster, elastic)["Ready"]["message"]
     assert not running.dead()
     for manifest in (frozen, elastic):
@@ -234,8 +234,8 @@ async def test_no_list_of_the_shipped_contracts_is_changed(cluster: Cluster, nam
     assert len(resources) > 40
     for resource in resources:
         kept = await asyncio.to_thread(cluster.apply, resource, "argocd-controller")
-        found = dict(lists(kept["spec"]))
-        assert {path: found.get(path) for path, _ in lists(resource["spec"])} == dict(lists(resource["spec"]))
+        result = dict(lists(kept["spec"]))
+        assert {path: result.get(path) for path, _ in lists(resource["spec"])} == dict(lists(resource["spec"]))
 
 
 # --- two operators ---

@@ -73,7 +73,7 @@ async def test_nothing_is_changed_under_the_pretence_of_a_dry_run(newsroom: News
     assert newsroom.broker.events("replay.pickup") == []
 
 
-async def test_whoever_lacks_the_token_learns_how_to_get_it_and_not_what_it_is(newsroom: Newsroom) -> None:
+async def test_a_client_without_the_token_learns_how_to_get_it_and_not_what_it_is(newsroom: Newsroom) -> None:
     async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
         refused = await http.post("/replays", json={"consumer": "pickup"})
         me = await http.get("/console/me")
@@ -121,7 +121,7 @@ async def test_the_operators_token_follows_no_redirect(serve: Serve, tmp_path: P
             archive = archives.of("token")
             with pytest.raises(ArchiveError, match=f"answers {status}"):
                 await archive.begin({})
-    assert {each[b"authorization"] for each in asked} == {b"Bearer s3cret"}
+    assert {item[b"authorization"] for item in asked} == {b"Bearer s3cret"}
     assert elsewhere == []
 
 
@@ -148,9 +148,7 @@ async def test_what_pretends_to_be_the_archive_does_not_harm_the_operator(
             await archive.begin({})
 
 
-async def test_a_token_that_comes_late_or_changes_is_sent_and_a_missing_one_is_said(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_a_late_or_changed_token_is_sent_and_a_missing_one_is_reported(serve: Serve, tmp_path: Path) -> None:
     asked: list[dict[bytes, bytes]] = []
     served = await serve(answering(401, b"", asked))
     file = tmp_path / "token"
@@ -162,4 +160,4 @@ async def test_a_token_that_comes_late_or_changes_is_sent_and_a_missing_one_is_s
             file.write_text(token)
             with pytest.raises(ArchiveError):
                 await archive.begin({})
-    assert [each.get(b"authorization") for each in asked] == [None, b"Bearer first", b"Bearer second"]
+    assert [item.get(b"authorization") for item in asked] == [None, b"Bearer first", b"Bearer second"]

@@ -36,7 +36,7 @@ TYPE = {
 class Done:
     """What a command has said, and its exit code."""
 
-    said: str
+    wording: str
     code: int
 
 
@@ -50,8 +50,8 @@ def run(folder: Path, *arguments: str, **environment: str) -> Done:
 
 
 def assert_harmless(done: Done) -> None:
-    assert "Traceback" not in done.said
-    assert [each for each in done.said if is_unsafe(each) and each not in "\n\t"] == [], done.said
+    assert "Traceback" not in done.wording
+    assert [item for item in done.wording if is_unsafe(item) and item not in "\n\t"] == [], done.wording
     assert done.code in (0, 1, 2, 3)
 
 
@@ -91,14 +91,14 @@ PLACES: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("place", [*PLACES])
 @pytest.mark.parametrize("command", ["lint", "plan", "consumers", "asyncapi", "render --declared", "render -o json"])
-def test_what_a_field_says_is_shown_and_never_obeyed(tmp_path: Path, place: str, command: str) -> None:
+def test_the_text_of_a_field_is_shown_and_never_obeyed(tmp_path: Path, place: str, command: str) -> None:
     value: Any = {"topic": {"topic": HOSTILE}, "label": {HOSTILE: HOSTILE}}.get(place, HOSTILE)
     written(tmp_path, with_(PLACES[place], value))
     assert_harmless(run(tmp_path, *command.split(), "."))
 
 
 @pytest.mark.parametrize("place", ["unknown field", "kind", "team", "type"])
-def test_what_an_earlier_state_says_is_shown_and_never_obeyed(tmp_path: Path, place: str) -> None:
+def test_the_text_of_an_earlier_state_is_shown_and_never_obeyed(tmp_path: Path, place: str) -> None:
     (tmp_path / "old").mkdir()
     written(tmp_path / "old", with_(PLACES[place], HOSTILE))
     written(tmp_path, TYPE)
@@ -127,7 +127,7 @@ def test_a_revision_is_no_option_of_git(tmp_path: Path, against: str) -> None:
     before = {*tmp_path.iterdir()}
     done = run(tmp_path, "lint", "types.yaml", f"--against={against}")
     assert_harmless(done)
-    assert done.code == 2, done.said
+    assert done.code == 2, done.wording
     assert {*tmp_path.iterdir()} == before
 
 
@@ -152,12 +152,12 @@ def test_a_contract_reads_no_file_outside_of_its_folder(tmp_path: Path, how: str
         for command in ("lint", "render --declared", "asyncapi"):
             done = run(tmp_path, *command.split(), "contracts")
             assert_harmless(done)
-            assert "s3cret" not in done.said
-        (finding,) = [each for each in load([folder]).findings if each.rule == "schema-unreadable"]
+            assert "s3cret" not in done.wording
+        (finding,) = [item for item in load([folder]).findings if item.rule == "schema-unreadable"]
         assert "outside" in finding.message
 
 
-def test_a_schema_beside_the_contract_is_read_through_links_as_kubernetes_mounts_them(tmp_path: Path) -> None:
+def test_a_schema_next_to_the_contract_is_read_through_links_as_kubernetes_mounts_them(tmp_path: Path) -> None:
     data = tmp_path / "..2026"
     (data / "schemas").mkdir(parents=True)
     (data / "schemas" / "a.json").write_text('{"type": "object"}')
@@ -180,7 +180,7 @@ def test_what_is_no_file_is_a_finding(tmp_path: Path, kind: str) -> None:
         place.symlink_to(target[kind])
     done = run(tmp_path, "lint", ".", SECRET="s3cret")
     assert_harmless(done)
-    assert "s3cret" not in done.said
+    assert "s3cret" not in done.wording
 
 
 # -- texts that only YAML can hold -------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_a_bomb_is_a_finding_or_plain_text(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.yaml").write_text(BOMBS[name], encoding="utf-8")
     done = run(tmp_path, "lint", ".")
     assert_harmless(done)
-    assert done.code == 1, done.said
+    assert done.code == 1, done.wording
     assert not (tmp_path / "stolen").exists()
 
 
@@ -246,9 +246,9 @@ def test_a_number_is_what_kubernetes_reads(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("twice", ["a: 1\na: 2", 'a: 1\n"a": 2', "a: 1\n'a': 2", "a: 1\n? a\n: 2", "x: {b: 1, b: 1}"])
-def test_a_field_that_is_there_twice_is_a_finding(twice: str) -> None:
+def test_a_duplicate_field_is_a_finding(twice: str) -> None:
     _, findings = reading.parse(twice)
-    assert [each.rule for each in findings] == ["yaml-duplicate-field"]
+    assert [item.rule for item in findings] == ["yaml-duplicate-field"]
 
 
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e400", "0x" + "f" * 300, "9" * 300])
@@ -259,6 +259,6 @@ def test_a_number_that_json_does_not_have_is_a_finding(tmp_path: Path, number: s
     head = "apiVersion: tidings.dev/v1alpha1\nkind: EventSubscription\nmetadata: {name: x}\n"
     head += "spec:\n  consumer: {appId: x}\n"
     (tmp_path / "a.yaml").write_text(head + "  " + field % number)
-    found = load([tmp_path])
-    assert not found.subscriptions
-    assert found.findings
+    result = load([tmp_path])
+    assert not result.subscriptions
+    assert result.findings

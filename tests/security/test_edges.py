@@ -250,7 +250,7 @@ async def test_a_compressed_body_is_not_unpacked(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/notes", "/events/x"])
-async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+async def test_an_endless_body_is_cut_off(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(guard, "BODY_DEADLINE", 0.3)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\ndapr-api-token: {TOKEN}\r\nContent-Type: application/json\r\n"
     async with _serving() as served:
@@ -275,7 +275,7 @@ async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatc
     ],
     ids=str,
 )
-async def test_a_header_that_decides_is_there_once(header: tuple[str, str, str]) -> None:
+async def test_a_decisive_header_occurs_only_one_time(header: tuple[str, str, str]) -> None:
     name, *values = header
     headers = "".join(f"{name}: {value}\r\n" for value in values)
     headers += "" if name == "Host" else "Host: 127.0.0.1:8001\r\n"
@@ -328,7 +328,7 @@ async def test_no_other_protocol_is_spoken(protocol_name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["trailers", "one trailer", "the extension of a chunk"])
-async def test_what_is_beside_a_body_is_bounded_too(kind: str) -> None:
+async def test_chunk_extensions_and_trailers_are_bounded_too(kind: str) -> None:
     """36 MB of trailers took 129 MB of memory, and whoever sends faster has 30 s for it."""
     head = b"POST /notes HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Type: application/json\r\n"
     head += b"Transfer-Encoding: chunked\r\n\r\n" + (b"1;" if "chunk" in kind else b"0\r\n")
@@ -336,7 +336,7 @@ async def test_what_is_beside_a_body_is_bounded_too(kind: str) -> None:
     async with _serving() as served:
         answer = await _raw(served, head, *[part] * 20, pause=0.01)
         assert answer == b"", "it is cut, long before the body is late"
-        small = b"".join(b"1\r\n" + bytes([each]) + b"\r\n" for each in b'{"text": "' + b"x" * 40_000 + b'"}')
+        small = b"".join(b"1\r\n" + bytes([item]) + b"\r\n" for item in b'{"text": "' + b"x" * 40_000 + b'"}')
         whole = head.removesuffix(b"0\r\n") if kind == "trailers" else b""
         if whole:
             ended = b"0\r\nx-checksum: 1\r\n\r\n"
@@ -344,7 +344,7 @@ async def test_what_is_beside_a_body_is_bounded_too(kind: str) -> None:
             assert b" 200 " in await _raw(served, whole, small, ended)
 
 
-async def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_DEADLINE", 0.3)
     async with _serving() as served:
         assert await _raw(served) == b""
@@ -384,7 +384,7 @@ async def test_who_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None
         writer.close()
 
 
-async def test_streams_are_few_for_each_address_and_in_all() -> None:
+async def test_streams_are_limited_by_address_and_in_total() -> None:
     chosen = {"tidings_streams": 3, "tidings_streams_per_address": 2}
     async with _serving(**chosen) as served, httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         url = f"{served.url}/stream"
@@ -421,9 +421,9 @@ async def test_the_page_about_the_api_loads_nothing_from_elsewhere() -> None:
     async with _asking() as client:
         page = await client.get("/docs")
         assert "script-src 'self'" in page.headers["content-security-policy"]
-        found = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-        assert len(found) == 4
-        for address in found:
+        result = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(result) == 4
+        for address in result:
             assert address.startswith("/docs/"), address
             assert (await client.get(address)).status_code == 200
         assert "<script>" not in page.text
@@ -454,7 +454,7 @@ async def test_metrics_are_not_among_what_clients_may_ask() -> None:
             assert "python_info" in answer.text
 
 
-def test_no_service_believes_what_a_client_says_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_service_believes_a_client_about_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [argument.replace("${port}", "8080") for argument in UVICORN[3:]]
     assert uvicorn.main.make_context("uvicorn", [*arguments, "shop:app"]).params["proxy_headers"] is False
     for image in ("service", "archive"):

@@ -37,7 +37,7 @@ from tidings_cli.testing.fixtures import ports, postgres
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 ROOT = Path(__file__).parents[2]
-SERVICES = sorted(each.name for each in (ROOT / "services").iterdir() if (each / "pyproject.toml").is_file())
+SERVICES = sorted(item.name for item in (ROOT / "services").iterdir() if (item / "pyproject.toml").is_file())
 ON_POSTGRESQL = "archive-on-postgresql"
 PATIENCE = 60.0
 __all__ = ["ports", "postgres"]
@@ -190,12 +190,12 @@ def api(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
         life = lifespan(app)
         loop.run_until_complete(life.__aenter__())
         client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app, raise_app_exceptions=False))
-        found = Api(loop, client, {})
-        found.schema = found.ask("GET", "/openapi.json").json()
+        actual = Api(loop, client, {})
+        actual.schema = actual.ask("GET", "/openapi.json").json()
         for path, event in examples(name):
-            found.ask("POST", path, content=event)
+            actual.ask("POST", path, content=event)
         try:
-            yield found
+            yield actual
         finally:
             loop.run_until_complete(client.aclose())
             loop.run_until_complete(life.__aexit__(None, None, None))
@@ -212,9 +212,9 @@ def check(answer: httpx2.Response) -> None:
 
 def test_what_the_description_allows_and_what_it_forbids(api: Api) -> None:
     described = schemathesis.openapi.from_dict(api.schema)
-    wanted = {(method, path) for method, path, _ in api.operations}
-    operations = [each.ok() for each in described.get_all_operations() if isinstance(each, Ok)]
-    operations = [each for each in operations if (each.method.upper(), each.path) in wanted]
+    expected = {(method, path) for method, path, _ in api.operations}
+    operations = [item.ok() for item in described.get_all_operations() if isinstance(item, Ok)]
+    operations = [item for item in operations if (item.method.upper(), item.path) in expected]
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=EXAMPLES <= 25,
               suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -236,14 +236,14 @@ def test_what_the_description_allows_and_what_it_forbids(api: Api) -> None:
 
 def test_hostile_paths_and_queries(api: Api) -> None:
     for method, path, about in api.operations:
-        names = [each for each in about.get("parameters", ()) if each["in"] == "query"]
+        names = [item for item in about.get("parameters", ()) if item["in"] == "query"]
         for text in TEXTS:
             encoded = quote(text, safe="", errors="surrogatepass")
             if "{" in path:
                 parts = [encoded if part.startswith("{") else part for part in path.split("/")]
                 check(api.ask(method, "/".join(parts)))
-            for each in names:
-                check(api.ask(method, f"{path.replace('{', '').replace('}', '')}?{each['name']}={encoded}"))
+            for item in names:
+                check(api.ask(method, f"{path.replace('{', '').replace('}', '')}?{item['name']}={encoded}"))
 
 
 def test_hostile_bodies(api: Api) -> None:
@@ -255,7 +255,7 @@ def test_hostile_bodies(api: Api) -> None:
             for media in ("application/json", "multipart/form-data"):
                 check(api.ask(method, where, content=body, headers={"Content-Type": media}))
         fields = _properties(api.schema, about["requestBody"]["content"]["application/json"]["schema"])
-        good = {name: _good(api.schema, each) for name, each in fields.items()}
+        good = {name: _good(api.schema, item) for name, item in fields.items()}
         for name, value in ((name, value) for name in fields for value in HOSTILE):
             check(api.ask(method, where, content=json.dumps({**good, name: value}), headers=_JSON))
 
@@ -264,8 +264,8 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def _properties(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = _resolved(schema, node).get("properties", {})
-    return found
+    actual: Mapping[str, Any] = _resolved(schema, node).get("properties", {})
+    return actual
 
 
 def _resolved(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -283,7 +283,7 @@ def _good(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Any:
         return node["enum"][0]
     match node.get("type"):
         case "object":
-            return {name: _good(schema, each) for name, each in node.get("properties", {}).items()}
+            return {name: _good(schema, item) for name, item in node.get("properties", {}).items()}
         case "array":
             return [_good(schema, node.get("items", {}))]
         case "integer" | "number":

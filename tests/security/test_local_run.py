@@ -46,9 +46,9 @@ def test_a_link_in_the_place_of_a_secret_is_not_followed(tmp_path: Path) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED, only root can make a folder another account's")
 @pytest.mark.parametrize("planted", ["folder", "link", "link to our own"])
-def test_a_run_folder_that_somebody_else_has_planted_is_refused(tmp_path: Path, planted: str) -> None:
+def test_a_run_folder_planted_by_another_user_is_refused(tmp_path: Path, planted: str) -> None:
     """In /tmp, anybody can be the first to make a folder of that name, and put links into it afterwards."""
-    place, elsewhere, nobody = tmp_path / "run", tmp_path / "elsewhere", 65534
+    place, elsewhere, anonymous = tmp_path / "run", tmp_path / "elsewhere", 65534
     elsewhere.mkdir(mode=0o755)
     elsewhere.chmod(0o755)
     (elsewhere / "resources").mkdir()
@@ -56,9 +56,9 @@ def test_a_run_folder_that_somebody_else_has_planted_is_refused(tmp_path: Path, 
         place.mkdir()
     else:
         place.symlink_to(elsewhere)
-    os.chown(place, nobody, nobody, follow_symlinks=False)
+    os.chown(place, anonymous, anonymous, follow_symlinks=False)
     if planted == "link":
-        os.chown(elsewhere, nobody, nobody)
+        os.chown(elsewhere, anonymous, anonymous)
     with pytest.raises(UpError, match="another account"):
         make_own(place)
     assert _mode(elsewhere) == 0o755
@@ -114,7 +114,7 @@ def test_a_file_that_was_open_to_all_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("planted", ["link", "file", "open to all"])
-def test_a_ports_folder_that_somebody_has_planted_is_refused(
+def test_a_ports_folder_planted_by_another_user_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
 ) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
@@ -150,7 +150,7 @@ def test_a_link_among_the_reservations_is_not_followed(tmp_path: Path, monkeypat
 def test_secrets_are_in_no_representation() -> None:
     from tidings_cli.up.prepare import Prepared  # noqa: PLC0415
 
-    shown = {name for name, each in Prepared.__dataclass_fields__.items() if each.repr}
+    shown = {name for name, item in Prepared.__dataclass_fields__.items() if item.repr}
     assert shown.isdisjoint({"dapr_api_token", "app_api_token", "password"})
     assert "dapr_api_token" in state.RunState.__struct_fields__
 
@@ -171,7 +171,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", ["event", "reason", "exception", "correlation_id", "plain"])
-def test_what_data_says_is_shown_and_never_obeyed(text: str, field: str) -> None:
+def test_the_text_of_data_is_shown_and_never_obeyed(text: str, field: str) -> None:
     import json  # noqa: PLC0415
 
     line = f"said {text}" if field == "plain" else json.dumps({"event": "x", "level": "error", field: f"said {text}"})
@@ -180,7 +180,7 @@ def test_what_data_says_is_shown_and_never_obeyed(text: str, field: str) -> None
         log_line("orders", parse_line(line), "cyan", 10, "12:00:00")
     )
     shown = out.getvalue().removesuffix("\n")
-    assert all(each.isprintable() for part in shown.split("\n") for each in part)
+    assert all(item.isprintable() for part in shown.split("\n") for item in part)
     for continued in shown.split("\n")[1:]:
         assert continued.startswith(" " * 19 + " │ ")  # a line of a traceback, not of the log
 

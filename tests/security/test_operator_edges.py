@@ -86,7 +86,7 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(port: int) -> No
     assert await sent(port, b"POST /validate HTTP/1.1\r\nHost: x\r\n") == b""
 
 
-async def test_a_review_that_never_ends_is_given_up(port: int) -> None:
+async def test_an_endless_review_is_cut_off(port: int) -> None:
     head = b"POST /validate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n{"
     assert b" 408 " in await sent(port, head)
 
@@ -119,7 +119,7 @@ ODD: list[Any] = [
 
 @pytest.mark.parametrize("body", ODD, ids=str)
 @pytest.mark.parametrize("path", ["validate", "default"])
-async def test_whatever_is_asked_is_answered(port: int, path: str, body: Any) -> None:
+async def test_every_request_gets_a_response(port: int, path: str, body: Any) -> None:
     """The API server asks before it holds an object against its schema: a `spec` may be anything."""
     for kind, operation in (
         ("EventType", "CREATE"),
@@ -139,9 +139,9 @@ async def test_whatever_is_asked_is_answered(port: int, path: str, body: Any) ->
 )
 async def test_what_is_no_review_is_refused(port: int, body: bytes) -> None:
     for path in ("validate", "default"):
-        status, said = await post(port, path, body)
+        status, message = await post(port, path, body)
         assert status == 400
-        assert "AdmissionReview" in said
+        assert "AdmissionReview" in message
 
 
 class Configurations:
@@ -167,12 +167,12 @@ class Configurations:
         return json.loads(json.dumps(self.kept[api.plural]))
 
     async def request(self, _method: str, path: str, patch: Any, **_: Any) -> Any:
-        found = next(kept for plural, kept in self.kept.items() if plural in path)
-        for given in patch["webhooks"]:
-            (known,) = found["webhooks"]
-            known["clientConfig"] |= {"caBundle": given["clientConfig"].get("caBundle", "")}
-            known["clientConfig"]["service"] |= given["clientConfig"].get("service", {})
-        return json.loads(json.dumps(found))
+        result = next(kept for plural, kept in self.kept.items() if plural in path)
+        for supplied in patch["webhooks"]:
+            (known,) = result["webhooks"]
+            known["clientConfig"] |= {"caBundle": supplied["clientConfig"].get("caBundle", "")}
+            known["clientConfig"]["service"] |= supplied["clientConfig"].get("service", {})
+        return json.loads(json.dumps(result))
 
     def paths(self) -> list[str]:
         named: list[Any] = [kept["webhooks"] for kept in self.kept.values()]
@@ -241,7 +241,7 @@ async def test_guesses_make_the_operator_ask_the_api_server_at_most_once_a_secon
     assert await own.admits(configurations.paths()[0]), "what is known is answered without the API server"
 
 
-async def test_a_path_is_replaced_by_each_start_and_other_operators_learn_of_it() -> None:
+async def test_every_start_replaces_the_path_and_other_operators_learn_of_it() -> None:
     configurations = Configurations()
     one = await begun(configurations)
     first = configurations.paths()
@@ -287,7 +287,7 @@ def test_a_replaced_path_is_refused_soon() -> None:
     ],
     ids=str,
 )
-def test_a_path_that_somebody_has_chosen_stays(client: dict[str, Any], changes: bool) -> None:
+def test_a_configured_path_stays(client: dict[str, Any], changes: bool) -> None:
     made = renewed("ValidatingWebhookConfiguration", client, date(2026, 1, 2), is_new=False)
     assert bool(made) is changes
     assert made != renewed("ValidatingWebhookConfiguration", client, date(2026, 1, 2), is_new=True) or not made

@@ -168,12 +168,12 @@ def _drawn(draw: random.Random) -> Resource[Any]:
 
 
 def _rights(inventory: Inventory, apps: Iterable[Key]) -> dict[Key, Any]:
-    found = {}
+    outcome = {}
     for app in apps:
         actual = plan_app(app, inventory, TODAY)
         wrong = {(finding.resource, finding.rule) for finding in actual.findings if finding.severity == "error"}
-        found[app] = (actual.publishes, actual.reads, wrong)
-    return found
+        outcome[app] = (actual.publishes, actual.reads, wrong)
+    return outcome
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -122,8 +122,8 @@ TYPED = [
 
 
 def _email(**changed: Any) -> Email:
-    given = {"email_id": "o-1-orderConfirmed", "customer_id": "c-1", "to": "ada@example.org", "order_id": "o-1"}
-    return Email(**{**given, "template": "orderConfirmed", "asked_at": NOW, **changed})
+    supplied = {"email_id": "o-1-orderConfirmed", "customer_id": "c-1", "to": "ada@example.org", "order_id": "o-1"}
+    return Email(**{**supplied, "template": "orderConfirmed", "asked_at": NOW, **changed})
 
 
 @pytest.mark.parametrize("typed", TYPED)
@@ -138,7 +138,7 @@ def test_what_a_customer_types_is_text_in_a_mail_and_nothing_else(typed: str) ->
         for link in ("://", "evil.example", "evil\u3002example", "@evil"):
             assert link not in text, text
         assert "<a href" not in text or part.get_content_type() == "text/plain"
-        assert all(each.isprintable() or each in "\r\n\t" for each in text)
+        assert all(item.isprintable() or item in "\r\n\t" for item in text)
         assert len(text) < 40_000
 
 
@@ -168,7 +168,7 @@ async def test_a_mail_that_cannot_be_written_is_refused_and_not_tried_for_ever(m
     assert str(caught.value).isprintable()
 
 
-async def test_a_mail_server_that_never_ends_its_answer_is_given_up() -> None:
+async def test_a_mail_server_with_an_endless_answer_is_cut_off() -> None:
     ended = asyncio.Event()
 
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

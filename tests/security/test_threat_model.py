@@ -28,10 +28,10 @@ def references(text: str) -> Iterator[tuple[str, str]]:
 
 
 def rows(text: str) -> list[list[str]]:
-    found = [
+    result = [
         [cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if line.startswith("| ")
     ]
-    return [each for each in found if each[0] not in ("threat", "attack", "asset", "")]
+    return [item for item in result if item[0] not in ("threat", "attack", "asset", "")]
 
 
 def test_every_test_that_is_named_exists() -> None:
@@ -48,7 +48,7 @@ def test_every_test_that_is_named_exists() -> None:
 @pytest.mark.parametrize(
     "row", rows(TEXT[TEXT.index("## Threats") : TEXT.index("## What is not defended")]), ids=lambda row: row[0][:60]
 )
-def test_each_answer_to_a_threat_names_its_test(row: list[str]) -> None:
+def test_every_answer_to_a_threat_names_its_test(row: list[str]) -> None:
     assert list(references(row[1])), row[0]
 
 
@@ -57,14 +57,14 @@ def test_each_answer_to_a_threat_names_its_test(row: list[str]) -> None:
     rows(TEXT[TEXT.index("## Attacks and their tests") : TEXT.index("## How it is checked")]),
     ids=lambda row: row[0][:60],
 )
-def test_each_attack_names_its_test(row: list[str]) -> None:
+def test_every_attack_names_its_test(row: list[str]) -> None:
     assert "::" in row[1] or "tests/" in row[1], row[0]
 
 
-def test_what_is_not_defended_is_said() -> None:
-    said = TEXT[TEXT.index("## What is not defended") : TEXT.index("## Attacks and their tests")]
-    for each in ("flood of connections", "order's id", "Traffic on the wire", "Payment tokens", "taken over"):
-        assert each in said
+def test_the_page_lists_what_is_not_defended() -> None:
+    message = TEXT[TEXT.index("## What is not defended") : TEXT.index("## Attacks and their tests")]
+    for item in ("flood of connections", "order's id", "Traffic on the wire", "Payment tokens", "taken over"):
+        assert item in message
     assert "**Not defended: namespaces" in TEXT
 
 

@@ -71,8 +71,8 @@ async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
     controller.changed(SUBSCRIPTIONS, "DELETED", NEWCOMER)
     await until(lambda: "fraud" not in server.live["scopes"], "rights are taken away, too")
     assert not keeping.done()
-    found = present(server.live, WHOLE.apps)
-    assert found["kitchen"]["subscribe"], "an app loses nothing through a subscription that is left out"
+    result = present(server.live, WHOLE.apps)
+    assert result["kitchen"]["subscribe"], "an app loses nothing through a subscription that is left out"
     assert "evil" not in server.live["scopes"]
 
     kinder = {**hostile[0], "metadata": {**hostile[0]["metadata"], "name": f"{kind}-0", "generation": 2}}
@@ -111,13 +111,13 @@ async def test_a_type_that_harms_the_planner_costs_no_other_its_topics(
     controller = TopologyController(Server(), settings(tmp_path))  # type: ignore[arg-type]
     controller.listed(TYPES, "", [*manifests("EventType"), event_type("zoo.endless")])
     inventory = await controller._inventory()
-    found, odd = await controller._channels(inventory)
-    assert [each.metadata.name for each in odd] == ["zoo.endless"]
-    assert found == {*WHOLE.channels["pubsub"]} - {"zoo.endless.v1"} & found
-    assert "orders.orderConfirmed.v1" in found
+    result, odd = await controller._channels(inventory)
+    assert [item.metadata.name for item in odd] == ["zoo.endless"]
+    assert result == {*WHOLE.channels["pubsub"]} - {"zoo.endless.v1"} & result
+    assert "orders.orderConfirmed.v1" in result
 
 
-async def test_an_error_that_nobody_expects_is_logged_and_tried_again(
+async def test_an_unexpected_error_is_logged_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: Any, **__: Any) -> None:
@@ -152,7 +152,7 @@ async def test_a_topic_that_jetstream_does_not_take_costs_no_other_its_stream_an
         keeping = asyncio.create_task(controller._keep())
         await until(chosen.ready.exists, "it is ready")
         assert "fraud" in server.live["scopes"]
-        made = {each.config.name for each in await client.jetstream().streams_info()}
+        made = {item.config.name for item in await client.jetstream().streams_info()}
         assert {stream_name(topic) for topic in controller._topics - {"aaa.taken"}} <= made
         assert {"orders.orderConfirmed.v1", "deadletter.fraud", "zoo_taken"} <= controller._topics
         assert controller._broker

@@ -187,12 +187,12 @@ def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
         "type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}],
         "channel": {"topic": topic_of(app)},
     }  # fmt: skip
-    wish = {
+    requested = {
         "events": [{"type": NAME, "versions": ["v1"]}], "consumer": {"appId": app},
         "delivery": {"timeout": timeout, "retry": {"duration": "50ms", "maxInterval": "200ms", "maxRetries": TRIES}},
     }  # fmt: skip
     meta = {"apiVersion": "tidings.dev/v1alpha1", "metadata": {"name": "sold"}}
-    for item, spec in (("EventType", kind), ("EventSubscription", wish)):
+    for item, spec in (("EventType", kind), ("EventSubscription", requested)):
         resource, findings = parse_resource({**meta, "kind": item, "spec": spec})
         assert resource is not None, findings
         inventory.put(resource)

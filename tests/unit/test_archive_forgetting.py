@@ -27,9 +27,9 @@ TOPIC = "tidings.subjectForgotten.v1"
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[KeyFile]:
-    found = KeyFile(tmp_path / "keys.db")
-    personal.use(found)
-    yield found
+    result = KeyFile(tmp_path / "keys.db")
+    personal.use(result)
+    yield result
     personal.use(None)
 
 
@@ -77,7 +77,7 @@ async def told(broker: MemoryBroker, number: int = 1) -> list[dict[str, Any]]:
     return broker.events(TOPIC)
 
 
-async def test_a_person_is_forgotten_over_http_and_the_services_are_told_once(
+async def test_a_person_is_forgotten_over_http_and_the_services_are_notified_a_single_time(
     keys: KeyFile, archive: Archive, broker: MemoryBroker
 ) -> None:
     keys.create("p-1")
@@ -104,7 +104,7 @@ async def test_only_an_operator_forgets(keys: KeyFile, archive: Archive) -> None
     assert keys.create("p-1") == key
 
 
-async def test_without_keys_nobody_is_forgotten(archive: Archive) -> None:
+async def test_without_keys_no_person_is_forgotten(archive: Archive) -> None:
     answer = await archive.forget("p-1")
     assert answer.status_code == 409
     assert "set TIDINGS_KEYS" in answer.json()["detail"]

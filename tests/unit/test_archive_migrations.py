@@ -42,10 +42,10 @@ async def test_a_database_of_the_first_revision_keeps_its_data(database: Databas
     await database.create(migrations.upgrade)
     async with database.connect(write=False) as connection:
         row = (await connection.execute(sa.select(events))).mappings().one()
-        found = await event_queries.search(connection, Selection(text="zoë Orders"), 10, None)
+        result = await event_queries.search(connection, Selection(text="zoë Orders"), 10, None)
         nothing = await event_queries.search(connection, Selection(text="zoë kitchen"), 10, None)
     assert {name: row[name] for name in EVENT} == EVENT
-    assert (len(found.events), nothing.events) == (1, [])
+    assert (len(result.events), nothing.events) == (1, [])
     assert await _revision(database) == _head()
 
 

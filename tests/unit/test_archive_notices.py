@@ -143,7 +143,7 @@ async def test_the_record_survives_a_restart(tmp_path: Path, chosen: ArchiveSett
         assert not await second.notify(FAILED)
 
 
-async def test_a_matter_that_many_report_at_once_is_notified_a_single_time(room: Room) -> None:
+async def test_a_matter_that_many_report_concurrently_is_notified_a_single_time(room: Room) -> None:
     assert sorted(await asyncio.gather(*(room.notify(FAILED) for _ in range(8)))) == [False] * 7 + [True]
 
 
@@ -340,7 +340,7 @@ async def test_an_unreachable_or_silent_webhook_is_named_without_its_address(
 HOSTILE = "<!channel> <@U1> <https://evil.example|click> *bold* @here @ALL \x1b[2J \u202e ada@example.org & co"
 
 
-def test_texts_of_tenants_mention_nobody_and_are_cut() -> None:
+def test_texts_of_tenants_are_cut_and_their_mentions_have_no_effect() -> None:
     body = webhook.payload(Message(HOSTILE, HOSTILE * 100, HOSTILE * 100))
     whole = json.dumps(body, ensure_ascii=False)
     assert not set("<>\x1b\u202e") & set(whole)

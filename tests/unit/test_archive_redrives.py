@@ -151,11 +151,11 @@ async def test_it_continues_after_a_crash(tmp_path: Path) -> None:
         assert ids(second, "pickup") == letters
 
 
-async def test_two_at_once_send_each_letter_once(archive: Archive) -> None:
+async def test_two_concurrent_redrives_send_every_letter_one_time(archive: Archive) -> None:
     await archive.receive("deadletter.pickup", *(dead(f"e-{number}") for number in range(20)))
     both = await asyncio.gather(redrive(archive, ratePerSecond=40), redrive(archive, app="pickup", ratePerSecond=60))
-    ended = [await archive.ended(each["replayId"]) for each in both]
-    assert sum(each["sent"] for each in ended) == 20
+    ended = [await archive.ended(item["replayId"]) for item in both]
+    assert sum(item["sent"] for item in ended) == 20
     for _ in range(PATIENCE):
         if len(archive.sent("pickup")) == 20:
             break

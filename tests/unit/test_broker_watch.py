@@ -125,7 +125,7 @@ def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.Monke
         ("redis", "redis", {(READ[1], "kitchen"): 2, (READ[1], "somebody"): 4}),
     ],
 )
-def test_the_events_that_wait_are_counted_for_each_app(
+def test_the_waiting_events_are_counted_by_app(
     kind: str, module: str, waiting: dict[tuple[str, str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def pending(*_: object) -> dict[tuple[str, str], int]:

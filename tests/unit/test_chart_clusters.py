@@ -124,7 +124,7 @@ def test_a_version_may_have_build_metadata(chart: str, tmp_path: Path) -> None:
     resources = template(tmp_path / chart)
     for resource in resources:
         labelled = [resource, *([resource["spec"]["template"]] if "template" in resource.get("spec", {}) else [])]
-        for value in (value for each in labelled for value in each["metadata"].get("labels", {}).values()):
+        for value in (value for entry in labelled for value in entry["metadata"].get("labels", {}).values()):
             assert len(value) <= 63, value
             assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value), value
     images = [
@@ -145,7 +145,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("how", ["--values", "--set"])
-def test_numbers_are_written_as_they_were_given(place: str, how: str, tmp_path: Path) -> None:
+def test_numbers_are_written_as_in_the_values(place: str, how: str, tmp_path: Path) -> None:
     chart, path, name = PLACES[place]
     numbers = {"A": 1_000_000, "B": 123_456_789_012, "C": 0.25, "D": True, "E": "x", "F": 1e-05, "G": 0, "H": -2e9}
     values: Any = numbers

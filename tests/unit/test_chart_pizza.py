@@ -498,14 +498,14 @@ KEYS = ("TIDINGS_KEYS_URL", "TIDINGS_MASTER_KEY")
 
 @pytest.mark.parametrize(("name", "secret"), [("personal", "pizza-postgres"), ("personal-own", SECRET)])
 def test_every_service_has_the_same_keys_of_persons(name: str, secret: str) -> None:
-    given: dict[str, set[str]] = {}
+    supplied: dict[str, set[str]] = {}
     for pod, template in pods(rendered("pizza", VALUE_SETS[name])):
         for container in template["spec"]["containers"]:
             for item in container.get("env", ()):
                 if item["name"] in KEYS:
                     assert item["valueFrom"]["secretKeyRef"] == {"name": secret, "key": item["name"]}
-                    given.setdefault(pod, set()).add(item["name"])
-    assert given == {service: set(KEYS) for service in SIDECARS}
+                    supplied.setdefault(pod, set()).add(item["name"])
+    assert supplied == {service: set(KEYS) for service in SIDECARS}
 
 
 def test_the_shipped_postgres_has_a_database_for_the_keys_that_only_its_role_enters() -> None:

@@ -105,7 +105,7 @@ def test_a_path_outside_of_the_repository_is_reported(
     assert (code, "outside" in output) == (2, True), output
 
 
-def test_a_baseline_is_found_from_a_folder_below(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_works_from_a_folder_below(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change(repository)
     monkeypatch.chdir(repository / "services/orders")
     assert run("lint", "contracts", "--against", "main")[0] == 1

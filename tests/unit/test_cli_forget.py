@@ -23,7 +23,7 @@ def test_a_forgotten_person_has_no_key_any_more_and_gets_no_new_one(tmp_path: Pa
     assert (again.exit_code, "had no key of p-1" in " ".join(again.output.split())) == (1, True)
 
 
-def test_the_keys_of_the_local_run_are_found(tmp_path: Path):
+def test_the_keys_of_the_local_run_are_the_default(tmp_path: Path):
     folder = RunFolder(tmp_path / ".run")
     folder.prepare([], fresh=False)
     KeyFile(folder.keys).create("p-1")

@@ -16,7 +16,7 @@ from tidings.outbox.sql import Database
 async def test_a_transaction_of_a_dead_process_is_rolled_back(tmp_path: Path, steps: int) -> None:
     """It may die in any step of its end, also when the task that closes its connection has not begun."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    theirs, ours = Database(url), Database(url)
+    theirs, own = Database(url), Database(url)
     asyncio.get_running_loop().set_task_factory(owned)
     process, writes = Process(), asyncio.Event()
 
@@ -33,6 +33,6 @@ async def test_a_transaction_of_a_dead_process_is_rolled_back(tmp_path: Path, st
     await process.kill()
     await theirs.close()
     assert writing.done()
-    async with ours.transaction() as connection:
+    async with own.transaction() as connection:
         await connection.execute(sa.text("create table orders (id)"))
-    await ours.close()
+    await own.close()

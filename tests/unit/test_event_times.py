@@ -141,6 +141,6 @@ class Priced(Event):
         (Priced, b'{"cents":2}'),
     ],
 )
-def test_data_that_a_class_refuses_in_whatever_way_is_malformed(kind: type[Any], body: bytes) -> None:
+def test_data_that_a_class_refuses_in_any_way_is_malformed(kind: type[Any], body: bytes) -> None:
     with pytest.raises(MalformedEvent):
         decode(message_type(kind), 1, body)

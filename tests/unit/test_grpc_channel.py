@@ -81,7 +81,7 @@ async def methods() -> Methods:
     return Methods()
 
 
-async def test_calls_return_what_the_server_answers_whatever_its_size(methods: Methods) -> None:
+async def test_calls_return_responses_of_any_size(methods: Methods) -> None:
     sizes = (0, 1, 16_384, 65_536, 1_000_000, MAX)
     async with served(methods) as (_, address):
         calls = channel(address)
@@ -134,7 +134,7 @@ async def test_a_call_ends_at_its_deadline_also_on_the_server(methods: Methods) 
         await calls.close()
 
 
-async def test_a_cancelled_caller_ends_neither_its_call_nor_others(methods: Methods) -> None:
+async def test_a_cancelled_caller_ends_no_call(methods: Methods) -> None:
     async with served(methods) as (_, address):
         calls = channel(address)
         hanging = asyncio.ensure_future(_result(calls.call("/t/hang", b"")))
@@ -336,7 +336,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_call_that_fails_says_why_and_the_next_one_can_succeed(failure: str) -> None:
+async def test_a_failed_call_gives_the_reason_and_the_next_one_can_succeed(failure: str) -> None:
     answer, reason = FAILURES[failure]
     peer = Peer(answer)
     async with peering(peer) as calls:
@@ -412,7 +412,7 @@ async def test_the_window_of_the_connection_is_shared() -> None:
     assert transport.taken() == [(0, 3, b"y" * 75)]
 
 
-async def test_a_call_that_nobody_waits_for_is_not_sent_and_one_that_expires_is_reset() -> None:
+async def test_an_abandoned_call_is_not_sent_and_one_that_expires_is_reset() -> None:
     connection, transport = connected(frame(4, 0, 0, struct.pack(">HL", 3, 1)))
     first, cancelled, third = request(b"1"), request(b"2"), request(b"3")
     for call in (first, cancelled, third):

@@ -269,7 +269,7 @@ def test_unpinned_and_vulnerable_images_are_recognised(image: str, *, unpinned: 
     "line",
     ["redis.image: redis:7.0.15", 'redis: {image: "redis:7.0.15"}', "  image: redis:7.0.15", "- image: 'redis:7.0.15'"],
 )
-def test_an_image_is_found_however_it_is_written(line: str) -> None:
+def test_the_check_sees_an_image_in_every_notation(line: str) -> None:
     assert _IMAGE_VALUE.findall(line) == ["redis:7.0.15"]
 
 

@@ -411,7 +411,7 @@ async def test_who_knows_an_id_learns_nobodys_name_and_address(shop: Shop):
     assert (await shop.look(order_id))["customer"] == CUSTOMER
 
 
-async def test_without_a_token_of_services_nobody_gets_contact_data(monkeypatch: pytest.MonkeyPatch):
+async def test_contact_data_requires_the_token_of_services(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("APP_API_TOKEN", "")
     shop = Shop()
     shop.service.settings = Settings()
@@ -423,7 +423,7 @@ async def test_without_a_token_of_services_nobody_gets_contact_data(monkeypatch:
             assert (answer.json()["customer"], answer.json()["address"]) == (None, None)
 
 
-async def test_a_reused_key_and_a_refused_body_say_nothing_of_the_order(shop: Shop):
+async def test_a_reused_key_and_a_refused_body_reveal_nothing_of_the_order(shop: Shop):
     headers = {"Idempotency-Key": "k-1"}
     placed = (await shop.http.post("/orders", json=an_order(), headers=headers)).json()["orderId"]
     guessed = {"name": "Eve", "email": "eve@example.org", "customerId": "ada"}

@@ -72,9 +72,9 @@ SECRETS = ("Łovelace", "Basil", "Grace", 'Bo"')
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Any:
-    found = KeyFile(tmp_path / "keys.db")
-    personal.use(found)
-    yield found
+    result = KeyFile(tmp_path / "keys.db")
+    personal.use(result)
+    yield result
     personal.use(None)
 
 
@@ -115,9 +115,9 @@ def test_after_the_key_is_destroyed_old_and_new_events_have_masks(keys: KeyFile,
     assert keys.destroy("p-1")
     assert not keys.destroy("p-1")
     for sent in (before, published(ORDER)):
-        found = read(sent)
-        assert (found.person["name"], found.street, found.lines) == ("***", "***", [{"for": "***"}, {"for": "***"}])
-        assert (found.comment, found.person["note"]) == ("no onions", None)
+        result = read(sent)
+        assert (result.person["name"], result.street, result.lines) == ("***", "***", [{"for": "***"}, {"for": "***"}])
+        assert (result.comment, result.person["note"]) == ("no onions", None)
     assert key is not None
     assert not any(key in file.read_bytes() for file in tmp_path.iterdir())
 
@@ -153,9 +153,9 @@ def test_what_a_user_types_in_is_never_taken_for_an_encrypted_value(keys: KeyFil
 
 
 def test_an_event_with_personal_fields_names_one_person(keys: KeyFile):
-    nobody = msgspec.structs.replace(ORDER, person=Person(person_id="", name="Ada"))
+    anonymous = msgspec.structs.replace(ORDER, person=Person(person_id="", name="Ada"))
     with pytest.raises(DefinitionError, match=r"shop\.orderPlaced\.v1 has personal fields, but names no person"):
-        published(nobody)
+        published(anonymous)
 
 
 def test_types_without_marks_cost_no_work(keys: KeyFile):
@@ -273,7 +273,7 @@ def test_documents_hold_ciphertext_and_are_read_until_the_key_is_destroyed(keys:
     assert loaded(Sale, stored(SALE)).buyer.name == "***"  # nor is it stored again
 
 
-def test_each_value_of_a_document_belongs_to_the_person_nearest_to_it(keys: KeyFile):
+def test_every_value_of_a_document_belongs_to_the_person_nearest_to_it(keys: KeyFile):
     crew = Crew({"d-1": Driver("d-1", "Ada"), "d-2": Driver("d-2", "Bo"), "d-3": Driver()})
     data = stored(crew)
     keys.destroy("d-2")
@@ -300,19 +300,19 @@ def test_text_that_looks_encrypted_is_read_as_it_was_saved(keys: KeyFile, typed:
     assert loaded(Plain, stored(Plain(typed))) == Plain(typed)
 
 
-def test_text_that_looks_encrypted_is_found_behind_escapes_too(keys: KeyFile):
+def test_text_that_looks_encrypted_is_detected_behind_escapes_too(keys: KeyFile):
     sale = Sale("s-1", Buyer("p-1", ""), Place(""), "encrypted:v1:AAAA.AAAA")
     escaped = msgspec.json.encode(sale).replace(b"encrypted", rb"\u0065ncrypted")
     assert loaded(Sale, personal.encrypt_document(sale, escaped, "sale/s-1")) == sale
 
 
-def test_marks_are_found_at_every_depth_of_a_document_that_contains_itself(keys: KeyFile):
+def test_marks_count_at_every_depth_of_a_document_that_contains_itself(keys: KeyFile):
     guests = Guests(Guest("p-1", "Ada", [Guest("p-2", "Grace", [Guest("p-3", "Bo")]), Guest("p-4", "")]))
     data = stored(guests)
     assert not any(name in data for name in (b"Ada", b"Grace", b"Bo"))
     assert loaded(Guests, data) == guests
-    nobody = Guests(Guest("", "", [Guest("p-2", "")]))
-    assert stored(nobody) == msgspec.json.encode(nobody)
+    anonymous = Guests(Guest("", "", [Guest("p-2", "")]))
+    assert stored(anonymous) == msgspec.json.encode(anonymous)
 
 
 def test_documents_without_marks_cost_no_work_and_those_saved_before_can_be_read(keys: KeyFile):

@@ -27,7 +27,7 @@ Document = dict[str, Any]
 
 
 def event_type(name: str = "orders.orderConfirmed", versions: str = "v1:Active v2:Active", **spec: Any) -> Document:
-    states = [each.split(":") for each in versions.split()]
+    states = [item.split(":") for item in versions.split()]
     return {
         "apiVersion": "tidings.dev/v1alpha1",
         "kind": "EventType",
@@ -60,12 +60,12 @@ def subscription(name: str = "one", app: str = "kitchen", **spec: Any) -> Docume
 
 
 def inventory(*documents: Document) -> Inventory:
-    found = Inventory()
+    actual = Inventory()
     for document in documents:
         resource, findings = parse_resource(document)
         assert resource is not None, findings
-        found.put(resource)
-    return found
+        actual.put(resource)
+    return actual
 
 
 def planned(*documents: Document) -> Plan:
@@ -77,7 +77,7 @@ NAMED = {"enabled": True, "maxMessagesCount": 1, "maxAwaitDurationMs": 1000}
 
 
 def said(plan_: Plan) -> set[str]:
-    return {f"{each.severity} {each.rule}" for each in plan_.findings}
+    return {f"{item.severity} {item.rule}" for item in plan_.findings}
 
 
 def retired_on(removal: str, state: str = "Deprecated", **spec: Any) -> Document:
@@ -325,10 +325,10 @@ def test_findings(documents: list[Document], expected: set[str]):
 )
 def test_names(name: str, intent: str, expected: set[str]):
     named = planned(event_type(name, intent=intent)).findings
-    assert {each.rule for each in named if each.severity == "error"} == expected
+    assert {item.rule for item in named if item.severity == "error"} == expected
     accepted = {"name": "x", "annotations": {"tidings.dev/naming": "accepted"}}
     tolerated = planned(event_type(name, intent=intent, metadata=accepted)).findings
-    assert {each.rule for each in tolerated if each.severity == "error"} == expected & {"bad-name", "foreign-topic"}
+    assert {item.rule for item in tolerated if item.severity == "error"} == expected & {"bad-name", "foreign-topic"}
 
 
 @pytest.mark.parametrize(
@@ -351,10 +351,10 @@ def test_names(name: str, intent: str, expected: set[str]):
 def test_versions_of_a_type(version: Document, expected: set[str]):
     kind = event_type(versions="v1:Active")
     kind["spec"]["versions"] = [{"name": "v1", **({"schema": {}} if "deprecation" in version else {}), **version}]
-    assert {each.rule for each in planned(kind).findings} - {"unconsumed-type"} == expected
+    assert {item.rule for item in planned(kind).findings} - {"unconsumed-type"} == expected
 
 
-def test_bulk_is_given_where_all_on_a_topic_ask_for_it():
+def test_bulk_delivery_needs_all_subscriptions_of_a_topic():
     asks = {"maxMessages": 10, "maxAwait": "20ms"}
     readers = [subscription(bulk=asks), subscription("two", bulk={}, **WEB, **at("/two"))]
     merged = planned(event_type(), *readers).apps["kitchen"].subscriptions[0]
@@ -381,17 +381,17 @@ def test_every_delivery_to_the_kit_is_answered_by_entry(kind: str, rate: float |
     limit: dict[str, Any] = {"rateLimit": {"eventsPerSecond": rate}} if rate else {}
     documents = [event_type(), subscription(**limit), *([component] if kind != "unknown" else [])]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
-    found = plan(load([tmp_path])).apps["kitchen"].subscriptions[0]["spec"]
+    actual = plan(load([tmp_path])).apps["kitchen"].subscriptions[0]["spec"]
     waits = 1000 if most == 1 else 5
-    assert found["bulkSubscribe"] == {**NAMED, "maxMessagesCount": most, "maxAwaitDurationMs": waits}
-    assert found["metadata"] == {"rawPayload": "true"}
+    assert actual["bulkSubscribe"] == {**NAMED, "maxMessagesCount": most, "maxAwaitDurationMs": waits}
+    assert actual["metadata"] == {"rawPayload": "true"}
 
 
-def test_an_app_without_the_kit_is_delivered_to_as_it_asks_and_is_told_the_risk():
+def test_an_app_without_the_kit_gets_what_it_asks_for_and_a_warning_of_the_risk():
     own: dict[str, Any] = {"consumer": {"appId": "kitchen", "kit": False}}
-    found = planned(event_type(), subscription(**own))
-    assert not found.apps["kitchen"].subscriptions[0]["spec"].keys() & {"bulkSubscribe", "metadata"}
-    assert "warning plain-delivery" in said(found)
+    actual = planned(event_type(), subscription(**own))
+    assert not actual.apps["kitchen"].subscriptions[0]["spec"].keys() & {"bulkSubscribe", "metadata"}
+    assert "warning plain-delivery" in said(actual)
     asking = planned(event_type(), subscription(bulk={}, **own))
     assert "metadata" not in asking.apps["kitchen"].subscriptions[0]["spec"]
     assert "warning plain-delivery" not in said(asking)
@@ -416,17 +416,17 @@ def test_bulk_is_no_use_where_one_message_comes_at_a_time(
     component = {"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "pubsub"}, "spec": spec}
     documents = [event_type(), subscription(bulk={}, enforcement=enforcement), component]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(documents))
-    found = plan(load([tmp_path]))
+    actual = plan(load([tmp_path]))
     if kind in ("kafka", "redis"):
-        assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"]["maxMessagesCount"] == 100
-        assert not {each.rule for each in found.findings} & {"not-enforced"}
+        assert actual.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"]["maxMessagesCount"] == 100
+        assert not {item.rule for item in actual.findings} & {"not-enforced"}
         return
-    assert expected <= said(found)
-    [finding] = [each for each in found.findings if each.rule == "not-enforced"]
+    assert expected <= said(actual)
+    [finding] = [item for item in actual.findings if item.rule == "not-enforced"]
     assert "one message at a time" in finding.message
     if enforcement == "BestEffort":
-        assert found.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"] == NAMED
-        assert found.apps["kitchen"].enforcement["one"]["bulk"] == "none"
+        assert actual.apps["kitchen"].subscriptions[0]["spec"]["bulkSubscribe"] == NAMED
+        assert actual.apps["kitchen"].enforcement["one"]["bulk"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -470,14 +470,16 @@ def test_filters_that_nest_too_deep_are_refused():
 
 
 def test_every_finding_has_a_location_and_a_fix():
-    found = planned(subscription(), event_type("shop.rowUpdated"), event_type("a.b", versions="v1:Deprecated")).findings
-    assert {each.rule for each in found if each.severity != "info"} == {
+    actual = planned(
+        subscription(), event_type("shop.rowUpdated"), event_type("a.b", versions="v1:Deprecated")
+    ).findings
+    assert {item.rule for item in actual if item.severity != "info"} == {
         *("unknown-type", "technical-name", "not-past-tense", "deprecation-missing")
     }
-    for each in found:
-        assert each.resource
-        assert each.location.field.startswith("spec")
-        assert each.fix or each.severity == "info"
+    for item in actual:
+        assert item.resource
+        assert item.location.field.startswith("spec")
+        assert item.fix or item.severity == "info"
 
 
 def test_an_unknown_type_is_corrected():
@@ -487,7 +489,7 @@ def test_an_unknown_type_is_corrected():
     assert "versions go under versions" in versioned[0].fix
 
 
-def test_the_shop_becomes_what_its_files_say():
+def test_the_plan_of_the_shop_matches_its_files():
     result = plan(load([DATA]), TODAY)
     assert said(result) == {"info takes-the-rest"}
     kitchen = result.apps["kitchen"]
@@ -538,7 +540,7 @@ def test_the_policy_is_what_the_kit_reads():
     assert (policy.dead_letter_topic, policy.replay_topic) == ("deadletter.payments", "replay.payments")
 
 
-def test_an_archive_reads_every_event_and_the_dead_letters_of_others():
+def test_an_archive_reads_every_event_and_the_dead_letters_of_other_apps():
     result = plan(load([DATA]), TODAY)
     assert result.apps["archive"].reads == {
         "pubsub": (
@@ -579,7 +581,7 @@ def test_rules_are_merged_from_the_most_specific_to_the_least():
     assert routes["default"] == "/events/orders.orderConfirmed.v2"
 
 
-def test_routes_stand_before_the_default_of_their_filter():
+def test_routes_come_before_the_default_of_their_filter():
     routes = {"rules": [{"match": "event.subject == 'x'", "path": "/x"}], "default": "/rest"}
     result = planned(event_type(), subscription(routes=routes, **BEST, **WEB))
     rules = result.apps["kitchen"].subscriptions[0]["spec"]["routes"]["rules"]
@@ -589,7 +591,7 @@ def test_routes_stand_before_the_default_of_their_filter():
 
 def test_a_suspended_subscription_leaves_its_events_with_the_broker():
     suspended = planned(event_type(), subscription(suspend=True)).apps["kitchen"]
-    assert [each["spec"]["topic"] for each in suspended.subscriptions] == ["replay.kitchen"]
+    assert [item["spec"]["topic"] for item in suspended.subscriptions] == ["replay.kitchen"]
     assert suspended.policy.subscriptions[0].suspend is True
 
 
@@ -606,7 +608,7 @@ def test_without_the_kit_daprd_keeps_the_strongest_of_each():
     policies = app.resiliency["spec"]["policies"]  # type: ignore[index]
     assert policies["retries"] == {"kitchen-pubsub-retry": {"policy": "constant", "duration": "3s", "maxRetries": 9}}
     assert policies["timeouts"] == {"kitchen-pubsub-timeout": "60s"}
-    topics = {each["spec"]["topic"]: each["spec"]["deadLetterTopic"] for each in app.subscriptions}
+    topics = {item["spec"]["topic"]: item["spec"]["deadLetterTopic"] for item in app.subscriptions}
     assert topics == {
         "orders.orderConfirmed.v1": "deadletter.kitchen",
         "orders.orderConfirmed.v2": "mine",
@@ -634,7 +636,7 @@ def test_replays_without_the_kit_come_in_bulk_as_new_events_do(serial: bool, bul
         inventory.put(resource)
     add_components(inventory, [component])
     rendered = plan(inventory, TODAY).apps["kitchen"].subscriptions
-    assert {"bulkSubscribe" in each["spec"] for each in rendered} == {bulk}
+    assert {"bulkSubscribe" in item["spec"] for item in rendered} == {bulk}
 
 
 def test_without_the_kit_daprd_routes_a_replayed_event_to_the_subscription_that_it_is_for():
@@ -646,8 +648,8 @@ def test_without_the_kit_daprd_routes_a_replayed_event_to_the_subscription_that_
         subscription("c", kit=False, **V1, filters=[{"cel": "event.subject == 'c'"}], **at("/c"),
                      delivery={"deadLetter": {"replay": False}}, **BEST),
     ).apps["kitchen"]  # fmt: skip
-    assert not [each for each in app.findings if each.severity == "error"]
-    [replays] = [each["spec"] for each in app.subscriptions if each["spec"]["topic"] == "replay.kitchen"]
+    assert not [item for item in app.findings if item.severity == "error"]
+    [replays] = [item["spec"] for item in app.subscriptions if item["spec"]["topic"] == "replay.kitchen"]
     assert replays["routes"]["default"] == "/events/ignored"
     assert "metadata" not in replays  # daprd evaluates no rules on raw payloads
 
@@ -734,7 +736,7 @@ def test_conditions_that_would_fail_on_real_events(
     kind = event_type(versions="v2:Active")
     kind["spec"]["versions"][0].update(schema=schema, examples=examples)
     assert said(planned(kind, subscription(filters=[{"cel": cel}]))) == expected
-    tolerated = {each.replace("error", "warning") for each in expected}
+    tolerated = {item.replace("error", "warning") for item in expected}
     assert said(planned(kind, subscription(filters=[{"cel": cel}], **BEST))) == tolerated
 
 
@@ -770,7 +772,7 @@ pool = [
 
 def told(app: AppPlan) -> tuple[Any, ...]:
     """Return everything but the mends: what somebody may have meant depends on every type there is."""
-    findings = [(each.severity, each.rule, each.message) for each in app.findings]
+    findings = [(item.severity, item.rule, item.message) for item in app.findings]
     return app.subscriptions, app.resiliency, app.policy, app.reads, app.publishes, findings
 
 
@@ -831,14 +833,14 @@ def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(
 ):
     consumer = {"appId": "kitchen", "owner": "kitchen", "kit": kit}
     documents = [event_type(), subscription(maxConcurrency=4, consumer=consumer, enforcement="BestEffort")]
-    inventory = Inventory(each for document in documents if (each := parse_resource(document)[0]))
+    inventory = Inventory(item for document in documents if (item := parse_resource(document)[0]))
     inventory.serial |= serial
     assert plan(inventory, TODAY).apps["kitchen"].enforcement["one"]["maxConcurrency"] == keeper
 
 
 def parallel_plan(components: int, *wishes: Document) -> AppPlan:
     """The plan of an app on as many components as share the broker's consumer."""
-    inventory = Inventory(each for document in (event_type(), *wishes) if (each := parse_resource(document)[0]))
+    inventory = Inventory(item for document in (event_type(), *wishes) if (item := parse_resource(document)[0]))
     names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
     inventory.serial |= {*names, "pubsub-7"}
     inventory.settings = dict.fromkeys(names, "equal") | {"pubsub-7": "equal"}
@@ -858,19 +860,19 @@ def parallel_plan(components: int, *wishes: Document) -> AppPlan:
 def test_a_topic_is_read_through_as_many_components_as_events_may_be_under_way(
     components: int, wish: dict[str, Any], used: int, rules: set[str]
 ):
-    found = parallel_plan(components, subscription(**wish))
+    actual = parallel_plan(components, subscription(**wish))
     topics = {
-        each["spec"]["pubsubname"] for each in found.subscriptions if "order-confirmed" in each["metadata"]["name"]
+        item["spec"]["pubsubname"] for item in actual.subscriptions if "order-confirmed" in item["metadata"]["name"]
     }
     assert topics == {"pubsub", *(f"pubsub-{number}" for number in range(1, used))}
-    assert {each.rule for each in found.findings if each.rule == "too-few-components"} == rules
-    assert found.resiliency is not None
-    targets = found.resiliency["spec"]["targets"]["components"]
+    assert {item.rule for item in actual.findings if item.rule == "too-few-components"} == rules
+    assert actual.resiliency is not None
+    targets = actual.resiliency["spec"]["targets"]["components"]
     assert targets.keys() == topics, "the same policies hold on each"
     assert all(target == targets["pubsub"] for target in targets.values())
     for pubsub in topics - {"pubsub"}:
-        assert found.reads[pubsub] == tuple(each for each in found.reads["pubsub"] if not each.startswith("replay."))
-        assert found.publishes[pubsub] == ("deadletter.kitchen",), "daprd dead-letters where the event came from"
+        assert actual.reads[pubsub] == tuple(item for item in actual.reads["pubsub"] if not item.startswith("replay."))
+        assert actual.publishes[pubsub] == ("deadletter.kitchen",), "daprd dead-letters where the event came from"
 
 
 def test_of_several_subscriptions_to_a_topic_the_widest_counts_unless_one_wants_order():
@@ -893,7 +895,7 @@ def spread_plan(components: int, topics: int) -> AppPlan:
     """The plan of an app that reads several topics, on components that deliver several events at once."""
     kinds = [event_type(f"orders.thing{number}Done") for number in range(topics)]
     wishes = [subscription(f"on-{number}", type=f"orders.thing{number}Done") for number in range(topics)]
-    inventory = Inventory(each for document in (*kinds, *wishes) if (each := parse_resource(document)[0]))
+    inventory = Inventory(item for document in (*kinds, *wishes) if (item := parse_resource(document)[0]))
     names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
     inventory.concurrent |= {*names}
     inventory.settings = dict.fromkeys(names, "equal")
@@ -904,19 +906,19 @@ def spread_plan(components: int, topics: int) -> AppPlan:
 def test_each_topic_is_read_through_a_component_of_its_own_and_none_through_the_one_that_publishes(
     components: int, topics: int
 ):
-    found = spread_plan(components, topics)
-    used = Counter(each["spec"]["pubsubname"] for each in found.subscriptions)
-    read = {each["spec"]["topic"] for each in found.subscriptions}
+    actual = spread_plan(components, topics)
+    used = Counter(item["spec"]["pubsubname"] for item in actual.subscriptions)
+    read = {item["spec"]["topic"] for item in actual.subscriptions}
     assert used.total() == len(read) == topics + 1, "and the replays"
     assert ("pubsub" in used) == (components == 1)
     assert max(used.values()) == -(-used.total() // max(components - 1, 1)), "as evenly as possible"
-    assert found.reads["pubsub"] == tuple(sorted(read))
-    assert found.resiliency is not None
-    targets = found.resiliency["spec"]["targets"]["components"]
+    assert actual.reads["pubsub"] == tuple(sorted(read))
+    assert actual.resiliency is not None
+    targets = actual.resiliency["spec"]["targets"]["components"]
     assert targets.keys() == {"pubsub", *used}
     assert all(target == targets["pubsub"] for target in targets.values())
     for pubsub in used:
-        assert "deadletter.kitchen" in found.publishes[pubsub], "daprd dead-letters where the event came from"
+        assert "deadletter.kitchen" in actual.publishes[pubsub], "daprd dead-letters where the event came from"
 
 
 def test_most_topics_keep_their_component_when_one_is_added():
@@ -942,9 +944,9 @@ KINDS_OF_EVENTS = [
 
 
 def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the_entry_with_an_error():
-    found = planned(*KINDS_OF_EVENTS, SEVERAL)
-    app = found.apps["tracking"]
-    assert [(each.rule, each.location.field) for each in found.findings if each.severity == "error"] == [
+    actual = planned(*KINDS_OF_EVENTS, SEVERAL)
+    app = actual.apps["tracking"]
+    assert [(item.rule, item.location.field) for item in actual.findings if item.severity == "error"] == [
         ("unknown-version", "spec.events[2].versions[0]")
     ]
     assert app.events == {
@@ -954,7 +956,7 @@ def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the
             3: (("pubsub", "kitchen.pizzaBaked.v1"),),
         }
     }
-    routes = {each["spec"]["topic"]: each["spec"]["routes"] for each in app.subscriptions}
+    routes = {item["spec"]["topic"]: item["spec"]["routes"] for item in app.subscriptions}
     assert "rules" in routes["orders.orderPlaced.v1"]
     assert "rules" not in routes["orders.orderConfirmed.v2"]
     assert {(entry.name, entry.rate_limit and entry.rate_limit.events) for entry in app.policy.subscriptions} == {
@@ -964,9 +966,9 @@ def test_a_subscription_of_several_events_shares_its_settings_and_loses_only_the
 
 def test_an_error_in_shared_settings_rejects_every_entry():
     broken = {**SEVERAL, "spec": {**SEVERAL["spec"], "routes": {"rules": [{"match": "event.", "path": "/x"}]}}}
-    found = planned(*KINDS_OF_EVENTS, broken)
-    assert found.apps["tracking"].subscriptions == ()
-    assert {each.rule for each in found.findings if each.severity == "error"} == {"malformed-cel", "unknown-version"}
+    actual = planned(*KINDS_OF_EVENTS, broken)
+    assert actual.apps["tracking"].subscriptions == ()
+    assert {item.rule for item in actual.findings if item.severity == "error"} == {"malformed-cel", "unknown-version"}
 
 
 @pytest.mark.parametrize(
@@ -988,11 +990,11 @@ def test_one_event_of_several_may_not_come_from_another_topic():
 
 
 def on_component(kind: str, *documents: Document, **given: str) -> Plan:
-    found = inventory(*documents)
+    actual = inventory(*documents)
     metadata = [{"name": name, "value": value} for name, value in given.items()]
     component = {"kind": "Component", "metadata": {"name": "pubsub"}, "spec": {"type": kind, "metadata": metadata}}
-    add_components(found, [component])
-    return plan(found, TODAY)
+    add_components(actual, [component])
+    return plan(actual, TODAY)
 
 
 @pytest.mark.parametrize(
@@ -1012,11 +1014,11 @@ def on_component(kind: str, *documents: Document, **given: str) -> Plan:
 )
 def test_a_start_position_is_what_the_component_does_or_refused(kind: str, given: dict[str, str], starts: str | None):
     for wanted in ("Earliest", "Latest"):
-        found = on_component(kind, event_type(), subscription(startFrom=wanted), **given)
+        actual = on_component(kind, event_type(), subscription(startFrom=wanted), **given)
         if wanted == starts:
-            assert found.apps["kitchen"].enforcement["one"]["startFrom"] == "broker"
+            assert actual.apps["kitchen"].enforcement["one"]["startFrom"] == "broker"
         else:
-            [refused] = [each for each in found.findings if each.rule == "not-enforced"]
+            [refused] = [item for item in actual.findings if item.rule == "not-enforced"]
             assert (refused.severity, refused.location.field) == ("error", "spec.startFrom")
             assert "deliverPolicy" in refused.message
 
@@ -1024,10 +1026,10 @@ def test_a_start_position_is_what_the_component_does_or_refused(kind: str, given
 @pytest.mark.parametrize("kit", [True, False])
 @pytest.mark.parametrize("kind", ["pubsub.jetstream", "pubsub.kafka", "pubsub.redis", "pubsub.rabbitmq", "pubsub.x"])
 def test_a_suspended_subscription_leaves_its_topic(kind: str, kit: bool):
-    found = on_component(kind, event_type(), subscription(suspend=True, kit=kit))
-    assert "error not-enforced" not in said(found)
-    assert found.apps["kitchen"].enforcement["one"]["suspend"] == "daprd"
-    assert "orders.orderConfirmed.v2" not in {each["spec"]["topic"] for each in found.apps["kitchen"].subscriptions}
+    actual = on_component(kind, event_type(), subscription(suspend=True, kit=kit))
+    assert "error not-enforced" not in said(actual)
+    assert actual.apps["kitchen"].enforcement["one"]["suspend"] == "daprd"
+    assert "orders.orderConfirmed.v2" not in {item["spec"]["topic"] for item in actual.apps["kitchen"].subscriptions}
 
 
 @pytest.mark.parametrize("kind", ["pubsub.in-memory", "pubsub.mqtt3"])
@@ -1037,9 +1039,9 @@ def test_suspending_is_refused_where_the_broker_keeps_nothing(kind: str):
 
 def test_one_of_two_subscriptions_of_a_topic_cannot_be_suspended_alone():
     web, phone = subscription("web", **WEB, **at("/web"), suspend=True), subscription("phone", **PHONE, **at("/phone"))
-    found = planned(event_type(), web, phone)
-    [refused] = [each for each in found.findings if each.severity == "error"]
+    actual = planned(event_type(), web, phone)
+    [refused] = [item for item in actual.findings if item.severity == "error"]
     assert (refused.rule, refused.resource) == ("suspended-alone", "EventSubscription/web")
-    assert [each.topic for each in found.apps["kitchen"].policy.subscriptions] == ["orders.orderConfirmed.v2"] * 2
+    assert [item.topic for item in actual.apps["kitchen"].policy.subscriptions] == ["orders.orderConfirmed.v2"] * 2
     both = planned(event_type(), web, {**phone, "spec": {**phone["spec"], "suspend": True}})
     assert "error suspended-alone" not in said(both)

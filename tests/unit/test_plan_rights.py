@@ -146,8 +146,8 @@ def test_a_type_claims_no_channel_of_other_owners(topic: str) -> None:
 )
 def test_only_the_archive_publishes_notices_to_owners(producers: list[str], is_allowed: bool) -> None:
     result = planned(event_type("tidings.versionDeprecated", "v1:Active", producers=producers))
-    found = {rule for resource, rule in errors(result) if resource == "tidings.versiondeprecated"}
-    assert found == (set() if is_allowed else {"bad-name", "foreign-topic"})
+    outcome = {rule for resource, rule in errors(result) if resource == "tidings.versiondeprecated"}
+    assert outcome == (set() if is_allowed else {"bad-name", "foreign-topic"})
     assert ("tidings.versionDeprecated.v1" in rights(result, "archive")) is is_allowed
     assert "tidings.versionDeprecated.v1" not in rights(result, "evil")
 

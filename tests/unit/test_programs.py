@@ -209,7 +209,7 @@ def test_a_wrong_checksum_is_an_error_and_never_passed_over(
     assert [file.name for file in (cache / "bin").iterdir()] == ["toy-1.2.3.lock"]
 
 
-def test_a_release_that_nobody_has_pinned_is_not_trusted(
+def test_an_unpinned_release_is_not_trusted(
     site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     """The checksum next to a release is as good as the release: whoever plants one plants both."""

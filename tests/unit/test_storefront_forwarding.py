@@ -390,9 +390,7 @@ async def test_any_bytes_of_a_header_are_forwarded_as_they_are(
 
 
 @pytest.mark.parametrize("value", [b"\xff\x80", b"9" * 5000, b"-1", b"run-\xd9\xa3"])
-async def test_a_stream_is_forwarded_whatever_its_last_id_is(
-    shop: httpx2.AsyncClient, behind: Behind, value: bytes
-) -> None:
+async def test_a_stream_is_forwarded_with_any_last_id(shop: httpx2.AsyncClient, behind: Behind, value: bytes) -> None:
     behind.answer = frames(asyncio.Event())
     async with shop.stream("GET", "/api/stream", headers=[(b"last-event-id", value)]) as answer:
         assert answer.status_code == 200

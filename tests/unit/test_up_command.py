@@ -125,7 +125,7 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
     assert "kafka: repaired 3 times, latest: the broker had lost shop.itemSold.v1: recreated" in output
 
 
-def test_what_runs_is_told_to_programs(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_programs_can_read_the_state_of_a_run(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     while_it_runs(lambda run_dir: control_commands.ps(run_dir=run_dir, as_json=True))
     output = capfdbinary.readouterr().out
     published = json.JSONDecoder().raw_decode(output[output.index(b"{\n") :].decode())[0]

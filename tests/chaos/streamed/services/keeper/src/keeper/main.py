@@ -40,7 +40,7 @@ _number = msgspec.json.Decoder(Number)
 @handlers.any("keeper-streamed", batch_size=100)
 async def keep(events: list[Received], context: SqlContext) -> None:
     """Count each."""
-    rows = [msgspec.structs.asdict(_number.decode(each.envelope.data)) for each in events]
+    rows = [msgspec.structs.asdict(_number.decode(item.envelope.data)) for item in events]
     await context.connection.execute(sa.insert(counted), rows)
 
 
@@ -55,8 +55,8 @@ async def _read(service: Service, statement: sa.Select[Any]) -> list[Any]:
 async def get_parcels(first: int, end: int, service: CurrentService) -> int:
     """How often numbers of those parcels, `end` not included, have counted."""
     within = counted.c.parcel.between(first, end - 1)
-    [(found,)] = await _read(service, sa.select(sa.func.count()).select_from(counted).where(within))
-    return int(found)
+    [(result,)] = await _read(service, sa.select(sa.func.count()).select_from(counted).where(within))
+    return int(result)
 
 
 @router.get("/parcels/{first}/{end}/judged")
