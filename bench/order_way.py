@@ -71,10 +71,82 @@ def answered(scope, body):
     if scope["path"].startswith("/dapr/"):
         return 404, {}
     if scope["method"] != "POST":
-        return 200, {"doesNothing": True, "delivered": delivered}
+        return 200, {"isOther": True, "delivered": delivered}
     entries = json.loads(body)["entries"]
     delivered += len(entries)
     return 200, {"statuses": [{"entryId": each["entryId"], "status": "SUCCESS"} for each in entries]}
+"""
+USUAL = """\
+import base64
+import json
+from typing import Any
+
+from dapr.clients import DaprClient
+from dapr.clients.grpc._state import Concurrency, StateOptions
+from fastapi import FastAPI
+from grpc import RpcError
+from pydantic import BaseModel
+
+app = FastAPI()
+client = DaprClient()
+delivered = 0
+
+
+class Event(BaseModel):
+    id: str
+    source: str
+    type: str
+    topic: str = ""
+    subject: str = ""
+    data: dict[str, Any]
+
+
+class Entry(BaseModel):
+    entryId: str
+    event: Any
+
+
+class Bulk(BaseModel):
+    entries: list[Entry]
+
+
+@app.get("/healthz")
+@app.get("/readyz")
+@app.get("/deliveries")
+def deliveries():
+    return {"isOther": True, "delivered": delivered}
+
+
+@app.post("/publish/{topic}")
+def publish(topic: str, event: dict[str, Any]):
+    client.publish_event("pubsub", topic, json.dumps(event), data_content_type="application/cloudevents+json")
+
+
+@app.post("/events/{topic}")
+def handle(topic: str, bulk: Bulk):
+    global delivered
+    for entry in bulk.entries:
+        raw = base64.b64decode(entry.event) if isinstance(entry.event, str) else json.dumps(entry.event)
+        while not saved(Event.model_validate_json(raw)):
+            pass
+        delivered += 1
+    return {"statuses": [{"entryId": entry.entryId, "status": "SUCCESS"} for entry in bulk.entries]}
+
+
+def saved(event):
+    key = event.subject or event.id
+    stored = client.get_state("state", key)
+    document = json.loads(stored.data) if stored.data else {"handled": [], "events": []}
+    if event.id in document["handled"]:
+        return True
+    document["handled"].append(event.id)
+    document["events"].append(event.model_dump())
+    options = StateOptions(concurrency=Concurrency.first_write)
+    try:
+        client.save_state("state", key, json.dumps(document), etag=stored.etag or None, options=options)
+    except RpcError:  # another delivery has written it first
+        return False
+    return True
 """
 FLOOR = """\
 The floor: the same events on the same topics to the same consumers, but ten services that answer each delivery at once
@@ -82,6 +154,12 @@ and do nothing else: no reading, no writing, no publishing. This is daprd, NATS 
 highest rate above, an event costs **{floor:.2f} ms of CPU** and is delivered {deliveries:.1f} times. The whole order
 flow takes **{ratio:.1f} times** as much there.
 """
+THE_USUAL_WAY = """\
+The usual way: the same events at {rate:,.0f} events/s, published and read by ten services of FastAPI, pydantic and
+`DaprClient` with its synchronous calls. A handler reads the document of the event's subject, adds the event and its id,
+and saves it under its etag. There is no outbox (Dapr's own one sleeps for a second per event), no dead letter with a
+reason, no archive, no e-mail and no business logic. An event costs **{usual:.2f} ms of CPU** and is handled
+{deliveries:.1f} times; that is **{ratio:.1f} times** what it costs in the whole order flow at this rate."""
 PROFILE = """\
 Inside a sidecar (that of tracking; daprd 1.18.1 with `--enable-profiling`, pprof over 15 s at 60 events/s): 57% is
 the state API over gRPC, which every handled event needs twice, to read and to write under the etag; 35 points of that
@@ -101,6 +179,11 @@ class Step:
     events: int
     seconds: float
     unfinished: str = ""
+
+    @property
+    def per_event(self) -> float:
+        """Seconds of CPU."""
+        return sum(self.cpu.values()) / max(self.events, 1)
 
     @property
     def worst(self) -> float:
@@ -171,16 +254,16 @@ async def events_of(client: httpx2.AsyncClient, run: Run, order: str) -> OrderEv
     return latest_first[::-1]
 
 
-def without_services(folder: Path) -> Path:
-    """Create a project with the contracts of all services, but without their code; return its folder."""
+def with_code(folder: Path, code: str) -> Path:
+    """Create a project with the contracts of all services, but with other code; return its folder."""
     contracts = {path.parent.name: path for path in contracts_folders(ROOT)}
     for name, path in contracts.items():
         shutil.copytree(path, folder / "services" / name / "contracts")
-        code = folder / "services" / name / "src" / name
-        code.mkdir(parents=True)
+        package = folder / "services" / name / "src" / name
+        package.mkdir(parents=True)
         # Without it this is a namespace package, and the installed service of that name would win over it.
-        (code / "__init__.py").touch()
-        (code / "main.py").write_text(NOTHING)
+        (package / "__init__.py").touch()
+        (package / "main.py").write_text(code)
     services = [{"name": name, "port": 8001 + number} for number, name in enumerate(contracts)]
     about = {"name": "nothing", "folders": ["services/*"], "components": str(ROOT / "components"), "open": "orders"}
     (folder / "tidings.yaml").write_text(json.dumps({**about, "services": services}))
@@ -188,8 +271,8 @@ def without_services(folder: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """What an event costs where the services do nothing with it."""
+class Cost:
+    """What an event costs with other services."""
 
     cpu: float
     """Seconds of CPU per event."""
@@ -197,11 +280,14 @@ class Floor:
     """Per event."""
 
 
-async def floor(folder: Path, orders: Sequence[OrderEvents], rate: float) -> Floor:
-    """Measure an event's cost if no handler does anything."""
+async def cost(folder: Path, code: str, orders: Sequence[OrderEvents], rate: float) -> Cost:
+    """Measure an event's cost with other code in all services: the events of orders are published at a fixed rate.
+
+    Services with a path `/publish/` publish their events themselves; for the others, their sidecars are called.
+    """
     options = Options(free_ports=True, run_dir=folder / "run")
     async with (
-        running(without_services(folder), options) as system,
+        running(with_code(folder, code), options) as system,
         httpx2.AsyncClient(
             timeout=60, trust_env=False, headers={"dapr-api-token": system.state.dapr_api_token}
         ) as client,
@@ -215,12 +301,14 @@ async def floor(folder: Path, orders: Sequence[OrderEvents], rate: float) -> Flo
         loop, busy = asyncio.get_running_loop(), total(system)
         resting = (busy - rest) / RESTING
         began = loop.time()
+        path, app = ("/publish/", "") if "/publish/" in code else ("/v1.0/publish/pubsub/", ".daprd")
 
         async def one(number: int, event: Mapping[str, Any]) -> None:
             await asyncio.sleep(began + number / rate - loop.time())
-            where = f"{system.url(event['source'] + '.daprd')}/v1.0/publish/pubsub/{event['topic']}"
-            sent = {**event, "id": f"{number}-{event['id']}"}
-            headers = {"content-type": "application/cloudevents+json"}
+            where = f"{system.url(event['source'] + app)}{path}{event['topic']}"
+            subject = f"{number // 20}-{event.get('subject', '')}"  # every order has its own documents
+            sent = {**event, "id": f"{number}-{event['id']}", "subject": subject}
+            headers = {"content-type": "application/cloudevents+json" if app else "application/json"}
             (await client.post(where, content=json.dumps(sent), headers=headers)).raise_for_status()
 
         await asyncio.gather(*(one(number, event) for number, event in enumerate(events)))
@@ -228,12 +316,12 @@ async def floor(folder: Path, orders: Sequence[OrderEvents], rate: float) -> Flo
         spent = total(system) - busy - resting * (loop.time() - began)
         came = await delivered(client, system) - already
     if came < len(events):  # the archive alone reads each of them
-        raise RuntimeError(f"the services that do nothing got {came} deliveries of {len(events)} events")
-    return Floor(spent / len(events), came / len(events))
+        raise RuntimeError(f"the other services got {came} deliveries of {len(events)} events")
+    return Cost(spent / len(events), came / len(events))
 
 
 async def delivered(client: httpx2.AsyncClient, run: Run) -> int:
-    """Return how many events the services that do nothing were given.
+    """Return how many events the other services were given.
 
     Raises:
         RuntimeError: Another service answers in the place of one of them.
@@ -243,8 +331,8 @@ async def delivered(client: httpx2.AsyncClient, run: Run) -> int:
     for each in run.state.processes:
         if each.role == "service":
             answer = (await client.get(f"{run.url(each.name)}/deliveries")).json()
-            if not answer.get("doesNothing"):
-                raise RuntimeError(f"{each.name} is not the service that does nothing: {answer}")
+            if not answer.get("isOther"):
+                raise RuntimeError(f"{each.name} is not the other service: {answer}")
             count += answer["delivered"]
     return count
 
@@ -275,8 +363,9 @@ async def run() -> list[Section]:
                 print(line(steps[-1]), flush=True)
                 if len(steps) > 1 and all(step.worst > 10 * BAR for step in steps[-2:]):
                     break
-        bare = await floor(Path(folder) / "nothing", examples, steps[-1].asked)
-        return [Section("The whole order way", text(steps, per_order, bare))]
+        bare = await cost(Path(folder) / "nothing", NOTHING, examples, steps[-1].asked)
+        usual = await cost(Path(folder) / "usual", USUAL, examples, RATES[0])
+        return [Section("The whole order way", text(steps, per_order, bare, usual))]
 
 
 def best(steps: Sequence[Step]) -> Step:
@@ -301,8 +390,8 @@ def line(step: Step) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def text(steps: list[Step], per_order: float, bare: Floor) -> str:
-    """Return the section of the page; `bare` is an event's cost without handlers."""
+def text(steps: list[Step], per_order: float, bare: Cost, usual: Cost) -> str:
+    """Return the section of the page; `bare` is an event's cost without handlers, `usual` that of other ones."""
     shown = best(steps)
     highest = (
         f"{shown.asked:,.0f} events/s" if shown.worst <= BAR else f"none of these, not even {shown.asked:,.0f} events/s"
@@ -321,7 +410,10 @@ def text(steps: list[Step], per_order: float, bare: Floor) -> str:
             rate=steps[-1].asked,
             floor=bare.cpu * 1000,
             deliveries=bare.deliveries,
-            ratio=sum(steps[-1].cpu.values()) / steps[-1].events / bare.cpu,
+            ratio=steps[-1].per_event / bare.cpu,
+        ),
+        THE_USUAL_WAY.format(
+            rate=RATES[0], usual=usual.cpu * 1000, deliveries=usual.deliveries, ratio=usual.cpu / steps[0].per_event
         ),
         PROFILE,
     )

@@ -288,3 +288,35 @@ async def test_a_handler_of_any_type_receives_batches_too(shop: Shop) -> None:
         assert set(await shop.receive(*range(40), 3)) == {SUCCESS}
         assert sorted(await shop.sold()) == list(range(40))
     assert len(kept) <= 4
+
+
+async def test_with_an_interval_only_the_first_event_and_large_batches_do_not_wait(shop: Shop) -> None:
+    handlers, kept = Handlers(), []
+
+    @handlers.any("sold", batch_size=50, interval=3600.0)
+    async def keep(events: list[Received], context: Any) -> None:
+        await shop.store([json.loads(item.body)["data"]["number"] for item in events], context)
+        kept.append(len(events))
+
+    async with shop.process(handlers):
+        assert await shop.receive(0) == [SUCCESS]
+        assert set(await shop.receive(*range(1, 17))) == {SUCCESS}
+        assert sorted(await shop.sold()) == list(range(17))
+    assert kept == [1, 16]
+
+
+async def test_with_an_interval_later_events_wait_for_it_and_share_a_batch(shop: Shop) -> None:
+    handlers, kept = Handlers(), []
+
+    @handlers.any("sold", batch_size=50, interval=0.2)
+    async def keep(events: list[Received], context: Any) -> None:
+        await shop.store([json.loads(item.body)["data"]["number"] for item in events], context)
+        kept.append(len(events))
+
+    began = asyncio.get_running_loop().time()
+    async with shop.process(handlers):
+        assert await shop.receive(0) == [SUCCESS]
+        assert set(await shop.receive(1, 2, 3)) == {SUCCESS}
+        assert asyncio.get_running_loop().time() - began >= 0.2
+        assert sorted(await shop.sold()) == [0, 1, 2, 3]
+    assert sum(kept) == 4

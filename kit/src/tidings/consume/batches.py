@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import islice
+from math import inf
 
 import msgspec
 
@@ -16,6 +18,7 @@ from tidings.consume.runner import Runner
 from tidings.messages.delivery import DeliveryContext
 from tidings.outcomes import Done, Outcome, Postponed
 
+_LARGE = 16  # messages: a batch of so many does not wait for more
 _Queue = dict[asyncio.Future[Outcome], DeliveryContext]
 
 
@@ -24,14 +27,16 @@ class Batcher:
     """Collects the waiting messages of one handler in this process and runs one unit of work at a time.
 
     A batcher serves one subscription, or one type of scheduled messages. The first waiting message runs the unit of
-    work for all that have arrived by then; the others receive their outcome from it. Messages are never delayed to make
-    a batch larger.
+    work for all that have arrived by then; the others receive their outcome from it. Messages are delayed to make a
+    batch larger only for a handler with an `interval`.
     """
 
     runner: Runner
     handler: Handler
     _queues: dict[str, _Queue] = field(default_factory=dict, init=False)
     _locks: KeyedLock = field(default_factory=KeyedLock, init=False)
+    _began: float = field(default=-inf, init=False)
+    _is_large: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def attempt(self, delivery: DeliveryContext, retry: RetryPolicy, timeout: float | None = None) -> Outcome:
         """Attempt a message once, together with other waiting ones.
@@ -42,9 +47,13 @@ class Batcher:
         key = delivery.envelope.subject if self.handler.per_subject else ""
         queue = self._queues.setdefault(key, {})
         queue[result] = delivery
+        if len(queue) >= _LARGE:
+            self._is_large.set()
         try:
             async with self._locks(key):
                 while not result.done():
+                    if self.handler.interval:
+                        await self._wait_for_others(queue)
                     await self._handle_batch(queue, retry, timeout)
             return result.result()
         finally:
@@ -52,6 +61,16 @@ class Batcher:
             queue.pop(result, None)
             if not queue and self._queues.get(key) is queue:
                 del self._queues[key]
+
+    async def _wait_for_others(self, queue: _Queue) -> None:
+        """Wait until a batch is due, or large."""
+        loop, due = asyncio.get_running_loop(), self._began + self.handler.interval
+        if len(queue) < _LARGE and loop.time() < due:
+            self._is_large.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._is_large.wait()
+        self._began = loop.time()
 
     async def _handle_batch(self, queue: _Queue, retry: RetryPolicy, timeout: float | None) -> None:
         # Entries stay queued until they have an outcome: if this task is cancelled, the next in the queue retries them.

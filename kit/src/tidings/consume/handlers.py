@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tidings.consume.policy import RetryPolicy
@@ -33,6 +33,7 @@ class Handler:
         versions: Versions that the handler can read.
         subscriptions: EventSubscriptions whose events it takes regardless of their type; usually empty.
         batch_size: Maximum number of messages per call, as a list; 0 to take single messages.
+        interval: Seconds between two batches, unless the next one is large already.
         per_subject: True if a batch holds messages of one subject only.
 
     """
@@ -46,6 +47,7 @@ class Handler:
     versions: frozenset[int] = frozenset()
     subscriptions: frozenset[str] = frozenset()
     batch_size: int = 0
+    interval: float = 0.0
     per_subject: bool = False
 
     def read(self, delivery: DeliveryContext) -> object:
@@ -151,7 +153,9 @@ class Handlers:
 
         return decorate
 
-    def any(self, *subscriptions: str, deduplicate: bool = True, batch_size: int = 0) -> Callable[[Function], Function]:
+    def any(
+        self, *subscriptions: str, deduplicate: bool = True, batch_size: int = 0, interval: float = 0.0
+    ) -> Callable[[Function], Function]:
         """Register `async def handler(received, context)` for all events of some EventSubscriptions.
 
         For archives and bridges, which store or forward events without knowing their types. The handler receives
@@ -162,6 +166,8 @@ class Handlers:
             deduplicate: Handle each event once. A fact published in two versions has one id: disable it if each version
                 counts.
             batch_size: Take up to this many events as a list in one unit of work, as in `batch`.
+            interval: Begin batches of fewer than 16 events at least this many seconds apart, so that they become
+                larger. The first event after a quiet time does not wait.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or no subscription is named.
@@ -172,8 +178,8 @@ class Handlers:
 
         def decorate(function: Function) -> Function:
             _check(function)
-            names = frozenset(subscriptions)
-            self._handlers.append(Handler(function, _ANY, (), deduplicate, subscriptions=names, batch_size=batch_size))
+            made = Handler(function, _ANY, (), deduplicate, subscriptions=frozenset(subscriptions))
+            self._handlers.append(replace(made, batch_size=batch_size, interval=interval))
             return function
 
         return decorate

@@ -136,7 +136,7 @@ def encrypt_document(value: Any, data: bytes, name: str) -> bytes:
     if keys is None:
         _warn(marks.label)
         return data
-    document = json.loads(data)
+    document = msgspec.json.decode(data)
     bound_to = _bound_to_document(name)
     personal = list(marks.personal_of_each(document, data))
     if not personal:
@@ -146,7 +146,7 @@ def encrypt_document(value: Any, data: bytes, name: str) -> bytes:
         _note(text)
         owner = base64.urlsafe_b64encode(person.encode()).decode()
         container[step] = MASK if key is None else f"{PREFIX}{owner}.{_sealer(key, bound_to)(text)}"
-    return _encoded(document)
+    return msgspec.json.encode(document)
 
 
 def decrypt_document(model: Any, data: bytes | msgspec.Raw, name: str) -> bytes | msgspec.Raw:
