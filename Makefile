@@ -72,32 +72,34 @@ PYTEST = pytest --hypothesis-seed=$(SEED)
 PART = $(MAKE) --no-print-directory
 test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
 	@tidings tools helm kube-apiserver kubectl etcd
-	coverage erase
 	@$(call part,1/6: unit and contract tests)
-	@$(PART) test-fast COVER='--cov --cov-report='
+	@$(PART) coverage
 	@$(call part,2/6: attacks and fuzzing)
-	@$(PART) security-test COVER='--cov --cov-append --cov-report='
+	@$(PART) security-test
 	@$(call part,3/6: integration tests on real programs)
-	@$(PART) integration-test COVER='--cov --cov-append --cov-report='
+	@$(PART) integration-test
 	@$(call part,4/6: the operator on a real API server)
 	@$(PART) operator-test
 	@$(call part,5/6: browser tests and the tutorial)
 	@$(PART) browser-test
 	@$(call part,6/6: kill each part while orders flow)
 	@$(PART) chaos-test
-	@$(PART) coverage
 
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
 test-fast: venv ## unit and contract tests only: the inner loop
-	$(PYTEST) tests/unit tests/contract -n 2 $(COVER)
+	$(PYTEST) tests/unit tests/contract -n 2
+
+# These tests alone reach the limit; on real programs, measuring would cost more time than it adds.
+coverage: venv ## the same tests, and what they have covered: fails below the limit in pyproject.toml
+	$(PYTEST) tests/unit tests/contract -n 2 --cov
 
 security-test: venv tools ## one test per attack, and a short run of the fuzzers
-	$(PYTEST) tests/security tests/fuzz -n $(WORKERS) $(COVER)
+	$(PYTEST) tests/security tests/fuzz -n $(WORKERS)
 
 integration-test: venv tools ## the kit and the services on real programs
 	@tidings tools helm
-	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile $(COVER)
+	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
@@ -108,9 +110,6 @@ browser-test: venv tools ## the pages in Chromium, and the commands of README an
 
 chaos-test: venv tools ## kill each service and each sidecar once while orders flow
 	$(PYTEST) tests/chaos/test_kill_each.py
-
-coverage: venv ## what test-fast, security-test and integration-test have covered, with the least that is accepted
-	coverage report --skip-covered --skip-empty --fail-under=90
 
 fuzz: venv ## a million odd events through the twin, and every HTTP API by its description (DELIVERIES=…, EXAMPLES=…)
 	FUZZ_DELIVERIES=$(or $(DELIVERIES),1000000) $(PYTEST) tests/fuzz -n 2
