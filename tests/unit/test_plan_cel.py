@@ -329,3 +329,60 @@ def test_what_go_refuses_to_convert_or_to_order_fails(expression: str, expected:
     data = {"at": "2026-01-01t00:00:00Z", "spaced": " 1", "zero": 0, "list": ["1"]}
     actual = cel.evaluate(expression, {"data": data})
     assert actual is expected if isinstance(expected, bool) else expected in str(actual)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("event.data.s == 'a'", False),
+        ("event.data.s != 'a' && event.data.s > 'a' && size(event.data.s) == 3", True),
+        ("event.data.s.contains('b') && event.data.s.matches('^a[\\\\x00-\\\\x1f]b$')", True),
+        ("event.data.keys.exists(key, key == 'a')", False),
+        ("event.data.large * 1e308 - event.data.large * 1e308 > 0.0", "NaN"),
+        ("timestamp(event.data.offset) > timestamp('2020-01-01T00:00:00Z')", "timestamp()"),
+    ],
+)
+def test_nul_is_a_character_and_no_end_and_what_overflows_is_not_ordered(expression: str, expected: bool | str):
+    """The validator's strings ended at NUL: an event with a\\0b matched the condition for a."""
+    data = {"s": "a\0b", "keys": {"a\0b": 1}, "large": 1e308, "offset": "2026-01-01T00:00:00-00:60"}
+    assert cel.check(expression) is None
+    actual = cel.evaluate(expression, {"data": data})
+    assert actual is expected if isinstance(expected, bool) else expected in str(actual)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        *((f"event.data.s == '{text}'", "NUL") for text in ("a\0b", r"\x00", r"\u0000", r"\000")),
+        (r"event.data.s.matches('\\x00')", "NUL"),
+        (r"event.data.s.matches('^[^\\x{0}]$')", "NUL"),
+        ("event.data.l.exists(item, int(item) == 1)", "int() on the items of a macro"),
+        (
+            "event.data.l.all(item, has(item.at) && timestamp(item.at) > timestamp('2020-01-01T00:00:00Z'))",
+            "timestamp()",
+        ),
+        ("event.data.l.filter(item, double(item.n) > 1.0).size() > 0", "double()"),
+        ("event.data.l.all(a, event.data.l.all(b, a / b > 1.0))", "0.0 / 0.0"),
+        ("timestamp('2026-01-01T00:00:00-00:60') > timestamp('2020-01-01T00:00:00Z')", "timestamp()"),
+        ("timestamp('2026-01-01T00:00:00+24:60') > timestamp('2020-01-01T00:00:00Z')", "timestamp()"),
+        ("int(' 1') == 1", "int()"),
+    ],
+)
+def test_what_daprd_may_evaluate_otherwise_is_refused_with_a_reason(expression: str, message: str):
+    problem = cel.check(expression)
+    assert problem is not None
+    assert message in problem.message
+    assert problem.fix
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "event.data.l.all(item, item.n / 2.0 > 1.0 && item.n * item.m > 3.0)",
+        "double(event.data.s) > 1.0 && event.data.l.exists(item, item.n > 1.0)",
+        r"event.data.s.matches('[\\x00-\\x1f]')",
+        "int('1') == 1 && double('1e3') > 1.0",
+    ],
+)
+def test_what_means_the_same_to_daprd_is_let_through(expression: str):
+    assert cel.check(expression) is None

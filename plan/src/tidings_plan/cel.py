@@ -65,8 +65,9 @@ def _program(expression: str) -> Any:
 def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
     """Return whether an event matches, or the error message if the evaluation fails and daprd dead-letters it.
 
-    Stricter than daprd in two cases, where daprd returns false: has() on a field of a non-object, and `in` on an object
-    with a non-string key. What fails in daprd but not in cel-cpp (`celgo`) fails here even if short-circuit evaluation
+    Stricter than daprd in three cases: has() on a field of a non-object, and `in` on an object with a non-string key,
+    where daprd returns false; and timestamp() of a time that is not RFC 3339, such as one with the offset -00:60, which
+    daprd reads. What fails in daprd but not in cel-cpp (`celgo`) fails here even if short-circuit evaluation
     would skip it.
     """
     for function, argument in _stricter(expression):
@@ -78,13 +79,20 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
 @lru_cache(maxsize=512)
 def _stricter(expression: str) -> tuple[tuple[str, bytes], ...]:
     """Return the calls whose arguments daprd may refuse, with each such argument."""
-    if not any(f"{name}(" in expression for name in celgo.CONVERSIONS) and "/" not in expression:
-        return ()  # "int(" also matches "uint(", and without a division or conversion nothing is NaN
     calls = (node for node in _parse(expression).tree.everything() if node.name in celgo.STRICTER)
-    return tuple((call.name, part.message) for call in calls for part in call.parts if part.kind in _COMPUTED)
+    pairs = ((call.name, part) for call in calls for part in call.parts if part.kind in _COMPUTED)
+    return tuple((name, part.message) for name, part in pairs if name not in celgo.ORDERINGS or _may_be_nan(part))
 
 
 _COMPUTED = ("call", "field", "name", "constant")
+
+
+def _may_be_nan(tree: Tree) -> bool:
+    """Return True unless a value is one of the event, or a constant, which are never NaN."""
+    return any(node.name in _ARITHMETIC for node in tree.everything())
+
+
+_ARITHMETIC = ("_+_", "_-_", "_*_", "_/_", "double")
 
 
 def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
@@ -99,9 +107,14 @@ def _argument(program: Any, event: Mapping[str, Any]) -> Any:
 
 
 def as_daprd_reads(value: Any) -> Any:
-    """Return JSON as daprd decodes it for its rules, with every number as a double."""
+    """Return JSON as daprd decodes it for its rules, with every number as a double.
+
+    NUL becomes the character after it, because cel-cpp's binding for Python cuts strings off there.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\x01")
     if isinstance(value, Mapping):
-        return {str(name): as_daprd_reads(item) for name, item in value.items()}
+        return {str(name).replace("\0", "\x01"): as_daprd_reads(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_daprd_reads(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):

@@ -8,8 +8,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-CONVERSIONS = ("int", "double", "timestamp", "duration")
-_ORDERINGS = frozenset(("_<_", "_<=_", "_>_", "_>=_"))
+ORDERINGS = frozenset(("_<_", "_<=_", "_>_", "_>=_"))
 _NANOSECONDS = {
     "ns": 1,
     "us": 1_000,
@@ -22,7 +21,7 @@ _NANOSECONDS = {
 }
 _MAX_NANOSECONDS = 2**63 - 1
 _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
-_READABLE = {
+READABLE = {
     "int": re.compile(r"[+-]?[0-9]+"),
     "uint": re.compile(r"[0-9]+"),
     "double": re.compile(
@@ -36,13 +35,13 @@ _READABLE = {
     ),
     "duration": re.compile(rf"[+-]?(?:0|(?:{_PART.pattern})+)"),
 }
-STRICTER = _ORDERINGS | _READABLE.keys()
+STRICTER = ORDERINGS | READABLE.keys()
 """Functions that may fail in cel-go on a value that cel-cpp accepts."""
 
 
 def failure(function: str, argument: Any) -> str | None:
     """Return why cel-go refuses an argument of a function, or None if it may accept it."""
-    if function in _ORDERINGS:
+    if function in ORDERINGS:
         is_nan = isinstance(argument, float) and math.isnan(argument)
         return "NaN values cannot be ordered" if is_nan else None
     if isinstance(argument, bool):
@@ -53,7 +52,7 @@ def failure(function: str, argument: Any) -> str | None:
 
 
 def _is_readable(function: str, text: str) -> bool:
-    if not _READABLE[function].fullmatch(text):
+    if not READABLE[function].fullmatch(text):
         return False
     if function == "double":
         is_infinite = "n" in text.lower() or "x" in text.lower()

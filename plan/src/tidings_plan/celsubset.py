@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tidings_plan import celgo
 from tidings_plan.celtree import Tree, Uint
 from tidings_plan.patterns import is_pattern
 
@@ -53,6 +54,7 @@ ALLOWED = _LOGIC | _COMPARISONS | _ARITHMETIC | _WHOLE | _FUNCTIONS | {"-_", "@i
 _TEXT = re.compile(
     r"[rRbB]{0,2}(?:'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\")|//[^\n]*", re.DOTALL
 )
+_MATCHES_NUL = re.compile(r"\\(?:0{1,3}(?![0-7])|x00|x\{0+\})(?!-)")
 _VARIABLE = re.compile(r"[a-z][A-Za-z0-9]*", re.ASCII)
 
 
@@ -117,6 +119,8 @@ def _node(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]
 def _constant(tree: Tree) -> Iterator[Refusal]:
     if isinstance(tree.value, float) and not math.isfinite(tree.value):
         yield Refusal(tree, "a number outside the range of a double crashes daprd", "Use a smaller number.")
+    if isinstance(tree.value, str) and "\0" in tree.value:
+        yield Refusal(tree, "a string with NUL cannot be checked: the validator's strings end there", "Remove the NUL.")
     if isinstance(tree.value, bytes):
         yield Refusal(tree, "events are JSON, which has no bytes", "Use a string without the prefix b.")
 
@@ -147,6 +151,8 @@ def _call(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]
     elif tree.name in _ARITHMETIC:
         yield from _arithmetic(tree, scope)
     yield from _arguments(tree)
+    if scope:
+        yield from _within_macro(tree, scope)
     for part in tree.parts:
         yield from _node(part, known, scope)
 
@@ -178,6 +184,22 @@ def _conversion(tree: Tree) -> Iterator[Refusal]:
     if any(_is_named_index(part) for part in tree.parts):
         fix = f"Write {tree.name}(event.data.field) for {tree.name}(event.data['field'])."
         yield Refusal(tree, f"daprd infers a wrong type for ['field'] within {tree.name}(): it fails on events", fix)
+    for part in tree.parts:
+        if tree.name in celgo.READABLE and isinstance(part.value, str) and celgo.failure(tree.name, part.value):
+            fix = "Write what the CEL language definition describes, for times RFC 3339: '2026-01-31T12:00:00Z'."
+            yield Refusal(part, f"{tree.name}() does not convert this string in every implementation of CEL", fix)
+
+
+def _within_macro(tree: Tree, scope: _Scope) -> Iterator[Refusal]:
+    """Yield an error for a call on a macro's variable that may fail in cel-go only: items are not evaluated singly."""
+    if not any(node.kind == "name" and node.name in scope for part in tree.parts for node in part.everything()):
+        return
+    if tree.name in celgo.READABLE:
+        message = f"{tree.name}() on the items of a macro may fail in daprd on strings that the validator converts"
+        yield Refusal(tree, message, "Compare the items as they are, or convert a field of the event.")
+    elif tree.name == "_/_" and not tree.parts[1].value:
+        fix = "Write a > b * 2.0 for a / b > 2.0."
+        yield Refusal(tree, "0.0 / 0.0 within a macro fails in daprd, which the validator does not notice", fix)
 
 
 def _is_named_index(tree: Tree) -> bool:
@@ -201,6 +223,8 @@ def _pattern(tree: Tree) -> Iterator[Refusal]:
     if not isinstance(tree.value, str):
         fix = "Use a string literal as the pattern."
         yield Refusal(tree, "a pattern must be a constant, because its cost is unlimited otherwise", fix)
+    elif _MATCHES_NUL.search(tree.value):
+        yield Refusal(tree, "a pattern that matches NUL alone cannot be checked", "Use a range, such as [\\x00-\\x1f].")
     elif not is_pattern(tree.value):
         fix = "Correct it. RE2 has no look-around and no back references."
         yield Refusal(tree, "daprd cannot compile the pattern", fix)
