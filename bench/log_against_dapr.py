@@ -1,7 +1,7 @@
 """The log strategy's throughput against Dapr's own outbox: one real daprd, NATS, and SQLite or PostgreSQL below both.
 
 Events a second from the first unit of work until the broker's stream holds the last event. Each unit of work reads and
-writes a document of its own and tells one event, on both sides through the SDK.
+writes a document of its own and publishes one event, on both sides through the SDK.
 """
 
 from __future__ import annotations

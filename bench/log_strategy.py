@@ -141,10 +141,9 @@ async def writes(service: Service, function: Any) -> float:
     return WRITES / seconds
 
 
-WHO_WORKS = f"""Where the time of a unit of work goes, {TASKS} at a time. Without an event it is one read and one
-transaction. With one the transaction writes a slot, too, and the event goes through daprd to NATS, in a call that it
-shares with what came while another was under way. The two cores are busy on both sides, so the rates stand to each
-other as the sums of these do.
+WHO_WORKS = f"""CPU time of a unit of work, {TASKS} at a time. Without an event, a unit is one read and one transaction.
+With an event, the transaction also writes an outbox slot, and the event goes through daprd to NATS in a batch with
+other events. Both cores are busy on both sides, so the ratio of the rates is the inverse of the ratio of these sums.
 
 """
 

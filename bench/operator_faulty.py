@@ -1,8 +1,8 @@
 """The operator, with a planner that some objects harm: for bench/operator_hostile.py.
 
-Whatever harm is known is refused before it can be done. So the planner gets three faults that nobody has found yet: an
-app that reads by an object named `endless-…` is planned for ever, `crash-…` ends the process that plans it, and
-`bottomless-…` recurses without end. At its end, the operator prints the longest time that its event loop was busy.
+The operator refuses all harmful objects that are known. So the planner gets three additional faults: an app that reads
+by an object named `endless-…` is planned for ever, `crash-…` ends the process that plans it, and `bottomless-…`
+recurses without end. At its end, the operator prints the longest time that its event loop was busy.
 """
 
 from __future__ import annotations

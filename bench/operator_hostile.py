@@ -42,12 +42,13 @@ HEAD = """# The operator among hostile resources
 
 Written by `make bench-operator` (`bench/operator_hostile.py`): a real kube-apiserver and etcd on the same machine,
 1,000 EventSubscriptions in 100 apps. On the second side there are 100 hostile ones too, for which the planner never
-ends, crashes, or recurses without end, a third each. Every input that is known to have such an effect is refused
-earlier, so the bench puts these faults into the planner. Ten of them belong to apps with good ones. In addition there
-are 20 EventTypes with a schema of 400 KiB that is expensive to compare. The operator starts when all of these exist.
+ends, crashes, or recurses without end, a third each. Inputs that are known to have such an effect are refused
+earlier, so the benchmark puts these faults into the planner. Ten of them belong to apps that also have good ones. In
+addition, there are 20 EventTypes with a schema of 400 KiB that is expensive to compare. The operator starts when
+all of these exist.
 
 - **median, last**: from the operator's start until a good subscription is `Programmed`. **Shared**: the last one whose
-  app has a hostile subscription too; it waits until that one has been found.
+  app also has a hostile subscription; it waits until the operator has identified that one.
 - **refused**: hostile ones whose status says `NotJudged`.
 - **/healthz**: the longest answer of one request every 20 ms, and the 99th percentile.
 - **loop**: the longest time that the operator's event loop was late, and the most CPU time that it took at a stretch.

@@ -1,10 +1,10 @@
-"""The order way through ten services and their sidecars, at rising rates: duration of each leg, and CPU breakdown.
+"""The order flow through ten services and their sidecars, at rising rates: duration of each leg, and CPU breakdown.
 
-Orders are placed at an even pace, as customers do who do not wait for each other. A leg is from one fact to the next,
-as the events themselves say: the unit of work that told the first, its publishing, broker, delivery, and whatever waits
-until the handling begins that tells the second. A rate counts every event of the orders, as the archive has them.
+Orders are placed at an even pace, independent of the responses. A leg lasts from one fact to the next by the times of
+the events: from the unit of work that records the first fact, through publishing, broker and delivery, to the start of
+the handler that records the second one. A rate counts every event of the orders in the archive.
 
-Nobody asks how far an order is while the clock runs: that would be work of its own.
+No client requests the state of an order during the measurement, because that would cause work of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BAR = 0.050
 SETTINGS = (
     "ten services, ten sidecars, both simulators, NATS JetStream (file storage, flushed every 2 min) and the client on "
     "one machine; daprd's SQLite state stores in WAL mode as daprd opens them, the tables of payments and archive with "
-    "synchronous=FULL; people and ovens take no time"
+    "synchronous=FULL; simulated staff and ovens take no time"
 )
 
 
@@ -149,8 +149,8 @@ def saved(event):
     return True
 """
 FLOOR = """\
-The floor: the same events on the same topics to the same consumers, but ten services that answer each delivery at once
-and do nothing else: no reading, no writing, no publishing. This is daprd, NATS and HTTP. At {rate:,.0f} events/s, the
+The floor: the same events on the same topics to the same consumers, but ten services that acknowledge every delivery
+immediately and neither read, write nor publish. This is the cost of daprd, NATS and HTTP. At {rate:,.0f} events/s, the
 highest rate above, an event costs **{floor:.2f} ms of CPU** and is delivered {deliveries:.1f} times. The whole order
 flow takes **{ratio:.1f} times** as much there.
 """
@@ -365,7 +365,7 @@ async def run() -> list[Section]:
                     break
         bare = await cost(Path(folder) / "nothing", NOTHING, examples, steps[-1].asked)
         usual = await cost(Path(folder) / "usual", USUAL, examples, RATES[0])
-        return [Section("The whole order way", text(steps, per_order, bare, usual))]
+        return [Section("The whole order flow", text(steps, per_order, bare, usual))]
 
 
 def best(steps: Sequence[Step]) -> Step:
@@ -397,15 +397,15 @@ def text(steps: list[Step], per_order: float, bare: Cost, usual: Cost) -> str:
         f"{shown.asked:,.0f} events/s" if shown.worst <= BAR else f"none of these, not even {shown.asked:,.0f} events/s"
     )
     bar = f"1,000 events/s on two cores with p99 of every leg at most {BAR * 1000:.0f} ms"
-    whole = "Two cores have 2 ms for an event at 1,000 events/s, for everything."
+    whole = "At 1,000 events/s, two cores have 2 ms per event for everything."
     slowest = ("p50 of the slowest leg", "p99 of the slowest leg")
     parts = (
-        f"An order is {per_order:.1f} events. Bar: {bar}. Highest rate that kept it: **{highest}**. {SETTINGS}.",
-        table(("events/s asked", "came", *slowest, "kept", "cores busy", "CPU per event"), map(line, steps)),
+        f"An order is {per_order:.1f} events. Target: {bar}. Highest rate that meets it: **{highest}**. {SETTINGS}.",
+        table(("events/s requested", "reached", *slowest, "met", "cores busy", "CPU per event"), map(line, steps)),
         f"Each leg at {shown.asked:,.0f} events/s:",
         table(("from", "to", "orders", "p50", "p99"), (_leg(leg, values) for leg, values in shown.legs.items())),
-        f"Where the time goes: CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
-        table(("who", "CPU per event", "share"), _cpu_rows(shown)),
+        f"CPU per event by process at {shown.asked:,.0f} events/s. {whole}",
+        table(("process", "CPU per event", "share"), _cpu_rows(shown)),
         FLOOR.format(
             rate=steps[-1].asked,
             floor=bare.cpu * 1000,

@@ -170,8 +170,8 @@ async def draining(kind: str, url: str) -> Comparison:
     )
 
 
-WHO_WORKS = f"""Where the processor's time of a unit of work goes, {TASKS} at a time; the rest of its time it waits for
-the disk. The relay's look and removal, which many units share, are counted with the side that tells events.
+WHO_WORKS = f"""CPU time of a unit of work, {TASKS} at a time; for the rest of the time it waits for the disk.
+The side with events includes the relay's reads and deletes, which many units of work share.
 
 """
 
