@@ -120,6 +120,71 @@ async def test_without_a_map_the_page_shows_how_to_add_one(newsroom: Newsroom, v
     await expect(page.locator(".canvas")).to_contain_text("tidings render -o map")
 
 
+async def test_subscriptions_show_owner_contact_lag_and_deprecated_versions(
+    newsroom: Newsroom, visit: Open, tmp_path: Path
+) -> None:
+    drawn: dict[str, Any] = json.loads(newsroom.map.read_text())
+    first = next(each for each in drawn["subscriptions"] if each["name"] == "pickup-pizza-boxed")
+    first |= {"owner": "counter", "contact": "counter@pizza.example", "suspended": True}
+    first["reads"]["orders.orderConfirmed"] = ["v1"]
+    drawn["deprecated"][0]["readers"] = [{"app": "pickup", "subscription": "pickup-pizza-boxed"}]
+    second = next(each for each in drawn["subscriptions"] if each["app"] == "loyalty")
+    second |= {"owner": "<b>loyal</b>", "contact": "javascript:alert(1)"}
+    newsroom.map.write_text(json.dumps(drawn))
+    page = await visit(f"{newsroom.url}/subscriptions")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(len(drawn["subscriptions"]))
+    row = rows.filter(has_text="pickup-pizza-boxed")
+    await expect(row).to_contain_text("suspended")
+    await expect(row).to_contain_text("team counter, counter@pizza.example")
+    await expect(row.get_by_role("link", name="counter@")).to_have_attribute("href", "mailto:counter@pizza.example")
+    await expect(row).to_contain_text("v1 deprecated")
+    await expect(row).to_contain_text("not measured")
+    stranger = rows.filter(has_text="<b>loyal</b>")
+    await expect(stranger).to_contain_text("team <b>loyal</b>, javascript:alert(1)")
+    await expect(stranger.locator("a")).to_have_count(1)
+
+    lag = tmp_path / "state.json"
+    newsroom.settings = ArchiveSettings(map=newsroom.map, lag=lag)
+    lag.write_text('{"broker_lag": {"pickup": 1234}, "phase": "ready"}')
+    await expect(row).to_contain_text("1,234")
+    await page.get_by_label("Only those that read deprecated versions").check()
+    await expect(rows).to_have_count(1)
+    await page.get_by_label("Find subscriptions").fill("Counter")
+    await page.wait_for_url("**/console/subscriptions?q=Counter&deprecated=yes")
+    other = await visit(page.url)
+    await expect(other.locator("tbody tr")).to_have_count(1)
+    await expect(other.get_by_label("Find subscriptions")).to_have_value("Counter")
+    await other.get_by_role("link", name="Dead letters of pickup-pizza-boxed").click()
+    await other.wait_for_url("**/console/dead-letters?app=pickup&subscription=pickup-pizza-boxed")
+
+
+async def test_what_a_view_shows_is_in_its_address(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(newsroom.url)
+    await box(page, "kitchen").click()
+    await page.get_by_label("Show who reads everything").check()
+    await page.get_by_label("Filter types").fill("orderconfirmed")
+    await page.wait_for_url("**/console?chosen=kitchen&everything=yes&types=orderconfirmed")
+    other = await visit(page.url)
+    await expect(box(other, "kitchen")).to_have_attribute("aria-pressed", "true")
+    await expect(other.get_by_role("complementary", name="What is chosen")).to_contain_text("kitchen")
+    await expect(line(other, "orders archive")).to_have_count(1)
+    await expect(other.locator("tbody tr")).to_have_count(1)
+
+    await page.goto(f"{newsroom.url}/replays?consumer=tracking&type=orders.orderPlaced.v1")
+    await page.get_by_label("orders.orderCompleted.v1").check()
+    await page.get_by_label("Happened from").fill("2020-01-02T03:04:05")
+    await page.get_by_label("Events a second, at most").fill("7")
+    await page.get_by_role("button", name="Dry run").click()
+    await expect(page.locator(".dry")).to_be_visible()
+    await page.wait_for_url("**&rate=7")
+    await other.goto(page.url)
+    await expect(other.get_by_label("orders.orderPlaced.v1")).to_be_checked()
+    await expect(other.get_by_label("orders.orderCompleted.v1")).to_be_checked()
+    await expect(other.get_by_label("Happened from")).to_have_value("2020-01-02T03:04:05")
+    await expect(other.get_by_label("Events a second, at most")).to_have_value("7")
+
+
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
@@ -492,7 +557,9 @@ async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: 
     assert await flow.evaluate("element => getComputedStyle(element).animationName") == "none"
 
 
-@pytest.mark.parametrize("view", ["", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions"])
+@pytest.mark.parametrize(
+    "view", ["", "/subscriptions", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions"]
+)
 @pytest.mark.parametrize(
     "how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
 )
@@ -502,7 +569,7 @@ async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, 
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     page = await visit(f"{newsroom.url}{view}", reduced_motion="reduce", **how)
     await expect(page.locator(".live")).to_have_text("Live")
-    await expect(page.locator(".box, .events > li, .letter, .kinds label, .old").first).to_be_visible()
+    await expect(page.locator(".box, .events > li, .letter, .kinds label, .old, tbody tr").first).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     completed = await Axe().run(page)
     assert completed.violations_count == 0, completed.generate_report()

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from tests.support.newsroom import Newsroom, contract_map
 
 from tidings.messages.envelope import timestamp
 from tidings.web.guard import PAGE_POLICY
+from tidings_archive import consumers
 from tidings_archive.console import STATIC, VIEWS, WINDOW
 from tidings_archive.settings import ArchiveSettings
+from tidings_cli.up import system
+from tidings_cli.up.state import RunState
+from tidings_cli.up.system import Options
 
 VENDORED = Path(STATIC) / "vendor"
 
@@ -159,3 +164,30 @@ async def test_a_dry_run_is_refused_as_the_replay_would_be(
     assert answer.status_code == status
     assert why is None or why in answer.json()["detail"]
     assert (await http.post("/deadletters/99/replay?dryRun=true", json={})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "waiting"),
+    [
+        (None, None),
+        (b'{"phase": "ready", "broker_lag": {"pickup": 3}}', {"pickup": 3}),
+        (b'{"broker_lag": {}}', {}),
+        (b'{"broker_lag": {"pick', None),
+        (b'{"broker_lag": {"pickup": "many"}}', None),
+        (b"[]", None),
+    ],
+)
+def test_what_waits_at_the_broker_is_read_where_it_is_measured(
+    tmp_path: Path, content: bytes | None, waiting: dict[str, int] | None
+) -> None:
+    assert consumers.read_lag(None) is None
+    if content is not None:
+        (tmp_path / "state.json").write_bytes(content)
+    assert consumers.read_lag(tmp_path / "state.json") == waiting
+
+
+def test_the_local_run_gives_the_archive_its_state() -> None:
+    root = Path(__file__).parents[2]
+    [archive] = [each.service for each in system.read(root, Options()).instances if each.service.name == "archive"]
+    assert archive.environment["ARCHIVE_LAG"] == "${run}/state.json"
+    assert "broker_lag" in {field.name for field in msgspec.structs.fields(RunState)}

@@ -16,14 +16,21 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from tidings.web.pages import Assets, page_router
-from tidings_archive import deadletters, event_queries
+from tidings_archive import consumers, deadletters, event_queries
 from tidings_archive.access import CurrentClient, Role, require_reader
 from tidings_archive.api import CurrentDatabase
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_archive.tables import events
 
 STATIC = str(files("tidings_archive") / "static")
-VIEWS = ("/console", "/console/events", "/console/dead-letters", "/console/replays", "/console/versions")
+VIEWS = (
+    "/console",
+    "/console/subscriptions",
+    "/console/events",
+    "/console/dead-letters",
+    "/console/replays",
+    "/console/versions",
+)
 """Paths that the page's router handles."""
 WINDOW = 60.0
 """Seconds over which events are counted."""
@@ -49,6 +56,9 @@ class Live(BaseModel):
     window: float = Field(description="Length of the period, in seconds")
     events: dict[str, int] = Field(description="Events in the period, by type and version")
     dead_letters: dict[str, int] = Field(serialization_alias="deadLetters", description="Open dead letters, by app")
+    waiting: dict[str, int] | None = Field(
+        description="Events that wait at the broker, by app, where any do; null: not measured (see ARCHIVE_LAG)"
+    )
 
 
 @router.get("/console/me", summary="Get the client's identity and rights")
@@ -65,11 +75,12 @@ async def get_me(client: CurrentClient, chosen: Chosen) -> Me:
 
 
 @router.get("/console/live", dependencies=[Depends(require_reader)], summary="Get current activity")
-async def get_live(database: CurrentDatabase) -> Live:
-    """Return the events of the last minute, by the archive's clock, and the open dead letters."""
+async def get_live(database: CurrentDatabase, chosen: Chosen) -> Live:
+    """Return the events of the last minute, by the archive's clock, the open dead letters, and the consumers' lag."""
     async with database.connect(write=False) as connection:
         recent = await event_queries.count_by_type(connection, events.c.happened >= time.time() - WINDOW)
-        return Live(window=WINDOW, events=recent, dead_letters=await deadletters.count_open_by_app(connection))
+        failed = await deadletters.count_open_by_app(connection)
+    return Live(window=WINDOW, events=recent, dead_letters=failed, waiting=consumers.read_lag(chosen.lag))
 
 
 @router.get(

@@ -72,6 +72,11 @@ class ArchiveSettings(BaseSettings):
     map: Path | None = Field(
         default=None, description="File written by `tidings render -o map`, from which the console draws its map"
     )
+    lag: Path | None = Field(
+        default=None,
+        description="JSON file with the number of events that wait at the broker for each app, under `broker_lag`: "
+        "`state.json` of `tidings up`, for the console",
+    )
     token: SecretStr | None = Field(
         default=None, description="ReplayOrder of whoever changes something, as `Authorization: Bearer …`"
     )

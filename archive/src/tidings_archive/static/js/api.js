@@ -50,10 +50,10 @@ export async function ask(path, { query = {}, body, signal } = {}) {
   }
 }
 
-/** A query as an address has it. */
+/** A query as an address has it; the values of a list are repeated. */
 export function spelled(query) {
   const words = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== "" && value !== null && value !== undefined) words.set(name, value);
+  for (const [name, value] of Object.entries(query)) for (const each of [value].flat()) if (each !== "" && each !== null && each !== undefined) words.append(name, each);
   return words.size ? `?${words}` : "";
 }
 

@@ -1,6 +1,6 @@
 /** The console: the view of each path, notices and badges. */
 
-import { connection } from "./api.js";
+import { connection, spelled } from "./api.js";
 import { fill, h } from "./dom.js";
 import { navigate, offerThemes } from "./frame.js";
 import { icon } from "./icons.js";
@@ -10,15 +10,20 @@ import { deadLetters } from "./views/deadletters.js";
 import { events } from "./views/events.js";
 import { map } from "./views/map.js";
 import { replays } from "./views/replays.js";
+import { subscriptions } from "./views/subscriptions.js";
 import { versions } from "./views/versions.js";
 
 const VIEWS = {
   "/console": { nav: "map", title: "Live map", show: map },
+  "/console/subscriptions": { nav: "subscriptions", title: "Subscriptions", show: subscriptions },
   "/console/events": { nav: "events", title: "Events", show: events },
   "/console/dead-letters": { nav: "dead-letters", title: "Dead letters", show: deadLetters },
   "/console/replays": { nav: "replays", title: "Replays", show: replays },
   "/console/versions": { nav: "versions", title: "Deprecated versions", show: versions },
 };
+
+/** Keep what a view shows in its address, so that the address can be shared. */
+const keep = (query) => history.replaceState(null, "", location.pathname + spelled(query));
 
 function showNotice() {
   const told = connection.away && h("p", { class: "notice" }, icon("offline"), connection.away);
@@ -38,6 +43,6 @@ follow(["map"], () => badge("old", stillRead(state.map).length, "deprecated and 
 state.start();
 navigate(
   "Pizza Console",
-  (path) => [VIEWS[path.replace(/\/$/, "")] ?? VIEWS["/console"], { query: new URLSearchParams(location.search) }],
+  (path) => [VIEWS[path.replace(/\/$/, "")] ?? VIEWS["/console"], { keep, query: new URLSearchParams(location.search) }],
   (path) => path in VIEWS,
 );

@@ -64,6 +64,13 @@ export function searchFields(wanted, special) {
 export const MOMENT_FIELD = { type: "datetime-local", step: 1 };
 const isMoment = (attributes) => attributes?.type === MOMENT_FIELD.type;
 
+/** A team and how to reach it. Only addresses that a browser may open safely are links. */
+export function owner({ owner: team, contact }) {
+  if (!team) return h("span", { class: "soft small owner" }, "nobody is named");
+  const address = /^https?:\/\//.test(contact) ? contact : /^[^\s@:]+@[^\s@:]+$/.test(contact) ? `mailto:${contact}` : null;
+  return h("span", { class: "soft small owner" }, `team ${team}`, contact && [", ", address ? h("a", { href: address }, contact) : contact]);
+}
+
 /** JSON for people to read. */
 export const json = (value) => h("pre", { class: "json", tabindex: 0, role: "region", "aria-label": "JSON" }, JSON.stringify(value, null, 2));
 

@@ -13,7 +13,7 @@ class State extends EventTarget {
   map = NOTHING;
   /** Why there is no map, in words of the archive. */
   unmapped = null;
-  live = { window: 60, events: {}, deadLetters: {} };
+  live = { window: 60, events: {}, deadLetters: {}, waiting: null };
   totals = {};
   looks = [];
   known = false;

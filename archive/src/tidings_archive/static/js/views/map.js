@@ -10,9 +10,9 @@ import { bare, many, number, short } from "../words.js";
 
 const NARROW = matchMedia("(max-width: 760px)");
 
-export function map(main) {
-  let chosen = null; // the id of a service or a line
-  let everything = false;
+export function map(main, { keep, query }) {
+  let chosen = query.get("chosen"); // the id of a service or a line
+  let everything = query.has("everything");
   let drawn = { services: [], lines: [] };
   let marks = new Map(); // what changes while it is live, by id
 
@@ -20,7 +20,7 @@ export function map(main) {
   const figures = h("dl", { class: "figures" });
   const canvas = h("div", { class: "canvas", tabindex: 0, role: "region", "aria-label": "Map of services; more of it may be at the side" });
   const panel = h("aside", { class: "panel", "aria-label": "What is chosen", "aria-live": "polite" });
-  const all = h("input", { type: "checkbox", id: "everything", onchange: () => { everything = all.checked; draw(); } });
+  const all = h("input", { type: "checkbox", id: "everything", checked: everything, onchange: () => { everything = all.checked; kept(); draw(); } });
   const legend = h(
     "div",
     { class: "legend" },
@@ -30,11 +30,13 @@ export function map(main) {
     h("label", { class: "switch", for: "everything" }, all, "Show who reads everything"),
   );
   const board = h("div", { class: "map card" }, h("div", { class: "map-main" }, legend, canvas), panel);
-  const types = typesTable();
+  const kept = () => keep({ chosen, everything: everything ? "yes" : "", types: types.wanted() });
+  const types = typesTable(query.get("types") ?? "", kept);
   main.append(top, figures, board, types.element);
 
   const choose = (id) => {
     chosen = chosen === id ? null : id;
+    kept();
     mark();
     show();
     if (marks.get(chosen) && canvas.scrollWidth > canvas.clientWidth) marks.get(chosen).element.scrollIntoView({ inline: "center", block: "nearest" });
@@ -223,8 +225,10 @@ function aboutLine(line) {
 function aboutService(name) {
   const { publishes, reads } = of(state.map, name);
   const failed = state.live.deadLetters[name] ?? 0;
+  const waiting = state.live.waiting?.[name] ?? 0;
   return [
     h("h2", null, service(name)),
+    waiting > 0 && h("p", null, `${many(waiting, "event")} waiting at the broker`),
     failed > 0 && h("p", null, h("a", { class: "button warn", href: deadLettersAt({ app: name }) }, many(failed, "open dead letter"))),
     h("h3", null, `Publishes ${many(publishes.length, "type")}`),
     h("ul", { class: "plain" }, publishes.map(({ type, intent }) => typeLine(type, ofType(state.live.events, type), intent === "Command" && h("span", { class: "tag" }, "command"), readersOf(state.map, type).every(({ pattern }) => pattern) && h("span", { class: "tag mild" }, "unread")))),

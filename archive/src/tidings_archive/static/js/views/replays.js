@@ -4,29 +4,29 @@ import { ask, Problem, repeatedly } from "../api.js";
 import { sure } from "../dialog.js";
 import { fill, h, speak } from "../dom.js";
 import { icon } from "../icons.js";
-import { alert, head, nothing, service } from "../parts.js";
+import { alert, head, MOMENT_FIELD, nothing, service } from "../parts.js";
 import { follow, state } from "../state.js";
 import { consumers, kindsOf } from "../system.js";
-import { ago, instant, many, moment, number } from "../words.js";
+import { ago, instant, local, many, moment, number } from "../words.js";
 
 const EVERY = 2000; // milliseconds
 const LATEST = 20;
 const WHICHEVER = "*";
 const DEAD_LETTERS = "deadLetters";
 
-export function replays(main, { query }) {
+export function replays(main, { keep, query }) {
   const [top, end] = head("Replays", "Send events of the archive to one consumer again. What it has handled already, it drops.");
   const past = latest();
-  const form = order(query, past.look);
+  const form = order(query, keep, past.look);
   main.append(top, form.element, h("h2", { class: "after-form" }, "The latest"), past.element);
   const unfollow = follow(["map"], form.draw);
   return () => [past.stop, unfollow, end].forEach((each) => each());
 }
 
 /** What is to be sent; a change of it puts the last dry run aside. */
-function order(query, done) {
+function order(query, keep, done) {
   let consumer = query.get("consumer") ?? "";
-  let subscription = "";
+  let subscription = query.get("subscription") ?? "";
   const chosen = new Set(query.getAll("type"));
   const who = h("div", { class: "fields" });
   const kinds = h("fieldset", { class: "kinds" });
@@ -35,9 +35,9 @@ function order(query, done) {
   const field = (name, props) => h("input", { id: `replay-${name}`, class: "field", autocomplete: "off", oninput: aside, ...props });
   const about = {
     correlationId: field("correlation", { type: "search", spellcheck: "false", value: query.get("correlationId") ?? "" }),
-    since: field("since", { type: "datetime-local", step: 1 }),
-    until: field("until", { type: "datetime-local", step: 1 }),
-    rate: field("rate", { type: "number", min: 0.1, step: "any", inputmode: "decimal", placeholder: "as the archive is set" }),
+    since: field("since", { ...MOMENT_FIELD, value: local(query.get("since")) }),
+    until: field("until", { ...MOMENT_FIELD, value: local(query.get("until")) }),
+    rate: field("rate", { type: "number", min: 0.1, step: "any", inputmode: "decimal", placeholder: "as the archive is set", value: query.get("rate") ?? "" }),
   };
   const labelled = (input, label) => h("div", { class: "find" }, h("label", { for: input.id }, label), input);
   const select = (id, names, onchange) => h("select", { id, class: "field", "data-key": id, onchange: ({ target }) => { onchange(target.value); aside(); draw(); } }, names);
@@ -74,6 +74,8 @@ function order(query, done) {
   async function rehearse(event) {
     event.preventDefault();
     const wanted = asked();
+    const { since, until, correlationId, ratePerSecond: rate } = wanted;
+    keep({ consumer, subscription, type: [...chosen], correlationId, since, until, rate });
     try {
       const counted = await ask("/replays", { query: { dryRun: true }, body: wanted });
       fill(outcome, rehearsed(counted, wanted, () => send(wanted, counted.matched, () => { aside(); done(); })));

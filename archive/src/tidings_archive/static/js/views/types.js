@@ -1,22 +1,27 @@
 /** Every event type in a table: whose it is, who reads it, how much of it there is. */
 
 import { fill, h } from "../dom.js";
-import { eventsAt, service, version } from "../parts.js";
+import { eventsAt, owner, service, version } from "../parts.js";
 import { state } from "../state.js";
 import { ofType, readersOf } from "../system.js";
 import { many, number } from "../words.js";
 
 const FIRST = 12; // rows, until all are asked for
 
-export function typesTable() {
-  let wanted = "";
+/**
+ * @param {string} first what to filter by at first
+ * @param {() => void} changed called when that has changed
+ */
+export function typesTable(first, changed) {
+  let wanted = first;
   let all = false;
   const rows = h("tbody");
   const found = h("p", { class: "soft small", role: "status" });
   const field = h("input", {
-    type: "search", id: "type-filter", class: "field", placeholder: "Type, service or team", autocomplete: "off",
+    type: "search", value: first, id: "type-filter", class: "field", placeholder: "Type, service or team", autocomplete: "off",
     oninput: () => {
       wanted = field.value.trim().toLowerCase();
+      changed();
       update();
     },
   });
@@ -31,7 +36,7 @@ export function typesTable() {
   );
 
   function update() {
-    const shown = state.map.types.filter(({ type, producers, owner }) => [type, owner, ...producers, ...readersOf(state.map, type).map(({ app }) => app)].some((word) => word.toLowerCase().includes(wanted)));
+    const shown = state.map.types.filter(({ type, producers, owner: team }) => [type, team, ...producers, ...readersOf(state.map, type).map(({ app }) => app)].some((word) => word.toLowerCase().includes(wanted)));
     const part = all || wanted ? shown : shown.slice(0, FIRST);
     fill(rows, part.map(row));
     more.hidden = part.length === shown.length;
@@ -39,10 +44,10 @@ export function typesTable() {
     found.textContent = wanted ? `${many(shown.length, "type")} of ${state.map.types.length}` : "";
     element.hidden = state.map.types.length === 0;
   }
-  return { element, update };
+  return { element, update, wanted: () => wanted };
 }
 
-function row({ type, intent, description, owner, producers, versions }) {
+function row({ type, intent, description, producers, versions, ...whose }) {
   const readers = readersOf(state.map, type).filter(({ pattern }) => !pattern);
   const lately = ofType(state.live.events, type);
   return h(
@@ -54,7 +59,7 @@ function row({ type, intent, description, owner, producers, versions }) {
       h("a", { href: eventsAt({ type }), "data-key": `type ${type}`, title: description }, type),
       versions.filter(({ state: stands }) => stands !== "Retired").map(version),
       intent === "Command" && h("span", { class: "tag" }, "command"),
-      h("span", { class: "soft small owner" }, `team ${owner}`),
+      owner(whose),
     ),
     h("td", { "data-name": "Published by" }, producers.map(service)),
     h("td", { "data-name": "Read by" }, readers.length ? [...new Set(readers.map(({ app }) => app))].map(service) : h("span", { class: "soft" }, "nobody by name")),

@@ -1,7 +1,7 @@
 /** What is on its way out: deprecated versions, who still reads them, until when, and whether they are still told. */
 
 import { fill, h } from "../dom.js";
-import { eventsAt, head, nothing, service } from "../parts.js";
+import { eventsAt, head, nothing, owner, service } from "../parts.js";
 import { follow, state } from "../state.js";
 import { date, daysUntil, many, number } from "../words.js";
 
@@ -33,7 +33,7 @@ function card({ type, version, removal, alternative, readers }) {
     h("div", { class: "letter-main" },
       h("h2", { id }, type, h("span", { class: "version deprecated" }, version), alternative && h("span", { class: "instead" }, "read ", h("span", { class: "version active" }, alternative), " instead")),
       h("p", { class: readers.length ? "verdict used" : "verdict" }, readers.length ? `${many(readers.length, "subscription")} still ${readers.length === 1 ? "reads" : "read"} it` : "Nobody reads it by name any more"),
-      readers.length > 0 && h("ul", { class: "plain" }, readers.map(({ app, subscription }) => h("li", null, service(app), h("span", null, subscription)))),
+      readers.length > 0 && h("ul", { class: "plain" }, readers.map(({ app, subscription }) => h("li", null, service(app), h("span", null, subscription), owner(state.map.subscriptions.find((each) => each.name === subscription && each.app === app) ?? {})))),
     ),
     h("dl", { class: "facts" },
       h("dt", null, "Removed"),

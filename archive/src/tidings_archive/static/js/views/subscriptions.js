@@ -1,0 +1,57 @@
+/** Every subscription: whose it is, how to reach its team, what it reads, and what waits for it. */
+
+import { fill, h } from "../dom.js";
+import { deadLettersAt, head, nothing, owner, service } from "../parts.js";
+import { follow, state } from "../state.js";
+import { many, number } from "../words.js";
+
+const HEADS = ["Subscription", "Service and team", "Reads", "Waiting", "Dead letters"];
+
+export function subscriptions(main, { keep, query }) {
+  const [top, end] = head("Subscriptions", "Who reads what, whom to ask about it, and how many events wait for it at the broker.");
+  const text = h("input", { id: "find-subscription", type: "search", class: "field", autocomplete: "off", placeholder: "Name, service, team or type", value: query.get("q") ?? "", oninput: changed });
+  const old = h("input", { type: "checkbox", checked: query.has("deprecated"), onchange: changed });
+  const rows = h("tbody");
+  const found = h("p", { class: "soft small", role: "status" });
+  const result = h("div", { class: "result" });
+  const table = h("div", { class: "types" }, h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Table of subscriptions" }, h("table", null, h("thead", null, h("tr", null, HEADS.map((name, index) => h("th", { scope: "col", class: index > 2 ? "right" : null }, name)))), rows)), found);
+  const filters = h("div", { class: "filters" }, h("div", { class: "filter" }, h("label", { class: "unseen", for: "find-subscription" }, "Find subscriptions"), text), h("label", { class: "switch" }, old, "Only those that read deprecated versions"));
+  main.append(top, filters, result);
+
+  function changed() {
+    keep({ q: text.value.trim(), deprecated: old.checked ? "yes" : "" });
+    draw();
+  }
+
+  function draw() {
+    const all = state.map.subscriptions;
+    if (!all.length) return fill(result, nothing("warning", "There is no map yet", state.unmapped ?? "One moment…"));
+    const wanted = text.value.trim().toLowerCase();
+    const fits = ({ name, app, owner: team, reads }) => [name, app, team, ...Object.keys(reads)].some((word) => word.toLowerCase().includes(wanted));
+    const shown = all.filter((each) => fits(each) && (!old.checked || deprecated(each).size));
+    fill(rows, shown.map(row));
+    found.textContent = `${many(shown.length, "subscription")} of ${all.length}`;
+    return table.isConnected || fill(result, table);
+  }
+  const unfollow = follow(["map", "live"], draw);
+  return () => [unfollow, end].forEach((each) => each());
+}
+
+/** The deprecated versions that a subscription reads by name, such as `orders.orderConfirmed.v1`. */
+const deprecated = ({ name, app }) => new Set(state.map.deprecated.filter(({ readers }) => readers.some((each) => each.app === app && each.subscription === name)).map(({ type, version }) => `${type}.${version}`));
+
+function row(each) {
+  const { name, app, reads, pattern, suspended, eventsPerSecond } = each;
+  const { waiting } = state.live;
+  const old = deprecated(each);
+  const version = (type, of) => h("span", { class: old.has(`${type}.${of}`) ? "version deprecated" : "version" }, old.has(`${type}.${of}`) ? `${of} deprecated` : of);
+  return h(
+    "tr",
+    null,
+    h("th", { scope: "row" }, name, suspended && h("span", { class: "tag mild" }, "suspended"), eventsPerSecond !== null && h("span", { class: "tag" }, `${eventsPerSecond}/s`)),
+    h("td", { "data-name": "Service" }, service(app), owner(each)),
+    h("td", { "data-name": "Reads" }, pattern ? `everything, ${many(Object.keys(reads).length, "type")}` : Object.entries(reads).map(([type, versions]) => h("div", null, type, " ", versions.map((of) => version(type, of))))),
+    h("td", { class: `right number${waiting?.[app] ? " busy" : ""}`, "data-name": "Waiting", title: "for all subscriptions of the service" }, waiting ? number(waiting[app] ?? 0) : "not measured"),
+    h("td", { class: "right", "data-name": "Dead letters" }, h("a", { href: deadLettersAt({ app, subscription: name }), "data-key": `letters ${app} ${name}`, "aria-label": `Dead letters of ${name}` }, "Show")),
+  );
+}
