@@ -94,6 +94,7 @@ async def test_live_counts_the_last_minute_and_open_dead_letters(newsroom: Newsr
     await http.post(f"/deadletters/{letter['number']}/discard", json={"by": "ada", "reason": "a test"})
     assert (await http.get("/console/live")).json() == {
         "window": WINDOW,
+        "waiting": None,
         "events": {"orders.orderPlaced.v1": 2},
         "deadLetters": {"pickup": 1},
     }
