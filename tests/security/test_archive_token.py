@@ -20,7 +20,7 @@ from tidings_operator.archive import ArchiveError, Archives
 
 __all__ = ["ports", "serve"]
 HINT = "kubectl get secret x"
-CHANGES = ("/replays", "/replays/r-1/cancel", "/deadletters/1/replay", "/deadletters/1/discard")
+CHANGES = ("/replays", "/replays/r-1/cancel", "/deadletters/1/replay", "/deadletters/1/discard", "/deadletters/redrive")
 
 
 @pytest_asyncio.fixture
@@ -62,6 +62,7 @@ async def test_nothing_is_changed_under_the_pretence_of_a_dry_run(newsroom: News
         for path, body in (
             ("/deadletters/1/discard", {"by": "eve", "reason": "mine"}),
             ("/deadletters/1/replay", {"by": "eve"}),
+            ("/deadletters/redrive", {"by": "eve"}),
             ("/replays", {"consumer": "pickup", "by": "eve"}),
             ("/replays/r-1/cancel", {}),
         ):
