@@ -15,13 +15,16 @@ import pytest
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]  # it has no types
 from nats import connect
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
+from redis import Redis
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
 
 from tidings.brokers.jetstream import ensure_streams, missing
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers, queue_name
-from tidings_cli.testing.programs import Ports, rabbitmq_server
+from tidings.brokers.redis import pending
+from tidings.brokers.watch import BrokerWatch, Found
+from tidings_cli.testing.programs import Ports, rabbitmq_server, redis_server
 from tidings_cli.up import state
 from tidings_cli.up.run import Run, running
 from tidings_cli.up.system import Options
@@ -35,6 +38,15 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 def rabbitmq(ports: Ports) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def redis_alone(ports: Ports) -> Iterator[Redis]:
+    """Run a Redis for the tests of this file only; gives a client."""
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, redis_server(Path(folder), ports.take()) as address:
+        host, port = address.split(":")
+        with Redis(host=host, port=int(port)) as client:
+            yield client
 
 
 async def lose_everything(run: Run, *, recreated: bool) -> None:
@@ -200,3 +212,50 @@ async def until_reported(run: Run) -> str:
 async def test_streams_that_are_missing_and_consumers_that_no_one_serves_are_detected(nats: str) -> None:
     await ensure_streams(nats, ["a.b.v1"])
     assert await missing(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")]) == (["c.d.v1"], [("x", "a.b.v1")])
+
+
+@pytest.mark.parametrize(
+    ("commands", "is_lost"),
+    [
+        ([["FLUSHALL"]], True),
+        ([["DEL", TOPIC]], True),
+        ([["DEL", TOPIC], ["XGROUP", "CREATE", TOPIC, "receiver", "0", "MKSTREAM"]], True),
+        ([["DEL", TOPIC], *[["XADD", TOPIC, "*", "data", "later"]] * 5], True),
+        ([["SET", TOPIC, "no stream"]], True),
+        ([["RENAME", TOPIC, "elsewhere"], *[["XADD", TOPIC, "*", "data", "later"]] * 3], True),
+        ([["XADD", TOPIC, "*", "data", "later"]], False),
+        ([["XTRIM", TOPIC, "MAXLEN", "1"], ["XADD", TOPIC, "*", "data", "later"]], False),
+        ([*[["XADD", TOPIC, "*", "data", "later"]] * 5, ["XTRIM", TOPIC, "MAXLEN", "2"]], False),
+        ([["XTRIM", TOPIC, "MAXLEN", "0"]], False),
+        ([["XGROUP", "DESTROY", TOPIC, "receiver"]], False),
+    ],
+)
+async def test_a_redis_stream_that_starts_anew_was_lost(
+    commands: list[list[str]], is_lost: bool, redis_alone: Redis
+) -> None:
+    """daprd recreates the stream and its group within milliseconds, so that nothing is missing when the watch looks."""
+    redis_alone.flushall()
+    redis_alone.xgroup_create(TOPIC, "receiver", "0", mkstream=True)
+    url = f"redis://127.0.0.1:{redis_alone.get_connection_kwargs()['port']}"
+    watched = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], [("receiver", {"spec": {"topic": TOPIC}})])
+    assert await watched.look() == Found()
+    for _ in range(3):
+        redis_alone.xadd(TOPIC, {"data": b"\xff\xfe"})
+    assert await watched.look() == Found()
+    for command in commands:
+        redis_alone.execute_command(*command)  # type: ignore[no-untyped-call]
+    later = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], [])
+    later.resume(watched)
+    assert await later.look() == Found((TOPIC,) if is_lost else ())
+    assert await later.look() == Found()
+
+
+def test_waiting_entries_of_any_bytes_are_counted(redis_alone: Redis) -> None:
+    """Where entries were deleted, Redis does not know how many wait, and they are read one by one."""
+    redis_alone.flushall()
+    redis_alone.xgroup_create(TOPIC, "receiver", "0", mkstream=True)
+    entries = [redis_alone.xadd(TOPIC, {"data": b"\xff\xfe"}) for _ in range(3)]
+    redis_alone.xreadgroup("receiver", "one", {TOPIC: ">"}, count=1)
+    redis_alone.xdel(TOPIC, entries[1])
+    url = f"redis://127.0.0.1:{redis_alone.get_connection_kwargs()['port']}"
+    assert pending(url, [TOPIC]) == {(TOPIC, "receiver"): 2}

@@ -117,7 +117,7 @@ class Settings:
     kafka_url: str = ""
     """Address of Kafka; empty for other brokers, or if topics are managed elsewhere."""
     redis_url: str = ""
-    """URL of Redis, where only counts are read; empty for other brokers."""
+    """URL of Redis, where nothing is created; empty for other brokers."""
     partitions: int = DEFAULT_PARTITIONS
     """Number of partitions of created Kafka topics."""
     replicas: int

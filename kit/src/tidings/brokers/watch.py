@@ -2,7 +2,8 @@
 
 A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
 that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
-consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself.
+consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself, so that
+on Redis a loss shows only as a stream that has started anew.
 
 On Kafka daprd goes on reading a topic that was deleted and created again at the old position, where there is nothing;
 Kafka's refusal ends the reading for good (docs/upstream/kafka-closed-claim.md). A topic's id shows that it is another.
@@ -94,6 +95,8 @@ class BrokerWatch:
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
     _topic_ids: dict[str, str] = field(default_factory=dict)
     """Of the Kafka topics, when last observed."""
+    _positions: dict[str, redis.Position] = field(default_factory=dict)
+    """Of the Redis streams, when last observed."""
     _stale: set[Reader] = field(default_factory=set)
     """Readers of lost Kafka topics whose sidecars have not been restarted since."""
 
@@ -136,6 +139,7 @@ class BrokerWatch:
             StreamError: NATS does not answer.
             QueueError: RabbitMQ does not answer.
             TopicError: Kafka does not answer.
+            GroupError: Redis does not answer.
 
         """
         if self.kind == "nats":
@@ -160,7 +164,7 @@ class BrokerWatch:
             return Found(tuple(queues), idle, orphaned)
         if self.kind == "kafka":
             return await self._look_at_topics()
-        return Found()
+        return await self._look_at_redis()
 
     async def pending(self) -> Mapping[tuple[str, str], int]:
         """Return how many messages wait for each app, by topic (on NATS, its stream) and app.
@@ -221,10 +225,17 @@ class BrokerWatch:
         self._stale = {reader for reader in self.readers if reader[1] in lost or reader in self._stale}
         return Found(tuple(sorted(lost)), tuple(sorted(self._stale)))
 
+    async def _look_at_redis(self) -> Found:
+        positions = await asyncio.to_thread(redis.positions, self.url, self.topics)
+        lost = [topic for topic, before in self._positions.items() if before.is_lost(positions.get(topic))]
+        self._positions = positions
+        return Found(tuple(lost))
+
     def resume(self, before: BrokerWatch) -> None:
         """Take over what an earlier watch of the same broker has observed."""
         self._unread = dict(before._unread)
         self._topic_ids, self._stale = dict(before._topic_ids), set(before._stale)
+        self._positions = dict(before._positions)
 
     def to_reopen(self, actual: Found, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
