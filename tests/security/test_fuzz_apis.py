@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = sorted(item.name for item in (ROOT / "services").iterdir() if (item / "pyproject.toml").is_file())
 ON_POSTGRESQL = "archive-on-postgresql"
 PATIENCE = 60.0
+pytestmark = pytest.mark.timeout(max(120, 4 * EXAMPLES))  # a longer run may take longer
 __all__ = ["ports", "postgres"]
 
 TEXTS = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -22,22 +24,31 @@ class Counted(Event):
     item: str
 
 
+@event("shop.itemSummed")
+class Summed(Event):
+    count: int
+
+
 class Stock(Event):
     count: int = 0
 
 
 class Shop:
-    def __init__(self) -> None:
+    def __init__(self, sidecar: MemorySidecar | None = None) -> None:
+        self.publishes = sidecar is not None
         self.now = datetime.fromtimestamp(NOW, UTC)
         self.handled = 0
         handlers = Handlers()
         handlers.on(Counted)(self.count)
-        self.service = Service("shop", handlers, sidecar=MemorySidecar("shop"), clock=lambda: self.now)
+        self.sidecar = sidecar or MemorySidecar("shop")
+        self.service = Service("shop", handlers, sidecar=self.sidecar, clock=lambda: self.now)
 
     async def count(self, counted: Counted, context: StateContext) -> None:
         stock = await context.load(Stock, counted.item) or Stock()
         self.handled += 1
         context.save(counted.item, Stock(count=stock.count + 1))
+        if self.publishes:
+            context.publish(Summed(count=stock.count + 1))
 
     async def deliver(self, number: int) -> None:
         body = Envelope(
@@ -71,6 +82,24 @@ async def test_a_jump_empties_no_inbox(jump: timedelta, known: int) -> None:
         await shop.deliver(number)
     assert shop.handled == known + 30
     await shop.service.stop()
+
+
+@pytest.mark.parametrize("ahead", [0, 8, -11_000, -21_000, 2_000_000])
+@pytest.mark.parametrize("jump", [0, 9, -400])
+async def test_two_replicas_whose_clocks_disagree_by_days_publish_each_fact_once(ahead: int, jump: int) -> None:
+    sidecar = MemorySidecar("shop")
+    replicas = [Shop(sidecar), Shop(sidecar)]
+    replicas[1].now += timedelta(days=ahead)
+    for replica in replicas:
+        await replica.service.start()
+    for first in range(0, 40, 4):
+        if first == 20:
+            replicas[0].now += timedelta(days=jump)
+        await asyncio.gather(*(replica.deliver(number) for number in range(first, first + 4) for replica in replicas))
+    for replica in replicas:
+        await replica.service.stop()
+    facts = Counter(fact["data"]["count"] for fact in sidecar.broker.events("shop.itemSummed.v1"))
+    assert facts == Counter(range(1, 41))
 
 
 def test_old_entries_go_with_time_and_the_last_hundred_stay() -> None:
