@@ -477,11 +477,11 @@ def mentioned(schema: dict[str, Any]) -> Iterator[str]:
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> tuple[Schema, Schema]:
+def changes(draw: st.DrawFn, of: st.SearchStrategy[Schema] = schemas) -> tuple[Schema, Schema]:
     """Draw a schema and what becomes of it: another one, or the same with one part lost or replaced."""
-    old = draw(schemas)
+    old = draw(of)
     if draw(st.integers(0, 3)) == 0:
-        return old, draw(schemas)
+        return old, draw(of)
     new = copy.deepcopy(old)
     place = draw(st.sampled_from([*in_place(new)]))
     if place:
@@ -491,7 +491,7 @@ def changes(draw: st.DrawFn) -> tuple[Schema, Schema]:
             and name not in ("dependentRequired", "properties", "dependentSchemas")
             and draw(st.booleans())
         ):
-            place[name] = draw(schemas)
+            place[name] = draw(of)
         else:
             del place[name]
     return old, new
