@@ -23,7 +23,6 @@ KIND = "kind-"
 CURRENT = "current"
 """Stands for the context of the kubeconfig at hand, if it is kind's."""
 T = TypeVar("T")
-_IMAGE = re.compile(r"""^\s*(?:- )?(?:image|dapr\.io/sidecar-image): ["']?([^\s"']+)["']?\s*$""", re.MULTILINE)
 
 
 class Refused(Exception):

@@ -13,8 +13,6 @@ from tidings_plan.celtree import Tree
 MAX_STEPS = 1_000_000_000
 """About one second."""
 EVENT_BYTES = 1 << 20
-ELEMENTS = EVENT_BYTES // 2
-"""Maximum elements in an event of that size: a digit and a comma each."""
 _NODE = 50
 _LOOP = 6 * _NODE
 _READ_WHOLE = frozenset(("contains", "startsWith", "endsWith", "@in", "_+_", "string", "int", "uint", "double", "size"))
