@@ -352,6 +352,7 @@ def test_the_archive_may_use_postgres_and_own_tokens() -> None:
         ({"tokens": {"apiSecret": "one", "appSecret": "one"}}, "name two Secrets"),
         ({"component": {"kind": "nats"}}, "archive.component.existingSecret"),
         ({"tokenSecret": "x"}, "tokenSecret"),
+        ({"namespaces": ["shop", "pizza"], "url": "http://archive.shop.svc"}, "write {namespace} in it"),
     ],
 )
 def test_wrong_values_of_the_archive_are_rejected_with_the_fix(values: dict[str, Any], message: str) -> None:
