@@ -523,6 +523,28 @@ async def test_deprecated_versions_list_their_readers(newsroom: Newsroom, visit:
     await expect(page.get_by_role("link", name="Versions 1 deprecated and still read")).to_be_visible()
 
 
+async def test_the_audit_page_shows_who_changed_what(newsroom: Newsroom, visit: Open) -> None:
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
+    page = await visit(f"{newsroom.url}/audit")
+    await expect(page.get_by_role("heading", name="No entries")).to_be_visible()
+    for number, who in ((1, "Ada"), (2, "<i>Bob</i>")):
+        body = {"by": who, "reason": f"reason {number}"}
+        answer = await page.request.post(
+            f"{newsroom.url.removesuffix('/console')}/deadletters/{number}/discard", data=body
+        )
+        assert answer.status == 200
+    entries = page.locator(".audit li")
+    await expect(entries).to_have_count(2)
+    await expect(entries.first).to_contain_text("<i>Bob</i>")
+    await expect(entries.first).to_contain_text("discarded deadletter/2")
+    await page.get_by_label("Who").fill("Ada")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/audit?who=Ada")
+    await expect(entries).to_have_count(1)
+    await expect(entries).to_contain_text("reason 1")
+
+
 # -- for everybody ----------------------------------------------------------------------------------------------------
 
 
@@ -558,7 +580,7 @@ async def test_nothing_moves_for_who_wants_no_motion(newsroom: Newsroom, visit: 
 
 
 @pytest.mark.parametrize(
-    "view", ["", "/subscriptions", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions"]
+    "view", ["", "/subscriptions", "/events?correlationId=c-1", "/dead-letters", "/replays", "/versions", "/audit"]
 )
 @pytest.mark.parametrize(
     "how", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
@@ -569,7 +591,9 @@ async def test_everybody_can_use_it(newsroom: Newsroom, visit: Open, view: str, 
     await newsroom.died("pickup", BOXED, "no free shelf", **SHELF)
     page = await visit(f"{newsroom.url}{view}", reduced_motion="reduce", **how)
     await expect(page.locator(".live")).to_have_text("Live")
-    await expect(page.locator(".box, .events > li, .letter, .kinds label, .old, tbody tr").first).to_be_visible()
+    await expect(
+        page.locator(".box, .events > li, .letter, .kinds label, .old, tbody tr, .lonely").first
+    ).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     completed = await Axe().run(page)
     assert completed.violations_count == 0, completed.generate_report()

@@ -112,7 +112,9 @@ async def get_counts(database: CurrentDatabase, selection: Selected) -> dict[str
 
 
 @router.get("/audit", summary="Get the audit log")
-async def get_audit(database: CurrentDatabase, limit: Limit = 100) -> dict[str, list[AuditEntry]]:
-    """Return the latest replays and decisions about dead letters, newest first."""
+async def get_audit(
+    database: CurrentDatabase, who: Text | None = None, action: Text | None = None, limit: Limit = 100
+) -> dict[str, list[AuditEntry]]:
+    """Return the latest replays and decisions about dead letters, newest first, optionally of one user or action."""
     async with database.connect(write=False) as connection:
-        return {"entries": await audit_log.list_entries(connection, limit=limit)}
+        return {"entries": await audit_log.list_entries(connection, limit=limit, action=action, who=who)}

@@ -40,14 +40,18 @@ async def record_all(
 
 
 async def list_entries(
-    connection: AsyncConnection, target: str | None = None, limit: int = 100, *, action: str | None = None
+    connection: AsyncConnection,
+    target: str | None = None,
+    limit: int = 100,
+    *,
+    action: str | None = None,
+    who: str | None = None,
 ) -> list[AuditEntry]:
-    """Return the latest entries, newest first, optionally of one target or one action."""
+    """Return the latest entries, newest first, optionally of one target, action or user."""
     query = sa.select(audit).order_by(audit.c.seq.desc()).limit(limit)
-    if action is not None:
-        query = query.where(audit.c.action == action)
-    if target is not None:
-        query = query.where(audit.c.target == target)
+    for column, value in ((audit.c.target, target), (audit.c.action, action), (audit.c.who, who)):
+        if value is not None:
+            query = query.where(column == value)
     return [
         AuditEntry(
             at=datetime.fromtimestamp(row.at, UTC), who=row.who, action=row.action, target=row.target, detail=row.detail

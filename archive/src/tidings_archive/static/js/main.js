@@ -6,6 +6,7 @@ import { navigate, offerThemes } from "./frame.js";
 import { icon } from "./icons.js";
 import { follow, state } from "./state.js";
 import { stillRead } from "./system.js";
+import { audit } from "./views/audit.js";
 import { deadLetters } from "./views/deadletters.js";
 import { events } from "./views/events.js";
 import { map } from "./views/map.js";
@@ -20,6 +21,7 @@ const VIEWS = {
   "/console/dead-letters": { nav: "dead-letters", title: "Dead letters", show: deadLetters },
   "/console/replays": { nav: "replays", title: "Replays", show: replays },
   "/console/versions": { nav: "versions", title: "Deprecated versions", show: versions },
+  "/console/audit": { nav: "audit", title: "Audit", show: audit },
 };
 
 /** Keep what a view shows in its address, so that the address can be shared. */
