@@ -81,6 +81,28 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.1)
 
 
+async def read(http: httpx2.AsyncClient, url: str) -> Any:
+    """Read from a replica, again as long as its database does not answer in time, which on a busy machine happens."""
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await http.get(url)).status_code == 503:  # noqa: ASYNC110 - nothing tells when it answers
+            await asyncio.sleep(0.1)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def ask_first(http: httpx2.AsyncClient, urls: list[str]) -> None:
+    """Ask for a replay at the first URL that answers."""
+    for url in itertools.cycle(urls):
+        try:
+            answer = await http.post(url, json={"batch": "b-1"})
+        except httpx2.TransportError:
+            await asyncio.sleep(0.05)
+            continue
+        if answer.status_code != 503:
+            assert answer.status_code == 202, answer.text
+            return
+
+
 async def replay_ids(run: Run) -> dict[str, set[str]]:
     """Return the replay ids under which each event has gone out to pickup."""
     sent: defaultdict[str, set[str]] = defaultdict(set)
@@ -99,7 +121,7 @@ async def test_the_other_replica_ends_a_replay_of_events(run: Run, http: httpx2.
     await publish("nats", run.broker_url, CONFIRMED, list(events()))
 
     async def get(path: str) -> Any:
-        return (await http.get(f"{run.url(other)}{path}")).json()
+        return await read(http, f"{run.url(other)}{path}")
 
     async def kept() -> bool:
         return bool((await get("/counts")).get(CONFIRMED) == EVENTS)
@@ -141,8 +163,8 @@ async def test_a_batch_of_dead_letters_is_sent_by_the_other_replica(
     await publish("nats", run.broker_url, "deadletter.pickup", list(events(**failure)))
 
     async def letters(state: str) -> list[int]:
-        result = (await http.get(f"{run.url(other)}/deadletters?limit=500&state={state}")).json()["deadLetters"]
-        return [item["number"] for item in result]
+        page = await read(http, f"{run.url(other)}/deadletters?limit=500&state={state}")
+        return [item["number"] for item in page["deadLetters"]]
 
     async def kept() -> bool:
         return len(await letters("open")) == EVENTS
@@ -157,15 +179,8 @@ async def test_a_batch_of_dead_letters_is_sent_by_the_other_replica(
     async def replay(number: int) -> None:
         """Ask a replica, and the other one where the first does not answer."""
         nonlocal asked
-        for replica in itertools.cycle((victim, other) if number % 2 else (other, victim)):
-            try:
-                path = f"{run.url(replica)}/deadletters/{number}/replay"
-                answer = await http.post(path, json={"batch": "b-1"})
-            except httpx2.TransportError:
-                await asyncio.sleep(0.05)
-                continue
-            assert answer.status_code == 202, answer.text
-            break
+        replicas = (victim, other) if number % 2 else (other, victim)
+        await ask_first(http, [f"{run.url(replica)}/deadletters/{number}/replay" for replica in replicas])
         asked += 1
         if asked == EVENTS // 4:
             under_way.set()
@@ -188,5 +203,5 @@ async def test_a_batch_of_dead_letters_is_sent_by_the_other_replica(
     sent = await replay_ids(run)
     assert sorted(sent) == IDS
     assert [len(ids) for ids in sent.values()] == [1] * EVENTS, "no letter is replayed a second time"
-    outcomes = (await http.get(f"{run.url(other)}/deadletters/outcomes", params={"batch": "b-1"})).json()
+    outcomes = await read(http, f"{run.url(other)}/deadletters/outcomes?batch=b-1")
     assert (outcomes["sent"], outcomes["handled"], outcomes["unconfirmed"]) == (EVENTS, EVENTS, 0)

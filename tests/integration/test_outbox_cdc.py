@@ -123,13 +123,15 @@ async def test_the_log_is_let_go_and_its_lag_is_shown(database_url: str, monkeyp
     monkeypatch.setattr(cdc, "_CHECK", 0.05)
     world = CdcWorld(database_url)
     async with world.process() as process:
-        process.sidecar.down = True
         assert await process.deliver(counted())
+        await world.until({"apple": [1]})  # the slot exists: what was written before it is not behind it
+        process.sidecar.down = True
+        assert await process.deliver(counted(number=2))
         await ask(database_url, "create table big as select repeat('x', 1000) x from generate_series(1, 5000)")
         await poll(lambda: metrics.SLOT_LAG._value.get() > 1_000_000)
         assert 0 < metrics.SLOT_LEFT._value.get() < 80_000_000
         process.sidecar.down = False
-        await world.until({"apple": [1]})
+        await world.until({"apple": [1, 2]})
         await poll(lambda: metrics.SLOT_LAG._value.get() < 1_000_000)
 
 
