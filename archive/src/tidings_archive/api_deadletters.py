@@ -83,7 +83,7 @@ class RedriveBody(_Body):
         default=None, gt=0, allow_inf_nan=False, description="Largest number of dead letters per second"
     )
 
-    def wanted(self) -> LetterFilter:
+    def to_filter(self) -> LetterFilter:
         """Return the filter."""
         return LetterFilter(
             app=self.app,
@@ -114,7 +114,7 @@ def _filter(
 @router.get("", summary="Find dead letters", response_model=responses.DeadLetterPage)
 async def get_dead_letters(
     database: CurrentDatabase,
-    wanted: Annotated[LetterFilter, Depends(_filter)],
+    letter_filter: Annotated[LetterFilter, Depends(_filter)],
     not_batch: Annotated[
         Text | None, Query(alias="notBatch", description="Leave out those that this batch has replayed")
     ] = None,
@@ -123,7 +123,7 @@ async def get_dead_letters(
 ) -> dict[str, Any]:
     """Return dead letters, newest first, by default the open ones; `next` is the cursor of the next page."""
     async with database.connect(write=False) as connection:
-        page, following = await deadletters.find(connection, wanted, limit, cursor, not_batch=not_batch)
+        page, following = await deadletters.find(connection, letter_filter, limit, cursor, not_batch=not_batch)
     return {"deadLetters": page, "next": following}
 
 
@@ -150,11 +150,11 @@ async def post_redrive(
     """
     if not dry_run:
         by = client.authorize_change(body.by)
-        order = RedriveOrder(body.replay_id or new_id(), body.wanted(), body.rate_per_second, by)
+        order = RedriveOrder(body.replay_id or new_id(), body.to_filter(), body.rate_per_second, by)
         with http_errors(_STATUSES):
             return await service.execute(redrives.start, order)
     async with database.connect(write=False) as connection:
-        counts = await redrives.preview(connection, body.wanted())
+        counts = await redrives.preview(connection, body.to_filter())
     response.status_code = HTTPStatus.OK
     return {"dryRun": True, "matched": sum(counts.values()), "counts": counts}
 

@@ -79,22 +79,22 @@ async def send(context: SqlContext, prepared: Sequence[PreparedReplay], by: str,
     if not prepared:
         return
     now, connection = context.now, context.connection
-    context.outgoing.extend(Outgoing(replay_topic(each.app), msgspec.Raw(each.event)) for each in prepared)
+    context.outgoing.extend(Outgoing(replay_topic(item.app), msgspec.Raw(item.event)) for item in prepared)
     recorded = [
         {
-            "id": each.id,
-            "letter": each.number,
+            "id": item.id,
+            "letter": item.number,
             "batch": batch,
-            "subscription": each.subscription,
+            "subscription": item.subscription,
             "sent": now.timestamp(),
         }
-        for each in prepared
+        for item in prepared
     ]
     await connection.execute(sa.insert(letter_replays), recorded)
     changed = sa.update(dead_letters).where(dead_letters.c.seq == sa.bindparam("number"))
     changed = changed.values(state="sent", replay_id=sa.bindparam("replay"))
-    await connection.execute(changed, [{"number": each.number, "replay": each.id} for each in prepared])
-    entries = [(f"deadletter/{each.number}", f"to {each.subscription}") for each in prepared]
+    await connection.execute(changed, [{"number": item.number, "replay": item.id} for item in prepared])
+    entries = [(f"deadletter/{item.number}", f"to {item.subscription}") for item in prepared]
     await audit_log.record_all(connection, now, by, "sent", entries)
 
 
@@ -102,7 +102,7 @@ async def count_outcomes(connection: AsyncConnection, *batches: str) -> dict[str
     """Count the replays of each batch, in total and by confirmed outcome."""
     batch, outcome = letter_replays.c.batch, letter_replays.c.outcome
     counted = sa.select(batch, outcome, sa.func.count()).where(batch.in_(batches)).group_by(batch, outcome)
-    counts = {each: dict.fromkeys(("sent", *OUTCOMES, UNCONFIRMED), 0) for each in batches}
+    counts = {batch_id: dict.fromkeys(("sent", *OUTCOMES, UNCONFIRMED), 0) for batch_id in batches}
     for name, confirmed, count in await connection.execute(counted):
         counts[name][confirmed or UNCONFIRMED] = count
         counts[name]["sent"] += count
@@ -139,23 +139,23 @@ async def discard(decision: Decision, context: SqlContext) -> dict[str, Any]:
     return await _current(connection, number)
 
 
-def conditions_for(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
+def conditions_for(letter_filter: LetterFilter) -> list[sa.ColumnElement[bool]]:
     """Return the SQL conditions of a filter."""
     letter = dead_letters.c
-    conditions = [letter[name] == value for name in _EXACT if (value := getattr(wanted, name)) is not None]
-    if wanted.reason:
+    conditions = [letter[name] == value for name in _EXACT if (value := getattr(letter_filter, name)) is not None]
+    if letter_filter.reason:
         shown = sa.case((letter.error == "", letter.reason), else_=letter.error + ": " + letter.reason)
-        conditions.append(shown.icontains(wanted.reason, autoescape=True))
-    if wanted.since:
-        conditions.append(letter.received >= wanted.since.timestamp())
-    if wanted.until:
-        conditions.append(letter.received < wanted.until.timestamp())
+        conditions.append(shown.icontains(letter_filter.reason, autoescape=True))
+    if letter_filter.since:
+        conditions.append(letter.received >= letter_filter.since.timestamp())
+    if letter_filter.until:
+        conditions.append(letter.received < letter_filter.until.timestamp())
     return conditions
 
 
 async def find(
     connection: AsyncConnection,
-    wanted: LetterFilter,
+    letter_filter: LetterFilter,
     limit: int,
     before: int | None,
     *,
@@ -163,7 +163,7 @@ async def find(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return a page of dead letters, newest first, and the cursor of the next page."""
     query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
-    query = query.where(*conditions_for(wanted))
+    query = query.where(*conditions_for(letter_filter))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
     if not_batch is not None:

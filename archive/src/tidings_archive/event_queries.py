@@ -94,15 +94,15 @@ async def search(connection: AsyncConnection, selection: Selection, limit: int, 
     number: sa.ColumnElement[int] = events.c.seq
     kinds = await _kinds(connection) if _is_found_by_type(selection) else None
     if kinds is not None:
-        taken = [kind for kind in kinds if any(each.matches(*kind) for each in selection.patterns)]
+        taken = [kind for kind in kinds if any(pattern.matches(*kind) for pattern in selection.patterns)]
         latest = _latest_of_each(taken, selection, limit + 1, (low, high))
-        wanted = sa.select(*READABLE).where(events.c.seq.in_(latest))
+        query = sa.select(*READABLE).where(events.c.seq.in_(latest))
     elif selection.text:
-        wanted, number = _with_words(selection, connection.dialect.name)
-        wanted = wanted.where(number.between(low, high))
+        query, number = _with_words(selection, connection.dialect.name)
+        query = query.where(number.between(low, high))
     else:
-        wanted = sa.select(*READABLE).where(*conditions_for(selection), number.between(low, high))
-    page = wanted.order_by(number.desc()).limit(limit + 1)
+        query = sa.select(*READABLE).where(*conditions_for(selection), number.between(low, high))
+    page = query.order_by(number.desc()).limit(limit + 1)
     rows = (await connection.execute(page)).mappings().all()
     following = rows[limit - 1]["seq"] if len(rows) > limit else None
     return Page([to_json(row) for row in rows[:limit]], following)
@@ -115,17 +115,19 @@ async def _bounds(connection: AsyncConnection, selection: Selection) -> tuple[in
     times = Selection(since=selection.since, until=selection.until)
     # The sum keeps PostgreSQL from reading the rows in their order until one happened at the right time.
     number = events.c.seq + 0
-    found = await connection.execute(sa.select(sa.func.min(number), sa.func.max(number)).where(*conditions_for(times)))
-    low, high = found.one()
+    result = await connection.execute(sa.select(sa.func.min(number), sa.func.max(number)).where(*conditions_for(times)))
+    low, high = result.one()
     return (1, 0) if low is None else (low, high)
 
 
 def _with_words(selection: Selection, dialect: str) -> tuple[sa.Select[Any], sa.ColumnElement[int]]:
     """Return the query for a text. The words of the other conditions are in the index as well: see `recording`."""
-    kinds = [each.name for each in selection.patterns if not each.wildcard] if len(selection.patterns) == 1 else []
+    kinds = (
+        [pattern.name for pattern in selection.patterns if not pattern.wildcard] if len(selection.patterns) == 1 else []
+    )
     others = (selection.correlation_id, selection.subject, selection.source, selection.topic, *kinds)
-    wanted = fulltext.words(selection.text or "", *filter(None, others))
-    has_words, number = fulltext.containing(wanted, dialect)
+    terms = fulltext.words(selection.text or "", *filter(None, others))
+    has_words, number = fulltext.containing(terms, dialect)
     return sa.select(*READABLE).where(has_words, *conditions_for(selection)), number
 
 
@@ -139,7 +141,7 @@ async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
     """Return the types and versions that are stored, one step in the index for each; None if there are too many."""
     place = (events.c.type, events.c.version)
     first = sa.select(events.c.seq).order_by(*place).limit(1)
-    found = sa.select(first.scalar_subquery().label("seq")).cte("kinds", recursive=True)
+    visited = sa.select(first.scalar_subquery().label("seq")).cte("kinds", recursive=True)
     last = events.alias("last")
     # SQLite would use only the type for (type, version) > (…), and read all events of the type.
     newer = sa.and_(events.c.type == last.c.type, events.c.version > last.c.version)
@@ -147,10 +149,10 @@ async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
         sa.select(events.c.seq).where(following).order_by(*place).limit(1).correlate(last).scalar_subquery()
         for following in (newer, events.c.type > last.c.type)
     ]
-    step = sa.select(sa.func.coalesce(*ways)).select_from(last).where(last.c.seq == found.c.seq)
-    found = found.union_all(step)
-    wanted = sa.select(*place).where(events.c.seq == found.c.seq).limit(_MOST_KINDS + 1)
-    kinds = [(row.type, row.version) for row in await connection.execute(wanted)]
+    step = sa.select(sa.func.coalesce(*ways)).select_from(last).where(last.c.seq == visited.c.seq)
+    visited = visited.union_all(step)
+    pairs = sa.select(*place).where(events.c.seq == visited.c.seq).limit(_MOST_KINDS + 1)
+    kinds = [(row.type, row.version) for row in await connection.execute(pairs)]
     return kinds if len(kinds) <= _MOST_KINDS else None
 
 

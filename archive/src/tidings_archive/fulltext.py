@@ -26,8 +26,8 @@ _INDEX = sa.table("archive_events_words", sa.column("rowid", sa.BigInteger), sa.
 
 def words(*texts: str) -> list[str]:
     """Return the different words of some texts in lower case: sequences of letters and digits, and whole UUIDs."""
-    found = (word[:LONGEST] for text in texts for word in _WORD.findall(_folded(text)))
-    return list(dict.fromkeys(found))
+    parts = (word[:LONGEST] for text in texts for word in _WORD.findall(_folded(text)))
+    return list(dict.fromkeys(parts))
 
 
 def words_of(body: str, *attributes: str) -> str:
@@ -35,12 +35,12 @@ def words_of(body: str, *attributes: str) -> str:
     return " ".join(words(*attributes, _unescaped(body))[:MOST])
 
 
-def containing(wanted: list[str], dialect: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[int]]:
+def containing(terms: list[str], dialect: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[int]]:
     """Return the condition that an event has all of these words, and the column of its number to be ordered by."""
     if dialect == "postgresql":
-        query = sa.cast(sa.literal(" & ".join(wanted), sa.Text), postgresql.TSQUERY)
+        query = sa.cast(sa.literal(" & ".join(terms), sa.Text), postgresql.TSQUERY)
         return events.c.words.bool_op("@@")(query), events.c.seq
-    matches = _INDEX.c.archive_events_words.bool_op("MATCH")(" ".join(f'"{word}"' for word in wanted))
+    matches = _INDEX.c.archive_events_words.bool_op("MATCH")(" ".join(f'"{word}"' for word in terms))
     return sa.and_(events.c.seq == _INDEX.c.rowid, matches), _INDEX.c.rowid
 
 

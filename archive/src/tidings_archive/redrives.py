@@ -31,7 +31,7 @@ class RedriveOrder:
     """A request for a redrive of the open dead letters that match a filter, and who made it."""
 
     replay_id: str
-    wanted: LetterFilter
+    letter_filter: LetterFilter
     rate: float | None
     by: str
 
@@ -44,34 +44,34 @@ async def start(order: RedriveOrder, context: SqlContext) -> dict[str, Any]:
 
     """
     replays.check_name("replayId", order.replay_id)
-    rate, connection, wanted = replays.limit_rate(order.rate), context.connection, order.wanted
+    rate, connection, letter_filter = replays.limit_rate(order.rate), context.connection, order.letter_filter
     if await replays.find(connection, order.replay_id) is not None:
         return await replays.get_replay(connection, order.replay_id)
     last = (await connection.execute(sa.select(sa.func.max(dead_letters.c.seq)))).scalar() or 0
     row = {
         "id": order.replay_id,
         "kind": DEAD_LETTERS,
-        "consumer": wanted.app or EVERY_APP,
-        "subscription": wanted.subscription or EVERY_SUBSCRIPTION,
-        "request": msgspec.json.encode(wanted).decode(),
+        "consumer": letter_filter.app or EVERY_APP,
+        "subscription": letter_filter.subscription or EVERY_SUBSCRIPTION,
+        "request": msgspec.json.encode(letter_filter).decode(),
         "rate": rate,
         "state": "running",
-        "matched": sum((await preview(connection, wanted)).values()),
+        "matched": sum((await preview(connection, letter_filter)).values()),
         "closes": last,
         "requested": context.now.timestamp(),
         "requested_by": sanitize(order.by),
     }
     await connection.execute(sa.insert(replays_table), row)
-    detail = f"{row['matched']} dead letters, at most {rate:g} per second: {_describe(wanted)}"
+    detail = f"{row['matched']} dead letters, at most {rate:g} per second: {_describe(letter_filter)}"
     await audit_log.record(connection, context.now, order.by, "redrive", f"replay/{order.replay_id}", detail)
     context.schedule(ContinueRedrive(replay_id=order.replay_id))
     return await replays.get_replay(connection, order.replay_id)
 
 
-async def preview(connection: AsyncConnection, wanted: LetterFilter) -> dict[str, int]:
+async def preview(connection: AsyncConnection, letter_filter: LetterFilter) -> dict[str, int]:
     """Count the open dead letters that a redrive would send, by subscription; an empty name: none is recorded."""
     subscription = dead_letters.c.subscription
-    counted = sa.select(subscription, sa.func.count()).where(*_open(wanted))
+    counted = sa.select(subscription, sa.func.count()).where(*_open(letter_filter))
     rows = await connection.execute(counted.group_by(subscription).order_by(subscription))
     return {name: int(count) for name, count in rows}
 
@@ -83,10 +83,10 @@ async def send_next(step: ContinueRedrive, context: SqlContext) -> None:
 
 async def _step(context: SqlContext, row: sa.RowMapping) -> tuple[bool, bool]:
     """Send the next dead letters; return whether there were any, and whether there are no more."""
-    wanted = msgspec.json.decode(row["request"], type=LetterFilter)
+    letter_filter = msgspec.json.decode(row["request"], type=LetterFilter)
     number = dead_letters.c.seq
     following = (number > row["reached"], number <= row["closes"])
-    query = sa.select(number).where(*_open(wanted), *following).order_by(number).limit(pace(row["rate"]).events)
+    query = sa.select(number).where(*_open(letter_filter), *following).order_by(number).limit(pace(row["rate"]).events)
     numbers = (await context.connection.execute(query)).scalars().all()
     # Locked separately: PostgreSQL leaves out rows that another transaction changes meanwhile, though more follow.
     locked = sa.select(dead_letters).where(number.in_(numbers), dead_letters.c.state == "open").order_by(number)
@@ -109,11 +109,11 @@ def _prepare(letter: sa.RowMapping) -> deadletters.PreparedReplay:
     return deadletters.prepare_replay(letter, None)
 
 
-def _open(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
-    return [dead_letters.c.state == "open", *deadletters.conditions_for(wanted)]
+def _open(letter_filter: LetterFilter) -> list[sa.ColumnElement[bool]]:
+    return [dead_letters.c.state == "open", *deadletters.conditions_for(letter_filter)]
 
 
-def _describe(wanted: LetterFilter) -> str:
+def _describe(letter_filter: LetterFilter) -> str:
     """Describe a filter for the audit log."""
-    given = msgspec.to_builtins(wanted)
-    return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None) or "all"
+    values = msgspec.to_builtins(letter_filter)
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None) or "all"

@@ -133,12 +133,12 @@ async def send_next(database: Database, send: Sender, now: datetime) -> bool:
 async def _claim(database: Database, now: float) -> sa.Row[Any] | None:
     async with database.transaction() as connection:
         due = sa.select(notices).where(notices.c.due <= now).order_by(notices.c.due).limit(1)
-        found = (await connection.execute(due.with_for_update(skip_locked=True))).one_or_none()
-        if found is not None:
-            later = now + FIRST_DELAY * 4.0**found.attempts
-            this = sa.update(notices).where(notices.c.seq == found.seq)
-            await connection.execute(this.values(due=later, attempts=found.attempts + 1))
-        return found
+        notice = (await connection.execute(due.with_for_update(skip_locked=True))).one_or_none()
+        if notice is not None:
+            later = now + FIRST_DELAY * 4.0**notice.attempts
+            this = sa.update(notices).where(notices.c.seq == notice.seq)
+            await connection.execute(this.values(due=later, attempts=notice.attempts + 1))
+        return notice
 
 
 async def _record(database: Database, claimed: sa.Row[Any], result: dict[str, Any]) -> None:
