@@ -49,7 +49,8 @@ class Documents:
         whole = self.of(self.draw.choice(parts), depth + 1)
         for part in parts if isinstance(whole, dict) else ():
             more = self._typed(schema, depth) if self.draw.random() < 0.3 else self.of(part, depth + 1)
-            whole |= more if isinstance(more, dict) and self.draw.random() < 0.6 else {}
+            if isinstance(more, dict) and self.draw.random() < 0.6:
+                whole = {**whole, **more}  # a new one: this one may be a value of the schema itself
         return whole
 
     def _typed(self, schema: Schema, depth: int) -> Any:
