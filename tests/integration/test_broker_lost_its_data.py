@@ -19,7 +19,7 @@ from redis import Redis
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
 
-from tidings.brokers.jetstream import ensure_streams, missing
+from tidings.brokers.jetstream import ensure_streams, missing, stream_name
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers, queue_name
 from tidings.brokers.redis import pending
@@ -30,6 +30,7 @@ from tidings_cli.up.run import Run, running
 from tidings_cli.up.system import Options
 
 TOPIC = "sender.numberTold.v1"
+LOST = "shop.itemLost.v1"
 NUMBERED = Path(__file__).parents[1] / "chaos" / "numbered"
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -212,6 +213,29 @@ async def until_reported(run: Run) -> str:
 async def test_streams_that_are_missing_and_consumers_that_no_one_serves_are_detected(nats: str) -> None:
     await ensure_streams(nats, ["a.b.v1"])
     assert await missing(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")]) == (["c.d.v1"], [("x", "a.b.v1")])
+
+
+@pytest.mark.parametrize(
+    "subjects",
+    [None, ["another.subject"], [f"{LOST}.more"], [f"{LOST[:-1]}2"], ["x.one", "x.two"]],
+    ids=["no stream", "another", "a longer one", "another version", "several"],
+)
+async def test_a_stream_that_somebody_recreated_for_another_subject_was_lost(
+    subjects: list[str] | None, nats: str
+) -> None:
+    """Its name is taken, but nothing that is published reaches it."""
+    watched = BrokerWatch("nats", nats, [LOST], [])
+    await watched.ensure()
+    client = await connect(nats)
+    js = client.jetstream()
+    await js.delete_stream(stream_name(LOST))
+    if subjects:
+        await js.add_stream(name=stream_name(LOST), subjects=subjects)
+    assert await watched.look() == Found((LOST,))
+    assert (await js.publish(LOST, b"{}")).stream == stream_name(LOST)
+    assert await watched.look() == Found()
+    await js.delete_stream(stream_name(LOST))
+    await client.close()
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ async def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
 async def missing(
     url: str, topics: Iterable[str], readers: Iterable[tuple[str, str]]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the topics that have no stream, and the readers (app, topic) whose consumer no sidecar is bound to.
+    """Return the topics whose events no stream keeps, and the readers (app, topic) whose consumer has no sidecar.
 
     Raises:
         StreamError: NATS does not answer at `url`, or has no JetStream.
@@ -237,13 +237,17 @@ async def missing(
     lost: list[str] = []
     bound: set[tuple[str, str]] = set()
     async with _connected(url) as client:
+        js = client.jetstream()
         for topic in sorted(set(topics)):
             try:
-                consumers = await client.jetstream().consumers_info(stream_name(topic))
+                subjects = (await js.stream_info(stream_name(topic))).config.subjects
+                consumers = await js.consumers_info(stream_name(topic))
             except NotFoundError:
                 lost.append(topic)
             else:
                 bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
+                if topic not in (subjects or ()):  # somebody recreated it for another subject
+                    lost.append(topic)
     return lost, sorted(set(readers) - bound)
 
 
