@@ -45,6 +45,7 @@ async def connections_closed() -> AsyncIterator[None]:
     deadline = time.monotonic() + PATIENCE
     while still := left():
         assert time.monotonic() < deadline, f"left open: {still}"
+        gc.collect()  # kopf leaves the generators of its watches to the collector
         await asyncio.sleep(0.01)
 
 

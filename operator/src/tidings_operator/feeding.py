@@ -100,8 +100,9 @@ class ReadableResponse(aiohttp.ClientResponse):
         """Begin the response.
 
         Raises:
-            ClientPayloadError: A page of a list has expired, because reading the list took minutes. kopf lists again
-                after this error, whereas the API server's own (410) would end the operator.
+            ClientPayloadError: A page of a list has expired, because reading the list took minutes. kopf lists our
+                kinds again after this error, and `feed` starts kopf again if it was the list of namespaces; the API
+                server's own error (410) would end the operator.
 
         """
         await super().start(connection)
@@ -139,6 +140,14 @@ def _restartable(line: bytes) -> bytes:
 
 async def feed(login: Login, handle_event: EventHandler, namespaces: tuple[str, ...]) -> None:
     """Run kopf until it ends; raise Stopped if the process was asked to stop."""
+    while True:
+        try:
+            await _run_kopf(login, handle_event, namespaces)
+        except aiohttp.ClientPayloadError as error:
+            LOG.warning("kopf is started again: %s", error)
+
+
+async def _run_kopf(login: Login, handle_event: EventHandler, namespaces: tuple[str, ...]) -> None:
     tasks = await kopf.spawn_tasks(
         registry=registry(login, handle_event),
         settings=settings(),
