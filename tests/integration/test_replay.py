@@ -63,7 +63,16 @@ async def orders(run: Run, http: httpx2.AsyncClient) -> list[str]:
         "lines": [{"sku": (await http.get(f"{run.url('menu')}/menu")).json()["items"][0]["sku"], "quantity": 1}],
         "paymentToken": "tok_ok",
     }
-    placed = [(await http.post(f"{run.url('orders')}/orders", json=body)).json()["orderId"] for _ in range(ORDERS)]
+    placed: list[str] = []
+
+    async def all_placed() -> bool:
+        """Place the orders; they are refused until `orders` knows the menu, too."""
+        answer = await http.post(f"{run.url('orders')}/orders", json=body)
+        if answer.is_success:
+            placed.append(answer.json()["orderId"])
+        return len(placed) == ORDERS
+
+    await eventually(all_placed)
     await eventually(lambda: all_settled(run, http, placed))
     return placed
 
@@ -93,7 +102,7 @@ async def eventually(holds: Callable[[], Awaitable[object]], patience: float = P
                 return
         except (httpx2.TransportError, ValueError) as error:  # a service that was killed
             seen = error
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
     pytest.fail(f"it did not come about within {patience:g} s: {seen}")
 
 

@@ -65,14 +65,12 @@ def settings() -> kopf.OperatorSettings:
     return configured
 
 
-def registry(login: Login, handle_event: EventHandler) -> kopf.OperatorRegistry:
+def registry(
+    log_in: Callable[..., Awaitable[kopf.AiohttpSession]], handle_event: EventHandler
+) -> kopf.OperatorRegistry:
     """Return kopf's registry: pass on every event about our kinds, without finalizers, indices or patches."""
-
-    async def logged_in(**_: Any) -> kopf.AiohttpSession:
-        return session(login())
-
     made = kopf.OperatorRegistry()
-    kopf.on.login(registry=made)(logged_in)
+    kopf.on.login(registry=made)(log_in)
     for api in OWN.values():
         kopf.on.event(GROUP, api.group_version.partition("/")[2], api.plural, registry=made)(handle_event)
     return made
@@ -148,8 +146,14 @@ async def feed(login: Login, handle_event: EventHandler, namespaces: tuple[str, 
 
 
 async def _run_kopf(login: Login, handle_event: EventHandler, namespaces: tuple[str, ...]) -> None:
+    sessions: list[kopf.AiohttpSession] = []
+
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        sessions.append(session(login()))
+        return sessions[-1]
+
     tasks = await kopf.spawn_tasks(
-        registry=registry(login, handle_event),
+        registry=registry(log_in, handle_event),
         settings=settings(),
         standalone=True,
         clusterwide=not namespaces,
@@ -164,4 +168,8 @@ async def _run_kopf(login: Login, handle_event: EventHandler, namespaces: tuple[
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks, timeout=GRACE)
+        # A watch that begins anew at this moment ignores the cancellation. It ends when it can make no further request.
+        for opened in sessions:
+            await opened.aiohttp_session.close()
         await asyncio.wait(tasks, timeout=GRACE)
