@@ -71,11 +71,16 @@ def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> str:
-    """A namespace that only this test uses; without controllers it could not be deleted, and need not be."""
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that only this test uses; without controllers it could not be deleted, and need not be.
+
+    Its resources are deleted: `tidings plan` of a later test looks at those of the whole cluster.
+    """
     name = f"test-{next(_numbers)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    return name
+    yield name
+    for kind in ("eventsubscriptions", "eventreplays", "eventtypes"):
+        cluster.delete(f"/apis/tidings.dev/v1alpha1/namespaces/{name}/{kind}")
 
 
 def login(cluster: Cluster, token: str = OPERATOR, server: str = "") -> Callable[[], kopf.ConnectionInfo]:
