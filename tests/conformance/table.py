@@ -346,10 +346,11 @@ class TableConformance:
                 await poll(lambda: shop.published_all() == [1])
                 outbox = sleeper.outbox
                 assert isinstance(outbox, TableOutbox)
-                outbox._lease._until = 0.0
+                before, outbox._lease._until = outbox._lease.lane, 0.0
                 sidecar.down = False
                 await deliver(sleeper, counted())
                 await poll(lambda: shop.published_all() == [1, 2])
+                await poll(lambda: outbox._lease.lane != before)  # the other may have published the second, too
         assert len(await shop.query(sa.select(table_schema.lanes.c.lane))) == 3
 
     async def test_a_refused_event_holds_up_its_subject_only_and_is_parked_at_last(
