@@ -49,13 +49,6 @@ async def connections_closed() -> AsyncIterator[None]:
         await asyncio.sleep(0.01)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def nothing_left_open() -> Iterator[None]:
-    """Let a file's last test fail if something was left open, instead of whichever test comes later."""
-    yield
-    gc.collect()
-
-
 @pytest.fixture(scope="session")
 def cluster(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with our kinds, Dapr's kinds, and the operator's rights."""
