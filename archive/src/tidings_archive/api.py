@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import MAX_ATTRIBUTE
@@ -17,6 +17,7 @@ from tidings.outbox.table import TableOutbox
 from tidings_archive import access, audit_log, event_queries, fulltext, responses
 from tidings_archive.audit_log import AuditEntry
 from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
+from tidings_archive.replays import MAX_REPLAY_ID
 from tidings_archive.storage import MAX_NUMBER
 
 router = APIRouter(tags=["events"], dependencies=[Depends(access.require_reader)])
@@ -26,6 +27,9 @@ Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """Pattern of texts without control characters, which no attribute of an event contains."""
 Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
+ReplayId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_REPLAY_ID, pattern=PLAIN)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Per second."""
 Requester = Annotated[str, StringConstraints(min_length=1, max_length=access.MAX_NAME_LENGTH, pattern=PLAIN)]
 """Who requests a change, as the client claims it."""
 

@@ -11,9 +11,20 @@ from pydantic.alias_generators import to_camel
 
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
-from tidings_archive import access, deadletters, redrives, replays, responses
+from tidings_archive import access, deadletters, redrives, responses
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import PLAIN, CurrentDatabase, Cursor, DryRun, Limit, Requester, Text, http_errors
+from tidings_archive.api import (
+    PLAIN,
+    CurrentDatabase,
+    Cursor,
+    DryRun,
+    Limit,
+    Rate,
+    ReplayId,
+    Requester,
+    Text,
+    http_errors,
+)
 from tidings_archive.deadletters import Decision, UnknownDeadLetter
 from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter, State
 from tidings_archive.redrives import RedriveOrder
@@ -65,13 +76,7 @@ class RedriveBody(_Body):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
-    replay_id: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=replays.MAX_REPLAY_ID,
-        pattern=PLAIN,
-        description="A repeated id does not start a second redrive",
-    )
+    replay_id: ReplayId | None = Field(default=None, description="A repeated id does not start a second redrive")
     app: Text | None = Field(default=None, description="Default: every app")
     subscription: Text | None = Field(default=None, description="Default: every subscription")
     type: Text | None = Field(default=None, description="Event type; default: every type")
@@ -79,9 +84,7 @@ class RedriveBody(_Body):
     reason: Reason | None = Field(default=None, description=_REASON)
     since: AwareDatetime | None = Field(default=None, description="Arrived then or later")
     until: AwareDatetime | None = Field(default=None, description="Arrived before")
-    rate_per_second: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Largest number of dead letters per second"
-    )
+    rate_per_second: Rate | None = Field(default=None, description="Largest number of dead letters per second")
 
     def to_filter(self) -> LetterFilter:
         """Return the filter."""

@@ -13,7 +13,7 @@ from tidings.fastapi import CurrentService
 from tidings.messages.envelope import new_id
 from tidings_archive import access, replays, responses
 from tidings_archive.access import CurrentClient
-from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Requester, Text, http_errors
+from tidings_archive.api import PLAIN, CurrentDatabase, DryRun, Limit, Rate, ReplayId, Requester, Text, http_errors
 from tidings_archive.events import ReplayEvents
 from tidings_archive.replays import ReplayError, ReplayOrder, UnknownReplay
 
@@ -30,13 +30,7 @@ class ReplayBody(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    replay_id: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=replays.MAX_REPLAY_ID,
-        pattern=PLAIN,
-        description="A repeated id does not start a second replay",
-    )
+    replay_id: ReplayId | None = Field(default=None, description="A repeated id does not start a second replay")
     consumer: str = Field(min_length=1, max_length=253, pattern=PLAIN, description="App id")
     subscription: str | None = Field(
         default=None,
@@ -56,9 +50,7 @@ class ReplayBody(BaseModel):
     match: list[dict[str, Any]] = Field(
         default=[], max_length=64, description="Filters as in an EventSubscription, without CEL; all must match"
     )
-    rate_per_second: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Largest number of events per second"
-    )
+    rate_per_second: Rate | None = Field(default=None, description="Largest number of events per second")
     by: Requester = Field(default="unknown", description="Who asks, for the audit log")
 
     def request(self) -> ReplayEvents:

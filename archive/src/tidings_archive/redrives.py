@@ -14,14 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tidings.outbox.table import SqlContext
-from tidings_archive import audit_log, deadletters, replays
+from tidings_archive import deadletters, replays
 from tidings_archive.commands import ContinueRedrive
 from tidings_archive.domain.deadletter import DeadLetterError, LetterFilter
 from tidings_archive.domain.replay import pace
 from tidings_archive.replays import DEAD_LETTERS, EVERY_SUBSCRIPTION
-from tidings_archive.storage import sanitize
 from tidings_archive.tables import dead_letters
-from tidings_archive.tables import replays as replays_table
 
 EVERY_APP = "*"
 
@@ -55,15 +53,11 @@ async def start(order: RedriveOrder, context: SqlContext) -> dict[str, Any]:
         "subscription": letter_filter.subscription or EVERY_SUBSCRIPTION,
         "request": msgspec.json.encode(letter_filter).decode(),
         "rate": rate,
-        "state": "running",
         "matched": sum((await preview(connection, letter_filter)).values()),
         "closes": last,
-        "requested": context.now.timestamp(),
-        "requested_by": sanitize(order.by),
     }
-    await connection.execute(sa.insert(replays_table), row)
     detail = f"{row['matched']} dead letters, at most {rate:g} per second: {_describe(letter_filter)}"
-    await audit_log.record(connection, context.now, order.by, "redrive", f"replay/{order.replay_id}", detail)
+    await replays.record_start(context, row, order.by, "redrive", detail)
     context.schedule(ContinueRedrive(replay_id=order.replay_id))
     return await replays.get_replay(connection, order.replay_id)
 

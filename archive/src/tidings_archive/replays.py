@@ -172,17 +172,20 @@ async def start(order: ReplayOrder, context: SqlContext) -> dict[str, Any]:
         "subscription": request.subscription or EVERY_SUBSCRIPTION,
         "request": encode(request).decode(),
         "rate": limit_rate(request.rate_per_second),
-        "state": "running",
         "matched": sum(matched.values()),
-        "requested": context.now.timestamp(),
-        "requested_by": sanitize(order.by),
     }
-    await connection.execute(sa.insert(replays), row)
     detail = f"{row['matched']} events to {row['consumer']} {row['subscription']}"
-    await audit_log.record(connection, context.now, order.by, "replay", f"replay/{request.replay_id}", detail)
+    await record_start(context, row, order.by, "replay", detail)
     context.schedule(ContinueReplay(replay_id=request.replay_id))
     context.schedule(CloseReplay(replay_id=request.replay_id), after=settings().settle)
     return await get_replay(connection, request.replay_id)
+
+
+async def record_start(context: SqlContext, row: Mapping[str, object], by: str, action: str, detail: str) -> None:
+    """Store a new replay as running, and who requested it."""
+    begun = {"state": "running", "requested": context.now.timestamp(), "requested_by": sanitize(by)}
+    await context.connection.execute(sa.insert(replays), {**row, **begun})
+    await audit_log.record(context.connection, context.now, by, action, f"replay/{row['id']}", detail)
 
 
 async def set_last_event(replay_id: str, context: SqlContext) -> None:
