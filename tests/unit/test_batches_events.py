@@ -290,14 +290,20 @@ async def test_a_handler_of_any_type_receives_batches_too(shop: Shop) -> None:
     assert len(kept) <= 4
 
 
-async def test_with_an_interval_only_the_first_event_and_large_batches_do_not_wait(shop: Shop) -> None:
-    handlers, kept = Handlers(), []
+def keeping(shop: Shop, interval: float) -> tuple[Handlers, list[int]]:
+    """Return handlers that store events at an interval, and the sizes of their batches."""
+    handlers, kept = Handlers(), list[int]()
 
-    @handlers.any("sold", batch_size=50, interval=3600.0)
+    @handlers.any("sold", batch_size=50, interval=interval)
     async def keep(events: list[Received], context: Any) -> None:
         await shop.store([json.loads(item.body)["data"]["number"] for item in events], context)
         kept.append(len(events))
 
+    return handlers, kept
+
+
+async def test_with_an_interval_only_the_first_event_and_large_batches_do_not_wait(shop: Shop) -> None:
+    handlers, kept = keeping(shop, 3600.0)
     async with shop.process(handlers):
         assert await shop.receive(0) == [SUCCESS]
         assert set(await shop.receive(*range(1, 17))) == {SUCCESS}
@@ -306,13 +312,7 @@ async def test_with_an_interval_only_the_first_event_and_large_batches_do_not_wa
 
 
 async def test_with_an_interval_later_events_wait_for_it_and_share_a_batch(shop: Shop) -> None:
-    handlers, kept = Handlers(), []
-
-    @handlers.any("sold", batch_size=50, interval=0.2)
-    async def keep(events: list[Received], context: Any) -> None:
-        await shop.store([json.loads(item.body)["data"]["number"] for item in events], context)
-        kept.append(len(events))
-
+    handlers, kept = keeping(shop, 0.2)
     began = asyncio.get_running_loop().time()
     async with shop.process(handlers):
         assert await shop.receive(0) == [SUCCESS]
