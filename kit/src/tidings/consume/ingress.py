@@ -37,6 +37,7 @@ from tidings.outcomes import DeadLetter, Drop, Outcome, Postponed, Retry
 
 log = structlog.get_logger(__name__)
 
+_TOKEN_HEADER = TOKEN_HEADER.encode()  # as ASGI has it
 _SUCCESS, _RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 # daprd treats a 200 with a truncated body as success, which would lose an event whose body was RETRY
 # (daprd 1.18, subscription/postman/http). The status arrives before the body, so it signals failures.
@@ -392,7 +393,7 @@ def _unhandled(envelope: Envelope, path: str) -> Outcome:
 
 
 def _authorised(scope: Any, token: bytes) -> bool:
-    sent = next((value for name, value in scope["headers"] if name == TOKEN_HEADER.encode()), b"")
+    sent = next((value for name, value in scope["headers"] if name == _TOKEN_HEADER), b"")
     return secrets.compare_digest(sent, token)
 
 
