@@ -101,3 +101,12 @@ def test_what_is_wrong_is_a_finding_with_its_place(tmp_path: Path) -> None:
 
 def test_other_documents_are_left_alone() -> None:
     assert adopt([(5, Origin()), (None, Origin()), ({"kind": "Deployment"}, Origin())]).documents == []
+
+
+def test_what_the_operator_has_written_is_left_alone() -> None:
+    """On a cluster with Tidings, such as the Subscriptions of its archive."""
+    rendered = planned(event_type(), subscription()).apps["kitchen"].subscriptions
+    for document in rendered:
+        document["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "tidings"}
+    adopted = adopt((document, Origin()) for document in rendered)
+    assert (adopted.documents, adopted.findings) == ([], [])

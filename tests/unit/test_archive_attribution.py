@@ -16,7 +16,8 @@ SOLD = "shop.itemSold"
 READERS = (
     Reader("billing-sold", "billing", {SOLD: ("v1", "v2")}),
     Reader("billing-web", "billing", {SOLD: ("v2",)}),
-    Reader("stock-sold", "stock", {SOLD: ("v1",)}),
+    Reader("stock-sold", "stock", {SOLD: ("v1",)}, ("shop.itemSold.v1",)),
+    Reader("stock-counted", "stock", {"stock.counted": ("v1",)}, ("counts",)),
 )
 
 
@@ -42,6 +43,13 @@ def test_the_subscription_is_the_only_one_that_reads_the_type(
     assert known.subscription == subscription
     assert (f"see the log of {app}" in known.reason) == bool(subscription)
     assert known.reason.startswith(subscription or UNKNOWN_REASON)
+
+
+@pytest.mark.parametrize(("topic", "subscription"), [("counts", "stock-counted"), ("elsewhere", "")])
+def test_an_event_of_an_unknown_type_is_attributed_by_its_topic(topic: str, subscription: str) -> None:
+    letter = Envelope(type="com.dapr.event.sent", topic=topic)
+    assert attribute(letter, "stock", READERS).subscription == subscription
+    assert attribute(Envelope(type=SOLD, version="1", topic="counts"), "stock", READERS).subscription == "stock-sold"
 
 
 def test_several_candidates_are_named() -> None:

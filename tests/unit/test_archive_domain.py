@@ -121,7 +121,7 @@ STANDARD = '"source":"s","specversion":"1.0","version":"1"'
 def test_what_is_sent_again_is_the_event_and_whom_it_is_for() -> None:
     data = '{"total" : 1.50,"b":[1, 2]}'
     body = (
-        f'{{"id":"e-1","type":"a.b",{STANDARD},"odd":[1],"topic":"deadletter.a","pubsubname":"pubsub","traceid":7,'
+        f'{{"id":"e-1","type":"a.b",{STANDARD},"odd":[1],"topic":"a.b.v1","pubsubname":"pubsub","traceid":7,'
         '"expiration":"x","replayto":"old","replayid":"old","failurereason":"r","failurelast":"l",'
         '"traceparent":"00-1","subject":null,"data":' + data + "}"
     )
@@ -137,8 +137,17 @@ def test_what_is_sent_again_is_the_event_and_whom_it_is_for() -> None:
         "traceparent": "00-1",
         "replayto": "a-b",
         "replayid": "r-1",
+        "replaytopic": "a.b.v1",
         "data": json.loads(data),
     }
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"topic": "customers"}, {"failuretopic": "customers"}, {"topic": "replay.crm", "replaytopic": "customers"}],
+)
+def test_what_is_sent_again_names_the_topic_that_the_event_was_published_on_first(attributes: dict[str, str]) -> None:
+    assert json.loads(build_replay_event(letter(**attributes), ADDRESS))["replaytopic"] == "customers"
 
 
 def letter(**attributes: Any) -> bytes:

@@ -123,6 +123,12 @@ async def test_what_cannot_be_sent_is_skipped_with_the_reason(archive: Archive) 
     assert "name the subscription" in ended["skippedEvents"][2]
 
 
+async def test_an_event_without_a_version_is_sent_again_to_an_app_without_the_sdk(archive: Archive) -> None:
+    await archive.receive("deadletter.pickup", dead("e-1", version="", failureclass="", failurereason=""))
+    ended = await archive.ended((await redrive(archive))["replayId"])
+    assert (ended["sent"], ended["skipped"]) == (1, 0)
+
+
 async def test_it_is_no_faster_than_its_rate_and_ends_when_it_is_cancelled(archive: Archive) -> None:
     await several(archive)
     started = await redrive(archive, ratePerSecond=0.01)  # the second letter is due after 100 seconds

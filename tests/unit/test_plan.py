@@ -655,7 +655,7 @@ def test_without_the_kit_daprd_routes_a_replayed_event_to_the_subscription_that_
 
     def path(to: str, major: str, channel: str, total: int = 1) -> str:
         data = {"channel": channel, "total": total}
-        event = {"type": "orders.orderConfirmed", "version": major, "replayto": to, "data": data}
+        event = {"replaytopic": f"orders.orderConfirmed.v{major}", "replayto": to, "data": data}
         for rule in replays["routes"]["rules"]:
             matches = cel.evaluate(rule["match"], event)
             assert isinstance(matches, bool), matches

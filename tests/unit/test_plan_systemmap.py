@@ -63,6 +63,17 @@ def drawn(*documents: Document) -> Document:
     return answer
 
 
+def test_apps_have_their_namespace_in_the_map_only_where_there_are_several() -> None:
+    """The archive of a namespace knows its apps by their ids alone."""
+    near = [{**document, "metadata": {**document["metadata"], "namespace": "near"}} for document in (CONFIRMED, LATE)]
+    far = [{**document, "metadata": {**document["metadata"], "namespace": "far"}} for document in (CONFIRMED, LATE)]
+    assert {subscription["app"] for subscription in drawn(*near)["subscriptions"]} == {"loyalty"}
+    assert {subscription["app"] for subscription in drawn(*near, *far)["subscriptions"]} == {
+        "near/loyalty",
+        "far/loyalty",
+    }
+
+
 def test_a_type_reports_its_owner_and_the_channel_of_every_version() -> None:
     [result] = drawn(CONFIRMED)["types"]
     assert result["producers"] == ["orders"]

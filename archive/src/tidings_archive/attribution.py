@@ -20,11 +20,12 @@ log = structlog.get_logger(__name__)
 
 
 class Reader(msgspec.Struct, frozen=True):
-    """A subscription in the system map; `reads` holds its versions by type."""
+    """A subscription in the system map; `reads` holds its versions by type, `topics` the topics of these."""
 
     name: str
     app: str
     reads: dict[str, tuple[str, ...]] = {}
+    topics: tuple[str, ...] = ()
     owner: str = ""
     contact: str = ""
 
@@ -44,14 +45,16 @@ class Attribution:
 def attribute(letter: Envelope, app: str, readers: tuple[Reader, ...]) -> Attribution:
     """Return the subscription that a sidecar's dead letter belongs to, and the reason as far as it is known.
 
-    A replayed event names its subscription. For any other, exactly one subscription of the app must read its type.
+    A replayed event names its subscription. For any other, exactly one subscription of the app must read its type, or
+    its topic if none reads the type: what apps publish without the SDK often has Dapr's default type and no version.
     """
     own = [reader for reader in readers if reader.app == app]
     if letter.replayto not in ("", "*"):
         candidates = [reader for reader in own if reader.name == letter.replayto] or [Reader(letter.replayto, app)]
     else:
         version = f"v{letter.version}"
-        candidates = [reader for reader in own if version in reader.reads.get(letter.type, ())]
+        by_type = [reader for reader in own if version in reader.reads.get(letter.type, ())]
+        candidates = by_type or [reader for reader in own if letter.origin in reader.topics]
     if not candidates:
         return Attribution("", UNKNOWN_REASON)
     if len(candidates) > 1:

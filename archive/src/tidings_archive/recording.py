@@ -117,7 +117,7 @@ def _dead_letter_row(received: Received, now: datetime) -> dict[str, Any]:
         "key": hash_key(app, subscription, attributes["source"], attributes["id"], str(attributes["version"])),
         "app": app,
         "subscription": subscription,
-        "topic": sanitize(envelope.failuretopic or envelope.topic),
+        "topic": sanitize(envelope.origin),
         "reason": sanitize(attribution.reason or UNKNOWN_REASON),
         "error": sanitize(envelope.failureclass),
         "attempts": parse_count(envelope.failureattempts),

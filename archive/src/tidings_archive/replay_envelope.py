@@ -8,9 +8,18 @@ from dataclasses import dataclass
 import msgspec
 
 from tidings.errors import MalformedEvent
-from tidings.messages.envelope import decode
+from tidings.messages.envelope import Envelope, decode
 
-_TRANSPORT_ATTRIBUTES = ("pubsubname", "topic", "traceid", "expiration", "replayto", "replayid", "originalid")
+_TRANSPORT_ATTRIBUTES = (
+    "pubsubname",
+    "topic",
+    "traceid",
+    "expiration",
+    "replayto",
+    "replayid",
+    "replaytopic",
+    "originalid",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +35,21 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
     """Return an archived event or a dead letter as an event for one subscription, otherwise unchanged.
 
     Attributes that the sidecar added and those that describe a failure are removed. The event of a dead letter gets
-    its original id back.
+    its original id back. `replaytopic` is the topic on which the subscription receives such events when they are new.
 
     Raises:
         ValueError: The event cannot be sent; the message gives the reason.
 
     """
     try:
-        event = _original(body)
+        received = decode(body)
+        event = _original(received, body)
         attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
         kept = {name: value for name, value in attributes.items() if _belongs_to_event(name, bytes(value))}
         if original := decode(event).originalid:
             kept["id"] = _json(original)
-        addressing = {"replayto": _json(target.subscription), "replayid": _json(target.replay_id)}
-        replayed = msgspec.json.encode({**kept, **addressing})
+        addressing = {"replayto": target.subscription, "replayid": target.replay_id, "replaytopic": received.origin}
+        replayed = msgspec.json.encode({**kept, **{name: _json(value) for name, value in addressing.items() if value}})
         decode(replayed)
     except MalformedEvent as error:
         raise ValueError(str(error)) from error
@@ -50,9 +60,8 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
     return replayed
 
 
-def _original(body: bytes) -> bytes:
+def _original(letter: Envelope, body: bytes) -> bytes:
     """Return the event of a dead letter. Where the SDK could not read that event, return the bytes that it received."""
-    letter = decode(body)
     if letter.failureshortened:
         raise ValueError(f"only a part of it is stored: it was shortened from {letter.failureshortened} bytes")
     if letter.originalid and letter.failureclass == MalformedEvent.__name__ and letter.data_base64:

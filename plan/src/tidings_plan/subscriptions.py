@@ -113,7 +113,8 @@ def routed_replays(
     """Build the Dapr Subscription for replays to an app without the kit.
 
     The app does not know `replayto`, so daprd routes each replayed event to the path on which the subscription that it
-    is for receives new events. Any other event goes to the path for ignored ones.
+    is for receives new events from the same topic: the app may read types and versions that only it knows. Any other
+    event goes to the path for ignored ones.
     """
     rules = [
         {"match": _replayed(selection, original, rule), "path": rule.path or event_path(original.topic)}
@@ -127,10 +128,8 @@ def routed_replays(
 
 def _replayed(selection: Selection, original: Channel, rule: Rule) -> str:
     """Return the condition that a replayed event is for a rule of a subscription; `*` stands for any subscription."""
-    expected: dict[str, str | int | float | bool] = {"type": original.type, "version": original.major}
-    exact = {name: value for name, value in expected.items() if value not in ("", "*")}
     targets = (Filter(exact={"replayto": selection.metadata.name}), Filter(exact={"replayto": "*"}))
-    conditions = filters.terms((Filter(any=targets), Filter(exact=exact)))
+    conditions = filters.terms((Filter(any=targets), Filter(exact={"replaytopic": original.topic})))
     return filters.conjunction([*conditions, *([filters.embeddable(rule.match)] if rule.match else [])])
 
 

@@ -59,6 +59,7 @@ def _version(event_type: EventType, version: Version) -> JsonObject:
 def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[JsonObject]:
     """Yield the subscriptions of an app, except to dead letters; one entry for types by name and one for patterns."""
     reads: dict[tuple[str, bool], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    topics: dict[tuple[str, bool], set[str]] = defaultdict(set)
     terms: dict[str, SubscriptionPolicy] = {}
     namespace = planned.apps[app].namespace
     for entry in planned.apps[app].policy.subscriptions:
@@ -66,12 +67,13 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             events = inventory.subscriptions[namespace, entry.name].spec.events
             is_observed = entry.type not in {event.type for event in events}
             reads[entry.name, is_observed][entry.type].update(f"v{major}" for major in entry.versions)
+            topics[entry.name, is_observed].add(entry.topic)
             terms[entry.name] = entry
     for (name, is_observed), types in reads.items():
         rate, consumer = terms[name].rate_limit, inventory.subscriptions[namespace, name].spec.consumer
         yield {
             "name": name,
-            "app": app,
+            "app": _app_id(app, planned),
             "owner": consumer.owner,
             "contact": consumer.contact,
             "pattern": is_observed,
@@ -81,7 +83,14 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
                 kind: sorted(versions, key=lambda version: int(version.removeprefix("v")))
                 for kind, versions in sorted(types.items())
             },
+            "topics": sorted(topics[name, is_observed]),
         }
+
+
+def _app_id(app: str, planned: Plan) -> str:
+    """Return the id of an app, with its namespace only if the plan has several: an archive serves one of them."""
+    is_alone = len({other.namespace for other in planned.apps.values()}) == 1
+    return planned.apps[app].app if is_alone else app
 
 
 def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Iterator[JsonObject]:

@@ -75,7 +75,8 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
 
     `id` is assigned once, when the fact is recorded. It is the same in every version that the fact is published in, and
     in every retry and replay. `replayto` names the subscription that a replayed event is for; `*` means any
-    subscription of the app that reads its type. `replayid` identifies the replay. `eventid` is the event's id if Dapr's
+    subscription of the app that reads its type. `replayid` identifies the replay, and `replaytopic` is the topic that
+    the event was published on before. `eventid` is the event's id if Dapr's
     own outbox, which assigns ids of its own, has sent it. `datasubject` is the person whose key has encrypted the
     personal fields.
     """
@@ -95,6 +96,7 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     baggage: str = ""
     replayto: str = ""
     replayid: str = ""
+    replaytopic: str = ""
     eventid: str = ""
     datasubject: str = ""
     pubsubname: str = ""
@@ -106,6 +108,11 @@ class Envelope(Failure, frozen=True, kw_only=True, omit_defaults=True):
     def identity(self) -> str:
         """Source and id as one string, which is a valid part of a state-store key."""
         return _identity(self.source, self.id)
+
+    @property
+    def origin(self) -> str:
+        """Topic that the event was published on first, also of a replayed event or a dead letter; empty if unknown."""
+        return self.replaytopic or self.failuretopic or self.topic
 
     @property
     def label(self) -> str:

@@ -14,8 +14,8 @@ const NAMES = ["app", "state", "subscription", "type", "correlationId", "reason"
 const STATES = { open: "Open", sent: "Sent again", handled: "Handled", dropped: "Dropped", discarded: "Discarded", any: "All" };
 const OUTCOMES = { unconfirmed: "sent again, not confirmed yet", failed: "failed again after a replay", unread: "sent again, but read by nobody", dropped: "sent again, and its handler did not want it", handled: "handled after a replay" };
 
-/** An event without a version, such as malformed bytes, can only fail or be refused again. */
-const sendable = ({ version }) => version > 0;
+/** The SDK refuses an event without a version again; an app without the SDK, whose dead letters have no error, may read it. */
+const sendable = ({ version, error }) => version > 0 || !error;
 
 export function deadLetters(main, { go, query }) {
   const wanted = Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
