@@ -6,7 +6,7 @@ MEMBERS := kit plan cli operator archive $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests base-image redis-image pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,12 +166,12 @@ doctor: venv ## is here what the cluster needs; if not, what mends it
 e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluster must be named: CONTEXT=… REPOSITORY=registry/of/images
 	E2E_CONTEXT=$(or $(CONTEXT),current) E2E_REPOSITORY=$(or $(REPOSITORY),plant-based-pizza) E2E_TAG=$(TAG) pytest -s tests/e2e/cluster
 
-e2e-images: images
+e2e-images: images redis-image
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
-	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators daprd numbered $(notdir $(wildcard services/*)))
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators daprd redis numbered $(notdir $(wildcard services/*)))
 
-# nats and redis must be on such a cluster too.
+# nats must be on such a cluster too.
 e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
 	for image in postgres:15.18 rabbitmq:3.10.8; do \
 		docker build $(DOCKER_BUILD) -f tests/e2e/cluster/images/$${image%:*}.Dockerfile -t $$image tests/e2e/cluster/images || exit 1; done
@@ -203,8 +203,16 @@ sidecar-image: venv ## daprd as an image, for a cluster that reaches no registry
 	cp "$$(tidings tools daprd | cut -f 2)" .run/sidecar/daprd
 	$(IMAGES) -f images/sidecar.Dockerfile -t plant-based-pizza/daprd:$(TAG) .run/sidecar
 
-digests: venv ## values that pin the charts' images by digest (REPOSITORY=registry/of/images TAG=…; needs crane)
-	@python charts/digests.py $(or $(REPOSITORY),plant-based-pizza) $(TAG)
+digests: venv ## values that pin each chart's images by digest: .run/digests/digests-{tidings,pizza}.yaml (REPOSITORY=… TAG=…; needs crane)
+	rm -rf .run/digests
+	python charts/digests.py $(or $(REPOSITORY),plant-based-pizza) $(TAG) .run/digests
+
+base-image: venv ## the base of the images by its digest, for make images BASE=… (needs crane)
+	@python charts/digests.py base
+
+# A cluster that reaches no registry has no published Redis: this is Debian's, with its corrections.
+redis-image: ## Debian's Redis as an image, for a cluster that reaches no registry
+	docker build $(DOCKER_BUILD) -f images/redis.Dockerfile -t plant-based-pizza/redis:$(TAG) images
 
 sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.cdx.json
 	mkdir -p .run/sbom

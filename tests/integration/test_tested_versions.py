@@ -67,3 +67,15 @@ def test_the_page_names_the_oldest_version_that_is_accepted(title: str) -> None:
 
 def test_the_page_names_every_broker() -> None:
     assert rows().keys() == NAMES.keys()
+
+
+def test_debians_redis_has_its_corrections() -> None:
+    query = ["dpkg-query", "--show", "--showformat", "${Version}", "redis-server"]
+    try:
+        installed = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("NOT TESTED, Redis is not Debian's")
+    if "~deb12u" not in installed:
+        pytest.skip("NOT TESTED, Redis is not Debian 12's")
+    corrected = re.findall(r"\b5:7\.0\.15-1~deb12u\d+", PAGE.read_text(encoding="utf-8"))[0]
+    subprocess.run(["dpkg", "--compare-versions", installed, "ge", corrected], check=True)

@@ -25,6 +25,8 @@ CONTEXT = os.environ.get("E2E_CONTEXT", "")
 REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
 KEEP = bool(os.environ.get("E2E_KEEP"))
 SIDECAR_IMAGE = os.environ.get("SIDECAR_IMAGE", f"{REPOSITORY}/daprd:{TAG}")
+REDIS_IMAGE = os.environ.get("REDIS_IMAGE", f"{REPOSITORY}/redis:{TAG}")
+"""Debian's (images/redis.Dockerfile), which needs no registry; empty: the chart's."""
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
 NUMBERED = ROOT / "tests/chaos/numbered/services"
 
@@ -77,6 +79,7 @@ class Installed:
         value = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         value += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
         value.append(f"dapr.sidecarImage={SIDECAR_IMAGE}")
+        value += [f"redis.image={REDIS_IMAGE}"] if REDIS_IMAGE else []
         return self._install(self.pizza, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *provided: str, more: tuple[str, ...]) -> str:
