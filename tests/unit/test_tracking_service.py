@@ -262,20 +262,20 @@ async def test_a_stream_sends_every_change_and_resumes_at_its_position(tracking:
     await tracking.receive("orders.orderPlaced.v1")
     async with tracking.stream("/track/o-1/stream") as stream:
         first = await following(stream)
-        assert (first["event"], first["id"]) == ("order", "1")
+        assert (first["event"], first["id"]) == ("order", "1-placed")
         assert json.loads(first["data"]) == await tracking.order()
         await tracking.receive("payments.paymentAuthorised.v1")
-        assert (await following(stream))["id"] == "2"
+        assert (await following(stream))["id"] == "2-paid"
     await tracking.receive("orders.orderConfirmed.v2")
-    async with tracking.stream("/track/o-1/stream", last_id="2") as stream:
+    async with tracking.stream("/track/o-1/stream", last_id="2-paid") as stream:
         again = await following(stream)
-        assert (again["id"], json.loads(again["data"])["stage"]) == ("3", "confirmed")
-    async with tracking.stream("/track/o-1/stream", last_id="3") as stream:
+        assert (again["id"], json.loads(again["data"])["stage"]) == ("3-confirmed", "confirmed")
+    async with tracking.stream("/track/o-1/stream", last_id="3-confirmed") as stream:
         nothing = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.2)
         assert not nothing.done()
         await tracking.receive("kitchen.preparationStarted.v1")
-        assert (await asyncio.wait_for(nothing, 60))["id"] == "4"
+        assert (await asyncio.wait_for(nothing, 60))["id"] == "4-preparing"
 
 
 async def test_a_stream_waits_for_an_order_that_is_not_known_yet_and_for_a_store_that_is_away(
@@ -311,7 +311,9 @@ async def test_the_stream_of_all_orders_sends_every_change_and_what_was_missed(t
                 assert (data["orderId"], data["stage"]) == (order_id, stage)
 
 
-@pytest.mark.parametrize("last_id", ["another-run-7", "x", "-", "9" * 5000, "0193f0c4-6a2e--1", "null"])
+@pytest.mark.parametrize(
+    "last_id", ["another-run-7", "99-placed", "0-placed", "x", "-", "9" * 5000, "0193f0c4-6a2e--1", "null"]
+)
 async def test_a_stream_with_an_unknown_last_id_starts_from_the_present(tracking: Tracking, last_id: str) -> None:
     await tracking.receive("orders.orderPlaced.v1")
     known = current_changes().change_id(1).rpartition("-")[0]
@@ -344,6 +346,129 @@ async def test_a_message_is_sent_again_only_when_the_stage_has_changed(tracking:
         len(received) - len(messages)
     )
     assert len(received[-1]["timeline"]) == len(received)  # whoever looks on sees all that happened
+
+
+async def test_a_message_is_not_repeated_to_a_client_that_reconnects(tracking: Tracking) -> None:
+    """Because other facts arrived while it was away."""
+    await tracking.receive(*DELIVERED[:3])
+    async with tracking.stream("/track/o-1/stream") as stream:
+        seen = await following(stream)
+    for label, kind in (("notifications.emailSent.v1", "timeline"), ("kitchen.preparationStarted.v1", "order")):
+        await tracking.receive(label)
+        async with tracking.stream("/track/o-1/stream", last_id=seen["id"]) as stream:
+            seen = await following(stream)
+        assert (seen["event"], "message" in json.loads(seen["data"])) == (kind, kind == "order")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_message_changes_only_with_the_stage_whatever_arrives(tracking: Tracking, seed: int) -> None:
+    """Late, twice, in any order, of two orders of one customer, cancelled after it was done, and while rebuilding."""
+    chance = random.Random(seed)
+    labels = [*DELIVERED, "orders.orderCancelled.v1", "payments.paymentRefunded.v1", "loyalty.pointsAdded.v1"]
+    events = [
+        (label, tracking.event(label, example(label, order_id))) for label in labels for order_id in ("o-1", "o-2")
+    ] * 2
+    chance.shuffle(events)
+    shown: list[tuple[str, str]] = []
+    async with tracking.stream("/track/o-1/stream") as stream:
+
+        async def read() -> None:
+            async for frame in stream:
+                data = json.loads(frame["data"])
+                if "message" in data:
+                    shown.append((data["stage"], data["message"]))
+
+        reading = asyncio.create_task(read())
+        for number, (label, event) in enumerate(events):
+            await tracking.raw(label, event)
+            if number == len(events) // 2:
+                await tracking.http.post("/rebuild")
+                for _, sent in events[:number]:
+                    await tracking.raw("replay.tracking", msgspec.structs.replace(sent, replayto="*"))
+        await poll(lambda: shown and shown[-1][0] == "cancelled")
+        reading.cancel()
+        await asyncio.wait([reading])
+    assert [stage for stage, _ in shown] == list(dict.fromkeys(stage for stage, _ in shown)), "no stage is shown twice"
+    assert (await totals(tracking)) == {"open": 0, "done": 0, "cancelled": 2, "earnedCents": 0}
+    assert (await tracking.order("o-1"))["message"] == (await tracking.order("o-2"))["message"] == shown[-1][1]
+
+
+async def totals(tracking: Tracking) -> dict[str, int]:
+    answer: dict[str, int] = (await tracking.http.get("/totals")).json()
+    return answer
+
+
+async def test_more_than_a_hundred_orders_are_counted_whatever_arrives_and_through_a_rebuild(
+    tracking: Tracking,
+) -> None:
+    chance, sent, expected = random.Random(7), [], dict.fromkeys(("open", "done", "cancelled"), 0)
+    placed, completed, cancelled = (f"orders.order{kind}.v1" for kind in ("Placed", "Completed", "Cancelled"))
+    states = {"open": [placed], "done": [placed, completed], "cancelled": [placed, completed, cancelled]}
+    for number in range(120):
+        state = chance.choice([*states])
+        expected[state] += 1
+        for label in states[state]:
+            event = tracking.event(label, example(label, f"o-{number}"))
+            sent += [(label, event.encode())] * chance.choice([1, 1, 1, 2])
+    chance.shuffle(sent)
+    for label, body in sent:
+        await tracking._sender.publish(label, body)
+        if label == sent[len(sent) // 2][0] and body == sent[len(sent) // 2][1]:
+            await tracking.broker.settle()
+            await tracking.http.post("/rebuild")
+    await tracking.broker.settle()
+    earned = expected["done"] * example(completed)["totalCents"]
+    assert await totals(tracking) == {**expected, "earnedCents": earned}
+    for _, body in sent:
+        await tracking._sender.publish("replay.tracking", json.dumps({**json.loads(body), "replayto": "*"}).encode())
+    await tracking.broker.settle()
+    await end_rebuild(tracking)
+    assert await totals(tracking) == {**expected, "earnedCents": earned}
+
+
+async def end_rebuild(tracking: Tracking) -> None:
+    replay_id = (await tracking.http.get("/rebuild")).json()["replayId"]
+    data = {"replayId": replay_id, "consumer": "tracking", "count": 1, "completedAt": timestamp(NOON)}
+    await tracking.raw(COMPLETED, tracking.event(COMPLETED, {**data, "state": "completed"}))
+
+
+async def test_an_order_of_which_only_the_end_is_known_has_earned_its_total(tracking: Tracking) -> None:
+    await tracking.receive("orders.orderCompleted.v1")
+    total = example("orders.orderCompleted.v1")["totalCents"]
+    assert await totals(tracking) == {"open": 0, "done": 1, "cancelled": 0, "earnedCents": total}
+    await tracking.receive("orders.orderPlaced.v1")
+    assert (await tracking.order())["lines"]
+    assert await totals(tracking) == {"open": 0, "done": 1, "cancelled": 0, "earnedCents": total}
+
+
+async def test_an_order_that_was_dropped_is_not_counted_again(free: Ports) -> None:
+    """By a replay of its events, or by a late fact that says nothing about its progress."""
+    store = MemoryStore()
+    async with replica(MemoryBroker(), store, free) as tracking:
+        await tracking.receive("orders.orderPlaced.v1", "orders.orderCompleted.v1")
+        before = await totals(tracking)
+        for late in (False, True):
+            store.clock.advance(31 * 86_400)  # type: ignore[attr-defined]
+            assert (await tracking.http.get("/track/o-1")).status_code == 404
+            if late:
+                await tracking.receive("payments.paymentRefunded.v1", "loyalty.pointsAdded.v1")
+            else:
+                for _, body in tracking.sent[:]:
+                    again = {**json.loads(body), "replayto": "*"}
+                    await tracking._sender.publish("replay.tracking", json.dumps(again).encode())
+                await tracking.broker.settle()
+            assert await totals(tracking) == before
+
+
+async def test_the_board_shows_an_order_that_has_lost_facts_in_a_rebuild(tracking: Tracking) -> None:
+    """It has fewer changes than before: their number does not show that there is news."""
+    await tracking.receive(*DELIVERED[:5])
+    await tracking.http.post("/rebuild")
+    await tracking.raw("replay.tracking", tracking.event(DELIVERED[0], {**example(DELIVERED[0]), "replayto": "*"}))
+    await end_rebuild(tracking)
+    await tracking.receive("orders.orderCancelled.v1")
+    [shown] = (await tracking.http.get("/track")).json()["orders"]
+    assert shown["stage"] == "cancelled"
 
 
 async def test_the_totals_count_every_order_a_single_time(tracking: Tracking) -> None:

@@ -19,7 +19,7 @@ from tidings.errors import SidecarError
 from tidings.fastapi import CurrentService, StreamPlace
 from tracking.api import views
 from tracking.api.views import Orders, OrderView, TotalsView
-from tracking.domain import ReadModel, Stage, TrackedOrder
+from tracking.domain import ReadModel, TrackedOrder
 from tracking.settings import settings
 from tracking.use_cases import model, rebuilding
 from tracking.use_cases.live import live, number_of
@@ -80,16 +80,16 @@ async def stream_order(
 ) -> AsyncIterator[ServerSentEvent]:
     """Send the order now and whenever its stage changes; wait for an order that is unknown so far.
 
-    Other changes are sent as `event: timeline`, without the message. The event id is the number of the change: a
-    reconnecting client gets the order only if it has changed since. Invalid ids are ignored.
+    Other changes are sent as `event: timeline`, without the message. The event id is the number of the change, and the
+    stage: a reconnecting client gets the order only if it has changed since. Invalid ids are ignored.
     """
-    seen, stage = number_of(last_event_id or "") or 0, None
+    seen, stage = _position(last_event_id)
     with live().watch(order_id) as changed:
         while not live().closed:
             changed.clear()
             order = await _find(service, order_id)
             if order is not None and order.changes != seen:
-                yield _change_event(order, stage)
+                yield _change_event(order, stage if seen <= order.changes else None)
                 seen, stage = order.changes, order.stage
             await _wait(changed, settings().poll * (_FINISHED_POLL_FACTOR if order and order.stage.finished else 1))
 
@@ -123,6 +123,13 @@ async def get_rebuild(service: CurrentService) -> RebuildView:
     return _rebuild_view(await service.execute(lambda _, context: model.read_model(context), None))
 
 
+def _position(last_event_id: str | None) -> tuple[int, str | None]:
+    """Return the number of the change and the stage that a client has seen last; 0 and None if it has seen nothing."""
+    number, _, stage = (last_event_id or "").partition("-")
+    seen = number_of(number) or 0
+    return seen, stage if seen else None
+
+
 async def _find(service: Service, order_id: str) -> TrackedOrder | None:
     """Return an order, or None while the store is unavailable, so that streams stay open."""
     try:
@@ -141,9 +148,9 @@ async def _wait(changed: asyncio.Event, patience: float) -> None:
         return
 
 
-def _change_event(order: TrackedOrder, before: Stage | None) -> ServerSentEvent:
-    view, identity = views.order_view(order), str(order.changes)
-    if order.stage is not before:
+def _change_event(order: TrackedOrder, before: str | None) -> ServerSentEvent:
+    view, identity = views.order_view(order), f"{order.changes}-{order.stage}"
+    if order.stage != before:
         return _order_event(view.model_dump_json(by_alias=True), identity)
     data = view.model_dump_json(by_alias=True, exclude={"message"})
     return ServerSentEvent(event="timeline", raw_data=data, id=identity)

@@ -113,6 +113,11 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
     pickup_code: str | None = None
 
     @property
+    def is_known(self) -> bool:
+        # Of an order that was forgotten, a late e-mail or refund may still arrive.
+        return self.stage is not Stage.PLACED or self.content is not None
+
+    @property
     def changes(self) -> int:
         # The same on all replicas that have received the same events, unlike a counter.
         return len(self.timeline)
@@ -140,7 +145,7 @@ class TrackedOrder(msgspec.Struct, kw_only=True):
 
     def _update(self, other: Fact | Self) -> None:
         self.stage = max(self.stage, other.stage or self.stage, key=lambda stage: stage.rank)
-        self.content = self.content or other.content
+        self.content = max(self.content, other.content, key=lambda content: len(content.lines) if content else -1)
         self.reason = self.reason or other.reason
         self.pickup_code = self.pickup_code or other.pickup_code
 
@@ -156,7 +161,7 @@ class Totals(msgspec.Struct, kw_only=True):
     @classmethod
     def of(cls, order: TrackedOrder | None) -> Totals:
         """Return the contribution of one order."""
-        if order is None or not order.timeline:
+        if order is None or not order.is_known:
             return cls()
         if order.stage is Stage.CANCELLED:
             return cls(cancelled=1)

@@ -73,7 +73,8 @@ class Live:
     def changed(self, order: TrackedOrder, *, shared: bool = False) -> None:
         """Notify all streams of a changed order; `shared` if other replicas know the change already."""
         known = self._latest.get(order.order_id)
-        if known is not None and known[1].changes >= order.changes:
+        # Not by the number of changes: after a rebuild, an order may have fewer than before.
+        if known is not None and order.timeline.keys() <= known[1].timeline.keys():
             return
         self._number += 1
         self._latest.pop(order.order_id, None)

@@ -62,8 +62,9 @@ async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None
     context.save(key, order, ttl=settings().keep)
     visible = _merged(order, former)
     counts = OrderCounts(own=Totals.of(order) - before, visible=Totals.of(visible) - visible_before)
-    if change.is_replay and older and not former and context.now - change.entry.time > settings().keep:
-        counts.visible = Totals()  # an older generation has counted this order, and has dropped it since
+    if change.is_replay and not former and context.now - visible.updated_at > settings().keep:
+        # The order was counted and has been dropped since: by an older generation, or by this one if there is none.
+        counts = OrderCounts(own=counts.own if older else Totals())
     if counts != OrderCounts():
         context.schedule(CountOrder(order_id=order.order_id, generation=model.written, counts=counts))
     return visible

@@ -54,7 +54,10 @@ _DESCRIPTIONS: dict[type[Any], Callable[[Any], tuple[str, Fact]]] = {
     consumed.OrderCollectedByDriver: lambda _: ("The driver set off with it.", Fact(stage=Stage.OUT_FOR_DELIVERY)),
     consumed.OrderDelivered: lambda _: ("It was delivered.", Fact(stage=Stage.DELIVERED)),
     consumed.DeliveryFailed: lambda it: (f"It could not be delivered: {because(it.reason)}.", Fact()),
-    consumed.OrderCompleted: lambda _: ("The order is complete.", Fact(stage=Stage.COMPLETED)),
+    consumed.OrderCompleted: lambda it: (
+        "The order is complete.",
+        Fact(stage=Stage.COMPLETED, content=Content(fulfilment=it.fulfilment, total_cents=it.total_cents, lines=())),
+    ),
     consumed.OrderCancelled: lambda it: ("The order was cancelled.", Fact(stage=Stage.CANCELLED, reason=it.reason)),
     consumed.PaymentSettled: lambda it: (f"{euros(it.amount_cents)} were taken from your card.", Fact()),
     consumed.PaymentVoided: lambda it: (f"{euros(it.amount_cents)} are no longer reserved on your card.", Fact()),
