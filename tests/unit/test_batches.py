@@ -13,7 +13,7 @@ from tidings.errors import DefinitionError, SidecarError
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import Envelope
 from tidings.outbox.direct import DirectOutbox
-from tidings.outcomes import Done
+from tidings.outcomes import Done, Outcome
 from tidings.testing import MemorySidecar
 
 handlers = Handlers()
@@ -133,12 +133,13 @@ class Counter:
     def __init__(self) -> None:
         self.lists: list[list[int]] = []
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-
-    def batcher(self) -> Batcher:
         made = Handlers()
         made.batch(AddCoin, batch_size=50)(self.count)
         service = Service("shop", made, sidecar=MemorySidecar("shop"), outbox=DirectOutbox.from_settings)
-        return Batcher(service._runner, next(iter(made)))
+        self.batcher, [self.handler] = Batcher(service._runner), made
+
+    def attempt(self, number: int) -> asyncio.Task[Outcome]:
+        return asyncio.create_task(self.batcher.attempt(self.handler, coin(number), RetryPolicy()))
 
     async def count(self, commands: list[AddCoin], context: Context) -> None:
         self.lists.append([item.number for item in commands])
@@ -158,36 +159,33 @@ async def settle() -> None:
 
 async def test_when_the_first_is_cancelled_the_rest_is_handled_nevertheless() -> None:
     counter = Counter()
-    batcher = counter.batcher()
-    first, *rest = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
+    first, *rest = map(counter.attempt, range(3))
     await counter.begun.wait()
     first.cancel()
     counter.go_on.set()
     assert await asyncio.gather(*rest) == [Done(), Done()]
     assert counter.lists == [[0], [1, 2]], "what was cancelled is not handled again with them"
-    assert batcher._queues == {}
+    assert counter.batcher._queues == {}
 
 
 async def test_one_that_is_cancelled_in_line_is_not_handled() -> None:
     counter = Counter()
-    batcher = counter.batcher()
-    first, second, third = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
+    first, second, third = map(counter.attempt, range(3))
     await counter.begun.wait()
     await settle()
     second.cancel()
     await settle()
-    again = asyncio.create_task(batcher.attempt(coin(1), RetryPolicy()))
+    again = counter.attempt(1)
     await settle()
     counter.go_on.set()
     assert [*await asyncio.gather(first, third, again)] == [Done()] * 3
     assert counter.lists == [[0], [2, 1]], "delivered again, it stands in line once"
-    assert batcher._queues == {}
+    assert counter.batcher._queues == {}
 
 
 async def test_cancelling_one_of_several_deliveries_affects_no_one_else() -> None:
     counter = Counter()
-    batcher = counter.batcher()
-    first, second, third = (asyncio.create_task(batcher.attempt(coin(number), RetryPolicy())) for number in range(3))
+    first, second, third = map(counter.attempt, range(3))
     await counter.begun.wait()
     await settle()
     counter.begun.clear()
@@ -200,4 +198,4 @@ async def test_cancelling_one_of_several_deliveries_affects_no_one_else() -> Non
     counter.go_on.set()
     assert await second == Done()
     assert counter.lists == [[0], [1, 2]]
-    assert batcher._queues == {}
+    assert counter.batcher._queues == {}

@@ -91,6 +91,11 @@ class Context:
         return self.delivery.envelope
 
     @property
+    def batch_metadata(self) -> tuple[Envelope, ...]:
+        """Attributes of each message of a batch, in the order of the list that the handler receives."""
+        return (self.delivery.envelope, *self.delivery.batch_members)
+
+    @property
     def time(self) -> datetime:
         """Time of the event according to its producer, or `now` if the event has none."""
         text = self.delivery.envelope.time

@@ -33,8 +33,8 @@ class Handler:
         versions: Versions that the handler can read.
         subscriptions: EventSubscriptions whose events it takes regardless of their type; usually empty.
         batch_size: Maximum number of messages per call, as a list; 0 to take single messages.
-        interval: Seconds between two batches, unless the next one is large already.
-        per_subject: True if a batch holds messages of one subject only.
+        linger: Seconds for which a batch of fewer than 16 messages waits for the next one.
+        key: Function of a message; a batch holds messages with the same result only.
 
     """
 
@@ -47,8 +47,8 @@ class Handler:
     versions: frozenset[int] = frozenset()
     subscriptions: frozenset[str] = frozenset()
     batch_size: int = 0
-    interval: float = 0.0
-    per_subject: bool = False
+    linger: float = 0.0
+    key: Callable[[Any], str] | None = None
 
     def read(self, delivery: DeliveryContext) -> object:
         """Decode the message that is passed to the handler.
@@ -108,29 +108,31 @@ class Handlers:
 
     def batch(
         self,
-        model: type[Any],
-        *,
+        *models: type[Any],
         path: str | None = None,
         batch_size: int = 100,
-        per_subject: bool = False,
+        key: Callable[[Any], str] | None = None,
+        linger: float = 0.0,
         retry: RetryPolicy | None = None,
         deduplicate: bool = True,
     ) -> Callable[[Function], Function]:
         """Register `async def handler(messages, context)`, which handles all waiting messages in one unit of work.
 
-        It takes a list. Batches run one at a time: messages that arrive while one commits form the next, and no message
-        is delayed to make a batch larger. A burst needs few commits, and messages do not conflict over a document that
-        all of them change. Each delivery is acknowledged after the commit. If a batch fails, its messages are attempted
-        individually, each with its own attempt, so a bad message does not affect the others. The returned outcome
-        applies to the whole batch. `context` has the metadata of the first message.
+        It takes a list. Batches run one at a time: messages that arrive while one commits form the next. A burst needs
+        few commits, and messages do not conflict over a document that all of them change. Each delivery is acknowledged
+        after the commit. If a batch fails, its messages are attempted individually, each with its own attempt, so a bad
+        message does not affect the others. The returned outcome applies to the whole batch. `context` has the metadata
+        of the first message; `context.batch_metadata` has that of each.
 
         Args:
-            model: The consumer's own message class, of an event or of a message passed to `context.schedule`.
+            models: The consumer's own message classes, of events or of messages passed to `context.schedule`. Events of
+                one EventSubscription share batches.
             path: Path of the deliveries, as for `on`.
             batch_size: Maximum number of messages per unit of work.
-            per_subject: Limit a batch to messages of one subject; batches of different subjects run concurrently. Use
-                it for documents, since a unit of work saves only one. Otherwise, a batch must change a single document,
-                or rows.
+            key: Limit a batch to messages for which this function returns the same text; batches of different keys run
+                concurrently. Use it for documents, since a unit of work saves only one. Otherwise, a batch must change
+                a single document, or rows.
+            linger: Let a batch wait this many seconds for the next message, until it has 16; a replay does not wait.
             retry: Retry policy of scheduled messages.
             deduplicate: Handle each message once. A document then stores the ids of seven days: for a document that
                 many messages change, prefer an idempotent handler. In tables, deduplication is cheap.
@@ -142,19 +144,15 @@ class Handlers:
 
         def decorate(function: Function) -> Function:
             _check(function)
-            options = {
-                "deduplicate": deduplicate,
-                "retry": retry,
-                "batch_size": batch_size,
-                "per_subject": per_subject,
-            }
-            self._handlers.append(_handler(function, model, path, **options))
+            for model in models:
+                made = _handler(function, model, path, deduplicate=deduplicate, retry=retry)
+                self._handlers.append(replace(made, batch_size=batch_size, key=key, linger=linger))
             return function
 
         return decorate
 
     def any(
-        self, *subscriptions: str, deduplicate: bool = True, batch_size: int = 0, interval: float = 0.0
+        self, *subscriptions: str, deduplicate: bool = True, batch_size: int = 0, linger: float = 0.0
     ) -> Callable[[Function], Function]:
         """Register `async def handler(received, context)` for all events of some EventSubscriptions.
 
@@ -166,8 +164,7 @@ class Handlers:
             deduplicate: Handle each event once. A fact published in two versions has one id: disable it if each version
                 counts.
             batch_size: Take up to this many events as a list in one unit of work, as in `batch`.
-            interval: Begin batches of fewer than 16 events at least this many seconds apart, so that they become
-                larger. The first event after a quiet time does not wait.
+            linger: Let a batch wait this many seconds for the next event, until it has 16.
 
         Raises:
             DefinitionError: The function is not `async def` with two parameters, or no subscription is named.
@@ -179,7 +176,7 @@ class Handlers:
         def decorate(function: Function) -> Function:
             _check(function)
             made = Handler(function, _ANY, (), deduplicate, subscriptions=frozenset(subscriptions))
-            self._handlers.append(replace(made, batch_size=batch_size, interval=interval))
+            self._handlers.append(replace(made, batch_size=batch_size, linger=linger))
             return function
 
         return decorate

@@ -295,7 +295,7 @@ class Ingress:
     async def _attempt(self, route: Route, delivery: DeliveryContext, departure: Departure | None) -> Outcome:
         policy = route.policy
         if route.batcher is not None:
-            return await route.batcher.attempt(delivery, policy.retry, policy.timeout)
+            return await route.batcher.attempt(route.handler, delivery, policy.retry, policy.timeout)
         if departure is None:
             return await self._runner.attempt(route.handler, delivery, policy.retry, policy.timeout)
         with departure:
@@ -306,14 +306,15 @@ def _routes(handlers: Iterable[Handler], policy: Policy, runner: Runner) -> dict
     by_path = policy.by_path()
     limiters: dict[str, Limiter] = {}
     routes: dict[str, list[Route]] = {}
+    # One per subscription, because the subscription's name is part of the deduplication key.
+    batchers: dict[tuple[object, str], Batcher] = {}
     # Handlers of a type take precedence over handlers of any type.
     for handler in sorted(handlers, key=lambda handler: bool(handler.subscriptions)):
-        # One per subscription, because the subscription's name is part of the deduplication key.
-        batchers: dict[str, Batcher] = {}
         for subscription in _subscriptions_of(handler, policy, by_path):
             name = subscription.name
             limiter = limiters.setdefault(name, _limiter(subscription)) if _limits(subscription, handler) else None
-            batcher = batchers.setdefault(name, Batcher(runner, handler)) if handler.batch_size else None
+            shared = handler.function, name
+            batcher = batchers.setdefault(shared, Batcher(runner)) if handler.batch_size else None
             routes.setdefault(subscription.path, []).append(Route(handler, subscription, limiter, batcher))
     return routes
 

@@ -58,7 +58,7 @@ class Scheduler:
             if handler.concurrency:
                 self._concurrency[handler.kind.name] = asyncio.Semaphore(handler.concurrency)
             if handler.batch_size:
-                self._batchers[handler.kind.name] = Batcher(runner, handler)
+                self._batchers[handler.kind.name] = Batcher(runner)
 
     async def deliver(self, scheduled: Scheduled) -> None:
         """Handle a due message; return once it has an outcome."""
@@ -95,7 +95,7 @@ class Scheduler:
         try:
             with tracing.consumer(envelope, envelope.label, detached=True) as record_outcome:
                 if batcher is not None:
-                    outcome = await batcher.attempt(delivery, retry)
+                    outcome = await batcher.attempt(handler, delivery, retry)
                 elif limit is None:
                     outcome = await self._runner.attempt(handler, delivery, retry)
                 else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from tidings import Handlers, StateContext
+from tidings.messages.envelope import Envelope
 from tracking.commands import CountOrder, EndRebuild
 from tracking.consumed import OrderEvent, ReplayCompleted
 from tracking.domain import Entry
@@ -15,25 +18,29 @@ from tracking.use_cases.timeline import TRACKED_EVENTS, describe, driver_of
 handlers = Handlers()
 
 
-@handlers.on(*TRACKED_EVENTS, deduplicate=False)
-async def track(event: OrderEvent, context: StateContext) -> None:
-    """Add an event to the timeline of its order, and notify open streams."""
+# key: one document per order. linger: an order's events often follow each other closely, and then share one write.
+@handlers.batch(*TRACKED_EVENTS, key=lambda event: event.order_id, linger=settings().linger, deduplicate=False)
+async def track(events: list[OrderEvent], context: StateContext) -> None:
+    """Add events of one order to its timeline, and notify open streams."""
+    changes = [_change(*each, context.now) for each in zip(events, context.batch_metadata, strict=True)]
+    order = await model.add(events[0].order_id, changes, context)
+    # Replayed events are history: streams must not show them as changes.
+    if order is not None and not all(change.is_replay for change in changes):
+        context.after_commit(lambda: live().changed(order))
+
+
+def _change(event: OrderEvent, metadata: Envelope, now: datetime) -> OrderChange:
     words, fact = describe(event)
-    metadata = context.metadata
     entry = Entry(
         id=metadata.id,
         type=metadata.type,
         version=int(metadata.version),
-        time=context.time,
+        time=datetime.fromisoformat(metadata.time) if metadata.time else now,
         source=metadata.source,
         words=words,
         driver=driver_of(event),
     )
-    is_replay = bool(metadata.replayto)
-    order = await model.add(OrderChange(event.order_id, entry, fact, is_replay), context)
-    # Replayed events are history: streams must not show them as changes.
-    if order is not None and not is_replay:
-        context.after_commit(lambda: live().changed(order))
+    return OrderChange(entry, fact, is_replay=bool(metadata.replayto))
 
 
 @handlers.on(CountOrder)

@@ -20,6 +20,9 @@ class TrackingSettings(BaseSettings):
     poll: float = Field(default=1.0, gt=0, description="Interval in seconds for reading the changes of other replicas")
     latest: int = Field(default=500, gt=0, description="Number of latest orders cached for the board")
 
+    linger: float = Field(
+        default=0.03, ge=0, description="Seconds that an order's event waits for the next one, to share its write"
+    )
     rebuild_timeout: float = Field(
         default=3600.0,
         gt=0,

@@ -39,35 +39,44 @@ async def find(order_id: str, context: StateContext) -> TrackedOrder | None:
 class OrderChange:
     """An entry for the timeline of an order, with its data."""
 
-    order_id: str
     entry: Entry
     fact: Fact
     is_replay: bool = False
 
 
-async def add(change: OrderChange, context: StateContext) -> TrackedOrder | None:
-    """Add an event to an order; return the order as readers see it, None if the event was known."""
+async def add(order_id: str, changes: Iterable[OrderChange], context: StateContext) -> TrackedOrder | None:
+    """Add events to an order; return the order as readers see it, None if all events were known."""
     # The generation hardly ever changes: reading both documents in one call halves the reads of nearly all events.
-    await context.prefetch((ReadModel, CURRENT), (TrackedOrder, _key(_latest.generation, change.order_id)))
+    await context.prefetch((ReadModel, CURRENT), (TrackedOrder, _key(_latest.generation, order_id)))
     model = await read_model(context)
     _latest.generation = model.written
-    key = _key(model.written, change.order_id)
-    order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=change.order_id)
+    key = _key(model.written, order_id)
+    order = await context.load(TrackedOrder, key) or TrackedOrder(order_id=order_id)
     _, *older = model.readable
-    former = await _known(change.order_id, older, context)
-    before, visible_before = Totals.of(order), Totals.of(_merged(order, former))
-    if not order.add(change.entry, change.fact):
+    former = await _known(order_id, older, context)
+    counts, before = OrderCounts(), len(order.timeline)
+    for change in changes:
+        difference = _add(change, order, former)
+        visible = _merged(order, former)
+        if change.is_replay and not former and context.now - visible.updated_at > settings().keep:
+            # The order was counted and has been dropped since: by an older generation, or by this one if there is none.
+            difference = OrderCounts(own=difference.own if older else Totals())
+        counts.own.add(difference.own)
+        counts.visible.add(difference.visible)
+    if len(order.timeline) == before:
         return None
     # The time-to-live also removes former generations, so they need no clean-up.
     context.save(key, order, ttl=settings().keep)
-    visible = _merged(order, former)
-    counts = OrderCounts(own=Totals.of(order) - before, visible=Totals.of(visible) - visible_before)
-    if change.is_replay and not former and context.now - visible.updated_at > settings().keep:
-        # The order was counted and has been dropped since: by an older generation, or by this one if there is none.
-        counts = OrderCounts(own=counts.own if older else Totals())
     if counts != OrderCounts():
-        context.schedule(CountOrder(order_id=order.order_id, generation=model.written, counts=counts))
-    return visible
+        context.schedule(CountOrder(order_id=order_id, generation=model.written, counts=counts))
+    return _merged(order, former)
+
+
+def _add(change: OrderChange, order: TrackedOrder, former: Sequence[TrackedOrder]) -> OrderCounts:
+    """Add an event to an order unless it is known; return by how much it changes the totals."""
+    before, visible_before = Totals.of(order), Totals.of(_merged(order, former))
+    order.add(change.entry, change.fact)
+    return OrderCounts(own=Totals.of(order) - before, visible=Totals.of(_merged(order, former)) - visible_before)
 
 
 async def totals(_nothing: None, context: StateContext) -> Totals:
