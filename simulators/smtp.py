@@ -20,8 +20,10 @@ import email.policy
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -64,13 +66,54 @@ class Mail(msgspec.Struct, kw_only=True, rename="camel"):
     copies: int = 1
 
 
+@dataclass(slots=True)
+class _Received:
+    """A received e-mail whose content is parsed when somebody asks for it: that takes longer than receiving it."""
+
+    message_id: str
+    order_id: str
+    to: list[str]
+    sender: str
+    content: bytes
+    received_at: datetime
+    copies: int = 1
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> _Received:
+        content = envelope.original_content or b""
+        headers = BytesHeaderParser(policy=email.policy.compat32).parsebytes(content)
+        return cls(
+            str(headers["message-id"]).strip(),
+            str(headers["x-order-id"] or ""),
+            list(envelope.rcpt_tos),
+            envelope.mail_from or "",
+            content,
+            datetime.now(UTC),
+        )
+
+    def parsed(self) -> Mail:
+        message = email.message_from_bytes(self.content, policy=email.policy.default)
+        return Mail(
+            message_id=self.message_id,
+            order_id=self.order_id,
+            sender=self.sender,
+            to=self.to,
+            subject=str(message["subject"]),
+            headers={name: str(value) for name, value in message.items()},
+            text=_part(message, "plain"),
+            html=_part(message, "html"),
+            received_at=self.received_at,
+            copies=self.copies,
+        )
+
+
 class Mailbox:
     """Stores e-mails; handler for aiosmtpd, which prescribes the hook names."""
 
     def __init__(self) -> None:
         self.fault = Fault()
         self.counts: Counter[str] = Counter()
-        self._mails: dict[str, Mail] = {}
+        self._mails: dict[str, _Received] = {}
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -99,23 +142,21 @@ class Mailbox:
         return "451 4.3.0 Not now, try again" if fault.fault == "temporary" else "550 5.1.1 No such mailbox here"
 
     def _keep(self, envelope: Envelope) -> None:
-        content = envelope.original_content or b""
-        message = email.message_from_bytes(content, policy=email.policy.default)
-        mail = _mail(message, envelope)
+        received = _Received.of(envelope)
         self.counts["received"] += 1
-        known = self._mails.get(mail.message_id)
+        known = self._mails.get(received.message_id)
         if known is not None:
             self.counts["copies"] += 1
             known.copies += 1
             return
-        self._mails[mail.message_id] = mail
+        self._mails[received.message_id] = received
         if len(self._mails) > _KEPT:
             del self._mails[next(iter(self._mails))]
 
     def find(self, order: str | None, to: str | None) -> list[Mail]:
         """Return the e-mails about an order or to an address, or all."""
         return [
-            mail
+            mail.parsed()
             for mail in self._mails.values()
             if (order is None or mail.order_id == order) and (to is None or to in mail.to)
         ]
@@ -124,20 +165,6 @@ class Mailbox:
         """Delete all e-mails and counts."""
         self._mails.clear()
         self.counts.clear()
-
-
-def _mail(message: EmailMessage, envelope: Envelope) -> Mail:
-    return Mail(
-        message_id=str(message["message-id"]).strip(),
-        order_id=str(message["x-order-id"] or ""),
-        sender=envelope.mail_from or "",
-        to=list(envelope.rcpt_tos),
-        subject=str(message["subject"]),
-        headers={name: str(value) for name, value in message.items()},
-        text=_part(message, "plain"),
-        html=_part(message, "html"),
-        received_at=datetime.now(UTC),
-    )
 
 
 def _part(message: EmailMessage, kind: str) -> str:
