@@ -81,7 +81,7 @@ def an_order(number: int, skus: Mapping[str, int], chance: random.Random, *, dec
     return body
 
 
-async def menu(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) -> dict[str, int]:
+async def menu(client: httpx2.AsyncClient, url: URLs, patience: float = 60.0) -> dict[str, int]:
     """Wait for the menu; return the prices in cents by sku of all available items."""
     async with asyncio.timeout(patience):
         while True:
@@ -239,7 +239,7 @@ def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str,
     return {name: after[name] - before.get(name, 0) for name in sorted(after) if after[name] != before.get(name, 0)}
 
 
-async def counts(client: httpx2.AsyncClient, url: URLs, patience: float = 30.0) -> dict[str, int]:
+async def counts(client: httpx2.AsyncClient, url: URLs, patience: float = 60.0) -> dict[str, int]:
     """Return the number of events per type in the archive; wait for an archive that is restarting."""
     end = time.monotonic() + patience
     while True:

@@ -158,7 +158,7 @@ async def deliver(service: Service, envelope: Envelope) -> bytes:
 
 async def published(service: Service) -> None:
     """Wait until the outbox is empty."""
-    await poll(lambda: service.outbox.depth == 0, 10)
+    await poll(lambda: service.outbox.depth == 0)
 
 
 class _Steps:

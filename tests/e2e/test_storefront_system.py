@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
+from scenarios.ordering import place
 from tests.e2e.conftest import Open
 from tests.support import checkout
 
@@ -33,6 +35,8 @@ pytestmark = [
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     folder = tmp_path_factory.mktemp("run")
     async with running(ROOT, Options(free_ports=True, fresh=True, run_dir=folder, environment=PACE)) as run:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+            await place(client, run.url, 1)  # orders knows the menu
         yield run
 
 

@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tidings_cli.testing.programs import Ports
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,12 +49,6 @@ def blocks(markdown: str) -> list[Block]:
 def section(markdown: str, title: str) -> str:
     """The part of a document under a heading of the second level."""
     return markdown.split(f"\n## {title}\n")[1].split("\n## ", maxsplit=1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        listening = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [item.getsockname()[1] for item in listening]
 
 
 def missing(expected: str, output: str) -> list[str]:
@@ -152,14 +146,15 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     expected = {
         port for name in ("README.md", "docs/tutorial.md", "tidings.yaml") for port in PORT.findall(_read(name))
     }
-    ports = dict(zip(sorted(expected), map(str, free_ports(len(expected))), strict=True))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL_ENV"))}
-    newcomer = Newcomer(home, scratch, ports, environment=kept)
-    (home / "tidings.yaml").write_text(newcomer.adapted(_read("tidings.yaml")))
-    try:
-        yield newcomer
-    finally:
-        newcomer.stop()
+    with Ports() as free:
+        ports = {port: str(free.take()) for port in sorted(expected)}
+        newcomer = Newcomer(home, scratch, ports, environment=kept)
+        (home / "tidings.yaml").write_text(newcomer.adapted(_read("tidings.yaml")))
+        try:
+            yield newcomer
+        finally:
+            newcomer.stop()
 
 
 def _read(name: str) -> str:

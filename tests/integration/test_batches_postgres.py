@@ -70,5 +70,8 @@ async def test_every_event_counts_a_single_time_in_any_replica(replicas: list[Se
             waiting -= {number for number, value in zip(order, answers, strict=True) if b"SUCCESS" in value}
 
     await asyncio.gather(*(receive(service, seed) for seed, service in enumerate(replicas)))
-    assert sorted(await replicas[0].execute(kept, None)) == [number for number in range(200) if number != BAD]
+    expected = [number for number in range(200) if number != BAD]
+    async with asyncio.timeout(60):  # an event that met a conflict too often is retried after its delivery
+        while sorted(await replicas[0].execute(kept, None)) != expected:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
     assert max(lists) == 40

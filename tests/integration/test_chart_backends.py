@@ -29,7 +29,7 @@ def test_nats_takes_the_charts_settings_and_asks_for_its_password(tmp_path: Path
         command = [str(ensure("nats-server")["nats-server"]), "--config", str(tmp_path / "nats.conf")]
         with running(command, tmp_path / "nats.log", lambda: listens(client)):
             asyncio.run(ensure_streams(url, ["orders.orderPlaced.v1"]))
-            with socket.create_connection(("127.0.0.1", client), timeout=5) as stranger:
+            with socket.create_connection(("127.0.0.1", client), timeout=60) as stranger:
                 assert b'"auth_required":true' in stranger.recv(4096)
 
 

@@ -27,7 +27,7 @@ from tidings.brokers.components import render
 from tidings.brokers.jetstream import ensure_streams
 from tidings.brokers.kafka import ensure_topics
 from tidings_cli.programs import ProgramError, ensure
-from tidings_cli.testing.programs import Ports, kafka_server, rabbitmq_server
+from tidings_cli.testing.programs import Ports, kafka_server, nats_server, postgres_server, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -35,13 +35,7 @@ SETS = Path(__file__).parents[2] / "components"
 TOPIC = "orders.orderPlaced.v1"
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def eventually(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+def eventually(what: str, check: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := check()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -88,20 +82,18 @@ def program(name: str) -> Path:
 
 @contextmanager
 def nats(folder: Path) -> Iterator[dict[str, str]]:
-    port = free_port()
-    command = [program("nats-server"), "--jetstream", "--store_dir", folder / "nats", "-a", "127.0.0.1", "-p", port]
-    with running([str(part) for part in command], folder / "nats.log"):
-        eventually("NATS", lambda: listens(port))
-        yield {"NATS_URL": f"nats://127.0.0.1:{port}"}
+    with Ports() as ports, nats_server(folder / "nats", ports.take()) as url:
+        yield {"NATS_URL": url}
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[dict[str, str]]:
-    port = free_port()
-    command = [program("redis-server"), "--bind", "127.0.0.1", "--port", port, "--requirepass", "p$w: #"]
-    with running([str(part) for part in command], folder / "redis.log", cwd=folder):
-        eventually("Redis", lambda: listens(port))
-        yield {"REDIS_HOST": f"127.0.0.1:{port}", "REDIS_PASSWORD": "p$w: #"}
+    with Ports() as ports:
+        port = ports.take()
+        command = [program("redis-server"), "--bind", "127.0.0.1", "--port", port, "--requirepass", "p$w: #"]
+        with running([str(part) for part in command], folder / "redis.log", cwd=folder):
+            eventually("Redis", lambda: listens(port))
+            yield {"REDIS_HOST": f"127.0.0.1:{port}", "REDIS_PASSWORD": "p$w: #"}
 
 
 @contextmanager
@@ -120,14 +112,9 @@ def kafka(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[dict[str, str]]:
-    port, data = free_port(), folder / "pg"
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # PostgreSQL will not run as root
-    initialise = [program("initdb"), "-D", data, "-U", "pizza", "-A", "trust", "--no-sync"]
-    subprocess.run(initialise, check=True, capture_output=True, **user)  # type: ignore[call-overload]
-    command = [program("postgres"), "-D", data, "-h", "127.0.0.1", "-p", port, "-k", folder]
-    with running([str(part) for part in command], folder / "pg.log", **user):
-        url = f"postgres://pizza@127.0.0.1:{port}/postgres?sslmode=disable"
-        eventually("PostgreSQL", lambda: "ready to accept" in (folder / "pg.log").read_text())
+    program("postgres")
+    (folder / "pg").mkdir()
+    with Ports() as ports, postgres_server(folder / "pg", ports.take()) as url:
         yield {"POSTGRES_URL": url}
 
 
@@ -172,7 +159,7 @@ class App:
     def port(self) -> int:
         return int(self.server.server_address[1])
 
-    def received(self, seconds: float = 30) -> str:
+    def received(self, seconds: float = 120) -> str:
         """The data of the next event."""
         return str(self.events.get(timeout=seconds)["data"])
 
@@ -215,20 +202,20 @@ class Sidecar(NamedTuple):
 
 @contextmanager
 def daprd(app_id: str, resources: list[dict[str, Any]], folder: Path, app: App | None = None) -> Iterator[Sidecar]:
-    path = Path(tempfile.mkdtemp(dir=folder))
+    path, log = Path(tempfile.mkdtemp(dir=folder)), folder / f"{app_id}.log"
     (path / "resources.yaml").write_text(yaml.safe_dump_all(resources))
-    http, log = free_port(), folder / f"{app_id}.log"
-    ports = {"dapr-http-port": http, "dapr-grpc-port": free_port(), "dapr-internal-grpc-port": free_port()}
-    flags = {**ports, "metrics-port": free_port(), "app-id": app_id, "resources-path": path}
+    flags: dict[str, Any] = {"app-id": app_id, "resources-path": path}
     local = {"dapr-listen-addresses": "127.0.0.1", "metrics-listen-address": "127.0.0.1"}
     if app is not None:
         local |= {"app-port": str(app.port)}
-    command = [str(program("daprd")), *(f"--{flag}={value}" for flag, value in {**flags, **local}.items())]
-    with (
-        running(command, log, env=os.environ | {"DAPR_HOST_IP": "127.0.0.1"}) as process,
-        httpx2.Client(base_url=f"http://127.0.0.1:{http}", timeout=60) as client,
-    ):
-        yield Sidecar(process, client, log)
+    with Ports() as ports:
+        flags |= {f"{use}-port": ports.take() for use in ("dapr-http", "dapr-grpc", "dapr-internal-grpc", "metrics")}
+        command = [str(program("daprd")), *(f"--{flag}={value}" for flag, value in {**flags, **local}.items())]
+        with (
+            running(command, log, env=os.environ | {"DAPR_HOST_IP": "127.0.0.1"}) as process,
+            httpx2.Client(base_url=f"http://127.0.0.1:{flags['dapr-http-port']}", timeout=60) as client,
+        ):
+            yield Sidecar(process, client, log)
 
 
 def ready(sidecar: Sidecar) -> Sidecar:
@@ -340,7 +327,8 @@ def test_what_a_state_set_keeps(name: str, server: Callable[[Path], Any], keeps:
         assert sidecar.insert("document", "theirs") >= 400
         assert sidecar.get("document").json() == "mine"
 
-        assert sidecar.transaction(upsert("marker", "here", metadata={"ttlInSeconds": "1"})) == 204
-        assert sidecar.get("marker").json() == "here"
-        eventually("expiry", lambda: sidecar.get("marker").status_code == 204, 10)
+        for key, seconds in (("lasting", "600"), ("marker", "1")):
+            assert sidecar.transaction(upsert(key, "here", metadata={"ttlInSeconds": seconds})) == 204
+        eventually("expiry", lambda: sidecar.get("marker").status_code == 204)
+        assert sidecar.get("lasting").json() == "here"
         assert sidecar.transaction(upsert("marker", "anew", **first_write)) == 204

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 import structlog
 from psycopg.conninfo import make_conninfo
 from tests.conformance import poll
@@ -17,6 +15,7 @@ from tests.conformance.shop import TOPIC, counted
 from tests.conformance.support import PATIENCE
 from tests.conformance.worlds import CdcWorld, TableWorld, World
 from tests.support.cancelling import cancelled_deliveries
+from tests.support.postgres import drop_slots, own_database
 
 from tidings.errors import DefinitionError, PublishRefused
 from tidings.observability import metrics
@@ -42,16 +41,8 @@ async def ask(url: str, statement: str) -> list[tuple[object, ...]]:
 @pytest.fixture
 async def database_url(logical: str) -> AsyncIterator[str]:
     """A database of the test's own, and the slot with it."""
-    name = f"shop_{uuid.uuid4().hex}"
-    await ask(logical, f'create database "{name}"')
-    url = sa.make_url(logical).set(database=name).render_as_string()
-    yield url
-    slots = "from pg_replication_slots where database = current_database()"
-    await ask(url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
-                   "and pid <> pg_backend_pid()")  # fmt: skip
-    while await ask(url, f"select 1 {slots}"):
-        await ask(url, f"select pg_drop_replication_slot(slot_name) {slots} and not active")
-    await ask(logical, f'drop database "{name}" with (force)')
+    async with own_database(logical) as url:
+        yield url
 
 
 class TestCdc(OutboxConformance):
@@ -113,8 +104,8 @@ async def test_a_slot_that_lost_its_log_is_recreated_and_nothing_is_lost(databas
         process.sidecar.down = True
         assert await process.deliver(counted(number=2))
         await poll(lambda: process.service.outbox.depth == 1)
-    await ask(database_url, "select pg_drop_replication_slot(slot_name) from pg_replication_slots "
-                            "where database = current_database()")  # fmt: skip
+    async with await psycopg.AsyncConnection.connect(make_conninfo(database_url), autocommit=True) as admin:
+        await drop_slots(admin, admin.info.dbname)
     async with world.process():
         await world.until({"apple": [1, 2]})
 

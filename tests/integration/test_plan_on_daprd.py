@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from tests.support.contracts import one_event
 from tidings.consume import bulk
 from tidings.conventions import IGNORED_PATH, event_path
 from tidings_cli.programs import ensure
+from tidings_cli.testing.programs import Ports
 from tidings_plan import AppPlan, plan
 from tidings_plan import cel as checker
 from tidings_plan.resources import Inventory, parse_resource
@@ -89,26 +89,18 @@ def running_app() -> Iterator[App]:
         thread.join()
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for entry in sockets:
-        entry.close()
-    return ports
-
-
 @contextmanager
 def sidecar(daprd: Path, folder: Path, app_port: int, patience: float = 120) -> Iterator[httpx2.Client]:
     """Run daprd on a folder of resources; ends in an assertion with its log if it does not come up."""
-    http, grpc, internal, metrics = free_ports(4)
-    command = [
-        *(daprd, "--app-id", APP, "--app-port", app_port, "--app-protocol", "http", "--resources-path", folder),
-        *("--dapr-http-port", http, "--dapr-grpc-port", grpc, "--dapr-internal-grpc-port", internal),
-        *("--dapr-listen-addresses", "127.0.0.1", "--metrics-port", metrics),
-        *("--metrics-listen-address", "127.0.0.1", "--log-level", "info"),
-    ]
     log = folder.parent / f"{folder.name}.log"
-    with log.open("w") as output:
+    with Ports() as ports, log.open("w") as output:
+        http, grpc, internal, metrics = (ports.take() for _ in range(4))
+        command = [
+            *(daprd, "--app-id", APP, "--app-port", app_port, "--app-protocol", "http", "--resources-path", folder),
+            *("--dapr-http-port", http, "--dapr-grpc-port", grpc, "--dapr-internal-grpc-port", internal),
+            *("--dapr-listen-addresses", "127.0.0.1", "--metrics-port", metrics),
+            *("--metrics-listen-address", "127.0.0.1", "--log-level", "info"),
+        ]
         process = subprocess.Popen(
             [str(part) for part in command],
             stdout=output,
@@ -145,6 +137,17 @@ def _complaints(log: Path) -> str:
 def _subscriptions(client: httpx2.Client) -> list[dict[str, Any]] | None:
     result: list[dict[str, Any]] | None = client.get("/v1.0/metadata").json().get("subscriptions")
     return result
+
+
+def loaded(client: httpx2.Client, topics: set[str]) -> dict[str, dict[str, Any]]:
+    """Wait until daprd has loaded the subscriptions to these topics, one after the other; return all by topic."""
+    end = time.monotonic() + 120
+    while True:
+        live = {item["topic"]: item for item in _subscriptions(client) or []}
+        if live.keys() >= topics:
+            return live
+        assert time.monotonic() < end, f"not loaded: {topics - live.keys()}"
+        time.sleep(0.05)
 
 
 def write(folder: Path, planned: AppPlan) -> None:
@@ -264,7 +267,7 @@ def test_daprd_loads_and_subscribes_to_every_planned_resource(
     folder = tmp_path_factory.mktemp("fuzz") / str(next(folders))
     write(folder, app)
     with running_app() as served, sidecar(daprd, folder, served.port) as client:
-        live = {item["topic"]: item for item in _subscriptions(client) or []}
+        live = loaded(client, set(app.reads["pubsub"]))
     assert set(live) == set(app.reads["pubsub"])
     for subscription in app.subscriptions:
         spec = subscription["spec"]
@@ -384,8 +387,8 @@ def test_daprd_accepts_all_accepted_cel(
     folder = tmp_path_factory.mktemp("cel") / str(next(folders))
     write(folder, app)
     with running_app() as served, sidecar(daprd, folder, served.port) as client:
-        live = {subscription["topic"]: subscription["rules"] for subscription in _subscriptions(client) or []}
-    assert len(live["fuzz.e0Seen.v1"]) == len(accepted) + 1
+        live = loaded(client, {"fuzz.e0Seen.v1"})
+    assert len(live["fuzz.e0Seen.v1"]["rules"]) == len(accepted) + 1
 
 
 def _event(number: str, topic: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def manifests(kind: str) -> list[dict[str, Any]]:
     return [{"metadata": {**item["metadata"], **added}, "spec": item["spec"]} for item in paths if item["kind"] == kind]
 
 
-async def until_kept(settings: Settings) -> None:
+async def until_exists(file: Path) -> None:
     async with asyncio.timeout(60):
-        while not settings.ready.exists():  # noqa: ASYNC110 - a file tells nobody
+        while not file.exists():  # noqa: ASYNC110, ASYNC240 - a file tells nobody
             await asyncio.sleep(0.05)
 
 
@@ -130,11 +130,11 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         controller = TopologyController(server, settings)  # type: ignore[arg-type] # it asks for no more than these two
         keeping = asyncio.create_task(controller._keep())
         controller.listed(subscriptions, "", manifests("EventSubscription"))
+        await until_exists(settings.ready.with_suffix(".alive"))
         await asyncio.sleep(0.6)
         assert not settings.ready.exists(), "without the types, that is half the truth"
-        assert settings.ready.with_suffix(".alive").exists()
         controller.listed(OWN["EventType"], "", manifests("EventType"))
-        await until_kept(settings)
+        await until_exists(settings.ready)
         assert not server.written.is_set()
         controller.changed(subscriptions, "ADDED", NEWCOMER)
         await server.written.wait()
@@ -167,10 +167,11 @@ async def test_events_published_before_their_reader_first_subscribed_wait_in_rab
         keeping = asyncio.create_task(controller._keep())
         for kind in ("EventType", "EventSubscription"):
             controller.listed(OWN[kind], "", manifests(kind))
-        await until_kept(settings)
+        await until_exists(settings.ready)
         keeping.cancel()
         connection = pika.BlockingConnection(pika.URLParameters(url))
         channel = connection.channel()
+        channel.confirm_delivery()
         channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
         counts = {
             (app, topic): channel.queue_declare(queue_name(app, topic), passive=True).method.message_count

@@ -72,14 +72,14 @@ async def test_an_event_flows(run: Run) -> None:
 
 
 async def test_every_process_gets_all_addresses(run: Run) -> None:
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         assert (await client.get(f"{run.url('ping')}/healthz")).json() == {"pong": run.url("pong")}
         assert (await client.get(f"{run.url('pong')}/healthz")).json() == "pong-0"
         assert abs(float((await client.get(run.url("clock"))).text) - time.time()) < 60
 
 
 async def test_a_sidecar_asks_for_the_token_and_listens_here_only(run: Run) -> None:
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         metadata = f"{run.url('pong.daprd')}/v1.0/metadata"
         assert (await client.get(metadata)).status_code == 401
         token = {"dapr-api-token": state.read(run.run_dir).dapr_api_token}
@@ -150,7 +150,7 @@ async def test_replicas_share_the_work_and_a_restart_keeps_the_data(tmp_path: Pa
             number = await publish(first)
             async with httpx2.AsyncClient() as client:
                 end = time.monotonic() + 120
-                while (await client.get(f"{first.url('pong-1')}/seen/{number}")).text != "true":
+                while (await client.get(f"{first.url('pong-1')}/seen/{number}", timeout=60)).text != "true":
                     assert time.monotonic() < end, "the other replica did not take over"
                     await asyncio.sleep(0.1)
     async with pingpong(tmp_path) as second:

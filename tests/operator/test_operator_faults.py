@@ -130,7 +130,7 @@ async def _unreachable() -> bool:
 
 async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster: Cluster, namespace: str):
     cluster.apply(shop.event_type(namespace))
-    manifests = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(20)]
+    manifests = [shop.subscription(namespace, f"wish-{n}", consumer={"appId": f"app{n}"}) for n in range(60)]
     for entry in manifests:
         cluster.apply(entry)
     environment = {
@@ -156,7 +156,7 @@ async def test_killed_in_the_middle_of_its_writes_the_next_one_ends_them(cluster
     process = await start()
     for entry in manifests:
         await until(is_ready(cluster, entry), f"{entry['metadata']['name']} is ready", 60)
-    assert len(shop.resiliencies(cluster, namespace)) == 20
+    assert len(shop.resiliencies(cluster, namespace)) == 60
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 60) == 0
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.integration.test_plan_on_daprd import APP, COMPONENT, daprd, running_app, sidecar, specs
+from tests.integration.test_plan_on_daprd import APP, COMPONENT, daprd, loaded, running_app, sidecar, specs
 from tests.operator import shop
 from tests.operator.cluster import Cluster
 from tests.operator.conftest import Start, until
@@ -89,6 +89,5 @@ async def test_a_sidecar_accepts_every_programmed_resource(
         bare = {**entry, "metadata": {"name": entry["metadata"]["name"]}}  # as for a sidecar outside the cluster
         (folder / f"{entry['kind']}-{entry['metadata']['name']}.yaml").write_text(yaml.safe_dump(bare))
     with running_app() as app, sidecar(daprd, folder, app.port) as client:
-        live = {subscription["topic"] for subscription in client.get("/v1.0/metadata").json()["subscriptions"]}
-    assert live == declared
+        assert loaded(client, declared).keys() == declared
     assert "Could not read" not in (tmp_path / "resources.log").read_text(), "the Resiliency was refused"

@@ -107,15 +107,16 @@ async def test_what_a_sidecar_has_is_observed(
     running = await sidecar(daprd, serve, cluster, namespace)
     assert shop.conditions(cluster, manifest)["Observed"]["reason"] == "NotAsked"
     how = {"observe": 1.0, "sidecar_port": running.http_port}
-    await operator(**how)
+    made = await operator(**how)
     assert (await observed("NoSidecar"))["status"] == "Unknown"
     pod(cluster, namespace)
     assert (await observed("Subscribed"))["status"] == "True"
     assert metrics.OBSERVED._value.get() == 1
 
     # A restart says again what was seen, and does not write it anew.
-    before = shop.versions(cluster, namespace)
     first.reconciler._may_write = lambda: False
+    await until(lambda: made.queue.idle, "all is done")
+    before = shop.versions(cluster, namespace)
     await operator(**how)
     await asyncio.sleep(1.5)
     assert shop.versions(cluster, namespace) == before
@@ -177,10 +178,13 @@ async def test_a_sidecar_that_hangs_holds_up_no_one(
     for number in range(20):
         pod(cluster, namespace, f"kitchen-{number}")
     await running.suspend()
-    await operator(observe=0.5, sidecar_port=running.http_port)
+    first = await operator(observe=0.5, sidecar_port=running.http_port)
     assert (await observed("Unreachable"))["status"] == "Unknown"
+    first.reconciler._may_write = lambda: False
+    monkeypatch.setattr(observing, "TIMEOUT", 600.0)  # the next one's questions hang for as long as the sidecar does
+    await operator(observe=0.5, sidecar_port=running.http_port)
     late = cluster.apply(shop.subscription(namespace, "late", consumer={"appId": "late"}))
-    await until(lambda: shop.conditions(cluster, late).get("Ready", {}).get("status") == "True", "work goes on", 5.0)
+    await until(lambda: shop.conditions(cluster, late).get("Ready", {}).get("status") == "True", "work goes on")
     running.resume()
     await observed("Subscribed")
 

@@ -132,7 +132,7 @@ async def test_deleting_it_cancels_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replaying, "OUTAGE", 0.5)
-    manifest = order(cluster, namespace, "Archive", {}, rate=0.5)
+    manifest = order(cluster, namespace, "Archive", {}, rate=0.05)
     await operator(archive_url=served.url, replay_poll=0.1)
     await until(lambda: shop.status(cluster, manifest).get("matched") == 9, "it runs")
     assert cluster.get(path_of(manifest))["metadata"]["finalizers"] == [replaying.FINALIZER]
@@ -158,7 +158,7 @@ async def test_a_running_one_does_not_keep_its_namespace_terminating_once_the_ar
 ) -> None:
     """The namespace controller deletes the archive, too, and then waits for the finalizer of the replay."""
     monkeypatch.setattr(replaying, "OUTAGE", 0.5)
-    manifest = order(cluster, namespace, "Archive", {}, rate=0.5)
+    manifest = order(cluster, namespace, "Archive", {}, rate=0.05)
     await operator(archive_url=served.url, replay_poll=0.1)
     await until(lambda: shop.status(cluster, manifest).get("matched") == 9, "it runs")
     await served.stop()
@@ -171,9 +171,9 @@ async def test_a_running_one_does_not_keep_its_namespace_terminating_once_the_ar
 async def test_deleting_it_ends_the_release_of_dead_letters(
     cluster: Cluster, namespace: str, operator: Start, archive: Archive, served: Served
 ) -> None:
-    manifest = order(cluster, namespace, "DeadLetters", {}, rate=1)
+    manifest = order(cluster, namespace, "DeadLetters", {}, rate=0.05)
     await operator(archive_url=served.url)
-    await until(lambda: len(sent(archive)) == 1, "one is released")
+    await until(lambda: sent(archive), "one is released")
     cluster.delete(path_of(manifest))
     assert cluster.get(path_of(manifest)) is None, "nothing holds it"
     later = cluster.apply(shop.subscription(namespace, "later", type="kitchen.pizzaBoxed"))
