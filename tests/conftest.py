@@ -15,7 +15,9 @@ from tests.support.ordering import longest_first
 pytest.register_assert_rewrite("tests.conformance")
 
 # How long an example takes says something about the machine only. A failure prints the line that reproduces it.
+# `make test-fast` tries a part of the examples.
 settings.register_profile("tidings", deadline=None, print_blob=True)
+settings.register_profile("fast", settings.get_profile("tidings"), max_examples=15)
 settings.load_profile("tidings")
 
 

@@ -82,7 +82,7 @@ def program(name: str) -> Path:
 
 @contextmanager
 def nats(folder: Path) -> Iterator[dict[str, str]]:
-    with Ports() as ports, nats_server(folder / "nats", ports.take()) as url:
+    with Ports() as ports, nats_server(folder, ports.take()) as url:
         yield {"NATS_URL": url}
 
 

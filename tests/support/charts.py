@@ -66,7 +66,12 @@ def _rendered(chart: str, values: str) -> tuple[Resource, ...]:
     received = [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
     done = render(chart, *received)
     assert done.returncode == 0, done.stderr
-    return tuple(document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document)
+    return documents(done.stdout)
+
+
+def documents(text: str) -> tuple[Resource, ...]:
+    """Return the documents of a YAML text that have content."""
+    return tuple(document for document in yaml.load_all(text, yaml.CSafeLoader) if document)
 
 
 def rendered(chart: str, values: Mapping[str, Any] | None = None) -> tuple[Resource, ...]:

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 import yaml
 from charts.rendered import APIS, CHARTS, KUBERNETES, render
-from tests.support.charts import VALUE_SETS, Resource, of_kind, pods, rendered
+from tests.support.charts import VALUE_SETS, Resource, documents, of_kind, pods, rendered
 
 from tidings.fastapi import create_app
 from tidings.settings import Settings
@@ -40,7 +40,7 @@ def template(folder: Path, *arguments: str) -> tuple[Resource, ...]:
     command = [helm, "template", "outer", str(folder), "--namespace", "outer", "--kube-version", KUBERNETES]
     done = subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
+    return documents(done.stdout)
 
 
 def without_random(resources: tuple[Resource, ...]) -> list[str]:
@@ -58,7 +58,7 @@ def test_openshift_chooses_users_and_groups(chart: str) -> None:
     values = [f"--set-json={key}={json.dumps(value)}" for key, value in SWITCHED_ON[chart].items()]
     done = render(chart, "--api-versions", "security.openshift.io/v1", *values)
     assert done.returncode == 0, done.stderr
-    templates = list(pods(tuple(item for item in yaml.safe_load_all(done.stdout) if item)))
+    templates = list(pods(documents(done.stdout)))
     assert {name for name, _ in templates} >= (
         {"archive"} if chart == "tidings" else {"menu", "nats", "redis", "postgres", "saas"}
     )

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from charts.rendered import APIS, CHARTS, KUBERNETES, render
 from tests.support import definitions
-from tests.support.charts import failure, insecure, of_kind, pods, rendered
+from tests.support.charts import documents, failure, insecure, of_kind, pods, rendered
 
 from tidings_cli.programs import ensure
 from tidings_operator import settings
@@ -184,7 +184,7 @@ def test_two_releases_for_different_namespaces_share_no_name() -> None:
         ]
         command = [helm, "template", release, str(CHARTS / "tidings"), "--kube-version", KUBERNETES, *apis, *how]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        made = [document for document in yaml.safe_load_all(done.stdout) if document]
+        made = documents(done.stdout)
         names.append(
             {(item["kind"], item["metadata"].get("namespace", release), item["metadata"]["name"]) for item in made}
         )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 
 from delivery.domain import Address, Assignment, Delivery, NotOnDuty, Recipient, Roster, Status, WrongStep
 
@@ -255,4 +256,4 @@ class RosterMachine(RuleBasedStateMachine):
 
 
 TestRoster = RosterMachine.TestCase
-TestRoster.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRoster.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

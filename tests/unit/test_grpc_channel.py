@@ -21,6 +21,7 @@ from grpc import GenericRpcHandler, StatusCode, aio, ssl_server_credentials, una
 from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tidings.dapr.channel import CallFailed, GrpcChannel, _Call, _Connection
 
@@ -452,7 +453,7 @@ async def test_calls_in_flight_end_before_a_stopping_server_is_left() -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_bytes_of_a_server_raise_anything(data: bytes, framed: bool) -> None:
     loop = asyncio.new_event_loop()
     try:

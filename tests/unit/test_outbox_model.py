@@ -37,6 +37,7 @@ from tests.conformance.worlds import (
     TableWorld,
     World,
 )
+from tests.support.examples import examples
 
 from tidings.dapr import Operation, Sidecar
 from tidings.errors import SidecarUnavailable, StateConflict
@@ -415,13 +416,13 @@ class TableMachine(OutboxMachine):
 
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")  # the dead's
 @pytest.mark.parametrize(
-    ("machine", "examples"),
+    ("machine", "most"),
     [(OutboxMachine, 150), (RedisLikeMachine, 150), (TableMachine, 20), (DaprMachine, 60), (DirectMachine, 60)],
     ids=lambda item: getattr(item, "__name__", None),
 )
-def test_nothing_is_lost_and_nothing_has_a_second_effect(machine: type[OutboxMachine], examples: int) -> None:
+def test_nothing_is_lost_and_nothing_has_a_second_effect(machine: type[OutboxMachine], most: int) -> None:
     unhurried = settings(
-        max_examples=examples,
+        max_examples=examples(most),
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),

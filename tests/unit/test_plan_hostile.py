@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support import hostile, owned
+from tests.support.examples import examples
 from tests.support.hostile import CORPUS, Document
 from tests.unit.test_plan_rights import OURS, PAID, rights
 
@@ -27,7 +28,7 @@ from tidings_plan.resources import EventSubscription, Inventory, parse_resource
 from tidings_plan.resources.subscription import EventSelector
 
 TODAY = date(2026, 11, 29)
-TRIES = int(os.environ.get("TIDINGS_HOSTILE", "60"))
+TRIES = int(os.environ.get("TIDINGS_HOSTILE") or examples(60))
 MOST = 2.0
 """Seconds of CPU time for the verdict on a set of objects: usual are 0.01, and the operator gives up after 1."""
 SETTINGS = settings(max_examples=TRIES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from tests.support.examples import examples
 
 from tidings_plan.jsonschema import faults, problems
 from tidings_plan.jsonschema.document import MAX_DEPTH, MAX_VALUES
@@ -498,7 +499,7 @@ def changes(draw: st.DrawFn, of: st.SearchStrategy[Schema] = schemas) -> tuple[S
 
 
 @given(changes(), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_what_is_called_compatible_is_read(change: tuple[Schema, Schema], data: st.DataObject):
     """jsonschema is the oracle: every value that suits the writer's schema, closed, suits the reader's."""
     writer, reader = change
@@ -532,7 +533,7 @@ anything = st.recursive(
 
 
 @given(anything, anything)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_document_gets_a_verdict(one: Any, other: Any):
     for item in (one, other):
         assert all(fault.message and fault.fix for fault in faults(item))
