@@ -117,3 +117,35 @@ async def test_namespaces_on_one_broker_account_are_warned_until_they_are_separa
     await until(lambda: warned() == [True] * 4, "they are warned again")
     cluster.delete(path_of(component(other, "parallel")))
     await until(lambda: warned() == [False] * 4, "a component that is gone leads nowhere")
+
+
+async def test_an_own_component_that_gives_two_apps_one_consumer_is_refused_until_it_names_the_app(
+    cluster: Cluster, namespace: str, operator: Start
+) -> None:
+    def rabbitmq(consumer: str) -> dict[str, Any]:
+        result = component(namespace, "parallel")
+        metadata = [
+            {"name": "connectionString", "value": "amqp://user:hidden@rabbit"},
+            {"name": "consumerID", "value": consumer},
+        ]
+        result["spec"] = {"type": "pubsub.rabbitmq", "version": "v1", "metadata": metadata}
+        return result
+
+    cluster.apply(rabbitmq("everyone"))
+    cluster.apply(shop.event_type(namespace))
+    apps = ("kitchen", "tracking")
+    manifests = [
+        cluster.apply(shop.subscription(namespace, f"{app}-reads", consumer={"appId": app, "owner": app}))
+        for app in apps
+    ]
+    made = await operator()
+
+    def refused() -> int:
+        """How many of the two are refused: the younger one, by name where they are of one second."""
+        return sum("share a consumer" in str(shop.status(cluster, manifest)) for manifest in manifests)
+
+    await until(lambda: refused() == 1, "one of them is refused")
+    assert len({item["scopes"][0] for item in shop.dapr_subscriptions(cluster, namespace).values()}) == 1
+    assert "hidden" not in str(vars(made.cache.inventory))
+    cluster.apply(rabbitmq("{appID}:"))
+    await until(lambda: refused() == 0, "each has its own queue")

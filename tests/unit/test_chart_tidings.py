@@ -122,10 +122,14 @@ def test_every_resource_is_valid() -> None:
 
 
 def test_settings_reach_the_operator_as_it_reads_them() -> None:
-    values = {"namespaces": ["a", "b"], "environment": {"TIDINGS_OPERATOR_WORKERS": 3}, "archive": {"url": "http://x"}}
+    values = {
+        "namespaces": ["a", "b"],
+        "environment": {"TIDINGS_OPERATOR_WORKERS": 3},
+        "archive": {"url": "http://{namespace}"},
+    }
     data = of_kind(rendered("tidings", values), "ConfigMap")["tidings-operator-settings"]["data"]
     read = settings.read(data)
-    assert (read.namespaces, read.workers, read.archive_url) == (("a", "b"), 3, "http://x")
+    assert (read.namespaces, read.workers, read.archive_url) == (("a", "b"), 3, "http://{namespace}")
 
 
 def test_one_replica_has_no_disruption_budget() -> None:

@@ -44,6 +44,40 @@ def test_what_is_unknown_or_wrong_is_refused(name: str, value: str) -> None:
         read({name: value})
 
 
+URL, NAMESPACES = "TIDINGS_OPERATOR_ARCHIVE_URL", "TIDINGS_OPERATOR_NAMESPACES"
+
+
+@pytest.mark.parametrize(
+    ("url", "namespaces"),
+    [
+        ("http://archive.shop.svc", None),
+        ("http://archive.shop.svc", ""),
+        ("http://archive.shop.svc", "shop,pizza"),
+        ("http://archive.{Namespace}.svc", "shop,pizza"),
+        ("", None),
+    ],
+)
+def test_one_archive_does_not_get_the_requests_and_tokens_of_all_namespaces(url: str, namespaces: str | None) -> None:
+    environment = {URL: url, **({} if namespaces is None else {NAMESPACES: namespaces})}
+    with pytest.raises(SettingsError) as refused:
+        read(environment)
+    for part in (f"{URL}={url}", "Write {namespace} in the URL", NAMESPACES):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "namespaces"),
+    [
+        ("http://archive.{namespace}.svc", ""),
+        ("http://gateway/{namespace}", "shop,pizza"),
+        ("http://archive.shop.svc", "shop"),
+        ("http://archive.shop.svc", "shop, shop"),
+    ],
+)
+def test_an_archive_per_namespace_or_a_single_namespace_is_accepted(url: str, namespaces: str) -> None:
+    assert read({URL: url, NAMESPACES: namespaces}).archive_url == url
+
+
 def test_it_listens_at_every_address_of_both_families() -> None:
     with server.listener("", 0) as listening:
         port = listening.getsockname()[1]

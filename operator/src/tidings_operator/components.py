@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ from tidings_operator.cache import Cache
 from tidings_operator.client import Api
 from tidings_plan.resources.accounts import accounts, connected
 from tidings_plan.resources.brokers import (
+    Consumer,
     StartPosition,
+    consumer,
     one_at_a_time,
     settings,
     several_at_once,
@@ -31,6 +34,8 @@ class Delivery(NamedTuple):
     start: StartPosition = "Unknown"
     settings: str = ""
     """Digest of the settings that must equal those of components that deliver in parallel."""
+    consumer: Consumer | None = None
+    """Its consumer at the broker, whose address is a digest."""
     accounts: frozenset[str] = frozenset()
     """Digests of the broker accounts that it connects to."""
 
@@ -51,6 +56,7 @@ def delivery(api: Api, item: Mapping[str, Any]) -> Delivery:
         concurrent=several_at_once(document) is not None,
         start=start_position(document),
         settings=_digest(shared) if (shared := settings(document)) else "",
+        consumer=replace(found, broker=_digest(found.broker)) if (found := consumer(document)) else None,
         accounts=frozenset(map(_digest, accounts(document, metadata["namespace"]))),
     )
 
@@ -100,6 +106,7 @@ class Components:
         ):
             (names.add if holds else names.discard)(now.spelled)
         inventory.start_positions[now.spelled] = now.start
+        inventory.add_consumer(now.namespace, now.name, now.consumer)
         inventory.settings.pop(now.spelled, None)
         if now.settings:
             inventory.settings[now.spelled] = now.settings

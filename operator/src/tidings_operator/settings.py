@@ -95,7 +95,20 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         values[field.name] = _parse(name, value, getattr(Settings(), field.name))
         if value not in ALLOWED.get(field.name, (value,)):
             raise SettingsError(f"{name}={value}: write {' or '.join(ALLOWED[field.name])}")
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_archive(settings)
+    return settings
+
+
+def _check_archive(settings: Settings) -> None:
+    """Raise SettingsError if one archive would get the requests and tokens of several namespaces."""
+    if "{namespace}" in settings.archive_url or len(set(settings.namespaces)) == 1:
+        return
+    watched = f"{len(set(settings.namespaces))} namespaces are" if settings.namespaces else "the whole cluster is"
+    raise SettingsError(
+        f"{PREFIX}ARCHIVE_URL={settings.archive_url}: {watched} watched, and one archive would get the requests and "
+        f"tokens of all. Write {{namespace}} in the URL, or name the archive's namespace alone in {PREFIX}NAMESPACES"
+    )
 
 
 def _parse(name: str, value: str, default: Any) -> Any:

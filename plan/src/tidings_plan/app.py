@@ -11,6 +11,7 @@ from tidings.conventions import DEAD_LETTER_PREFIX, REPLAY_OUTCOMES, dead_letter
 from tidings_plan import (
     channels,
     conditions,
+    consumers,
     enforcement,
     neighbours,
     overlaps,
@@ -150,6 +151,7 @@ def _check_selection(selection: Selection, inventory: Inventory, today: date) ->
     read, findings = channels.resolve(selection, inventory, today)
     read = [channel for channel in read if _is_granted(selection, channel, inventory)]
     findings += ownership.of_selection(selection, inventory)
+    findings += consumers.of_selection(selection, read, inventory, today)
     findings += conditions.check(selection)
     event_type = channels.readable_type(selection, inventory)
     if event_type and not types.grants(event_type, inventory):

@@ -31,14 +31,82 @@ class Broker:
     """Topics disturb each other within a component: each is read through one of several where there are several."""
     mode: str = ""
     """Setting that limits delivery to one message at a time with the value `single`."""
+    consumer: tuple[str, ...] = ("consumerID",)
+    """Settings that name the consumer at the broker; the first one that is set counts."""
+    separator: str = ""
+    """What the broker's queue has between that name and the topic; empty: each topic has consumers of its own."""
 
 
 BROKERS = {
-    "pubsub.jetstream": Broker("natsURL", ("jwt", "seedKey", "token"), 4222, concurrent=False, mode="concurrency"),
+    "pubsub.jetstream": Broker(
+        "natsURL", ("jwt", "seedKey", "token"), 4222, False, mode="concurrency", consumer=("durableName",)
+    ),
     "pubsub.redis": Broker("redisHost", ("redisUsername", "redisDB"), 6379),
-    "pubsub.rabbitmq": Broker("connectionString", (), 5672, spread=True, mode="concurrencyMode"),
-    "pubsub.kafka": Broker("brokers", ("saslUsername", "oidcClientID"), 9092, spread=True),
+    "pubsub.rabbitmq": Broker("connectionString", (), 5672, spread=True, mode="concurrencyMode", separator="-"),
+    "pubsub.kafka": Broker(
+        "brokers", ("saslUsername", "oidcClientID"), 9092, spread=True, consumer=("consumerGroup", "consumerID")
+    ),
 }
+_OTHER = Broker("", (), 0)
+_APP, _NAMESPACE = "{appID}", "{namespace}"
+_OF_AN_INSTANCE = ("{podName}", "{uuid}")
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """The consumer that a component has at the broker, as far as the component itself says."""
+
+    broker: str
+    """The same for components that certainly lead to the same broker. It may hold a password."""
+    name: str
+    """Its name, with Dapr's placeholders."""
+    separator: str = ""
+    is_alone: bool = False
+    """Whether a single app may use the component."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Return True if all apps that use the component have the same consumer."""
+        return not self.is_alone and _APP not in self.name and _NAMESPACE not in self.name
+
+    def at(self, namespace: str, app: str, topic: str) -> str:
+        """Return the name of an app's queue."""
+        name = self._name_in(namespace).replace(_APP, app)
+        return f"{name}{self.separator}{topic}" if self.separator else f"{name} {topic}"
+
+    def _name_in(self, namespace: str) -> str:
+        """Return the name in a namespace; daprd replaces {namespace} by namespace and app id."""
+        return self.name.replace(_NAMESPACE, f"{namespace}.{_APP}")
+
+    def candidates(self, namespace: str, queue: str) -> list[str]:
+        """Return the app ids, as far as their form goes, that could have this queue with another topic."""
+        before, is_named, after = self._name_in(namespace).partition(_APP)
+        if not (self.separator and is_named):
+            return []
+        names = (queue[:end] for end, letter in enumerate(queue) if letter == self.separator)
+        return [
+            name[len(before) : len(name) - len(after)]
+            for name in names
+            if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
+        ]
+
+
+def consumer(document: Any) -> Consumer | None:
+    """Return the consumer of a component; None if each sidecar has one of its own, or the name is in a Secret."""
+    kind = _type(document)
+    if not kind.startswith("pubsub.") or kind == "pubsub.in-memory":
+        return None
+    broker, entries = BROKERS.get(kind, _OTHER), _entries(document)
+    if kind == "pubsub.jetstream" and "durableName" not in entries:
+        return None
+    name = next((value for key in broker.consumer if (value := entries.get(key, "").strip())), _APP)
+    if name == "None" or any(placeholder in name for placeholder in _OF_AN_INSTANCE):
+        return None
+    scopes = document.get("scopes")
+    is_alone = isinstance(scopes, list) and len(scopes) == 1
+    where = entries.get(broker.address, "None")  # "None": in a Secret
+    place = [kind, where] if where != "None" else [kind, "", document["metadata"]["name"]]
+    return Consumer(repr(place), name, broker.separator, is_alone)
 
 
 def shares_workers(document: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tidings.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings_plan.resources.accounts import connected
-from tidings_plan.resources.brokers import StartPosition
+from tidings_plan.resources.brokers import Consumer, StartPosition
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import Resource
@@ -39,6 +39,8 @@ class Inventory:
         """By component, the settings that must be equal to share the broker's consumer."""
         self.start_positions: dict[str, StartPosition] = {}
         """By component (as above), where a new consumer starts."""
+        self._consumers: dict[str, dict[str, Consumer]] = defaultdict(dict)
+        """By namespace (empty: in files) and component, the consumer that it has at the broker."""
         self.accounts: dict[str, frozenset[str]] = {}
         """By namespace, digests of the broker accounts that its components use."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
@@ -144,6 +146,21 @@ class Inventory:
         """Return where a component's new consumer starts."""
         known = self.start_positions
         return known.get(component) or known.get(f"{namespace}/{component}", "Unknown")
+
+    def add_consumer(self, namespace: str, component: str, consumer: Consumer | None) -> None:
+        """Note the consumer that a component has at the broker, or that it has none that is known."""
+        self._consumers[namespace].pop(component, None)
+        if consumer:
+            self._consumers[namespace][component] = consumer
+
+    def consumer(self, namespace: str, component: str) -> Consumer | None:
+        """Return the consumer that a component has at the broker, if it is known."""
+        return self._consumers[""].get(component) or self._consumers[namespace].get(component)
+
+    def _may_share_consumers(self, namespace: str) -> bool:
+        """Return True if a component does not keep the consumers of all apps apart by its form alone."""
+        known = (*self._consumers[""].values(), *self._consumers[namespace].values())
+        return any(consumer.is_fixed or consumer.separator for consumer in known)
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type with that namespace and business name; the oldest if several declare it."""
@@ -289,13 +306,25 @@ class Inventory:
         if reads_foreign_dead_letters(subscription):
             readers = self._dead_letter_readers.get(subscription.metadata.namespace, {}).values()
             near |= frozenset(app_key(reader) for reader in readers)
+        may_share = self._may_share_consumers(subscription.metadata.namespace)
+        if may_share:
+            near |= self._similarly_named(app_key(subscription))
         for selection in selections(subscription):
             event_type = self.type(requested_type(selection))
-            if event_type and event_type.spec.intent == "Command":
+            if event_type and (event_type.spec.intent == "Command" or may_share):
                 near |= self._apps_near(type_key(event_type))
         if dead_letters_differ:
             near |= frozenset(map(app_key, self._wildcards))
         return near
+
+    def _similarly_named(self, app: Key) -> frozenset[Key]:
+        """Return the apps of which one's id is the beginning of the other's."""
+        return frozenset(
+            other
+            for other in self._of_app
+            if other[0] == app[0]
+            and (f"{other[1]}-".startswith(f"{app[1]}-") or f"{app[1]}-".startswith(f"{other[1]}-"))
+        )
 
 
 def seniority(resource: Resource[Any] | Selection) -> tuple[str, Key]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tidings_plan.resources import reading, schemas
 from tidings_plan.resources.brokers import (
+    consumer,
     is_component,
     one_at_a_time,
     parallel,
@@ -72,6 +73,8 @@ def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
                 names.add(component)
         if is_component(document):
             inventory.start_positions[document["metadata"]["name"]] = start_position(document)
+        if found := consumer(document):
+            inventory.add_consumer("", document["metadata"]["name"], found)
         if shared := settings(document):
             inventory.settings[document["metadata"]["name"]] = shared
 
