@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from tidings_cli.commands import app
 from tidings_plan.resources import Finding, load, parse_resource
 from tidings_plan.resources.bounds import MAX_VALUES
 from tidings_plan.resources.brokers import one_at_a_time, shares_workers
@@ -245,6 +247,25 @@ def test_a_suggestion_compares_a_bounded_number_of_names() -> None:
     assert did_you_mean("a" * 1_000_000, ["a" * 1_000_000]) != ""
     many = [f"x{place}.y" for place in range(1_000)]
     assert did_you_mean("orders.orderPlacd", [*many, "orders.orderPlaced"]) == "Did you mean 'orders.orderPlaced'?"
+
+
+BAD_DATE = f"""\
+{TYPE}      state: Deprecated
+      deprecation: {{effective: 2026-11-23, removal: 2027-06-31}}
+"""
+
+
+@pytest.mark.parametrize("removal", ["2027-06-31", "2027-6-1", "20270601", "'2027-13-01'", "2027-02-29", "1e9", "[]"])
+def test_a_date_that_does_not_exist_is_a_finding_at_its_field(removal: str, tmp_path: Path) -> None:
+    """`tidings lint` names file, line, column and field, and how to write a date."""
+    file = tmp_path / "baddate.yaml"
+    file.write_text(BAD_DATE.replace("2027-06-31", removal))
+    answer = CliRunner().invoke(app, ["lint", str(file)])
+    output = " ".join(answer.output.split())
+    assert answer.exit_code == 1
+    assert f"{file}:12:53: error: spec.versions[0].deprecation.removal" in output
+    assert "[wrong-value]" in output
+    assert output.endswith("0 event types, 0 subscriptions: 1 error")
 
 
 def test_dates_are_texts_until_a_model_reads_them() -> None:
