@@ -52,6 +52,8 @@ CASES = [
     Case("TidingsDeadLetters", "an hour ago", {HANDLED.format("DeadLetter"): "0x5 1x55"}, 0),
     Case("TidingsDeadLettersUnread", "two wait", {UNREAD: f"2{HOUR}"}, 1),
     Case("TidingsDeadLettersUnread", "none wait", {UNREAD: f"0{HOUR}"}, 0),
+    Case("TidingsBrokerLostData", "a queue", {"tidings_broker_losses_total": "0x54 1x6"}, 1),
+    Case("TidingsBrokerLostData", "an hour ago", {"tidings_broker_losses_total": "0x5 1x55"}, 0),
     Case("TidingsArchiveCannotKeep", "one", {ARCHIVED.format("archive-everything"): "0x54 1x6"}, 1),
     Case("TidingsArchiveCannotKeep", "a command of its own", {ARCHIVED.format("archive-replay-events"): "0x54 1x6"}, 0),
     Case("TidingsRetrying", "two of three", handled(Retry="20", Done="10"), 1),

@@ -6,24 +6,32 @@ import asyncio
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx2
 import pika  # type: ignore[import-untyped]  # it has no types
 import pytest
-from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]  # it has no types
+from kafka import (  # type: ignore[import-untyped]  # it has no types
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from nats import connect
+from nats.js import JetStreamContext
 from pika.exceptions import UnroutableError  # type: ignore[import-untyped]  # it has no types
 from redis import Redis
 from scenarios.counting import PARCEL, Numbers
 from tests.support.brokers import available
 
-from tidings.brokers.jetstream import ensure_streams, missing, stream_name
+from tidings.brokers.jetstream import ensure_streams, observe, stream_name
 from tidings.brokers.kafka import Address, ensure_topics
 from tidings.brokers.rabbitmq import queue_consumers, queue_name
 from tidings.brokers.redis import pending
 from tidings.brokers.watch import BrokerWatch, Found
+from tidings.messages.envelope import new_id
 from tidings_cli.testing.programs import Ports, rabbitmq_server, redis_server
 from tidings_cli.up import state
 from tidings_cli.up.run import Run, running
@@ -37,6 +45,13 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def rabbitmq(ports: Ports) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def rabbitmq_alone(ports: Ports) -> Iterator[str]:
+    """Run a RabbitMQ for those tests of this file that start no system."""
     with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
         yield url
 
@@ -96,7 +111,7 @@ async def until_repaired(run: Run) -> None:
     async with asyncio.timeout(120):
         while True:
             result = state.read(run.run_dir)
-            if any(TOPIC in repair for repair in result.latest_repairs) and not result.broker_problem:
+            if any(TOPIC in fault for fault in result.latest_faults) and not result.broker_problem:
                 break
             await asyncio.sleep(0.1)
     await run.wait_ready()
@@ -139,7 +154,7 @@ async def test_events_flow_again_after_the_broker_has_lost_its_data(
         await numbers.send(["before"])
         assert (await numbers.settled(["before"])).faultless
         await lose_everything(run, recreated=recreated)
-        if broker in {"nats", "kafka"}:
+        if broker != "redis":  # the watch may not have seen the stream with entries
             await until_repaired(run)
         if broker == "rabbitmq":  # daprd itself recreates its queues there, and its groups on Redis
             await until_read_again(run)
@@ -187,7 +202,7 @@ async def test_an_orphaned_consumer_is_reported_and_its_sidecar_restarted(rabbit
         await numbers.send(["held"])
         await until_reported(run, f"an orphaned consumer holds messages of {TOPIC} for receiver")
         async with asyncio.timeout(120):
-            while not state.read(run.run_dir).broker_repairs:  # noqa: ASYNC110 - another process writes it
+            while not state.read(run.run_dir).broker_faults:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.1)
         await asyncio.to_thread(connection.close)  # as the restarted sidecar's own connection is
         report = await numbers.settled(["held"])
@@ -208,7 +223,8 @@ async def until_reported(run: Run, problem: str) -> None:
 
 async def test_streams_that_are_missing_and_consumers_that_no_one_serves_are_detected(nats: str) -> None:
     await ensure_streams(nats, ["a.b.v1"])
-    assert await missing(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")]) == (["c.d.v1"], [("x", "a.b.v1")])
+    positions, unread = await observe(nats, ["a.b.v1", "c.d.v1"], [("x", "a.b.v1")])
+    assert ([*positions], unread) == ([("a.b.v1", 0)], [("x", "a.b.v1")])
 
 
 @pytest.mark.parametrize(
@@ -234,40 +250,221 @@ async def test_a_stream_that_somebody_recreated_for_another_subject_was_lost(
     await client.close()
 
 
+async def publish(js: JetStreamContext, count: int) -> None:
+    for _ in range(count):
+        await js.publish(LOST, b"{}")
+
+
 @pytest.mark.parametrize(
-    ("commands", "is_lost"),
+    ("acknowledged", "later", "keep", "has_gap"),
     [
-        ([["FLUSHALL"]], True),
-        ([["DEL", TOPIC]], True),
-        ([["DEL", TOPIC], ["XGROUP", "CREATE", TOPIC, "receiver", "0", "MKSTREAM"]], True),
-        ([["DEL", TOPIC], *[["XADD", TOPIC, "*", "data", "later"]] * 5], True),
-        ([["SET", TOPIC, "no stream"]], True),
-        ([["RENAME", TOPIC, "elsewhere"], *[["XADD", TOPIC, "*", "data", "later"]] * 3], True),
-        ([["XADD", TOPIC, "*", "data", "later"]], False),
-        ([["XTRIM", TOPIC, "MAXLEN", "1"], ["XADD", TOPIC, "*", "data", "later"]], False),
-        ([*[["XADD", TOPIC, "*", "data", "later"]] * 5, ["XTRIM", TOPIC, "MAXLEN", "2"]], False),
-        ([["XTRIM", TOPIC, "MAXLEN", "0"]], False),
-        ([["XGROUP", "DESTROY", TOPIC, "receiver"]], False),
+        (0, 0, 0, True),
+        (3, 0, 0, True),
+        (3, 0, 2, False),
+        (3, 0, 1, True),
+        (5, 0, 0, False),
+        (5, 4, 0, True),
+        (5, 4, 4, False),
+        (5, 4, 3, True),
     ],
 )
-async def test_a_redis_stream_that_starts_anew_was_lost(
-    commands: list[list[str]], is_lost: bool, redis_alone: Redis
+async def test_a_purged_jetstream_stream_has_lost_what_was_not_acknowledged(
+    acknowledged: int, later: int, keep: int, has_gap: bool, nats: str
 ) -> None:
-    """daprd recreates the stream and its group within milliseconds, so that nothing is missing when the watch looks."""
+    watched = BrokerWatch("nats", nats, [LOST], [("x", {"spec": {"topic": LOST}})])
+    await watched.ensure()
+    client = await connect(nats)
+    js = client.jetstream()
+    await publish(js, 5)
+    read = await js.pull_subscribe(LOST, "x")
+    for message in await read.fetch(acknowledged) if acknowledged else []:
+        await message.ack_sync()
+    assert not (await watched.look()).problem.startswith("unhandled")
+    await publish(js, later)
+    await js.purge_stream(stream_name(LOST), keep=keep or None)
+    result = await watched.look()
+    assert (result.lost, result.gaps) == ((), (LOST,) if has_gap else ())
+    result = await watched.look()
+    assert (result.lost, result.gaps) == ((), ()), "it is reported once"
+    await js.delete_stream(stream_name(LOST))
+    await client.close()
+
+
+async def test_a_jetstream_stream_that_somebody_recreated_with_as_many_events_was_lost(nats: str) -> None:
+    watched = BrokerWatch("nats", nats, [LOST], [])
+    await watched.ensure()
+    client = await connect(nats)
+    js = client.jetstream()
+    await publish(js, 2)
+    assert await watched.look() == Found()
+    await js.delete_stream(stream_name(LOST))
+    await ensure_streams(nats, [LOST])
+    await publish(js, 5)
+    assert await watched.look() == Found((LOST,))
+    assert await watched.look() == Found()
+    await js.delete_stream(stream_name(LOST))
+    await client.close()
+
+
+async def test_dead_letters_that_no_app_has_read_are_missed_after_a_purge(nats: str) -> None:
+    letters, read = "deadletter.purged", "shop.itemPurged.v1"
+    watched = BrokerWatch("nats", nats, [letters, read], [])
+    await watched.ensure()
+    client = await connect(nats)
+    js = client.jetstream()
+    for topic in (letters, read):
+        await js.publish(topic, b"{}")
+    assert await watched.look() == Found()
+    for topic in (letters, read):
+        await js.purge_stream(stream_name(topic))
+    assert await watched.look() == Found(gaps=(letters,))
+    for topic in (letters, read):
+        await js.delete_stream(stream_name(topic))
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("handled", "commands", "is_lost", "has_gap"),
+    [
+        (0, [["FLUSHALL"]], True, False),
+        (3, [["DEL", TOPIC]], True, False),
+        (3, [["DEL", TOPIC], ["XGROUP", "CREATE", TOPIC, "receiver", "0", "MKSTREAM"]], True, False),
+        (3, [["DEL", TOPIC], *[["XADD", TOPIC, "*", "data", "later"]] * 5], True, False),
+        (3, [["SET", TOPIC, "no stream"]], True, False),
+        (3, [["RENAME", TOPIC, "elsewhere"], *[["XADD", TOPIC, "*", "data", "later"]] * 3], True, False),
+        (0, [["XADD", TOPIC, "*", "data", "later"]], False, False),
+        (0, [["XTRIM", TOPIC, "MAXLEN", "1"], ["XADD", TOPIC, "*", "data", "later"]], False, True),
+        (2, [["XTRIM", TOPIC, "MAXLEN", "1"], ["XADD", TOPIC, "*", "data", "later"]], False, False),
+        (1, [["XTRIM", TOPIC, "MAXLEN", "1"]], False, True),
+        (3, [*[["XADD", TOPIC, "*", "data", "later"]] * 5, ["XTRIM", TOPIC, "MAXLEN", "5"]], False, False),
+        (3, [*[["XADD", TOPIC, "*", "data", "later"]] * 5, ["XTRIM", TOPIC, "MAXLEN", "4"]], False, True),
+        (3, [["XTRIM", TOPIC, "MAXLEN", "0"]], False, False),
+        (2, [["XTRIM", TOPIC, "MAXLEN", "0"]], False, True),
+        (-3, [["XTRIM", TOPIC, "MAXLEN", "1"]], False, True),
+        (3, [["XGROUP", "DESTROY", TOPIC, "receiver"]], False, False),
+    ],
+)
+async def test_a_redis_stream_that_starts_anew_or_is_trimmed_too_far_has_lost_entries(
+    handled: int, commands: list[list[str]], is_lost: bool, has_gap: bool, redis_alone: Redis
+) -> None:
+    """daprd recreates the stream and its group within milliseconds, so that nothing is missing when the watch looks.
+
+    `handled`: entries that were acknowledged; below zero, that were delivered and not acknowledged.
+    """
     redis_alone.flushall()
     redis_alone.xgroup_create(TOPIC, "receiver", "0", mkstream=True)
     url = f"redis://127.0.0.1:{redis_alone.get_connection_kwargs()['port']}"
-    watched = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], [("receiver", {"spec": {"topic": TOPIC}})])
+    subscriptions = [("receiver", {"spec": {"topic": TOPIC}})]
+    watched = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], subscriptions)
     assert await watched.look() == Found()
     for _ in range(3):
         redis_alone.xadd(TOPIC, {"data": b"\xff\xfe"})
+    if handled:
+        redis_alone.xreadgroup("receiver", "one", {TOPIC: ">"}, count=abs(handled))
+        for entry in redis_alone.xpending_range(TOPIC, "receiver", "-", "+", 10) if handled > 0 else ():
+            redis_alone.xack(TOPIC, "receiver", entry["message_id"])
     assert await watched.look() == Found()
     for command in commands:
         redis_alone.execute_command(*command)  # type: ignore[no-untyped-call]
-    later = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], [])
+    later = BrokerWatch("redis", url, [TOPIC, "a.b.v1"], subscriptions)
     later.resume(watched)
-    assert await later.look() == Found((TOPIC,) if is_lost else ())
+    assert await later.look() == Found((TOPIC,) if is_lost else (), gaps=(TOPIC,) if has_gap else ())
     assert await later.look() == Found()
+
+
+@pytest.mark.parametrize(
+    ("deleted", "is_recreated"),
+    [(["queue"], True), (["queue"], False), (["exchange"], True), (["exchange"], False), (["exchange", "queue"], True)],
+)
+async def test_a_queue_or_exchange_of_rabbitmq_that_was_deleted_is_reported(
+    deleted: list[str], is_recreated: bool, rabbitmq_alone: str
+) -> None:
+    """daprd recreates both within milliseconds, so that nothing is missing when the watch looks."""
+    app, topic, letters = "kitchen", f"shop.item{new_id()[-6:]}Lost.v1", f"deadletter.shop{new_id()[-6:]}"
+    queue = queue_name(app, topic)
+    readers = [(reader, {"spec": {"topic": topic}}) for reader in (app, "menu")]
+    watched = BrokerWatch("rabbitmq", rabbitmq_alone, [topic, letters], readers)
+    await watched.ensure()
+    assert (await watched.look()).lost == ()
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq_alone))) as connection:
+        channel = connection.channel()
+        for what in deleted:
+            channel.exchange_delete(topic) if what == "exchange" else channel.queue_delete(queue)
+        if is_recreated:
+            channel.exchange_declare(topic, "fanout", durable=True)
+            channel.queue_declare(queue, durable=True)
+            channel.queue_bind(queue, topic)
+        later = BrokerWatch("rabbitmq", rabbitmq_alone, [topic, letters], readers)
+        assert (await later.look()).lost == tuple({"queue": queue, "exchange": topic}[what] for what in deleted)
+        assert (await later.look()).lost == ()
+        channel.queue_delete(f"tidings:unread-{letters}")
+        assert (await later.look()).lost == (f"tidings:unread-{letters}",)
+        channel.queue_declare("other:-settings", durable=False)
+        refused = [("other", {"spec": {"topic": "settings"}}), *readers]
+        assert (await BrokerWatch("rabbitmq", rabbitmq_alone, [topic], refused).look()).lost == ()
+        channel.queue_delete("other:-settings")
+
+
+@pytest.fixture
+def kafka_topic(kafka: str) -> str:
+    """A topic with one partition and five messages."""
+    topic = f"shop.item{new_id()[-6:]}Lost.v1"
+    ensure_topics(kafka, [topic], partitions=1)
+    send(kafka, topic, 5)
+    return topic
+
+
+def send(url: str, topic: str, count: int) -> None:
+    with closing(KafkaProducer(bootstrap_servers=Address.of(url).brokers)) as producer:
+        for _ in range(count):
+            producer.send(topic, b"{}").get(60)
+
+
+def commit(url: str, topic: str, offset: int) -> None:
+    settings = {
+        "bootstrap_servers": Address.of(url).brokers,
+        "group_id": f"reader-{topic}",
+        "enable_auto_commit": False,
+    }
+    with closing(KafkaConsumer(**settings)) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        consumer.commit({TopicPartition(topic, 0): OffsetAndMetadata(offset, "", -1)})
+
+
+@pytest.mark.parametrize(
+    ("committed", "first", "has_gap"), [(3, 3, False), (3, 4, True), (5, 5, False), (4, 5, True), (None, 2, True)]
+)
+async def test_a_kafka_topic_that_was_shortened_has_lost_what_was_not_read(
+    committed: int | None, first: int, has_gap: bool, kafka: str, kafka_topic: str
+) -> None:
+    """Its readers, whose sidecars read no more, are restarted."""
+    app = f"reader-{kafka_topic}"
+    readers = [(app, {"spec": {"topic": kafka_topic}})]
+    watched = BrokerWatch("kafka", kafka, [kafka_topic], readers)
+    await watched.ensure()
+    if committed is not None:
+        await asyncio.to_thread(commit, kafka, kafka_topic, committed)
+    assert await watched.look() == Found()
+    await asyncio.to_thread(_shorten, kafka, kafka_topic, first)
+    expected = Found(unread=((app, kafka_topic),), gaps=(kafka_topic,)) if has_gap else Found()
+    assert await watched.look() == expected
+    watched._stale.clear()
+    assert await watched.look() == Found(), "it is reported once"
+    anew = BrokerWatch("kafka", kafka, [kafka_topic], readers)
+    assert await anew.look() == (expected if committed is not None else Found()), "also by a watch that starts later"
+
+
+def _shorten(url: str, topic: str, first: int) -> None:
+    with closing(KafkaAdminClient(**Address.of(url).client)) as client:
+        client.delete_records({TopicPartition(topic, 0): first})
+
+
+async def test_a_kafka_topic_whose_reader_is_beyond_its_end_has_lost_events(kafka: str, kafka_topic: str) -> None:
+    """Nobody has watched while its end was lost."""
+    await asyncio.to_thread(commit, kafka, kafka_topic, 9)
+    readers = [(f"reader-{kafka_topic}", {"spec": {"topic": kafka_topic}})]
+    watched = BrokerWatch("kafka", kafka, [kafka_topic], readers)
+    assert (await watched.look()).gaps == (kafka_topic,)
 
 
 def test_waiting_entries_of_any_bytes_are_counted(redis_alone: Redis) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 
+from tidings.brokers import kafka
 from tidings.brokers import watch as brokerwatch
+from tidings.brokers.positions import Key, Position
 from tidings.brokers.watch import GRACE, BrokerWatch, Found
 
 READ, OTHER = ("kitchen", "orders.orderPlaced.v1"), ("menu", "orders.orderPlaced.v1")
@@ -27,14 +29,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def positions(ids: Mapping[str, str]) -> dict[Key, Position]:
+    return {(topic, 0): Position(0, 5, (5,), identity) for topic, identity in ids.items()}
+
+
 def watch() -> BrokerWatch:
     return BrokerWatch("nats", "nats://127.0.0.1:1", [], [], {})
 
 
 def test_problems_are_described_in_words() -> None:
     assert Found().problem == ""
-    problem = Found(("a.b.v1",), (READ,)).problem
-    assert problem == "lost a.b.v1; nothing reads orders.orderPlaced.v1 for kitchen"
+    problem = Found(("a.b.v1",), (READ,), gaps=("c.d.v1", "e.f.v1")).problem
+    assert problem == (
+        "lost a.b.v1; unhandled events of c.d.v1, e.f.v1 are gone; nothing reads orders.orderPlaced.v1 for kitchen"
+    )
 
 
 def test_a_consumer_without_a_sidecar_gets_a_grace_period_that_grows(clock: Clock) -> None:
@@ -89,7 +97,7 @@ def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_read
     """Also one that somebody else has created again before the watch looks, and of an app that is away at first."""
     topic, ids = READ[1], {READ[1]: "1", "a.b.v1": "1"}
     monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [])
-    monkeypatch.setattr(brokerwatch, "topic_ids", lambda *_: dict(ids))
+    monkeypatch.setattr(kafka, "positions", lambda *_: positions(ids))
     readers = [(app, {"spec": {"topic": topic}}) for app in ("kitchen", "menu")] + [
         ("x", {"spec": {"topic": "a.b.v1"}})
     ]
@@ -111,7 +119,7 @@ def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_read
 
 def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [READ[1]])
-    monkeypatch.setattr(brokerwatch, "topic_ids", lambda *_: {READ[1]: "1"})
+    monkeypatch.setattr(kafka, "positions", lambda *_: positions({READ[1]: "1"}))
     watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", [READ[1]], [("kitchen", {"spec": {"topic": READ[1]}})])
     assert asyncio.run(watched.look()) == Found((READ[1],), (READ,))
 

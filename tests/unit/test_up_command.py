@@ -114,15 +114,17 @@ def test_the_events_that_wait_are_shown(tmp_path: Path, capsys: pytest.CaptureFi
         store="sqlite",
         broker_lag={"kitchen": 2, "orders": 1},
         unread_dead_letters={"deadletter.kitchen": 4},
-        broker_repairs=3,
-        latest_repairs=("the broker had lost shop.itemSold.v1: recreated",),
+        broker_faults=3,
+        latest_faults=("the broker had lost shop.itemSold.v1: recreated",),
     )
     state.write(tmp_path, shop)
     control_commands.ps(run_dir=tmp_path)
     output = capsys.readouterr().out
     assert "kafka: waiting events: 2 for kitchen, 1 for orders" in output
     assert "kafka: dead letters that no app has read: 4 in deadletter.kitchen" in output
-    assert "kafka: repaired 3 times, latest: the broker had lost shop.itemSold.v1: recreated" in output
+    assert "kafka: faults since the start: 3, latest: the broker had lost shop.itemSold.v1: recreated" in " ".join(
+        output.split()
+    )
 
 
 def test_programs_can_read_the_state_of_a_run(shop: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -67,9 +67,9 @@ PENDING = Gauge(
     ["stream", "consumer"],
     registry=METRICS,
 )
-LOST = Gauge(
-    "tidings_broker_lost",
-    "Streams or queues that the broker had lost at the last look; they are recreated then",
+LOSSES = Counter(
+    "tidings_broker_losses",
+    "Streams, topics and queues that were deleted, or shortened before all was handled; the log names them",
     registry=METRICS,
 )
 UNREAD = Gauge(
@@ -249,7 +249,7 @@ class TopologyController:
 
     async def _look(self, watch: BrokerWatch) -> None:
         state = await watch.look()
-        LOST.set(len(state.lost))
+        LOSSES.inc(len(state.lost) + len(state.gaps))
         UNREAD.set(len(state.unread))
         if state.problem:
             LOG.warning("the broker: %s", state.problem)
@@ -416,6 +416,9 @@ class TopologyController:
                 await broker.ensure()
         except REFUSED as error:  # those topics do not work, and the others need their rights
             LOG.error("%s", self._hidden(str(error)))
+        if self._broker is not None:
+            broker.resume(self._broker)
+        self._broker = broker  # not before: what has yet to be created would count as lost
         changed = 0
         for item in components if chosen.scopes else ():
             if patch := scoped(item, allowed):
@@ -426,14 +429,11 @@ class TopologyController:
         chosen.ready.touch()
 
     def _watch_for(self, readers: Sequence[tuple[str, dict[str, Any]]], component: Mapping[str, Any]) -> BrokerWatch:
-        """Watch the topics and consumers of the current plan, and keep the times since when consumers are unread."""
-        chosen, before = self._settings, self._broker
-        broker = self._broker = BrokerWatch(
+        """Return a watch of the topics and consumers of the current plan."""
+        chosen = self._settings
+        return BrokerWatch(
             chosen.kind, chosen.address, self._topics, readers, component, chosen.replicas, partitions=chosen.partitions
         )
-        if before is not None:
-            broker.resume(before)
-        return broker
 
     def _hidden(self, text: str) -> str:
         """Remove the broker's address, which may hold a password."""

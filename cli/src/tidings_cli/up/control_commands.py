@@ -72,8 +72,8 @@ def _about_broker(run_state: state.RunState) -> Iterator[str]:
     if run_state.unread_dead_letters:
         unread = ", ".join(f"{count} in {topic}" for topic, count in run_state.unread_dead_letters.items())
         yield f"dead letters that no app has read: {unread}"
-    if run_state.broker_repairs:
-        yield f"repaired {run_state.broker_repairs} times, latest: {run_state.latest_repairs[-1]}"
+    if run_state.broker_faults:
+        yield f"faults since the start: {run_state.broker_faults}, latest: {run_state.latest_faults[-1]}"
 
 
 def logs(

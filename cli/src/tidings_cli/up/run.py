@@ -82,8 +82,8 @@ class Run:
         self._ending = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._broker_problem = ""
-        self._broker_repairs = 0
-        self._latest_repairs: deque[str] = deque(maxlen=10)
+        self._broker_faults = 0
+        self._latest_faults: deque[str] = deque(maxlen=10)
         self._broker_lag: Mapping[str, int] = {}
         self._unread_dead_letters: Mapping[str, int] = {}
         self._identity = Identity.of(os.getpid())
@@ -103,8 +103,8 @@ class Run:
             url=system.url,
             ready_after=self._ready_after,
             broker_problem=self._broker_problem,
-            broker_repairs=self._broker_repairs,
-            latest_repairs=tuple(self._latest_repairs),
+            broker_faults=self._broker_faults,
+            latest_faults=tuple(self._latest_faults),
             broker_lag=self._broker_lag,
             unread_dead_letters=self._unread_dead_letters,
             dapr_api_token=system.dapr_api_token,
@@ -308,18 +308,20 @@ class Run:
         }
 
     def _repair(self, observed: Found, apps: set[str]) -> None:
-        repairs = []
+        faults = []
         if observed.lost:
-            repairs.append(f"the broker had lost {', '.join(observed.lost)}: recreated")
+            faults.append(f"the broker had lost {', '.join(observed.lost)}: recreated")
+        if observed.gaps:
+            faults.append(f"the broker has lost events of {', '.join(observed.gaps)} that had not been handled")
         if apps:
-            repairs.append(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars")
-        for repair in repairs:
-            self.note(repair, level=2)
-        self._latest_repairs.extend(repairs)
+            faults.append(f"nothing or not all is read for {', '.join(sorted(apps))}: restarting their sidecars")
+        for fault in faults:
+            self.note(fault, level=2)
+        self._latest_faults.extend(faults)
         self._restart_sidecars(apps.__contains__)
         problem = observed.of(self._serving() | apps).problem
-        self._broker_repairs += bool(observed.lost) + len(apps)
-        if problem != self._broker_problem or observed.lost or apps:
+        self._broker_faults += bool(observed.lost) + bool(observed.gaps) + len(apps)
+        if problem != self._broker_problem or faults:
             self._broker_problem = problem
             self.changed()
 

@@ -97,10 +97,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from the start until all processes were ready for the first time."""
     broker_problem: str = ""
     """Lost streams or queues, and consumers without a reading sidecar; empty if there is no problem."""
-    broker_repairs: int = 0
-    """Number of repairs: recreated streams or queues, and sidecars restarted because they read nothing."""
-    latest_repairs: tuple[str, ...] = ()
-    """What was repaired, the latest last: at most ten."""
+    broker_faults: int = 0
+    """Number of losses of events at the broker, and of sidecars restarted because they read nothing."""
+    latest_faults: tuple[str, ...] = ()
+    """Descriptions of these faults, the latest last: at most ten."""
     broker_lag: Mapping[str, int] = {}
     """How many events wait at the broker for each app, where any do."""
     unread_dead_letters: Mapping[str, int] = {}

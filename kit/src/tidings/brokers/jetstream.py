@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
+from tidings.brokers.positions import Position, next_numbers
 from tidings.conventions import DEAD_LETTER_PREFIX, REPLAY_PREFIX
 from tidings.errors import TidingsError
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from nats.js import JetStreamContext
+    from nats.js.api import ConsumerInfo, StreamInfo
+
+    from tidings.brokers.positions import Key, Reader
 
 # As long as an app's inbox remembers what it has handled: nothing older can come back and be taken for new.
 MAX_AGE = timedelta(days=7)
@@ -224,31 +228,38 @@ async def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
     return result
 
 
-async def missing(
-    url: str, topics: Iterable[str], readers: Iterable[tuple[str, str]]
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the topics whose events no stream keeps, and the readers (app, topic) whose consumer has no sidecar.
+async def observe(
+    url: str, topics: Iterable[str], readers: Iterable[Reader]
+) -> tuple[dict[Key, Position], list[Reader]]:
+    """Return the position of each topic whose events a stream keeps, and the readers whose consumer has no sidecar.
 
     Raises:
         StreamError: NATS does not answer at `url`, or has no JetStream.
         ValueError: A topic is malformed.
 
     """
-    lost: list[str] = []
-    bound: set[tuple[str, str]] = set()
+    wanted = set(readers)
+    positions: dict[Key, Position] = {}
+    bound: set[Reader] = set()
     async with _connected(url) as client:
         js = client.jetstream()
         for topic in sorted(set(topics)):
             try:
-                subjects = (await js.stream_info(stream_name(topic))).config.subjects
+                stream = await js.stream_info(stream_name(topic))
                 consumers = await js.consumers_info(stream_name(topic))
             except NotFoundError:
-                lost.append(topic)
-            else:
-                bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
-                if topic not in (subjects or ()):  # somebody recreated it for another subject
-                    lost.append(topic)
-    return lost, sorted(set(readers) - bound)
+                continue
+            bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
+            if topic in (stream.config.subjects or ()):  # otherwise, somebody recreated it for another subject
+                positions[topic, 0] = _position(topic, wanted, stream, consumers)
+    return positions, sorted(wanted - bound)
+
+
+def _position(topic: str, readers: Iterable[Reader], stream: StreamInfo, consumers: Iterable[ConsumerInfo]) -> Position:
+    first = max(stream.state.first_seq, 1)  # 0 as long as nothing was published
+    acknowledged = {item.name: item.ack_floor.stream_seq + 1 for item in consumers if item.ack_floor}
+    following = next_numbers(topic, readers, acknowledged, first)
+    return Position(first, stream.state.last_seq + 1, following, str(stream.created))
 
 
 async def _silent(_error: Exception) -> None:

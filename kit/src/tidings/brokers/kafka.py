@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+from tidings.brokers.positions import Key, Position, Reader, next_numbers
 from tidings.errors import TidingsError
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ PARTITIONS = "tidings.dev/partitions"
 DEFAULT_PARTITIONS = 3
 _CONNECT_MS = 5_000
 _EXISTS = 36
-Reader = tuple[str, str]
-"""App and topic."""
 
 
 class TopicError(TidingsError):
@@ -135,15 +134,25 @@ def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, in
     return {topic["name"]: len(topic["partitions"]) for topic in _existing(client, topics)}
 
 
-def topic_ids(url: str, topics: Iterable[str]) -> dict[str, str]:
-    """Return the id of each topic that exists. A topic that was deleted and created again has another one.
+def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dict[Key, Position]:
+    """Return the position of each partition of each topic that exists.
 
     Raises:
         TopicError: Kafka does not answer.
 
     """
+    wanted = set(readers)
     with _connected(url) as client:
-        return {topic["name"]: str(topic["topic_id"]) for topic in _existing(client, topics)}
+        ids = {topic["name"]: str(topic["topic_id"]) for topic in _existing(client, topics)}
+        offsets = _offsets(client, topics)
+        committed = _committed(client, {app for app, _ in wanted})
+    result: dict[Key, Position] = {}
+    for at, (first, end) in offsets.items():
+        known = {app: offset for (app, of), offset in committed.items() if of == at}
+        result[at.topic, at.partition] = Position(
+            first, end, next_numbers(at.topic, wanted, known, first), ids[at.topic]
+        )
+    return result
 
 
 def ensure_topics(

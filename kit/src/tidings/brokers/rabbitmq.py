@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pika  # type: ignore[import-untyped]  # it has no types
 from pika.exceptions import AMQPError, ChannelClosedByBroker  # type: ignore[import-untyped]
 
 from tidings.errors import TidingsError
+
+if TYPE_CHECKING:
+    from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]
 
 MAX_AGE = timedelta(days=7)
 """How long dead letters are held that no app reads; other brokers keep everything for as long."""
@@ -31,6 +34,15 @@ class QueueError(TidingsError):
 
 class RefusedQueues(QueueError):
     """RabbitMQ refuses some queues; all others are there."""
+
+    def __init__(self, reasons: Mapping[str, str], topics: Iterable[str]) -> None:
+        super().__init__(
+            f"RabbitMQ refuses queues ({'; '.join(f'{queue}: {why}' for queue, why in reasons.items())}): if they were "
+            "made with other settings than those of components/rabbitmq, delete them; if the name is reserved, choose "
+            "another topic"
+        )
+        self.names = frozenset({*reasons, *topics})
+        """The queues and the exchanges of their topics."""
 
 
 def queue_name(app: str, topic: str) -> str:
@@ -56,36 +68,52 @@ def _connected(url: str, failure: str = "RabbitMQ does not answer ({})") -> Iter
         raise QueueError(failure.format(f"{type(error).__name__}: {error}")) from error
 
 
-def _existing(connection: pika.BlockingConnection, queue: str) -> Any | None:
-    """Return a queue's `message_count` and `consumer_count`, or None if it does not exist."""
-    try:
-        return connection.channel().queue_declare(queue, passive=True).method
-    except ChannelClosedByBroker:
-        return None
+class _Probe:
+    """Asks whether queues and exchanges exist. RabbitMQ closes the channel after each that does not."""
+
+    def __init__(self, connection: pika.BlockingConnection) -> None:
+        self._connection, self._channel = connection, connection.channel()
+
+    def queue(self, name: str) -> Any | None:
+        """Return a queue's `message_count` and `consumer_count`, or None if it does not exist."""
+        return self._ask("queue_declare", name)
+
+    def exchange(self, name: str) -> bool:
+        """Return True if the exchange exists."""
+        return self._ask("exchange_declare", name) is not None
+
+    def _ask(self, call: str, name: str) -> Any | None:
+        if not self._channel.is_open:
+            self._channel = self._connection.channel()
+        try:
+            return getattr(self._channel, call)(name, passive=True).method
+        except ChannelClosedByBroker:
+            return None
 
 
 def queue_consumers(
-    url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]]
+    url: str, subscriptions: Iterable[tuple[str, Mapping[str, Any]]], dead_letters: Iterable[str] = ()
 ) -> tuple[list[str], dict[tuple[str, str], int]]:
-    """Return the missing queues and exchanges, and the number of consumers of each reader's (app, topic) queue.
+    """Return the lost queues and exchanges, and the number of consumers of each reader's (app, topic) queue.
+
+    One that was deleted is lost even if it exists again: what was published in between, or waited in it, is gone.
 
     Raises:
         QueueError: RabbitMQ does not answer.
 
     """
-    lost: list[str] = []
+    readers = {(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}
+    topics = {topic for _, topic in readers}
+    held = set(dead_letters) - topics
+    queues = {*(queue_name(app, topic) for app, topic in readers), *map(_holding, held)}
     consumers: dict[tuple[str, str], int] = {}
     with _connected(url) as connection:
-        for app, topic in sorted({(app, str(entry["spec"]["topic"])) for app, entry in subscriptions}):
-            consumers[app, topic] = 0
-            try:
-                connection.channel().exchange_declare(topic, passive=True)
-            except ChannelClosedByBroker:
-                lost.append(topic)
-            if queue := _existing(connection, queue_name(app, topic)):
-                consumers[app, topic] = queue.consumer_count
-            else:
-                lost.append(queue_name(app, topic))
+        probe = _Probe(connection)
+        lost = [topic for topic in sorted(topics | held) if not probe.exchange(_topic_marker(topic))]
+        lost += [queue for queue in sorted(queues) if not probe.exchange(_queue_marker(queue))]
+        for app, topic in sorted(readers):
+            queue = probe.queue(queue_name(app, topic))
+            consumers[app, topic] = queue.consumer_count if queue else 0
     return lost, consumers
 
 
@@ -98,8 +126,9 @@ def pending(url: str, readers: Iterable[tuple[str, str]]) -> dict[tuple[str, str
     """
     waiting: dict[tuple[str, str], int] = {}
     with _connected(url) as connection:
+        probe = _Probe(connection)
         for app, topic in sorted(set(readers)):
-            if queue := _existing(connection, queue_name(app, topic)):
+            if queue := probe.queue(queue_name(app, topic)):
                 waiting[topic, app] = queue.message_count
     return waiting
 
@@ -113,8 +142,9 @@ def stored(url: str, topics: Iterable[str]) -> dict[str, int]:
     """
     result: dict[str, int] = {}
     with _connected(url) as connection:
+        probe = _Probe(connection)
         for topic in sorted(set(topics)):
-            if queue := _existing(connection, _holding(topic)):
+            if queue := probe.queue(_holding(topic)):
                 result[topic] = queue.message_count
     return result
 
@@ -141,7 +171,7 @@ def ensure_queues(
     letters = set(dead_letters)
     wanted = sorted((queue, topic, None) for queue, topic in queues)
     held = sorted((_holding(topic), topic, _HELD) for topic in letters - read)
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     with _connected(url, "RabbitMQ's queues cannot be made ({}): is it running at that address?") as connection:
         channel = connection.channel()
         for queue, topic, arguments in [*wanted, *held]:
@@ -149,16 +179,33 @@ def ensure_queues(
                 channel.exchange_declare(topic, "fanout", durable=True)
                 channel.queue_declare(queue, durable=True, arguments=arguments)
                 channel.queue_bind(queue, topic)
+                _mark(channel, topic, queue)
             except ChannelClosedByBroker as error:
-                refused.append(f"{queue}: {error.reply_text}")
+                refused[queue] = error.reply_text
                 channel = connection.channel()
         for topic in sorted(letters & read):
             _move_held(connection, topic, [queue for queue, of in sorted(queues) if of == topic])
     if refused:
-        raise RefusedQueues(
-            f"RabbitMQ refuses queues ({'; '.join(refused)}): if they were made with other settings than those of "
-            "components/rabbitmq, delete them; if the name is reserved, choose another topic"
-        )
+        raise RefusedQueues(refused, [topic for queue, topic, _ in (*wanted, *held) if queue in refused])
+
+
+def _mark(channel: BlockingChannel, topic: str, queue: str) -> None:
+    """Bind an exchange to the topic's exchange, and one to its queue, which RabbitMQ deletes with what they lead to.
+
+    daprd declares exchange and queue again as soon as they are gone, and nothing else distinguishes them then.
+    """
+    for marker in (_topic_marker(topic), _queue_marker(queue)):
+        channel.exchange_declare(marker, "fanout", durable=True, auto_delete=True)
+    channel.exchange_bind(topic, _topic_marker(topic))
+    channel.queue_bind(queue, _queue_marker(queue))
+
+
+def _topic_marker(topic: str) -> str:
+    return f"tidings:exchange-{topic}"
+
+
+def _queue_marker(queue: str) -> str:
+    return f"tidings:queue-{queue}"
 
 
 def _holding(topic: str) -> str:
@@ -172,7 +219,7 @@ def _move_held(connection: pika.BlockingConnection, topic: str, queues: list[str
     A message that is moved twice, because the connection was lost in between, is recognised by its event's identity.
     """
     holding = _holding(topic)
-    if not _existing(connection, holding):
+    if not _Probe(connection).queue(holding):
         return
     channel = connection.channel()
     channel.queue_unbind(holding, topic)

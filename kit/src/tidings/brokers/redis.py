@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
+from tidings.brokers.positions import Key, Position, Reader, next_numbers
 from tidings.errors import TidingsError
 
 if TYPE_CHECKING:
@@ -45,26 +47,31 @@ def _connected(url: str) -> Iterator[Redis]:
         client.close()
 
 
-class Position(NamedTuple):
-    """How far a stream has come: the ids of its first entry and of the latest one ever, and numbers of entries."""
+@dataclass(frozen=True, slots=True)
+class StreamPosition(Position):
+    """Position of a stream, whose entries are numbered by their count: their ids have gaps.
 
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-    added: int
-    length: int
+    Attributes:
+        first_id: Of the first entry.
+        last_id: Of the latest entry ever.
 
-    def is_lost(self, now: Position | None) -> bool:
-        """Return True if `now`, read later, is the position of another stream, or of none.
+    """
+
+    first_id: tuple[int, ...] = ()
+    last_id: tuple[int, ...] = ()
+
+    def is_recreated(self, now: Position) -> bool:
+        """Return True if `now` is the position of another stream.
 
         A stream that was created again may have more entries than the earlier one had. Its first one is then younger
         than the last one of the earlier stream, although no entry has been deleted.
         """
-        if now is None or now.last < self.last or now.added < self.added:
-            return True
-        return self.added > 0 and now.length == now.added and now.first > self.last
+        other = cast("StreamPosition", now)
+        starts_anew = self.end > 0 and other.first == 0 and other.first_id > self.last_id
+        return other.end < self.end or other.last_id < self.last_id or starts_anew
 
 
-def positions(url: str, topics: Iterable[str]) -> dict[str, Position]:
+def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dict[Key, Position]:
     """Return the position of each topic's stream; topics without one are left out.
 
     Raises:
@@ -73,18 +80,28 @@ def positions(url: str, topics: Iterable[str]) -> dict[str, Position]:
     """
     from redis.exceptions import ResponseError  # noqa: PLC0415
 
-    names = sorted(set(topics))
+    result: dict[Key, Position] = {}
+    names, wanted = sorted(set(topics)), set(readers)
     with _connected(url) as client, client.pipeline(transaction=False) as pipeline:
         for topic in names:
             pipeline.xinfo_stream(topic)
-        answers = zip(names, pipeline.execute(raise_on_error=False), strict=True)
-        return {topic: _position(answer) for topic, answer in answers if not isinstance(answer, ResponseError)}
+            pipeline.xinfo_groups(topic)
+        answers = pipeline.execute(raise_on_error=False)
+        for topic, stream, groups in zip(names, answers[::2], answers[1::2], strict=True):
+            if isinstance(stream, ResponseError) or isinstance(groups, ResponseError):
+                continue
+            added = stream.get("entries-added", stream["length"])
+            waiting = {group["name"]: group["pending"] + _undelivered(client, topic, group) for group in groups}
+            result[topic, 0] = _position(topic, wanted, stream, {app: added - count for app, count in waiting.items()})
+    return result
 
 
-def _position(stream: Mapping[str, Any]) -> Position:
+def _position(topic: str, readers: Iterable[Reader], stream: Mapping[str, Any], known: Mapping[str, int]) -> Position:
     length = stream["length"]
-    first = _id(stream["first-entry"][0]) if length else ()
-    return Position(first, _id(stream["last-generated-id"]), stream.get("entries-added", length), length)
+    added = stream.get("entries-added", length)  # since Redis 7
+    following = next_numbers(topic, readers, known, added - length)
+    first_id = _id(stream["first-entry"][0]) if length else ()
+    return StreamPosition(added - length, added, following, "", first_id, _id(stream["last-generated-id"]))
 
 
 def _id(text: str) -> tuple[int, ...]:

@@ -3,10 +3,11 @@
 A broker may lose its data while the system runs: a volume is replaced, or a stream is deleted. daprd notices neither
 that its JetStream consumer is gone nor that it has given its connection up for good (after 60 attempts); both show as a
 consumer that no sidecar is bound to. It recreates the queues of RabbitMQ and the groups of Redis by itself, so that
-on Redis a loss shows only as a stream that has started anew.
+a loss shows only in what was recreated: the position of a stream, and on RabbitMQ a marker that is gone.
 
 On Kafka daprd goes on reading a topic that was deleted and created again at the old position, where there is nothing;
-Kafka's refusal ends the reading for good (docs/upstream/kafka-closed-claim.md). A topic's id shows that it is another.
+Kafka's refusal ends the reading for good (docs/upstream/kafka-closed-claim.md). So it does where a topic was shortened
+beyond the position.
 
 On RabbitMQ daprd may leave a consumer behind that it does not know of: it shares one channel, and an answer to
 `basic.consume` that another call has taken is an error to it, although the broker has added the consumer. The broker
@@ -21,12 +22,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidings.brokers import jetstream, kafka, rabbitmq, redis
-from tidings.brokers.jetstream import RefusedStreams, ensure_streams, missing, stream_name
-from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics, topic_ids
+from tidings.brokers.jetstream import RefusedStreams, ensure_streams, stream_name
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics
+from tidings.brokers.positions import Key, Position, Reader, compare
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 from tidings.conventions import DEAD_LETTER_PREFIX
 
@@ -37,8 +39,6 @@ GRACE = 20.0
 """Seconds that a consumer may have no sidecar, which may be starting or paused, before the sidecar is restarted."""
 LONGEST = 3600.0
 """The longest wait, in seconds, until the next restart: the app of that consumer may just be away."""
-Reader = tuple[str, str]
-"""App and topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,19 @@ class Found:
     """Result of one check."""
 
     lost: tuple[str, ...] = ()
-    """Streams or queues that were gone; they have been recreated."""
+    """Streams, topics or queues that were gone or are others now; what was missing has been recreated."""
     unread: tuple[Reader, ...] = ()
     """Readers without a consumer that a sidecar is bound to."""
     orphaned: tuple[Reader, ...] = ()
     """Readers whose queue has more consumers than sidecars: the messages of the others wait for nobody."""
+    gaps: tuple[str, ...] = ()
+    """Topics of which events are gone that an app had not acknowledged when it was looked at before."""
 
     @property
     def problem(self) -> str:
         """Return a description of each problem; empty if there is none."""
         parts = [f"lost {', '.join(self.lost)}"] if self.lost else []
+        parts += [f"unhandled events of {', '.join(self.gaps)} are gone"] if self.gaps else []
         parts += [f"nothing reads {topic} for {app}" for app, topic in self.unread]
         parts += [f"an orphaned consumer holds messages of {topic} for {app}" for app, topic in self.orphaned]
         return "; ".join(parts)
@@ -65,7 +68,7 @@ class Found:
         unread, orphaned = (
             tuple(reader for reader in readers if reader[0] in apps) for readers in (self.unread, self.orphaned)
         )
-        return Found(self.lost, unread, orphaned)
+        return replace(self, unread=unread, orphaned=orphaned)
 
 
 @dataclass(slots=True)
@@ -93,12 +96,10 @@ class BrokerWatch:
     sidecars: int | None = None
     partitions: int = DEFAULT_PARTITIONS
     _unread: dict[Reader, tuple[float, float]] = field(default_factory=dict)
-    _topic_ids: dict[str, str] = field(default_factory=dict)
-    """Of the Kafka topics, when last observed."""
-    _positions: dict[str, redis.Position] = field(default_factory=dict)
-    """Of the Redis streams, when last observed."""
+    _positions: dict[Key, Position] = field(default_factory=dict)
+    """When last observed."""
     _stale: set[Reader] = field(default_factory=set)
-    """Readers of lost Kafka topics whose sidecars have not been restarted since."""
+    """Readers of Kafka topics that were lost or shortened whose sidecars have not been restarted since."""
 
     @property
     def readers(self) -> list[Reader]:
@@ -127,8 +128,9 @@ class BrokerWatch:
             created = await asyncio.to_thread(
                 ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
             )
-            if not self._topic_ids:  # from the start on: a topic may be replaced before the first look
-                self._topic_ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
+            if not self._positions:  # from the start on: a topic may be replaced before the first look
+                positions = await self._of_topics()
+                self._positions = {key: item for key, item in positions.items() if not item.is_outside}
             return created
         return []
 
@@ -143,25 +145,9 @@ class BrokerWatch:
 
         """
         if self.kind == "nats":
-            streams, unread = await missing(self.url, self.topics, self.readers)
-            try:
-                if streams:
-                    await self.ensure()
-            except RefusedStreams as error:  # these never were there: no sidecar has lost them
-                LOG.warning("%s", error)
-                streams = [topic for topic in streams if topic not in error.topics]
-                unread = [reader for reader in unread if reader[1] not in error.topics]
-            return Found(tuple(streams), tuple(unread))
+            return await self._look_at_streams()
         if self.kind == "rabbitmq":
-            queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions)
-            # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
-            try:
-                await self.ensure()
-            except RefusedQueues as error:
-                LOG.warning("%s", error)
-            idle = tuple(reader for reader, count in consumers.items() if not count)
-            orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
-            return Found(tuple(queues), idle, orphaned)
+            return await self._look_at_queues()
         if self.kind == "kafka":
             return await self._look_at_topics()
         return await self._look_at_redis()
@@ -213,29 +199,65 @@ class BrokerWatch:
         stored = {"rabbitmq": rabbitmq.stored, "kafka": kafka.stored, "redis": redis.stored}[self.kind]
         return await asyncio.to_thread(stored, self.url, topics)
 
+    async def _look_at_streams(self) -> Found:
+        positions, unread = await jetstream.observe(self.url, self.topics, self.readers)
+        missing = {topic for topic in self.topics if (topic, 0) not in positions}
+        refused: Collection[str] = ()
+        try:
+            if missing:
+                await self.ensure()
+        except RefusedStreams as error:  # these never were there: no sidecar has lost them
+            LOG.warning("%s", error)
+            refused = error.topics
+        lost, gaps = self._changes(positions)
+        return Found(
+            tuple(sorted(missing.union(lost).difference(refused))),
+            tuple(reader for reader in unread if reader[1] not in refused),
+            gaps=gaps,
+        )
+
+    async def _look_at_queues(self) -> Found:
+        queues, consumers = await asyncio.to_thread(queue_consumers, self.url, self.subscriptions, self._dead_letters)
+        # Each time: of a binding that is gone nothing else tells, and what is published then goes nowhere.
+        try:
+            await self.ensure()
+        except RefusedQueues as error:
+            LOG.warning("%s", error)
+            queues = [name for name in queues if name not in error.names]
+        idle = tuple(reader for reader, count in consumers.items() if not count)
+        orphaned = tuple(reader for reader, count in consumers.items() if self.sidecars and count > self.sidecars)
+        return Found(tuple(queues), idle, orphaned)
+
     async def _look_at_topics(self) -> Found:
         created: list[str] = []
         try:
             created = await self.ensure()
         except RefusedTopics as error:
             LOG.warning("%s", error)
-        ids = await asyncio.to_thread(topic_ids, self.url, self.topics)
-        lost = {topic for topic, now in ids.items() if self._topic_ids.get(topic, now) != now}.union(created)
-        self._topic_ids |= ids
-        self._stale = {reader for reader in self.readers if reader[1] in lost or reader in self._stale}
-        return Found(tuple(sorted(lost)), tuple(sorted(self._stale)))
+        lost, gaps = self._changes(self._positions | await self._of_topics())
+        affected = {*lost, *gaps, *created}
+        self._stale = {reader for reader in self.readers if reader[1] in affected or reader in self._stale}
+        return Found(tuple(sorted({*lost, *created})), tuple(sorted(self._stale)), gaps=gaps)
+
+    async def _of_topics(self) -> dict[Key, Position]:
+        return await asyncio.to_thread(kafka.positions, self.url, self.topics, self.readers)
 
     async def _look_at_redis(self) -> Found:
-        positions = await asyncio.to_thread(redis.positions, self.url, self.topics)
-        lost = [topic for topic, before in self._positions.items() if before.is_lost(positions.get(topic))]
+        positions = await asyncio.to_thread(redis.positions, self.url, self.topics, self.readers)
+        missing = {topic for topic, _ in self._positions.keys() - positions.keys()}.intersection(self.topics)
+        lost, gaps = self._changes(positions)
+        return Found(tuple(sorted(missing.union(lost))), gaps=gaps)
+
+    def _changes(self, positions: dict[Key, Position]) -> tuple[Collection[str], tuple[str, ...]]:
+        """Remember the positions; return the topics that were created again, and those with gaps."""
+        lost, gaps = compare(self._positions, positions)
         self._positions = positions
-        return Found(tuple(lost))
+        return lost, tuple(sorted(gaps))
 
     def resume(self, before: BrokerWatch) -> None:
         """Take over what an earlier watch of the same broker has observed."""
         self._unread = dict(before._unread)
-        self._topic_ids, self._stale = dict(before._topic_ids), set(before._stale)
-        self._positions = dict(before._positions)
+        self._positions, self._stale = dict(before._positions), set(before._stale)
 
     def to_reopen(self, actual: Found, apps: Iterable[str] | None = None) -> set[str]:
         """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
