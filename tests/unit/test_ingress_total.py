@@ -177,6 +177,39 @@ async def test_a_cancellation_from_outside_passes_through() -> None:
     assert shop.service.ingress.in_flight == 0
 
 
+async def test_a_handler_that_cancels_its_own_task_is_a_failed_attempt_after_the_first() -> None:
+    """The first cancellation might come from outside, such as at a shutdown, so the event is delivered again."""
+
+    async def cancel_itself() -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        await asyncio.sleep(60)
+
+    shop = Shop(lambda _sold, _context: cancel_itself())
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(shop.deliver())
+    assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]
+    assert shop.reasons == ["CancelledError"]
+    again = asyncio.create_task(shop.deliver())
+    await asyncio.sleep(0)
+    again.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+
+
+async def test_an_event_whose_delivery_was_cancelled_is_handled_afterwards() -> None:
+    shop = Shop(lambda _sold, _context: asyncio.sleep(60 if shop.calls < 3 else 0))
+    for _ in range(2):
+        task = asyncio.create_task(shop.deliver())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await shop.deliver() == SUCCESS
+    assert shop.service._runner._cancelled == set()
+
+
 async def test_the_end_of_the_process_passes_through() -> None:
     with pytest.raises(ProcessEnd):
         await Shop(raises(ProcessEnd())).deliver()

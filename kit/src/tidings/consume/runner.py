@@ -42,6 +42,7 @@ T = TypeVar("T")
 _MAX_TRIES = 30
 _MAX_TRIES_OF_KEY = 3  # a key that is still taken then was not inserted by a concurrent unit of work
 _MAX_REASON = 10_000  # characters of an error's text
+_MAX_CANCELLED = 1_000
 
 
 class Runner:
@@ -56,6 +57,7 @@ class Runner:
     def __init__(self, outbox: Outbox, clock: Callable[[], datetime]) -> None:
         self._outbox = outbox
         self._clock = clock
+        self._cancelled: set[str] = set()  # events whose latest attempt was cancelled
 
     async def execute(
         self, function: Callable[[Any, Any], Awaitable[T]], message: object, delivery: DeliveryContext
@@ -148,16 +150,28 @@ class Runner:
         try:
             with tracing.carrying(delivery.envelope):
                 message = handler.read(delivery)
-                running = self._retry_conflicts(handler.function, message, delivery)
+                running: Awaitable[Any] = self._retry_conflicts(handler.function, message, delivery)
+                if self._cancelled and delivery.envelope.identity in self._cancelled:
+                    # If its handler cancels the task that it runs in, only a task of its own shows that.
+                    running = asyncio.ensure_future(running)
                 outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
         except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
             return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
+            self._note_cancelled(error, delivery)
             return _redacted(outcome_of_error(error, handler.name, delivery.attempt, retry), delivery)
         else:
+            if self._cancelled:
+                self._cancelled.discard(delivery.envelope.identity)
             return _redacted(_with_retry_limit(outcome, handler, delivery, retry), delivery)
         finally:
             handling.reset(token)
+
+    def _note_cancelled(self, error: BaseException, delivery: DeliveryContext) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            if len(self._cancelled) >= _MAX_CANCELLED:
+                self._cancelled.clear()
+            self._cancelled.add(delivery.envelope.identity)
 
 
 def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
