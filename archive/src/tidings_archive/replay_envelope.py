@@ -20,6 +20,7 @@ _TRANSPORT_ATTRIBUTES = (
     "replaytopic",
     "originalid",
 )
+_TEXTS = {*Envelope.__struct_fields__} - {"data"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,11 @@ def build_replay_event(body: bytes, target: ReplayTarget) -> bytes:
         event = _original(received, body)
         attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
         kept = {name: value for name, value in attributes.items() if _belongs_to_event(name, bytes(value))}
-        if original := decode(event).originalid:
-            kept["id"] = _json(original)
+        envelope = decode(event)
+        # CloudEvents allows integers and booleans; the outbox and daprd read only strings.
+        kept |= {name: _json(getattr(envelope, name)) for name in kept.keys() & _TEXTS if bytes(kept[name])[:1] != b'"'}
+        if envelope.originalid:
+            kept["id"] = _json(envelope.originalid)
         addressing = {"replayto": target.subscription, "replayid": target.replay_id, "replaytopic": received.origin}
         replayed = msgspec.json.encode({**kept, **{name: _json(value) for name, value in addressing.items() if value}})
         decode(replayed)
