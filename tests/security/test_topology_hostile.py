@@ -82,13 +82,14 @@ async def test_a_subscription_that_harms_the_planner_ends_and_stalls_nothing(
     keeping.cancel()
 
 
+@pytest.mark.parametrize("granted", [{}, {"kitchen": {"publish": [], "subscribe": ["replay.kitchen"]}}])
 async def test_an_app_that_is_not_decided_yet_keeps_its_rights_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(planning, "plan_app", faulty.plan_app)
     server = Server()
     before = present(server.live, ["kitchen"])
-    controller = TopologyController(server, settings(tmp_path))  # type: ignore[arg-type]
+    controller = TopologyController(server, settings(tmp_path, granted=granted))  # type: ignore[arg-type]
     controller.listed(TYPES, "", manifests("EventType"))
     controller.listed(SUBSCRIPTIONS, "", [*manifests("EventSubscription"), subscription("crash-1", "kitchen")])
     inventory = await controller._inventory()

@@ -137,15 +137,15 @@ class Settings:
         return self.nats_url or self.rabbitmq_url or self.kafka_url or self.redis_url
 
 
-def rights(apps: Iterable[AppPlan], component: str, granted: Rights) -> Rights:
+def rights(apps: Iterable[AppPlan], component: str, *granted: Rights) -> Rights:
     """Return the rights of every app: those of the plan, and additionally granted ones."""
-    by_app: dict[str, dict[str, set[str]]] = {
-        app: {what: set(grants.get(what, ())) for what in RIGHTS} for app, grants in granted.items()
-    }
+    by_app: dict[str, dict[str, set[str]]] = defaultdict(lambda: {what: set() for what in RIGHTS})
+    for app, own in (entry for additional in granted for entry in additional.items()):
+        for what in RIGHTS:
+            by_app[app][what].update(own.get(what, ()))
     for planned in apps:
-        own = by_app.setdefault(planned.app, {what: set() for what in RIGHTS})
-        own["publish"].update(planned.publishes.get(component, ()))
-        own["subscribe"].update(planned.reads.get(component, ()))
+        by_app[planned.app]["publish"].update(planned.publishes.get(component, ()))
+        by_app[planned.app]["subscribe"].update(planned.reads.get(component, ()))
     return {app: {what: sorted(own[what]) for what in RIGHTS} for app, own in sorted(by_app.items())}
 
 
@@ -406,9 +406,8 @@ class TopologyController:
         chosen = self._settings
         components = await self._components()
         component = components[0]
-        allowed = rights(apps, chosen.component, chosen.granted)
-        allowed = {**present(component, (name for _, name in undecided)), **allowed}
-        allowed = {app: allowed[app] for app in sorted(allowed)}
+        # A right too few ends a sidecar: it reloads the component, and may not read what it has a Subscription to.
+        allowed = rights(apps, chosen.component, chosen.granted, present(component, (name for _, name in undecided)))
         self._topics = topics(allowed, channels)
         broker = self._watch_for(subscribed(apps, chosen.component), component)
         try:
