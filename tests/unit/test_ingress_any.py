@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tidings import Event, Handlers, Received, Service, StateContext, event
 from tidings.consume.policy import Policy, SubscriptionPolicy
 from tidings.errors import DefinitionError
+from tidings.settings import Settings
 from tidings.testing import Clock, MemorySidecar, MemoryStore
 
-SUCCESS = b'{"status":"SUCCESS"}'
+SUCCESS, RETRY = b'{"status":"SUCCESS"}', b'{"status":"RETRY"}'
 
 
 @event("shop.itemSold")
@@ -54,20 +57,33 @@ POLICY = Policy(
 class Log:
     """A service that keeps everything, and knows one type."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self.kept: list[Received] = []
         self.known: list[str] = []
         handlers = Handlers()
         handlers.any("log-all", "log-dead", deduplicate=False)(self.keep)
         handlers.on(ItemLost)(self.know)
         self.sidecar = MemorySidecar("log")
-        self.service = Service("log", handlers, sidecar=self.sidecar, policy=POLICY)
+        self.service = Service(
+            "log", handlers, sidecar=self.sidecar, settings=settings, policy=None if settings else POLICY
+        )
 
     async def keep(self, received: Received, _context: StateContext) -> None:
         self.kept.append(received)
 
     async def know(self, lost: ItemLost, _context: StateContext) -> None:
         self.known.append(lost.item)
+
+
+async def test_a_new_type_waits_at_the_broker_until_the_policy_has_it(tmp_path: Path) -> None:
+    """On a cluster, sidecars know a new type a minute before the app's volume has the policy for it."""
+    file, path = tmp_path / "policy.json", "/events/shop.itemSold.v1"
+    file.write_bytes(msgspec.json.encode(Policy("log", POLICY.subscriptions[1:])))
+    log = Log(Settings(tidings_policy=file))
+    assert await log.service.ingress.deliver(path, body()) == RETRY
+    file.write_bytes(msgspec.json.encode(POLICY))
+    assert await log.service.ingress.deliver(path, body()) == SUCCESS
+    assert [received.topic for received in log.kept] == ["shop.itemSold.v1"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -32,7 +31,6 @@ def read_lag(path: Path | None) -> dict[str, int] | None:
         return None
 
 
-@cache
 def known_consumers() -> frozenset[str]:
     """Return the app ids in the plan, or an empty set without a plan.
 

@@ -75,7 +75,9 @@ class Service:
             personal.use(self._keys)
         self.outbox = self._outbox(outbox)
         registered = list(handlers)
-        policy = policy or policies.read(self.settings.tidings_policy)
+        file = self.settings.tidings_policy
+        read_policy = partial(policies.read, file) if policy is None and file else None
+        policy = policy or policies.read(file)
         self._runner = Runner(self.outbox, clock)
         dead_letters = DeadLetterPublisher(
             self.sidecar,
@@ -85,7 +87,13 @@ class Service:
         )
         token = self.settings.app_api_token
         self.ingress = Ingress(
-            name, registered, policy, self._runner, dead_letters, token.get_secret_value() if token else None
+            name,
+            registered,
+            policy,
+            self._runner,
+            dead_letters,
+            token.get_secret_value() if token else None,
+            read_policy,
         )
         self._scheduler = Scheduler(name, registered, self._runner, dead_letters, self.ingress.retry)
         self._startup_hook = startup_hook

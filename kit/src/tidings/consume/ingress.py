@@ -89,6 +89,7 @@ class Ingress:
         runner: Runs a handler as a unit of work.
         dead_letters: Publishes dead letters.
         token: Required value of the header `dapr-api-token`; None disables the check.
+        read_policy: Reads the policy again, which gets new types while the app runs; None if it never changes.
 
     """
 
@@ -100,7 +101,9 @@ class Ingress:
         runner: Runner,
         dead_letters: DeadLetterPublisher,
         token: str | None = None,
+        read_policy: Callable[[], Policy] | None = None,
     ) -> None:
+        handlers = [*handlers]
         self.delayed = DelayedRetries(source, runner)
         self._departures = Departures(self.delayed)
         self._source = source
@@ -112,6 +115,8 @@ class Ingress:
         self._routes = _routes(handlers, policy, runner)
         self._replays = _replays(self._routes)
         self._readers = _readers(policy)
+        self._of_any_type = [handler for handler in handlers if handler.subscriptions]
+        self._read_policy = read_policy if self._of_any_type else None
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -167,7 +172,9 @@ class Ingress:
         return await self._deliver(delayed.path, delayed.body) == _SUCCESS
 
     async def _deliver(self, path: str, body: bytes, acknowledge: Acknowledge | None = None) -> bytes | None:
-        routes = self._routes.get(path, _NONE)
+        routes = self._routes.get(path)
+        if routes is None and (routes := self._added_routes(path)) is None:
+            return _RETRY
         try:
             envelope = envelopes.decode(body)
         except MalformedEvent as error:
@@ -176,6 +183,20 @@ class Ingress:
             self._ignored(envelope)
             return _SUCCESS
         return await self._handle(path, routes, envelope, body, acknowledge)
+
+    def _added_routes(self, path: str) -> list[Route] | None:
+        """Return the routes of a path that is new in the policy; None if it may be new there soon.
+
+        A subscription to all types gets new ones while the app runs. The sidecar knows them at once, but a ConfigMap
+        reaches the app's volume only after a minute or two.
+        """
+        if self._read_policy is None or path in (IGNORED_PATH, REPLAY_PATH):
+            return _NONE
+        policy = self._read_policy()
+        for added, routes in _routes(self._of_any_type, policy, self._runner).items():
+            self._routes.setdefault(added, routes)
+        self._readers = _readers(policy)
+        return self._routes.get(path)
 
     def _ignored(self, envelope: Envelope) -> None:
         for name in self._readers.get(envelope.topic, ()):
