@@ -169,13 +169,19 @@ e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluste
 e2e-images: images redis-image
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
-	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators daprd redis numbered $(notdir $(wildcard services/*)))
+	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/foreign/billing.Dockerfile \
+		-t plant-based-pizza/foreign-billing:$(TAG) tests/e2e/data/node/billing
+	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/foreign/crm.Dockerfile \
+		-t plant-based-pizza/foreign-crm:$(TAG) tests/e2e/cluster/foreign
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators redis numbered foreign-billing foreign-crm $(notdir $(wildcard services/*)))
 
 # nats must be on such a cluster too.
-e2e-backends: venv ## PostgreSQL and RabbitMQ of Debian under the published names, onto a kind cluster that reaches no registry
-	for image in postgres:15.18 rabbitmq:3.10.8; do \
-		docker build $(DOCKER_BUILD) -f tests/e2e/cluster/images/$${image%:*}.Dockerfile -t $$image tests/e2e/cluster/images || exit 1; done
-	python tests/support/livecluster.py $(or $(CONTEXT),current) postgres:15.18 rabbitmq:3.10.8
+BACKENDS := postgres:15.18 rabbitmq:3.10.8 apache/kafka:4.4.0
+e2e-backends: venv ## PostgreSQL, RabbitMQ and Kafka under the published names, onto a kind cluster that reaches no registry
+	rm -rf .run/backends && mkdir -p .run && cp -r tests/e2e/cluster/images .run/backends && cp -rL "$$(tidings tools kafka | cut -f 2)" .run/backends/jars
+	for image in $(BACKENDS); do name=$${image##*/}; \
+		docker build $(DOCKER_BUILD) -f .run/backends/$${name%:*}.Dockerfile -t $$image .run/backends || exit 1; done
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(BACKENDS)
 
 # BASE names another base image, TAG another tag, DOCKER_BUILD further options of `docker build`.
 IMAGES = docker build $(DOCKER_BUILD) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse --short HEAD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import ssl
 import subprocess
@@ -191,14 +190,12 @@ def check_images(context: str, manifest: str) -> None:
     if not context.startswith(KIND):
         return  # such a cluster pulls images from its registry
     node = f"{context.removeprefix(KIND)}-control-plane"
-    listed = subprocess.run(
-        ["docker", "exec", node, "crictl", "images", "--output", "json"], capture_output=True, text=True, check=True
-    )
-    stored = {name for image in json.loads(listed.stdout)["images"] for name in image["repoTags"]}
-    if missing := missing_images(required_images(manifest), stored):
+    command = ["docker", "exec", node, "ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]
+    stored = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if missing := missing_images(required_images(manifest), {*stored}):
         raise Refused(
             f"images that are not on {context}: {', '.join(sorted(missing))}. Run `make e2e-images`, which builds and "
-            "loads this project's own, and `make e2e-backends` for PostgreSQL and RabbitMQ; load others with "
+            "loads this project's own, and `make e2e-backends` for PostgreSQL, RabbitMQ and Kafka; load others with "
             f"`kind load docker-image --name {context.removeprefix(KIND)} IMAGE`."
         )
 

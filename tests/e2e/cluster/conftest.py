@@ -24,7 +24,6 @@ ROOT = HERE.parents[2]
 CONTEXT = os.environ.get("E2E_CONTEXT", "")
 REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
 KEEP = bool(os.environ.get("E2E_KEEP"))
-SIDECAR_IMAGE = os.environ.get("SIDECAR_IMAGE", f"{REPOSITORY}/daprd:{TAG}")
 REDIS_IMAGE = os.environ.get("REDIS_IMAGE", f"{REPOSITORY}/redis:{TAG}")
 """Debian's (images/redis.Dockerfile), which needs no registry; empty: the chart's."""
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
@@ -42,10 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Installed:
-    """Both releases, on one cluster."""
+    """The operator, and the apps of one namespace with their archive."""
 
     tidings: Cluster
-    pizza: Cluster
+    apps: Cluster
 
     def install_tidings(self, *more: str) -> None:
         """Install or upgrade the operator, and wait until the API server trusts it: what it cannot ask, it lets by."""
@@ -54,9 +53,8 @@ class Installed:
             f"image.tag={TAG}",
             f"archive.image.repository={REPOSITORY}/archive",
             f"archive.image.tag={TAG}",
-            f"archive.namespaces={{{PIZZA}}}",
+            f"archive.namespaces={{{self.apps.namespace}}}",
             "archive.replayRequesters={tracking}",
-            f"archive.dapr.sidecarImage={SIDECAR_IMAGE}",  # unmodified; empty: the one that the injector takes
         ]
         self._install(self.tidings, "tidings", *value, more=more)
         # Not `--wait`: the archive waits for the pizzeria's broker.
@@ -78,38 +76,43 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         value = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         value += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        value.append(f"dapr.sidecarImage={SIDECAR_IMAGE}")
         value += [f"redis.image={REDIS_IMAGE}"] if REDIS_IMAGE else []
-        return self._install(self.pizza, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
+        return self._install(self.apps, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *provided: str, more: tuple[str, ...]) -> str:
         words = [chart, str(ROOT / "charts" / chart), *(word for item in provided for word in ("--set", item)), *more]
-        # A helm built from source takes itself for Kubernetes 1.20 where it renders without a cluster.
-        check_images(cluster.context, cluster.helm("template", *words, "--kube-version", "1.34.0"))
-        return cluster.helm("upgrade", "--install", "--create-namespace", *words)
+        install = ("upgrade", "--install", "--create-namespace")
+        # Rendered by the cluster: the charts ask it for Dapr's API.
+        check_images(cluster.context, cluster.helm(*install, "--dry-run=server", *words))
+        return cluster.helm(*install, *words)
 
     def uninstall(self) -> None:
         """Take away what an earlier run has left, or this one."""
-        for cluster, release in ((self.pizza, "pizza"), (self.tidings, "tidings")):
+        for cluster, release in ((self.apps, "pizza"), (self.tidings, "tidings")):
             cluster.helm("uninstall", release, "--wait", "--ignore-not-found")
 
     def clean(self) -> None:
         """Uninstall, and take the namespace away."""
         self.uninstall()
-        self.pizza.kubectl("delete", "namespace", PIZZA, "--ignore-not-found", "--timeout=300s")
+        self.apps.kubectl("delete", "namespace", self.apps.namespace, "--ignore-not-found", "--timeout=300s")
+
+
+def installed_on(named: str, namespace: str) -> Installed:
+    """Return what is, or will be, installed on a context for the apps of a namespace."""
+    context = chosen(named, current_context()) if named == CURRENT else named
+    return Installed(Cluster(context, SYSTEM), Cluster(context, namespace))
 
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
     """Both charts, installed anew, everything ready."""
-    context = chosen(CONTEXT, current_context()) if CONTEXT == CURRENT else CONTEXT
-    result = Installed(Cluster(context, SYSTEM), Cluster(context, PIZZA))
+    result = installed_on(CONTEXT, PIZZA)
     if not KEEP:
         result.clean()
     result.install_tidings()
     result.install_pizza()
-    result.pizza.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
-    result.pizza.roll_out()
+    result.apps.kubectl("apply", "-f", str(NUMBERED / "sender/contracts/events.yaml"))
+    result.apps.roll_out()
     yield result
     if not KEEP:
         result.clean()
@@ -160,4 +163,4 @@ class Guest:
 
 @pytest.fixture
 def guest(installed: Installed) -> Guest:
-    return Guest(installed.pizza)
+    return Guest(installed.apps)

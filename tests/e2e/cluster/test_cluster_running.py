@@ -33,11 +33,11 @@ def broken(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_everything_is_ready(installed: Installed) -> None:
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "evtype", "--all", "--timeout=120s")
+    installed.apps.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
+    installed.apps.kubectl("wait", "--for=condition=Ready", "evtype", "--all", "--timeout=120s")
     bare = {
         pod.metadata.labels["app.kubernetes.io/name"]
-        for pod in installed.pizza.pods()
+        for pod in installed.apps.pods()
         if "daprd" not in {container.name for container in [*pod.spec.containers, *(pod.spec.init_containers or ())]}
     }
     assert bare == {"storefront", "saas", "smtp", "nats", "redis", "topology"}
@@ -49,7 +49,7 @@ def test_an_order_is_completed(guest: Guest, deliver: bool) -> None:
 
 
 async def test_a_subscription_brings_a_consumer_into_play_and_its_end_takes_it_out(installed: Installed) -> None:
-    cluster = installed.pizza
+    cluster = installed.apps
     before = cluster.lives()
     early, late, after = (next(PARCELS) for _ in range(3))
     async with cluster.http_async() as client:
@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("webhooks", [True, False], ids=["refused", "in-its-status"])
 def test_a_broken_subscription_never_touches_a_sidecar(installed: Installed, guest: Guest, webhooks: bool) -> None:
-    cluster = installed.pizza
+    cluster = installed.apps
     if not webhooks:
         cluster.kubectl("delete", "validatingwebhookconfiguration", "tidings")
     before, began = cluster.lives(), time.monotonic()
@@ -126,7 +126,7 @@ def _refusal(cluster: Cluster, name: str) -> str:
 
 
 def test_a_schema_change_that_breaks_readers_is_refused_with_their_names(installed: Installed) -> None:
-    cluster = installed.pizza
+    cluster = installed.apps
     types = json.loads(cluster.kubectl("get", "evtype", "-o", "json"))["items"]
     placed = next(item for item in types if item["spec"]["type"] == "orders.orderPlaced")
     name = placed["metadata"]["name"]

@@ -24,10 +24,10 @@ SEED = random.randrange(1_000_000)
 
 @pytest.fixture(scope="module", autouse=True)
 def subscribed(installed: Installed) -> Iterator[None]:
-    apply(installed.pizza, TOLD)
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub/receiver-told", "--timeout=60s")
+    apply(installed.apps, TOLD)
+    installed.apps.kubectl("wait", "--for=condition=Ready", "esub/receiver-told", "--timeout=60s")
     yield
-    installed.pizza.kubectl("delete", "esub/receiver-told")
+    installed.apps.kubectl("delete", "esub/receiver-told")
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def load(cluster: Cluster, guest: Guest) -> AsyncIterator[None]:
 
 
 async def test_an_upgrade_under_load_loses_nothing(installed: Installed, guest: Guest) -> None:
-    cluster = installed.pizza
+    cluster = installed.apps
     before = {pod.metadata.name for pod in cluster.pods()}
     async with load(cluster, guest):
         await asyncio.sleep(3)
@@ -95,7 +95,7 @@ KILLS: tuple[Callable[[Cluster, Any], str], ...] = (kill_pod, kill_sidecar)
 
 
 async def test_pods_and_sidecars_die_at_random_and_everything_converges(installed: Installed, guest: Guest) -> None:
-    cluster, chance = installed.pizza, random.Random(SEED)
+    cluster, chance = installed.apps, random.Random(SEED)
     print(f"seed {SEED}")  # noqa: T201 - to have the same again
     async with load(cluster, guest):
         for _ in range(12):
@@ -110,4 +110,4 @@ async def test_the_operator_dies_and_subscriptions_go_on(installed: Installed, g
     installed.tidings.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=tidings-operator", "--wait=false")
     guest.eaten(guest.order())
     installed.tidings.roll_out()
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=60s")
+    installed.apps.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=60s")

@@ -9,42 +9,57 @@ import pytest
 from tests.e2e.cluster.conftest import HERE, Guest, Installed
 from tests.support.livecluster import check_images
 
-RABBITMQ = HERE / "rabbitmq.yaml"
-OWN = ["broker.existingSecret=rabbitmq", "broker.egressTo[0].podSelector.matchLabels.app=rabbitmq"]
-BROKERS = {"redis": ("pubsub.redis", []), "rabbitmq": ("pubsub.rabbitmq", OWN), "nats": ("pubsub.jetstream", [])}
+OWN = ("rabbitmq", "kafka")
+"""Brokers beside the release."""
+BROKERS = {
+    "redis": "pubsub.redis",
+    "rabbitmq": "pubsub.rabbitmq",
+    "kafka": "pubsub.kafka",
+    "nats": "pubsub.jetstream",
+}
 ONE_OF_EACH = {"nats", "redis", "postgres", "topology", "saas", "smtp"}
 """What the chart ships to try it on, and the topology controller, which nobody waits for while the next one starts."""
 
 
-@pytest.fixture(scope="module")
-def rabbitmq(installed: Installed) -> Iterator[None]:
-    check_images(installed.pizza.context, RABBITMQ.read_text())
-    installed.pizza.kubectl("apply", "-f", str(RABBITMQ))
-    installed.pizza.roll_out()
+@pytest.fixture(scope="module", autouse=True)
+def own_brokers(installed: Installed) -> Iterator[None]:
+    """Take away what runs beside the release once it is used no more."""
     yield
-    installed.pizza.kubectl("delete", "-f", str(RABBITMQ))
+    for name in OWN:
+        installed.apps.kubectl("delete", "-f", str(HERE / f"{name}.yaml"), "--ignore-not-found")
 
 
-@pytest.mark.parametrize("broker", BROKERS)
-@pytest.mark.usefixtures("rabbitmq")
+@pytest.fixture(params=BROKERS)
+def broker(installed: Installed, request: pytest.FixtureRequest) -> str:
+    """Switch to a broker, which is started beside the release where the chart brings none."""
+    name = str(request.param)
+    value = [f"broker.kind={name}", "kafka.replicas=1"]
+    if name in OWN:
+        manifest = HERE / f"{name}.yaml"
+        check_images(installed.apps.context, manifest.read_text())
+        installed.apps.kubectl("apply", "-f", str(manifest))
+        installed.apps.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+        value += [f"broker.existingSecret={name}", f"broker.egressTo[0].podSelector.matchLabels.app={name}"]
+    installed.install_pizza(*(word for item in value for word in ("--set", item)))
+    installed.apps.roll_out()
+    return name
+
+
 def test_the_broker_is_switched_by_values(installed: Installed, guest: Guest, broker: str) -> None:
-    component, more = BROKERS[broker]
-    installed.install_pizza(*(word for item in (f"broker.kind={broker}", *more) for word in ("--set", item)))
-    installed.pizza.roll_out()
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
-    assert installed.pizza.kubectl("get", "component", "pubsub", "-o", "jsonpath={.spec.type}") == component
+    installed.apps.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
+    assert installed.apps.kubectl("get", "component", "pubsub", "-o", "jsonpath={.spec.type}") == BROKERS[broker]
     guest.eaten(guest.order(), guest.order(deliver=False))
 
 
 def test_two_of_everything(installed: Installed, guest: Guest) -> None:
     installed.install_tidings("--set", "replicas=2,archive.replicas=2,archive.databaseSecret=pizza-postgres")
     installed.install_pizza("--set", "defaults.replicas=2,postgres.enabled=true")
-    installed.pizza.roll_out()
-    pods = [*installed.pizza.pods(), *installed.tidings.pods()]
+    installed.apps.roll_out()
+    pods = [*installed.apps.pods(), *installed.tidings.pods()]
     many = Counter(pod.metadata.labels.get("app.kubernetes.io/name", "") for pod in pods)
     del many["archive-contracts"]  # the finished Job
-    del many[""]  # the RabbitMQ
+    del many[""]  # RabbitMQ and Kafka
     assert {name for name, copies in many.items() if copies == 2} == many.keys() - ONE_OF_EACH, many
     assert {many[name] for name in ONE_OF_EACH} == {1}, many
-    installed.pizza.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
+    installed.apps.kubectl("wait", "--for=condition=Ready", "esub", "--all", "--timeout=120s")
     guest.eaten(guest.order(), guest.order(deliver=False))

@@ -14,11 +14,11 @@ NOT_OURS = ("namespace/", "node/", "csinode.", "persistentvolume/", "apiservice.
 
 
 def test_nothing_is_left_but_the_definitions(installed: Installed) -> None:
-    installed.pizza.kubectl("delete", "-f", str(NUMBERED / "sender/contracts/events.yaml"))  # the tests' own
+    installed.apps.kubectl("delete", "-f", str(NUMBERED / "sender/contracts/events.yaml"))  # the tests' own
     installed.uninstall()
-    for cluster in (installed.pizza, installed.tidings):
+    for cluster in (installed.apps, installed.tidings):
         until(f"nothing in {cluster.namespace}", partial(_is_empty, cluster), patience=90)
-    assert _wide(installed.pizza) == {
+    assert _wide(installed.apps) == {
         "customresourcedefinition.apiextensions.k8s.io/eventreplays.tidings.dev",
         "customresourcedefinition.apiextensions.k8s.io/eventsubscriptions.tidings.dev",
         "customresourcedefinition.apiextensions.k8s.io/eventtypes.tidings.dev",
