@@ -87,12 +87,12 @@ test: venv tools ## everything but the cluster: unit, contract, integration on r
 
 part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
 
-test-fast: venv ## unit and contract tests only: the inner loop
-	$(PYTEST) tests/unit tests/contract -n 2
+test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop
+	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --hypothesis-profile=fast
 
 # These tests alone reach the limit; on real programs, measuring would cost more time than it adds.
 coverage: venv ## the same tests, and what they have covered: fails below the limit in pyproject.toml
-	$(PYTEST) tests/unit tests/contract -n 2 --cov
+	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --cov
 
 security-test: venv tools ## one test per attack, and a short run of the fuzzers
 	$(PYTEST) tests/security tests/fuzz -n $(WORKERS)

@@ -47,12 +47,12 @@ def test_a_completion_script_can_be_had_for_every_shell(shell: str, words: str) 
     ],
 )
 def test_commands_and_options_are_completed(line: str, expected: set[str]) -> None:
-    environment = os.environ | {
+    environment = {
         "_TIDINGS_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split(" ")) - 1),
     }
-    done = subprocess.run([TIDINGS], capture_output=True, text=True, check=True, env=environment)
+    done = CliRunner().invoke(app, [], prog_name="tidings", env=environment)
     words = {word for word in done.stdout.split("\n") if word}
     assert words >= expected
     assert all(word.startswith(line.rpartition(" ")[2]) for word in words)
@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def generated_test_passes(service: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(service)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", str(service)],
         capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
