@@ -4,6 +4,8 @@ PYTHON ?= python3
 UV ?= .venv/bin/uv
 MEMBERS := kit plan cli operator archive $(sort $(wildcard services/*))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Each process that a test starts would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests base-image redis-image pictures
