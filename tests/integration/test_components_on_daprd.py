@@ -167,7 +167,7 @@ class App:
 @pytest.fixture
 def app() -> Iterator[App]:
     app = App()
-    thread = threading.Thread(target=app.server.serve_forever)
+    thread = threading.Thread(target=app.server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield app
     app.may_answer.set()
