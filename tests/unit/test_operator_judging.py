@@ -95,11 +95,11 @@ async def test_the_rest_of_a_batch_gets_its_responses_and_the_loop_goes_on() -> 
 
     beating = asyncio.create_task(beat())
     works = [work for work, _, _ in HOSTILE.values()]
-    good = [(lambda number=number: number) for number in range(40)]
-    mixed = [item for pair in zip(good, works * 5, strict=False) for item in pair]
+    good = [(lambda number=number: number) for number in range(2 * len(works))]
+    mixed = [item for pair in zip(good, works * 2, strict=True) for item in pair]
     result = await asyncio.gather(*(judge(item, 0.1) for item in mixed), return_exceptions=True)
     beating.cancel()
-    assert result[::2] == [*range(40)]
+    assert result[::2] == [*range(2 * len(works))]
     assert all(isinstance(item, JudgementError) for item in result[1::2])
     assert beats > len(works), "the loop stood still"
 
