@@ -65,7 +65,7 @@ class Trial:
 @asynccontextmanager
 async def trial(folder: Path, **options: Any) -> AsyncIterator[Trial]:
     chosen = Options(free_ports=True, run_dir=folder, **options)
-    async with running(NUMBERED, chosen) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+    async with running(NUMBERED, chosen) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         yield Trial(run, client)
 
 

@@ -81,7 +81,7 @@ class Billing:
         self._url = system.url("billing")
 
     async def sell(self, order: str) -> None:
-        async with httpx2.AsyncClient(timeout=20, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
             (await http.post(f"{self._url}/sales/{order}")).raise_for_status()
 
     def invoices(self) -> list[dict[str, Any]]:

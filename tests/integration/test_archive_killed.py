@@ -56,7 +56,7 @@ async def run(database: str, tmp_path: Path) -> AsyncIterator[Run]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         yield client
 
 

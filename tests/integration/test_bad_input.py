@@ -35,7 +35,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(system: Run) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=20, trust_env=False) as result:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as result:
         await place(result, system.url, 1)  # the menu has arrived
         yield result
 

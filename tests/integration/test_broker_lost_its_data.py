@@ -102,7 +102,7 @@ def _delete_queues(url: str) -> None:
 async def numbered(broker: str, folder: Path) -> AsyncIterator[tuple[Run, Numbers]]:
     """Run the system whose numbers can be counted on a broker."""
     options = Options(free_ports=True, run_dir=folder / "run", broker=broker)
-    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+    async with running(NUMBERED, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         yield run, Numbers(run.url, client)
 
 

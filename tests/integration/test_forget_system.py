@@ -105,7 +105,7 @@ def folder() -> Iterator[Path]:
 )
 async def test_no_file_shows_a_person_and_after_forgetting_nothing_does(store: str, folder: Path) -> None:
     options = Options(free_ports=True, run_dir=folder, environment=PACE, state=store)
-    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as http:
         shop = Pizzeria(run, http)
         delivered, collected = await shop.order("delivery"), await shop.order("pickup")
         assert (await shop.get("orders", f"/orders/{delivered}"))["customer"] == CUSTOMER
@@ -118,7 +118,7 @@ async def test_no_file_shows_a_person_and_after_forgetting_nothing_does(store: s
     done = CliRunner().invoke(app, ["forget", PERSON, "--run-dir", str(folder), "--yes"])
     assert (done.exit_code, f"{PERSON} is forgotten" in done.output) == (0, True), done.output
 
-    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as http:
         shop = Pizzeria(run, http)
         (announcement,) = await eventually(lambda: announced(shop))
         assert announcement["data"]["person"] == PERSON
@@ -141,7 +141,7 @@ async def test_keys_in_postgres_are_shared_and_a_person_is_forgotten_through_the
     url = f"{postgres.rpartition('/')[0]}/keys_of_persons"
     keys = {"TIDINGS_KEYS": "", "TIDINGS_KEYS_URL": url, "TIDINGS_MASTER_KEY": "m" * 32}
     options = Options(free_ports=True, run_dir=folder, environment={**PACE, **keys})
-    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as http:
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as http:
         shop = Pizzeria(run, http)
         order_id = await shop.order("delivery")
         assert (await shop.get("delivery", f"/orders/{order_id}"))["customerName"] == CUSTOMER["name"]

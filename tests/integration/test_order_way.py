@@ -34,7 +34,7 @@ async def test_every_order_goes_its_way_and_all_counts_agree(
     """The system is new on each: on RabbitMQ nothing is lost of what is told before a service first subscribes."""
     address = request.getfixturevalue(broker) if broker == "rabbitmq" else available(broker)
     options = Options(free_ports=True, run_dir=tmp_path / "run", environment=PACE, broker=address)
-    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=30, trust_env=False) as client:
+    async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as client:
         before = await ordering.counts(client, run.url)
         burst = await ordering.place(client, run.url, 10, concurrency=5, seed=10)
         assert not burst.refusals

@@ -66,7 +66,7 @@ class Cluster:
         self.etcd_port, self.port = self.ports.take(), self.ports.take()
         programs = ensure("kube-apiserver", "etcd", report=print)
         self._programs = {name: str(path) for name, path in programs.items()}
-        self.http = self._stack.enter_context(httpx2.Client(base_url=self.url, verify=False, timeout=30.0))
+        self.http = self._stack.enter_context(httpx2.Client(base_url=self.url, verify=False, timeout=60.0))
 
     @property
     def url(self) -> str:
