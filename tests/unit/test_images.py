@@ -216,6 +216,9 @@ _BASES = {
     *((f"images/{name}.Dockerfile", "python:3.11-slim-bookworm") for name in ("operator", "archive", "service")),
     *((f"images/{name}.Dockerfile", "python:3.11-slim-bookworm") for name in ("simulators", "sidecar")),
     *((f"tests/e2e/cluster/images/{name}.Dockerfile", "debian:bookworm-slim") for name in ("postgres", "rabbitmq")),
+    ("tests/e2e/cluster/images/kafka.Dockerfile", "debian:bookworm-slim"),
+    ("tests/e2e/cluster/foreign/billing.Dockerfile", "debian:bookworm-slim"),
+    ("tests/e2e/cluster/foreign/crm.Dockerfile", "python:3.11-slim-bookworm"),
     ("images/redis.Dockerfile", "debian:bookworm-slim"),
 }
 """Bases of images that are built where no registry can be reached. A release names its base by digest."""
