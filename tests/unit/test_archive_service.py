@@ -596,6 +596,8 @@ async def test_commands_of_a_service_are_idempotent(archive: Archive) -> None:
         ({"consumer": "loyalty", "types": ["x y"]}, "is no type"),
         ({"consumer": "loyalty", "match": [{"exakt": {"subject": "o-1"}}]}, "exakt"),
         ({"consumer": "loyalty", "match": [{"not": {"cel": "event.id == 'p-1'"}}]}, "does not evaluate CEL"),
+        ({"consumer": "..", "types": []}, "slashes"),
+        ({"consumer": "a/b", "types": []}, "slashes"),
         ({"consumer": "loyalty", "ratePerSecond": 5e-324}, "ratePerSecond must be at least 0.001"),
         ({"consumer": "loyalty", "ratePerSecond": 0.0009}, "ratePerSecond must be at least 0.001"),
     ],
@@ -646,6 +648,22 @@ async def test_a_replay_that_cannot_go_on_ends_as_failed(archive: Archive, monke
     assert (ended["state"], ended["sent"], ended["reason"]) == ("failed", 0, "KeyError: 'shelf'")
     await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
     assert archive.sent("loyalty") == []
+
+
+@pytest.mark.parametrize("step", ["archive.continueReplay.v1", "archive.closeReplay.v1"])
+async def test_a_replay_whose_step_is_dead_lettered_ends_as_failed(archive: Archive, step: str) -> None:
+    """Such as one whose commit fails each time."""
+    await several(archive)
+    await archive.http.post("/replays", json={"consumer": "loyalty", "replayId": "r-1", "ratePerSecond": 0.001})
+    letter = {**dead(source="archive", subject="r-1"), **fact(step, source="archive", subject="r-1")}
+    await archive.receive("deadletter.pickup", letter)
+    assert (await archive.get("/replays/r-1"))["state"] == "running", "only its own dead letters count"
+    await archive.receive("deadletter.archive", letter, {**letter, "id": "again"})
+    ended = await archive.ended("r-1")
+    assert (ended["state"], ended["reason"]) == ("failed", "no such shelf")
+    await archive.until(lambda: archive.broker.events("archive.replayCompleted.v1"))
+    [published] = archive.broker.events("archive.replayCompleted.v1")
+    assert (published["data"]["state"], published["data"]["reason"]) == ("failed", "no such shelf")
 
 
 async def test_a_dry_run_by_command_is_answered_with_the_count(archive: Archive) -> None:

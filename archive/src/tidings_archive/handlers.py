@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidings import Handlers, Received
+from tidings.conventions import DEAD_LETTER_PREFIX
 from tidings.messages.events import message_type
 from tidings.outbox.table import SqlContext
 from tidings_archive import audit_log, redrives, replay_outcomes, replays
@@ -14,6 +15,8 @@ from tidings_archive.replays import ReplayError, ReplayOrder
 handlers = Handlers()
 BATCH_SIZE = 200
 _REPLAY_TOPIC = message_type(ReplayEvents).topic
+_OWN_DEAD_LETTERS = f"{DEAD_LETTER_PREFIX}archive"
+_STEPS = {message_type(step).name for step in (ContinueReplay, ContinueRedrive, CloseReplay)}
 
 
 # deduplicate=False: the key of a row prevents duplicates; the inbox would drop versions of an event (same id).
@@ -27,9 +30,14 @@ async def archive_events(events: list[Received], context: SqlContext) -> None:
 
 @handlers.any("archive-dead-letters", "archive-own-dead-letters", deduplicate=False, batch_size=BATCH_SIZE)
 async def archive_dead_letters(letters: list[Received], context: SqlContext) -> None:
-    """Store the dead letters of all apps, including the archive's own, until an operator decides about them."""
+    """Store the dead letters of all apps, including the archive's own, until an operator decides about them.
+
+    A step of a replay among them, such as one whose commit failed each time, ends the replay.
+    """
     for letter in sorted_by_identity(letters):
         await record_dead_letter(context.connection, letter, context.now)
+        if letter.topic == _OWN_DEAD_LETTERS and letter.envelope.type in _STEPS:
+            await replays.fail(letter.envelope.subject, letter.envelope.failurereason, context)
 
 
 @handlers.on(ReplayEvents)

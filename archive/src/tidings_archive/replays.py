@@ -58,7 +58,8 @@ _MAX_ID_SHOWN = 250  # characters of a skipped event's id in the audit log
 _MAX_SKIPPED_ENTRIES = 100  # skipped events of a replay that get an audit entry each
 _COLUMNS = [events.c[name] for name in ("seq", "id", "type", "version", "body", "raw")]
 MAX_REPLAY_ID = 100
-_NAME = re.compile(rf"[^\s\x00-\x1f\x7f-\x9f]{{1,{MAX_REPLAY_ID}}}")
+# A part of the URLs of its state and of its end: clients and proxies change `.`, `..` and an encoded slash.
+_NAME = re.compile(rf"(?!\.{{1,2}}$)[^\s/\x00-\x1f\x7f-\x9f]{{1,{MAX_REPLAY_ID}}}")
 
 
 class ReplayError(Exception):
@@ -125,11 +126,14 @@ def check_name(field: str, text: str) -> None:
     """Check the id of a replay or an app.
 
     Raises:
-        ReplayError: It is too long or contains spaces or control characters.
+        ReplayError: It is too long, or contains spaces, slashes or control characters, or only dots.
 
     """
     if not _NAME.fullmatch(text):
-        raise ReplayError(f"{field} must be 1 to {MAX_REPLAY_ID} characters without spaces and control characters")
+        raise ReplayError(
+            f"{field} must be 1 to {MAX_REPLAY_ID} characters without spaces, slashes and control characters, and more "
+            "than dots"
+        )
 
 
 def limit_rate(requested: float | None) -> float:
@@ -217,7 +221,7 @@ async def advance(step: ContinueReplay | ContinueRedrive, context: SqlContext, s
         if kind is not None and not issubclass(kind, StateRefused):
             raise  # The database was unavailable or there was a conflict: the step is retried.
         log.exception("replay.failed", replay_id=row["id"])
-        await _end(context, row, "failed", sanitize(f"{type(error).__name__}: {error}")[:2000])
+        await fail(row["id"], f"{type(error).__name__}: {error}", context)
         return
     if ended:
         await _end(context, row, "completed")
@@ -272,6 +276,13 @@ async def cancel(request: tuple[str, str], context: SqlContext) -> dict[str, Any
         detail = f"after {row['sent']} of {row['matched']} events"
         await audit_log.record(context.connection, context.now, by, "cancel", f"replay/{identity}", detail)
     return await get_replay(context.connection, identity)
+
+
+async def fail(replay_id: str, reason: str, context: SqlContext) -> None:
+    """End a replay as failed. One that has ended does not change."""
+    row = await find(context.connection, replay_id, lock=True)
+    if row is not None and row["state"] == "running":
+        await _end(context, row, "failed", sanitize(reason)[:2000])
 
 
 async def get_replay(connection: AsyncConnection, identity: str) -> dict[str, Any]:
