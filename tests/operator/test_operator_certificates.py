@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.operator import shop, webhooks
-from tests.operator.cluster import Cluster
+from tests.operator.cluster import Cluster, path_of
 from tests.operator.conftest import Start, until
 
 from tidings_cli.testing.programs import Ports
@@ -250,6 +251,128 @@ async def test_files_that_something_else_keeps_are_read_again(
         while (await seen.served()).subject.rfc4514_string() != "CN=second":
             assert time.monotonic() < deadline, "the new files are not served"
             await asyncio.sleep(0.1)
+
+
+def _pem(content: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(content) + b"\n-----END CERTIFICATE-----\n"
+
+
+FOREIGN = certificates.issue("somebody", HOSTS, datetime.now(UTC), LIFE).certificate
+BUNDLES = {
+    "empty": b"",
+    "no PEM": b"not a certificate",
+    "not text": bytes(range(256)),
+    "PEM of rubbish": _pem(b"rubbish"),
+    "half a certificate": FOREIGN[: len(FOREIGN) // 2],
+    "no base64": b"-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n",
+    "somebody else's": FOREIGN,
+    "somebody else's among rubbish": b"# ours\n" + _pem(b"rubbish") + FOREIGN + b"the end",
+    "hundreds": FOREIGN + b"".join(_pem(b"%d" % number) for number in range(300)),
+}
+
+
+@pytest.mark.parametrize("replaced", BUNDLES.values(), ids=BUNDLES)
+async def test_a_bundle_that_somebody_replaced_is_right_again_and_ends_no_operator(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    ports: Ports,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: bytes,
+) -> None:
+    monkeypatch.setattr(certificates, "CHECK", 0.2)
+    port = ports.take()
+    async with webhooks.configured(cluster, namespace, port, failurePolicy="Fail"):
+        running = await operator(webhook_port=port)
+        await webhooks.watching(cluster, namespace)
+        for configuration in webhooks.configurations(namespace, port, failurePolicy="Fail"):
+            for hook in configuration["webhooks"]:
+                hook["clientConfig"]["caBundle"] = base64.b64encode(replaced).decode()
+            await asyncio.to_thread(cluster.apply, configuration)
+
+        def repaired() -> bool:
+            found = bundles(cluster)
+            return all(len(names) == 1 + (FOREIGN in replaced) for names in found)
+
+        await until(lambda: _readable(cluster) and repaired(), "the bundle has the operator's and what was valid", 60)
+        await webhooks.watching(cluster, namespace)
+        assert not running.dead()
+
+
+def _readable(cluster: Cluster) -> bool:
+    try:
+        return bool(bundles(cluster))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("webhooks_left", [None, []])
+async def test_a_configuration_without_webhooks_ends_no_operator(
+    cluster: Cluster,
+    namespace: str,
+    operator: Start,
+    ports: Ports,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    webhooks_left: list[object] | None,
+) -> None:
+    monkeypatch.setattr(certificates, "CHECK", 0.2)
+    port = ports.take()
+    async with webhooks.configured(cluster, namespace, port):
+        running = await operator(webhook_port=port)
+        await webhooks.watching(cluster, namespace)
+        configurations = webhooks.configurations(namespace, port)
+        for configuration in configurations:
+            await asyncio.to_thread(cluster.patch, path_of(configuration), {"webhooks": webhooks_left})
+        await until(lambda: "nothing is validated" in caplog.text, "it says so", 60)
+        for configuration in configurations:
+            await asyncio.to_thread(cluster.apply, configuration)
+        await webhooks.watching(cluster, namespace)
+        assert not running.dead()
+
+
+async def test_while_files_are_rotated_the_certificate_before_is_served(
+    cluster: Cluster, namespace: str, webhook: Webhook, tmp_path: Path
+) -> None:
+    """A new certificate appears before its key, empty, or half written; requests go on throughout."""
+    files = (tmp_path / "tls.crt", tmp_path / "tls.key")
+    old, new = (certificates.issue(name, HOSTS, datetime.now(UTC), LIFE) for name in ("old", "new"))
+    files[0].write_bytes(old.certificate)
+    files[1].write_bytes(old.key)
+    mounted = MountedCertificates(str(files[0]), str(files[1]))
+    await mounted.begin(webhook.context)
+    for configuration in webhooks.configurations(namespace, webhook.port, failurePolicy="Fail"):
+        for hook in configuration["webhooks"]:
+            hook["clientConfig"]["caBundle"] = base64.b64encode(old.certificate + new.certificate).decode()
+        await asyncio.to_thread(cluster.apply, configuration)
+    await trusts(cluster, namespace)
+    states = [
+        (new.certificate, old.key),
+        (b"", old.key),
+        (new.certificate[:200], new.key),
+        (new.certificate, b""),
+        (new.key, new.certificate[:100]),
+    ]
+    for number, (certificate, key) in enumerate(states):
+        for file, content in zip(files, (certificate, key), strict=True):
+            file.write_bytes(content)
+            os.utime(file, (number, number))
+        with pytest.raises((OSError, ssl.SSLError)):
+            mounted.look(webhook.context)
+        assert (await webhook.served()).subject.rfc4514_string() == "CN=old", number
+        assert not await asyncio.to_thread(trusted, cluster, namespace), number
+    files[0].write_bytes(new.certificate)
+    files[1].write_bytes(new.key)
+    mounted.look(webhook.context)
+    assert (await webhook.served()).subject.rfc4514_string() == "CN=new"
+    assert not await asyncio.to_thread(trusted, cluster, namespace)
+
+
+def test_an_api_server_whose_clock_is_hours_behind_finds_the_certificate_valid() -> None:
+    now = datetime.now(UTC)
+    issued = x509.load_pem_x509_certificate(certificates.issue("one", HOSTS, now, LIFE).certificate)
+    assert issued.not_valid_before_utc < now - timedelta(hours=23)
+    assert issued.not_valid_after_utc > now + LIFE - timedelta(minutes=1)
 
 
 def test_missing_files_end_the_operator(tmp_path: Path):

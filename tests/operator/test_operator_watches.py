@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -179,3 +180,93 @@ async def test_annotations_of_another_kopf_operator_stay_and_block_nothing(
     assert cluster.get(path_of(manifest))["metadata"]["finalizers"] == [marker]
     assert not [record for record in caplog.records if record.name.startswith("kopf") and record.levelno >= 30]
     cluster.patch(path_of(manifest), {"metadata": {"finalizers": None}})
+
+
+BOOKMARKS = {
+    "old": b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}',
+    "without a version": b'{"type":"BOOKMARK","object":{"metadata":{}}}',
+    "without metadata": b'{"type":"BOOKMARK","object":{"kind":"ConfigMap"}}',
+    "with null as metadata": b'{"type":"BOOKMARK","object":{"metadata":null}}',
+    "without an object": b'{"type":"BOOKMARK"}',
+    "with no version": b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"soon"}}}',
+    "with a number": b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":7}}}',
+    "with a list": b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":["7"]}}}',
+    "that is null": b"null",
+    "that is half": b'{"type":"BOOKMARK","object":{"metadata":{"res',
+}
+
+
+@pytest.mark.parametrize("bookmark", BOOKMARKS.values(), ids=BOOKMARKS)
+async def test_a_bookmark_that_leads_nowhere_ends_no_watch(
+    cluster: Cluster, namespace: str, operator: Start, monkeypatch: pytest.MonkeyPatch, bookmark: bytes
+) -> None:
+    """Every watch of kopf and of ours gets one behind each event, and begins anew every second."""
+    genuine, given = client.lines, 0
+
+    async def with_bookmarks(content: Any) -> AsyncIterator[bytes]:
+        nonlocal given
+        yield bookmark
+        async for line in genuine(content):
+            given += 1
+            yield line
+            yield bookmark
+
+    short(monkeypatch, inactivity=NEVER)
+    monkeypatch.setattr(watching, "SECONDS", 1)
+    monkeypatch.setattr(client, "lines", with_bookmarks)
+    monkeypatch.setattr(feeding, "lines", with_bookmarks)
+    configured = feeding.settings
+
+    def settings() -> kopf.OperatorSettings:
+        made = configured()
+        made.watching.server_timeout = 1
+        return made
+
+    monkeypatch.setattr(feeding, "settings", settings)
+    cluster.apply(shop.event_type(namespace))
+    first = cluster.apply(shop.subscription(namespace))
+    made = await operator(resync=NEVER)
+    await until(lambda: is_ready(cluster, first), "the first is ready", 60)
+    for name in ("second", "third"):
+        before = given
+        manifest = cluster.apply(shop.subscription(namespace, name, consumer={"appId": name}))
+        cluster.delete(f"/apis/dapr.io/v1alpha1/namespaces/{namespace}/resiliencies/kitchen")
+        await until(partial(is_ready, cluster, manifest), f"the {name} is programmed", 60)
+        await until(lambda: "kitchen" in shop.resiliencies(cluster, namespace), "a child is made again", 60)
+        assert given > before
+    assert not made.dead()
+
+
+async def test_hours_of_bookmarks_alone_are_signs_of_life_and_lead_on() -> None:
+    """An idle cluster: the watch after them begins at the last one, and nothing is listed again."""
+    asked: list[str] = []
+    signs: list[float] = []
+    ended = asyncio.Event()
+
+    class Idle:
+        async def pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[Any], str]]:
+            asked.append("list")
+            yield [], "100"
+
+        async def watch(self, *_: Any, version: str, **__: Any) -> AsyncIterator[dict[str, Any]]:
+            asked.append(version)
+            if len(asked) > 180:  # three hours
+                ended.set()
+                await asyncio.sleep(NEVER)
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(int(version) + 1)}}}
+
+    class Nothing:
+        def listed(self, *_: Any) -> None:
+            assert not signs
+
+        def changed(self, *what: Any) -> None:
+            raise AssertionError(what)
+
+    api = client.CHILDREN["Resiliency"]
+    idle: Any = Idle()
+    task = asyncio.create_task(watching.watch(idle, api, "", "", Nothing(), signs.append))
+    await asyncio.wait_for(ended.wait(), 60)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert asked == ["list", *(str(100 + number) for number in range(180))]
+    assert len(signs) == 1 + 2 * 179

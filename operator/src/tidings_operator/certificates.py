@@ -9,6 +9,7 @@ import asyncio
 import base64
 import ipaddress
 import logging
+import re
 import ssl
 import tempfile
 import time
@@ -29,8 +30,9 @@ from tidings_operator.webhook_paths import PLAIN, Paths, renewed
 
 LOG = logging.getLogger(__name__)
 LIFE = timedelta(days=7)
-BACKDATED = timedelta(minutes=5)
+BACKDATED = timedelta(days=1)
 """Tolerance for API servers with a slow clock."""
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 CHECK = 20.0
 """Seconds between checks that the certificate is valid and trusted."""
 SETTLE = 5.0
@@ -68,11 +70,8 @@ class Issued:
     """Time of the renewal, after two thirds of its life."""
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Serve new connections with it. OpenSSL reads files only, so a temporary file is used."""
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(self.certificate + self.key)
-            file.flush()
-            context.load_cert_chain(file.name)
+        """Serve new connections with it."""
+        _load(context, self.certificate + self.key)
 
 
 class OwnCertificates:
@@ -117,8 +116,10 @@ class OwnCertificates:
         try:
             fetched = await self._fetch()
             configurations = [configuration for configuration in fetched if configuration]
-            if not configurations:
-                self._warn(f"no webhook configuration is named {self._configuration}: nothing is validated")
+            if not any(configuration.get("webhooks") for configuration in configurations):
+                self._warn(
+                    f"no webhook configuration is named {self._configuration}, or they are empty: nothing is validated"
+                )
                 return False
             now, current = self._clock(), self._current
             served = hosts(configurations)
@@ -131,7 +132,7 @@ class OwnCertificates:
                 if configuration
             ]
             self._paths.observe(kept)
-        except ApiError as error:
+        except (ApiError, ValueError) as error:  # ValueError: a host that no certificate can name
             self._warn(f"the webhooks' certificate could not be looked after: {error}")
             return False
         self._last_warning, self._has_looked = "", True
@@ -173,7 +174,7 @@ class OwnCertificates:
     async def _trust(self, api: Any, configuration: Mapping[str, Any], own: list[bytes], now: datetime) -> Any:
         """Add certificates and the path to each bundle; retry after a concurrent change by another operator."""
         changed = []
-        for webhook in configuration["webhooks"]:
+        for webhook in configuration.get("webhooks") or ():
             client: dict[str, Any] = {}
             before = base64.b64decode(webhook["clientConfig"].get("caBundle") or "")
             after = bundle(before, own, self._identity, now)
@@ -220,8 +221,19 @@ class MountedCertificates:
         """Reload the files if they have changed."""
         changed = tuple(Path(file).stat().st_mtime for file in self._files)
         if changed != self._loaded:
-            context.load_cert_chain(*self._files)
+            content = b"\n".join(Path(file).read_bytes() for file in self._files)
+            # A certificate without its key would replace the one that is served: try them apart first.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), content)
+            _load(context, content)
             self._loaded = changed
+
+
+def _load(context: ssl.SSLContext, content: bytes) -> None:
+    """Load a certificate with its key. OpenSSL reads files only, so a temporary file is used."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        context.load_cert_chain(file.name)
 
 
 _KINDS = (VALIDATING_WEBHOOKS, MUTATING_WEBHOOKS)
@@ -231,7 +243,7 @@ def hosts(configurations: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Return the names by which the API server calls the webhooks."""
     names = set()
     for configuration in configurations:
-        for webhook in configuration["webhooks"]:
+        for webhook in configuration.get("webhooks") or ():
             service = webhook["clientConfig"].get("service")
             url = webhook["clientConfig"].get("url")
             names.add(f"{service['name']}.{service['namespace']}.svc" if service else urlsplit(url).hostname or "")
@@ -261,13 +273,23 @@ def issue(identity: str, served: frozenset[str], now: datetime, life: timedelta)
 
 
 def bundle(before: bytes, own: list[bytes], identity: str, now: datetime) -> bytes:
-    """Return a bundle with these certificates: replace this operator's earlier ones, keep others until they expire."""
-    foreign = []
-    for certificate in x509.load_pem_x509_certificates(before) if before.strip() else []:
+    """Return a bundle with these certificates: replace this operator's earlier ones, keep others until they expire.
+
+    Anything that is no certificate is removed: somebody else may have written the bundle.
+    """
+    return b"".join([*(pem for block in _CERTIFICATE.findall(before) if (pem := _foreign(block, identity, now))), *own])
+
+
+def _foreign(block: bytes, identity: str, now: datetime) -> bytes:
+    """Return another operator's certificate; nothing for this one's, an expired one, or an unreadable one."""
+    try:
+        certificate = x509.load_pem_x509_certificate(block)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if certificate.not_valid_after_utc > now and (not names or names[0].value != identity[:64]):
-            foreign.append(certificate.public_bytes(serialization.Encoding.PEM))
-    return b"".join([*foreign, *own])
+        expired = certificate.not_valid_after_utc <= now
+    except ValueError:
+        return b""
+    own = bool(names) and names[0].value == identity[:64]
+    return b"" if expired or own else certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _alternative(host: str) -> x509.GeneralName:

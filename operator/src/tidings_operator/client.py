@@ -4,6 +4,7 @@ The `kubernetes` package would use 60% of the operator's memory, and it blocks; 
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tidings_operator import reading
 MANAGER = "tidings"
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+LOG = logging.getLogger(__name__)
+
 TIMEOUT = 30.0
 """Seconds that a request may take."""
 PAGE = 20
@@ -267,7 +270,10 @@ class Client:
                 if response.status != HTTPStatus.OK:
                     _checked(response, await response.read())
                 async for line in lines(response.content):
-                    yield reading.decode(line)
+                    if reading.is_event(line):
+                        yield reading.decode(line)
+                    else:
+                        LOG.warning("a line of a watch is no event and is left out: %.200r", line)
         except (aiohttp.ClientError, TimeoutError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 await self._reopen()

@@ -88,6 +88,9 @@ class _Content:
     async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
         """Yield lines that kopf's JSON reader can read."""
         async for line in lines(self._content):
+            if not reading.is_event(line):
+                LOG.warning("a line of a watch is no event and is left out: %.200r", line)
+                continue
             yield _restartable(reading.line(line)) + b"\n"
 
 

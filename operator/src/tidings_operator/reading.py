@@ -73,6 +73,24 @@ def decode(text: bytes) -> Any:
     return _object(text, outer.get("kind") != _UNBOUNDED)
 
 
+class _Bookmark(msgspec.Struct):
+    metadata: _Metadata
+
+
+def is_event(text: bytes) -> bool:
+    """Return False for a line of a watch that says nothing, or that would make the next watch fail.
+
+    A watch continues from the version of a bookmark. With one that the API server cannot read, it would be refused.
+    """
+    try:
+        top = _raw(text, dict[str, msgspec.Raw])
+        if msgspec.json.decode(top["type"]) == "BOOKMARK":
+            return msgspec.json.decode(top["object"], type=_Bookmark).metadata.resource_version.isdecimal()
+        return bytes(top["object"]).startswith(b"{")
+    except (msgspec.DecodeError, KeyError):
+        return False
+
+
 def line(text: bytes) -> bytes:
     """Return a line of a watch unchanged, or the readable part of an object that is too large or too deep."""
     top = _raw(text, dict[str, msgspec.Raw])

@@ -58,7 +58,7 @@ async def watch(
                 alive(time.monotonic())
             async for event in client.watch(api, namespace, selector=selector, version=version, seconds=SECONDS):
                 alive(time.monotonic())
-                version = _take(api, event, sink)
+                version = _take(api, event, sink) or version
             alive(time.monotonic())
             pause = PAUSE[0]
         except ApiError as error:
@@ -91,9 +91,10 @@ def _guarded(work: Callable[..., Any], *what: Any) -> Any:
 
 
 def _take(api: Api, event: dict[str, Any], sink: Sink) -> str:
+    """Handle an event of a watch; return the version to continue from, if it has one."""
     item = event["object"]
     if event["type"] == "ERROR":
         raise ApiError(int(item.get("code", 0)), str(item.get("message", "")), str(item.get("reason", "")))
     if event["type"] != "BOOKMARK":
         _guarded(partial(sink.changed, api, event["type"]), item)
-    return str(item["metadata"]["resourceVersion"])
+    return str((item.get("metadata") or {}).get("resourceVersion") or "")

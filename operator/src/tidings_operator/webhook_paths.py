@@ -61,4 +61,6 @@ def renewed(kind: str, client: Mapping[str, Any], today: date, *, is_new: bool) 
 
 
 def _clients(configurations: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    return [webhook["clientConfig"] for configuration in configurations for webhook in configuration["webhooks"]]
+    return [
+        webhook["clientConfig"] for configuration in configurations for webhook in configuration.get("webhooks") or ()
+    ]
