@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 
 import pytest
+from kafka import TopicPartition  # type: ignore[import-untyped]  # it has no types
+from kafka.errors import CoordinatorLoadInProgressError, NotCoordinatorError  # type: ignore[import-untyped]
 
 from tidings.brokers import kafka
 from tidings.brokers import watch as brokerwatch
@@ -115,6 +118,22 @@ def test_a_kafka_topic_with_another_id_is_read_again_after_a_restart_of_its_read
     clock.now += GRACE + 1
     assert watched.to_reopen(later, ["kitchen", "menu", "x"]) == {"menu"}
     assert asyncio.run(watched.look()) == Found()
+
+
+@pytest.mark.parametrize("error", [NotCoordinatorError, CoordinatorLoadInProgressError])
+def test_topics_are_looked_at_while_kafka_loads_its_groups(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that starts together with its Kafka would not start otherwise."""
+
+    def committed(*_: object) -> dict[str, int]:
+        raise error
+
+    monkeypatch.setattr(kafka, "_connected", nullcontext)
+    monkeypatch.setattr(kafka, "_existing", lambda *_: [{"name": READ[1], "topic_id": "1"}])
+    monkeypatch.setattr(kafka, "_offsets", lambda *_: {TopicPartition(READ[1], 0): (2, 7)})
+    monkeypatch.setattr(kafka, "_committed", committed)
+    assert kafka.positions("kafka://x", [READ[1]], [READ]) == {(READ[1], 0): Position(2, 7, (2,), "1")}
 
 
 def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,15 +137,22 @@ def _partitions(client: KafkaAdminClient, topics: Iterable[str]) -> dict[str, in
 def positions(url: str, topics: Iterable[str], readers: Iterable[Reader]) -> dict[Key, Position]:
     """Return the position of each partition of each topic that exists.
 
+    While Kafka starts or moves its groups, they count as not having read anything.
+
     Raises:
         TopicError: Kafka does not answer.
 
     """
+    from kafka.errors import CoordinatorLoadInProgressError, NotCoordinatorError  # noqa: PLC0415
+
     wanted = set(readers)
     with _connected(url) as client:
         ids = {topic["name"]: str(topic["topic_id"]) for topic in _existing(client, topics)}
         offsets = _offsets(client, topics)
-        committed = _committed(client, {app for app, _ in wanted})
+        try:
+            committed = _committed(client, {app for app, _ in wanted})
+        except (CoordinatorLoadInProgressError, NotCoordinatorError):
+            committed = {}
     result: dict[Key, Position] = {}
     for at, (first, end) in offsets.items():
         known = {app: offset for (app, of), offset in committed.items() if of == at}
