@@ -7,9 +7,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import sqlalchemy as sa
 from tests.support.contracts import contract_files
 from tests.support.planned import INVENTORY, PLANNED
 
@@ -65,6 +68,18 @@ def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> Even
     return app
 
 
+@cache
+def migrated() -> bytes:
+    """A SQLite file with the archive's tables: the migrations take longer than most tests."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "archive.db")
+        engine = sa.create_engine(f"sqlite:///{file}")
+        with engine.begin() as connection:
+            upgrade(connection)
+        engine.dispose()
+        return file.read_bytes()
+
+
 class Newsroom:
     """One running archive."""
 
@@ -72,12 +87,14 @@ class Newsroom:
         self.broker = MemoryBroker()
         self.map = folder / "map.json"
         self.map.write_text(json.dumps(contract_map()))
+        file = folder / "archive.db"
+        file.write_bytes(migrated())
         service = Service(
             "archive",
             handlers,
             settings=Settings(tidings_instance="one"),
             sidecar=MemorySidecar("archive", self.broker),
-            outbox=TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=upgrade),
+            outbox=TableOutbox.on(f"sqlite:///{file}", tables=upgrade),
             policy=ARCHIVE.policy,
         )
         self.settings = ArchiveSettings(map=self.map)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -17,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
+from tests.support.newsroom import migrated
 
 from tidings import Service, Settings
 from tidings.fastapi import create_app
@@ -97,18 +97,6 @@ class Archive:
 
     def sent(self, consumer: str) -> list[dict[str, Any]]:
         return self.broker.events(f"replay.{consumer}")
-
-
-@cache
-def migrated() -> bytes:
-    """A SQLite file with the archive's tables: the migrations take longer than most tests."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "archive.db")
-        engine = sa.create_engine(f"sqlite:///{file}")
-        with engine.begin() as connection:
-            upgrade(connection)
-        engine.dispose()
-        return file.read_bytes()
 
 
 @cache
