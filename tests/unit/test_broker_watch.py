@@ -12,6 +12,7 @@ from kafka.errors import CoordinatorLoadInProgressError, NotCoordinatorError  # 
 
 from tidings.brokers import kafka
 from tidings.brokers import watch as brokerwatch
+from tidings.brokers.kafka import TopicError
 from tidings.brokers.positions import Key, Position
 from tidings.brokers.watch import GRACE, BrokerWatch, Found
 
@@ -134,6 +135,26 @@ def test_topics_are_looked_at_while_kafka_loads_its_groups(
     monkeypatch.setattr(kafka, "_offsets", lambda *_: {TopicPartition(READ[1], 0): (2, 7)})
     monkeypatch.setattr(kafka, "_committed", committed)
     assert kafka.positions("kafka://x", [READ[1]], [READ]) == {(READ[1], 0): Position(2, 7, (2,), "1")}
+
+
+def test_a_system_starts_although_the_positions_of_its_topics_are_not_known_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[Key, Position] = {}
+
+    def of_topics(*_: object) -> dict[Key, Position]:
+        if not found:
+            raise TopicError("no leader yet")
+        return found
+
+    monkeypatch.setattr(brokerwatch, "ensure_topics", lambda *_, **__: [])
+    monkeypatch.setattr(kafka, "positions", of_topics)
+    watched = BrokerWatch("kafka", "kafka://127.0.0.1:1", [READ[1]], [])
+    assert asyncio.run(watched.ensure()) == []
+    with pytest.raises(TopicError):
+        asyncio.run(watched.look())
+    found |= positions({READ[1]: "1"})
+    assert asyncio.run(watched.look()) == Found()
 
 
 def test_a_kafka_topic_that_had_to_be_created_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:

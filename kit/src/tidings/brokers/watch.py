@@ -22,12 +22,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidings.brokers import jetstream, kafka, rabbitmq, redis
 from tidings.brokers.jetstream import RefusedStreams, ensure_streams, stream_name
-from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, ensure_topics
+from tidings.brokers.kafka import DEFAULT_PARTITIONS, RefusedTopics, TopicError, ensure_topics
 from tidings.brokers.positions import Key, Position, Reader, compare
 from tidings.brokers.rabbitmq import RefusedQueues, ensure_queues, queue_consumers
 from tidings.conventions import DEAD_LETTER_PREFIX
@@ -129,8 +130,9 @@ class BrokerWatch:
                 ensure_topics, self.url, self.topics, partitions=self.partitions, replicas=self.replicas
             )
             if not self._positions:  # from the start on: a topic may be replaced before the first look
-                positions = await self._of_topics()
-                self._positions = {key: item for key, item in positions.items() if not item.is_outside}
+                with suppress(TopicError):  # such as while partitions have no leader yet: the first look tries again
+                    positions = await self._of_topics()
+                    self._positions = {key: item for key, item in positions.items() if not item.is_outside}
             return created
         return []
 
