@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from tests.unit.test_plan import Document, event_type, subscription
+from tests.unit.test_plan_consumers import component as dapr_component
 
 from tidings.brokers.jetstream import stream_name
 from tidings.brokers.rabbitmq import queue_name
 from tidings_operator import admission
 from tidings_plan import Plan, plan, plan_app
 from tidings_plan.resources import Inventory, Key, parse_resource
+from tidings_plan.resources.loading import add_components
 from tidings_plan.resources.model import Resource
 
 COMPONENTS = Path(__file__).parents[2] / "components"
@@ -143,9 +145,9 @@ def test_the_queues_that_are_made_beforehand_are_those_of_the_sidecars() -> None
 
 
 def _drawn(draw: random.Random) -> Resource[Any]:
-    spaces, apps = ["a", "b", "c"], ["e", "f", "g"]
+    spaces, apps = ["a", "b", "c"], ["e", "e-f", "e-f-g"]
     namespace, day = draw.choice(spaces), draw.randint(1, 20)
-    topic = draw.choice(["fail", "Fail", "old", "orders.orderPlaced.v1"])
+    topic = draw.choice(["fail", "Fail", "old", "f-fail", "g-old", "orders.orderPlaced.v1", "f-orders.orderPlaced.v1"])
     if draw.random() < 0.5:
         name = draw.choice(["orders.orderPlaced", "orders.orderPaid", "orders.placeOrder"])
         spec: Document = {"intent": "Command"} if name == "orders.placeOrder" else {}
@@ -177,12 +179,17 @@ def _rights(inventory: Inventory, apps: Iterable[Key]) -> dict[Key, Any]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_app_whose_rights_a_change_affects_is_planned_again(seed: int) -> None:
+@pytest.mark.parametrize("component", [None, ("redis", {"consumerID": "everyone"}), ("rabbitmq", {})])
+def test_every_app_whose_rights_a_change_affects_is_planned_again(
+    seed: int, component: tuple[str, dict[str, str]] | None
+) -> None:
     """The operator plans only what `put` and `remove` name: an app that is missing would keep what it lost."""
     draw = random.Random(seed)
     nothing: Any = ({}, {}, set())
     for _ in range(40):
         inventory, before = Inventory(), dict[Key, Any]()
+        if component:
+            add_components(inventory, [dapr_component(component[0], **component[1])])
         for _ in range(14):
             known = [
                 (one.kind, one.key) for part in (inventory.types, inventory.subscriptions) for one in part.values()

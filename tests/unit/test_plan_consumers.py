@@ -1,5 +1,6 @@
 """No two apps share a consumer at the broker: each would get part of the events, or those of the other."""
 
+import time
 from datetime import date
 from typing import Any
 
@@ -167,3 +168,13 @@ def test_a_component_that_dapr_cannot_read_stops_nothing(metadata: Any) -> None:
     odd["spec"]["metadata"] = metadata
     odd["scopes"] = metadata
     assert set(refused(plan(with_components(PAY, odd), TODAY))) == {"b"}
+
+
+@pytest.mark.parametrize(
+    "name", ["-" * 1_300_000, "{appID}" * 190_000, "{namespace}" * 100_000, "{appID}-" * 31, "-" * 200 + "{appID}"]
+)
+def test_a_hostile_name_of_a_consumer_is_judged_at_once(name: str) -> None:
+    """A Component may have more than a million characters; each `-` in a queue's name is a place to split it."""
+    started = time.process_time()
+    assert plan(with_components(PAY, component("rabbitmq", consumerID=name)), TODAY).apps
+    assert time.process_time() - started < 5

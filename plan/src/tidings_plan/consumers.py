@@ -50,11 +50,12 @@ def _shared(selection: Selection, channel: Channel, consumer: Consumer, senior: 
 
 
 def _readers(selection: Selection, channel: Channel, inventory: Inventory) -> list[Selection]:
-    """Return the selections of other apps that may read a topic."""
+    """Return the selections of other apps of its namespace that may read a topic."""
     types = inventory.types_on(channel.topic)
     readers = [reader for kind in types for reader in (*inventory.consumers(kind), *inventory.observers(kind))]
     readers += [reader for user in inventory.topic_users(channel.topic) for reader in selections(user)]
-    return [reader for reader in readers if app_key(reader) != app_key(selection)]
+    namespace, own = app_key(selection)
+    return [reader for reader in readers if app_key(reader)[0] == namespace and app_key(reader)[1] != own]
 
 
 def _named_alike(selection: Selection, consumer: Consumer, queue: str, inventory: Inventory) -> list[Selection]:

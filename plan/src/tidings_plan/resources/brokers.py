@@ -1,5 +1,6 @@
 """Delivery properties of Dapr's pub/sub components that plans depend on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,6 +53,10 @@ _APP, _NAMESPACE = "{appID}", "{namespace}"
 _OF_AN_INSTANCE = ("{podName}", "{uuid}")
 
 
+LONGEST_NAME = 255
+"""Maximum length of a queue's name on RabbitMQ: a component with a longer consumer's name reads nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """The consumer that a component has at the broker, as far as the component itself says."""
@@ -68,6 +73,13 @@ class Consumer:
     def is_fixed(self) -> bool:
         """Return True if all apps that use the component have the same consumer."""
         return not self.is_alone and _APP not in self.name and _NAMESPACE not in self.name
+
+    @property
+    def is_apart(self) -> bool:
+        """Return True if no two apps can have the same queue, by the form of the name alone."""
+        after = self.name.rpartition("}")[2]
+        has_end = not self.separator or not re.match(r"[A-Za-z0-9._-]|$", after)
+        return not self.is_alone and not self.is_fixed and has_end
 
     def at(self, namespace: str, app: str, topic: str) -> str:
         """Return the name of an app's queue."""
@@ -100,7 +112,7 @@ def consumer(document: Any) -> Consumer | None:
     if kind == "pubsub.jetstream" and "durableName" not in entries:
         return None
     name = next((value for key in broker.consumer if (value := entries.get(key, "").strip())), _APP)
-    if name == "None" or any(placeholder in name for placeholder in _OF_AN_INSTANCE):
+    if name == "None" or len(name) > LONGEST_NAME or any(placeholder in name for placeholder in _OF_AN_INSTANCE):
         return None
     scopes = document.get("scopes")
     is_alone = isinstance(scopes, list) and len(scopes) == 1

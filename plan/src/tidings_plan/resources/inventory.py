@@ -61,7 +61,10 @@ class Inventory:
 
     def put(self, resource: Resource[Any]) -> frozenset[Key]:
         """Add or replace a resource and return the apps whose plan may change."""
-        touched = self.remove(resource.kind, resource.key)
+        return self._with_sharers(self._put(resource))
+
+    def _put(self, resource: Resource[Any]) -> frozenset[Key]:
+        touched = self._remove(resource.kind, resource.key)
         if resource.kind == "EventType":
             self.types[resource.key] = resource
             self._claims[type_key(resource)][resource.key] = resource
@@ -81,6 +84,9 @@ class Inventory:
 
     def remove(self, kind: str, key: Key) -> frozenset[Key]:
         """Remove a resource, if it exists, and return the apps whose plan may change."""
+        return self._with_sharers(self._remove(kind, key))
+
+    def _remove(self, kind: str, key: Key) -> frozenset[Key]:
         if kind == "EventType" and (event_type := self.types.pop(key, None)):
             _drop(self._claims, type_key(event_type), key)
             for app in _producers(event_type):
@@ -155,12 +161,17 @@ class Inventory:
 
     def consumer(self, namespace: str, component: str) -> Consumer | None:
         """Return the consumer that a component has at the broker, if it is known."""
-        return self._consumers[""].get(component) or self._consumers[namespace].get(component)
+        return self._consumers[""].get(component) or self._consumers.get(namespace, {}).get(component)
 
-    def _may_share_consumers(self, namespace: str) -> bool:
-        """Return True if a component does not keep the consumers of all apps apart by its form alone."""
-        known = (*self._consumers[""].values(), *self._consumers[namespace].values())
-        return any(consumer.is_fixed or consumer.separator for consumer in known)
+    def _with_sharers(self, touched: frozenset[Key]) -> frozenset[Key]:
+        """Add all apps of the namespaces in which apps may share consumers: each may then concern any other."""
+        known = self._consumers
+        namespaces = {
+            namespace
+            for namespace in {namespace for namespace, _ in touched}
+            if not all(one.is_apart for one in (*known[""].values(), *known.get(namespace, {}).values()))
+        }
+        return touched.union(app for app in self._of_app if app[0] in namespaces) if namespaces else touched
 
     def type(self, key: Key) -> EventType | None:
         """Return the event type with that namespace and business name; the oldest if several declare it."""
@@ -306,25 +317,13 @@ class Inventory:
         if reads_foreign_dead_letters(subscription):
             readers = self._dead_letter_readers.get(subscription.metadata.namespace, {}).values()
             near |= frozenset(app_key(reader) for reader in readers)
-        may_share = self._may_share_consumers(subscription.metadata.namespace)
-        if may_share:
-            near |= self._similarly_named(app_key(subscription))
         for selection in selections(subscription):
             event_type = self.type(requested_type(selection))
-            if event_type and (event_type.spec.intent == "Command" or may_share):
+            if event_type and event_type.spec.intent == "Command":
                 near |= self._apps_near(type_key(event_type))
         if dead_letters_differ:
             near |= frozenset(map(app_key, self._wildcards))
         return near
-
-    def _similarly_named(self, app: Key) -> frozenset[Key]:
-        """Return the apps of which one's id is the beginning of the other's."""
-        return frozenset(
-            other
-            for other in self._of_app
-            if other[0] == app[0]
-            and (f"{other[1]}-".startswith(f"{app[1]}-") or f"{app[1]}-".startswith(f"{other[1]}-"))
-        )
 
 
 def seniority(resource: Resource[Any] | Selection) -> tuple[str, Key]:
