@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from tidings.observability import instruments
-from tidings_archive import api, api_deadletters, api_forgetting, api_notices, api_replays, console
+from tidings_archive import api, api_deadletters, api_forgetting, api_notices, api_replays, api_subscriptions, console
 from tidings_cli import commands
 from tidings_plan import plan
 from tidings_plan.channels import channel_of
@@ -302,7 +302,7 @@ def fields() -> str:
 def archive_api() -> str:
     """The OpenAPI description of the archive."""
     app = FastAPI(title="Tidings archive", version="v1", description=api.__doc__ or "")
-    for module in (api, api_deadletters, api_replays, api_forgetting, api_notices, console):
+    for module in (api, api_deadletters, api_replays, api_subscriptions, api_forgetting, api_notices, console):
         app.include_router(module.router)
     return json.dumps(app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 

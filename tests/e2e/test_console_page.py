@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -157,6 +158,46 @@ async def test_subscriptions_show_owner_contact_lag_and_deprecated_versions(
     await expect(other.get_by_label("Find subscriptions")).to_have_value("Counter")
     await other.get_by_role("link", name="Dead letters of pickup-pizza-boxed").click()
     await other.wait_for_url("**/console/dead-letters?app=pickup&subscription=pickup-pizza-boxed")
+
+
+async def test_deliveries_to_a_subscription_are_stopped_and_resumed(
+    newsroom: Newsroom, visit: Open, tmp_path: Path
+) -> None:
+    folder = tmp_path / "suspended"
+    folder.mkdir()
+    newsroom.settings = ArchiveSettings(map=newsroom.map, suspensions=str(folder), token=SecretStr("s3cret"))
+    page = await visit(f"{newsroom.url}/subscriptions")
+    row = page.locator("tbody tr").filter(has_text="pickup-pizza-boxed")
+    drawn: dict[str, Any] = json.loads(newsroom.map.read_text())
+    entry = next(each for each in drawn["subscriptions"] if each["name"] == "pickup-pizza-boxed")
+
+    async def local_run() -> None:
+        """Do what `tidings up` does with the folder."""
+        while True:
+            entry["suspended"] = (folder / entry["name"]).exists()
+            newsroom.map.write_text(json.dumps(drawn))
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(local_run())
+    for label, shown in (("Stop", 1), ("Resume", 0)):
+        await row.get_by_role("button", name=f"{label} deliveries to pickup-pizza-boxed").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Who decides this").fill("ada")
+        if await dialog.get_by_label("Access token").is_visible():
+            await dialog.get_by_label("Access token").fill("s3cret")
+        await dialog.get_by_role("button", name=f"{label} deliveries").click()
+        await expect(dialog).to_be_hidden()
+        await expect(row.get_by_text("suspended")).to_have_count(shown)
+    task.cancel()
+    await page.get_by_role("link", name="Audit").click()
+    await expect(page.locator(".audit li")).to_have_count(2)
+    await expect(page.locator(".audit li").first).to_contain_text("resumed subscription/pickup-pizza-boxed")
+
+
+async def test_an_archive_that_cannot_stop_deliveries_says_why(newsroom: Newsroom, visit: Open) -> None:
+    page = await visit(f"{newsroom.url}/subscriptions")
+    await expect(page.get_by_text("Deliveries cannot be stopped from here")).to_contain_text("ARCHIVE_SUSPENSIONS")
+    await expect(page.get_by_role("button", name=re.compile("deliveries"))).to_have_count(0)
 
 
 async def test_what_a_view_shows_is_in_its_address(newsroom: Newsroom, visit: Open) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import pytest_asyncio
 from tidings_cli.programs import locate
 from tidings_cli.up import state
 from tidings_cli.up.errors import AlreadyRunning
+from tidings_cli.up.probes import loaded
 from tidings_cli.up.run import Run, running
 from tidings_cli.up.system import Options
 
@@ -110,6 +112,33 @@ async def test_events_wait_for_a_service_that_is_away(run: Run) -> None:
         numbers = [await publish(run) for _ in range(5)]
     for number in numbers:
         assert await arrives(run, number)
+
+
+async def test_events_wait_for_a_suspended_subscription_also_after_a_restart_of_its_sidecar(run: Run) -> None:
+    suspended = run.run_dir / "suspended" / "pong-ball-served"
+    suspended.touch()
+    await until_subscribed(run, subscribed=False)
+    await run.restart("pong.daprd", deadline=120)
+    number = await publish(run)
+    async with asyncio.timeout(120):
+        while not state.read(run.run_dir).broker_lag.get("pong"):  # noqa: ASYNC110 - another process counts
+            await asyncio.sleep(0.1)
+    suspended.unlink()
+    await until_subscribed(run, subscribed=True)
+    assert await arrives(run, number)
+    assert state.read(run.run_dir).broker_repairs == 0
+
+
+async def until_subscribed(run: Run, *, subscribed: bool) -> None:
+    """Wait until the sidecar reads the topic, or does not, and the system map says so."""
+    token = {"dapr-api-token": state.read(run.run_dir).dapr_api_token}
+    async with httpx2.AsyncClient(headers=token) as client, asyncio.timeout(120):
+        while True:
+            read = loaded((await client.get(f"{run.url('pong.daprd')}/v1.0/metadata")).json())
+            (drawn,) = json.loads((run.run_dir / "map.json").read_text())["subscriptions"]
+            if (("pubsub", "ping.ballServed.v1") in read, drawn["suspended"]) == (subscribed, not subscribed):
+                return
+            await asyncio.sleep(0.1)
 
 
 async def test_a_restart_is_asked_for_from_outside(run: Run) -> None:

@@ -21,7 +21,7 @@ from tidings.fastapi import EventApp, create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar
-from tidings_archive import access, api, api_deadletters, api_replays, console
+from tidings_archive import access, api, api_deadletters, api_replays, api_subscriptions, console
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
@@ -61,7 +61,7 @@ def contract_map() -> dict[str, Any]:
 
 def application(service: Service, chosen: Callable[[], ArchiveSettings]) -> EventApp:
     """The archive's application, wired as its main module does."""
-    routers = [api.router, api_deadletters.router, api_replays.router]
+    routers = [api.router, api_deadletters.router, api_replays.router, api_subscriptions.router]
     app = create_app(service, routers, admit=access.admission(chosen))
     console.install(app)
     app.dependency_overrides[settings] = chosen

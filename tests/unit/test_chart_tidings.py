@@ -75,7 +75,8 @@ def test_rights_are_those_that_the_operator_is_tested_with() -> None:
     for kind in ("ClusterRole", "Role"):
         rules = {item["metadata"]["name"]: item["rules"] for item in written if item["kind"] == kind}
         result = of_kind(rendered("tidings"), kind)
-        result.pop("archive-contracts", None)
+        for archives in ("archive-contracts", "archive"):
+            result.pop(archives, None)
         assert {name: item["rules"] for name, item in result.items()} == rules
     for kind in ("ClusterRoleBinding", "RoleBinding"):
         for binding in of_kind(rendered("tidings"), kind).values():
@@ -105,9 +106,32 @@ def test_the_api_server_finds_the_webhooks() -> None:
 
 
 def test_every_pod_is_restricted() -> None:
-    """Only the operator and the Job that applies the archive's contracts have a token of the API server."""
-    for name, template in pods(rendered("tidings")):
-        assert insecure(template, token=name != "archive", any_user=name == "tidings-operator") == [], name
+    """Only an archive that may suspend no subscription has no token of the API server."""
+    for values in ({}, {"archive": {"suspendSubscriptions": False}}):
+        for name, template in pods(rendered("tidings", values)):
+            token = name != "archive" or not values
+            assert insecure(template, token=token, any_user=name == "tidings-operator") == [], name
+
+
+@pytest.mark.parametrize(
+    ("values", "may"),
+    [
+        ({}, True),
+        ({"archive": {"suspendSubscriptions": False}}, False),
+        ({"webhooks": {"enabled": False}}, False),  # nothing would restrict the right to spec.suspend
+    ],
+)
+def test_an_archive_may_suspend_subscriptions_where_the_webhook_restricts_it(values: dict[str, Any], may: bool) -> None:
+    resources = rendered("tidings", values)
+    roles, bindings = of_kind(resources, "Role"), of_kind(resources, "RoleBinding")
+    assert ("archive" in roles, "archive" in bindings) == (may, may)
+    settings_of = of_kind(resources, "ConfigMap")["archive-settings"]["data"]
+    assert settings_of.get("ARCHIVE_SUSPENSIONS") == ("kubernetes" if may else None)
+    egress = of_kind(resources, "NetworkPolicy")["archive"]["spec"]["egress"]
+    assert ({"ports": [{"port": 443}, {"port": 6443}]} in egress) == may
+    if may:
+        rule = {"apiGroups": ["tidings.dev"], "resources": ["eventsubscriptions"], "verbs": ["list", "patch"]}
+        assert roles["archive"]["rules"] == [rule]
 
 
 def test_every_resource_is_valid() -> None:
@@ -160,7 +184,7 @@ def test_namespaces_bound_the_rights_too() -> None:
     bound = {
         (item["metadata"]["namespace"], item["roleRef"]["kind"], item["roleRef"]["name"])
         for item in result
-        if item["kind"] == "RoleBinding" and item["metadata"]["name"] != "archive-contracts"
+        if item["kind"] == "RoleBinding" and not item["metadata"]["name"].startswith("archive")
     }
     assert bound == {
         ("tidings", "Role", "tidings-operator"),

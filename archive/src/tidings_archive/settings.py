@@ -54,6 +54,8 @@ def _parse_names(value: Any) -> Any:
     return frozenset(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
 
 
+KUBERNETES = "kubernetes"
+"""Value of `ARCHIVE_SUSPENSIONS` on a cluster."""
 _MAX_DAYS = 36_500
 _DEFAULT_SILENCE = {"*": 24.0, "tidings.versionDeprecated": 168.0, "tidings.removalApproached": 168.0}
 
@@ -77,8 +79,13 @@ class ArchiveSettings(BaseSettings):
         description="JSON file with the number of events that wait at the broker for each app, under `broker_lag`: "
         "`state.json` of `tidings up`, for the console",
     )
+    suspensions: str = Field(
+        default="",
+        description="How the console suspends subscriptions: `kubernetes`, or the folder `${run}/suspended` of "
+        "`tidings up`; empty: not at all",
+    )
     token: SecretStr | None = Field(
-        default=None, description="ReplayOrder of whoever changes something, as `Authorization: Bearer …`"
+        default=None, description="Token of whoever changes something, as `Authorization: Bearer …`"
     )
     token_hint: str = Field(
         default="",

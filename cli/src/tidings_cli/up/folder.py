@@ -4,6 +4,7 @@
 state.json  lock
 resources/<app>/      resources of the app's sidecar: components, Subscriptions, Resiliency
 policies/<app>.json   consumer policy for the SDK
+suspended/<name>      suspends a subscription
 map.json              system map: types, consumers, deprecations
 data/<name>/          data of a service, the broker or a store
 data/keys.db          keys that encrypt personal data
@@ -82,6 +83,15 @@ class RunFolder:
     def held(self) -> Path:
         return self.path / "held"
 
+    @property
+    def suspended(self) -> Path:
+        """A file in this folder suspends the subscription of its name, until the file is deleted."""
+        return self.path / "suspended"
+
+    @property
+    def suspended_names(self) -> frozenset[str]:
+        return frozenset(file.name for file in self.suspended.iterdir())
+
     def data(self, name: str) -> Path:
         """Return the data folder of a service or backend."""
         return self.data_root / name
@@ -125,6 +135,7 @@ class RunFolder:
             shutil.rmtree(generated, ignore_errors=True)
         if fresh:
             shutil.rmtree(self.data_root, ignore_errors=True)
-        for folder in (self.data_root, self.logs, self.held, *(self.data(name) for name in names)):
+            shutil.rmtree(self.suspended, ignore_errors=True)
+        for folder in (self.data_root, self.logs, self.held, self.suspended, *(self.data(name) for name in names)):
             make_private(folder)
         KeyFile(self.keys)  # created with mode 0600

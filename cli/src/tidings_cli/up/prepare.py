@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +52,23 @@ class Prepared:
             sets / self.system.broker.kind.name, self.system.broker.values(self.ports, self.password)
         )
 
+    def suspending(self, names: Collection[str]) -> Prepared:
+        """Suspend these subscriptions and no others: sidecars reload the files of their Subscriptions.
+
+        Raises:
+            tidings_cli.up.system.PlanRefused: One of them shares a topic with an active subscription.
+
+        """
+        changed = self.system.suspending(names)
+        for app in changed.apps:
+            _write_app(self.folder, app, changed.app_resources(app), changed.policy(app))
+            planned = {_file_name(resource) for resource in changed.app_resources(app)}
+            for file in self.folder.resources(app).glob("subscription-*.yaml"):
+                if file.name not in planned:
+                    file.unlink()
+        write_private(self.folder.map, json.dumps(changed.map, indent=1))
+        return replace(self, system=changed)
+
     @property
     def url(self) -> str:
         name = self.system.home.project.open
@@ -80,7 +97,7 @@ def prepared(root: Path, options: Options, report: Reporter) -> Iterator[Prepare
         numbers = ports.assign(planned.requested_ports, free, options.port_base)
         ports.check({name: numbers[name] for name in planned.fixed_ports})
         tools = programs.ensure(*planned.tools, report=report.note)
-        yield _write(planned, folder, numbers, tools, options)
+        yield _write(planned, folder, numbers, tools, options, report)
 
 
 @contextmanager
@@ -98,7 +115,12 @@ def _locked(folder: RunFolder, report: Reporter) -> Iterator[None]:
 
 
 def _write(
-    planned: System, folder: RunFolder, numbers: Mapping[str, int], tools: Mapping[str, Path], options: Options
+    planned: System,
+    folder: RunFolder,
+    numbers: Mapping[str, int],
+    tools: Mapping[str, Path],
+    options: Options,
+    report: Reporter,
 ) -> Prepared:
     run_context = RunContext(
         home=planned.home,
@@ -112,6 +134,12 @@ def _write(
         pauses=planned.broker.kind.pauses,
     )
     folder.prepare(planned.data_owners, fresh=options.fresh)
+    try:
+        planned = planned.suspending(folder.suspended_names)
+    except system.PlanRefused as error:
+        report.note(
+            f"all subscriptions are active, because not all in {folder.suspended} can be suspended: {error}", level=2
+        )
     password = folder.password
     started = [
         *backends.processes(planned.broker, planned.store, numbers, tools, folder.data_root, password),
@@ -180,7 +208,12 @@ def _write_app(folder: RunFolder, app: str, resources: Iterable[Mapping[str, Any
     make_private(into.parent)
     into.mkdir(exist_ok=True)
     for resource in resources:
-        file = into / f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"
-        write_private(file, yaml.safe_dump(dict(resource), sort_keys=False))
+        file, text = into / _file_name(resource), yaml.safe_dump(dict(resource), sort_keys=False)
+        if not file.exists() or file.read_text(encoding="utf-8") != text:  # a sidecar reloads what is written
+            write_private(file, text)
     folder.policy(app).parent.mkdir(parents=True, exist_ok=True)
     write_private(folder.policy(app), json.dumps(policy, indent=1))
+
+
+def _file_name(resource: Mapping[str, Any]) -> str:
+    return f"{resource['kind'].lower()}-{resource['metadata']['name']}.yaml"

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ from tidings_cli.up import state
 from tidings_cli.up.errors import NotRunning, StartFailed
 from tidings_cli.up.logs import LAST_LINES, tail
 from tidings_cli.up.prepare import Prepared, prepared
+from tidings_cli.up.probes import SidecarServes
 from tidings_cli.up.process import BACKENDS, STOPPING, Process
 from tidings_cli.up.state import Identity, Phase, ProcessState, RunState
 from tidings_cli.up.supervisor import Reporter, Supervisor
-from tidings_cli.up.system import Options
+from tidings_cli.up.system import Options, PlanRefused
+from tidings_plan import Plan
 
 BACKEND_DEADLINE = 60.0
 """Timeout in seconds for the start of broker and store; nothing can start without them."""
@@ -86,6 +89,7 @@ class Run:
         self._latest_faults: deque[str] = deque(maxlen=10)
         self._broker_lag: Mapping[str, int] = {}
         self._unread_dead_letters: Mapping[str, int] = {}
+        self._suspended = system.folder.suspended_names
         self._identity = Identity.of(os.getpid())
 
     @property
@@ -147,7 +151,7 @@ class Run:
         self._writer = asyncio.create_task(self._write_state())
         backends = [name for name, supervisor in self._supervisors.items() if supervisor.process.role in BACKENDS]
         await self._start(backends, BACKEND_DEADLINE)
-        watch = self._broker_watch()
+        watch = self._broker_watch(self._system.system.plan)
         await watch.ensure()  # also updates the consumers of an earlier run with the current settings
         await self._start([name for name in self._supervisors if name not in backends], deadline)
         self._ready_after = time.monotonic() - self._began
@@ -249,8 +253,8 @@ class Run:
                 last_ready = time.monotonic()
             await asyncio.sleep(1)
 
-    def _broker_watch(self) -> BrokerWatch:
-        planned, kind = self._system.system.plan, self._system.system.broker.kind.name
+    def _broker_watch(self, planned: Plan) -> BrokerWatch:
+        kind = self._system.system.broker.kind.name
         component: Mapping[str, Any] | None = None
         if kind in {"nats", "kafka"}:
             (component,) = self._system.pubsubs
@@ -268,8 +272,9 @@ class Run:
 
     async def _watch_broker(self, watch: BrokerWatch) -> None:
         """Recreate what was lost, restart sidecars that read nothing although their service is ready, and count."""
-        counted = 0.0
+        counted, counting = 0.0, self._broker_watch(self._system.system.suspending(()).plan)
         while not await self._ends_within(WATCH_INTERVAL):
+            watch = self._suspend(watch)
             try:
                 observed = await watch.look()
             except TidingsError as error:
@@ -277,8 +282,29 @@ class Run:
                 self.note(f"the broker cannot be checked: {error}", level=1)
             self._repair(observed, watch.to_reopen(observed, self._serving()))
             if time.monotonic() - counted >= LAG_INTERVAL:
-                await self._count(watch)
+                await self._count(counting)  # suspended subscriptions have events that wait, too
                 counted = time.monotonic()
+
+    def _suspend(self, watch: BrokerWatch) -> BrokerWatch:
+        """Suspend and resume subscriptions as the run folder has them; return the watch of those that are active."""
+        names = self._system.folder.suspended_names
+        if names == self._suspended:
+            return watch
+        self._suspended = names
+        try:
+            self._system = self._system.suspending(names)
+        except PlanRefused as error:
+            self.note(f"the suspended subscriptions stay as they are: {error}", level=2)
+            return watch
+        self.note(f"suspended subscriptions: {', '.join(sorted(names)) or 'none'}")
+        active = self._system.system.subscriptions()
+        for member in self._supervisors.values():
+            if isinstance(member.process.ready, SidecarServes):
+                ready = replace(member.process.ready, subscriptions=active.get(member.process.app, frozenset()))
+                member.process = replace(member.process, ready=ready)
+        changed = self._broker_watch(self._system.system.plan)
+        changed.resume(watch)
+        return changed
 
     async def _count(self, watch: BrokerWatch) -> None:
         """Update the number of events that wait for each app, and of dead letters that no app has read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tidings_cli.up.processes import Instance, companions, instances, requested_
 from tidings_cli.up.project import Home, Program
 from tidings_plan import Plan, plan, resources, system_map
 from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.inventory import Inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,25 @@ class System:
     requested_ports: Mapping[str, int | None]
     map: Mapping[str, Any] = field(default_factory=dict)
     """System map for the console (`tidings_plan.system_map`)."""
+    inventory: Inventory = field(default_factory=Inventory)
+    """The EventTypes and EventSubscriptions as the files have them."""
+
+    def suspending(self, names: Collection[str]) -> System:
+        """Return the system planned with these subscriptions suspended, besides those whose files say so.
+
+        Raises:
+            PlanRefused: One of them shares a topic with an active subscription.
+
+        """
+        named = [each for each in self.inventory.subscriptions.values() if each.metadata.name in names]
+        for each in named:
+            self.inventory.put(replace(each, spec=msgspec.structs.replace(each.spec, suspend=True)))
+        try:
+            planned = _plan(self.inventory)
+            return replace(self, plan=planned, map=system_map(self.inventory, planned))
+        finally:
+            for each in named:
+                self.inventory.put(each)
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -131,10 +151,7 @@ def read(root: Path, options: Options) -> System:
     component_set = home.root / home.project.components / broker.kind.name
     folders = [*home.contracts, *([component_set] if component_set.is_dir() else [])]
     inventory = resources.load(map(_relative, folders))
-    planned = plan(inventory)
-    errors = [finding for finding in planned.findings if finding.severity == "error"]
-    if errors:
-        raise PlanRefused(errors)
+    planned = _plan(inventory)
     started = instances(home, options.only, options.replicas)
     for instance in started:
         project.check_code(home, instance.service)
@@ -143,7 +160,17 @@ def read(root: Path, options: Options) -> System:
     if options.free_ports:
         ports = dict.fromkeys(ports)
     programs = tuple(companions(home, options.only))
-    return System(home, planned, tuple(started), programs, broker, store, ports, system_map(inventory, planned))
+    return System(
+        home, planned, tuple(started), programs, broker, store, ports, system_map(inventory, planned), inventory
+    )
+
+
+def _plan(inventory: Inventory) -> Plan:
+    planned = plan(inventory)
+    errors = [finding for finding in planned.findings if finding.severity == "error"]
+    if errors:
+        raise PlanRefused(errors)
+    return planned
 
 
 def _relative(path: Path) -> Path:

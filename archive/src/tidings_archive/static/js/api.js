@@ -28,14 +28,14 @@ export const connection = new Connection();
 /**
  * Ask for JSON.
  * @param {string} path
- * @param {{query?: Record<string, unknown>, body?: object, signal?: AbortSignal}} [how] with a body it is a POST; what
- *   is empty in a query is left out.
+ * @param {{query?: Record<string, unknown>, body?: object, method?: string, signal?: AbortSignal}} [how] with a body it
+ *   is a POST, unless another method is named; what is empty in a query is left out.
  * @throws {Problem} It was refused, or nobody answered.
  */
-export async function ask(path, { query = {}, body, signal } = {}) {
+export async function ask(path, { query = {}, body, method = "POST", signal } = {}) {
   const given = signal ? [signal] : [];
   const headers = credentials.token ? { Authorization: `Bearer ${credentials.token}` } : {};
-  const told = body === undefined ? { headers } : { method: "POST", body: JSON.stringify(body), headers: { ...headers, "Content-Type": "application/json" } };
+  const told = body === undefined ? { headers } : { method, body: JSON.stringify(body), headers: { ...headers, "Content-Type": "application/json" } };
   try {
     const response = await fetch(`${path}${spelled(query)}`, { ...told, cache: "no-cache", signal: AbortSignal.any([...given, AbortSignal.timeout(PATIENCE)]) });
     const answer = await response.json();

@@ -11,7 +11,7 @@ const LATEST = 200;
 
 export function audit(main, { go, query }) {
   const wanted = { who: query.get("who") ?? "", action: query.get("action") ?? "" };
-  const [top, end] = head("Audit", "Who replayed, discarded or cancelled what, and what consumers confirmed.");
+  const [top, end] = head("Audit", "Who replayed, discarded, cancelled or suspended what, and what consumers confirmed.");
   const { labelled, values } = searchFields(wanted, { action: { placeholder: "discarded" } });
   const search = (event) => {
     event.preventDefault();

@@ -1,0 +1,65 @@
+"""HTTP API for subscriptions: which ones are suspended; suspend and resume."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from tidings.fastapi import CurrentService
+from tidings.outbox.table import SqlContext
+from tidings_archive import access, audit_log
+from tidings_archive.access import CurrentClient
+from tidings_archive.api import Requester, http_errors
+from tidings_archive.suspensions import CurrentSuspensions, SuspensionError, Unavailable, UnknownSubscription
+
+router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], dependencies=[Depends(access.require_reader)])
+_STATUSES: dict[type[Exception], HTTPStatus] = {
+    UnknownSubscription: HTTPStatus.NOT_FOUND,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    SuspensionError: HTTPStatus.CONFLICT,
+}
+Name = Annotated[str, Path(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+
+class SuspensionBody(BaseModel):
+    """Whether a subscription is suspended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suspended: bool = Field(description="true: its events wait at the broker; false: it reads them")
+    by: Requester = Field(default="unknown", description="Who asks, for the audit log")
+
+
+class Suspended(BaseModel):
+    """The suspended subscriptions."""
+
+    suspended: list[str]
+
+
+@router.get("", summary="List the suspended subscriptions")
+async def get_suspended(suspensions: CurrentSuspensions) -> Suspended:
+    """Return their names; 503 with the reason where the archive cannot suspend subscriptions."""
+    with http_errors(_STATUSES):
+        return Suspended(suspended=sorted(await suspensions.names()))
+
+
+@router.patch("/{name}", summary="Suspend or resume a subscription")
+async def patch_subscription(
+    name: Name, body: SuspensionBody, client: CurrentClient, service: CurrentService, suspensions: CurrentSuspensions
+) -> Suspended:
+    """Suspend or resume it, and return all suspended ones.
+
+    404 if it does not exist, 409 if it must not be changed, 503 if it cannot be at the moment.
+    """
+    who = client.authorize_change(body.by)
+    with http_errors(_STATUSES):
+        await suspensions.change(name, suspend=body.suspended)
+        await service.execute(_record, (who, "suspended" if body.suspended else "resumed", f"subscription/{name}"))
+        return Suspended(suspended=sorted(await suspensions.names()))
+
+
+async def _record(entry: tuple[str, str, str], context: SqlContext) -> None:
+    await audit_log.record(context.connection, context.now, *entry, detail="")
