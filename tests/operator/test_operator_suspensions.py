@@ -13,7 +13,7 @@ from tests.operator.webhooks import Guarded, guarded
 from tests.support.charts import of_kind, rendered
 
 from tidings_archive.suspensions import Cluster as Suspensions
-from tidings_archive.suspensions import SuspensionError, Unavailable, UnknownSubscription
+from tidings_archive.suspensions import NotConfigured, SuspensionError, Unavailable, UnknownSubscription
 
 __all__ = ["guarded"]
 pytestmark = pytest.mark.real
@@ -100,15 +100,15 @@ async def test_what_prevents_a_change_is_told(
 ) -> None:
     with pytest.raises(UnknownSubscription, match='"nobody" not found'):
         await suspensions.change("nobody", suspend=True)
-    with pytest.raises(Unavailable, match=r"forbidden.*archive\.suspendSubscriptions=true"):
+    with pytest.raises(NotConfigured, match=r"forbidden.*archive\.suspendSubscriptions=true"):
         await Suspensions("default", cluster.url, account).names()
     with pytest.raises(Unavailable, match="the API server does not answer"):
         await Suspensions(namespace, "https://127.0.0.1:1", account).names()
     account.joinpath("token").write_text("expired")
-    with pytest.raises(Unavailable, match="Unauthorized"):
+    with pytest.raises(NotConfigured, match="Unauthorized"):
         await suspensions.names()
     account.joinpath("token").unlink()
-    with pytest.raises(Unavailable, match="token"):
+    with pytest.raises(NotConfigured, match="token"):
         await suspensions.names()
 
 

@@ -24,6 +24,8 @@ router = APIRouter(tags=["events"], dependencies=[Depends(access.require_reader)
 DryRun = Annotated[bool, Query(alias="dryRun", description="Only return what would be sent; requires no token")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="`next` of the previous page")]
+RETRY_AFTER = "5"
+"""Seconds after which a request that cannot be answered at the moment may be repeated."""
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """Pattern of texts without control characters, which no attribute of an event contains."""
 Text = Annotated[str, StringConstraints(max_length=MAX_ATTRIBUTE, pattern=PLAIN)]
@@ -51,7 +53,8 @@ def http_errors(statuses: Mapping[type[Exception], HTTPStatus]) -> Iterator[None
         yield
     except tuple(statuses) as error:
         status = next(status for kind, status in statuses.items() if isinstance(error, kind))
-        raise HTTPException(status, str(error)) from error
+        headers = {"Retry-After": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        raise HTTPException(status, str(error), headers) from error
 
 
 def _selection(

@@ -13,11 +13,18 @@ from tidings.outbox.table import SqlContext
 from tidings_archive import access, audit_log
 from tidings_archive.access import CurrentClient
 from tidings_archive.api import Requester, http_errors
-from tidings_archive.suspensions import CurrentSuspensions, SuspensionError, Unavailable, UnknownSubscription
+from tidings_archive.suspensions import (
+    CurrentSuspensions,
+    NotConfigured,
+    SuspensionError,
+    Unavailable,
+    UnknownSubscription,
+)
 
 router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], dependencies=[Depends(access.require_reader)])
 _STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownSubscription: HTTPStatus.NOT_FOUND,
+    NotConfigured: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     SuspensionError: HTTPStatus.CONFLICT,
 }
@@ -41,7 +48,7 @@ class Suspended(BaseModel):
 
 @router.get("", summary="List the suspended subscriptions")
 async def get_suspended(suspensions: CurrentSuspensions) -> Suspended:
-    """Return their names; 503 with the reason where the archive cannot suspend subscriptions."""
+    """Return their names; 404 with the reason where the archive cannot suspend subscriptions."""
     with http_errors(_STATUSES):
         return Suspended(suspended=sorted(await suspensions.names()))
 

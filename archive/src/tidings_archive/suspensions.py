@@ -38,7 +38,11 @@ class UnknownSubscription(SuspensionError):
 
 
 class Unavailable(SuspensionError):
-    """The local run or the API server does not carry it out."""
+    """The local run or the API server does not carry it out at the moment."""
+
+
+class NotConfigured(SuspensionError):
+    """The archive cannot suspend subscriptions, for a reason that its settings or rights have."""
 
 
 class Suspensions(Protocol):
@@ -48,7 +52,7 @@ class Suspensions(Protocol):
         """Return the names of the suspended subscriptions.
 
         Raises:
-            Unavailable: They are not known at the moment.
+            NotConfigured, Unavailable: They are not known, or not at the moment.
 
         """
 
@@ -57,7 +61,7 @@ class Suspensions(Protocol):
 
         Raises:
             UnknownSubscription: There is no subscription of that name.
-            Unavailable: It cannot be changed now.
+            NotConfigured, Unavailable: It cannot be changed, or not at the moment.
             SuspensionError: It must not be changed, for the reason in the message.
 
         """
@@ -112,11 +116,11 @@ class LocalRun:
 
     def _subscriptions(self) -> tuple[_Subscription, ...]:
         if self._map is None:
-            raise Unavailable("ARCHIVE_MAP is not set: name the file that `tidings up` writes, ${map}")
+            raise NotConfigured("ARCHIVE_MAP is not set: name the file that `tidings up` writes, ${map}")
         try:
             return msgspec.json.decode(self._map.read_bytes(), type=_Map).subscriptions
         except (OSError, msgspec.MsgspecError) as error:
-            raise Unavailable(f"ARCHIVE_MAP={self._map} cannot be read: {error}") from error
+            raise NotConfigured(f"ARCHIVE_MAP={self._map} cannot be read: {error}") from error
 
 
 class Cluster:
@@ -143,7 +147,7 @@ class Cluster:
         except (httpx2.HTTPError, ValueError) as error:
             raise Unavailable(f"the API server does not answer: {error!r}") from error
         except OSError as error:
-            raise Unavailable(f"the pod's service account cannot be read: {error}") from error
+            raise NotConfigured(f"the pod's service account cannot be read: {error}") from error
         if answer.is_success:
             return content
         message = f"the API server: {content.get('message', answer.status_code)}"
@@ -151,7 +155,7 @@ class Cluster:
             case HTTPStatus.NOT_FOUND:
                 raise UnknownSubscription(message)
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-                raise Unavailable(f"{message}; the chart grants it with archive.suspendSubscriptions=true")
+                raise NotConfigured(f"{message}; the chart grants it with archive.suspendSubscriptions=true")
             case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
                 raise Unavailable(message)
         raise SuspensionError(message)
@@ -169,10 +173,10 @@ class Cluster:
 
 
 def suspensions(chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Suspensions:
-    """Return what `ARCHIVE_SUSPENSIONS` names; 503 where it is not set."""
+    """Return what `ARCHIVE_SUSPENSIONS` names; 404 where it is not set."""
     if not chosen.suspensions:
         raise HTTPException(
-            HTTPStatus.SERVICE_UNAVAILABLE,
+            HTTPStatus.NOT_FOUND,
             "ARCHIVE_SUSPENSIONS is not set: name the folder ${run}/suspended of a local run, or `kubernetes` on a "
             "cluster; or set spec.suspend of the EventSubscription yourself",
         )
@@ -181,7 +185,7 @@ def suspensions(chosen: Annotated[ArchiveSettings, Depends(settings)]) -> Suspen
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT_HTTPS", "443")
     if not host:
         detail = "ARCHIVE_SUSPENSIONS=kubernetes works in a pod only: KUBERNETES_SERVICE_HOST is not set"
-        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail)
+        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
     return Cluster(chosen.namespace, f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
 
