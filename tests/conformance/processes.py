@@ -58,9 +58,9 @@ class Failing(Faults):
         with self.around("transact"):
             await self.inner.transact(expected)
 
-    async def ready(self) -> bool:
+    async def ready(self, *, state: bool = True) -> bool:
         """Return True if the sidecar answers."""
-        return not self.down and await self.inner.ready()
+        return not self.down and await self.inner.ready(state=state)
 
     async def close(self) -> None:
         """Close the connection."""

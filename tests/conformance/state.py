@@ -200,6 +200,7 @@ class StateConformance:
             with pytest.raises(SidecarUnavailable, match="nowhere"):
                 await call
         assert not await lost.ready()
+        assert await lost.ready(state=False)
 
     async def test_a_sidecar_that_is_missing_is_unavailable(self, world: StateWorld) -> None:
         lost = world.unreachable()

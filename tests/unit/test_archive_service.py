@@ -117,7 +117,7 @@ async def running(folder: Path, broker: MemoryBroker | None = None, url: str = "
         "archive",
         handlers,
         settings=Settings(tidings_instance="one"),
-        sidecar=MemorySidecar("archive", broker),
+        sidecar=MemorySidecar("archive", broker, state="none"),  # a namespace needs no state store for the archive
         outbox=TableOutbox.on(url or f"sqlite:///{file}", tables=upgrade),
         policy=PLAN.policy,
     )

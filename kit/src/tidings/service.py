@@ -162,7 +162,8 @@ class Service:
     async def ready(self) -> bool:
         """Return True if the sidecar is available, the outbox has started and the startup hook has completed."""
         hook_done = self._startup_hook is None or _succeeded(self._hook_task)
-        return _succeeded(self._starting) and hook_done and self.healthy and await self.sidecar.ready()
+        is_started = _succeeded(self._starting) and hook_done and self.healthy
+        return is_started and await self.sidecar.ready(state=self.outbox.uses_state)
 
     async def execute(
         self,

@@ -217,13 +217,13 @@ class DaprSidecar:
         except CallFailed as error:
             raise self._state_error(error, [operation.key for operation in operations]) from error
 
-    async def ready(self) -> bool:
-        """Return True if the sidecar answers and has loaded both components."""
+    async def ready(self, *, state: bool = True) -> bool:
+        """Return True if the sidecar answers and has loaded the pub/sub component, and the store if `state` is set."""
         try:
             loaded = await self._components()
         except SidecarError:
             return False
-        return {self.pubsub, self.state} <= loaded.keys()
+        return self.pubsub in loaded and (not state or self.state in loaded)
 
     async def close(self) -> None:
         """Close the connection; the next call opens a new one."""

@@ -80,8 +80,8 @@ class Sidecar(Protocol):
 
         """
 
-    async def ready(self) -> bool:
-        """Return True if the sidecar answers and its components are loaded."""
+    async def ready(self, *, state: bool = True) -> bool:
+        """Return True if the sidecar answers and has loaded the pub/sub component, and the store if `state` is set."""
 
     async def close(self) -> None:
         """Close the connection."""

@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
 from tidings.context import Outgoing
 from tidings.dapr import Sidecar, Upsert
@@ -64,6 +65,8 @@ class DaprOutbox:
         max_event: Maximum size of a published event in bytes.
 
     """
+
+    uses_state: ClassVar[bool] = True
 
     def __init__(self, sidecar: Sidecar, publishing: Mapping[str, Sidecar], max_event: int = 1_000_000) -> None:
         self._sidecar = sidecar

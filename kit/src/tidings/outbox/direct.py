@@ -27,6 +27,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 import stamina
 
@@ -65,6 +66,8 @@ class DirectOutbox:
         clock: Monotonic clock in seconds.
 
     """
+
+    uses_state: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -48,6 +48,8 @@ class LogOutbox:
         clock: Seconds since 1970.
 
     """
+
+    uses_state: ClassVar[bool] = True
 
     def __init__(
         self, sidecar: Sidecar, instance: str, max_event: int = 1_000_000, clock: Callable[[], float] = time.time

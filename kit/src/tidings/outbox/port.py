@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.documents import Scheduled
@@ -15,7 +15,12 @@ Deliver = Callable[[Scheduled], Awaitable[None]]
 
 
 class Outbox(Protocol):
-    """A strategy that commits writes and messages together, with the guarantees that its module describes."""
+    """A strategy that commits writes and messages together, with the guarantees that its module describes.
+
+    `uses_state` is True if it needs the sidecar's state store.
+    """
+
+    uses_state: ClassVar[bool]
 
     async def start(self, deliver: Deliver) -> None:
         """Start delivering; return once units of work can be committed."""

@@ -37,6 +37,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import ClassVar
 
 import msgspec
 import sqlalchemy as sa
@@ -95,6 +96,8 @@ class TableOutbox:
         DefinitionError: The URL is not that of a SQLite file or a PostgreSQL database.
 
     """
+
+    uses_state: ClassVar[bool] = False
 
     def __init__(
         self,
