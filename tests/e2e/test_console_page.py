@@ -160,7 +160,7 @@ async def test_subscriptions_show_owner_contact_lag_and_deprecated_versions(
     await other.wait_for_url("**/console/dead-letters?app=pickup&subscription=pickup-pizza-boxed")
 
 
-async def test_deliveries_to_a_subscription_are_stopped_and_resumed(
+async def test_deliveries_to_a_subscription_are_paused_and_resumed(
     newsroom: Newsroom, visit: Open, tmp_path: Path
 ) -> None:
     folder = tmp_path / "suspended"
@@ -179,7 +179,7 @@ async def test_deliveries_to_a_subscription_are_stopped_and_resumed(
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(local_run())
-    for label, shown in (("Stop", 1), ("Resume", 0)):
+    for label, shown in (("Pause", 1), ("Resume", 0)):
         await row.get_by_role("button", name=f"{label} deliveries to pickup-pizza-boxed").click()
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Who decides this").fill("ada")
@@ -194,9 +194,9 @@ async def test_deliveries_to_a_subscription_are_stopped_and_resumed(
     await expect(page.locator(".audit li").first).to_contain_text("resumed subscription/pickup-pizza-boxed")
 
 
-async def test_an_archive_that_cannot_stop_deliveries_says_why(newsroom: Newsroom, visit: Open) -> None:
+async def test_an_archive_that_cannot_pause_deliveries_says_why(newsroom: Newsroom, visit: Open) -> None:
     page = await visit(f"{newsroom.url}/subscriptions")
-    await expect(page.get_by_text("Deliveries cannot be stopped from here")).to_contain_text("ARCHIVE_SUSPENSIONS")
+    await expect(page.get_by_text("Deliveries cannot be paused here")).to_contain_text("ARCHIVE_SUSPENSIONS")
     await expect(page.get_by_role("button", name=re.compile("deliveries"))).to_have_count(0)
 
 

@@ -19,13 +19,13 @@ export function subscriptions(main, { keep, query }) {
   const result = h("div", { class: "result" });
   const table = h("div", { class: "types" }, h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Table of subscriptions" }, h("table", null, h("thead", null, h("tr", null, HEADS.map((name, index) => h("th", { scope: "col", class: index > 2 ? "right" : null }, name)))), rows)), found);
   const filters = h("div", { class: "filters" }, h("div", { class: "filter" }, h("label", { class: "unseen", for: "find-subscription" }, "Find subscriptions"), text), h("label", { class: "switch" }, old, "Only those that read deprecated versions"));
-  const refusal = h("p", { class: "soft small", role: "status" });
+  const refusal = h("p", { class: "soft small", role: "status", hidden: true });
   let suspended = null; // names; null: not known, so nothing can be changed
   main.append(top, filters, refusal, result);
 
   const learn = (names) => {
     suspended = new Set(names);
-    refusal.textContent = "";
+    refusal.hidden = true;
     draw();
   };
   const look = async (signal) => {
@@ -33,7 +33,8 @@ export function subscriptions(main, { keep, query }) {
       learn((await ask("/subscriptions", { signal })).suspended);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      refusal.textContent = `Deliveries cannot be stopped from here: ${error.message}`;
+      refusal.hidden = false;
+      refusal.textContent = `Deliveries cannot be paused here: ${error.message}`;
     }
   };
 
@@ -63,9 +64,9 @@ const deprecated = ({ name, app }) => new Set(state.map.deprecated.filter(({ rea
 /** Ask whether a subscription is to be suspended or resumed; `done` is called with the names of all suspended ones. */
 function change({ name, app }, suspend, done) {
   sure({
-    title: suspend ? `Stop deliveries to ${name}?` : `Resume deliveries to ${name}?`,
-    action: suspend ? "Stop deliveries" : "Resume deliveries",
-    icon: suspend ? "stop" : "replay",
+    title: suspend ? `Pause deliveries to ${name}?` : `Resume deliveries to ${name}?`,
+    action: suspend ? "Pause deliveries" : "Resume deliveries",
+    icon: suspend ? "pause" : "replay",
     warn: suspend,
     content: [h("p", null, service(app), suspend ? " gets no more events of this subscription. They wait at the broker, as long as it keeps them." : " gets the events that wait at the broker, and new ones.")],
     work: async (by) => {
@@ -83,7 +84,7 @@ function change({ name, app }, suspend, done) {
 function row(each, known, done) {
   const { name, app, reads, pattern, eventsPerSecond } = each;
   const suspended = known ? known.has(name) : each.suspended;
-  const label = suspended ? "Resume" : "Stop";
+  const label = suspended ? "Resume" : "Pause";
   const { waiting } = state.live;
   const old = deprecated(each);
   const version = (type, of) => h("span", { class: old.has(`${type}.${of}`) ? "version deprecated" : "version" }, old.has(`${type}.${of}`) ? `${of} deprecated` : of);
@@ -95,6 +96,6 @@ function row(each, known, done) {
     h("td", { "data-name": "Reads" }, pattern ? `everything, ${many(Object.keys(reads).length, "type")}` : Object.entries(reads).map(([type, versions]) => h("div", null, type, " ", versions.map((of) => version(type, of))))),
     h("td", { class: `right number${waiting?.[app] ? " busy" : ""}`, "data-name": "Waiting", title: "for all subscriptions of the service" }, waiting ? number(waiting[app] ?? 0) : "not measured"),
     h("td", { class: "right", "data-name": "Dead letters" }, h("a", { href: deadLettersAt({ app, subscription: name }), "data-key": `letters ${app} ${name}`, "aria-label": `Dead letters of ${name}` }, "Show")),
-    h("td", { "data-name": "Delivery" }, known ? h("button", { class: "button plain small-button", type: "button", "data-key": `delivery ${app} ${name}`, "aria-label": `${label} deliveries to ${name}`, onclick: () => change(each, !suspended, done) }, label) : "—"),
+    h("td", { class: "right", "data-name": "Delivery" }, known ? h("button", { class: "button plain small-button", type: "button", "data-key": `delivery ${app} ${name}`, "aria-label": `${label} deliveries to ${name}`, onclick: () => change(each, !suspended, done) }, label) : "—"),
   );
 }
