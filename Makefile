@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sidecar-image sbom e2e e2e-images e2e-backends audit pins digests base-image redis-image pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sbom e2e e2e-images e2e-backends audit pins digests base-image redis-image pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -204,12 +204,6 @@ push: venv ## push every image to REPOSITORY; .run/images has their digests
 		| sed -E 's/(.*)@sha256:(.*)/\2  \1/' >> .run/images/all.sha256 || exit 1; done
 	grep '/operator$$' .run/images/all.sha256 > .run/images/operator.sha256
 	grep -v '/operator$$' .run/images/all.sha256 > .run/images/services.sha256
-
-# A cluster that reaches no registry has no ghcr.io/dapr/daprd: this is the same unmodified program, from the module proxy.
-sidecar-image: venv ## daprd as an image, for a cluster that reaches no registry
-	mkdir -p .run/sidecar
-	cp "$$(tidings tools daprd | cut -f 2)" .run/sidecar/daprd
-	$(IMAGES) -f images/sidecar.Dockerfile -t plant-based-pizza/daprd:$(TAG) .run/sidecar
 
 digests: venv ## values that pin each chart's images by digest: .run/digests/digests-{tidings,pizza}.yaml (REPOSITORY=… TAG=…; needs crane)
 	rm -rf .run/digests
