@@ -135,7 +135,16 @@ async def test_every_request_gets_a_response(port: int, path: str, body: Any) ->
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff", b"null", b'{"request":', b'{"a":' * 100_000, b'{"request":{"object":' + b"[" * 100_000]
+    "body",
+    [
+        b"",
+        b"\xff",
+        b'{"apiVersion":"\xff","request":{"uid":"\xff","kind":{"kind":"\xff"}}}',
+        b"null",
+        b'{"request":',
+        b'{"a":' * 100_000,
+        b'{"request":{"object":' + b"[" * 100_000,
+    ],
 )
 async def test_what_is_no_review_is_refused(port: int, body: bytes) -> None:
     for path in ("validate", "default"):

@@ -62,3 +62,35 @@ async def test_a_token_that_cannot_be_sent_is_reported_and_stops_no_other_query(
     async with Archives("http://127.0.0.1:1", str(tmp_path)) as archives:
         with pytest.raises(ArchiveError, match=r"the token .*cannot be"):
             await archives.of("evil").skipped("r-1")
+
+
+ANSWERS = {
+    "deep": b'{"subscriptions":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep and open": b'{"id":' + b'{"a":' * 150_000,
+    "half a character": b'{"subscriptions":[{"pubsubname":"\\ud800","topic":"t"}]}',
+    "no number": b'{"id": NaN}',
+    "a mark of byte order": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"id":"x"}'.encode("utf-16"),
+    "no text": b'{"subscriptions":[{"pubsubname":"\xff","topic":"t"}],"x\xff":1}',
+    "a control character": b'{"id":"\x1b[2J"}',
+    "null": b"null",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_that_is_hard_to_read_is_one_of_no_sidecar_and_of_no_archive(serve: Serve, body: bytes) -> None:
+    """An exception of any other kind ends the queries of the sidecars of all namespaces."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+
+    served = await serve(answer)
+    with pytest.raises(Unreachable, match="is no sidecar") as refused:
+        await ask(sidecar_port=served.port)
+    assert str(refused.value).isprintable()
+    async with Archives(f"http://127.0.0.1:{served.port}") as archives:
+        with pytest.raises(ArchiveError):
+            await archives.of("evil").skipped("r-1")

@@ -64,8 +64,19 @@ def _saas(answer: Callable[[httpx2.Request], httpx2.Response]) -> Saas:
         lambda _: httpx2.Response(200, stream=_Bomb(), headers={"content-encoding": "gzip"}),
         lambda _: httpx2.Response(200, content=b"[" * 60_000),
         lambda _: httpx2.Response(200, content=b'{"txn": {"no": 1e999, "balAft": 1}}'),
+        lambda _: httpx2.Response(200, content=b'{"txn": {"no": "\xff", "\xff": 1, "balAft": 1}}'),
+        lambda _: httpx2.Response(422, content=b'{"cd": "\xff", "msg": "\xff"}'),
     ],
-    ids=["endless", "just beyond", "endless error", "compressed", "deep", "no number"],
+    ids=[
+        "endless",
+        "just beyond",
+        "endless error",
+        "compressed",
+        "deep",
+        "no number",
+        "no text",
+        "no text in an error",
+    ],
 )
 async def test_an_answer_of_the_saas_is_bounded(answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
     async with asyncio.timeout(PATIENCE):

@@ -1,9 +1,11 @@
 """`--against` compares with something, or says why it cannot: never "nothing wrong" over an empty baseline."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.unit.test_resources_hostile import TYPE
 from typer.testing import CliRunner
 
@@ -126,3 +128,26 @@ def test_what_git_keeps_only_a_reference_of_is_reported(repository: Path) -> Non
     for name in ("link", "pointer"):
         code, output = run("lint", "--against", name)
         assert code == 2, output
+
+
+@pytest.mark.parametrize("name", ["B.YAML", "b.Yml", "b.json", "b.JSON"])
+@pytest.mark.parametrize("where", ["before", "now"])
+def test_a_file_with_another_ending_is_compared_and_not_passed_over(repository: Path, name: str, where: str) -> None:
+    """kubectl applies JSON too: a type in such a file, next to others, must not vanish from the comparison."""
+    contracts = repository / CONTRACTS
+    other = TYPE.replace("orderConfirmed", "orderPlaced").replace("order-confirmed", "order-placed")
+    (contracts / "events.yaml").write_text(other)
+    (contracts / "schemas").mkdir()
+    (contracts / "schemas/order.json").write_text('{"type": "object",\t"apiVersion": 1}')
+
+    def write(file: str, text: str) -> None:
+        is_json = file.lower().endswith(".json")
+        (contracts / file).write_text(json.dumps(yaml.safe_load(text)) if is_json else text)
+
+    write(name if where == "before" else "c.yaml", TYPE)
+    git("add", "-A")
+    git("commit", "-m", where)
+    (contracts / (name if where == "before" else "c.yaml")).unlink()
+    write("c.yaml" if where == "before" else name, TYPE.replace("{type: object}", "{type: array}"))
+    code, output = run("lint", "--against", "HEAD")
+    assert (code, "incompatible-schema" in output) == (1, True), output

@@ -11,6 +11,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+from tidings.messages.envelope import UNREADABLE
 from tidings.terminal import printable
 from tidings.web.answers import AnswerTooLarge, collect
 from tidings_operator.untrusted import InvalidToken, open_session, read_token
@@ -159,6 +160,6 @@ class Archive:
     def _read(self, answer: bytes) -> dict[str, Any]:
         try:
             decoded: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ArchiveError(f"the server at {self._url} is not an archive: {error}", is_final=False) from error
         return decoded

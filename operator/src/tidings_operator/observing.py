@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from tidings.conventions import TOKEN_HEADER
+from tidings.messages.envelope import UNREADABLE
 from tidings.web.answers import AnswerTooLarge, collect
 from tidings_operator import metrics
 from tidings_operator.cache import Cache
@@ -167,7 +168,7 @@ class Observer:
             raise Unreachable(f"The sidecar of pod {name} answers {response.status} at {url}.")
         try:
             metadata = msgspec.json.decode(body, type=Metadata)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise Unreachable(f"What answers at {url} is no sidecar: {error}.") from error
         return frozenset((subscription.pubsubname, subscription.topic) for subscription in metadata.subscriptions or ())
 

@@ -87,7 +87,7 @@ def is_event(text: bytes) -> bool:
         if msgspec.json.decode(top["type"]) == "BOOKMARK":
             return msgspec.json.decode(top["object"], type=_Bookmark).metadata.resource_version.isdecimal()
         return bytes(top["object"]).startswith(b"{")
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return False
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from tidings.messages.envelope import UNREADABLE
 from tidings_operator import access, admission, metrics, server
 from tidings_operator.admission import Change, Part, Request, Verdict
 from tidings_operator.cache import Cache
@@ -286,7 +287,7 @@ def _reviewed(
             review = msgspec.json.decode(text, type=Review)
         except TimeoutError as error:
             raise web.HTTPRequestTimeout(text=f"the review did not arrive within {BODY_DEADLINE:g} s") from error
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise web.HTTPBadRequest(text=f"this is no AdmissionReview of admission.k8s.io/v1: {error}") from error
         response = {"uid": review.request.uid, **await answer(review.request)}
         body = {"apiVersion": review.api_version, "kind": review.kind, "response": response}

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from tidings_plan.resources.findings import Finding, Location
+from tidings_plan.resources.model import GROUP
 from tidings_plan.resources.source_location import Origin
 
 SUFFIXES = (".yaml", ".yml")
@@ -48,12 +49,23 @@ class _Unsupported(yaml.MarkedYAMLError):
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the YAML files at or below the paths, in a stable order and without duplicates."""
+    """Yield the files with resources at or below the paths, in a stable order and without duplicates."""
     unique: dict[Path, None] = {}
     for path in paths:
-        below = [file for file in sorted(path.rglob("*")) if file.suffix in SUFFIXES] if path.is_dir() else [path]
+        below = [file for file in sorted(path.rglob("*")) if _may_have_resources(file)] if path.is_dir() else [path]
         unique.update(dict.fromkeys(below))
     return iter(unique)
+
+
+def _may_have_resources(file: Path) -> bool:
+    """Return True for YAML, and for JSON that names our API group: contracts folders also hold schemas and examples."""
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return file.suffix.lower() in SUFFIXES
+    try:
+        with file.open("rb") as opened:
+            return f"{GROUP}/".encode() in opened.read(MAX_BYTES)
+    except OSError:
+        return True  # it is reported when it is read
 
 
 def text_of(path: Path) -> str:

@@ -18,6 +18,7 @@ from loyalty.settings import LoyaltySettings
 from tidings import Service
 from tidings.consume.limits import TokenBucket
 from tidings.consume.policy import RateLimit
+from tidings.messages.envelope import UNREADABLE
 from tidings.terminal import printable
 from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
@@ -158,7 +159,7 @@ def read(response: httpx2.Response, pause: float | None) -> Receipt:
     if response.is_success:
         try:
             entry = msgspec.json.decode(response.content, type=_Posted).txn
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Down(f"the SaaS answered {status} with an unknown body: {error}", pause) from error
         return Receipt(balance=entry.balance, entry=entry.number)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -174,7 +175,7 @@ def _refusal(response: httpx2.Response) -> _Error | None:
         return None
     try:
         return msgspec.json.decode(response.content, type=_Error)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
