@@ -25,11 +25,10 @@ def apply(cluster: Cluster, *manifests: object, check: bool = True) -> str:
     return cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests), check=check)
 
 
-def broken(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def broken(name: str, mistake: dict[str, Any]) -> dict[str, Any]:
     """A subscription of a real app with something wrong."""
-    reads = {"type": "orders.orderPlaced", "versions": ["v1"]}
-    consumer = {"appId": "loyalty"}
-    return {**TOLD, "metadata": {"name": name}, "spec": {**reads, "consumer": consumer, **spec}}
+    spec = {"events": [{"type": "orders.orderPlaced", "versions": ["v1"]}], "consumer": {"appId": "loyalty"}, **mistake}
+    return {**TOLD, "metadata": {"name": name}, "spec": spec}
 
 
 def test_everything_is_ready(installed: Installed) -> None:
@@ -84,11 +83,12 @@ def _reads(cluster: Cluster, app: str) -> str:
     return json.dumps(json.loads(output.splitlines()[0]).get("subscriptions"))
 
 
+PLACED = "orders.orderPlaced"
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "cel-malformed": ({"filters": [{"cel": "event.data.totalCents >"}]}, "CEL"),
+    "cel-malformed": ({"events": [{"type": PLACED, "filters": [{"cel": "event.data.totalCents >"}]}]}, "CEL"),
     "route-malformed": ({"routes": {"rules": [{"match": "event.type ==", "path": "/x"}]}}, "CEL"),
-    "version-unknown": ({"versions": ["v9"]}, "v9"),
-    "type-unknown": ({"type": "orders.orderEaten"}, "orders.orderEaten"),
+    "version-unknown": ({"events": [{"type": PLACED, "versions": ["v9"]}]}, "v9"),
+    "type-unknown": ({"events": [{"type": "orders.orderEaten"}]}, "orders.orderEaten"),
 }
 
 
