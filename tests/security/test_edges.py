@@ -300,7 +300,16 @@ SMUGGLED = {
     "a return in a value": "X-A: a\rb\r\nContent-Length: 14",
     "NUL in a value": "X-A: a\0b\r\nContent-Length: 14",
     "a space in a name": "X A: a\r\nContent-Length: 14",
+    "an underlined length": "Content-Length: 1_4",
+    "a hexadecimal length": "Content-Length: 0xE",
+    "a length in other digits": "Content-Length: \u0661\u0664",
+    "a length with a fraction": "Content-Length: 14.0",
+    "an empty length": "Content-Length:",
+    "two equal codings": "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "a coding in quotes": 'Transfer-Encoding: "chunked"',
 }
+CHUNKS = ["0xe", "+e", "-1", "1_0", " e", "e ;", "\u0661", "", "e\r", "f" * 17, "e\n"]
+"""Sizes of a chunk that are none: other readers take some of them for 14, some for 0."""
 
 
 @pytest.mark.parametrize("name", [*SMUGGLED])
@@ -311,6 +320,16 @@ async def test_no_second_request_is_smuggled_behind_one(name: str) -> None:
         answer = await _raw(served, head.encode() + b'{"text":"abc"}')
     assert answer.startswith(b"HTTP/1.1 400 "), answer
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("size", CHUNKS)
+async def test_a_chunk_has_a_size_that_all_read_alike(size: str) -> None:
+    head = b"POST /notes HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    async with _serving() as served:
+        answer = await _raw(served, head, size.encode() + b'\r\n{"text":"abc"}\r\n0\r\n\r\n')
+    assert b" 200 " not in answer, answer
+    assert answer.count(b"HTTP/1.1 ") <= 1
 
 
 @pytest.mark.parametrize("protocol_name", ["websocket", "h2c"])
