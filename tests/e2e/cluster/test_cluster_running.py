@@ -85,7 +85,10 @@ def _reads(cluster: Cluster, app: str) -> str:
 
 PLACED = "orders.orderPlaced"
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "cel-malformed": ({"events": [{"type": PLACED, "filters": [{"cel": "event.data.totalCents >"}]}]}, "CEL"),
+    "cel-malformed": (
+        {"events": [{"type": PLACED, "versions": ["v1"], "filters": [{"cel": "event.data.totalCents >"}]}]},
+        "CEL",
+    ),
     "route-malformed": ({"routes": {"rules": [{"match": "event.type ==", "path": "/x"}]}}, "CEL"),
     "version-unknown": ({"events": [{"type": PLACED, "versions": ["v9"]}]}, "v9"),
     "type-unknown": ({"events": [{"type": "orders.orderEaten"}]}, "orders.orderEaten"),
