@@ -67,6 +67,11 @@ def body(number: int, **attributes: Any) -> bytes:
     return json.dumps({**standard, "subject": "main", "data": {"number": number}, **attributes}).encode()
 
 
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
 @dataclass
 class Shop:
     """A service whose processes come and go on what they have stored."""
@@ -160,6 +165,12 @@ async def test_a_burst_takes_few_units_of_work_and_a_single_event_does_not_wait(
         (Drop("sold before we opened"), SUCCESS, None),
         (Retry("stock is being counted"), RETRY, "stock is being counted"),
         (ValueError("odd"), RETRY, "ValueError: odd"),
+        (Silent(), RETRY, "Silent: (its __str__ raised KeyboardInterrupt)"),
+        (
+            Retry,
+            RETRY,
+            f"UnknownOutcome: a handler must return None, Done, Retry, Drop or DeadLetter, not type: {Retry}",
+        ),
         (SidecarUnavailable("away"), RETRY, None),
     ],
     ids=lambda item: type(item).__name__,

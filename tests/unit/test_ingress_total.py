@@ -167,6 +167,18 @@ async def test_the_reason_of_a_dead_letter_is_one_bounded_line(reason: Any) -> N
     assert published.isprintable()
 
 
+@pytest.mark.parametrize("result", [5, Retry, Postponed("later"), {"status": "SUCCESS"}])
+async def test_nothing_is_committed_if_a_handler_returns_no_outcome(result: object) -> None:
+    async def handle(_sold: Sold, context: StateContext) -> Any:
+        context.save("pie", await context.load(Shelf, "pie") or Shelf(count=1))
+        return result
+
+    shop = Shop(handle)
+    assert [await shop.deliver(), await shop.deliver()] == [RETRY, SUCCESS]
+    assert len(shop.reasons) == 1
+    assert "pie" not in str(shop.sidecar.store.keys())
+
+
 async def test_a_cancellation_from_outside_passes_through() -> None:
     shop = Shop(lambda _sold, _context: asyncio.sleep(60))
     task = asyncio.create_task(shop.deliver())

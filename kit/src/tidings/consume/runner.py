@@ -150,11 +150,11 @@ class Runner:
         try:
             with tracing.carrying(delivery.envelope):
                 message = handler.read(delivery)
-                running: Awaitable[Any] = self._retry_conflicts(handler.function, message, delivery)
+                running: Awaitable[Outcome] = self._retry_conflicts(_checked(handler), message, delivery)
                 if self._cancelled and delivery.envelope.identity in self._cancelled:
                     # If its handler cancels the task that it runs in, only a task of its own shows that.
                     running = asyncio.ensure_future(running)
-                outcome = outcomes.read(await (running if timeout is None else _within(timeout, running)))
+                outcome = await (running if timeout is None else _within(timeout, running))
         except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
             return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
@@ -172,6 +172,15 @@ class Runner:
             if len(self._cancelled) >= _MAX_CANCELLED:
                 self._cancelled.clear()
             self._cancelled.add(delivery.envelope.identity)
+
+
+def _checked(handler: Handler) -> Callable[[Any, Any], Awaitable[Outcome]]:
+    """Read the handler's outcome before the commit: nothing is committed if it is not one."""
+
+    async def run(message: object, context: Any) -> Outcome:
+        return outcomes.read(await handler.function(message, context))
+
+    return run
 
 
 def _redacted(outcome: Outcome, delivery: DeliveryContext) -> Outcome:
@@ -229,5 +238,7 @@ def outcome_of_error(error: BaseException, handler: str, attempt: int, retry: Re
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:_MAX_REASON]
-    except Exception as failure:  # noqa: BLE001 - __str__ of a handler's exception may itself fail
+    except BaseException as failure:  # __str__ of a handler's exception may itself fail
+        if ends_task(failure):
+            raise
         return f"(its __str__ raised {type(failure).__qualname__})"
