@@ -8,6 +8,7 @@ cannot be asked. `helm upgrade … --values digests-pizza.yaml` then installs ex
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ def images(repository: str, tag: str) -> dict[str, dict[str, str]]:
 
 def pinned(image: str) -> str:
     """Return an image's name with the digest that its registry has for it."""
-    done = subprocess.run(["crane", "digest", image], capture_output=True, text=True, check=False)
+    if not (crane := shutil.which("crane")):
+        sys.exit(f"{image} cannot be pinned: crane is not on PATH; see https://github.com/google/go-containerregistry")
+    done = subprocess.run([crane, "digest", image], capture_output=True, text=True, check=False)
     digest = done.stdout.strip()
     if done.returncode or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         sys.exit(f"{image} cannot be pinned: {done.stderr.strip() or digest or 'crane named no digest'}")

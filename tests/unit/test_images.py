@@ -318,6 +318,15 @@ def test_an_image_that_cannot_be_pinned_ends_the_pinning(crane: str, reason: str
     assert not (tmp_path / "made").exists()
 
 
+def test_without_crane_nothing_is_pinned_in_words(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "charts/digests.py"), "base"]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "crane is not on PATH" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_base_has_the_digest_of_the_registry_or_none(tmp_path: Path) -> None:
     assert re.fullmatch(r"python:3\.11\S+@sha256:[0-9a-f]{64}\n", _digests(tmp_path, _EVERY_DIGEST, "base").stdout)
     done = _digests(tmp_path, "echo no route >&2; exit 1", "base")
