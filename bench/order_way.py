@@ -212,16 +212,16 @@ to 11.7 ms | 5.2 to 5.4 |
 Each event is delivered about 2.5 times, of which tracking and the archive take nearly two. Before, 15% to 40% of
 tracking's units of work were repetitions after write conflicts, because events of one order arrive together.
 
-What is left of 11.6 ms: the floor above takes 3.5 ms; what all programs take at rest, 0.8 ms at this rate (8% of a
-core). The services, with their part of both, take: archive 1.0, notifications 0.84, payments 0.75, tracking 0.70,
-orders 0.70, kitchen 0.45, loyalty 0.34, delivery 0.30, pickup 0.23, and both simulators 0.31 ms. A call to a sidecar
-takes about 0.2 ms on both sides, so all calls except publishing take 0.9 ms, and fewer of them cannot reach 6 ms. Of
-NATS's time, 44% (perf) are the positions of its consumers, each of which it writes to a new file and renames up to
-ten times a second.
+What is left of 11.6 ms: the floor takes 3.0 to 3.5 ms; what all programs take at rest, 0.6 to 0.8 ms at this rate
+(6% to 8% of a core). The services, with their part of both, take: archive 1.0, notifications 0.84, payments 0.75,
+tracking 0.70, orders 0.70, kitchen 0.45, loyalty 0.34, delivery 0.30, pickup 0.23, and both simulators 0.31 ms. A
+call to a sidecar takes about 0.2 ms on both sides, so all calls except publishing take 0.9 ms, and fewer of them
+cannot reach 6 ms. Of NATS's time, 44% (perf) are the positions of its consumers, each of which it writes to a new
+file and renames up to ten times a second.
 
-The limit of 1 s for the confirmations of 200 orders at once is about the floor: three events of each order have to be
-delivered before it is confirmed, and 600 events take 2.1 s of CPU, thus 1.05 s on two cores, in services that do
-nothing. 150 events/s at 11.6 ms keep 1.7 of the two cores busy, too many for a p99 of 50 ms."""
+The limit of 1 s for the confirmations of 200 orders at once is about the floor: three events of each order have to
+be delivered before it is confirmed, and 600 events take 1.8 to 2.1 s of CPU, thus about 1 s on two cores, in
+services that do nothing. 150 events/s at 11.6 ms keep 1.7 of the two cores busy, too many for a p99 of 50 ms."""
 
 
 DELIVERIES = "deliveries"
