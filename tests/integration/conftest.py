@@ -8,10 +8,10 @@ import pytest
 
 from tidings_cli.programs import ProgramError, ensure
 from tidings_cli.testing import programs
-from tidings_cli.testing.fixtures import daprd, kafka, nats, ports, postgres, redis, serve
+from tidings_cli.testing.fixtures import daprd, kafka, nats, ports, postgres, rabbitmq, redis, serve
 from tidings_cli.testing.programs import Ports
 
-__all__ = ["daprd", "kafka", "nats", "ports", "postgres", "redis", "serve"]
+__all__ = ["daprd", "kafka", "nats", "ports", "postgres", "rabbitmq", "redis", "serve"]
 
 
 @pytest.fixture(scope="session")

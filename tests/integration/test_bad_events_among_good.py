@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +11,8 @@ from tests.support import bad_events
 from tests.support.bad_events import BAD, ODD, SHARE, encoded, envelope
 
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Ports, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
 
 
 @pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq", "kafka"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import nats as nats_client
@@ -21,17 +19,10 @@ from tidings.brokers.kafka import Address, ensure_topics
 from tidings.dapr.client import DaprSidecar
 from tidings.errors import PublishRefused
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Ports, rabbitmq_server
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 LIMIT = 1_048_576
 """Bytes that NATS and Kafka take by default, the latter with the message's key and headers."""
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
 
 
 def padded(number: int, trouble: str, size: int) -> bytes:

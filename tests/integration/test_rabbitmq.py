@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pika  # type: ignore[import-untyped]  # it has no types
@@ -26,18 +23,12 @@ from tidings.dapr.client import DaprSidecar
 from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.messages.envelope import new_id
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Daprd, Ports, rabbitmq_server
+from tidings_cli.testing.programs import Daprd, Ports
 from tidings_plan.resources.brokers import parallel
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 TOPICS = 8
 CUTS = 5
-
-
-@pytest.fixture
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
 
 
 def unconfirmed(process: Daprd) -> Counter[str]:

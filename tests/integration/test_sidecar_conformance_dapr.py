@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tidings.brokers.rabbitmq import ensure_queues
 from tidings.dapr.client import DaprSidecar
 from tidings.testing.asgi import App
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Daprd, Ports, rabbitmq_server
+from tidings_cli.testing.programs import Daprd, Ports
 from tidings_cli.testing.programs import daprd as prepare
 
 pytestmark = [pytest.mark.real]
@@ -145,12 +144,6 @@ class DaprPubSub:
     async def close(self) -> None:
         for sidecar in self._open:
             await sidecar.close()
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
 
 
 class TestDaprPubSub(PubSubConformance):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,22 +14,16 @@ from tests.support.proxy import FaultProxy, Mode
 from tidings.brokers.components import render
 from tidings.brokers.redis import pending
 from tidings_cli.testing.fixtures import Serve, StartDaprd
-from tidings_cli.testing.programs import Ports, rabbitmq_server, redis_server
+from tidings_cli.testing.programs import Ports, redis_server
 from tidings_cli.up.ports import HOST
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 # As in production, but shorter: the broker brings again what nobody has acknowledged for two seconds.
 SHORT = {"ackWait": "2s", "processingTimeout": "2s", "redeliverInterval": "500"}
-AWAY = 9.0
+AWAY = 6.0
 """Seconds: several times as long as the broker waits."""
 EVENTS = 150
 """More than the workers and the queue of a sidecar take."""
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(ports: Ports) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tidings-") as folder, rabbitmq_server(Path(folder), ports) as url:
-        yield url
 
 
 @pytest.mark.parametrize("mode", ["cut", "silent"])

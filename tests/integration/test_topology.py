@@ -18,7 +18,7 @@ from tests.support.charts import VALUE_SETS, of_kind, rendered
 
 from tidings.brokers.jetstream import stream_name
 from tidings.brokers.rabbitmq import queue_name
-from tidings_cli.testing.programs import Ports, nats_server, rabbitmq_server
+from tidings_cli.testing.programs import Ports, nats_server
 from tidings_operator.client import OWN
 from tidings_operator.topology import METRICS, Settings, TopologyController, read, rights, scoped, subscribed, topics
 from tidings_plan import plan
@@ -151,34 +151,35 @@ async def test_a_newcomer_gets_streams_and_rights_and_loses_the_rights_when_it_g
         keeping.cancel()
 
 
-async def test_events_published_before_their_reader_first_subscribed_wait_in_rabbitmq(tmp_path: Path) -> None:
-    with Ports() as ports, rabbitmq_server(tmp_path, ports) as url:
-        settings = Settings(
-            namespace="pizza",
-            component="pubsub",
-            granted={},
-            scopes=False,
-            nats_url="",
-            replicas=1,
-            ready=tmp_path / "ready",
-            rabbitmq_url=url,
-        )
-        controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
-        keeping = asyncio.create_task(controller._keep())
-        for kind in ("EventType", "EventSubscription"):
-            controller.listed(OWN[kind], "", manifests(kind))
-        await until_exists(settings.ready)
-        keeping.cancel()
-        connection = pika.BlockingConnection(pika.URLParameters(url))
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
-        counts = {
-            (app, topic): channel.queue_declare(queue_name(app, topic), passive=True).method.message_count
-            for app, item in subscribed(WHOLE.apps.values(), "pubsub")
-            for topic in [str(item["spec"]["topic"])]
-        }
-        connection.close()
+async def test_events_published_before_their_reader_first_subscribed_wait_in_rabbitmq(
+    tmp_path: Path, rabbitmq: str
+) -> None:
+    settings = Settings(
+        namespace="pizza",
+        component="pubsub",
+        granted={},
+        scopes=False,
+        nats_url="",
+        replicas=1,
+        ready=tmp_path / "ready",
+        rabbitmq_url=rabbitmq,
+    )
+    controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks for no more than these two
+    keeping = asyncio.create_task(controller._keep())
+    for kind in ("EventType", "EventSubscription"):
+        controller.listed(OWN[kind], "", manifests(kind))
+    await until_exists(settings.ready)
+    keeping.cancel()
+    connection = pika.BlockingConnection(pika.URLParameters(rabbitmq))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.basic_publish("orders.orderConfirmed.v2", "", b"{}")
+    counts = {
+        (app, topic): channel.queue_declare(queue_name(app, topic), passive=True).method.message_count
+        for app, item in subscribed(WHOLE.apps.values(), "pubsub")
+        for topic in [str(item["spec"]["topic"])]
+    }
+    connection.close()
     assert counts["kitchen", "orders.orderConfirmed.v2"] == 1
     assert {("archive", "deadletter.kitchen"), ("kitchen", "replay.kitchen")} <= counts.keys()
 

@@ -72,6 +72,14 @@ def kafka(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 @pytest.fixture(scope="session")
+def rabbitmq(ports: Ports) -> Iterator[str]:
+    """URL of a RabbitMQ server. Tests create queues: `tidings.brokers.rabbitmq.ensure_queues`."""
+    _must_have("rabbitmq-server")
+    with programs.public_folder() as folder, programs.rabbitmq_server(folder, ports) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def postgres(ports: Ports) -> Iterator[str]:
     """URL of a PostgreSQL server; tests create their own databases with `create database`."""
     _must_have("initdb", "postgres")
