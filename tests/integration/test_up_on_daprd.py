@@ -126,7 +126,7 @@ async def test_events_wait_for_a_suspended_subscription_also_after_a_restart_of_
     suspended.unlink()
     await until_subscribed(run, subscribed=True)
     assert await arrives(run, number)
-    assert state.read(run.run_dir).broker_repairs == 0
+    assert state.read(run.run_dir).broker_faults == 0
 
 
 async def until_subscribed(run: Run, *, subscribed: bool) -> None:
