@@ -1,6 +1,6 @@
 """Writes what the charts hold of things that stand elsewhere; `--check` only says what has drifted.
 
-- tidings/files/{crds,rbac,webhooks}.yaml  from operator/manifests
+- tidings/files/{crds,rbac,webhooks,policies}.yaml  from operator/manifests
 - pizza/files/contracts/<service>.yaml    from the contracts folders, schemas and examples inline
 - tidings/files/contracts/archive.yaml    the same for the archive
 - <chart>/files/values.yaml               the default values
@@ -31,7 +31,7 @@ from tidings_plan.resources import contracts_folders, load
 
 CHARTS = Path(__file__).resolve().parent
 ROOT = CHARTS.parent
-MANIFESTS = ("crds.yaml", "rbac.yaml", "webhooks.yaml")
+MANIFESTS = ("crds.yaml", "rbac.yaml", "webhooks.yaml", "policies.yaml")
 BROKERS = tuple(sorted(path.parent.name for path in ROOT.glob("components/*/pubsub.yaml")))
 STATES = ("state-redis", "state-postgres")
 MADE = "# Made by `make charts`; do not edit.\n"

@@ -244,6 +244,8 @@ PLURALS = {
     "CustomResourceDefinition": "customresourcedefinitions",
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
     "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "EventSubscription": "eventsubscriptions",
     "EventType": "eventtypes",

@@ -113,16 +113,9 @@ def test_every_pod_is_restricted() -> None:
             assert insecure(template, token=token, any_user=name == "tidings-operator") == [], name
 
 
-@pytest.mark.parametrize(
-    ("values", "may"),
-    [
-        ({}, True),
-        ({"archive": {"suspendSubscriptions": False}}, False),
-        ({"webhooks": {"enabled": False}}, False),  # nothing would restrict the right to spec.suspend
-    ],
-)
-def test_an_archive_may_suspend_subscriptions_where_the_webhook_restricts_it(values: dict[str, Any], may: bool) -> None:
-    resources = rendered("tidings", values)
+@pytest.mark.parametrize("may", [True, False])
+def test_an_archive_may_suspend_subscriptions_unless_the_values_say_otherwise(*, may: bool) -> None:
+    resources = rendered("tidings", {} if may else {"archive": {"suspendSubscriptions": False}})
     roles, bindings = of_kind(resources, "Role"), of_kind(resources, "RoleBinding")
     assert ("archive" in roles, "archive" in bindings) == (may, may)
     settings_of = of_kind(resources, "ConfigMap")["archive-settings"]["data"]
@@ -132,6 +125,21 @@ def test_an_archive_may_suspend_subscriptions_where_the_webhook_restricts_it(val
     if may:
         rule = {"apiGroups": ["tidings.dev"], "resources": ["eventsubscriptions"], "verbs": ["list", "patch"]}
         assert roles["archive"]["rules"] == [rule]
+
+
+def test_the_policies_are_those_that_are_tested_and_two_releases_share_none() -> None:
+    written = list(yaml.safe_load_all((MANIFESTS / "policies.yaml").read_text()))
+    kinds = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
+    for kind in kinds:
+        specs = {item["metadata"]["name"]: item["spec"] for item in written if item["kind"] == kind}
+        assert {name: item["spec"] for name, item in of_kind(rendered("tidings"), kind).items()} == specs
+    apart = rendered("tidings", {"namespaces": ["a", "b"]})
+    policies, bindings = of_kind(apart, kinds[0]), of_kind(apart, kinds[1])
+    assert policies.keys() == {"tidings-replays-tidings", "tidings-archives-tidings"}
+    assert {name: item["spec"]["policyName"] for name, item in bindings.items()} == {name: name for name in policies}
+    selector = policies["tidings-replays-tidings"]["spec"]["matchConstraints"]["namespaceSelector"]
+    assert selector["matchExpressions"][0]["values"] == ["a", "b"]
+    assert "namespaceSelector" not in policies["tidings-archives-tidings"]["spec"]["matchConstraints"]
 
 
 def test_every_resource_is_valid() -> None:

@@ -38,10 +38,6 @@ APPLIERS_OF_SETS = ("kustomize-controller", "helm-controller", "helm", "argocd-c
 
 A type may come after its readers, and a rejection would prevent the readers from ever being applied.
 """
-ARCHIVE = "system:serviceaccount:{namespace}:archive"
-"""User name of a namespace's archive. RBAC cannot restrict it to `spec.suspend`, which its console changes."""
-SERVER_SET = ("managedFields", "generation", "resourceVersion")
-"""Metadata that the API server sets."""
 MENDED_BY_TIME = ("unknown-type", "unknown-version", "draft-version", "unknown-target")
 
 Part = tuple[str, Key, Any]
@@ -93,8 +89,8 @@ class Change:
     operation: Operation
     new: Any = None
     old: Any = None
-    inadmissible: tuple[Finding, ...] = ()
-    """Errors whatever the inventory has: the object cannot be read, or its user may not change it like that."""
+    unreadable: tuple[Finding, ...] = ()
+    """Reason why the new object could not be read."""
     may_be_early: bool = False
     """True if objects that it requires may be applied after it, in the same set."""
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -119,30 +115,13 @@ def read(request: Request, now: str) -> Change:
     manager = request.options.field_manager if request.options else ""
     early = request.dry_run or manager in APPLIERS_OF_SETS
     key = (request.namespace, name)
-    if known and not findings:
-        findings += _exceeded(request, known)
     return Change(request.kind.kind, key, request.operation, new, old, tuple(findings), early, status)
-
-
-def _exceeded(request: Request, resource: Any) -> Iterator[Finding]:
-    """Yield an error if an archive changes anything but `spec.suspend`."""
-    is_archive = request.user_info.username == ARCHIVE.format(namespace=request.namespace)
-    if is_archive and _without_suspend(request.object) != _without_suspend(request.old_object):
-        message = "An archive may change spec.suspend of an EventSubscription and nothing else"
-        yield resource.finding("error", "archive-suspends-only", message, "Change it as another user.")
-
-
-def _without_suspend(body: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what an archive may not change."""
-    known = body or {}
-    metadata = {name: value for name, value in known.get("metadata", {}).items() if name not in SERVER_SET}
-    return {**known, "metadata": metadata, "spec": {**known.get("spec", {}), "suspend": None}}
 
 
 def judge(change: Change, inventory: Inventory, today: date, fresh: Sequence[Part] = ()) -> Verdict:
     """Evaluate a change in the context of the inventory; `fresh` are objects that the inventory does not have yet."""
-    if change.inadmissible:
-        return Verdict(change.inadmissible)
+    if change.unreadable:
+        return Verdict(change.unreadable)
     if change.new is None and (change.kind != "EventType" or change.old is None or change.operation == "UPDATE"):
         return Verdict()
     with supposing(inventory, fresh):

@@ -139,7 +139,7 @@ class Webhooks:
             fresh: Sequence[Part] = ()
             change, verdict = await self._judged(request, fresh)
             deadline = time.monotonic() + (LEAVING if request.operation == "DELETE" else 0.0)
-            while verdict.errors and not change.inadmissible:
+            while verdict.errors and not change.unreadable:
                 # The watch may lag: do not reject because of outdated state.
                 fresh = await self._unseen(
                     {namespace for namespace in {change.key[0], *_homes(change)} if self._is_managed(namespace)}
@@ -148,7 +148,7 @@ class Webhooks:
                 if time.monotonic() >= deadline:
                     break
                 await asyncio.sleep(AGAIN)
-            if (verdict.errors or verdict.warnings) and not change.inadmissible:
+            if (verdict.errors or verdict.warnings) and not change.unreadable:
                 verdict = await self._for(request, change, verdict, fresh)
         except JudgementError as error:
             return self._unjudged(request, error)

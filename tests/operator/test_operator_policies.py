@@ -1,15 +1,19 @@
-"""An archive suspends the subscriptions of its namespace, with the rights of its chart, and changes nothing else."""
+"""The policies: an archive may suspend subscriptions and change nothing else; a replay names who asked for it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+import pytest_asyncio
 from tests.operator import shop
 from tests.operator.cluster import Cluster, path_of
-from tests.operator.webhooks import Guarded, guarded
+from tests.operator.conftest import manifest, until
+from tests.operator.webhooks import Guarded, asked, guarded
 from tests.support.charts import of_kind, rendered
 
 from tidings_archive.suspensions import Cluster as Suspensions
@@ -38,6 +42,40 @@ def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Path:
 @pytest.fixture
 def suspensions(cluster: Cluster, namespace: str, account: Path) -> Suspensions:
     return Suspensions(namespace, cluster.url, account)
+
+
+@pytest_asyncio.fixture
+async def policies(cluster: Cluster, namespace: str, account: Path) -> AsyncIterator[None]:
+    """The operator's policies, in force."""
+    made = manifest("policies")
+    for item in made:
+        await asyncio.to_thread(cluster.apply, item)
+    probe = await asyncio.to_thread(cluster.apply, shop.subscription(namespace, "probe"))
+
+    def refuses() -> bool:
+        try:
+            patched(cluster, account, probe, {"metadata": {"labels": {"looked": "yes"}}})
+        except httpx2.HTTPStatusError:
+            return True
+        cluster.patch(path_of(probe), {"metadata": {"labels": {"looked": None}}})
+        return False
+
+    try:
+        await until(refuses, "the policies are in force")
+        yield
+    finally:
+        for item in made:
+            await asyncio.to_thread(cluster.delete, path_of(item))
+        # They stay in force for a moment, in which tests that come later could not create replays.
+        await until(lambda: not _is_refused(cluster, shop.replay(namespace, "later")), "the policies are gone")
+
+
+def _is_refused(cluster: Cluster, resource: dict[str, Any]) -> str:
+    try:
+        cluster.apply(resource)
+    except httpx2.HTTPStatusError as error:
+        return str(error)
+    return ""
 
 
 def patched(cluster: Cluster, account: Path, resource: dict[str, Any], patch: dict[str, Any]) -> Any:
@@ -77,15 +115,39 @@ async def test_a_subscription_is_suspended_and_resumed(
     ],
     ids=str,
 )
-async def test_the_archive_changes_nothing_else(
-    cluster: Cluster, namespace: str, guarded: Guarded, account: Path, patch: dict[str, Any]
+@pytest.mark.usefixtures("policies")
+async def test_without_an_operator_the_archive_changes_nothing_else(
+    cluster: Cluster, namespace: str, account: Path, patch: dict[str, Any]
 ) -> None:
-    cluster.apply(shop.event_type(namespace))
-    resource = cluster.apply(shop.subscription(namespace))
-    await guarded()
-    with pytest.raises(Exception, match=r"may change spec\.suspend of an EventSubscription and nothing else"):
+    resource = await asyncio.to_thread(cluster.apply, shop.subscription(namespace))
+    with pytest.raises(
+        httpx2.HTTPStatusError, match=r"may change spec\.suspend of an EventSubscription and nothing else"
+    ):
         await asyncio.to_thread(patched, cluster, account, resource, patch)
     assert cluster.get(path_of(resource))["spec"] == resource["spec"]
+    for suspend in (True, False, None):
+        await asyncio.to_thread(patched, cluster, account, resource, {"spec": {"suspend": suspend}})
+
+
+@pytest.mark.usefixtures("policies")
+async def test_without_an_operator_a_replay_has_its_requester(cluster: Cluster, namespace: str) -> None:
+    unnamed = shop.replay(namespace)
+    del unnamed["spec"]["requestedBy"]
+    for resource in (shop.replay(namespace), unnamed, shop.replay(namespace, requestedBy="admin ")):
+        refused = await asyncio.to_thread(_is_refused, cluster, resource)
+        assert "spec.requestedBy must be the user of the request, and no operator answers" in refused
+        assert "write admin" in refused
+    assert not await asyncio.to_thread(_is_refused, cluster, shop.replay(namespace, requestedBy="admin"))
+
+
+@pytest.mark.usefixtures("policies")
+async def test_with_an_operator_a_replay_names_no_one(cluster: Cluster, namespace: str, guarded: Guarded) -> None:
+    cluster.apply(shop.event_type(namespace))
+    cluster.apply(shop.subscription(namespace))
+    await guarded()
+    for name in ("ada", ""):
+        kept, _ = await asked(cluster, shop.replay(namespace, f"again-{name}".rstrip("-"), requestedBy=name))
+        assert kept["spec"]["requestedBy"] == "admin"
 
 
 @pytest.mark.parametrize("kind", ["eventtypes", "eventreplays", "secrets", "configmaps"])
