@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, Self
@@ -29,15 +30,15 @@ class FaultProxy:
         self.port, self.target = port, target
         self._open = asyncio.Event()
         self._open.set()
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], socket.socket] = {}
+        self._listener: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._refuse()
+        self._refuse()
         await self._end_connections()
 
     @asynccontextmanager
@@ -45,47 +46,53 @@ class FaultProxy:
         """Fail like that as long as the block lasts."""
         self._open.clear()
         if mode == "cut":
-            await self._refuse()
+            self._refuse()
             await self._end_connections()
         try:
             yield
         finally:
             if mode == "cut":
-                await self._listen()
+                self._listen()
             else:
                 await self._end_connections()
             self._open.set()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, HOST, self.port)
+    def _listen(self) -> None:
+        self._listener = socket.create_server((HOST, self.port))
+        self._listener.setblocking(False)
+        # asyncio's servers accept in several steps, between which a connection belongs to nobody.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
-    async def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    def _refuse(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _end_connections(self) -> None:
-        while ending := dict(self._connections):
+        while ending := list(self._connections):
             for connection in ending:
                 connection.cancel()
             await asyncio.wait(ending)
-            for writer in ending.values():
-                await _abort(writer)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(self._connect(reader, writer))
-        self._connections[connection] = writer
-        connection.add_done_callback(self._end)
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client has left already
+            accepted, _ = listener.accept()
+            connection = asyncio.create_task(self._connect(accepted))
+            self._connections[connection] = accepted
+            connection.add_done_callback(lambda ended: self._connections.pop(ended).close())
 
-    def _end(self, connection: asyncio.Task[None]) -> None:
-        self._connections.pop(connection).transport.abort()
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, accepted: socket.socket) -> None:
         await self._open.wait()
+        reader, writer = await asyncio.open_connection(sock=accepted)
         try:
-            far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
-        except OSError:
-            return
+            with contextlib.suppress(OSError):
+                await self._connect_to_target(reader, writer)
+        finally:
+            await _abort(writer)
+
+    async def _connect_to_target(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
         ways = [asyncio.create_task(self._pass_on(reader, far_writer))]
         ways.append(asyncio.create_task(self._pass_on(far_reader, writer)))
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from tests.support.proxy import FaultProxy
@@ -60,6 +62,17 @@ async def test_a_cut_ends_connections_and_refuses_new_ones(proxy: FaultProxy) ->
     again = await connect(proxy)
     assert await ask(*again) == b"hello"
     again[1].close()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_cut_ends_connections_that_are_being_accepted(proxy: FaultProxy, steps: int) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client:
+        client.setblocking(False)
+        for _ in range(steps):  # of the loop: the connection is accepted in the meantime
+            await asyncio.sleep(0)
+        async with proxy.failing("cut"):
+            with suppress(ConnectionError):
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 60) == b""
 
 
 async def test_nothing_is_answered_during_silence(proxy: FaultProxy) -> None:
