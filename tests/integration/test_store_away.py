@@ -50,15 +50,15 @@ async def test_each_event_is_handled_once_after_the_state_store_was_away(
             ),
         ):
             await publish([encoded(envelope(number)) for number in range(10)])
-            await poll(lambda: len(shop.handled) == 10, patience=60)
+            await shop.until_handled(range(10))
             async with proxy.failing(mode):
                 await publish([encoded(envelope(number)) for number in range(10, EVENTS)])
                 await asyncio.sleep(AWAY)
                 await poll(lambda: max(shop.tried.values()) > 1, patience=60)
             await publish([encoded(envelope(number)) for number in range(EVENTS, EVENTS + 10)])
-            await poll(lambda: len(shop.handled) == EVENTS + 10, patience=120)
+            handled = await shop.until_handled(range(EVENTS + 10), patience=120)
             if broker == "redis":
                 topic = bad_events.topic_of(app)
                 await poll(lambda: pending(f"redis://{address}", [topic]) == {(topic, app): 0}, patience=60)
-        assert shop.handled == dict.fromkeys(range(EVENTS + 10), 1)
+        assert handled == dict.fromkeys(range(EVENTS + 10), 1)
         assert letters == [], "the store's absence is no event's fault"

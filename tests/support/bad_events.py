@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +104,23 @@ class Shop:
     tried: Counter[int] = field(default_factory=Counter)
     latency: dict[int, float] = field(default_factory=dict)
     hanging: int = 0
+    service: Service | None = None
+
+    async def until_handled(self, numbers: Collection[int], patience: float = 60.0) -> Counter[int]:
+        """Wait until these events are handled, and return how often each was.
+
+        An attempt that timed out may have been committed all the same: its document shows that, since nothing called it
+        back, and the next attempt found the event handled.
+        """
+        assert self.service is not None, "set by `running`"
+        committed: set[int] = set()
+        async with asyncio.timeout(patience):
+            while missing := set(numbers) - self.handled.keys() - committed:
+                for number in missing & self.tried.keys():
+                    if await self.service.execute(_find, number) is not None:
+                        committed.add(number)
+                await asyncio.sleep(0.05)
+        return Counter(dict.fromkeys(committed, 1) | self.handled)
 
     def handlers(self, topic: str) -> Handlers:
         handlers = Handlers()
@@ -139,6 +156,11 @@ class Shop:
         self.handled[sold.number] += 1
         if sold.sent:
             self.latency[sold.number] = time.time() - sold.sent
+
+
+async def _find(number: int, context: Any) -> Sale | None:
+    found: Sale | None = await context.load(Sale, f"{number}")
+    return found
 
 
 @dataclass(slots=True)
@@ -247,7 +269,7 @@ async def running(
     await daprd(reader, resources=[component, letters], app_port=archived.port)
     sidecar, policy = DaprSidecar(process.address), msgspec.convert(result.policy, Policy)
     service = Service(app, shop.handlers(topic), settings=Settings(), sidecar=sidecar, policy=policy)
-    late.app = create_app(service)
+    late.app, shop.service = create_app(service), service
     await service.start()
     try:
         yield shop, archive.letters, lambda events: publish(broker, address, topic, events)
