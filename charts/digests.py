@@ -1,4 +1,6 @@
-"""Values that pin every image of the charts by its digest, for a release: `make digests`.
+"""Values that pin the project's images in the charts by their digests, for a release: `make digests`.
+
+The charts' values have the digests of all others.
 
 Asks the registries with crane (https://github.com/google/go-containerregistry), and fails, writing nothing, where one
 cannot be asked. `helm upgrade … --values digests-pizza.yaml` then installs exactly what was looked at.
@@ -20,16 +22,15 @@ CHARTS = Path(__file__).resolve().parent
 
 
 def images(repository: str, tag: str) -> dict[str, dict[str, str]]:
-    """Return every image that each chart may start, by the path of the value that names it."""
+    """Return the project's images that each chart may start, by the path of the value that names it."""
     values = yaml.safe_load((CHARTS / "pizza/values.yaml").read_text())
     parts = [*values["services"], "simulators", "operator"]
     own = {f"image.overrides.{each}": f"{repository}/{each}:{tag}" for each in parts}
-    included = {f"{each}.image": values[each]["image"] for each in ("nats", "redis", "postgres")}
     tidings = {
         "image.override": f"{repository}/operator:{tag}",
         "archive.image.override": f"{repository}/archive:{tag}",
     }
-    return {"tidings": tidings, "pizza": {**own, **included}}
+    return {"tidings": tidings, "pizza": own}
 
 
 def pinned(image: str) -> str:
