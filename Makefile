@@ -177,7 +177,7 @@ e2e-images: images redis-image
 		-t plant-based-pizza/foreign-crm:$(TAG) tests/e2e/cluster/foreign
 	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators redis numbered foreign-billing foreign-crm $(notdir $(wildcard services/*)))
 
-# On a cluster that reaches no registry, nats must be too: make e2e NATS_IMAGE=nats:… POSTGRES_IMAGE=postgres:15.18
+# nats must be on such a cluster too.
 BACKENDS := postgres:15.18 rabbitmq:3.10.8 apache/kafka:4.4.0
 e2e-backends: venv ## PostgreSQL, RabbitMQ and Kafka under the published names, onto a kind cluster that reaches no registry
 	rm -rf .run/backends && mkdir -p .run && cp -r tests/e2e/cluster/images .run/backends && cp -rL "$$(tidings tools kafka | cut -f 2)" .run/backends/jars

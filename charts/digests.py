@@ -1,6 +1,4 @@
-"""Values that pin the project's images in the charts by their digests, for a release: `make digests`.
-
-The charts' values have the digests of all others.
+"""Values that pin every image of the charts by its digest, for a release: `make digests`.
 
 Asks the registries with crane (https://github.com/google/go-containerregistry), and fails, writing nothing, where one
 cannot be asked. `helm upgrade … --values digests-pizza.yaml` then installs exactly what was looked at.
@@ -22,15 +20,16 @@ CHARTS = Path(__file__).resolve().parent
 
 
 def images(repository: str, tag: str) -> dict[str, dict[str, str]]:
-    """Return the project's images that each chart may start, by the path of the value that names it."""
+    """Return every image that each chart may start, by the path of the value that names it."""
     values = yaml.safe_load((CHARTS / "pizza/values.yaml").read_text())
     parts = [*values["services"], "simulators", "operator"]
     own = {f"image.overrides.{each}": f"{repository}/{each}:{tag}" for each in parts}
+    included = {f"{each}.image": values[each]["image"] for each in ("nats", "redis", "postgres")}
     tidings = {
         "image.override": f"{repository}/operator:{tag}",
         "archive.image.override": f"{repository}/archive:{tag}",
     }
-    return {"tidings": tidings, "pizza": own}
+    return {"tidings": tidings, "pizza": {**own, **included}}
 
 
 def pinned(image: str) -> str:

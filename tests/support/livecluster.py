@@ -215,8 +215,7 @@ def check_images(context: str, manifest: str) -> None:
             f"images that {context} neither has nor can pull: {', '.join(sorted(missing))}. "
             "Run `make e2e-images`, which builds and loads this project's own, and `make e2e-backends` for PostgreSQL, "
             "RabbitMQ and Kafka. "
-            f"Load others with `kind load docker-image --name {context.removeprefix(KIND)} IMAGE`, "
-            "or name those that are there: make e2e NATS_IMAGE=… POSTGRES_IMAGE=…"
+            f"Load others with `kind load docker-image --name {context.removeprefix(KIND)} IMAGE`."
         )
 
 

@@ -237,12 +237,6 @@ def test_every_external_image_has_a_full_version() -> None:
     assert {item for item in named - _BASES if _unpinned(item[1])} == set()
 
 
-def test_every_external_image_of_a_chart_has_a_digest() -> None:
-    shipped = _shipped()
-    assert {image.partition(":")[0] for image in shipped} == {"nats", "redis", "postgres"}
-    assert {image for image in shipped if not re.search(r"@sha256:[0-9a-f]{64}$", image)} == set()
-
-
 def test_no_image_has_a_known_critical_vulnerability() -> None:
     assert {item for item in _named_images() if _vulnerable(item[1])} == set()
 
@@ -312,8 +306,8 @@ def test_digests_are_those_of_the_registry(chart: str, fewest: int, tmp_path: Pa
         ("true", "cannot be pinned: crane named no digest"),
         ("echo sha256:abc", "cannot be pinned: sha256:abc"),
         (
-            f"case $2 in *simulators*) echo gone >&2; exit 1;; esac; {_EVERY_DIGEST}",
-            "registry.example/pizza/simulators:1.0.0 cannot be pinned: gone",
+            f"case $2 in postgres*) echo gone >&2; exit 1;; esac; {_EVERY_DIGEST}",
+            "postgres:15.18 cannot be pinned: gone",
         ),
     ],
 )

@@ -26,12 +26,6 @@ REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.envi
 KEEP = bool(os.environ.get("E2E_KEEP"))
 REDIS_IMAGE = os.environ.get("REDIS_IMAGE", f"{REPOSITORY}/redis:{TAG}")
 """Debian's (images/redis.Dockerfile), which needs no registry; empty: the chart's."""
-IMAGES = {
-    "redis": REDIS_IMAGE,
-    "nats": os.environ.get("NATS_IMAGE", ""),
-    "postgres": os.environ.get("POSTGRES_IMAGE", ""),
-}
-"""Images by value of the chart, instead of the chart's own, for a cluster that reaches no registry."""
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
 NUMBERED = ROOT / "tests/chaos/numbered/services"
 
@@ -82,7 +76,7 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         value = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         value += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        value += [f"{name}.image={image}" for name, image in IMAGES.items() if image]
+        value += [f"redis.image={REDIS_IMAGE}"] if REDIS_IMAGE else []
         return self._install(self.apps, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *provided: str, more: tuple[str, ...]) -> str:
