@@ -28,10 +28,15 @@ class Reader(msgspec.Struct, frozen=True):
     topics: tuple[str, ...] = ()
     owner: str = ""
     contact: str = ""
+    suspended: bool = False
+
+    def shares_topic(self, other: Reader) -> bool:
+        """Return True if it is another subscription of the same app with a topic of this one."""
+        return self.name != other.name and self.app == other.app and not {*self.topics}.isdisjoint(other.topics)
 
 
 class _Map(msgspec.Struct, frozen=True):
-    subscriptions: tuple[Reader, ...] = ()
+    subscriptions: tuple[Reader, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,21 @@ def load_subscriptions(path: Path | None) -> tuple[Reader, ...]:
         return ()
 
 
+def read_subscriptions(path: Path) -> tuple[Reader, ...]:
+    """Return the subscriptions in a system map.
+
+    Raises:
+        OSError: The file cannot be read.
+        msgspec.MsgspecError: It is not a system map.
+
+    """
+    return msgspec.json.decode(path.read_bytes(), type=_Map).subscriptions
+
+
 @lru_cache(maxsize=1)
 def _read(path: Path, _changed: int) -> tuple[Reader, ...]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Map).subscriptions
+        return read_subscriptions(path)
     except msgspec.MsgspecError as error:
         log.error("archive.map_unreadable", path=str(path), error=str(error))
         return ()

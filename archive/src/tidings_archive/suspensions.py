@@ -19,6 +19,7 @@ import httpx2
 import msgspec
 from fastapi import Depends, HTTPException
 
+from tidings_archive.attribution import Reader, read_subscriptions
 from tidings_archive.settings import KUBERNETES, ArchiveSettings, settings
 
 DEADLINE = 30.0
@@ -67,20 +68,6 @@ class Suspensions(Protocol):
         """
 
 
-class _Subscription(msgspec.Struct, frozen=True):
-    name: str
-    app: str = ""
-    topics: frozenset[str] = frozenset()
-    suspended: bool = False
-
-    def shares_topic(self, other: _Subscription) -> bool:
-        return self.name != other.name and self.app == other.app and not self.topics.isdisjoint(other.topics)
-
-
-class _Map(msgspec.Struct, frozen=True):
-    subscriptions: tuple[_Subscription, ...]
-
-
 class LocalRun:
     """Subscriptions of `tidings up`: it suspends those with a file in a folder, and then writes the system map anew."""
 
@@ -114,11 +101,11 @@ class LocalRun:
         except TimeoutError:
             raise Unavailable(f"`tidings up` has not applied it within {DEADLINE:g} s: see its output") from None
 
-    def _subscriptions(self) -> tuple[_Subscription, ...]:
+    def _subscriptions(self) -> tuple[Reader, ...]:
         if self._map is None:
             raise NotConfigured("ARCHIVE_MAP is not set: name the file that `tidings up` writes, ${map}")
         try:
-            return msgspec.json.decode(self._map.read_bytes(), type=_Map).subscriptions
+            return read_subscriptions(self._map)
         except (OSError, msgspec.MsgspecError) as error:
             raise NotConfigured(f"ARCHIVE_MAP={self._map} cannot be read: {error}") from error
 

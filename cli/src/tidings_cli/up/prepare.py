@@ -61,8 +61,9 @@ class Prepared:
         """
         changed = self.system.suspending(names)
         for app in changed.apps:
-            _write_app(self.folder, app, changed.app_resources(app), changed.policy(app))
-            planned = {_file_name(resource) for resource in changed.app_resources(app)}
+            resources = changed.app_resources(app)
+            _write_app(self.folder, app, resources, changed.policy(app))
+            planned = {_file_name(resource) for resource in resources}
             for file in self.folder.resources(app).glob("subscription-*.yaml"):
                 if file.name not in planned:
                     file.unlink()
@@ -135,7 +136,7 @@ def _write(
     )
     folder.prepare(planned.data_owners, fresh=options.fresh)
     try:
-        planned = planned.suspending(folder.suspended_names)
+        planned = planned.suspending(names) if (names := folder.suspended_names) else planned
     except system.PlanRefused as error:
         report.note(
             f"all subscriptions are active, because not all in {folder.suspended} can be suspended: {error}", level=2

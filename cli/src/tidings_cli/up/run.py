@@ -272,7 +272,8 @@ class Run:
 
     async def _watch_broker(self, watch: BrokerWatch) -> None:
         """Recreate what was lost, restart sidecars that read nothing although their service is ready, and count."""
-        counted, counting = 0.0, self._broker_watch(self._system.system.suspending(()).plan)
+        everything = self._system.system.suspending(()) if self._suspended else self._system.system
+        counted, counting = 0.0, self._broker_watch(everything.plan)
         while not await self._ends_within(WATCH_INTERVAL):
             watch = self._suspend(watch)
             try:
