@@ -42,6 +42,11 @@ class Failing(Faults):
         except SidecarError as error:
             return [error] * len(events)
 
+    async def get_secret(self, store: str, name: str) -> dict[str, str]:
+        """Read a secret."""
+        with self.around("get_secret"):
+            return await self.inner.get_secret(store, name)
+
     async def get(self, key: str) -> Item | None:
         """Read."""
         with self.around("get"):

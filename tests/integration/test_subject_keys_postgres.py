@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from tidings import Service
+from tidings.dapr.client import DaprSidecar
 from tidings.errors import DefinitionError, SidecarUnavailable
 from tidings.settings import Settings
 from tidings.subject_keys import KeyStore, from_settings
 from tidings.subject_keys_postgres import KeyTable
+from tidings.testing import MemorySidecar
+from tidings_cli.testing.fixtures import StartDaprd
 
 pytestmark = pytest.mark.real
 MASTER = "m" * 32
@@ -97,7 +104,15 @@ def test_a_database_that_is_away_postpones() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tidings_keys_url": "postgresql://db/keys"}, "set TIDINGS_MASTER_KEY, too"),
+        ({"tidings_keys_url": "postgresql://db/keys"}, "set either TIDINGS_MASTER_KEY or TIDINGS_MASTER_KEY_SECRET"),
+        (
+            {
+                "tidings_keys_url": "postgresql://db/keys",
+                "tidings_master_key": MASTER,
+                "tidings_master_key_secret": "vault/tidings/key",
+            },
+            "set either TIDINGS_MASTER_KEY or TIDINGS_MASTER_KEY_SECRET",
+        ),
         ({"tidings_keys_url": "postgresql://db/keys", "tidings_master_key": "short"}, "of 32 or more"),
         ({"tidings_keys_url": "postgresql://db/keys", "tidings_keys": "/keys.db"}, "are both set"),
     ],
@@ -113,3 +128,51 @@ def test_settings_choose_the_store() -> None:
     )
     assert isinstance(chosen, KeyTable)
     assert from_settings(Settings()) is None
+
+
+async def test_the_master_key_is_read_from_a_secret_store_of_dapr(
+    url: str, tables: tuple[KeyTable, KeyTable], daprd: StartDaprd, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text(json.dumps({"tidings/personal": {"master": MASTER, "short": "x"}}))
+    component = {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": "secrets"},
+        "spec": {
+            "type": "secretstores.local.file",
+            "version": "v1",
+            "metadata": [{"name": "secretsFile", "value": str(file)}, {"name": "multiValued", "value": "true"}],
+        },
+    }
+    process = await daprd("orders", resources=[component])
+    key = tables[0].create("p-1")
+    async with DaprSidecar(process.address) as sidecar:
+        keys = KeyTable(url, secret="secrets/tidings/personal/master")
+        with pytest.raises(SidecarUnavailable, match="was not read yet from secrets/tidings/personal/master"):
+            keys.key("p-1")
+        await keys.unlock(sidecar)
+        assert keys.key("p-1") == key
+        keys.close()
+        for secret, error, message in (
+            ("secrets/tidings/personal/other", DefinitionError, "has no key other, but master, short"),
+            ("secrets/tidings/personal/short", DefinitionError, "key short, has 1 characters"),
+            ("secrets/tidings/none/master", SidecarUnavailable, "secret tidings/none in secrets"),
+            ("none/tidings/personal/master", SidecarUnavailable, "secret tidings/personal in none"),
+        ):
+            with pytest.raises(error, match=message):
+                await KeyTable(url, secret=secret).unlock(sidecar)
+
+
+async def test_a_service_postpones_until_the_secret_store_has_the_master_key(url: str) -> None:
+    settings = Settings(tidings_keys_url=url, tidings_master_key_secret="vault/tidings/master")  # type: ignore[arg-type]
+    sidecar = MemorySidecar("orders")
+    service = Service("orders", settings=settings, sidecar=sidecar)
+    await service.start()
+    await asyncio.sleep(0)
+    assert not await service.ready()
+    sidecar.secrets["vault", "tidings"] = {"master": MASTER}
+    async with asyncio.timeout(60):
+        while not await service.ready():  # noqa: ASYNC110 - readiness is polled, as by a probe
+            await asyncio.sleep(0.02)
+    await service.stop()

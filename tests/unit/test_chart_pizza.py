@@ -493,7 +493,8 @@ def test_only_what_is_kept_in_postgres_reaches_it(name: str, apps: set[str]) -> 
     assert edges == {(app, "postgres", 5432) for app in apps}
 
 
-KEYS = ("TIDINGS_KEYS_URL", "TIDINGS_MASTER_KEY")
+KEYS = {"TIDINGS_KEYS_URL": False, "TIDINGS_MASTER_KEY": True, "TIDINGS_MASTER_KEY_SECRET": True}
+"""Variables, and whether the Secret may lack them: it has one of the last two."""
 
 
 @pytest.mark.parametrize(("name", "secret"), [("personal", "pizza-postgres"), ("personal-own", SECRET)])
@@ -503,7 +504,8 @@ def test_every_service_has_the_same_keys_of_persons(name: str, secret: str) -> N
         for container in template["spec"]["containers"]:
             for item in container.get("env", ()):
                 if item["name"] in KEYS:
-                    assert item["valueFrom"]["secretKeyRef"] == {"name": secret, "key": item["name"]}
+                    optional = {"optional": True} if KEYS[item["name"]] else {}
+                    assert item["valueFrom"]["secretKeyRef"] == {"name": secret, "key": item["name"], **optional}
                     supplied.setdefault(pod, set()).add(item["name"])
     assert supplied == {service: set(KEYS) for service in SIDECARS}
 

@@ -368,7 +368,8 @@ def test_the_archive_may_use_postgres_and_own_tokens() -> None:
     for name, reference in (
         ("ARCHIVE_DATABASE_URL", {"name": "database", "key": "ARCHIVE_DATABASE_URL"}),
         ("TIDINGS_KEYS_URL", {"name": "keys", "key": "TIDINGS_KEYS_URL"}),
-        ("TIDINGS_MASTER_KEY", {"name": "keys", "key": "TIDINGS_MASTER_KEY"}),
+        ("TIDINGS_MASTER_KEY", {"name": "keys", "key": "TIDINGS_MASTER_KEY", "optional": True}),
+        ("TIDINGS_MASTER_KEY_SECRET", {"name": "keys", "key": "TIDINGS_MASTER_KEY_SECRET", "optional": True}),
         ("ARCHIVE_NOTICE_WEBHOOK", {"name": "hook", "key": "ARCHIVE_NOTICE_WEBHOOK"}),
         ("ARCHIVE_TOKEN", {"name": "mine", "key": "ARCHIVE_TOKEN"}),
         ("DAPR_API_TOKEN", {"name": "out", "key": "token"}),

@@ -116,6 +116,10 @@ class Service:
 
     async def _start(self) -> None:
         try:
+            if self._keys is not None:
+                async for attempt in stamina.retry_context(on=SidecarUnavailable, attempts=None, timeout=None):
+                    with attempt:
+                        await self._keys.unlock(self.sidecar)
             await self.outbox.start(self._scheduler.deliver)
             self.ingress.delayed.enabled = True
         except BaseException as error:

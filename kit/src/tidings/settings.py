@@ -38,6 +38,12 @@ class Settings(BaseSettings):
         description="Random text of at least 32 characters that wraps the keys in `TIDINGS_KEYS_URL`; the same for all "
         "services. Without it, personal data cannot be decrypted",
     )
+    tidings_master_key_secret: str | None = Field(
+        default=None,
+        pattern=r"^[^/]+/.+/[^/]+$",
+        description="In place of `TIDINGS_MASTER_KEY`: where a Dapr secret store, such as Vault, has this text, as "
+        "STORE/NAME/KEY: name of the secret store component, name of the secret, and key in the secret",
+    )
     tidings_instance: str = Field(
         default_factory=socket.gethostname, description="Name of this replica; must not change on restart"
     )

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tidings.dapr.port import Sidecar
 from tidings.errors import DefinitionError
 from tidings.settings import Settings
 
@@ -54,6 +55,15 @@ class KeyStore(ABC):
         existed = self._destroy(subject)
         self._kept[subject] = (None, time.monotonic() + KEPT)
         return existed
+
+    async def unlock(self, sidecar: Sidecar) -> None:  # noqa: B027 - only some stores need a secret
+        """Read what the store needs from a Dapr secret store.
+
+        Raises:
+            SidecarUnavailable: The secret cannot be read now.
+            DefinitionError: The secret does not have what the store needs.
+
+        """
 
     def close(self) -> None:  # noqa: B027 - only some stores have something to release
         """Release connections."""
@@ -154,15 +164,17 @@ def from_settings(settings: Settings) -> KeyStore | None:
         DefinitionError: The file cannot be used, a setting is missing or contradicts another, or a package is missing.
 
     """
-    url, master_key = settings.tidings_keys_url, settings.tidings_master_key
+    url, master_key, secret = settings.tidings_keys_url, settings.tidings_master_key, settings.tidings_master_key_secret
     if url is None:
         return None if settings.tidings_keys is None else KeyFile(settings.tidings_keys)
     if settings.tidings_keys is not None:
         raise DefinitionError("TIDINGS_KEYS and TIDINGS_KEYS_URL are both set: remove one")
-    if master_key is None:
-        raise DefinitionError("TIDINGS_KEYS_URL is set: set TIDINGS_MASTER_KEY, too")
+    if (master_key is None) == (secret is None):
+        raise DefinitionError(
+            "TIDINGS_KEYS_URL is set: set either TIDINGS_MASTER_KEY or TIDINGS_MASTER_KEY_SECRET, too"
+        )
     try:
         from tidings.subject_keys_postgres import KeyTable  # noqa: PLC0415 - needs optional packages
     except ImportError as error:
         raise DefinitionError("TIDINGS_KEYS_URL needs psycopg and cryptography: install tidings[personal]") from error
-    return KeyTable(url.get_secret_value(), master_key.get_secret_value())
+    return KeyTable(url.get_secret_value(), None if master_key is None else master_key.get_secret_value(), secret)

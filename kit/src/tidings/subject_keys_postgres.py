@@ -21,6 +21,7 @@ import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from tidings.dapr.port import Sidecar
 from tidings.errors import DefinitionError, SidecarUnavailable
 from tidings.subject_keys import LENGTH, KeyStore
 
@@ -49,22 +50,38 @@ class KeyTable(KeyStore):
     Args:
         url: The database; its tables are created if they are missing.
         master_key: A random text of at least 32 characters; it wraps the keys.
+        secret: Without `master_key`: where `unlock` reads it, as STORE/NAME/KEY. Until then, units of work are
+            postponed.
 
     Raises:
         DefinitionError: The master key is too short.
 
     """
 
-    def __init__(self, url: str, master_key: str) -> None:
+    def __init__(self, url: str, master_key: str | None = None, secret: str | None = None) -> None:
         super().__init__()
-        if len(master_key) < MIN_MASTER_KEY:
-            raise DefinitionError(
-                f"TIDINGS_MASTER_KEY has {len(master_key)} characters: set a random text of {MIN_MASTER_KEY} or more"
-            )
         self._url = url
-        self._master = AESGCM(hashlib.sha256(master_key.encode()).digest())
+        self._secret = secret
+        self._master = None if master_key is None else _cipher(master_key, "TIDINGS_MASTER_KEY")
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
+
+    async def unlock(self, sidecar: Sidecar) -> None:
+        """Read the master key from its secret.
+
+        Raises:
+            SidecarUnavailable: The secret cannot be read now.
+            DefinitionError: The secret has no such key, or a master key that is too short.
+
+        """
+        if self._master is None and self._secret is not None:
+            store, _, path = self._secret.partition("/")
+            name, _, key = path.rpartition("/")
+            texts = await sidecar.get_secret(store, name)
+            where = f"TIDINGS_MASTER_KEY_SECRET: secret {name} in {store}"
+            if key not in texts:
+                raise DefinitionError(f"{where} has no key {key}, but {', '.join(sorted(texts)) or 'none'}")
+            self._master = _cipher(texts[key], f"{where}, key {key},")
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
@@ -105,15 +122,20 @@ class KeyTable(KeyStore):
 
     def _wrapped(self, subject: str, key: bytes) -> bytes:
         nonce = os.urandom(_NONCE)
-        return nonce + self._master.encrypt(nonce, key, subject.encode())
+        return nonce + self._unlocked().encrypt(nonce, key, subject.encode())
 
     def _unwrapped(self, subject: str, wrapped: bytes) -> bytes:
         try:
-            return self._master.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject.encode())
+            return self._unlocked().decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject.encode())
         except InvalidTag as error:
             raise DefinitionError(
                 f"the key of {subject} was wrapped by another TIDINGS_MASTER_KEY: set the one that all services use"
             ) from error
+
+    def _unlocked(self) -> AESGCM:
+        if self._master is None:
+            raise SidecarUnavailable(f"the master key of personal data was not read yet from {self._secret}")
+        return self._master
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
@@ -144,3 +166,11 @@ class KeyTable(KeyStore):
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def _cipher(master_key: str, where: str) -> AESGCM:
+    if len(master_key) < MIN_MASTER_KEY:
+        raise DefinitionError(
+            f"{where} has {len(master_key)} characters: set a random text of {MIN_MASTER_KEY} or more"
+        )
+    return AESGCM(hashlib.sha256(master_key.encode()).digest())

@@ -27,7 +27,7 @@ _METHOD = "/dapr.proto.runtime.v1.Dapr/"
 
 
 class DaprSidecar:
-    """Publishing and state through daprd.
+    """Publishing, state and secrets through daprd.
 
     It uses the generated messages of the `dapr` package instead of `DaprClient`, whose constructor blocks for up to
     60 s while no sidecar is available, and whose transactions support neither options nor a time to live.
@@ -216,6 +216,20 @@ class DaprSidecar:
             await self._call("ExecuteStateTransaction", request)
         except CallFailed as error:
             raise self._state_error(error, [operation.key for operation in operations]) from error
+
+    async def get_secret(self, store: str, name: str) -> dict[str, str]:
+        """Return the texts of a secret in a secret store, by key.
+
+        Raises:
+            SidecarUnavailable: The sidecar or store is unavailable, has no such secret, or forbids this app to read it.
+
+        """
+        request = api_v1.GetSecretRequest(store_name=store, key=name)
+        try:
+            response = api_v1.GetSecretResponse.FromString(await self._call("GetSecret", request))
+        except CallFailed as error:
+            raise errors.of_secret(error.code, error.details, name, store) from error
+        return dict(response.data)
 
     async def ready(self, *, state: bool = True) -> bool:
         """Return True if the sidecar answers and has loaded the pub/sub component, and the store if `state` is set."""

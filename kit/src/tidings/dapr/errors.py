@@ -90,6 +90,12 @@ def of_state(code: StatusCode, text: str, keys: str, store: str) -> SidecarError
     return StateRefused(f"{what} ({code.name}){_remedy(code, store)}")
 
 
+def of_secret(code: StatusCode, text: str, name: str, store: str) -> SidecarUnavailable:
+    """Return the exception for a secret that could not be read: it may be added, or allowed for this app, later."""
+    fix = "Create the secret, and allow the app to read it: scopes of the component and of the app's Configuration"
+    return SidecarUnavailable(f"secret {name} in {store}: {text} ({code.name}). {fix}")
+
+
 def _is_unready(code: StatusCode, text: str) -> bool:
     """Return True if the sidecar itself is not set up (yet), independent of the event or key."""
     return code in _UNREADY or _mentions(text, _NO_COMPONENT)

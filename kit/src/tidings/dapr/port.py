@@ -46,7 +46,7 @@ Operation = Upsert | Delete
 
 
 class Sidecar(Protocol):
-    """Publishing and state through a sidecar. Every call has a timeout; every failure is a `SidecarError`."""
+    """Publishing, state and secrets through a sidecar. Every call has a timeout; every failure is a `SidecarError`."""
 
     async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         """Publish one CloudEvent (structured JSON); return once the broker has acknowledged it.
@@ -77,6 +77,14 @@ class Sidecar(Protocol):
             StateConflict: The condition of an etag or an `insert` does not hold. Stores with real transactions (SQLite,
                 PostgreSQL) have written nothing; **Redis has written the other operations** (see docs/decisions/0003).
             SidecarUnavailable: The outcome is unknown.
+
+        """
+
+    async def get_secret(self, store: str, name: str) -> dict[str, str]:
+        """Return the texts of a secret in a secret store, by key.
+
+        Raises:
+            SidecarUnavailable: The sidecar or store is unavailable, has no such secret, or forbids this app to read it.
 
         """
 

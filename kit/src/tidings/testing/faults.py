@@ -9,7 +9,7 @@ from typing import Literal
 
 from tidings.errors import ProcessEnd, SidecarUnavailable
 
-Call = Literal["publish", "get", "get_many", "transact"]
+Call = Literal["publish", "get", "get_many", "transact", "get_secret"]
 When = Literal["before", "after"]
 
 

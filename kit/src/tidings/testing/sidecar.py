@@ -46,6 +46,8 @@ class MemorySidecar(Faults):
         self.state = state
         self.broker = MemoryBroker() if broker is None else broker
         self.store = MemoryStore() if store is None else store
+        self.secrets: dict[tuple[str, str], dict[str, str]] = {}
+        """Secrets by names of the secret store component and of the secret."""
 
     async def publish(self, topic: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         """Publish one CloudEvent; metadata, which is for real brokers, is ignored."""
@@ -83,6 +85,13 @@ class MemorySidecar(Faults):
             if any(isinstance(operation, Upsert) and not operation.value for operation in owned):
                 raise StateRefused(f"{owned}: an empty value cannot be stored")
             self.store.transact(owned)
+
+    async def get_secret(self, store: str, name: str) -> dict[str, str]:
+        """Return a secret from `secrets`, by key."""
+        with self.around("get_secret"):
+            if (store, name) not in self.secrets:
+                raise SidecarUnavailable(f"secret {name} in {store}: MemorySidecar.secrets has no such secret")
+            return dict(self.secrets[store, name])
 
     async def ready(self, *, state: bool = True) -> bool:
         """Return True if the sidecar is up and has the component, and the state store if it is needed."""
