@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images sbom e2e e2e-images e2e-backends audit pins digests base-image redis-image pictures
+.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images server-images sbom e2e e2e-images e2e-backends audit pins digests image-pins pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ lock: ## pin every dependency anew into requirements.lock
 	uv pip compile $(addsuffix /pyproject.toml,kit plan archive $(sort $(wildcard services/*))) images/services.in \
 		--extra fastapi --extra sql --extra otlp $(SUBSET) --output-file images/services.lock
 	uv pip compile $(addsuffix /pyproject.toml,kit plan operator) $(SUBSET) --output-file images/operator.lock
+	uv pip compile images/nats.in $(SUBSET) --output-file images/nats.lock
 	uv pip compile images/debugger.in --universal --generate-hashes --no-annotate --no-header --quiet --output-file images/debugger.lock
 
 OWN := --no-emit-package tidings --no-emit-package tidings-plan --no-emit-package tidings-cli
@@ -168,18 +169,17 @@ doctor: venv ## is here what the cluster needs; if not, what mends it
 e2e: venv $(if $(REPOSITORY),,e2e-images) ## both charts on kind; another cluster must be named: CONTEXT=… REPOSITORY=registry/of/images
 	E2E_CONTEXT=$(or $(CONTEXT),current) E2E_REPOSITORY=$(or $(REPOSITORY),plant-based-pizza) E2E_TAG=$(TAG) pytest -s tests/e2e/cluster
 
-e2e-images: images redis-image
+e2e-images: images server-images
 	$(IMAGES) --build-arg BASE=plant-based-pizza/orders:$(TAG) -f tests/e2e/cluster/numbered.Dockerfile \
 		-t plant-based-pizza/numbered:$(TAG) tests/chaos/numbered/services
 	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/foreign/billing.Dockerfile \
 		-t plant-based-pizza/foreign-billing:$(TAG) tests/e2e/data/node/billing
 	docker build $(DOCKER_BUILD) -f tests/e2e/cluster/foreign/crm.Dockerfile \
 		-t plant-based-pizza/foreign-crm:$(TAG) tests/e2e/cluster/foreign
-	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators redis numbered foreign-billing foreign-crm $(notdir $(wildcard services/*)))
+	python tests/support/livecluster.py $(or $(CONTEXT),current) $(patsubst %,plant-based-pizza/%:$(TAG),operator archive simulators $(SERVERS) numbered foreign-billing foreign-crm $(notdir $(wildcard services/*)))
 
-# nats must be on such a cluster too.
-BACKENDS := postgres:15.18 rabbitmq:3.10.8 apache/kafka:4.4.0
-e2e-backends: venv ## PostgreSQL, RabbitMQ and Kafka under the published names, onto a kind cluster that reaches no registry
+BACKENDS := rabbitmq:3.10.8 apache/kafka:4.4.0
+e2e-backends: venv ## RabbitMQ and Kafka under the published names, onto a kind cluster that reaches no registry
 	rm -rf .run/backends && mkdir -p .run && cp -r tests/e2e/cluster/images .run/backends && cp -rL "$$(tidings tools kafka | cut -f 2)" .run/backends/jars
 	for image in $(BACKENDS); do name=$${image##*/}; \
 		docker build $(DOCKER_BUILD) -f .run/backends/$${name%:*}.Dockerfile -t $$image .run/backends || exit 1; done
@@ -205,16 +205,18 @@ push: venv ## push every image to REPOSITORY; .run/images has their digests
 	grep '/operator$$' .run/images/all.sha256 > .run/images/operator.sha256
 	grep -v '/operator$$' .run/images/all.sha256 > .run/images/services.sha256
 
-digests: venv ## values that pin each chart's images by digest: .run/digests/digests-{tidings,pizza}.yaml (REPOSITORY=… TAG=…; needs crane)
+digests: venv ## values that pin the project's images by digest: .run/digests/digests-{tidings,pizza}.yaml (REPOSITORY=… TAG=…; needs crane)
 	rm -rf .run/digests
-	python charts/digests.py $(or $(REPOSITORY),plant-based-pizza) $(TAG) .run/digests
+	python charts/digests.py images $(or $(REPOSITORY),plant-based-pizza) $(TAG) .run/digests
 
-base-image: venv ## the base of the images by its digest, for make images BASE=… (needs crane)
-	@python charts/digests.py base
+image-pins: venv ## the present digests of the images of others, in charts/pizza/values.yaml and images/base.txt (needs crane)
+	python charts/digests.py pins
+	python charts/sync.py
 
-# A cluster that reaches no registry has no published Redis: this is Debian's, with its corrections.
-redis-image: ## Debian's Redis as an image, for a cluster that reaches no registry
-	docker build $(DOCKER_BUILD) -f images/redis.Dockerfile -t plant-based-pizza/redis:$(TAG) images
+# A cluster that reaches no registry cannot have the published images, which the chart names by their digests.
+SERVERS := nats redis postgres
+server-images: ## NATS, Redis and PostgreSQL as images, for a cluster that reaches no registry (charts/pizza/values-local.yaml)
+	for server in $(SERVERS); do docker build $(DOCKER_BUILD) -f images/$$server.Dockerfile -t plant-based-pizza/$$server:$(TAG) . || exit 1; done
 
 sbom: venv ## what the images hold, as CycloneDX: .run/sbom/{services,operator}.cdx.json
 	mkdir -p .run/sbom

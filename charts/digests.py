@@ -1,8 +1,11 @@
-"""Values that pin every image of the charts by its digest, for a release: `make digests`.
+"""Digests of images, as the registries have them; asks with crane (https://github.com/google/go-containerregistry).
 
-Asks the registries with crane (https://github.com/google/go-containerregistry), and fails, writing nothing, where one
-cannot be asked. `helm upgrade … --values digests-pizza.yaml` then installs exactly what was looked at.
-`make base-image` names the images' base in the same way, for `make images BASE=…`.
+- `images REPOSITORY TAG FOLDER` (`make digests`) writes values that pin the project's images in each chart, for a
+  release: `helm upgrade … --values digests-pizza.yaml` then installs exactly what was tested.
+- `pins` (`make image-pins`) updates the digests of all other images in the repository: the servers of the chart pizza,
+  and the base of the images of a release.
+
+Both fail and write nothing if a registry does not answer.
 """
 
 from __future__ import annotations
@@ -17,19 +20,20 @@ from typing import Any
 import yaml
 
 CHARTS = Path(__file__).resolve().parent
+PINNED = (CHARTS / "pizza/values.yaml", CHARTS.parent / "images/base.txt")
+"""Files that name images of others by their digests."""
 
 
 def images(repository: str, tag: str) -> dict[str, dict[str, str]]:
-    """Return every image that each chart may start, by the path of the value that names it."""
+    """Return the project's images that each chart may start, by the path of the value that names it."""
     values = yaml.safe_load((CHARTS / "pizza/values.yaml").read_text())
     parts = [*values["services"], "simulators", "operator"]
     own = {f"image.overrides.{each}": f"{repository}/{each}:{tag}" for each in parts}
-    included = {f"{each}.image": values[each]["image"] for each in ("nats", "redis", "postgres")}
     tidings = {
         "image.override": f"{repository}/operator:{tag}",
         "archive.image.override": f"{repository}/archive:{tag}",
     }
-    return {"tidings": tidings, "pizza": {**own, **included}}
+    return {"tidings": tidings, "pizza": own}
 
 
 def pinned(image: str) -> str:
@@ -54,13 +58,19 @@ def _nested(values: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def base_image() -> str:
-    """Return the base of the services' images, with its digest."""
-    text = (CHARTS.parent / "images/service.Dockerfile").read_text()
-    return pinned(re.findall(r"^ARG BASE=(\S+)$", text, re.MULTILINE)[0])
+def updated(text: str) -> str:
+    """Return a text in which each pinned image has the digest that its registry has for its tag now."""
+    return re.sub(r"([\w./-]+:[\w.-]+)@sha256:[0-9a-f]{64}", lambda image: pinned(image[1]), text)
 
 
-def main(repository: str, tag: str, folder: str) -> None:
+def update_pins() -> None:
+    """Update the digests of the images of others."""
+    texts = {path: updated(path.read_text()) for path in PINNED}
+    for path, text in texts.items():
+        path.write_text(text)
+
+
+def write_values(repository: str, tag: str, folder: str) -> None:
     """Write the values of each chart into a folder."""
     charts = {
         chart: {path: pinned(image) for path, image in names.items()}
@@ -72,7 +82,7 @@ def main(repository: str, tag: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["base"]:
-        sys.stdout.write(f"{base_image()}\n")
+    if sys.argv[1:] == ["pins"]:
+        update_pins()
     else:
-        main(*sys.argv[1:])
+        write_values(*sys.argv[2:])

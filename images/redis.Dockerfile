@@ -1,4 +1,4 @@
-# Debian 12's Redis, for development on a cluster that reaches no registry; the chart names a published image.
+# Debian 12's Redis, for a cluster that reaches no registry: make server-images. The chart names a published image.
 # Debian keeps the number 7.0.15 and corrects what is known: 5:7.0.15-1~deb12u6 corrects CVE-2025-49844, and
 # 5:7.0.15-1~deb12u10 CVE-2026-81934 (the package's changelog). The build fails with an older package.
 ARG BASE=debian:bookworm-slim

@@ -213,8 +213,8 @@ def check_images(context: str, manifest: str) -> None:
     if missing:
         raise Refused(
             f"images that {context} neither has nor can pull: {', '.join(sorted(missing))}. "
-            "Run `make e2e-images`, which builds and loads this project's own, and `make e2e-backends` for PostgreSQL, "
-            "RabbitMQ and Kafka. "
+            "Run `make e2e-images`, which builds and loads this project's own with NATS, Redis and PostgreSQL, and "
+            "`make e2e-backends` for RabbitMQ and Kafka. "
             f"Load others with `kind load docker-image --name {context.removeprefix(KIND)} IMAGE`."
         )
 

@@ -26,7 +26,7 @@ def _pins(path: Path) -> dict[tuple[str, str], frozenset[str]]:
     }
 
 
-@pytest.mark.parametrize("lock", ["services", "operator"])
+@pytest.mark.parametrize("lock", ["services", "operator", "nats"])
 def test_an_image_holds_a_part_of_the_one_lock(lock: str) -> None:
     every, these = _pins(ROOT / "requirements.lock"), _pins(IMAGES / f"{lock}.lock")
     assert len(these) == len(re.findall(r"^[a-z0-9._-]+==", (IMAGES / f"{lock}.lock").read_text(), re.MULTILINE))
@@ -69,15 +69,27 @@ def test_skaffold_builds_what_the_charts_run() -> None:
     config = next(yaml.safe_load_all((ROOT / "skaffold.yaml").read_text()))
     built = {item["image"].rpartition("/")[2]: item for item in config["build"]["artifacts"]}
     services = SERVICES
-    assert built.keys() == services | {"operator", "simulators", "redis"}
+    assert built.keys() == services | {"operator", "simulators", "nats", "redis"}
     for name, artifact in built.items():
         assert (ROOT / artifact["docker"]["dockerfile"]).exists()
         for rule in artifact.get("sync", {}).get("manual", ()):
             assert list(ROOT.glob(rule["src"])), f"{name}: {rule['src']}"
     releases = {release["name"]: release for release in config["deploy"]["helm"]["releases"]}
     assert [*releases] == ["tidings", "pizza"]
-    assert releases["pizza"]["setValueTemplates"]["redis.image"] == "{{.IMAGE_FULLY_QUALIFIED_plant_based_pizza_redis}}"
+    assert _servers_built(config) == {"nats", "redis"}
+    assert _servers_built(_with_profile("ha")) == {"nats", "redis", "postgres"}
     assert {profile["name"] for profile in config["profiles"]} == {"redis", "rabbitmq", "kafka", "ha", "debug"}
+
+
+def _servers_built(config: dict[str, Any]) -> set[str]:
+    """Servers whose image skaffold builds and hands to the chart."""
+    built = {item["image"].rpartition("/")[2] for item in config["build"]["artifacts"]}
+    values = config["deploy"]["helm"]["releases"][1]["setValueTemplates"]
+    return {
+        name
+        for name in ("nats", "redis", "postgres")
+        if name in built and values.get(f"{name}.image") == f"{{{{.IMAGE_FULLY_QUALIFIED_plant_based_pizza_{name}}}}}"
+    }
 
 
 def _with_profile(name: str) -> dict[str, Any]:
@@ -144,13 +156,13 @@ def test_only_images_for_debugging_hold_a_debugger() -> None:
 
 
 def _shipped() -> set[str]:
-    """Images of others that the charts name."""
+    """Images of others that the charts start."""
+    charts = [rendered("tidings", {}), *(rendered("pizza", values) for values in VALUE_SETS.values())]
     images = {
         container["image"]
-        for values in VALUE_SETS.values()
-        for resource in rendered("pizza", values)
-        if resource["kind"] in ("Deployment", "StatefulSet", "Job")
-        for container in resource["spec"]["template"]["spec"]["containers"]
+        for resources in charts
+        for _, template in pods(resources)
+        for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", ()))
     }
     return {item for item in images if not item.startswith("plant-based-pizza/")}
 
@@ -209,11 +221,11 @@ _BASES = {
         (f"images/{name}.Dockerfile", "python:3.11-slim-bookworm")
         for name in ("operator", "archive", "service", "simulators")
     ),
-    *((f"tests/e2e/cluster/images/{name}.Dockerfile", "debian:bookworm-slim") for name in ("postgres", "rabbitmq")),
-    ("tests/e2e/cluster/images/kafka.Dockerfile", "debian:bookworm-slim"),
+    *((f"tests/e2e/cluster/images/{name}.Dockerfile", "debian:bookworm-slim") for name in ("rabbitmq", "kafka")),
     ("tests/e2e/cluster/foreign/billing.Dockerfile", "debian:bookworm-slim"),
     ("tests/e2e/cluster/foreign/crm.Dockerfile", "python:3.11-slim-bookworm"),
-    ("images/redis.Dockerfile", "debian:bookworm-slim"),
+    ("images/nats.Dockerfile", "python:3.11-slim-bookworm"),
+    *((f"images/{name}.Dockerfile", "debian:bookworm-slim") for name in ("redis", "postgres")),
 }
 """Bases of images that are built where no registry can be reached. A release names its base by digest."""
 
@@ -235,6 +247,12 @@ def test_every_external_image_has_a_full_version() -> None:
         "rabbitmq",
     }
     assert {item for item in named - _BASES if _unpinned(item[1])} == set()
+
+
+def test_every_external_image_of_a_chart_has_a_digest() -> None:
+    shipped = _shipped()
+    assert {image.partition(":")[0] for image in shipped} == {"nats", "redis", "postgres"}
+    assert {image for image in shipped if not re.search(r"@sha256:[0-9a-f]{64}$", image)} == set()
 
 
 def test_no_image_has_a_known_critical_vulnerability() -> None:
@@ -272,13 +290,15 @@ def test_the_check_sees_an_image_in_every_notation(line: str) -> None:
     assert _IMAGE_VALUE.findall(line) == ["redis:7.0.15"]
 
 
-def _digests(folder: Path, crane: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _digests(
+    folder: Path, crane: str, *arguments: str, program: Path = ROOT / "charts/digests.py"
+) -> subprocess.CompletedProcess[str]:
     """Run the pinning with a registry's client that is this shell script."""
-    program = folder / "crane"
-    program.write_text(f"#!/bin/sh\n{crane}\n")
-    program.chmod(0o755)
+    client = folder / "crane"
+    client.write_text(f"#!/bin/sh\n{crane}\n")
+    client.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    command = [sys.executable, str(ROOT / "charts/digests.py"), *arguments]
+    command = [sys.executable, str(program), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -287,7 +307,7 @@ _EVERY_DIGEST = 'echo "sha256:$(echo $2 | sha256sum | cut -c1-64)"'
 
 @pytest.mark.parametrize(("chart", "fewest"), [("pizza", 11), ("tidings", 2)])
 def test_digests_are_those_of_the_registry(chart: str, fewest: int, tmp_path: Path) -> None:
-    done = _digests(tmp_path, _EVERY_DIGEST, "registry.example/pizza", "1.0.0", str(tmp_path))
+    done = _digests(tmp_path, _EVERY_DIGEST, "images", "registry.example/pizza", "1.0.0", str(tmp_path))
     assert done.returncode == 0, done.stderr
     values = ("--values", str(tmp_path / f"digests-{chart}.yaml"))
     names = {
@@ -306,20 +326,20 @@ def test_digests_are_those_of_the_registry(chart: str, fewest: int, tmp_path: Pa
         ("true", "cannot be pinned: crane named no digest"),
         ("echo sha256:abc", "cannot be pinned: sha256:abc"),
         (
-            f"case $2 in postgres*) echo gone >&2; exit 1;; esac; {_EVERY_DIGEST}",
-            "postgres:15.18 cannot be pinned: gone",
+            f"case $2 in *simulators*) echo gone >&2; exit 1;; esac; {_EVERY_DIGEST}",
+            "registry.example/pizza/simulators:1.0.0 cannot be pinned: gone",
         ),
     ],
 )
 def test_an_image_that_cannot_be_pinned_ends_the_pinning(crane: str, reason: str, tmp_path: Path) -> None:
-    done = _digests(tmp_path, crane, "registry.example/pizza", "1.0.0", str(tmp_path / "made"))
+    done = _digests(tmp_path, crane, "images", "registry.example/pizza", "1.0.0", str(tmp_path / "made"))
     assert (done.returncode, done.stdout) == (1, "")
     assert reason in done.stderr
     assert not (tmp_path / "made").exists()
 
 
 def test_without_crane_nothing_is_pinned_in_words(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "charts/digests.py"), "base"]
+    command = [sys.executable, str(ROOT / "charts/digests.py"), "pins"]
     environment = {**os.environ, "PATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -327,19 +347,53 @@ def test_without_crane_nothing_is_pinned_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_base_has_the_digest_of_the_registry_or_none(tmp_path: Path) -> None:
-    assert re.fullmatch(r"python:3\.11\S+@sha256:[0-9a-f]{64}\n", _digests(tmp_path, _EVERY_DIGEST, "base").stdout)
-    done = _digests(tmp_path, "echo no route >&2; exit 1", "base")
-    assert (done.returncode, done.stdout) == (1, "")
+_PINNED = ("charts/pizza/values.yaml", "images/base.txt")
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answers", "fails for one"])
+def test_pins_are_updated_together_or_not_at_all(answers: bool, tmp_path: Path) -> None:
+    for name in ("charts/digests.py", *_PINNED):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    crane = _EVERY_DIGEST if answers else f"case $2 in python*) echo gone >&2; exit 1;; esac; {_EVERY_DIGEST}"
+    done = _digests(tmp_path, crane, "pins", program=tmp_path / "charts/digests.py")
+    assert (done.returncode, "python:3.11-slim-bookworm cannot be pinned: gone" in done.stderr) == (
+        int(not answers),
+        not answers,
+    )
+    for name in _PINNED:
+        before, after = (_by_digest((folder / name).read_text()) for folder in (ROOT, tmp_path))
+        assert before.keys() == after.keys() != set()
+        assert {image for image in before if before[image] != after[image]} == ({*before} if answers else set())
+
+
+def _by_digest(text: str) -> dict[str, str]:
+    return dict(re.findall(r"(\S+:\S+)@(sha256:[0-9a-f]{64})", text))
+
+
+def test_the_images_of_a_release_have_the_base_of_development_by_its_digest() -> None:
+    name, _, digest = (IMAGES / "base.txt").read_text().strip().partition("@")
+    assert f"ARG BASE={name}\n" in (IMAGES / "service.Dockerfile").read_text()
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+
+
+def test_the_local_values_name_the_images_that_are_built_here() -> None:
+    values = yaml.safe_load((ROOT / "charts/pizza/values-local.yaml").read_text())
+    version = yaml.safe_load((ROOT / "charts/pizza/Chart.yaml").read_text())["appVersion"]
+    assert values == {
+        server: {"image": f"plant-based-pizza/{server}:{version}"} for server in ("nats", "redis", "postgres")
+    }
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"TAG ?= {version}\n" in makefile
+    assert f"SERVERS := {' '.join(values)}\n" in makefile
 
 
 def test_a_release_has_a_pinned_base_and_the_values_that_pin_its_images() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     (script,) = [step["run"] for step in jobs["images"]["steps"] if "make images" in step.get("run", "")]
     lines = [line.split() for line in script.splitlines()]
-    assert ['base="$(make', "--silent", 'base-image)"'] in lines, "the step ends where the base has no digest"
     (images,) = [line for line in lines if line[:2] == ["make", "images"]]
-    assert 'BASE="$base"' in images
+    assert images[-2:] == ['BASE="$(cat', 'images/base.txt)"']
     assert ["make", "digests"] in [line[:2] for line in lines]
     assert "dist/digests-*.yaml" in jobs["release"]["steps"][-1]["run"]
     assert jobs["release"]["needs"] == "pypi"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.support.livecluster import CURRENT, Cluster, check_images, chosen, current_context, until
 
 HERE = Path(__file__).parent
@@ -24,10 +25,18 @@ ROOT = HERE.parents[2]
 CONTEXT = os.environ.get("E2E_CONTEXT", "")
 REPOSITORY, TAG = os.environ.get("E2E_REPOSITORY", "plant-based-pizza"), os.environ.get("E2E_TAG", "0.1.0")
 KEEP = bool(os.environ.get("E2E_KEEP"))
-REDIS_IMAGE = os.environ.get("REDIS_IMAGE", f"{REPOSITORY}/redis:{TAG}")
-"""Debian's (images/redis.Dockerfile), which needs no registry; empty: the chart's."""
 SYSTEM, PIZZA = "tidings-system", "pizza-e2e"
 NUMBERED = ROOT / "tests/chaos/numbered/services"
+
+
+def _server_image(server: str) -> str:
+    """Return the image of `make server-images`, or the chart's if the images come from a registry."""
+    if REPOSITORY == "plant-based-pizza":
+        return f"{REPOSITORY}/{server}:{TAG}"
+    return str(yaml.safe_load((ROOT / "charts/pizza/values.yaml").read_text())[server]["image"])
+
+
+SERVER_IMAGES = {server: _server_image(server) for server in ("nats", "redis", "postgres")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,7 +85,7 @@ class Installed:
         numbered = f"{REPOSITORY}/numbered:{TAG}"
         value = [f"image.repository={REPOSITORY}", f"image.tag={TAG}"]
         value += [f"image.overrides.{name}={numbered}" for name in ("sender", "receiver")]
-        value += [f"redis.image={REDIS_IMAGE}"] if REDIS_IMAGE else []
+        value += [f"{server}.image={image}" for server, image in SERVER_IMAGES.items()]
         return self._install(self.apps, "pizza", *value, more=("--values", str(HERE / "values.yaml"), *more))
 
     def _install(self, cluster: Cluster, chart: str, *provided: str, more: tuple[str, ...]) -> str:

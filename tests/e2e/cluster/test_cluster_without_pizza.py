@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.cluster.conftest import CONTEXT, HERE, KEEP, REDIS_IMAGE, REPOSITORY, TAG, Installed, installed_on
+from tests.e2e.cluster.conftest import CONTEXT, HERE, KEEP, REPOSITORY, SERVER_IMAGES, TAG, Installed, installed_on
 from tests.support.livecluster import Cluster, check_images, until
 from typer.testing import CliRunner, Result
 
@@ -25,7 +25,7 @@ from tidings_cli.commands import app as tidings
 from tidings_cli.programs import ensure
 
 SHOP = Template((HERE / "foreign/shop.yaml").read_text()).substitute(
-    REPOSITORY=REPOSITORY, TAG=TAG, REDIS_IMAGE=REDIS_IMAGE or "redis:7.2.16"
+    REPOSITORY=REPOSITORY, TAG=TAG, **{f"{server.upper()}_IMAGE": image for server, image in SERVER_IMAGES.items()}
 )
 OLD = "subscriptions.dapr.io,resiliencies.dapr.io"
 CRM = "http://127.0.0.1:8080"
