@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images server-images sbom e2e e2e-images e2e-backends audit pins digests image-pins pictures
+.PHONY: unit-test integration-test browser-test chaos-test coverage changelog packages push site fuzz operator-test test-fast security-test help venv lock contracts docs lint types test chaos cancellations soak run demo coupling sparse tools bench charts chart-test chart-security doctor images server-images sbom e2e e2e-images e2e-backends audit pins digests image-pins pictures
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,26 +72,27 @@ tools: venv ## daprd and whatever else the local run needs, found or built
 WORKERS ?= 4
 SEED := $(or $(SEED),$(shell date +%s))
 PYTEST = pytest --hypothesis-seed=$(SEED)
-PART = $(MAKE) --no-print-directory
-test: venv tools ## everything but the cluster: unit, contract, integration on real programs, operator, browser, chaos
+# Those that wait most, and longest, start first: the others have the cores meanwhile.
+PARTS := integration-test chaos-test browser-test $(or $(UNIT),unit-test) operator-test security-test
+test: venv tools ## everything but the cluster, three parts side by side; .run/tests has what they print (JOBS=…, UNIT=coverage)
 	@tidings tools helm kube-apiserver kubectl etcd
-	@$(call part,1/6: unit and contract tests)
-	@$(PART) coverage
-	@$(call part,2/6: attacks and fuzzing)
-	@$(PART) security-test
-	@$(call part,3/6: integration tests on real programs)
-	@$(PART) integration-test
-	@$(call part,4/6: the operator on a real API server)
-	@$(PART) operator-test
-	@$(call part,5/6: browser tests and the tutorial)
-	@$(PART) browser-test
-	@$(call part,6/6: kill each part while orders flow)
-	@$(PART) chaos-test
+	@mkdir -p .run/tests
+	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),3) --keep-going $(PARTS:%=part-%)
 
-part = printf '\n=== %s (started %s)\n' "$(1)" "$$(date +%T)"
+# A failure is named at once, and shown when its part ends. Ctrl-C ends pytest, which then writes its summary.
+part-%:
+	@echo "$$(date +%T) $* started"
+	@set -o pipefail; log=.run/tests/$*.log; \
+	$(MAKE) --no-print-directory $* PYTEST='$(PYTEST) --verbose' 2>&1 \
+		| (trap '' INT; tee $$log | grep --line-buffered -E ' (FAILED|ERROR) ' || true); code=$$?; \
+	[ $$code = 0 ] || grep -v ' PASSED ' $$log; \
+	echo "$$(date +%T) $* ended:"; grep -E '^(SKIPPED|=+ .* in [0-9.]+s)' $$log; exit $$code
 
 test-fast: venv ## unit and contract tests only, with a part of the generated examples: the inner loop
 	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --hypothesis-profile=fast
+
+unit-test: venv ## unit and contract tests
+	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis
 
 # These tests alone reach the limit; on real programs, measuring would cost more time than it adds.
 coverage: venv ## the same tests, and what they have covered: fails below the limit in pyproject.toml

@@ -38,7 +38,13 @@ def nothing_left_open() -> Iterator[None]:
     _collect_and_freeze()
 
 
+def pytest_collection() -> None:
+    """Pause the garbage collector: it would traverse what is collected again and again, for a fifth of the time."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
+    gc.enable()
     _collect_and_freeze()
 
 
