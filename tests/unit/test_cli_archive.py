@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from tests.conformance.support import PATIENCE
+from tests.support.newsroom import migrated
 from typer.testing import CliRunner, Result
 
 from tidings import Service, Settings
@@ -47,6 +48,7 @@ class Archive:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.sidecar = MemorySidecar("archive")
+        (folder / "archive.db").write_bytes(migrated())
         outbox = TableOutbox.on(f"sqlite:///{folder / 'archive.db'}", tables=upgrade)
         self.service = Service(
             "archive", handlers, settings=Settings(), sidecar=self.sidecar, outbox=outbox, policy=POLICY
@@ -63,7 +65,7 @@ class Archive:
         self._thread.start()
         self.run(self._server.start())
         while not self.run(self.service.ready()):
-            pass
+            time.sleep(0.005)
 
     def stop(self) -> None:
         self.run(self._server.stop())
