@@ -264,9 +264,10 @@ def _table(letters: list[dict[str, Any]]) -> Table:
     for column in table.columns:
         column.overflow = "fold"
     for letter in letters:
+        outcome = (letter.get("replay") or {}).get("outcome")
         cells = (
             letter["number"],
-            _state(letter),
+            f"{letter['state']} ({_MEANING[outcome]})" if outcome in _UNSOLVED else str(letter["state"]),
             letter["subscription"] or f"? ({letter['app']})",
             f"{_label(letter)} {letter['subject']}".strip(),
             letter["attempts"] or None,
@@ -280,12 +281,6 @@ def _table(letters: list[dict[str, Any]]) -> Table:
 def _replay(replay: dict[str, Any]) -> str:
     why = f": {replay['reason']}" if replay["reason"] else ""
     return f"{_MEANING.get(replay['outcome'], replay['outcome'])}{why}, sent {replay['sentAt']}"
-
-
-def _state(letter: dict[str, Any]) -> str:
-    """Return the state, with the outcome of the latest replay unless it was a success."""
-    outcome = (letter.get("replay") or {}).get("outcome")
-    return f"{letter['state']} ({_MEANING[outcome]})" if outcome in _UNSOLVED else str(letter["state"])
 
 
 def _text(value: object) -> Text:

@@ -39,7 +39,10 @@ def impact(
     else:
         for entry in impacts_:
             _show(entry)
-        output.console().print(_summary(impacts_))
+        broken = {reader.who for change in impacts_ if change.breaks for reader in change.consumers}
+        versions = f"{len(impacts_)} changed version{'s' * (len(impacts_) != 1)}"
+        advice = ". `tidings rfc new TYPE` writes a request for comments" if broken else ""
+        output.console().print(f"{versions}, {len(broken)} affected subscription{'s' * (len(broken) != 1)}{advice}")
     output.show(worst_first(inventory.findings), output.console(error=True))
     if any(entry.breaks for entry in impacts_):
         raise typer.Exit(1)
@@ -97,10 +100,3 @@ def _show(change: Impact) -> None:
         console.print(Text(f"    {reader.who} {how}: {contact}", "dim" if reader.observes else ""))
     for line in change.advice:
         console.print(Text(f"    -> {line}", "cyan"))
-
-
-def _summary(changes: list[Impact]) -> str:
-    broken = {reader.who for change in changes if change.breaks for reader in change.consumers}
-    versions = f"{len(changes)} changed version{'s' * (len(changes) != 1)}"
-    advice = ". `tidings rfc new TYPE` writes a request for comments" if broken else ""
-    return f"{versions}, {len(broken)} affected subscription{'s' * (len(broken) != 1)}{advice}"

@@ -22,7 +22,7 @@ from tidings_plan.channels import channel_of
 from tidings_plan.naming import WORDS
 from tidings_plan.resources import contracts_folders, load
 from tidings_plan.resources.did_you_mean import did_you_mean
-from tidings_plan.resources.eventtype import EventType, Version
+from tidings_plan.resources.eventtype import EventType
 
 SUFFIX = ".j2"
 SERVICES = "services"
@@ -149,12 +149,8 @@ def _consumed(root: Path, types: Mapping[str, EventType], requested: str) -> Con
     if not versions:
         raise _unusable(f"{requested} has no active version")
     newest = max(versions, key=lambda version: int(version.major))
-    return _described(kind, newest)
-
-
-def _described(kind: EventType, version: Version) -> Consumed:
-    label, schema = f"{kind.spec.type}.{version.name}", version.schema
-    if not version.examples:
+    label, schema = f"{kind.spec.type}.{newest.name}", newest.schema
+    if not newest.examples:
         raise _unusable(f"{label} has no example, which the generated test would publish: add one to its EventType")
     required = schema.get("required", ()) if isinstance(schema, dict) else ()
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
@@ -163,7 +159,7 @@ def _described(kind: EventType, version: Version) -> Consumed:
     if not keys:
         raise _unusable(f"{label} has no required field of type string that could identify a case")
     source = next(iter(kind.spec.producers), kind.spec.owner.team)
-    return Consumed(kind.spec.type, version.major, channel_of(kind, version).topic, source, keys[0])
+    return Consumed(kind.spec.type, newest.major, channel_of(kind, newest).topic, source, keys[0])
 
 
 def _unusable(problem: str) -> typer.BadParameter:

@@ -1,16 +1,14 @@
 """`tidings plan`: show the plan of the files, or the changes they would cause on a cluster."""
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import typer
 from rich.table import Table
 
-from tidings.consume.policy import SubscriptionPolicy
 from tidings.conventions import event_path
 from tidings_cli import applying, cluster, inputs, output
-from tidings_cli.cluster import Cluster, Context, Live, Namespace
+from tidings_cli.cluster import Context, Live, Namespace
 from tidings_cli.inputs import Against, Paths
 from tidings_cli.output import Format
 from tidings_plan import AppPlan, Plan, plan
@@ -39,7 +37,15 @@ def show(
             raise typer.BadParameter(
                 "not allowed with a cluster, which is the earlier state itself", param_hint="--against"
             )
-        _compare(live_cluster, chosen, output_format)
+        outcome = applying.compare(live_cluster, chosen)
+        if output_format == "json":
+            changes = [change.to_dict() for change in outcome.changes]
+            output.dump({"changes": changes, "findings": [finding.to_dict() for finding in outcome.findings]})
+        else:
+            applying.show(outcome)
+            output.show(outcome.findings, output.console(error=True))
+        if outcome.code:
+            raise typer.Exit(outcome.code)
         return
     planned = plan(load(chosen), history=inputs.history(against, chosen))
     if output_format == "json":
@@ -50,18 +56,6 @@ def show(
         console.print(f"{len(planned.topics)} topics: {', '.join(planned.topics)}", style="dim")
         output.show(planned.findings, output.console(error=True))
     output.leave(planned.findings)
-
-
-def _compare(live_cluster: Cluster, paths: list[Path], output_format: str) -> None:
-    outcome = applying.compare(live_cluster, paths)
-    if output_format == "json":
-        changes = [change.to_dict() for change in outcome.changes]
-        output.dump({"changes": changes, "findings": [finding.to_dict() for finding in outcome.findings]})
-    else:
-        applying.show(outcome)
-        output.show(outcome.findings, output.console(error=True))
-    if outcome.code:
-        raise typer.Exit(outcome.code)
 
 
 def as_dict(planned: Plan) -> dict[str, Any]:
@@ -96,22 +90,17 @@ def _table(planned: Plan) -> Table:
     for name, app in planned.apps.items():
         read: dict[tuple[str, str], list[str]] = {}
         for entry in app.policy.subscriptions:
-            read.setdefault((entry.name, _how(entry)), []).append(entry.topic)
+            rate, retry = entry.rate_limit, entry.retry
+            parts = [
+                f"to {entry.path}" if entry.path != event_path(entry.topic) else "",
+                f"{retry.max_retries} {retry.policy} retries",
+                f"{entry.max_concurrency} at once" if entry.max_concurrency else "",
+                f"{rate.events:g}/s" if rate else "",
+                f"in order of {entry.ordering.key}" if entry.ordering.mode == "key" else "",
+                "suspended" if entry.suspend else "",
+            ]
+            read.setdefault((entry.name, ", ".join(part for part in parts if part)), []).append(entry.topic)
         for (subscription, how), topics in read.items():
             shown = ", ".join(topics) if len(topics) <= MANY else f"{len(topics)} topics: {topics[0]}, …"
             table.add_row(name, subscription, shown, how)
     return table
-
-
-def _how(entry: SubscriptionPolicy) -> str:
-    """Describe what is specific to a subscription: its own path, retries, limits."""
-    rate, retry = entry.rate_limit, entry.retry
-    parts = [
-        f"to {entry.path}" if entry.path != event_path(entry.topic) else "",
-        f"{retry.max_retries} {retry.policy} retries",
-        f"{entry.max_concurrency} at once" if entry.max_concurrency else "",
-        f"{rate.events:g}/s" if rate else "",
-        f"in order of {entry.ordering.key}" if entry.ordering.mode == "key" else "",
-        "suspended" if entry.suspend else "",
-    ]
-    return ", ".join(part for part in parts if part)

@@ -91,9 +91,12 @@ def content(impacts: list[Impact], path: Path | None, today: date, sunset: date 
     """Return the values for the template as plain data; dates are ISO strings."""
     spec = impacts[0].event_type.spec
     number = _NUMBER.match(path.name) if path else None
+    changes = ", ".join(
+        f"{version} {effect}" for version, effect in dict.fromkeys((entry.version, entry.effect) for entry in impacts)
+    )
     return {
         "number": number[1] if number else None,
-        "title": _title(impacts),
+        "title": f"{spec.type}: {changes}",
         "type": spec.type,
         "owner": {"team": spec.owner.team, "contact": spec.owner.contact},
         "author": getpass.getuser(),
@@ -125,21 +128,16 @@ def _label(impact: Impact) -> str:
     return f"{impact.event_type.spec.type}.{impact.version}"
 
 
-def _title(impacts: list[Impact]) -> str:
-    changes = ", ".join(
-        f"{version} {effect}" for version, effect in dict.fromkeys((entry.version, entry.effect) for entry in impacts)
-    )
-    return f"{impacts[0].event_type.spec.type}: {changes}"
-
-
 def _change(impact: Impact) -> dict[str, Any]:
     source, target = _steps(impact)
+    old, new = (_text(version) for version in (impact.old, impact.new))
+    before, after = (version.name if version else "nothing" for version in (impact.old, impact.new))
     return {
         **impact.to_dict(),
         "from": source,
         "to": target,
         "classes": {"from": _class(impact, source), "to": _class(impact, target)},
-        "diff": _diff(impact),
+        "diff": "\n".join(unified_diff(old, new, before, after, lineterm="")),
     }
 
 
@@ -157,12 +155,6 @@ def _steps(impact: Impact) -> tuple[str, str]:
 def _class(impact: Impact, version: str) -> str:
     fact = impact.event_type.spec.type.rpartition(".")[2]
     return f"{fact[0].upper()}{fact[1:]}{version.upper()}"
-
-
-def _diff(impact: Impact) -> str:
-    old, new = (_text(version) for version in (impact.old, impact.new))
-    before, after = (version.name if version else "nothing" for version in (impact.old, impact.new))
-    return "\n".join(unified_diff(old, new, before, after, lineterm=""))
 
 
 def _text(version: Version | None) -> list[str]:

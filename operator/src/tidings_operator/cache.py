@@ -167,7 +167,11 @@ class Cache:
         known = self.objects.get(place)
         if change == "DELETED":
             if known and known.uid == metadata["uid"]:
-                self._forget(place)
+                del self.objects[place]
+                near = self._types_near(place)
+                self._touch(place, self.inventory.remove(place[0], place[1:]), near)
+                self._unweighed.discard(place[1:])
+                self.misfits.pop(place[1:], None)
             return
         if known and known.uid == metadata["uid"] and known.version >= int(metadata["resourceVersion"]):
             return
@@ -283,13 +287,6 @@ class Cache:
         touched = self.inventory.put(resource) if resource else self.inventory.remove(kind, key)
         self._touch(place, touched, near)
         self._unweigh(place)
-
-    def _forget(self, place: ObjectReference) -> None:
-        del self.objects[place]
-        near = self._types_near(place)
-        self._touch(place, self.inventory.remove(place[0], place[1:]), near)
-        self._unweighed.discard(place[1:])
-        self.misfits.pop(place[1:], None)
 
     def weigh(self, key: tuple[str, str]) -> dict[str, str]:
         """Check a type against its accepted states: return the incompatible versions and the reasons."""

@@ -86,7 +86,10 @@ def build(planned: AppPlan, subscriptions: Iterable[EventSubscription], uids: Ma
     known = {subscription.metadata.name: subscription for subscription in subscriptions}
     if not known:
         return []
-    on_topic = _by_topic(planned)
+    by_topic: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry in planned.policy.subscriptions:
+        by_topic[entry.pubsub, entry.topic].add(entry.name)
+    on_topic = {topic: frozenset(names) for topic, names in by_topic.items()}
     readers = frozenset(entry.name for entry in planned.policy.subscriptions)
     manifests = []
     for manifest in planned.subscriptions:
@@ -168,13 +171,6 @@ def _step(desired: Desired, present: Live | None, settled: tuple[str, str] | Non
         return None
     is_drift = desired.hash in (present.hash, before)
     return Step("repair" if is_drift else "update", desired, present)
-
-
-def _by_topic(planned: AppPlan) -> dict[tuple[str, str], frozenset[str]]:
-    by_topic: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for entry in planned.policy.subscriptions:
-        by_topic[entry.pubsub, entry.topic].add(entry.name)
-    return {topic: frozenset(names) for topic, names in by_topic.items()}
 
 
 def _desired(

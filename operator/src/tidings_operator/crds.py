@@ -331,7 +331,9 @@ def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
     if "$ref" in field:
         schema = _model(field["$ref"].rpartition("/")[2], models, above)
     elif "anyOf" in field:
-        schema = _either([choice for choice in field["anyOf"] if choice.get("type") != "null"], models, above)
+        # A union of several types has no structural schema: the operator checks it.
+        choices = [choice for choice in field["anyOf"] if choice.get("type") != "null"]
+        schema = _field(choices[0], models, above) if len(choices) == 1 else dict(ANY)
     else:
         schema = _plain(field, models, above)
     if "description" in field:
@@ -340,11 +342,6 @@ def _field(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str
     if default not in (None, "", [], ()):
         schema["default"] = default
     return schema
-
-
-def _either(choices: list[Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:
-    """Unwrap a single choice; a union of several types has no structural schema and is checked by the operator."""
-    return _field(choices[0], models, above) if len(choices) == 1 else dict(ANY)
 
 
 def _plain(field: Mapping[str, Any], models: Mapping[str, Any], above: tuple[str, ...]) -> Schema:

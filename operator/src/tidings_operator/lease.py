@@ -73,7 +73,13 @@ class Lease:
             return True
         lease = await self._client.get(LEASES, self._namespace, NAME)
         if lease is None:
-            return await self._create()
+            body = {
+                "apiVersion": LEASES.group_version,
+                "kind": LEASES.kind,
+                "metadata": {"name": NAME, "namespace": self._namespace},
+                "spec": self._spec({}),
+            }
+            return await self._written("POST", LEASES.path(self._namespace), body)
         if not self._is_holder(lease["spec"]) and not self._is_free(lease["spec"]):
             return False
         lease["spec"] = self._spec(lease["spec"])
@@ -101,15 +107,6 @@ class Lease:
             "renewTime": now,
             "leaseTransitions": int(before.get("leaseTransitions", 0)) + (0 if is_holder else 1),
         }
-
-    async def _create(self) -> bool:
-        body = {
-            "apiVersion": LEASES.group_version,
-            "kind": LEASES.kind,
-            "metadata": {"name": NAME, "namespace": self._namespace},
-            "spec": self._spec({}),
-        }
-        return await self._written("POST", LEASES.path(self._namespace), body)
 
     async def _put(self, lease: dict[str, Any]) -> bool:
         return await self._written("PUT", LEASES.path(self._namespace, NAME), lease)

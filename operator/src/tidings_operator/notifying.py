@@ -92,7 +92,9 @@ class Notifier:
         for notice in self._present(now) if self._may_write() else ():
             if notice.key not in self._sent and await self._post(await self._explained(notice), silent):
                 self._sent[notice.key] = now
-        self._report(silent)
+        for namespace in self._unavailable - silent:
+            LOG.info("owners in %s are notified again", namespace)
+        self._unavailable = silent
 
     async def _post(self, notice: Notice, silent: set[str]) -> bool:
         """Send a notice; return False if it must be sent again. An unavailable archive is called once per round."""
@@ -109,11 +111,6 @@ class Notifier:
                 LOG.warning("owners in %s are not notified until their archive answers: %s", notice.namespace, error)
             return False
         return True
-
-    def _report(self, silent: set[str]) -> None:
-        for namespace in self._unavailable - silent:
-            LOG.info("owners in %s are notified again", namespace)
-        self._unavailable = silent
 
     async def _explained(self, notice: Notice) -> Notice:
         """Add the message of the condition Ready, which the cache does not keep."""

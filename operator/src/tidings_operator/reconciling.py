@@ -123,7 +123,10 @@ class Reconciler:
             await self._unjudged(app, error)
             return
         if not self.queue.is_slow(key):
-            _warm(planned)
+            # Compile what a fork has compiled, so that later forks need not.
+            for subscription in planned.subscriptions:
+                for rule in subscription["spec"]["routes"].get("rules", ()):
+                    cel.check(rule["match"])
         steps = children.steps(
             desired,
             state.children,
@@ -243,7 +246,12 @@ class Reconciler:
         now = children.live(answer)
         if now.content != step.desired.hash:
             # Applying keeps fields that others have added, but the sidecar must read only ours.
-            answer = await self._client.replace(_replacement(step.desired, answer))
+            # Labels, annotations and finalizers that others have added stay.
+            metadata = {**answer["metadata"], "ownerReferences": step.desired.manifest["metadata"]["ownerReferences"]}
+            for block in ("labels", "annotations"):
+                metadata[block] = {**(metadata.get(block) or {}), **step.desired.manifest["metadata"][block]}
+            metadata.pop("managedFields", None)
+            answer = await self._client.replace({**step.desired.manifest, "metadata": metadata})
             now = children.live(answer)
         self.cache.child(now)
         state.settled[step.name] = (step.desired.hash, now.content)
@@ -374,28 +382,12 @@ def unjudged(ref: str, error: JudgementError) -> Finding:
     )
 
 
-def _warm(planned: AppPlan) -> None:
-    """Compile what a fork has compiled, so that later forks need not."""
-    for subscription in planned.subscriptions:
-        for rule in subscription["spec"]["routes"].get("rules", ()):
-            cel.check(rule["match"])
-
-
 def _failure(error: ApiError) -> Failure:
     if error.reason == "ForeignObject":
         return Failure("ForeignObject", str(error), is_final=True)
     if error.is_final:
         return Failure("Refused", f"The API server refuses it: {error}", is_final=True)
     return Failure("ApiServerFails", f"It is tried again: {error}", is_final=False)
-
-
-def _replacement(desired: Desired, existing: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the operator's part of a child with parts that others may have added (labels, annotations, finalizers)."""
-    metadata = {**existing["metadata"], "ownerReferences": desired.manifest["metadata"]["ownerReferences"]}
-    for block in ("labels", "annotations"):
-        metadata[block] = {**(metadata.get(block) or {}), **desired.manifest["metadata"][block]}
-    metadata.pop("managedFields", None)
-    return {**desired.manifest, "metadata": metadata}
 
 
 def _newly_wrong(before: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -84,7 +84,7 @@ class Replayer:
             findings = await self._reconciler.judged(key, partial(self._judgement, replay))
         except JudgementError as error:
             findings = [unjudged(replay.ref, error)]
-        target = self._target(replay)
+        target = self._reconciler.cache.inventory.subscriptions.get((_home(replay), replay.spec.target.subscription))
         if target is None or has_errors(findings):
             await self._patch_status(place, replay, {**before, "phase": "Pending"}, judged("Ready", findings, ("", "")))
             return
@@ -287,9 +287,6 @@ class Replayer:
 
     def _archive(self, replay: EventReplay) -> Archive:
         return self._archives.of(_home(replay))
-
-    def _target(self, replay: EventReplay) -> EventSubscription | None:
-        return self._reconciler.cache.inventory.subscriptions.get((_home(replay), replay.spec.target.subscription))
 
     async def _patch_status(
         self, place: ObjectReference, replay: EventReplay, status: Status, ready: Condition

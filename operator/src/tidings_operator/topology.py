@@ -457,6 +457,9 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
 
     Raises KeyError for a missing one.
     """
+    host, password = environment.get("REDIS_HOST", ""), environment.get("REDIS_PASSWORD", "")
+    brokers, tls = environment.get("KAFKA_BROKERS", ""), environment.get("KAFKA_DISABLE_TLS", "true") == "false"
+    address = Address(brokers, environment.get("KAFKA_USER", ""), environment.get("KAFKA_PASSWORD", ""), tls)
     return Settings(
         namespace=environment["TOPOLOGY_NAMESPACE"],
         component=environment["TOPOLOGY_COMPONENT"],
@@ -464,25 +467,12 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         scopes=environment.get("TOPOLOGY_SCOPES", "true") == "true",
         nats_url=environment.get("NATS_URL", ""),
         rabbitmq_url=environment.get("RABBITMQ_URL", ""),
-        kafka_url=_kafka(environment),
-        redis_url=_redis(environment),
+        kafka_url=address.url if brokers else "",
+        redis_url=f"redis://:{quote(password, safe='')}@{host}" if host else "",
         partitions=int(environment.get("TOPOLOGY_PARTITIONS", DEFAULT_PARTITIONS)),
         replicas=int(environment.get("TOPOLOGY_REPLICAS", "1")),
         ready=Path(environment.get("TOPOLOGY_READY", "/tmp/topology-ready")),  # noqa: S108 - a pod's own volume
     )
-
-
-def _redis(environment: Mapping[str, str]) -> str:
-    """Return Redis' URL from the settings of components/redis."""
-    host, password = environment.get("REDIS_HOST", ""), environment.get("REDIS_PASSWORD", "")
-    return f"redis://:{quote(password, safe='')}@{host}" if host else ""
-
-
-def _kafka(environment: Mapping[str, str]) -> str:
-    """Return Kafka's address from the settings of components/kafka."""
-    brokers, tls = environment.get("KAFKA_BROKERS", ""), environment.get("KAFKA_DISABLE_TLS", "true") == "false"
-    address = Address(brokers, environment.get("KAFKA_USER", ""), environment.get("KAFKA_PASSWORD", ""), tls)
-    return address.url if brokers else ""
 
 
 async def run() -> None:

@@ -152,15 +152,12 @@ class Webhooks:
                 verdict = await self._for(request, change, verdict, fresh)
         except JudgementError as error:
             return self._unjudged(request, error)
-        self._report(request, change, verdict)
-        metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
-        return _response(change, verdict)
-
-    def _report(self, request: Request, change: Change, verdict: Verdict) -> None:
-        """Let owners be notified of an incompatible change, with what its author is told; a dry run has no effects."""
+        # Owners are notified of an incompatible change, with what its author is told; a dry run has no effects.
         problems = [format_finding(finding) for finding in verdict.errors if finding.rule in INCOMPATIBLE]
         if self._propose and problems and change.kind == "EventType" and change.new and not request.dry_run:
             self._propose(change.new, problems, request.user_info.username)
+        metrics.ADMISSIONS.labels(change.kind, "refused" if verdict.errors else "allowed").inc()
+        return _response(change, verdict)
 
     async def _judged(self, request: Request, fresh: Sequence[Part]) -> tuple[Change, Verdict]:
         return await self._judge(lambda: self._verdict(request, fresh))

@@ -71,7 +71,9 @@ def evaluate(expression: str, event: Mapping[str, Any]) -> bool | str:
     would skip it.
     """
     for function, argument in _stricter(expression):
-        if reason := celgo.failure(function, _argument(_part(argument), event)):
+        # The evaluation fails for a macro's variable outside of the macro, for example: such a value is None.
+        result = _part(argument).eval(data={"event": as_daprd_reads(event)})
+        if reason := celgo.failure(function, None if result.type() == cel.Type.ERROR else result.value()):
             return reason
     return _result(_program(expression), event)
 
@@ -98,12 +100,6 @@ _ARITHMETIC = ("_+_", "_-_", "_*_", "_/_", "double")
 def _result(program: Any, event: Mapping[str, Any]) -> bool | str:
     value = program.eval(data={"event": as_daprd_reads(event)}).value()
     return value if isinstance(value, bool) else str(value)
-
-
-def _argument(program: Any, event: Mapping[str, Any]) -> Any:
-    """Return a value, or None if its evaluation fails, such as that of a macro's variable outside of the macro."""
-    result = program.eval(data={"event": as_daprd_reads(event)})
-    return None if result.type() == cel.Type.ERROR else result.value()
 
 
 def as_daprd_reads(value: Any) -> Any:

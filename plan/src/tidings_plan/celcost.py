@@ -36,18 +36,15 @@ def steps(tree: Tree, sizes: _Sizes | None = None) -> int:
 def _reading(tree: Tree, sizes: _Sizes) -> int:
     read = [_size(part, sizes) for part in tree.parts]
     if tree.name == "matches":
-        return read[0] * _states(str(tree.parts[-1].value))
+        # The work per byte of input is the size of the pattern with its repetitions expanded.
+        pattern = str(tree.parts[-1].value)
+        states = len(pattern)
+        for least, most in _REPEATED.findall(pattern):
+            states *= max(int(least), int(most or 1), 1)
+        return read[0] * states
     if tree.name in _READ_WHOLE:
         return sum(read)
     return min(read, default=0)
-
-
-def _states(pattern: str) -> int:
-    """Return the work per input byte: the size of a pattern with its repetitions expanded."""
-    states = len(pattern)
-    for least, most in _REPEATED.findall(pattern):
-        states *= max(int(least), int(most or 1), 1)
-    return states
 
 
 def _size(tree: Tree, sizes: _Sizes) -> int:

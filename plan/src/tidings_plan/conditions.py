@@ -77,7 +77,16 @@ def probe(selection: Selection, event_type: EventType, channels: list[Channel]) 
         return []  # a malformed route cannot be evaluated
     majors = {channel.major for channel in channels}
     events = [
-        _event(event_type, version.major, data)
+        {
+            "specversion": "1.0",
+            "id": "0",
+            "source": "probe",
+            "type": event_type.spec.type,
+            "version": version.major,
+            "time": "2026-01-01T00:00:00Z",
+            "datacontenttype": "application/json",
+            "data": data,
+        }
         for version in event_type.spec.versions
         if version.major in majors
         for data in _samples(version.schema, version.examples)
@@ -119,20 +128,6 @@ def _whole(selection: Selection) -> list[Finding]:
     wholes = [rule.match for rule in rules_of(selection) if rule.match]
     at = (*selection.at, "filters")
     return [finding for match in wholes for finding in _rejected(selection.subscription, cel.check(match), at)]
-
-
-def _event(event_type: EventType, major: str, data: Any) -> dict[str, Any]:
-    """Build a sample event with the minimal envelope."""
-    return {
-        "specversion": "1.0",
-        "id": "0",
-        "source": "probe",
-        "type": event_type.spec.type,
-        "version": major,
-        "time": "2026-01-01T00:00:00Z",
-        "datacontenttype": "application/json",
-        "data": data,
-    }
 
 
 def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:

@@ -29,7 +29,13 @@ def of_selection(selection: Selection, read: list[Channel], inventory: Inventory
         rivals = _readers(selection, channel, inventory) if consumer.is_fixed or consumer.is_alone else []
         rivals += _named_alike(selection, consumer, queue, inventory)
         if senior := _first(selection, rivals, (consumer.broker, queue), inventory, today):
-            yield _shared(selection, channel, consumer, senior)
+            other = ownership.named(senior.subscription, selection.subscription)
+            message = (
+                f"{other} and it would share a consumer at the broker, because the component {channel.pubsub} calls it "
+                f"{consumer.name}: each event of {channel.topic} would reach only one of them"
+            )
+            fix = f"Set {{appID}}{':' if consumer.separator else ''} as the name of the consumer in {channel.pubsub}."
+            yield selection.finding("error", "shared-consumer", message, fix, at=("type",))
             return
 
 
@@ -37,16 +43,6 @@ def _with_replays(app: str, read: list[Channel]) -> list[Channel]:
     """Return the channels with those of the app's replays, which it reads through the same components."""
     components = {channel.pubsub: channel for channel in read}
     return [*read, *(replace(channel, topic=replay_topic(app)) for channel in components.values())]
-
-
-def _shared(selection: Selection, channel: Channel, consumer: Consumer, senior: Selection) -> Finding:
-    other = ownership.named(senior.subscription, selection.subscription)
-    message = (
-        f"{other} and it would share a consumer at the broker, because the component {channel.pubsub} calls it "
-        f"{consumer.name}: each event of {channel.topic} would reach only one of them"
-    )
-    fix = f"Set {{appID}}{':' if consumer.separator else ''} as the name of the consumer in {channel.pubsub}."
-    return selection.finding("error", "shared-consumer", message, fix, at=("type",))
 
 
 def _readers(selection: Selection, channel: Channel, inventory: Inventory) -> list[Selection]:

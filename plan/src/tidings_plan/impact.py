@@ -160,7 +160,9 @@ def _impact(
     new = now.get(name)
     if effect in ("added", "drafted"):
         # An added version has no consumers yet: the consumers of the previous version are affected.
-        before = _before(name, now)
+        major = int(name.removeprefix("v"))
+        older = [version for version in now.values() if int(version.major) < major and version.state in _PUBLISHED]
+        before = max(older, key=lambda version: int(version.major), default=None)
         concerned = readers(event_type, before.name, inventory) if before else []
         differences = _differences("None", [before], new) if before else []
         return Impact(event_type, name, effect, before, new, tuple(differences), tuple(concerned))
@@ -173,13 +175,6 @@ def _impact(
         ]
     differing = _differences(mode, compared, new) if effect == "changed" else []
     return Impact(event_type, name, effect, old, new, tuple(differing), tuple(readers(event_type, name, inventory)))
-
-
-def _before(name: str, versions: dict[str, Version]) -> Version | None:
-    """Return the previous published version, or None."""
-    major = int(name.removeprefix("v"))
-    older = [version for version in versions.values() if int(version.major) < major and version.state in _PUBLISHED]
-    return max(older, key=lambda version: int(version.major), default=None)
 
 
 def _differences(mode: Compatibility, olds: Sequence[Version], new: Version | None) -> list[Difference]:

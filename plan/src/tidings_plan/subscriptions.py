@@ -57,7 +57,10 @@ def merged(
     if readers[0].spec.consumer.kit:
         bulk_subscribe = bulk_subscribe or _acknowledged_entries(readers, concurrent=concurrent)
     raw = readers[0].spec.consumer.kit and not rules
-    return _subscription(app, namespace, channel, routes, _dead_letters(app, readers), bulk_subscribe, raw=raw)
+    # With the kit, daprd's own dead letters are events that the kit never received: they go to the app's topic.
+    first = readers[0].spec
+    own = None if first.consumer.kit else first.delivery.dead_letter.topic
+    return _subscription(app, namespace, channel, routes, own or dead_letter_topic(app), bulk_subscribe, raw=raw)
 
 
 def parallel(readers: list[Selection], components: list[str]) -> list[str]:
@@ -155,16 +158,6 @@ def disagreement(subscription: EventSubscription, other: EventSubscription) -> I
         yield subscription.finding(
             "warning", "conflicting-policies", message, "Request it in both or in neither.", at=place
         )
-
-
-def _dead_letters(app: str, readers: list[Selection]) -> str:
-    """Return the topic for daprd's own dead letters.
-
-    With the kit, they are events that the kit never received, and they go to the app's topic.
-    """
-    first = readers[0].spec
-    own = None if first.consumer.kit else first.delivery.dead_letter.topic
-    return own or dead_letter_topic(app)
 
 
 def _bulk(readers: list[Selection]) -> dict[str, Any] | None:

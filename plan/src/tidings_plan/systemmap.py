@@ -71,9 +71,11 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             terms[entry.name] = entry
     for (name, is_observed), types in reads.items():
         rate, consumer = terms[name].rate_limit, inventory.subscriptions[namespace, name].spec.consumer
+        # An archive serves one namespace: with a single one, app ids need not include it.
+        is_alone = len({other.namespace for other in planned.apps.values()}) == 1
         yield {
             "name": name,
-            "app": _app_id(app, planned),
+            "app": planned.apps[app].app if is_alone else app,
             "owner": consumer.owner,
             "contact": consumer.contact,
             "pattern": is_observed,
@@ -85,12 +87,6 @@ def _subscriptions(app: str, inventory: Inventory, planned: Plan) -> Iterator[Js
             },
             "topics": sorted(topics[name, is_observed]),
         }
-
-
-def _app_id(app: str, planned: Plan) -> str:
-    """Return the id of an app, with its namespace only if the plan has several: an archive serves one of them."""
-    is_alone = len({other.namespace for other in planned.apps.values()}) == 1
-    return planned.apps[app].app if is_alone else app
 
 
 def _deprecated(event_type: EventType, subscriptions: list[JsonObject]) -> Iterator[JsonObject]:

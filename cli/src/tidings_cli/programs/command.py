@@ -24,14 +24,6 @@ def _known(names: list[str] | None) -> list[str]:
     return names or list(LOCAL_RUN)
 
 
-def _table() -> Table:
-    table = Table("program", "version", "where")
-    for program in PROGRAMS.values():
-        version = program.version if program.pinned else f"{program.version} or newer"
-        table.add_row(program.name, version, str(locate(program.name) or "[dim]not here yet[/]"))
-    return table
-
-
 def tools(
     names: Annotated[list[str] | None, typer.Argument(callback=_known, help=_BY_DEFAULT)] = None,
     *,
@@ -39,7 +31,11 @@ def tools(
 ) -> None:
     """Get the programs that run next to the services: from PATH, the cache, their releases, or built from source."""
     if show:
-        Console(soft_wrap=True).print(_table())
+        table = Table("program", "version", "where")
+        for program in PROGRAMS.values():
+            version = program.version if program.pinned else f"{program.version} or newer"
+            table.add_row(program.name, version, str(locate(program.name) or "[dim]not here yet[/]"))
+        Console(soft_wrap=True).print(table)
         return
     stderr = Console(stderr=True, soft_wrap=True)
     try:

@@ -79,19 +79,15 @@ def module_sums(programs: Iterable[Program], folder: Path) -> set[str]:
             lines |= {f"{path} {version} {result['Sum']}", f"{path} {version}/go.mod {result['GoModSum']}"}
         if module.wrapped:
             source = downloaded(module.path, f"v{program.version}", folder)["Dir"]
-            lines |= _graph(program, module, Path(source), folder)
+            tree = folder / module.wrapped.removesuffix(".mod")
+            if not tree.exists():
+                tree.mkdir()
+                (tree / "go.mod").write_text(wrapper((Path(source) / "go.mod").read_text(), module, program.version))
+            for target in TARGETS:
+                _go("list", "-deps", module.package, folder=tree, GOOS=target["os"], GOARCH=target["arch"])
+            (FOLDER / module.wrapped).write_text((tree / "go.mod").read_text())
+            lines |= set((tree / "go.sum").read_text().splitlines())
     return lines
-
-
-def _graph(program: Program, module: GoModule, source: Path, folder: Path) -> set[str]:
-    tree = folder / module.wrapped.removesuffix(".mod")
-    if not tree.exists():
-        tree.mkdir()
-        (tree / "go.mod").write_text(wrapper((source / "go.mod").read_text(), module, program.version))
-    for target in TARGETS:
-        _go("list", "-deps", module.package, folder=tree, GOOS=target["os"], GOARCH=target["arch"])
-    (FOLDER / module.wrapped).write_text((tree / "go.mod").read_text())
-    return set((tree / "go.sum").read_text().splitlines())
 
 
 def release_sums(programs: Iterable[Program]) -> Iterator[str]:

@@ -87,14 +87,6 @@ def require_https(request: httpx2.Request) -> None:
         raise ProgramError(f"{request.url} is not HTTPS", remedy="report it to your network administrator")
 
 
-def _unpack(archive: Path, member: str, into: Path) -> None:
-    with tarfile.open(archive) as tar:
-        content = tar.extractfile(member)
-        if content is None:
-            raise ProgramError(f"{archive.name} holds no file {member}", remedy="report it: the pinned table is wrong")
-        into.write_bytes(content.read())
-
-
 def download(program: Program, release: Release, folder: Path) -> Path:
     """The program, fetched into `folder`.
 
@@ -118,5 +110,10 @@ def download(program: Program, release: Release, folder: Path) -> Path:
     if not release.member:
         return archive
     unpacked = folder / program.name
-    _unpack(archive, _filled(release.member, program), unpacked)
+    member = _filled(release.member, program)
+    with tarfile.open(archive) as tar:
+        content = tar.extractfile(member)
+        if content is None:
+            raise ProgramError(f"{archive.name} holds no file {member}", remedy="report it: the pinned table is wrong")
+        unpacked.write_bytes(content.read())
     return unpacked

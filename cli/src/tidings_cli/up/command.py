@@ -109,7 +109,16 @@ def _check(options: Options, console: Console) -> None:
 async def _until_stopped(ready_to_start: Prepared, view: View) -> None:
     run = Run(ready_to_start, view)
     stop = asyncio.Event()
-    _on_signals(run, stop, view)
+
+    def request_stop() -> None:
+        if stop.is_set():
+            view.note("killing all processes", level=2)
+            run.kill_all()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, request_stop)
     showing = asyncio.create_task(view.show(lambda: run.state))
     showing.add_done_callback(lambda _task: stop.set())  # the terminal is gone
     starting = asyncio.create_task(_start(run, view))
@@ -153,15 +162,3 @@ async def _report_pending(run: Run, view: View) -> None:
                 view.note(
                     f"waiting for {process.name} ({process.state}): {process.problem or process.last_exit}", level=2
                 )
-
-
-def _on_signals(run: Run, stop: asyncio.Event, view: View) -> None:
-    def request_stop() -> None:
-        if stop.is_set():
-            view.note("killing all processes", level=2)
-            run.kill_all()
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, request_stop)

@@ -18,7 +18,10 @@ CURRENT_USER = "-"
 def main(parent: str, user: str, program: str, *arguments: str) -> None:
     """Execute `program` under the account `user`; exit if the process `parent` has ended."""
     if user != CURRENT_USER:
-        _switch_user(user)
+        account = pwd.getpwnam(user)
+        os.initgroups(user, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which resets it
     if os.getppid() != int(parent):
@@ -28,13 +31,6 @@ def main(parent: str, user: str, program: str, *arguments: str) -> None:
         os.execvp(program, [program, *arguments])  # noqa: S606  # this is the point
     except OSError as error:
         sys.exit(f"cannot start {program}: {error.strerror}")
-
-
-def _switch_user(user: str) -> None:
-    account = pwd.getpwnam(user)
-    os.initgroups(user, account.pw_gid)
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -110,26 +110,22 @@ def parse_line(line: str) -> Entry:
             fields = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             return Entry(1, line)
-        return _of_fields(fields)
+        message = next((key for key in MESSAGE_KEYS if key in fields), "")
+        correlation = next((str(fields[key]) for key in CORRELATION_KEYS if fields.get(key)), "")
+        hidden = {message, *CORRELATION_KEYS, *HIDDEN_KEYS}
+        return Entry(
+            LEVELS.get(str(fields.get("level", "info")).lower(), 1),
+            str(fields.get(message, "")),
+            correlation,
+            tuple(
+                (key, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+                for key, value in fields.items()
+                if key not in hidden
+            ),
+            next((match[1] for key in TIME_KEYS if (match := CLOCK.search(str(fields.get(key, ""))))), ""),
+        )
     word = line.partition(":")[0].strip("[] ").lower()
     return Entry(LEVELS.get(word, 3 if line.startswith("Traceback") else 1), line)
-
-
-def _of_fields(fields: Mapping[str, Any]) -> Entry:
-    message = next((key for key in MESSAGE_KEYS if key in fields), "")
-    correlation = next((str(fields[key]) for key in CORRELATION_KEYS if fields.get(key)), "")
-    hidden = {message, *CORRELATION_KEYS, *HIDDEN_KEYS}
-    return Entry(
-        LEVELS.get(str(fields.get("level", "info")).lower(), 1),
-        str(fields.get(message, "")),
-        correlation,
-        tuple(
-            (key, value if isinstance(value, str) else msgspec.json.encode(value).decode())
-            for key, value in fields.items()
-            if key not in hidden
-        ),
-        next((match[1] for key in TIME_KEYS if (match := CLOCK.search(str(fields.get(key, ""))))), ""),
-    )
 
 
 def worth_showing(entry: Entry, role: Role, *, verbose: bool) -> bool:

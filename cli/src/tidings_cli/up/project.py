@@ -153,7 +153,15 @@ def complete(root: Path, project: Project) -> Home:
     ]
     services += [service for name, service in declared.items() if name not in folders]
     for service in services:
-        _check_folder(root, service)
+        if not service.folder:
+            raise ProjectError(
+                f"service {service.name}: no folder in `folders` has this name; "
+                "set its `folder:`, or remove it from `services`"
+            )
+        if not (root / service.folder).is_dir():
+            raise ProjectError(
+                f"service {service.name}: the folder {root / service.folder} does not exist; correct its `folder:`"
+            )
     order = {name: index for index, name in enumerate(declared)}
     services.sort(key=lambda service: (order.get(service.name, len(order)), service.name))
     return Home(root, project, tuple(services))
@@ -161,18 +169,6 @@ def complete(root: Path, project: Project) -> Home:
 
 def _with_folder(service: Service, folder: Path) -> Service:
     return service if service.folder else msgspec.structs.replace(service, folder=folder.as_posix())
-
-
-def _check_folder(root: Path, service: Service) -> None:
-    if not service.folder:
-        raise ProjectError(
-            f"service {service.name}: no folder in `folders` has this name; "
-            "set its `folder:`, or remove it from `services`"
-        )
-    if not (root / service.folder).is_dir():
-        raise ProjectError(
-            f"service {service.name}: the folder {root / service.folder} does not exist; correct its `folder:`"
-        )
 
 
 def check_code(home: Home, service: Service) -> None:

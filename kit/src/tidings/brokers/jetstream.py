@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from nats.js import JetStreamContext
-    from nats.js.api import ConsumerInfo, StreamInfo
 
     from tidings.brokers.positions import Key, Reader
 
@@ -251,15 +250,11 @@ async def observe(
                 continue
             bound |= {(consumer.name, topic) for consumer in consumers if consumer.push_bound}
             if topic in (stream.config.subjects or ()):  # otherwise, somebody recreated it for another subject
-                positions[topic, 0] = _position(topic, wanted, stream, consumers)
+                first = max(stream.state.first_seq, 1)  # 0 as long as nothing was published
+                acknowledged = {item.name: item.ack_floor.stream_seq + 1 for item in consumers if item.ack_floor}
+                following = next_numbers(topic, wanted, acknowledged, first)
+                positions[topic, 0] = Position(first, stream.state.last_seq + 1, following, str(stream.created))
     return positions, sorted(wanted - bound)
-
-
-def _position(topic: str, readers: Iterable[Reader], stream: StreamInfo, consumers: Iterable[ConsumerInfo]) -> Position:
-    first = max(stream.state.first_seq, 1)  # 0 as long as nothing was published
-    acknowledged = {item.name: item.ack_floor.stream_seq + 1 for item in consumers if item.ack_floor}
-    following = next_numbers(topic, readers, acknowledged, first)
-    return Position(first, stream.state.last_seq + 1, following, str(stream.created))
 
 
 async def _silent(_error: Exception) -> None:

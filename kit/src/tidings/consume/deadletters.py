@@ -119,16 +119,7 @@ def encode_dead_letters(failed: FailedDelivery, max_event: int) -> Iterator[byte
 
     All variants have the same id; shortened ones carry the original size.
     """
-    failure = _failure(failed)
-    whole = _encode_in_full(failed, failure) if failed.readable else _encode_shortened(failed, failure, None)
-    yield whole
-    for limit in (max_event, *_SHORTER_SIZES):
-        if len(whole) > limit:
-            yield _encode_shortened(failed, failure, limit)
-
-
-def _failure(failed: FailedDelivery) -> dict[str, str]:
-    return {
+    failure = {
         "id": failed.identity,
         "originalid": failed.envelope.id,
         "failurereason": clean(failed.outcome.reason),
@@ -139,6 +130,11 @@ def _failure(failed: FailedDelivery) -> dict[str, str]:
         "failurefirst": timestamp(datetime.fromtimestamp(failed.first, UTC)),
         "failurelast": timestamp(),
     }
+    whole = _encode_in_full(failed, failure) if failed.readable else _encode_shortened(failed, failure, None)
+    yield whole
+    for limit in (max_event, *_SHORTER_SIZES):
+        if len(whole) > limit:
+            yield _encode_shortened(failed, failure, limit)
 
 
 def _encode_in_full(failed: FailedDelivery, failure: dict[str, str]) -> bytes:

@@ -97,9 +97,6 @@ class InFlightDeduplication:
         if key in self._in_flight:
             # Shielded: cancelling the duplicate must not cancel the shared outcome.
             return await asyncio.shield(self._in_flight[key])
-        return await self._first(key, handle)
-
-    async def _first(self, key: str, handle: Callable[[], Awaitable[Outcome]]) -> Outcome:
         result: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = result
         outcome: Outcome = Postponed("the first delivery of this event was cancelled")  # unless it completes

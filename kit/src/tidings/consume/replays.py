@@ -53,7 +53,20 @@ class ReplayReports:
         Return `Postponed` if that is not possible now, so that the event is redelivered. If the broker rejects the
         report, the replay stays unconfirmed, which the archive shows.
         """
-        report = _report(envelope, subscription, outcome, unread=unread)
+        name: ReplayOutcome = "handled"
+        if isinstance(outcome, DeadLetter):
+            name = "failed"
+        elif isinstance(outcome, Drop):
+            name = "unread" if unread else "dropped"
+        reason = clean(getattr(outcome, "reason", ""))
+        report = RecordReplayOutcome(
+            replay_id=envelope.replayid,
+            event_id=envelope.id,
+            source=envelope.source,
+            subscription=subscription,
+            outcome=name,
+            reason=reason,
+        )
         topic = message_type(RecordReplayOutcome).topic
         try:
             await self.sidecar.publish(topic, _encode(self.app, envelope, report))
@@ -64,23 +77,6 @@ class ReplayReports:
                 "replay.report_rejected", replay_id=report.replay_id, event_id=report.event_id, reason=clean(error)
             )
         return Done()
-
-
-def _report(envelope: Envelope, subscription: str, outcome: Outcome, *, unread: bool) -> RecordReplayOutcome:
-    name: ReplayOutcome = "handled"
-    if isinstance(outcome, DeadLetter):
-        name = "failed"
-    elif isinstance(outcome, Drop):
-        name = "unread" if unread else "dropped"
-    reason = clean(getattr(outcome, "reason", ""))
-    return RecordReplayOutcome(
-        replay_id=envelope.replayid,
-        event_id=envelope.id,
-        source=envelope.source,
-        subscription=subscription,
-        outcome=name,
-        reason=reason,
-    )
 
 
 def _encode(app: str, envelope: Envelope, report: RecordReplayOutcome) -> bytes:

@@ -158,7 +158,10 @@ class Runner:
         except AlreadyHandled:  # in a batch, perhaps only some were: `Batcher` then attempts them individually
             return Retry("some messages of the batch have been handled before") if delivery.batch_members else Done()
         except BaseException as error:  # noqa: BLE001 - the boundary: any error of a handler is an outcome
-            self._note_cancelled(error, delivery)
+            if isinstance(error, asyncio.CancelledError):
+                if len(self._cancelled) >= _MAX_CANCELLED:
+                    self._cancelled.clear()
+                self._cancelled.add(delivery.envelope.identity)
             return _redacted(outcome_of_error(error, handler.name, delivery.attempt, retry), delivery)
         else:
             if self._cancelled:
@@ -166,12 +169,6 @@ class Runner:
             return _redacted(_with_retry_limit(outcome, handler, delivery, retry), delivery)
         finally:
             handling.reset(token)
-
-    def _note_cancelled(self, error: BaseException, delivery: DeliveryContext) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            if len(self._cancelled) >= _MAX_CANCELLED:
-                self._cancelled.clear()
-            self._cancelled.add(delivery.envelope.identity)
 
 
 def _checked(handler: Handler) -> Callable[[Any, Any], Awaitable[Outcome]]:

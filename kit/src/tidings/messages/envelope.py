@@ -186,7 +186,14 @@ def decode(body: bytes) -> Envelope:
         check_texts(envelope)
     if envelope.version:
         _version(envelope.version)
-    return _normalise(envelope)
+    changes: dict[str, object] = {}
+    if envelope.time and (time := normalise_time(envelope.time)) != envelope.time:
+        changes["time"] = time
+    if envelope.data_base64:
+        changes |= _binary(envelope)
+    if envelope.eventid and envelope.id.startswith(DAPR_OUTBOX):
+        changes |= {"id": envelope.eventid, "eventid": ""}
+    return msgspec.structs.replace(envelope, **changes) if changes else envelope
 
 
 def _check_whole(body: bytes) -> tuple[bool, bytes]:
@@ -244,17 +251,6 @@ def _version(text: str) -> str:
     if not _VERSION.fullmatch(text):
         raise _malformed(f"version must be 1 to {MAX_VERSION}, not {_shown(text)}")
     return text
-
-
-def _normalise(envelope: Envelope) -> Envelope:
-    changes: dict[str, object] = {}
-    if envelope.time and (time := normalise_time(envelope.time)) != envelope.time:
-        changes["time"] = time
-    if envelope.data_base64:
-        changes |= _binary(envelope)
-    if envelope.eventid and envelope.id.startswith(DAPR_OUTBOX):
-        changes |= {"id": envelope.eventid, "eventid": ""}
-    return msgspec.structs.replace(envelope, **changes) if changes else envelope
 
 
 def _read_any(body: bytes) -> Envelope:

@@ -165,25 +165,21 @@ def decode(kind: MessageType, version: int, data: bytes | msgspec.Raw) -> Any:
 
     """
     if version == kind.version:
-        return _decode(kind, data)
+        content = bytes(data)
+        if not content:
+            raise MalformedEvent(f"{kind.label}: the event has no data in JSON")
+        try:
+            message = _parse(kind.model, content)
+        except _UNFIT as error:
+            message = _parse_unusual_times(kind, content, error)
+        if b"-" in content and (_SUSPICIOUS.search(content) or b"\\" in content):
+            _check_moments(kind, message)
+        return message
     for source, function in kind.upcasts.values():
         older = message_type(source)
         if version in older.versions():
             return function(decode(older, version, data))
     raise KeyError(version)
-
-
-def _decode(kind: MessageType, data: bytes | msgspec.Raw) -> Any:
-    content = bytes(data)
-    if not content:
-        raise MalformedEvent(f"{kind.label}: the event has no data in JSON")
-    try:
-        message = _parse(kind.model, content)
-    except _UNFIT as error:
-        message = _parse_unusual_times(kind, content, error)
-    if b"-" in content and (_SUSPICIOUS.search(content) or b"\\" in content):
-        _check_moments(kind, message)
-    return message
 
 
 # Raised by msgspec, pydantic, and a class's own validation for values that do not fit.

@@ -100,7 +100,7 @@ def encrypt(model: Any, data: bytes, source: str, event_id: str) -> tuple[bytes,
     seal = None if key is None else _sealer(key, _bound_to(source, event_id))
     for container, step, value in marks.personal(message, data):
         container[step] = MASK if seal is None else PREFIX + seal(value)
-    return _encoded(message), subject
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode(), subject
 
 
 def decrypt(envelope: Envelope) -> bytes | msgspec.Raw:
@@ -453,10 +453,6 @@ def _bound_to(source: str, event_id: str) -> bytes:
 
 def _bound_to_document(name: str) -> bytes:
     return f"document {name}".encode()
-
-
-def _encoded(message: Any) -> bytes:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _sealer(key: bytes, bound_to: bytes) -> Callable[[str], str]:

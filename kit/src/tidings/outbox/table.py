@@ -196,18 +196,15 @@ class TableOutbox:
             StateConflict: Conflict with another transaction (deadlock, serialization failure).
 
         """
-        await self._serving()
-        async with self.database.connect() as connection:
-            if delivery.key is not None:
-                await _remember(connection, delivery, self._lease.handling(now.timestamp()))
-            yield SqlContext(delivery, now, self._max_event, connection, self._lease, self._relay, self._schedules)
-
-    async def _serving(self) -> None:
         try:
             async with asyncio.timeout(self.database.deadline):
                 await self._opened.wait()
         except TimeoutError as error:
             raise SidecarUnavailable("the outbox has not started, because its database has not answered yet") from error
+        async with self.database.connect() as connection:
+            if delivery.key is not None:
+                await _remember(connection, delivery, self._lease.handling(now.timestamp()))
+            yield SqlContext(delivery, now, self._max_event, connection, self._lease, self._relay, self._schedules)
 
     # -- parked messages ----------------------------------------------------------------------------------------
 

@@ -80,7 +80,10 @@ class Lease:
         async with self._keeping, self._database.transaction(durable=False) as connection:
             kept = await self._renew(connection, now)
             lane = self.lane if self.lane in kept else await self._new_lane(connection, now)
-            emptied = await self._let_go(connection, lane, now)
+            # Release empty adopted lanes; if an old transaction still adds a row to one, it is adopted again.
+            empty = sa.and_(lanes.c.run == self._run, lanes.c.lane != lane, ~_holds_something)
+            leave = sa.update(lanes).where(empty).values(until=now).returning(lanes.c.lane)
+            emptied = set((await connection.execute(leave)).scalars())
             gained = await self._adopt(connection, now, former_self=former_self)
             await connection.execute(sa.delete(lanes).where(lanes.c.until < now - _ABANDONED_AFTER, ~_holds_something))
             inherited = sa.select(sa.func.count()).where(outbox.c.lane.in_(gained))
@@ -100,14 +103,10 @@ class Lease:
         lane: int = (await connection.execute(insert.returning(lanes.c.lane))).scalar_one()
         return lane
 
-    async def _let_go(self, connection: AsyncConnection, lane: int, now: float) -> set[int]:
-        """Release empty adopted lanes; if an old transaction still adds a row to one, it is adopted again."""
-        empty = sa.and_(lanes.c.run == self._run, lanes.c.lane != lane, ~_holds_something)
-        leave = sa.update(lanes).where(empty).values(until=now).returning(lanes.c.lane)
-        return set((await connection.execute(leave)).scalars())
-
     async def _adopt(self, connection: AsyncConnection, now: float, *, former_self: bool) -> set[int]:
-        free = sa.or_(lanes.c.until <= now, lanes.c.lane.in_(await self._silent(connection)))
+        foreign = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
+        leases = {row.lane: float(row.until) for row in await connection.execute(foreign)}
+        free = sa.or_(lanes.c.until <= now, lanes.c.lane.in_(list(self._renewals.silent(leases))))
         if former_self:
             free = sa.or_(free, lanes.c.instance == self._instance)
         orphans = (
@@ -123,11 +122,6 @@ class Lease:
             log.info("outbox.adopted", lanes=sorted(gained))
             await self._set_dues(connection, gained)
         return gained
-
-    async def _silent(self, connection: AsyncConnection) -> list[int]:
-        foreign = sa.select(lanes.c.lane, lanes.c.until).where(lanes.c.run != self._run)
-        leases = {row.lane: float(row.until) for row in await connection.execute(foreign)}
-        return list(self._renewals.silent(leases))
 
     async def _set_dues(self, connection: AsyncConnection, gained: set[int]) -> None:
         """Limit due times in these lanes to now plus the requested wait, because their clock may have been wrong."""

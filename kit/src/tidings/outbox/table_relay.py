@@ -205,17 +205,14 @@ class Relay:
         while True:
             if not self._lease.holds:
                 await self.renew()
-            rows = await self._read(lane, after, now)
+            values = {"lane": lane, "after": after, "now": now, "batch": BATCH}
+            rows = [Row(*row) for row in await self._database.run_single(_batch, values, write=False)]
             count = await self._publish([row for row in rows if row.waits_for is None])
             went += count
             self._blocked |= any(row.waits_for not in {None, lane} for row in rows)
             if len(rows) < BATCH or self._unavailable:
                 return went
             after = rows[-1].id
-
-    async def _read(self, lane: int, after: int, now: float) -> list[Row]:
-        values = {"lane": lane, "after": after, "now": now, "batch": BATCH}
-        return [Row(*row) for row in await self._database.run_single(_batch, values, write=False)]
 
     async def _publish(self, rows: Sequence[Row]) -> int:
         """Publish rows and remove them on success; return the number of published rows."""

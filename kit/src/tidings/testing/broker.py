@@ -191,7 +191,11 @@ class MemoryBroker:
             consumer.waiting = deque(sorted([*consumer.parked, *consumer.waiting]))
             consumer.parked.clear()
         for _ in range(MAX_DELIVERIES):
-            await self._rest()
+            # Let tasks that handlers started continue; if nothing is queued, run the registered work.
+            await asyncio.sleep(0)
+            if self._next() is None:
+                for work in self._busy:
+                    await work()
             following = self._next()
             if following is None:
                 return
@@ -199,13 +203,6 @@ class MemoryBroker:
         raise Unsettled(
             f"not settled after {MAX_DELIVERIES} deliveries, {len(self.stuck())} pending: is there a loop of events?"
         )
-
-    async def _rest(self) -> None:
-        """Let tasks that handlers started continue; if nothing is queued, run the registered work."""
-        await asyncio.sleep(0)
-        if self._next() is None:
-            for work in self._busy:
-                await work()
 
     def _next(self) -> _Consumer | None:
         consumers = self._consumers.values()

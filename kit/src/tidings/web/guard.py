@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -90,7 +89,10 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _secure(message)
+                headers = [*message.get("headers", ())]
+                present = {name.lower() for name, _ in headers}
+                headers += [header for header in _HEADERS if header[0] not in present]
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -235,10 +237,3 @@ class BoundedBody:
 def _too_large(most: int) -> HTTPException:
     detail = f"the request body exceeds {most} bytes; send a smaller one"
     return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, _CLOSE)
-
-
-def _secure(message: dict[str, Any] | Message) -> None:
-    headers = [*message.get("headers", ())]
-    present = {name.lower() for name, _ in headers}
-    headers += [header for header in _HEADERS if header[0] not in present]
-    message["headers"] = headers

@@ -39,6 +39,7 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
     )
     names = _channel_names(places)
     used = {name for place in places for name in carried[place]}
+    common = messages.common_messages()
     return {
         "asyncapi": VERSION,
         "info": {
@@ -50,7 +51,10 @@ def document(inventory: Inventory, planned: Plan, *, title: str, version: str, a
         "channels": {names[place]: _channel(place, carried[place], typed) for place in sorted(places)},
         "operations": _operations(apps, names, carried),
         "components": {
-            "messages": _messages(used, typed),
+            "messages": {
+                schemas.component_name(name): messages.message(*typed[name]) if name in typed else common[name]
+                for name in sorted(used)
+            },
             "messageTraits": {messages.TRAIT: messages.trait()},
             "schemas": _schemas(used, typed),
         },
@@ -154,14 +158,6 @@ def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: s
     if action == "receive" and entries:
         operation["x-subscriptions"] = [{"name": entry.name, "path": entry.path} for entry in entries]
     return operation
-
-
-def _messages(used: Iterable[str], typed: _Typed) -> dict[str, Any]:
-    common = messages.common_messages()
-    return {
-        schemas.component_name(name): messages.message(*typed[name]) if name in typed else common[name]
-        for name in sorted(used)
-    }
 
 
 def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:

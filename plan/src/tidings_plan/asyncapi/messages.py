@@ -98,11 +98,16 @@ def message(event_type: EventType, version: Version) -> dict[str, Any]:
         {"name": f"example{place}", "payload": _envelope(event_type, version, data)}
         for place, data in enumerate(version.examples, 1)
     ]
+    ends = version.deprecation
+    warning = ""
+    if ends:
+        instead = f" Read {ends.alternative} instead." if ends.alternative else ""
+        warning = f"Deprecated from {ends.effective}, removed on {ends.removal}.{instead}"
     return {
         "name": label,
         "title": label,
         "summary": spec.description or label,
-        **({"description": text} if (text := _description(version)) else {}),
+        **({"description": text} if (text := " ".join(filter(None, (version.description, warning)))) else {}),
         "tags": [{"name": tag} for tag in (spec.intent.lower(), spec.classification.lower(), version.state.lower())],
         "traits": [_trait()],
         "payload": {"allOf": [reference(CLOUD_EVENT), payload]},
@@ -116,15 +121,6 @@ def _attribute(name: str) -> dict[str, str]:
 
 def _trait() -> dict[str, str]:
     return {"$ref": f"#/components/messageTraits/{TRAIT}"}
-
-
-def _description(version: Version) -> str:
-    ends = version.deprecation
-    warning = ""
-    if ends:
-        instead = f" Read {ends.alternative} instead." if ends.alternative else ""
-        warning = f"Deprecated from {ends.effective}, removed on {ends.removal}.{instead}"
-    return " ".join(filter(None, (version.description, warning)))
 
 
 def _envelope(event_type: EventType, version: Version, data: Any) -> dict[str, Any]:

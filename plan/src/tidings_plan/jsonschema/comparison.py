@@ -149,7 +149,8 @@ class Comparison:
 
     def _reasons(self, way: Way, reader: Node) -> Iterable[Problem]:
         if way.values is not None:
-            return _values(way.values, reader)
+            refused = [value for value in way.values if accepts(value, reader) is not True]
+            return [Problem("", f"may be {_list(refused)}, which the reader does not know")] if refused else ()
         if not way.types <= reader.types:
             names = _type_names(way.types), _type_names(reader.types)
             return [Problem("", f"is {names[0]} for the writer, {names[1]} for the reader")]
@@ -244,11 +245,6 @@ def _first(reasons: Iterable[Problem]) -> Problems:
 def _severity(reasons: Problems) -> tuple[bool, int]:
     """Order alternatives: the one whose type is right explains more than the one with the fewest reasons."""
     return (any(not reason.field and reason.message.startswith("is ") for reason in reasons), len(reasons))
-
-
-def _values(values: Iterable[Any], reader: Node) -> Iterable[Problem]:
-    refused = [value for value in values if accepts(value, reader) is not True]
-    return [Problem("", f"may be {_list(refused)}, which the reader does not know")] if refused else ()
 
 
 def _list(values: Iterable[Any], none: str = "no value") -> str:

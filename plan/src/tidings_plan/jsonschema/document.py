@@ -123,7 +123,12 @@ def read(schema: Any) -> Node:
 def _graph(text: str) -> Node:
     # From a text, so that no part of the schema is one object in two places, as it can be with YAML's aliases.
     schema = json.loads(text)
-    draft, validator = _dialect(schema)
+    named = schema.get("$schema", DEFAULT_DIALECT)
+    known = _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
+    if known is None:
+        fix = f"Write one of {', '.join(_DIALECTS)}."
+        raise Unreadable([Fault(("$schema",), f"names an unknown dialect, {_short(named)}", fix)])
+    draft, validator = known
     try:
         wrong = _against(validator, schema, ())
     except RecursionError:
@@ -167,15 +172,6 @@ def _no_json(value: Any) -> tuple[str, str] | None:
         is_finite = abs(value) < 10**300 if isinstance(value, int) else math.isfinite(value)
         return None if is_finite else ("is a number that no double can hold", "Write a smaller number.")
     return f"is {type(value).__name__}, which JSON does not know", "Write it as a text, in quotes."
-
-
-def _dialect(schema: Mapping[str, Any]) -> tuple[int, type[Validator]]:
-    named = schema.get("$schema", DEFAULT_DIALECT)
-    known = _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
-    if known is None:
-        fix = f"Write one of {', '.join(_DIALECTS)}."
-        raise Unreadable([Fault(("$schema",), f"names an unknown dialect, {_short(named)}", fix)])
-    return known
 
 
 def _against(validator: type[Validator], schema: Any, at: Path) -> list[Fault]:

@@ -49,7 +49,9 @@ def explain(
     if missing := _MISSING.match(message):
         text = f"{spell((*at, *inner, missing[1]))} is missing"
         return inner, Finding("error", "missing-field", text, f"Add {missing[1]}.", origin.at(*at, *inner))
-    value, spelled = _value_at(data, inner), spell((*at, *inner))
+    for step in inner:
+        data = data[step]
+    value, spelled = data, spell((*at, *inner))
     text, fix = _wrong(message, spelled, value, _type_at(kind, inner))
     return inner, Finding("error", "wrong-value", text, fix, origin.at(*at, *inner))
 
@@ -89,12 +91,6 @@ def _wrong(message: str, field: str, value: Any, kind: Any) -> tuple[str, str]:
 def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
-
-
-def _value_at(data: Any, path: Path) -> Any:
-    for step in path:
-        data = data[step]
-    return data
 
 
 def _unwrap(kind: Any) -> list[Any]:

@@ -86,7 +86,11 @@ class Collaborators:
         settings = self._settings
 
         async def send(name: str, url: str, message: object) -> None:
-            await self._post_event(name, url, message, await service.execute(_encode, message, **metadata))
+            # The endpoint is the one that a sidecar would call, and it answers once the event has been handled.
+            address = f"{url}{event_path(message_type(type(message)).topic)}"
+            answer = await self._call(name, "POST", address, await service.execute(_encode, message, **metadata))
+            if answer.get("status") != "SUCCESS":
+                raise Unanswered(name, f"POST {address} answered {answer}")
 
         await send("payments", settings.payments_url, publishing.payment(order, placing.payment_token))
         payment = await self._get("payments", f"{settings.payments_url}/payments/{order.order_id}")
@@ -101,13 +105,6 @@ class Collaborators:
         await self._get("loyalty", f"{settings.loyalty_url}/members/{order.customer.customer_id}")
         await send("notifications", settings.notifications_url, publishing.email(order, "orderConfirmed"))
         return order
-
-    async def _post_event(self, name: str, url: str, message: object, event: bytes) -> None:
-        """Post an event to the endpoint that a sidecar would call, and wait until it has been handled."""
-        address = f"{url}{event_path(message_type(type(message)).topic)}"
-        answer = await self._call(name, "POST", address, event)
-        if answer.get("status") != "SUCCESS":
-            raise Unanswered(name, f"POST {address} answered {answer}")
 
     async def _get(self, name: str, address: str) -> dict[str, Any]:
         return await self._call(name, "GET", address)

@@ -81,17 +81,6 @@ def payment(order: Order, token: str) -> TakePayment:
 
 def email(order: Order, template: Template, **more: str) -> SendEmail:
     """Return the command that sends an e-mail. Its id makes each template go out once per order."""
-    return SendEmail(
-        email_id=f"{order.order_id}-{template}",
-        customer_id=order.customer.customer_id,
-        to=order.customer.email,
-        template=template,
-        order_id=order.order_id,
-        parameters={**_parameters(order), **more},
-    )
-
-
-def _parameters(order: Order) -> dict[str, str]:
     parameters = {
         "name": order.customer.name,
         "items": ", ".join(f"{line.quantity} x {line.name}" for line in order.lines),
@@ -103,4 +92,11 @@ def _parameters(order: Order) -> dict[str, str]:
     if order.cancellation is not None:
         reason = order.cancellation.reason
         parameters |= {"reason": reason.value, "explanation": EXPLANATIONS[reason]}
-    return parameters
+    return SendEmail(
+        email_id=f"{order.order_id}-{template}",
+        customer_id=order.customer.customer_id,
+        to=order.customer.email,
+        template=template,
+        order_id=order.order_id,
+        parameters={**parameters, **more},
+    )
