@@ -18,7 +18,10 @@ from playwright.async_api import Locator, Page, expect
 from pydantic import SecretStr
 from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
+from tests.support.personal import PLACED, USER_HEADER, receive_personal_event
 
+from tidings.messages import personal
+from tidings.subject_keys import KeyFile
 from tidings_archive.settings import ArchiveSettings
 from tidings_archive.tables import dead_letters
 
@@ -393,6 +396,33 @@ async def test_the_proxys_header_identifies_the_user(newsroom: Newsroom, visit: 
     await newsroom.sent("pickup", 1)
     await page.get_by_text("Who did what").click()
     await expect(page.locator(".deeds li")).to_contain_text("ada@example.org")
+
+
+async def test_personal_data_is_shown_to_listed_users_on_request(
+    newsroom: Newsroom, visit: Open, tmp_path: Path
+) -> None:
+    personal.use(KeyFile(tmp_path / "keys.db"))
+    try:
+        await receive_personal_event(newsroom)
+        newsroom.settings = ArchiveSettings(
+            map=newsroom.map, user_header=USER_HEADER, personal_readers=frozenset({"ada@example.org"})
+        )
+        page = await visit(f"{newsroom.url}/events")
+        button = page.get_by_role("button", name="Show personal data")
+        await page.locator("[data-event] summary").click()
+        await expect(page.locator("[data-event] pre")).to_contain_text("encrypted:v1:")
+        await expect(button).to_have_count(0)
+        await page.context.set_extra_http_headers({USER_HEADER: "ada@example.org"})
+        await page.reload()
+        await page.locator("[data-event] summary").click()
+        await button.click()
+        await expect(page.locator("[data-event] pre")).to_contain_text(PLACED.name)
+        await expect(button).to_have_count(0)
+        await page.goto(f"{newsroom.url}/audit")
+        await expect(page.locator("main")).to_contain_text("ada@example.org")
+        await expect(page.locator("main")).to_contain_text("personal data")
+    finally:
+        personal.use(None)
 
 
 async def test_all_that_match_are_sent_at_a_rate_and_it_is_ended_while_it_runs(newsroom: Newsroom, visit: Open) -> None:

@@ -1,13 +1,17 @@
 """Permissions to change something in the archive, and the names in its audit."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 from pydantic import SecretStr, ValidationError
 from tests.support.newsroom import Newsroom
+from tests.support.personal import PLACED, USER_HEADER, receive_personal_event
 
+from tidings.messages import personal
+from tidings.subject_keys import KeyFile
 from tidings_archive.settings import ArchiveSettings
 
 NOBODY: dict[str, str] = {}
@@ -119,3 +123,45 @@ async def test_users_have_roles(newsroom: Newsroom) -> None:
             headers = {"Authorization": "Bearer t", "X-User": user}
             assert (await http.get("/deadletters", headers=headers)).status_code == 200
             assert (await http.post("/deadletters/1/discard", json=discard, headers=headers)).status_code == status
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[KeyFile]:
+    result = KeyFile(tmp_path / "keys.db")
+    personal.use(result)
+    yield result
+    personal.use(None)
+
+
+async def test_only_listed_users_read_personal_data_and_each_reading_is_recorded(
+    newsroom: Newsroom, keys: KeyFile
+) -> None:
+    event_id = await receive_personal_event(newsroom)
+    newsroom.settings = ArchiveSettings(
+        token=SecretStr("t"),
+        user_header=USER_HEADER,
+        operators=frozenset({"ada", "bob"}),
+        personal_readers=frozenset({"ada", "eve"}),
+    )
+    path = f"/decrypted-events/{event_id}"
+    token = {"Authorization": "Bearer t"}
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+        refused = ((NOBODY, 401), (token, 403), *((token | {USER_HEADER: name}, 403) for name in ("bob", "eve")))
+        for headers, status in (*refused, ({USER_HEADER: "ada"}, 401)):
+            assert (await http.post(path, headers=headers)).status_code == status, headers
+            assert not (await http.get("/console/me", headers=headers)).json()["personal"]
+        ada = token | {USER_HEADER: "ada"}
+        assert (await http.get("/console/me", headers=ada)).json()["personal"]
+        for stored in (await http.get("/events", headers=ada), await http.get(f"/events/{event_id}", headers=ada)):
+            assert PLACED.name not in stored.text
+        (event,) = (await http.post(path, headers=ada)).json()["events"]
+        assert event["data"] == msgspec.to_builtins(PLACED)
+        assert (await http.post("/decrypted-events/none", headers=ada)).status_code == 404
+        (entry,) = (await http.get("/audit", headers=ada)).json()["entries"]
+        assert (entry["who"], entry["action"], entry["target"]) == ("ada", "read", f"event/{event_id}")
+        keys.destroy(PLACED.person_id)
+        (event,) = (await http.post(path, headers=ada)).json()["events"]
+        assert event["data"] == msgspec.to_builtins(PLACED) | {"name": "***"}
+        personal.use(None)
+        answer = await http.post(path, headers=ada)
+        assert (answer.status_code, "TIDINGS_KEYS" in answer.text) == (409, True)

@@ -2,8 +2,9 @@
 
 The archive stores no passwords. `ARCHIVE_TOKEN` is required to change something; `ARCHIVE_VIEWER_TOKEN`, if it is set,
 to read. `ARCHIVE_USER_HEADER` names the header in which an authenticating proxy passes the user; `ARCHIVE_OPERATORS`
-lists the users who may change something. Set the token together with the header: with the header alone, clients that
-bypass the proxy can forge names. An archive serves one namespace: its tokens and users have rights in no other one.
+lists the users who may change something, and `ARCHIVE_PERSONAL_READERS` those of them who may read personal data. Set
+the token together with the header: with the header alone, clients that bypass the proxy can forge names. An archive
+serves one namespace: its tokens and users have rights in no other one.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ Role = Literal["operator", "viewer", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client: its user name where a proxy provides it, its role, and what it lacks to change something."""
+    """A client: its user name where a proxy provides it, its role, and what it lacks to change something.
+
+    `reads_personal` is True if it may read personal data in plain text.
+    """
 
     name: str | None
     role: Role
     missing: str | None
+    reads_personal: bool = False
 
     def authorize_change(self, claimed: str) -> str:
         """Return the name for the audit log of a change: the proxy's, otherwise the claimed one.
@@ -47,6 +52,18 @@ class Client:
             status = HTTPStatus.FORBIDDEN if self.role == "viewer" and self.name else HTTPStatus.UNAUTHORIZED
             raise HTTPException(status, self.missing, headers={"WWW-Authenticate": "Bearer"})
         return self.name or claimed
+
+    def authorize_personal(self) -> str:
+        """Return the user's name for the audit log of a reading of personal data.
+
+        Raises:
+            HTTPException: 403 for all other clients.
+
+        """
+        if not self.reads_personal or self.name is None:
+            detail = "ARCHIVE_PERSONAL_READERS lists the users of ARCHIVE_USER_HEADER who may read personal data"
+            raise HTTPException(HTTPStatus.FORBIDDEN, detail)
+        return self.name
 
     def authorize_read(self) -> None:
         """Check that the client may read.
@@ -91,7 +108,7 @@ def identify_client(request: Request, chosen: Annotated[ArchiveSettings, Depends
         return Client(None, "viewer", f"sign in first: no proxy provides a user in {chosen.user_header}")
     if name and chosen.operators and name not in chosen.operators:
         return Client(name, "viewer", f"{name} is a viewer: ARCHIVE_OPERATORS lists the users who may change something")
-    return Client(name or None, "operator", None)
+    return Client(name or None, "operator", None, name in chosen.personal_readers)
 
 
 def _has_token(request: Request, token: SecretStr) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AwareDatetime, Field, StringConstraints
+from sqlalchemy import RowMapping
 
 from tidings.fastapi import CurrentService
 from tidings.messages.envelope import MAX_ATTRIBUTE
 from tidings.outbox.sql import Database
-from tidings.outbox.table import TableOutbox
-from tidings_archive import access, audit_log, event_queries, fulltext, responses
+from tidings.outbox.table import SqlContext, TableOutbox
+from tidings_archive import access, audit_log, event_queries, forgetting, fulltext, responses
+from tidings_archive.access import CurrentClient
 from tidings_archive.audit_log import AuditEntry
 from tidings_archive.domain.selection import Selection, SelectionError, TypePattern
 from tidings_archive.replays import MAX_REPLAY_ID
@@ -102,11 +105,37 @@ async def get_events(
 @router.get("/events/{event_id}", summary="Get an event", response_model=responses.Versions)
 async def get_event(event_id: Text, database: CurrentDatabase) -> dict[str, Any]:
     """Return an event in every version in which it was published; 404 if it does not exist."""
+    return {"events": [event_queries.to_json(row) for row in await _versions(database, event_id)]}
+
+
+async def _versions(database: Database, event_id: str) -> Sequence[RowMapping]:
     async with database.connect(write=False) as connection:
         versions = await event_queries.find_versions(connection, event_id)
     if not versions:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"the archive has no event {event_id}")
-    return {"events": versions}
+    return versions
+
+
+@router.post(
+    "/decrypted-events/{event_id}", summary="Get an event with its personal data", response_model=responses.Versions
+)
+async def post_personal(
+    event_id: Text, database: CurrentDatabase, client: CurrentClient, service: CurrentService
+) -> dict[str, Any]:
+    """Return an event with its personal data in plain text, and write this to the audit log.
+
+    403 for users without this right, and 409 if the archive has no keys. Data of forgotten persons is `***`.
+    """
+    by = client.authorize_personal()
+    with http_errors({forgetting.NoKeys: HTTPStatus.CONFLICT}):
+        forgetting.keys()
+    rows = await _versions(database, event_id)
+
+    async def record_reading(_: object, context: SqlContext) -> None:
+        await audit_log.record(context.connection, context.now, by, "read", f"event/{event_id}", "personal data")
+
+    await service.execute(record_reading, None)
+    return {"events": await asyncio.to_thread(lambda: [event_queries.to_json(row, decrypted=True) for row in rows])}
 
 
 @router.get("/counts", summary="Count events by type")

@@ -48,6 +48,7 @@ class Me(BaseModel):
     namespace: str = Field(description="Namespace that this archive serves; empty outside of Kubernetes")
     missing: str | None = Field(description="Why the client may not change anything; null: it may")
     token: bool = Field(description="Whether the archive asks for a token")
+    personal: bool = Field(description="Whether the client may read personal data in plain text")
     hint: str = Field(description="How to get the token")
 
 
@@ -71,6 +72,7 @@ async def get_me(client: CurrentClient, chosen: Chosen) -> Me:
         namespace=chosen.namespace,
         missing=client.missing,
         token=chosen.token is not None,
+        personal=client.reads_personal,
         hint=chosen.token_hint,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tidings.messages.envelope import MAX_DEPTH, UNREADABLE
+from tidings.errors import MalformedEvent
+from tidings.messages import personal
+from tidings.messages.envelope import MAX_DEPTH, UNREADABLE, decode
 from tidings_archive import fulltext
 from tidings_archive.domain.selection import Selection, TypePattern
 from tidings_archive.storage import MAX_NUMBER, original_body
@@ -175,10 +177,10 @@ def _latest_of_each(
     return sa.select(sa.union_all(*branches).subquery()) if branches else sa.select(seq).where(sa.false())
 
 
-async def find_versions(connection: AsyncConnection, identity: str) -> list[dict[str, Any]]:
-    """Return an event in every version in which it was published."""
+async def find_versions(connection: AsyncConnection, identity: str) -> Sequence[sa.RowMapping]:
+    """Return the rows of an event in every version in which it was published, for `to_json`."""
     query = sa.select(*READABLE).where(events.c.id == identity).order_by(events.c.version, events.c.seq)
-    return [to_json(row) for row in (await connection.execute(query)).mappings()]
+    return (await connection.execute(query)).mappings().all()
 
 
 async def count_by_type(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> dict[str, int]:
@@ -192,9 +194,24 @@ async def count_by_type(connection: AsyncConnection, *conditions: sa.ColumnEleme
     return {f"{kind}.v{version}": count for kind, version, count in await connection.execute(query)}
 
 
-def to_json(row: sa.RowMapping) -> dict[str, Any]:
-    """Return an event for the API: its attributes and data, its topic and its time of arrival."""
-    return {**parse_body(original_body(row)), "topic": row["topic"], "receivedAt": format_time(row["received"])}
+def to_json(row: sa.RowMapping, *, decrypted: bool = False) -> dict[str, Any]:
+    """Return an event for the API: its attributes and data, its topic and its time of arrival.
+
+    With `decrypted`, personal data is in plain text, and `***` if the person was forgotten.
+    """
+    body = original_body(row)
+    if decrypted:
+        body = _decrypted(body)
+    return {**parse_body(body), "topic": row["topic"], "receivedAt": format_time(row["received"])}
+
+
+def _decrypted(body: bytes) -> bytes:
+    try:
+        data = personal.decrypt(decode(body))
+    except MalformedEvent:  # shown as it is stored
+        return body
+    attributes = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({**attributes, "data": msgspec.Raw(data)}) if "data" in attributes else body
 
 
 def parse_body(body: bytes) -> dict[str, Any]:

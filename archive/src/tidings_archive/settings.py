@@ -125,6 +125,11 @@ class ArchiveSettings(BaseSettings):
         description="Users of ARCHIVE_USER_HEADER with the role operator, separated by commas; the others are viewers. "
         "Empty: every user is an operator",
     )
+    personal_readers: Annotated[frozenset[str], NoDecode, BeforeValidator(_parse_names)] = Field(
+        default=frozenset(),
+        description="Operators of ARCHIVE_USER_HEADER who may read personal data in plain text, separated by commas; "
+        "each reading is written to the audit log. Empty: nobody",
+    )
 
     notice_webhook: SecretStr | None = Field(
         default=None,

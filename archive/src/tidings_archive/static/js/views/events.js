@@ -17,6 +17,8 @@ export function events(main, { go, query }) {
   const wanted = Object.fromEntries(NAMES.map((name) => [name, query.get(name) ?? ""]));
   const isStory = wanted.correlationId !== "";
   const open = new Set();
+  const decrypted = new Map();
+  let mayDecrypt = false;
   let shown = [];
   let next = null;
   let older = []; // pages asked for by hand
@@ -33,8 +35,20 @@ export function events(main, { go, query }) {
     row.querySelector("summary").focus({ preventScroll: true });
   };
 
+  /** Show the versions of an event with their personal data; the archive writes this to its audit log. */
+  async function decrypt(id) {
+    try {
+      const answer = await ask(`/decrypted-events/${encodeURIComponent(id)}`, { body: {} });
+      answer.events.forEach((event) => decrypted.set(rowId(event), event));
+      draw();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      speak(error.message);
+    }
+  }
+
   function draw() {
-    const all = [...shown, ...older];
+    const all = [...shown, ...older].map((event) => decrypted.get(rowId(event)) ?? (mayDecrypt && hasPersonalData(event) ? { ...event, [DECRYPT]: () => decrypt(event.id) } : event));
     if (all.length === 0) return fill(result, nothing("search", "Nothing found", isStory ? "No event of this correlation has arrived." : "No event fits. Loosen a condition, or wait: what arrives is shown at once."));
     return fill(result, isStory ? told(all, open, result.clientWidth || 900, choose) : listed(all, open), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
   }
@@ -71,12 +85,25 @@ export function events(main, { go, query }) {
   }
 
   result.addEventListener("toggle", ({ target }) => (target.open ? open.add(target.dataset.open) : open.delete(target.dataset.open)), true);
+  ask("/console/me").then(
+    (me) => {
+      mayDecrypt = me.personal;
+      if (shown.length) draw();
+    },
+    (error) => {
+      if (!(error instanceof Problem)) throw error; // the page shows at its top that the archive is unavailable
+    },
+  );
   const stop = repeatedly(look, EVERY);
   const unfollow = follow(["map"], form.suggest);
   return () => {
     [stop, unfollow, end].forEach((each) => each());
   };
 }
+
+/** Key of the function that decrypts an event, where the visitor may do so. */
+const DECRYPT = Symbol("decrypt");
+const hasPersonalData = ({ data }) => JSON.stringify(data ?? null).includes('"encrypted:v1:');
 
 /** The versions of one fact share its id and are a row each. */
 const rowId = ({ id, version, topic }) => `${id} ${version} ${topic}`;
@@ -155,6 +182,7 @@ function row(event, open, when, ...aside) {
         { class: "inside" },
         h("dl", { class: "facts" }, Object.entries(attributes).filter(([, value]) => value !== "").map(([name, value]) => [h("dt", null, name), h("dd", null, attribute(name, value))])),
         json(raw ?? data ?? null),
+        event[DECRYPT] && h("button", { class: "button plain small-button", type: "button", onclick: event[DECRYPT] }, "Show personal data"),
       ),
     ),
   );
