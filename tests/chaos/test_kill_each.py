@@ -18,7 +18,7 @@ from tidings_plan.resources import contracts_folders
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(folder.parent.name for folder in contracts_folders(ROOT))
 FAST = {"KITCHEN_PACE": "0", "PICKUP_PACE": "0", "DELIVERY_PACE": "0"}
-ORDERS = 30
+ORDERS = 16
 PATIENCE = 120.0  # seconds; what a killed sidecar had taken comes back after the broker's ackWait of 20 s
 
 pytestmark = [pytest.mark.chaos, pytest.mark.real, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]

@@ -245,7 +245,7 @@ def outcome(result: bool | str) -> bool | str:
 
 
 @given(expressions)
-@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_passes_the_check_means_the_same_to_daprd(daprd_cel: Daprd, expression: str):
     if cel.check(expression) is None:
         assert_same(daprd_cel, expression, EVENTS)
@@ -317,7 +317,7 @@ def test_filters_mean_the_same_to_daprd(daprd_cel: Daprd, condition: dict[str, A
 
 
 @given(conversions, comparisons, conversions, st.booleans())
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_strings_are_converted_to_is_the_same_to_daprd(
     daprd_cel: Daprd, left: tuple[str, str], operator: str, right: tuple[str, str], is_written: bool
 ):

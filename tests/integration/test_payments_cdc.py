@@ -73,7 +73,7 @@ class Payments:
         await self.send("payments.takePayment", order, customerId="c", amountCents=1000, paymentToken="tok_ok")
 
     async def metric(self, name: str) -> float:
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
             lines = (await client.get(f"http://127.0.0.1:{self.metrics}/metrics")).text.splitlines()
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 

@@ -48,7 +48,7 @@ async def publish(run: Run, patience: float = 60.0) -> int:
     """Publish a number; returns once the sidecar has taken it."""
     number = next(NUMBERS)
     end = time.monotonic() + patience
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         while time.monotonic() < end:
             with contextlib.suppress(httpx2.TransportError):
                 if (await client.post(f"{run.url('ping')}/send/{number}", timeout=5)).status_code == 200:
@@ -60,7 +60,7 @@ async def publish(run: Run, patience: float = 60.0) -> int:
 async def arrives(run: Run, number: int, patience: float = 60.0) -> bool:
     """Wait until the number is in pong's state store; return True on success."""
     end = time.monotonic() + patience
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         while time.monotonic() < end:
             with contextlib.suppress(httpx2.TransportError):
                 if (await client.get(f"{run.url('pong')}/seen/{number}", timeout=5)).text == "true":
@@ -132,7 +132,7 @@ async def test_events_wait_for_a_suspended_subscription_also_after_a_restart_of_
 async def until_subscribed(run: Run, *, subscribed: bool) -> None:
     """Wait until the sidecar reads the topic, or does not, and the system map says so."""
     token = {"dapr-api-token": state.read(run.run_dir).dapr_api_token}
-    async with httpx2.AsyncClient(headers=token) as client, asyncio.timeout(120):
+    async with httpx2.AsyncClient(headers=token, timeout=60) as client, asyncio.timeout(120):
         while True:
             read = loaded((await client.get(f"{run.url('pong.daprd')}/v1.0/metadata")).json())
             (drawn,) = json.loads((run.run_dir / "map.json").read_text())["subscriptions"]
@@ -177,7 +177,7 @@ async def test_replicas_share_the_work_and_a_restart_keeps_the_data(tmp_path: Pa
         assert first.find("pong-1.daprd").app == "pong"
         async with first.stopped("pong"):
             number = await publish(first)
-            async with httpx2.AsyncClient() as client:
+            async with httpx2.AsyncClient(timeout=60) as client:
                 end = time.monotonic() + 120
                 while (await client.get(f"{first.url('pong-1')}/seen/{number}", timeout=60)).text != "true":
                     assert time.monotonic() < end, "the other replica did not take over"

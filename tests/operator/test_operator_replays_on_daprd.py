@@ -64,8 +64,8 @@ async def test_the_status_counts_what_a_real_consumer_confirms(
     archive = system.url("archive")
 
     def kept() -> bool:
-        letters = httpx2.get(f"{archive}/deadletters", params={"subscription": TARGET}, trust_env=False)
-        counts = httpx2.get(f"{archive}/counts", trust_env=False)
+        letters = httpx2.get(f"{archive}/deadletters", params={"subscription": TARGET}, timeout=60, trust_env=False)
+        counts = httpx2.get(f"{archive}/counts", timeout=60, trust_env=False)
         if HTTPStatus.SERVICE_UNAVAILABLE in (letters.status_code, counts.status_code):
             return False  # the database did not answer in time, which a stalled disk is enough for
         return len(letters.json()["deadLetters"]) == BAD and counts.json().get(TOPIC) == GOOD + BAD

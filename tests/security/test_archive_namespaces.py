@@ -44,7 +44,9 @@ async def rooms(tmp_path: Path) -> AsyncIterator[tuple[Newsroom, Newsroom]]:
 
 def client(room: Newsroom, token: str, **headers: str) -> httpx2.AsyncClient:
     url = room.url.removesuffix("/console")
-    return httpx2.AsyncClient(base_url=url, trust_env=False, headers={"Authorization": f"Bearer {token}", **headers})
+    return httpx2.AsyncClient(
+        base_url=url, timeout=60, trust_env=False, headers={"Authorization": f"Bearer {token}", **headers}
+    )
 
 
 @pytest.mark.parametrize("token", ["pizza-op", "pizza-view", "bank", "bank-op pizza-op", "pizza-op,bank-op"])

@@ -58,7 +58,7 @@ async def test_without_the_token_nothing_of_a_body_is_read(newsroom: Newsroom, p
 )
 async def test_nothing_is_changed_under_the_pretence_of_a_dry_run(newsroom: Newsroom, query: str) -> None:
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), timeout=60, trust_env=False) as http:
         for path, body in (
             ("/deadletters/1/discard", {"by": "eve", "reason": "mine"}),
             ("/deadletters/1/replay", {"by": "eve"}),
@@ -75,7 +75,7 @@ async def test_nothing_is_changed_under_the_pretence_of_a_dry_run(newsroom: News
 
 
 async def test_a_client_without_the_token_learns_how_to_get_it_and_not_what_it_is(newsroom: Newsroom) -> None:
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), timeout=60, trust_env=False) as http:
         refused = await http.post("/replays", json={"consumer": "pickup"})
         me = await http.get("/console/me")
     assert refused.status_code == 401

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+import kubernetes_validate.utils  # type: ignore[import-untyped]
 import yaml
-from charts.rendered import render
+from charts.rendered import KUBERNETES, render
 
 Resource = dict[str, Any]
 
@@ -119,3 +120,17 @@ def insecure(template: Resource, *, token: bool = False, any_user: bool = False)
         if "memory" not in container["resources"]["limits"] or "cpu" not in container["resources"]["requests"]:
             wrong.append(f"{container['name']} has no bounds")
     return wrong
+
+
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+"""It reads all definitions, two megabytes, for each resource."""
+
+
+def validate(resource: Resource) -> None:
+    """Validate a resource of Kubernetes' own kinds.
+
+    Raises:
+        kubernetes_validate.ValidationError: The schema has no such field, or another type for it.
+
+    """
+    kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)

@@ -62,7 +62,7 @@ async def test_changes_are_for_who_may_and_have_a_name(
     chosen, credentials, name = case
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     base = newsroom.url.removesuffix("/console")
-    async with httpx2.AsyncClient(base_url=base, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=base, timeout=60, trust_env=False) as http:
         replay = {"replayId": "r-1", "consumer": "pickup", "ratePerSecond": 0.001}
         if path.endswith("cancel"):
             await http.post("/replays", json=replay)
@@ -86,7 +86,7 @@ async def test_changes_are_for_who_may_and_have_a_name(
 async def test_reading_and_dry_runs_are_for_everybody_who_gets_here(newsroom: Newsroom) -> None:
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     newsroom.settings = WITH_BOTH
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), timeout=60, trust_env=False) as http:
         assert (await http.get("/deadletters")).status_code == 200
         assert (await http.post("/deadletters/1/replay?dryRun=true", json={})).status_code == 200
         assert (await http.post("/replays?dryRun=true", json={"consumer": "pickup"})).status_code == 200
@@ -102,7 +102,7 @@ async def test_a_viewer_reads_and_changes_nothing(newsroom: Newsroom) -> None:
     newsroom.settings = ArchiveSettings(token=SecretStr("operate"), viewer_token=SecretStr("view"), namespace="pizza")
     discard = {"by": "x", "reason": "old"}
     expected = (("", "none", 401, 401), ("view", "viewer", 200, 401), ("operate", "operator", 200, 200))
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), timeout=60, trust_env=False) as http:
         for token, role, reads, changes in expected:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             me = (await http.get("/console/me", headers=headers)).json()
@@ -118,7 +118,7 @@ async def test_users_have_roles(newsroom: Newsroom) -> None:
     await newsroom.died("pickup", "kitchen.pizzaBoxed.v1", "no shelf", failuresubscription="pickup-pizza-boxed")
     newsroom.settings = ArchiveSettings(token=SecretStr("t"), user_header="X-User", operators=frozenset({"ada"}))
     discard = {"by": "x", "reason": "old"}
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), timeout=60, trust_env=False) as http:
         for user, status in (("bob", 403), ("ada", 200)):
             headers = {"Authorization": "Bearer t", "X-User": user}
             assert (await http.get("/deadletters", headers=headers)).status_code == 200

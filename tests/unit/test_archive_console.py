@@ -32,7 +32,8 @@ async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
 
 @pytest.fixture
 async def http(newsroom: Newsroom) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=newsroom.url.removesuffix("/console"), trust_env=False) as client:
+    base = newsroom.url.removesuffix("/console")
+    async with httpx2.AsyncClient(base_url=base, timeout=60, trust_env=False) as client:
         yield client
 
 

@@ -268,7 +268,7 @@ async def _error_of(room: Room) -> tuple[str, int]:
 
 async def test_a_message_arrives_at_the_webhook_a_single_time(room: Room) -> None:
     await room.notify(FAILED)
-    async with receiver() as (url, bodies), httpx2.AsyncClient() as client:
+    async with receiver() as (url, bodies), httpx2.AsyncClient(timeout=60) as client:
         send = webhook.sender(client, url)
         assert await webhook.send_next(room.database, send, room.now)
         assert not await webhook.send_next(room.database, send, room.now)
@@ -285,7 +285,7 @@ async def test_a_message_arrives_at_the_webhook_a_single_time(room: Room) -> Non
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "404 Not Found", "429 Too Many Requests"])
 async def test_failing_attempts_are_bounded(room: Room, status: str) -> None:
     await room.notify(FAILED)
-    async with receiver(status) as (url, bodies), httpx2.AsyncClient() as client:
+    async with receiver(status) as (url, bodies), httpx2.AsyncClient(timeout=60) as client:
         send = webhook.sender(client, url)
         for attempt in range(webhook.ATTEMPTS):
             assert await webhook.send_next(room.database, send, room.now)
@@ -302,7 +302,7 @@ async def test_redirects_are_not_followed(room: Room) -> None:
     async with (
         receiver() as (inner, reached),
         receiver("307 Temporary Redirect", f"Location: {inner}\r\n") as (url, bodies),
-        httpx2.AsyncClient(follow_redirects=True) as client,
+        httpx2.AsyncClient(follow_redirects=True, timeout=60) as client,
     ):
         assert await webhook.send_next(room.database, webhook.sender(client, url), room.now)
     assert (len(bodies), len(reached)) == (1, 0)
@@ -325,7 +325,7 @@ async def test_an_unreachable_or_silent_webhook_is_named_without_its_address(
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         send = webhook.sender(client, f"http://127.0.0.1:{port}/secret-path")
         async with server:
             assert await webhook.send_next(room.database, send, room.now)

@@ -43,7 +43,7 @@ async def newsroom(tmp_path: Path) -> AsyncIterator[Newsroom]:
 @pytest.fixture
 async def http(newsroom: Newsroom) -> AsyncIterator[httpx2.AsyncClient]:
     base = newsroom.url.removesuffix("/console")
-    async with httpx2.AsyncClient(base_url=base, trust_env=False, headers=TOKEN) as client:
+    async with httpx2.AsyncClient(base_url=base, timeout=60, trust_env=False, headers=TOKEN) as client:
         async with asyncio.timeout(60):
             while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - another task migrates the tables
                 await asyncio.sleep(0.01)
@@ -61,10 +61,12 @@ def local_run(newsroom: Newsroom) -> Iterator[None]:
     """Do what `tidings up` does with the folder."""
 
     async def work() -> None:
-        folder = newsroom.map.with_name("suspended")
+        folder, applied = newsroom.map.with_name("suspended"), None
         while True:
             names = {file.name for file in folder.iterdir()}
-            newsroom.map.write_text(json.dumps(system().suspending(names).map))
+            if names != applied:
+                newsroom.map.write_text(json.dumps(system().suspending(names).map))
+                applied = names
             await asyncio.sleep(0.01)
 
     task = asyncio.create_task(work())

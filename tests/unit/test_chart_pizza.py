@@ -14,10 +14,9 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from charts import sync
-from charts.rendered import KUBERNETES
 from jsonschema import ValidationError
 from tests.support import definitions
-from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered
+from tests.support.charts import SECRET, VALUE_SETS, Resource, failure, insecure, of_kind, pods, rendered, validate
 
 from tidings.settings import Settings
 from tidings_plan import plan, system_map
@@ -65,7 +64,7 @@ def _validate(text: str) -> None:
     if resource["apiVersion"].startswith(CUSTOM):
         definitions.validate(resource)
     else:
-        kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
+        validate(resource)
 
 
 @pytest.mark.timeout(300)
@@ -103,7 +102,7 @@ def test_a_strange_field_would_be_noticed() -> None:
     deployment = of_kind(rendered("pizza"), "Deployment")["menu"]
     strange = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(strange, KUBERNETES.rpartition(".")[0], strict=True)
+        validate(strange)
 
 
 @pytest.mark.parametrize("name", sorted(VALUE_SETS.keys() - {"dev"}))

@@ -5,12 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from charts.rendered import APIS, CHARTS, KUBERNETES, render
 from tests.support import definitions
-from tests.support.charts import documents, failure, insecure, of_kind, pods, rendered
+from tests.support.charts import documents, failure, insecure, of_kind, pods, rendered, validate
 
 from tidings_cli.programs import ensure
 from tidings_operator import settings
@@ -150,7 +149,7 @@ def test_every_resource_is_valid() -> None:
         if resource["apiVersion"].startswith(("monitoring.coreos.com/", "dapr.io/")):
             definitions.validate(resource)
         else:
-            kubernetes_validate.validate(resource, KUBERNETES.rpartition(".")[0], strict=True)
+            validate(resource)
 
 
 def test_settings_reach_the_operator_as_it_reads_them() -> None:

@@ -33,7 +33,7 @@ async def program(name: str, url: str, *arguments: object) -> AsyncIterator[http
         sys.executable, str(SIMULATORS / name), *map(str, arguments), stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
             async with asyncio.timeout(60):
                 while True:
                     try:

@@ -64,7 +64,7 @@ async def test_a_store_that_is_still_loading_is_not_ready(
         served.set()
 
     served = asyncio.Event()
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, httpx2.AsyncClient() as client:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, httpx2.AsyncClient(timeout=60) as client:
         port = server.sockets[0].getsockname()[1]
         assert await problem(Listens(port, b"PING\r\n", b"+PONG"), client) == wrong
         await served.wait()

@@ -53,7 +53,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 async def begin(tmp_path: Path, recorder: Recorder) -> AsyncIterator[Begin]:
-    client = httpx2.AsyncClient()
+    client = httpx2.AsyncClient(timeout=60)
     begun: list[Supervisor] = []
 
     async def start(code: str, *, ready: Probe = READY, grace: float = 5.0, cwd: Path = tmp_path) -> Supervisor:
@@ -179,7 +179,7 @@ async def test_a_process_that_cannot_be_started_reports_the_reason(
 
 async def test_a_program_that_does_not_exist_is_named(begin: Begin, recorder: Recorder, tmp_path: Path) -> None:
     process = Process("it", "service", "it", ("no-such-program",), READY, tmp_path)
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         it = Supervisor(process, tmp_path / "it.log", tmp_path / "held", client, recorder)
         it.start()
         await until(lambda: recorder.notes)

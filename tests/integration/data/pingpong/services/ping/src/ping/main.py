@@ -26,7 +26,7 @@ async def send(number: int) -> int:
         "version": "1",
         "data": {"number": number},
     }
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         answer = await client.post(
             f"{SIDECAR}/v1.0/publish/pubsub/ping.ballServed.v1",
             content=json.dumps(event),

@@ -21,7 +21,7 @@ async def returned(event: dict[str, Any], dapr_api_token: Annotated[str, Header(
     if dapr_api_token != os.environ["APP_API_TOKEN"]:
         raise HTTPException(401)
     number = event["data"]["number"]
-    async with httpx2.AsyncClient(headers=TOKEN) as client:
+    async with httpx2.AsyncClient(headers=TOKEN, timeout=60) as client:
         answer = await client.post(STATE, json=[{"key": f"number-{number}", "value": number}])
     answer.raise_for_status()
     return {"status": "SUCCESS"}
@@ -29,5 +29,5 @@ async def returned(event: dict[str, Any], dapr_api_token: Annotated[str, Header(
 
 @app.get("/seen/{number}")
 async def seen(number: int) -> bool:
-    async with httpx2.AsyncClient(headers=TOKEN) as client:
+    async with httpx2.AsyncClient(headers=TOKEN, timeout=60) as client:
         return (await client.get(f"{STATE}/number-{number}")).status_code == 200
