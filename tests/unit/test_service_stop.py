@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -85,3 +86,10 @@ async def test_what_cannot_be_finished_in_time_is_left_to_the_broker() -> None:
     async with lifespan(again.app):
         assert (await post(again.app, PATH, BODY))[1] == b'{"status":"SUCCESS"}'
     assert len(again.sent) == 1
+
+
+async def test_full_collections_skip_what_existed_at_the_start_until_the_end() -> None:
+    shop = Shop(MemorySidecar("shop"))
+    async with lifespan(shop.app):
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    assert gc.get_freeze_count() == 0

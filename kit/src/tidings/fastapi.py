@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -71,6 +72,7 @@ def create_app(
             if events is not None:
                 await events.start()
                 stack.push_async_callback(events.stop)
+            stack.enter_context(_frozen())
             yield
 
     app = EventApp(name, events, chosen, Bounds(max_body, admit), lifespan=life, **options)
@@ -83,6 +85,19 @@ def create_app(
     app.add_exception_handler(EventTooLarge, _too_large)
     app.add_exception_handler(MalformedEvent, _malformed)
     return app
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Exclude the objects that exist now, such as modules, from garbage collection.
+
+    Otherwise each full collection visits all of them, which delays every request of that moment by 100 ms and more.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass(frozen=True, slots=True)
