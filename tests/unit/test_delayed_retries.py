@@ -15,7 +15,7 @@ import pytest
 
 from tidings import Event, Handlers, Rejected, Service, event
 from tidings.consume.delayed import MAX_DELAYED, MAX_RUNNING
-from tidings.consume.departure import SHORTEST, Pace
+from tidings.consume.departure import FIRST, SHORTEST, Pace
 from tidings.consume.policy import Ordering, Policy, RetryPolicy, SubscriptionPolicy
 from tidings.errors import SidecarUnavailable, StateConflict
 from tidings.fastapi import create_app
@@ -192,7 +192,7 @@ async def test_a_slow_event_that_came_before_the_service_had_started_leaves_the_
     async with running(shop, MemorySidecar("till"), policy=policy(timeout=60.0)) as service:
         service.ingress.delayed.enabled = False
         attempt = asyncio.ensure_future(service.ingress._respond(PATH, body(1), acknowledge))
-        await asyncio.sleep(4 * SHORTEST)
+        await asyncio.sleep(4 * FIRST)
         assert not acknowledged.is_set()
         service.ingress.delayed.enabled = True
         await asyncio.wait_for(acknowledged.wait(), 60)
@@ -221,7 +221,7 @@ async def test_a_hanging_handlers_event_leaves_the_queue_once_the_store_answers(
         for number in (1, 2):
             assert (await client.post(PATH, content=body(number), timeout=60)).json() == {"status": "SUCCESS"}
         assert next(failures, None) is None, "the store failed three times"
-        await asyncio.sleep(4 * SHORTEST)
+        await asyncio.sleep(4 * FIRST)
         assert shop.tried == {1: 1, 2: 1}, "what the store kept although its answer got lost is no second attempt"
 
 
@@ -283,21 +283,32 @@ async def test_what_waits_for_its_turn_or_keeps_an_order_stays_in_the_queue(prov
             await client.post(PATH, content=body(1 if "ordering" in provided else 2), timeout=1)
 
 
-async def test_an_attempt_is_slow_compared_with_the_usual_ones() -> None:
+def paced(*durations: float) -> Pace:
     pace = Pace()
-    assert pace.hold == SHORTEST
-    for _ in range(300):
-        pace.took(0.5)
-    assert 1.9 < pace.hold < 2.1
-    for _ in range(300):
-        pace.took(0.003)
-    pace.took(3600.0)
-    assert pace.hold < 0.15
-    for _ in range(300):
-        pace.took(0.014)
-    before = pace.hold
-    pace.took(3600.0)
-    assert pace.hold < 1.2 * before, "one attempt that hangs hardly delays the departure of the next"
+    for seconds in durations:
+        pace.took(seconds)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("durations", "shortest", "longest"),
+    [
+        ([], FIRST, FIRST),
+        ([0.0025, 0.003] * 200, SHORTEST, SHORTEST),  # quick
+        ([0.002, 0.006] * 400, 0.011, 0.013),  # less steady
+        ([0.5] * 1000, 0.5, 0.51),
+        ([0.002, 0.4] * 500, 0.9, 1.1),  # of two kinds
+        ([*[0.0025] * 300, 3600.0], SHORTEST, SHORTEST),
+        ([*[0.0025] * 19, 3600.0] * 50, SHORTEST, 0.006),  # one in twenty hangs
+        ([*[0.003] * 300, *[0.3] * 300], 0.3, 1.5),  # the machine has become slower
+        ([*[0.3] * 300, *[0.003] * 400], SHORTEST, 0.01),  # and quicker again
+        ([3600.0] * 1000, 1.0, 1.1),
+    ],
+)
+async def test_an_attempt_is_slow_compared_with_the_usual_ones(
+    durations: list[float], shortest: float, longest: float
+) -> None:
+    assert shortest <= paced(*durations).hold <= longest
 
 
 async def test_a_document_in_conflict_leaves_the_queue_and_a_store_that_is_away_does_not() -> None:

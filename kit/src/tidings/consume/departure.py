@@ -25,35 +25,39 @@ from tidings.consume.policy import SubscriptionPolicy
 
 log = structlog.get_logger(__name__)
 
-SHORTEST = 0.05
-"""Seconds for which every event stays in the queue."""
-TIMES_USUAL = 4.0
-"""An event leaves the queue after this multiple of the usual duration of its subscription's attempts."""
-_TIMES_HOLD = 2.0  # a longer attempt counts as this multiple of `hold`: a hanging one must not delay later departures
-_LONGEST_COUNTED = 1.0  # seconds, likewise
-_WEIGHT = 0.02  # of a single attempt in the moving average
+SHORTEST = 0.005
+"""Seconds for which every event stays in the queue: leaving costs a write, which takes about as long."""
+FIRST = 0.05
+"""Seconds for which the first event of a subscription stays in the queue."""
+_DEVIATIONS = 4.0  # beyond the mean, as TCP waits before it retransmits (RFC 6298)
+_LONGEST_COUNTED = 1.0  # seconds
+_WEIGHT = 0.02  # of a single attempt in the moving averages
+_UNTIL_PLACE = 0.025  # seconds between checks for a place outside the queue
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries to store an event
 
 
 @dataclass(slots=True)
 class Pace:
-    """Usual duration of a subscription's attempts, as a moving average, which adapts to the machine's load."""
+    """Usual duration of a subscription's attempts and its deviation: moving averages, which adapt to the machine's load."""
 
-    usual: float = 0.0
+    mean: float = 0.0
+    deviation: float = FIRST / _DEVIATIONS
 
     @property
     def hold(self) -> float:
         """Seconds after which an attempt counts as slow."""
-        return max(SHORTEST, TIMES_USUAL * self.usual)
+        return max(SHORTEST, self.mean + _DEVIATIONS * self.deviation)
 
     def took(self, seconds: float) -> None:
         """Record the duration of an attempt."""
-        counted = min(seconds, _TIMES_HOLD * self.hold, _LONGEST_COUNTED)
-        self.usual += _WEIGHT * (counted - self.usual)
+        # A slow attempt counts as the shortest slow one: those that hang must not delay later departures.
+        counted = min(seconds, self.hold, _LONGEST_COUNTED)
+        self.deviation += _WEIGHT * (abs(counted - self.mean) - self.deviation)
+        self.mean += _WEIGHT * (counted - self.mean)
 
 
 class Departures:
-    """Watches the running attempts of one process with a single timer, because most end long before they are slow.
+    """Makes departures, and knows each subscription's pace.
 
     Args:
         retries: Stores slow events.
@@ -62,40 +66,18 @@ class Departures:
 
     def __init__(self, retries: DelayedRetries) -> None:
         self.retries = retries
-        self._in_flight: set[Departure] = set()
         self._paces: dict[str, Pace] = defaultdict(Pace)
-        self._timer: asyncio.TimerHandle | None = None
 
     def of(self, delayed: Delayed, policy: SubscriptionPolicy, acknowledge: Callable[[], Awaitable[None]]) -> Departure:
         """Prepare an attempt; `acknowledge` acknowledges its delivery."""
-        return Departure(self, delayed, policy, self._paces[policy.name], acknowledge)
-
-    def begin(self, departure: Departure) -> None:
-        """Start watching an attempt."""
-        self._in_flight.add(departure)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
-
-    def end(self, departure: Departure) -> None:
-        """Stop watching an attempt."""
-        self._in_flight.discard(departure)
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        for departure in [slow for slow in self._in_flight if now - slow.began > slow.pace.hold]:
-            if self.retries.has_place(departure.subscription):  # otherwise, it is checked again next time
-                self._in_flight.discard(departure)
-                departure.start()
-        self._timer = None
-        if self._in_flight:
-            self._timer = asyncio.get_running_loop().call_later(SHORTEST / 2, self._look)
+        return Departure(self.retries, delayed, policy, self._paces[policy.name], acknowledge)
 
 
 class Departure:
     """Early departure of one event; a context manager around its attempt.
 
     Args:
-        departures: Watches it.
+        retries: Stores the event.
         delayed: The event.
         policy: The event's subscription.
         pace: Usual duration of its subscription's attempts.
@@ -103,53 +85,68 @@ class Departure:
 
     """
 
-    __slots__ = ("_acknowledge", "_delayed", "_departures", "_ended", "_leaving", "_left", "_policy", "began", "pace")
+    __slots__ = (
+        "_acknowledge",
+        "_began",
+        "_delayed",
+        "_ended",
+        "_leaving",
+        "_left",
+        "_pace",
+        "_policy",
+        "_retries",
+        "_timer",
+    )
 
     def __init__(
         self,
-        departures: Departures,
+        retries: DelayedRetries,
         delayed: Delayed,
         policy: SubscriptionPolicy,
         pace: Pace,
         acknowledge: Callable[[], Awaitable[None]],
     ) -> None:
-        self.began = 0.0
-        self.pace = pace
-        self._departures = departures
+        self._began = 0.0
+        self._retries = retries
         self._delayed = delayed
         self._policy = policy
+        self._pace = pace
         self._acknowledge = acknowledge
+        self._timer: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._left = False
 
     def __enter__(self) -> Self:
-        self.began = time.monotonic()
-        self._departures.begin(self)
+        self._began = time.monotonic()
+        self._wait(self._pace.hold)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._departures.end(self)
-        self.pace.took(time.monotonic() - self.began)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pace.took(time.monotonic() - self._began)
         if self._ended is not None:
             self._ended.set_result(None)
 
-    @property
-    def subscription(self) -> str:
-        """Subscription of the event."""
-        return self._delayed.subscription
+    def _wait(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
 
-    def start(self) -> None:
-        """Start moving the event out of the queue."""
+    def _start(self) -> None:
+        """Start moving the event out of the queue, as soon as there is a place for it outside."""
+        if not self._retries.has_place(self._delayed.subscription):
+            return self._wait(_UNTIL_PLACE)
+        self._timer = None
         self._ended = asyncio.get_running_loop().create_future()
-        self._departures.retries.begin_aside(self._delayed)
+        self._retries.begin_aside(self._delayed)
         self._leaving = asyncio.ensure_future(contained(self._leave))
+        return None
 
     async def _leave(self) -> None:
         """Store the event and acknowledge its delivery; repeat that until it succeeds or the attempt ends."""
         ended, pause = self._ended, _FIRST_PAUSE
         while ended is not None and not ended.done():
-            if await self._departures.retries.leave(self._delayed, self._policy):
+            if await self._retries.leave(self._delayed, self._policy):
                 self._left = True
                 return await self._acknowledge()
             await asyncio.wait([ended], timeout=pause)
@@ -165,10 +162,10 @@ class Departure:
             return False
         await asyncio.wait([self._leaving])
         if error := self._leaving.exception():
-            log.error("event.leave_failed", subscription=self.subscription, left=self._left, exc_info=error)
+            log.error("event.leave_failed", subscription=self._delayed.subscription, left=self._left, exc_info=error)
         return self._left
 
     def close(self, *, done: bool) -> None:
         """End the attempt, also a cancelled one; `done` is True if the event has its outcome."""
         if self._leaving is not None:
-            self._departures.retries.end_aside(self._delayed, done=done, left=self._left)
+            self._retries.end_aside(self._delayed, done=done, left=self._left)
