@@ -134,8 +134,9 @@ coupling: venv ## stop loyalty, and count the orders accepted by events and in t
 sparse: venv tools ## compare fat and sparse events with 1 to 10 readers; writes the plot in docs (READERS=1,2,5,10 ORDERS=20 ROUNDS=3)
 	python scenarios/sparse.py --readers $(or $(READERS),1,2,5,10) --orders $(or $(ORDERS),20) --rounds $(or $(ROUNDS),3) --write
 
+CANCELLED = cancelled_deliveries or cancelled_transaction or cancelled_calls or are_cancelled_leave
 cancellations: venv tools ## ROUNDS=100000 cancellations at random moments in each test of that kind: what stays behind?
-	TIDINGS_CANCELLATIONS=$(or $(ROUNDS),100000) $(PYTEST) tests/unit tests/integration -k "cancelled" \
+	TIDINGS_CANCELLATIONS=$(or $(ROUNDS),100000) $(PYTEST) tests/unit tests/integration -k "$(CANCELLED)" \
 		-n 2 $(if $(wildcard /dev/shm),--basetemp=/dev/shm/tidings-cancellations)
 
 soak: venv tools ## EVENTS=1000000 events through it all with kills on the way; goes on where it was stopped

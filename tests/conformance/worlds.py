@@ -34,6 +34,15 @@ from tidings.testing.store import MemoryStore
 Make = Callable[[Sidecar, Settings], Outbox]
 
 
+def effects(published: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """The totals of each item as a consumer sees them that handles each id once."""
+    seen: dict[str, dict[str, int]] = {}
+    for entry in published:
+        known = seen.setdefault(entry["subject"], {})
+        assert known.setdefault(entry["id"], entry["data"]["total"]) == entry["data"]["total"], "one id, one fact"
+    return {item: list(result.values()) for item, result in seen.items()}
+
+
 class World:
     """One app with the log strategy, in memory; other strategies and real programs are made from it.
 
@@ -75,6 +84,10 @@ class World:
     async def published(self) -> list[dict[str, Any]]:
         """Return all published events, including duplicates, by their ids."""
         return self.broker.events(TOPIC)
+
+    def forget_published(self) -> None:
+        """Forget all published events, which would slow down long tests."""
+        self.broker._kept[TOPIC].clear()
 
     async def left(self) -> list[str]:
         """Return the messages stored by the strategy."""
@@ -128,11 +141,7 @@ class World:
 
     async def effects(self) -> dict[str, list[int]]:
         """The totals of each item as a consumer sees them that handles each id once."""
-        seen: dict[str, dict[str, int]] = {}
-        for entry in await self.published():
-            known = seen.setdefault(entry["subject"], {})
-            assert known.setdefault(entry["id"], entry["data"]["total"]) == entry["data"]["total"], "one id, one fact"
-        return {item: list(result.values()) for item, result in seen.items()}
+        return effects(await self.published())
 
     async def until(self, expected: Mapping[str, list[int]]) -> None:
         """Wait until a consumer sees these totals, and no others."""

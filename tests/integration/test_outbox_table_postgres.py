@@ -186,7 +186,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(database_url: str) -> None:
-    database = Database(database_url, pool=2)
+    database = Database(database_url, pool=4)
     rows = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.Integer))
     await database.create(rows.metadata)
     await database.run_single(sa.delete(rows), {})
@@ -194,10 +194,11 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
         await connection.execute(sa.insert(rows).values(id=1, n=0))
 
     async def count_up() -> None:
+        own = uuid.uuid4().int % 2**31
         async with database.transaction() as connection:
-            await connection.execute(sa.update(rows).values(n=rows.c.n + 1))
-            await commit_with(connection, {rows: [{"id": uuid.uuid4().int % 2**31, "n": 0}]})
-        await database.run_single(sa.delete(rows).where(rows.c.id > 1), {})
+            await connection.execute(sa.update(rows).where(rows.c.id == 1).values(n=rows.c.n + 1))
+            await commit_with(connection, {rows: [{"id": own, "n": 0}]})
+        await database.run_single(sa.delete(rows).where(rows.c.id == own), {})
 
     busy = sa.text("datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'")
     sessions = sa.select(sa.func.count()).select_from(sa.table("pg_stat_activity")).where(busy)
@@ -210,7 +211,7 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_session_behind(da
                 await asyncio.sleep(0.001)
 
     with uncollected():
-        assert await cancelled(count_up, 200, after_round=nothing_is_left)
+        assert await cancelled(count_up, 400, concurrency=16, after_round=nothing_is_left)
     await count_up()
     await database.close()
     await watcher.close()

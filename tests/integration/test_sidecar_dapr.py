@@ -340,7 +340,7 @@ async def test_cancelled_calls_leave_nothing_behind(
         await poll(lambda: len(asyncio.all_tasks()) <= tasks)
 
     with uncollected():
-        assert await cancelled(work, 300, after_round=nothing_is_locked)
+        assert await cancelled(work, 500, concurrency=25, after_round=nothing_is_locked)
 
 
 async def test_after_cancelled_reads_no_one_reads_stale_data(

@@ -25,3 +25,7 @@ class RealWorld(World):
 
     async def published(self) -> list[dict[str, Any]]:
         return [item for item in self.recorder.at("/watch") if item["source"] == self.name]
+
+    def forget_published(self) -> None:
+        self.recorder.received.clear()
+        self.recorder.headers.clear()

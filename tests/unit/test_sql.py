@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.conformance import poll
-from tests.support.cancelling import cancelled, checked_out, uncollected
+from tests.support.cancelling import SEED, cancelled, checked_out, uncollected
 
 from tidings.errors import DefinitionError, KeyTaken, SidecarUnavailable, StateRefused
 from tidings.outbox.sql import Database, insert_new
@@ -218,11 +219,8 @@ async def count_alone(database: Database) -> None:
     await database.run_single(sa.select(numbers), {}, write=False)
 
 
-@pytest.mark.parametrize("work", [count_up, look, count_alone])
-async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
-    file: Path, work: Callable[[Database], Awaitable[None]]
-) -> None:
-    database = Database(f"sqlite:///{file}", pool=2)
+async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(file: Path) -> None:
+    database, chance = Database(f"sqlite:///{file}", pool=2), random.Random(SEED)
     await database.create(_tables)
     await add(database, 1)
     other = sqlite3.connect(file, isolation_level=None, timeout=0)
@@ -234,9 +232,12 @@ async def test_a_cancelled_transaction_leaves_neither_lock_nor_connection(
         assert not busy, "a reader has been left behind"
         assert checked_out(database) == 0
 
+    def work() -> Awaitable[None]:
+        return chance.choice([count_up, look, count_alone])(database)
+
     with uncollected():
-        assert await cancelled(lambda: work(database), 300, after_round=nothing_is_locked)
-        assert await cancelled(lambda: work(database), 400, concurrency=8, after_round=nothing_is_locked)
+        assert await cancelled(work, 600, after_round=nothing_is_locked)
+        assert await cancelled(work, 1200, concurrency=8, after_round=nothing_is_locked)
     other.close()
     await database.close()
     await poll(lambda: not [item for item in threading.enumerate() if "_connection_worker_thread" in item.name])

@@ -38,7 +38,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries to store an eve
 
 @dataclass(slots=True)
 class Pace:
-    """Usual duration of a subscription's attempts and its deviation: moving averages, which adapt to the machine's load."""
+    """Usual duration of a subscription's attempts, and its deviation: moving averages, which adapt to the load."""
 
     mean: float = 0.0
     deviation: float = FIRST / _DEVIATIONS

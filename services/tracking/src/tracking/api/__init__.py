@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -22,7 +22,7 @@ from tracking.api.views import Orders, OrderView, TotalsView
 from tracking.domain import ReadModel, TrackedOrder
 from tracking.settings import settings
 from tracking.use_cases import model, rebuilding
-from tracking.use_cases.live import live, number_of
+from tracking.use_cases.live import Mailbox, live, number_of
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["tracking"])
@@ -30,6 +30,22 @@ OrderId = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9._-]+$")]
 LastEventId = Annotated[str | None, Header(description="Last event id, sent by a reconnecting browser")]
 # Finished orders are polled this many times less often: an e-mail or points may still follow.
 _FINISHED_POLL_FACTOR = 10
+
+
+async def _watch_order(order_id: OrderId) -> AsyncIterator[asyncio.Event]:
+    with live().watch(order_id) as changed:
+        yield changed
+
+
+async def _watch_all(last_event_id: LastEventId = None) -> AsyncIterator[Mailbox]:
+    with live().watch_all(last_event_id) as mailbox:
+        yield mailbox
+
+
+# Dependencies end with the request. FastAPI does not close the generator of a stream that is cancelled while it sends:
+# what that has open stays open until it is garbage collected.
+OrderChanged = Annotated[asyncio.Event, Depends(_watch_order)]
+AllChanges = Annotated[Mailbox, Depends(_watch_all)]
 
 
 class RebuildView(BaseModel):
@@ -76,7 +92,7 @@ async def get_order(order_id: OrderId, service: CurrentService) -> OrderView:
     dependencies=[StreamPlace],
 )
 async def stream_order(
-    order_id: OrderId, service: CurrentService, last_event_id: LastEventId = None
+    order_id: OrderId, service: CurrentService, changed: OrderChanged, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Send the order now and whenever its stage changes; wait for an order that is unknown so far.
 
@@ -84,14 +100,13 @@ async def stream_order(
     stage: a reconnecting client gets the order only if it has changed since. Invalid ids are ignored.
     """
     seen, stage = _position(last_event_id)
-    with live().watch(order_id) as changed:
-        while not live().closed:
-            changed.clear()
-            order = await _find(service, order_id)
-            if order is not None and order.changes != seen:
-                yield _change_event(order, stage if seen <= order.changes else None)
-                seen, stage = order.changes, order.stage
-            await _wait(changed, settings().poll * (_FINISHED_POLL_FACTOR if order and order.stage.finished else 1))
+    while not live().closed:
+        changed.clear()
+        order = await _find(service, order_id)
+        if order is not None and order.changes != seen:
+            yield _change_event(order, stage if seen <= order.changes else None)
+            seen, stage = order.changes, order.stage
+        await _wait(changed, settings().poll * (_FINISHED_POLL_FACTOR if order and order.stage.finished else 1))
 
 
 @router.get(
@@ -100,15 +115,14 @@ async def stream_order(
     summary="Stream all orders",
     dependencies=[StreamPlace],
 )
-async def stream_all(last_event_id: LastEventId = None) -> AsyncIterator[ServerSentEvent]:
+async def stream_all(mailbox: AllChanges) -> AsyncIterator[ServerSentEvent]:
     """Send each changed order without its timeline. A reconnecting client gets the changes it has missed.
 
     With an id unknown to this replica, the stream starts from now: get the latest orders first.
     """
-    with live().watch_all(last_event_id) as mailbox:
-        while not live().closed:
-            for number, order in await mailbox.take():
-                yield _order_event(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
+    while not live().closed:
+        for number, order in await mailbox.take():
+            yield _order_event(views.summary(order).model_dump_json(by_alias=True), live().change_id(number))
 
 
 @router.post("/rebuild", status_code=202, summary="Rebuild the read model from the archive")
