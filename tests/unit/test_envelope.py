@@ -66,6 +66,7 @@ def test_attributes_may_have_any_of_the_types_that_cloudevents_has(
         ("2026-11-28T10:00:00.1234567890123456789012345Z", "2026-11-28T10:00:00.123456Z"),
         ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59.999999Z"),
         ("1990-12-31T15:59:60-08:00", "1990-12-31T23:59:59.999999Z"),
+        ("2017-01-01T05:29:60+05:30", "2016-12-31T23:59:59.999999Z"),
         ("2016-12-31T23:59:60.999Z", "2016-12-31T23:59:59.999999Z"),
         ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
         ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999Z"),
@@ -87,7 +88,8 @@ def test_every_rfc_3339_time_becomes_an_aware_datetime(time: str | None, expecte
         "2026-11-28T10:00:00.Z", "2026-11-28T10:00:00,5Z", "2026-11-28T12:00:60Z", "2026-11-28T23:59:61Z",
         "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:60Z",
         "yesterday", "Z", '"Z', "\\Z", "\u0662\u0660\u0662\u0666-11-28T10:00:00Z", " 2026-11-28T10:00:00Z", 5, True,
-        "2026-11-28T10:00:00Z\n",
+        "2026-11-28T10:00:00Z\n", "2026-11-28T10:00:0\\u0030Z", "2026-11-28T10:00:00\\/Z", "2026-11-28T10:00:00+12:60",
+        "2026-11-28T10:00:60+14:00", "2026-11-28T10:00:00+00:00:30", "1900-02-29T00:00:00Z",
     ],
 )  # fmt: skip
 def test_a_time_that_no_datetime_can_hold_is_malformed(time: object) -> None:
@@ -208,6 +210,10 @@ def test_wide_is_not_deep_and_brackets_in_texts_are_no_nesting() -> None:
     assert json.loads(bytes(decode(body(data=wide)).data)) == wide
     deep = b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1)
     assert bytes(decode(with_data(deep)).data) == deep
+    deep_and_wide = b"[" + b",".join([deep[1:-1]] * 1_000) + b"]"
+    assert bytes(decode(with_data(deep_and_wide)).data) == deep_and_wide
+    with pytest.raises(MalformedEvent, match="nested deeper"):
+        decode(with_data(b"[" + b",".join([deep[1:-1]] * 1_000 + [deep]) + b"]"))
 
 
 def test_of_a_repeated_key_the_last_counts() -> None:

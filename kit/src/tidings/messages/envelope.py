@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -147,7 +148,7 @@ _PLAIN = tuple(name for name in _ATTRIBUTES if name not in Failure.__struct_fiel
 _NONCHARACTERS = "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
 _CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]")
 _NOT_ODD = bytes(set(range(256)) - set(b"{[\\\x7f"))
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")  # as signed bytes: one level deeper or higher
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'{}[]"'))
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,9})")
 _VERSION = re.compile("[1-9][0-9]{0,3}")
@@ -218,17 +219,12 @@ def _check_depth(body: bytes) -> bytes:
 
 
 def _deeper(body: bytes) -> bool:
-    """Return True if JSON exceeds the nesting limit: strip strings, then innermost pairs, without recursion."""
+    """Return True if JSON exceeds the nesting limit, in linear time."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    quoted = body.translate(_BRACKETS, delete=_NO_STRUCTURE).replace(b'""', b"")
-    brackets = b"".join(quoted.split(b'"')[::2])
-    for _ in range(MAX_DEPTH):
-        inner = brackets.replace(b"[]", b"")
-        if len(inner) == len(brackets):
-            return len(brackets) > MAX_DEPTH  # or unbalanced, which is malformed as well
-        brackets = inner
-    return bool(brackets)
+    quoted = body.translate(_STEPS, delete=_NO_STRUCTURE).replace(b'""', b"")
+    steps = b"".join(quoted.split(b'"')[::2])
+    return max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH
 
 
 def check_texts(envelope: Envelope) -> None:
@@ -312,7 +308,7 @@ def normalise_time(text: str) -> str:
         MalformedEvent: It is not RFC 3339 with a zone, or cannot be expressed in UTC.
 
     """
-    if text[-1] == "Z" and text[10:11] == "T" and len(text) <= _LONGEST_TIME:
+    if text[-1] == "Z" and text[10:11] == "T" and len(text) <= _LONGEST_TIME and "\\" not in text:
         try:
             _aware.decode(f'"{text}"'.encode())
         except msgspec.MsgspecError:
