@@ -119,6 +119,14 @@ def test_a_time_that_does_not_exist_or_that_utc_cannot_express_is_malformed(kind
         decode(message_type(kind), 1, msgspec.json.encode({"at": text}))
 
 
+@pytest.mark.parametrize("kind", [Checked, Noted])
+@pytest.mark.parametrize("escaped", ["2", "-", "T", "0"])
+def test_a_time_without_a_zone_is_malformed_however_its_characters_are_written(kind: type[Any], escaped: str) -> None:
+    text = "2026-11-28T10:00:00".replace(escaped, f"\\u{ord(escaped):04x}")
+    with pytest.raises(MalformedEvent, match=r"at has no time zone"):
+        decode(message_type(kind), 1, f'{{"at":"{text}"}}'.encode())
+
+
 @event("kitchen.partsListed")
 class Listed(Event):
     parts: frozenset[Any]

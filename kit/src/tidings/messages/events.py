@@ -172,7 +172,7 @@ def decode(kind: MessageType, version: int, data: bytes | msgspec.Raw) -> Any:
             message = _parse(kind.model, content)
         except _UNFIT as error:
             message = _parse_unusual_times(kind, content, error)
-        if b"-" in content and (_SUSPICIOUS.search(content) or b"\\" in content):
+        if b"\\" in content or (b"-" in content and _SUSPICIOUS.search(content)):
             _check_moments(kind, message)
         return message
     for source, function in kind.upcasts.values():
