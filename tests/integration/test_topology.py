@@ -201,6 +201,21 @@ def test_what_waits_is_reported_as_long_as_it_is_counted(tmp_path: Path) -> None
     assert published("y") is None
 
 
+def test_the_lag_of_each_app_is_reported_also_if_nothing_waits(tmp_path: Path) -> None:
+    settings = Settings(
+        namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"
+    )
+    controller = TopologyController(Server(), settings)  # type: ignore[arg-type] # it asks nothing here
+
+    def published(app: str) -> float | None:
+        return METRICS.get_sample_value("tidings_broker_lag", {"app": app})
+
+    controller._export_lag({"kitchen": 3}, {"kitchen", "loyalty"})
+    assert (published("kitchen"), published("loyalty")) == (3, 0)
+    controller._export_lag({}, {"loyalty"})
+    assert (published("kitchen"), published("loyalty")) == (None, 0)
+
+
 def test_dead_letters_that_no_one_reads_are_reported_as_long_as_they_are_counted(tmp_path: Path) -> None:
     settings = Settings(
         namespace="", component="", granted={}, scopes=False, nats_url="", replicas=1, ready=tmp_path / "ready"

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from tests.support.newsroom import Newsroom, contract_map
 
 from tidings.messages.envelope import timestamp
@@ -179,13 +181,55 @@ async def test_a_dry_run_is_refused_as_the_replay_would_be(
         (b"[]", None),
     ],
 )
-def test_what_waits_at_the_broker_is_read_where_it_is_measured(
+async def test_what_waits_at_the_broker_is_read_where_it_is_measured(
     tmp_path: Path, content: bytes | None, waiting: dict[str, int] | None
 ) -> None:
-    assert consumers.read_lag(None) is None
+    assert await consumers.read_lag("") is None
     if content is not None:
         (tmp_path / "state.json").write_bytes(content)
-    assert consumers.read_lag(tmp_path / "state.json") == waiting
+    assert await consumers.read_lag(str(tmp_path / "state.json")) == waiting
+
+
+@pytest.fixture
+def topology() -> Iterator[tuple[str, Gauge]]:
+    """Serve metrics as the topology controller does; yield their URL, and the metric of the lag."""
+    metrics = CollectorRegistry()
+    Counter("tidings_broker_losses", "Another metric", registry=metrics).inc()
+    lag = Gauge(consumers.LAG, "Events that wait at the broker for an app of the plan", ["app"], registry=metrics)
+    server, thread = start_http_server(0, "127.0.0.1", registry=metrics)
+    yield f"http://127.0.0.1:{server.server_port}/metrics", lag
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_what_waits_is_read_from_the_topology_controllers_metrics(topology: tuple[str, Gauge]) -> None:
+    url, lag = topology
+    assert await consumers.read_lag(url) is None  # the broker does not answer
+    lag.labels("kitchen").set(3)
+    lag.labels("loyalty").set(0)
+    assert await consumers.read_lag(url) == {"kitchen": 3}
+    lag.labels("kitchen").set(0)
+    assert await consumers.read_lag(url) == {}
+
+
+async def test_an_unreachable_topology_controller_counts_as_not_measured() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert await consumers.read_lag(f"http://127.0.0.1:{port}/metrics") is None
+
+
+async def test_metrics_of_any_form_or_size_break_no_page(
+    monkeypatch: pytest.MonkeyPatch, topology: tuple[str, Gauge]
+) -> None:
+    url, lag = topology
+    lag.labels("kitchen").set(float("nan"))
+    assert await consumers.read_lag(url) is None
+    lag.labels("kitchen").set(float("inf"))
+    assert await consumers.read_lag(url) is None
+    lag.labels("kitchen").set(1)
+    monkeypatch.setattr(consumers, "MAX_METRICS", 10)
+    assert await consumers.read_lag(url) is None
 
 
 def test_the_local_run_gives_the_archive_its_state() -> None:

@@ -469,7 +469,7 @@ def test_pods_reach_only_what_they_need() -> None:
     expected |= {("storefront", app, 8080) for app in ("orders", "menu", "tracking")}
     expected |= {("loyalty", "saas", 8080), ("notifications", "smtp", 2525)}
     # The archive may connect within its namespace, whose broker and stores it does not know; the storefront is public.
-    expected |= {("archive", "storefront", 8080)}
+    expected |= {("archive", "storefront", 8080), ("archive", "topology", 8080)}  # for the lag of each app
     assert set(_edges(rendered("pizza"))) == expected
 
 

@@ -83,7 +83,7 @@ async def get_live(database: CurrentDatabase, chosen: Chosen) -> Live:
     async with database.connect(write=False) as connection:
         recent = await event_queries.count_by_type(connection, events.c.happened >= time.time() - WINDOW)
         failed = await deadletters.count_open_by_app(connection)
-    return Live(window=WINDOW, events=recent, dead_letters=failed, waiting=consumers.read_lag(chosen.lag))
+    return Live(window=WINDOW, events=recent, dead_letters=failed, waiting=await consumers.read_lag(chosen.lag))
 
 
 @router.get(

@@ -4,31 +4,62 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
 import msgspec
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
 
 from tidings import Settings
 from tidings.consume import policy
 from tidings.conventions import DEAD_LETTER_PREFIX
+from tidings.web.answers import PLAIN, AnswerTooLarge, read_bounded
 
 log = structlog.get_logger(__name__)
 
+LAG = "tidings_broker_lag"
+"""Metric of the topology controller: events that wait at the broker, by app."""
+TIMEOUT, MAX_METRICS = 2.0, 2**22
+"""Seconds for the topology controller's answer, and its size in bytes: a page of the console waits for it."""
 
-class _Lag(msgspec.Struct, frozen=True):
+_UNREADABLE = (OSError, httpx2.HTTPError, httpx2.InvalidURL, AnswerTooLarge, ValueError, OverflowError, KeyError)
+"""What may be wrong with a source; msgspec's errors and those of text that is no metric are ValueErrors."""
+
+
+class _State(msgspec.Struct, frozen=True):
     broker_lag: dict[str, int]
 
 
-def read_lag(path: Path | None) -> dict[str, int] | None:
-    """Return the number of events that wait at the broker for each app, where any do; None if it is not measured."""
-    if path is None:
+async def read_lag(source: str) -> dict[str, int] | None:
+    """Return the number of events that wait at the broker for each app, where any do; None if it is not measured.
+
+    The source is the state file of a local run, or the URL of the topology controller's metrics on a cluster.
+    """
+    if not source:
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Lag).broker_lag
+        return await _scrape(source) if source.startswith("http") else _read_state(Path(source))
     except FileNotFoundError:  # nothing has been measured yet
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        log.error("archive.lag_unreadable", path=str(path), error=str(error))
+    except _UNREADABLE as error:
+        log.error("archive.lag_unreadable", source=source, error=repr(error))
         return None
+
+
+def _read_state(path: Path) -> dict[str, int]:
+    return msgspec.json.decode(path.read_bytes(), type=_State).broker_lag
+
+
+async def _scrape(url: str) -> dict[str, int] | None:
+    async with (
+        httpx2.AsyncClient(headers=PLAIN, timeout=TIMEOUT, trust_env=False) as client,
+        client.stream("GET", url) as answer,
+    ):
+        answer.raise_for_status()
+        text = (await read_bounded(answer, MAX_METRICS)).decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    lag = {sample.labels["app"]: int(sample.value) for sample in samples if sample.name == LAG}
+    # Each app of the plan has a sample; without any, the broker does not answer.
+    return {app: count for app, count in lag.items() if count} if lag else None
 
 
 def known_consumers() -> frozenset[str]:

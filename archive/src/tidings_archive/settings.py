@@ -74,10 +74,10 @@ class ArchiveSettings(BaseSettings):
     map: Path | None = Field(
         default=None, description="File written by `tidings render -o map`, from which the console draws its map"
     )
-    lag: Path | None = Field(
-        default=None,
-        description="JSON file with the number of events that wait at the broker for each app, under `broker_lag`: "
-        "`state.json` of `tidings up`, for the console",
+    lag: str = Field(
+        default="",
+        description="Where the console finds how many events wait at the broker for each app: `state.json` of "
+        "`tidings up`, or the URL of the topology controller's metrics",
     )
     suspensions: str = Field(
         default="",

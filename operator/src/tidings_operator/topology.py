@@ -67,6 +67,7 @@ PENDING = Gauge(
     ["stream", "consumer"],
     registry=METRICS,
 )
+LAG = Gauge("tidings_broker_lag", "Events that wait at the broker for an app of the plan", ["app"], registry=METRICS)
 LOSSES = Counter(
     "tidings_broker_losses",
     "Streams, topics and queues that were deleted, or shortened before all was handled; the log names them",
@@ -295,6 +296,7 @@ class TopologyController:
         while True:
             if not await self._guarded("what waits cannot be counted", self._count_waiting):
                 self._export_pending({})  # an outdated count would be misleading
+                LAG.clear()
                 self._count_unread({})
             await asyncio.sleep(COUNT)
 
@@ -303,6 +305,7 @@ class TopologyController:
             return
         pending = await self._broker.pending()
         self._export_pending(pending)
+        self._export_lag(self._broker.lag(pending), {app for app, _ in self._broker.readers})
         self._count_unread(await self._broker.unread_dead_letters(pending))
 
     async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> bool:
@@ -324,6 +327,11 @@ class TopologyController:
         for removed in self._counted - waiting.keys():
             PENDING.remove(*removed)
         self._counted = {*waiting}
+
+    def _export_lag(self, lag: Mapping[str, int], apps: Iterable[str]) -> None:
+        LAG.clear()
+        for app in apps:
+            LAG.labels(app).set(lag.get(app, 0))
 
     def _count_unread(self, letters: Mapping[str, int]) -> None:
         UNREAD_LETTERS.clear()
