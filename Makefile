@@ -68,8 +68,8 @@ docs: venv ## write the generated pages of docs/reference anew
 tools: venv ## daprd and whatever else the local run needs, found or built
 	@tidings tools
 
-# Most of the time goes by waiting for programs: more workers than cores share it. SEED repeats the generated examples.
-WORKERS ?= 4
+# Most of the time goes by waiting for programs: more workers than cores share it (WORKERS=… sets how many).
+# SEED repeats the generated examples.
 SEED := $(or $(SEED),$(shell date +%s))
 PYTEST = pytest --hypothesis-seed=$(SEED)
 # Those that wait most, and longest, start first: the others have the cores meanwhile.
@@ -99,15 +99,15 @@ coverage: venv ## the same tests, and what they have covered: fails below the li
 	$(PYTEST) tests/unit tests/contract -n 3 -p no:schemathesis --cov
 
 security-test: venv tools ## one test per attack, and a short run of the fuzzers
-	$(PYTEST) tests/security tests/fuzz -n $(WORKERS)
+	$(PYTEST) tests/security tests/fuzz -n $(or $(WORKERS),4)
 
 integration-test: venv tools ## the kit and the services on real programs
 	@tidings tools helm
-	$(PYTEST) tests/integration -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests/integration -n $(or $(WORKERS),5) --dist loadfile
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
-	$(PYTEST) tests/operator -n $(WORKERS) --dist loadfile
+	$(PYTEST) tests/operator -n $(or $(WORKERS),4) --dist loadfile
 
 browser-test: venv tools ## the pages in Chromium, and the commands of README and tutorial
 	$(PYTEST) tests/e2e -n 2 --dist loadfile --ignore tests/e2e/cluster

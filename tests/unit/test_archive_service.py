@@ -24,7 +24,8 @@ from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
 from tidings_archive import api, api_deadletters, api_replays, console, consumers, replays, storage, tables
-from tidings_archive.handlers import handlers
+from tidings_archive.commands import CloseReplay
+from tidings_archive.handlers import close_replay, handlers
 from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
 from tidings_plan import plan
@@ -696,12 +697,13 @@ async def test_a_replay_is_no_faster_than_its_rate_and_can_be_ended(archive: Arc
 async def test_what_arrives_late_is_part_of_a_replay_that_waits_for_it(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=0.7, replay_rate=100))
+    monkeypatch.setattr(replays, "settings", lambda: ArchiveSettings(replay_settle=3600.0, replay_rate=100))
     await archive.receive(PLACED, fact(PLACED, "p-0"))
     await archive.http.post("/replays", json={"replayId": "r-1", "consumer": "loyalty"})
     await archive.until(lambda: archive.sent("loyalty"))
     await archive.receive(PLACED, fact(PLACED, "p-1"))
     await archive.until(lambda: len(archive.sent("loyalty")) == 2)
+    await archive.service.execute(close_replay, CloseReplay(replay_id="r-1"))  # an hour later
     assert (await archive.ended("r-1"))["sent"] == 2
 
 
