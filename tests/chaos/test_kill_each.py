@@ -43,7 +43,8 @@ async def test_orders_converge_although_a_process_is_killed(
 ) -> None:
     seed = ([*SERVICES, *(f"{name}.daprd" for name in SERVICES)]).index(victim) + 1
     before = await counts(client, system.url)
-    placing = asyncio.create_task(place(client, system.url, ORDERS, concurrency=4, seed=seed, patience=PATIENCE))
+    orders = place(client, system.url, ORDERS, concurrency=4, declined_every=8, seed=seed, patience=PATIENCE)
+    placing = asyncio.create_task(orders)
     await asyncio.sleep(0.5)
     await system.kill(victim)
     burst = await placing

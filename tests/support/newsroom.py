@@ -29,7 +29,7 @@ from tidings_cli.testing.programs import Ports
 from tidings_cli.testing.serving import Served
 from tidings_plan import system_map
 
-PATIENCE = 2000  # looks, 5 ms apart
+PATIENCE = 12_000  # looks, 5 ms apart
 ARCHIVE = PLANNED.apps["archive"]
 DELIVERY = (
     ("orders.orderPlaced.v1", 0.0),

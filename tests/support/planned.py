@@ -18,7 +18,7 @@ from tidings_plan.resources import contracts_folders, load
 ROOT = Path(__file__).parents[2]
 INVENTORY = load(contracts_folders(ROOT))
 PLANNED = plan(INVENTORY)
-PATIENCE = 3000
+PATIENCE = 12_000
 """Looks, 5 ms apart."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_archive_service import PATIENCE, Archive, confirm, dead, patience, running
+from tests.unit.test_archive_service import Archive, confirm, dead, patience, running
 
 from tidings.testing import MemoryBroker
 
@@ -162,10 +162,7 @@ async def test_two_concurrent_redrives_send_every_letter_one_time(archive: Archi
     both = await asyncio.gather(redrive(archive, ratePerSecond=40), redrive(archive, app="pickup", ratePerSecond=60))
     ended = [await archive.ended(item["replayId"]) for item in both]
     assert sum(item["sent"] for item in ended) == 20
-    for _ in range(PATIENCE):
-        if len(archive.sent("pickup")) == 20:
-            break
-        await asyncio.sleep(0.005)
+    await archive.until(lambda: len(archive.sent("pickup")) == 20)
     assert sorted(ids(archive, "pickup")) == sorted(f"e-{number}" for number in range(20))
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from tests.conformance.support import poll
 
 from tidings import Context, Event, Handlers, Rejected, RetryPolicy, Service, StateContext, command
 from tidings.consume.batches import Batcher
@@ -63,10 +64,7 @@ async def schedule(service: Service, *numbers: int) -> None:
 
 async def coins(service: Service) -> list[int]:
     """Return the content of the till once nothing is pending."""
-    for _ in range(2000):
-        if not service.outbox.depth:
-            break
-        await asyncio.sleep(0.005)
+    await poll(lambda: not service.outbox.depth)
 
     async def look(_message: object, context: StateContext) -> list[int]:
         till = await context.load(Till, "main")

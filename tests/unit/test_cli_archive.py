@@ -74,7 +74,7 @@ class Archive:
         self._loop.close()
 
     def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     def receive(self, topic: str, identity: str, **attributes: str) -> None:
         standard = {"id": identity, "source": "t", "type": "shop.itemSold", "specversion": "1.0", "version": "1"}

@@ -1,11 +1,11 @@
 """Whatever goes wrong with an event is logged with that event's ids, also where another one had it scheduled."""
 
-import asyncio
 import json
 from typing import Any
 
 import msgspec
 import pytest
+from tests.conformance.support import poll
 
 from tidings import DeadLetter, Drop, Event, Handlers, Service, StateContext, command, event
 from tidings.messages.envelope import Envelope
@@ -75,10 +75,7 @@ async def test_a_scheduled_message(capsys: pytest.CaptureFixture[str]):
     logs.configure("shop", "json", "INFO")
     await service.start()
     await post(service.ingress, "/events/shop.shopOpened.v1", opened("fine"))
-    for _ in range(1000):
-        if not service.outbox.depth:
-            break
-        await asyncio.sleep(0.002)
+    await poll(lambda: not service.outbox.depth)
     await service.stop()
     (dead,) = sidecar.broker.events("deadletter.shop")
     (line,) = output(capsys, "event.dead_lettered")

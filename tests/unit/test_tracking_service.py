@@ -607,7 +607,8 @@ async def test_the_model_is_rebuilt_by_a_replay_without_hiding_orders(tracking: 
     began = (await tracking.http.post("/rebuild")).json()
     assert (began["generation"], began["building"]) == (1, 2)
     assert await tracking.order() == before
-    [asked] = await until(lambda: tracking.broker.events("archive.replayEvents.v1"))
+    await poll(lambda: tracking.broker.events("archive.replayEvents.v1"))
+    [asked] = tracking.broker.events("archive.replayEvents.v1")
     assert asked["data"]["consumer"] == "tracking"
     assert set(asked["data"]["types"]) >= set(DELIVERED)
 
@@ -721,14 +722,6 @@ async def test_an_order_is_forgotten_some_weeks_after_the_last_news(free: Ports)
         assert len((await tracking.order())["timeline"]) == 2
         store.clock.advance(2 * 86_400)  # type: ignore[attr-defined]
         assert (await tracking.http.get("/track/o-1")).status_code == 404
-
-
-async def until(asked: Any) -> Any:
-    for _ in range(1000):
-        if result := asked():
-            return result
-        await asyncio.sleep(0.005)
-    pytest.fail("it did not come about")
 
 
 async def test_streams_that_end_or_are_cancelled_leave_nothing_behind(tracking: Tracking) -> None:
