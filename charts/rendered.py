@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ def render(chart: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     helm = str(ensure("helm")["helm"])
     apis = [word for api in APIS for word in ("--api-versions", api)]
     command = [helm, "template", chart, str(CHARTS / chart), "--namespace", chart, "--kube-version", KUBERNETES]
-    return subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, check=False)
+    uncollected = {**os.environ, "GOGC": "off"}  # helm ends before collecting garbage pays: a quarter of its time
+    return subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, check=False, env=uncollected)
 
 
 def main(folder: str) -> None:
