@@ -71,7 +71,8 @@ tools: venv ## daprd and whatever else the local run needs, found or built
 # Most of the time goes by waiting for programs: more workers than cores share it (WORKERS=… sets how many).
 # SEED repeats the generated examples.
 SEED := $(or $(SEED),$(shell date +%s))
-PYTEST = pytest --hypothesis-seed=$(SEED)
+# A test that calls make is no part of this one: the jobs and variables of `make test` are not for it.
+PYTEST = MAKEFLAGS= pytest --hypothesis-seed=$(SEED)
 # Those that wait most, and longest, start first: the others have the cores meanwhile.
 PARTS := integration-test chaos-test browser-test $(or $(UNIT),unit-test) operator-test security-test
 test: venv tools ## everything but the cluster, three parts side by side; .run/tests has what they print (JOBS=…, UNIT=coverage)
