@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -272,6 +273,30 @@ def test_hostile_bodies(api: Api) -> None:
 
 
 _JSON = {"Content-Type": "application/json"}
+HEADERS = [
+    "accept", "accept-encoding", "authorization", "baggage", "content-length", "content-type", "cookie",
+    "dapr-api-token", "forwarded", "if-modified-since", "if-none-match", "idempotency-key", "last-event-id", "origin",
+    "range", "referer", "sec-fetch-site", "traceparent", "tracestate", "transfer-encoding", "x-forwarded-for",
+]  # fmt: skip
+HEADER_VALUES = [
+    b"", b" ", b"\x00", b"\xff\xfe", b"a\x00b", "\u0663".encode(), b"9" * 5000, b"-1", b"1e400", b"*", b"bytes=-1-5",
+    b"bytes=9999999999999999999999-", b"application/json; charset=utf-16", b"text/plain; charset=\xff",
+    b"application/json; charset=no-such-encoding", b"multipart/form-data",
+    b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-00",
+    b"ff-" + b"f" * 32 + b"-" + b"f" * 16 + b"-zz", b"a=b;" * 2000, b"%00%ff=%GG", b"Bearer \xe9", b"Basic ====",
+    b"1-confirmed", b"-", b"a-9223372036854775808", "0-\u00b2".encode(), b"Thu, 99 Foo 9999 99:99:99 GMT", b'W/"',
+    b"gzip;q=1e400",
+]  # fmt: skip
+
+
+def test_hostile_headers(api: Api) -> None:
+    operations = itertools.cycle(api.operations)  # each of a service's operations gets its share
+    for (name, value), (method, path, about) in zip(
+        itertools.product(HEADERS, HEADER_VALUES), operations, strict=False
+    ):
+        body = {"content": b"{}"} if "requestBody" in about else {}
+        headers = {"content-type": b"application/json", name: value}
+        check(api.ask(method, path.replace("{", "").replace("}", ""), headers=list(headers.items()), **body))
 
 
 def _properties(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -187,6 +187,7 @@ _UNFIT = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupEr
 # The end of a time without a zone or of a date, and the first and the last day. The values of the message are checked
 # only if this matches.
 _SUSPICIOUS = re.compile(rb'-[0-9][0-9](?:[Tt_ ][0-9:.,]*)?"|"(?:0001-01-01|9999-12-31)')
+_PLAIN = frozenset[type]({str, int, float, bool})
 # RFC 3339 times that msgspec or pydantic does not read: leap seconds, and fractions that are rounded beyond year 9999.
 _UNUSUAL_TIME = re.compile(
     rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:(?:60(?:\.[0-9]+)?|59\.[0-9]{7,})'
@@ -238,11 +239,14 @@ def _moments(value: object, path: str) -> Iterator[tuple[str, datetime]]:
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _moments(key, f"{path} (key)")
-            yield from _moments(item, f"{path}.{key}")
+            if type(key) is not str:
+                yield from _moments(key, f"{path} (key)")
+            if item and type(item) not in _PLAIN:
+                yield from _moments(item, f"{path}.{key}")
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
-            yield from _moments(item, f"{path}[{index}]")
+            if item and type(item) not in _PLAIN:  # millions of numbers may be in one event
+                yield from _moments(item, f"{path}[{index}]")
     else:
         kind: Any = type(value)
         for name in _field_names(kind):
