@@ -94,10 +94,10 @@ async def search(connection: AsyncConnection, selection: Selection, limit: int, 
     low, high = await _bounds(connection, selection)
     high = high if before is None else min(high, before - 1)
     number: sa.ColumnElement[int] = events.c.seq
-    kinds = await _kinds(connection) if _is_found_by_type(selection) else None
+    kinds = await _kinds(connection) if _uses_type_index(selection) else None
     if kinds is not None:
         taken = [kind for kind in kinds if any(pattern.matches(*kind) for pattern in selection.patterns)]
-        latest = _latest_of_each(taken, selection, limit + 1, (low, high))
+        latest = _latest_by_type(taken, selection, limit + 1, (low, high))
         query = sa.select(*READABLE).where(events.c.seq.in_(latest))
     elif selection.text:
         query, number = _with_words(selection, connection.dialect.name)
@@ -127,16 +127,16 @@ def _with_words(selection: Selection, dialect: str) -> tuple[sa.Select[Any], sa.
     kinds = (
         [pattern.name for pattern in selection.patterns if not pattern.wildcard] if len(selection.patterns) == 1 else []
     )
-    others = (selection.correlation_id, selection.subject, selection.source, selection.topic, *kinds)
-    terms = fulltext.words(selection.text or "", *filter(None, others))
+    exact = (selection.correlation_id, selection.subject, selection.source, selection.topic, *kinds)
+    terms = fulltext.words(selection.text or "", *filter(None, exact))
     has_words, number = fulltext.containing(terms, dialect)
     return sa.select(*READABLE).where(has_words, *conditions_for(selection)), number
 
 
-def _is_found_by_type(selection: Selection) -> bool:
+def _uses_type_index(selection: Selection) -> bool:
     """Return whether the index of types is the best one: no other condition selects fewer events."""
-    others = (selection.text, selection.correlation_id, selection.subject, selection.ids)
-    return bool(selection.patterns) and not any(others)
+    narrower = (selection.text, selection.correlation_id, selection.subject, selection.ids)
+    return bool(selection.patterns) and not any(narrower)
 
 
 async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
@@ -158,16 +158,16 @@ async def _kinds(connection: AsyncConnection) -> list[tuple[str, int]] | None:
     return kinds if len(kinds) <= _MOST_KINDS else None
 
 
-def _latest_of_each(
+def _latest_by_type(
     kinds: list[tuple[str, int]], selection: Selection, limit: int, bounds: tuple[int, int]
 ) -> sa.Select[Any] | sa.ScalarSelect[Any]:
     """Return the query for the latest events of each type and version: each branch reads one part of the index."""
     seq = events.c.seq
-    others = conditions_for(dataclasses.replace(selection, patterns=()))
+    conditions = conditions_for(dataclasses.replace(selection, patterns=()))
     branches = [
         sa.select(
             sa.select(seq)
-            .where(events.c.type == name, events.c.version == version, seq.between(*bounds), *others)
+            .where(events.c.type == name, events.c.version == version, seq.between(*bounds), *conditions)
             .order_by(seq.desc())
             .limit(limit)
             .subquery()

@@ -76,17 +76,17 @@ class LocalRun:
 
     async def names(self) -> set[str]:
         """Return the names of the suspended subscriptions."""
-        return {each.name for each in self._subscriptions() if each.suspended}
+        return {reader.name for reader in self._subscriptions() if reader.suspended}
 
     async def change(self, name: str, *, suspend: bool) -> None:
         """Suspend or resume a subscription, and wait until it is."""
         known = self._subscriptions()
-        own = [each for each in known if each.name == name]
+        own = [reader for reader in known if reader.name == name]
         if not own:
             raise UnknownSubscription(f"the plan has no subscription {name!r}; `tidings lint` shows what it refuses")
-        if others := sorted({other.name for other in known for each in own if each.shares_topic(other)}):
+        if sharing := sorted({other.name for other in known for reader in own if reader.shares_topic(other)}):
             raise SuspensionError(
-                f"{name} shares a topic with {', '.join(others)}, and a topic is suspended as a whole: set "
+                f"{name} shares a topic with {', '.join(sharing)}, and a topic is suspended as a whole: set "
                 "spec.suspend of all of them, or use an app of its own for one"
             )
         file = self._folder / name

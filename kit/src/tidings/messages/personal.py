@@ -113,7 +113,7 @@ def decrypt(envelope: Envelope) -> bytes | msgspec.Raw:
     if not envelope.datasubject:
         return envelope.data
     opened = _opener(envelope)
-    return _ENCRYPTED.sub(lambda found: json.dumps(opened(found[1]), ensure_ascii=False).encode(), bytes(envelope.data))
+    return _ENCRYPTED.sub(lambda match: json.dumps(opened(match[1]), ensure_ascii=False).encode(), bytes(envelope.data))
 
 
 def encrypt_document(value: Any, data: bytes, name: str) -> bytes:
@@ -161,12 +161,12 @@ def decrypt_document(model: Any, data: bytes | msgspec.Raw, name: str) -> bytes 
         return data
     bound_to = _bound_to_document(name)
 
-    def opened(found: re.Match[bytes]) -> bytes:
+    def opened(match: re.Match[bytes]) -> bytes:
         if _keys is None:
             raise DefinitionError(f"{name} has encrypted personal data: set TIDINGS_KEYS as when it was saved")
         try:
-            key = _keys.key(base64.urlsafe_b64decode(found[1]).decode())
-            text = MASK if key is None else _unsealed(key, found[2], bound_to)
+            key = _keys.key(base64.urlsafe_b64decode(match[1]).decode())
+            text = MASK if key is None else _unsealed(key, match[2], bound_to)
         except Exception as error:
             raise DefinitionError(
                 f"{name} has a personal value that was changed, or belongs to another document"
@@ -203,7 +203,7 @@ def personal_values(*envelopes: Envelope) -> set[str]:
         if envelope.datasubject:
             with suppress(MalformedEvent):  # nothing was decrypted, so no text holds a value of the event
                 opened = _opener(envelope)
-                values |= {opened(found[1]) for found in _ENCRYPTED.finditer(bytes(envelope.data))}
+                values |= {opened(match[1]) for match in _ENCRYPTED.finditer(bytes(envelope.data))}
     return values - {"", MASK}
 
 
@@ -244,10 +244,10 @@ class Marks:
             DefinitionError: The message names no person, or several.
 
         """
-        found = {value for _, _, value, schemas in self._strings(message, encoded) if schemas.is_subject}
-        if len(found) != 1 or not (subject := found.pop()):
+        subjects = {value for _, _, value, schemas in self._strings(message, encoded) if schemas.is_subject}
+        if len(subjects) != 1 or not (subject := subjects.pop()):
             raise DefinitionError(
-                f"{self.label} has personal fields, but names {'no person' if not found else 'several persons'}: "
+                f"{self.label} has personal fields, but names {'no person' if not subjects else 'several persons'}: "
                 "give the field that is marked with SUBJECT a value"
             )
         return str(subject)

@@ -45,15 +45,13 @@ from tidings.errors import PublishRefused, SidecarError, SidecarUnavailable, Sta
 from tidings.messages.envelope import new_id
 from tidings.observability import metrics
 from tidings.outbox.documents import Pointer, Slot, read_document, read_slot, write
-from tidings.outbox.port import Deliver
+from tidings.outbox.port import LEASE, TRIES, Deliver
 from tidings.outbox.publisher import BatchingPublisher
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 DIRECTORY = "outbox/lanes"
-LEASE = 15.0  # seconds without a renewal after which a lane is adopted
-TRIES = 20  # attempts for a rejected event, over about twelve minutes, before it is parked
 _FIRST_PAUSE, _LONGEST_AWAY, _LONGEST_REFUSED = 0.05, 5.0, 60.0  # seconds between attempts
 _FIRST_EXTENT = 256
 _KEPT = 0.05  # seconds for which a delivered slot may be reused before it is removed

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Protocol
 from tidings.messages.delivery import DeliveryContext
 from tidings.outbox.documents import Scheduled
 
+LEASE = 15.0  # seconds without a renewal after which another instance adopts a lane
+TRIES = 20  # attempts for a rejected event, over about twelve minutes, before it is parked
+
 Deliver = Callable[[Scheduled], Awaitable[None]]
 """Handles a due scheduled message; returns when the message has its outcome and raises nothing."""
 

@@ -53,7 +53,6 @@ from tidings.errors import SidecarError, SidecarUnavailable
 from tidings.messages.delivery import DeliveryContext
 from tidings.messages.envelope import new_id
 from tidings.messages.events import message_type
-from tidings.outbox import table_lease
 from tidings.outbox.port import Deliver
 from tidings.outbox.sql import Database, Migrate, commit_with, insert_all_new
 from tidings.outbox.table_lease import Lease
@@ -168,7 +167,7 @@ class TableOutbox:
 
     async def _keep_lease(self) -> None:
         while True:
-            await asyncio.sleep(table_lease.LEASE / 3)
+            await asyncio.sleep(self._lease.renewal_interval)
             try:
                 await self._relay.renew()
                 await self._lease.prune_inbox()

@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tidings.clock import Renewals
 from tidings.messages.envelope import new_id
 from tidings.outbox.documents import INBOX_DAYS, INBOX_PACE
+from tidings.outbox.port import LEASE
 from tidings.outbox.sql import Database
 from tidings.outbox.table_schema import inbox, lanes, outbox, scheduled
 
 log = structlog.get_logger(__name__)
 
-LEASE = 15.0  # seconds without a renewal after which lanes are adopted
 LONGEST_PAUSE = 60.0  # seconds between the attempts for one row
 _INBOX_KEPT = timedelta(days=INBOX_DAYS).total_seconds()
 _ABANDONED_AFTER = timedelta(days=1).total_seconds()  # longer than any transaction: no more rows
@@ -61,6 +61,11 @@ class Lease:
     def lanes(self) -> list[int]:
         """The lanes that this run delivers: adopted ones first, because they are older."""
         return [*sorted(self.adopted), self.lane]
+
+    @property
+    def renewal_interval(self) -> float:
+        """Seconds between renewals: two may fail before the lease ends."""
+        return LEASE / 3
 
     @property
     def holds(self) -> bool:

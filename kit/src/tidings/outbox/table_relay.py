@@ -21,6 +21,7 @@ from tidings.dapr import Sidecar
 from tidings.errors import PublishRefused, SidecarError
 from tidings.observability import metrics
 from tidings.outbox import table_lease
+from tidings.outbox.port import TRIES
 from tidings.outbox.sql import Database
 from tidings.outbox.table_lease import Lease
 from tidings.outbox.table_schema import outbox, parked
@@ -28,7 +29,6 @@ from tidings.outbox.table_schema import outbox, parked
 log = structlog.get_logger(__name__)
 
 BATCH = 500  # rows read, published and removed together
-TRIES = 20  # attempts for one row, over about twelve minutes, before it is parked
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, table_lease.LONGEST_PAUSE  # seconds between the attempts for one row
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.05, 5.0  # seconds between polls while rows are pending
 _GATHER = 0.02  # seconds between polls under load, so that one poll and one removal serve many rows

@@ -168,10 +168,10 @@ def is_trusted(host: str, names: Collection[str]) -> bool:
 @lru_cache(maxsize=256)  # a sidecar sends the same header with every event
 def _host(host: str) -> tuple[str | None, bool]:
     """Return the name in a `Host` header, and whether it is immune to DNS rebinding."""
-    found = _HOST.fullmatch(host)
-    if found is None:
+    match = _HOST.fullmatch(host)
+    if match is None:
         return None, False
-    name = (found["v6"] or found["name"]).lower().rstrip(".")
+    name = (match["v6"] or match["name"]).lower().rstrip(".")
     try:
         ipaddress.ip_address(name)
     except ValueError:
