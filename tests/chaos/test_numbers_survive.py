@@ -195,7 +195,7 @@ async def test_the_network_to_the_broker_fails(
 
 @pytest.mark.parametrize("seconds", [60, 150])
 async def test_the_broker_is_back_after_a_long_time(tmp_path_factory: pytest.TempPathFactory, seconds: float) -> None:
-    """After about two minutes daprd connects no more, and the local run starts it anew."""
+    """After about two minutes daprd stops reconnecting, and the local run restarts it."""
     async with trial(tmp_path_factory.mktemp(f"away-{seconds}")) as system:
 
         async def stop() -> None:

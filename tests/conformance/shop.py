@@ -1,4 +1,4 @@
-"""The app that the outbox conformance suite runs: it counts items, in documents or in rows, and tells their totals."""
+"""The app of the outbox conformance suite: it counts items, in documents or in rows, and publishes their totals."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def bump(item: str, context: SqlContext) -> int:
 
 
 async def count_row(message: Counted, context: SqlContext) -> None:
-    """Add one in a row, and tell it."""
+    """Add one in a row, and publish it."""
     context.publish(Changed(item=message.item, total=await bump(message.item, context)))
 
 

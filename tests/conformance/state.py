@@ -26,7 +26,7 @@ class StateWorld(Protocol):
         """Give a sidecar that has no state store component of the name it asks for."""
 
     def unreachable(self) -> Sidecar:
-        """Give a sidecar that nobody answers for."""
+        """Return a sidecar that never answers."""
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, as the store sees it."""

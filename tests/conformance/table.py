@@ -53,7 +53,7 @@ class Recount(Event, kw_only=True):
 
 
 async def count(message: Counted | Recount, context: SqlContext) -> None:
-    """Add one to a total and tell it."""
+    """Add one to a total and publish it."""
     total = await bump(message.item, context)
     await asyncio.sleep(getattr(message, "slow", 0.0))
     context.publish(Changed(item=message.item, total=total))

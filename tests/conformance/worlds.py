@@ -230,12 +230,12 @@ class CdcWorld(TableWorld):
 
 
 class OutboxTwin(MemorySidecar):
-    """Dapr's outbox in memory: it publishes internally first, then commits, then tells what was committed."""
+    """Dapr's outbox in memory: it publishes internally first, then commits, then publishes the committed events."""
 
     topic = TOPIC
 
     async def transact(self, operations: Iterable[Operation]) -> None:
-        """Write, and publish every upsert, or the projection that stands in its place."""
+        """Write, and publish every upsert, or the projection that replaces it."""
         expected = list(operations)
         upserts = [item for item in expected if isinstance(item, Upsert)]
         shown = {upsert.key: upsert.value for upsert in upserts if "outbox.projection" in (upsert.metadata or {})}

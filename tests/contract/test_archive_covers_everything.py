@@ -1,4 +1,4 @@
-"""The archive reads every topic that an event or a dead letter can travel on, whoever adds one."""
+"""The archive reads every topic of events and dead letters, including those added later."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def readers() -> Iterator[tuple[str, Handler]]:
 
 
 def internal(kind: MessageType) -> bool:
-    """A command that a service schedules for itself: nobody else sees it, so it has no contract."""
+    """A command that a service schedules for itself: no other service sees it, so it has no contract."""
     return kind.intent == "command" and kind.label not in LABELS
 
 

@@ -231,7 +231,7 @@ DELIVERY = (*STAGES, "driverAssigned", "outForDelivery", "delivered", "completed
 async def test_what_is_shown_never_goes_back(
     pizzeria: Pizzeria, visit: Open, fulfilment: str, way: tuple[str, ...]
 ) -> None:
-    """Of what tracking tells and what orders says, the one that is further is shown, at every pair of stages."""
+    """The page shows the later of the stages from tracking and orders, for every pair."""
     page = await visit(f"{pizzeria.url}/nowhere")
     published = [
         {"stage": stage, "fulfilment": fulfilment, "finished": stage == "completed", "timeline": [], "lines": []}

@@ -306,7 +306,7 @@ async def test_nothing_is_sent_without_watchers(pizzeria: Pizzeria, visit: Open)
 
 
 async def test_a_stream_that_became_silent_is_reopened(pizzeria: Pizzeria, visit: Open) -> None:
-    """As one that a firewall has forgotten: nobody tells the browser that it is dead."""
+    """Like a connection that a firewall has dropped: the browser does not learn that it is dead."""
     page = await visit(pizzeria.url)
     await page.clock.install()
     await order(page, "Marinara")

@@ -52,7 +52,7 @@ def section(markdown: str, title: str) -> str:
 
 
 def missing(expected: str, output: str) -> list[str]:
-    """The lines that were not printed, in their order; `…` stands for anything."""
+    """The lines that were not printed, in their order; `…` matches anything."""
     lost, rest = [], output
     for line in expected.splitlines():
         match = re.search(".*".join(map(re.escape, line.split("…"))), rest)

@@ -1,4 +1,4 @@
-"""Two replicas that are brought the same events in lists, on a real PostgreSQL: each event counts once, none blocks."""
+"""Two replicas that receive the same events in batches, on a real PostgreSQL: each event counts once, none blocks."""
 
 from __future__ import annotations
 

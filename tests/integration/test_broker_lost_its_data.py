@@ -468,7 +468,7 @@ async def test_a_kafka_topic_whose_reader_is_beyond_its_end_has_lost_events(kafk
 
 
 def test_waiting_entries_of_any_bytes_are_counted(redis_alone: Redis) -> None:
-    """Where entries were deleted, Redis does not know how many wait, and they are read one by one."""
+    """After deletions, Redis does not know the number of pending entries, so they are counted one by one."""
     redis_alone.flushall()
     redis_alone.xgroup_create(TOPIC, "receiver", "0", mkstream=True)
     entries = [redis_alone.xadd(TOPIC, {"data": b"\xff\xfe"}) for _ in range(3)]

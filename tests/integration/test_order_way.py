@@ -32,7 +32,7 @@ def rabbitmq_alone(ports: Ports) -> Iterator[str]:
 async def test_every_order_goes_its_way_and_all_counts_agree(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """The system is new on each: on RabbitMQ nothing is lost of what is told before a service first subscribes."""
+    """The system is new on each: on RabbitMQ, events published before a service first subscribes are not lost."""
     address = request.getfixturevalue("rabbitmq_alone") if broker == "rabbitmq" else available(broker)
     options = Options(free_ports=True, run_dir=tmp_path / "run", environment=PACE, broker=address)
     async with running(ROOT, options) as run, httpx2.AsyncClient(timeout=60, trust_env=False) as client:

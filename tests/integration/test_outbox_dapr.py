@@ -31,7 +31,7 @@ SETS = Path(__file__).parents[2] / "components"
 
 
 class RuntimesWorld(RealWorld):
-    """An app whose sidecar publishes from the state store, and another app that writes down what it is brought."""
+    """An app whose sidecar publishes from the state store, and another app that records the events it receives."""
 
     accepts = frozenset()
 

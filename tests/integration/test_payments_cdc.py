@@ -31,7 +31,7 @@ AUTHORISED, SETTLED = "payments.paymentAuthorised.v1", "payments.paymentSettled.
 
 
 class Payments:
-    """The service, which can be killed and started again, and what an app that listens to it was brought."""
+    """The service, which can be killed and started again, and the events that a subscribed app received."""
 
     def __init__(self, database_url: str, sidecar: Daprd, ports: Ports, recorder: Recorder) -> None:
         port, self.metrics = ports.take(), ports.take()
@@ -78,7 +78,7 @@ class Payments:
         return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
 
     async def wait_published(self, topic: str, orders: list[str]) -> None:
-        """Wait until each order was told of, once for each id."""
+        """Wait for exactly one event id per order."""
         async with asyncio.timeout(60):
             while {item["subject"] for item in self.recorder.at(f"/{topic}")} != set(orders):  # noqa: ASYNC110 - HTTP
                 await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What waits in Redis streams, counted on a real Redis."""
+"""Pending messages of Redis streams, counted on a real Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tidings up` as people start it: a process of its own, told by signals and seen by its output."""
+"""`tidings up` as people start it: a separate process, controlled by signals and observed by its output."""
 
 import contextlib
 import os

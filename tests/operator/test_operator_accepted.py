@@ -1,4 +1,4 @@
-"""The schemas that a type's readers hold on to: what is kept, and what is said of a change that nobody judged."""
+"""The schemas that a type's readers hold on to: what is kept, and the report of a change that was not judged."""
 
 from __future__ import annotations
 

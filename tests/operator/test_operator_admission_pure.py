@@ -159,7 +159,7 @@ REACHING = {"target": {"subscription": "kitchen-order-confirmed", "namespace": "
     [("", ["replay-namespace"]), ("other", ["replay-namespace"]), ("other, evil", []), (None, ["replay-namespace"])],
 )
 def test_a_replay_reaches_another_namespace_only_where_that_allows_it(allowed: str | None, rules: list[str]):
-    """Nor does the answer tell whether the target exists (None: it does not)."""
+    """Nor does the response disclose whether the target exists (None: it does not)."""
     target = shop.subscription("pizza")
     target["metadata"]["annotations"] = {"tidings.dev/replays-from": allowed or ""}
     known = inventory(shop.event_type("pizza"), *([] if allowed is None else [target]))

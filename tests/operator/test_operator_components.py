@@ -19,7 +19,7 @@ WITHOUT_KIT: dict[str, Any] = {
 
 
 def component(namespace: str, concurrency: str) -> dict[str, Any]:
-    """A JetStream component; what else stands in it is not the operator's to keep."""
+    """A JetStream component with fields that the operator does not manage."""
     value = [{"name": "concurrency", "value": concurrency}, {"name": "natsURL", "value": "nats://user:hidden@nats"}]
     return {
         "apiVersion": "dapr.io/v1alpha1",
@@ -141,7 +141,7 @@ async def test_an_own_component_that_gives_two_apps_one_consumer_is_refused_unti
     made = await operator()
 
     def refused() -> int:
-        """How many of the two are refused: the younger one, by name where they are of one second."""
+        """Return how many of the two are refused: the younger, or by name if both have the same second."""
         return sum("share a consumer" in str(shop.status(cluster, manifest)) for manifest in manifests)
 
     await until(lambda: refused() == 1, "one of them is refused")

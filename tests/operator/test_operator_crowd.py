@@ -1,4 +1,4 @@
-"""A hundred bad subscriptions among a thousand good ones: all are told why, and no good one waits for them."""
+"""A hundred bad subscriptions among a thousand good ones: all get a reason, and no good one waits for them."""
 
 from __future__ import annotations
 

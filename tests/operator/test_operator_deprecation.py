@@ -1,4 +1,4 @@
-"""A version's last months: nobody touches it, only the clock moves."""
+"""A version's last months: its resource stays unchanged, only the clock moves."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ wrong = (
 
 
 def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
-    """Draw that many, anew in each run; a failure prints the specs."""
+    """Draw new specs in each run; a failure prints them."""
     drawn: list[T] = []
 
     @settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])

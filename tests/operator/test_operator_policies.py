@@ -25,7 +25,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Path:
-    """What the kubelet puts into the archive's pod."""
+    """The files that the kubelet mounts into the archive's pod."""
     resources = rendered("tidings", {"archive": {"namespaces": [namespace]}})
     for kind in ("Role", "RoleBinding"):
         cluster.apply(of_kind(resources, kind)["archive"])

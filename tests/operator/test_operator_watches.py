@@ -114,7 +114,7 @@ async def test_an_operator_that_hears_nothing_calls_itself_dead(
 
 
 def taken(request: Callable[[], Any]) -> Any:
-    """Make a request; None while the API server makes the kind ready anew (429): kubectl waits then, too."""
+    """Make a request; None while the API server prepares the kind again (429), for which kubectl waits, too."""
     try:
         return request()
     except httpx2.HTTPStatusError as error:
@@ -200,7 +200,7 @@ BOOKMARKS = {
 async def test_a_bookmark_that_leads_nowhere_ends_no_watch(
     cluster: Cluster, namespace: str, operator: Start, monkeypatch: pytest.MonkeyPatch, bookmark: bytes
 ) -> None:
-    """Every watch of kopf and of ours gets one behind each event, and begins anew every second."""
+    """Each watch, kopf's and ours, gets one after each event, and restarts every second."""
     genuine, given = client.lines, 0
 
     async def with_bookmarks(content: Any) -> AsyncIterator[bytes]:

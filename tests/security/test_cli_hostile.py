@@ -1,4 +1,4 @@
-"""Files that somebody else has written, given to the command line: it neither hangs nor obeys nor tells secrets."""
+"""Untrusted files on the command line: it neither hangs, nor follows them, nor discloses secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TYPE = {
 
 @dataclass
 class Done:
-    """What a command has said, and its exit code."""
+    """A command's output and exit code."""
 
     wording: str
     code: int

@@ -348,7 +348,7 @@ async def test_no_other_protocol_is_spoken(protocol_name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["trailers", "one trailer", "the extension of a chunk"])
 async def test_chunk_extensions_and_trailers_are_bounded_too(kind: str) -> None:
-    """36 MB of trailers took 129 MB of memory, and whoever sends faster has 30 s for it."""
+    """36 MB of trailers took 129 MB of memory, and a faster sender has 30 s for it."""
     head = b"POST /notes HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Type: application/json\r\n"
     head += b"Transfer-Encoding: chunked\r\n\r\n" + (b"1;" if "chunk" in kind else b"0\r\n")
     part = b"x-a: b\r\n" * 4_000 if kind == "trailers" else b"x" * 32_000

@@ -1,4 +1,4 @@
-"""Attacks on the operator's ports: any pod may connect to the webhooks where nobody has configured a NetworkPolicy."""
+"""Attacks on the operator's ports: without a NetworkPolicy, any pod may connect to the webhooks."""
 
 from __future__ import annotations
 

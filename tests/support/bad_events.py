@@ -98,7 +98,7 @@ ODD: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @dataclass(slots=True)
 class Shop:
-    """What was handled, and how long each event took."""
+    """The handled events, and the duration of each."""
 
     handled: Counter[int] = field(default_factory=Counter)
     tried: Counter[int] = field(default_factory=Counter)

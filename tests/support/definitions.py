@@ -35,7 +35,7 @@ Kind = tuple[str, str]
 
 
 def validate(resource: Mapping[str, Any]) -> None:
-    """Hold a custom resource against its schema; KeyError for a kind that nobody defines."""
+    """Validate a custom resource against its schema; raise KeyError for a kind without a CRD."""
     kind = (resource["apiVersion"], resource["kind"])
     validators = _validators(OWN) if resource["apiVersion"].startswith("tidings.dev/") else _foreign()
     validators[kind].validate(resource)

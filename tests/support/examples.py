@@ -1,4 +1,4 @@
-"""How many generated examples a test tries."""
+"""Number of generated examples per test."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """These tests install, kill and uninstall: not on a cluster that nobody has named."""
+    """These tests install, kill and uninstall, so they need a cluster that is named explicitly."""
 
 
 def chosen(named: str, current: str) -> str:

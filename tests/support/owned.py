@@ -25,7 +25,7 @@ def channels(event_type: EventType) -> set[str]:
 
 
 def natural(topic: str) -> str:
-    """The type whose channel a topic is by its name, folded; empty where it is nobody's by name."""
+    """The type whose channel a topic is by its name, folded; empty if there is none."""
     shape = re.fullmatch(r"([^.]+\..+)\.v[0-9]+", fold(topic))
     return shape[1] if shape else ""
 

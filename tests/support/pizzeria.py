@@ -146,7 +146,7 @@ class Pizzeria:
     def publish_fact(
         self, order_id: str, stage: str, message: str, following: str | None, kind: str, words: str, reason: str = ""
     ) -> None:
-        """Have tracking tell a fact."""
+        """Publish a fact of tracking."""
         order = self.tracked[order_id]
         now = self._now(order_id)
         number = len(order["timeline"])

@@ -1,4 +1,4 @@
-"""A service as the contracts plan it, on the sidecar's twin: what tests of its handlers tell it and hear from it."""
+"""A service as the contracts plan it, on the sidecar's twin: tests deliver events, and read those it publishes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _END = (
 
 @asynccontextmanager
 async def own_database(server: str) -> AsyncIterator[str]:
-    """Create a database, give its URL, and drop it with its replication slots at the end, whoever is connected."""
+    """Create a database, yield its URL, and drop it with its replication slots at the end, despite open connections."""
     name = f"test_{uuid.uuid4().hex}"
     async with await psycopg.AsyncConnection.connect(server, autocommit=True) as admin:
         await admin.execute(f'create database "{name}"')

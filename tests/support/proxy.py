@@ -16,7 +16,7 @@ _CHUNK = 65_536
 
 
 class FaultProxy:
-    """Passes bytes on between whoever connects to `port` and a server at `target`.
+    """Forwards bytes between clients of `port` and a server at `target`.
 
         async with FaultProxy(port, target) as proxy:
             async with proxy.failing("cut"):

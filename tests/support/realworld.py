@@ -12,7 +12,7 @@ from tidings.dapr.client import DaprSidecar
 
 
 class RealWorld(World):
-    """An app's sidecar, and another app that writes down what it is brought."""
+    """An app's sidecar, and another app that records the events it receives."""
 
     def __init__(self, address: str, recorder: Recorder) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which subscription a sidecar's dead letter belongs to, and what is known of the reason."""
+"""The subscription of a sidecar's dead letter, and its reason as far as it is known."""
 
 from __future__ import annotations
 

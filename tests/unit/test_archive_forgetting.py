@@ -1,4 +1,4 @@
-"""Persons are forgotten through the archive, which tells all services once."""
+"""Persons are forgotten through the archive, which publishes it once to all services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit tells what is sound from what was never looked up."""
+"""The audit distinguishes verified packages from those that were never looked up."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Work in the background that fails begins anew, whatever it raises; nothing is lost, and the process lives."""
+"""Background work that fails is restarted, whatever it raises; nothing is lost, and the process survives."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_the_class_must_be_a_message():
 
 
 class Counter:
-    """A handler of lists that waits until it is told to go on."""
+    """A batch handler that waits until it is released."""
 
     def __init__(self) -> None:
         self.lists: list[list[int]] = []

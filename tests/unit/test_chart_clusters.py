@@ -76,7 +76,7 @@ def test_openshift_chooses_users_and_groups(chart: str) -> None:
 
 @BOTH
 def test_nothing_listens_at_ipv4_addresses_only(chart: str) -> None:
-    """Programs in Go listen at all addresses if they are told 0.0.0.0; others at those of IPv4."""
+    """Go programs given 0.0.0.0 listen on all addresses, others on those of IPv4."""
     in_go = ("dapr.io/sidecar-listen-addresses", "listen: ", "http: ")
     for values in (SWITCHED_ON[chart], {"broker": {"kind": "redis"}} if chart == "pizza" else {}):
         text = yaml.safe_dump_all(rendered(chart, values), width=10_000, default_style=None)

@@ -35,7 +35,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def with_v3(shop: Path, state: str = "Draft") -> None:
-    """Propose a v3 of orders.orderConfirmed, in which the items must not be empty and a currency must be told."""
+    """Propose a v3 of orders.orderConfirmed, in which items must not be empty and a currency is required."""
     schema = json.loads((shop / "schemas/orders.orderConfirmed.v2.json").read_text())
     schema["properties"]["currency"] = {"type": "string"}
     schema["required"] = [*schema["required"], "currency"]

@@ -1,4 +1,4 @@
-"""`tidings.fastapi.DaprApp` stands in for `dapr.ext.fastapi.DaprApp`, without its silent successes."""
+"""`tidings.fastapi.DaprApp` replaces `dapr.ext.fastapi.DaprApp`, without its silent successes."""
 
 from __future__ import annotations
 

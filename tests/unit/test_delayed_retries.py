@@ -53,7 +53,7 @@ def policy(**changes: Any) -> Policy:
 
 
 class Shop:
-    """A handler that fails for chosen numbers, as long as it is told to."""
+    """A handler that fails for chosen numbers while that is enabled."""
 
     def __init__(self) -> None:
         self.failing: dict[int, BaseException] = {}

@@ -245,7 +245,7 @@ class RosterMachine(RuleBasedStateMachine):
         assert not any(driver.leaving for driver in free)
 
     def teardown(self) -> None:
-        """Once everything was heard, whoever holds an order is known to, and nothing is left over."""
+        """After all events, the driver of each order is known, and nothing is left over."""
         for delivery in self.deliveries.values():
             self.reflect(delivery)
         while self.handing_over:

@@ -349,7 +349,7 @@ async def test_a_failed_call_gives_the_reason_and_the_next_one_can_succeed(failu
 
 
 class Transport:
-    """What a connection writes."""
+    """A transport that records what a connection writes."""
 
     def __init__(self) -> None:
         self.written = bytearray()

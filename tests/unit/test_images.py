@@ -191,7 +191,7 @@ def _named_images() -> set[tuple[str, str]]:
 
 
 def _unpinned(image: str) -> bool:
-    """Whether an image has neither a digest nor the full number of its release."""
+    """Return whether an image has neither a digest nor the full number of its release."""
     name, _, tag = image.partition("@")[0].partition(":")
     numbers = re.match(r"v?\d+(?:\.\d+)*", tag)
     needed = 2 if name.rpartition("/")[2] in _TWO_NUMBERS else 3
@@ -207,7 +207,7 @@ _CORRECTED: dict[str, dict[tuple[int, ...], int]] = {
 
 
 def _vulnerable(image: str) -> bool:
-    """Whether an image has a known critical vulnerability."""
+    """Return whether an image has a known critical vulnerability."""
     name, _, tag = image.partition("@")[0].partition(":")
     lines = _CORRECTED.get(name.rpartition("/")[2])
     if lines is None:

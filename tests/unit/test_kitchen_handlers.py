@@ -97,7 +97,7 @@ class Kitchen:
     def facts(self, subject: str = "o-1") -> list[dict[str, Any]]:
         """Return the kitchen's published facts about a subject, in the order of publishing.
 
-        Each of it once: a second replica may tell again what the first has just told, under the same id.
+        Each once: a second replica may publish a fact of the first again, under the same id.
         """
         result = {
             (item["id"], item["version"]): item

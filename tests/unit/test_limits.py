@@ -126,7 +126,7 @@ async def _enter(limiter: Limiter, key: str) -> None:
 
 
 class Handling:
-    """A handling that ends when it is told to."""
+    """A handler that returns when it is released."""
 
     def __init__(self) -> None:
         self.calls = 0

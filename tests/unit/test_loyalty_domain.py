@@ -63,7 +63,7 @@ def test_a_member_has_the_balance_of_the_latest_entry_in_any_order(order: tuple[
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["waiting", "given", "rejected"])), max_size=30))
 def test_a_member_is_right_after_any_number_of_looks(looks: list[tuple[int, str]]):
-    """Gifts go forward only; a member that is brought in line once more with each, as it now is, agrees with all."""
+    """Gifts only progress; a member updated once more with each gift's current state agrees with all of them."""
     gifts = {number: award(f"o-{number}", number + 1) for number in range(6)}
     member = Member(customer_id="ada", changed_at=NOW)
     entries = 0

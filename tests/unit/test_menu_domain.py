@@ -1,4 +1,4 @@
-"""The menu's rules: what stands on it, what it costs, what can be had."""
+"""The menu's rules: items, prices and availability."""
 
 from datetime import UTC, datetime, timedelta
 

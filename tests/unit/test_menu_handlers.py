@@ -1,4 +1,4 @@
-"""The menu between its sidecar and its API, in memory, with a kitchen that tells it what has run out."""
+"""The menu between its sidecar and its API, in memory, with a kitchen that reports which ingredients have run out."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -67,7 +67,7 @@ class Shop:
         return [item["sku"] for item in items if item["available"]]
 
     def facts(self, name: str) -> list[dict[str, Any]]:
-        """Each of them once: a second replica may tell again what the first has just told, under the same id."""
+        """Each once: a second replica may publish a fact of the first again, under the same id."""
         return list({item["id"]: item["data"] for item in self.broker.events(f"menu.{name}.v1")}.values())
 
 

@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 14, 18, tzinfo=UTC)
 
 
 class Scripted:
-    """A mailer that raises what it is told to, in turn, and then takes everything."""
+    """A mailer that raises the given errors in turn, and then accepts everything."""
 
     def __init__(self) -> None:
         self.raises: list[Exception] = []

@@ -40,7 +40,7 @@ ORDER: dict[str, Any] = {
 
 
 class Shop:
-    """The running service, what it is told and what it tells."""
+    """The running service, with the events it receives and publishes."""
 
     def __init__(self, **settings: Any) -> None:
         self.sidecar = MemorySidecar("orders")
@@ -53,7 +53,7 @@ class Shop:
         self._ids = map(str, itertools.count())
 
     async def receive(self, kind: str, *, id: str = "", **data: Any) -> str:  # noqa: A002 - the attribute's name
-        """Deliver an event as the sidecar does; gives what the sidecar is told."""
+        """Deliver an event as the sidecar does; return the response to the sidecar."""
         event = {"id": id or next(self._ids), "source": "test", "type": kind, "specversion": "1.0", "version": "1"}
         body = json.dumps({**event, "correlationid": "c-1", "data": data}).encode()
         answer = await self.http.post(f"/events/{kind}.v1", content=body)

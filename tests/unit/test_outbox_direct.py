@@ -1,4 +1,4 @@
-"""The direct strategy: what a caller gets while the broker is away, and what delivery tells with it."""
+"""The direct strategy: a caller's response while the broker is away, and the events that delivery publishes with it."""
 
 from __future__ import annotations
 

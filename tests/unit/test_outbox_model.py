@@ -1,8 +1,8 @@
 """A model of the outbox and the inbox: two replicas that Hypothesis crashes between any two steps, on a virtual clock.
 
-What must hold after every rule: a cause has one effect with one id, however often it is told, and the effects of an
-item are told in the order of their commits. What must hold in the end, once everything works again: no effect is
-missing, what is stored is what was told, and the outbox keeps nothing.
+After every rule, a cause has one effect with one id, however often it is delivered, and the effects of an item are
+published in the order of their commits. In the end, once everything works again, no effect is missing, stored and
+published effects agree, and the outbox is empty.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return EPOCH + self.instant.now
 
     def queue(self) -> SimpleQueue[Any]:
-        """A queue to a thread: while it holds something, time stands still."""
+        """A queue to a thread: virtual time stops while it holds something."""
         instant = self.instant
 
         class Counted(SimpleQueue[Any]):
@@ -163,7 +163,7 @@ class DaprModel(DaprWorld, LogModel):
 
 
 class DirectModel(DirectWorld, LogModel):
-    """The direct strategy on the machine's clock: it keeps nothing but what it tells."""
+    """The direct strategy on the machine's clock: it stores nothing, and only publishes."""
 
     def sidecar(self) -> Distant:
         return Distant("shop", self.broker, self.store)
@@ -244,7 +244,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @initialize(restarts=st.booleans())
     def begins(self, *, restarts: bool) -> None:
-        """In the end all are started anew, or who lives must mend it all alone."""
+        """In the end, either all replicas restart, or the surviving ones must repair everything alone."""
         self.restarts = restarts
         self.starts("shop-0")
 

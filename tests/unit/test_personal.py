@@ -40,7 +40,7 @@ class OrderPlaced(Event):
 
 @event("shop.orderPlaced", subject="order_id")
 class OrderRead(Event):
-    """What a consumer reads; it has no marks."""
+    """A consumer's class, which has no marks."""
 
     order_id: str
     person: dict[str, str | None]

@@ -771,14 +771,14 @@ pool = [
 
 
 def told(app: AppPlan) -> tuple[Any, ...]:
-    """Return everything but the mends: what somebody may have meant depends on every type there is."""
+    """Return everything but the fixes: suggestions depend on all types."""
     findings = [(item.severity, item.rule, item.message) for item in app.findings]
     return app.subscriptions, app.resiliency, app.policy, app.reads, app.publishes, findings
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, len(pool) - 1)), max_size=14))
 def test_an_inventory_that_grew_by_changes_plans_as_a_fresh_one(steps: list[tuple[bool, int]]):
-    """What the operator does: redo only the apps that a change touched."""
+    """Plan as the operator does: only the apps that a change touched."""
 
     grown, kept = Inventory(), dict[tuple[str, str], AppPlan]()
     for is_put, place in steps:

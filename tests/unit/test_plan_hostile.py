@@ -1,4 +1,4 @@
-"""Whatever the CRDs let through, and what they do not: each object gets a verdict, and nobody another one's right.
+"""Any object, whether the CRDs accept it or not, gets a verdict, and no object gets the rights of another.
 
 TIDINGS_HOSTILE=100000 tries that many sets of objects; a short run tries a few. The same on a real API server:
 tests/operator/test_operator_property.py.
@@ -54,7 +54,7 @@ def judged(documents: Iterable[Document]) -> tuple[Inventory, Plan]:
 
 
 def hold(known: Inventory, actual: Plan) -> None:
-    """Nothing is programmed that has an error, and nobody has a right that is another's."""
+    """Nothing with an error is programmed, and no app has the rights of another."""
     refused = {finding.resource for finding in actual.findings if finding.severity == "error"}
     types, subscriptions = owned.all_of(known)
     good = [item for item in types if item.ref not in refused]

@@ -212,7 +212,7 @@ def test_a_wrong_checksum_is_an_error_and_never_passed_over(
 def test_an_unpinned_release_is_not_trusted(
     site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    """The checksum next to a release is as good as the release: whoever plants one plants both."""
+    """A checksum next to a release proves nothing: an attacker who replaces one replaces both."""
     folder, address = site
     publish(folder, "toy", SAYS_ITS_VERSION.format("1.2.3").encode())
     known(monkeypatch, released(address, "toy"))

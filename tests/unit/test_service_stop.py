@@ -37,7 +37,7 @@ class Sent(Event):
 
 
 class Shop:
-    """A service whose handler goes on only when it is told to."""
+    """A service whose handler waits until it is released."""
 
     def __init__(self, sidecar: MemorySidecar, drain: float = 5.0) -> None:
         self.sidecar, self.begun, self.go_on = sidecar, asyncio.Event(), asyncio.Event()

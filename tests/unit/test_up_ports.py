@@ -1,4 +1,4 @@
-"""Ports: fixed ones are checked, free ones are nobody else's."""
+"""Ports: fixed ones are checked, and free ones are unused."""
 
 import os
 import socket

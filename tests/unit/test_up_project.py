@@ -1,4 +1,4 @@
-"""`tidings.yaml`: what is read, and how a mistake is told."""
+"""`tidings.yaml`: how it is read, and how mistakes are reported."""
 
 from pathlib import Path
 

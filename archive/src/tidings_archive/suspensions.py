@@ -69,7 +69,7 @@ class Suspensions(Protocol):
 
 
 class LocalRun:
-    """Subscriptions of `tidings up`: it suspends those with a file in a folder, and then writes the system map anew."""
+    """Subscriptions of `tidings up`: it suspends those with a file in a folder, and then rewrites the system map."""
 
     def __init__(self, folder: Path, system_map: Path | None) -> None:
         self._folder, self._map = folder, system_map

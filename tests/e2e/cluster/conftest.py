@@ -114,7 +114,7 @@ def installed_on(named: str, namespace: str) -> Installed:
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
-    """Both charts, installed anew, everything ready."""
+    """Both charts, freshly installed and ready."""
     result = installed_on(CONTEXT, PIZZA)
     if not KEEP:
         result.clean()
@@ -134,7 +134,7 @@ class Guest:
         self.cluster = cluster
 
     def order(self, *, deliver: bool = True, patience: float = 60.0) -> str:
-        """Place an order, again where nobody answers; its id."""
+        """Place an order, with retries while the API does not answer; return its id."""
         body = {
             "customer": {"name": "Ada", "email": "ada@example.org"},
             "fulfilment": "delivery" if deliver else "pickup",

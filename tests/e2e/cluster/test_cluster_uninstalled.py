@@ -30,7 +30,7 @@ def _is_empty(cluster: Cluster) -> bool:
 
 
 def _left(cluster: Cluster) -> list[str]:
-    """Everything in the namespace, of whatever kind; events tell what was, and are gone within the hour."""
+    """Return all objects of the namespace, without events, which expire within an hour."""
     kinds = cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
     asked = ",".join(kind for kind in kinds if kind.partition(".")[0] != "events")
     result = cluster.kubectl("get", asked, "--ignore-not-found", "-o", "name").split()

@@ -1,4 +1,4 @@
-"""How far a topic has come at the broker, from which it shows that the broker has lost events of it."""
+"""Positions of topics at the broker, which show when the broker has lost events."""
 
 from __future__ import annotations
 

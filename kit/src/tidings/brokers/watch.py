@@ -262,7 +262,7 @@ class BrokerWatch:
         self._positions, self._stale = dict(before._positions), set(before._stale)
 
     def to_reopen(self, actual: Found, apps: Iterable[str] | None = None) -> set[str]:
-        """Return the apps whose sidecars must subscribe anew: after `GRACE`, then after twice that, and so on.
+        """Return the apps whose sidecars must subscribe again: after `GRACE`, then after twice that, and so on.
 
         Only `apps` are looked at, of which it is known that they run; without it, all. A sidecar whose stream was lost
         has nothing to wait for.

@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def forget(self, call: _Call) -> None:
-        """Tell the server that nobody waits for a call any more."""
+        """Cancel a call at the server, because its caller no longer waits."""
         if self._calls.pop(call.stream, None) is not None:
             self._transport.write(_frame(_RESET, 0, call.stream, _number(_CANCEL)))
         self._flush()

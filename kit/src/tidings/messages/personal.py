@@ -57,7 +57,7 @@ SAME_VALUE = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas
 
 
 class SubjectKeys(Protocol):
-    """Keys of persons. `None` stands for a person who was forgotten."""
+    """Keys of persons; `None` for a person who was forgotten."""
 
     def key(self, subject: str) -> bytes | None:
         """Return a person's key, or None if there is none or it was destroyed."""

@@ -181,7 +181,7 @@ class EmailSent(OrderEvent):
 
 @event("archive.replayCompleted", subject="replay_id")
 class ReplayCompleted(Event):
-    """A replay has ended; `state` tells whether it was complete."""
+    """A replay has ended; `state` says whether it was complete."""
 
     replay_id: str
     consumer: str

@@ -1,4 +1,4 @@
-"""A program that is no service: tells the time to whoever asks."""
+"""A program that is not a service: it answers requests with the time."""
 
 import sys
 import time

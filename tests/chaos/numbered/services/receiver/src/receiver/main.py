@@ -1,4 +1,4 @@
-"""Counts the numbers that it is told, in one document a parcel: a number that counted twice shows, as does none."""
+"""Counts the numbers that it receives, in one document per parcel, so that missing and repeated numbers show."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class NumberQueued(_Number):
 
 
 class Tally(Event):
-    """How often each number of a parcel has counted, and the order in which numbers came first."""
+    """Counts of a parcel's numbers, and the order in which they first arrived."""
 
     counted: dict[int, int] = field(default_factory=dict)
     order: tuple[int, ...] = ()
 
 
 class Watch:
-    """What this process has seen since it began: when each handling began, and how many there were at once."""
+    """Observations of this process: when handlers started, and how many ran concurrently."""
 
     def __init__(self) -> None:
         self.began: defaultdict[str, list[float]] = defaultdict(list)

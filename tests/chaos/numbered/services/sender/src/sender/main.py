@@ -37,13 +37,13 @@ class NumberQueued(_Number):
 
 
 class Sent(Event):
-    """How many numbers of a parcel have been told."""
+    """Count of a parcel's published numbers."""
 
     told: int = 0
 
 
 class Order(Event):
-    """Tell a parcel's numbers up to `size`; `poisoned` is the number that nobody can handle, or -1."""
+    """Publish a parcel's numbers up to `size`; `poisoned` is the number that no handler can handle, or -1."""
 
     kind: str
     parcel: str
@@ -57,7 +57,7 @@ router = APIRouter()
 
 
 async def tell_on(order: Order, context: StateContext) -> int:
-    """Tell the next numbers; how many are told by now."""
+    """Publish the next numbers; return how many have been published."""
     key = f"{order.kind}-{order.parcel}"
     sent = await context.load(Sent, key) or Sent()
     until = min(sent.told + order.at_once, order.size)
@@ -78,7 +78,7 @@ async def post_parcel(
     at_once: int = 1,
     pause: float = 0.0,
 ) -> int:
-    """Answer how many numbers have been told once all have; asked again, it goes on where it was.
+    """Publish all numbers and return their count; a repeated call continues where the last one ended.
 
     `pause` are the seconds from one number to the next.
     """

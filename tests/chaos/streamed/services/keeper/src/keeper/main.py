@@ -28,7 +28,7 @@ router = APIRouter()
 
 
 class Number(msgspec.Struct, frozen=True):
-    """What is told."""
+    """A numbered event of a parcel."""
 
     parcel: int
     number: int
@@ -53,7 +53,7 @@ async def _read(service: Service, statement: sa.Select[Any]) -> list[Any]:
 
 @router.get("/parcels/{first}/{end}")
 async def get_parcels(first: int, end: int, service: CurrentService) -> int:
-    """How often numbers of those parcels, `end` not included, have counted."""
+    """Return how often numbers of these parcels have been counted, without `end`."""
     within = counted.c.parcel.between(first, end - 1)
     [(result,)] = await _read(service, sa.select(sa.func.count()).select_from(counted).where(within))
     return int(result)
@@ -61,7 +61,7 @@ async def get_parcels(first: int, end: int, service: CurrentService) -> int:
 
 @router.get("/parcels/{first}/{end}/judged")
 async def get_judged(first: int, end: int, size: int, service: CurrentService) -> dict[str, list[str]]:
-    """Which numbers of those parcels did not count, and which more than once."""
+    """Return the numbers of these parcels that were not counted, and those counted more than once."""
     rows = await _read(service, sa.select(counted).where(counted.c.parcel.between(first, end - 1)))
     times = Counter((row.parcel, row.number) for row in rows)
     due = {(parcel, number) for parcel in range(first, end) for number in range(size)}
