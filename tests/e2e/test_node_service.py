@@ -67,7 +67,7 @@ async def replay(page: Page) -> None:
     await page.get_by_role("button", name="Send again", exact=True).click()
     dialog = page.get_by_role("dialog")
     await expect(dialog.locator(".dry")).to_contain_text("billing-item-sold")
-    await dialog.get_by_label("Who decides this").fill("ada")
+    await dialog.get_by_label("Your name").fill("ada")
     await dialog.get_by_role("button", name="Send again").click()
     await expect(dialog).to_be_hidden()
 

@@ -1,8 +1,8 @@
-/** Questions to the archive, and what it means when one is not answered. */
+/** Requests to the archive, and whether it responds. */
 
 const PATIENCE = 15_000; // milliseconds
 
-/** Something was not done. `message` can be shown to people; `status` is 0 where there was no answer at all. */
+/** A failed request. `message` can be shown to users; `status` is 0 without a response. */
 export class Problem extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -10,10 +10,10 @@ export class Problem extends Error {
   }
 }
 
-/** What shows that this visitor may change something, until the page is closed; kept nowhere else. */
+/** The token for changes. It is kept in memory only. */
 export const credentials = { token: "" };
 
-/** Whether the archive answers. Dispatches `change`. */
+/** Whether the archive responds. Dispatches `change`. */
 class Connection extends EventTarget {
   away = null;
 
@@ -26,11 +26,11 @@ class Connection extends EventTarget {
 export const connection = new Connection();
 
 /**
- * Ask for JSON.
+ * Send a request, and return the JSON of the response.
  * @param {string} path
- * @param {{query?: Record<string, unknown>, body?: object, method?: string, signal?: AbortSignal}} [how] with a body it
- *   is a POST, unless another method is named; what is empty in a query is left out.
- * @throws {Problem} It was refused, or nobody answered.
+ * @param {{query?: Record<string, unknown>, body?: object, method?: string, signal?: AbortSignal}} [how] with a body, the
+ *   default method is POST; empty values of the query are left out.
+ * @throws {Problem} The request was rejected, or there was no response.
  */
 export async function ask(path, { query = {}, body, method = "POST", signal } = {}) {
   const given = signal ? [signal] : [];
@@ -44,13 +44,13 @@ export async function ask(path, { query = {}, body, method = "POST", signal } = 
     return answer;
   } catch (error) {
     if (error instanceof Problem || signal?.aborted) throw error;
-    const problem = "The archive does not answer. What you see is what was known last; trying again…";
+    const problem = "The archive is not responding. The data shown may be out of date. Retrying…";
     connection.note(problem);
     throw new Problem(problem);
   }
 }
 
-/** A query as an address has it; the values of a list are repeated. */
+/** Encode a query; a list is repeated. */
 export function spelled(query) {
   const words = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) for (const each of [value].flat()) if (each !== "" && each !== null && each !== undefined) words.append(name, each);
@@ -58,8 +58,8 @@ export function spelled(query) {
 }
 
 /**
- * Do something now and again and again, one after the other, but not while nobody looks; answers how to stop.
- * @param {(signal: AbortSignal) => Promise<void>} work may throw a Problem: then it is tried again
+ * Run a function now and then periodically, but not while the page is hidden. Returns a function that stops it.
+ * @param {(signal: AbortSignal) => Promise<void>} work may throw a Problem, and runs again later then
  * @param {number} every milliseconds
  */
 export function repeatedly(work, every) {

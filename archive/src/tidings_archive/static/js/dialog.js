@@ -1,4 +1,4 @@
-/** Asks before something is done, who it is that does it, and says how it went. */
+/** A dialog that confirms a change, asks for the user's name, and shows the result. */
 
 import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
@@ -6,14 +6,14 @@ import { identity } from "./identity.js";
 
 /**
  * @param {{title: string, action: string, icon: string, warn?: boolean, content: unknown[], ready?: () => boolean,
- *   work: (who: string, progress: (text: string) => void) => Promise<string|null>}} about `work` answers null once it
- *   is done, or why it was not; `ready` checks what else the content asks for.
+ *   work: (who: string, progress: (text: string) => void) => Promise<string|null>}} about `work` returns null, or
+ *   the reason for a failure; `ready` validates the content.
  * @returns {{element: HTMLDialogElement, allow: (allowed: boolean) => void}}
  */
 export function sure({ title, action, icon: picture, warn = false, content, ready = () => true, work }) {
   const told = h("div", { "aria-live": "assertive" });
   const go = h("button", { class: `button${warn ? " warn" : ""}`, type: "submit" }, icon(picture), action);
-  const leave = h("button", { class: "button plain", type: "button", onclick: () => dialog.close() }, "Leave it");
+  const leave = h("button", { class: "button plain", type: "button", onclick: () => dialog.close() }, "Close");
   const say = (text, isProblem = true) => fill(told, text && h("p", { class: isProblem ? "problem" : "soft" }, text));
   const visitor = identity();
 

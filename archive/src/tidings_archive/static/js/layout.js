@@ -1,4 +1,4 @@
-/** Where the map's services and lines go: dagre's layers, and its corners rounded off. Pure. */
+/** The layout of the map: dagre's layers with rounded corners. */
 
 import { Graph, layout } from "../vendor/dagre.esm.js";
 
@@ -13,11 +13,11 @@ export function laidOut({ services, lines }, tall) {
   const graph = new Graph({ multigraph: true });
   graph.setGraph({ rankdir: tall ? "TB" : "LR", nodesep: tall ? 16 : 30, ranksep: tall ? 62 : 68, edgesep: tall ? 10 : 18, marginx: 16, marginy: 20 });
   graph.setDefaultEdgeLabel(() => ({}));
-  // Lines go in circles, and dagre turns those around that lead back to where it began: begin where most lines do.
+  // dagre reverses lines that close a cycle: start with the services that have the most outgoing lines.
   const told = (name) => lines.filter(({ from }) => from === name).length;
   const first = [...services].sort((one, other) => told(other) - told(one));
   first.forEach((name) => graph.setNode(name, { ...BOX }));
-  // What many types travel is drawn straight: it is the way on which an order goes.
+  // Lines with many types are drawn straight.
   lines.forEach(({ id, from, to, types }) => graph.setEdge(from, to, { width: 26, height: 20, labelpos: "c", weight: types.length }, id));
   layout(graph);
   const { width, height } = graph.graph();
@@ -28,7 +28,7 @@ export function laidOut({ services, lines }, tall) {
 
 const way = ({ points, x, y }) => ({ d: curve(points), ...onCurve(points, { x, y }) });
 
-/** The label, which dagre puts beside a corner, on the bend that is drawn there instead. */
+/** Move a label from dagre's corner onto the curve that replaces it. */
 export function onCurve(points, label) {
   const far = ({ x, y }) => Math.hypot(x - label.x, y - label.y);
   const at = points.slice(1, -1).reduce((best, corner, index) => (far(corner) < far(points[best]) ? index + 1 : best), 1);
@@ -38,7 +38,7 @@ export function onCurve(points, label) {
 
 const halfway = (one, other) => ({ x: (one.x + other.x) / 2, y: (one.y + other.y) / 2 });
 
-/** A smooth line: straight to the middle between corners, bent around each of them. */
+/** A smooth path: straight to the middle between two corners, curved around each of them. */
 export function curve(points) {
   const middle = (one, other) => `${round((one.x + other.x) / 2)} ${round((one.y + other.y) / 2)}`;
   const [first, ...rest] = points;

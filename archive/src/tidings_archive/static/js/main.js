@@ -24,7 +24,7 @@ const VIEWS = {
   "/console/audit": { nav: "audit", title: "Audit", show: audit },
 };
 
-/** Keep what a view shows in its address, so that the address can be shared. */
+/** Keep the state of a view in its address, so that it can be shared. */
 const keep = (query) => history.replaceState(null, "", location.pathname + spelled(query));
 
 function showNotice() {
@@ -44,7 +44,7 @@ follow(["live"], () => badge("dead", state.dead, "open"));
 follow(["map"], () => badge("old", stillRead(state.map).length, "deprecated and still read"));
 state.start();
 navigate(
-  "Pizza Console",
+  "Tidings Console",
   (path) => [VIEWS[path.replace(/\/$/, "")] ?? VIEWS["/console"], { keep, query: new URLSearchParams(location.search) }],
   (path) => path in VIEWS,
 );

@@ -1,4 +1,4 @@
-/** Parts that several views are made of. */
+/** Elements that several views share. */
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
@@ -7,12 +7,12 @@ import { follow, state } from "./state.js";
 import { everyone } from "./system.js";
 import { instant, local } from "./words.js";
 
-/** The address of the events that a query is about. */
+/** The address of the events that match a query. */
 export const eventsAt = (query) => `/console/events${spelled(query)}`;
 export const deadLettersAt = (query) => `/console/dead-letters${spelled(query)}`;
 export const replaysAt = (query) => `/console/replays${spelled(query)}`;
 
-/** The head of a view; answers it and how to end what goes on in it. */
+/** The head of a view. Returns the element and a function that stops its updates. */
 export function head(title, lead) {
   const link = h("span", { class: "live", role: "status" });
   const show = () => {
@@ -31,27 +31,27 @@ export function head(title, lead) {
   return [element, end];
 }
 
-/** One of the apps, always in the same colour. */
+/** The name of a service in its colour. */
 export function service(name) {
   return h("span", { class: "service", "data-hue": hue(name) }, name);
 }
 
-/** Which of the twelve colours a service has: by its place among all, so that neighbours differ. */
+/** The colour of a service, one of twelve, by its place in the sorted list. */
 export function hue(name) {
   const place = everyone(state.map).indexOf(name);
   return (place < 0 ? name.length : place) % 12;
 }
 
-/** Nothing to show, and why. */
+/** A placeholder if there is nothing to show. */
 export const nothing = (name, title, ...words) => h("div", { class: "lonely" }, h("span", { class: "lonely-icon" }, icon(name)), h("h2", null, title), h("p", null, words));
 
 export const alert = (title, message) => h("p", { class: "alert", role: "alert" }, icon("warning"), h("strong", null, title), h("span", null, message));
 
-/** A version, marked where it is not simply in use. */
+/** A version, with its state unless it is active. */
 export const version = ({ name, state: stands }) => h("span", { class: `version ${stands.toLowerCase()}` }, name, stands === "Active" ? null : ` ${stands.toLowerCase()}`);
 
 /**
- * Named fields of a form that searches; fields for date and time give a moment with its time zone.
+ * Labelled fields of a search form; those for date and time return a time with a zone.
  * @param {Record<string, string>} wanted the values, by name
  * @param {Record<string, object>} special attributes of some of the fields
  */
@@ -64,15 +64,15 @@ export function searchFields(wanted, special) {
 export const MOMENT_FIELD = { type: "datetime-local", step: 1 };
 const isMoment = (attributes) => attributes?.type === MOMENT_FIELD.type;
 
-/** A team and how to reach it. Only addresses that a browser may open safely are links. */
+/** A team and its contact. Only http, https and mail addresses become links. */
 export function owner({ owner: team, contact }) {
-  if (!team) return h("span", { class: "soft small owner" }, "nobody is named");
+  if (!team) return h("span", { class: "soft small owner" }, "no owner");
   const address = /^https?:\/\//.test(contact) ? contact : /^[^\s@:]+@[^\s@:]+$/.test(contact) ? `mailto:${contact}` : null;
   return h("span", { class: "soft small owner" }, `team ${team}`, contact && [", ", address ? h("a", { href: address }, contact) : contact]);
 }
 
-/** JSON for people to read. */
+/** Indented JSON. */
 export const json = (value) => h("pre", { class: "json", tabindex: 0, role: "region", "aria-label": "JSON" }, JSON.stringify(value, null, 2));
 
-/** A word that leads to all events of one correlation. */
-export const story = (id) => h("a", { href: eventsAt({ correlationId: id }) }, "Whole story");
+/** A link to all events of one correlation. */
+export const story = (id) => h("a", { href: eventsAt({ correlationId: id }) }, "Related events");

@@ -1,4 +1,4 @@
-/** What every view shares: the map, and what goes on now; asked for as long as the page is open. */
+/** The system map and live data, which all views share. */
 
 import { ask, Problem, repeatedly } from "./api.js";
 import { NOTHING, sum } from "./system.js";
@@ -6,12 +6,12 @@ import { NOTHING, sum } from "./system.js";
 const LIVE_EVERY = 2000; // milliseconds
 const MAP_EVERY = 60_000;
 const TOTALS_EVERY = 30_000;
-const MOST_LOOKS = 90; // kept for the little curve: three minutes
+const MOST_LOOKS = 90; // three minutes
 
 /** Dispatches `map` and `live`. */
 class State extends EventTarget {
   map = NOTHING;
-  /** Why there is no map, in words of the archive. */
+  /** The archive's reason why there is no map. */
   unmapped = null;
   live = { window: 60, events: {}, deadLetters: {}, waiting: null };
   totals = {};
@@ -27,7 +27,7 @@ class State extends EventTarget {
     }, TOTALS_EVERY);
   }
 
-  /** Look at once: something was just done. */
+  /** Update the live data immediately. */
   async look(signal) {
     this.live = await ask("/console/live", { signal });
     this.known = true;
@@ -57,7 +57,7 @@ class State extends EventTarget {
 }
 export const state = new State();
 
-/** Call a function now and at each change of these; answers how to stop that. */
+/** Call a function now and at each of these events. Returns a function that stops it. */
 export function follow(names, listener) {
   names.forEach((name) => state.addEventListener(name, listener));
   listener();

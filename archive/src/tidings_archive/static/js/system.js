@@ -1,14 +1,13 @@
-/** The system's map as the plan has it, and what goes on in it. Pure: what is asked for and drawn stands elsewhere. */
+/** Pure functions of the system map and of live counts. */
 
 export const NOTHING = { types: [], subscriptions: [], deprecated: [] };
 const CONFIRMATION = "archive.recordReplayOutcome"; // every consumer sends it to the archive
 const key = (from, to) => `${from} ${to}`;
 
 /**
- * Who tells whom what: services, and one line from each producer to each of its readers.
+ * The graph of the map: services, and one line from each producer to each of its consumers.
  * @param {typeof NOTHING} map
- * @param {boolean} everything whether those who read by pattern, who would be at the end of every line, are drawn too, and
- *   the confirmations of replays, which come from everybody
+ * @param {boolean} everything also draw subscriptions by pattern, and the confirmations of replays, which all consumers send
  */
 export function graph(map, everything) {
   const readers = map.subscriptions.filter((each) => everything || !each.pattern);
@@ -25,7 +24,7 @@ export function graph(map, everything) {
   return { services: everyone(map), lines: [...lines.values()] };
 }
 
-/** Every service that publishes or reads something, sorted. */
+/** All services that publish or read events, sorted. */
 export const everyone = (map) => [...new Set([...map.types.flatMap(({ producers }) => producers), ...map.subscriptions.map(({ app }) => app)])].sort();
 
 /** Counts of all versions of a type: the API counts `orders.orderConfirmed.v2`. */
@@ -35,7 +34,7 @@ export function ofType(counts, type) {
 
 export const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
 
-/** What a line carries: the latest version of each fact is one event, and a reader takes one version of it. */
+/** The number of events on a line: a reader receives one version of each event. */
 export function carried(map, line, counts) {
   const reads = map.subscriptions.filter(({ app }) => app === line.to);
   return line.types.reduce((total, { type }) => {
@@ -44,7 +43,7 @@ export function carried(map, line, counts) {
   }, 0);
 }
 
-/** What a service publishes and reads, by type. */
+/** The types and subscriptions of a service. */
 export function of(map, service) {
   return {
     publishes: map.types.filter(({ producers }) => producers.includes(service)),
@@ -52,17 +51,17 @@ export function of(map, service) {
   };
 }
 
-/** The readers of a type, those by name first. */
+/** The subscriptions that read a type, those by pattern last. */
 export const readersOf = (map, type) =>
   map.subscriptions.filter((each) => type in each.reads).sort((one, other) => Number(one.pattern) - Number(other.pattern) || one.app.localeCompare(other.app));
 
-/** The apps that can be sent something again, sorted: those that read a type by its name. */
+/** The apps that can receive replays, sorted: those that read types by name. */
 export const consumers = (map) => [...new Set(map.subscriptions.filter(({ pattern }) => !pattern).map(({ app }) => app))].sort();
 
 /**
- * What a consumer reads by name, each as a replay names it: the type where it reads several of its versions, each fact
- * then being sent once in its newest; else the one version that it reads.
- * @param {string} [subscription] only what this one reads
+ * The types of a consumer as a replay names them: without a version if it reads several, of which a replay sends the
+ * newest.
+ * @param {string} [subscription] only the types of this subscription
  */
 export function kindsOf(map, app, subscription = "") {
   const versions = {};
@@ -72,5 +71,5 @@ export function kindsOf(map, app, subscription = "") {
   return Object.entries(versions).map(([type, read]) => (read.size === 1 ? `${type}.${[...read][0]}` : type)).sort();
 }
 
-/** Deprecated versions, and among them those that somebody still reads by name. */
+/** Deprecated versions that a subscription still reads by name. */
 export const stillRead = (map) => map.deprecated.filter(({ readers }) => readers.length > 0);

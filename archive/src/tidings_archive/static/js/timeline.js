@@ -1,4 +1,4 @@
-/** One story as a picture: a lane for each service, time from left to right, and what led to what. Pure but for drawing. */
+/** The timeline of one correlation: a lane for each service, and arrows from causes to effects. */
 
 import { svg } from "./dom.js";
 import { hue } from "./parts.js";
@@ -8,11 +8,10 @@ const LANE = 34;
 const LEFT = 118;
 const RIGHT = 30;
 const TOP = 30;
-const GAP = 15; // the least between two events that follow each other in a lane
+const GAP = 15; // minimum distance of two events in a lane
 
 /**
- * Where each event of a story stands. Times that are close together are spread, so that no event hides another one;
- * their order is never changed.
+ * Return the places of the events. Events at nearly the same time are spread in their order, so that none hides another.
  * @param {{id: string, source: string, time: string}[]} events the earliest first
  * @param {number} width
  */
@@ -32,14 +31,14 @@ export function placed(events, width) {
   return { lanes, spots, width: Math.max(width, reach), height: TOP + lanes.length * LANE + 8, duration: end - start };
 }
 
-/** The picture; `choose` is called with the id of an event that was pointed at. */
+/** Draw the timeline; `choose` is called with the id of a selected event. */
 export function timeline(events, width, choose) {
   const { lanes, spots, width: wide, height, duration } = placed(events, width);
   const at = new Map(spots.map((spot) => [spot.event.id, spot]));
   const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => [LEFT + (width - LEFT - RIGHT) * part, span(duration * part)]);
   return svg(
     "svg",
-    { class: "story", viewBox: `0 0 ${wide} ${height}`, width: wide, height, role: "img", "aria-label": `${events.length} events of ${lanes.length} services in ${span(duration)}; the list below has them all` },
+    { class: "story", viewBox: `0 0 ${wide} ${height}`, width: wide, height, role: "img", "aria-label": `${events.length} events of ${lanes.length} services in ${span(duration)}, as in the list below` },
     marks.map(([x, told]) => [svg("line", { class: "grid", x1: x, x2: x, y1: TOP - 6, y2: height - 8 }), svg("text", { class: "mark", x, y: 14 }, told)]),
     lanes.map((name, index) => [
       svg("line", { class: "lane", x1: LEFT - 10, x2: wide - 10, y1: TOP + (index + 0.5) * LANE, y2: TOP + (index + 0.5) * LANE }),

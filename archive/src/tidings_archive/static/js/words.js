@@ -1,4 +1,4 @@
-/** How the page writes numbers, times and names. */
+/** Formats of numbers, times and names. */
 
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 const MOMENT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -14,10 +14,10 @@ export const date = (day) => written(DATE, day);
 export const number = (count) => NUMBER.format(count);
 export const short = (count) => SHORT.format(count);
 export const many = (count, one, more = `${one}s`) => `${number(count)} ${count === 1 ? one : more}`;
-/** `orders.orderPlaced` is `orderPlaced` where its domain is clear. */
+/** The type without its domain: `orderPlaced` of `orders.orderPlaced`. */
 export const bare = (type) => type.slice(type.indexOf(".") + 1);
 
-/** A span of time in milliseconds, as short as can be read. */
+/** Format a duration in milliseconds. */
 export function span(milliseconds) {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(milliseconds < 10_000 ? 2 : 1)} s`;
@@ -25,7 +25,7 @@ export function span(milliseconds) {
   return `${(milliseconds / 3_600_000).toFixed(1)} h`;
 }
 
-/** How long ago, in words that do not change every second. */
+/** Format the time since a moment; the text does not change every second. */
 export function ago(time, now = Date.now()) {
   const seconds = Math.max(0, (now - Date.parse(time)) / 1000);
   if (seconds < 10) return "just now";
@@ -34,14 +34,14 @@ export function ago(time, now = Date.now()) {
   return moment(time);
 }
 
-/** What a field for date and time says, as the archive reads it: with a zone. */
+/** The value of a date and time field as UTC. */
 export const instant = (local) => (local && !Number.isNaN(Date.parse(local)) ? new Date(local).toISOString() : "");
 
-/** A moment as a field for date and time shows it: in the browser's time zone. */
+/** A time as the value of a date and time field, in the browser's zone. */
 export function local(time) {
   const at = Date.parse(time);
   return Number.isNaN(at) ? "" : new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
-/** Whole days from today until a day; negative once it is past. */
+/** The number of days until a date; negative for a past one. */
 export const daysUntil = (day, now = Date.now()) => Math.ceil((Date.parse(day) - now) / DAY);

@@ -1,4 +1,4 @@
-/** Who changed what, the latest first; filtered by user and action. */
+/** The view of the audit log, latest first, filtered by user and action. */
 
 import { ask, Problem, repeatedly, spelled } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -11,7 +11,7 @@ const LATEST = 200;
 
 export function audit(main, { go, query }) {
   const wanted = { who: query.get("who") ?? "", action: query.get("action") ?? "" };
-  const [top, end] = head("Audit", "Who replayed, discarded, cancelled or suspended what, and what consumers confirmed.");
+  const [top, end] = head("Audit", "Replays, discarded dead letters and suspensions with their users, and what consumers confirmed.");
   const { labelled, values } = searchFields(wanted, { action: { placeholder: "discarded" } });
   const search = (event) => {
     event.preventDefault();
@@ -27,7 +27,7 @@ export function audit(main, { go, query }) {
       const now = JSON.stringify(entries);
       if (now === seen) return;
       seen = now;
-      fill(result, entries.length ? [h("p", { class: "soft small" }, `At most the latest ${LATEST}.`), h("ol", { class: "audit" }, entries.map(entry))] : nothing("check", "No entries", "Nobody has changed anything that matches."));
+      fill(result, entries.length ? [h("p", { class: "soft small" }, `The latest ${LATEST} entries at most.`), h("ol", { class: "audit" }, entries.map(entry))] : nothing("check", "No entries", "No entries match these conditions."));
     } catch (error) {
       if (error instanceof Problem && error.status) fill(result, alert("The audit log cannot be read.", error.message));
       throw error;

@@ -1,4 +1,4 @@
-/** Replaying and discarding dead letters: shown beforehand as a dry run, then done one after the other. */
+/** Dialogs that replay or discard dead letters, after a dry run. */
 
 import { ask, Problem } from "../api.js";
 import { sure } from "../dialog.js";
@@ -7,7 +7,7 @@ import { json, service } from "../parts.js";
 import { state } from "../state.js";
 import { many, number } from "../words.js";
 
-/** Ask whether these dead letters are to be sent again; `done` is called after each attempt. */
+/** Confirm that these dead letters are to be sent again; `done` is called after each attempt. */
 export function replay(letters, done) {
   const open = letters.filter(({ state: stands }) => stands !== "discarded");
   const choice = unknown(open);
@@ -17,7 +17,7 @@ export function replay(letters, done) {
     title: `Send ${many(letters.length, "event")} again?`,
     action: "Send again",
     icon: "replay",
-    content: [h("p", null, "Only the subscription that failed gets it, with its id and time unchanged; what it has handled already its inbox drops."), choice.element, dry],
+    content: [h("p", null, "Only the subscription that failed receives it, with the same id and time. Its inbox drops events that it has already handled."), choice.element, dry],
     work: (by, progress) => each(open, progress, (letter) => ask(`/deadletters/${letter.number}/replay`, { body: { by, ...body(letter) } }), done),
   });
   const rehearse = async () => {
@@ -32,7 +32,7 @@ export function replay(letters, done) {
   rehearse();
 }
 
-/** Ask whether all open dead letters that match are to be sent again, and how fast; `done` is called once it has begun. */
+/** Confirm that all matching open dead letters are to be sent again, and their rate; `done` is called after the start. */
 export function redrive({ app, subscription, type, correlationId, reason, since, until }, done) {
   const wanted = Object.fromEntries(Object.entries({ app, subscription, type, correlationId, reason, since, until }).filter(([, value]) => value));
   const dry = h("div", { class: "dry", "aria-live": "polite" }, h("p", { class: "soft" }, "Dry run…"));
@@ -43,10 +43,10 @@ export function redrive({ app, subscription, type, correlationId, reason, since,
     return problem ?? null;
   };
   const dialog = sure({
-    title: "Send all that match again?",
+    title: "Send all matching dead letters again?",
     action: "Send again",
     icon: "replay",
-    content: [h("p", null, "Each subscription gets the events that it failed on, with their ids and times unchanged. You can end it while it runs."), h("div", { class: "asked" }, h("label", { for: "rate" }, "Events a second, at most"), rate), dry],
+    content: [h("p", null, "Each subscription receives the events that it could not handle, with the same ids and times. You can cancel this while it is running."), h("div", { class: "asked" }, h("label", { for: "rate" }, "Events per second, at most"), rate), dry],
     work: start,
   });
   dialog.allow(false);
@@ -59,13 +59,13 @@ export function redrive({ app, subscription, type, correlationId, reason, since,
 function counted({ matched, counts }) {
   return [
     h("p", null, `Dry run: ${many(matched, "event")} would go to`),
-    h("ul", { class: "plain counts" }, Object.entries(counts).map(([name, count]) => h("li", null, name || "none: no subscription is recorded, so they are skipped", h("span", { class: "number count" }, number(count))))),
+    h("ul", { class: "plain counts" }, Object.entries(counts).map(([name, count]) => h("li", null, name || "skipped, because their subscription is unknown", h("span", { class: "number count" }, number(count))))),
   ];
 }
 
-/** Ask whether nobody needs these dead letters; `done` is called after each attempt. */
+/** Confirm that these dead letters are to be discarded; `done` is called after each attempt. */
 export function discard(letters, done) {
-  const reason = h("textarea", { id: "reason", class: "field", rows: 2, maxlength: 1000, required: true, placeholder: "Why nobody needs it" });
+  const reason = h("textarea", { id: "reason", class: "field", rows: 2, maxlength: 1000, required: true, placeholder: "Why it is not needed" });
   const ready = () => {
     reason.toggleAttribute("aria-invalid", !reason.value.trim());
     if (!reason.value.trim()) reason.focus();
@@ -76,7 +76,7 @@ export function discard(letters, done) {
     action: "Discard",
     icon: "discard",
     warn: true,
-    content: [h("p", null, "Nobody will handle it. It can still be read here, and is not sent again."), h("div", { class: "asked" }, h("label", { for: "reason" }, "Reason"), reason)],
+    content: [h("p", null, "It is kept here, but cannot be sent again."), h("div", { class: "asked" }, h("label", { for: "reason" }, "Reason"), reason)],
     ready,
     work: (by, progress) => each(letters, progress, (letter) => ask(`/deadletters/${letter.number}/discard`, { body: { by, reason: reason.value.trim() } }), done),
   });
@@ -91,7 +91,7 @@ async function tried(work) {
   }
 }
 
-/** Do something with one after the other; answers null, or what was refused. */
+/** Process the dead letters one after the other; return null, or what was refused. */
 async function each(letters, progress, work, done) {
   const refused = [];
   for (const [index, letter] of letters.entries()) {
@@ -103,7 +103,7 @@ async function each(letters, progress, work, done) {
   return refused.length ? `${many(refused.length, "event")} of ${letters.length} refused: ${refused[0]}` : null;
 }
 
-/** Where the sidecar gave an event up, nobody knows which subscription failed: a person says so. */
+/** A field for the subscription of a dead letter that its sidecar sent, which does not name it. */
 function unknown(letters) {
   const letter = letters.find(({ subscription }) => !subscription);
   if (!letter) return { element: null, value: "" };
@@ -111,7 +111,7 @@ function unknown(letters) {
   const field = names.length
     ? h("select", { id: "target", class: "field" }, names.map((name) => h("option", { value: name }, name)))
     : h("input", { id: "target", class: "field", placeholder: `A subscription of ${letter.app}` });
-  const element = h("div", { class: "asked" }, h("label", { for: "target" }, "It does not say which subscription failed. Send it to"), field);
+  const element = h("div", { class: "asked" }, h("label", { for: "target" }, "The failed subscription is unknown. Send it to"), field);
   return { element, get value() { return field.value; } };
 }
 

@@ -1,4 +1,4 @@
-/** What happened: found by correlation id, type, subject, time or any text; one correlation is told as a story. */
+/** The view of archived events: search, and the timeline of one correlation. */
 
 import { ask, Problem, repeatedly, spelled } from "../api.js";
 import { fill, h, speak } from "../dom.js";
@@ -8,7 +8,7 @@ import { follow, state } from "../state.js";
 import { timeline } from "../timeline.js";
 import { ago, clock, many, moment, span } from "../words.js";
 
-const EVERY = 3000; // milliseconds between two looks for more
+const EVERY = 3000; // milliseconds between two requests
 const PAGE = 50;
 const STORY = 500; // events of one correlation
 const NAMES = ["correlationId", "type", "subject", "q", "since", "until"];
@@ -21,8 +21,8 @@ export function events(main, { go, query }) {
   let mayDecrypt = false;
   let shown = [];
   let next = null;
-  let older = []; // pages asked for by hand
-  const [top, end] = head("Events", "Everything that happened, found by what it belongs to, what it is, whom it is about, or when.");
+  let older = []; // pages that the user requested
+  const [top, end] = head("Events", "Search the archived events by correlation, type, subject, content or time.");
   const result = h("div", { class: "result" });
   const form = search(wanted, (asked) => go(eventsAt(asked)));
   main.append(top, form.element, result);
@@ -49,8 +49,8 @@ export function events(main, { go, query }) {
 
   function draw() {
     const all = [...shown, ...older].map((event) => decrypted.get(rowId(event)) ?? (mayDecrypt && hasPersonalData(event) ? { ...event, [DECRYPT]: () => decrypt(event.id) } : event));
-    if (all.length === 0) return fill(result, nothing("search", "Nothing found", isStory ? "No event of this correlation has arrived." : "No event fits. Loosen a condition, or wait: what arrives is shown at once."));
-    return fill(result, isStory ? told(all, open, result.clientWidth || 900, choose) : listed(all, open), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older ones"));
+    if (all.length === 0) return fill(result, nothing("search", "Nothing found", isStory ? "No event of this correlation is archived." : "No event matches these conditions. New events appear automatically."));
+    return fill(result, isStory ? told(all, open, result.clientWidth || 900, choose) : listed(all, open), next !== null && h("button", { class: "button plain", type: "button", "data-key": "older", onclick: more }, "Older"));
   }
 
   async function look(signal) {
@@ -67,7 +67,7 @@ export function events(main, { go, query }) {
       if (first) speak(`${many(shown.length, "event")}${page.next === null ? "" : " and more"} found`);
     } catch (error) {
       if (!(error instanceof Problem) || (error.status === 0 && shown.length)) throw error;
-      fill(result, alert("This could not be searched.", error.message));
+      fill(result, alert("The search failed.", error.message));
       if (error.status === 0) throw error;
     }
   }
@@ -105,12 +105,11 @@ export function events(main, { go, query }) {
 const DECRYPT = Symbol("decrypt");
 const hasPersonalData = ({ data }) => JSON.stringify(data ?? null).includes('"encrypted:v1:');
 
-/** The versions of one fact share its id and are a row each. */
+/** The versions of one event have the same id, and a row each. */
 const rowId = ({ id, version, topic }) => `${id} ${version} ${topic}`;
 
 /**
- * What of the first page has gone to the second, since something new came; null where so much came that there may be a
- * gap between this first page and that one.
+ * Return the events that new ones have pushed off the first page; null if there may be a gap between the two pages.
  */
 function pushedOut(before, now) {
   const there = new Set(now.map(rowId));
@@ -133,7 +132,7 @@ function search(wanted, search) {
       },
     },
     h("div", { class: "search-main" }, labelled("correlationId", "Correlation id, such as an order's"), h("button", { class: "button", type: "submit" }, icon("search"), "Find"), NAMES.some((name) => wanted[name]) && h("a", { class: "button plain", href: "/console/events" }, "All events")),
-    h("details", { class: "more-conditions", open: narrow }, h("summary", null, "More conditions"), h("div", { class: "fields" }, labelled("type", "Type"), labelled("subject", "Subject"), labelled("q", "Words anywhere"), labelled("since", "Happened from"), labelled("until", "Happened before"))),
+    h("details", { class: "more-conditions", open: narrow }, h("summary", null, "More filters"), h("div", { class: "fields" }, labelled("type", "Type"), labelled("subject", "Subject"), labelled("q", "Text"), labelled("since", "Happened from"), labelled("until", "Happened before"))),
     types,
   );
   const suggest = () => fill(types, state.map.types.flatMap(({ type, versions }) => [h("option", { value: type }), ...versions.map(({ name }) => h("option", { value: `${type}.${name}` }))]));
@@ -147,20 +146,20 @@ const SPECIAL = {
   until: MOMENT_FIELD,
 };
 
-/** The latest first. */
+/** The rows, latest first. */
 function listed(found, open) {
-  return [h("p", { class: "soft small" }, "The latest first; what arrives is added at the top."), h("ol", { class: "events card" }, found.map((event) => row(event, open, moment(event.time), h("span", { class: "about" }, event.subject), h("span", { class: "soft" }, ago(event.time)))))];
+  return [h("p", { class: "soft small" }, "Latest first. New events appear at the top."), h("ol", { class: "events card" }, found.map((event) => row(event, open, moment(event.time), h("span", { class: "about" }, event.subject), h("span", { class: "soft" }, ago(event.time)))))];
 }
 
-/** One correlation, from its first event to its last. */
+/** One correlation: its timeline, and its events in order. */
 function told(found, open, width, choose) {
   const ordered = [...found].reverse().sort((one, other) => Date.parse(one.time) - Date.parse(other.time));
   const start = Date.parse(ordered[0].time);
   const types = new Map(ordered.map((event) => [event.id, event.type]));
   const took = Date.parse(ordered.at(-1).time) - start;
   return [
-    h("div", { class: "summary" }, h("div", null, h("h2", null, "The whole story"), h("p", { class: "soft" }, `${many(ordered.length, "event")} of ${many(new Set(ordered.map(({ source }) => source)).size, "service")} in ${span(took)}, from ${moment(ordered[0].time)}`)), h("a", { class: "button plain small-button", href: replaysAt({ correlationId: ordered[0].correlationid }) }, icon("replay"), "Send to a consumer again")),
-    h("div", { class: "story-scroll card", tabindex: 0, role: "region", "aria-label": "The story as a picture" }, timeline(ordered, Math.max(620, width - 34), choose)),
+    h("div", { class: "summary" }, h("div", null, h("h2", null, "Events of one correlation"), h("p", { class: "soft" }, `${many(ordered.length, "event")} of ${many(new Set(ordered.map(({ source }) => source)).size, "service")} in ${span(took)}, from ${moment(ordered[0].time)}`)), h("a", { class: "button plain small-button", href: replaysAt({ correlationId: ordered[0].correlationid }) }, icon("replay"), "Replay to a consumer")),
+    h("div", { class: "story-scroll card", tabindex: 0, role: "region", "aria-label": "Timeline of the events" }, timeline(ordered, Math.max(620, width - 34), choose)),
     h("ol", { class: "events card timeline" }, ordered.map((event) => row(event, open, `+${span(Date.parse(event.time) - start)}`, cause(event, types)))),
   ];
 }
@@ -176,7 +175,7 @@ function row(event, open, when, ...aside) {
     h(
       "details",
       { "data-open": id, open: open.has(id) },
-      h("summary", { "data-key": id }, h("time", { datetime: event.time, title: clock(event.time) }, when), service(event.source ?? "unknown"), h("span", { class: "what" }, h("b", null, event.type ?? "not readable"), event.version && h("span", { class: "version active" }, `v${event.version}`)), aside),
+      h("summary", { "data-key": id }, h("time", { datetime: event.time, title: clock(event.time) }, when), service(event.source ?? "unknown"), h("span", { class: "what" }, h("b", null, event.type ?? "unreadable"), event.version && h("span", { class: "version active" }, `v${event.version}`)), aside),
       h(
         "div",
         { class: "inside" },

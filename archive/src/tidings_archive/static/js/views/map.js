@@ -1,4 +1,4 @@
-/** Who tells whom what, and how much of it happens now. */
+/** The view of the live map: services, the events between them, and their rates. */
 
 import { fill, h, svg } from "../dom.js";
 import { BOX, laidOut } from "../layout.js";
@@ -14,20 +14,20 @@ export function map(main, { keep, query }) {
   let chosen = query.get("chosen"); // the id of a service or a line
   let everything = query.has("everything");
   let drawn = { services: [], lines: [] };
-  let marks = new Map(); // what changes while it is live, by id
+  let marks = new Map(); // elements that live data changes, by id
 
-  const [top, end] = head("Live map", "Who tells whom what, and how much of it happened in the last minute.");
+  const [top, end] = head("Live map", "The services, the events between them, and how many there were in the last minute.");
   const figures = h("dl", { class: "figures" });
-  const canvas = h("div", { class: "canvas", tabindex: 0, role: "region", "aria-label": "Map of services; more of it may be at the side" });
-  const panel = h("aside", { class: "panel", "aria-label": "What is chosen", "aria-live": "polite" });
+  const canvas = h("div", { class: "canvas", tabindex: 0, role: "region", "aria-label": "Map of services; it may scroll sideways" });
+  const panel = h("aside", { class: "panel", "aria-label": "Details of the selection", "aria-live": "polite" });
   const all = h("input", { type: "checkbox", id: "everything", checked: everything, onchange: () => { everything = all.checked; kept(); draw(); } });
   const legend = h(
     "div",
     { class: "legend" },
     h("span", { class: "key fact" }, "events"),
     h("span", { class: "key command" }, "commands only"),
-    h("span", { class: "key flow" }, "happens now"),
-    h("label", { class: "switch", for: "everything" }, all, "Show who reads everything"),
+    h("span", { class: "key flow" }, "active"),
+    h("label", { class: "switch", for: "everything" }, all, "Show consumers of all events"),
   );
   const board = h("div", { class: "map card" }, h("div", { class: "map-main" }, legend, canvas), panel);
   const kept = () => keep({ chosen, everything: everything ? "yes" : "", types: types.wanted() });
@@ -45,7 +45,7 @@ export function map(main, { keep, query }) {
   function draw() {
     drawn = graph(state.map, everything);
     if (drawn.services.length === 0) {
-      fill(canvas, state.unmapped ? nothing("warning", "There is no map yet", state.unmapped) : h("div", { class: "waiting tall" }));
+      fill(canvas, state.unmapped ? nothing("warning", "No system map", state.unmapped) : h("div", { class: "waiting tall" }));
       panel.hidden = true;
       return;
     }
@@ -58,7 +58,7 @@ export function map(main, { keep, query }) {
     update();
   }
 
-  /** Show what is chosen, and what belongs to it. */
+  /** Highlight the selection and its neighbours. */
   function mark() {
     const near = new Set([chosen, ...drawn.lines.filter(({ id, from, to }) => [id, from, to].includes(chosen)).flatMap(({ id, from, to }) => [id, from, to])]);
     for (const [id, { element }] of marks) {
@@ -68,7 +68,7 @@ export function map(main, { keep, query }) {
     }
   }
 
-  /** Show what goes on. */
+  /** Show live data. */
   function update() {
     const { events, deadLetters } = state.live;
     for (const line of drawn.lines) {
@@ -127,14 +127,14 @@ function figuresNow() {
   const figure = (name, value, ...more) => h("div", null, h("dt", null, name), h("dd", null, value, more));
   return [
     figure("events in the last minute", number(sum(live.events)), spark(state.looks)),
-    figure("events kept", short(sum(totals))),
+    figure("events archived", short(sum(totals))),
     figure("event types", system.types.length),
     figure("open dead letters", state.dead ? h("a", { href: deadLettersAt({}) }, number(state.dead)) : 0),
     figure("deprecated and still read", stillRead(system).length ? h("a", { href: "/console/versions" }, stillRead(system).length) : 0),
   ];
 }
 
-/** The last looks as a small curve. */
+/** The latest totals as a small curve. */
 function spark(looks) {
   if (looks.length < 2) return null;
   const most = Math.max(...looks, 1);
@@ -198,14 +198,14 @@ function aboutNothing(choose) {
     .sort(([, one], [, other]) => other - one)
     .slice(0, 6);
   return [
-    h("h2", null, "Right now"),
-    h("p", { class: "soft small" }, "Choose a service or a line to see what travels there."),
+    h("h2", null, "Current activity"),
+    h("p", { class: "soft small" }, "Select a service or a line to see its events."),
     failing.length > 0 && [
-      h("h3", null, "Waiting for a decision"),
+      h("h3", null, "Open dead letters by service"),
       h("ul", { class: "plain" }, failing.map(([app, count]) => h("li", null, service(app), h("a", { class: "number", href: deadLettersAt({ app }) }, many(count, "dead letter"))))),
     ],
     h("h3", null, "Busiest in the last minute"),
-    busiest.length ? h("ul", { class: "plain" }, busiest.map(([type, count]) => typeLine(type, count))) : h("p", { class: "soft" }, "Nothing has happened."),
+    busiest.length ? h("ul", { class: "plain" }, busiest.map(([type, count]) => typeLine(type, count))) : h("p", { class: "soft" }, "No events."),
     h("h3", null, "Services"),
     h("div", { class: "chips" }, everyone(state.map).map((name) => h("button", { type: "button", class: "chip", "data-key": `chip ${name}`, onclick: () => choose(name) }, service(name)))),
   ];

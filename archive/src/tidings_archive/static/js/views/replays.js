@@ -1,4 +1,4 @@
-/** Archived events to one consumer again: which, to whom, how fast; counted by a dry run, then sent. */
+/** The view of replays: choose events and a consumer, count them with a dry run, send them. */
 
 import { ask, Problem, repeatedly } from "../api.js";
 import { sure } from "../dialog.js";
@@ -15,15 +15,15 @@ const WHICHEVER = "*";
 const DEAD_LETTERS = "deadLetters";
 
 export function replays(main, { keep, query }) {
-  const [top, end] = head("Replays", "Send events of the archive to one consumer again. What it has handled already, it drops.");
+  const [top, end] = head("Replays", "Send archived events to one consumer again. It drops those that it has already handled.");
   const past = latest();
   const form = order(query, keep, past.look);
-  main.append(top, form.element, h("h2", { class: "after-form" }, "The latest"), past.element);
+  main.append(top, form.element, h("h2", { class: "after-form" }, "Latest replays"), past.element);
   const unfollow = follow(["map"], form.draw);
   return () => [past.stop, unfollow, end].forEach((each) => each());
 }
 
-/** What is to be sent; a change of it puts the last dry run aside. */
+/** The form of a new replay. A change removes the result of the last dry run. */
 function order(query, keep, done) {
   let consumer = query.get("consumer") ?? "";
   let subscription = query.get("subscription") ?? "";
@@ -37,14 +37,14 @@ function order(query, keep, done) {
     correlationId: field("correlation", { type: "search", spellcheck: "false", value: query.get("correlationId") ?? "" }),
     since: field("since", { ...MOMENT_FIELD, value: local(query.get("since")) }),
     until: field("until", { ...MOMENT_FIELD, value: local(query.get("until")) }),
-    rate: field("rate", { type: "number", min: 0.1, step: "any", inputmode: "decimal", placeholder: "as the archive is set", value: query.get("rate") ?? "" }),
+    rate: field("rate", { type: "number", min: 0.1, step: "any", inputmode: "decimal", placeholder: "default of the archive", value: query.get("rate") ?? "" }),
   };
   const labelled = (input, label) => h("div", { class: "find" }, h("label", { for: input.id }, label), input);
   const select = (id, names, onchange) => h("select", { id, class: "field", "data-key": id, onchange: ({ target }) => { onchange(target.value); aside(); draw(); } }, names);
 
   function draw() {
     const apps = consumers(state.map);
-    if (!apps.length) return fill(element, nothing("warning", "There is no map yet", state.unmapped ?? "One moment…"));
+    if (!apps.length) return fill(element, nothing("warning", "No system map", state.unmapped ?? "Loading…"));
     if (!apps.includes(consumer)) [consumer] = apps;
     const own = state.map.subscriptions.filter(({ app, pattern }) => app === consumer && !pattern).map(({ name }) => name).sort();
     if (!own.includes(subscription)) subscription = "";
@@ -53,9 +53,9 @@ function order(query, keep, done) {
     fill(
       who,
       labelled(select("replay-consumer", apps.map((app) => h("option", { value: app, selected: app === consumer }, app)), (value) => { consumer = value; }), "Consumer"),
-      labelled(select("replay-subscription", [h("option", { value: "" }, "Whichever reads the type"), own.map((name) => h("option", { value: name, selected: name === subscription }, name))], (value) => { subscription = value; }), "Subscription"),
+      labelled(select("replay-subscription", [h("option", { value: "" }, "Any that reads the type"), own.map((name) => h("option", { value: name, selected: name === subscription }, name))], (value) => { subscription = value; }), "Subscription"),
     );
-    fill(kinds, h("legend", null, "Types ", h("span", { class: "soft" }, "none chosen: all that it reads")), options.map(kind));
+    fill(kinds, h("legend", null, "Types ", h("span", { class: "soft" }, "all that it reads, if none is selected")), options.map(kind));
     return fill(element, ...parts);
   }
 
@@ -81,23 +81,23 @@ function order(query, keep, done) {
       fill(outcome, rehearsed(counted, wanted, () => send(wanted, counted.matched, () => { aside(); done(); })));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      fill(outcome, alert("This cannot be sent again.", error.message));
+      fill(outcome, alert("These events cannot be sent again.", error.message));
     }
   }
 
   const parts = [
     who,
     kinds,
-    h("div", { class: "fields" }, labelled(about.correlationId, "Correlation id"), labelled(about.since, "Happened from"), labelled(about.until, "Happened before"), labelled(about.rate, "Events a second, at most")),
+    h("div", { class: "fields" }, labelled(about.correlationId, "Correlation id"), labelled(about.since, "Happened from"), labelled(about.until, "Happened before"), labelled(about.rate, "Events per second, at most")),
     h("div", { class: "row" }, h("button", { class: "button plain", type: "submit" }, icon("search"), "Dry run"), h("span", { class: "soft small" }, "Counts only; nothing is sent.")),
     outcome,
   ];
-  const element = h("form", { class: "search card", "aria-label": "What is to be sent again", novalidate: true, onsubmit: rehearse });
+  const element = h("form", { class: "search card", "aria-label": "Events to send again", novalidate: true, onsubmit: rehearse });
   return { element, draw };
 }
 
 function rehearsed({ matched, counts, consumer }, { ratePerSecond }, send) {
-  if (!matched) return h("p", { class: "dry" }, "Dry run: no event fits, so there is nothing to send.");
+  if (!matched) return h("p", { class: "dry" }, "Dry run: no event matches.");
   return h(
     "div",
     { class: "dry" },
@@ -112,23 +112,23 @@ function send(wanted, matched, done) {
     title: `Send ${many(matched, "event")} to ${wanted.consumer} again?`,
     action: "Send again",
     icon: "replay",
-    content: [h("p", null, "Only this consumer gets them, with their ids and times unchanged. You can end it while it runs.")],
+    content: [h("p", null, "Only this consumer receives them, with the same ids and times. You can cancel this while it is running.")],
     work: (by) => carriedOut(() => ask("/replays", { body: { ...wanted, by } }), done),
   });
 }
 
 function cancel({ replayId, sent, matched }, done) {
   sure({
-    title: "End this replay?",
-    action: "End it",
+    title: "Cancel this replay?",
+    action: "Cancel replay",
     icon: "cross",
     warn: true,
-    content: [h("p", null, `${number(sent)} of ${many(matched, "event")} have been sent, and stay sent; the rest is not.`)],
+    content: [h("p", null, `${number(sent)} of ${many(matched, "event")} have been sent. The others will not be.`)],
     work: (by) => carriedOut(() => ask(`/replays/${encodeURIComponent(replayId)}/cancel`, { query: { by }, body: {} }), done),
   });
 }
 
-/** Do it; answers null once it is done, or why it was refused. */
+/** Run a change; return null, or the reason why it was refused. */
 async function carriedOut(work, done) {
   try {
     await work();
@@ -140,7 +140,7 @@ async function carriedOut(work, done) {
   return null;
 }
 
-/** The latest replays, and how far they are. */
+/** The latest replays with their progress. */
 function latest() {
   const element = h("div", { class: "result" });
   let seen = "";
@@ -149,7 +149,7 @@ function latest() {
     const now = JSON.stringify(found);
     if (now === seen) return;
     seen = now;
-    fill(element, found.length ? h("ul", { class: "letters" }, found.map((each) => h("li", null, card(each, again)))) : nothing("replay", "Nothing was sent again yet", "What is sent is listed here, with who asked for it and how far it is."));
+    fill(element, found.length ? h("ul", { class: "letters" }, found.map((each) => h("li", null, card(each, again)))) : nothing("replay", "No replays yet", "Replays are listed here with their progress."));
   };
   let stop = repeatedly(look, EVERY);
   const again = () => {
@@ -173,13 +173,13 @@ function card(replay, done) {
     h(
       "div",
       { class: "letter-main" },
-      h("h2", { id }, service(consumer === WHICHEVER ? "every service" : consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
+      h("h2", { id }, service(consumer === WHICHEVER ? "all services" : consumer), subscription !== WHICHEVER && h("span", { class: "soft small" }, subscription), h("span", { class: "tag" }, stands)),
       h("p", { class: "sent" }, h("progress", { max: Math.max(matched, sent, 1), value: sent, "aria-label": "Sent" }), h("span", { class: "number" }, `${number(sent)} of ${many(matched, "event")}`)),
       h("p", { class: "small" }, COUNTS.filter((name) => replay[name]).map((name) => `${number(replay[name])} ${name}`).join(" · ")),
       reason && h("p", { class: "reason" }, reason),
       h("p", { class: "soft small" }, terms.filter(Boolean).join(" · ")),
-      h("p", { class: "soft small" }, h("b", null, requestedBy), " asked for it ", h("time", { datetime: requestedAt, title: moment(requestedAt) }, ago(requestedAt))),
+      h("p", { class: "soft small" }, h("b", null, requestedBy), " requested it ", h("time", { datetime: requestedAt, title: moment(requestedAt) }, ago(requestedAt))),
     ),
-    stands === "running" && h("div", { class: "letter-actions" }, h("button", { class: "button warn small-button", type: "button", "data-key": `cancel ${replayId}`, onclick: () => cancel(replay, done) }, icon("cross"), "End it")),
+    stands === "running" && h("div", { class: "letter-actions" }, h("button", { class: "button warn small-button", type: "button", "data-key": `cancel ${replayId}`, onclick: () => cancel(replay, done) }, icon("cross"), "Cancel replay")),
   );
 }

@@ -1,4 +1,4 @@
-/** Every subscription: whose it is, how to reach its team, what it reads, what waits for it, and whether it is suspended. */
+/** The view of all subscriptions: team, contact, types, lag and suspension. */
 
 import { ask, Problem, repeatedly } from "../api.js";
 import { sure } from "../dialog.js";
@@ -11,7 +11,7 @@ const HEADS = ["Subscription", "Service and team", "Reads", "Waiting", "Dead let
 const SUSPENDED_EVERY = 5000; // milliseconds
 
 export function subscriptions(main, { keep, query }) {
-  const [top, end] = head("Subscriptions", "Who reads what, whom to ask about it, and how many events wait for it at the broker.");
+  const [top, end] = head("Subscriptions", "Subscriptions with their teams, the types that they read, and the events that wait at the broker.");
   const text = h("input", { id: "find-subscription", type: "search", class: "field", autocomplete: "off", placeholder: "Name, service, team or type", value: query.get("q") ?? "", oninput: changed });
   const old = h("input", { type: "checkbox", checked: query.has("deprecated"), onchange: changed });
   const rows = h("tbody");
@@ -20,7 +20,7 @@ export function subscriptions(main, { keep, query }) {
   const table = h("div", { class: "types" }, h("div", { class: "card scroll", tabindex: 0, role: "region", "aria-label": "Table of subscriptions" }, h("table", null, h("thead", null, h("tr", null, HEADS.map((name, index) => h("th", { scope: "col", class: index > 2 ? "right" : null }, name)))), rows)), found);
   const filters = h("div", { class: "filters" }, h("div", { class: "filter" }, h("label", { class: "unseen", for: "find-subscription" }, "Find subscriptions"), text), h("label", { class: "switch" }, old, "Only those that read deprecated versions"));
   const refusal = h("p", { class: "soft small", role: "status", hidden: true });
-  let suspended = null; // names; null: not known, so nothing can be changed
+  let suspended = null; // names; null if unknown: nothing can be changed then
   main.append(top, filters, refusal, result);
 
   const learn = (names) => {
@@ -45,7 +45,7 @@ export function subscriptions(main, { keep, query }) {
 
   function draw() {
     const all = state.map.subscriptions;
-    if (!all.length) return fill(result, nothing("warning", "There is no map yet", state.unmapped ?? "One moment…"));
+    if (!all.length) return fill(result, nothing("warning", "No system map", state.unmapped ?? "Loading…"));
     const wanted = text.value.trim().toLowerCase();
     const fits = ({ name, app, owner: team, reads }) => [name, app, team, ...Object.keys(reads)].some((word) => word.toLowerCase().includes(wanted));
     const shown = all.filter((each) => fits(each) && (!old.checked || deprecated(each).size));
@@ -61,14 +61,14 @@ export function subscriptions(main, { keep, query }) {
 /** The deprecated versions that a subscription reads by name, such as `orders.orderConfirmed.v1`. */
 const deprecated = ({ name, app }) => new Set(state.map.deprecated.filter(({ readers }) => readers.some((each) => each.app === app && each.subscription === name)).map(({ type, version }) => `${type}.${version}`));
 
-/** Ask whether a subscription is to be suspended or resumed; `done` is called with the names of all suspended ones. */
+/** Confirm that a subscription is to be suspended or resumed; `done` is called with the names of all suspended ones. */
 function change({ name, app }, suspend, done) {
   sure({
     title: suspend ? `Pause deliveries to ${name}?` : `Resume deliveries to ${name}?`,
     action: suspend ? "Pause deliveries" : "Resume deliveries",
     icon: suspend ? "pause" : "replay",
     warn: suspend,
-    content: [h("p", null, service(app), suspend ? " gets no more events of this subscription. They wait at the broker, as long as it keeps them." : " gets the events that wait at the broker, and new ones.")],
+    content: [h("p", null, service(app), suspend ? " receives no more events of this subscription. They wait at the broker, within its retention." : " receives the events that wait at the broker, and new ones.")],
     work: async (by) => {
       try {
         done((await ask(`/subscriptions/${name}`, { method: "PATCH", body: { suspended: suspend, by } })).suspended);
@@ -94,7 +94,7 @@ function row(each, known, done) {
     h("th", { scope: "row" }, name, suspended && h("span", { class: "tag mild" }, "suspended"), eventsPerSecond !== null && h("span", { class: "tag" }, `${eventsPerSecond}/s`)),
     h("td", { "data-name": "Service" }, service(app), owner(each)),
     h("td", { "data-name": "Reads" }, pattern ? `everything, ${many(Object.keys(reads).length, "type")}` : Object.entries(reads).map(([type, versions]) => h("div", null, type, " ", versions.map((of) => version(type, of))))),
-    h("td", { class: `right number${waiting?.[app] ? " busy" : ""}`, "data-name": "Waiting", title: "for all subscriptions of the service" }, waiting ? number(waiting[app] ?? 0) : "not measured"),
+    h("td", { class: `right number${waiting?.[app] ? " busy" : ""}`, "data-name": "Waiting", title: "of all subscriptions of the service" }, waiting ? number(waiting[app] ?? 0) : "not measured"),
     h("td", { class: "right", "data-name": "Dead letters" }, h("a", { href: deadLettersAt({ app, subscription: name }), "data-key": `letters ${app} ${name}`, "aria-label": `Dead letters of ${name}` }, "Show")),
     h("td", { class: "right", "data-name": "Delivery" }, known ? h("button", { class: "button plain small-button", type: "button", "data-key": `delivery ${app} ${name}`, "aria-label": `${label} deliveries to ${name}`, onclick: () => change(each, !suspended, done) }, label) : "—"),
   );

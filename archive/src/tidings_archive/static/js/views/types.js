@@ -1,4 +1,4 @@
-/** Every event type in a table: whose it is, who reads it, how much of it there is. */
+/** The table of event types with owners, readers and numbers of events. */
 
 import { fill, h } from "../dom.js";
 import { eventsAt, owner, service, version } from "../parts.js";
@@ -6,11 +6,11 @@ import { state } from "../state.js";
 import { ofType, readersOf } from "../system.js";
 import { many, number } from "../words.js";
 
-const FIRST = 12; // rows, until all are asked for
+const FIRST = 12; // rows shown at first
 
 /**
- * @param {string} first what to filter by at first
- * @param {() => void} changed called when that has changed
+ * @param {string} first the initial filter
+ * @param {() => void} changed called when the filter has changed
  */
 export function typesTable(first, changed) {
   let wanted = first;
@@ -26,7 +26,7 @@ export function typesTable(first, changed) {
     },
   });
   const more = h("button", { class: "button plain", type: "button", onclick: () => { all = true; update(); rows.rows[FIRST].querySelector("a").focus(); } });
-  const heads = ["Type", "Published by", "Read by", "Last minute", "Kept"];
+  const heads = ["Type", "Published by", "Read by", "Last minute", "Archived"];
   const element = h(
     "section",
     { class: "types", "aria-labelledby": "types-title" },
@@ -62,8 +62,8 @@ function row({ type, intent, description, producers, versions, ...whose }) {
       owner(whose),
     ),
     h("td", { "data-name": "Published by" }, producers.map(service)),
-    h("td", { "data-name": "Read by" }, readers.length ? [...new Set(readers.map(({ app }) => app))].map(service) : h("span", { class: "soft" }, "nobody by name")),
+    h("td", { "data-name": "Read by" }, readers.length ? [...new Set(readers.map(({ app }) => app))].map(service) : h("span", { class: "soft" }, "none by name")),
     h("td", { class: `right number${lately ? " busy" : ""}`, "data-name": "Last minute" }, number(lately)),
-    h("td", { class: "right number", "data-name": "Kept" }, number(ofType(state.totals, type))),
+    h("td", { class: "right number", "data-name": "Archived" }, number(ofType(state.totals, type))),
   );
 }

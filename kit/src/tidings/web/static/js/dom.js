@@ -1,4 +1,4 @@
-/** Elements made by hand: what comes from outside is only ever text, never markup. */
+/** Creates elements. Data becomes text, never markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -33,8 +33,8 @@ function flat(children) {
 }
 
 /**
- * Put new children into an element. Who has the focus keeps it: the new element with the same `data-key` is focused,
- * and where it is gone or disabled, the one that `data-fallback` names.
+ * Replace the children of an element and keep the focus: the new element with the same `data-key` is focused or, if it
+ * is missing or disabled, the one that `data-fallback` names.
  */
 export function fill(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement.dataset : {};
@@ -46,7 +46,7 @@ export function fill(element, ...children) {
   return undefined;
 }
 
-/** Say something to whoever listens to the page rather than looks at it. */
+/** Announce a text to screen readers. */
 export function speak(text) {
   document.getElementById("spoken").textContent = text;
 }

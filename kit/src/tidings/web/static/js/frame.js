@@ -1,4 +1,4 @@
-/** What surrounds every view: navigation between views without reloading, and the choice of colours. */
+/** Navigation between views without reloading, and the choice of colours. */
 
 import { fill } from "./dom.js";
 import { icons } from "./drawing.js";

@@ -1,7 +1,7 @@
-// Before anything is drawn, so that a page in the dark does not flash: a plain script, not a module.
+// A plain script, because a module would run after the first paint and dark pages would flash.
 try {
   const chosen = JSON.parse(localStorage.getItem("pizza.theme"));
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
 } catch {
-  // No storage here, or nothing readable in it: the system's own choice holds.
+  // Without readable storage, the system's preference applies.
 }

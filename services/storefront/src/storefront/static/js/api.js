@@ -1,27 +1,27 @@
-/** Questions to the storefront, and what it means when one is not answered. */
+/** Requests to the storefront, and which services respond. */
 
 const PATIENCE = 12_000; // milliseconds; the storefront itself gives up on a service after five seconds
 const SERVICES = { menu: "menu", orders: "orders", track: "tracking", stream: "tracking" };
 
-/** Something was not done. `message` can be shown to people. */
+/** A failed request. `message` can be shown to users. */
 export class Problem extends Error {
   /**
    * @param {string} message
    * @param {{status?: number, service?: string|null, errors?: {field: string, message: string}[]}} [about] `status` is 0
-   *   where there was no answer at all; `service` is who is away.
+   *   without a response; `service` is the unavailable service.
    */
   constructor(message, { status = 0, service = null, errors = [] } = {}) {
     super(message);
     Object.assign(this, { status, service, errors });
   }
 
-  /** Whether the same question may be answered a moment later. */
+  /** Whether a retry may succeed. */
   get passing() {
     return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 
-/** Who is away, with what that means: "page" is the storefront itself. Dispatches `change`. */
+/** The unavailable services and the consequences; "page" is the storefront itself. Dispatches `change`. */
 class Health extends EventTarget {
   #away = new Map();
 
@@ -40,8 +40,8 @@ class Health extends EventTarget {
 export const health = new Health();
 
 /**
- * Ask for JSON.
- * @throws {Problem} It was refused, or nobody answered.
+ * Send a request, and return the JSON of the response.
+ * @throws {Problem} The request was rejected, or there was no response.
  */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const given = signal ? [signal] : [];
@@ -59,8 +59,8 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
 }
 
 /**
- * Ask, and answer the response if it is a good one; notes who is away and who is back.
- * @throws {Problem} It was refused, or nobody answered.
+ * Send a request, and return a successful response; record which services respond.
+ * @throws {Problem} The request was rejected, or there was no response.
  */
 export async function reach(path, options) {
   const response = await fetch(path, { cache: "no-store", ...options }).catch((error) => {
@@ -78,7 +78,7 @@ export async function reach(path, options) {
 }
 
 function lost(error) {
-  if (error.name === "AbortError") return error; // asked for by this page
+  if (error.name === "AbortError") return error; // aborted by this page
   const problem = new Problem(
     navigator.onLine === false
       ? "You are offline. Everything you have put together is kept; we go on as soon as the connection is back."

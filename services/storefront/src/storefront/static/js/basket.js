@@ -8,16 +8,16 @@ import { onChange } from "./storage.js";
 import { basket, MOST_PIZZAS } from "./store.js";
 import { money, pizzas } from "./words.js";
 
-/** What the basket costs by the menu that the page knows; null where a price is unknown. */
+/** The price of the basket; null if a price is unknown. */
 export function total() {
   const prices = basket.lines().map(({ sku, quantity }) => [itemFor(sku).priceCents, quantity]);
   return prices.some(([price]) => price === null) ? null : prices.reduce((sum, [price, quantity]) => sum + price * quantity, 0);
 }
 
-/** What is in the basket and cannot be had, as names. */
+/** The names of pizzas in the basket that are unavailable. */
 export const missing = () => basket.lines().map(({ sku }) => itemFor(sku)).filter((item) => !item.available || (catalogue.fresh && !catalogue.find(item.sku))).map((item) => item.name);
 
-/** Fewer, how many, more. `where` tells two steppers of the same pizza apart. */
+/** Buttons that change a quantity. `where` distinguishes two steppers of the same pizza. */
 export function stepper(item, where) {
   const quantity = basket.quantity(item.sku);
   const change = (by) => () => {
@@ -48,7 +48,7 @@ function line({ sku, quantity }) {
   );
 }
 
-/** Keep an element showing the basket; `foot` makes what stands under the sum. Answers how to stop that. */
+/** Show the basket in an element; `foot` makes the content below the total. Returns a function that stops the updates. */
 export function showBasket(element, foot) {
   const draw = () => {
     const lines = basket.lines();

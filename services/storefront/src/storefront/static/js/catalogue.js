@@ -1,22 +1,22 @@
-/** The menu as the page knows it: asked for again and again, and kept for the time that it cannot be asked. */
+/** The menu. It is requested periodically, and kept while it is unavailable. */
 
 import { ask, Problem } from "./api.js";
 import { read, write } from "./storage.js";
 
-const EVERY = 10_000; // milliseconds: what sells out is seen soon, and ordering it would be refused anyway
+const EVERY = 10_000; // milliseconds
 
 class Catalogue extends EventTarget {
   #kept = read("menu", { items: [], at: null });
-  /** Why the menu could not be read the last time, or null. */
+  /** Why the last request failed, or null. */
   problem = null;
-  /** Whether it has been read since the page was opened. */
+  /** Whether the menu has been read since the page was opened. */
   fresh = false;
 
   get items() {
     return this.#kept.items;
   }
 
-  /** When it was last read, as milliseconds, or null. */
+  /** Time of the last successful request in milliseconds, or null. */
   get at() {
     return this.#kept.at;
   }
@@ -41,7 +41,7 @@ class Catalogue extends EventTarget {
     }
   }
 
-  /** Read it now, and from time to time as long as somebody looks. */
+  /** Read the menu now and periodically while the page is visible. */
   keep() {
     const again = () => {
       if (!document.hidden) this.load();
@@ -54,6 +54,6 @@ class Catalogue extends EventTarget {
 
 export const catalogue = new Catalogue();
 
-/** A pizza of the menu, or what can be said of one that is not known. */
+/** A pizza of the menu, or a placeholder for an unknown one. */
 export const itemFor = (sku, name) =>
   catalogue.find(sku) ?? { sku, name: name ?? sku.replaceAll("-", " "), ingredients: ["wheat-dough", "tomato-sauce", "cashew-mozzarella"], imageHint: "", priceCents: null, available: true };

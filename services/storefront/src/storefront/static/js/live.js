@@ -1,8 +1,8 @@
-/** News as they happen: server-sent events over fetch, which, unlike EventSource, sees why a stream is refused. */
+/** Server-sent events over fetch, which, unlike EventSource, shows why a stream was rejected. */
 
 import { Problem, reach } from "./api.js";
 
-const SILENCE = 45_000; // milliseconds without a byte: tracking sends a sign of life more often than that
+const SILENCE = 45_000; // milliseconds without a byte; tracking sends heartbeats more often
 const WAITS = [1000, 2000, 4000, 8000, 15_000];
 
 /**
@@ -15,7 +15,7 @@ export async function* frames(chunks) {
   let frame = empty();
   for await (const chunk of chunks) {
     rest += chunk;
-    const complete = rest.endsWith("\r") ? rest.slice(0, -1) : rest; // half of a \r\n may still be to come
+    const complete = rest.endsWith("\r") ? rest.slice(0, -1) : rest; // the chunk may end within \r\n
     const lines = complete.split(/\r\n|\n|\r/);
     rest = lines.pop() + rest.slice(complete.length);
     for (const line of lines) {
@@ -39,8 +39,8 @@ function take(frame, line) {
 }
 
 /**
- * Follow a stream until it is closed, across broken connections; not while the page is hidden, since a browser has only
- * six connections to one server, for all its tabs.
+ * Follow a stream across broken connections until it is closed. It pauses while the page is hidden, because a browser
+ * allows six connections to a server for all its tabs.
  * @param {string} path
  * @param {(data: object) => void} onData
  * @param {(state: "connecting"|"live"|"waiting"|"hidden", problem?: import("./api.js").Problem) => void} onState
@@ -76,7 +76,7 @@ async function run(path, onData, onState, closed) {
   }
 }
 
-/** One connection, from its opening to its end; throws what ended it. */
+/** Run one connection; throw the reason of its end. */
 async function connection(path, onData, onOpen, seen, closed) {
   const ended = new AbortController();
   const end = () => ended.abort();
@@ -106,7 +106,7 @@ async function connection(path, onData, onOpen, seen, closed) {
   }
 }
 
-/** What arrives, until it ends; broken off is ended: what was missed is asked for again. */
+/** Yield the text of a stream. A broken connection ends it; the next one requests what was missed. */
 async function* text(body, alive) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   const read = () => reader.read().catch(() => ({ done: true }));
@@ -116,7 +116,7 @@ async function* text(body, alive) {
   }
 }
 
-/** Wait, but not longer than until the network is back or somebody looks again. */
+/** Wait until the time is over, the network is back, or the page is visible again. */
 function pause(milliseconds, closed) {
   const over = new AbortController();
   const timer = setTimeout(() => over.abort(), milliseconds);
@@ -130,7 +130,7 @@ function pause(milliseconds, closed) {
   });
 }
 
-/** Wait for an event, or for the signal that it is no longer waited for. */
+/** Wait for an event, or for the abort signal. */
 function happens(target, name, over) {
   return new Promise((resolve) => {
     const done = () => {

@@ -40,7 +40,7 @@ function showCount() {
   fill(link, icon("bag"), h("span", { class: "number" }, count));
 }
 
-/** Offer the board where there is one; asked again once the storefront, being away, is back. */
+/** Show the link to the board if there is one; ask again when the storefront responds again. */
 async function offerBoard() {
   try {
     const { board: offered } = await ask("/api/shop");

@@ -1,24 +1,24 @@
-/** The line under the header that says who is away, what works all the same, and when everything is back. */
+/** The notices below the header: unavailable services, and what still works. */
 
 import { ask, health, Problem } from "./api.js";
 import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
 
-const EVERY = 4000; // milliseconds between two looks whether somebody is back
+const EVERY = 4000; // milliseconds between two requests
 const BACK_FOR = 4000;
-/** Somebody who is there answers these with "there is none", which is all that is wanted. */
+/** Paths of things that do not exist: a 404 shows that the service is available. */
 const PROBES = { page: "/api/shop", menu: "/api/menu/ping", orders: "/api/orders/ping", tracking: "/api/track/ping" };
 
 const knock = (service) =>
   ask(PROBES[service]).catch((error) => {
-    if (!(error instanceof Problem)) throw error; // who is away is noted where it is asked
+    if (!(error instanceof Problem)) throw error; // `ask` records who is unavailable
   });
 
 export function showNotices(element) {
   let were = 0;
   const draw = () => {
     const page = health.away.filter(([service]) => service === "page");
-    const shown = page.length ? page : health.away; // without the storefront, nothing is known of those behind it
+    const shown = page.length ? page : health.away; // without the storefront, the state of the others is unknown
     fill(element, shown.map(([service, message]) => h("p", { class: "notice", "data-service": service }, icon(service === "page" ? "offline" : "warning"), message)));
     if (were && !shown.length) {
       const back = h("p", { class: "notice back" }, icon("check"), "Everything is back.");

@@ -1,4 +1,4 @@
-/** A pizza, drawn from its ingredients: the same pizza is always drawn the same. */
+/** Draws a pizza from its ingredients, always in the same way. */
 
 import { svg } from "./dom.js";
 import { TOPPINGS, unknownTopping } from "./toppings.js";
@@ -14,7 +14,7 @@ const SAUCES = {
   "oat-cream": ["#f8efd9", "#e3cfa6"],
   "walnut-pesto": ["#93a845", "#66802c"],
 };
-/** Words of the menu's image hint that change how it is drawn. */
+/** Words of the menu's image hint that affect the drawing. */
 const HINTS = [
   [/dark crust/, (look) => ({ ...look, dough: DOUGHS["buckwheat-dough"] })],
   [/deep red/, (look) => ({ ...look, sauce: ["#c63a24", "#94200f"] })],
@@ -22,14 +22,14 @@ const HINTS = [
   [/green base/, (look) => ({ ...look, sauce: SAUCES["walnut-pesto"] })],
 ];
 const NOT_ON_TOP = new Set([...Object.keys(DOUGHS), ...Object.keys(SAUCES), "cashew-mozzarella", "olive-oil"]);
-const EDGE = 66; // how far from the middle toppings lie
+const EDGE = 66; // maximum distance of toppings from the centre
 
 let drawn = 0;
 
 /**
  * Draw a pizza.
  * @param {{sku: string, name: string, ingredients: string[], imageHint: string}} item
- * @param {{label?: boolean}} [how] without a label it is decoration, hidden from screen readers
+ * @param {{label?: boolean}} [how] without a label, it is hidden from screen readers
  */
 export function pizza(item, { label = true } = {}) {
   const random = randomFor(item.sku);
@@ -66,7 +66,7 @@ function look(item) {
   return HINTS.filter(([hint]) => hint.test(item.imageHint ?? "")).reduce((result, [, change]) => change(result), plain);
 }
 
-/** Numbers from 0 to 1 that look random and are the same for the same name (mulberry32). */
+/** Pseudo-random numbers from 0 to 1, seeded by a name (mulberry32). */
 function randomFor(name) {
   let state = [...name].reduce((sum, letter) => Math.imul(sum ^ letter.codePointAt(0), 16_777_619), 2_166_136_261) >>> 0;
   return () => {
@@ -80,7 +80,7 @@ function randomFor(name) {
 const gradient = (id, stops) =>
   svg("radialGradient", { id }, stops.map(([offset, color, opacity = 1]) => svg("stop", { offset, "stop-color": color, "stop-opacity": opacity })));
 
-/** A circle as a hand makes it: smooth, and not quite round. */
+/** A smooth, slightly irregular circle. */
 function blob(radius, wobble, points, random, props, cx = 0, cy = 0) {
   const corners = Array.from({ length: points }, (_, index) => {
     const angle = (index / points) * 2 * Math.PI;
@@ -144,7 +144,7 @@ function cheese(random) {
   });
 }
 
-/** The big ones first, so that herbs and seeds end on top; a heap is put on last. */
+/** The toppings by size, so that herbs and seeds are on top; a heap comes last. */
 function toppings(names, random) {
   const known = names.map((name) => TOPPINGS[name] ?? unknownTopping(name));
   const taken = [];
@@ -163,7 +163,7 @@ function toppings(names, random) {
     });
 }
 
-/** Places apart from each other and from what is taken: of several tries, the one with the most room (Mitchell). */
+/** Free places for toppings, by Mitchell's best-candidate algorithm. */
 function scatter(count, room, random, taken, edge) {
   const spots = [];
   for (let index = 0; index < count; index += 1) {
@@ -181,7 +181,7 @@ function scatter(count, room, random, taken, edge) {
 
 const heap = (count, random) => Array.from({ length: count }, () => polar(random() * 2 * Math.PI, random() * 26));
 
-/** Glaze poured in one go, from side to side. */
+/** Glaze, poured from side to side. */
 function drizzle(color, random) {
   const turns = Array.from({ length: 10 }, (_, index) => {
     const x = -58 + index * 13;

@@ -1,17 +1,17 @@
-/** What this browser keeps of the shop: the basket and the orders. */
+/** The basket and the orders, as this browser stores them. */
 
 import { read, write } from "./storage.js";
 
 const MOST_ORDERS = 50;
 export const MOST_PIZZAS = 100;
 
-/** The basket: how many of each pizza, in the order in which they were put in. */
+/** The basket: the quantity of each pizza, in the order of adding. */
 export const basket = {
   lines: () => read("basket", []),
   count: () => basket.lines().reduce((sum, line) => sum + line.quantity, 0),
   quantity: (sku) => basket.lines().find((line) => line.sku === sku)?.quantity ?? 0,
 
-  /** Set how many of a pizza there are; no more than an order may have in all. Answers how many there are now. */
+  /** Set the quantity of a pizza, within the limit of an order. Returns the new quantity. */
   set(sku, wanted) {
     const lines = basket.lines();
     const known = lines.find((line) => line.sku === sku);
@@ -25,7 +25,7 @@ export const basket = {
   clear: () => write("basket", []),
 };
 
-/** The orders of this browser, the latest first. */
+/** The orders of this browser, latest first. */
 export const orders = {
   all: () => read("orders", []),
   find: (orderId) => orders.all().find((order) => order.orderId === orderId),
@@ -34,7 +34,7 @@ export const orders = {
     write("orders", [order, ...others].slice(0, MOST_ORDERS));
   },
 
-  /** Note where an order is now; one that was ordered elsewhere is not taken into the list. */
+  /** Update the state of an order of this browser. */
   update(orderId, stage, finished) {
     const known = orders.find(orderId);
     if (!known || (known.stage === stage && known.finished === finished)) return;

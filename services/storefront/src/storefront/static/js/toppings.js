@@ -1,6 +1,6 @@
 /**
- * Everything that can lie on a pizza, each drawn around 0,0 about 20 units wide; a pizza is 200 units wide.
- * An ingredient has the number of times it appears, the room it takes, and how to draw one of it.
+ * The toppings, drawn around 0,0 with a width of about 20 units; a pizza is 200 units wide. Each has a number of
+ * pieces, the size of a piece, and a function that draws it.
  */
 
 import { svg } from "./dom.js";
@@ -250,7 +250,7 @@ export const TOPPINGS = {
   },
 };
 
-/** Something that nobody has drawn yet: a piece in a colour of its own, always the same for the same name. */
+/** An unknown ingredient: a piece in a colour that depends on its name. */
 export function unknownTopping(name) {
   const hue = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
   const d = "M-9 -2C-7 -9 4 -9 8 -4C11 1 6 8 0 8C-6 8 -11 4 -9 -2Z";

@@ -1,4 +1,4 @@
-/** What the page says, and how it writes money and time. */
+/** Texts, and formats of money and times. */
 
 const MONEY = new Intl.NumberFormat("en-IE", { style: "currency", currency: "EUR" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -13,7 +13,7 @@ export const pizzas = (count) => (count === 1 ? "1 pizza" : `${count} pizzas`);
 export const shortId = (orderId) => `#${orderId.slice(-6).toUpperCase()}`;
 export const together = (list) => new Intl.ListFormat("en-GB").format(list);
 
-/** How long ago, in words that do not change every second. */
+/** Format the time since a moment; the text does not change every second. */
 export function ago(time, now = Date.now()) {
   const seconds = Math.max(0, (now - Date.parse(time)) / 1000);
   if (seconds < 10) return "just now";
@@ -22,7 +22,7 @@ export function ago(time, now = Date.now()) {
   return day(time);
 }
 
-/** Why an order was cancelled: what happened, and what that means for whoever ordered. */
+/** The reason of a cancellation, and its consequence for the customer. */
 const REASONS = {
   paymentRefused: ["Your card was declined.", "Nothing was charged. Try another card, the pizzas are still there."],
   paymentTimeout: ["Your bank did not answer in time.", "Whatever it may have reserved is released. Please order again."],
@@ -35,7 +35,7 @@ const REASONS = {
   serviceUnavailable: ["Part of our shop was down.", "Nothing was charged. Please order again."],
 };
 
-/** The way of an order as a customer sees it: several of tracking's stages make one step. */
+/** The steps of an order for customers; a step covers several of tracking's stages. */
 const COMMON = [
   { name: "Ordered", stages: ["placed"], types: ["orders.orderPlaced"] },
   { name: "Paid", stages: ["paid", "confirmed"], types: ["payments.paymentAuthorised", "orders.orderConfirmed"] },
@@ -58,8 +58,8 @@ const WAYS = {
 };
 
 /**
- * The steps of an order, each `done`, `now`, `ahead` or, where it was cancelled, `missed`, with the time it was reached.
- * A step that a later one has overtaken is done, though its own news may still be on the way.
+ * The steps of an order with their times, each `done`, `now`, `ahead` or, after a cancellation, `missed`. Steps before
+ * the latest one are done, even if their events have not arrived yet.
  */
 export function steps({ fulfilment, stage, timeline }) {
   const way = WAYS[fulfilment] ?? WAYS.pickup;
@@ -83,7 +83,7 @@ const STAGES = {
   completed: ["All done. Enjoy your pizza!", null],
 };
 
-/** What orders knows of an order, told the way tracking tells it: for the time that tracking is away. */
+/** The state of an order from orders, in tracking's form, for use while tracking is unavailable. */
 export function fromOrders(order) {
   const { status, cancellation } = order;
   const moments = [["orders.orderPlaced", order.placedAt, "Order placed"], ["orders.orderConfirmed", order.confirmedAt, "Order confirmed"]];
@@ -102,8 +102,7 @@ export function fromOrders(order) {
 }
 
 /**
- * What is shown of an order of which tracking told one thing and orders, asked in between, another: the one that is
- * further, with all that is known to have happened.
+ * Merge the states of an order from tracking and from orders: the later stage, with all known steps.
  */
 export function merge(tracked, asked) {
   if (!tracked || !asked) return tracked ?? asked;
@@ -120,7 +119,7 @@ export function merge(tracked, asked) {
   };
 }
 
-/** Where an order stands on the board. */
+/** The column of an order on the board. */
 export const COLUMNS = [
   { name: "New", stages: ["placed", "paid", "confirmed"] },
   { name: "In the kitchen", stages: ["preparing", "baking", "checked"] },

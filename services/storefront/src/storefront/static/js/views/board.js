@@ -1,4 +1,4 @@
-/** Every order of the shop, live: a column for each part of the way. */
+/** The view of all orders, live, with a column for each phase. */
 
 import { ask, Problem } from "../api.js";
 import { fill, h } from "../dom.js";
@@ -6,7 +6,7 @@ import { icon } from "../icons.js";
 import { follow } from "../live.js";
 import { ago, COLUMNS, money, pizzas, shortId, stageName } from "../words.js";
 
-const MOST = 300; // orders kept; the oldest finished ones go first
+const MOST = 300; // orders kept; the oldest finished ones are removed first
 const SHOWN = 12; // in a column
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -42,7 +42,7 @@ export function board(main) {
       totals = await ask("/api/totals");
       soon();
     } catch (error) {
-      if (!(error instanceof Problem)) throw error; // the board itself says that tracking is away
+      if (!(error instanceof Problem)) throw error; // the board shows that tracking is unavailable
     }
   };
   const countSoon = atMostEvery(SECOND, count);
@@ -60,7 +60,7 @@ export function board(main) {
   const stop = follow("/api/stream", take, (state) => {
     link.dataset.state = state;
     link.textContent = { connecting: "Connecting…", live: "Live", waiting: "Reconnecting…", hidden: "Paused" }[state];
-    if (state === "live") load(); // what happened before, and while nobody listened
+    if (state === "live") load(); // events from before the connection
   });
   const timer = setInterval(soon, MINUTE / 2);
   count();
@@ -71,7 +71,7 @@ export function board(main) {
   };
 }
 
-/** Many changes, one drawing: at the next frame. */
+/** Draw once per frame, however many changes there are. */
 function once(draw) {
   let asked = false;
   return () => {
@@ -84,7 +84,7 @@ function once(draw) {
   };
 }
 
-/** Many changes, one call: once the pause is over. */
+/** Call once after a pause, however many changes there are. */
 function atMostEvery(pause, call) {
   let waiting = false;
   return () => {
@@ -103,7 +103,7 @@ function trim(known) {
   known.delete(oldest.orderId);
 }
 
-/** Of all orders, not only of the latest, which are known here. */
+/** Totals of all orders, also of those that the page does not know. */
 function figuresOf(orders, totals) {
   const lately = orders.filter((order) => Date.now() - Date.parse(order.updatedAt) < MINUTE);
   const figure = (number, name) => h("div", null, h("dt", null, name), h("dd", null, number));

@@ -1,4 +1,4 @@
-/** Who orders, how they get it, how they pay: and the order itself. */
+/** The view of the checkout: customer, delivery, payment, and placing the order. */
 
 import { ask, Problem } from "../api.js";
 import { missing, showBasket } from "../basket.js";
@@ -9,7 +9,7 @@ import { read, write } from "../storage.js";
 import { basket, orders } from "../store.js";
 import { together } from "../words.js";
 
-const AGAIN_AFTER = [1500, 4000]; // milliseconds: nobody has to press a button because of one lost answer
+const AGAIN_AFTER = [1500, 4000]; // milliseconds before a retry
 const FIELDS = {
   name: { label: "Your name", autocomplete: "name", wrong: "Tell us your name: it is called out when the pizza is ready." },
   email: { label: "E-mail", type: "email", autocomplete: "email", inputmode: "email", wrong: "Give an e-mail address like ada@example.org: what becomes of the order is sent there." },
@@ -18,7 +18,7 @@ const FIELDS = {
   city: { label: "City", autocomplete: "address-level2", wrong: "Tell the driver the city.", size: "rest" },
 };
 const ADDRESS = ["street", "postcode", "city"];
-const MAIL = /^[^@\s,;<>]+@[^@\s,;<>]+$/; // as orders asks for it
+const MAIL = /^[^@\s,;<>]+@[^@\s,;<>]+$/; // as orders requires it
 
 export function checkout(main, { go }) {
   const form = h("form", { id: "checkout", class: "form", novalidate: true, onsubmit: (event) => submit(event, form, go) });
@@ -96,7 +96,7 @@ function choice(name, value, picture, title, hint, checked) {
 
 const remember = (known) => h("label", { class: "tick" }, h("input", { type: "checkbox", name: "remember", checked: known.name !== undefined }), h("span", null, "Remember me on this device"));
 
-/** Show what is wrong with a field, or with null that nothing is. */
+/** Show the problem of a field; null removes it. */
 function complain(form, name, message) {
   const input = form.elements.namedItem(name);
   const place = form.querySelector(`#${CSS.escape(name)}-wrong`);
@@ -112,7 +112,7 @@ function entered(form) {
   return Object.fromEntries(Object.entries(given).map(([name, value]) => [name, value.trim()]));
 }
 
-/** The fields that cannot be sent as they are. */
+/** The invalid fields. */
 function unfit(given) {
   const asked = ["name", "email", ...(given.fulfilment === "delivery" ? ADDRESS : [])];
   return asked.filter((name) => (name === "email" ? !MAIL.test(given.email) : given[name] === ""));
@@ -160,9 +160,9 @@ function busy(form, is) {
 }
 
 /**
- * Place an order. The same order is sent under the same key until it is answered, also after the page was closed in
- * between: it is placed once, however often it is sent.
- * @throws {Problem} It was refused, or nobody answered.
+ * Place an order. Until there is a response, also after the page was closed, the same order is sent with the same
+ * idempotency key, so that it is placed once.
+ * @throws {Problem} The request was rejected, or there was no response.
  */
 async function place(body, onWait) {
   const content = JSON.stringify(body);
@@ -183,7 +183,7 @@ async function place(body, onWait) {
   return undefined;
 }
 
-/** `crypto.randomUUID` is missing where the page is not served over HTTPS or from this machine. */
+/** `crypto.randomUUID` exists only on HTTPS and localhost. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 function accepted({ orderId, totalCents }, { fulfilment, lines }) {
@@ -192,7 +192,7 @@ function accepted({ orderId, totalCents }, { fulfilment, lines }) {
   basket.clear();
 }
 
-/** Field names of the API, as the form calls them. */
+/** The form's names of the API's fields. */
 const NAMES = { "body.customer.name": "name", "body.customer.email": "email", "body.address.street": "street", "body.address.postcode": "postcode", "body.address.city": "city" };
 
 function refused(form, problem) {
@@ -200,7 +200,7 @@ function refused(form, problem) {
   fields.forEach((name) => complain(form, name, FIELDS[name].wrong));
   alertIn(form, problem, null);
   if (fields.length) form.elements.namedItem(fields[0]).focus();
-  if (problem.status === 409 || problem.status === 422) catalogue.load(); // something has sold out or is gone
+  if (problem.status === 409 || problem.status === 422) catalogue.load(); // a pizza is sold out or was removed
 }
 
 function alertIn(form, problem, wait) {

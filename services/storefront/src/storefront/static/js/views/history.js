@@ -1,4 +1,4 @@
-/** The orders of this browser. */
+/** The view of this browser's orders. */
 
 import { ask, Problem } from "../api.js";
 import { catalogue, itemFor } from "../catalogue.js";
@@ -29,7 +29,7 @@ async function refresh({ orderId }) {
     const { stage, finished } = await ask(`/api/track/${orderId}`);
     orders.update(orderId, stage, finished);
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // it is shown as it was last seen
+    if (!(error instanceof Problem)) throw error; // its last known state is shown
   }
 }
 

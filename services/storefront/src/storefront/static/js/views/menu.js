@@ -1,4 +1,4 @@
-/** The menu, and beside it the basket. */
+/** The view of the menu and the basket. */
 
 import { showBasket, stepper, total } from "../basket.js";
 import { catalogue } from "../catalogue.js";
@@ -10,7 +10,7 @@ import { basket, MOST_PIZZAS } from "../store.js";
 import { clock, money, pizzas, together, words } from "../words.js";
 
 const FACE = { sku: "the-house-pizza", name: "", imageHint: "", ingredients: ["wheat-dough", "tomato-sauce", "cashew-mozzarella", "cherry-tomato", "olives", "basil", "olive-oil"] };
-const drawings = new Map(); // drawn once: a pizza has some 300 shapes
+const drawings = new Map(); // cached: a pizza has about 300 shapes
 
 function drawing(item) {
   const key = JSON.stringify([item.sku, item.name, item.ingredients, item.imageHint]);
@@ -90,7 +90,7 @@ function hero() {
   );
 }
 
-/** What has to be said about the menu as a whole. */
+/** A notice about the whole menu. */
 function state() {
   const { items, problem, at, fresh } = catalogue;
   if (problem && items.length) {

@@ -1,4 +1,4 @@
-/** An address that leads nowhere. */
+/** The view of an unknown address. */
 
 import { h } from "../dom.js";
 import { pizza } from "../pizza.js";

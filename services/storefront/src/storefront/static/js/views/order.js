@@ -1,4 +1,4 @@
-/** One order: where it is now, what comes next, and everything that has happened to it. */
+/** The view of one order: its state, next steps and history. */
 
 import { ask, Problem } from "../api.js";
 import { catalogue, itemFor } from "../catalogue.js";
@@ -41,7 +41,7 @@ export function order(main, { id, go }) {
   const stop = follow(
     `/api/track/${id}/stream`,
     (told) => {
-      seen.tracked = { ...seen.tracked, ...told }; // what changes no stage repeats no message
+      seen.tracked = { ...seen.tracked, ...told }; // the message changes with the stage only
       draw();
     },
     (state, problem) => {
@@ -58,7 +58,7 @@ export function order(main, { id, go }) {
   };
 }
 
-/** What this browser knows of an order that it placed itself, before anybody has told anything. */
+/** An order that this browser placed, before tracking knows it. */
 function orderedHere(id) {
   const known = orders.find(id);
   if (!known) return null;
@@ -67,7 +67,7 @@ function orderedHere(id) {
   return { ...known, message: known.finished ? ended : "We have your order.", next: null, reason: null, timeline, updatedAt: known.placedAt };
 }
 
-/** While tracking is away or has not heard of the order yet, the service that took it is asked. */
+/** Ask orders while tracking is unavailable or does not know the order yet. */
 async function askOrders(id, seen, draw, onUnknown) {
   try {
     seen.asked = fromOrders(await ask(`/api/orders/${id}`));
