@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ class Pizzeria:
         self.token = {"dapr-api-token": state.read(run.run_dir).app_api_token}
 
     async def get(self, service: str, path: str, **query: Any) -> Any:
-        response = await self.http.get(f"{self.run.url(service)}{path}", headers=self.token, params=query)
-        response.raise_for_status()
-        return response.json()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                response = await self.http.get(f"{self.run.url(service)}{path}", headers=self.token, params=query)
+                if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:  # on a busy machine, to be asked again
+                    response.raise_for_status()
+                    return response.json()
+                await asyncio.sleep(0.2)
 
     async def order(self, fulfilment: str) -> str:
         body = {
