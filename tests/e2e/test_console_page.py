@@ -149,7 +149,7 @@ async def test_subscriptions_show_owner_contact_lag_and_deprecated_versions(
     await expect(stranger.locator("a")).to_have_count(1)
 
     lag = tmp_path / "state.json"
-    newsroom.settings = ArchiveSettings(map=newsroom.map, lag=lag)
+    newsroom.settings = ArchiveSettings(map=newsroom.map, lag=str(lag))
     lag.write_text('{"broker_lag": {"pickup": 1234}, "phase": "ready"}')
     await expect(row).to_contain_text("1,234")
     await page.get_by_label("Only those that read deprecated versions").check()
