@@ -73,12 +73,12 @@ tools: venv ## daprd and whatever else the local run needs, found or built
 SEED := $(or $(SEED),$(shell date +%s))
 # A test that calls make is no part of this one: the jobs and variables of `make test` are not for it.
 PYTEST = MAKEFLAGS= pytest --hypothesis-seed=$(SEED)
-# Those that wait most, and longest, start first: the others have the cores meanwhile.
-PARTS := integration-test chaos-test browser-test $(or $(UNIT),unit-test) operator-test security-test
-test: venv tools ## everything but the cluster, three parts side by side; .run/tests has what they print (JOBS=…, UNIT=coverage)
+# On two cores, one part keeps them busy: parts side by side take as long, and tests wait for each other's programs.
+PARTS := $(or $(UNIT),unit-test) security-test integration-test operator-test browser-test chaos-test
+test: venv tools ## everything but the cluster; .run/tests has what the parts print (JOBS=3 for three parts side by side, UNIT=coverage)
 	@tidings tools helm kube-apiserver kubectl etcd
 	@mkdir -p .run/tests
-	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),3) --keep-going $(PARTS:%=part-%)
+	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),1) --keep-going $(PARTS:%=part-%)
 
 # A failure is named at once, and shown when its part ends. Ctrl-C ends pytest, which then writes its summary.
 part-%:
@@ -104,7 +104,7 @@ security-test: venv tools ## one test per attack, and a short run of the fuzzers
 
 integration-test: venv tools ## the kit and the services on real programs
 	@tidings tools helm
-	$(PYTEST) tests/integration -n $(or $(WORKERS),5) --dist loadfile
+	$(PYTEST) tests/integration -n $(or $(WORKERS),4) --dist loadfile
 
 operator-test: venv ## the operator on a real kube-apiserver and etcd, which are built where they are missing
 	@tidings tools kube-apiserver kubectl etcd
