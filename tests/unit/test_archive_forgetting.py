@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.unit.test_archive_service import PLAN
 from tidings import Service, Settings
 from tidings.fastapi import create_app
 from tidings.messages import personal
+from tidings.observability import metrics
 from tidings.outbox.table import TableOutbox
 from tidings.subject_keys import KeyFile
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
@@ -119,3 +121,28 @@ async def test_every_replica_gives_the_event_the_same_id(
     archive = Archive(tmp_path, broker)
     async with lifespan(archive.app), archive.http:
         assert len({event["id"] for event in await told(broker, 2)}) == 1
+
+
+async def test_background_tasks_wait_for_the_tables(
+    tmp_path: Path, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, failed = Archive(tmp_path, broker), list[str]()
+    monkeypatch.setattr(metrics, "background_failed", failed.append)
+    start, allowed = archive.service.outbox.start, asyncio.Event()
+
+    async def start_later(deliver: Any) -> None:
+        await allowed.wait()
+        await start(deliver)
+
+    monkeypatch.setattr(archive.service.outbox, "start", start_later)
+    async with lifespan(archive.app):
+        for _ in range(20):  # in which the tasks would fail for lack of tables
+            await asyncio.sleep(0)
+        await asyncio.to_thread(time.sleep, 0.05)
+        allowed.set()
+        await archive.service.started()
+        await archive.service.execute(_nothing, None)
+    assert failed == []
+
+
+async def _nothing(_message: object, _context: object) -> None: ...

@@ -16,7 +16,7 @@ from tidings_archive.settings import settings
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Run the background tasks while the application is running."""
+    """Run the background tasks from the start of the service, which creates the tables, until the application ends."""
     database, chosen = current_database(service), settings()
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "archive.retention": partial(retention.run, database, chosen.retention),
@@ -24,7 +24,12 @@ async def running(service: Service) -> AsyncIterator[None]:
         "archive.dead_letter_notices": partial(notices.watch_dead_letters, service, database),
         "archive.webhook": partial(webhook.run, database, chosen),
     }
-    tasks = [asyncio.create_task(restart_on_failure(name, work)) for name, work in parts.items()]
+
+    async def run(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        await service.started()
+        await restart_on_failure(name, work)
+
+    tasks = [asyncio.create_task(run(name, work)) for name, work in parts.items()]
     try:
         yield
     finally:

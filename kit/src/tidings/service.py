@@ -98,6 +98,7 @@ class Service:
         self._scheduler = Scheduler(name, registered, self._runner, dead_letters, self.ingress.retry)
         self._startup_hook = startup_hook
         self._starting: asyncio.Task[None] | None = None
+        self._is_started = asyncio.Event()
         self._hook_task: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -114,6 +115,10 @@ class Service:
                 contained(partial(self._run_hook, self._starting, self._startup_hook))
             )
 
+    async def started(self) -> None:
+        """Wait until the outbox has started, and its database has its tables; forever if the start fails."""
+        await self._is_started.wait()
+
     async def _start(self) -> None:
         try:
             if self._keys is not None:
@@ -122,6 +127,7 @@ class Service:
                         await self._keys.unlock(self.sidecar)
             await self.outbox.start(self._scheduler.deliver)
             self.ingress.delayed.enabled = True
+            self._is_started.set()
         except BaseException as error:
             if ends_task(error):
                 raise
