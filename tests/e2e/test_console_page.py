@@ -534,7 +534,7 @@ async def test_a_story_is_sent_to_a_consumer_again_after_a_dry_run_and_with_the_
     await dialog.get_by_role("button", name="Send again").click()
     run = page.get_by_role("article", name=re.compile("kitchen"))
     await expect(run).to_contain_text("1 of 1 event")
-    await expect(run).to_contain_text("Ada asked for it")
+    await expect(run).to_contain_text("Ada requested it")
     await expect(page.locator(".dry")).to_have_count(0)
     [sent] = await newsroom.sent("kitchen", 1)
     assert sent["id"] in {item["id"] for item in published if item["type"] == "orders.orderConfirmed"}
