@@ -142,7 +142,7 @@ async def test_background_tasks_wait_for_the_tables(
         allowed.set()
         await archive.service.started()
         await archive.service.execute(_nothing, None)
-    assert failed == []
+        assert failed == []
 
 
 async def _nothing(_message: object, _context: object) -> None: ...
