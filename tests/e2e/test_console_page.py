@@ -19,9 +19,8 @@ from pydantic import SecretStr
 from tests.e2e.conftest import Open
 from tests.support.newsroom import DELIVERY, Newsroom
 from tests.support.personal import PLACED, USER_HEADER, receive_personal_event
+from tests.support.subject_keys import keys_in_use
 
-from tidings.messages import personal
-from tidings.subject_keys import KeyFile
 from tidings_archive.settings import ArchiveSettings
 from tidings_archive.tables import dead_letters
 
@@ -401,8 +400,7 @@ async def test_the_proxys_header_identifies_the_user(newsroom: Newsroom, visit: 
 async def test_personal_data_is_shown_to_listed_users_on_request(
     newsroom: Newsroom, visit: Open, tmp_path: Path
 ) -> None:
-    personal.use(KeyFile(tmp_path / "keys.db"))
-    try:
+    with keys_in_use(tmp_path):
         await receive_personal_event(newsroom)
         newsroom.settings = ArchiveSettings(
             map=newsroom.map, user_header=USER_HEADER, personal_readers=frozenset({"ada@example.org"})
@@ -421,8 +419,6 @@ async def test_personal_data_is_shown_to_listed_users_on_request(
         await page.goto(f"{newsroom.url}/audit")
         await expect(page.locator("main")).to_contain_text("ada@example.org")
         await expect(page.locator("main")).to_contain_text("personal data")
-    finally:
-        personal.use(None)
 
 
 async def test_all_that_match_are_sent_at_a_rate_and_it_is_ended_while_it_runs(newsroom: Newsroom, visit: Open) -> None:

@@ -1,6 +1,6 @@
 """Permissions to change something in the archive, and the names in its audit."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -123,14 +123,6 @@ async def test_users_have_roles(newsroom: Newsroom) -> None:
             headers = {"Authorization": "Bearer t", "X-User": user}
             assert (await http.get("/deadletters", headers=headers)).status_code == 200
             assert (await http.post("/deadletters/1/discard", json=discard, headers=headers)).status_code == status
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Iterator[KeyFile]:
-    result = KeyFile(tmp_path / "keys.db")
-    personal.use(result)
-    yield result
-    personal.use(None)
 
 
 async def test_only_listed_users_read_personal_data_and_each_reading_is_recorded(

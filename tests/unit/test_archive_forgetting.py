@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from tests.unit.test_archive_service import PLAN
 
 from tidings import Service, Settings
 from tidings.fastapi import create_app
-from tidings.messages import personal
 from tidings.observability import metrics
 from tidings.outbox.table import TableOutbox
 from tidings.subject_keys import KeyFile
@@ -25,14 +24,6 @@ from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
 
 TOPIC = "tidings.subjectForgotten.v1"
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Iterator[KeyFile]:
-    result = KeyFile(tmp_path / "keys.db")
-    personal.use(result)
-    yield result
-    personal.use(None)
 
 
 class Archive:

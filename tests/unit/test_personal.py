@@ -70,14 +70,6 @@ ORDER = OrderPlaced(
 SECRETS = ("Łovelace", "Basil", "Grace", 'Bo"')
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Any:
-    result = KeyFile(tmp_path / "keys.db")
-    personal.use(result)
-    yield result
-    personal.use(None)
-
-
 def published(message: Any, event_id: str = "e-1") -> Envelope:
     kind = events.message_type(type(message))
     data, subject = personal.encrypt(kind.model, events.encode(message), "shop", event_id)
