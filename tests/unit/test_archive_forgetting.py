@@ -10,15 +10,17 @@ from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from tests.unit.test_archive_service import PLAN
 
 from tidings import Service, Settings
 from tidings.fastapi import create_app
 from tidings.observability import metrics
+from tidings.outbox.sql import Database
 from tidings.outbox.table import TableOutbox
 from tidings.subject_keys import KeyFile
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-from tidings_archive import access, api, api_forgetting, background, forgetting
+from tidings_archive import access, api, api_forgetting, background, forgetting, retention
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
@@ -35,7 +37,7 @@ class Archive:
         chosen = ArchiveSettings(token="secret")  # type: ignore[arg-type]
         routers = [api.router, api_forgetting.router]
         admit = access.admission(lambda: chosen)
-        self.app = create_app(self.service, routers, admit=admit, lifespan=background.running)
+        self.app = create_app(self.service, routers, admit=admit, background=background.running)
         self.app.dependency_overrides[settings] = lambda: chosen
         transport = httpx2.ASGITransport(self.app)
         self.http = httpx2.AsyncClient(transport=transport, base_url="http://archive")
@@ -55,7 +57,7 @@ async def archive(tmp_path: Path, broker: MemoryBroker, monkeypatch: pytest.Monk
     monkeypatch.setattr(forgetting, "INTERVAL", 0.01)
     made = Archive(tmp_path, broker)
     async with lifespan(made.app), made.http:
-        await made.service._started()
+        await made.service.started()
         yield made
 
 
@@ -133,7 +135,25 @@ async def test_background_tasks_wait_for_the_tables(
         allowed.set()
         await archive.service.started()
         await archive.service.execute(_nothing, None)
-        assert failed == []
+    assert failed == []
+
+
+async def test_background_tasks_end_before_the_database_closes(
+    tmp_path: Path, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, failed, begun = Archive(tmp_path, broker), list[str](), asyncio.Event()
+    monkeypatch.setattr(metrics, "background_failed", failed.append)
+
+    async def read_on(database: Database, _rules: object) -> None:
+        while True:
+            async with database.connect(write=False) as connection:
+                await connection.execute(sa.select(sa.true()))
+            begun.set()
+
+    monkeypatch.setattr(retention, "run", read_on)
+    async with lifespan(archive.app):
+        await asyncio.wait_for(begun.wait(), 60)
+    assert failed == []
 
 
 async def _nothing(_message: object, _context: object) -> None: ...

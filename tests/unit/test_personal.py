@@ -330,7 +330,7 @@ async def test_a_service_saves_ciphertext_and_masks_what_it_loaded_in_logs_and_r
     service = Service("shop", handlers, sidecar=sidecar, settings=Settings(tidings_keys=tmp_path / "keys.db"))
     await service.start()
     try:
-        await service._started()
+        await service.started()
         route = next(iter(handlers))
         plain = Envelope(
             id="e-1", source="web", type="shop.customerCame", version="1", specversion="1.0",

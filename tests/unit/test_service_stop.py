@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -86,6 +88,24 @@ async def test_what_cannot_be_finished_in_time_is_left_to_the_broker() -> None:
     async with lifespan(again.app):
         assert (await post(again.app, PATH, BODY))[1] == b'{"status":"SUCCESS"}'
     assert len(again.sent) == 1
+
+
+async def test_background_work_runs_between_start_and_stop() -> None:
+    shop, results = Shop(MemorySidecar("shop")), list[str]()
+
+    async def result(name: str, _context: StateContext) -> str:
+        return name
+
+    @asynccontextmanager
+    async def background(service: Service) -> AsyncIterator[None]:
+        results.append(await service.execute(result, "entered"))
+        yield
+        assert service.healthy
+        results.append(await service.execute(result, "exited"))
+
+    async with lifespan(create_app(shop.service, background=background)):
+        assert results == ["entered"]
+    assert results == ["entered", "exited"]
 
 
 async def test_full_collections_skip_what_existed_at_the_start_until_the_end() -> None:

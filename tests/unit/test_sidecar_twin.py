@@ -44,6 +44,19 @@ async def test_nothing_is_delivered_before_settle_and_then_in_the_order_of_publi
     assert [delivery.verdict for delivery in broker.deliveries] == ["done"] * 5
 
 
+async def test_concurrent_calls_of_settle_deliver_each_event_once() -> None:
+    broker, recorder = MemoryBroker(), Recorder()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        await recorder(scope, receive, send)
+
+    broker.attach("kitchen", slow, [subscription("t", "/a")])
+    await publish(MemorySidecar("orders", broker), "1", "2")
+    await asyncio.gather(broker.settle(), broker.settle())
+    assert recorder.ids("/a") == ["1", "2"]
+
+
 async def test_a_seed_shuffles_the_same_way_every_time() -> None:
     orders = []
     for seed in (1, 1, 2):

@@ -128,7 +128,7 @@ async def replica(broker: MemoryBroker, store: MemoryStore, ports: Ports) -> Asy
     sidecar = MemorySidecar("tracking", broker, store)
     policy = PLAN.policy
     service = Service("tracking", handlers.handlers, settings=Settings(), sidecar=sidecar, policy=policy)
-    app = create_app(service, [api.router], lifespan=life)
+    app = create_app(service, [api.router], background=life)
     broker.attach("tracking", app, PLAN.subscriptions, resiliency=PLAN.resiliency)
     server = Served(app, ports.take())
     await server.start()

@@ -16,7 +16,7 @@ from tidings_archive.settings import settings
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Run the background tasks from the start of the service, which creates the tables, until the application ends."""
+    """Run the background tasks from the end of the service's start, which creates the tables, until it stops."""
     database, chosen = current_database(service), settings()
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "archive.retention": partial(retention.run, database, chosen.retention),

@@ -32,6 +32,6 @@ app = create_app(
         api_notices.router,
     ],
     admit=access.admission(settings),
-    lifespan=background.running,
+    background=background.running,
 )
 console.install(app)

@@ -38,6 +38,7 @@ def create_app(
     routers: Iterable[APIRouter] = (),
     *,
     lifespan: Any = None,
+    background: Any = None,
     settings: Settings | None = None,
     max_body: int = MAX_BODY,
     admit: Admission | None = None,
@@ -48,7 +49,10 @@ def create_app(
     Args:
         service: The service, or the name of an application without events.
         routers: Routers of the API.
-        lifespan: Async context manager function that takes the service, for further resources of the application.
+        lifespan: Async context manager function that takes the service, for resources that handlers and the API use: it
+            is entered before the service starts, and exited after it has stopped.
+        background: Async context manager function that takes the service, for work that uses the service: it is entered
+            after the service's start has begun, and exited before it stops.
         settings: Defaults to the service's settings, or to the environment.
         max_body: Maximum size of a request body in bytes.
         admit: Called for each API request before its body is read, and thus before FastAPI's dependencies. It rejects a
@@ -72,6 +76,9 @@ def create_app(
             if events is not None:
                 await events.start()
                 stack.push_async_callback(events.stop)
+            if background is not None:
+                work: AbstractAsyncContextManager[Any] = background(service)
+                await stack.enter_async_context(work)
             stack.enter_context(_frozen())
             yield
 

@@ -194,11 +194,12 @@ class Service:
             StateConflict: Concurrent writes to the same document did not stop.
 
         """
-        await self._started()
+        await self._require_start()
         delivery = DeliveryContext(self.name, request(correlation_id, traceparent, baggage))
         return await self._runner.execute(function, message, delivery)
 
-    async def _started(self) -> None:
+    async def _require_start(self) -> None:
+        """Wait until the start has ended, for at most `TIDINGS_DEADLINE` seconds; raise its error if it failed."""
         if self._starting is None:
             raise SidecarUnavailable(f"{self.name} has not been started")
         if not self._starting.done():

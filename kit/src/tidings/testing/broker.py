@@ -87,6 +87,7 @@ class MemoryBroker:
         self._apps: dict[str, _App] = {}
         self._consumers: dict[tuple[str, str], _Consumer] = {}
         self._busy: list[Callable[[], Awaitable[object]]] = []
+        self._settling = asyncio.Lock()
 
     def attach(
         self,
@@ -181,12 +182,17 @@ class MemoryBroker:
         """Deliver until nothing is in flight and no background work publishes more.
 
         A message that failed and has no dead-letter topic waits for the next `settle`, which stands for the broker's
-        redelivery. An app's `Crash` is raised here; its message is redelivered as well.
+        redelivery. An app's `Crash` is raised here; its message is redelivered as well. Concurrent calls run one after
+        the other.
 
         Raises:
             Unsettled: The deliveries do not end.
 
         """
+        async with self._settling:
+            await self._settle()
+
+    async def _settle(self) -> None:
         for consumer in self._consumers.values():
             consumer.waiting = deque(sorted([*consumer.parked, *consumer.waiting]))
             consumer.parked.clear()

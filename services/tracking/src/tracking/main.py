@@ -23,4 +23,4 @@ async def life(service: Service) -> AsyncIterator[None]:
 
 
 service = Service("tracking", handlers)
-app = create_app(service, [router], lifespan=life)
+app = create_app(service, [router], background=life)
