@@ -70,7 +70,7 @@ async def test_what_was_known_of_a_component_is_known_after_a_restart_before_any
     again = await operator()
     await until(lambda: again.queue.idle, "all was looked at")
     assert shop.versions(cluster, namespace) == before
-    assert again.cache.inventory.serial == {f"{namespace}/pubsub"}
+    assert again.cache.inventory.delivery(namespace, "pubsub").serial
 
 
 async def test_a_component_of_another_namespace_is_another_one(cluster: Cluster, namespace: str, operator: Start):

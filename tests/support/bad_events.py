@@ -33,7 +33,7 @@ from tidings.messages.envelope import new_id
 from tidings.settings import Settings
 from tidings_plan import plan
 from tidings_plan.resources import Inventory, parse_resource
-from tidings_plan.resources.brokers import one_at_a_time, several_at_once
+from tidings_plan.resources.loading import add_components
 
 SETS = Path(__file__).parents[2] / "components"
 NAME = f"shop.item{new_id()[-6:]}Sold"
@@ -204,8 +204,7 @@ def topic_of(app: str) -> str:
 def planned(app: str, component: dict[str, Any], timeout: str = "3s") -> Any:
     """Plan an app with one subscription, whose handler may take that long."""
     inventory = Inventory()
-    for names, delivers in ((inventory.serial, one_at_a_time), (inventory.concurrent, several_at_once)):
-        names.update(filter(None, [delivers(component)]))
+    add_components(inventory, [component])
     kind = {
         "type": NAME, "owner": {"team": "t"}, "producers": ["shop"], "versions": [{"name": "v1", "schema": {}}],
         "channel": {"topic": topic_of(app)},

@@ -18,6 +18,7 @@ from tidings.consume.policy import Policy
 from tidings.conventions import IGNORED_PATH
 from tidings_plan import AppPlan, Plan, cel, plan, plan_app
 from tidings_plan.resources import Inventory, load, parse_resource
+from tidings_plan.resources.brokers import Delivery
 from tidings_plan.resources.loading import add_components
 from tidings_plan.subscriptions import spread, subscription_name
 
@@ -818,23 +819,24 @@ def test_names_of_dapr_subscriptions_differ_where_topics_do():
 
 
 @pytest.mark.parametrize(
-    ("kit", "serial", "keeper"),
+    ("kit", "serial_in", "keeper"),
     [
-        (True, set[str](), "kit"),
-        (True, {"pubsub"}, "kit"),
-        (False, set[str](), "none"),
-        (False, {"pubsub"}, "daprd"),
-        (False, {"default/pubsub"}, "daprd"),
-        (False, {"other/pubsub"}, "none"),
+        (True, None, "kit"),
+        (True, "", "kit"),
+        (False, None, "none"),
+        (False, "", "daprd"),
+        (False, "default", "daprd"),
+        (False, "other", "none"),
     ],
 )
 def test_a_component_that_brings_one_at_a_time_keeps_every_bound_on_concurrency(
-    kit: bool, serial: set[str], keeper: str
+    kit: bool, serial_in: str | None, keeper: str
 ):
     consumer = {"appId": "kitchen", "owner": "kitchen", "kit": kit}
     documents = [event_type(), subscription(maxConcurrency=4, consumer=consumer, enforcement="BestEffort")]
     inventory = Inventory(item for document in documents if (item := parse_resource(document)[0]))
-    inventory.serial |= serial
+    if serial_in is not None:
+        inventory.set_delivery(serial_in, "pubsub", Delivery(serial=True))
     assert plan(inventory, TODAY).apps["kitchen"].enforcement["one"]["maxConcurrency"] == keeper
 
 
@@ -842,8 +844,8 @@ def parallel_plan(components: int, *wishes: Document) -> AppPlan:
     """The plan of an app on as many components as share the broker's consumer."""
     inventory = Inventory(item for document in (event_type(), *wishes) if (item := parse_resource(document)[0]))
     names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
-    inventory.serial |= {*names, "pubsub-7"}
-    inventory.settings = dict.fromkeys(names, "equal") | {"pubsub-7": "equal"}
+    for name in (*names, "pubsub-7"):
+        inventory.set_delivery("", name, Delivery(serial=True, settings="equal"))
     return plan(inventory, TODAY).apps["kitchen"]
 
 
@@ -887,7 +889,9 @@ def test_of_several_subscriptions_to_a_topic_the_widest_counts_unless_one_wants_
 
 def test_components_with_other_settings_do_not_share_a_consumer():
     inventory = Inventory()
-    inventory.settings = {"pubsub": "one", "pubsub-1": "one", "pubsub-2": "other", "shop/pubsub": "one"}
+    for name, equal in (("pubsub", "one"), ("pubsub-1", "one"), ("pubsub-2", "other")):
+        inventory.set_delivery("", name, Delivery(settings=equal))
+    inventory.set_delivery("shop", "pubsub", Delivery(settings="one"))
     assert inventory.parallel("default", "pubsub") == ["pubsub", "pubsub-1"]
 
 
@@ -897,8 +901,8 @@ def spread_plan(components: int, topics: int) -> AppPlan:
     wishes = [subscription(f"on-{number}", type=f"orders.thing{number}Done") for number in range(topics)]
     inventory = Inventory(item for document in (*kinds, *wishes) if (item := parse_resource(document)[0]))
     names = ["pubsub", *(f"pubsub-{number}" for number in range(1, components))]
-    inventory.concurrent |= {*names}
-    inventory.settings = dict.fromkeys(names, "equal")
+    for name in names:
+        inventory.set_delivery("", name, Delivery(concurrent=True, settings="equal"))
     return plan(inventory, TODAY).apps["kitchen"]
 
 

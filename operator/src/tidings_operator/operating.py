@@ -15,7 +15,7 @@ from tidings_operator.archive import Archives
 from tidings_operator.cache import Cache, ObjectReference, live
 from tidings_operator.children import SELECTOR
 from tidings_operator.client import CHILDREN, COMPONENTS, OWN, ApiError, Client
-from tidings_operator.components import Components, delivery
+from tidings_operator.components import Components, component
 from tidings_operator.feeding import Stopped, feed
 from tidings_operator.judging import Judge
 from tidings_operator.lease import Alone, Lease
@@ -133,7 +133,7 @@ class Operator:
                 "",
                 components,
                 self._alive(f"components {namespace}"),
-                slim=delivery,
+                slim=component,
             )
             for namespace in namespaces
         ]

@@ -88,7 +88,7 @@ def _rendered(app: Key, readers: Readers, inventory: Inventory, findings: list[F
             channel,
             near,
             bulk=not _is_bulkless(namespace, [channel], inventory),
-            concurrent=inventory.is_concurrent(namespace, channel.pubsub),
+            concurrent=inventory.delivery(namespace, channel.pubsub).concurrent,
         )
         for original, near in by_channel.items()
         for channel in through[original]
@@ -141,7 +141,7 @@ def _check_shared(subscription: EventSubscription, read: list[Channel], inventor
     findings += subscriptions.plain_delivery(subscription)
     for pubsub in sorted({channel.pubsub for channel in read}):
         namespace = subscription.metadata.namespace
-        if inventory.is_serial(namespace, pubsub):
+        if inventory.delivery(namespace, pubsub).serial:
             findings += subscriptions.not_parallel(subscription, inventory.parallel(namespace, pubsub))
     return findings
 
@@ -177,8 +177,8 @@ def _bounds(subscription: EventSubscription, read: list[Channel], inventory: Inv
     return enforcement.Capabilities(
         bulkless=_is_bulkless(namespace, read, inventory),
         # The limit applies per topic: several topics deliver one message each, concurrently.
-        serial=len(read) == 1 and inventory.is_serial(namespace, read[0].pubsub),
-        starts=frozenset(inventory.start_position(namespace, channel.pubsub) for channel in read),
+        serial=len(read) == 1 and inventory.delivery(namespace, read[0].pubsub).serial,
+        starts=frozenset(inventory.delivery(namespace, channel.pubsub).start for channel in read),
     )
 
 
@@ -191,7 +191,7 @@ def _through(
     for pubsub in dict.fromkeys(channel.pubsub for channel in originals):
         components = inventory.parallel(namespace, pubsub)
         near = [channel for channel in originals if channel.pubsub == pubsub]
-        is_serial = inventory.is_serial(namespace, pubsub)
+        is_serial = inventory.delivery(namespace, pubsub).serial
         spread = subscriptions.spread((channel.topic for channel in near), components)
         for channel in near:
             parallel = subscriptions.parallel(by_channel.get(channel, []), components)
@@ -213,7 +213,7 @@ def _own_dead_letters(
 
 def _is_bulkless(namespace: str, read: list[Channel], inventory: Inventory) -> bool:
     """Return True if bulk delivery is harmful, because messages are delivered one at a time and a bulk never fills."""
-    return any(inventory.is_serial(namespace, channel.pubsub) for channel in read)
+    return any(inventory.delivery(namespace, channel.pubsub).serial for channel in read)
 
 
 def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
@@ -222,7 +222,7 @@ def _slow(readers: Readers, inventory: Inventory) -> Iterator[Finding]:
     for subscription, read in grouped.items():
         rate = subscription.spec.rate_limit
         namespace = subscription.metadata.namespace
-        shared = {channel.pubsub for channel in read if inventory.is_sharing(namespace, channel.pubsub)}
+        shared = {channel.pubsub for channel in read if inventory.delivery(namespace, channel.pubsub).sharing}
         pubsubs = {channel.pubsub for other, near in grouped.items() if other is not subscription for channel in near}
         if rate and rate.events_per_second < SLOW and shared & pubsubs:
             name = min(shared & pubsubs)

@@ -22,7 +22,7 @@ def of_selection(selection: Selection, read: list[Channel], inventory: Inventory
     """Yield an error for the first topic whose events an older subscription of another app would take."""
     namespace, app = app_key(selection)
     for channel in _with_replays(app, read):
-        consumer = inventory.consumer(namespace, channel.pubsub)
+        consumer = inventory.delivery(namespace, channel.pubsub).consumer
         if not consumer:
             continue
         queue = consumer.at(namespace, app, channel.topic)
@@ -70,7 +70,7 @@ def _first(
             return None
         namespace, app = app_key(rival)
         for channel in _with_replays(app, channels.resolve(rival, inventory, today)[0]):
-            consumer = inventory.consumer(namespace, channel.pubsub)
+            consumer = inventory.delivery(namespace, channel.pubsub).consumer
             if consumer and (consumer.broker, consumer.at(namespace, app, channel.topic)) == queue:
                 return rival
     return None

@@ -48,7 +48,7 @@ BROKERS = {
         "brokers", ("saslUsername", "oidcClientID"), 9092, spread=True, consumer=("consumerGroup", "consumerID")
     ),
 }
-_OTHER = Broker("", (), 0)
+_OTHER = Broker("", (), 0, concurrent=False)
 _APP, _NAMESPACE = "{appID}", "{namespace}"
 _OF_AN_INSTANCE = ("{podName}", "{uuid}")
 
@@ -103,62 +103,74 @@ class Consumer:
         ]
 
 
-def consumer(document: Any) -> Consumer | None:
-    """Return the consumer of a component; None if each sidecar has one of its own, or the name is in a Secret."""
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a pub/sub component delivers, as far as the component itself says."""
+
+    serial: bool = False
+    """One message at a time: it waits for each acknowledgement before the next message."""
+    sharing: bool = False
+    """All topics of an app share its workers: a slow topic delays the others."""
+    concurrent: bool = False
+    """Several messages of one topic at a time."""
+    start: StartPosition = "Unknown"
+    """Where a new consumer starts."""
+    settings: str = ""
+    """Equal for components that share a consumer at the broker; empty if it shares none. May hold a password."""
+    consumer: Consumer | None = None
+    """None if each sidecar has one of its own, or the name is in a Secret."""
+
+
+def delivery(document: Any) -> Delivery | None:
+    """Return how a Component delivers; None for other documents, and for Components that Dapr cannot read either."""
     kind = _type(document)
+    if not kind:
+        return None
+    listed = document["spec"].get("metadata")
+    metadata = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    values = {str(entry.get("name")): str(entry.get("value")) for entry in metadata}
+    broker = BROKERS.get(kind, _OTHER)
+    serial = broker.mode != "" and values.get(broker.mode) == "single"
+    shared = [entry for entry in metadata if entry.get("name") not in _OF_SOMEBODY_ELSE]
+    return Delivery(
+        serial=serial,
+        sharing=kind == "pubsub.redis",
+        concurrent=broker.concurrent and not serial,
+        start=_start_position(kind, values),
+        settings=repr([kind, document["spec"].get("version"), shared]) if serial or broker.spread else "",
+        consumer=_consumer(kind, values, document),
+    )
+
+
+def _consumer(kind: str, values: Mapping[str, str], document: Any) -> Consumer | None:
     if not kind.startswith("pubsub.") or kind == "pubsub.in-memory":
         return None
-    broker, entries = BROKERS.get(kind, _OTHER), _entries(document)
-    if kind == "pubsub.jetstream" and "durableName" not in entries:
+    if kind == "pubsub.jetstream" and "durableName" not in values:
         return None
-    name = next((value for key in broker.consumer if (value := entries.get(key, "").strip())), _APP)
+    broker = BROKERS.get(kind, _OTHER)
+    name = next((value for key in broker.consumer if (value := values.get(key, "").strip())), _APP)
     if name == "None" or len(name) > LONGEST_NAME or any(placeholder in name for placeholder in _OF_AN_INSTANCE):
         return None
     scopes = document.get("scopes")
     is_alone = isinstance(scopes, list) and len(scopes) == 1
-    where = entries.get(broker.address, "None")  # "None": in a Secret
+    where = values.get(broker.address, "None")  # "None": in a Secret
     place = [kind, where] if where != "None" else [kind, "", document["metadata"]["name"]]
     return Consumer(repr(place), name, broker.separator, is_alone)
 
 
-def shares_workers(document: Any) -> str | None:
-    """Return the component's name if its workers are shared by all topics of an app, otherwise None."""
-    return document["metadata"]["name"] if _type(document) == "pubsub.redis" else None
-
-
-def several_at_once(document: Any) -> str | None:
-    """Return the component's name if it delivers several messages of a topic concurrently, otherwise None."""
-    broker = BROKERS.get(_type(document))
-    concurrent = broker is not None and broker.concurrent and one_at_a_time(document) is None
-    return document["metadata"]["name"] if concurrent else None
-
-
-def start_position(document: Any) -> StartPosition:
-    """Return where a component's new consumer starts, or Unknown for a type or a setting that is not known."""
-    entries = _entries(document)
-    match _type(document):
+def _start_position(kind: str, values: Mapping[str, str]) -> StartPosition:
+    match kind:
         case "pubsub.redis":
             return "Earliest"  # consumer groups are created at 0
         case "pubsub.rabbitmq":
             return "Latest"  # a queue receives what is published once it exists
         case "pubsub.jetstream":
-            return _JETSTREAM.get(entries.get("deliverPolicy", "all"), "Unknown")
+            return _JETSTREAM.get(values.get("deliverPolicy", "all"), "Unknown")
         case "pubsub.kafka":
-            return _KAFKA.get(entries.get("initialOffset", "newest"), "Unknown")
+            return _KAFKA.get(values.get("initialOffset", "newest"), "Unknown")
         case "pubsub.in-memory" | "pubsub.mqtt3":
             return "Connected"
     return "Unknown"
-
-
-def is_component(document: Any) -> bool:
-    """Return True for a Component that Dapr can read."""
-    return bool(_type(document))
-
-
-def _entries(document: Any) -> dict[str, str]:
-    entries = document["spec"].get("metadata") if _type(document) else None
-    named = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return {str(entry.get("name")): str(entry.get("value")) for entry in named}
 
 
 def _type(document: Any) -> str:
@@ -169,18 +181,6 @@ def _type(document: Any) -> str:
     if not isinstance(spec, dict) or not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         return ""
     return spec["type"] if isinstance(spec.get("type"), str) else ""
-
-
-def one_at_a_time(document: Any) -> str | None:
-    """Return the component's name if it waits for each acknowledgement before the next message, otherwise None."""
-    if not _type(document):
-        return None
-    spec = document["spec"]
-    setting = broker.mode if (broker := BROKERS.get(spec.get("type", ""))) else ""
-    entries = spec.get("metadata")
-    settings = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    is_single = any(entry.get("name") == setting and entry.get("value") == "single" for entry in settings)
-    return document["metadata"]["name"] if setting and is_single else None
 
 
 def parallel(document: Any) -> list[dict[str, Any]]:
@@ -196,28 +196,9 @@ def parallel(document: Any) -> list[dict[str, Any]]:
         return [document]
     if rest := {key: value for key, value in annotations.items() if key != PARALLEL}:
         metadata["annotations"] = rest
-    names = [name, *(f"{name}-{number}" for number in range(1, _count(annotations[PARALLEL])))]
-    return [{**document, "metadata": {**metadata, "name": item}} for item in names]
-
-
-def _count(asked: Any) -> int:
-    """Return a number from 1 to the most that is allowed; 1 for what is not one."""
     try:
-        return min(max(int(asked), 1), MOST_PARALLEL)
+        count = min(max(int(annotations[PARALLEL]), 1), MOST_PARALLEL)
     except (TypeError, ValueError, OverflowError):
-        return 1
-
-
-def settings(document: Any) -> str:
-    """Return what must be equal in components that share a broker's consumer; it may hold a password.
-
-    Empty for a component that shares it with no other.
-    """
-    broker = BROKERS.get(_type(document))
-    if not (one_at_a_time(document) or (broker and broker.spread)):
-        return ""
-    spec = document["spec"]
-    entries = spec.get("metadata")
-    valid = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    shared = [entry for entry in valid if entry.get("name") not in _OF_SOMEBODY_ELSE]
-    return repr([spec.get("type"), spec.get("version"), shared])
+        count = 1
+    names = [name, *(f"{name}-{number}" for number in range(1, count))]
+    return [{**document, "metadata": {**metadata, "name": item}} for item in names]

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tidings.conventions import DEAD_LETTER_PREFIX, dead_letter_topic
 from tidings_plan.resources.accounts import connected
-from tidings_plan.resources.brokers import Consumer, StartPosition
+from tidings_plan.resources.brokers import Delivery
 from tidings_plan.resources.eventtype import EventType
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import Resource
@@ -29,18 +29,8 @@ class Inventory:
         self.replays: dict[Key, EventReplay] = {}
         self.findings: list[Finding] = list(findings)
         self._faulty = frozenset(finding.resource for finding in self.findings if finding.severity == "error")
-        self.serial: set[str] = set()
-        """Pub/sub components that deliver one message at a time: `name` in files, `namespace/name` in a cluster."""
-        self.sharing: set[str] = set()
-        """Components whose workers are shared by all topics of an app: a slow topic delays the others."""
-        self.concurrent: set[str] = set()
-        """Components that deliver several messages of one topic concurrently."""
-        self.settings: dict[str, str] = {}
-        """By component, the settings that must be equal to share the broker's consumer."""
-        self.start_positions: dict[str, StartPosition] = {}
-        """By component (as above), where a new consumer starts."""
-        self._consumers: dict[str, dict[str, Consumer]] = defaultdict(dict)
-        """By namespace (empty: in files) and component, the consumer that it has at the broker."""
+        self._deliveries: dict[str, dict[str, Delivery]] = defaultdict(dict)
+        """By namespace (empty: in files) and pub/sub component."""
         self.accounts: dict[str, frozenset[str]] = {}
         """By namespace, digests of the broker accounts that its components use."""
         self._claims: dict[Key, dict[Key, EventType]] = defaultdict(dict)
@@ -122,9 +112,13 @@ class Inventory:
         """All apps with a subscription."""
         return frozenset(self._of_app)
 
-    def is_serial(self, namespace: str, component: str) -> bool:
-        """Return True if the component delivers one message at a time."""
-        return not self.serial.isdisjoint((component, f"{namespace}/{component}"))
+    def delivery(self, namespace: str, component: str) -> Delivery:
+        """Return how a pub/sub component delivers, as far as that is known."""
+        return self._deliveries[""].get(component) or self._deliveries.get(namespace, {}).get(component, Delivery())
+
+    def set_delivery(self, namespace: str, component: str, delivery: Delivery) -> None:
+        """Note how a component delivers: in a namespace of a cluster, or, with an empty one, in files."""
+        self._deliveries[namespace][component] = delivery
 
     def parallel(self, namespace: str, component: str) -> list[str]:
         """Return the components that share the consumer of a component, itself first.
@@ -132,44 +126,19 @@ class Inventory:
         They are called `pubsub`, `pubsub-1`, `pubsub-2` … and are equal in all settings.
         """
         parts = [component]
-        settings = self._settings(namespace, component)
-        while settings and self._settings(namespace, following := f"{component}-{len(parts)}") == settings:
+        settings = self.delivery(namespace, component).settings
+        while settings and self.delivery(namespace, following := f"{component}-{len(parts)}").settings == settings:
             parts.append(following)
         return parts
 
-    def _settings(self, namespace: str, component: str) -> str:
-        return self.settings.get(component) or self.settings.get(f"{namespace}/{component}", "")
-
-    def is_sharing(self, namespace: str, component: str) -> bool:
-        """Return True if the component's workers are shared by all topics of an app."""
-        return not self.sharing.isdisjoint((component, f"{namespace}/{component}"))
-
-    def is_concurrent(self, namespace: str, component: str) -> bool:
-        """Return True if the component delivers several messages of one topic concurrently."""
-        return not self.concurrent.isdisjoint((component, f"{namespace}/{component}"))
-
-    def start_position(self, namespace: str, component: str) -> StartPosition:
-        """Return where a component's new consumer starts."""
-        known = self.start_positions
-        return known.get(component) or known.get(f"{namespace}/{component}", "Unknown")
-
-    def add_consumer(self, namespace: str, component: str, consumer: Consumer | None) -> None:
-        """Note the consumer that a component has at the broker, or that it has none that is known."""
-        self._consumers[namespace].pop(component, None)
-        if consumer:
-            self._consumers[namespace][component] = consumer
-
-    def consumer(self, namespace: str, component: str) -> Consumer | None:
-        """Return the consumer that a component has at the broker, if it is known."""
-        return self._consumers[""].get(component) or self._consumers.get(namespace, {}).get(component)
-
     def _with_sharers(self, touched: frozenset[Key]) -> frozenset[Key]:
         """Add all apps of the namespaces in which apps may share consumers: each may then concern any other."""
-        known = self._consumers
+        known = self._deliveries
         namespaces = {
             namespace
             for namespace in {namespace for namespace, _ in touched}
-            if not all(one.is_apart for one in (*known[""].values(), *known.get(namespace, {}).values()))
+            for delivery in (*known[""].values(), *known.get(namespace, {}).values())
+            if delivery.consumer and not delivery.consumer.is_apart
         }
         return touched.union(app for app in self._of_app if app[0] in namespaces) if namespaces else touched
 

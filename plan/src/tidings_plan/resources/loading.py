@@ -5,16 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tidings_plan.resources import reading, schemas
-from tidings_plan.resources.brokers import (
-    consumer,
-    is_component,
-    one_at_a_time,
-    parallel,
-    settings,
-    several_at_once,
-    shares_workers,
-    start_position,
-)
+from tidings_plan.resources.brokers import delivery, parallel
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory
 from tidings_plan.resources.model import Resource
@@ -67,16 +58,8 @@ def contracts_folders(root: Path) -> list[Path]:
 def add_components(inventory: Inventory, documents: Iterable[Any]) -> None:
     """Note how Dapr's Components deliver."""
     for document in documents:
-        kinds = (inventory.serial, one_at_a_time), (inventory.sharing, shares_workers)
-        for names, delivers in (*kinds, (inventory.concurrent, several_at_once)):
-            if component := delivers(document):
-                names.add(component)
-        if is_component(document):
-            inventory.start_positions[document["metadata"]["name"]] = start_position(document)
-        if found := consumer(document):
-            inventory.add_consumer("", document["metadata"]["name"], found)
-        if shared := settings(document):
-            inventory.settings[document["metadata"]["name"]] = shared
+        if found := delivery(document):
+            inventory.set_delivery("", document["metadata"]["name"], found)
 
 
 def items(document: Document, depth: int = 0) -> Iterator[Document]:
