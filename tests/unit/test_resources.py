@@ -72,8 +72,7 @@ def findings(text: str) -> list[tuple[str, str, str]]:
             "8:18 ",
             "Did you mean 'exact'?",
         ),
-        ("spec:", "spec:\n  eventTypeRef: {name: a.b}", "unknown-field", "5:3 ", "Write spec.events: [{type: "),
-        ("spec:", "spec:\n  versions: {accept: [v1]}", "unknown-field", "5:3 ", "Write spec.events: [{type: "),
+        ("spec:", "spec:\n  versions: {accept: [v1]}", "unknown-field", "5:3 ", "Known: bulk, consumer, "),
         (
             "type: o",
             "pattern: '*'\n      type: o",

@@ -17,7 +17,7 @@ from tidings_cli.cluster import Context, Live, Namespace
 from tidings_cli.impact import compared
 from tidings_cli.inputs import DEFAULT, Against
 from tidings_cli.output import Format
-from tidings_plan.impact import Impact, next_version
+from tidings_plan.impact import Impact
 from tidings_plan.resources.eventtype import Version
 
 NOTICE = timedelta(days=182)
@@ -147,7 +147,7 @@ def _steps(impact: Impact) -> tuple[str, str]:
     if impact.effect in ("added", "drafted"):
         return source, impact.version
     if impact.effect == "changed":
-        return source, next_version(impact.event_type) if impact.differences else source
+        return source, impact.event_type.spec.next_version if impact.differences else source
     ends = impact.new.deprecation if impact.new else None
     return source, ends.alternative if ends and ends.alternative else source
 

@@ -120,17 +120,12 @@ def differences(subscriptions: list[_Read], documents: Iterable[Document]) -> It
 
 def _is_dapr(document: Any, kind: str) -> bool:
     """Return whether a document is a Dapr resource of a kind, and not one that the operator has written."""
-    return (
-        isinstance(document, Mapping)
-        and str(document.get("apiVersion", "")).startswith("dapr.io/")
-        and document.get("kind") == kind
-        and not _is_managed(document.get("metadata"))
-    )
-
-
-def _is_managed(metadata: Any) -> bool:
+    if not isinstance(document, Mapping) or document.get("kind") != kind:
+        return False
+    metadata = document.get("metadata")
     labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    return isinstance(labels, Mapping) and labels.get("app.kubernetes.io/managed-by") == "tidings"
+    is_managed = isinstance(labels, Mapping) and labels.get("app.kubernetes.io/managed-by") == "tidings"
+    return str(document.get("apiVersion", "")).startswith("dapr.io/") and not is_managed
 
 
 def _subscriptions(document: Any, origin: Origin, adopted: Adopted) -> Iterator[_Read]:

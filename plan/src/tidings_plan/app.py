@@ -167,7 +167,12 @@ def _check_selection(selection: Selection, inventory: Inventory, today: date) ->
         fix = f"List the producing apps in spec.producers of {event_type.ref}."
         findings.append(selection.finding("warning", "unreachable-subscription", message, fix, at=("type",)))
     if event_type and event_type.spec.intent == "Command":
-        findings += _competing_consumer(selection, inventory.consumers(event_type))
+        first = inventory.consumers(event_type)[0]
+        if app_key(selection) != app_key(first):
+            other = ownership.named(first.subscription, selection.subscription)
+            message = f"{selection.events.name} is a command and {other} already consumes it"
+            fix = "A command has one consuming app; let other apps consume the resulting fact."
+            findings.append(selection.finding("error", "command-with-two-consumers", message, fix, at=("type",)))
     return read, findings
 
 
@@ -246,15 +251,6 @@ def _suspended_alone(readers: Readers) -> Iterator[Finding]:
                 )
                 fix = "Suspend both, or use an app of its own for one of them."
                 yield selection.subscription.finding("error", "suspended-alone", message, fix, at=("spec", "suspend"))
-
-
-def _competing_consumer(selection: Selection, consumers: list[Selection]) -> Iterator[Finding]:
-    """Yield an error if another app already consumes the command: only the oldest consumer may."""
-    if app_key(selection) != app_key(consumers[0]):
-        other = ownership.named(consumers[0].subscription, selection.subscription)
-        message = f"{selection.events.name} is a command and {other} already consumes it"
-        fix = "A command has one consuming app; let other apps consume the resulting fact."
-        yield selection.finding("error", "command-with-two-consumers", message, fix, at=("type",))
 
 
 def _is_granted(selection: Selection, channel: Channel, inventory: Inventory) -> bool:

@@ -27,31 +27,23 @@ _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.+)")
 
 
 @lru_cache(maxsize=1)
-def _event_environment() -> Any:
-    # Any, as in daprd: with dyn, a macro over the whole event would pass here and crash daprd.
-    return cel.NewEnv(variables={"event": cel.Type("google.protobuf.Any")})
-
-
-@lru_cache(maxsize=1)
 def _evaluation_environment() -> Any:
     return cel.NewEnv(variables={"event": cel.Type.DYN})
-
-
-@lru_cache(maxsize=1)
-def _trip_environment() -> Any:
-    return cel.NewEnv(variables=dict.fromkeys(COUNTS, cel.Type.INT))
 
 
 @lru_cache(maxsize=20_000)
 def check(expression: str) -> Problem | None:
     """Check a condition over `event`; return the problem, or None if it is safe for a sidecar."""
-    return _check(expression, _event_environment(), frozenset(("event",)), _FIELDS)
+    # Any, as in daprd: with dyn, a macro over the whole event would pass here and crash daprd.
+    environment = cel.NewEnv(variables={"event": cel.Type("google.protobuf.Any")})
+    return _check(expression, environment, frozenset(("event",)), _FIELDS)
 
 
 @lru_cache(maxsize=1_000)
 def check_trip(expression: str) -> Problem | None:
     """Check a circuit breaker's `trip` over daprd's counts; return the problem, or None if it is safe for a sidecar."""
-    return _check(expression, _trip_environment(), frozenset(COUNTS), ", ".join(COUNTS))
+    environment = cel.NewEnv(variables=dict.fromkeys(COUNTS, cel.Type.INT))
+    return _check(expression, environment, frozenset(COUNTS), ", ".join(COUNTS))
 
 
 _FIELDS = "event.type, event.subject or event.data.<field>"
@@ -83,17 +75,15 @@ def _stricter(expression: str) -> tuple[tuple[str, bytes], ...]:
     """Return the calls whose arguments daprd may refuse, with each such argument."""
     calls = (node for node in _parse(expression).tree.everything() if node.name in celgo.STRICTER)
     pairs = ((call.name, part) for call in calls for part in call.parts if part.kind in _COMPUTED)
-    return tuple((name, part.message) for name, part in pairs if name not in celgo.ORDERINGS or _may_be_nan(part))
+    # Only the result of arithmetic may be NaN: values of the event and constants never are.
+    return tuple(
+        (name, part.message)
+        for name, part in pairs
+        if name not in celgo.ORDERINGS or any(node.name in _ARITHMETIC for node in part.everything())
+    )
 
 
 _COMPUTED = ("call", "field", "name", "constant")
-
-
-def _may_be_nan(tree: Tree) -> bool:
-    """Return True unless a value is one of the event, or a constant, which are never NaN."""
-    return any(node.name in _ARITHMETIC for node in tree.everything())
-
-
 _ARITHMETIC = ("_+_", "_-_", "_*_", "_/_", "double")
 
 
@@ -207,31 +197,24 @@ def _check(expression: str, environment: Any, names: frozenset[str], known: str)
         return Problem(f"operators are nested more than {MAX_TREE} levels deep", "Split it into several filters.")
     except RuntimeError as error:
         return _compile_error(str(error), known)
-    return _unsupported(expression, whole, names) or _not_boolean(result) or _too_costly(whole.tree)
+    return _refused(expression, whole, names, result)
 
 
-def _unsupported(expression: str, whole: Parsed, names: frozenset[str]) -> Problem | None:
+def _refused(expression: str, whole: Parsed, names: frozenset[str], result: Any) -> Problem | None:
+    """Return the problem of an expression that compiles: an unsupported part, its type, or its cost."""
     refusal = next(refusals(whole.tree, names), None)
-    if refusal is None:
-        return None
-    place = _position(expression, whole.positions.get(refusal.tree.id, 0))
-    return Problem(refusal.message, refusal.fix, *place)
-
-
-def _not_boolean(result: Any) -> Problem | None:
-    if result == cel.Type.BOOL:
-        return None
-    fix = "Compare it with a value, such as event.data.paid == true."
-    return Problem(f"the expression is of type {result.name().lower()}, not bool", fix)
-
-
-def _too_costly(tree: Tree) -> Problem | None:
-    cost = steps(tree)
-    if cost <= MAX_STEPS:
-        return None
-    message = f"it may cost {cost:.0e} steps per event, more than the limit of {MAX_STEPS:.0e}"
-    fix = "Avoid nested macros over different lists, and whole fields of the event inside a macro."
-    return Problem(message, fix)
+    if refusal is not None:
+        place = _position(expression, whole.positions.get(refusal.tree.id, 0))
+        return Problem(refusal.message, refusal.fix, *place)
+    if result != cel.Type.BOOL:
+        fix = "Compare it with a value, such as event.data.paid == true."
+        return Problem(f"the expression is of type {result.name().lower()}, not bool", fix)
+    cost = steps(whole.tree)
+    if cost > MAX_STEPS:
+        message = f"it may cost {cost:.0e} steps per event, more than the limit of {MAX_STEPS:.0e}"
+        fix = "Avoid nested macros over different lists, and whole fields of the event inside a macro."
+        return Problem(message, fix)
+    return None
 
 
 def _parse(expression: str) -> Parsed:

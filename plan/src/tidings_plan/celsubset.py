@@ -137,16 +137,23 @@ def _name(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]
 
 
 def _call(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]:
-    if tree.name in ("_==_", "_!=_") and any(_is_type(part) for part in tree.parts):
-        yield from _type_comparison(tree, known, scope)
+    types = [part for part in tree.parts if part.kind == "name" and part.name in TYPES]
+    calls = [part for part in tree.parts if part.kind == "call" and part.name == "type"]
+    if tree.name in ("_==_", "_!=_") and (types or calls):
+        if len(calls) == len(types) == 1:
+            yield from _node(calls[0].parts[0], known, scope)
+        else:
+            yield from _name(types[0], known, scope) if types else _call(calls[0], known, scope)
         return
     for function, refusal in _CALLS.items():
         if tree.name == function:
             yield Refusal(tree, *refusal)
             return
+    # The operands that the call uses as whole values, unlike those whose fields it reads.
+    whole_values = {"_[_]": tree.parts[1:], "@in": tree.parts[:1]}.get(tree.name, tree.parts)
     if tree.name not in ALLOWED:
         yield Refusal(tree, f"the function {tree.name} is unknown to daprd and makes it hang", "Write a in b.")
-    elif len(known) == 1 and any(value.kind == "name" and value.name in known for value in _values(tree)):
+    elif len(known) == 1 and any(value.kind == "name" and value.name in known for value in whole_values):
         yield Refusal(tree, "the event as a whole cannot be compared", "Name a field: event.data.field.")
     elif tree.name in _ARITHMETIC:
         yield from _arithmetic(tree, scope)
@@ -165,15 +172,12 @@ _CALLS = {
 """Unsupported calls, with the reason and the replacement."""
 
 
-def _index(tree: Tree) -> Iterator[Refusal]:
-    if tree.kind == "constant" and type(tree.value) not in (str, int):
-        fix = "Write ['name'] or [0]."
-        yield Refusal(tree, "an index that is neither a string nor an integer crashes daprd", fix)
-
-
 def _arguments(tree: Tree) -> Iterator[Refusal]:
     if tree.name == "_[_]":
-        yield from _index(tree.parts[1])
+        index = tree.parts[1]
+        if index.kind == "constant" and type(index.value) not in (str, int):
+            fix = "Write ['name'] or [0]."
+            yield Refusal(index, "an index that is neither a string nor an integer crashes daprd", fix)
     elif tree.name == "matches":
         yield from _pattern(tree.parts[-1])
     elif tree.name in _CONVERSIONS:
@@ -214,11 +218,6 @@ def _is_named_index(tree: Tree) -> bool:
     return False
 
 
-def _values(tree: Tree) -> tuple[Tree, ...]:
-    """Return the operands that a call uses as whole values, unlike the operands whose fields it reads."""
-    return {"_[_]": tree.parts[1:], "@in": tree.parts[:1]}.get(tree.name, tree.parts)
-
-
 def _pattern(tree: Tree) -> Iterator[Refusal]:
     if not isinstance(tree.value, str):
         fix = "Use a string literal as the pattern."
@@ -228,19 +227,6 @@ def _pattern(tree: Tree) -> Iterator[Refusal]:
     elif not is_pattern(tree.value):
         fix = "Correct it. RE2 has no look-around and no back references."
         yield Refusal(tree, "daprd cannot compile the pattern", fix)
-
-
-def _is_type(tree: Tree) -> bool:
-    return (tree.kind == "name" and tree.name in TYPES) or (tree.kind == "call" and tree.name == "type")
-
-
-def _type_comparison(tree: Tree, known: frozenset[str], scope: _Scope) -> Iterator[Refusal]:
-    calls = [part for part in tree.parts if part.kind == "call" and part.name == "type"]
-    named = [part for part in tree.parts if part.kind == "name" and part.name in TYPES]
-    if len(calls) != 1 or len(named) != 1:
-        yield from _name(named[0], known, scope) if named else _call(calls[0], known, scope)
-        return
-    yield from _node(calls[0].parts[0], known, scope)
 
 
 def _arithmetic(tree: Tree, scope: _Scope) -> Iterator[Refusal]:

@@ -105,7 +105,9 @@ def _tree(message: bytes, level: int = 0) -> Tree:
     fields = _fields(message)
     ident = _number(fields, _ID)
     if _CONSTANT in fields:
-        return Tree("constant", ident, message, value=_constant(_fields(fields[_CONSTANT][0])))
+        values = _fields(fields[_CONSTANT][0]).items()
+        value = next((_CONSTANTS[kind](items[0]) for kind, items in values if kind in _CONSTANTS), None)
+        return Tree("constant", ident, message, value=value)
     number = next((field for field in _KINDS if field in fields), None)
     if number is None:
         return Tree("struct", ident, message)
@@ -114,7 +116,7 @@ def _tree(message: bytes, level: int = 0) -> Tree:
     parts = tuple(inside(part) for operand in operands for part in inner.get(operand, ()))
     if kind == "field" and _number(inner, _TEST_ONLY):
         kind = "has"
-    name, *more = [_text(inner, field) for field in names] or [""]
+    name, *more = [inner.get(field, [b""])[0].decode("utf-8", "replace") for field in names] or [""]
     return Tree(kind, ident, message, parts, name, more[0] if more else None)
 
 
@@ -139,17 +141,8 @@ _CONSTANTS: Mapping[int, Callable[[Any], Any]] = {
 }
 
 
-def _constant(fields: _Fields) -> Any:
-    return next((_CONSTANTS[number](values[0]) for number, values in fields.items() if number in _CONSTANTS), None)
-
-
 def _number(fields: _Fields, number: int) -> int:
     return int(fields.get(number, [0])[0])
-
-
-def _text(fields: _Fields, number: int) -> str:
-    raw: bytes = fields.get(number, [b""])[0]
-    return raw.decode("utf-8", "replace")
 
 
 def _fields(message: bytes) -> _Fields:

@@ -30,11 +30,7 @@ def channel_of(event_type: EventType, version: Version) -> Channel:
 
 def published(event_type: EventType) -> list[Channel]:
     """Return the channels of all Active and Deprecated versions."""
-    return [
-        channel_of(event_type, version)
-        for version in event_type.spec.versions
-        if version.state in ("Active", "Deprecated")
-    ]
+    return [channel_of(event_type, version) for version in event_type.spec.versions if version.is_published]
 
 
 def resolve(selection: Selection, inventory: Inventory, today: date) -> tuple[list[Channel], list[Finding]]:
@@ -49,20 +45,23 @@ def resolve(selection: Selection, inventory: Inventory, today: date) -> tuple[li
     findings: list[Finding] = []
     chosen = []
     for index, name in enumerate(selection.events.versions):
-        version = next((candidate for candidate in event_type.spec.versions if candidate.name == name), None)
+        version = event_type.spec.version(name)
         problems = _check_version(selection, event_type, version, name, today)
         findings += [selection.finding(*problem, at=("versions", index)) for problem in problems]
         if version and not any(severity == "error" for severity, *_ in problems):
             chosen.append(version)
     if not selection.events.versions:
-        findings.append(_no_version(selection, event_type))
+        active = ", ".join(version.name for version in event_type.spec.versions if version.state == "Active")
+        message = f"The versions of {selection.events.name} that the consumer can read are missing"
+        fix = f"Set versions: [{active or 'v1'}]. New versions are never delivered implicitly."
+        findings.append(selection.finding("error", "version-missing", message, fix, at=("versions",)))
     findings = _as_enforced(selection, findings) if chosen else findings
-    return [_with_source(channel_of(event_type, version), selection) for version in chosen], findings
-
-
-def _with_source(channel: Channel, selection: Selection) -> Channel:
     source = selection.spec.source
-    return Channel(source.pubsub or channel.pubsub, source.topic or channel.topic, channel.type, channel.major)
+    read = [channel_of(event_type, version) for version in chosen]
+    return [
+        replace(channel, pubsub=source.pubsub or channel.pubsub, topic=source.topic or channel.topic)
+        for channel in read
+    ], findings
 
 
 def _dead_letters(selection: Selection, inventory: Inventory) -> list[Channel]:
@@ -121,17 +120,6 @@ def readable_type(selection: Selection, inventory: Inventory) -> EventType | Non
     return event_type if event_type and may_read(selection, event_type) else None
 
 
-def _no_version(selection: Selection, event_type: EventType) -> Finding:
-    active = [version.name for version in event_type.spec.versions if version.state == "Active"]
-    return selection.finding(
-        "error",
-        "version-missing",
-        f"The versions of {selection.events.name} that the consumer can read are missing",
-        f"Set versions: [{', '.join(active) or 'v1'}]. New versions are never delivered implicitly.",
-        at=("versions",),
-    )
-
-
 def _pointless_versions(selection: Selection) -> Iterator[Finding]:
     if selection.events.versions:
         message = f"{selection.events.name} matches every version: versions cannot be selected"
@@ -152,14 +140,8 @@ def _check_version(
         fix = f"Wait until {event_type.spec.owner.team} activates it, or remove it."
         return [("error", "draft-version", f"{kind} {name} is a draft and not published yet", fix)]
     if version.state == "Retired":
-        return [
-            (
-                "error",
-                "retired-version",
-                f"{kind} {name} is retired and no longer published",
-                _instead(event_type, version),
-            )
-        ]
+        message = f"{kind} {name} is retired and no longer published"
+        return [("error", "retired-version", message, _instead(event_type, version))]
     if version.is_ending(today):
         return [_deprecated(selection, event_type, version, today)]
     return []

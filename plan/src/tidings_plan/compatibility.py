@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from tidings_plan import personal
 from tidings_plan.jsonschema import Problem, problems
 from tidings_plan.resources.eventtype import EventType, Version
-from tidings_plan.resources.findings import Finding
+from tidings_plan.resources.findings import Finding, Severity
 from tidings_plan.resources.inventory import Inventory, type_key
 from tidings_plan.resources.subscription import Selection
 
@@ -22,8 +22,10 @@ def check(inventory: Inventory, history: Sequence[Inventory]) -> list[Finding]:
         return []
     findings: list[Finding] = []
     for removed in history[-1].types.values():
-        if inventory.type(type_key(removed)) is None:
-            findings += _removed_type(removed, inventory)
+        if inventory.type(type_key(removed)) is None and (readers := inventory.consumers(removed)):
+            message = f"{removed.spec.type} is removed{_named(readers)}"
+            fix = "Restore the EventType until it has no consumers; deprecate its versions first."
+            findings.append(removed.finding("error", "type-removed", message, fix))
     for new in inventory.types.values():
         earlier = [old for state in history if (old := state.type(type_key(new)))]
         findings += check_type(new, earlier, inventory.consumers(new))
@@ -37,10 +39,15 @@ def check_type(new: EventType, earlier: Sequence[EventType], consumers: Sequence
     for old in compared:
         for version in old.spec.versions:
             readers = [consumer for consumer in consumers if version.name in consumer.events.versions]
-            now = next((candidate for candidate in new.spec.versions if candidate.name == version.name), None)
+            now = new.spec.version(version.name)
+            if not version.is_published:
+                continue
             if now is None:
-                yield from _removed_version(new, version, readers)
-            elif mode != "None" and version.state in ("Active", "Deprecated") and now.state != "Retired":
+                message = f"{new.spec.type} {version.name} was {version.state} and is removed{_named(readers)}"
+                fix = "Restore it: set state Deprecated with a removal date first, then Retired."
+                severity: Severity = "error" if readers else "warning"
+                yield new.finding(severity, "version-removed", message, fix, at=("spec", "versions"))
+            elif mode != "None" and now.state != "Retired":
                 yield from _changed(new, version, now, readers)
 
 
@@ -51,35 +58,18 @@ def _changed(new: EventType, old: Version, now: Version, readers: list[Selection
     position = next(index for index, candidate in enumerate(new.spec.versions) if candidate is now)
     at = ("spec", "versions", position, "schema")
     yield from personal.check_removed(new, position, old)
-    next_major = f"v{1 + max(int(version.major) for version in new.spec.versions)}"
     if mode.startswith(("Forward", "Full")):
         for problem in problems(old.schema, now.schema):
             message = (
                 f"{new.spec.type} {now.name} is incompatible with its consumers{_named(readers)}: {_spell(problem)}"
             )
-            fix = f"Restore the field, or publish the change as {next_major} alongside {now.name}."
+            fix = f"Restore the field, or publish the change as {new.spec.next_version} alongside {now.name}."
             yield new.finding("error", "incompatible-schema", message, fix, at=at)
     if mode.startswith(("Backward", "Full")):
         for problem in problems(now.schema, old.schema):
             message = f"{new.spec.type} {now.name} cannot read earlier events{_named(readers)}: {_spell(problem)}"
-            fix = f"Make the new field optional, or publish the change as {next_major} alongside {now.name}."
+            fix = f"Make the new field optional, or publish the change as {new.spec.next_version} alongside {now.name}."
             yield new.finding("error", "incompatible-schema", message, fix, at=at)
-
-
-def _removed_version(new: EventType, old: Version, readers: list[Selection]) -> Iterator[Finding]:
-    if old.state in ("Active", "Deprecated"):
-        message = f"{new.spec.type} {old.name} was {old.state} and is removed{_named(readers)}"
-        fix = "Restore it: set state Deprecated with a removal date first, then Retired."
-        at = ("spec", "versions")
-        yield new.finding("error" if readers else "warning", "version-removed", message, fix, at=at)
-
-
-def _removed_type(old: EventType, inventory: Inventory) -> Iterator[Finding]:
-    readers = inventory.consumers(old)
-    if readers:
-        message = f"{old.spec.type} is removed{_named(readers)}"
-        fix = "Restore the EventType until it has no consumers; deprecate its versions first."
-        yield old.finding("error", "type-removed", message, fix)
 
 
 def _named(readers: Sequence[Selection]) -> str:

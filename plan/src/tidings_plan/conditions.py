@@ -15,6 +15,9 @@ from tidings_plan.resources.model import Resource
 from tidings_plan.resources.source_location import Path, spell
 from tidings_plan.resources.subscription import EventSubscription, Filter, Selection
 
+MAX_SHOWN = 80
+"""Characters of an example that a finding shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -49,9 +52,12 @@ def check_shared(subscription: EventSubscription) -> list[Finding]:
 
 def check(selection: Selection) -> list[Finding]:
     """Return all findings about a selection's filters, alone and together with the routes."""
-    findings = check_filters(selection.subscription, selection.events.filters, (*selection.at, "filters"))
-    # A malformed route has a finding of its own.
-    return findings or ([] if check_shared(selection.subscription) else _whole(selection))
+    at = (*selection.at, "filters")
+    findings = check_filters(selection.subscription, selection.events.filters, at)
+    if findings or check_shared(selection.subscription):  # a malformed route has a finding of its own
+        return findings
+    wholes = [rule.match for rule in rules_of(selection) if rule.match]
+    return [finding for match in wholes for finding in _rejected(selection.subscription, cel.check(match), at)]
 
 
 def check_filters(resource: Resource[Any], written: Sequence[Filter], at: Path) -> list[Finding]:
@@ -124,12 +130,6 @@ def _rejected(resource: Resource[Any], problem: Problem | None, at: Path) -> lis
     return [resource.finding("error", "malformed-cel", message, problem.fix, at=place)]
 
 
-def _whole(selection: Selection) -> list[Finding]:
-    wholes = [rule.match for rule in rules_of(selection) if rule.match]
-    at = (*selection.at, "filters")
-    return [finding for match in wholes for finding in _rejected(selection.subscription, cel.check(match), at)]
-
-
 def _samples(schema: Any, examples: Sequence[Any]) -> list[Any]:
     """Return each example in full and reduced to its required fields; an empty object if there are none."""
     if not examples:
@@ -156,14 +156,11 @@ def _may_fail(selection: Selection, failure: str, event: dict[str, Any]) -> Find
     strict = selection.spec.enforcement == "Strict"
     raw = [at for _, at in filters.raw_cel(selection.events.filters, (*selection.at, "filters"))]
     at = raw[0] if raw else ("spec", "routes", "rules", 0, "match")
+    data = str(event["data"])
+    shown = data if len(data) <= MAX_SHOWN else f"{data[:MAX_SHOWN]}..."
     message = (
-        f"A condition fails on {event['type']} v{event['version']} with data {_short(event['data'])}: {failure}. "
+        f"A condition fails on {event['type']} v{event['version']} with data {shown}: {failure}. "
         "daprd dead-letters such an event"
     )
     fix = "Guard the field: has(event.data.field) && event.data.field == ..., or use exact, prefix or suffix."
     return selection.subscription.finding("error" if strict else "warning", "cel-may-fail", message, fix, at=at)
-
-
-def _short(data: Any, limit: int = 80) -> str:
-    text = str(data)
-    return text if len(text) <= limit else f"{text[:limit]}..."

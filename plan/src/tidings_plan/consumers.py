@@ -12,7 +12,6 @@ from datetime import date
 from tidings.conventions import replay_topic
 from tidings_plan import channels, ownership
 from tidings_plan.channels import Channel
-from tidings_plan.resources.brokers import Consumer
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory, app_key, seniority
 from tidings_plan.resources.subscription import Selection, selections
@@ -27,7 +26,9 @@ def of_selection(selection: Selection, read: list[Channel], inventory: Inventory
             continue
         queue = consumer.at(namespace, app, channel.topic)
         rivals = _readers(selection, channel, inventory) if consumer.is_fixed or consumer.is_alone else []
-        rivals += _named_alike(selection, consumer, queue, inventory)
+        # Those whose queues may have this name with another topic.
+        alike = [other for other in consumer.candidates(namespace, queue) if other != app]
+        rivals += [one for other in alike for user in inventory.of_app((namespace, other)) for one in selections(user)]
         if senior := _first(selection, rivals, (consumer.broker, queue), inventory, today):
             other = ownership.named(senior.subscription, selection.subscription)
             message = (
@@ -52,13 +53,6 @@ def _readers(selection: Selection, channel: Channel, inventory: Inventory) -> li
     readers += [reader for user in inventory.topic_users(channel.topic) for reader in selections(user)]
     namespace, own = app_key(selection)
     return [reader for reader in readers if app_key(reader)[0] == namespace and app_key(reader)[1] != own]
-
-
-def _named_alike(selection: Selection, consumer: Consumer, queue: str, inventory: Inventory) -> list[Selection]:
-    """Return the selections of the apps of its namespace whose queues may have this name with another topic."""
-    namespace, own = app_key(selection)
-    apps = [(namespace, app) for app in consumer.candidates(namespace, queue) if app != own]
-    return [reader for app in apps for user in inventory.of_app(app) for reader in selections(user)]
 
 
 def _first(

@@ -29,7 +29,7 @@ def raw_cel(filters: Sequence[Filter], at: Path = ()) -> Iterator[tuple[str, Pat
 
 def conjunction(parts: list[str]) -> str:
     """Join conditions with &&, in parentheses if there are several."""
-    return " && ".join(_parenthesised(part) for part in parts) if len(parts) > 1 else "".join(parts)
+    return " && ".join(f"({part})" for part in parts) if len(parts) > 1 else "".join(parts)
 
 
 def embeddable(expression: str) -> str:
@@ -66,24 +66,19 @@ def _terms(condition: Filter) -> list[str]:
         return [embeddable(condition.cel)]
     if condition.any is not None:
         ways = [conjunction(_terms(part)) for part in condition.any]
-        return [" || ".join(_parenthesised(way) for way in ways)]
+        return [" || ".join(f"({way})" for way in ways)]
     if condition.not_ is not None:
         return [f"!({conjunction(_terms(condition.not_))})"]
-    return [*_equalities(condition), *_affixes(condition)]
-
-
-def _equalities(condition: Filter) -> Iterator[str]:
-    for key, value in (condition.exact or {}).items():
+    compiled = []
+    for key, expected in (condition.exact or {}).items():
         guard, place = read(key)
-        yield f"{guard} && {place} == {literal(value)}"
-
-
-def _affixes(condition: Filter) -> Iterator[str]:
+        compiled.append(f"{guard} && {place} == {literal(expected)}")
     for operator, function in (("prefix", "startsWith"), ("suffix", "endsWith")):
         for key, value in (_value(condition, operator) or {}).items():
             guard, place = read(key)
             # startsWith() on a number is an error, which would dead-letter the event: check the type first.
-            yield f"{guard} && type({place}) == string && {place}.{function}({literal(value)})"
+            compiled.append(f"{guard} && type({place}) == string && {place}.{function}({literal(value)})")
+    return compiled
 
 
 def _raw(condition: Filter, at: Path) -> Iterator[tuple[str, Path]]:
@@ -98,7 +93,3 @@ def _raw(condition: Filter, at: Path) -> Iterator[tuple[str, Path]]:
 def _value(condition: Filter, encoded: str) -> dict[str, str] | None:
     value: dict[str, str] | None = getattr(condition, "not_" if encoded == "not" else encoded)
     return value
-
-
-def _parenthesised(part: str) -> str:
-    return f"({part})"

@@ -14,7 +14,6 @@ from tidings_plan.resources.inventory import Inventory, type_key
 
 Effect = Literal["drafted", "added", "changed", "deprecated", "retired", "removed"]
 Side = Literal["readers", "replay"]
-_PUBLISHED = ("Active", "Deprecated")
 _RULED_OUT_BY: Mapping[Side, tuple[str, ...]] = {"readers": ("Forward", "Full"), "replay": ("Backward", "Full")}
 
 
@@ -99,29 +98,17 @@ def impacts(inventory: Inventory, history: Sequence[Inventory]) -> list[Impact]:
     """
     if not history:
         return []
-    now = {type_key(event_type): event_type for event_type in inventory.types.values()}
-    before = {type_key(event_type): event_type for event_type in history[-1].types.values()}
     changes: list[Impact] = []
-    for key in sorted({*now, *before}):
+    for key in sorted({type_key(known) for state in (inventory, history[-1]) for known in state.types.values()}):
         earlier = [old for state in history if (old := state.type(key))]
-        changes += _of_type(inventory.type(key), earlier, inventory, is_known=key in before)
+        new = inventory.type(key)
+        then, now = _versions(history[-1].type(key)), _versions(new)
+        for name in sorted({*then, *now}, key=lambda version: int(version.removeprefix("v"))):
+            changes += (
+                _impact(new or earlier[-1], name, effect, then, now, earlier, inventory)
+                for effect in _effects(then.get(name), now.get(name))
+            )
     return changes
-
-
-def next_version(event_type: EventType) -> str:
-    """Return the name of the next major version."""
-    return f"v{1 + max(int(version.major) for version in event_type.spec.versions)}"
-
-
-def _of_type(
-    new: EventType | None, earlier: Sequence[EventType], inventory: Inventory, *, is_known: bool
-) -> Iterator[Impact]:
-    old = earlier[-1] if is_known else None
-    event_type = new or earlier[-1]
-    then, now = _versions(old), _versions(new)
-    for name in sorted({*then, *now}, key=lambda version: int(version.removeprefix("v"))):
-        for effect in _effects(then.get(name), now.get(name)):
-            yield _impact(event_type, name, effect, then, now, earlier, inventory)
 
 
 def _versions(event_type: EventType | None) -> dict[str, Version]:
@@ -130,7 +117,7 @@ def _versions(event_type: EventType | None) -> dict[str, Version]:
 
 def _effects(old: Version | None, new: Version | None) -> Iterator[Effect]:
     """Yield the effects on a version. Its state and its schema may have changed together."""
-    was_published = old is not None and old.state in _PUBLISHED
+    was_published = old is not None and old.is_published
     if new is None or new.state == "Retired":
         if was_published:
             yield "removed" if new is None else "retired"
@@ -161,7 +148,7 @@ def _impact(
     if effect in ("added", "drafted"):
         # An added version has no consumers yet: the consumers of the previous version are affected.
         major = int(name.removeprefix("v"))
-        older = [version for version in now.values() if int(version.major) < major and version.state in _PUBLISHED]
+        older = [version for version in now.values() if int(version.major) < major and version.is_published]
         before = max(older, key=lambda version: int(version.major), default=None)
         concerned = readers(event_type, before.name, inventory) if before else []
         differences = _differences("None", [before], new) if before else []
@@ -182,7 +169,11 @@ def _differences(mode: Compatibility, olds: Sequence[Version], new: Version | No
     for old in olds:
         if new is None or not (_has_schema(old) and _has_schema(new)):
             continue
-        for side, reader, writer in _both_sides(old.schema, new.schema):
+        sides: tuple[tuple[Side, Any, Any], ...] = (
+            ("readers", old.schema, new.schema),
+            ("replay", new.schema, old.schema),
+        )
+        for side, reader, writer in sides:
             forbidden = mode.startswith(_RULED_OUT_BY[side])
             differences += (
                 Difference(problem.field, problem.message, side, forbidden) for problem in problems(reader, writer)
@@ -195,11 +186,6 @@ def _has_schema(version: Version | None) -> bool:
     return version is not None and isinstance(version.schema, dict)
 
 
-def _both_sides(old: Any, new: Any) -> tuple[tuple[Side, Any, Any], ...]:
-    """Return side, reader's schema and writer's schema for both directions."""
-    return (("readers", old, new), ("replay", new, old))
-
-
 def _advice(impact: Impact) -> Iterator[str]:
     who = ", ".join(reader.who for reader in impact.consumers)
     if impact.effect in ("added", "drafted"):
@@ -209,30 +195,22 @@ def _advice(impact: Impact) -> Iterator[str]:
         else:
             yield "Nothing breaks: no subscription reads an earlier version."
     elif impact.effect == "deprecated":
-        yield from _leave(impact, who)
+        ends = impact.new.deprecation if impact.new else None
+        target = f" to {ends.alternative}" if ends and ends.alternative else ""
+        until = f" before {ends.removal}" if ends else "; set deprecation.removal"
+        yield f"Migrate {who}{target}{until}." if who else f"No subscription names it: retire it{until}."
     elif impact.effect in ("retired", "removed"):
-        yield from _keep(impact, who)
+        if who:
+            yield f"Keep {impact.version} as Deprecated with a removal date: {who} still read it."
+        else:
+            yield "No subscription names it: it can be removed."
     else:
         yield from _change(impact, who)
 
 
-def _leave(impact: Impact, who: str) -> Iterator[str]:
-    ends = impact.new.deprecation if impact.new else None
-    target = f" to {ends.alternative}" if ends and ends.alternative else ""
-    until = f" before {ends.removal}" if ends else "; set deprecation.removal"
-    yield f"Migrate {who}{target}{until}." if who else f"No subscription names it: retire it{until}."
-
-
-def _keep(impact: Impact, who: str) -> Iterator[str]:
-    if who:
-        yield f"Keep {impact.version} as Deprecated with a removal date: {who} still read it."
-    else:
-        yield "No subscription names it: it can be removed."
-
-
 def _change(impact: Impact, who: str) -> Iterator[str]:
     sides = {difference.side for difference in impact.differences}
-    following = next_version(impact.event_type)
+    following = impact.event_type.spec.next_version
     if not (_has_schema(impact.old) and _has_schema(impact.new)):
         yield "The differences are unknown: one of the states has no schema."
         return

@@ -12,8 +12,11 @@ from tidings_plan.resources.subscription import Selection
 def conflicts(junior: Selection, senior: Selection, shared: list[Channel]) -> Iterator[Finding]:
     """Yield the conflicts of a subscription with an older one. An error rejects the junior subscription."""
     topics = ", ".join(sorted({channel.topic for channel in shared}))
-    yield from _kit(junior, senior)
-    if _catch_all(junior) and _catch_all(senior):
+    if junior.spec.consumer.kit != senior.spec.consumer.kit:
+        message = f"consumer.kit is {junior.spec.consumer.kit} here and {senior.spec.consumer.kit} in {senior.ref}"
+        fix = "Set consumer.kit to the same value in all subscriptions of the app."
+        yield junior.finding("error", "conflicting-policies", message, fix)
+    if not junior.events.filters and not senior.events.filters:
         message = f"{senior.ref} already reads {topics} for app {junior.spec.consumer.app_id}"
         fix = "Delete one, or add filters to both: within an app, an event goes to one subscription."
         yield junior.finding("error", "duplicate-subscription", message, fix)
@@ -33,17 +36,6 @@ def in_order(rules: list[tuple[str, Rule]]) -> list[Rule]:
     """
     ranked = sorted(enumerate(rules), key=lambda entry: (-len(entry[1][1].terms), entry[1][0], entry[0]))
     return [rule for _, (_, rule) in ranked]
-
-
-def _catch_all(selection: Selection) -> bool:
-    return not selection.events.filters
-
-
-def _kit(junior: Selection, senior: Selection) -> Iterator[Finding]:
-    if junior.spec.consumer.kit != senior.spec.consumer.kit:
-        message = f"consumer.kit is {junior.spec.consumer.kit} here and {senior.spec.consumer.kit} in {senior.ref}"
-        fix = "Set consumer.kit to the same value in all subscriptions of the app."
-        yield junior.finding("error", "conflicting-policies", message, fix)
 
 
 def _same_path(junior: Selection, senior: Selection, shared: list[Channel]) -> Finding | None:

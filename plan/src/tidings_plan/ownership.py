@@ -90,10 +90,22 @@ def of_subscription(subscription: EventSubscription, inventory: Inventory) -> It
 
 
 def of_selection(selection: Selection, inventory: Inventory) -> Iterator[Finding]:
-    """Yield an error for dead letters that a subscription's app may not read."""
-    own = dead_letter_topic(selection.spec.consumer.app_id)
-    if is_dead_letters(selection) and selection.events.name != own:
-        yield from _reader_of_dead_letters(selection, inventory)
+    """Yield an error unless this app is the only reader of other apps' dead letters in its namespace.
+
+    A reader of dead letters may replay them, that is, publish to other apps.
+    """
+    namespace, own = selection.metadata.namespace, app_key(selection)
+    if not is_dead_letters(selection) or selection.events.name == dead_letter_topic(own[1]):
+        return
+    if requested_type(selection)[0] != namespace:
+        message = "Reading dead letters of another namespace is not allowed"
+        yield selection.finding("error", "access-denied", message, "Read the dead letters of its own namespace.")
+        return
+    reader = inventory.reader_of_dead_letters(namespace)
+    if reader and app_key(reader) != own:
+        message = f"{reader.ref} (app {app_key(reader)[1]}) already reads the dead letters of this namespace"
+        fix = "Only one app may read and replay them: delete one of the subscriptions."
+        yield selection.finding("error", "dead-letters-with-two-readers", message, fix)
 
 
 def _reserved(topic: str, *, but: str = "") -> str:
@@ -196,20 +208,3 @@ def _namesakes(subscription: EventSubscription, inventory: Inventory) -> Iterato
             fix = "Use another id: both apps would receive each other's events and dead letters."
             yield subscription.finding("error", "app-in-two-namespaces", message, fix, at=at)
             return
-
-
-def _reader_of_dead_letters(selection: Selection, inventory: Inventory) -> Iterator[Finding]:
-    """Yield an error unless this app is the only reader of dead letters in its namespace.
-
-    A reader of dead letters may replay them, that is, publish to other apps.
-    """
-    namespace, own = selection.metadata.namespace, app_key(selection)
-    if requested_type(selection)[0] != namespace:
-        message = "Reading dead letters of another namespace is not allowed"
-        yield selection.finding("error", "access-denied", message, "Read the dead letters of its own namespace.")
-        return
-    reader = inventory.reader_of_dead_letters(namespace)
-    if reader and app_key(reader) != own:
-        message = f"{reader.ref} (app {app_key(reader)[1]}) already reads the dead letters of this namespace"
-        fix = "Only one app may read and replay them: delete one of the subscriptions."
-        yield selection.finding("error", "dead-letters-with-two-readers", message, fix)

@@ -231,9 +231,9 @@ def _children(
 ) -> Iterator[tuple[Any, Path, tuple[str | int, ...]]]:
     for keyword, value in schema.items():
         here = (*at, keyword)
-        if keyword == "$ref" and isinstance(value, str):
-            target, place = _target(root, value)
-            yield target, (), place
+        if keyword == "$ref" and isinstance(value, str) and value.startswith("#"):  # others lead nowhere
+            steps = marks.steps(value)
+            yield marks.target(root, steps), (), steps
         elif keyword == "properties" and isinstance(value, Mapping):
             yield from ((child, (name,), (*here, name)) for name, child in value.items())
         elif keyword == "patternProperties" and isinstance(value, Mapping):
@@ -253,11 +253,3 @@ def _one_or_more(value: Any, at: tuple[str | int, ...]) -> Iterator[tuple[Any, t
         yield from ((child, (*at, name)) for name, child in value.items())
     else:
         yield value, at
-
-
-def _target(root: Any, reference: str) -> tuple[Any, tuple[str | int, ...]]:
-    """Follow a JSON pointer into the document; other references lead nowhere."""
-    if not reference.startswith("#"):
-        return None, ()
-    steps = marks.steps(reference)
-    return marks.target(root, steps), steps

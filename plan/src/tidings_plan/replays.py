@@ -9,6 +9,7 @@ from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.inventory import Inventory
 from tidings_plan.resources.matching import has_cel
 from tidings_plan.resources.replay import EventReplay
+from tidings_plan.resources.source_location import Path
 from tidings_plan.resources.subscription import EventSubscription
 
 ALLOWED_FROM = "tidings.dev/replays-from"
@@ -24,9 +25,15 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
     target = replay.spec.target
     namespace = target.namespace or replay.metadata.namespace
     subscription = inventory.subscriptions.get((namespace, target.subscription))
-    findings = [*_times(replay), *(_of_archive(replay) if replay.spec.source.kind == "Archive" else ())]
+    findings = list(_of_archive(replay)) if replay.spec.source.kind == "Archive" else []
+    since, until = replay.spec.filter.since, replay.spec.filter.until
+    if since and until and since.timestamp() >= until.timestamp():
+        message = f"until ({until}) is not after since ({since}): nothing would be replayed"
+        at: Path = ("spec", "filter", "until")
+        findings.append(replay.finding("error", "replay-times", message, "Correct the times.", at=at))
     findings += conditions.check_filters(replay, replay.spec.filter.match, ("spec", "filter", "match"))
-    if namespace != replay.metadata.namespace and not _is_allowed(replay, subscription):
+    named = subscription.metadata.annotations.get(ALLOWED_FROM, "") if subscription else ""
+    if replay.metadata.namespace not in {namespace, *(name.strip() for name in named.split(","))}:
         # Do not reveal whether the target exists in the other namespace.
         message = f"{replay.ref} may not target the namespace {namespace}"
         fix = f"Create it there, or list this namespace in the annotation {ALLOWED_FROM} of the EventSubscription."
@@ -38,12 +45,6 @@ def _judge(replay: EventReplay, inventory: Inventory) -> list[Finding]:
         at = ("spec", "target", "subscription")
         return [*findings, replay.finding("error", "unknown-target", message, fix, at=at)]
     return [*findings, *_reachable(replay, subscription)]
-
-
-def _is_allowed(replay: EventReplay, subscription: EventSubscription | None) -> bool:
-    """Return True if a subscription accepts replays from the replay's namespace."""
-    named = subscription.metadata.annotations.get(ALLOWED_FROM, "") if subscription else ""
-    return replay.metadata.namespace in {namespace.strip() for namespace in named.split(",")}
 
 
 def condition(replay: EventReplay) -> str:
@@ -65,13 +66,6 @@ def _of_archive(replay: EventReplay) -> Iterator[Finding]:
         message = "The archive filters by version only for a single type"
         fix = "Name the type in spec.filter.type, or remove the versions."
         yield replay.finding("error", "replay-versions", message, fix, at=(*at, "versions"))
-
-
-def _times(replay: EventReplay) -> Iterator[Finding]:
-    since, until = replay.spec.filter.since, replay.spec.filter.until
-    if since and until and (since.timestamp() >= until.timestamp()):
-        message = f"until ({until}) is not after since ({since}): nothing would be replayed"
-        yield replay.finding("error", "replay-times", message, "Correct the times.", at=("spec", "filter", "until"))
 
 
 def _reachable(replay: EventReplay, subscription: EventSubscription) -> Iterator[Finding]:

@@ -51,8 +51,13 @@ def resiliency(
         name = f"{app}-{pubsub}"
         deliveries = [subscription.spec.delivery for subscription in subscriptions]
         kit = subscriptions[0].spec.consumer.kit
-        retries[f"{name}-retry"] = _dapr_retry(_under_the_kit(deliveries) if kit else strongest(deliveries))
-        timeouts[f"{name}-timeout"] = durations.go(_timeout(deliveries, kit=kit))
+        retry, timeout = strongest(deliveries), max(durations.seconds(delivery.timeout) for delivery in deliveries)
+        if kit:  # both must outlast the SDK's own attempts
+            most = max(KIT_RETRY.max_retries, 2 * retry.max_retries)
+            retry = msgspec.structs.replace(KIT_RETRY, max_retries=most)
+            timeout = max(map(budget, deliveries)) + KIT_MARGIN
+        retries[f"{name}-retry"] = _dapr_retry(retry)
+        timeouts[f"{name}-timeout"] = durations.go(timeout)
         inbound = {"retry": f"{name}-retry", "timeout": f"{name}-timeout"}
         breaker = None if kit else _breaker(deliveries)
         if breaker:
@@ -79,12 +84,6 @@ def strongest(deliveries: Iterable[Delivery]) -> Retry:
         max_interval=max((retry.max_interval for retry in retries), key=durations.seconds),
         max_retries=max(retry.max_retries for retry in retries),
     )
-
-
-def _under_the_kit(deliveries: Iterable[Delivery]) -> Retry:
-    """Return the retry for an app with the SDK. It must outlast the SDK's own attempts."""
-    most = max(delivery.retry.max_retries for delivery in deliveries)
-    return msgspec.structs.replace(KIT_RETRY, max_retries=max(KIT_RETRY.max_retries, 2 * most))
 
 
 @lru_cache(maxsize=1024)
@@ -133,12 +132,6 @@ def _dapr_retry(retry: Retry) -> dict[str, Any]:
     if retry.policy == "Constant":
         return {"policy": "constant", "duration": retry.duration, "maxRetries": retry.max_retries}
     return {"policy": "exponential", "maxInterval": retry.max_interval, "maxRetries": retry.max_retries}
-
-
-def _timeout(deliveries: list[Delivery], *, kit: bool) -> float:
-    if kit:
-        return max(budget(delivery) for delivery in deliveries) + KIT_MARGIN
-    return max(durations.seconds(delivery.timeout) for delivery in deliveries)
 
 
 def _breaker(deliveries: list[Delivery]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from tidings_plan import jsonschema, naming, neighbours, ownership, personal
 from tidings_plan.channels import channel_of
 from tidings_plan.guarding import judged
-from tidings_plan.resources.eventtype import EventType
+from tidings_plan.resources.eventtype import Deprecation, EventType
 from tidings_plan.resources.findings import Finding, has_errors
 from tidings_plan.resources.inventory import Inventory, fold, type_key
 
@@ -65,33 +65,25 @@ def _versions(event_type: EventType, today: date) -> Iterator[Finding]:
             fix = "Add deprecation: {effective: 2026-01-01, removal: 2026-07-01, alternative: v2}."
             yield event_type.finding("warning", "deprecation-missing", message, fix, at=(*at, "state"))
         if version.deprecation:
-            yield from _deprecation(event_type, index, today)
-        yield from _schema(event_type, index)
+            yield from _deprecation(event_type, index, version.deprecation, today)
+        # A schema that is a string is an unreadable file, which has a finding of its own.
+        for fault in jsonschema.faults(version.schema) if isinstance(version.schema, dict) else ():
+            message = f"The schema of {version.name} {fault}"
+            path = (*at, "schema", *fault.path)
+            yield event_type.finding("error", "malformed-schema", message, fault.fix, at=path)
         if version.schema is None and version.state != "Draft":
             message = f"{version.name} has no schema that describes data"
             fix = f"Add schema: schemas/{event_type.spec.type}.{version.name}.json."
             yield event_type.finding("warning", "schema-missing", message, fix, at=at)
 
 
-def _schema(event_type: EventType, index: int) -> Iterator[Finding]:
-    version = event_type.spec.versions[index]
-    if isinstance(version.schema, dict):  # a string is an unreadable file, which has a finding of its own
-        for fault in jsonschema.faults(version.schema):
-            message = f"The schema of {version.name} {fault}"
-            at = ("spec", "versions", index, "schema", *fault.path)
-            yield event_type.finding("error", "malformed-schema", message, fault.fix, at=at)
-
-
-def _deprecation(event_type: EventType, index: int, today: date) -> Iterator[Finding]:
+def _deprecation(event_type: EventType, index: int, ends: Deprecation, today: date) -> Iterator[Finding]:
     version = event_type.spec.versions[index]
     at = ("spec", "versions", index, "deprecation")
-    ends = version.deprecation
-    if ends is None:
-        return
     if ends.removal <= ends.effective:
         message = f"{version.name} is removed on {ends.removal}, before it is deprecated on {ends.effective}"
         yield event_type.finding("error", "deprecation-dates", message, "Correct the dates.", at=(*at, "removal"))
-    if ends.alternative and ends.alternative not in {version.name for version in event_type.spec.versions}:
+    if ends.alternative and event_type.spec.version(ends.alternative) is None:
         message = f"The alternative {ends.alternative} is not a version of {event_type.spec.type}"
         fix = "Name a version of this type, such as v2."
         yield event_type.finding("error", "deprecation-alternative", message, fix, at=(*at, "alternative"))

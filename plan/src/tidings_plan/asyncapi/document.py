@@ -68,7 +68,7 @@ def _typed(inventory: Inventory) -> _Typed:
         for resource in inventory.types.values()
         if inventory.type(type_key(resource)) is resource
         for version in resource.spec.versions
-        if version.state in ("Active", "Deprecated")
+        if version.is_published
     }
 
 
@@ -133,31 +133,22 @@ def _operations(
     operations: dict[str, Any] = {}
     for app, planned in apps.items():
         for action, topics_of in (("send", planned.publishes), ("receive", planned.reads)):
-            for pubsub, topics in topics_of.items():
-                for topic in topics:
-                    place = (pubsub, topic)
-                    key = schemas.component_name(f"{app}.{action}.{names[place]}")
-                    operations[key] = _operation(app, planned, action, place, names[place], carried[place])
+            for place in ((pubsub, topic) for pubsub, topics in topics_of.items() for topic in topics):
+                at = f"#/channels/{names[place]}"
+                entries = [
+                    {"name": entry.name, "path": entry.path}
+                    for entry in planned.policy.subscriptions
+                    if action == "receive" and (entry.pubsub, entry.topic) == place
+                ]
+                operations[schemas.component_name(f"{app}.{action}.{names[place]}")] = {
+                    "action": action,
+                    "channel": {"$ref": at},
+                    "summary": f"{app} {action}s {place[1]}",
+                    "tags": [{"name": app}],
+                    "messages": [{"$ref": f"{at}/messages/{schemas.component_name(name)}"} for name in carried[place]],
+                    **({"x-subscriptions": entries} if entries else {}),
+                }
     return operations
-
-
-def _operation(app: str, planned: AppPlan, action: str, place: Place, channel: str, names: list[str]) -> dict[str, Any]:
-    at = f"#/channels/{channel}"
-    operation = {
-        "action": action,
-        "channel": {"$ref": at},
-        "summary": f"{app} {action}s {place[1]}",
-        "tags": [{"name": app}],
-        "messages": [{"$ref": f"{at}/messages/{schemas.component_name(name)}"} for name in names],
-    }
-    entries = [
-        subscription
-        for subscription in planned.policy.subscriptions
-        if (subscription.pubsub, subscription.topic) == place
-    ]
-    if action == "receive" and entries:
-        operation["x-subscriptions"] = [{"name": entry.name, "path": entry.path} for entry in entries]
-    return operation
 
 
 def _schemas(used: Iterable[str], typed: _Typed) -> dict[str, Any]:

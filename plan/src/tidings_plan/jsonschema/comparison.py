@@ -10,7 +10,7 @@ patterns, formats and unknown keywords agree only where they are equal.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -99,16 +99,13 @@ class Comparison:
         finally:
             self.depth -= 1
         if reasons:
-            self._forget(mark)
+            # Positive results since then may rely on the assumption that has just failed.
+            for later in self.order[mark:]:
+                if not self.judged.get(later):
+                    self.judged.pop(later, None)
+            del self.order[mark:]
             self.judged[pair] = reasons
         return reasons
-
-    def _forget(self, mark: int) -> None:
-        """Discard positive results since `mark`: they may rely on the assumption that has just failed."""
-        for pair in self.order[mark:]:
-            if not self.judged.get(pair):
-                self.judged.pop(pair, None)
-        del self.order[mark:]
 
     def requiring(self, name: str) -> Node:
         """Return the schema of objects that have a property: the same one for each name, so that pairs repeat."""
@@ -164,23 +161,29 @@ class Comparison:
             reasons += arrays.problems(way, reader, self)
         return reasons
 
-    def _keyword(self, way: Way, keyword: str, argument: Any, reader: Node) -> Iterable[Problem]:
+    def _keyword(self, way: Way, keyword: str, argument: Any, reader: Node) -> Collection[Problem]:
         if keyword in _ELSEWHERE or (keyword in _LIMITS and limits.keeps(way, keyword, argument)):
             return ()
         # Equal keywords are compatible, except `if`, which depends on its siblings `then` and `else`.
         if keyword != "if" and any(self.same.values(argument, value) for value in way.of(keyword)):
             return ()
-        if keyword in _COMBINED:
-            return _COMBINED[keyword](self, way, argument, reader)
-        return [Problem("", _different(way, keyword, argument))]
+        result: Collection[Problem]
+        match keyword:
+            case "allOf":
+                result = [problem for part in argument for problem in self.judge(way, part)]
+            case "anyOf":
+                result = min((self.judge(way, part) for part in argument), key=_severity)
+            case "oneOf":
+                result = self._one(way, argument)
+            case "not":
+                result = self._not(way, argument)
+            case "if":
+                result = self._if(way, argument, reader)
+            case _:
+                result = [Problem("", _different(way, keyword, argument))]
+        return result
 
-    def _all(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
-        return [problem for part in parts for problem in self.judge(way, part)]
-
-    def _any(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
-        return min((self.judge(way, part) for part in parts), key=_severity)
-
-    def _one(self, way: Way, parts: tuple[Node, ...], _: Node) -> Iterable[Problem]:
+    def _one(self, way: Way, parts: tuple[Node, ...]) -> Collection[Problem]:
         if any(self.same.in_any_order(parts, alternatives) for alternatives in way.of("oneOf")):
             return ()
         best = min((self.judge(way, part) for part in parts), key=_severity)
@@ -192,14 +195,14 @@ class Comparison:
                 return ()
         return [Problem("", "may suit more than one alternative of the reader's oneOf, which then refuses it")]
 
-    def _not(self, way: Way, part: Node, _: Node) -> Iterable[Problem]:
+    def _not(self, way: Way, part: Node) -> Collection[Problem]:
         if self.are_apart(way, part) or any(
             not self.between((part,), negated, closed=False) for negated in way.of("not")
         ):
             return ()
         return [Problem("", "may be what the reader rules out with `not`")]
 
-    def _if(self, way: Way, condition: Node, reader: Node) -> Iterable[Problem]:
+    def _if(self, way: Way, condition: Node, reader: Node) -> Collection[Problem]:
         then, otherwise = (reader.keywords.get(keyword, ANYTHING) for keyword in ("then", "else"))
         for node in way.nodes:
             if "if" in node.keywords and self.same.nodes(node.keywords["if"], condition):
@@ -224,14 +227,6 @@ class Comparison:
         return tuple(problem for narrower in narrowed for problem in self.judge(narrower, reader))
 
 
-_Rule = Callable[[Comparison, Way, Any, Node], Iterable[Problem]]
-_COMBINED: Mapping[str, _Rule] = {
-    "allOf": Comparison._all,  # noqa: SLF001  # the class's own table
-    "anyOf": Comparison._any,  # noqa: SLF001
-    "oneOf": Comparison._one,  # noqa: SLF001
-    "not": Comparison._not,  # noqa: SLF001
-    "if": Comparison._if,  # noqa: SLF001
-}
 _LIMITS = frozenset((*limits.BOUNDS, *limits.LOWER, *limits.UPPER, "multipleOf"))
 _PLAIN = _LIMITS | {"pattern", "format", "contentEncoding", "contentMediaType", "uniqueItems"}
 _ELSEWHERE = frozenset(("type", "then", "else", "required", *objects.KEYWORDS, *arrays.KEYWORDS))
@@ -242,7 +237,7 @@ def _first(reasons: Iterable[Problem]) -> Problems:
     return tuple(dict.fromkeys(reasons))[:MAX_PROBLEMS]
 
 
-def _severity(reasons: Problems) -> tuple[bool, int]:
+def _severity(reasons: Collection[Problem]) -> tuple[bool, int]:
     """Order alternatives: the one whose type is right explains more than the one with the fewest reasons."""
     return (any(not reason.field and reason.message.startswith("is ") for reason in reasons), len(reasons))
 

@@ -319,17 +319,16 @@ class _Reader:
         if not isinstance(schema, Mapping | bool):
             fix = "Refer to a schema, such as #/$defs/Line."
             raise Unreadable([Fault(at, f"refers to {_short(reference)}, which is {_kind(schema)}", fix)])
-        if isinstance(schema, Mapping) and id(schema) not in self.nodes:
-            self._check_elsewhere(schema, at)
+        if (
+            isinstance(schema, Mapping) and id(schema) not in self.nodes
+        ):  # in a place that the metaschema does not cover
+            self.elsewhere += 1
+            if self.elsewhere > _MAX_ELSEWHERE:
+                fix = "Put schemas that are referred to under $defs."
+                raise Unreadable([Fault(at, "refers to too many schemas", fix)])
+            if problems := _against(self.validator, schema, at):
+                raise Unreadable(problems)
         return self._node(schema, resolved.resolver, (*at, reference))
-
-    def _check_elsewhere(self, schema: Any, at: Path) -> None:
-        """Check a referenced schema at a location that the metaschema does not cover."""
-        self.elsewhere += 1
-        if self.elsewhere > _MAX_ELSEWHERE:
-            raise Unreadable([Fault(at, "refers to too many schemas", "Put schemas that are referred to under $defs.")])
-        if problems := _against(self.validator, schema, at):
-            raise Unreadable(problems)
 
 
 _MAX_ELSEWHERE = 50

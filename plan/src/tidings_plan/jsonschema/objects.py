@@ -11,7 +11,7 @@ from tidings_plan.jsonschema.ways import Way, ways
 from tidings_plan.patterns import exclude, search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from tidings_plan.jsonschema.comparison import Comparison
 
@@ -21,7 +21,9 @@ KEYWORDS = (*_BY_NAME, "propertyNames", "dependentRequired", "dependentSchemas")
 
 def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     """Yield the incompatibilities of a way's properties with the reader."""
-    yield from _required(way, reader.keywords.get("required", ()))
+    for name in sorted(set(reader.keywords.get("required", ())) - way.required):
+        reason = "may be left out by the writer" if name in way.mentioned else "is not written at all"
+        yield Problem(f".{name}", f"{reason}, but the reader requires it")
     if any(keyword in reader.keywords for keyword in _BY_NAME):
         names = sorted(way.mentioned | reader.named("properties").keys())
         patterns = len(way.patterns) + len(reader.named("patternProperties"))
@@ -29,7 +31,10 @@ def problems(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem
         for name in names:
             yield from _property(way, name, reader, comparison)
         yield from _patterns(way, reader, comparison)
-        yield from _extras(way, reader, comparison)
+        if way.is_open:  # properties that the writer allows without naming them
+            theirs = tuple(way.of("additionalProperties"))
+            for schema in (*reader.named("patternProperties").values(), *_rest(reader)):
+                yield from (problem.inside("[*]") for problem in comparison.between(theirs, schema, closed=way.closed))
     if "propertyNames" in reader.keywords:
         yield from _names(way, reader.keywords["propertyNames"], comparison)
     yield from _dependent(way, reader, comparison)
@@ -83,12 +88,6 @@ def _evaluates(node: Node, name: str) -> bool:
     return name in node.named("properties") or any(_evaluates(part, name) for part in node.all("allOf"))
 
 
-def _required(way: Way, names: Iterable[str]) -> Iterator[Problem]:
-    for name in sorted(set(names) - way.required):
-        reason = "may be left out by the writer" if name in way.mentioned else "is not written at all"
-        yield Problem(f".{name}", f"{reason}, but the reader requires it")
-
-
 def _property(way: Way, name: str, reader: Node, comparison: Comparison) -> Iterator[Problem]:
     if _is_never_written(way, name):
         return
@@ -109,14 +108,6 @@ def _patterns(way: Way, reader: Node, comparison: Comparison) -> Iterator[Proble
         for schema in (*same, *named, *(() if pattern in by_pattern else _rest(reader))):
             reasons = comparison.between(theirs, schema, closed=way.closed)
             yield from (problem.inside(f"[{pattern}]") for problem in reasons)
-
-
-def _extras(way: Way, reader: Node, comparison: Comparison) -> Iterator[Problem]:
-    """Yield the incompatibilities of properties that the writer allows without naming them."""
-    if way.is_open:
-        theirs = tuple(way.of("additionalProperties"))
-        for schema in (*reader.named("patternProperties").values(), *_rest(reader)):
-            yield from (problem.inside("[*]") for problem in comparison.between(theirs, schema, closed=way.closed))
 
 
 def _rest(reader: Node) -> tuple[Node, ...]:

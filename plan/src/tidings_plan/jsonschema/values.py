@@ -52,17 +52,13 @@ def _keyword(value: Any, name: str, argument: Any, node: Node) -> Verdict:
     if name in _COMBINED:
         return _COMBINED[name](value, argument, node)
     if name in _SIZES:
-        kind, sign = _SIZES[name]
-        return not isinstance(value, kind) or (len(value) - argument) * sign >= 0
-    names, decide = _BY_TYPE[_group(value)]
+        sized, sign = _SIZES[name]
+        return not isinstance(value, sized) or (len(value) - argument) * sign >= 0
+    kind = next((kind for kind in _BY_TYPE if isinstance(value, kind)), bool)
+    names, decide = _BY_TYPE[kind]
     if name in names:
         return decide(value, name, argument, node)
     return True if name in _KNOWN else None
-
-
-def _group(value: Any) -> type:
-    """Return what the keywords of one group apply to: a boolean is no number."""
-    return next((kind for kind in (bool, float, int, str, dict, list) if isinstance(value, kind)), bool)
 
 
 def _if(value: Any, condition: Node, node: Node) -> Verdict:
@@ -146,7 +142,7 @@ _NUMBERS: _Group = (frozenset((*_COMPARE, "multipleOf")), _number)
 _OBJECTS = ("properties", "patternProperties", "additionalProperties", "required", "propertyNames")
 _DEPENDENT = ("dependentRequired", "dependentSchemas", "unevaluatedProperties")
 _ARRAYS = ("items", "prefixItems", "contains", "minContains", "maxContains", "uniqueItems", "unevaluatedItems")
-_BY_TYPE: Mapping[type, _Group] = {
+_BY_TYPE: Mapping[type, _Group] = {  # bool first: it is an int in Python, but no number in JSON
     bool: (frozenset(), _text),
     int: _NUMBERS,
     float: _NUMBERS,

@@ -34,16 +34,12 @@ def _servers(kind: str, address: str, namespace: str) -> Iterator[str]:
             host, port = (url.hostname or "").rstrip("."), url.port or BROKERS[kind].port
         except ValueError:
             continue
+        for suffix in _CLUSTER:
+            host = host.removesuffix(suffix)
         if host:
-            login = f"{url.username or ''}:{url.password or ''}"
-            yield f"{login}@{_qualified(host, namespace)}:{port}{url.path.rstrip('/')}"
-
-
-def _qualified(host: str, namespace: str) -> str:
-    """Normalise the host name of a Service. `nats` refers to different Services in different namespaces."""
-    for suffix in _CLUSTER:
-        host = host.removesuffix(suffix)
-    return host if "." in host or ":" in host else f"{host}.{namespace}"
+            # `nats` refers to different Services in different namespaces.
+            qualified = host if "." in host or ":" in host else f"{host}.{namespace}"
+            yield f"{url.username or ''}:{url.password or ''}@{qualified}:{port}{url.path.rstrip('/')}"
 
 
 def connected(accounts_by_namespace: Mapping[str, frozenset[str]], one: str, other: str) -> bool:

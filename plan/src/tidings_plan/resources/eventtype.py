@@ -71,6 +71,11 @@ class Version(Part, frozen=True, kw_only=True):
         """Major number as in the CloudEvents attribute `version`: "2" for v2."""
         return self.name.removeprefix("v")
 
+    @property
+    def is_published(self) -> bool:
+        """True if its producers publish it: it is Active or Deprecated."""
+        return self.state in ("Active", "Deprecated")
+
     def is_ending(self, today: date) -> bool:
         """Return True if the version is deprecated by its state or by its deprecation date."""
         due = self.deprecation is not None and self.deprecation.effective <= today
@@ -119,6 +124,15 @@ class EventTypeSpec(Part, frozen=True, kw_only=True):
     def topic(self, version: Version) -> str:
         """Return the topic of a version."""
         return self.channel.topic.replace("{type}", self.type).replace("{version}", version.major)
+
+    def version(self, name: str) -> Version | None:
+        """Return the version of a name such as v2, or None."""
+        return next((version for version in self.versions if version.name == name), None)
+
+    @property
+    def next_version(self) -> str:
+        """Name of the next major version."""
+        return f"v{1 + max(int(version.major) for version in self.versions)}"
 
 
 EventType = Resource[EventTypeSpec]

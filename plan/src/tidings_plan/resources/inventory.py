@@ -65,7 +65,14 @@ class Inventory:
             is_new = app_key(resource) not in self._of_app
             self.subscriptions[resource.key] = resource
             self._of_app[app_key(resource)][resource.key] = resource
-            self._index_subscription(resource)
+            self._namespaces_of[app_key(resource)[1]].add(app_key(resource)[0])
+            if reads_foreign_dead_letters(resource):
+                self._dead_letter_readers[resource.metadata.namespace][resource.key] = resource
+            for selection in selections(resource):
+                if selection.events.pattern or is_dead_letters(selection):
+                    self._wildcards[selection] = selection
+                else:
+                    self._of_type[requested_type(selection)][selection] = selection
             for topic in _named_topics(resource):
                 self._users_of[topic][resource.key] = resource
             return touched | self._apps_around(resource, dead_letters_differ=is_new)
@@ -262,16 +269,6 @@ class Inventory:
                 apps.update(_producers(event_type), (app_key(subscription) for subscription in named))
                 apps.update(map(app_key, self.observers(event_type)))
         return frozenset(apps)
-
-    def _index_subscription(self, subscription: EventSubscription) -> None:
-        self._namespaces_of[app_key(subscription)[1]].add(app_key(subscription)[0])
-        if reads_foreign_dead_letters(subscription):
-            self._dead_letter_readers[subscription.metadata.namespace][subscription.key] = subscription
-        for selection in selections(subscription):
-            if selection.events.pattern or is_dead_letters(selection):
-                self._wildcards[selection] = selection
-            else:
-                self._of_type[requested_type(selection)][selection] = selection
 
     def _apps_near(self, event_type: Key) -> frozenset[Key]:
         """Return the apps that consume or produce a type, also those of another resource that declares it."""

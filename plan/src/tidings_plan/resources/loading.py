@@ -42,8 +42,12 @@ def load(paths: Iterable[Path | str], *, namespace: str = "default") -> Inventor
             if resource and resource.kind == "EventType":
                 resource, wrong = schemas.resolve(resource)
                 findings += wrong
-            if resource:
-                _add(resource, known, findings)
+            if resource and (first := known.setdefault((resource.kind, *resource.key), resource)) is not resource:
+                message = f"{resource.ref} is declared twice, first at {first.origin.at()}"
+                at = ("metadata", "name")
+                findings.append(
+                    resource.finding("error", "duplicate-resource", message, "Rename or delete one.", at=at)
+                )
             components += parallel(document.data)
     inventory = Inventory(known.values(), findings)
     add_components(inventory, components)
@@ -83,12 +87,3 @@ def _with_namespace(data: Any, namespace: str) -> Any:
     """Set the namespace of a document that has none; leave malformed documents alone."""
     metadata = data.get("metadata") if isinstance(data, dict) else None
     return {**data, "metadata": {"namespace": namespace, **metadata}} if isinstance(metadata, dict) else data
-
-
-def _add(resource: Resource[Any], known: dict[tuple[str, str, str], Resource[Any]], findings: list[Finding]) -> None:
-    first = known.setdefault((resource.kind, *resource.key), resource)
-    if first is not resource:
-        message = f"{resource.ref} is declared twice, first at {first.origin.at()}"
-        findings.append(
-            resource.finding("error", "duplicate-resource", message, "Rename or delete one.", at=("metadata", "name"))
-        )

@@ -105,7 +105,10 @@ def parse(text: str, name: str = "") -> tuple[list[Document], list[Finding]]:
     try:
         _check_depth(text)
         for node in _nodes(text):
-            findings += (_duplicate(key, name) for key in _duplicate_keys(node))
+            for key in _duplicate_keys(node):
+                message = f"Duplicate field {key.value!r}: YAML would silently keep the last one"
+                location = Location(name, key.start_mark.line + 1, key.start_mark.column + 1, key.value)
+                findings.append(Finding("error", "yaml-duplicate-field", message, "Remove one of them.", location))
             documents.append(Document(_Builder().build(node), Origin(name, node, lines)))
     except yaml.YAMLError as error:
         findings.append(_syntax(error, name))
@@ -228,16 +231,6 @@ def _syntax(error: yaml.YAMLError, name: str) -> Finding:
     if isinstance(error, _Unsupported):
         return Finding("error", "yaml-unsupported", f"Unsupported YAML: {problem}", "Write the value out.", location)
     return Finding("error", "yaml-syntax", f"Invalid YAML: {problem}", "Check indentation, quotes and ':'.", location)
-
-
-def _duplicate(key: yaml.ScalarNode, name: str) -> Finding:
-    return Finding(
-        "error",
-        "yaml-duplicate-field",
-        f"Duplicate field {key.value!r}: YAML would silently keep the last one",
-        "Remove one of them.",
-        Location(name, key.start_mark.line + 1, key.start_mark.column + 1, key.value),
-    )
 
 
 def _duplicate_keys(node: yaml.Node) -> Iterator[yaml.ScalarNode]:

@@ -11,20 +11,9 @@ from tidings_plan.resources.did_you_mean import did_you_mean
 from tidings_plan.resources.findings import Finding
 from tidings_plan.resources.model import PATTERNS
 from tidings_plan.resources.source_location import Origin, Path, spell
-from tidings_plan.resources.subscription import EventSubscriptionSpec
 
 MAX_QUOTED = 80
 """Maximum characters of an invalid value that a message quotes."""
-
-MOVED = {
-    f"spec.{field}": "Write spec.events: [{type: orders.orderPlaced, versions: [v1], filters: []}], with pattern: "
-    "orders.* instead of type to observe; one subscription may list several."
-    for field in ("eventTypeRef", "versions", "filters")
-} | {
-    "spec.consumer.workloadRef": "Remove it: the app id alone identifies the consumer.",
-    "spec.delivery.deadLetter.retention": "Remove it: the archive's settings determine how long dead letters are kept.",
-}
-"""Fixes for fields of earlier versions of the format."""
 
 _AT = re.compile(r" - at `(?:key in )?\$?([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -41,11 +30,14 @@ def explain(
     message, inner = _split(str(error))
     if unknown := _UNKNOWN.match(message):
         path: Path = (*inner, unknown[1])
-        fix = (kind is EventSubscriptionSpec and MOVED.get(spell((*at, *path)))) or did_you_mean(
-            unknown[1], _fields(_type_at(kind, inner))
-        )
+        fields = [
+            field.encode_name
+            for plain in _unwrap(_type_at(kind, inner))
+            if isinstance(plain, type) and issubclass(plain, msgspec.Struct)
+            for field in msgspec.structs.fields(plain)
+        ]
         text = f"Unknown field {spell((*at, *path))}"
-        return path, Finding("error", "unknown-field", text, fix, origin.key(*at, *path))
+        return path, Finding("error", "unknown-field", text, did_you_mean(unknown[1], fields), origin.key(*at, *path))
     if missing := _MISSING.match(message):
         text = f"{spell((*at, *inner, missing[1]))} is missing"
         return inner, Finding("error", "missing-field", text, f"Add {missing[1]}.", origin.at(*at, *inner))
@@ -120,12 +112,3 @@ def _below(kind: Any, step: str | int) -> Any:
                 if field.encode_name == step:
                     return hints[field.name]
     return None
-
-
-def _fields(kind: Any) -> list[str]:
-    return [
-        field.encode_name
-        for plain in _unwrap(kind)
-        if isinstance(plain, type) and issubclass(plain, msgspec.Struct)
-        for field in msgspec.structs.fields(plain)
-    ]
