@@ -23,7 +23,7 @@ from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id, timestamp
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemoryBroker, MemorySidecar, lifespan
-from tidings_archive import api, api_deadletters, api_replays, console, consumers, replays, storage, tables
+from tidings_archive import api, api_deadletters, api_replays, console, consumers, deadletters, replays, storage, tables
 from tidings_archive.commands import CloseReplay
 from tidings_archive.handlers import close_replay, handlers
 from tidings_archive.migrations import upgrade
@@ -454,6 +454,24 @@ async def test_one_event_failed_by_two_subscriptions_is_two_dead_letters(archive
     assert [
         dead_letter["number"] for dead_letter in (await archive.get("/deadletters", cursor=page["next"]))["deadLetters"]
     ] == [1]
+
+
+async def test_pages_of_dead_letters_examine_few_and_together_show_all(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadletters, "EXAMINED", 3)
+    reasons = ["oven", *["shelf"] * 5, "oven", "shelf", "oven"]
+    for number, reason in enumerate(reasons, start=1):
+        await archive.receive("deadletter.pickup", dead(f"e-{number}", failurereason=reason))
+    pages, cursor = [], None
+    while True:
+        page = await archive.get("/deadletters", reason="oven", state="any", limit=2, cursor=cursor)
+        pages.append([letter["number"] for letter in page["deadLetters"]])
+        if page["next"] is None:
+            break
+        cursor = page["next"]
+    assert pages == [[9, 7], [], [1], []]
+    assert len((await archive.get("/deadletters", app="pickup"))["deadLetters"]) == len(reasons)
 
 
 async def test_events_dead_lettered_by_the_sidecar_are_stored_and_replayed_to_the_chosen_consumer(

@@ -24,7 +24,7 @@ from tidings.fastapi import create_app
 from tidings.messages.envelope import new_id
 from tidings.outbox.table import TableOutbox
 from tidings.testing import MemorySidecar
-from tidings_archive import api, api_deadletters, api_replays, consumers, replays
+from tidings_archive import api, api_deadletters, api_replays, consumers, deadletters, replays
 from tidings_archive.handlers import handlers
 from tidings_archive.migrations import upgrade
 from tidings_archive.settings import ArchiveSettings, settings
@@ -127,6 +127,15 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
         result.start()
         yield result
         result.stop()
+
+
+def test_a_list_reads_on_where_a_page_finds_none(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadletters, "EXAMINED", 1)
+    archive.died("e-1")
+    for number in (2, 3):
+        archive.died(f"e-{number}", failuresubscription="shop-counted")
+    assert [item["eventId"] for item in archive.json("dlq", "list", "--subscription", "shop-sold")] == ["e-1"]
+    assert "more than" not in archive.tidings("dlq", "list", "--subscription", "shop-sold", "--limit", "1").output
 
 
 def test_dead_letters_are_listed_and_shown(archive: Archive) -> None:

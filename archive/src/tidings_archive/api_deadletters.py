@@ -124,7 +124,11 @@ async def get_dead_letters(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Return dead letters, newest first, by default the open ones; `next` is the cursor of the next page."""
+    """Return dead letters, newest first, by default the open ones; `next` is the cursor of the next page.
+
+    With other conditions than `app`, `state` and `eventId`, a page examines 20,000 dead letters at most. It may
+    therefore have fewer than `limit`, or none, although there is a next page.
+    """
     async with database.connect(write=False) as connection:
         page, following = await deadletters.find(connection, letter_filter, limit, cursor, not_batch=not_batch)
     return {"deadLetters": page, "next": following}

@@ -26,6 +26,8 @@ from tidings_archive.tables import dead_letters, letter_replays
 _EXACT = ("app", "subscription", "type", "state", "correlation_id", "id")
 _COLUMNS = [column for column in dead_letters.c if column.name not in ("body", "raw")]
 OUTCOMES = ("handled", "failed", "unread", "dropped")
+EXAMINED = 20_000
+"""Dead letters that a page examines one by one, for conditions without an index."""
 UNCONFIRMED = "unconfirmed"
 """Outcome of a replay that its consumer has not confirmed yet."""
 
@@ -161,16 +163,34 @@ async def find(
     *,
     not_batch: str | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Return a page of dead letters, newest first, and the cursor of the next page."""
+    """Return a page of dead letters, newest first, and the cursor of the next page.
+
+    The page has fewer than `limit` dead letters, or none, but a next page, if it has examined `EXAMINED`.
+    """
+    oldest = await _oldest_examined(connection, letter_filter, before)
     query = _with_replay(*_COLUMNS).order_by(dead_letters.c.seq.desc()).limit(limit + 1)
     query = query.where(*conditions_for(letter_filter))
     if before is not None:
         query = query.where(dead_letters.c.seq < before)
+    if oldest is not None:
+        query = query.where(dead_letters.c.seq >= oldest)
     if not_batch is not None:
         sent = letter_replays.alias("sent_in_batch")
         query = query.where(~sa.exists().where(sent.c.letter == dead_letters.c.seq, sent.c.batch == not_batch))
     rows = (await connection.execute(query)).mappings().all()
-    return [_to_json(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else None
+    return [_to_json(row) for row in rows[:limit]], rows[limit - 1]["seq"] if len(rows) > limit else oldest
+
+
+async def _oldest_examined(connection: AsyncConnection, letter_filter: LetterFilter, before: int | None) -> int | None:
+    """Return the number of the last dead letter that a page may examine; None if it may examine all that are left."""
+    indexed = LetterFilter(app=letter_filter.app, state=letter_filter.state)
+    if letter_filter == indexed or letter_filter.id is not None:
+        return None
+    number = dead_letters.c.seq
+    candidates = sa.select(number).where(*conditions_for(indexed)).order_by(number.desc())
+    if before is not None:
+        candidates = candidates.where(number < before)
+    return (await connection.execute(candidates.offset(EXAMINED - 1).limit(1))).scalar()
 
 
 async def get_details(connection: AsyncConnection, number: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class DeadLetterDetails(DeadLetter):
 
 
 class DeadLetterPage(TypedDict):
-    """Dead letters, newest first. `next` is a cursor."""
+    """Dead letters, newest first. `next` is a cursor; a page with a next one may have fewer than `limit`, or none."""
 
     deadLetters: list[DeadLetter]
     next: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,17 +43,18 @@ def show_all(
     output_format: Format = "table",
 ) -> None:
     """List dead letters, latest first."""
-    page = Archive(archive).get(
-        "/deadletters", app=app, subscription=subscription, type=type_, state=state, limit=limit
+    found = Archive(archive).pages(
+        "/deadletters", "deadLetters", app=app, subscription=subscription, type=type_, state=state
     )
+    letters = list(itertools.islice(found, limit))
     if output_format == "json":
-        output.dump(page["deadLetters"])
+        output.dump(letters)
         return
-    output.console().print(_table(page["deadLetters"]))
-    if own := [letter for letter in page["deadLetters"] if letter["app"] == ARCHIVE_APP and letter["state"] == "open"]:
+    output.console().print(_table(letters))
+    if own := [letter for letter in letters if letter["app"] == ARCHIVE_APP and letter["state"] == "open"]:
         count = f"{len(own)} dead letter{'s' * (len(own) != 1)}"
         output.console().print(f"{count} of the archive itself: it could not keep or carry out these events.")
-    if page["next"] is not None:
+    if next(found, None) is not None:
         output.console().print(f"There are more than {limit}: use a filter, or --limit.", style="dim")
 
 

@@ -55,7 +55,7 @@ export function deadLetters(main, { go, query }) {
       h("button", { class: "button warn small-button", type: "button", disabled: !picked.length, onclick: () => discard(picked, done) }, icon("discard"), "Discard selected"),
       wanted.state === "open" && h("button", { class: "button plain small-button", type: "button", "data-key": "redrive", onclick: () => redrive(wanted, () => go(replaysAt({}))) }, icon("replay"), "Send all matching again…"),
     ]);
-    if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "No open dead letters" : "No dead letters", isFiltered(wanted) ? "No dead letters match these conditions." : "All events were handled, and all dead letters were sent again or discarded."), pages());
+    if (letters.length === 0) return fill(result, nothing("check", wanted.state === "open" ? "No open dead letters" : "No dead letters", isFiltered(wanted) ? `No dead letters match these conditions${next === null ? "." : " on this page; older ones may."}` : "All events were handled, and all dead letters were sent again or discarded."), pages());
     const own = letters.some(({ app, state: stands }) => app === "archive" && stands === "open");
     const note = own && h("p", { class: "soft" }, "Some of these are dead letters of the archive itself, which could not store or process them.");
     return fill(result, note, h("ul", { class: "letters" }, letters.map((letter) => card(letter))), pages());
