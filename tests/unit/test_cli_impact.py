@@ -250,7 +250,7 @@ def test_for_people_with_exit_codes(shop: Path):
         "kitchen-order-confirmed (app kitchen) reads it, criticality High: kitchen",
         "archive-everything (app archive) observes it",
         "-> Publish the change as v3 alongside v2",
-        "1 changed version, 2 affected subscriptions. `tidings rfc new TYPE`",
+        "1 changed version, 2 affected subscriptions",
     ):
         assert output in result.output
     assert run("impact", "--against", SHOP, "--type", "payments.takePayment").exit_code == 0

@@ -92,10 +92,10 @@ def test_a_folder_without_a_project_gets_instructions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: shop\nbrokr: nats\n", "did you mean `broker`?"),
+        ("name: shop\nbrokr: nats\n", "Did you mean 'broker'?"),
         ("name: shop\nbroker: pulsar\n", "unknown; use nats"),
         ("name: shop\nservices: [{name: web, folder: web}]\n", "does not exist"),
-        ("name: [\n", "not YAML"),
+        ("name: [\n", "Invalid YAML"),
     ],
 )
 def test_a_project_that_cannot_be_started_reports_the_reason(tmp_path: Path, text: str, words: str) -> None:

@@ -168,7 +168,7 @@ def test_check_starts_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) ->
     ("act", "expected_text"),
     [
         (control_commands.ps, "no system was started in .run; start it with `tidings up`"),
-        (lambda: command.up(only=["wep"]), "unknown service or program wep; did you mean web?"),
+        (lambda: command.up(only=["wep"]), "unknown service or program wep. Did you mean 'web'?"),
         (lambda: command.up(store="mysql"), "--state mysql: unknown; use sqlite, redis, postgres"),
     ],
 )

@@ -74,7 +74,7 @@ def test_only_may_name_programs_too() -> None:
 
 @pytest.mark.parametrize(("only", "replicas"), [(("kitche",), {}), ((), {"kitche": 2})])
 def test_an_unknown_service_is_reported_with_the_likely_one(only: tuple[str, ...], replicas: dict[str, int]) -> None:
-    with pytest.raises(UpError, match=r"unknown service or program kitche; did you mean kitchen\?"):
+    with pytest.raises(UpError, match=r"unknown service or program kitche. Did you mean 'kitchen'\?"):
         instances(HOME, only, replicas)
 
 

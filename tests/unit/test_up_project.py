@@ -49,17 +49,19 @@ def test_services_are_discovered_in_folders_and_listed_ones_come_first(tmp_path:
 @pytest.mark.parametrize(
     ("text", "place", "expected_text"),
     [
-        ("name: shop\nport: 1\n", "2:1", "unknown field `port`; known fields: name, folders"),
-        ("name: shop\nservices:\n  - name: a\n    prot: 1\n", "4:5", "unknown field `prot`; did you mean `port`?"),
-        ("name: shop\nservices:\n  - name: a\n    port: many\n", "4:11", "services[0].port: Expected `int | null`"),
-        ("name: shop\nprograms:\n  - name: a\n", "3:5", "missing required field `command`"),
+        ("name: shop\nport: 1\n", "2:1", "Unknown field port. Known: broker, components, "),
+        ("name: shop\nservices:\n  - name: a\n    prot: 1\n", "4:5", "field services[0].prot. Did you mean 'port'?"),
+        ("name: shop\nservices:\n  - name: a\n    port: many\n", "4:11", "services[0].port: expected int | null"),
+        ("name: shop\nprograms:\n  - name: a\n", "3:5", "programs[0].command is missing"),
         ("name: shop\nprograms:\n  - {name: a, command: []}\n", "3:24", "command must not be empty"),
         ("name: shop\nservices:\n  - {name: Orders}\n", "3:12", "'Orders' is not a valid name"),
         ("name: shop\nservices:\n  - {name: a}\n  - {name: a}\n", "3:12", "the name a is not unique"),
         ("name: shop\nservices:\n  - {name: a, replicas: 0}\n", "3:25", "1 or more"),
         ("name: shop\nservices:\n  - {name: a, port: 70000}\n", "3:21", "70000 is not a port"),
-        ("name: [shop\n", "2:1", "not YAML"),
-        ("", "1:1", "the document: Expected `object`"),
+        ("name: [shop\n", "2:1", "Invalid YAML"),
+        ("name: shop\nname: shed\n", "2:1", "Duplicate field 'name'"),
+        ("", "1:1", "write one YAML document"),
+        ("name: shop\n---\nname: shed\n", "1:1", "write one YAML document"),
     ],
 )
 def test_a_mistake_is_reported_with_its_place(text: str, place: str, expected_text: str) -> None:
@@ -67,6 +69,15 @@ def test_a_mistake_is_reported_with_its_place(text: str, place: str, expected_te
         project.parse(text, "tidings.yaml")
     assert str(caught.value).startswith(f"tidings.yaml:{place}: ")
     assert expected_text in str(caught.value)
+
+
+def test_all_unknown_fields_are_reported_at_once() -> None:
+    with pytest.raises(ProjectError) as caught:
+        project.parse("name: shop\nport: 1\nservices:\n  - name: a\n    prot: 1\n", "tidings.yaml")
+    assert [line.partition(" Unknown")[0] for line in str(caught.value).splitlines()] == [
+        "tidings.yaml:2:1:",
+        "tidings.yaml:5:5:",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -18,6 +19,7 @@ from tidings_plan.resources import Inventory, parse_resource
 from tidings_plan.resources.inventory import Key
 from tidings_plan.resources.model import GROUP
 
+T = TypeVar("T")
 _PAGE = 500
 _DEADLINE = (5.0, 60.0)
 """Timeouts for connecting and for reading, in seconds."""
@@ -35,6 +37,10 @@ class _Api(NamedTuple):
     version: str
     plural: str
 
+    @property
+    def group_version(self) -> str:
+        return f"{self.group}/{self.version}".removeprefix("/")
+
 
 _DECLARED = {
     "EventType": _Api(GROUP, "v1alpha1", "eventtypes"),
@@ -45,6 +51,7 @@ _MANAGED = "app.kubernetes.io/managed-by=tidings"
 _CHILDREN = {
     "Subscription": _Api("dapr.io", "v2alpha1", "subscriptions"),
     "Resiliency": _Api("dapr.io", "v1alpha1", "resiliencies"),
+    "ConfigMap": _Api("", "v1", "configmaps"),
 }
 
 
@@ -80,7 +87,7 @@ class Cluster:
 
     def state(self) -> State:
         """Read all EventTypes and EventSubscriptions; those of one namespace if listing all is forbidden."""
-        items = [item for kind, api in _DECLARED.items() for item in self._all(kind, api)]
+        items = [item for kind in _DECLARED for item in self._declared(kind)]
         parsed = [parse_resource(item) for item in items]
         inventory = Inventory(
             (resource for resource, _ in parsed if resource),
@@ -95,103 +102,78 @@ class Cluster:
 
     def children(self, namespaces: Iterable[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
         """Return the generated resources by kind, namespace and name; none of a kind that must not be listed."""
-        kinds = (*_CHILDREN, "ConfigMap")
-        items = [item for kind, space in product(kinds, namespaces) for item in self._managed(kind, space)]
+        items = [item for kind, space in product(_CHILDREN, namespaces) for item in self._managed(kind, space)]
         return {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]): item for item in items}
 
+    def _declared(self, kind: str) -> list[dict[str, Any]]:
+        api = _DECLARED[kind]
+        items = self._read(api.plural, lambda: self._pages(self._objects.list_cluster_custom_object, *api), _FORBIDDEN)
+        if items is None:  # consumers in other namespaces are unknown then
+            message = f"Listing {api.plural} of all namespaces is forbidden: reading those of {self.namespace} only."
+            output.console(error=True).print(message, style="yellow", markup=False)
+            items = self._read(f"{api.plural} of {self.namespace}", lambda: self._listed(api, self.namespace)) or []
+        return [{"apiVersion": api.group_version, "kind": kind, **item} for item in items]
+
     def _managed(self, kind: str, namespace: str) -> list[dict[str, Any]]:
-        try:
-            if kind == "ConfigMap":
-                listed = self._core.list_namespaced_config_map
-                maps = _pages(lambda **page: _listed(listed(namespace, label_selector=_MANAGED, **page)))
-                return [_config_map(item) for item in maps]
-            api = _CHILDREN[kind]
-            list_ = self._objects.list_namespaced_custom_object
-            items = _pages(
-                lambda **page: list_(api.group, api.version, namespace, api.plural, label_selector=_MANAGED, **page)
-            )
-        except self._refused as error:
-            if error.status == _FORBIDDEN:
-                return []  # the caller reads them one by one, by name
-            raise self._refusal(error, f"{kind} of {namespace}") from error
-        except self._unreachable as error:
-            raise self._no_answer(error) from error
-        return [{"apiVersion": f"{api.group}/{api.version}", **item, "kind": kind} for item in items]
+        """Return the generated resources of a kind; none if they must not be listed: they are then read by name."""
+        api = _CHILDREN[kind]
+        read = partial(self._listed, api, namespace, label_selector=_MANAGED)
+        items = self._read(f"{kind} of {namespace}", read, _FORBIDDEN) or []
+        return [{"apiVersion": api.group_version, **item, "kind": kind} for item in items]
 
     def child(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         """Return a Dapr Subscription, a Resiliency or a ConfigMap; None if it does not exist."""
-        try:
+        api = _CHILDREN[kind]
+
+        def read() -> Any:
             if kind == "ConfigMap":
-                return _config_map(self._core.read_namespaced_config_map(name, namespace, _request_timeout=_DEADLINE))
-            item: Any = self._objects.get_namespaced_custom_object(
-                *_CHILDREN[kind][:2], namespace, _CHILDREN[kind].plural, name, _request_timeout=_DEADLINE
-            )
+                return self._ask(self._core.read_namespaced_config_map, name, namespace)
+            return self._ask(self._objects.get_namespaced_custom_object, *api[:2], namespace, api.plural, name)
+
+        item = self._read(f"{kind} {namespace}/{name}", read, _NOT_FOUND)
+        return None if item is None else {"apiVersion": api.group_version, "kind": kind, **item}
+
+    def _listed(self, api: _Api, namespace: str, **query: str) -> list[dict[str, Any]]:
+        if not api.group:
+            return self._pages(self._core.list_namespaced_config_map, namespace, **query)
+        return self._pages(
+            self._objects.list_namespaced_custom_object, api.group, api.version, namespace, api.plural, **query
+        )
+
+    def _pages(self, call: Callable[..., Any], *where: str, **query: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        following: dict[str, str] = {}
+        while True:
+            page = self._ask(call, *where, limit=_PAGE, **query, **following)
+            items += page["items"]
+            if not page["metadata"].get("continue"):
+                return items
+            following = {"_continue": page["metadata"]["continue"]}
+
+    def _ask(self, call: Callable[..., Any], *where: str, **query: Any) -> Any:
+        """Call the API; return the answer as plain data, as the API server sends it."""
+        answer = call(*where, **query, _request_timeout=_DEADLINE)
+        return self._core.api_client.sanitize_for_serialization(answer)
+
+    def _read(self, what: str, read: Callable[[], T], tolerated: int = 0) -> T | None:
+        """Read from the cluster; return None for the tolerated status. Any other error ends the command."""
+        try:
+            return read()
         except self._refused as error:
-            if error.status == _NOT_FOUND:
+            if error.status == tolerated:
                 return None
-            raise self._refusal(error, f"{kind} {namespace}/{name}") from error
+            if error.status == _NOT_FOUND:
+                problem = f"has no {what}: apply operator/manifests/crds.yaml first."
+            else:
+                problem = f"does not allow reading {what}: {error.status} {error.reason}"
+            raise output.refusal(f"The cluster {self.name} {problem}") from error
         except self._unreachable as error:
-            raise self._no_answer(error) from error
-        return dict(item)
-
-    def _all(self, kind: str, api: _Api) -> list[dict[str, Any]]:
-        try:
-            items = _pages(lambda **page: self._objects.list_cluster_custom_object(*api, **page))
-        except self._refused as error:
-            if error.status != _FORBIDDEN:
-                raise self._refusal(error, api.plural) from error
-            items = self._own(api)
-        except self._unreachable as error:
-            raise self._no_answer(error) from error
-        return [{"apiVersion": f"{api.group}/{api.version}", "kind": kind, **item} for item in items]
-
-    def _own(self, api: _Api) -> list[dict[str, Any]]:
-        """Read one namespace, with a warning: consumers in other namespaces are unknown then."""
-        message = f"Listing {api.plural} of all namespaces is forbidden: reading those of {self.namespace} only."
-        output.console(error=True).print(message, style="yellow", markup=False)
-        try:
-            return _pages(
-                lambda **page: self._objects.list_namespaced_custom_object(
-                    api.group, api.version, self.namespace, api.plural, **page
-                )
-            )
-        except self._refused as error:
-            raise self._refusal(error, f"{api.plural} of {self.namespace}") from error
-
-    def _refusal(self, error: Any, what: str) -> typer.Exit:
-        if error.status == _NOT_FOUND:
-            return output.refusal(f"The cluster {self.name} has no {what}: apply operator/manifests/crds.yaml first.")
-        return output.refusal(f"The cluster {self.name} does not allow reading {what}: {error.status} {error.reason}")
-
-    def _no_answer(self, error: Exception) -> typer.Exit:
-        return output.refusal(f"The cluster {self.name} does not answer: {error}")
+            raise output.refusal(f"The cluster {self.name} does not answer: {error}") from error
 
 
 def chosen(*, live: bool, context: str | None, namespace: str | None) -> Cluster | None:
     """Return the cluster selected by the options; None if no option selects one."""
     return Cluster(context, namespace) if live or context or namespace else None
-
-
-def _pages(ask: Callable[..., Any]) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    following = ""
-    while True:
-        more = {"_continue": following} if following else {}
-        page = ask(limit=_PAGE, _request_timeout=_DEADLINE, **more)
-        items += page["items"]
-        following = page["metadata"].get("continue", "")
-        if not following:
-            return items
-
-
-def _listed(page: Any) -> dict[str, Any]:
-    """Convert a typed list to the form of a list of custom objects."""
-    return {"items": page.items, "metadata": {"continue": page.metadata._continue or ""}}  # noqa: SLF001 - the package's name for the keyword `continue`
-
-
-def _config_map(item: Any) -> dict[str, Any]:
-    metadata = {"name": item.metadata.name, "namespace": item.metadata.namespace}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": item.data or {}}
 
 
 def _ready(item: dict[str, Any]) -> str:

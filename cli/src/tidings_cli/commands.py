@@ -30,7 +30,6 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("tidings_cli.planning", "show", "Show the plan: topics, paths and limits of each app.", EVENTS),
     "impact": Command("tidings_cli.impact", "impact", "Show consumers that a schema change breaks.", EVENTS),
     "consumers": Command("tidings_cli.consumers", "consumers", "List consumers of event types, and contacts.", EVENTS),
-    "rfc": Command("tidings_cli.rfc", "app", "Write a request for comments on a changed event.", EVENTS),
     "asyncapi": Command("tidings_cli.asyncapi", "asyncapi", "Print an AsyncAPI 3.0 document of the system.", EVENTS),
     "render": Command("tidings_cli.render", "render", "Print the Dapr and Kubernetes resources of the plan.", EVENTS),
     "export": Command("tidings_cli.export", "export", "Write the JSON Schemas of a module's events.", EVENTS),

@@ -41,8 +41,7 @@ def impact(
             _show(entry)
         broken = {reader.who for change in impacts_ if change.breaks for reader in change.consumers}
         versions = f"{len(impacts_)} changed version{'s' * (len(impacts_) != 1)}"
-        advice = ". `tidings rfc new TYPE` writes a request for comments" if broken else ""
-        output.console().print(f"{versions}, {len(broken)} affected subscription{'s' * (len(broken) != 1)}{advice}")
+        output.console().print(f"{versions}, {len(broken)} affected subscription{'s' * (len(broken) != 1)}")
     output.show(worst_first(inventory.findings), output.console(error=True))
     if any(entry.breaks for entry in impacts_):
         raise typer.Exit(1)

@@ -38,7 +38,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
               f"{_CEL}::test_filters_match_as_documented"),
         Field("consumer.appId", "daprd", "Subscription and Resiliency: scopes", "Observed",
               f"{_PLAN}::test_the_plan_of_the_shop_matches_its_files"),
-        Field("consumer.{owner,contact,criticality}", "people", "tidings consumers, impact and rfc", "",
+        Field("consumer.{owner,contact,criticality}", "people", "tidings consumers, impact", "",
               "unit/test_cli_consumers.py::test_for_programs"),
         Field("consumer.kit", "SDK", "policy of the app", "enforcement",
               f"{_PLAN}::test_an_app_without_the_kit_gets_what_it_asks_for_and_a_warning_of_the_risk"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +25,7 @@ from tidings_cli.up.probes import Answers, Listens, SidecarServes
 from tidings_cli.up.process import Process
 from tidings_cli.up.project import Home, Program, Scalar, Service
 from tidings_cli.up.references import fill
+from tidings_plan.resources.did_you_mean import did_you_mean
 
 SIDECAR_PORTS = ("http", "grpc", "internal", "metrics")
 UVICORN = (
@@ -129,9 +129,7 @@ def companions(home: Home, only: Collection[str]) -> list[Program]:
 def _check_names(names: Collection[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(known)}"
-            raise UpError(f"unknown service or program {name}; {hint}")
+            raise UpError(f"unknown service or program {name}. {did_you_mean(name, known)}")
 
 
 def requested_ports(home: Home, started: Sequence[Instance], backends: Collection[str]) -> dict[str, int | None]:
@@ -154,7 +152,23 @@ def requested_ports(home: Home, started: Sequence[Instance], backends: Collectio
 
 def programs(started: Sequence[Program], run_context: RunContext) -> list[Process]:
     """Return the processes of programs, such as simulators."""
-    return [_program(program, run_context) for program in started]
+    planned: list[Process] = []
+    for program in started:
+        own = _reference_values(program.name, f"{program.name}-0", run_context)
+        ports = {"app": run_context.ports[program.name]}
+        ports |= {key: run_context.ports[f"{program.name}.{key}"] for key in program.ports}
+        process = Process(
+            name=program.name,
+            role="program",
+            app=program.name,
+            argv=_filled_command(program.command, own, run_context, program.name),
+            ready=Answers(f"http://{HOST}:{ports['app']}{program.ready}") if program.ready else Listens(ports["app"]),
+            cwd=run_context.home.folder(program),
+            env=_environment(program.environment, own, run_context, program.name) | _common(own, run_context),
+            ports=ports,
+        )
+        planned.append(process)
+    return planned
 
 
 def services(started: Sequence[Instance], run_context: RunContext) -> list[Process]:
@@ -165,22 +179,6 @@ def services(started: Sequence[Instance], run_context: RunContext) -> list[Proce
         if instance.service.sidecar:
             planned.append(_sidecar(instance, run_context))
     return planned
-
-
-def _program(program: Program, run_context: RunContext) -> Process:
-    own = _reference_values(program.name, f"{program.name}-0", run_context)
-    ports = {"app": run_context.ports[program.name]}
-    ports |= {key: run_context.ports[f"{program.name}.{key}"] for key in program.ports}
-    return Process(
-        name=program.name,
-        role="program",
-        app=program.name,
-        argv=_filled_command(program.command, own, run_context, program.name),
-        ready=Answers(f"http://{HOST}:{ports['app']}{program.ready}") if program.ready else Listens(ports["app"]),
-        cwd=run_context.home.folder(program),
-        env=_environment(program.environment, own, run_context, program.name) | _common(own, run_context),
-        ports=ports,
-    )
 
 
 def _service(instance: Instance, run_context: RunContext) -> Process:
@@ -290,11 +288,8 @@ def _environment(
     special: Mapping[str, Scalar], own: Mapping[str, str], run_context: RunContext, name: str
 ) -> dict[str, str]:
     merged = {**run_context.home.project.environment, **special}
+    texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in merged.items()}
     return {
-        key: fill(_text(value), own, run_context.ports, run_context.environ, where=f"tidings.yaml: {key} of {name}")
-        for key, value in merged.items()
+        key: fill(text, own, run_context.ports, run_context.environ, where=f"tidings.yaml: {key} of {name}")
+        for key, text in texts.items()
     }
-
-
-def _text(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import yaml
 
 from tidings_cli.up.errors import ProjectError
+from tidings_plan.resources import reading
+from tidings_plan.resources.parsing import convert
 
 FILE_NAME = "tidings.yaml"
 NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
 Scalar = str | int | float | bool
-MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?\Z", re.DOTALL)
-STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]")
-UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.+)`")
+Field = tuple[str | int, ...]
+"""Path of a field."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,21 +118,16 @@ def load(root: Path) -> Home:
 
 def parse(text: str, file: str) -> Project:
     """Parse YAML; `file` is used in error messages only."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise ProjectError(f"{where}: not YAML: {error.problem}") from None
-    try:
-        project = msgspec.convert(document, Project)
-    except msgspec.ValidationError as error:
-        raise ProjectError(_located(str(error), node, file)) from None
-    problem = next(_problems(project), None)
-    if problem:
-        path, what = problem
-        raise ProjectError(f"{file}:{_position(node, path)}: {what}")
+    documents, findings = reading.parse(text, file)
+    if not findings and len(documents) != 1:
+        raise ProjectError(f"{file}:1:1: write one YAML document; it begins with `name:`")
+    project: Project | None = None
+    if not findings:
+        project, findings = convert(documents[0].data, Project, (), documents[0].origin)
+    if findings or project is None:
+        raise ProjectError("\n".join(f"{item.location}: {item.message}. {item.fix}" for item in findings))
+    for path, problem in _problems(project):
+        raise ProjectError(f"{documents[0].origin.at(*path)}: {problem}")
     return project
 
 
@@ -147,11 +140,11 @@ def complete(root: Path, project: Project) -> Home:
         for folder in sorted(root.glob(pattern))
         if folder.is_dir() and ((folder / "pyproject.toml").is_file() or (folder / "src").is_dir())
     }
-    services = [
-        _with_folder(declared.get(name) or Service(name=name), folder.relative_to(root))
-        for name, folder in folders.items()
-    ]
-    services += [service for name, service in declared.items() if name not in folders]
+    services = [service for name, service in declared.items() if name not in folders]
+    for name, folder in folders.items():
+        service = declared.get(name) or Service(name=name)
+        place = service.folder or folder.relative_to(root).as_posix()
+        services.append(msgspec.structs.replace(service, folder=place))
     for service in services:
         if not service.folder:
             raise ProjectError(
@@ -167,10 +160,6 @@ def complete(root: Path, project: Project) -> Home:
     return Home(root, project, tuple(services))
 
 
-def _with_folder(service: Service, folder: Path) -> Service:
-    return service if service.folder else msgspec.structs.replace(service, folder=folder.as_posix())
-
-
 def check_code(home: Home, service: Service) -> None:
     """Check that the service has code to start.
 
@@ -184,57 +173,21 @@ def check_code(home: Home, service: Service) -> None:
         raise ProjectError(f"service {service.name}: {main} does not exist; create it, or set `module:` or `command:`")
 
 
-def _problems(project: Project) -> Iterator[tuple[str, str]]:
-    parts: list[tuple[str, Service | Program]] = [
-        *((f"$.services[{index}]", service) for index, service in enumerate(project.services)),
-        *((f"$.programs[{index}]", program) for index, program in enumerate(project.programs)),
+def _problems(project: Project) -> Iterator[tuple[Field, str]]:
+    parts: list[tuple[Field, Service | Program]] = [
+        *((("services", index), service) for index, service in enumerate(project.services)),
+        *((("programs", index), program) for index, program in enumerate(project.programs)),
     ]
     names = Counter(part.name for _, part in parts)
-    for path, part in parts:
+    for at, part in parts:
         if not NAME.match(part.name):
-            yield (
-                f"{path}.name",
-                f"{part.name!r} is not a valid name: use lower-case letters, digits and `-`, starting with a letter",
-            )
+            problem = "is not a valid name: use lower-case letters, digits and `-`, starting with a letter"
+            yield (*at, "name"), f"{part.name!r} {problem}"
         if names[part.name] > 1:
-            yield f"{path}.name", f"the name {part.name} is not unique"
+            yield (*at, "name"), f"the name {part.name} is not unique"
         if isinstance(part, Service) and part.replicas < 1:
-            yield f"{path}.replicas", "replicas must be 1 or more; leave a service out with --only"
+            yield (*at, "replicas"), "replicas must be 1 or more; leave a service out with --only"
         if isinstance(part, Program) and not part.command:
-            yield f"{path}.command", "command must not be empty"
+            yield (*at, "command"), "command must not be empty"
         if part.port is not None and not 0 < part.port < 1 << 16:
-            yield f"{path}.port", f"{part.port} is not a port: use 1 to 65535"
-
-
-def _located(error: str, node: yaml.Node | None, file: str) -> str:
-    match = MESSAGE.match(error)
-    path, what = (match["path"] or "$", match["what"]) if match else ("$", error)
-    unknown = UNKNOWN.match(what)
-    if not unknown:
-        return f"{file}:{_position(node, path)}: {path[2:] or 'the document'}: {what}"
-    field = unknown["field"]
-    near = difflib.get_close_matches(field, _fields_at(path), n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else f"; known fields: {', '.join(_fields_at(path))}"
-    return f"{file}:{_position(node, f'{path}.{field}', of_key=True)}: unknown field `{field}`{hint}"
-
-
-def _fields_at(path: str) -> tuple[str, ...]:
-    kind = Service if path.startswith("$.services") else Program if path.startswith("$.programs") else Project
-    return kind.__struct_fields__
-
-
-def _position(node: yaml.Node | None, path: str, *, of_key: bool = False) -> str:
-    """Return `line:column` of the deepest existing part of `path`, such as `$.services[2].port`."""
-    at: Any = node
-    mark = node.start_mark if node else None
-    for step in STEP.finditer(path):
-        if step["index"] is not None and isinstance(at, yaml.SequenceNode):
-            at = at.value[int(step["index"])]
-            mark = at.start_mark
-            continue
-        pairs = at.value if isinstance(at, yaml.MappingNode) else []
-        pair = next(((key, value) for key, value in pairs if key.value == step["key"]), None)
-        if pair is None:
-            break
-        at, mark = pair[1], pair[0 if of_key else 1].start_mark
-    return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+            yield (*at, "port"), f"{part.port} is not a port: use 1 to 65535"

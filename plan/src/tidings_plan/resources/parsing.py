@@ -59,10 +59,10 @@ def _parse(data: Any, origin: Origin) -> tuple[Resource[Any] | None, list[Findin
         return None, []
     bounds.check({name: value for name, value in data.items() if name != "status"})
     findings = list(_header(data, origin))
-    metadata, wrong = _convert(data.get("metadata"), Metadata, ("metadata",), origin)
+    metadata, wrong = convert(data.get("metadata"), Metadata, ("metadata",), origin)
     findings += wrong
     kind = data["kind"] if isinstance(data["kind"], str) else ""
-    spec, wrong = _convert(data.get("spec"), KINDS[kind], ("spec",), origin) if kind in KINDS else (None, [])
+    spec, wrong = convert(data.get("spec"), KINDS[kind], ("spec",), origin) if kind in KINDS else (None, [])
     findings += wrong
     if findings or metadata is None or spec is None:
         return None, [replace(finding, resource=_name(data)) for finding in findings]
@@ -105,7 +105,7 @@ def _header(data: Mapping[str, Any], origin: Origin) -> list[Finding]:
     return findings
 
 
-def _convert(data: Any, kind: type[Any], at: Path, origin: Origin) -> tuple[Any, list[Finding]]:
+def convert(data: Any, kind: type[Any], at: Path, origin: Origin) -> tuple[Any, list[Finding]]:
     """Convert a block. Report all unknown fields at once, but stop at the first other error."""
     findings: list[Finding] = []
     data = {} if data is None else data

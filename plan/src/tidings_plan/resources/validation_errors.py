@@ -104,7 +104,7 @@ def _type_at(kind: Any, path: Path) -> Any:
 
 def _below(kind: Any, step: str | int) -> Any:
     for plain in _unwrap(kind):
-        if isinstance(step, int) and typing.get_origin(plain) is tuple:
+        if isinstance(step, int) and typing.get_origin(plain) in (tuple, list):
             return typing.get_args(plain)[0]
         if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
             hints = typing.get_type_hints(plain, include_extras=True)
